@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .api.runs import run as run
     from .api.runs import simulate as simulate
     from .api.traces import Trace as Trace
-    from .studies.interface import Comparison as Comparison
-    from .studies.interface import compare as compare
+    from .studies.comparison import Comparison as Comparison
+    from .studies.comparison import compare as compare
 
 _HOMES = {
-    "Comparison": "studies.interface",
+    "Comparison": "studies.comparison",
     "Trace": "api.traces",
-    "compare": "studies.interface",
+    "compare": "studies.comparison",
     "plan": "api.runs",
     "run": "api.runs",
     "simulate": "api.runs",

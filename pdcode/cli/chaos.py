@@ -45,12 +45,12 @@ def chaos(options: argparse.Namespace) -> int:
     arguments.ensure_in_range(options, trials=(1, 1000, "1 to 1000"), mtbf=time, kill=count)
     arguments.ensure_virtual(options, "processes")
     from ..api import configs
-    from ..studies.chaos import Choice, perform, plan, show, worst
+    from ..studies.chaos import ChaosRequest, perform, prepare, show, worst
     from ..util.processes import Pool
 
     settings = configs.overrides(options.set, options.workers)
-    trials = plan(
-        Choice(
+    trials = prepare(
+        ChaosRequest(
             options.config, settings, options.trials, options.clock, options.mtbf, options.kill,
             options.target, options.seconds,
         )

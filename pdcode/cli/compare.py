@@ -61,41 +61,39 @@ def compare(options: argparse.Namespace) -> int:
     arguments.ensure_in_range(options, link=(1, 1e18, "1 to 1e18"))
     arguments.ensure_virtual(options, "cost", "link", "processes")
     from ..api import configs
-    from ..studies import comparison as file
-    from ..studies import comparison_figure as figure
-    from ..studies import results_table as table
-    from ..studies.making import make
-    from ..studies.tournament import Choice, make_race
+    from ..studies import tournament
+    from ..studies.comparison import Comparison
+    from ..studies.comparison_file import ensure_savable
     from ..util.processes import Pool
     from . import guard
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.compare.h5")
-    file.ensure_savable(output)
+    ensure_savable(output)
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
     for path in filter(None, (options.stragglers, options.cost, options.rates)):
         guard.probe_in_subprocess(path)
-    rates = (options.rates, file.Comparison.load(options.rates)) if options.rates else None
+    rates = (options.rates, Comparison.load(options.rates)) if options.rates else None
     link = [] if options.link is None else [f"link.bandwidth={options.link!r}"]
     settings = configs.overrides([*options.set, *link], options.workers)
     files = {"stragglers": options.stragglers, "cost": options.cost}
     limits = {"target": options.target, "seconds": options.seconds}
-    choice = Choice(
+    request = tournament.ComparisonRequest(
         options.config, options.schemes, settings, options.seeds, options.clock, **limits, **files
     )
-    race, config, notes = make_race(choice, output.with_suffix(""))
+    prepared = tournament.prepare(request, output.with_suffix(""))
     command = shlex.join(["pdcode", *options.argv])
-    for line in notes:
+    for line in prepared.notes:
         print_line(line)
     with Pool(options.processes) as pool:
         how = {"tune": options.tune, "rates": rates, "keep": options.keep}
-        made = make(race, config, notes, command, pool, print_line, **how)
-    made.save(output)
+        comparison = tournament.perform(prepared, command, pool, print_line, **how)
+    comparison.save(output)
     print_line("")
-    table.show(made)
-    print_line(f"repeat a run: {race.cell(race.entrants[0], race.seeds[0])}")
+    comparison.show()
+    print_line(f"repeat a run: {prepared.trial(prepared.candidates[0], prepared.seeds[0])}")
     print_line(f"comparison: {output}")
     if options.figure:
-        style.save(figure.draw(made), options.figure)
+        style.save(comparison.plot(), options.figure)
         print_line(f"figure: {options.figure}")
     return 0

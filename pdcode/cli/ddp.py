@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def add_parser(benches: Any) -> None:
     option = bench.add_argument
     arguments.add_job(bench, "problem.batch=16", " for all", "jobs/digits.toml")
     what = (
-        "entrants, separated by commas: those of `pdcode compare`, and `ddp` and `ddp:powersgd`, with "
+        "candidates, separated by commas: those of `pdcode compare`, and `ddp` and `ddp:powersgd`, with "
         "/KEY=VALUE for keys to change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
         "ddp:powersgd/scheme.options={rank=2} (default: yours,allreduce,ddp,ddp:powersgd)"
     )
@@ -56,42 +55,43 @@ def run(options: argparse.Namespace) -> int:
     ddp.ensure_torch()
     from ..api import configs
     from ..config import load as configfile
-    from ..studies import comparison as file
-    from ..studies import making
-    from ..studies import results_table as table
-    from ..studies import tournament as race
-    from ..studies.search_space import rate_of
+    from ..studies import tournament
+    from ..studies.comparison import Comparison
+    from ..studies.comparison_file import ensure_savable
+    from ..studies.learning_rates import rate_of
     from ..util.processes import Pool
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
-    file.ensure_savable(output)
-    rates = (options.rates, file.Comparison.load(options.rates)) if options.rates else None
+    ensure_savable(output)
+    rates = (options.rates, Comparison.load(options.rates)) if options.rates else None
     settings, target = configs.overrides(options.set, options.workers), options.target
     stop = configfile.load(options.config, settings)[0].stop
     if target is None and stop.loss is None and stop.accuracy is None:
         target = TARGET
     limits = {"target": target, "seconds": options.seconds}
-    choice = race.Choice(options.config, options.schemes, settings, options.seeds, "mpi", **limits)
-    made, config, notes = race.make_race(replace(choice, aliases=ddp.ALIASES), output.with_suffix(""))
-    ddp.check(made.entrants)
+    request = tournament.ComparisonRequest(
+        options.config, options.schemes, settings, options.seeds, "mpi", **limits, aliases=ddp.ALIASES
+    )
+    prepared = tournament.prepare(request, output.with_suffix(""))
+    ddp.check(prepared.candidates)
     command = shlex.join(["pdcode", *options.argv])
-    with ddp.Ranks(made.entrants[0].config.workers.count) as ranks, Pool(1) as pool:
-        made = ddp.DDPRace(**vars(made), ranks=ranks)
-        notes += ddp.about(made)
-        for line in notes:
+    with ddp.DDPRanks(prepared.candidates[0].config.workers.count) as ranks, Pool(1) as pool:
+        runs = ddp.DDPTournament(**vars(prepared), ranks=ranks)
+        runs.notes.extend(ddp.about(runs))
+        for line in runs.notes:
             print_line(line)
-        for line in ddp.self_check(made.entrants, ranks):
+        for line in ddp.self_check(runs.candidates, ranks):
             print_line(line)
-            notes.append(line)
+            runs.notes.append(line)
         tuned = None if rates else options.tune
-        compared = making.make(made, config, notes, command, pool, print_line, tune=tuned, rates=rates)
+        compared = tournament.perform(runs, command, pool, print_line, tune=tuned, rates=rates)
     chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
     compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")
     compared.save(output)
     print_line("")
-    table.show(compared)
+    compared.show()
     print_line("repeat a run:")
-    for entrant in made.entrants:
-        print_line(f"  {made.cell(entrant, made.seeds[0])}")
+    for candidate in runs.candidates:
+        print_line(f"  {runs.trial(candidate, runs.seeds[0])}")
     print_line(f"comparison: {output}")
     return 0

@@ -6,13 +6,9 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis import style
 from ..mpi import launch
-from ..util.errors import InputError
 from ..util.output import print_line
 from . import arguments
 
@@ -37,79 +33,51 @@ def add_parser(commands: Any) -> None:
     arguments.add_target(command)
     what = "initial candidates (default: 24); presets and uncoded schemes are always included"
     option("--candidates", type=int, metavar="N", help=what)
-    what = "runs per finalist (default: 5), or with --map per scheme and cell (default: 2)"
-    option("--seeds", type=int, metavar="N", help=what)
+    option("--seeds", type=int, metavar="N", help="runs per finalist (default: 5)")
     what = "each rung of the search keeps 1/η of its candidates (default: 3)"
     option("--eta", type=float, metavar="η", help=what)
     arguments.add_seconds(command, ", else about 100000 arrivals")
     arguments.add_processes(command)
     what = "TOML file for the best configuration (default: results/<name>.plan.toml)"
     option("-o", "--output", metavar="TOML", help=what)
-    what = "compare presets and uncoded schemes over a grid of bandwidths and delays instead of searching"
-    option("--map", action="store_true", help=what)
-    option("--figure", metavar="PNG", help="figure of --map (default: results/<name>.map.png)")
-    what = "bandwidths of --map: bytes/s of rank 0's link (default: 1e5,1e6,1e7,1e8,1e9)"
-    option("--bandwidths", metavar="B,B,…", help=what)
-    what = (
-        "delays of --map: multiples of the configuration's delays, 0 for none (default: 0,0.25,1,4,16; with "
-        "--trace 0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times"
-    )
-    option("--severities", metavar="S,S,…", help=what)
     command.set_defaults(function=plan)
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Run the search, or with ``--map`` draw the map."""
+    """Search, print the ranking and write the best configuration."""
     launch.alone("plan")
-    check_options(options)
-    return draw_map(options) if options.map else find_best(options)
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers out of range, and options of the other mode."""
     arguments.ensure_in_range(
         options,
         candidates=(2, 10_000, "2 to 10000"),
         eta=(math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
         target=(-sys.float_info.max, sys.float_info.max, "a loss"),
     )
-    searching, mapping = ("candidates", "eta", "seconds", "output"), ("figure", "bandwidths", "severities")
-    for name in searching if options.map else mapping:
-        value = getattr(options, name)
-        if value is not None:
-            raise InputError(f"--{name} {value}: valid only {'without' if options.map else 'with'} --map")
-
-
-def find_best(options: argparse.Namespace) -> int:
-    """Search, print the ranking and write the best configuration."""
-    from ..studies import plan_file as best
-    from ..studies import plan_table as report
-    from ..studies import search
+    from ..studies import plan_file, search
+    from ..studies.results_table import seconds, show_plan
     from ..util.processes import Pool
 
     environment = load_environment(options)
     goal, trace = environment.goal, environment.trace
-    path = best.output_path(options.config, options.output)
+    path = plan_file.output_path(options.config, options.output)
     size = options.candidates or 24, options.seeds or 5, options.eta or 3.0, options.seconds
     with Pool(options.processes) as pool:
         found = search.search(environment, pool, print_line, *size)
     row = found.rows[0]
-    reached = row.missed < len(row.outcomes)
+    reached = row.missed < len(row.runs)
     if reached:  # before printing, which may fail on a closed pipe
         command = shlex.join(["pdcode", *options.argv])
-        config = best.best_config(found, environment, options.seconds)
-        best.write_plan(path, config, best.comments(found, goal, command))
+        config = plan_file.best_config(found, environment, options.seconds)
+        plan_file.write_plan(path, config, plan_file.comments(found, goal, command))
     print_line("")
-    report.show(found.rows, found.seeds, found.rungs)
+    show_plan(found.rows, found.seeds, found.rungs)
     if not reached:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
     if trace is not None:
         recorded_s = goal.seconds(trace)
-        when = f"after {report.seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
+        when = f"after {seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
         own, best_one = (
-            f"{'more than ' if entry.missed else ''}{report.seconds(entry.time.mean)}"
-            for entry in (found.own, row)
+            f"{'more than ' if entry.missed else ''}{seconds(entry.time.mean)}" for entry in (found.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"
@@ -139,43 +107,3 @@ def load_environment(options: argparse.Namespace) -> Environment:
     if getattr(user.stop, other) is not None:
         print_line(f"stop.{other} is ignored: a plan has one target")
     return environment
-
-
-def draw_map(options: argparse.Namespace) -> int:
-    """Compare the schemes over a grid of bandwidths and delays; print and draw the map."""
-    from ..studies import chart, survey
-    from ..util.processes import Pool
-
-    figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
-    style.ensure_figure_can_be_drawn(figure)
-    environment = load_environment(options)
-    config, kind = environment.config, environment.config.stragglers.kind
-    severities = survey.RECORDED if kind == "trace" else survey.SEVERITIES
-    grid = survey.Grid(
-        numbers("bandwidths", options.bandwidths, survey.BANDWIDTHS, 1.0),
-        numbers("severities", options.severities, severities, 0.0),
-    )
-    seeds = range(config.seed, config.seed + (options.seeds or 2))
-    with Pool(options.processes) as pool:
-        cells, names = survey.survey_cells(environment, grid, seeds, pool, print_line)
-    none = kind == "none"
-    axis = "mean delay, × compute time of a gradient" if none else "delays, × those of the configuration"
-    title = f"Fastest to {environment.goal}, and by what factor; {config.workers.count} workers"
-    print_line("")
-    chart.show(cells, grid, title, axis)
-    style.save(chart.draw_map(cells, grid, names, title, axis), figure)
-    print_line(f"figure: {figure}")
-    return 0
-
-
-def numbers(name: str, text: str | None, default: Sequence[float], least: float) -> list[float]:
-    """Parse and sort the comma-separated numbers of an option."""
-    if text is None:
-        return list(default)
-    try:
-        values = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise InputError(f"--{name} {text}: expected numbers, such as 1e6,1e8") from None
-    if not all(least <= value <= 1e18 for value in values):
-        raise InputError(f"--{name} {text}: expected numbers from {least:g} to 1e18")
-    return values

@@ -30,7 +30,7 @@ def add_parser(benches: Any) -> None:
     option("--coordinators", metavar="N,N,…", default="1", help=what)
     option("--link", default="1G", help="bit/s of each link: 100G, 1G, 100M or 10M (default: 1G)")
     option("--schemes", metavar="A,B,…", help="as of compare; default: presets and the main rivals")
-    option("--seeds", type=int, default=1, metavar="N", help="runs per entrant (default: 1)")
+    option("--seeds", type=int, default=1, metavar="N", help="runs per candidate (default: 1)")
     option("--tune", type=int, default=5, metavar="N", help="runs that choose a learning rate (default: 5)")
     arguments.add_processes(bench)
     option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once per folder")
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the comparisons, print their tables and draw the figure."""
     launch.alone("bench scale")
     from ..analysis import style
-    from ..studies import scale_bench as scaling
+    from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS
     from ..util.processes import cores
     from ..virtual.simulation import MOST as MOST_WORKERS
@@ -51,23 +51,23 @@ def run(options: argparse.Namespace) -> int:
     if options.link not in LINKS:
         raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
     folder = Path(options.output)
-    bench = scaling.Bench(
+    bench = scale_bench.ScaleBench(
         _numbers(options.workers, "--workers", 2, MOST_WORKERS),
         _numbers(options.coordinators, "--coordinators", 1, 1024),
         options.link,
-        options.schemes or ",".join(scaling.SCHEMES),
+        options.schemes or ",".join(scale_bench.SCHEMES),
         options.seeds,
         options.tune,
         folder,
     )
     figure = str(folder / "scale.png")
     style.ensure_figure_can_be_drawn(figure)
-    cost = Path(options.cost) if options.cost else scaling.find_costs(folder, print_line)
+    cost = Path(options.cost) if options.cost else scale_bench.find_costs(folder, print_line)
     command = shlex.join(["pdcode", *options.argv])
-    scaling.perform(bench, cost, command, options.processes or cores(), print_line)
-    found = scaling.points(bench)
-    scaling.show(bench, found)
-    style.save(scaling.draw(found), figure)
+    scale_bench.perform(bench, cost, command, options.processes or cores(), print_line)
+    found = scale_bench.points(bench)
+    scale_bench.show(bench, found)
+    style.save(scale_bench.draw(found), figure)
     print(f"figure: {figure}")
     return 0
 

@@ -32,9 +32,9 @@ def add_parser(benches: Any) -> None:
         "workers × rounds, task times in multiples of a gradient's compute time"
     )
     option("--delays", metavar="A,B,…", help=what)
-    option("--schemes", metavar="A,B,…", help="only these of the entrants")
-    option("--seeds", type=int, default=5, metavar="N", help="runs per entrant and cell (default: 5)")
-    what = "learning rates that are tried for each entrant, in two runs each (default: 7)"
+    option("--schemes", metavar="A,B,…", help="only these of the candidates")
+    option("--seeds", type=int, default=5, metavar="N", help="runs per candidate and cell (default: 5)")
+    what = "learning rates that are tried for each candidate, in two runs each (default: 7)"
     option("--tune", type=int, default=7, metavar="N", help=what)
     arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default="results/schemes", help="default: results/schemes")
@@ -45,7 +45,7 @@ def add_parser(benches: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, and print their tables."""
     launch.alone("bench schemes")
-    from ..studies import schemes_bench as benchmark
+    from ..studies import schemes_bench
     from ..util.processes import Pool
 
     arguments.ensure_in_range(options)
@@ -57,17 +57,17 @@ def run(options: argparse.Namespace) -> int:
                 raise InputError(f"--{name} {each}: expected some of {', '.join(known)}")
         return given
 
-    if options.delays and not {*options.delays.split(",")} <= {*benchmark.DELAYS}:
+    if options.delays and not {*options.delays.split(",")} <= {*schemes_bench.DELAYS}:
         if not Path(options.delays).is_dir():
-            chosen("delays", benchmark.DELAYS)
-        delays = benchmark.recorded(Path(options.delays))
+            chosen("delays", schemes_bench.DELAYS)
+        delays = schemes_bench.recorded(Path(options.delays))
     else:
-        names = chosen("delays", benchmark.DELAYS, ",".join(benchmark.DELAYS))
-        delays = {name: benchmark.DELAYS[name] for name in names}
-    every = benchmark.entrants()
-    bench = benchmark.Bench(
-        chosen("problems", benchmark.PROBLEMS),
-        chosen("links", benchmark.LINKS),
+        names = chosen("delays", schemes_bench.DELAYS, ",".join(schemes_bench.DELAYS))
+        delays = {name: schemes_bench.DELAYS[name] for name in names}
+    every = schemes_bench.candidates()
+    bench = schemes_bench.SchemesBench(
+        chosen("problems", schemes_bench.PROBLEMS),
+        chosen("links", schemes_bench.LINKS),
         delays,
         options.seeds,
         options.tune,
@@ -76,9 +76,9 @@ def run(options: argparse.Namespace) -> int:
     )
     for link in bench.links:
         for name, table in delays.items():
-            if (ours := benchmark.ours(link, table)) not in bench.schemes:
+            if (ours := schemes_bench.ours(link, table)) not in bench.schemes:
                 raise InputError(f"--schemes: '{ours}' is missing, which is ours in {link}bit/s, {name}")
     with Pool(options.processes) as pool:
-        benchmark.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
-    benchmark.show(bench)
+        schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
+    schemes_bench.show(bench)
     return 0

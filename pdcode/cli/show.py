@@ -60,7 +60,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _is_comparison(path: str) -> bool:
-    from ..studies.comparison import is_comparison
+    from ..studies.comparison_file import is_comparison
     from . import guard
 
     try:
@@ -74,20 +74,18 @@ def show_comparisons(options: argparse.Namespace) -> None:
     """Print and draw one comparison of `pdcode compare`, or print the table of several."""
     from ..analysis import style
     from ..analysis.comparison import stems
-    from ..studies import comparison as file
-    from ..studies import comparison_figure as figure
-    from ..studies import comparisons_table as several
-    from ..studies import results_table as table
+    from ..studies import comparisons_table
+    from ..studies.comparison import Comparison
 
-    loaded = [file.Comparison.load(path) for path in options.trace]
+    loaded = [Comparison.load(path) for path in options.trace]
     if options.figure and len(loaded) > 1:
         raise InputError(f"--figure {options.figure}: draws one comparison, not {len(loaded)}")
     if len(loaded) == 1:
-        table.show(loaded[0])
+        loaded[0].show()
     else:
-        several.show(loaded, stems(options.trace, ".compare"))
+        comparisons_table.show(loaded, stems(options.trace, ".compare"))
     if options.figure:
-        style.save(figure.draw(loaded[0]), options.figure)
+        style.save(loaded[0].plot(), options.figure)
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -24,19 +24,18 @@ from ..util.errors import InputError, prefix_errors
 from ..util.formats import DASH, duration, span
 from ..util.processes import Pool
 from .goal import Goal, choose_goal
-from .measurement import Cell, Measured, results
-from .named_candidates import OWN, Entrant
+from .limits import find_limits, limited
+from .measurement import Measured
 from .ranking import student_interval
-from .search import MOST_SEED, Environment
-from .tournament import find_limits, limited, write
+from .trial import Trial, check_seed, results
 
 HEAD = "# Written by pdcode chaos"
 ORDER, MOMENT = 2**34, 2**34 + 1  # keys of the draws of `kills`, beside those of failures
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the user chooses of trials; `pdcode chaos --help` says what each means."""
+class ChaosRequest:
+    """What the user asks of trials; `pdcode chaos --help` explains each option."""
 
     config: str
     settings: Sequence[str]
@@ -49,31 +48,20 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A run under faults, and the same without.
+class FaultTrial:
+    """A run under faults, and the same without."""
 
-    Attributes
-    ----------
-    config : Config
-        Of the run under faults.
-    happened : int
-        Number of faults up to its stop.
-    free, faulty : Measured
-        The run without faults, and the one under them.
-    plain : Measured or None
-        Over MPI: the run without faults, and without what it takes to survive them.
-    """
-
-    config: Config
-    happened: int
-    free: Measured
+    config: Config  # of the run under faults
+    happened: int  # number of faults up to its stop
+    free: Measured  # the run without faults
     faulty: Measured
+    # over MPI: the run without faults and without fault tolerance
     plain: Measured | None = None
 
     @property
     def reached(self) -> bool:
         """Whether the run under faults reached the target."""
-        return math.isfinite(self.faulty.seconds)
+        return self.faulty.reached
 
     @property
     def lost_s(self) -> float:
@@ -113,126 +101,102 @@ def happened(config: Config, seconds: float) -> int:
 
 
 @dataclass(frozen=True)
-class Trials:
-    """Trials to be made.
+class FaultTrials:
+    """Trials before their runs."""
 
-    Attributes
-    ----------
-    choice : Choice
-    config : Config
-        With the limits of a run; without faults, if they are drawn.
-    goal : Goal
-    """
-
-    choice: Choice
-    config: Config
+    request: ChaosRequest
+    config: Config  # with the limits of a run; without faults, if they are drawn
     goal: Goal
 
     @property
     def seeds(self) -> range:
         """Seeds of the trials."""
-        return range(self.config.seed, self.config.seed + self.choice.trials)
+        return range(self.config.seed, self.config.seed + self.request.trials)
 
     def under_faults(self, seed: int, free: Measured) -> Config:
         """Return the configuration of a trial."""
-        config, choice = msgspec.structs.replace(self.config, seed=seed), self.choice
-        if choice.kill is None:
+        config, request = msgspec.structs.replace(self.config, seed=seed), self.request
+        if request.kill is None:
             return config
-        most_s = free.seconds if math.isfinite(free.seconds) else free.stop_s
-        events = [*config.faults.events, *kills(seed, config.workers.count, choice.kill, most_s)]
+        most_s = free.spent_s
+        events = [*config.faults.events, *kills(seed, config.workers.count, request.kill, most_s)]
         return msgspec.structs.replace(config, faults=msgspec.structs.replace(config.faults, events=events))
 
-    def again(self, trial: Trial) -> str:
+    def again(self, trial: FaultTrial) -> str:
         """Return the command that repeats the run of a trial."""
-        verb = "run" if self.choice.clock == "mpi" else "simulate"
+        verb = "run" if self.request.clock == "mpi" else "simulate"
         tables = msgspec.to_builtins(trial.config)
         made = [f"{name}={to_value(tables[name], name)}" for name in ("stop", "faults")]
-        settings = [*self.choice.settings, f"seed={trial.config.seed}", *made]
-        return shlex.join(["pdcode", verb, self.choice.config, *(f"--set={each}" for each in settings)])
+        settings = [*self.request.settings, f"seed={trial.config.seed}", *made]
+        return shlex.join(["pdcode", verb, self.request.config, *(f"--set={each}" for each in settings)])
 
 
-def plan(choice: Choice) -> Trials:
-    """Read the configuration and choose target and limits.
-
-    Raises
-    ------
-    InputError
-        If something is wrong, or nothing would happen; the message names file, option, key and value.
-    """
-    settings = list(choice.settings)
-    if choice.mtbf_s is not None:
-        settings.append(f"faults.mtbf_s={choice.mtbf_s!r}")
-    config, _ = configfile.load(choice.config, settings)
-    with prefix_errors(choice.config):
-        if not config.faults and choice.kill is None:
+def prepare(request: ChaosRequest) -> FaultTrials:
+    """Read the configuration and choose target and limits."""
+    settings = list(request.settings)
+    if request.mtbf_s is not None:
+        settings.append(f"faults.mtbf_s={request.mtbf_s!r}")
+    config, _ = configfile.load(request.config, settings)
+    with prefix_errors(request.config):
+        if not config.faults and request.kill is None:
             raise InputError("faults: no faults are configured; give [faults], --mtbf or --kill")
         workers = config.workers.count
-        if choice.kill is not None and choice.kill >= workers:
-            raise InputError(f"--kill {choice.kill}: one of the {workers} workers must be left")
+        if request.kill is not None and request.kill >= workers:
+            raise InputError(f"--kill {request.kill}: one of the {workers} workers must be left")
         config.faults.ensure_endless("run")
-        if config.seed > MOST_SEED:
-            raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
-        goal = choose_goal(config, None, choice.target)
+        check_seed(config)
+        goal = choose_goal(config, None, request.target)
         free = msgspec.structs.replace(config, faults=FaultsTable())
-        limits = find_limits(Environment(free, free, goal, choice.config), choice.seconds, choice.clock)
-        config = limited(Entrant(OWN, config), limits, goal).config
-        if choice.clock == "mpi":
+        limits = find_limits(free, goal, request.config, request.seconds, request.clock)
+        config = limited(config, goal, limits, config.stop.updates)
+        if request.clock == "mpi":
             faults.check_real(config)
         setup.prepare(config)
-    return Trials(replace(choice, settings=settings), config, goal)
+    return FaultTrials(replace(request, settings=settings), config, goal)
 
 
-def perform(trials: Trials, pool: Pool, print_line: Print) -> list[Trial]:
-    """Make the trials: each seed without faults, over MPI also as a job that no worker may leave, and with.
-
-    Raises
-    ------
-    Failure
-        If a run fails in a way that is no fault's.
-    """
-    config, real = trials.config, trials.choice.clock == "mpi"
+def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTrial]:
+    """Perform each seed without faults, over MPI also without fault tolerance, and with faults."""
+    config, real = trials.config, trials.request.clock == "mpi"
     free = msgspec.structs.replace(config, faults=FaultsTable())
     with tempfile.TemporaryDirectory(prefix="pdcode-") as name:
         folder = Path(name)
 
-        def cell(config: Config, seed: int, stem: str) -> Cell:
-            stem = f"{stem}-{seed}"
-            made = Cell(
-                config, seed, trials.choice.clock, str(folder / f"{stem}.toml"), str(folder / f"{stem}.h5"),
-                trials.goal, survives=not stem.startswith("plain"),
-            )  # fmt: skip
-            write(made, HEAD)
+        def trial(config: Config, seed: int, kind: str) -> Trial:
+            file, trace = (str(folder / f"{kind}-{seed}.{ending}") for ending in ("toml", "h5"))
+            made = Trial(config, seed, trials.goal, trials.request.clock, file, trace, kind != "plain")
+            made.write(HEAD)
             return made
 
-        def measured(made: Sequence[Cell], note: Callable[[int, Measured], str]) -> list[Measured]:
+        def measured(made: Sequence[Trial], note: Callable[[int, Measured], str]) -> list[Measured]:
             found: dict[int, Measured] = {}
-            for number, (result, _) in results(enumerate(made), pool):
+            for number, result in results(enumerate(made), pool):
                 found[number] = result
                 Path(made[number].trace).unlink(missing_ok=True)
                 print_line(f"{len(found)} of {len(made)}: {note(number, result)}")
             return [found[number] for number in range(len(made))]
 
         kinds = ["free", "plain"] if real and launch.survival(launch.find_mpirun(), {}) else ["free"]
-        before = [cell(free, seed, kind) for seed in trials.seeds for kind in kinds]
-        words = {"free": "without faults", "plain": "without faults, nor surviving any"}
+        before = [trial(free, seed, kind) for seed in trials.seeds for kind in kinds]
+        texts = {"free": "without faults", "plain": "without faults, nor surviving any"}
         print_line("without faults:")
 
         def paired(number: int, result: Measured) -> str:
-            return f"seed {before[number].seed}, {words[kinds[number % len(kinds)]]}: {took(result.seconds)}"
+            return f"seed {before[number].seed}, {texts[kinds[number % len(kinds)]]}: {took(result.seconds)}"
 
         found = measured(before, paired)
         frees, plains = found[:: len(kinds)], found[1::2] if len(kinds) > 1 else [None] * len(trials.seeds)
         configs = [trials.under_faults(seed, each) for seed, each in zip(trials.seeds, frees, strict=True)]
         counted = [config.seed for config in configs]
 
-        def told(number: int, result: Measured) -> str:
+        def faulty(number: int, result: Measured) -> str:
             count = happened(configs[number], result.stop_s)
             return f"seed {counted[number]}: {count} faults, {took(result.seconds)}"
 
         print_line("under faults:")
-        after = measured([cell(each, each.seed, "faulty") for each in configs], told)
+        after = measured([trial(each, each.seed, "faulty") for each in configs], faulty)
     return [
-        Trial(config, happened(config, faulty.stop_s), free, faulty, plain)
+        FaultTrial(config, happened(config, faulty.stop_s), free, faulty, plain)
         for config, free, faulty, plain in zip(configs, frees, after, plains, strict=True)
     ]
 
@@ -242,7 +206,7 @@ def took(seconds: float) -> str:
     return duration(1e9 * seconds) if math.isfinite(seconds) else "target missed"
 
 
-def show(trials: Trials, made: Sequence[Trial]) -> None:
+def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
     """Print what became of the trials."""
     reached = [each for each in made if each.reached]
     table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
@@ -272,9 +236,9 @@ def show(trials: Trials, made: Sequence[Trial]) -> None:
             "Overhead: time to the target with what it takes to survive a death (mpirun --with-ft ulfm) over "
             f"that without, in pairs; mean {100 * interval.mean:+.1f} %, 95 % {between}."
         )
-    elif trials.choice.clock == "virtual":
+    elif trials.request.clock == "virtual":
         notes.append("Overhead: surviving faults takes no time on the virtual clock.")
-    title = f"{len(reached)} of {len(made)} trials reached {trials.goal} ({trials.choice.clock} clock)"
+    title = f"{len(reached)} of {len(made)} trials reached {trials.goal} ({trials.request.clock} clock)"
     printing.show([(title, [table]), ("", [printing.note(" ".join(notes))])])
 
 
@@ -283,6 +247,6 @@ def signed(seconds: float) -> str:
     return ("-" if seconds < 0 else "") + duration(1e9 * abs(seconds))
 
 
-def worst(made: Sequence[Trial]) -> Trial:
+def worst(made: Sequence[FaultTrial]) -> FaultTrial:
     """Return the trial that missed the target, or lost most per fault."""
     return max(made, key=lambda each: (not each.reached, 0.0 if math.isnan(each.lost_s) else each.lost_s))

@@ -1,49 +1,41 @@
-"""The HDF5 file of a comparison."""
+"""`pdcode.Comparison` and `pdcode.compare`: the results of schemes under the same seeds and delays."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
+from ..analysis import printing
+from ..api import command, configs
+from ..api.configs import ConfigLike, PathLike, Settings, path_of
 from ..config import Config, legacy
 from ..config import load as configfile
-from ..trace import contents, opening
-from ..trace.schema import Attribute
-from ..util.errors import InputError, prefix_errors, reason
-from ..util.output import ensure_replaceable, ensure_writable
-from ..util.version import __version__
+from ..trace import frames
+from ..trace.reader import TraceReader
+from ..util.errors import InputError, prefix_errors
+from . import comparison_figure, comparison_file, results_table
 from .goal import Goal
-from .measurement import COLUMNS, CURVES, LATER, Curves, Measured
+from .measurement import Curves, Measured
+from .ranking import Row, rank
 
-SCHEMA, SCHEMA_VERSION = "pdcode-comparison", 1
-COUNTS = "updates", "bytes_up", "bytes_down"
-ATTRIBUTES = {
-    "schema_version": Attribute(int, 1),
-    "clock": Attribute(str, values=("virtual", "mpi")),
-    "command": Attribute(str),
-    "config": Attribute(str),
-    "names": Attribute(str),
-    "notes": Attribute(str),
-    "goal": Attribute(str),
-    "seeds": Attribute(list, 0),
-}
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """A comparison: what was run, and what came out.
+    """Schemes under the same seeds and delays, and their results.
 
     Attributes
     ----------
     names : list of str
-        The entrants.
+        The candidates.
     configs : list of str
         Their configurations, TOML.
     seeds : list of int
@@ -51,9 +43,7 @@ class Comparison:
     goal : Goal or None
         Target of the runs.
     measured : list of list of Measured
-        Figures by entrant and seed.
-    curves : list of list of Curves
-        Measurements of each run.
+        Figures and curves by candidate and seed.
     command : str
         The command that made it.
     config : str
@@ -68,13 +58,12 @@ class Comparison:
     clock: str
     goal: Goal | None
     measured: list[list[Measured]]
-    curves: list[list[Curves]]
     command: str = ""
     config: str = ""
     notes: list[str] = field(default_factory=list)
 
     def read_configs(self, where: str) -> list[Config]:
-        """Read the configurations of the entrants.
+        """Read the configurations of the candidates.
 
         Raises
         ------
@@ -94,6 +83,16 @@ class Comparison:
         clock = "on the virtual clock" if self.clock == "virtual" else "over MPI"
         return f"{len(self.names)} schemes {clock}" + (f", to {self.goal}" if self.goal else "")
 
+    @property
+    def curves(self) -> list[list[Curves]]:
+        """Measurements of each run, by candidate and seed."""
+        return [[run.curves for run in row] for row in self.measured]
+
+    @property
+    def rows(self) -> list[Row[str]]:
+        """Candidates and their runs, best first."""
+        return rank(self.names, self.measured, self.goal)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the comparison.
 
@@ -102,37 +101,7 @@ class Comparison:
         InputError
             If the file cannot be written.
         """
-        import h5py
-
-        content = io.BytesIO()
-        with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
-            goal = self.goal
-            file.attrs.update(
-                schema=SCHEMA,
-                schema_version=SCHEMA_VERSION,
-                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                creator=f"pdcode {__version__}",
-                clock=self.clock,
-                command=self.command,
-                config=self.config,
-                goal=json.dumps(None if goal is None else [goal.kind, goal.level, goal.source]),
-                names=json.dumps(self.names),
-                notes=json.dumps(self.notes),
-                seeds=np.array(self.seeds, np.int64),
-            )
-            for key in COLUMNS:
-                values = [[getattr(each, key) for each in row] for row in self.measured]
-                file[f"runs/{key}"] = np.array(values, np.float64)
-            for place, name in enumerate(self.names):
-                group = file.create_group(f"schemes/{place}")
-                group.attrs.update(name=name, config=self.configs[place])
-                for seed, curves in zip(self.seeds, self.curves[place], strict=True):
-                    for key in CURVES:
-                        group[f"{seed}/{key}"] = curves[key]
-        try:
-            Path(path).write_bytes(content.getbuffer())
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the comparison: {reason(error)}") from None
+        comparison_file.write(vars(self), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -143,93 +112,157 @@ class Comparison:
         InputError
             If the file is none, or damaged.
         """
-        where = str(path)
-        with opening.open_for_reading(Path(path)) as file:
-            about = contents.attributes(file, where)
-            if about.get("schema") != SCHEMA:
-                raise InputError(f"{where}: not a comparison of pdcode")
-            contents.check_version(about, SCHEMA_VERSION, where)
-            contents.check_attributes(about, ATTRIBUTES, where, "attribute")
-            names, notes, goal = (
-                contents.parse_json(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
-            )
-            seeds = about.get("seeds", [])
-            if not (_texts(names) and _texts(notes) and names and seeds):
-                raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
-            runs = contents.group(file, "runs", where)
-            shape = len(names), len(seeds)
-            there = [key for key in COLUMNS if key not in LATER or key in contents.names(runs, where)]
-            columns = {key: _array(runs, key, where, shape) for key in there}
-            for key in COUNTS:
-                if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
-                    raise contents.damaged(where, f"{key} is not a count")
-            schemes = contents.group(file, "schemes", where)
-            curves, configs = [], []
-            for place in range(len(names)):
-                group = contents.group(schemes, str(place), where)
-                configs.append(str(contents.attributes(group, where).get("config", "")))
-                curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
-        measured = [
-            [
-                _measured({key: float(columns[key][place, number]) for key in there})
-                for number in range(len(seeds))
-            ]
-            for place in range(len(names))
+        return cls(**comparison_file.read(path))
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {self.title}>"
+
+    def _repr_html_(self) -> str:
+        """Return the ranked table, for notebooks."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=printing.PLAIN_WIDTH, highlight=False, markup=False)
+        results_table.show_comparison(self.rows, self.seeds, self.title, self.notes, console)
+        return f"<pre>{escape(text.getvalue())}</pre>"
+
+    def show(self) -> None:
+        """Print the ranked table, as ``pdcode compare`` does."""
+        results_table.show_comparison(self.rows, self.seeds, self.title, self.notes)
+
+    def plot(self) -> Figure:
+        """Draw training loss against time and against bytes, as ``pdcode compare --figure`` does.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Notebooks show it; `savefig` writes it to a file.
+        """
+        return comparison_figure.draw(self.rows, self.clock)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the figures of all runs, a row for each scheme and seed.
+
+        Its columns are the attributes of `pdcode.studies.measurement.Measured`, times in s: seconds (to the
+        target; infinite if it was not reached), stop_s, job_s, updates, samples, bytes_up, bytes_down, …
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        rows = [
+            {"scheme": name, "seed": seed, **run.figures}
+            for name, row in zip(self.names, self.measured, strict=True)
+            for seed, run in zip(self.seeds, row, strict=True)
         ]
-        return cls(
-            names, configs, seeds, about.get("clock", "virtual"), _goal(goal, where), measured, curves,
-            about.get("command", ""), about.get("config", ""), notes,
-        )  # fmt: skip
+        frame: pandas.DataFrame = frames.import_optional("pandas").DataFrame(rows)
+        return frame.set_index(["scheme", "seed"])
 
 
-def is_comparison(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a comparison."""
-    return opening.schema(Path(path)) == SCHEMA
+def compare(
+    config: ConfigLike,
+    schemes: str | Sequence[str],
+    *,
+    seeds: int | None = None,
+    tune: int | None = None,
+    rates: PathLike | None = None,
+    clock: str = "virtual",
+    target: float | None = None,
+    seconds: float | None = None,
+    stragglers: PathLike | TraceReader | None = None,
+    cost: PathLike | TraceReader | None = None,
+    link: float | None = None,
+    workers: int | None = None,
+    set: Settings = (),
+    processes: int | None = None,
+    output: PathLike | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Run schemes under the same delays and rank them, as ``pdcode compare`` does.
 
+    Parameters
+    ----------
+    config : dict, path or Trace
+        Tables of a configuration, a TOML file of them, or the trace of a run that had it. Paths in a dict
+        are relative to the current folder.
+    schemes : str or sequence of str
+        Candidates: ``NAME`` or ``NAME:PRESET``, with ``/KEY=VALUE`` for each key to change; ``"yours"`` is
+        the configuration as it is, ``"all"`` every scheme and preset that can run.
+    seeds : int, optional
+        Runs of each; default 5.
+    tune : int, optional
+        Choose each one's learning rate by as many runs first.
+    rates : path, optional
+        Take the learning rates from this earlier comparison.
+    clock : {"virtual", "mpi"}
+        Clock of the runs.
+    target : float, optional
+        Training loss to reach, instead of that of ``[stop]``.
+    seconds : float, optional
+        Limit of a run's time.
+    stragglers, cost
+        As for `simulate`; recorded delays are drawn in random blocks.
+    link : float, optional
+        Bandwidth of rank 0's link on the virtual clock, bytes/s.
+    workers, set
+        As for `run`; for all schemes.
+    processes : int, optional
+        Number of processes; default: one per core.
+    output : path, optional
+        HDF5 file to write; by default ``results/<name of the configuration>.compare.h5``. The candidates'
+        configurations lie beside it, in a folder.
+    progress : bool
+        Whether to print the lines that the command prints, the table among them.
 
-def ensure_savable(path: Path) -> None:
-    """Refuse a file that cannot be written, or where another file is.
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
     InputError
-        Naming the file.
+        If the input is bad.
+    KeyboardInterrupt
+        After Ctrl-C; nothing is written.
+
+    Examples
+    --------
+    >>> import pdcode
+    >>> config = {
+    ...     "problem": {"kind": "softmax", "data": "digits", "batch": 32},
+    ...     "stragglers": {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0},
+    ...     "stop": {"loss": 1.0, "seconds": 60.0},
+    ... }
+    >>> made = pdcode.compare(
+    ...     config, ["uncoded:all", "uncoded:async"], workers=8, seeds=2, output="made.h5", progress=False
+    ... )
+    >>> made
+    <Comparison: 2 schemes on the virtual clock, to training loss 1>
+    >>> made.to_pandas().seconds.groupby("scheme").mean().round(1).to_dict()
+    {'uncoded:all': 12.9, 'uncoded:async': 1.5}
     """
-    ensure_writable(path, str(path))
-    ensure_replaceable(path, str(path), "a comparison", is_comparison)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _array(group: Any, key: str, where: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    found = contents.array(contents.dataset(group, key, where), where)
-    if found.dtype.kind not in "fi" or found.ndim != (1 if shape is None else len(shape)):
-        raise contents.damaged(where, f"{key} is {found.dtype} of shape {found.shape}")
-    if shape is not None and found.shape != shape:
-        raise contents.damaged(where, f"{key} has shape {found.shape}, not {shape}")
-    return found.astype(np.float64)
-
-
-def _curves(group: Any, where: str) -> Curves:
-    curves = {key: _array(group, key, where) for key in CURVES}
-    if len({len(values) for values in curves.values()}) > 1:
-        raise contents.damaged(where, "curves of different lengths")
-    return curves
-
-
-def _measured(values: dict[str, float]) -> Measured:
-    failed = bool(values.pop("failed"))
-    return Measured(**values, failed=failed)
-
-
-def _goal(value: Any, where: str) -> Goal | None:
-    if value is None:
-        return None
-    if not (isinstance(value, list) and len(value) == 3 and value[0] in ("loss", "accuracy")):
-        raise contents.damaged(where, f"goal is {value!r:.60}")
-    kind, level, source = value
-    if type(level) not in (int, float) or not isinstance(source, str):
-        raise contents.damaged(where, f"goal is {value!r:.60}")
-    return Goal(kind, level, source)
+    if tune is not None and rates is not None:
+        raise InputError("pdcode.compare: give `tune` or `rates`, not both")
+    options = {
+        "schemes": schemes if isinstance(schemes, str) else ",".join(schemes),
+        "seeds": seeds,
+        "tune": tune,
+        "rates": path_of(rates),
+        "clock": clock,
+        "target": target,
+        "seconds": seconds,
+        "stragglers": path_of(stragglers),
+        "cost": path_of(cost),
+        "link": link,
+        "processes": processes,
+    }
+    settings = configs.overrides(set, workers)
+    job = configs.read(config, settings)
+    stem = Path(job.name).stem if job.name else "config"
+    written = Path(output or Path("results") / f"{stem}.compare.h5")
+    with job.as_file() as path:
+        command.run_command(
+            ["compare", *command.to_options(options, settings), f"--output={written}", "--", path], progress
+        )
+    return Comparison.load(written)

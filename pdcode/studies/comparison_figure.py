@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,9 +12,8 @@ import numpy as np
 from ..analysis.comparison import scale
 from ..analysis.style import DASHES, GREY, LINES, loss_axis, sheet
 from ..util.formats import duration, size
-from .comparison import Comparison
 from .measurement import Curves
-from .results_table import ranked
+from .ranking import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,45 +23,42 @@ POINTS = 400  # of a band
 SHOWN = 12  # schemes in the figure: the first by rank
 
 
-def draw(comparison: Comparison) -> Figure:
+def draw(rows: Sequence[Row[str]], clock: str) -> Figure:
     """Draw the median training loss of each scheme against time and against bytes, and its range.
 
     A run's loss stays at its last value after its end, which has a dot.
     """
     from matplotlib.ticker import EngFormatter
 
-    order = [comparison.names.index(row.candidate) for row, _ in ranked(comparison)]
-    order = [place for place in order if any(len(curves["t_s"]) for curves in comparison.curves[place])]
-    order = order[:SHOWN]
+    shown = {row.candidate: [run.curves for run in row.runs] for row in rows}
+    shown = {name: runs for name, runs in shown.items() if any(len(curves["t_s"]) for curves in runs)}
+    shown = dict(itertools.islice(shown.items(), SHOWN))
+    every = [curves for runs in shown.values() for curves in runs]
     with sheet(*SIZE) as drawing:
         panels = drawing.subplots(1, 2, sharey=True)
         for axes, key in zip(panels, ("t_s", "bytes"), strict=True):
-            every = [curves[key] for place in order for curves in comparison.curves[place]]
-            start = scale(axes, every)
-            for number, place in enumerate(order):
-                curves = comparison.curves[place]
+            start = scale(axes, [curves[key] for curves in every])
+            for number, (name, runs) in enumerate(shown.items()):
                 colour, dashes = LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)]
-                at, low, middle, high = band(curves, key, start, axes.get_xscale() == "log")
-                name = comparison.names[place]
+                at, low, middle, high = band(runs, key, start, axes.get_xscale() == "log")
                 axes.plot(at, middle, color=colour, linestyle=dashes, linewidth=2, label=name)
-                if len(curves) > 1:
+                if len(runs) > 1:
                     axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(at[-1:], middle[-1:], "o", color=colour, markersize=5)
         left, right = panels
-        losses = [curves["loss"] for place in order for curves in comparison.curves[place]]
-        goal = comparison.goal
+        goal = rows[0].goal
         target = goal.level if goal is not None and goal.kind == "loss" else None
-        loss_axis(left, losses, target)
+        loss_axis(left, [curves["loss"] for curves in every], target)
         if target:
             for axes in panels:
                 axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-        left.set_xlabel("virtual time, s" if comparison.clock == "virtual" else "time, s")
+        left.set_xlabel("virtual time, s" if clock == "virtual" else "time, s")
         right.set_xlabel("bytes up and down")
         right.xaxis.set_major_formatter(EngFormatter("B", places=0))
-        left.set_title(_first(comparison))
-        right.set_title(_leanest(comparison))
-        if len(order) < len(comparison.names):
-            note = f"The first {len(order)} of {len(comparison.names)} schemes"
+        left.set_title(_fastest(rows[0]))
+        right.set_title(_leanest(rows))
+        if len(shown) < len(rows):
+            note = f"The first {len(shown)} of {len(rows)} schemes"
             drawing.text(0.995, 0.995, note, ha="right", va="top", color=GREY, fontsize=10)
         handles, labels = left.get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False)
@@ -79,21 +76,20 @@ def band(
     return at, losses.min(axis=0), np.median(losses, axis=0), losses.max(axis=0)
 
 
-def _first(comparison: Comparison) -> str:
-    row, _ = ranked(comparison)[0]
-    if comparison.goal is None or row.missed:
+def _fastest(first: Row[str]) -> str:
+    if first.goal is None or first.missed:
         return "Training loss against time"
-    target, time = comparison.goal.shown(comparison.goal.bound), duration(1e9 * row.time.mean)
-    return f"{row.candidate} reaches {target} first, after {time}"
+    target, time = first.goal.shown(first.goal.bound), duration(1e9 * first.time.mean)
+    return f"{first.candidate} reaches {target} first, after {time}"
 
 
-def _leanest(comparison: Comparison) -> str:
+def _leanest(rows: Sequence[Row[str]]) -> str:
     sums = {
-        row.candidate: float(np.median([each.bytes_up + each.bytes_down for each in measured]))
-        for row, measured in ranked(comparison)
+        row.candidate: float(np.median([run.bytes_up + run.bytes_down for run in row.runs]))
+        for row in rows
         if not row.missed
     }
-    if comparison.goal is None or not sums:
+    if rows[0].goal is None or not sums:
         return "… and against bytes"
     name = min(sums, key=lambda each: sums.get(each, math.inf))
     return f"{name} needs the fewest bytes for it: {size(sums[name])}"

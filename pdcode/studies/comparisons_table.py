@@ -11,7 +11,6 @@ import numpy as np
 from ..analysis import printing
 from ..util.formats import DASH, number, ratio
 from .comparison import Comparison
-from .results_table import ranked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +24,7 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     Schemes are ranked by the comparisons in which not all their runs reached the target, or which do not have
     them, then by the geometric mean of the multiples.
     """
-    found = [{row.candidate: row for row, _ in ranked(each)} for each in comparisons]
+    found = [{row.candidate: row for row in each.rows} for each in comparisons]
     table = printing.make_table("", "scheme", *names, "mean", left=("scheme",), fold=False)
     schemes = dict.fromkeys(name for rows in found for name in rows)
     standings = {name: [rows.get(name) for rows in found] for name in schemes}
@@ -52,9 +51,10 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
 
 
 def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
-    """Tell how far two comparisons agree on the order of the schemes that both have.
+    """Measure how far two comparisons agree on the order of the schemes that both have.
 
-    Schemes of which as many runs missed the target share a place: until when these ran says nothing of them.
+    Schemes with the same number of runs that missed the target share a place: the lengths of these runs are
+    no measure.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
 
     places = [
         {row.candidate: len(rows) + row.missed if row.missed else place for place, row in enumerate(rows)}
-        for rows in ([row for row, _ in ranked(each)] for each in (first, second))
+        for rows in (each.rows for each in (first, second))
     ]
     common = places[0].keys() & places[1].keys()
     if len(common) < 2:
@@ -76,7 +76,7 @@ def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
 
 
 def _key(rows: Sequence[Row[str] | None]) -> tuple[int, float]:
-    """Return in how many comparisons a scheme fell short, and the geometric mean of its multiples."""
+    """Return in how many comparisons a scheme is missing or missed the target, and its geometric mean."""
     there = [row for row in rows if row is not None]
     multiples = [row.speedup.ratio.mean for row in there if row.speedup.ratio.mean > 0]
     mean = math.exp(np.mean(np.log(multiples))) if multiples else math.inf

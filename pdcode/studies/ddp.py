@@ -1,4 +1,4 @@
-"""Runs of PyTorch's DistributedDataParallel (DDP) over gloo as entrants of a comparison of real runs.
+"""Runs of PyTorch's DistributedDataParallel (DDP) over gloo as candidates in a comparison of real runs.
 
 A process for each worker trains, see `ddp_rank`; this one measures. As pdcode's rank 0 does, it measures the
 loss of a copy of θ, at times that the same rule sets (`training.monitor`), and ends the run. Nobody waits for
@@ -42,11 +42,11 @@ from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import duration
 from ..virtual import oracle
 from ..virtual.simulation import Simulation
-from .ddp_rank import Board, Job, Trained, work
-from .measurement import Cell, Curves, Measured
-from .named_candidates import Entrant
-from .tournament import Race
-from .trial import source
+from .candidate import Candidate
+from .ddp_rank import Board, DDPJob, Trained, work
+from .measurement import Measured
+from .tournament import Tournament
+from .trial import ProgressRecorder, Trial, source
 
 ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
 """Names of DDP, plain and with its PowerSGD hook, and the schemes whose configurations they take."""
@@ -61,13 +61,7 @@ SMALLEST = 2  # factor by which PowerSGD must shorten a matrix to be used for it
 
 
 def ensure_torch() -> None:
-    """Refuse to go on without PyTorch.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
+    """Refuse to go on without PyTorch."""
     try:
         found = importlib.util.find_spec("torch") is not None
     except ValueError:
@@ -77,11 +71,11 @@ def ensure_torch() -> None:
 
 
 def is_ddp(name: str) -> bool:
-    """Tell whether an entrant is DDP."""
+    """Return whether a candidate is DDP."""
     return name.partition("/")[0] in ALIASES
 
 
-class Ranks:
+class DDPRanks:
     """Processes in which DDP trains, one for each worker, kept between runs: PyTorch takes long to import."""
 
     def __init__(self, workers: int) -> None:
@@ -97,75 +91,57 @@ class Ranks:
     ) -> None:
         self._stack.__exit__(kind, error, where)
 
-    def job(self, config: Config, compresses: bool) -> Job:
+    def job(self, config: Config, compresses: bool) -> DDPJob:
         """Make a run's job."""
         path, meeting = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
-        return Job(config, path, meeting, compresses)
+        return DDPJob(config, path, meeting, compresses)
 
-    def start(self, job: Job) -> list[Future[Trained]]:
+    def start(self, job: DDPJob) -> list[Future[Trained]]:
         """Start a run."""
         return [processes.submit(self._executor, work, job, rank) for rank in range(self._workers)]
 
 
-@dataclass(frozen=True)
-class DDPCell(Cell):
-    """One run of DDP.
+@dataclass(frozen=True, kw_only=True)
+class DDPTrial(Trial):
+    """One run of DDP."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the entrant.
-    ranks : Ranks
-    """
-
-    name: str
-    ranks: Ranks
+    name: str  # of the candidate
+    ranks: DDPRanks
 
     @property
     def arguments(self) -> list[str]:
         alone = ["--schemes", self.name, "--seeds", "1", "--tune", "0"]
         return ["bench", "ddp", self.file, *alone, "--set", f"seed={self.seed}"]
 
-    def perform(self) -> tuple[Measured, Curves]:
+    def perform(self) -> Measured:
         config = msgspec.structs.replace(self.config, seed=self.seed)
         return measure(descend(config, self.ranks, compresses(self.name)), self)
 
 
-@dataclass(frozen=True)
-class DDPRace(Race):
-    """A comparison of real runs in which some entrants are DDP.
+@dataclass(frozen=True, kw_only=True)
+class DDPTournament(Tournament):
+    """A comparison of real runs in which some candidates are DDP."""
 
-    Attributes
-    ----------
-    ranks : Ranks
-    """
+    ranks: DDPRanks
 
-    ranks: Ranks
-
-    def cell(self, entrant: Entrant, seed: int) -> Cell:
-        cell, name = super().cell(entrant, seed), entrant.name
-        return DDPCell(**vars(cell), name=name, ranks=self.ranks) if is_ddp(name) else cell
+    def trial(self, candidate: Candidate, seed: int) -> Trial:
+        trial, name = super().trial(candidate, seed), candidate.name
+        return DDPTrial(**vars(trial), name=name, ranks=self.ranks) if is_ddp(name) else trial
 
 
 def compresses(name: str) -> bool:
-    """Tell whether an entrant of DDP has the PowerSGD hook."""
+    """Return whether a candidate of DDP has the PowerSGD hook."""
     return name.startswith("ddp:powersgd")
 
 
-def check(entrants: Sequence[Entrant]) -> None:
-    """Refuse what DDP does not do as a worker of pdcode would.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
-    for entrant in entrants:
-        if not is_ddp(entrant.name):
+def check(candidates: Sequence[Candidate]) -> None:
+    """Refuse what DDP does not do as a worker of pdcode would."""
+    for candidate in candidates:
+        if not is_ddp(candidate.name):
             continue
-        config = entrant.config
-        with prefix_errors(f"--schemes {entrant.name}"):
-            for change in entrant.name.split("/")[1:]:
+        config = candidate.config
+        with prefix_errors(f"--schemes {candidate.name}"):
+            for change in candidate.name.split("/")[1:]:
                 if not change.startswith(KEYS):
                     raise InputError(f"{change.partition('=')[0]}: has no effect on DDP; [optimizer] has")
             tables = msgspec.to_builtins(config)
@@ -186,56 +162,23 @@ def check(entrants: Sequence[Entrant]) -> None:
                 raise InputError(f"problem.data: '{config.problem.data}' is sparse; DDP takes dense rows")
 
 
-class Points(Recorder):
-    """Recorder of measurements: rows (version, time in ns, loss, accuracy)."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, ...]] = []
-
-    def progress(self, *values: float) -> None:
-        self.rows.append(values[:4])
-
-
 @dataclass(frozen=True)
-class Descent:
-    """A run of DDP.
-
-    Attributes
-    ----------
-    problem : Problem
-    points : ndarray of float64, shape (m, 4)
-        Measurements, the columns as of `Points`.
-    updates : int
-        Number of updates at the stop.
-    stop_s, job_s : float
-        As of `cells.Measured`.
-    compute_ns : ndarray of int64, shape (n,)
-        Each rank's compute time of a task.
-    theta : ndarray, shape (size,)
-        θ in the end.
-    failed : bool
-        Whether the run diverged.
-    """
+class DDPRun:
+    """A run of DDP before it is measured."""
 
     problem: Problem
-    points: np.ndarray
-    updates: int
-    stop_s: float
+    points: np.ndarray  # measurements, the columns as of `ProgressRecorder`
+    updates: int  # number of updates at the stop
+    stop_s: float  # as of `Measured`
     job_s: float
-    compute_ns: np.ndarray
-    theta: np.ndarray
-    failed: bool
+    compute_ns: np.ndarray  # each rank's compute time of a task
+    theta: np.ndarray  # θ in the end
+    failed: bool  # whether the run diverged
 
 
-def descend(config: Config, ranks: Ranks, compresses: bool = False) -> Descent:
-    """Train by DDP, and measure.
-
-    Raises
-    ------
-    Failure
-        If a rank fails, or the ranks do not start or end in time.
-    """
-    problem, points = prepare(config, source=source(config)).problem, Points()
+def descend(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
+    """Train by DDP, and measure."""
+    problem, points = prepare(config, source=source(config)).problem, ProgressRecorder()
     monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
     monitor.measure(0, 0, problem.initial(config.seed))
     job = ranks.job(config, compresses)
@@ -252,7 +195,7 @@ def descend(config: Config, ranks: Ranks, compresses: bool = False) -> Descent:
     stop_ns = int(rows[-1, 1]) if reached else round(1e9 * (stop.seconds or 0))
     updates = int(rows[-1, 0]) if reached else version
     job_ns = max(stop_ns, int(until_ns.max()) - start_ns)
-    return Descent(
+    return DDPRun(
         problem, rows, updates, 1e-9 * stop_ns, 1e-9 * job_ns, compute_ns, theta, monitor.failed
     )  # fmt: skip
 
@@ -289,13 +232,7 @@ def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, con
 
 
 def result(rank: Future[Trained]) -> Trained:
-    """Wait for a rank to end; return what it returns.
-
-    Raises
-    ------
-    Failure
-        If it does not.
-    """
+    """Wait for a rank to end; return what it returns."""
     try:
         return rank.result(LEAVE_S)
     except TimeoutError:
@@ -304,35 +241,35 @@ def result(rank: Future[Trained]) -> Trained:
         raise Failure(f"DDP: a rank failed: {error}") from error
 
 
-def measure(descent: Descent, cell: DDPCell) -> tuple[Measured, Curves]:
-    """Measure a run as `cells.measure` does a trace. An update uses a gradient of every rank, none stale."""
-    config, goal, problem = cell.config, cell.goal, descent.problem
-    workers, points, updates = config.workers.count, descent.points, descent.updates
-    rank = make_scheme(config).options.rank if compresses(cell.name) else None
+def measure(run: DDPRun, trial: DDPTrial) -> Measured:
+    """Measure a run as `measurement.measure` does. An update uses a gradient of every rank, none stale."""
+    config, goal, problem = trial.config, trial.goal, run.problem
+    workers, points, updates = config.workers.count, run.points, run.updates
+    rank = make_scheme(config).options.rank if compresses(trial.name) else None
     sent = 2 * (workers - 1) * elements(problem, rank) * problem.dtype.itemsize  # of all ranks in an update
     versions, t_ns, loss, accuracy = points.T
-    seconds = math.inf if descent.failed else descent.stop_s
+    seconds = math.inf if run.failed else run.stop_s
     if goal is not None:
         seconds = 1e-9 * statistics.crossing(t_ns, goal.value(loss, accuracy), goal.bound)
     total_rows = make_scheme(config).placement.total_rows(source(config))
     rows = round(config.problem.batch or total_rows / workers)
-    measured = Measured(
+    return Measured(
         seconds=seconds,
-        stop_s=descent.stop_s,
-        job_s=descent.job_s,
+        stop_s=run.stop_s,
+        job_s=run.job_s,
         updates=updates,
         samples=updates * workers * rows,
         bytes_up=updates * sent,
         bytes_down=updates * sent,
-        busy=1e-9 * updates * float(descent.compute_ns.mean()) / max(descent.stop_s, 1e-9),
+        busy=1e-9 * updates * float(run.compute_ns.mean()) / max(run.stop_s, 1e-9),
         wasted=0.0,
         staleness=0.0,
         loss=float(loss[-1]),
         accuracy=float(accuracy[-1]),
-        oracle_s=oracle.time_s(config, descent.compute_ns, updates * workers) if updates else math.nan,
-        failed=descent.failed,
+        oracle_s=oracle.time_s(config, run.compute_ns, updates * workers) if updates else math.nan,
+        failed=run.failed,
+        curves={"t_s": 1e-9 * t_ns, "loss": loss, "accuracy": accuracy, "bytes": 2 * sent * versions},
     )
-    return measured, {"t_s": 1e-9 * t_ns, "loss": loss, "accuracy": accuracy, "bytes": 2 * sent * versions}
 
 
 def elements(problem: Problem, rank: int | None) -> int:
@@ -350,35 +287,30 @@ def elements(problem: Problem, rank: int | None) -> int:
     return total
 
 
-def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> Iterator[str]:
-    """Compare a few updates of DDP without delays with pdcode's, for each entrant without compression.
+def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str]:
+    """Compare a few updates of DDP without delays with pdcode's, for each candidate without compression.
 
     Yields
     ------
     str
         What was found, a sentence for each.
-
-    Raises
-    ------
-    Failure
-        If they lead to another θ.
     """
-    for entrant in entrants:
-        if not is_ddp(entrant.name) or compresses(entrant.name):
+    for candidate in candidates:
+        if not is_ddp(candidate.name) or compresses(candidate.name):
             continue
         stop, delays = StopTable(updates=UPDATES), StragglersTable.of({"kind": "none"})
-        config = msgspec.structs.replace(entrant.config, stop=stop, stragglers=delays)
+        config = msgspec.structs.replace(candidate.config, stop=stop, stragglers=delays)
         components = prepare(config, source=source(config))
         Simulation(config, components).run(Recorder())
         ours, theirs = components.state.theta, descend(config, ranks).theta
         way = np.linalg.norm(ours - components.problem.initial(config.seed))
         error = float(np.linalg.norm(ours - theirs) / way)
         if not error <= MOST[config.problem.dtype]:
-            raise Failure(f"{entrant.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
-        yield f"After {UPDATES} updates θ of {entrant.name} is that of allreduce to {error:.0e}."
+            raise Failure(f"{candidate.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
+        yield f"After {UPDATES} updates θ of {candidate.name} is that of allreduce to {error:.0e}."
 
 
-def about(race: Race) -> list[str]:
+def about(tournament: Tournament) -> list[str]:
     """Describe machine, versions, and how runs are measured."""
     packages = ("torch", "numpy", "mpi4py")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -388,8 +320,8 @@ def about(race: Race) -> list[str]:
         "ddp: PyTorch's DistributedDataParallel over gloo, a process for each worker, one thread each; "
         "ddp:powersgd: with PyTorch's hook, from its third update on.",
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
-        f"every {duration(1e9 * race.limits.step_s)}, or for 1/{SHARE} of the time if that is less: pdcode's "
-        "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the "
-        "bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are short.",
+        f"every {duration(1e9 * tournament.limits.step_s)}, or for 1/{SHARE} of the time if that is less: "
+        "pdcode's rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP "
+        "the bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are few.",
         "busy of DDP is estimated from gradients before the start.",
     ]

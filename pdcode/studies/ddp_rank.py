@@ -66,23 +66,13 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run of DDP.
-
-    Attributes
-    ----------
-    config : Config
-    path : str
-        File of the board.
-    meeting : str
-        File by which the ranks find each other, the same for all runs of these processes.
-    compresses : bool
-        Whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``.
-    """
+class DDPJob:
+    """A run of DDP."""
 
     config: Config
-    path: str
-    meeting: str
+    path: str  # file of the board
+    meeting: str  # file by which the ranks find each other, the same for all runs of these processes
+    # whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``
     compresses: bool
 
     def board(self, problem: Problem) -> Board:
@@ -108,7 +98,7 @@ def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, f
     return scheme, problem, BatchSampler(config.seed, rank, problem.rows, batch), weight
 
 
-def work(job: Job, rank: int) -> Trained:
+def work(job: DDPJob, rank: int) -> Trained:
     """Train, in one of several processes that do so at the same time.
 
     The first run of a process decides on its rank; groups of processes are kept, as gloo may crash when one

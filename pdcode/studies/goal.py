@@ -1,4 +1,4 @@
-"""The target of a search."""
+"""The target of runs: a training loss or an accuracy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..util.errors import InputError
 
 @dataclass(frozen=True)
 class Goal:
-    """Target of descents: a training loss to fall to, or an accuracy (R² of least squares) to reach."""
+    """A training loss to fall to, or an accuracy (R² of least squares) to reach."""
 
-    kind: str  # "loss" or "accuracy"
+    kind: str  # {"loss", "accuracy"}
     level: float
     source: str = ""  # option, key or file that the target comes from
 
@@ -32,12 +32,11 @@ class Goal:
         return loss if self.kind == "loss" else 1.0 - accuracy
 
     def stop(self, seconds: float | None, updates: int | None) -> StopTable:
-        """Make the table ``[stop]`` of a run that ends at the target, or at a limit of time or updates."""
-        loss, accuracy = (self.level if self.kind == kind else None for kind in ("loss", "accuracy"))
-        return StopTable(seconds=seconds, updates=updates, loss=loss, accuracy=accuracy)
+        """Return the table ``[stop]`` of a run that ends at the target, or at a limit of time or updates."""
+        return StopTable(seconds=seconds, updates=updates, **{self.kind: self.level})
 
     def seconds(self, trace: TraceReader) -> float:
-        """Find when a recorded run reached the target, interpolated, in s; infinity if it did not."""
+        """Return when a recorded run reached the target, interpolated, in s; infinity if it did not."""
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
         return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, self.bound)
 
@@ -53,11 +52,6 @@ def choose_goal(config: Config, trace: TraceReader | None, target: float | None)
     """Choose the target: the given loss, else the configuration's ``[stop]``, else the trace's.
 
     If the recorded run had no target, its last measured loss is taken.
-
-    Raises
-    ------
-    InputError
-        If there is no target.
     """
     if target is not None:
         return Goal("loss", target, "--target")

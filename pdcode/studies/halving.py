@@ -2,7 +2,7 @@
 
 After Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
 AISTATS 2016; it is the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung have the same
-seeds, and thus the same delays and mini-batches (common random numbers). A candidate that can no longer be
+seed, and thus the same delays and mini-batches (common random numbers). A candidate that can no longer be
 among the survivors is stopped.
 """
 
@@ -13,13 +13,15 @@ from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import methodcaller
 from typing import Generic, TypeVar
 
 from ..util.processes import Pool
-from .trial import Score
+from .goal import Goal
+from .measurement import Measured
+from .trial import Trial
 
 T = TypeVar("T")
-Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,16 @@ class Rung:
     number: int  # counted from 1
     candidates: int
     keep: int  # number of candidates that survive
-    seconds: float  # maximum virtual time of a descent
-    seeds: tuple[int, ...]
+    seconds: float  # limit of a run's virtual time
+    seed: int
 
 
 @dataclass(frozen=True)
 class RungResult(Generic[T]):
-    """A rung's candidates with their scores, best first."""
+    """A rung's candidates with their runs, best first."""
 
     rung: Rung
-    ranked: list[tuple[T, Score]]
+    ranked: list[tuple[T, Measured]]
 
     @property
     def kept(self) -> list[T]:
@@ -53,80 +55,65 @@ class RungResult(Generic[T]):
 def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: int) -> list[Rung]:
     """Make the rungs that lead from `candidates` to `finalists`.
 
-    A rung keeps 1/η of its candidates. A descent has η times the virtual time of the previous rung, and
-    `seconds` on the last rung. Each rung has one seed, counted from `seed`.
+    A rung keeps 1/η of its candidates. A run has η times the virtual time of the previous rung, and `seconds`
+    on the last rung. Each rung has its own seed, counted from `seed`.
     """
     counts = [candidates]
     while counts[-1] > finalists:
         counts.append(max(finalists, min(counts[-1] - 1, math.ceil(counts[-1] / eta))))
     last = len(counts) - 1
     return [
-        Rung(number, before, keep, seconds / eta ** (last - number), (seed + number - 1,))
+        Rung(number, before, keep, seconds / eta ** (last - number), seed + number - 1)
         for number, (before, keep) in enumerate(pairwise(counts), 1)
     ]
 
 
 def race(
-    candidates: Sequence[T],
-    keep: int,
-    pool: Pool,
-    perform: Callable[[Work], Score],
-    work: Callable[[T, float], Work],
-) -> list[tuple[T, Score]]:
-    """Run trials of candidates, and return all with the best `keep` first, in order.
+    candidates: Sequence[T], keep: int, goal: Goal, pool: Pool, trial: Callable[[T, float], Trial]
+) -> list[tuple[T, Measured]]:
+    """Perform a trial of each candidate, and return all with the best `keep` first, in order.
 
     The cut-off is the time of the `keep`-th best so far. Candidates beyond the final cut-off keep their order
-    in `candidates`, as their scores depend on which trials had finished when they began.
+    in `candidates`, as their results depend on which trials had finished when they began.
 
-    Parameters
-    ----------
-    candidates : sequence
-        The candidates, the most promising first to stop others early.
-    keep : int
-        Number of survivors.
-    pool : Pool
-        Processes that run the trials.
-    perform : callable
-        ``perform(trial) -> Score``.
-    work : callable
-        ``work(candidate, cut_off_s)`` makes the trial of a candidate, which may end once its time to the
-        target must exceed the cut-off.
+    ``trial(candidate, cut_off_s)`` makes the trial of a candidate, which may end once its time to the target
+    must exceed the cut-off. The most promising candidates come first, to stop others early.
     """
     reached: list[float] = []
 
     def cut_off_s() -> float:
         return reached[keep - 1] if len(reached) >= keep else math.inf
 
-    scores: dict[int, Score] = {}
-    items = ((number, work(each, cut_off_s())) for number, each in enumerate(candidates))
-    for number, score in pool.results(perform, items):
-        scores[number] = score
-        if score.reached:
-            insort(reached, score.seconds)
+    found: dict[int, Measured] = {}
+    items = ((number, trial(each, cut_off_s())) for number, each in enumerate(candidates))
+    for number, measured in pool.results(methodcaller("perform"), items):
+        found[number] = measured
+        if measured.reached:
+            insort(reached, measured.seconds)
     last_s = cut_off_s()
     order = sorted(
-        scores, key=lambda n: (False, scores[n].key, n) if scores[n].seconds <= last_s else (True, n)
+        found, key=lambda n: (False, found[n].key(goal), n) if found[n].seconds <= last_s else (True, n)
     )
-    return [(candidates[number], scores[number]) for number in order]
+    return [(candidates[number], found[number]) for number in order]
 
 
 def halve(
     candidates: Sequence[T],
     rungs: Sequence[Rung],
+    goal: Goal,
     pool: Pool,
-    perform: Callable[[Work], Score],
-    work: Callable[[T, Rung, float], Work],
+    trial: Callable[[T, Rung, float], Trial],
 ) -> Iterator[RungResult[T]]:
     """Race the candidates through the rungs, and yield the result of each rung.
 
-    `work` takes the rung as its second argument; other parameters as for `race`.
+    `trial` takes the rung as its second argument; other parameters as for `race`.
     """
     left = list(candidates)
     for rung in rungs:
 
-        def trial(candidate: T, cut_off_s: float, rung: Rung = rung) -> Work:
-            return work(candidate, rung, cut_off_s)
+        def of_rung(candidate: T, cut_off_s: float, rung: Rung = rung) -> Trial:
+            return trial(candidate, rung, cut_off_s)
 
-        result = RungResult(rung, race(left, rung.keep, pool, perform, trial))
+        result = RungResult(rung, race(left, rung.keep, goal, pool, of_rung))
         yield result
         left = result.kept

@@ -1,100 +1,37 @@
-"""Cells of a comparison: one run of one entrant under one seed, and what is measured of it."""
+"""Figures of a run, measured by its trace."""
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import stragglers
 from ..analysis import comparison, description, statistics, timing
-from ..api import command, simulation
-from ..api.configs import LoadedConfig
-from ..api.simulation import Request
 from ..config import Config
-from ..config.write import to_toml
-from ..mpi import launch
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, DRAINED
-from ..training.monitor import INTERRUPTED
-from ..util.errors import Failure
-from ..util.processes import Pool
 from ..virtual import oracle
 from ..virtual.calibration import config_of
 from .goal import Goal
-from .trial import Outcome, source
 
-CLOCKS = "virtual", "mpi"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run.
-
-    Attributes
-    ----------
-    config : Config
-        Configuration of the entrant; its seed is replaced.
-    seed : int
-    clock : {"virtual", "mpi"}
-    file : str
-        TOML file of `config`.
-    trace : str
-        HDF5 file of the run.
-    goal : Goal or None
-    survives : bool
-        Whether a run over MPI goes on without workers that die.
-    """
-
-    config: Config
-    seed: int
-    clock: str
-    file: str
-    trace: str
-    goal: Goal | None
-    survives: bool = field(default=True, kw_only=True)
-
-    @property
-    def arguments(self) -> list[str]:
-        """Arguments of the command that performs the run."""
-        verb = "run" if self.clock == "mpi" else "simulate"
-        return [verb, self.file, "--set", f"seed={self.seed}", "-o", self.trace]
-
-    def perform(self) -> tuple[Measured, Curves]:
-        """Perform the run on the virtual clock, in this process, or over MPI, as its command; measure it.
-
-        A real run that leaves no trace has failed; what others have measured is not lost by that.
-        """
-        if self.clock == "mpi":
-            try:
-                command.run_command(self.arguments, False, None if self.survives else launch.MORTAL)
-            except Failure:  # such as divergence, which the trace records
-                if not Path(self.trace).exists():
-                    return nothing(self.config), {key: np.zeros(0) for key in CURVES}
-        else:
-            trace = msgspec.structs.replace(self.config.trace, path=self.trace)
-            config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
-            job = LoadedConfig(config, to_toml(config), self.file)
-            done = simulation.simulate(Request(job, None, False), lambda line: None, source(config))
-            if done.reason == INTERRUPTED:
-                raise KeyboardInterrupt
-        recorded = TraceReader(self.trace)
-        return measure(recorded, self.goal), curves(recorded)
-
-    def __str__(self) -> str:
-        return shlex.join(["pdcode", *self.arguments])
+CURVES = "t_s", "loss", "accuracy", "bytes"
+Curves = dict[str, np.ndarray]
+"""Time, training loss, test accuracy, and bytes up and down until then, for each measurement of a run."""
 
 
-@dataclass(frozen=True)
+def no_curves() -> Curves:
+    """Return the curves of a run without measurements."""
+    return {key: np.zeros(0) for key in CURVES}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """Figures of a run.
+    """Figures of a run; nan: not measured.
 
     Attributes
     ----------
@@ -104,15 +41,15 @@ class Measured:
     stop_s : float
         Time of the stop: from then on rank 0 has its result.
     job_s : float
-        Time until the last payload in flight at the stop would have arrived, had the stop not cut its
-        injected delay short: a job that cannot end before its stragglers takes so long. Tasks of dead workers
-        do not count.
+        Time at which the last payload in flight at the stop would have arrived, had the stop not cut its
+        injected delay short: the end of a job that waits for its stragglers. Tasks of dead workers do not
+        count.
     updates, samples, bytes_up, bytes_down : float
         Updates, training rows that gradients were computed of, bytes of payloads and of tasks, to the stop.
     busy : float
-        Share of the workers' time until the stop in which they computed.
+        Fraction of the workers' time until the stop in which they computed.
     wasted : float
-        Share of the payloads until the stop that were not used.
+        Fraction of the payloads until the stop that were not used.
     staleness : float
         Mean number of updates between a used payload's θ and its use.
     loss, accuracy : float
@@ -124,61 +61,65 @@ class Measured:
     arrivals : float
         Number of payloads until the stop.
     processor, ingress, egress : float
-        Share of the time until the stop for which rank 0's processor and each direction of its link were
+        Fraction of the time until the stop for which rank 0's processor and each direction of its link were
         busy; nan over MPI.
+    curves : dict of str to ndarray
+        See `CURVES`; empty arrays without a trace.
     """
 
-    seconds: float
-    stop_s: float
-    job_s: float
-    updates: float
-    samples: float
-    bytes_up: float
-    bytes_down: float
-    busy: float
-    wasted: float
-    staleness: float
-    loss: float
-    accuracy: float
-    oracle_s: float
-    failed: bool
+    seconds: float = math.inf
+    stop_s: float = math.nan
+    job_s: float = math.nan
+    updates: float = 0.0
+    samples: float = math.nan
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    busy: float = math.nan
+    wasted: float = math.nan
+    staleness: float = math.nan
+    loss: float = math.nan
+    accuracy: float = math.nan
+    oracle_s: float = math.nan
+    failed: bool = False
     arrivals: float = math.nan
     processor: float = math.nan
     ingress: float = math.nan
     egress: float = math.nan
+    curves: Curves = field(default_factory=no_curves, repr=False)
 
-    def outcome(self, goal: Goal | None) -> Outcome:
-        """Return what runs are ranked by."""
-        value = goal.value(self.loss, self.accuracy) if goal else self.loss
-        return Outcome(
-            seconds=self.seconds,
-            ended_s=self.stop_s,
-            value=value,
-            oracle_s=self.oracle_s,
-            updates=int(self.updates),
-            bytes_up=int(self.bytes_up),
-            bytes_down=int(self.bytes_down),
-            wasted=self.wasted,
-            diverged=self.failed,
-        )
+    def __eq__(self, other: object) -> bool:
+        """Compare the figures; those that were not measured are equal."""
+        if not isinstance(other, Measured):
+            return NotImplemented
+        return np.array_equal([*self.figures.values()], [*other.figures.values()], equal_nan=True)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures by name, without the curves."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    @property
+    def reached(self) -> bool:
+        """Whether the run reached the target."""
+        return math.isfinite(self.seconds)
+
+    @property
+    def spent_s(self) -> float:
+        """Time to the target, or time of the stop if it was not reached."""
+        return self.seconds if self.reached else self.stop_s
+
+    def value(self, goal: Goal | None) -> float:
+        """Return the last loss, or 1 - accuracy for a target accuracy: less is better."""
+        return float(goal.value(self.loss, self.accuracy)) if goal else self.loss
+
+    def key(self, goal: Goal | None) -> tuple[float, float]:
+        """Return the sort key of single runs: time to the target, then the last value."""
+        value = self.value(goal)
+        return self.seconds, value if math.isfinite(value) else math.inf
 
 
-COLUMNS = [field.name for field in fields(Measured)]
+COLUMNS = [each.name for each in fields(Measured) if each.name != "curves"]
 LATER = "arrivals", "processor", "ingress", "egress"  # not in files of before
-CURVES = "t_s", "loss", "accuracy", "bytes"
-Curves = dict[str, np.ndarray]
-"""Time, training loss, test accuracy, and bytes up and down until then, for each measurement of a run."""
-
-
-def results(cells: Iterable[tuple[int, Cell]], pool: Pool) -> Iterator[tuple[int, tuple[Measured, Curves]]]:
-    """Perform runs, each with a number; yield the results as they come. Runs over MPI take turns."""
-    virtual: list[tuple[int, Cell]] = []
-    for number, cell in cells:
-        if cell.clock == "mpi":
-            yield number, cell.perform()
-        else:
-            virtual.append((number, cell))
-    yield from pool.results(Cell.perform, virtual)
 
 
 def measure(trace: TraceReader, goal: Goal | None) -> Measured:
@@ -212,21 +153,15 @@ def measure(trace: TraceReader, goal: Goal | None) -> Measured:
         failed=failed,
         arrivals=int(in_time.sum()),
         **_occupied(trace.counters, stop_ns),
+        curves=curves(trace),
     )
 
 
 def _occupied(counters: Mapping[str, Any], stop_ns: int) -> dict[str, float]:
-    """Return the share of the time for which each part of rank 0 was busy, on the virtual clock."""
-    parts = "processor", "ingress", "egress"
-    known = stop_ns > 0 and all(f"{part}_ns" in counters for part in parts)
-    return {part: timing.busy_ns(counters, part) / stop_ns for part in parts} if known else {}
-
-
-def nothing(config: Config) -> Measured:
-    """Return the figures of a run of which nothing is known but that it failed."""
-    figures = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("updates", "bytes_up", "bytes_down"), 0.0)
-    figures |= {"seconds": math.inf, "stop_s": config.stop.seconds or math.nan}
-    return Measured(**figures | {"failed": True})  # type: ignore[arg-type]
+    """Return the fraction of the time for which each resource of rank 0 was busy, on the virtual clock."""
+    names = "processor", "ingress", "egress"
+    known = stop_ns > 0 and all(f"{name}_ns" in counters for name in names)
+    return {name: timing.busy_ns(counters, name) / stop_ns for name in names} if known else {}
 
 
 def curves(trace: TraceReader) -> Curves:

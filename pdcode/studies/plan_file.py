@@ -1,4 +1,4 @@
-"""The best scheme as a configuration for `pdcode run`."""
+"""The file of a plan: the best candidate as a configuration for `pdcode run`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
 from ..util.output import ensure_replaceable, ensure_writable
-from . import trial as trials
 from .goal import Goal
-from .plan_table import seconds
-from .search import Environment, Found
+from .results_table import seconds
+from .search import Environment, SearchResult
 
 HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
-LOOKS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
+SPARE = 8  # limit of the updates, as a multiple of those that are expected
+POINTS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
 
 
 def output_path(path: str, output: str | None) -> Path:
-    """Choose the plan's file: `output`, or ``results/<name of the configuration>.plan.toml``.
-
-    Raises
-    ------
-    InputError
-        If the file is the configuration itself, exists and is no plan, or cannot be written.
-    """
+    """Choose the plan's file: `output`, or ``results/<name of the configuration>.plan.toml``."""
     chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
     ensure_writable(chosen, str(chosen))
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
@@ -43,22 +37,22 @@ def _is_plan(path: Path) -> bool:
         return file.read(len(HEAD)) == HEAD
 
 
-def best_config(found: Found, environment: Environment, limit_s: float | None = None) -> Config:
-    """Make the configuration of the best scheme, with the user's own stragglers, machine, link and trace.
+def best_config(found: SearchResult, environment: Environment, limit_s: float | None = None) -> Config:
+    """Make the configuration of the best candidate, with the user's own stragglers, machine, link and trace.
 
     It ends at the plan's target. Limits of updates and time are at least what the scheme may need and
     `limit_s`. Its trace overwrites neither the user's nor the plan's.
     """
     row, user = found.rows[0], environment.user
     config = row.candidate.config
-    needed = math.ceil(trials.SPARE * row.median("updates"))
+    needed = math.ceil(SPARE * row.median("updates"))
     stop = environment.goal.stop(
         None if user.stop.seconds is None else max(user.stop.seconds, limit_s or 0.0),
         None if user.stop.updates is None else max(user.stop.updates, needed),
     )
     progress_s = user.trace.progress_s
     if math.isfinite(row.time.mean):  # measure often enough to notice the target in time
-        progress_s = min(progress_s, max(LEAST_S, float(f"{row.time.mean / LOOKS:.2g}")))
+        progress_s = min(progress_s, max(LEAST_S, float(f"{row.time.mean / POINTS:.2g}")))
     path = Path(user.trace.path)
     taken = {path.absolute(), *([environment.trace.path.absolute()] if environment.trace else [])}
     while path.absolute() in taken:
@@ -87,13 +81,7 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
 
 
 def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
-    """Write a configuration with comments at the top.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
+    """Write a configuration with comments at the top."""
     head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
     try:
         path.write_text(f"{head}{to_toml(config)}", encoding="utf-8")
@@ -101,7 +89,7 @@ def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
         raise InputError(f"{path}: cannot write the plan: {error.strerror}") from None
 
 
-def comments(found: Found, goal: Goal, command: str) -> list[str]:
+def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
     """Describe the origin of the configuration, and the prediction."""
     row, own, seeds = found.rows[0], found.own, found.seeds
     done, takes = (

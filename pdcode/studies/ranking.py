@@ -1,18 +1,19 @@
-"""Ranking of the finalists, with confidence intervals over the seeds."""
+"""Ranking of candidates by their runs, with confidence intervals over the seeds."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
 
-from .search_space import Candidate
-from .trial import POINTS, Outcome
+from .goal import Goal
+from .limits import POINTS
+from .measurement import Measured
 
 CONFIDENCE = 0.95
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval; nan if undefined."""
+    """A mean and its 95 % confidence interval; nan where undefined."""
 
     mean: float = math.nan
     low: float = math.nan
@@ -51,17 +52,19 @@ def geometric_interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Ratio of one configuration's time to another's, seed by seed."""
+    """Ratio of one candidate's time to another's, seed by seed."""
 
-    ratio: Interval  # geometric mean; nan if neither always reached the target
-    bound: str = ""  # "<": upper bound, as the other missed the target; ">": lower bound, as this one did
+    ratio: Interval = field(default_factory=Interval)  # geometric; nan if both missed the target
+    bound: str = (
+        ""  # "<": an upper bound, as the other missed the target; ">": a lower bound, as this one did
+    )
 
 
-def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
-    """Compare the times of two configurations; a descent that missed the target counts with its length."""
-    here, there = (all(outcome.reached for outcome in outcomes) for outcomes in (these, those))
+def compare(these: Sequence[Measured], those: Sequence[Measured]) -> Speedup:
+    """Compare the times of two candidates; a run that missed the target counts with its length."""
+    here, there = (all(run.reached for run in runs) for runs in (these, those))
     if not (here or there):
-        return Speedup(Interval())
+        return Speedup()
     pairs = [(a.spent_s, b.spent_s) for a, b in zip(these, those, strict=True)]
     ratio = geometric_interval([a / b if b > 0 else math.inf for a, b in pairs])
     return Speedup(ratio, "" if here and there else "<" if here else ">")
@@ -69,75 +72,82 @@ def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
 
 @dataclass(frozen=True)
 class Row(Generic[T]):
-    """A finalist and its results."""
+    """A candidate and its runs."""
 
     candidate: T
-    outcomes: list[Outcome]  # one for each seed; the seeds are the same for all rows
-    speedup: Speedup  # its time over that of the user's own configuration, or of another
+    runs: list[Measured]  # one for each seed; the seeds are the same for all rows
+    goal: Goal | None = None  # target of the runs
+    # time over that of the first candidate, or of the user's own configuration
+    speedup: Speedup = field(default_factory=Speedup)
 
     @property
     def missed(self) -> int:
-        """Number of descents that did not reach the target."""
-        return sum(not outcome.reached for outcome in self.outcomes)
+        """Number of runs that did not reach the target."""
+        return sum(not run.reached for run in self.runs)
 
     @property
     def reached(self) -> str:
-        """Text on how many of the descents reached the target."""
-        return f"{len(self.outcomes) - self.missed} of {len(self.outcomes)}"
+        """Text on how many of the runs reached the target."""
+        return f"{len(self.runs) - self.missed} of {len(self.runs)}"
 
     @property
     def time(self) -> Interval:
-        """Time to the target in s; if descents missed it, their length without an interval."""
-        time = geometric_interval([outcome.spent_s for outcome in self.outcomes])
+        """Time to the target in s; if runs missed it, the mean of their lengths without an interval."""
+        time = geometric_interval([run.spent_s for run in self.runs])
         return Interval(time.mean) if self.missed else time
 
     @property
+    def value(self) -> float:
+        """Median of the last losses, or of 1 - accuracy."""
+        return float(statistics.median(run.value(self.goal) for run in self.runs))
+
+    @property
     def key(self) -> tuple[int, int, float, float]:
-        """Sort key: descents that missed the target, that diverged, time, value at the end."""
-        mean, value = self.time.mean, self.median("value")
+        """Sort key: runs that missed the target, that failed, time, value at the end."""
+        mean, value = self.time.mean, self.value
         return (
             self.missed,
-            sum(outcome.diverged for outcome in self.outcomes),  # early, and not to their credit
+            sum(run.failed for run in self.runs),  # an early end of a diverged run is no merit
             mean if mean > 0 else math.inf,
             value if math.isfinite(value) else math.inf,
         )
 
     def median(self, name: str) -> float:
-        """Return the median over the seeds of an attribute of the outcomes."""
-        return float(statistics.median(getattr(outcome, name) for outcome in self.outcomes))
+        """Return the median of a figure over the seeds."""
+        return float(np.median([getattr(run, name) for run in self.runs]))
 
     def interval(self, name: str) -> Interval:
-        """Return the interval of updates, bytes_up or bytes_down; undefined if any missed the target."""
-        return (
-            Interval() if self.missed else geometric_interval([getattr(each, name) for each in self.outcomes])
-        )
+        """Return the interval of updates, bytes_up or bytes_down; undefined if any run missed the target."""
+        return Interval() if self.missed else geometric_interval([getattr(run, name) for run in self.runs])
 
     @property
     def wasted(self) -> Interval:
-        """Fraction of the replies that were not used."""
-        share = student_interval([outcome.wasted for outcome in self.outcomes])
-        return Interval(share.mean, max(share.low, 0.0), min(share.high, 1.0)) if share.known else share
+        """Fraction of the payloads that were not used."""
+        mean = student_interval([run.wasted for run in self.runs])
+        return Interval(mean.mean, max(mean.low, 0.0), min(mean.high, 1.0)) if mean.known else mean
 
     @property
     def oracle(self) -> float:
-        """Time to the target over the oracle's."""
-        return oracle_multiple(self.outcomes)
+        """Median ratio of the runs' lengths to the oracle's time for the same work; nan unless all are known.
+
+        A length ends at the measurement that found the target reached, as does the oracle's work.
+        """
+        ratios = [run.stop_s / run.oracle_s if run.reached and run.oracle_s > 0 else 0.0 for run in self.runs]
+        return statistics.median(ratios) if min(ratios, default=0.0) > 0 else math.nan
 
 
-def oracle_multiple(outcomes: Sequence[Outcome]) -> float:
-    """Return the median ratio of lengths to the oracle's time for the same work; nan unless all are known.
+def rank(
+    candidates: Sequence[T], runs: Sequence[list[Measured]], goal: Goal | None, base: int | None = None
+) -> list[Row[T]]:
+    """Sort candidates by their runs, best first.
 
-    A length ends at the measurement that found the target reached, as does the oracle's work.
+    Runs that missed the target count first, then the geometric mean of the times, then the loss. Times are
+    compared with those of number `base`, by default of the best.
     """
-    multiples = [each.ended_s / each.oracle_s if each.reached and each.oracle_s else 0.0 for each in outcomes]
-    return statistics.median(multiples) if multiples and min(multiples) > 0 else math.nan
-
-
-def rank(finalists: Sequence[Candidate], outcomes: Sequence[list[Outcome]]) -> list[Row[Candidate]]:
-    """Sort the finalists, including the user's own configuration, best first."""
-    own = next(result for candidate, result in zip(finalists, outcomes, strict=True) if candidate.own)
-    rows = [Row(each, result, compare(result, own)) for each, result in zip(finalists, outcomes, strict=True)]
-    return sorted(rows, key=lambda row: row.key)
+    rows = [Row(candidate, own, goal) for candidate, own in zip(candidates, runs, strict=True)]
+    rows.sort(key=lambda row: row.key)
+    reference = rows[0].runs if base is None else runs[base]
+    return [replace(row, speedup=compare(row.runs, reference)) for row in rows]
 
 
 def tied(rows: Sequence[Row[Any]]) -> list[int]:
@@ -146,7 +156,7 @@ def tied(rows: Sequence[Row[Any]]) -> list[int]:
     A row is significantly slower if the interval of its time over the first's exceeds 1 by more than the
     resolution of the times.
     """
-    compared = [compare(row.outcomes, rows[0].outcomes) for row in rows[1:]]
+    compared = [compare(row.runs, rows[0].runs) for row in rows[1:]]
     return [
         place
         for place, speedup in enumerate(compared, 2)

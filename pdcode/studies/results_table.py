@@ -1,119 +1,194 @@
-"""The ranked table of a comparison."""
+"""The table of results: lines are the candidates of a comparison, or columns the finalists of a plan."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..analysis import printing
-from ..util.formats import DASH, duration, number, ranges, ratio, size, span
+from ..util.formats import DASH, duration, number, percent, ranges, ratio, size, span
+from .candidate import Candidate, summary
+from .goal import Goal
+from .halving import RungResult
 from .measurement import Measured
-from .ranking import Interval, Row, compare, geometric_interval, tied
+from .ranking import Interval, Row, geometric_interval, tied
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .comparison import Comparison
 
-COLUMNS = (
-    "", "scheme", "time", "of first", "× oracle", "updates", "samples", "up", "down", "busy", "wasted",
-    "stale", "loss", "accuracy", "rank 0 done", "job done",
-)  # fmt: skip
+class Cell(NamedTuple):
+    """A cell: a value, and its 95 % interval, which may be empty."""
+
+    value: str
+    interval: str = ""
 
 
-def ranked(comparison: Comparison) -> list[tuple[Row[str], list[Measured]]]:
-    """Rank the schemes: runs that missed the target, then the geometric mean of the times, then the loss."""
-    goal = comparison.goal
-    outcomes = [[each.outcome(goal) for each in row] for row in comparison.measured]
-    order = sorted(
-        range(len(outcomes)),
-        key=lambda place: Row("", outcomes[place], compare(outcomes[place], outcomes[0])).key,
-    )
-    first = outcomes[order[0]]
-    return [
-        (
-            Row(comparison.names[place], outcomes[place], compare(outcomes[place], first)),
-            comparison.measured[place],
+def seconds(value: float) -> str:
+    """Format a time in s."""
+    return duration(1e9 * value)
+
+
+def cells(row: Row[Any], base: str) -> dict[str, Cell]:
+    """Return the cells of a candidate by heading; `base` names what its time is compared with."""
+
+    def cell(value: float, write: Callable[[float], str], interval: Interval | None = None) -> Cell:
+        known = interval is not None and interval.known
+        return Cell(
+            write(value) if math.isfinite(value) else DASH,
+            span(write(interval.low), write(interval.high)) if interval and known else "",
         )
-        for place in order
-    ]
 
+    def median(name: str, write: Callable[[float], str], interval: Interval | None = None) -> Cell:
+        return cell(row.median(name), write, interval)
 
-def show(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the ranked table with its legend."""
-    rows = ranked(comparison)
-    table = printing.make_table(*COLUMNS, left=("scheme",), fold=False)
-    for place, (row, measured) in enumerate(rows, 1):
-        table.add_row(str(place), row.candidate, *cells(row, measured))
-    texts = [*legend(comparison, [row for row, _ in rows]), *comparison.notes]
-    printing.show([(comparison.title, [table]), ("", [printing.note(" ".join(texts))])], console)
+    def counted(name: str, write: Callable[[float], str]) -> Cell:
+        return median(name, write, row.interval(name))
 
+    def mean(name: str) -> Cell:
+        return cell(geometric_interval([getattr(run, name) for run in row.runs]).mean, seconds)
 
-def cells(row: Row[str], measured: Sequence[Measured]) -> Iterator[str]:
-    """Yield the cells of a line of the table."""
-    yield _time(row)
-    interval = row.speedup.ratio
-    bracket = interval.known and interval.low < interval.high and not row.speedup.bound
-    yield f"{row.speedup.bound} {ratio(interval.mean)}".strip() + (
-        f" ({span(ratio(interval.low), ratio(interval.high))})" if bracket else ""
-    )
-    yield ratio(row.oracle)
-
-    def median(key: str, write: Callable[[float], str]) -> str:
-        value = float(np.median([getattr(each, key) for each in measured]))
-        return write(value) if math.isfinite(value) else DASH
-
-    for key in ("updates", "samples"):
-        yield median(key, "{:,.0f}".format)
-    for key in ("bytes_up", "bytes_down"):
-        yield median(key, size)
-    for key in ("busy", "wasted"):
-        yield median(key, lambda share: f"{100 * share:.1f} %")
-    yield median("staleness", lambda value: f"{value:.1f}")
-    yield median("loss", number)
-    yield median("accuracy", number)
-    for key in ("stop_s", "job_s"):
-        mean = geometric_interval([getattr(each, key) for each in measured])
-        yield DASH if math.isnan(mean.mean) else duration(1e9 * mean.mean)
-
-
-def _time(row: Row[str]) -> str:
-    time = row.time
+    time, factor = row.time, row.speedup.ratio
+    count = "{:,.0f}".format
     if row.missed:
-        return f"{row.reached} in {duration(1e9 * time.mean)}" if time.mean > 0 else row.reached
-    shown = duration(1e9 * time.mean)
-    return shown + (f" ({_span(time)})" if time.known else "")
-
-
-def _span(interval: Interval) -> str:
-    return span(duration(1e9 * interval.low), duration(1e9 * interval.high))
-
-
-def legend(comparison: Comparison, rows: Sequence[Row[str]]) -> Iterator[str]:
-    """Yield sentences on what was compared, how it is ranked, and which schemes are not told apart."""
-    seeds, runs = comparison.seeds, len(comparison.seeds)
-    under = f"seed {seeds[0]}" if runs == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
-    if comparison.goal:
-        ranking = f"how many of the {runs} runs reached the target, then by the geometric mean of the times"
+        to_target = Cell(f"{row.reached} in {seconds(time.mean)}" if time.mean > 0 else row.reached)
     else:
-        ranking = "the geometric mean of the times of the stop"
+        to_target = cell(time.mean, seconds, time)
+    spread = factor if factor.low < factor.high and not row.speedup.bound else None
+    speedup = cell(factor.mean, ratio, spread)
+    return {
+        "time": to_target,
+        f"of {base}": speedup._replace(value=f"{row.speedup.bound} {speedup.value}".strip()),
+        "× oracle": Cell(ratio(row.oracle)),
+        "updates": counted("updates", count),
+        "samples": median("samples", count),
+        "up": counted("bytes_up", size),
+        "down": counted("bytes_down", size),
+        "busy": median("busy", _percent),
+        "wasted": median("wasted", _percent, row.wasted),
+        "stale": median("staleness", "{:.1f}".format),
+        "loss": median("loss", number),
+        "accuracy": median("accuracy", number),
+        "rank 0 done": mean("stop_s"),
+        "job done": mean("job_s"),
+    }
+
+
+def _percent(fraction: float) -> str:
+    return f"{percent(fraction, 1)} %"
+
+
+def show_comparison(
+    rows: Sequence[Row[str]],
+    seeds: Sequence[int],
+    title: str,
+    notes: Sequence[str],
+    console: Console | None = None,
+) -> None:
+    """Print a line for each candidate, and the legend."""
+    lines = [cells(row, "first") for row in rows]
+    table = printing.make_table("", "scheme", *lines[0], left=("scheme",), fold=False)
+    for place, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+        shown = []
+        for heading, (value, interval) in line.items():
+            bracket = interval and heading in ("time", "of first")
+            shown.append(f"{value} ({interval})" if bracket else value)
+        table.add_row(str(place), row.candidate, *shown)
+    texts = [*legend(rows, seeds, "first"), DELAYS, *notes]
+    printing.show([(title, [table]), ("", [printing.note(" ".join(texts))])], console)
+
+
+def show_plan(
+    rows: Sequence[Row[Candidate]],
+    seeds: Sequence[int],
+    rungs: Sequence[RungResult[Candidate]],
+    console: Console | None = None,
+) -> None:
+    """Print the finalists side by side, the legend, and the candidates eliminated at each rung."""
+    columns = "", *(str(place) for place in range(1, len(rows) + 1))
+    table = printing.make_table(*columns, left=columns)
+    table.add_row("candidate", *(row.candidate.title for row in rows))
+    finalists = [cells(row, "yours") for row in rows]
+    for heading in finalists[0]:
+        line = [each[heading] for each in finalists]
+        if any(cell.value != DASH for cell in line):
+            table.add_row(heading, *("\n".join(filter(None, cell)) for cell in line))
+    table.add_row("scheme", *(summary(row.candidate.config) for row in rows))
+    table.columns[1].style = "bold"
+    goal, texts = rows[0].goal, [*legend(rows, seeds, "yours")]
+    if len(rows) > 1:
+        texts.append("The same runs chose number 1, which flatters its own times a little.")
+    sections: list[printing.Section] = [("", [table]), ("", [printing.note(" ".join(texts))])]
+    if any(len(result.ranked) > result.rung.keep for result in rungs):
+        rest = printing.make_table("rung", "time", "candidate", left=("time", "candidate"))
+        kept = [row.candidate for row in rows]
+        for result in reversed(rungs):
+            for candidate, run in result.ranked[result.rung.keep :]:
+                if not any(candidate is each for each in kept):
+                    text = verdict(run, goal, result.cut_off_s)
+                    rest.add_row(str(result.rung.number), text, str(candidate))
+        sections.append(("Left out", [rest]))
+    printing.show(sections, console)
+
+
+BASES = {"first": "the first", "yours": "your own configuration"}
+DELAYS = (
+    "Delays belong to a worker's time: a task that does the work of several mini-batches meets the sum of as "
+    "many delays, and the rounds of an update, parts of a reply, or tasks on parts of a shard, share one. A "
+    "task of a data code has one, on however many shards, as in these codes' papers."
+)
+
+
+def legend(rows: Sequence[Row[Any]], seeds: Sequence[int], base: str) -> Iterator[str]:
+    """Yield sentences on the ranking and the figures, and on candidates that the seeds do not distinguish."""
+    under = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
+    ranking = "the geometric mean of the times of the stop"
+    if rows[0].goal:
+        ranking = (
+            f"how many of the {len(seeds)} runs reached the target, then by the geometric mean of the times"
+        )
     yield (
-        f"Ranked by {ranking}; {under}, with the same delays for all. In brackets 95 % intervals. "
-        "“of first”: geometric mean of the ratio to the first, seed by seed. × oracle: to the time in which "
-        "perfectly balanced workers would have done the same tasks. Medians: updates, samples (training rows "
-        "that gradients were computed of), bytes, busy (share of the workers' time spent computing), wasted "
-        "payloads, mean staleness of used ones, last training loss and test accuracy. rank 0 done: time of "
-        "the stop; job done: until the last straggler's payload, had the stop not cut its delay short."
+        f"Ranked by {ranking}; {under}, with the same delays and mini-batches for all. With 95 % intervals. "
+        f"“of {base}”: geometric mean of the ratio to {BASES[base]}, seed by seed. × oracle: ratio to the "
+        "time in which perfectly balanced workers that know all delays would have done the same tasks. Other "
+        "figures are medians. wasted: payloads that were not used; loss, accuracy: the last ones; rank 0 "
+        "done: time of the stop."
     )
-    yield (
-        "Delays belong to a worker's time: a task that does the work of several mini-batches meets the sum "
-        "of as many delays, and the rounds of an update, parts of a reply, or tasks on parts of a shard, "
-        "share one. A task of a data code has one, on however many shards, as in these codes' papers."
-    )
-    if runs < 2 and len(rows) > 1:
+    if any(math.isfinite(run.job_s) for row in rows for run in row.runs):
+        yield (
+            "samples: training rows that gradients were computed of; busy: fraction of the workers' time "
+            "spent computing; stale: mean staleness of used payloads; job done: arrival of the last "
+            "straggler's payload, had the stop not cut its delay short."
+        )
+    if len(rows) < 2:
+        return
+    if len(seeds) < 2:
         yield "One seed gives no interval."
     elif places := tied(rows):
-        yield f"These seeds do not tell number {ranges(places)} from number 1 at 95 %."
+        yield f"These seeds do not distinguish number {ranges(places)} from number 1 at 95 %."
+    else:
+        yield "Number 1 is faster than every other at 95 %."
+
+
+def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> str:
+    """Describe a finished rung of a search."""
+    rung = result.rung
+    reached = sum(run.reached for _, run in result.ranked[: rung.keep])
+    best, run = result.ranked[0]
+    return (
+        f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {seconds(rung.seconds)}, seed "
+        f"{rung.seed}; {rung.keep} continue, {reached} of which reached the target\n"
+        f"  first: {best.title}, {verdict(run, goal)}"
+    )
+
+
+def verdict(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) -> str:
+    """Describe the result of a run in a few words."""
+    if run.seconds > cut_off_s:
+        return f"over {seconds(cut_off_s)}"
+    if run.reached:
+        return seconds(run.seconds) + ("" if goal else f", loss {run.loss:.3g}")
+    if run.failed or not math.isfinite(run.loss):
+        return "failed"
+    return f"{goal.shown(run.value(goal)) if goal else ''} at the end"

@@ -28,12 +28,12 @@ from ..util.errors import InputError, reason
 from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.processes import Pool
 from ..virtual import capacity, costs
-from .comparison import Comparison, ensure_savable
-from .making import make_once
+from .comparison import Comparison
+from .comparison_file import ensure_savable
+from .learning_rates import rate_of
 from .measurement import Measured
 from .schemes_bench import LINKS, NESTEROV
-from .search_space import rate_of
-from .tournament import Choice
+from .tournament import ComparisonRequest, perform_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,31 +74,15 @@ FULL = 0.9  # share of the time from which on a part is the limit
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What to measure.
+class ScaleBench:
+    """What to measure."""
 
-    Attributes
-    ----------
-    workers : sequence of int
-        Numbers of workers, ascending.
-    coordinators : sequence of int
-        Numbers of coordinators.
-    link : str
-        Name in `benchmark.LINKS`.
-    schemes : str
-        Entrants, separated by commas.
-    seeds, runs : int
-        Runs of an entrant, and those by which its learning rate is chosen.
-    folder : Path
-        Folder for the files.
-    """
-
-    workers: Sequence[int]
-    coordinators: Sequence[int]
-    link: str
-    schemes: str
-    seeds: int
-    runs: int
+    workers: Sequence[int]  # ascending
+    coordinators: Sequence[int]  # ascending
+    link: str  # name in `schemes_bench.LINKS`
+    schemes: str  # candidates, separated by commas
+    seeds: int  # runs of a candidate
+    runs: int  # runs by which its learning rate is chosen
     folder: Path
 
     def cells(self) -> Iterator[tuple[int, int, Path]]:
@@ -109,13 +93,7 @@ class Bench:
 
 
 def find_costs(folder: Path, print_line: Print) -> Path:
-    """Return the file of rank 0's costs in a folder; if it is not there, measure them.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
+    """Return the file of rank 0's costs in a folder; if it is not there, measure them."""
     path = folder / "machine.toml"
     if path.exists():
         print_line(f"{path}: there already")
@@ -127,14 +105,8 @@ def find_costs(folder: Path, print_line: Print) -> Path:
     return path
 
 
-def perform(bench: Bench, cost: Path, command: str, processes: int, print_line: Print) -> None:
-    """Make the comparisons that are not there yet.
-
-    Raises
-    ------
-    InputError
-        If an entrant cannot run, or a file cannot be read or written.
-    """
+def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_line: Print) -> None:
+    """Make the comparisons that are not there yet."""
     for *_, path in bench.cells():
         ensure_savable(path)
     rates: dict[int, Path] = {}  # by coordinators: the comparison before, with fewer workers
@@ -152,11 +124,11 @@ def perform(bench: Bench, cost: Path, command: str, processes: int, print_line: 
         seconds = need.task_s * (TASKS + ROUNDS * need.most[1])
         tables["trace"] = {"progress_s": seconds / POINTS}
         _write(job, to_toml(tables))
-        choice = Choice(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
+        request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
         fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)
         tune = bench.runs if workers <= TUNED or coordinators not in rates else None
         with Pool(max(1, min(processes, fitting))) as pool:
-            make_once(path, choice, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
+            perform_once(path, request, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
         rates[coordinators] = path
 
 
@@ -170,23 +142,12 @@ def _write(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Point:
-    """A scheme with a number of workers: medians over the seeds.
-
-    Attributes
-    ----------
-    workers, coordinators : int
-    measured : list of Measured
-        Of each seed.
-    need : Needs
-        By the formula.
-    rate : float
-        Learning rate.
-    """
+    """A scheme with a number of workers: medians over the seeds."""
 
     workers: int
     coordinators: int
-    measured: list[Measured]
-    need: capacity.Needs
+    measured: list[Measured]  # of each seed
+    need: capacity.Needs  # by the formula
     rate: float
 
     def median(self, key: str) -> float:
@@ -204,7 +165,7 @@ class Point:
         return part if self.median(part) >= FULL else "workers"
 
 
-def points(bench: Bench) -> dict[str, list[Point]]:
+def points(bench: ScaleBench) -> dict[str, list[Point]]:
     """Read what was measured, by scheme."""
     found: dict[str, list[Point]] = {}
     for workers, coordinators, path in bench.cells():
@@ -218,7 +179,7 @@ def points(bench: Bench) -> dict[str, list[Point]]:
     return found
 
 
-def show(bench: Bench, found: Mapping[str, Sequence[Point]]) -> None:
+def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
     """Print for each scheme what its descents do with ever more workers."""
     several = len(bench.coordinators) > 1
     sections: list[printing.Section] = []

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis import printing
+from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..stragglers import records
@@ -27,13 +28,12 @@ from ..training.monitor import Print
 from ..util.errors import InputError, reason
 from ..util.formats import DASH, duration, ratio
 from ..util.processes import Pool
-from ..virtual import capacity
-from .comparison import Comparison, ensure_savable
-from .making import make_once
-from .ranking import Interval, Row, Speedup, compare
-from .results_table import ranked
-from .survey import task_s
-from .tournament import Choice
+from ..virtual import capacity, costs
+from . import search_space
+from .comparison import Comparison
+from .comparison_file import ensure_savable
+from .ranking import Row, Speedup, compare
+from .tournament import ComparisonRequest, perform_once
 
 PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
     "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1, 0.1),
@@ -101,28 +101,14 @@ BESIDE = "top-k, whitened, look-ahead"
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What to measure.
+class SchemesBench:
+    """What to measure."""
 
-    Attributes
-    ----------
-    problems, links : sequence of str
-        Names in `PROBLEMS` and `LINKS`.
-    delays : dict of str to dict
-        Tables ``[stragglers]``, as `DELAYS`.
-    seeds, rates : int
-        Runs of an entrant in a cell, and learning rates that are tried of it.
-    schemes : sequence of str
-        Entrants.
-    folder : Path
-        Folder for the files.
-    """
-
-    problems: Sequence[str]
-    links: Sequence[str]
-    delays: Mapping[str, dict[str, Any]]
-    seeds: int
-    rates: int
+    problems: Sequence[str]  # names in `PROBLEMS`
+    links: Sequence[str]  # names in `LINKS`
+    delays: Mapping[str, dict[str, Any]]  # tables ``[stragglers]``, as `DELAYS`
+    seeds: int  # runs of a candidate in a cell
+    rates: int  # learning rates that are tried of a candidate
     schemes: Sequence[str]
     folder: Path
 
@@ -132,13 +118,7 @@ class Bench:
 
 
 def recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return tables ``[stragglers]`` for the matrices in a folder: CSV, workers × rounds, whole tasks' times.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
+    """Return tables ``[stragglers]`` for the CSV files of a folder: whole tasks, workers × rounds."""
     found = {
         f"recorded-{path.stem}": {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
         for path in sorted(folder.glob("*.csv"))
@@ -148,34 +128,30 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def entrants() -> list[str]:
-    """Return the names of all entrants, ours first."""
+def candidates() -> list[str]:
+    """Return the names of all candidates, ours first."""
     return list(dict.fromkeys([*OURS, *itertools.chain.from_iterable(FAMILIES.values())]))
 
 
-def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
-    """Make the comparisons that are not there yet.
-
-    Raises
-    ------
-    InputError
-        If an entrant cannot run, or a file cannot be read or written.
-    """
+def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) -> None:
+    """Make the comparisons that are not there yet."""
     for path, *_ in _cells(bench):
         ensure_savable(path)
     for path, problem, link, name, workers, seeds in _cells(bench):
         delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
         job = write_job(bench.folder, problem, link, name, delays, workers)
-        choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS)
+        request = ComparisonRequest(
+            str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS
+        )
         how = (
             {"rates": bench.file(problem, link, rates_of(workers))}
             if seeds
             else {"tune": bench.rates, "tuning_seeds": TUNING_SEEDS}
         )
-        make_once(path, choice, command, pool, print_line, **how)
+        perform_once(path, request, command, pool, print_line, **how)
 
 
-def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int, int]]:
+def _cells(bench: SchemesBench) -> Iterator[tuple[Path, str, str, str, int, int]]:
     """Yield file, problem, link, delays, workers and seeds of each comparison; none: it chooses the rates."""
     counts = {name: workers_of(delays) for name, delays in bench.delays.items()}
     for problem, link in itertools.product(bench.problems, bench.links):
@@ -235,6 +211,14 @@ def write_job(
     return path
 
 
+def task_s(config: Config) -> float:
+    """Return the modelled compute time of a mini-batch's full gradient, in s."""
+    whole = search_space.apply(config, search_space.preset("uncoded", "all"))
+    parts = setup.prepare(whole)
+    flops = parts.scheme.work(parts.problem, parts.layouts, 0, None).by_worker
+    return 1e-9 * float(costs.times_ns(whole.machine, flops).max())
+
+
 def ours(link: str, delays: Mapping[str, Any]) -> str:
     """Return which of our presets is ours in a cell."""
     if LINKS[link] <= SLOW:
@@ -244,7 +228,7 @@ def ours(link: str, delays: Mapping[str, Any]) -> str:
     return "lwpd:ring" if delays["kind"] == "none" else "lwpd:first"
 
 
-def show(bench: Bench) -> None:
+def show(bench: SchemesBench) -> None:
     """Print for each problem our time in each cell, and the multiple of it that each family needs."""
     sections: list[printing.Section] = []
     families = {family: members for family, members in FAMILIES.items() if {*members} & {*bench.schemes}}
@@ -256,11 +240,11 @@ def show(bench: Bench) -> None:
         every: dict[str, list[Speedup]] = {family: [] for family in families}
         for link, (name, delays) in itertools.product(bench.links, bench.delays.items()):
             made = Comparison.load(bench.file(problem, link, name))
-            outcomes = {row.candidate: row.outcomes for row, _ in ranked(made)}  # best first
-            mine = Row(ours(link, delays), outcomes[ours(link, delays)], Speedup(Interval()))
+            runs = {row.candidate: row.runs for row in made.rows}  # best first
+            mine = Row(ours(link, delays), runs[ours(link, delays)])
             for family, members in families.items():
-                first = next(each for each in outcomes if each in members)
-                every[family].append(compare(outcomes[first], mine.outcomes))
+                first = next(each for each in runs if each in members)
+                every[family].append(compare(runs[first], mine.runs))
             rivals = {family: found[-1] for family, found in every.items() if family != BESIDE}
             name_of = min(rivals, key=lambda family: _key(rivals[family]), default=None)
             best += [rivals[name_of]] if name_of else []

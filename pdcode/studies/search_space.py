@@ -1,84 +1,44 @@
-"""Candidates: alternatives to the user's configuration.
+"""The space that `pdcode plan` searches: presets, other schemes, and configurations drawn at random.
 
 Problem, workers, stop, stragglers, machine and link are fixed. Scheme, code, decoder, memory, wire, downlink,
-reduce, update and step size vary. Each draw is keyed by (seed, number): a longer list extends a shorter one.
+reduce, update and learning rate vary. Each draw is keyed by (seed, number): a longer list extends a shorter
+one.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from ..coding import auto_keys
-from ..config import Config, MemoryTable, SchemeTable, UpdateTable, kinds
+from ..config import Config, MemoryTable, UpdateTable, kinds
 from ..config import load as configfile
-from ..config.defaults import explicit
-from ..problems import Problem
 from ..training import setup
 from ..util.errors import InputError
+from .candidate import DRAWN, OWN, VARIED, Candidate, identity
+from .learning_rates import converted, has_rate, rate_of, with_rate
 from .trial import source
 
 Tables = dict[str, dict[str, Any]]
 Value = TypeVar("Value")
 
-OWN = "yours"
-DRAWN = "drawn"
-VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "update")  # whole tables
-MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's step size
-RIVALS = 0.2  # share of draws that are other schemes, with their own tables
+MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's learning rate
+RIVALS = 0.2  # fraction of draws that are other schemes, with their own tables
 TRIES = 40  # maximum number of draws per requested candidate
 
 BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An alternative to the user's configuration."""
-
-    name: str  # `OWN`, the name of a preset or of an uncoded scheme, or `DRAWN`
-    multiple: float  # step size as a multiple of the user's, see `base_rate`
-    config: Config
-
-    @property
-    def own(self) -> bool:
-        """Whether this is the user's own configuration."""
-        return self.name == OWN and self.multiple == 1
-
-    @property
-    def title(self) -> str:
-        """Name, and for a named scheme the multiple of the step size unless it is 1."""
-        return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
-
-    def __str__(self) -> str:
-        return f"{self.title}: {summary(self.config)}"
-
-
 def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Candidate]:
     """List distinct candidates that `pdcode run` accepts: the user's own, the named schemes, then draws.
 
-    Parameters
-    ----------
-    base : Config
-        The user's configuration.
-    count : int
-        Number of candidates. All named schemes with the user's step size are listed even if there are more.
-    seed : int
-        Key of the draws.
-    path : str
-        File of the configuration, for error messages.
-
-    Raises
-    ------
-    InputError
-        If the user's configuration cannot run.
+    All named schemes with the user's learning rate are listed, even if they are more than `count`. Draws are
+    keyed by `seed`.
     """
     setup.prepare(base, path)
-    listed = [Candidate(OWN, 1.0, base)]
+    listed = [Candidate(OWN, base)]
     seen = {identity(base)}
 
     def offer(name: str, tables: Tables, multiple: float) -> None:
@@ -102,14 +62,6 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
     return listed
 
 
-def identity(config: Config) -> bytes:
-    """Return a key of everything that a descent depends on, with dependent defaults resolved."""
-    scheme = config.scheme
-    named = scheme.name not in ("lwpd", "uncoded")  # their tables determine these
-    scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
-    return msgspec.json.encode(msgspec.structs.replace(explicit(config), scheme=scheme))
-
-
 def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
     """Make the candidate with these tables; return None if `pdcode run` refuses it."""
     try:
@@ -117,98 +69,25 @@ def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candida
         setup.prepare(config, source=source(config))
     except InputError:
         return None
-    return Candidate(name, multiple, config)
+    return Candidate(name, config, multiple)
 
 
 def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
-    """Replace tables of the user's configuration, and scale the step size accordingly.
-
-    Raises
-    ------
-    InputError
-        If the tables contradict each other.
-    """
+    """Replace tables of the user's configuration, and scale the learning rate accordingly."""
     config = base
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
         if "optimizer" not in tables and MemoryTable.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
-    if has_rate(tables):
-        config = with_rate(config, multiple * rate_of(config))
-        configfile.check_consistency(config)
-        return config
     if multiple == 1 and not tables:
         return base
-    rate = multiple * base_rate(base) * own_rate(config)
-    optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
-    config = msgspec.structs.replace(config, optimizer=optimizer)
+    if has_rate(tables):
+        config = with_rate(config, multiple * rate_of(config))
+    else:
+        config = converted(config, base, multiple)
     configfile.check_consistency(config)
     return config
-
-
-def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether the tables of a scheme or preset have a learning rate of their own."""
-    return "rate" in tables.get("optimizer", {})
-
-
-def rate_key(config: Config) -> list[str]:
-    """Return the path of the learning rate that matters most to a configuration's scheme."""
-    own = hasattr(config.scheme.options, "rate")
-    return ["scheme", "options", "rate"] if own else ["optimizer", "rate"]
-
-
-def rate_of(config: Config) -> float:
-    """Return the learning rate that matters most."""
-    value: Any = config
-    for key in rate_key(config):
-        value = getattr(value, key)
-    return float(value)
-
-
-def with_rate(config: Config, rate: float) -> Config:
-    """Return the configuration with another value of the learning rate that matters most."""
-    return _replaced(config, rate_key(config), float(f"{rate:.4g}"))
-
-
-def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
-    first, *rest = keys
-    inner = _replaced(getattr(table, first), rest, value) if rest else value
-    return msgspec.structs.replace(table, **{first: inner})
-
-
-def base_rate(base: Config) -> float:
-    """Convert the user's step size to that of a step by the plain gradient of all n workers' replies.
-
-    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
-    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
-    converted by lengths, see `coding.auto_keys.plain_rate`.
-    """
-    return base.optimizer.rate / own_rate(base)
-
-
-def own_rate(config: Config) -> float:
-    """Return the learning rate of a configuration that stands for 1 in the sense of `base_rate`."""
-    rate = 1.0 if whole_step(config) else 1.0 / config.workers.count
-    rate *= 1 - config.optimizer.momentum
-    return (
-        rate
-        if config.code.whiten == "none"
-        else rate / _plain_rate(msgspec.json.encode((config.problem, config.code.whiten)))
-    )
-
-
-@functools.lru_cache(16)
-def _plain_rate(key: bytes) -> float:
-    table, whiten = msgspec.json.decode(key)
-    config = Config.of({"problem": table, "code": {"whiten": whiten}})
-    problem = Problem.from_dataset(config.problem, source(config).dataset)
-    return auto_keys.plain_rate(config, problem)
-
-
-def whole_step(config: Config) -> bool:
-    """Tell whether a step moves θ by a whole learning rate, not by 1/n of it for each arrival."""
-    return not config.update.asynchronous or config.memory.kind == "worker"
 
 
 def named(base: Config) -> dict[str, Tables]:
@@ -303,35 +182,3 @@ def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
         return {"mode": mode}
     amount = share if key == "fraction" else max(1, round(share * workers))
     return {"mode": mode, key: amount, "late": pick(random, ("use", "waste"), (3, 1))}
-
-
-def summary(config: Config) -> str:
-    """Describe a scheme in one line: code, memory, messages, updates, step size."""
-    code, update = config.code, config.update
-    if code.family == "uncoded":
-        coded = "uncoded"
-    else:
-        rows = (
-            f"share {code.share:.3g}" if code.share is not None else f"r={_joined(code.rows_per_task or 1)}"
-        )
-        given = getattr(code, "weight", None)
-        weight = "" if given is None else f" w={_joined(given)}"
-        coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
-    parts = [
-        config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
-        {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
-        f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
-        f"look-ahead {ahead}" if (ahead := config.memory.lookahead) else "",
-        config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
-        "/".join(config.wire.formats),
-        {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
-        update.words(config.workers.count).partition(" of ")[0],
-        "allreduce" if config.reduce.summed else "",
-        "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
-        f"rate {config.optimizer.rate:.3g}",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _joined(value: int | str | list[int]) -> str:
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

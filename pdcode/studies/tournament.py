@@ -1,96 +1,39 @@
-"""The comparison: entrants under the same seeds."""
+"""The tournament of `pdcode compare`: candidates under the same seeds, from the request to the results."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 import msgspec
 
-from ..config import LARGEST, StopTable
+from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
 from ..trace import opening
 from ..training import setup
 from ..training.monitor import Print
-from ..util.errors import InputError, prefix_errors, reason
-from ..util.formats import duration, size
+from ..util.errors import InputError, prefix_errors
+from ..util.formats import duration, listing, size
 from ..util.processes import Pool
 from ..virtual import capacity, costs
+from . import rate_tuning
+from .candidate import Candidate
+from .comparison import Comparison
 from .goal import Goal, choose_goal
-from .measurement import Cell, Curves, Measured, results
-from .named_candidates import Entrant, entrants
-from .search import MOST_SEED, OWN_SLACK, Environment, baseline
-from .trial import ARRIVALS, MOST_ARRIVALS, source
-
-HEAD = "# Written by pdcode compare,"  # first words of every entrant's file
-NEVER = Goal("loss", -math.inf)  # for runs without a target
-POINTS = 50  # measurements in the time of the user's own configuration; others may take many times that
+from .limits import Limits, find_limits, limited
+from .measurement import Measured
+from .named_candidates import named_candidates
+from .results_table import verdict
+from .trial import TUNING, Trial, check_seed, results, source
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of a run.
-
-    Attributes
-    ----------
-    seconds : float
-        Time of the run.
-    step_s : float
-        Time between measurements.
-    """
-
-    seconds: float
-    step_s: float
-
-
-@dataclass(frozen=True)
-class Race:
-    """A comparison to be made.
-
-    Attributes
-    ----------
-    entrants : list of Entrant
-    seeds : sequence of int
-    goal : Goal or None
-    clock : {"virtual", "mpi"}
-    limits : Limits
-    folder : Path
-        Folder for the entrants' TOML files and the traces.
-    """
-
-    entrants: list[Entrant]
-    seeds: Sequence[int]
-    goal: Goal | None
-    clock: str
-    limits: Limits
-    folder: Path
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the entrants."""
-        return [entrant.name for entrant in self.entrants]
-
-    @property
-    def configs(self) -> list[str]:
-        """Configurations of the entrants, TOML."""
-        return [to_toml(entrant.config) for entrant in self.entrants]
-
-    def cell(self, entrant: Entrant, seed: int) -> Cell:
-        """Return a run of an entrant."""
-        stem = entrant.name.replace(":", "-").replace("/", "-")
-        path = self.folder / f"{stem}.toml"
-        return Cell(
-            entrant.config, seed, self.clock, str(path), str(self.folder / f"{stem}-{seed}.h5"), self.goal
-        )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the user chooses of a comparison; `pdcode compare --help` says what each means."""
+class ComparisonRequest:
+    """What the user asks of a comparison; `pdcode compare --help` explains each option."""
 
     config: str
     schemes: str
@@ -102,168 +45,188 @@ class Choice:
     stragglers: str | None = None
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
-    rounds: float | None = None  # measure an entrant whenever it takes in so many payloads of each worker
+    # time between measurements of a candidate: that in which it takes in so many payloads of each worker
+    rounds: float | None = None
 
 
-def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
-    """Read the configuration and make the entrants.
+@dataclass(frozen=True)
+class Tournament:
+    """A comparison before its runs."""
 
-    Returns
-    -------
-    race : Race
-    config : str
-        Text of the user's TOML file.
-    notes : list of str
-        Sentences on the common conditions.
+    HEAD: ClassVar[str] = "# Written by pdcode compare,"  # first words of every candidate's file
 
-    Raises
-    ------
-    InputError
-        If something is wrong; the message names file, option, key and value.
-    """
-    settings = list(choice.settings)
-    if choice.stragglers is not None:
-        path = to_value(os.path.abspath(choice.stragglers), "--stragglers")
+    candidates: list[Candidate]  # with the limits of their runs
+    seeds: Sequence[int]
+    goal: Goal | None
+    clock: str  # {"virtual", "mpi"}
+    limits: Limits
+    folder: Path  # folder for the candidates' TOML files and the traces
+    text: str = ""  # the user's TOML file
+    notes: list[str] = field(default_factory=list)  # sentences on the common conditions
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the candidates."""
+        return [candidate.name for candidate in self.candidates]
+
+    def trial(self, candidate: Candidate, seed: int) -> Trial:
+        """Return a run of a candidate."""
+        stem = candidate.name.replace(":", "-").replace("/", "-")
+        file, trace = (str(self.folder / name) for name in (f"{stem}.toml", f"{stem}-{seed}.h5"))
+        return Trial(candidate.config, seed, self.goal, self.clock, file, trace)
+
+    def tuning_seeds(self, count: int) -> range:
+        """Return seeds under which learning rates are chosen, which the comparison does not use."""
+        return range(self.seeds[0] + TUNING, self.seeds[0] + TUNING + count)
+
+    def tuning_trial(self, candidate: Candidate, seed: int, number: int) -> Trial:
+        """Return a run of a candidate with a configuration file of its own, which a real run reads."""
+        stem = str(self.folder / f"tuning-{number}")
+        trial = replace(self.trial(candidate, seed), trace=f"{stem}.h5", file=f"{stem}.toml")
+        trial.write(f"{self.HEAD} to tune '{candidate.name}'")
+        return trial
+
+    def with_rates(self, candidates: list[Candidate], note: str) -> Self:
+        """Return the tournament with other learning rates, and a note on them."""
+        return replace(self, candidates=candidates, notes=[*self.notes, note])
+
+    def write(self, command: str) -> None:
+        """Write each candidate's configuration, which the commands of its runs name."""
+        for candidate in self.candidates:
+            self.trial(candidate, 0).write(f"{self.HEAD} as '{candidate.name}' of `{command}`")
+
+    def run(self, pool: Pool, print_line: Print, keep: bool) -> list[list[Measured]]:
+        """Run every candidate under every seed; return the results by candidate and seed."""
+        places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
+        trials = [self.trial(self.candidates[place], seed) for place, seed in places]
+        done: dict[tuple[int, int], Measured] = {}
+        for number, run in results(enumerate(trials), pool):
+            place, seed = places[number]
+            done[place, seed] = run
+            if not keep:
+                Path(trials[number].trace).unlink(missing_ok=True)
+            text = f"{self.names[place]}, seed {seed}: {verdict(run, self.goal)}"
+            print_line(f"{len(done)} of {len(trials)}: {text}")
+        return [[done[place, seed] for seed in self.seeds] for place in range(len(self.candidates))]
+
+
+def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
+    """Read the configuration and make the candidates."""
+    settings = list(request.settings)
+    if request.stragglers is not None:
+        path = to_value(os.path.abspath(request.stragglers), "--stragglers")
         settings.append(f'stragglers={{kind="trace", path={path}, draw="block"}}')
-    config, text = configfile.load(choice.config, settings)
-    fitted = choice.cost or (choice.stragglers if _is_trace(choice.stragglers) else None)
-    if fitted is not None and choice.clock == "virtual":
-        config = costs.load(fitted, config, "median" if choice.cost else "low")
+    config, text = configfile.load(request.config, settings)
+    recorded = request.stragglers is not None and opening.is_trace(Path(request.stragglers))
+    fitted = request.cost or (request.stragglers if recorded else None)
+    if fitted is not None and request.clock == "virtual":
+        config = costs.load(fitted, config, "median" if request.cost else "low")
         tables = msgspec.to_builtins(config)
         known = {
             name: {key: value for key, value in tables[name].items() if value is not None}
             for name in ("machine", "link")
         }
         settings = [*(f"{name}={to_value(table, name)}" for name, table in known.items()), *settings]
-        config, _ = configfile.load(choice.config, settings)
-    with prefix_errors(choice.config):
-        if config.seed > MOST_SEED:
-            raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
+        config, _ = configfile.load(request.config, settings)
+    with prefix_errors(request.config):
+        check_seed(config)
         config.faults.ensure_endless("run")
-        targets = (choice.target, config.stop.loss, config.stop.accuracy)
-        goal = choose_goal(config, None, choice.target) if any(each is not None for each in targets) else None
+        targets = (request.target, config.stop.loss, config.stop.accuracy)
+        goal = (
+            choose_goal(config, None, request.target) if any(each is not None for each in targets) else None
+        )
         if goal is None and config.stop.updates is None:
             raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
-        tables, folder_of = configfile.parse(text), Path(choice.config).parent
-        made = entrants(tables, settings, folder_of, choice.schemes, choice.aliases)
-        limits = find_limits(
-            Environment(config, config, goal or NEVER, choice.config), choice.seconds, choice.clock
-        )
-    made = [limited(entrant, _at_pace(entrant, limits, choice.rounds), goal) for entrant in made]
-    seeds = range(config.seed, config.seed + choice.seeds)
+        tables, folder_of = configfile.parse(text), Path(request.config).parent
+        made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
+        limits = find_limits(config, goal, request.config, request.seconds, request.clock)
+    for place, each in enumerate(made):
+        own = _at_pace(each.config, limits, request.rounds)
+        made[place] = replace(each, config=limited(each.config, goal, own, each.config.stop.updates))
     notes = [f"{len(made)} schemes, {config.workers.count} workers, delays: {config.stragglers.describe()}."]
-    if choice.clock == "virtual":
+    if request.clock == "virtual":
         link = config.link
         notes.append(f"Link: {size(link.bandwidth)}/s, θ by a {link.broadcast}.")
         if fitted is not None:
             notes.append(f"Costs: those of {fitted}, but for keys that are set.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
-    return Race(made, seeds, goal, choice.clock, limits, folder), text, notes
+    seeds = range(config.seed, config.seed + request.seeds)
+    return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes)
 
 
-def _is_trace(path: str | None) -> bool:
-    return path is not None and opening.is_trace(Path(path))
-
-
-def find_limits(environment: Environment, seconds: float | None, clock: str) -> Limits:
-    """Choose the limits of runs by a run of the user's own configuration on the virtual clock.
-
-    A run may take `search.OWN_SLACK` times as long as that, unless the user sets a limit.
-
-    Raises
-    ------
-    InputError
-        If the clock is real, and the user sets no limit.
-    """
-    config = environment.config
-    given = seconds or config.stop.seconds
-    if given is None and clock == "mpi":
-        raise InputError("stop.seconds: not given, and some scheme may not reach the target; give --seconds")
-    arrivals = ARRIVALS if given is None else MOST_ARRIVALS
-    own = baseline(environment, given, config.stop.updates if seconds is None else None, arrivals)
-    most = given or min(OWN_SLACK * own.spent_s, LARGEST)
-    return Limits(most, min(config.trace.progress_s, max(own.spent_s / POINTS, 1e-6)))
-
-
-def _at_pace(entrant: Entrant, limits: Limits, rounds: float | None) -> Limits:
-    """Return the limits with measurements at an entrant's own pace: where its workers meet no delays."""
+def _at_pace(config: Config, limits: Limits, rounds: float | None) -> Limits:
+    """Return the limits with measurements at a candidate's own pace: where its workers meet no delays."""
     if rounds is None:
         return limits
-    need = capacity.needs(setup.prepare(entrant.config, source=source(entrant.config)))
+    need = capacity.needs(setup.prepare(config, source=source(config)))
     return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.most[1]):.2g}"))
 
 
-def limited(entrant: Entrant, limits: Limits, goal: Goal | None) -> Entrant:
-    """Return the entrant with the limits of a run, and with the goal as its target."""
-    config, stop = entrant.config, entrant.config.stop
-    made = (
-        goal.stop(limits.seconds, stop.updates)
-        if goal
-        else StopTable(updates=stop.updates, seconds=limits.seconds)
+def perform(
+    tournament: Tournament,
+    command: str,
+    pool: Pool,
+    print_line: Print,
+    *,
+    tune: int | None = None,
+    tuning_seeds: int = 1,
+    rates: tuple[str, Comparison] | None = None,
+    keep: bool = False,
+) -> Comparison:
+    """Choose the learning rates, write the candidates' files, and perform all runs.
+
+    Learning rates are those of another comparison, given with its file, or the best of `tune` that are tried,
+    each judged by `tuning_seeds` runs, or else as they are. Traces are deleted unless they are to be kept.
+    """
+    if rates:
+        chosen = rate_tuning.take(tournament.candidates, *rates)
+        tournament = tournament.with_rates(chosen, f"Learning rates: those of {rates[0]}.")
+    if tune:
+        tournament.write(command)
+        seeds = tournament.tuning_seeds(tuning_seeds)
+        chosen, edges = rate_tuning.tune(
+            tournament.candidates, tournament.goal, tune, seeds, tournament.tuning_trial, pool, print_line
+        )
+        text = rate_tuning.note(tune, seeds)
+        if edges:
+            text += f" Those of {listing(edges)} are the least or largest that were tried."
+        tournament = tournament.with_rates(chosen, text)
+    tournament.write(command)
+    return Comparison(
+        tournament.names,
+        [to_toml(candidate.config) for candidate in tournament.candidates],
+        list(tournament.seeds),
+        tournament.clock,
+        tournament.goal,
+        tournament.run(pool, print_line, keep),
+        command,
+        tournament.text,
+        tournament.notes,
     )
-    stop = msgspec.structs.replace(made, drain_s=stop.drain_s)
-    trace = msgspec.structs.replace(config.trace, progress_s=limits.step_s, arrivals="all")
-    return replace(entrant, config=msgspec.structs.replace(config, stop=stop, trace=trace))
 
 
-def write_entrants(race: Race, command: str) -> None:
-    """Write each entrant's configuration, which the commands of its runs name.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be written.
-    """
-    for entrant in race.entrants:
-        write(race.cell(entrant, 0), f"{HEAD} as '{entrant.name}' of `{command}`")
-
-
-def write(cell: Cell, head: str) -> None:
-    """Write the configuration of a run to its file, below a line of comment.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    path = Path(cell.file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{head}\n{to_toml(cell.config)}")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
-
-
-def run(
-    race: Race, pool: Pool, print_line: Print, keep: bool
-) -> tuple[list[list[Measured]], list[list[Curves]]]:
-    """Run every entrant under every seed; delete the traces unless they are to be kept.
-
-    Returns
-    -------
-    measured : list of list of Measured
-        Figures by entrant and seed.
-    curves : list of list of Curves
-        Measurements of each run.
-    """
-    places = [(place, seed) for seed in race.seeds for place in range(len(race.entrants))]
-    cells = [(number, race.cell(race.entrants[place], seed)) for number, (place, seed) in enumerate(places)]
-    done: dict[tuple[int, int], tuple[Measured, Curves]] = {}
-    for number, result in results(cells, pool):
-        place, seed = places[number]
-        done[place, seed] = result
-        if not keep:
-            Path(cells[number][1].trace).unlink(missing_ok=True)
-        name = race.entrants[place].name
-        print_line(f"{len(done)} of {len(cells)}: {name}, seed {seed}: {verdict(result[0], race.goal)}")
-    table = [[done[place, seed] for seed in race.seeds] for place in range(len(race.entrants))]
-    return [[cell[0] for cell in row] for row in table], [[cell[1] for cell in row] for row in table]
-
-
-def verdict(measured: Measured, goal: Goal | None) -> str:
-    """Describe the result of a run in a few words."""
-    if math.isfinite(measured.seconds):
-        return duration(1e9 * measured.seconds) + ("" if goal else f", loss {measured.loss:.3g}")
-    if measured.failed or not math.isfinite(measured.loss):
-        return "failed"
-    return f"{goal.shown(goal.value(measured.loss, measured.accuracy)) if goal else ''} at the end"
+def perform_once(
+    path: Path,
+    request: ComparisonRequest,
+    command: str,
+    pool: Pool,
+    print_line: Print,
+    *,
+    tune: int | None = None,
+    tuning_seeds: int = 1,
+    rates: Path | None = None,
+) -> None:
+    """Make a comparison of a benchmark and write its file, unless the same is there already."""
+    tournament = prepare(request, path.with_suffix(""))
+    if path.exists():
+        found = Comparison.load(path)
+        wanted = (tournament.names, [*tournament.seeds], tournament.text)
+        note = rate_tuning.note(tune, tournament.tuning_seeds(tuning_seeds)) if tune else ""
+        if (found.names, found.seeds, found.config) != wanted or note not in " ".join(found.notes):
+            raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
+        print_line(f"{path}: there already")
+        return
+    print_line(f"{path}:")
+    taken = None if rates is None else (str(rates), Comparison.load(rates))
+    made = perform(tournament, command, pool, print_line, tune=tune, tuning_seeds=tuning_seeds, rates=taken)
+    made.save(path)

@@ -1,150 +1,146 @@
-"""Simulated descents to a target, and their costs."""
+"""One run of a configuration under a seed: on the virtual clock, with or without a trace, or over MPI."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import methodcaller
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from .. import problems
 from ..analysis.statistics import crossing
+from ..api import command, simulation
+from ..api.configs import LoadedConfig
+from ..api.simulation import Request
 from ..config import Config, ProblemTable
+from ..config.write import to_toml
+from ..mpi import launch
 from ..schemes import make_scheme
 from ..trace import Recorder
+from ..trace.reader import TraceReader
 from ..training import setup
+from ..training.monitor import INTERRUPTED
+from ..util.errors import Failure, InputError, reason
+from ..util.processes import Pool
 from ..virtual.simulation import Simulation
 from .goal import Goal
+from .measurement import Measured, measure
 
-ARRIVALS = 100_000  # maximum number of arrivals of a descent that no time limit of the user's ends
-MOST_ARRIVALS = 10_000_000  # maximum number of arrivals of any other, whose time limit may be years
-SPARE = 8  # limit of a run's updates, as a multiple of those that it is expected to need
-POINTS = 128  # approximate number of measurements of a descent
-
-
-class Curve(Recorder):
-    """Recorder of measurements only: times in s, and the goal's value."""
-
-    def __init__(self, goal: Goal) -> None:
-        self._goal = goal
-        self.times: list[float] = []
-        self.values: list[float] = []
-
-    def progress(self, *values: float) -> None:
-        _, t_ns, loss, accuracy, *_ = values
-        self.times.append(1e-9 * t_ns)
-        self.values.append(self._goal.value(loss, accuracy))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of a descent."""
-
-    seconds: float  # virtual time at which the target was reached; infinity if it was not
-    ended_s: float  # virtual time at the end
-    value: float  # loss, or 1 - accuracy, at the end
-    oracle_s: float = math.inf  # time of an oracle that balances the work perfectly; infinity if unknown
-    updates: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    wasted: float = 0.0  # fraction of the replies that were not used
-    diverged: bool = False
-    exhausted: int = 0  # arrivals at the limit of arrivals, if that ended it before the target
-
-    @property
-    def reached(self) -> bool:
-        return math.isfinite(self.seconds)
-
-    @property
-    def spent_s(self) -> float:
-        """Time to the target, or length of the descent."""
-        return self.seconds if self.reached else self.ended_s
+TUNING = 1000  # offset of the seeds of search and tuning from those of the results
+MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and further runs
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Descents of a configuration, one for each seed."""
+    """One run."""
 
-    config: Config  # seed and [stop] are replaced
-    goal: Goal
-    seeds: tuple[int, ...]
-    seconds: float  # maximum virtual time of a descent
-    step_s: float  # virtual time between measurements
-    cut_off_s: float = math.inf  # mean time to the target beyond which the trial may be ended early
-    updates: int | None = None  # maximum number per descent; by default that of `arrivals`
-    arrivals: int = ARRIVALS  # approximate maximum number per descent
-
-
-@dataclass(frozen=True)
-class Score:
-    """Result of a trial."""
-
-    seconds: float  # mean time to the target; infinity unless all descents reached it
-    value: float  # mean of the final loss, or 1 - accuracy
-    outcomes: tuple[Outcome, ...] = ()  # fewer than seeds if the trial was cut off
+    config: Config  # with the limits of the run; its seed is replaced
+    seed: int
+    goal: Goal | None  # target; None: the run ends at its limits
+    clock: str = "virtual"  # {"virtual", "mpi"}
+    file: str = ""  # TOML file of `config`, which a run over MPI reads
+    trace: str = ""  # HDF5 file of the run; empty, on the virtual clock: none is written, which is faster
+    survives: bool = True  # whether a run over MPI continues without workers that die
 
     @property
-    def reached(self) -> bool:
-        return math.isfinite(self.seconds)
+    def arguments(self) -> list[str]:
+        """Arguments of the command that performs the run."""
+        verb = "run" if self.clock == "mpi" else "simulate"
+        return [verb, self.file, "--set", f"seed={self.seed}", "-o", self.trace]
 
-    @property
-    def key(self) -> tuple[float, float]:
-        """Sort key: time, then the value at the end; less is better."""
-        return self.seconds, self.value if math.isfinite(self.value) else math.inf
+    def __str__(self) -> str:
+        return shlex.join(["pdcode", *self.arguments])
+
+    def write(self, head: str) -> None:
+        """Write the configuration to its file, below a line of comment."""
+        path = Path(self.file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{head}\n{to_toml(self.config)}")
+        except OSError as error:
+            raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+
+    def perform(self) -> Measured:
+        """Perform and measure the run: in this process on the virtual clock, else by its command.
+
+        A run over MPI that leaves no trace has failed, but does not end the study.
+        """
+        if not self.trace:
+            return self._simulate()
+        if self.clock == "mpi":
+            try:
+                command.run_command(self.arguments, False, None if self.survives else launch.MORTAL)
+            except Failure:  # such as divergence, which the trace records
+                if not Path(self.trace).exists():
+                    return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)
+        else:
+            trace = msgspec.structs.replace(self.config.trace, path=self.trace)
+            config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
+            job = LoadedConfig(config, to_toml(config), self.file)
+            done = simulation.simulate(Request(job, None, False), lambda line: None, source(config))
+            if done.reason == INTERRUPTED:
+                raise KeyboardInterrupt
+        return measure(TraceReader(self.trace), self.goal)
+
+    def _simulate(self) -> Measured:
+        """Simulate without a trace; payloads that are drained after the stop count, too."""
+        config, recorder = msgspec.structs.replace(self.config, seed=self.seed), ProgressRecorder()
+        with np.errstate(all="ignore"):  # the run may diverge
+            _, result = Simulation(config, setup.prepare(config, source=source(config))).run(recorder)
+        seconds = math.inf if result.failed else result.seconds
+        if self.goal is not None:
+            _, t_ns, loss, accuracy = np.array(recorder.rows).T
+            seconds = crossing(1e-9 * t_ns, self.goal.value(loss, accuracy), self.goal.bound)
+        return Measured(
+            seconds=seconds,
+            stop_s=result.seconds,
+            updates=result.updates,
+            bytes_up=result.bytes_up,
+            bytes_down=result.bytes_down,
+            wasted=(result.wasted + result.refused) / max(1, result.arrivals),
+            loss=result.loss,
+            accuracy=result.accuracy,
+            oracle_s=result.oracle_s,
+            failed=result.failed,
+            arrivals=result.arrivals,
+        )
 
 
-def perform(trial: Trial) -> Score:
-    """Run a trial's descents in turn, until their mean time must exceed the cut-off."""
-    outcomes: list[Outcome] = []
-    left_s = trial.cut_off_s * len(trial.seeds)
-    for seed in trial.seeds:
-        outcome = descend(trial, seed, min(trial.seconds, left_s + trial.step_s))
-        outcomes.append(outcome)
-        left_s -= outcome.spent_s
-        if left_s < 0:
-            break
-    return score(outcomes, len(trial.seeds))
+class ProgressRecorder(Recorder):
+    """Recorder of the measurements alone: rows (version, time in ns, loss, accuracy)."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def progress(self, *values: float) -> None:
+        self.rows.append(values[:4])
 
 
-def score(outcomes: Sequence[Outcome], seeds: int) -> Score:
-    """Compute the score of a trial from its descents; `seeds` is the planned number."""
-    mean = sum(outcome.seconds for outcome in outcomes) / seeds if len(outcomes) == seeds else math.inf
-    return Score(mean, sum(outcome.value for outcome in outcomes) / len(outcomes), tuple(outcomes))
+def results(trials: Iterable[tuple[int, Trial]], pool: Pool) -> Iterator[tuple[int, Measured]]:
+    """Perform numbered trials; yield the results on completion. Trials over MPI run one after another."""
+    virtual: list[tuple[int, Trial]] = []
+    for number, trial in trials:
+        if trial.clock == "mpi":
+            yield number, trial.perform()
+        else:
+            virtual.append((number, trial))
+    yield from pool.results(methodcaller("perform"), virtual)
 
 
-def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
-    """Simulate one descent of at most `seconds` of virtual time."""
-    goal, most = trial.goal, most_updates(trial.config, trial.arrivals)
-    config = msgspec.structs.replace(
-        trial.config,
-        seed=seed,
-        stop=goal.stop(seconds, trial.updates or most),
-        trace=msgspec.structs.replace(trial.config.trace, progress_s=trial.step_s),
-    )
-    curve = Curve(goal)
-    with np.errstate(all="ignore"):  # descents may diverge
-        _, result = Simulation(config, setup.prepare(config, source=source(config))).run(curve)
-    reached_s = crossing(curve.times, curve.values, goal.bound)
-    limited = math.isinf(reached_s) and trial.updates is None and result.updates >= most
-    return Outcome(
-        seconds=reached_s,
-        ended_s=result.seconds,
-        value=goal.value(result.loss, result.accuracy),
-        oracle_s=result.oracle_s,
-        updates=result.updates,
-        bytes_up=result.bytes_up,
-        bytes_down=result.bytes_down,
-        wasted=(result.wasted + result.refused) / max(1, result.arrivals),
-        diverged=result.failed,
-        exhausted=result.arrivals if limited else 0,
-    )
+def check_seed(config: Config) -> None:
+    """Refuse a seed that leaves no room for larger ones."""
+    if config.seed > MOST_SEED:
+        raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
 
 
 def source(config: Config) -> problems.DataSource:
-    """Read the configuration's data, once per process for all descents."""
+    """Read the configuration's data, once per process for all trials."""
     return _source(msgspec.json.encode(config.problem))
 
 
@@ -158,8 +154,3 @@ def payloads(config: Config) -> float:
     if config.update.asynchronous:
         return 1 / make_scheme(config).task_size.messages
     return config.update.payloads(config.workers.count)
-
-
-def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:
-    """Return the number of updates with about this many arrivals."""
-    return max(100, int(arrivals / payloads(config)))

@@ -84,8 +84,4 @@ def test_a_plan_replaces_only_a_plan(tmp_path: Path, capsys: pytest.CaptureFixtu
     before = user_file(path)
     assert main(["plan", str(job), "-o", str(path)]) == 2
     assert f"{path}: the existing file is not a plan of pdcode" in capsys.readouterr().err
-    figure = tmp_path / "map.png"
-    drawn = user_file(figure)
-    assert main(["plan", str(job), "--map", "--figure", str(figure)]) == 2
-    assert "the existing file is not a figure of pdcode" in capsys.readouterr().err
-    assert (path.read_bytes(), figure.read_bytes()) == (before, drawn)
+    assert path.read_bytes() == before

@@ -12,8 +12,7 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.studies import search
-from pdcode.studies import trial as trials
+from pdcode.studies import limits, search
 from pdcode.studies.goal import Goal
 from pdcode.util.processes import Pool
 
@@ -59,7 +58,7 @@ def test_a_plan(job, capsys):
     text = capsys.readouterr().out
     assert "target: training loss 1.5 ([stop]); 4 workers" in text
     assert "rung 1 of 2: 10 candidates" in text
-    assert "(seeds 1 – 2)" in " ".join(text.split())
+    assert "; seeds 1 – 2, with the same delays" in " ".join(text.split())
     assert "plan: results/job.plan.toml (pdcode run results/job.plan.toml)" in text
     config, written = configfile.load("results/job.plan.toml")
     user = configfile.load(job)[0]
@@ -121,25 +120,25 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
     assert not Path("results/job.plan.toml").exists()
 
 
-def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
+def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
     """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
-    monkeypatch.setattr(trials, "ARRIVALS", 200)  # 100 updates
+    monkeypatch.setattr(limits, "ARRIVALS", 200)  # 100 updates
     command = ["plan", "job.toml", "--workers", "2", "--candidates", "2", "--seeds", "1", "--processes", "1"]
     assert main([*command, "--target", "0.04"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
-    assert "1 of 1 descents ended at the limit of arrivals, after 200 at most; --seconds or" in text
+    assert "1 of 1 runs ended at the limit of arrivals, after 200 at most; --seconds or" in text
     assert "stop.seconds allows more" in text
-    limits = ["--set", "stop.seconds=60"], ["--seconds", "60"]
-    for limit in limits:
-        assert main([*command, *limit, "--target", "0.19"]) == 0
+    ends = ["--set", "stop.seconds=60"], ["--seconds", "60"]
+    for end in ends:
+        assert main([*command, *end, "--target", "0.19"]) == 0
         assert "the limit of arrivals" not in capsys.readouterr().out
-    monkeypatch.setattr(trials, "MOST_ARRIVALS", 202)
-    for limit in limits:
-        assert main([*command, *limit, "--target", "0.001"]) == 1
+    monkeypatch.setattr(limits, "MOST_ARRIVALS", 202)
+    for end in ends:
+        assert main([*command, *end, "--target", "0.001"]) == 1
         out = capsys.readouterr().out
-        assert "1 of 1 descents ended at the limit of arrivals, after 202 at most\n" in out
+        assert "1 of 1 runs ended at the limit of arrivals, after 202 at most\n" in out
 
 
 @pytest.mark.parametrize(
@@ -156,28 +155,16 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
         (["--set", "problem.data=none.npz"], "none.npz"),
         (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
         ([*QUICK, *ALMOST], "nothing to plan: it starts with loss 2.36 (seed 7)"),
-        (["--map", "--candidates", "9"], "--candidates 9: valid only without --map"),
-        (["--map", "--eta", "2.5"], "--eta 2.5: valid only without --map"),
         (["--trace", "empty.h5"], "empty.h5"),
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
-        (["--figure", "x.png"], "--figure x.png: valid only with --map"),
         (["--set", 'faults.events=[{kind="raise", worker=0, task=0}]'], "kind 'raise' would end every"),
         (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65536"),
-        (["--bandwidths", "1e6"], "--bandwidths 1e6: valid only with --map"),
-        (["--map", "-o", "x.toml"], "--output x.toml: valid only without --map"),
-        (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),
-        (["--map", "--figure", "/proc/none/x.png"], "--figure /proc/none/x.png: cannot write there"),
-        (["--map", "--bandwidths", "fast"], "--bandwidths fast: expected numbers"),
-        (["--map", "--bandwidths", "0.1,10"], "--bandwidths 0.1,10: expected numbers from 1 to 1e18"),
-        (["--map", "--bandwidths", "1e19"], "--bandwidths 1e19: expected numbers from 1 to 1e18"),
-        (["--map", "--severities", "0,1e18"], "--severities 1e+18: stragglers.shift_s would be more than"),
         (["--seeds", "2000"], "--seeds 2000: expected 1 to 1000"),
         (
             ["--set", f"seed={2**63 - 1}"],
-            "job.toml: seed: 9223372036854775807: a plan also uses larger seeds",
+            "job.toml: seed: 9223372036854775807: larger seeds are used, too",
         ),
-        (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers from 0 to 1e18"),
     ],
 )
 def test_bad_input(job, capsys, options, message):
@@ -216,16 +203,3 @@ def test_a_target_beside_that_of_the_file_is_the_only_one(job, capsys):
     assert "stop.accuracy is ignored: a plan has one target" in capsys.readouterr().out
     stop = configfile.load("won.toml")[0].stop
     assert (stop.loss, stop.accuracy) == (1.6, None)
-
-
-def test_a_map(job, capsys):
-    options = ["--bandwidths", "1e5,1e9", "--severities", "0,1", "--seeds", "1", "--processes", "1"]
-    assert main(["plan", "job.toml", "--map", *options]) == 0
-    text = capsys.readouterr().out
-    assert "4 of 4 cells" in text
-    assert "100 kB/s" in text
-    assert text.count("oracle ×") == 5  # in each cell, and what it means
-    assert "figure: results/job.map.png" in text
-    data = Path("results/job.map.png").read_bytes()
-    assert data.startswith(b"\x89PNG")
-    assert int.from_bytes(data[16:20]) > 800

@@ -183,7 +183,16 @@ def test_names_that_are_too_long(tmp_path, capsys):
         ["run", "--dry-run", str(job), "--set", f"plugins=['{long}.py']"],
         ["run", "--dry-run", str(job), "--set", f"stragglers={{kind='trace', path='{long}'}}"],
         ["plan", str(job), "-o", f"{tmp_path}/{long}.toml"],
-        ["plan", str(job), "--map", "--figure", f"{tmp_path}/{long}.png"],
+        [
+            "compare",
+            str(job),
+            "--schemes",
+            "yours",
+            "-o",
+            f"{tmp_path}/a.h5",
+            "--figure",
+            f"{tmp_path}/{long}.png",
+        ],
         ["simulate", str(job), "-o", f"{tmp_path}/{long}.h5"],
         ["run", long],
     ]

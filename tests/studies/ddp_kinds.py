@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pdcode.studies import ddp
-from pdcode.studies import named_candidates as entrants
+from pdcode.studies.named_candidates import named_candidates
 
 COMMON = ["workers.count=3", "problem.batch=16", "problem.l2=0.01", "update.mode=all", "stop.updates=9"]
 DOUBLE = "problem.dtype=float64"
@@ -31,8 +31,8 @@ CASES = {
 
 if __name__ == "__main__":
     ddp.ensure_torch()
-    with ddp.Ranks(3) as ranks:
+    with ddp.DDPRanks(3) as ranks:
         for name, settings in CASES.items():
-            made = entrants.entrants({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
+            made = named_candidates({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
             ddp.check(made)
             print(f"{name}:", *ddp.self_check(made, ranks), flush=True)

@@ -17,18 +17,16 @@ import pytest
 import pdcode
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.studies import comparison as file
-from pdcode.studies import comparisons_table as several
-from pdcode.studies import measurement as cells
-from pdcode.studies import named_candidates as entrants
-from pdcode.studies import rate_tuning as tuning
-from pdcode.studies import results_table as table
-from pdcode.studies import search_space as space
-from pdcode.studies import tournament as race
+from pdcode.studies import comparison_file, comparisons_table, measurement, rate_tuning, results_table, trial
+from pdcode.studies.candidate import Candidate
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.goal import Goal
+from pdcode.studies.learning_rates import rate_key, rate_of
+from pdcode.studies.limits import Limits
 from pdcode.studies.measurement import COLUMNS, Measured
-from pdcode.studies.trial import Outcome
+from pdcode.studies.named_candidates import named_candidates
+from pdcode.studies.tournament import Tournament
+from pdcode.studies.trial import Trial
 from pdcode.trace import TraceReader
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
@@ -76,8 +74,8 @@ def compared(job: Path, *options: str, schemes: str = SCHEMES, seeds: int = 2) -
     return Comparison.load("results/job.compare.h5")
 
 
-def made(text: str, wanted: str, *overrides: str) -> list[entrants.Entrant]:
-    return entrants.entrants(configfile.parse(text), overrides, Path(), wanted)
+def made(text: str, wanted: str, *overrides: str) -> list[Candidate]:
+    return named_candidates(configfile.parse(text), overrides, Path(), wanted)
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def test_the_same_seeds_give_the_same_table(
     again = capsys.readouterr().out
     assert once.text.partition("\n\n")[2].startswith(again.partition("\n\n")[2])
     for one, other in zip(once.done.measured, second.measured, strict=True):
-        np.testing.assert_array_equal([vars(each) for each in one], [vars(each) for each in other])
+        assert one == other
     assert main(["show", "results/job.compare.h5"]) == 0
     shown = capsys.readouterr().out
     assert shown.strip() in again
@@ -131,7 +129,7 @@ def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(
     assert not list(Path("results/job.compare").glob("*.h5"))
     assert main(words[1:]) == 0
     trace = TraceReader(words[-1])
-    assert cells.measure(trace, done.goal) == done.measured[0][0]
+    assert measurement.measure(trace, done.goal) == done.measured[0][0]
     seconds, arrivals = done.measured[0][0], trace.arrivals
     assert seconds.bytes_up == arrivals["bytes_up"][arrivals["status"] != 2].sum()
     assert seconds.samples == 16 * np.count_nonzero(arrivals["status"] != 2)
@@ -207,20 +205,21 @@ def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pyt
     """A real run has the configuration of its file, which another process reads."""
     tried = []
 
-    def perform(cell: cells.Cell) -> tuple[Measured, cells.Curves]:
-        config, _ = configfile.load(cell.file, [])
-        tried.append((config.optimizer.rate, cell.config.optimizer.rate))
-        values = dict.fromkeys(COLUMNS, 1.0) | {"seconds": abs(math.log2(config.optimizer.rate)) + 1.0}
-        return Measured(**values | {"failed": False}), {}
+    def perform(trial: Trial) -> Measured:
+        config, _ = configfile.load(trial.file, [])
+        tried.append((config.optimizer.rate, trial.config.optimizer.rate))
+        return figures(abs(math.log2(config.optimizer.rate)) + 1.0)
 
-    monkeypatch.setattr(cells.Cell, "perform", perform)
-    limits = race.Limits(1.0, 0.1)
-    begun = race.Race(made(JOB, "uncoded:all"), [1], Goal("loss", 1.0), "mpi", limits, tmp_path / "made")
+    monkeypatch.setattr(Trial, "perform", perform)
+    limits, goal = Limits(1.0, 0.1), Goal("loss", 1.0)
+    begun = Tournament(made(JOB, "uncoded:all"), [1], goal, "mpi", limits, tmp_path / "made")
     with Pool(1) as pool:
-        tuned, _ = tuning.tune(begun, 5, pool, lambda line: None)
+        (tuned,), _ = rate_tuning.tune(
+            begun.candidates, goal, 5, begun.tuning_seeds(1), begun.tuning_trial, pool, lambda line: None
+        )
     rates = [0.125, 0.5, 2.0, 1.0, 0.7071]
     assert tried == [(rate, rate) for rate in rates]
-    assert tuned.entrants[0].rate == 1.0
+    assert tuned.rate == 1.0
     assert not list(begun.folder.iterdir())
 
 
@@ -233,7 +232,7 @@ def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(
             raise Failure("mpirun: exit code 1")
         assert main(["simulate", *arguments[1:]]) == 0
 
-    monkeypatch.setattr(cells.command, "start", start)
+    monkeypatch.setattr(trial.command, "run_command", start)
     options = ["--schemes", "yours,topk", "--seeds", "2", "--seconds", "5", "--figure", "a.png"]
     assert main(["compare", str(job), "--clock", "mpi", *options]) == 0
     done = Comparison.load("results/job.compare.h5")
@@ -252,30 +251,26 @@ def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.Captu
     assert "rate = 0.04\n" in done.configs[0].partition("[optimizer]")[2]
     assert any("yours" in note and "least or largest" in note for note in done.notes)
     assert "seed 1001" in " ".join(done.notes)
-    chosen = [space.rate_of(config) for config in done.read_configs("")]
+    chosen = [rate_of(config) for config in done.read_configs("")]
     other = compared(job, "--rates", "results/job.compare.h5", "-o", "b.h5", schemes="local,yours", seeds=1)
     assert len(other.names) == 2
     taken = Comparison.load("b.h5")
-    assert [space.rate_of(config) for config in taken.read_configs("")] == chosen[::-1]
+    assert [rate_of(config) for config in taken.read_configs("")] == chosen[::-1]
     assert "Learning rates: those of results/job.compare.h5." in taken.notes
     assert main(["compare", str(job), "--schemes", "yours,topk", "--rates", "b.h5"]) == 2
     assert "--rates b.h5: has no scheme 'topk'" in capsys.readouterr().err
 
 
-def outcome(seconds: float, value: float = 0.1, diverged: bool = False) -> Outcome:
-    return Outcome(seconds, min(seconds, 9.0), value, diverged=diverged)
-
-
 @pytest.mark.parametrize("best", [-9.3, -1.0, 0.0, 0.7, 6.2])
 def test_the_search_for_a_rate_finds_it_beyond_those_it_starts_with(best: float) -> None:
     """Seconds are least at `best`; a power of 2 too much diverges, and far below the target is missed."""
-    search, tried = tuning.Search(), []
+    search, tried = rate_tuning.RateSearch(), []
     while len(tried) < 12:
         for power in search.next():
             tried.append(power)
             off = abs(power - best)
-            found = outcome(1 + off) if off < 3 else outcome(math.inf, 0.1 + off, diverged=power > best)
-            search.add(power, found, Goal("loss", 0.1, "--target"))
+            found = {"seconds": 1 + off} if off < 3 else {"loss": 0.1 + off, "failed": power > best}
+            search.add(power, Measured(**{"loss": 0.1} | found), Goal("loss", 0.1, "--target"))
     assert abs(search.best - best) <= 0.5
     assert not search.at_an_edge
     assert len({*tried}) == len(tried)
@@ -284,16 +279,16 @@ def test_the_search_for_a_rate_finds_it_beyond_those_it_starts_with(best: float)
 def test_a_run_that_diverged_early_is_not_ahead_of_one_that_went_on() -> None:
     made = comparison(slow=[math.inf], diverged=[math.inf])
     made.measured[1][0] = figures(math.inf, stop_s=0.01, loss=math.inf, failed=True)
-    assert [row.candidate for row, _ in table.ranked(made)] == ["slow", "diverged"]
+    assert [row.candidate for row in made.rows] == ["slow", "diverged"]
 
 
 def test_the_legend_says_what_the_seeds_tell() -> None:
     def legend(made: Comparison) -> str:
-        return " ".join(table.legend(made, [row for row, _ in table.ranked(made)]))
+        return " ".join(results_table.legend(made.rows, made.seeds, "first"))
 
     assert legend(comparison(a=[1.0], b=[2.0])).endswith("One seed gives no interval.")
     near = {name: [1.0, 1.1 + 0.01 * place] for place, name in enumerate("abcde")}
-    assert "do not tell number 2 – 5 from number 1" in legend(comparison(**near, far=[7.0, 7.1]))
+    assert "do not distinguish number 2 – 5 from number 1" in legend(comparison(**near, far=[7.0, 7.1]))
 
 
 def test_streaming_has_as_many_gradients_as_the_others(job: Path) -> None:
@@ -329,7 +324,7 @@ def test_all_is_every_scheme_that_can_run(job: Path) -> None:
     assert "topk" in without
 
 
-def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> None:
+def test_a_candidate_has_the_tables_of_its_scheme_and_the_rest_in_common() -> None:
     own, coded, uncoded, local = made(JOB, "yours,lwpd:default,uncoded,local", "link.bandwidth=1e7")
     for each in (coded, uncoded, local):
         for key in ("problem", "workers", "stragglers", "machine", "link", "stop", "trace"):
@@ -338,7 +333,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
     assert (own.rate, coded.rate) == (0.5, 2.0)  # the preset has a rate of its own
     assert uncoded.rate == 0.125
-    assert (space.rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
+    assert (rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
     assert local.at(0.3).config.scheme.options.rate == 0.3
     (changed,) = made(JOB, "topk/scheme.options.share=0.05/optimizer.rate=0.3")
     assert (changed.config.scheme.options.share, changed.rate) == (0.05, 0.3)
@@ -382,27 +377,24 @@ def test_a_comparison_needs_an_end(job: Path, capsys: pytest.CaptureFixture[str]
 
 def figures(seconds: float, **other: float) -> Measured:
     values = dict.fromkeys(COLUMNS, 1.0) | {"seconds": seconds, "stop_s": min(seconds, 9.0), "failed": False}
-    return Measured(**values | other)  # type: ignore[arg-type]
+    curves = {key: np.array([0.0, 1.0]) for key in measurement.CURVES}
+    return Measured(**values | other, curves=curves)  # type: ignore[arg-type]
 
 
 def comparison(**seconds: list[float]) -> Comparison:
     runs = [[figures(each) for each in row] for row in seconds.values()]
-    curve = {key: np.array([0.0, 1.0]) for key in cells.CURVES}
-    seeds = list(range(1, 1 + len(runs[0])))
-    return Comparison(
-        [*seconds], [""] * len(runs), seeds, "virtual", Goal("loss", 0.1, "--target"), runs,
-        [[curve] * len(seeds)] * len(runs),
-    )  # fmt: skip
+    seeds, goal = list(range(1, 1 + len(runs[0]))), Goal("loss", 0.1, "--target")
+    return Comparison([*seconds], [""] * len(runs), seeds, "virtual", goal, runs)
 
 
 def test_the_order_is_by_targets_reached_then_by_time() -> None:
     made = comparison(slow=[3.0, 4.0], never=[math.inf, 1.0], quick=[1.0, 2.0])
-    rows = table.ranked(made)
-    assert [row.candidate for row, _ in rows] == ["quick", "slow", "never"]
-    assert rows[1][0].speedup.ratio.mean == pytest.approx(math.sqrt(6))
+    rows = made.rows
+    assert [row.candidate for row in rows] == ["quick", "slow", "never"]
+    assert rows[1].speedup.ratio.mean == pytest.approx(math.sqrt(6))
     other = comparison(slow=[1.0, 1.0], quick=[2.0, 2.0], never=[3.0, 3.0], only=[1.0, 1.0])
-    assert several.agreement(made, other) == (pytest.approx(1 / 3), 3)
-    assert math.isnan(several.agreement(made, comparison(only=[1.0]))[0])
+    assert comparisons_table.agreement(made, other) == (pytest.approx(1 / 3), 3)
+    assert math.isnan(comparisons_table.agreement(made, comparison(only=[1.0]))[0])
 
 
 def test_orders_agree_where_they_differ_in_schemes_that_missed_the_target_alone() -> None:
@@ -410,10 +402,8 @@ def test_orders_agree_where_they_differ_in_schemes_that_missed_the_target_alone(
         comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], one=[math.inf, first], two=[math.inf, 9.0 - first])
         for first in (2.0, 7.0)
     )
-    assert [row.candidate for row, _ in table.ranked(made)] != [
-        row.candidate for row, _ in table.ranked(other)
-    ]
-    assert several.agreement(made, other) == (pytest.approx(1.0), 4)
+    assert [row.candidate for row in made.rows] != [row.candidate for row in other.rows]
+    assert comparisons_table.agreement(made, other) == (pytest.approx(1.0), 4)
 
 
 def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -447,7 +437,7 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
         made.goal,
         made.measured,
     )
-    assert file.is_comparison(tmp_path / "a.h5")
+    assert comparison_file.is_comparison(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(

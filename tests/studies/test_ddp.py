@@ -21,12 +21,13 @@ from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
 from pdcode.studies import ddp
-from pdcode.studies import named_candidates as entrants
-from pdcode.studies import results_table as table
-from pdcode.studies import tournament as race
+from pdcode.studies.candidate import Candidate
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.ddp_rank import Board, Job, Trained, descend, sharded
+from pdcode.studies.ddp_rank import Board, DDPJob, Trained, descend, sharded
 from pdcode.studies.goal import Goal
+from pdcode.studies.limits import Limits
+from pdcode.studies.named_candidates import named_candidates
+from pdcode.studies.results_table import show_comparison
 from pdcode.util.errors import Failure, InputError
 
 JOB = """
@@ -56,8 +57,8 @@ updates = 4
 """
 
 
-def made(wanted: str, *overrides: str) -> list[entrants.Entrant]:
-    return entrants.entrants(configfile.parse(JOB), overrides, Path(), wanted, ddp.ALIASES)
+def made(wanted: str, *overrides: str) -> list[Candidate]:
+    return named_candidates(configfile.parse(JOB), overrides, Path(), wanted, ddp.ALIASES)
 
 
 def config(wanted: str = "ddp", *overrides: str) -> Config:
@@ -77,17 +78,17 @@ class Threads:
     def __init__(self, folder: Path, off: float = 0.0) -> None:
         self._folder, self._factor = folder, 1 + off
 
-    def job(self, config: Config, compresses: bool) -> Job:
-        return Job(config, str(self._folder / f"{time.time_ns()}"), "", compresses)
+    def job(self, config: Config, compresses: bool) -> DDPJob:
+        return DDPJob(config, str(self._folder / f"{time.time_ns()}"), "", compresses)
 
-    def start(self, job: Job) -> list[Future[Trained]]:
+    def start(self, job: DDPJob) -> list[Future[Trained]]:
         workers = job.config.workers.count
         self._together = threading.Barrier(workers, timeout=20)
         self._gradients = [np.empty(0)] * workers
         executor = ThreadPoolExecutor(workers)
         return [executor.submit(self._work, job, rank) for rank in range(workers)]
 
-    def _work(self, job: Job, rank: int) -> Trained:
+    def _work(self, job: DDPJob, rank: int) -> Trained:
         scheme, problem, batches, weight = sharded(job.config, rank)
         board, theta = job.board(problem), problem.initial(job.config.seed)
 
@@ -134,7 +135,7 @@ def test_a_dead_worker_holds_all_up_until_the_limit_of_time(tmp_path: Path) -> N
     assert (run.stop_s, run.job_s, len(run.points)) == (0.2, 0.2, 1)
 
 
-def test_entrants_of_ddp_have_the_common_optimizer_and_their_own() -> None:
+def test_candidates_of_ddp_have_the_common_optimizer_and_their_own() -> None:
     nesterov = "/optimizer.momentum=0.9/optimizer.nesterov=true"
     plain, momentum, power = made(f"ddp,ddp{nesterov},ddp:powersgd/scheme.options={{rank=2}}")
     assert (plain.config.scheme.name, plain.rate, plain.config.optimizer.momentum) == ("allreduce", 0.5, 0)
@@ -172,37 +173,35 @@ def test_all_ranks_stop_after_the_same_update(seed: int, tmp_path: Path) -> None
     np.testing.assert_array_equal(board.theta, 1)
 
 
-def descent(losses: list[float]) -> ddp.Descent:
+def descent(losses: list[float]) -> ddp.DDPRun:
     points = np.array([(10 * i, 1e9 * i, loss, 0.5) for i, loss in enumerate(losses)])
     problem, last = problems.create(config().problem), len(losses) - 1
     compute_ns = np.full(5, 1_000_000)
-    return ddp.Descent(
+    return ddp.DDPRun(
         problem, points, 10 * last, last, last + 0.5, compute_ns, problem.initial(1), failed=False
     )
 
 
 def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     goal, pair = Goal("loss", 1.0), made("ddp,ddp:powersgd")
-    limits = race.Limits(9.0, 0.1)
-    run = ddp.DDPRace(pair, [7], goal, "mpi", limits, Path("made"), ddp.Ranks(5))
-    cells = [run.cell(entrant, 7) for entrant in run.entrants]
-    assert str(cells[1]) == (
+    limits, ranks = Limits(9.0, 0.1), ddp.DDPRanks(5)
+    runs = ddp.DDPTournament(pair, [7], goal, "mpi", limits, Path("made"), ranks=ranks)
+    trials = [runs.trial(candidate, 7) for candidate in runs.candidates]
+    assert str(trials[1]) == (
         "pdcode bench ddp made/ddp-powersgd.toml --schemes ddp:powersgd --seeds 1 --tune 0 --set seed=7"
     )
-    results = [ddp.measure(descent([2.5, 2.0, 0.5]), cell) for cell in cells]
-    (plain, curves), (power, _) = results
+    plain, power = (ddp.measure(descent([2.5, 2.0, 0.5]), trial) for trial in trials)
     assert plain.seconds == pytest.approx(1.5)  # halfway in ln
     assert (plain.stop_s, plain.job_s, plain.updates, plain.samples) == (2, 2.5, 20, 20 * 5 * 16)
     assert plain.busy == pytest.approx(0.01)
     size = 16 * 65 + 10 * 17
     assert plain.bytes_up == plain.bytes_down == 20 * 2 * 4 * 4 * size
-    assert curves["bytes"].tolist() == [0, plain.bytes_up, 2 * plain.bytes_up]
+    assert plain.curves["bytes"].tolist() == [0, plain.bytes_up, 2 * plain.bytes_up]
     assert power.bytes_up == 20 * 2 * 4 * 4 * (4 * (16 + 64) + 16 + 160 + 10)  # 16 × 10 is not shortened
-    missed, _ = ddp.measure(descent([2.5, 2.0]), cells[0])
-    assert missed.outcome(goal).reached is False
+    assert not ddp.measure(descent([2.5, 2.0]), trials[0]).reached
     text = io.StringIO()
-    compared = Comparison(run.names, run.configs, [7], "mpi", goal, [[plain], [power]], [[curves], [curves]])
-    table.show(compared, Console(file=text, width=200))
+    compared = Comparison(runs.names, ["", ""], [7], "mpi", goal, [[plain], [power]])
+    show_comparison(compared.rows, [7], compared.title, [], Console(file=text, width=200))
     assert "ddp:powersgd" in text.getvalue()
 
 

@@ -1,38 +1,45 @@
-"""Successive halving on made-up scores: what it finds, what it spends, which candidates it cuts off."""
+"""Successive halving on made-up results: what it finds, what it spends, which candidates it cuts off."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdcode.studies.goal import Goal
 from pdcode.studies.halving import Rung, RungResult, halve, ladder, race
-from pdcode.studies.trial import Score
+from pdcode.studies.measurement import Measured
 from pdcode.util.processes import Pool
+
+GOAL = Goal("loss", 0.0)
 
 
 @dataclass(frozen=True)
 class Work:
-    """A candidate that reaches the target after `needs`, and the limits of its time."""
+    """A trial that reaches the target after `needs`, with limits of its time."""
 
     needs: float
     cut_off_s: float
     seconds: float = 50.0
-    seeds: tuple[int, ...] = ()
+    spent: list[float] | None = None
 
-
-def perform(work: Work) -> Score:
-    """Reach the target in time, or end with the value that is proportional to the time needed."""
-    if work.needs > work.cut_off_s:
-        return Score(math.inf, 1.0)
-    return Score(work.needs if work.needs <= work.seconds else math.inf, work.needs / 1000)
+    def perform(self) -> Measured:
+        """Reach the target in time, or end with the value that is proportional to the time needed."""
+        if self.spent is not None:
+            self.spent.append(min(self.needs, self.cut_off_s, self.seconds))
+        if self.needs > self.cut_off_s:
+            return Measured(loss=1.0)
+        return Measured(
+            seconds=self.needs if self.needs <= self.seconds else math.inf, loss=self.needs / 1000
+        )
 
 
 def test_the_ladder():
-    assert ladder(24, 3, 3, 9.0, seed=11) == [Rung(1, 24, 8, 3.0, (11,)), Rung(2, 8, 3, 9.0, (12,))]
+    assert ladder(24, 3, 3, 9.0, seed=11) == [Rung(1, 24, 8, 3.0, 11), Rung(2, 8, 3, 9.0, 12)]
     assert ladder(3, 3, 3, 9.0, seed=11) == []
     assert [rung.keep for rung in ladder(5, 1.01, 3, 9.0, seed=1)] == [4, 3]
     assert [rung.candidates for rung in ladder(100, 2, 3, 1.0, 1)] == [100, 50, 25, 13, 7, 4]
@@ -47,15 +54,10 @@ def test_the_best_three_are_found_for_what_was_promised(needs, eta, length):
     rungs = ladder(len(needs), eta, 3, length, seed=5)
     spent = {rung.number: [] for rung in rungs}
 
-    def counted(work: Work) -> Score:
-        number = next(rung.number for rung in rungs if rung.seeds == work.seeds)
-        spent[number].append(min(work.needs, work.cut_off_s, work.seconds))
-        return perform(work)
-
     def work(candidate: float, rung: Rung, cut_off_s: float) -> Work:
-        return Work(candidate, cut_off_s, rung.seconds, rung.seeds)
+        return Work(candidate, cut_off_s, rung.seconds, spent[rung.number])
 
-    results = list(halve(needs, rungs, Pool(1), counted, work))
+    results = list(halve(needs, rungs, GOAL, Pool(1), work))
     assert results[-1].kept == sorted(needs)[:3]
     for rung in rungs:
         assert len(spent[rung.number]) == rung.candidates
@@ -70,13 +72,13 @@ def test_who_cannot_survive_is_cut_off():
         cut_offs.append(cut_off_s)
         return Work(candidate, cut_off_s)
 
-    ranked = race([3.0, 1.0, 2.0, 9.0, 0.5], 2, Pool(1), perform, watched)
+    ranked = race([3.0, 1.0, 2.0, 9.0, 0.5], 2, GOAL, Pool(1), watched)
     assert cut_offs == [math.inf, math.inf, 3.0, 2.0, 2.0]
-    result = RungResult(Rung(1, 5, 2, 50.0, (1,)), ranked)
+    result = RungResult(Rung(1, 5, 2, 50.0, 1), ranked)
     assert result.kept == [0.5, 1.0]
     assert result.cut_off_s == 1.0
     cut_offs.clear()
-    race([300.0, 100.0, 200.0, 900.0], 2, Pool(1), perform, watched)
+    race([300.0, 100.0, 200.0, 900.0], 2, GOAL, Pool(1), watched)
     assert cut_offs == [math.inf] * 4  # nobody has reached the target
 
 
@@ -89,12 +91,17 @@ def test_the_order_does_not_depend_on_who_was_cut_off(needs, keep, data):
         def work(each: float, cut_off_s: float) -> Work:
             return Work(each, cut_off_s * factor())
 
-        return [each for each, _ in race(needs, keep, Pool(1), perform, work)]
+        return [each for each, _ in race(needs, keep, GOAL, Pool(1), work)]
 
     assert ranked(lambda: 1.0) == ranked(lambda: math.inf) == ranked(lambda: data.draw(LATE))
 
 
 def test_equal_times_are_ordered_by_value_and_then_by_place():
-    scores = {1: Score(2.0, 0.3), 2: Score(2.0, 0.2), 3: Score(math.inf, 0.1), 4: Score(2.0, 0.2)}
-    ranked = race([1, 2, 3, 4], 4, Pool(1), lambda work: scores[work.needs], Work)
+    figures = {1: (2.0, 0.3), 2: (2.0, 0.2), 3: (math.inf, 0.1), 4: (2.0, 0.2)}
+
+    def made_up(candidate: int, cut_off_s: float) -> SimpleNamespace:
+        seconds, loss = figures[candidate]
+        return SimpleNamespace(perform=lambda: Measured(seconds=seconds, loss=loss))
+
+    ranked = race([1, 2, 3, 4], 4, GOAL, Pool(1), made_up)
     assert [candidate for candidate, _ in ranked] == [2, 4, 1, 3]

@@ -11,12 +11,12 @@ import pytest
 from pdcode.cli import run
 from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.studies import plan_file as best
+from pdcode.studies import plan_file
+from pdcode.studies.candidate import OWN, Candidate
 from pdcode.studies.goal import Goal
+from pdcode.studies.measurement import Measured
 from pdcode.studies.ranking import rank
-from pdcode.studies.search import Environment, Found
-from pdcode.studies.search_space import OWN, Candidate
-from pdcode.studies.trial import Outcome
+from pdcode.studies.search import Environment, SearchResult
 from pdcode.util.errors import InputError
 
 SMALL = ["problem.hidden=[16]", "workers.count=4", "stop.updates=100", "stop.seconds=9.0"]
@@ -28,10 +28,10 @@ def best_of(
 ) -> Config:  # fmt: skip
     """Make the plan of a search that found one configuration, which took 1 s and 70 updates."""
     planned = planned or user
-    rows = rank([Candidate(OWN, 1.0, planned)], [[Outcome(1.0, 1.0, 0.2, updates=70)]])
+    rows = rank([Candidate(OWN, planned)], [[Measured(seconds=1.0, stop_s=1.0, loss=0.2, updates=70)]], None)
     recorded = SimpleNamespace(path=Path(trace)) if trace else None
     environment = Environment(user, planned, goal or Goal("loss", 0.2), "job.toml", recorded)
-    return best.best_config(Found(rows, [], 1, (1,)), environment, limit_s)
+    return plan_file.best_config(SearchResult(rows, [], 1, (1,)), environment, limit_s)
 
 
 def test_the_plan_ends_at_its_target_alone_and_runs_where_the_user_runs():
@@ -65,7 +65,7 @@ def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
         user = configfile.resolve({}, [*sets, f"problem.shards={shards}"])
         config = best_of(user)
         assert config.problem == msgspec.structs.replace(user.problem, shards="replicated")
-        best.write_plan(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
+        plan_file.write_plan(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
         again, text = configfile.load(tmp_path / "plan.toml")
         assert text.startswith("# one two\n# three\nseed = 1\n")
         assert run.prepare_ranks(again, "plan.toml").source.total_rows(9) == 9 * 8
@@ -77,20 +77,20 @@ def test_where_the_plan_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "job.toml"
     config.write_text("", encoding="utf-8")
-    assert best.output_path("job.toml", None) == Path("results/job.plan.toml")
+    assert plan_file.output_path("job.toml", None) == Path("results/job.plan.toml")
     assert not Path("results/job.plan.toml").exists()
     for same in ("job.toml", str(config), f"../{tmp_path.name}/job.toml"):
         with pytest.raises(InputError, match="would overwrite the configuration"):
-            best.output_path("job.toml", same)
+            plan_file.output_path("job.toml", same)
     for place in ("results", "job.toml/plan.toml"):
         with pytest.raises(InputError, match=f"{place}: cannot write there"):
-            best.output_path("job.toml", place)
+            plan_file.output_path("job.toml", place)
     older = Path("results/old.toml")
     older.write_text("# Written by `pdcode plan job.toml`", encoding="utf-8")
-    assert best.output_path("job.toml", str(older)) == older
+    assert plan_file.output_path("job.toml", str(older)) == older
     assert older.read_text(encoding="utf-8") == "# Written by `pdcode plan job.toml`"
     for content in ("seed = 1\n", "\x89HDF"):
         older.write_text(content, encoding="utf-8")
         for place in (str(older), "/dev/null"):
             with pytest.raises(InputError, match="the existing file is not a plan of pdcode"):
-                best.output_path("job.toml", place)
+                plan_file.output_path("job.toml", place)

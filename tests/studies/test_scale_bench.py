@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pdcode.__main__ import main
 from pdcode.bench import machine
 from pdcode.config import LinkTable, MachineTable
-from pdcode.studies import scale_bench as scaling
+from pdcode.studies import scale_bench
 from pdcode.studies.comparison import Comparison
 
 SCHEMES = "lwpd:default,uncoded:async,allreduce"
@@ -22,9 +22,9 @@ COST = "[machine]\narrival_s = 1e-5\ndecode_bandwidth = 1e9\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
-    monkeypatch.setitem(scaling.TABLES, "problem", problem)
-    monkeypatch.setattr(scaling, "POINTS", 100)
-    monkeypatch.setitem(scaling.TABLES, "stop", {"loss": 1.6})
+    monkeypatch.setitem(scale_bench.TABLES, "problem", problem)
+    monkeypatch.setattr(scale_bench, "POINTS", 100)
+    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 1.6})
     tuning.without_runs(monkeypatch)
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"
@@ -60,7 +60,7 @@ def test_cells_are_made_once_shown_and_drawn(
     assert lines[2][-5] == "ingress"
     assert f"{uncoded.arrivals / uncoded.stop_s:,.0f}" == lines[2][2]
     assert few.measured[2][0].egress == 0  # no coordinator
-    monkeypatch.setattr(scaling, "draw", lambda found: Figure())  # the same would take long
+    monkeypatch.setattr(scale_bench, "draw", lambda found: Figure())  # the same would take long
     assert main(asked) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 4

@@ -10,9 +10,9 @@ import pytest
 import tuning
 
 from pdcode.__main__ import main
-from pdcode.studies import schemes_bench as benchmark
+from pdcode.studies import schemes_bench
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.tournament import Choice, make_race
+from pdcode.studies.tournament import ComparisonRequest, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +22,9 @@ SCHEMES = "lwpd:default,uncoded:async,topk/downlink.kind=exchange"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(benchmark.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
-    monkeypatch.setattr(benchmark, "PAYLOADS", 500)
-    tuning.without_runs(monkeypatch, benchmark.TUNING_SEEDS)
+    monkeypatch.setitem(schemes_bench.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
+    monkeypatch.setattr(schemes_bench, "PAYLOADS", 500)
+    tuning.without_runs(monkeypatch, schemes_bench.TUNING_SEEDS)
     return tmp_path / "made"
 
 
@@ -77,28 +77,36 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
     recorded = folder.parent / "recorded"
     recorded.mkdir()
     np.savetxt(recorded / "job.csv", [[0.2, 0.2], [0.2, 0.6], [0.4, 0.1]], delimiter=",")
-    found = benchmark.recorded(recorded)
-    bench = benchmark.Bench(["digits"], ["1G"], found | benchmark.DELAYS, 1, 3, ["uncoded:async"], folder)
-    first = [path.name for path, *_ in benchmark._cells(bench)][:3]  # rates of three workers are their own
+    found = schemes_bench.recorded(recorded)
+    bench = schemes_bench.SchemesBench(
+        ["digits"], ["1G"], found | schemes_bench.DELAYS, 1, 3, ["uncoded:async"], folder
+    )
+    first = [path.name for path, *_ in schemes_bench._cells(bench)][
+        :3
+    ]  # rates of three workers are their own
     assert first == ["digits-1G-rates-3.h5", "digits-1G-rates.h5", "digits-1G-recorded-job.h5"]
     (delays,) = found.values()
-    job = benchmark.write_job(folder, "digits", "1G", "job", delays, benchmark.workers_of(delays))
-    race, _, _ = make_race(Choice(str(job), "uncoded:async", [], 1, "virtual"), folder)
-    config = race.entrants[0].config
+    job = schemes_bench.write_job(folder, "digits", "1G", "job", delays, schemes_bench.workers_of(delays))
+    made = prepare(ComparisonRequest(str(job), "uncoded:async", [], 1, "virtual"), folder)
+    config = made.candidates[0].config
     assert config.workers.count == 3
     times = np.loadtxt(folder / "digits-1G-job.csv", delimiter=",")
     np.testing.assert_allclose(times / times.min(), [[2, 2], [2, 6], [4, 1]])
     machine, size = config.machine, 65 * 16 + 17 * 10
-    assert machine.flops_per_s == 2 * benchmark.FLOPS_PER_S  # the fastest task takes half a gradient's time
-    of_a_gradient = benchmark.FLOPS_PER_S * (np.median(times) - 2 * machine.task_s)
+    assert (
+        machine.flops_per_s == 2 * schemes_bench.FLOPS_PER_S
+    )  # the fastest task takes half a gradient's time
+    of_a_gradient = schemes_bench.FLOPS_PER_S * (np.median(times) - 2 * machine.task_s)
     assert 4 * 32 * size < of_a_gradient < 8 * 32 * size
 
 
-def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
-    for name, delays in benchmark.DELAYS.items():
-        job = benchmark.write_job(folder, "digits", "10M", name, delays, 16)
-        race, _, _ = make_race(Choice(str(job), ",".join(benchmark.entrants()), [], 1, "virtual"), folder)
-        assert race.names == benchmark.entrants()
+def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
+    for name, delays in schemes_bench.DELAYS.items():
+        job = schemes_bench.write_job(folder, "digits", "10M", name, delays, 16)
+        made = prepare(
+            ComparisonRequest(str(job), ",".join(schemes_bench.candidates()), [], 1, "virtual"), folder
+        )
+        assert made.names == schemes_bench.candidates()
 
 
 @pytest.mark.parametrize(

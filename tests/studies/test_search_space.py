@@ -11,7 +11,8 @@ from pdcode.config import UpdateTable
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.studies import search_space as space
-from pdcode.studies.search_space import OWN
+from pdcode.studies.candidate import DRAWN, OWN, identity, summary
+from pdcode.studies.learning_rates import base_rate
 from pdcode.training import setup
 from pdcode.util.errors import InputError
 
@@ -77,8 +78,8 @@ def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     assert space.candidates(base, 24, seed=7) == many
     assert space.candidates(base, 30, seed=7)[:24] == many
     other = space.candidates(base, 24, seed=8)
-    assert [candidate for candidate in other if candidate.name != space.DRAWN] == [
-        candidate for candidate in many if candidate.name != space.DRAWN
+    assert [candidate for candidate in other if candidate.name != DRAWN] == [
+        candidate for candidate in many if candidate.name != DRAWN
     ]
     assert other != many
     full = msgspec.structs.replace(base, problem=msgspec.structs.replace(base.problem, batch=0))
@@ -101,11 +102,11 @@ def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
 
 def test_step_sizes_are_multiples_of_a_whole_step():
     base = configfile.resolve({}, SMALL)  # asynchronous with memory: an arrival is 1/n of a step
-    assert space.base_rate(base) == 0.4
+    assert base_rate(base) == 0.4
     rates = {
         (candidate.name, candidate.multiple): candidate.config.optimizer.rate
         for candidate in space.candidates(base, 24, seed=7)
-        if candidate.name != space.DRAWN
+        if candidate.name != DRAWN
     }
     assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
     own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring", "first")]
@@ -115,7 +116,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     assert rates[OWN, 2] == 0.8
     assert rates[OWN, 0.5] == 0.2
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
-    assert space.base_rate(forgetful) == 1.6
+    assert base_rate(forgetful) == 1.6
     assert space.apply(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
 
 
@@ -136,7 +137,7 @@ def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
         lengths.append(np.mean(found))
     assert config.code.whiten == "none"
     assert config.optimizer.rate == pytest.approx(0.4 * 0.5 * lengths[0] / lengths[1], rel=0.1)
-    assert space.base_rate(base) == pytest.approx(config.optimizer.rate, rel=1e-3)
+    assert base_rate(base) == pytest.approx(config.optimizer.rate, rel=1e-3)
 
 
 def test_draws_differ_and_cover_the_space():
@@ -169,7 +170,7 @@ def test_schemes_in_words():
     assert words[OWN] == "yours: net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
     assert words["uncoded first"] == "uncoded first: uncoded, first 3, late wasted, rate 0.4"
     captured = UpdateTable.of({"mode": "captured", "fraction": 0.5, "late": "waste"})
-    text = space.summary(msgspec.structs.replace(base, update=captured))
+    text = summary(msgspec.structs.replace(base, update=captured))
     assert "captured 0.5, late wasted" in text
 
 
@@ -181,5 +182,5 @@ def test_what_is_the_same_is_offered_once():
         ("wire={}", "wire={dtype='float32'}"),
     ):
         made = [configfile.resolve({}, [*SMALL, "workers.count=3", tables]) for tables in (one, other)]
-        assert space.identity(made[0]) == space.identity(made[1])
-    assert space.identity(base) != space.identity(configfile.resolve({}, [*SMALL, "workers.count=4"]))
+        assert identity(made[0]) == identity(made[1])
+    assert identity(base) != identity(configfile.resolve({}, [*SMALL, "workers.count=4"]))

@@ -1,4 +1,4 @@
-"""Descents of a plan: common random numbers, what is measured, when they are cut off."""
+"""Trials on the virtual clock: common random numbers, what is measured, where they end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 
 from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.studies import search_space as space
-from pdcode.studies import trial as trials
+from pdcode.studies import limits, search_space
+from pdcode.studies.candidate import OWN
 from pdcode.studies.goal import Goal
-from pdcode.studies.trial import Curve, Trial
+from pdcode.studies.limits import Limits, limited, most_updates
+from pdcode.studies.measurement import Measured
+from pdcode.studies.trial import ProgressRecorder, Trial, source
 from pdcode.trace.schema import ARRIVALS, DRAINED
 from pdcode.virtual.simulation import simulate
 
@@ -26,11 +28,11 @@ def config(*overrides: str) -> Config:
     return configfile.resolve({}, [*SMALL, *overrides])
 
 
-class Arrivals(Curve):
+class Arrivals(ProgressRecorder):
     """Keeps the delay of each task too."""
 
     def __init__(self) -> None:
-        super().__init__(GOAL)
+        super().__init__()
         self.delays: dict[tuple[int, int], int] = {}
 
     def arrival(self, *values: float) -> None:
@@ -48,8 +50,8 @@ def delays(config: Config) -> dict[tuple[int, int], int]:
 def test_all_candidates_meet_the_same_delays():
     found = [
         delays(candidate.config)
-        for candidate in space.candidates(config("stop.updates=12"), 9, seed=3)
-        if candidate.name != space.OWN
+        for candidate in search_space.candidates(config("stop.updates=12"), 9, seed=3)
+        if candidate.name != OWN
     ]
     assert len(found) >= 6
     first = found[0]
@@ -62,56 +64,62 @@ def test_all_candidates_meet_the_same_delays():
     assert all(first[key] != other_seed[key] for key in first.keys() & other_seed.keys())
 
 
-def test_a_descent_to_the_goal():
-    trial = Trial(config(), GOAL, (1,), 10.0, 0.005)
-    outcome = trials.descend(trial, 1, 10.0)
-    assert outcome.reached
-    assert outcome.ended_s - 0.006 <= outcome.seconds <= outcome.ended_s
-    assert outcome.value <= 1.5
-    assert 0 < outcome.oracle_s <= outcome.ended_s
-    assert outcome.bytes_up > 0
-    assert outcome.bytes_down > outcome.bytes_up
-    assert not outcome.diverged
-    assert trials.descend(trial, 1, 10.0) == outcome
-    assert trials.descend(trial, 2, 10.0) != outcome
+def performed(
+    config: Config, seed: int, seconds: float, step_s: float, goal: Goal = GOAL, updates: int | None = None
+) -> Measured:
+    most = updates or most_updates(config, limits.ARRIVALS)
+    return Trial(limited(config, goal, Limits(seconds, step_s), most), seed, goal).perform()
+
+
+def test_a_trial_to_the_goal():
+    run = performed(config(), 1, 10.0, 0.005)
+    assert run.reached
+    assert run.stop_s - 0.006 <= run.seconds <= run.stop_s
+    assert run.value(GOAL) <= 1.5
+    assert 0 < run.oracle_s <= run.stop_s
+    assert run.bytes_up > 0
+    assert run.bytes_down > run.bytes_up
+    assert not run.failed
+    assert performed(config(), 1, 10.0, 0.005) == run
+    assert performed(config(), 2, 10.0, 0.005) != run
     # The configuration's own stop and seed do not count.
-    moved = Trial(config("stop.updates=1", "seed=9", "trace.progress_s=9.0"), GOAL, (1,), 10.0, 0.005)
-    assert trials.descend(moved, 1, 10.0) == outcome
+    assert performed(config("stop.updates=1", "seed=9", "trace.progress_s=9.0"), 1, 10.0, 0.005) == run
 
 
-def test_a_descent_that_misses_the_target():
+def test_a_trial_with_a_trace_has_the_same_result(tmp_path):
+    whole = limited(config(), GOAL, Limits(10.0, 0.005), 1000)
+    fast = Trial(whole, 1, GOAL).perform()
+    recorded = Trial(whole, 1, GOAL, trace=str(tmp_path / "a.h5")).perform()
+    for name in ("seconds", "stop_s", "updates", "loss", "accuracy"):
+        assert getattr(recorded, name) == getattr(fast, name)
+    assert recorded.curves["loss"][-1] == fast.loss
+
+
+def test_a_trial_that_misses_the_target():
     goal = Goal("accuracy", 0.9)
-    outcome = trials.descend(Trial(config(), goal, (1,), 0.06, 0.002), 1, 0.06)
-    assert math.isinf(outcome.seconds)
-    assert outcome.ended_s == outcome.spent_s == pytest.approx(0.06, abs=0.01)
-    assert 0.1 < outcome.value < 1  # 1 - accuracy
-    few = Trial(config(), goal, (1,), 10.0, 0.002, updates=7)
-    assert trials.descend(few, 1, 10.0).updates == 7
-    diverged = trials.descend(Trial(config("optimizer.rate=1e6"), GOAL, (1,), 1.0, 0.002), 1, 1.0)
-    assert diverged.diverged
+    run = performed(config(), 1, 0.06, 0.002, goal)
+    assert math.isinf(run.seconds)
+    assert run.stop_s == run.spent_s == pytest.approx(0.06, abs=0.01)
+    assert 0.1 < run.value(goal) < 1  # 1 - accuracy
+    assert performed(config(), 1, 10.0, 0.002, goal, updates=7).updates == 7
+    diverged = performed(config("optimizer.rate=1e6"), 1, 1.0, 0.002)
+    assert diverged.failed
     assert not diverged.reached
 
 
-def test_the_cut_off_ends_a_trial():
-    whole = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.01))
-    assert whole.reached
-    assert whole.seconds == pytest.approx(sum(each.seconds for each in whole.outcomes) / 3)
-    for factor in (1.001, 0.9, 0.2):
-        cut = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.01, cut_off_s=factor * whole.seconds))
-        assert cut.reached == (factor > 1)
-        assert sum(each.spent_s for each in cut.outcomes) <= 3 * factor * whole.seconds + 2 * 0.01
-    assert len(cut.outcomes) == 1
-
-
-def test_data_are_read_once_for_all_descents():
-    first = trials.source(config())
-    assert trials.source(config("seed=5", "optimizer.rate=0.1")) is first
-    other = trials.source(config("problem.test_fraction=0.5"))
+def test_data_are_read_once_for_all_trials():
+    first = source(config())
+    assert source(config("seed=5", "optimizer.rate=0.1")) is first
+    other = source(config("problem.test_fraction=0.5"))
     assert other.rows < first.rows
 
 
-def test_how_many_updates_a_descent_may_take():
-    assert trials.most_updates(config("update.mode=async")) == trials.ARRIVALS
-    assert trials.most_updates(config("update.mode=all")) == trials.ARRIVALS // 4
-    assert trials.most_updates(config("update.mode=first", "update.count=2")) == trials.ARRIVALS // 2
-    assert trials.most_updates(config("update.mode=first")) == trials.ARRIVALS // 3  # ¾ of the workers
+def test_how_many_updates_a_trial_may_take():
+    assert most_updates(config("update.mode=async"), limits.ARRIVALS) == limits.ARRIVALS
+    assert most_updates(config("update.mode=all"), limits.ARRIVALS) == limits.ARRIVALS // 4
+    assert (
+        most_updates(config("update.mode=first", "update.count=2"), limits.ARRIVALS) == limits.ARRIVALS // 2
+    )
+    assert (
+        most_updates(config("update.mode=first"), limits.ARRIVALS) == limits.ARRIVALS // 3
+    )  # ¾ of the workers

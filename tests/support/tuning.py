@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from pdcode.studies import measurement as cells
-from pdcode.studies import rate_tuning as tuning
+from pdcode.studies import rate_tuning
+from pdcode.studies.measurement import Measured
+from pdcode.studies.trial import Trial
 
 
 def without_runs(monkeypatch: pytest.MonkeyPatch, seeds: int = 1) -> None:
-    """Have the entrant's own rate found the best of three, each judged by `seeds` runs."""
+    """Have the candidate's own rate found the best of three, each judged by `seeds` runs."""
 
-    def results(asked: Iterable[tuple[int, cells.Cell]], pool: object) -> Iterator[tuple]:
-        for number, cell in asked:
-            power = tuning.FIRST[number // seeds % len(tuning.FIRST)]
-            figures = vars(cells.nothing(cell.config)) | {"failed": False, "loss": abs(power)}
-            assert math.isinf(figures["seconds"])  # so that the loss counts
-            yield number, (cells.Measured(**figures), {})
+    def results(asked: Iterable[tuple[int, Trial]], pool: object) -> Iterator[tuple[int, Measured]]:
+        for number, _ in asked:
+            run = Measured(loss=abs(rate_tuning.FIRST[number // seeds % len(rate_tuning.FIRST)]))
+            assert not run.reached  # so that the loss counts
+            yield number, run
 
-    monkeypatch.setattr(tuning, "results", results)
+    monkeypatch.setattr(rate_tuning, "results", results)

@@ -1,0 +1,88 @@
+"""Candidates of a study: schemes in configurations that have problem, workers and delays in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from ..config import Config, SchemeTable
+from ..config.defaults import explicit
+from .learning_rates import rate_of, with_rate
+
+OWN = "yours"  # the user's own configuration
+DRAWN = "drawn"  # a configuration drawn at random
+VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "update")
+"""Tables that belong to a candidate; the others are the user's."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scheme with the configuration in which it runs."""
+
+    name: str  # `OWN`, `DRAWN`, or the name of a scheme or preset, with ``/KEY=VALUE`` for each changed key
+    config: Config
+    # learning rate as a multiple of the converted rate of the user, see `learning_rates.converted`
+    multiple: float = 1.0
+
+    @property
+    def own(self) -> bool:
+        """Whether this is the user's own configuration."""
+        return self.name == OWN and self.multiple == 1
+
+    @property
+    def title(self) -> str:
+        """Name, and for a named scheme the multiple of the learning rate unless it is 1."""
+        return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
+
+    @property
+    def rate(self) -> float:
+        """Learning rate that matters most to the scheme."""
+        return rate_of(self.config)
+
+    def at(self, rate: float) -> Candidate:
+        """Return the candidate with another learning rate."""
+        return replace(self, config=with_rate(self.config, rate))
+
+    def __str__(self) -> str:
+        return f"{self.title}: {summary(self.config)}"
+
+
+def identity(config: Config) -> bytes:
+    """Return a key of everything that a run depends on, with dependent defaults resolved."""
+    scheme = config.scheme
+    named = scheme.name not in ("lwpd", "uncoded")  # the tables determine these two
+    scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
+    return msgspec.json.encode(msgspec.structs.replace(explicit(config), scheme=scheme))
+
+
+def summary(config: Config) -> str:
+    """Describe a scheme in one line: code, memory, messages, updates, step size."""
+    code, update = config.code, config.update
+    if code.family == "uncoded":
+        coded = "uncoded"
+    else:
+        rows = (
+            f"share {code.share:.3g}" if code.share is not None else f"r={_joined(code.rows_per_task or 1)}"
+        )
+        given = getattr(code, "weight", None)
+        weight = "" if given is None else f" w={_joined(given)}"
+        coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
+    parts = [
+        config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
+        {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
+        f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
+        f"look-ahead {ahead}" if (ahead := config.memory.lookahead) else "",
+        config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
+        "/".join(config.wire.formats),
+        {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
+        update.words(config.workers.count).partition(" of ")[0],
+        "allreduce" if config.reduce.summed else "",
+        "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
+        f"rate {config.optimizer.rate:.3g}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _joined(value: int | str | list[int]) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

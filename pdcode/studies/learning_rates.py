@@ -1,0 +1,79 @@
+"""Learning rates of candidates: read, changed, and converted between schemes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..coding import auto_keys
+from ..config import Config
+from ..problems import Problem
+from .trial import source
+
+
+def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the tables of a scheme or preset have a learning rate of their own."""
+    return "rate" in tables.get("optimizer", {})
+
+
+def rate_key(config: Config) -> list[str]:
+    """Return the path of the learning rate that matters most to a configuration's scheme."""
+    own = hasattr(config.scheme.options, "rate")
+    return ["scheme", "options", "rate"] if own else ["optimizer", "rate"]
+
+
+def rate_of(config: Config) -> float:
+    """Return the learning rate that matters most."""
+    value: Any = config
+    for key in rate_key(config):
+        value = getattr(value, key)
+    return float(value)
+
+
+def with_rate(config: Config, rate: float) -> Config:
+    """Return the configuration with another value of the learning rate that matters most."""
+    return _replaced(config, rate_key(config), float(f"{rate:.4g}"))
+
+
+def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
+    first, *rest = keys
+    inner = _replaced(getattr(table, first), rest, value) if rest else value
+    return msgspec.structs.replace(table, **{first: inner})
+
+
+def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
+    """Return the configuration with the learning rate of `base`, or a multiple, in its own kind of step."""
+    rate = multiple * base_rate(base) * unit_rate(config)
+    optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
+    return msgspec.structs.replace(config, optimizer=optimizer)
+
+
+def base_rate(base: Config) -> float:
+    """Convert a learning rate to that of a step by the plain gradient of all n workers' replies.
+
+    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
+    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
+    converted by lengths, see `coding.auto_keys.plain_rate`.
+    """
+    return base.optimizer.rate / unit_rate(base)
+
+
+def unit_rate(config: Config) -> float:
+    """Return the learning rate of a configuration that stands for 1 in the sense of `base_rate`."""
+    whole_step = not config.update.asynchronous or config.memory.kind == "worker"
+    rate = 1.0 if whole_step else 1.0 / config.workers.count
+    rate *= 1 - config.optimizer.momentum
+    if config.code.whiten == "none":
+        return rate
+    return rate / _plain_rate(msgspec.json.encode((config.problem, config.code.whiten)))
+
+
+@functools.lru_cache(16)
+def _plain_rate(key: bytes) -> float:
+    table, whiten = msgspec.json.decode(key)
+    config = Config.of({"problem": table, "code": {"whiten": whiten}})
+    problem = Problem.from_dataset(config.problem, source(config).dataset)
+    return auto_keys.plain_rate(config, problem)

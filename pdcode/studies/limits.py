@@ -1,0 +1,84 @@
+"""Limits of a study's runs: time, updates and arrivals, found by a run of the user's own configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from ..config import LARGEST, Config, StopTable
+from ..util.errors import InputError
+from .goal import Goal
+from .measurement import Measured
+from .trial import TUNING, Trial, payloads
+
+ARRIVALS = 100_000  # about as many arrivals end a run whose time the user does not limit
+MOST_ARRIVALS = 10_000_000  # about as many end any other run, whose time limit may be years
+OWN_SLACK = 10.0  # limit of a run's time, in multiples of that of the user's own configuration
+POINTS = 128  # measurements of a run of a search, approximately
+OWN_POINTS = 50  # measurements in the time of the user's own configuration, which others may exceed
+COARSE = 16  # least number of measurements of the user's own configuration
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a run."""
+
+    seconds: float  # time of the run
+    step_s: float  # time between measurements
+
+
+def most_updates(config: Config, arrivals: int) -> int:
+    """Return the number of updates with about this many arrivals."""
+    return max(100, int(arrivals / payloads(config)))
+
+
+def limited(config: Config, goal: Goal | None, limits: Limits, updates: int | None) -> Config:
+    """Return the configuration of a run that ends at the target, or at a limit of time or updates."""
+    stop = goal.stop(limits.seconds, updates) if goal else StopTable(seconds=limits.seconds, updates=updates)
+    stop = msgspec.structs.replace(stop, drain_s=config.stop.drain_s)
+    trace = msgspec.structs.replace(config.trace, progress_s=limits.step_s, arrivals="all")
+    return msgspec.structs.replace(config, stop=stop, trace=trace)
+
+
+def baseline(
+    config: Config,
+    goal: Goal | None,
+    path: str,
+    limit_s: float | None,
+    updates: int | None,
+    arrivals: int,
+) -> Measured:
+    """Simulate the user's own configuration, with sufficiently frequent measurements.
+
+    Without `updates` the run ends after about so many arrivals.
+    """
+    longest_s, step_s = limit_s or LARGEST, config.trace.progress_s
+    most = updates or most_updates(config, arrivals)
+    while True:
+        own = limited(config, goal, Limits(longest_s, step_s), most)
+        measured = Trial(own, config.seed + TUNING, goal).perform()
+        if not measured.reached and measured.failed:
+            if limit_s is None:
+                raise InputError(
+                    f"{path}: the configuration diverges, and nothing limits the time of a run; give "
+                    "--seconds or stop.seconds"
+                )
+            return replace(measured, stop_s=limit_s)
+        if measured.stop_s >= COARSE * step_s or measured.stop_s <= 0:
+            return measured
+        step_s = measured.stop_s / POINTS
+
+
+def find_limits(config: Config, goal: Goal | None, path: str, seconds: float | None, clock: str) -> Limits:
+    """Choose the limits of runs by a run of the user's own configuration on the virtual clock.
+
+    A run may take `OWN_SLACK` times as long as that, unless the user sets a limit.
+    """
+    given = seconds or config.stop.seconds
+    if given is None and clock == "mpi":
+        raise InputError("stop.seconds: not given, and some scheme may not reach the target; give --seconds")
+    arrivals = ARRIVALS if given is None else MOST_ARRIVALS
+    own = baseline(config, goal, path, given, config.stop.updates if seconds is None else None, arrivals)
+    most_s = given or min(OWN_SLACK * own.spent_s, LARGEST)
+    return Limits(most_s, min(config.trace.progress_s, max(own.spent_s / OWN_POINTS, 1e-6)))
