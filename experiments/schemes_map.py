@@ -207,10 +207,10 @@ def ranked(
     return [(candidate, mean) for (candidate, _), mean in raced]
 
 
-def tune(config: Config, goal: Goal, grid: Grid, pool: Pool) -> list[Entrant]:
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> list[Entrant]:
     """Choose each scheme's learning rate in the middle cell; return the schemes, best first.
 
-    Schemes that miss the target with all learning rates come last.
+    Schemes that miss the target with all learning rates come last. A run ends after about so many arrivals.
     """
     middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
     seeds = config.seed + TUNING, config.seed + TUNING + 1
@@ -219,7 +219,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool) -> list[Entrant]:
         seen: set[bytes] = set()
         for name, tables in {OWN: {}, **search_space.named(config)}.items():
             variants = [search_space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
-            made = [(each, most_updates(each.config, ARRIVALS)) for each in variants if each is not None]
+            made = [(each, most_updates(each.config, arrivals)) for each in variants if each is not None]
             if made and identity(made[0][0].config) not in seen:  # unless it is a scheme under another name
                 seen.add(identity(made[0][0].config))
                 yield name, made
@@ -232,13 +232,13 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool) -> list[Entrant]:
         time = f"{mean.seconds:.3g} s" if mean.reached else "not reached"
         print(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}", flush=True)
         updates = int(SPARE * max(run.updates for run in mean.runs))
-        most = most_updates(candidate.config, ARRIVALS)
+        most = most_updates(candidate.config, arrivals)
         tuned.append((candidate, min(most, updates) if mean.reached else most))
     return tuned
 
 
 def map_cells(
-    environment: search.Environment, grid: Grid, seeds: Sequence[int], pool: Pool
+    environment: search.Environment, grid: Grid, seeds: Sequence[int], pool: Pool, arrivals: int
 ) -> tuple[list[MapCell], list[str]]:
     """Rank the schemes in all cells; return the cells and the schemes' names.
 
@@ -252,7 +252,7 @@ def map_cells(
     places = [(b, s) for s in grid.severities for b in grid.bandwidths]
     cells = [in_cell(config, *place) for place in places]
     print("learning rates, in the middle cell:", flush=True)
-    schemes = tune(config, environment.goal, grid, pool)
+    schemes = tune(config, environment.goal, grid, pool, arrivals)
     items = (
         (number, [(move(candidate, cell), updates) for candidate, updates in schemes])
         for number, cell in enumerate(cells)
@@ -383,7 +383,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times"
     )
     option("--severities", metavar="S,S,…", help=what)
-    option("--quick", action="store_true", help="a small network and four cells, to show that it runs")
+    option("--quick", action="store_true", help="a small network and two cells, to show that it runs")
     return parser.parse_args(arguments)
 
 
@@ -393,8 +393,8 @@ def main(arguments: Sequence[str]) -> int:
     path = options.config or str(Path(__file__).parents[1] / "jobs" / "digits.toml")
     settings = configs.overrides(options.set, options.workers)
     if options.quick:
-        settings += ["problem.hidden=[8]", "stop.loss=2.2"]
-        options.bandwidths, options.severities, options.seeds = "1e6,1e9", "0,1", 1
+        settings += ["problem.hidden=[8]", "stop.loss=2.2", "problem.evaluate=100"]
+        options.bandwidths, options.severities, options.seeds = "1e6,1e9", "0", 1
     elif options.config is None:
         settings.append("stop.loss=0.1")
     figure = options.figure or str(Path("results") / f"{Path(path).stem}.map.png")
@@ -409,7 +409,9 @@ def main(arguments: Sequence[str]) -> int:
         )
         print(f"target: {environment.goal} ({environment.goal.source}); {config.workers.count} workers")
         with Pool(options.processes) as pool:
-            cells, names = map_cells(environment, grid, range(config.seed, config.seed + options.seeds), pool)
+            seeds = range(config.seed, config.seed + options.seeds)
+            arrivals = 100 if options.quick else ARRIVALS
+            cells, names = map_cells(environment, grid, seeds, pool, arrivals)
     except InputError as error:
         print(f"schemes_map: {error}", file=sys.stderr)
         return 2
