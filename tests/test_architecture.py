@@ -35,21 +35,19 @@ mean_s = 0.01
 """
 
 
+LINK = r"\[`[\w.]+`\]\(\.\./pdcode/[\w/]+\.py\)"
+
+
 def mapped() -> Iterator[tuple[str, str, str]]:
     """What happens, and the names of the functions where: over MPI and on the virtual clock."""
     for row in SECTIONS["The map"].splitlines():
         if row.startswith("| ") and not row.startswith("| what"):
-            what, real, virtual, _ = (cell.strip() for cell in row.strip("|").split("|"))
-            names = [
-                re.fullmatch(r"\[`([\w.]+)`\]\(\.\./pdcode/([\w/]+)\.py\)", cell) for cell in (real, virtual)
-            ]
-            assert names[0], row
-            if virtual == "the same":
-                names[1] = names[0]
-            assert names[1], row
-            for name in names:
-                assert name[1].startswith(name[2].replace("/", ".") + "."), row  # the link is to the name
-            yield what, names[0][1], names[1][1]
+            what, where, _ = (cell.strip() for cell in row.strip("|").split("|"))
+            assert re.fullmatch(rf"{LINK}(?:, on the virtual clock {LINK})?", where), row
+            names = re.findall(r"`([\w.]+)`\]\(\.\./pdcode/([\w/]+)\.py", where)
+            for name, path in names:
+                assert name.startswith(path.replace("/", ".") + "."), row  # the link is to the name
+            yield what, names[0][0], names[-1][0]
 
 
 def resolve(name: str) -> Any:
@@ -84,6 +82,18 @@ def test_a_run_on_the_virtual_clock_calls_what_the_map_names(tmp_path: Path) -> 
         assert resolve(name).__code__ in called, what
 
 
+def test_the_answers_to_the_twelve_questions_exist() -> None:
+    """Each answer names places as `package/module.py:name`."""
+    rows = [row for row in SECTIONS["Twelve questions"].splitlines() if row.startswith("| ")]
+    answers = [row.strip("|").split("|")[1] for row in rows if not row.startswith("| question")]
+    assert len(answers) == 12
+    for answer in answers:
+        places = re.findall(r"`([\w/]+)\.py:([\w.]+)`", answer)
+        assert places, answer
+        for path, name in places:
+            resolve(f"{path.replace('/', '.')}.{name}")  # raises if there is none
+
+
 def test_every_package_is_in_the_list() -> None:
     listed = [row.split("|")[1] for row in SECTIONS["The packages"].splitlines() if row.startswith("| `")]
     names = [name for cell in listed for name in re.findall(r"`(\w+)`", cell)]
@@ -91,7 +101,7 @@ def test_every_package_is_in_the_list() -> None:
     assert sorted(names) == sorted({*packages, "__main__"})
 
 
-@pytest.mark.parametrize("module", ["training/coordinator.py", "kernels/ledger.pyx", "training/worker.py"])
+@pytest.mark.parametrize("module", ["training/coordinator.py", "training/fused.py", "training/worker.py"])
 def test_quoted_code_is_the_code(module: str) -> None:
     (quoted,) = re.findall(rf"```python\n# {module}\n(.*?)```", SECTIONS["The two loops"], re.DOTALL)
     code = [
