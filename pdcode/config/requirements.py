@@ -112,6 +112,11 @@ def ensure(config: Any, owner: str, needs: Needs) -> None:
             )
 
 
+def is_met(config: Any, needs: Needs) -> bool:
+    """Return whether a configuration meets needs."""
+    return all(_misfit(config, key, need) is msgspec.UNSET for key, need in in_full(needs))
+
+
 def in_full(needs: Needs) -> Iterator[tuple[str, Need]]:
     """Yield each key with its need."""
     for key, need in needs.items():
@@ -128,11 +133,11 @@ def by_key(declared: KeyNeeds) -> Iterator[tuple[str, Needs]]:
 def _check_unused(config: Any, scheme: Any) -> None:
     """Refuse keys of the tables that a scheme does not use, if their values are not the scheme's."""
     standard = type(config)()
-    for name in scheme.unused:
+    for name in (entry for entry in scheme.unused if not entry.startswith("!")):
         for key, value in msgspec.to_builtins(getattr(config, name)).items():
             default = msgspec.to_builtins(getattr(standard, name)).get(key)
             usual = scheme.tables.get(name, {}).get(key, default)
-            if value != usual and f"{name}.{key}" not in scheme.used:
+            if value != usual and f"!{name}.{key}" not in scheme.unused:
                 raise InputError(f"{name}.{key}: {value!r} has no effect with scheme '{scheme.name}'")
 
 

@@ -27,6 +27,7 @@ from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
 from ..transport.log import notice_bytes
 from ..transport.messages import Reply
+from ..util.capabilities import Capable
 from ..util.rng import BatchSampler
 from .placement import Placement
 
@@ -140,7 +141,7 @@ class CodewordRule:
         )
 
 
-class Scheme(kinds.Registered, group="schemes"):
+class Scheme(kinds.Registered, Capable, group="schemes"):
     """Algorithm of rank 0 and the workers; every default is that of projective derivative codes.
 
     A scheme overrides what differs, in a file of its own, and has a line in `config.kinds`. Rank 0 and the
@@ -164,15 +165,14 @@ class Scheme(kinds.Registered, group="schemes"):
     presets : dict
         Default keys by table, for those missing in a configuration, by preset name.
     unused : tuple of str
-        Tables of the configuration without effect; values other than those of `tables` are refused.
-    used : tuple of str
-        Keys of those tables that have an effect, as "table.key".
+        Tables of the configuration without effect; values other than those of `tables` are refused. An entry
+        "!table.key" is a key of such a table that has an effect.
     requires : dict
         What the scheme needs of other keys, "table.key" -> `Need` or value; see `config.requirements`.
     candidates : dict of str to sequence
         Values of ``[scheme] options`` that plans try, by key.
-    single_round : bool
-        Whether an update is a single round, ended by the policy of ``[update]``.
+    steps_by_update : bool
+        Whether an update is a single round, ended by the policy of ``[update]``; see `util.capabilities`.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -183,10 +183,10 @@ class Scheme(kinds.Registered, group="schemes"):
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
-    used: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[Needs] = {}
     candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    single_round: ClassVar[bool] = True
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"steps_by_update": ("policy",)}
+    steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 
     class Options(Table):

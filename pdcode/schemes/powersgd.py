@@ -242,7 +242,7 @@ class PowerSGD(Scheme):
 
     name = "powersgd"
     summary = "two factors of each layer's gradient, in two rounds, with error feedback"
-    single_round = False
+    steps_by_update = False
     fused = False
     unused = ("code", "decoder")
     requires: ClassVar[Needs] = {

@@ -207,8 +207,7 @@ class Robust(Scheme):
             "compares the gradients of several workers",
         ),
     }
-    unused = ("code", "memory", "decoder", "downlink")
-    used = ("code.whiten",)
+    unused = ("code", "memory", "decoder", "downlink", "!code.whiten")
     tables: ClassVar[Tables] = TABLES
     presets: ClassVar[Mapping[str, Tables]] = {
         rule: {**TABLES, "scheme": {"options": {"rule": rule}}} for rule in get_args(Rule)

@@ -155,8 +155,7 @@ class Streaming(Scheme):
 
     name = "streaming"
     summary = "full gradients in parts, each sent as soon as it is computed"
-    unused = ("code", "memory", "decoder")
-    used = ("code.blocks",)
+    unused = ("code", "memory", "decoder", "!code.blocks")
     requires: ClassVar[Needs] = {
         "code.blocks": Need(
             lambda blocks, config: isinstance(blocks, int),

@@ -57,7 +57,7 @@ class TopK(SingleElements):
 
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
-    used = ("code.whiten",)
+    unused = (*SingleElements.unused, "!code.whiten")
     requires: ClassVar[Needs] = {
         "memory.kind": none_of(
             "coordinator",

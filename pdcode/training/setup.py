@@ -207,10 +207,10 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         Naming key and value.
     """
     name, layouts = scheme.config.scheme.name, state.layouts
-    if len(layouts) > 1 and scheme.single_round:
+    if len(layouts) > 1 and scheme.steps_by_update:
         raise InputError(
             f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
-            "single_round = False"
+            "steps_by_update = False"
         )
     if len(layouts) > ROUNDS:
         raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import stragglers
-from ..coding.state import State
-from ..config import Config, kinds
+from ..config import Config, kinds, requirements
+from ..config.requirements import Needs, having, one_of
 from ..kernels import events, rounds
-from ..schemes import Scheme, delay_model
+from ..schemes import delay_model
 from ..trace import TraceWriter
 from ..training.incidents import missing_message
 from ..training.monitor import LINE_NS, Print
@@ -68,23 +68,24 @@ class TimingResult:
     update_s: float
 
 
+TIMED: Needs = {
+    "update.mode": having("by_count", "a mode that counts payloads", "has no payloads"),
+    "downlink.kind": one_of("full", why="has no payloads, whose number decides the size of a task"),
+    "reduce.kind": "star",
+    "update.clip": one_of("none", why="has no payloads"),
+}
+"""Needs of a run without numerics."""
+
+
 def is_timeable(config: Config) -> bool:
-    """Tell whether the timing of a run is independent of its numerics."""
-    scheme = kinds.find("schemes", config.scheme.name)
-    return (
-        scheme.single_round
-        and scheme.policy is Scheme.policy
-        and config.update.by_count
-        and config.downlink.kind == "full"
-        and not config.reduce.summed
-        and config.update.clip == "none"
-        and not config.faults
-    )
+    """Return whether the timing of a run is independent of its numerics."""
+    steps_by_update = kinds.find("schemes", config.scheme.name).steps_by_update
+    return steps_by_update and not config.faults and requirements.is_met(config, TIMED)
 
 
 def steps_by_policy(components: Components) -> bool:
     """Tell whether the policy of ``[update]`` alone decides when rank 0 steps, by whole replies."""
-    return type(components.state).ready is State.ready and components.replies == 1
+    return components.state.default_rule and components.replies == 1
 
 
 def check_captured(config: Config) -> None:
@@ -106,25 +107,18 @@ def check_captured(config: Config) -> None:
 
 
 def ensure_timeable(config: Config) -> None:
-    """Refuse a configuration whose timing depends on its numerics, or a run without an end.
+    """Refuse a configuration whose timing depends on its numerics, too many workers, or a run without an end.
 
     Raises
     ------
     InputError
         Naming key and value.
     """
-    name, scheme = config.scheme.name, kinds.find("schemes", config.scheme.name)
-    if not scheme.single_round:
-        raise InputError(f"scheme.name: '{name}' has several rounds per update")
-    if scheme.policy is not Scheme.policy:
-        raise InputError(f"scheme.name: '{name}' has an update policy of its own, not that of [update]")
-    if not config.update.by_count:
-        raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
-    if config.downlink.kind != "full":
-        raise InputError(f"downlink.kind: '{config.downlink.kind}' has task sizes that depend on the run")
-    if config.reduce.summed:
-        raise InputError(f"reduce.kind: '{config.reduce.kind}' is not timed without numerics")
-    if not is_timeable(config):
+    name = config.scheme.name
+    if not kinds.find("schemes", name).steps_by_update:
+        raise InputError(f"scheme.name: '{name}' has rounds or an update policy of its own")
+    requirements.ensure(config, "a run without numerics", TIMED)
+    if config.faults:
         raise InputError("faults: they need payloads, which a run without numerics does not compute")
     if (workers := config.workers.count) > MOST_WORKERS:
         raise InputError(f"workers.count: {workers} is more than the {MOST_WORKERS} of the virtual clock")

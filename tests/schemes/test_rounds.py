@@ -165,9 +165,9 @@ def test_the_commands_take_a_scheme_of_two_rounds(tmp_path: Path, capsys: pytest
 
 def test_a_scheme_that_does_not_say_that_it_has_rounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(*CLIPPED)
-    monkeypatch.setattr(kinds.find("schemes", "clipped"), "single_round", True)
+    monkeypatch.setattr(kinds.find("schemes", "clipped"), "steps_by_update", True)
     with pytest.raises(
-        InputError, match=r"scheme\.name: .*'clipped' has several rounds.*single_round = False"
+        InputError, match=r"scheme\.name: .*'clipped' has several rounds.*steps_by_update = False"
     ):
         prepare(config)
 

@@ -81,7 +81,7 @@ class Clipped(Scheme):
 
     name = "clipped"
     summary = "gradients of which the mean norm is bounded"
-    single_round = False
+    steps_by_update = False
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

@@ -99,5 +99,5 @@ def test_it_has_no_loop_without_gradients() -> None:
 
 def test_votes_do_not_add_up() -> None:
     settings = ["scheme.name=signsgd", "reduce.kind=allreduce", "wire.dtype=float32"]
-    with pytest.raises(InputError, match=r"scheme\.name: 'signsgd' needs each worker's payload"):
+    with pytest.raises(InputError, match=r"reduce\.kind: 'allreduce' .*'signsgd', which needs each worker's"):
         configfile.resolve({}, [*JOB, *settings])

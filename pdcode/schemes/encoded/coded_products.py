@@ -30,7 +30,7 @@ SOME_WEIGHTS = "changes some weights only"
 class CodedProducts(EncodedScheme):
     """Two coded products; a subclass defines the ProductCode `code`."""
 
-    single_round = False
+    steps_by_update = False
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

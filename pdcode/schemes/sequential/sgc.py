@@ -90,7 +90,7 @@ class SequentialCode(DataCode):
         "own chunks, repeats of lost ones, and codes for stragglers, of several updates' gradients in turn"
     )
     requires: ClassVar[Needs] = {**DataCode.requires, **AMPLIFIES}
-    single_round = False  # a round ends by its own rule
+    steps_by_update = False  # a round ends by its own rule
     unused = (*DataCode.unused, "update")
     tables: ClassVar[Tables] = {**DataCode.tables, "update": {"mode": "all", "late": "waste"}}
 
