@@ -356,13 +356,7 @@ def create(
     penalty: Penalty | None = None,
     span: float = 1.0,
 ) -> Optimizer:
-    """Build an optimizer from its table or keys; the other arguments are those of `OptimizerTable.make`.
-
-    Raises
-    ------
-    InputError
-        If the table has an unknown key or an impossible value.
-    """
+    """Build an optimizer from its table or keys; the other arguments are those of `OptimizerTable.make`."""
     if not isinstance(table, OptimizerTable):
         table = OptimizerTable.of(table)
     optimizer: Optimizer = table.make(size, dtype, penalty, span)

@@ -63,11 +63,6 @@ class Policy(Stateful):
         Whether each payload that is used is an update by itself.
     wake_ns : int or None
         Time at which to ask `ready` again if nothing arrives before; None: never.
-
-    Raises
-    ------
-    InputError
-        If an update needs more payloads than there are workers.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
@@ -213,13 +208,7 @@ class CapturedTable(UpdateTable, tag="captured"):
 
 
 def check_end(config: Config, dead: Sequence[int]) -> None:
-    """Refuse dead workers that rank 0 would wait for forever.
-
-    Raises
-    ------
-    InputError
-        If the policy may never step without them, and no time limit ends the run.
-    """
+    """Refuse dead workers that rank 0 would wait for forever."""
     workers, update = config.workers.count, config.update
     if not dead or config.stop.seconds is not None:
         return

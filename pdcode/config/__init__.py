@@ -1,4 +1,7 @@
-"""The configuration: its tables, the base classes of kinds, and the types of keys."""
+"""The configuration: its tables, the base classes of kinds, and the types of keys.
+
+What is wrong with a key or value raises `InputError`; the message is one line that names both.
+"""
 
 from .fields import LARGEST, Count, Factor, Fraction, NonNegative, Positive, Real, Span, Table, Tables
 from .interfaces import (

@@ -193,13 +193,7 @@ class MemoryTable(Kind, tag_field="kind"):
         return 0.0
 
     def decoder_for(self, kind: Any) -> Any:
-        """Return the kind of the decoder, given the configured kind, or None.
-
-        Raises
-        ------
-        InputError
-            If the memory needs another decoder.
-        """
+        """Return the kind of the decoder, given the configured kind, or None."""
         if kind is None or kind in self.decoders:
             return self.decoder
         if self.decoders:
@@ -243,23 +237,11 @@ class UpdateTable(Kind, tag_field="mode"):
         return self.name_of()
 
     def make(self, workers: int) -> Any:
-        """Return the policy of a run, a `coding.policies.Policy`.
-
-        Raises
-        ------
-        InputError
-            If an update needs more payloads than there are workers.
-        """
+        """Return the policy of a run, a `coding.policies.Policy`."""
         return self.makes(self, workers)
 
     def resolved(self, workers: int) -> Self:
-        """Return the table with the keys that the number of workers decides.
-
-        Raises
-        ------
-        InputError
-            If an update needs more payloads than there are workers.
-        """
+        """Return the table with the keys that the number of workers decides."""
         return self
 
     def least(self, workers: int) -> int | None:
@@ -358,13 +340,7 @@ class StragglersTable(Kind, tag_field="kind"):
         return None
 
     def make(self, seed: int, workers: int) -> Any:
-        """Return the delays of a run, a `stragglers.DelayModel`.
-
-        Raises
-        ------
-        InputError
-            If the file of delays cannot be used.
-        """
+        """Return the delays of a run, a `stragglers.DelayModel`."""
         raise NotImplementedError
 
 

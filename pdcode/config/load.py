@@ -42,11 +42,6 @@ def load(
         The resolved configuration, with the scheme's defaults.
     text : str
         The content of the file.
-
-    Raises
-    ------
-    InputError
-        If the configuration is invalid; the message names file, key and value.
     """
     text = read_text(path, "a configuration")
     with prefix_errors(path):
@@ -58,13 +53,7 @@ def load(
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Read a small text file of the user's, which is to be `what`.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is too large or no text; the message names the file.
-    """
+    """Read a small text file of the user's, which is to be `what`."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -79,15 +68,7 @@ def read_text(path: str | Path, what: str) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Parse TOML.
-
-    Raises
-    ------
-    InputError
-        If it is nested too deeply.
-    ValueError
-        If it is not TOML, or a number has too many digits.
-    """
+    """Parse TOML; ValueError if it is not TOML, or a number has too many digits."""
     for piece in re.split(r"^[ \t]*#.*$|[\n,={}\[\]]", text, flags=re.MULTILINE):
         if piece.count(".") > MOST_PARTS:
             raise InputError(f"{shorten(piece.strip())}: a key of more than {MOST_PARTS} parts")
@@ -190,13 +171,7 @@ def _name_file_code(tables: dict[str, Any], parsed: list[tuple[list[str], Any]])
 
 
 def check_consistency(config: Config) -> None:
-    """Refuse combinations of keys that cannot work.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
-    """
+    """Refuse combinations of keys that cannot work."""
     requirements.check(config)
     if Path(config.trace.path).name in ("", ".."):
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")

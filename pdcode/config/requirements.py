@@ -82,13 +82,7 @@ def unrounded(why: str) -> Need:
 
 
 def check(config: Any) -> None:
-    """Refuse keys without effect, and combinations of keys that cannot work.
-
-    Raises
-    ------
-    InputError
-        Naming keys and values.
-    """
+    """Refuse keys without effect, and combinations of keys that cannot work."""
     scheme = kinds.find("schemes", config.scheme.name)
     ensure(config, f"scheme '{scheme.name}'", scheme.requires)
     _check_unused(config, scheme)
@@ -97,13 +91,7 @@ def check(config: Any) -> None:
 
 
 def ensure(config: Any, owner: str, needs: Needs) -> None:
-    """Refuse a configuration that does not meet the needs of an owner, such as "scheme 'demo'".
-
-    Raises
-    ------
-    InputError
-        Naming key and value, the owner, and what it needs.
-    """
+    """Refuse a configuration that does not meet the needs of an owner, such as "scheme 'demo'"."""
     for key, need in in_full(needs):
         if (misfit := _misfit(config, key, need)) is not msgspec.UNSET:
             because = f", which {need.why}" if need.why else ""

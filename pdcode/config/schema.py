@@ -37,13 +37,7 @@ class SchemeTable(Table):
 
     @classmethod
     def of(cls, table: Any) -> SchemeTable:
-        """Build the table, with the options of the scheme that it names.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
+        """Build the table, with the options of the scheme that it names."""
         built = kinds.build(cls, table, "scheme")
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
@@ -86,13 +80,7 @@ class WireTable(Table):
         return self.dtype if isinstance(self.dtype, list) else [self.dtype]
 
     def kinds(self) -> list[Any]:
-        """Return the classes of these formats, subclasses of `transport.wires.WireFormat`.
-
-        Raises
-        ------
-        InputError
-            If there is no format of a name.
-        """
+        """Return the classes of these formats, subclasses of `transport.wires.WireFormat`."""
         found = [kinds.find("wires", name) for name in self.formats]
         if None in found:
             known, name = ", ".join(kinds.names("wires")), self.formats[found.index(None)]
@@ -230,13 +218,7 @@ class FaultsTable(Table):
 
     @classmethod
     def of(cls, table: Any) -> FaultsTable:
-        """Build the table with its events.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
+        """Build the table with its events."""
         built = kinds.build(cls, table, "faults")
         failure = None if built.failure is None else FaultEvent.of(built.failure)
         events = [FaultEvent.of(each) for each in built.events]
@@ -265,13 +247,7 @@ class FaultsTable(Table):
                     raise InputError(f"faults.failure.{key}: workers and times are drawn, by faults.mtbf_s")
 
     def ensure_endless(self, what: str) -> None:
-        """Refuse faults that end the run.
-
-        Raises
-        ------
-        InputError
-            Naming what they would end.
-        """
+        """Refuse faults that end the run."""
         for each in self.injected:
             if each.ends:
                 raise InputError(f"faults.events: kind '{each.kind}' would end every {what}")
@@ -338,13 +314,7 @@ class Config(Table):
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Config:
-        """Build a configuration from tables: name -> keys and values.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
+        """Build a configuration from tables: name -> keys and values."""
         made_here = {"scheme", "faults", *KINDS}
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
