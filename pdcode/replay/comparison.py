@@ -98,7 +98,7 @@ class TableComparison:
         )
 
 
-class Comparison(Recorder):
+class RunComparison(Recorder):
     """Recorder that compares the rows of a recomputed run with a trace.
 
     It raises `Difference` at the first row that differs.

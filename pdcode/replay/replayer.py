@@ -27,7 +27,7 @@ from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
 from ..virtual.simulation import Simulation, drain_ns, processor_ns
-from .comparison import Comparison, Difference, compare
+from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedSchedule
 
 NEWER = {"rows", "task_flops", "task_rows"}  # attributes that older traces lack
@@ -53,7 +53,7 @@ class Replayer:
         Whether times are recomputed, as for runs on the virtual clock.
     unknown : str
         Reason why injected delays and virtual times cannot be recomputed; else empty.
-    compared : Comparison
+    compared : RunComparison
         Counts of compared rows.
     theta : ndarray, shape (N,)
         θ after the last recomputed update.
@@ -81,7 +81,7 @@ class Replayer:
         except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.unknown = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"
-        self.compared = Comparison(trace, self.timed)
+        self.compared = RunComparison(trace, self.timed)
         self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:
             compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})

@@ -39,7 +39,7 @@ from .base import CodewordRule, Scheme, Work
 
 
 @dataclass(frozen=True)
-class Chunks(Unit):
+class ChunkedUnit(Unit):
     """The coefficients of a layer's weights or biases, chunk after chunk.
 
     Attributes
@@ -76,7 +76,7 @@ class Transform:
 
     Attributes
     ----------
-    units : list of Chunks
+    units : list of ChunkedUnit
         Segments of the coefficients: weights and biases of each layer.
     flops : float
         Of one transform.
@@ -92,7 +92,7 @@ class Transform:
                 height, length = side(layer.outputs, most), layer.outputs * width
                 down, across = (dct(each).astype(dtype) for each in (height, side(width, most)))
                 self._parts.append((layer, columns, down, across))
-                self.units.append(Chunks(at, length, length, len(down) * len(across)))
+                self.units.append(ChunkedUnit(at, length, length, len(down) * len(across)))
                 self.flops += 2.0 * length * (len(down) + len(across))
                 at += length
 
@@ -247,7 +247,7 @@ class DeMo(Scheme):
         return self.transform(problem).units
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
-        chunks = [unit for unit in units if isinstance(unit, Chunks)]
+        chunks = [unit for unit in units if isinstance(unit, ChunkedUnit)]
         pairs = list(zip(chunks, self.counts(units), strict=True))
 
         def select(worker: int) -> list[CodewordSelector | None]:
@@ -257,7 +257,7 @@ class DeMo(Scheme):
 
     def counts(self, units: Sequence[Unit]) -> list[int]:
         """Return the number of coefficients of a chunk that a task sends, for each unit."""
-        return [min(self.options.largest, unit.size) for unit in units if isinstance(unit, Chunks)]
+        return [min(self.options.largest, unit.size) for unit in units if isinstance(unit, ChunkedUnit)]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)

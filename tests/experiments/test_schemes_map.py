@@ -8,7 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from experiments import schemes_map
+from experiments.schemes_map import (
+    Grid,
+    MapCell,
+    MeanOfSeeds,
+    TrialOfSeeds,
+    draw_map,
+    in_cell,
+    lead,
+    main,
+    move,
+    oracle,
+    scaled,
+)  # fmt: skip
 from pdcode import stragglers
 from pdcode.analysis import style
 from pdcode.config import StragglersTable
@@ -33,86 +45,79 @@ def run(seconds: float, loss: float = 0.1, **figures: float) -> Measured:
     return Measured(seconds=seconds, stop_s=min(seconds, 9.0), loss=loss, **figures)
 
 
-def mean_of(seconds: float, *oracle_s: float) -> schemes_map.MeanOfSeeds:
+def mean_of(seconds: float, *oracle_s: float) -> MeanOfSeeds:
     runs = [run(seconds, oracle_s=each) for each in oracle_s or [math.nan]]
-    return schemes_map.MeanOfSeeds(runs, len(runs))
+    return MeanOfSeeds(runs, len(runs))
 
 
 def test_delays_are_scaled():
     made = delayed(
         kind="bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, slowdown=3.0, slow=[1], dead=[2]
     )
-    half = schemes_map.scaled(made, 0.5)
+    half = scaled(made, 0.5)
     assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
-    assert schemes_map.scaled(made, 1.0) == made.stragglers
-    assert all(
-        stragglers.dead_workers(schemes_map.scaled(made, severity), 4) == [2]
-        for severity in (0.0, 0.5, 1.0, 4.0)
-    )
-    calm = schemes_map.scaled(made, 0.0).make(1, 4)
+    assert scaled(made, 1.0) == made.stragglers
+    for severity in (0.0, 0.5, 1.0, 4.0):
+        assert stragglers.dead_workers(scaled(made, severity), 4) == [2]
+    calm = scaled(made, 0.0).make(1, 4)
     times = stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [1_000_000] * 4)
     assert times.tolist() == [[0] * 3, [0] * 3, [-1] * 3, [0] * 3]
     with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
-        schemes_map.scaled(made, 1e18)
-    assert schemes_map.scaled(delayed(kind="slow-set", slow=[1], slowdown=5.0), 0.5).slowdown == 3.0
+        scaled(made, 1e18)
+    assert scaled(delayed(kind="slow-set", slow=[1], slowdown=5.0), 0.5).slowdown == 3.0
 
 
 def test_without_delays_they_become_multiples_of_the_compute_time():
     none = delayed(kind="none")
     task = task_s(none)
     assert 5e-5 < task < 1e-2
-    assert schemes_map.scaled(none, 0.0).kind == "none"
-    assert [schemes_map.scaled(none, factor).mean_s for factor in (1.0, 2.0)] == pytest.approx(
-        [task, 2 * task]
-    )
+    assert scaled(none, 0.0).kind == "none"
+    assert [scaled(none, factor).mean_s for factor in (1.0, 2.0)] == pytest.approx([task, 2 * task])
 
 
 def test_recorded_delays_can_only_be_lengthened():
     none, recorded = delayed(kind="none"), StragglersTable.of({"kind": "trace", "path": "x.h5"})
     config = msgspec.structs.replace(none, stragglers=recorded)
-    assert schemes_map.scaled(config, 1.0) == recorded
-    longer = schemes_map.scaled(config, 4.0)
+    assert scaled(config, 1.0) == recorded
+    longer = scaled(config, 4.0)
     assert (longer.slow, longer.slowdown, longer.path) == ([0, 1, 2, 3], 4.0, "x.h5")
     with pytest.raises(ValueError, match=r"^--severities 0\.5: recorded delays"):
-        schemes_map.scaled(config, 0.5)
+        scaled(config, 0.5)
 
 
 def test_who_is_first_in_a_cell():
-    def cell(*pairs: tuple[str, float]) -> schemes_map.MapCell:
-        return schemes_map.MapCell(1e6, 1.0, [(name, mean_of(seconds)) for name, seconds in pairs])
+    def cell(*pairs: tuple[str, float]) -> MapCell:
+        return MapCell(1e6, 1.0, [(name, mean_of(seconds)) for name, seconds in pairs])
 
     found = cell(("a", 2.0), ("b", 3.0), ("c", math.inf))
-    assert (found.best, found.factor, schemes_map.lead(found)) == ("a", 1.5, "1.50×")
+    assert (found.best, found.factor, lead(found)) == ("a", 1.5, "1.50×")
     alone = cell(("a", 2.0), ("b", math.inf))
-    assert (alone.best, alone.factor, schemes_map.lead(alone)) == ("a", math.inf, "alone")
+    assert (alone.best, alone.factor, lead(alone)) == ("a", math.inf, "alone")
     nobody = cell(("a", math.inf), ("b", math.inf))
-    assert (nobody.best, schemes_map.lead(nobody)) == ("", "")
+    assert (nobody.best, lead(nobody)) == ("", "")
 
 
 def test_a_cell_tells_the_multiple_of_the_oracle_in_the_figure_too(tmp_path):
-    first = schemes_map.MapCell(1e6, 1.0, [("a", mean_of(2.0, 1.0, 1.6)), ("b", mean_of(3.0, 0.1, 0.1))])
+    first = MapCell(1e6, 1.0, [("a", mean_of(2.0, 1.0, 1.6)), ("b", mean_of(3.0, 0.1, 0.1))])
     assert first.oracle == pytest.approx(1.625)
-    assert schemes_map.oracle(first) == "oracle ×1.62"
-    without = schemes_map.MapCell(1e6, 0.0, [("a", mean_of(2.0, math.inf)), ("b", mean_of(3.0, 1.0))])
-    nobody = schemes_map.MapCell(1e6, 2.0, [("a", mean_of(math.inf, 1.0))])
-    unknown = schemes_map.MapCell(1e6, 0.0, [("a", mean_of(2.0))])
-    assert [schemes_map.oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
-    grid = schemes_map.Grid((1e6,), (0.0, 1.0, 2.0))
-    style.save(
-        schemes_map.draw_map([first, without, nobody], grid, ["a", "b"], "title", "delays"),
-        tmp_path / "map.svg",
-    )
-    drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
-    assert drawn.count("<!-- oracle ×1.62 -->") == 1
-    assert "<!-- oracle ×: -->" in drawn
+    assert oracle(first) == "oracle ×1.62"
+    without = MapCell(1e6, 0.0, [("a", mean_of(2.0, math.inf)), ("b", mean_of(3.0, 1.0))])
+    nobody = MapCell(1e6, 2.0, [("a", mean_of(math.inf, 1.0))])
+    unknown = MapCell(1e6, 0.0, [("a", mean_of(2.0))])
+    assert [oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
+    grid = Grid((1e6,), (0.0, 1.0, 2.0))
+    drawn = draw_map([first, without, nobody], grid, ["a", "b"], "title", "delays")
+    style.save(drawn, tmp_path / "map.svg")
+    text = (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert text.count("<!-- oracle ×1.62 -->") == 1
+    assert "<!-- oracle ×: -->" in text
 
 
 def test_the_cut_off_ends_the_runs_of_several_seeds():
     config = configfile.resolve({}, [*SMALL, "stop.loss=1.5"])
 
-    def mean(cut_off_s: float = math.inf) -> schemes_map.MeanOfSeeds:
-        trial = schemes_map.TrialOfSeeds(config, Goal("loss", 1.5), (1, 2, 3), 0.01, cut_off_s, 5000)
-        return trial.perform()
+    def mean(cut_off_s: float = math.inf) -> MeanOfSeeds:
+        return TrialOfSeeds(config, Goal("loss", 1.5), (1, 2, 3), 0.01, cut_off_s, 5000).perform()
 
     whole = mean()
     assert whole.reached
@@ -127,48 +132,34 @@ def test_the_cut_off_ends_the_runs_of_several_seeds():
 def test_the_mean_of_several_seeds():
     goal = Goal("loss", 0.3)
 
-    def mean(planned: int, *runs: Measured) -> schemes_map.MeanOfSeeds:
-        return schemes_map.MeanOfSeeds(list(runs), planned)
-
     one, three, missed = run(1.0, 0.2), run(3.0, 0.2), run(math.inf, 0.4)
-    whole, some, cut = mean(2, one, three), mean(2, one, missed), mean(2, one)
+    whole, some, cut = (MeanOfSeeds(runs, 2) for runs in ([one, three], [one, missed], [one]))
     assert whole.key(goal) == (2.0, pytest.approx(0.2))
     assert some.key(goal) == (math.inf, pytest.approx(0.3))
     assert cut.seconds == math.inf
-    diverged = mean(1, run(math.inf, math.nan))
+    diverged = MeanOfSeeds([run(math.inf, math.nan)], 1)
     assert sorted([diverged, some, whole], key=lambda each: each.key(goal)) == [whole, some, diverged]
 
 
 def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():
     config = configfile.resolve({}, ["stop.loss=1.0", "stragglers.kind=slow-set", "stragglers.shift_s=0.01"])
-    cell = schemes_map.in_cell(config, 1e6, 2.0)
+    cell = in_cell(config, 1e6, 2.0)
     assert (cell.link.bandwidth, cell.stragglers.shift_s) == (1e6, 0.02)
     candidate = search_space.candidates(config, 2, 1)[1]
-    moved = schemes_map.move(candidate, cell)
+    moved = move(candidate, cell)
     assert (moved.config.link, moved.config.stragglers) == (cell.link, cell.stragglers)
     back = msgspec.structs.replace(moved.config, link=config.link, stragglers=config.stragglers)
     assert back == candidate.config
 
 
 JOB = """
-[problem]
-hidden = [16]
-[scheme]
-name = "uncoded"
-[update]
-mode = "all"
-[optimizer]
-rate = 0.5
-[workers]
-count = 4
-[stragglers]
-kind = "bimodal"
-shift_s = 0.001
-extra_s = 0.05
-probability = 0.2
-[stop]
-loss = 1.5
-updates = 200
+stop = {loss = 1.5, updates = 200}
+problem = {hidden = [16]}
+scheme = {name = "uncoded"}
+update = {mode = "all"}
+optimizer = {rate = 0.5}
+workers = {count = 4}
+stragglers = {kind = "bimodal", shift_s = 0.001, extra_s = 0.05, probability = 0.2}
 """
 
 
@@ -183,7 +174,7 @@ def job(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_map(job, capsys):
     options = ["--bandwidths", "1e5,1e9", "--severities", "0,1", "--seeds", "1", "--processes", "1"]
-    assert schemes_map.main(["job.toml", *options]) == 0
+    assert main(["job.toml", *options]) == 0
     text = capsys.readouterr().out
     assert "4 of 4 cells" in text
     assert "100 kB/s" in text
@@ -209,7 +200,7 @@ def test_a_map(job, capsys):
 )
 def test_bad_input_is_one_line(job, capsys, options, message):
     Path("job.png").write_text("precious")
-    assert schemes_map.main(["job.toml", *options]) == 2
+    assert main(["job.toml", *options]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

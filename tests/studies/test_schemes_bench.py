@@ -43,11 +43,8 @@ def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixtu
     assert main(command) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 3
-    for other in (
-        ["--seeds", "1"],
-        ["--tune", "4"],
-        ["--schemes", "lwpd:default,topk/downlink.kind=exchange"],
-    ):
+    fewer = "lwpd:default,topk/downlink.kind=exchange"
+    for other in (["--seeds", "1"], ["--tune", "4"], ["--schemes", fewer]):
         assert main([*command, *other]) == 2
         assert "is there, of another bench; use another folder" in capsys.readouterr().err
     assert again.partition("digits, time")[2] == text.partition("digits, time")[2]
@@ -56,18 +53,8 @@ def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixtu
 def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir()
     (folder / "digits-1G-none.h5").write_text("precious")
-    command = [
-        "bench",
-        "schemes",
-        "--problems",
-        "digits",
-        "--links",
-        "1G",
-        "--delays",
-        "none",
-        "-o",
-        str(folder),
-    ]
+    command = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none"]
+    command += ["-o", str(folder)]
     assert main(command) == 2
     assert "the existing file is not a comparison" in capsys.readouterr().err
     assert (folder / "digits-1G-none.h5").read_text() == "precious"
