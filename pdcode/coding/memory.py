@@ -12,6 +12,7 @@ estimate at rank 0, in the tracking decoder; workers have no memory.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -80,23 +81,26 @@ class CodewordSelector(Protocol):
         """Return codewords for a residual (length,): int32 indices (r, w) and unit-norm values (r, w)."""
 
 
-class PayloadEncoder(Protocol):
+class PayloadEncoder(Stateful, ABC):
     """A worker's side of a round: it computes the payload of a task into the reply's buffer.
 
-    With checkpoints it is `Stateful`. The encoders of all rounds of a worker are saved together.
+    The states of the encoders of all rounds of a worker are saved and loaded together.
     """
 
+    @abstractmethod
     def encode(self, theta: np.ndarray, task: Task) -> float:
         """Compute the payload of a task at θ into the reply; return the mini-batch loss."""
 
+    @abstractmethod
     def quantise(self, keys: tuple[int, int, int]) -> None:
         """Round the payload into the message and keep the rounding error; key: seed, worker, task."""
 
+    @abstractmethod
     def rollback(self) -> None:
         """Take back the last payload, which rank 0 has dropped."""
 
 
-class Memoryless(Stateful):
+class Memoryless(PayloadEncoder):
     """What a worker's side of a round does with a payload of which nothing is kept.
 
     Parameters
@@ -126,7 +130,7 @@ class StatelessEncoder(Memoryless):
         return self._source.coded(theta, task)
 
 
-class MemoryEncoder(Stateful):
+class MemoryEncoder(PayloadEncoder):
     """Encoder of the full gradient: payload y = Q e of the vector e to send, and memory e - Qᵀy.
 
     Codewords are applied one after another, each as a projection of the remaining residual; encoding never

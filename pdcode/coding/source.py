@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
 
 
-class Source(Protocol):
-    """Computation of the vector that a worker encodes; with checkpoints it is `Stateful`.
+class Source(Stateful, ABC):
+    """Computation of the vector that a worker encodes.
 
     Attributes
     ----------
@@ -21,14 +21,14 @@ class Source(Protocol):
         The vector of the last task; the same array every time.
     """
 
-    @property
-    def gradient(self) -> np.ndarray: ...
+    gradient: np.ndarray
 
+    @abstractmethod
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         """Compute the vector of a task at θ; return the mini-batch loss."""
 
 
-class Batch(Stateful):
+class Batch(Source):
     """The gradient of a task's mini-batch.
 
     Parameters
@@ -43,7 +43,7 @@ class Batch(Stateful):
         self._plan, self._batches = plan, batches
 
     @property
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> np.ndarray:  # type: ignore[override]  # not allocated for `coded`
         return self._plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:

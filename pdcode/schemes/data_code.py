@@ -27,7 +27,6 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from ..util.stateful import Stateful
 from .base import ALONE, SENDS_THETA, Scheme, Work
 from .placement import Placement
 
@@ -85,7 +84,7 @@ class SeveralShards(Placement):
         )
 
 
-class ShardSum(Stateful):
+class ShardSum(Source):
     """Source of Σ_s u_s · gradient of shard s; workers that share a shard draw the same mini-batches of it.
 
     Parameters

@@ -116,7 +116,7 @@ class Transform:
             chunks[:] = down.T @ part @ across
 
 
-class Coefficients(Stateful):
+class Coefficients(Source):
     """Source of the coefficients of another source's vector."""
 
     state_names = ("_source",)

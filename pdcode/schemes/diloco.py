@@ -22,13 +22,12 @@ from msgspec import Meta
 from ..config import NonNegative, Real, Tables
 from ..kernels import finite, optimize, specialise
 from ..problems import Problem
-from ..util.stateful import Stateful
 from .local import InnerOptimizer, Local
 
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 
-class InnerAdamW(Stateful):
+class InnerAdamW(InnerOptimizer):
     """AdamW for local steps: θ ← (1 - ηλ)θ, then a step of Adam.
 
     Parameters

@@ -6,8 +6,9 @@ gradient, with any code and memory, is this project's addition.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,14 +25,15 @@ from ..util.stateful import Stateful
 from .base import Scheme, TaskSize, Work
 
 
-class InnerOptimizer(Protocol):
-    """Optimizer of a worker's local steps; with checkpoints it is `Stateful`."""
+class InnerOptimizer(Stateful, ABC):
+    """Optimizer of a worker's local steps."""
 
+    @abstractmethod
     def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
         """Move θ, shape (size,), in place; the gradient, shape (size,), may be overwritten."""
 
 
-class InnerSGD(Stateful):
+class InnerSGD(InnerOptimizer):
     """Local gradient steps, without a state."""
 
     def __init__(self, rate: float, dtype: np.dtype) -> None:
@@ -42,7 +44,7 @@ class InnerSGD(Stateful):
         theta -= gradient
 
 
-class LocalSteps(Stateful):
+class LocalSteps(Source):
     """Source of the displacement: θ before minus θ after H local steps, each on its own mini-batch.
 
     Parameters

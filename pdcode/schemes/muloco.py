@@ -25,7 +25,6 @@ from ..kernels import finite
 from ..problems import Problem
 from ..problems.partition import Blocks
 from ..transport.layout import Layout
-from ..util.stateful import Stateful
 from .base import Work
 from .diloco import DiLoCo
 from .local import InnerOptimizer, Local
@@ -45,7 +44,7 @@ def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:
     return x if wide else x.T
 
 
-class InnerMuon(Stateful):
+class InnerMuon(InnerOptimizer):
     """Muon for local steps: θ ← (1 - ηλ)θ, then a step along each layer's orthogonalised momentum.
 
     Parameters

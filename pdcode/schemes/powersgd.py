@@ -166,7 +166,7 @@ class Residual(Stateful):
         self.biases = [biases(layer, self.flat) for layer, _ in factors]
 
 
-class FirstRound(Stateful):
+class FirstRound(PayloadEncoder):
     """A worker's side of round 0: adds its gradient to the residual, and sends P = M Q and the biases."""
 
     state_names = ("_source", "_residual", "_sound")
@@ -205,7 +205,7 @@ class FirstRound(Stateful):
         self._sound = False
 
 
-class SecondRound(Stateful):
+class SecondRound(PayloadEncoder):
     """A worker's side of round 1: sends Q = Mᵀ P, and takes P Qᵀ out of the residual."""
 
     state_names = ("_p", "_sound")  # the residual is saved with the first round

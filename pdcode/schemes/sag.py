@@ -37,7 +37,6 @@ from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from ..util.stateful import Stateful
 from .base import ALONE, SENDS_THETA, Scheme, TaskSize, Work
 from .placement import Placement
 
@@ -67,7 +66,7 @@ class Parts(Assignment):
         return [(np.full((1, 1), row, np.int32), one)] * len(self.layers)
 
 
-class PartGradient(Stateful):
+class PartGradient(Source):
     """Source of the gradient of a part of a worker's rows: the part that a task's row number says.
 
     Parameters

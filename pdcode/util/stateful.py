@@ -26,8 +26,8 @@ class Stateful:
     Attributes
     ----------
     state_names : tuple of str
-        Names of the state attributes: those that change from task to task, or from update to update, and do
-        not follow from others. A subclass extends the tuple, ``state_names = (*Base.state_names, "sums")``.
+        Names of the attributes that change during a run and do not follow from others. A subclass extends
+        the tuple of its base class, ``state_names = (*Base.state_names, "sums")``.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
@@ -38,12 +38,12 @@ class Stateful:
         Raises
         ------
         InputError
-            If an attribute holds an object without state, or the class of a plug-in does not declare its own
-            `state_names`.
+            If an attribute holds an object without state, or a plug-in's class does not declare its state.
         """
-        own = type(self)
-        if not own.__module__.startswith("pdcode.") and not vars(own).keys() & {"state_names", "state_dict"}:
-            raise InputError(f"{own.__name__}: a plug-in's class must declare state_names to be checkpointed")
+        for each in type(self).__mro__:
+            own, plugin = vars(each), not each.__module__.startswith(("pdcode.", "builtins"))
+            if plugin and "__init__" in own and not own.keys() & {"state_names", "state_dict"}:
+                raise InputError(f"{each.__name__}: a class with its own __init__ must declare state_names")
         state = {}
         for name in self.state_names:
             with part(name):
@@ -83,18 +83,14 @@ def state_of(value: Any) -> Any:
     """Return the state of an object, or a copy of plain data, in which sequences and sets are lists."""
     if hasattr(value, "state_dict"):
         return value.state_dict()
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, PLAIN):
         return value
-    if isinstance(value, np.ndarray):
-        return value.copy()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.copy() if isinstance(value, np.ndarray) else value.item()
     if isinstance(value, dict):
         return {key: state_of(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | deque):
+    if isinstance(value, list | tuple | deque | set | frozenset):
         return [state_of(each) for each in value]
-    if isinstance(value, set | frozenset):
-        return sorted(value)
     raise InputError(f"a {type(value).__name__} has no state_dict")
 
 
@@ -103,56 +99,48 @@ def load_state(value: Any, state: Any) -> Any:
     if hasattr(value, "load_state_dict"):
         value.load_state_dict(state)
     elif isinstance(value, np.ndarray):
-        if not isinstance(state, np.ndarray) or (state.dtype, state.shape) != (value.dtype, value.shape):
-            raise InputError(f"{_kind(state)} in place of {_kind(value)}")
+        _check(value, state, np.ndarray)
+        if (state.dtype, state.shape) != (value.dtype, value.shape):
+            raise InputError(f"{state.dtype} {state.shape} in place of {value.dtype} {value.shape}")
         value[...] = state
-    elif value is None:
-        _check(value, state, (*PLAIN, list))
-        return state_of(state)
-    elif isinstance(value, dict):
-        _check(value, state, dict)
-        if not any(isinstance(each, np.ndarray) or _in_place(each) for each in value.values()):
-            return state_of(state)
-        if value.keys() != state.keys():
-            raise InputError(f"{', '.join(map(str, state))} in place of {', '.join(map(str, value))}")
-        for key, each in value.items():
+    elif _in_place(value):
+        own, its = ({**each} if isinstance(each, dict) else dict(enumerate(each)) for each in (value, state))
+        if own.keys() != its.keys():
+            raise InputError(f"{', '.join(map(str, its))} in place of {', '.join(map(str, own))}")
+        for key, each in own.items():
             with part(key):
-                value[key] = load_state(each, state[key])
-    elif isinstance(value, list | tuple) and any(map(_in_place, value)):
-        _check(value, state, list)
-        if len(value) != len(state):
-            raise InputError(f"{len(state)} entries in place of {len(value)}")
-        for number, (each, its) in enumerate(zip(value, state, strict=True)):
-            with part(number):
-                load_state(each, its)
-    elif isinstance(value, list | tuple | deque | set | frozenset):
-        _check(value, state, list)
-        kinds = {type(each) for each in value if isinstance(each, PLAIN)}
-        for each in state if kinds else ():
-            _check(next(iter(value)), each, tuple({int, *kinds} if float in kinds else kinds))
-        made = state_of(state)
-        return deque(made, value.maxlen) if isinstance(value, deque) else type(value)(made)
+                load_state(each, its[key])
     else:
-        if state is not None:
-            _check(value, state, int | float if isinstance(value, float) else type(value))
-        return state
+        return _replacement(value, state)
     return value
 
 
 def _in_place(value: Any) -> bool:
-    """Return whether a value is an object with state, or holds one."""
+    """Return whether a value is an object with state or holds one, or is a dict of arrays."""
+    if isinstance(value, dict):
+        return any(isinstance(each, np.ndarray) or _in_place(each) for each in value.values())
     if isinstance(value, list | tuple):
         return any(map(_in_place, value))
     return hasattr(value, "load_state_dict")
 
 
+def _replacement(value: Any, state: Any) -> Any:
+    """Return plain data in place of other plain data of the same kind."""
+    if value is None:
+        _check(value, state, (*PLAIN, list))
+    elif isinstance(value, list | tuple | deque | set | frozenset):
+        _check(value, state, list)
+        kinds = {type(each) for each in value if isinstance(each, PLAIN)}
+        for each in state if kinds else ():
+            _check(next(iter(value)), each, (*kinds, int) if float in kinds else tuple(kinds))
+    elif state is not None or isinstance(value, dict):
+        _check(value, state, (int, float) if isinstance(value, float) else type(value))
+    made = state_of(state)
+    if isinstance(value, deque):
+        return deque(made, value.maxlen)
+    return type(value)(made) if isinstance(value, tuple | set | frozenset) else made
+
+
 def _check(value: Any, state: Any, kind: Any) -> None:
     if not isinstance(state, kind):
-        raise InputError(f"{_kind(state)} in place of {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    """Describe a value by its type, for messages."""
-    if isinstance(value, np.ndarray):
-        return f"an array {value.dtype} {value.shape}"
-    return f"{value!r:.40}" if isinstance(value, PLAIN) else f"a {type(value).__name__}"
+        raise InputError(f"a {type(state).__name__} in place of a {type(value).__name__}")

@@ -93,11 +93,12 @@ def test_a_class_of_a_plug_in_that_does_not_declare_its_state_ends_the_run_at_it
     config: Config, tmp_path: Path
 ) -> None:
     class Undeclared(Monitor):
-        """A class outside pdcode."""
+        def __init__(self) -> None:
+            """Begin."""
 
     run = built(config)
     run.checkpoints = Checkpoints(tmp_path / "t.h5", "it", config, config, print)
     run.monitor.__class__ = Undeclared
-    with pytest.raises(InputError, match="Undeclared: a plug-in's class must declare state_names"):
+    with pytest.raises(InputError, match="Undeclared: a class with its own __init__"):
         run.run()
     assert run.coordinator.roster.arrivals == 0
