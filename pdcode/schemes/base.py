@@ -169,13 +169,14 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "!table.key" is a key of such a table that has an effect.
     requires : dict
         What the scheme needs of other keys, "table.key" -> `Need` or value; see `config.requirements`.
-    candidates : dict of str to sequence
-        Values of ``[scheme] options`` that plans try, by key.
+    covers : dict
+        The methods on which the following depend: a class that overrides one loses them, unless it declares
+        them again; see `util.capabilities`.
     steps_by_update : bool
-        Whether an update is a single round, ended by the policy of ``[update]``; see `util.capabilities`.
+        Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
-        Whether the payload may be computed without forming the gradient: units must be layers, and the
-        source a mini-batch gradient.
+        Whether the payload may be computed without forming the gradient: units are layers, and the source
+        is a mini-batch gradient.
     """
 
     name: ClassVar[str]
@@ -184,15 +185,18 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[Needs] = {}
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"steps_by_update": ("policy",)}
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "steps_by_update": ("policy",),
+        "fused": ("units", "source"),
+    }
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 
     class Options(Table):
         """Keys of ``[scheme] options``: none.
 
-        A key ``rate`` is the learning rate that comparisons tune, in place of ``optimizer.rate``.
+        A key ``rate`` is the learning rate that comparisons tune, in place of ``optimizer.rate``. A class
+        attribute ``candidates`` has the values that plans try, by key; default: none.
         """
 
     def __init__(self, config: Config) -> None:

@@ -123,7 +123,6 @@ class DataCode(Scheme):
         U, the weights of the workers over the shards.
     """
 
-    fused = False
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("star", why=ALONE),
@@ -186,12 +185,13 @@ class GradientCode(DataCode):
         **DataCode.tables,
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
     }
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
         stragglers: Count = 1  #: number of stragglers tolerated, s
+
+        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
 
     @classmethod
     def check(cls, config: Config) -> None:

@@ -216,7 +216,6 @@ class DeMo(Scheme):
 
     name = "demo"
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
-    fused = False
     unused = ("code", "decoder")
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="has its momentum at the worker"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..config import Tables
+from ..config import Fraction, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -21,7 +21,6 @@ SQUARE = "has as many codewords as parameters, of which others keep a square mat
 class SingleElements(Scheme):
     """Elements of each layer's gradient, with error feedback."""
 
-    fused = False
     unused: ClassVar[tuple[str, ...]] = ("code",)
     requires: ClassVar[Needs] = {
         "decoder.kind": one_of("adjoint", "summing", why=SQUARE),
@@ -36,7 +35,13 @@ class SingleElements(Scheme):
         "memory": {"kind": "worker"},
         "wire": {"dtype": "int8"},
     }
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"share": (0.0025, 0.01, 0.05)}
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
+
+        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"share": (0.0025, 0.01, 0.05)}
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(layer.offset, layer.length, layer.length) for layer in problem.layers]

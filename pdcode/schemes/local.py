@@ -90,7 +90,6 @@ class Local(Scheme):
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
     requires: ClassVar[Needs] = {"code.whiten": one_of("none", why="sends displacements, no gradients")}
-    fused = False
     step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
@@ -98,13 +97,14 @@ class Local(Scheme):
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 1.0},  # 1.0: θ becomes the mean of the workers' θ
     }
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"steps": (2, 4, 8)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
         steps: Positive = 8  #: local steps per task, H
         rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
+
+        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"steps": (2, 4, 8)}
 
     @property
     def steps(self) -> np.ndarray:

@@ -243,7 +243,6 @@ class PowerSGD(Scheme):
     name = "powersgd"
     summary = "two factors of each layer's gradient, in two rounds, with error feedback"
     steps_by_update = False
-    fused = False
     unused = ("code", "decoder")
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="is error feedback"),
@@ -257,12 +256,13 @@ class PowerSGD(Scheme):
         "memory": {"kind": "worker"},
         "update": {"mode": "all", "late": "waste"},
     }
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"rank": (1, 2, 4)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
         rank: Positive = 4  #: rank of each layer's gradient, r; at most its number of inputs or outputs
+
+        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"rank": (1, 2, 4)}
 
     def factors(self, problem: Problem) -> list[Factor]:
         """Return the layers and their ranks."""

@@ -15,7 +15,6 @@ from typing import ClassVar
 import numpy as np
 
 from ..coding.assignments import Assignment
-from ..config import Fraction, Table
 from ..config.requirements import Needs, one_of
 from ..kernels import selection
 from ..problems import Problem
@@ -74,11 +73,6 @@ class RandomK(SingleElements):
         **SingleElements.requires,
         "decoder.kind": one_of("adjoint", "summing", "tracking", why=SQUARE),
     }
-
-    class Options(Table):
-        """Keys of ``[scheme] options``."""
-
-        share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         drawn = self.assignment(units)

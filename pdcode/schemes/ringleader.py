@@ -139,7 +139,6 @@ class Ringleader(Scheme):
 
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
-    fused = False
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=ALONE)}
     unused = ("code", "memory", "decoder", "update", "downlink")
     tables: ClassVar[Tables] = {

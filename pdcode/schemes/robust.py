@@ -198,7 +198,6 @@ class Robust(Scheme):
 
     name = "robust"
     summary = "full gradients; rank 0 steps by a median or another aggregate that bears liars"
-    fused = False
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("star", why=ALONE),
         "update.mode": lacking(

@@ -103,7 +103,6 @@ class SAG(Scheme):
 
     name = "sag"
     summary = "gradients of parts of the shards; rank 0 steps by the mean of the last one of every part"
-    fused = False
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("star", why=ALONE),
         "update.late": one_of("waste", why="drops gradients at an older θ"),

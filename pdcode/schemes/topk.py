@@ -15,7 +15,7 @@ import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..config import Fraction, Positive, Table, Tables
+from ..config import Positive, Tables
 from ..config.requirements import Needs, none_of
 from ..kernels import selection, specialise
 from ..problems import Problem
@@ -79,10 +79,9 @@ class TopK(SingleElements):
         },
     }
 
-    class Options(Table):
+    class Options(SingleElements.Options):
         """Keys of ``[scheme] options``."""
 
-        share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
         #: elements of a chunk, of each of which that fraction is sent; none: a chunk is a layer
         chunk: Positive | None = None
 

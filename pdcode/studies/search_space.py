@@ -117,7 +117,7 @@ def rivals() -> list[str]:
 def with_options(tables: Tables, random: np.random.Generator) -> Tables:
     """Draw the scheme's options among its candidates."""
     scheme = tables["scheme"]
-    candidates = kinds.find("schemes", scheme["name"]).candidates
+    candidates = getattr(kinds.find("schemes", scheme["name"]).Options, "candidates", {})
     options = {key: pick(random, values, [1] * len(values)) for key, values in candidates.items()}
     return tables | {"scheme": scheme | {"options": options}} if options else tables
 

@@ -79,7 +79,6 @@ DECODES = "steps once it can decode"
 class EncodedScheme(Scheme):
     """Scheme whose workers compute on encoded data; a subclass defines how they are encoded."""
 
-    fused = False
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", "downlink")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},

@@ -103,7 +103,6 @@ class Lagrange(EncodedScheme):
 
     name = "lagrange"
     summary = "polynomials of coded data, decoded from enough results, with Byzantine workers"
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
@@ -121,6 +120,7 @@ class Lagrange(EncodedScheme):
         sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
         range: Real = 5.0  #: with problem.kind "logistic": largest score |z| for the approximation of σ
 
+        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
         effective: ClassVar[KeyNeeds] = {
             ("sigmoid", "range"): {"problem.kind": one_of("logistic")},
             ("prime", "data_bits", "theta_bits"): {"scheme.options.arithmetic": one_of("field")},

@@ -12,9 +12,8 @@ blocks of successive rows: the code is the same, and rows that arrive later need
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -31,7 +30,6 @@ class MDS(CodedProducts):
 
     name = "mds"
     summary = "gradients of linear models by two coded products, each decoded from any k workers"
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     class Options(CodedProducts.Options):
         """Keys of ``[scheme] options``."""
