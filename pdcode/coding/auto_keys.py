@@ -29,13 +29,9 @@ LONGER = 0.5  # best plain step, of the length at the start of the best whitened
 
 
 def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
-    """Return the configuration with values for the keys that are "auto", and lines that say what was found.
+    """Return the configuration with values for the keys that are "auto", and lines that give the reasons.
 
-    Parameters
-    ----------
-    config : Config
-    problem : Problem
-        Rank 0's.
+    `problem` is rank 0's.
     """
     if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})

@@ -147,18 +147,10 @@ def make_decoders(
     designs: Mapping[int, Code] | None = None,
     chosen: bool = False,
 ) -> list[Decoder]:
-    """Build the configured decoder for each unit.
+    """Build the configured decoder for each unit, with a wire format each.
 
-    Parameters
-    ----------
-    config : Config
-    layers : sequence of Unit
-    wires : sequence of str
-        Wire format of each unit.
-    designs : mapping of int to Code, optional
-        Codes by block count, from which the adjoint decoder computes its captured share.
-    chosen : bool
-        Whether codewords are worker-selected.
+    `designs` are the codes by number of blocks, from which decoder ``adjoint`` computes its captured
+    fraction; `chosen` says whether codewords are worker-selected.
     """
     workers = config.workers.count
     # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased; and

@@ -349,15 +349,9 @@ class SignTable(OptimizerTable, tag="sign"):
     makes: ClassVar[type[Optimizer]] = Sign
 
 
-def create(
-    table: OptimizerTable | Mapping[str, Any],
-    size: int,
-    dtype: Any,
-    penalty: Penalty | None = None,
-    span: float = 1.0,
-) -> Optimizer:
+def create(table: OptimizerTable | Mapping[str, Any], *arguments: Any) -> Optimizer:
     """Build an optimizer from its table or keys; the other arguments are those of `OptimizerTable.make`."""
     if not isinstance(table, OptimizerTable):
         table = OptimizerTable.of(table)
-    optimizer: Optimizer = table.make(size, dtype, penalty, span)
+    optimizer: Optimizer = table.make(*arguments)
     return optimizer

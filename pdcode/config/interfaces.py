@@ -313,18 +313,10 @@ class OptimizerTable(Kind, tag_field="kind"):
         return None
 
     def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0) -> Any:
-        """Return the optimizer, a `coding.optimizers.Optimizer`.
+        """Return the optimizer of a θ of this size and type, a `coding.optimizers.Optimizer`.
 
-        Parameters
-        ----------
-        size : int
-            Number of parameters in θ.
-        dtype : dtype
-            float32 or float64, of θ.
-        penalty : coding.proximals.Penalty, optional
-            Of the key ``proximal``.
-        span : float
-            Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+        `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps of which
+        decoded vectors are the sums: 1 for gradients.
         """
         return self.makes(self, size, dtype)
 
