@@ -107,5 +107,13 @@ double NAME(tracking_decode)(REAL *estimate, ptrdiff_t length, const int32_t *in
     return total;
 }
 
+/* accumulator_j += g_j * y for each codeword of each unit. */
+void NAME(decode_units)(const struct decode_unit *units, ptrdiff_t count)
+{
+    for (const struct decode_unit *u = units; u < units + count; u++)
+        NAME(adjoint_decode)(u->accumulator, u->length, u->indices, u->values, u->rows, u->weight, u->payload,
+                             u->block, 1);
+}
+
 #undef TILE
 #endif

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from ..kernels import intake
+from ..kernels import replica
 from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
 from ..transport.log import STEP, STEP_HEAD, padded
 from ..transport.messages import CodewordView, Reply, Task, view_codewords
@@ -126,7 +126,7 @@ class MirroredReplica(Replica):
 
 def descents(
     state: Coded, reply: Reply, words: CodewordView, codewords: list[Pair], entry: np.ndarray
-) -> intake.Descents | None:
+) -> replica.Descents | None:
     """Return what takes in arrivals followed by their steps, in one pass over θ; None if some do more.
 
     Parameters
@@ -151,4 +151,4 @@ def descents(
         for unit, scale, (_, wire, part) in zip(layout.units, scales, reply.fields, strict=True)
     ]
     shapes = [(unit.count, unit.elements) for unit in layout.units]
-    return intake.Descents(units, shapes, entry, layout.codeword_bytes, words.read, codewords)
+    return replica.Descents(units, shapes, entry, layout.codeword_bytes, words.read, codewords)

@@ -15,7 +15,7 @@ import numpy as np
 from ..decoders import Decoder
 from ..decoders.adding import AddingDecoder
 from ..decoders.adjoint import AdjointDecoder
-from ..kernels import fused, intake
+from ..kernels import decode, fused
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
 from ..util.capabilities import Capable
@@ -305,10 +305,10 @@ class Coded(State):
         return at
 
 
-def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
+def adding(decoders: Sequence[Decoder]) -> decode.Accumulators | None:
     """Return what adds an arrival to all decoders in one call; None if some do more than add."""
     adders = [each for each in decoders if isinstance(each, AddingDecoder) and each.only_adds]
-    return intake.Fold([each.target for each in adders]) if len(adders) == len(decoders) else None
+    return decode.Accumulators([each.target for each in adders]) if len(adders) == len(decoders) else None
 
 
 def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:

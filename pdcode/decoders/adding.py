@@ -15,7 +15,7 @@ class AddingDecoder(Decoder):
     """Decoder whose accumulator is Σ g_i ⊗ y_i over arrivals: O(w·e) for each codeword.
 
     If all decoders of a state have the capability `only_adds`, an arrival is added to all of them in one call
-    (`kernels.intake.Fold`). `target` is a view of the accumulator without padding.
+    (`kernels.decode.Accumulators`). `target` is a view of the accumulator without padding.
     """
 
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {**Decoder.covers, "only_adds": ("add_sparse",)}

@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 
-from pdcode.kernels.arrays cimport data, extent, number_of, stride_of
+from pdcode.kernels.arrays cimport data_ptr, dim, number_of, stride_of
 from pdcode.kernels.passes cimport Operation
 
 cnp.import_array()
@@ -48,9 +48,9 @@ cdef class Activation(Operation):
         if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray> (a if delta is None else delta)):
             raise ValueError("what is computed must be writeable")
         self.z_stride, self.a_stride = stride_of(z, self.number), stride_of(a, self.number)
-        self.z, self.a, self.samples, self.units = data(z), data(a), extent(z, 0), extent(z, 1)
+        self.z, self.a, self.samples, self.units = data_ptr(z), data_ptr(a), dim(z, 0), dim(z, 1)
         if delta is not None:
-            self.delta, self.stride = data(delta), stride_of(delta, self.number)
+            self.delta, self.stride = data_ptr(delta), stride_of(delta, self.number)
 
     cdef int run(self) except -1:
         with nogil:

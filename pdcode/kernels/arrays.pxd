@@ -5,7 +5,7 @@ cimport numpy as cnp
 from pdcode.kernels.real cimport row_stride
 
 
-cdef inline bint plain(array, int kind, int dimensions) noexcept:
+cdef inline bint is_c_contiguous(array, int kind, int dimensions) noexcept:
     """Return whether an object is an aligned, C-ordered array of this native type and dimension."""
     return (
         cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray> array) == kind
@@ -14,19 +14,24 @@ cdef inline bint plain(array, int kind, int dimensions) noexcept:
     )
 
 
-cdef inline bint room(array, int kind, int dimensions) noexcept:
-    """Return whether an object is `plain`, and writeable."""
-    return plain(array, kind, dimensions) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array)
+cdef inline bint is_writable(array, int kind, int dimensions) noexcept:
+    """Return whether an object is such an array, and writeable."""
+    return is_c_contiguous(array, kind, dimensions) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array)
 
 
-cdef inline cnp.npy_intp extent(array, int axis) noexcept:
+cdef inline cnp.npy_intp dim(array, int axis) noexcept:
     """Return the size of an array along an axis."""
     return cnp.PyArray_DIM(<cnp.ndarray> array, axis)
 
 
-cdef inline void *data(array) noexcept:
+cdef inline void *data_ptr(array) noexcept:
     """Return the memory of an array."""
     return cnp.PyArray_DATA(<cnp.ndarray> array)
+
+
+cdef inline bint same_shape(first, second) noexcept:
+    """Return whether two matrices have the same shape."""
+    return dim(first, 0) == dim(second, 0) and dim(first, 1) == dim(second, 1)
 
 
 cdef inline int number_of(dtype) except -1:

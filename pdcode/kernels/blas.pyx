@@ -8,7 +8,7 @@ from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
 import numpy
 
-from pdcode.kernels.arrays cimport data, number_of
+from pdcode.kernels.arrays cimport data_ptr, number_of
 from pdcode.kernels.blas cimport dot_f32, dot_f64, gemm_f32, gemm_f64, syrk_f32, syrk_f64
 from pdcode.kernels.passes cimport Operation
 
@@ -90,7 +90,7 @@ cdef class Product(Operation):
         # numpy leaves vectors to other routines, and copies what lies neither in rows nor in columns.
         self.own = (direct and FOUND and self.trans_a and self.trans_b
                     and all(1 < side <= MOST for side in (*a.shape, b.shape[1])))
-        self.a, self.b, self.c = data(a), data(b), data(c)
+        self.a, self.b, self.c = data_ptr(a), data_ptr(b), data_ptr(c)
         if self.own:
             self.lda, self.ldb, self.ldc = apart(a), apart(b), self.columns
             self.gram = (self.a == self.b and a.shape == b.shape[::-1] and a.strides == b.strides[::-1]
@@ -170,7 +170,7 @@ cdef class Dot:
             raise ValueError(f"no inner product of {x.dtype} {x.shape} and {y.dtype} {y.shape}")
         self.own = direct and FOUND and len(x) <= MOST and all(
             0 < each.strides[0] <= MOST and each.strides[0] % each.itemsize == 0 for each in self.arrays)
-        self.x, self.y, self.count = data(x), data(y), len(x)
+        self.x, self.y, self.count = data_ptr(x), data_ptr(y), len(x)
         self.apart_x, self.apart_y = x.strides[0] // x.itemsize, y.strides[0] // y.itemsize
 
     def __call__(self):

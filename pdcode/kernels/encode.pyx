@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, extent, number_of, plain, room, stride_of
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable, number_of, stride_of
 from pdcode.kernels.passes cimport Operation
 from pdcode.kernels.real cimport real, row_stride
 
@@ -174,13 +174,13 @@ cdef class Feedback:
         self.kind = number_of(self.arrays[0][0].dtype) if self.count else cnp.NPY_FLOAT32
         for number in range(self.count):
             memory, gradient, block, out = self.arrays[number]
-            if not (room(memory, self.kind, 1) and plain(gradient, self.kind, 1)
-                    and room(out, self.kind, 2)):
+            if not (is_writable(memory, self.kind, 1) and is_c_contiguous(gradient, self.kind, 1)
+                    and is_writable(out, self.kind, 2)):
                 raise ValueError("memories, gradients and payloads must be of one type")
-            if len(gradient) != len(memory) or block < 1 or extent(out, 1) != block:
+            if len(gradient) != len(memory) or block < 1 or dim(out, 1) != block:
                 raise ValueError("memory and gradient must have the same length, payloads rows of a block")
             each = self.units + number
-            each.memory, each.gradient, each.out = data(memory), data(gradient), data(out)
+            each.memory, each.gradient, each.out = data_ptr(memory), data_ptr(gradient), data_ptr(out)
             each.length, each.rows, each.block = len(memory), len(out), block
 
     def __dealloc__(self):
@@ -206,12 +206,12 @@ cdef class Feedback:
         for number in range(self.count):
             each = self.units + number
             indices, values = codewords[number]
-            if not (plain(indices, cnp.NPY_INT32, 2) and plain(values, self.kind, 2)
-                    and extent(indices, 0) == each.rows and extent(values, 0) == each.rows
-                    and extent(indices, 1) == extent(values, 1)):
+            if not (is_c_contiguous(indices, cnp.NPY_INT32, 2) and is_c_contiguous(values, self.kind, 2)
+                    and dim(indices, 0) == each.rows and dim(values, 0) == each.rows
+                    and dim(indices, 1) == dim(values, 1)):
                 return False
-            each.indices, each.values = <const int32_t *> data(indices), data(values)
-            each.weight = extent(values, 1)
+            each.indices, each.values = <const int32_t *> data_ptr(indices), data_ptr(values)
+            each.weight = dim(values, 1)
         with nogil:
             for number in range(self.count):
                 each = self.units + number
@@ -270,8 +270,8 @@ cdef class Sums(Operation):
             each.stride, each.out_stride = stride_of(factor, self.kind), stride_of(out, self.kind)
             if factor.shape != out.shape or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray> out):
                 raise ValueError("what is added must have the shape of that to which it is added")
-            each.factor, each.out = data(factor), data(out)
-            each.samples, each.columns = extent(factor, 0), extent(factor, 1)
+            each.factor, each.out = data_ptr(factor), data_ptr(out)
+            each.samples, each.columns = dim(factor, 0), dim(factor, 1)
 
     def __dealloc__(self):
         PyMem_Free(self.pairs)

@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 
-from pdcode.kernels.arrays cimport data, extent, plain
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous
 
 cnp.import_array()
 
@@ -23,12 +23,12 @@ def all_finite(values):
     ValueError
         If it is another array.
     """
-    cdef bint wide = plain(values, cnp.NPY_FLOAT64, 1), result
+    cdef bint wide = is_c_contiguous(values, cnp.NPY_FLOAT64, 1), result
     cdef const void *first
     cdef Py_ssize_t count
-    if not wide and not plain(values, cnp.NPY_FLOAT32, 1):
+    if not wide and not is_c_contiguous(values, cnp.NPY_FLOAT32, 1):
         raise ValueError("values must be a contiguous vector of float32 or float64")
-    first, count = data(values), extent(values, 0)
+    first, count = data_ptr(values), dim(values, 0)
     with nogil:
         if wide:
             result = all_finite_f64(<const double *> first, count)

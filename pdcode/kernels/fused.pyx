@@ -3,9 +3,11 @@
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
-from pdcode.kernels.intake cimport Batch, Fold, Received
+from pdcode.kernels.decode cimport Accumulators
+from pdcode.kernels.headers cimport Received
 from pdcode.kernels.optimize cimport Descent
 from pdcode.kernels.roster cimport UpdateCounters, WorkerCounters
+from pdcode.kernels.records cimport Batch
 
 
 cdef class SingleUpdate:
@@ -13,7 +15,7 @@ cdef class SingleUpdate:
 
     Parameters
     ----------
-    fold : Fold
+    fold : decode.Accumulators
         Adds payloads to accumulators, which are zero before and after an update.
     descents : sequence of optimize.Descent
         Of each unit, from its accumulator.
@@ -23,11 +25,11 @@ cdef class SingleUpdate:
         Share of the gradient that an arrival captures.
     """
 
-    cdef Fold fold
+    cdef Accumulators fold
     cdef list descents, scales
     cdef double captured
 
-    def __init__(self, Fold fold not None, descents, scales, captured):
+    def __init__(self, Accumulators fold not None, descents, scales, captured):
         self.fold, self.captured = fold, captured
         self.descents, self.scales = list(descents), [float(scale) for scale in scales]
         for descent in self.descents:

@@ -3,25 +3,25 @@
 cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, extent, plain, room
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable
 
 cnp.import_array()
 
 
 cdef int check(scores, targets, delta, int kind) except -1:
     """Check a batch of numpy's type `kind` of targets: not empty, of one shape; return the type of scores."""
-    cdef int number = cnp.NPY_FLOAT64 if plain(scores, cnp.NPY_FLOAT64, 2) else cnp.NPY_FLOAT32
-    if not plain(scores, number, 2) or not room(delta, number, 2):
+    cdef int number = cnp.NPY_FLOAT64 if is_c_contiguous(scores, cnp.NPY_FLOAT64, 2) else cnp.NPY_FLOAT32
+    if not is_c_contiguous(scores, number, 2) or not is_writable(delta, number, 2):
         raise ValueError("scores and delta must be C-ordered matrices of one type, float32 or float64")
-    if extent(scores, 0) < 1 or extent(scores, 1) < 1:
+    if dim(scores, 0) < 1 or dim(scores, 1) < 1:
         raise ValueError("scores must have at least one sample and one column")
-    if extent(delta, 0) != extent(scores, 0) or extent(delta, 1) != extent(scores, 1):
+    if dim(delta, 0) != dim(scores, 0) or dim(delta, 1) != dim(scores, 1):
         raise ValueError("scores and delta must have the same shape (B, C)")
     if kind == cnp.NPY_INT32:
-        if not plain(targets, kind, 1) or extent(targets, 0) != extent(scores, 0):
+        if not is_c_contiguous(targets, kind, 1) or dim(targets, 0) != dim(scores, 0):
             raise ValueError("labels must be int32, with one entry a sample")
-    elif (not plain(targets, number, 2) or extent(targets, 0) != extent(scores, 0)
-            or extent(targets, 1) != extent(scores, 1)):
+    elif (not is_c_contiguous(targets, number, 2) or dim(targets, 0) != dim(scores, 0)
+            or dim(targets, 1) != dim(scores, 1)):
         raise ValueError("scores, targets and delta must have the same shape (B, T), and type")
     return number
 
@@ -62,10 +62,10 @@ def softmax_loss(scores, labels, delta, double scale):
     cdef const void *outputs
     cdef void *out
     cdef int number = check(scores, labels, delta, cnp.NPY_INT32)
-    cdef const int32_t *given = <const int32_t *> data(labels)
-    samples, columns = extent(scores, 0), extent(scores, 1)
+    cdef const int32_t *given = <const int32_t *> data_ptr(labels)
+    samples, columns = dim(scores, 0), dim(scores, 1)
     check_labels(given, samples, columns)
-    outputs, out = data(scores), data(delta)
+    outputs, out = data_ptr(scores), data_ptr(delta)
     with nogil:
         if number == cnp.NPY_FLOAT64:
             loss = softmax_loss_f64(<const double *> outputs, given, <double *> out, samples, columns, scale)
@@ -101,12 +101,12 @@ def logistic_loss(scores, labels, delta, double scale):
     cdef const void *outputs
     cdef void *out
     cdef int number = check(scores, labels, delta, cnp.NPY_INT32)
-    cdef const int32_t *given = <const int32_t *> data(labels)
-    samples = extent(scores, 0)
+    cdef const int32_t *given = <const int32_t *> data_ptr(labels)
+    samples = dim(scores, 0)
     check_labels(given, samples, 2)
-    if extent(scores, 1) != 1:
+    if dim(scores, 1) != 1:
         raise ValueError("scores and delta must have shape (B, 1)")
-    outputs, out = data(scores), data(delta)
+    outputs, out = data_ptr(scores), data_ptr(delta)
     with nogil:
         if number == cnp.NPY_FLOAT64:
             loss = logistic_loss_f64(<const double *> outputs, given, <double *> out, samples, scale)
@@ -124,10 +124,10 @@ ctypedef double (*loss_f64)(const double *, const double *, double *, Py_ssize_t
 cdef double of_targets(scores, targets, delta, double scale, loss_f32 single, loss_f64 wide) except? -1:
     """Compute a loss of real targets in the precision of the arrays."""
     cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
-    cdef Py_ssize_t samples = extent(scores, 0), outputs = extent(scores, 1)
-    cdef const void *given = data(scores)
-    cdef const void *wanted = data(targets)
-    cdef void *out = data(delta)
+    cdef Py_ssize_t samples = dim(scores, 0), outputs = dim(scores, 1)
+    cdef const void *given = data_ptr(scores)
+    cdef const void *wanted = data_ptr(targets)
+    cdef void *out = data_ptr(delta)
     cdef double loss
     with nogil:
         if number == cnp.NPY_FLOAT64:

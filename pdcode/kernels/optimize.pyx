@@ -4,7 +4,7 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, number_of, plain, room
+from pdcode.kernels.arrays cimport data_ptr, is_c_contiguous, is_writable, number_of
 from pdcode.kernels.real cimport real
 
 cnp.import_array()
@@ -160,12 +160,13 @@ cdef class Descent:
 
     def __init__(self, theta, gradient, block):
         cdef int kind = number_of(theta.dtype)
-        if not (room(theta, kind, 1) and room(gradient, kind, 1)) or len(theta) != len(gradient):
+        if not (is_writable(theta, kind, 1) and is_writable(gradient, kind, 1)
+                and len(theta) == len(gradient)):
             raise ValueError("theta and gradient must be vectors of one type and length")
         if block < 1:
             raise ValueError(f"block is {block}: must be at least 1")
         self.arrays = theta, gradient
-        self.theta, self.gradient, self.double = data(theta), data(gradient), kind == cnp.NPY_FLOAT64
+        self.theta, self.gradient, self.double = data_ptr(theta), data_ptr(gradient), kind == cnp.NPY_FLOAT64
         self.length, self.block = len(theta), block
 
     def step(self, list touched, double factor, double total):
@@ -196,11 +197,11 @@ cdef class Descent:
     cdef double take(self, indices, double factor, double total) except? -1:
         """Step the blocks of some codewords."""
         cdef Py_ssize_t count
-        if not (plain(indices, cnp.NPY_INT32, 2) or plain(indices, cnp.NPY_INT32, 1)):
+        if not (is_c_contiguous(indices, cnp.NPY_INT32, 2) or is_c_contiguous(indices, cnp.NPY_INT32, 1)):
             raise ValueError("indices must be C-ordered arrays of int32")
         count = cnp.PyArray_SIZE(<cnp.ndarray> indices)
         if self.double:
             return total + sgd_blocks_f64(<double *> self.theta, <double *> self.gradient, self.length,
-                                          <const int32_t *> data(indices), count, self.block, factor)
+                                          <const int32_t *> data_ptr(indices), count, self.block, factor)
         return total + sgd_blocks_f32(<float *> self.theta, <float *> self.gradient, self.length,
-                                      <const int32_t *> data(indices), count, self.block, <float> factor)
+                                      <const int32_t *> data_ptr(indices), count, self.block, <float> factor)

@@ -9,7 +9,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from pdcode.kernels.arrays cimport data, extent, plain, room
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable
 
 cnp.import_array()
 
@@ -99,14 +99,14 @@ cdef class Rows:
         for number in range(self.count):
             source, target = self.arrays[number]
             kind, dimensions = cnp.PyArray_TYPE(<cnp.ndarray?> source), source.ndim
-            if not (dimensions and room(target, kind, dimensions) and source.dtype == target.dtype
+            if not (dimensions and is_writable(target, kind, dimensions) and source.dtype == target.dtype
                     and source.shape[1:] == target.shape[1:] and source.strides[1:] == target.strides[1:]):
                 raise ValueError("sources and targets must be of one type, and have equal rows, C-ordered")
             if number and (len(source), len(target)) != (self.least, self.chosen):
                 raise ValueError("all sources, and all targets, must have as many rows")
             self.least, self.chosen = len(source), len(target)
             each = self.pairs + number
-            each.source, each.target = <const char *> data(source), <char *> data(target)
+            each.source, each.target = <const char *> data_ptr(source), <char *> data_ptr(target)
             each.bytes, each.stride = target.nbytes // max(1, len(target)), source.strides[0]
 
     def __dealloc__(self):
@@ -128,9 +128,9 @@ cdef class Rows:
         cdef Py_ssize_t number, i
         cdef const int64_t *chosen
         cdef rows *each
-        if not plain(indices, cnp.NPY_INT64, 1) or extent(indices, 0) != self.chosen:
+        if not is_c_contiguous(indices, cnp.NPY_INT64, 1) or dim(indices, 0) != self.chosen:
             raise ValueError(f"a batch of {self.chosen} rows needs {self.chosen} indices")
-        chosen = <const int64_t *> data(indices)
+        chosen = <const int64_t *> data_ptr(indices)
         for i in range(self.chosen):
             if not 0 <= chosen[i] < self.least:
                 raise ValueError(f"row {chosen[i]} is none of {self.least}")

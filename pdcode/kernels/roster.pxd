@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from pdcode.kernels.intake cimport Received
+from pdcode.kernels.headers cimport Received
 
 
 cdef class Clock:

@@ -6,8 +6,8 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from pdcode.kernels.arrays cimport data, extent, room
-from pdcode.kernels.intake cimport Received
+from pdcode.kernels.arrays cimport data_ptr, dim, is_writable
+from pdcode.kernels.headers cimport Received
 
 import numpy as np
 
@@ -69,10 +69,10 @@ cdef class RecentTimes:
 
     @kept_ns.setter
     def kept_ns(self, array):
-        if not room(array, cnp.NPY_FLOAT64, 2):
+        if not is_writable(array, cnp.NPY_FLOAT64, 2):
             raise ValueError("the last times must be a matrix of float64")
-        self.array, self.kept = array, <double *> data(array)
-        self.workers, self.most = extent(array, 0), extent(array, 1)
+        self.array, self.kept = array, <double *> data_ptr(array)
+        self.workers, self.most = dim(array, 0), dim(array, 1)
 
     def add(self, worker, time_ns):
         """Add a time of a worker."""

@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from libc.math cimport INFINITY, NAN, sqrt
 
-from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable, number_of
 from pdcode.kernels.blas cimport Dot
 from pdcode.kernels.passes cimport Operation
 
@@ -51,9 +51,10 @@ cdef class Scale(Operation):
     def __init__(self, Operation before not None, Dot square not None, others, scale, length, source, out):
         self.before, self.square, self.others, self.scale = before, square, list(others), scale
         self.arrays, self.kind = (length, source, out), number_of(out.dtype)
-        if not plain(length, cnp.NPY_FLOAT64, 1) or len(length) != 1:
+        if not is_c_contiguous(length, cnp.NPY_FLOAT64, 1) or len(length) != 1:
             raise ValueError("length must be one number")
-        if not (plain(source, self.kind, 2) and room(out, self.kind, 2) and source.shape == out.shape):
+        if not (is_c_contiguous(source, self.kind, 2) and is_writable(out, self.kind, 2)
+                and source.shape == out.shape):
             raise ValueError("source and out must be C-ordered matrices of one type and shape")
         for other in self.others:
             if not isinstance(other, Dot):
@@ -62,8 +63,9 @@ cdef class Scale(Operation):
             raise ValueError("there must be two other numbers, or none")
         limits = numpy.finfo(out.dtype)
         self.least, self.lost = limits.tiny, 16 * limits.eps
-        self.length, self.source, self.out = <const double *> data(length), data(source), data(out)
-        self.count = extent(out, 0) * extent(out, 1)
+        self.length = <const double *> data_ptr(length)
+        self.source, self.out = data_ptr(source), data_ptr(out)
+        self.count = dim(out, 0) * dim(out, 1)
 
     cdef double factor(self, double square) noexcept:
         """Return the factor, given the square of the norm."""
@@ -129,15 +131,16 @@ cdef class Step(Scale):
         self.a, self.b, self.c = coefficients
         self.powers, self.after, self.matrices, self.size = powers, after, (power, *small), len(power)
         if len(self.matrices) != 4 or not all(
-                room(each, self.kind, 2) and each.shape == (self.size, self.size) for each in self.matrices):
+                is_writable(each, self.kind, 2) and each.shape == (self.size, self.size)
+                for each in self.matrices):
             raise ValueError("small matrices must be square, C-ordered, and of one type and shape")
 
     cdef int run(self) except -1:
         cdef double square = self.measure(), factor = self.factor(square)
-        cdef void *power = data(self.matrices[0])
-        cdef void *first = data(self.matrices[1])
-        cdef void *second = data(self.matrices[2])
-        cdef void *out = data(self.matrices[3])
+        cdef void *power = data_ptr(self.matrices[0])
+        cdef void *first = data_ptr(self.matrices[1])
+        cdef void *second = data_ptr(self.matrices[2])
+        cdef void *out = data_ptr(self.matrices[3])
         if factor == 0:
             return self.multiply(factor)
         with nogil:

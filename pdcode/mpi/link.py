@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
+from ..kernels import headers
 from ..transport.base import Link
-from ..transport.layout import ALONE, CANCEL, LEAVING, SAVE, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Patience
@@ -161,7 +162,7 @@ class MPILink(Link):
         parts = self._replies[task.round].parts
         reply = parts[part]
         last = reply is parts[-1]
-        flags = LEAVING if self.leaving and last else 0
+        flags = headers.LEAVING if self.leaving and last else 0
         reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss, flags)
         if last:
             self._listen()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..kernels import intake
+from ..kernels import headers, records
 from ..util.capabilities import Capable
 
 
@@ -26,11 +26,11 @@ class Recorder(Capable):
     drops_updates: ClassVar[bool] = True
 
     @property
-    def batches(self) -> tuple[intake.Batch | None, intake.Batch | None]:
+    def batches(self) -> tuple[records.Batch | None, records.Batch | None]:
         """Batches to which compiled code appends rows directly instead of calling `arrived` and `update`."""
         return (
-            intake.Batch(1, intake.ROW_BYTES) if self.drops_arrivals else None,
-            intake.Batch(1, intake.UPDATE_BYTES) if self.drops_updates else None,
+            records.Batch(1, records.ROW_BYTES) if self.drops_arrivals else None,
+            records.Batch(1, records.UPDATE_BYTES) if self.drops_updates else None,
         )
 
     def arrival(self, *values: float) -> None:
@@ -38,7 +38,7 @@ class Recorder(Capable):
 
     def arrived(
         self,
-        reply: intake.Received,
+        reply: headers.Received,
         applied: int,
         staleness: int,
         t_dispatch_ns: int,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ..kernels import intake
+from ..kernels import records
 from . import dimensions, disk, header
 from .schema import DIMENSIONS, Column
 
@@ -22,7 +22,7 @@ ENTRY = 64  # bytes, at most, of a chunk's entry in HDF5's index
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
 
 
-class TableWriter(intake.Batch):
+class TableWriter(records.Batch):
     """Writer of one table: a batch of packed rows, and the datasets of its columns."""
 
     __slots__ = "_batch", "_chunk", "_columns", "_datasets", "_guard", "_pack", "_written"

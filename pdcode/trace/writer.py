@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import intake
+from ..kernels import headers, records
 from ..util.errors import Failure, InputError
 from . import contents, disk, header, lock, opening
 from .recorder import Recorder
@@ -105,7 +105,7 @@ class TraceWriter(Recorder):
         self._every = every
 
     @property
-    def batches(self) -> tuple[intake.Batch | None, intake.Batch | None]:
+    def batches(self) -> tuple[records.Batch | None, records.Batch | None]:
         return (self._arrivals if self._every == 1 else None), self._updates
 
     def arrival(self, *values: float) -> None:
@@ -120,7 +120,7 @@ class TraceWriter(Recorder):
 
     def arrived(
         self,
-        reply: intake.Received,
+        reply: headers.Received,
         applied: int,
         staleness: int,
         t_dispatch_ns: int,

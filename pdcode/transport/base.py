@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import intake
+from ..kernels import headers
 from ..util.stateful import Stateful
 from .events import Event
 from .layout import PART, ROUND, Layout, Pair
@@ -22,7 +22,7 @@ NOT_FINITE = "is not finite, or has codewords out of range"
 """What is wrong with a payload whose header is right."""
 
 
-class Arrival(Stateful, intake.Received, Event):
+class Arrival(Stateful, headers.Received, Event):
     """Event of a reply; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.

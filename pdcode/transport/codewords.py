@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import finite, intake, selection
+from ..kernels import codewords, finite, selection
 
 
 class CodewordFormat(ABC):
@@ -91,7 +91,7 @@ class GivenFormat(CodewordFormat):
 
     def write(self, views: tuple[np.ndarray, np.ndarray], indices: np.ndarray, values: np.ndarray) -> None:
         sent, places = views
-        if intake.write_codewords(sent, places, indices, values):
+        if codewords.write_codewords(sent, places, indices, values):
             return
         weight = indices.shape[1]
         if weight < self.weight:
@@ -100,7 +100,7 @@ class GivenFormat(CodewordFormat):
         sent[...], places[...] = values, indices
 
     def read(self, views: tuple[np.ndarray, np.ndarray], pair: tuple[np.ndarray, np.ndarray]) -> bool:
-        if not intake.read_codewords(*views, *pair):
+        if not codewords.read_codewords(*views, *pair):
             pair[1][...], pair[0][...] = views
         return True
 

@@ -34,10 +34,8 @@ ROUNDS = 1 << 16 - ROUND
 """Maximum number of rounds of an update."""
 
 PART = (1 << ROUND - 1) - 1
-"""Mask of the part of the reply, as far as it fits, in the flags of a reply's header."""
-
-LEAVING = 1 << ROUND - 1
-"""Flag of a reply: its worker asks for no other task."""
+"""Mask of the part of the reply, as far as it fits, in the flags of a reply's header; the bit above is
+`kernels.headers.LEAVING`."""
 
 KEY_BYTES = 8
 """Bytes of the row number that stands for keyed codewords."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..kernels import intake
+from ..kernels import codewords, headers, payloads
 from ..util.stateful import Stateful
 from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
@@ -112,7 +112,7 @@ class KeyView(CodewordView):
         return True
 
 
-def at_once(sections: Sequence[tuple[Any, ...]]) -> intake.Words | None:
+def at_once(sections: Sequence[tuple[Any, ...]]) -> codewords.CodewordSections | None:
     """Return what reads, or writes, all codewords of rank 0 in one call; None if some are of workers.
 
     Parameters
@@ -122,7 +122,7 @@ def at_once(sections: Sequence[tuple[Any, ...]]) -> intake.Words | None:
     if not all(isinstance(words, GivenFormat) for words, *_ in sections):
         return None
     arrays = [(*views, *pair, unit, words) for words, views, unit, pair in sections]
-    return intake.Words(arrays)
+    return codewords.CodewordSections(arrays)
 
 
 def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> CodewordView:
@@ -186,7 +186,7 @@ class Reply(Stateful):
             self.fields.append((flat, message[field.at : field.at + field.bytes], field))
         # Of formats in Python, the kernel that decodes the others checks what they have decoded.
         self._decoded = [field for field in self.fields if field[2].format.kind < 0]
-        self._payload = intake.Payload(
+        self._payload = payloads.Payload(
             [
                 (flat, wire, -1 if layout.exact else part.format.kind, part.rows)
                 for flat, wire, part in self.fields
@@ -247,7 +247,7 @@ class Reply(Stateful):
         )  # fmt: skip
 
     @property
-    def reader(self) -> intake.Payload | Callable[[], bool]:
+    def reader(self) -> payloads.Payload | Callable[[], bool]:
         """What `read` does: the payload, where that is all, else a function."""
         return self.read if self.words is not None or self._decoded else self._payload
 
@@ -307,14 +307,14 @@ class Task:
         if words is not None:
             words.write(order.codewords, order.row)
         flags |= order.flags | order.round << ROUND
-        end: int = intake.write_task(
+        end: int = headers.write_task(
             self.message, start, order.parts, worker, flags, task, version, order.row, order.digest
         )
         return end
 
     def read(self) -> None:
         """Read the received task."""
-        flags, size, self.task, self.version, self.row, self.digest = intake.read_task(self.message)
+        flags, size, self.task, self.version, self.row, self.digest = headers.read_task(self.message)
         self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
         start, self.codewords, words = self._rounds[self.round]
         if self._place != (start, size):

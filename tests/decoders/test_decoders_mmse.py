@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
 from pdcode.decoders.energies import EmEstimate, expectation_maximisation
-from pdcode.kernels import reference
 
 
 @given(st.integers(1, 8), st.integers(1, 14), st.booleans(), st.floats(1e-2, 5), st.integers(0, 2**32))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given
 from matrices import sparse_matrices
 
 from pdcode import decoders
-from pdcode.kernels import reference
 
 
 @given(words=sparse_matrices())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import activation, reference
+from pdcode.kernels import activation
 
 DTYPES = ["float32", "float64"]
 KINDS = sorted(activation.KINDS)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
-from pdcode.kernels import combine, reference, specialise
+from pdcode.kernels import combine, specialise
 
 
 def located(payloads):

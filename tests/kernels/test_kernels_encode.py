@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import encode, reference, specialise
+from pdcode.kernels import encode, specialise
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}

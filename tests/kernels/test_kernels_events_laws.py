@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from clocks import COLUMNS, OPTIONS, SPANS, send
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import events, reference
+from pdcode.kernels import events
 
 MEAN_NS = 10_000_000
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pdcode.kernels.factor import Factorisation
-
-from pdcode.kernels.reference import pseudoinverse
+from reference import pseudoinverse
 
 EPSILON = numpy.finfo(float).eps
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import read_only
 
-from pdcode.kernels import field, reference
+from pdcode.kernels import field
 
 M31, M61 = 2**31 - 1, 2**61 - 1
 PRIMES = 3, 7, 251, 2**31 - 99, M31, 2**31 + 11, 2**61 - 31, M61

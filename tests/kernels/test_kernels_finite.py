@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_kernels_encode import DTYPES, read_only
 
-from pdcode.kernels import finite, reference, specialise
+from pdcode.kernels import finite, specialise
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, read_only
 
 from pdcode import codes
-from pdcode.kernels import decode, encode, fold, optimize, quantise, reference, specialise
+from pdcode.kernels import decode, encode, fold, optimize, quantise, specialise
 
 CODED = [name for name, kind in quantise.KINDS.items() if kind in reference.CODE_BITS]
 KEYS = (1, 2, 3, 4)

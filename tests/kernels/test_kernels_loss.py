@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import loss, reference, specialise
+from pdcode.kernels import loss, specialise
 
 DTYPES = ["float32", "float64"]
 NAMES = ["softmax_loss", "logistic_loss", "squared_loss", "poisson_loss"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
-from pdcode.kernels import matched, reference, specialise
+from pdcode.kernels import matched, specialise
 
 SHAPES = {"m": st.integers(1, 5), "k": st.integers(1, 70), "seed": st.integers(0, 2**32)}
 

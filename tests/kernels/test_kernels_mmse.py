@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from pdcode.kernels.mmse import Posterior
-
-from pdcode.kernels import reference
 
 
 def covariances(random, k, full):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_combine import located
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
-from pdcode.kernels import order, reference
+from pdcode.kernels import order
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

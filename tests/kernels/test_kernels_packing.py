@@ -6,11 +6,12 @@ import math
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import read_only
 
-from pdcode.kernels import packing, reference
+from pdcode.kernels import packing
 
 
 def problem(random, k, n, w):

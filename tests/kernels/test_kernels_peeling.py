@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from matrices import sparse_matrices
 from pdcode.kernels.peeling import Peeling
 from test_kernels_encode import DTYPES
 
-from pdcode.kernels import combine, reference
+from pdcode.kernels import combine
 from pdcode.problems import sparse_codewords
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import philox, reference
+from pdcode.kernels import philox
 
 WORD = st.integers(0, 2**64 - 1)
 

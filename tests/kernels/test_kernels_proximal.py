@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import proximal, reference
+from pdcode.kernels import proximal
 
 DTYPES = ["float32", "float64"]
 INF = float("inf")

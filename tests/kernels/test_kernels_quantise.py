@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pdcode.config.wires import FORMATS
 from test_kernels_encode import DTYPES, read_only
 
-from pdcode.kernels import quantise, reference, specialise
+from pdcode.kernels import quantise, specialise
 
 KINDS = quantise.KINDS
 STOCHASTIC = [name for name, wire in FORMATS.items() if wire.rounding == "stochastic"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from test_kernels_encode import DTYPES, read_only
 
-from pdcode.kernels import reference, selection
+from pdcode.kernels import selection
 
 
 def largest(vector, chunk, most, room=None):

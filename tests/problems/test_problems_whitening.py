@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from allocations import allocated
 
 from pdcode import problems
-from pdcode.kernels import reference
 from pdcode.problems import sparse_codewords, whitening
 from pdcode.problems.partition import Blocks
 

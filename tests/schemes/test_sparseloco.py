@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,6 @@ from local_steps import LINES, AdamW, displacements
 from sides import Sides
 
 from pdcode.config import load as configfile
-from pdcode.kernels import reference
 from pdcode.schemes.sparseloco import KeptMean, clip
 from pdcode.trace.schema import WASTED
 from pdcode.training.setup import prepare

@@ -6,6 +6,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+import reference
 from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from hypothesis.extra import numpy as arrays
 from sides import UNEVEN, Sides, assert_learns
 
 from pdcode.config import load as configfile
-from pdcode.kernels import reference
 from pdcode.schemes.topk import Largest
 from pdcode.trace.schema import REFUSED
 from pdcode.training.setup import prepare

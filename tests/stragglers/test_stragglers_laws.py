@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import normal
 from tables import delayed
 
 from pdcode.config import StragglersTable
 from pdcode.kernels import philox
-from pdcode.kernels.reference import normal
 from pdcode.stragglers.markov import MarkovDelays
 from pdcode.util import rng
 

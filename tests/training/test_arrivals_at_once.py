@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.coding import replica, state
-from pdcode.kernels import intake
+from pdcode.kernels import codewords
 from pdcode.schemes import coded_state
 from pdcode.trace import Recorder, TraceReader
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
@@ -64,8 +64,8 @@ def without(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(state, "adding", lambda decoders: None)
     patch.setattr(messages, "at_once", lambda sections: None)
     patch.setattr(replica, "descents", lambda *arguments: None)
-    patch.setattr(intake, "write_codewords", lambda *arrays: False)
-    patch.setattr(intake, "read_codewords", lambda *arrays: False)
+    patch.setattr(codewords, "write_codewords", lambda *arrays: False)
+    patch.setattr(codewords, "read_codewords", lambda *arrays: False)
     patch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
 
 

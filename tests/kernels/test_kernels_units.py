@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode.kernels.codewords import CodewordSections, read_codewords, write_codewords
+from pdcode.kernels.headers import HEADER_BYTES, Received, read_task, write_task
+from pdcode.kernels.payloads import Payload
+from pdcode.kernels.records import ROW_BYTES, UPDATE_BYTES, Batch
+from pdcode.kernels.replica import ENTRY_BYTES, Descents
 
-from pdcode.kernels import decode, finite, intake, optimize, quantise, specialise
+from pdcode.kernels import decode, finite, optimize, quantise, specialise
 from pdcode.trace.schema import ARRIVALS, UPDATES
 from pdcode.transport.layout import HEADER
 from pdcode.transport.log import STEP_HEAD
@@ -23,9 +28,9 @@ SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, m
 
 def test_headers_and_rows_are_as_long_as_declared() -> None:
     sizes = [np.dtype([(key, each.dtype) for key, each in table.items()]) for table in (ARRIVALS, UPDATES)]
-    assert [each.itemsize for each in sizes] == [intake.ROW_BYTES, intake.UPDATE_BYTES]
-    assert HEADER.size == intake.HEADER_BYTES
-    assert STEP_HEAD.size == intake.ENTRY_BYTES
+    assert [each.itemsize for each in sizes] == [ROW_BYTES, UPDATE_BYTES]
+    assert HEADER.size == HEADER_BYTES
+    assert STEP_HEAD.size == ENTRY_BYTES
 
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
@@ -42,7 +47,7 @@ def test_a_payload_is_read_as_its_units_are(dtype, wire, sizes, bad, seed):
         mine, theirs = np.empty_like(flat), np.empty_like(flat)
         fields.append((mine, packed, kind, rows))
         twins.append((mine, theirs, quantise.decode(kind, packed, theirs, rows)))
-    assert intake.Payload(fields).read() == all(sound for _, _, sound in twins)
+    assert Payload(fields).read() == all(sound for _, _, sound in twins)
     for mine, theirs, _ in twins:
         assert mine.tobytes() == theirs.tobytes()
 
@@ -56,7 +61,7 @@ def test_a_payload_in_place_is_only_looked_at(dtype, sizes, bad, seed):
         flats[seed % len(sizes)][seed % len(flats[seed % len(sizes)])] = bad
     fields = [(flat, flat.view(np.uint8), -1, rows) for flat, (rows, _) in zip(flats, sizes, strict=True)]
     before = [flat.tobytes() for flat in flats]
-    assert intake.Payload(fields).read() == all(map(finite.all_finite, flats))
+    assert Payload(fields).read() == all(map(finite.all_finite, flats))
     assert [flat.tobytes() for flat in flats] == before
 
 
@@ -72,7 +77,7 @@ def test_a_payload_in_place_is_only_looked_at(dtype, sizes, bad, seed):
 )
 def test_payloads_that_do_not_fit_are_refused(field, message):
     with pytest.raises(ValueError, match=message):
-        intake.Payload([field])
+        Payload([field])
 
 
 def arrival(random, dtype, sizes, blocks=7, weight=3):
@@ -97,7 +102,7 @@ def arrival(random, dtype, sizes, blocks=7, weight=3):
 def test_payloads_are_added_as_the_decode_kernel_does(dtype, sizes, seed):
     sums, codewords, payloads = arrival(np.random.default_rng(seed), dtype, sizes)
     twins = [each.copy() for each in sums]
-    assert intake.Fold(sums).add(codewords, payloads)
+    assert decode.Accumulators(sums).add(codewords, payloads)
     kernel = specialise(decode.adjoint_decode, dtype)
     for mine, theirs, words, payload in zip(sums, twins, codewords, payloads, strict=True):
         kernel(theirs, *words, payload, 1.0)
@@ -124,7 +129,7 @@ def test_arrivals_that_do_not_fit_change_nothing(what):
         "list": (codewords[1], payloads[-1].tolist()),
         "flat": (codewords[1], payloads[-1].reshape(-1)),
     }[what]
-    assert not intake.Fold(sums).add(codewords, payloads)
+    assert not decode.Accumulators(sums).add(codewords, payloads)
     assert [each.tobytes() for each in sums] == [each.tobytes() for each in twins]
 
 
@@ -136,15 +141,15 @@ def test_codewords_come_back(dtype, index, rows, weight, seed):
     values = random.normal(size=(rows, weight)).astype(dtype)
     indices = random.integers(0, min(np.iinfo(index).max, 2**31 - 1), (rows, weight)).astype(np.int32)
     sent, places = np.zeros((rows, weight), dtype), np.zeros((rows, weight), index)
-    assert intake.write_codewords(sent, places, indices, values)
+    assert write_codewords(sent, places, indices, values)
     np.testing.assert_array_equal(places, indices)
     back = np.zeros_like(indices), np.zeros_like(values)
-    assert intake.read_codewords(sent, places, *back)
+    assert read_codewords(sent, places, *back)
     assert back[0].tobytes() == indices.tobytes()
     assert back[1].tobytes() == values.tobytes()
-    assert not intake.write_codewords(sent, places, indices[:, 1:], values[:, 1:])
-    assert not intake.write_codewords(sent, places, indices, values.astype("f2"))
-    assert not intake.read_codewords(sent, places, indices.astype(np.int64), values)
+    assert not write_codewords(sent, places, indices[:, 1:], values[:, 1:])
+    assert not write_codewords(sent, places, indices, values.astype("f2"))
+    assert not read_codewords(sent, places, indices.astype(np.int64), values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,17 +180,17 @@ def test_steps_that_do_not_fit_are_refused():
 
 def test_a_task_that_does_not_fit_is_refused():
     message = np.zeros(100, np.uint8)
-    assert intake.write_task(message, 64, [np.ones(36, np.uint8)], 1, 2, 3, 4, 5, 6) == 100
+    assert write_task(message, 64, [np.ones(36, np.uint8)], 1, 2, 3, 4, 5, 6) == 100
     assert HEADER.unpack_from(message.data) == (1, 2, 36, 3, 4, 5, 6, 0, 0, 0, 0.0)
     assert message[64:].all()
     with pytest.raises(ValueError, match="no room"):
-        intake.write_task(message, 64, [np.ones(37, np.uint8)], 1, 2, 3, 4, 5, 6)
+        write_task(message, 64, [np.ones(37, np.uint8)], 1, 2, 3, 4, 5, 6)
     with pytest.raises(OverflowError):
-        intake.write_task(message, 64, [], 1 << 16, 2, 3, 4, 5, 6)
+        write_task(message, 64, [], 1 << 16, 2, 3, 4, 5, 6)
     with pytest.raises(ValueError, match="header"):
-        intake.Received().read_header(message[:63], 0)
+        Received().read_header(message[:63], 0)
     with pytest.raises(ValueError, match="none of arrivals"):
-        intake.Batch(2, intake.ROW_BYTES + 1).put(intake.Received(), 0, 0, 0, 0, 0.0, 0)
+        Batch(2, ROW_BYTES + 1).put(Received(), 0, 0, 0, 0, 0.0, 0)
 
 
 @given(
@@ -199,18 +204,18 @@ def test_headers_of_tasks_come_back(fields):
     worker, flags, size, task, version, row, digest = fields
     packed = HEADER.pack(*fields, 0, 0, 0, 0.0)
     message = np.frombuffer(packed, np.uint8)
-    assert intake.read_task(message) == (flags, size, task, version, row, digest)
+    assert read_task(message) == (flags, size, task, version, row, digest)
     mine = np.zeros(HEADER.size, np.uint8)
-    intake.write_task(mine, HEADER.size, [], worker, flags, task, version, row, digest)
+    write_task(mine, HEADER.size, [], worker, flags, task, version, row, digest)
     assert mine[:4].tobytes() + mine[8:].tobytes() == packed[:4] + packed[8:]
-    reply = intake.Received()
+    reply = Received()
     times = [1 << 60, 2, -3, 4]
     reply.read_header(np.frombuffer(HEADER.pack(*fields[:6], *times, 0.5), np.uint8), 5)
     assert (reply.worker, reply.task, reply.version, reply.row) == (worker, task, version, row)
     assert (reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns) == (times[0] - 5, -3, -8)
     assert (reply.injected_delay_ns, reply.loss) == (4, 0.5)
     with pytest.raises(ValueError, match="header"):
-        intake.read_task(message[:63])
+        read_task(message[:63])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -224,10 +229,10 @@ def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed
         twins.append((np.zeros(shape, "i4"), np.zeros(shape, dtype)))
     units = range(len(shapes))[::-1]
     other = SimpleNamespace(write=lambda views, indices, values: views[0].fill(indices))
-    words = intake.Words([(*each, unit, other) for each, unit in zip(sections, units, strict=True)])
+    words = CodewordSections([(*each, unit, other) for each, unit in zip(sections, units, strict=True)])
     for (sent, places, *mine), theirs in zip(sections, twins, strict=True):
         sent *= 2
-        assert intake.read_codewords(sent, places, *theirs)
+        assert read_codewords(sent, places, *theirs)
         assert (mine[1] != theirs[1]).any()
     assert words.read() is True
     for (_, _, *mine), theirs in zip(sections, twins, strict=True):
@@ -243,7 +248,7 @@ def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed
         words.write([(5, None)] * len(sections))
         assert (sections[0][0] == 5).all()
         with pytest.raises(ValueError, match="the shape and the types"):
-            intake.Words([(*sections[0][:3], sections[0][3][:0], 0, other)])
+            CodewordSections([(*sections[0][:3], sections[0][3][:0], 0, other)])
 
 
 def log(rows=2, block=5, kind="int8"):
@@ -260,7 +265,7 @@ def log(rows=2, block=5, kind="int8"):
 
 def test_a_log_is_taken_in_up_to_what_is_not_an_arrival_and_its_step():
     arguments, body = log()
-    theta, descents = arguments[0][0][0], intake.Descents(*arguments)
+    theta, descents = arguments[0][0][0], Descents(*arguments)
     assert descents.take(body, 0, 2.0) == len(body)
     assert theta.tolist() == [-1] * 10 + [0] * 10
     both = np.concatenate([body, body])
@@ -299,4 +304,4 @@ def test_logs_that_do_not_fit_are_refused(place, value, message):
             value if number == place[2] else old for number, old in enumerate(arguments[0][0])
         )
     with pytest.raises(ValueError, match=message):
-        intake.Descents(*arguments)
+        Descents(*arguments)

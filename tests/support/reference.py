@@ -1,7 +1,7 @@
 """Plain numpy versions of the kernels, with which tests compare the compiled ones.
 
 Names differ where a kernel is a class or takes addresses: `pseudoinverse` is that of a `Factorisation`. The
-twin of the virtual clock is in tests/support/clocks.py.
+plain version of the virtual clock is in clocks.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,110 @@
+"""Codewords in messages."""
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memcpy
+
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable, same_shape
+from pdcode.kernels.codewords cimport (
+    codewords_narrow, codewords_read, codewords_section, codewords_widen)
+
+cnp.import_array()
+
+
+def write_codewords(sent, places, indices, values):
+    """Write codewords to a message, where no conversion but that of indices is needed.
+
+    Parameters
+    ----------
+    sent, places : ndarray, shape (r, w)
+        Places of values, and of indices of 1, 2 or 4 bytes.
+    indices, values : ndarray, shape (r, w)
+        int32, and of the type of `sent`.
+
+    Returns
+    -------
+    bool
+        Whether shapes and types are these; nothing is written if not.
+    """
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
+    if not (is_writable(sent, kind, 2) and is_c_contiguous(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> places)
+            and same_shape(sent, values) and same_shape(values, indices)):
+        return False
+    memcpy(data_ptr(sent), data_ptr(values), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
+    codewords_narrow(<const int32_t *> data_ptr(indices), cnp.PyArray_SIZE(<cnp.ndarray> indices),
+                     cnp.PyArray_ITEMSIZE(<cnp.ndarray> places), <uint8_t *> data_ptr(places))
+    return True
+
+
+def read_codewords(sent, places, indices, values):
+    """Read codewords that `write_codewords` has written; arguments and result are the same."""
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
+    if not (is_c_contiguous(sent, kind, 2) and is_writable(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> indices)
+            and same_shape(sent, values) and same_shape(values, indices)):
+        return False
+    memcpy(data_ptr(values), data_ptr(sent), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
+    codewords_widen(<const uint8_t *> data_ptr(places), cnp.PyArray_ITEMSIZE(<cnp.ndarray> places),
+                    cnp.PyArray_SIZE(<cnp.ndarray> indices), <int32_t *> data_ptr(indices))
+    return True
+
+
+cdef inline bint fits(places, indices) noexcept:
+    """Return whether indices are matrices of int32, and of a type in which they travel, of one shape."""
+    return (
+        is_c_contiguous(indices, cnp.NPY_INT32, 2) and cnp.PyArray_Check(places)
+        and is_c_contiguous(places, cnp.PyArray_TYPE(<cnp.ndarray> places), 2) and same_shape(places, indices)
+        and cnp.PyArray_ITEMSIZE(<cnp.ndarray> places) in (1, 2, 4)
+    )
+
+
+cdef class CodewordSections:
+    """The codewords of a message, in all its sections: `read_codewords`, or `write_codewords`, in one call.
+
+    Parameters
+    ----------
+    sections : sequence of (sent, places, indices, values, unit, format)
+        Arguments of `read_codewords`; number of the unit; the format, which writes other codewords than such
+        arrays by ``format.write((sent, places), indices, values)``.
+
+    Raises
+    ------
+    ValueError
+        If shapes, order or types do not fit.
+    """
+
+    def __cinit__(self, sections):
+        self.count = len(sections)
+        self.parts = <codewords_section *> PyMem_Calloc(max(1, self.count), sizeof(codewords_section))
+        if self.parts == NULL:
+            raise MemoryError
+
+    def __init__(self, sections):
+        cdef codewords_section *each
+        cdef Py_ssize_t number
+        self.sections = list(sections)
+        for number, (sent, places, indices, values, _, _) in enumerate(self.sections):
+            if not read_codewords(sent, places, indices, values):
+                raise ValueError("codewords in a message must have the shape and the types of those to read")
+            each = self.parts + number
+            each.sent, each.places = <const uint8_t *> data_ptr(sent), <const uint8_t *> data_ptr(places)
+            each.values, each.indices = data_ptr(values), <int32_t *> data_ptr(indices)
+            each.bytes, each.count = cnp.PyArray_NBYTES(<cnp.ndarray> sent), len(places) * dim(places, 1)
+            each.size = cnp.PyArray_ITEMSIZE(<cnp.ndarray> places)
+
+    def __dealloc__(self):
+        PyMem_Free(self.parts)
+
+    def write(self, codewords, row=0):
+        """Write codewords, a pair (indices, values) for each unit."""
+        for sent, places, _, _, unit, format in self.sections:
+            indices, values = codewords[unit]
+            if not write_codewords(sent, places, indices, values):
+                format.write((sent, places), indices, values)
+
+    def read(self):
+        """Read the codewords; return True: rank 0's are always valid."""
+        codewords_read(self.parts, self.count)
+        return True

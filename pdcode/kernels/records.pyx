@@ -1,0 +1,85 @@
+"""Rows of the trace, packed in memory."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from libc.stdint cimport int64_t
+
+from pdcode.kernels.headers cimport Received
+from pdcode.kernels.records cimport arrival_row, update_row
+
+ROW_BYTES, UPDATE_BYTES = sizeof(arrival_row), sizeof(update_row)
+
+
+cdef class Batch:
+    """Rows of a table of the trace, packed in memory.
+
+    Parameters
+    ----------
+    rows : int
+        Most rows of the batch.
+    size : int
+        Bytes of a row.
+    """
+
+    def __cinit__(self, rows, size):
+        if rows < 1 or size < 1:
+            raise ValueError(f"a batch of {rows} rows of {size} bytes")
+        self.buffer, self.end, self.size = bytearray(rows * size), 0, size
+
+    @property
+    def count(self):
+        """Number of rows in the batch."""
+        return self.end // self.size
+
+    def clear(self):
+        """Begin anew, with no rows."""
+        self.end = 0
+
+    def spill(self):
+        """Make room; called when the batch is full: here, drop its rows."""
+        self.clear()
+
+    def pack(self, pack_into, values):
+        """Add a row by `struct.Struct.pack_into`."""
+        pack_into(self.buffer, self.end, *values)
+        self.added()
+
+    def put(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+            int64_t t_decoded_ns, double captured, int status):
+        """Add a row of arrivals.
+
+        Raises
+        ------
+        ValueError
+            If rows are of another size.
+        """
+        self.put_reply(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
+
+    cdef bint put_reply(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+                        int64_t t_decoded_ns, double captured, int status) except -1:
+        if self.size != sizeof(arrival_row):
+            raise ValueError(f"a row of {self.size} bytes is none of arrivals")
+        cdef arrival_row *row = <arrival_row *> (PyByteArray_AS_STRING(self.buffer) + self.end)
+        row.worker, row.task, row.version, row.applied = reply.worker, reply.task, reply.version, applied
+        row.row, row.staleness, row.dispatch = reply.row, staleness, t_dispatch_ns
+        row.start = reply.t_start_ns
+        row.compute, row.send, row.recv = reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns
+        row.decoded, row.delay, row.up = t_decoded_ns, reply.injected_delay_ns, reply.bytes_up
+        row.down, row.captured, row.status, row.loss = reply.bytes_down, captured, status, reply.loss
+        row.round, row.part = reply.round, reply.part
+        return self.added()
+
+    cdef bint put_update(self, int64_t version, int64_t t_ns, int64_t used, double captured, double norm,
+                         int64_t digest, int64_t waited_for, int64_t waited_ns, int why) except -1:
+        """Add a row of updates."""
+        if self.size != sizeof(update_row):
+            raise ValueError(f"a row of {self.size} bytes is none of updates")
+        cdef update_row *row = <update_row *> (PyByteArray_AS_STRING(self.buffer) + self.end)
+        row.version, row.t, row.used, row.captured, row.norm = version, t_ns, used, captured, norm
+        row.digest, row.waited_for, row.waited, row.why = digest, waited_for, waited_ns, why
+        return self.added()
+
+    cdef int added(self) except -1:
+        self.end += self.size
+        if self.end == PyByteArray_GET_SIZE(self.buffer):
+            self.spill()
+        return 0
