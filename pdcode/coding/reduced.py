@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order
-from ..util.stateful import state_of
 from .replica import ReplicaError, digest
 from .state import State
 
@@ -25,14 +24,14 @@ class ReducedState(State):
         Period, in updates, of the comparison of digests of θ.
     """
 
-    state_names = ("_state", "_arrived", "_version", "digest")
+    state_names = ("_state", "_asked", "_arrived", "_version", "digest")
 
     def __init__(self, state: State, workers: int, check: int) -> None:
         self.layouts: Sequence[Layout] = state.layouts
         self.theta, self.optimizer = state.theta, state.optimizer
         self.designs, self.assignment, self.policy = state.designs, state.assignment, state.policy
         self._state, self._workers, self._check = state, workers, check
-        self._order: Order | None = None
+        self._asked: list[Any] | None = None  # row, codewords and round of the task, the same for all workers
         self._arrived = self._version = 0
         self.digest = digest(self.theta)
 
@@ -40,22 +39,12 @@ class ReducedState(State):
     def round(self) -> int:  # type: ignore[override]
         return self._state.round
 
-    def state_dict(self) -> dict[str, Any]:
-        order = self._order
-        saved = None if order is None else [order.row, state_of(order.codewords), order.round]
-        return {**super().state_dict(), "order": saved}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict({name: state[name] for name in self.state_names})
-        self._order = None
-        if state["order"] is not None:
-            row, codewords, number = state_of(state["order"])
-            self._order = Order(row, codewords, (), round=number)  # workers have the body by themselves
-
     def order(self, worker: int, task: int) -> Order:
-        if self._order is None:  # the same for all, as each of them computes it
-            self._order = self._state.order(worker, task)
-        return self._order
+        if self._asked is None:
+            order = self._state.order(worker, task)
+            self._asked = [order.row, order.codewords, order.round]
+        row, codewords, number = self._asked
+        return Order(row, codewords, (), round=number)  # workers have the body by themselves
 
     def fold(self, arrival: Arrival) -> float:
         if arrival.digest not in (0, self.digest):
@@ -68,7 +57,7 @@ class ReducedState(State):
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
-        self._order, self._arrived = None, 0
+        self._asked, self._arrived = None, 0
         if norm is not None:
             self._version += 1
             self.digest = due_digest(self._state, self._version, self._check)

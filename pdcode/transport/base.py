@@ -29,7 +29,7 @@ class Arrival(Stateful, headers.Received, Event):
     """
 
     handler = "on_reply"
-    state_names = ("worker", "task", "version", "row", "bytes_down", "_given")  # while it is expected
+    state_names = ("worker", "task", "version", "row", "bytes_down")  # of the expected reply
 
     worker: int
     task: int
@@ -62,17 +62,9 @@ class Arrival(Stateful, headers.Received, Event):
         self.part, self.last = reply.part, reply.part == layout.replies - 1
         self.scale = reply.scale  # multiplies the payload, in the message, too
         flags = number << ROUND | self.part & PART
-        self._chosen = layout.chosen
+        if not layout.chosen:
+            self.state_names = (*self.state_names, "codewords")  # type: ignore[assignment, misc]
         self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.chosen)
-
-    @property
-    def _given(self) -> Sequence[Pair]:
-        """Codewords that the worker did not choose."""
-        return [] if self._chosen else self.codewords
-
-    @_given.setter
-    def _given(self, codewords: Sequence[Pair]) -> None:
-        self.codewords = self.codewords if self._chosen else codewords
 
 
 @dataclass

@@ -10,7 +10,7 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,14 +23,7 @@ SIZES = struct.Struct("<QQ")  # bytes of the header, and of the whole file
 START = len(MAGIC) + SIZES.size
 DIGEST = 32
 
-
-class WithState(Protocol):
-    """Header with a state of plain data and arrays."""
-
-    state: Any
-
-
-Header = TypeVar("Header", bound=WithState)
+Header = TypeVar("Header")
 
 
 def _hash(content: bytes = b"") -> Any:
@@ -44,9 +37,10 @@ def older(path: Path) -> Path:
     return path.with_name(f"{path.name}.older")
 
 
-def write(path: Path, header: WithState) -> None:
+def write(path: Path, header: msgspec.Struct) -> None:
     """Write a file; one that it replaces becomes the older generation.
 
+    The header has a field `state` of plain data and arrays.
     If it cannot be written, an OSError is raised and the existing files are unchanged.
     """
     contents: list[memoryview] = []
@@ -114,7 +108,7 @@ def read(path: Path, kind: type[Header], arrays: bool = True) -> Header:
     if arrays and _hash(start + head + rest[:-DIGEST]).digest() != rest[-DIGEST:]:
         raise InputError(f"{path}: damaged: its digest is another one")
     try:
-        header = msgspec.msgpack.decode(head, type=kind)
+        header: Any = msgspec.msgpack.decode(head, type=kind)
         if arrays:
             header.state = _with_arrays(header.state, memoryview(rest)[:-DIGEST])
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError) as error:

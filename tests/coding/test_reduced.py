@@ -26,9 +26,9 @@ def test_it_steps_by_the_sum_once_all_are_here() -> None:
     before = state.theta.copy()
     for payload in total.reply.payloads:
         payload[:] = 3.0
-    orders = [state.order(worker, 0) for worker in range(3)]
+    orders = [state.order(worker, 0).codewords for worker in range(3)]
     assert orders[0] is orders[1] is orders[2]
-    total.arrival.codewords = orders[0].codewords
+    total.arrival.codewords = orders[0]
     for worker in range(3):
         total.arrival.worker = worker
         captured = state.fold(total.arrival)
@@ -36,7 +36,7 @@ def test_it_steps_by_the_sum_once_all_are_here() -> None:
     assert state.step(1.0) == pytest.approx(0.1 * np.sqrt(len(before)), rel=1e-5)
     np.testing.assert_allclose(state.theta, before - 0.1, atol=1e-6)  # the mean of 3 is 1
     assert state.digest == 0  # due at every second update
-    assert state.order(0, 1) is not orders[0]
+    assert state.order(0, 1).codewords is not orders[0]
 
 
 def test_a_worker_with_another_theta_is_named() -> None:
