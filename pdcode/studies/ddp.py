@@ -1,8 +1,8 @@
 """Runs of PyTorch's DistributedDataParallel (DDP) over gloo as candidates in a comparison of real runs.
 
-A process for each worker trains, see `ddp_rank`; this one measures. As pdcode's rank 0 does, it measures the
-loss of a copy of θ, at times that the same rule sets (`training.monitor`), and ends the run. Nobody waits for
-that: rank 0 of DDP hands over a copy of θ with its time, and goes on.
+One process per worker trains, see `ddp_rank`; this process measures. Like rank 0 of pdcode, it measures the
+loss of a copy of θ, at times by the same rule (`training.monitor`), and ends the run. Training does not wait
+for measurements: rank 0 of DDP copies θ with its time into shared memory, and continues.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from .trial import ProgressRecorder, Trial, source
 ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
 """Names of DDP, plain and with its PowerSGD hook, and the schemes whose configurations they take."""
 
-KEYS = "optimizer.", "scheme.options"  # that may differ for DDP
+KEYS = "optimizer.", "scheme.options"  # keys that may differ for DDP
 FIXED = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}  # what DDP does
-UPDATES = 5  # of the check
-MOST = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ then, relative to the way that it has come
+UPDATES = 5  # of the self-check
+MOST = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ then, relative to its change
 START_S, LEAVE_S = 300.0, 60.0  # longest times in which the ranks start, and leave after the end
-LOOK_S = 2e-3  # period at which this process looks for a copy of θ
+POLL_S = 2e-3  # period at which this process polls for a copy of θ
 SMALLEST = 2  # factor by which PowerSGD must shorten a matrix to be used for it; PyTorch's default
 
 
 def ensure_torch() -> None:
-    """Refuse to go on without PyTorch."""
+    """Refuse to run without PyTorch."""
     try:
         found = importlib.util.find_spec("torch") is not None
     except ValueError:
@@ -76,7 +76,7 @@ def is_ddp(name: str) -> bool:
 
 
 class DDPRanks:
-    """Processes in which DDP trains, one for each worker, kept between runs: PyTorch takes long to import."""
+    """Processes in which DDP trains, one per worker; kept between runs, as importing PyTorch takes long."""
 
     def __init__(self, workers: int) -> None:
         self._workers, self._stack, self._numbers = workers, ExitStack(), count()
@@ -172,7 +172,7 @@ class DDPRun:
     stop_s: float  # as of `Measured`
     job_s: float
     compute_ns: np.ndarray  # each rank's compute time of a task
-    theta: np.ndarray  # θ in the end
+    theta: np.ndarray  # final θ
     failed: bool  # whether the run diverged
 
 
@@ -203,17 +203,14 @@ def descend(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun
 def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, config: Config) -> np.ndarray:
     """Measure until the target or the limit of time is reached, then end the run.
 
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The time at which each rank's delay would have ended that the end cut short.
+    Returned are the times at which the ranks' last delays would have ended, int64 ns, shape (n,).
     """
     head, begun_s, every_ns = board.head, time.monotonic(), round(1e9 * config.trace.progress_s)
     limit_ns = math.inf if config.stop.seconds is None else 1e9 * config.stop.seconds
     while not all(rank.done() for rank in ranks):
         for rank in ranks:
             if rank.done():
-                result(rank)  # raises what it has raised, while others wait for it
+                result(rank)  # raises its exception, while other ranks wait for it
         if not head["start_ns"] and time.monotonic() > begun_s + START_S:
             raise Failure(f"DDP: the {len(ranks)} ranks did not start within {START_S:g} s")
         if head["full"]:
@@ -225,7 +222,7 @@ def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, con
                 break
         elif head["start_ns"] and time.perf_counter_ns() - head["start_ns"] >= limit_ns:
             break
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     until_ns = board.until_ns.copy()
     head["stop"] = 1
     return until_ns
@@ -237,7 +234,7 @@ def result(rank: Future[Trained]) -> Trained:
         return rank.result(LEAVE_S)
     except TimeoutError:
         raise Failure(f"DDP: a rank did not end within {LEAVE_S:g} s") from None
-    except RuntimeError as error:  # of torch, as if another rank is gone
+    except RuntimeError as error:  # of torch, for example if another rank has died
         raise Failure(f"DDP: a rank failed: {error}") from error
 
 
@@ -273,9 +270,9 @@ def measure(run: DDPRun, trial: DDPTrial) -> Measured:
 
 
 def elements(problem: Problem, rank: int | None) -> int:
-    """Return the numbers of θ's size that an update adds up, with PowerSGD of a rank if one is given.
+    """Return how many numbers an update reduces, with PowerSGD of a rank if one is given.
 
-    PyTorch's hook leaves biases whole, and matrices that it would not shorten by `SMALLEST`.
+    PyTorch's hook does not compress biases, nor matrices that it would not shorten by `SMALLEST`.
     """
     if rank is None:
         return problem.size
@@ -288,12 +285,9 @@ def elements(problem: Problem, rank: int | None) -> int:
 
 
 def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str]:
-    """Compare a few updates of DDP without delays with pdcode's, for each candidate without compression.
+    """Compare a few updates of DDP without delays with pdcode's; yield a sentence for each candidate.
 
-    Yields
-    ------
-    str
-        What was found, a sentence for each.
+    Candidates with compression are left out.
     """
     for candidate in candidates:
         if not is_ddp(candidate.name) or compresses(candidate.name):
@@ -303,8 +297,8 @@ def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str
         components = prepare(config, source=source(config))
         Simulation(config, components).run(Recorder())
         ours, theirs = components.state.theta, descend(config, ranks).theta
-        way = np.linalg.norm(ours - components.problem.initial(config.seed))
-        error = float(np.linalg.norm(ours - theirs) / way)
+        change = np.linalg.norm(ours - components.problem.initial(config.seed))
+        error = float(np.linalg.norm(ours - theirs) / change)
         if not error <= MOST[config.problem.dtype]:
             raise Failure(f"{candidate.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
         yield f"After {UPDATES} updates θ of {candidate.name} is that of allreduce to {error:.0e}."

@@ -1,8 +1,8 @@
 """A rank of PyTorch's DistributedDataParallel (DDP): the work of a pdcode worker, and its delays.
 
-Data, mini-batches, initial θ and delays are drawn by pdcode's own code, for the worker of the rank's number.
-The penalty is the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before
-anything is reduced: an update takes what the slowest rank takes, as with any other place.
+Data, mini-batches, initial θ and delays are those of pdcode's worker with the rank's number. The penalty is
+the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before the reduction.
+An update takes as long as the slowest rank, wherever in the update it sleeps.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..schemes import Scheme, delay_model, make_scheme
 from ..util import threads
 from ..util.rng import BatchSampler
 
-WARM_UP = 10  # gradients before the start, of which each rank's compute time is taken
-NAP_NS = 10_000_000  # within a delay, which the end of the run cuts short
-FIRST = 2  # updates before PowerSGD compresses; the hook takes no fewer
-MOST_S = 24 * 3600  # longest wait of a collective operation; runs end before
+WARM_UP = 10  # gradients before the start, by which each rank's compute time is measured
+NAP_NS = 10_000_000  # longest sleep within a delay; the end of the run is noticed after it
+FIRST = 2  # updates before PowerSGD compresses; the least that the hook accepts
+MOST_S = 24 * 3600  # timeout of a collective operation
 
 
 class Board:
-    """Memory that the ranks and the process that measures share, in a file.
+    """Memory shared by the ranks and the measuring process, in a file.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class DDPJob:
 
 
 class Trained(NamedTuple):
-    """What a rank returns: its number, its number of updates, the time of the last in ns, and θ."""
+    """Result of a rank: its number, its number of updates, the time of the last one in ns, and θ."""
 
     rank: int
     version: int
@@ -147,7 +147,7 @@ def descend(
     delays: stragglers.WorkerDelays,
     model: Model,
 ) -> int:
-    """Make updates until the board says that it is enough; return their number.
+    """Perform updates until the board ends the run; return their number.
 
     That takes no message of its own: rank 0 writes the number down before it takes part in the last update,
     which no other rank can leave before that.
@@ -174,7 +174,7 @@ def descend(
 
 
 def wait(board: Board, rank: int, delay_ns: int, spin: bool) -> None:
-    """Wait for a delay to pass, for ever if it is negative, or for the end of the run."""
+    """Sleep for a delay, forever if it is negative, or until the end of the run."""
     if not delay_ns:
         return
     until_ns = time.perf_counter_ns() + delay_ns
@@ -188,7 +188,7 @@ def wait(board: Board, rank: int, delay_ns: int, spin: bool) -> None:
 
 
 def warmed_up(parallel: Any, forward: Callable[[int], Any]) -> int:
-    """Compute gradients that are not reduced; return the median time of one in ns."""
+    """Compute gradients without reduction; return the median time of one in ns."""
     times = []
     for _ in range(WARM_UP):
         start_ns = time.perf_counter_ns()

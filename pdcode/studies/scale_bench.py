@@ -60,17 +60,17 @@ SCHEMES = (
 """Our presets and the main rivals."""
 
 TUNED = 4096
-"""Most workers with whom learning rates are chosen. With more, rank 0 has long been the limit: a payload is
-as many arrivals old as there are workers, and steps by one over their number, so the rates are the same."""
+"""Largest number of workers with which learning rates are chosen. Beyond it rank 0 is the limit: a payload is
+n arrivals old and its step is scaled by 1/n, so the best rate does not change."""
 
-TASKS, ROUNDS = 300, 15  # a run takes at most so many tasks of a worker, and payloads of all at rank 0
+TASKS, ROUNDS = 300, 15  # limit of a run: so many tasks of a worker, plus rounds of payloads at rank 0
 POINTS = 400  # measurements in that time
-VECTORS = 16  # of θ's size that a virtual worker holds, about
-PARTS = "processor", "ingress", "egress"  # of rank 0
+VECTORS = 16  # approximate number of vectors of θ's size per virtual worker
+PARTS = "processor", "ingress", "egress"  # parts of rank 0
 COLUMNS = (
     "workers", "arrivals/s", "samples/s", "stale", *PARTS, "needs", "limit", "rate", "updates", "time",
 )  # fmt: skip
-FULL = 0.9  # share of the time from which on a part is the limit
+FULL = 0.9  # busy fraction of the time from which on a part is the limit
 
 
 @dataclass(frozen=True)
@@ -155,18 +155,18 @@ class Point:
         return float(np.median([getattr(each, key) for each in self.measured]))
 
     def per_second(self, key: str) -> float:
-        """Return the median of a number in a second."""
+        """Return the median of a count per second."""
         return float(np.median([getattr(each, key) / each.stop_s for each in self.measured]))
 
     @property
     def limit(self) -> str:
-        """The part of rank 0 that is busy all the time, or the workers."""
+        """The part of rank 0 that is always busy, or "workers"."""
         part = max(PARTS, key=self.median)
         return part if self.median(part) >= FULL else "workers"
 
 
 def points(bench: ScaleBench) -> dict[str, list[Point]]:
-    """Read what was measured, by scheme."""
+    """Read the results, by scheme."""
     found: dict[str, list[Point]] = {}
     for workers, coordinators, path in bench.cells():
         made = Comparison.load(path)
@@ -180,7 +180,7 @@ def points(bench: ScaleBench) -> dict[str, list[Point]]:
 
 
 def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
-    """Print for each scheme what its descents do with ever more workers."""
+    """Print for each scheme its results by number of workers."""
     several = len(bench.coordinators) > 1
     sections: list[printing.Section] = []
     for name, own in found.items():

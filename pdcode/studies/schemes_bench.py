@@ -1,10 +1,10 @@
 """`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
 
-Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. Of recorded
-ones there are as many workers as they are of; the median task takes that time, and the fastest only computes.
-For each problem, link and number of workers, all learning rates are chosen of as many, each by two runs, in
-one cell; all cells then have fresh seeds. A cell is a comparison in a file of its own, as of `pdcode
-compare`; one that is there already is not made again.
+Sixteen workers compute at 2 Gflop/s; delays are in units of the compute time of a mini-batch's gradient.
+Recorded delays determine the number of workers; the median recorded task takes that unit, the fastest has no
+delay. For each problem, link and number of workers, learning rates are chosen in one cell, from the same
+number of rates, each by two runs; all cells then have fresh seeds. A cell is a comparison in a file of its
+own, as of `pdcode compare`; existing files are not computed again.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
 """Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
 
 FAST = 1.25e9
-"""Bandwidth from which on bytes are not scarce: codes are not ours there."""
+"""Bandwidth from which on our preset is not coded."""
 
 SLOW = 1.25e6
-"""Bandwidth up to which the payloads of codes are too long, and ours are chosen elements."""
+"""Bandwidth up to which our preset sends chosen elements, as payloads of codes are too long."""
 
 DELAYS: Mapping[str, dict[str, Any]] = {
     "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
@@ -58,11 +58,11 @@ DELAYS: Mapping[str, dict[str, Any]] = {
     "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
     "dead": {"kind": "slow-set", "dead": [15]},
 }
-"""Tables ``[stragglers]``, times in units of a gradient's."""
+"""Tables ``[stragglers]``; times are in units of a gradient's compute time."""
 
 TUNED_UNDER = "exponential"  # delays under which learning rates are chosen
 TUNING_SEEDS = 2  # runs by which a rate is judged: the best of one run lies at the edge of stability
-RATES = "rates"  # in the name of the file in which that is done
+RATES = "rates"  # part of the name of the file in which rates are chosen
 
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
 EVALUATED = 1000  # rows of which the loss is measured
@@ -95,7 +95,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "DeMo": (f"demo/update.mode=first{EXCHANGE}",),
     "gradient codes": ("frc",),
 }
-"""Rivals by family. The first has our whitening and look-ahead with other payloads: no rivals, but beside."""
+"""Rivals by family. The first family is no rival: it has our whitening and look-ahead with other payloads."""
 
 BESIDE = "top-k, whitened, look-ahead"
 
@@ -134,7 +134,7 @@ def candidates() -> list[str]:
 
 
 def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) -> None:
-    """Make the comparisons that are not there yet."""
+    """Perform the comparisons whose files do not exist."""
     for path, *_ in _cells(bench):
         ensure_savable(path)
     for path, problem, link, name, workers, seeds in _cells(bench):
@@ -152,7 +152,7 @@ def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) ->
 
 
 def _cells(bench: SchemesBench) -> Iterator[tuple[Path, str, str, str, int, int]]:
-    """Yield file, problem, link, delays, workers and seeds of each comparison; none: it chooses the rates."""
+    """Yield file, problem, link, delays, workers and seeds of each comparison; 0 seeds: that of the rates."""
     counts = {name: workers_of(delays) for name, delays in bench.delays.items()}
     for problem, link in itertools.product(bench.problems, bench.links):
         for workers in dict.fromkeys(counts.values()):
@@ -220,7 +220,7 @@ def task_s(config: Config) -> float:
 
 
 def ours(link: str, delays: Mapping[str, Any]) -> str:
-    """Return which of our presets is ours in a cell."""
+    """Return our preset for a cell."""
     if LINKS[link] <= SLOW:
         return "topk:whitened"
     if LINKS[link] < FAST:
@@ -293,6 +293,6 @@ def _time(row: Row[str]) -> str:
 
 
 def _over(choose: Callable[[Sequence[float]], Any], found: Sequence[Speedup]) -> str:
-    """Return the least or median multiple; those that a rival missed count as the least that they can be."""
+    """Return the least or median multiple; where a rival missed the target, the lower bound counts."""
     means = [each.ratio.mean for each in found if math.isfinite(each.ratio.mean)]
     return ratio(float(choose(means))) if means else DASH

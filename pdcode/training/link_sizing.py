@@ -1,9 +1,9 @@
 """The share of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
 
-It is the largest that rank 0's link can carry. The link is used for the replies of n workers, and, where rank
-0 relays payloads, for about n of them in each task; both grow with the share. Where workers exchange them,
-each of their links carries as many as rank 0's receives. Where that takes longer than the workers' tasks,
-these wait for the link, and smaller payloads make more of it.
+It is the largest share that rank 0's link can carry. The link carries the replies of n workers, and, if rank
+0 relays payloads, about n of them in each task; both grow with the share. If workers exchange payloads, each
+of their links carries as many as rank 0's. If the transfers take longer than the workers' tasks, workers wait
+for the link, and smaller payloads use it better.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ..util.errors import InputError
 from ..util.rng import BatchSampler
 
 SHARES = 1 / 8, 1 / 16, 1 / 32
-MOST = 0.9  # of the time, for which either direction of rank 0's link may be used
-WORTH = 0.9  # of a share's use, which a smaller one must not exceed to be taken
-TASKS, DRAWS = 64, 1 << 16  # delays that are drawn of each worker, and at most of all
-GRADIENTS, SPAN_S = 3, 0.05  # that a worker times, and for which, at least
+MOST = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
+WORTH = 0.9  # a smaller share is chosen only if its use of the link is at most this fraction of the larger's
+TASKS, DRAWS = 64, 1 << 16  # delays that are drawn for each worker, and at most for all
+GRADIENTS, SPAN_S = 3, 0.05  # least number of gradients that a worker times, and least time
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -42,9 +42,9 @@ class Uses(msgspec.Struct, frozen=True):
     task_s : float
         Mean time of a worker's task with its delay: harmonic, over the workers that answer.
     ingress, egress : float
-        Share of the time for which each direction is used, if no worker waits; above 1, they wait.
+        Fraction of the time for which each direction is busy if no worker waits; above 1, workers wait.
     exchange : float
-        The same of the busiest link of a worker, where workers exchange payloads.
+        The same for the busiest link of a worker, if workers exchange payloads.
     """
 
     task_s: float
@@ -61,8 +61,8 @@ class Uses(msgspec.Struct, frozen=True):
 def candidates(config: Config) -> list[Config]:
     """Return the configuration with each of the shares, the largest first.
 
-    What a memory holds grows as the share shrinks, so ``memory.lookahead`` is that of the largest share and
-    shrinks with it: the step ahead keeps its length.
+    The residual grows as the share shrinks. ``memory.lookahead`` is that of the largest share and shrinks in
+    proportion, so that the step ahead keeps its length.
     """
     if config.code.share is not None:
         raise InputError(
@@ -83,7 +83,7 @@ def _with(config: Config, share: float) -> Config:
 def resolve_rows(
     config: Config, problem: Problem, total_rows: int, speeds: Speeds | None = None
 ) -> tuple[Config, str]:
-    """Return the configuration with the share that `uses` allows, and a line that says why.
+    """Return the configuration with the share that `uses` allows, and a line of explanation.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], tota
 
 
 def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
-    """Return how a run uses rank 0's link: bytes per reply, times replies per second, over the bandwidth.
+    """Return the load of rank 0's link: bytes per reply, times replies per second, over the bandwidth.
 
     Of what goes out, only what depends on the share counts: relayed payloads, not θ.
     """
     layout, rates = state.layouts[0], task_rates(scheme, speeds.compute_s)
     ingress, egress = rates.sum() * layout.reply_bytes / speeds.ingress, 0.0
     exchange = 0.0
-    if scheme.config.downlink.exchanges:  # a worker hears all others, and they hear the fastest one
+    if scheme.config.downlink.exchanges:  # a worker receives from all others, the fastest sends to all
         most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
         exchange = most * LogFormat(layout).message_bytes / speeds.ingress
     if isinstance(state, RelayedState):
@@ -153,7 +153,7 @@ def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
 
 
 def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
-    """Return how many tasks each worker does in a second if it never waits; none if it is dead."""
+    """Return each worker's tasks per second if it never waits; 0 if it is dead."""
     n = scheme.workers
     compute_ns = np.maximum(1, np.rint(1e9 * compute_s)).astype(np.int64)
     tasks = max(1, min(TASKS, DRAWS // n))
@@ -164,18 +164,18 @@ def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
 
 
 def mean_s(rates: np.ndarray) -> float:
-    """Return the harmonic mean of the times of tasks, of the workers that answer."""
+    """Return the harmonic mean of the task times of the living workers."""
     return int(np.count_nonzero(rates)) / float(rates.sum()) if rates.any() else math.inf
 
 
 def copies(config: Config, workers: int) -> float:
-    """Return how often rank 0 sends what all tasks have in common, for each task."""
+    """Return how many copies of the common part of a task rank 0 sends per task."""
     together = not config.update.asynchronous and config.link.broadcast == "tree"
     return min(1.0, config.link.fanout / workers) if together else 1.0
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:
-    """Return the bytes of a task's relayed payloads: in the mean of as many as there are workers."""
+    """Return the mean number of relayed bytes per task: about one payload of every worker."""
     return min(workers * state.entry_bytes, state.snapshot_bytes)
 
 
@@ -190,9 +190,9 @@ def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
 
 
 def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
-    """Return the time in s in which a worker computes a mini-batch gradient: the mean of some.
+    """Return the mean time in s of a worker's mini-batch gradient.
 
-    They take long enough for workers that share a core to take turns, as in the run.
+    The measurement takes long enough for workers that share a core to alternate, as in the run.
     """
     table, seed = scheme.config.problem, scheme.config.seed
     plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
