@@ -20,7 +20,7 @@ from pdcode.kernels import fold, specialise
 from pdcode.schemes import coded_state
 from pdcode.training.setup import prepare
 from pdcode.transport.base import Arrival
-from pdcode.transport.layout import buffer, longest
+from pdcode.transport.layout import buffer, buffer_sizes
 from pdcode.transport.messages import Order, Reply, Task
 from pdcode.virtual.executor import NullExecutor
 from pdcode.virtual.simulation import Simulation
@@ -71,7 +71,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     state, layout = components.state, components.layout
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
     reply.payload.fill(0.01)
-    reply.write(0, 0, 0)
+    reply.quantise(0, 0, 0)
     reply.read()
     order = state.order(0, 0)
     arrival = Arrival(reply, 0)
@@ -79,7 +79,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     assert state.assignment is not None
     made = components.scheme, components.problem, None, state.assignment.weights
     mirrors = [MirroredReplica(coded_state(*made), at_once) for at_once in (True, False)]
-    task = Task(components.layouts, buffer(longest(components.layouts)[0])[0])
+    task = Task(components.layouts, buffer(buffer_sizes(components.layouts)[0])[0])
     task.write(0, 0, 0, order, 0)
     task.read()
     for mirror in mirrors:
@@ -87,7 +87,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     for _ in range(ENTRIES):
         state.fold(arrival)
         state.step(1.0)
-    task.write(0, 1, 0, Order(0, order.codewords, state.order(0, 1).parts), 0)
+    task.write(0, 1, 0, Order(0, order.codewords, state.order(0, 1).segments), 0)
     task.read()
     thetas = [mirror.update(task) for mirror in mirrors]
     assert thetas[0].tobytes() == thetas[1].tobytes() == state.theta.tobytes()

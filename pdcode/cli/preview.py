@@ -61,7 +61,7 @@ def codes(components: Components) -> list[str]:
         elif all(unit.uncoded for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:
-            how = "worker-selected" if components.layout.chosen else "drawn by both ends"
+            how = "worker-selected" if components.layout.worker_selected else "drawn by both ends"
             what = f"of weight {assignment.weights}, {list(assignment.rows)} per task"
             lines.append(f"#   {how}, {what}")
     return lines
@@ -104,18 +104,18 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
         least = exchanged_bytes(layout, config.workers.count)
         payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.dtype.name}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
-    body = layout.task_bytes - layout.body_at
+    body = layout.task_bytes - layout.body_offset
     relayed, exchanged = config.downlink.relays, config.downlink.exchanges
     what = "references to payloads" if exchanged else "relayed codewords"
     task = f"{what}, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
     peers = f", and {config.workers.count - 1} times to other workers" if exchanged else ""
     wires = ", ".join(dict.fromkeys(layout.wires))
-    reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
-    times = f"{layout.replies} × " if layout.replies > 1 else ""
+    reply = f"codewords {layout.codeword_bytes}, " if layout.worker_selected else ""
+    times = f"{layout.messages} × " if layout.messages > 1 else ""
     return [
         f"#   task  {'at most ' * relayed}{layout.task_bytes} bytes: header {header}, "
-        f"codewords and padding {layout.body_at - header}, {task}",
+        f"codewords and padding {layout.body_offset - header}, {task}",
         f"#   reply {times}{layout.reply_bytes} bytes: header {header}, {reply}payload "
         f"{layout.payload_bytes} in {wires}; "
-        f"{layout.replies * layout.reply_bytes / (theta + header):.4f} of a full gradient's{peers}",
+        f"{layout.messages * layout.reply_bytes / (theta + header):.4f} of a full gradient's{peers}",
     ]

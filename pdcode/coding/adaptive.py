@@ -26,7 +26,7 @@ UNKNOWN = "has workers choose codewords, so that their number does not determine
 class MatchedTable(CodeTable, tag="matched"):
     """Worker-selected codewords, along the directions in which the vector to send is largest."""
 
-    chosen: ClassVar[bool] = True
+    worker_selected: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {
         "family": {"update.mode": lacking("by_fraction", "a mode that counts, such as 'first'", UNKNOWN)}
     }

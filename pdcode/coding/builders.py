@@ -75,7 +75,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
     limits = weights_of(config, layers, table.usual)
     if table.adapts:
-        if not table.chosen:
+        if not table.worker_selected:
             _one_weight(layers, limits)
         adaptive: Assignment = table.make(config, layers, rows, limits, dtype)
         return adaptive
@@ -145,7 +145,7 @@ def make_decoders(
     layers: Sequence[Unit],
     wires: Sequence[str],
     designs: Mapping[int, Code] | None = None,
-    chosen: bool = False,
+    worker_selected: bool = False,
 ) -> list[Decoder]:
     """Build the configured decoder for each unit, with a wire format each.
 
@@ -155,7 +155,7 @@ def make_decoders(
     workers = config.workers.count
     # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased; and
     # where workers add them up, those of all are there.
-    mean_of = workers if config.memory.keeps or chosen or config.reduce.summed else None
+    mean_of = workers if config.memory.keeps or worker_selected or config.reduce.summed else None
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):
         design = (designs or {}).get(layer.count)

@@ -50,7 +50,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     int
     """
     batch = _batch(config, problem, shard)
-    if config.memory.keeps or layout.chosen:
+    if config.memory.keeps or layout.worker_selected:
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
     total = _passes(config, problem, batch)
     for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):
@@ -106,7 +106,7 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
     total = 0.0
-    for part, r, unit in zip(layout.parts, layout.rows, layout.units, strict=True):
+    for part, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
         exact = part.format.name == layout.dtype.name
         total += (1.0 if exact else part.format.flops) * r * unit.elements
     if config.downlink.relays:

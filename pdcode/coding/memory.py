@@ -113,7 +113,7 @@ class Memoryless(PayloadEncoder):
         self._reply = reply
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
+        self._reply.quantise(*keys)
 
     def rollback(self) -> None:
         pass
@@ -183,13 +183,13 @@ class MemoryEncoder(PayloadEncoder):
             self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
             self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
         # Codewords, rounding and what is left in one pass, if rows have scales of their own.
-        own = all(part.rows == r for part, r in zip(layout.parts, layout.rows, strict=True))
-        coded = all(part.format.scales for part in layout.parts)
-        self._fused = kind == "worker" and not layout.chosen and coded and own
-        self._added = kind == "worker" and not layout.chosen  # gradients, in the encoder's own pass
+        own = all(part.rows == r for part, r in zip(layout.fields, layout.rows, strict=True))
+        coded = all(part.format.scales for part in layout.fields)
+        self._fused = kind == "worker" and not layout.worker_selected and coded and own
+        self._added = kind == "worker" and not layout.worker_selected  # gradients, in the encoder's own pass
         feedback = [(residual, part, size, view) for size, residual, part, view in self._units]
         self._encode = encode.Feedback(feedback).encode
-        self._words: list[Pair] = [layout.whole] * len(self._units)
+        self._words: list[Pair] = [layout.uncoded] * len(self._units)
         self._committed = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
@@ -212,19 +212,19 @@ class MemoryEncoder(PayloadEncoder):
         if not self._added:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
-        whole = self.reply.layout.whole
+        whole = self.reply.layout.uncoded
         self._words = [
             words if words is whole else (words[0].copy(), words[1].copy()) for words in task.codewords
         ]
         if self._fused:  # `quantise` does the rest
             return loss
-        if self.reply.layout.chosen:
+        if self.reply.layout.worker_selected:
             for number, (select, (_, residual, _, _)) in enumerate(
                 zip(self.selectors, self._units, strict=True)
             ):
                 if select is not None:
                     self._words[number] = select.select(residual)
-            self.reply.put_codewords(self._words)
+            self.reply.write_codewords(self._words)
             self._words = self.reply.codewords
         if self._added and self._encode(self._words):
             return loss
@@ -242,7 +242,7 @@ class MemoryEncoder(PayloadEncoder):
         exact = self.reply.layout.exact
         if not exact:
             np.copyto(self._sent, self.reply.payload)
-        sound = self.reply.write(*keys)
+        sound = self.reply.quantise(*keys)
         if not self._committed:
             return
         if sound and not exact:
@@ -261,7 +261,8 @@ class MemoryEncoder(PayloadEncoder):
         first = reply.part * len(self._units)
         for number, (unit, words) in enumerate(zip(self._units, self._words, strict=True)):
             elements, residual, gradient, view = unit
-            kind, wire = reply.layout.parts[number].format.kind, reply.wire(number)
+            _, wire, field = reply.fields[number]
+            kind = field.format.kind
             keys = seed, WIRE, worker, task, first + number
             sound &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
         if not sound:  # rank 0 will refuse it: what has left the memory comes back

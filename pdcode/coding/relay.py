@@ -27,8 +27,8 @@ from msgspec.structs import replace
 
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT
-from ..transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, head_of, notice_of
-from ..transport.messages import NOBODY, Order, view_codewords
+from ..transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, encode_excluded, entry_head
+from ..transport.messages import NO_WORKERS, Order, view_codewords
 from ..util.stateful import state_of
 from .replica import digest
 from .state import Coded, State
@@ -56,11 +56,11 @@ class Entry(NamedTuple):
     whole: np.ndarray
     reference: np.ndarray
     sender: int = -1
-    muted: np.ndarray = NOBODY
+    excluded: np.ndarray = NO_WORKERS
 
     def hears(self, worker: int) -> bool:
         """Tell whether a worker has it without rank 0."""
-        return worker == self.sender or not len(self.muted) or worker not in self.muted
+        return worker == self.sender or not len(self.excluded) or worker not in self.excluded
 
 
 class RelayedState(State):
@@ -92,7 +92,7 @@ class RelayedState(State):
         self._begin()
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
         pairs = layout.empty_codewords()
-        self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
+        self._words = None if layout.worker_selected else view_codewords(layout, self._scratch, pairs)
 
     def _begin(self) -> None:
         """Begin the log."""
@@ -101,15 +101,15 @@ class RelayedState(State):
         self._bytes = 0  # length of the log
         self._first = self._next = 0  # numbers of the oldest entry kept and of the next one
         self._seen = [0] * workers  # entries that each worker has; all draw the same initial θ
-        self._muted, self._notice = NOBODY, notice_of(NOBODY)  # to whom the others send nothing …
-        self._review = 0  # … until the log has so many entries
-        self._told = [NOBODY] * workers  # those of whom each worker knows
+        self._muted, self._notice = NO_WORKERS, encode_excluded(NO_WORKERS)
+        self._review = 0  # number of log entries at which the excluded workers are determined anew
+        self._told = [NO_WORKERS] * workers  # those of whom each worker knows
         self._given: list[list[Entry]] = [[] for _ in range(workers)]  # entries in each worker's task
         self._dead: set[int] = set()
         self._digest: int | None = None  # of the current θ; computed on demand
 
     def state_dict(self) -> dict[str, Any]:
-        log = [[entry.whole.copy(), entry.sender, entry.muted.copy()] for entry in self._log]
+        log = [[entry.whole.copy(), entry.sender, entry.excluded.copy()] for entry in self._log]
         return {**super().state_dict(), "log": log, "muted": self._muted.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -117,24 +117,24 @@ class RelayedState(State):
         self._log = deque(self._entry(*state_of(each)) for each in state["log"])
         self._bytes = sum(len(entry.whole) for entry in self._log)
         self._muted = state["muted"].copy()
-        self._notice = notice_of(self._muted)
+        self._notice = encode_excluded(self._muted)
 
-    def _entry(self, whole: np.ndarray, sender: int = -1, muted: np.ndarray = NOBODY) -> Entry:
+    def _entry(self, whole: np.ndarray, sender: int = -1, excluded: np.ndarray = NO_WORKERS) -> Entry:
         """Return an entry of the log: of a worker's payload, or of a step."""
         if sender < 0 or not self.exchanged:
-            return Entry(whole, whole, sender, muted)
+            return Entry(whole, whole, sender, excluded)
         _, number = HEAD.unpack_from(whole.data)
-        return Entry(whole, np.frombuffer(HEAD.pack(REFERENCE, number), np.uint8), sender, muted)
+        return Entry(whole, np.frombuffer(HEAD.pack(REFERENCE, number), np.uint8), sender, excluded)
 
     def fold(self, arrival: Arrival) -> float:
         worker, sizes = arrival.worker, self._format
-        entry = np.zeros(sizes.whole_bytes, np.uint8)
-        entry.data[: HEAD.size] = head_of(ARRIVAL, worker, arrival.task)
+        entry = np.zeros(sizes.entry_bytes, np.uint8)
+        entry.data[: HEAD.size] = entry_head(ARRIVAL, worker, arrival.task)
         at = HEAD.size
         if self._words is not None:
             self._words.write(arrival.codewords, arrival.row)
-            entry[at : at + sizes.words_bytes] = self._scratch[self._layout.header_bytes :]
-            at += sizes.words_bytes
+            entry[at : at + sizes.codeword_bytes] = self._scratch[self._layout.header_bytes :]
+            at += sizes.codeword_bytes
         entry[at : at + len(arrival.body)] = arrival.body
         self._append(self._entry(entry, worker, self._told[worker]))
         return self._state.fold(arrival)
@@ -155,7 +155,7 @@ class RelayedState(State):
     def entry_bytes(self) -> int:
         """Bytes that rank 0 sends of a payload and the step that follows it."""
         sizes = self._format
-        return (HEAD.size if self.exchanged else sizes.whole_bytes) + STEP_HEAD.size
+        return (HEAD.size if self.exchanged else sizes.entry_bytes) + STEP_HEAD.size
 
     @property
     def snapshot_bytes(self) -> int:
@@ -183,12 +183,14 @@ class RelayedState(State):
         whole = partial(self._content, flags, entries)
         if not self.exchanged:
             flags, parts = whole()
-            return replace(order, parts=parts, flags=flags, digest=checked)
+            return replace(order, segments=parts, flags=flags, digest=checked)
         flags, parts = self._content(flags, entries, worker)
         self._given[worker] = [] if entries is None or flags & SNAPSHOT else entries
-        self._told[worker] = muted = self._listen()
+        self._told[worker] = excluded = self._listen()
         parts = [self._notice, *parts]
-        return replace(order, parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
+        return replace(
+            order, segments=parts, flags=flags, digest=checked, standalone=whole, excluded=excluded
+        )
 
     def _content(
         self, flags: int, entries: Sequence[Entry] | None, worker: int | None = None
@@ -244,5 +246,5 @@ class RelayedState(State):
             late[list(self._dead)] = True
             behind = np.flatnonzero(late)
             if not np.array_equal(behind, self._muted):
-                self._muted, self._notice = behind, notice_of(behind)
+                self._muted, self._notice = behind, encode_excluded(behind)
         return self._muted

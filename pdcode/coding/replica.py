@@ -70,18 +70,18 @@ class MirroredReplica(Replica):
         self._state = state
         # An entry, codewords and body, lies where the codewords of a task and the body of a reply would end
         # and begin: one copy makes it a message to read.
-        words_bytes = 0 if layout.chosen else layout.codeword_bytes
+        words_bytes = 0 if layout.worker_selected else layout.codeword_bytes
         start = aligned(words_bytes)  # of the reply
         room = buffer(start + layout.reply_bytes)[0]
         body_at = start + layout.header_bytes
         self._entry = room[body_at - words_bytes : start + layout.reply_bytes]
         self._reply = Reply(layout, room[start : start + layout.reply_bytes])
-        self._codewords = self._reply.codewords if layout.chosen else layout.empty_codewords()
+        self._codewords = self._reply.codewords if layout.worker_selected else layout.empty_codewords()
         order = room[start - words_bytes : body_at]
-        self._words = None if layout.chosen else view_codewords(layout, order, self._codewords)
-        self._whole = layout.whole
+        self._words = None if layout.worker_selected else view_codewords(layout, order, self._codewords)
+        self._whole = layout.uncoded
         self._descents = None
-        words = self._reply.words if self._words is None else self._words
+        words = self._reply.codeword_view if self._words is None else self._words
         if at_once and words is not None:
             self._descents = descents(state, self._reply, words, self._codewords, self._entry)
 
@@ -143,7 +143,7 @@ def descents(
     layout, scales = reply.layout, plain_scales(state, reply.layout.rows)
     if scales is None or any(
         not part.format.scales or part.rows != rows
-        for part, rows in zip(layout.parts, layout.rows, strict=True)
+        for part, rows in zip(layout.fields, layout.rows, strict=True)
     ):
         return None
     units = [

@@ -104,7 +104,7 @@ class CodeTable(Kind, tag_field="family"):
     """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
 
     table, group, default = "code", "codes", "net"
-    chosen: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
+    worker_selected: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
     adapts: ClassVar[bool] = True  #: whether codewords depend on gradients
     usual: ClassVar[int | None] = 32  #: default weight of codewords
 

@@ -42,7 +42,7 @@ class Lie(Spell, tag="lie"):
             payload += self.value * normals(len(payload), seed, worker, task)
         else:
             payload *= -1 if self.how == "sign" else self.value
-        reply.write(*keys)
+        reply.quantise(*keys)
 
 
 class Collude(Spell, tag="collude"):
@@ -73,7 +73,7 @@ class Collude(Spell, tag="collude"):
             payload[:] = mean - self.value * np.sqrt(squares / (self.samples - 1))
         else:
             payload[:] = -self.value * mean
-        reply.write(*keys)
+        reply.quantise(*keys)
 
 
 class Corrupt(Spell, tag="corrupt"):

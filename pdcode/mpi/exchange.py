@@ -2,8 +2,9 @@
 
 A worker sends its reply to rank 0, and then to the other workers. Rank 0's task has references to the
 payloads that it has used, in their order (`transport.log`); the worker puts the payloads there, its own ones,
-too, and waits for those that are still on their way. Before the log the task says who is muted: they get no
-payloads from workers, and whole ones from rank 0. So few messages wait for a worker that does not answer.
+too, and waits for those that are still on their way. Before the log, the task lists the *excluded* workers,
+which get no payloads from workers, and whole ones from rank 0. So few messages wait for a worker that does
+not answer.
 
 Long messages need their sender's MPI calls while a receiver waits for them, so a thread makes some while the
 worker computes. At the end the workers tell each other how many messages each has sent, and receive them.
@@ -19,8 +20,8 @@ from threading import Event, Thread
 import numpy as np
 from mpi4py import MPI
 
-from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, longest
-from ..transport.log import FORWARDED, LogFormat, read_notice
+from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, buffer_sizes
+from ..transport.log import FORWARDED, LogFormat, read_excluded
 from ..transport.messages import Reply, Task
 from .deaths import all_tested, failed, forgive
 from .link import MPILink
@@ -41,8 +42,8 @@ class ExchangeLink(MPILink):
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = super()._allocate(layouts)
         n, self._layouts, self._format = self._workers.size, layouts, LogFormat(layouts[0])
-        self._task = Task(layouts, buffer(longest(layouts)[0])[0])  # with the payloads of others
-        self._to, self._muted = self._others(()), b""  # those who get payloads; bytes of those who do not
+        self._task = Task(layouts, buffer(buffer_sizes(layouts)[0])[0])  # with the payloads of others
+        self._to, self._excluded = self._others(()), b""  # those who get payloads; bytes of those who do not
         self._held: list[dict[int, np.ndarray]] = [{} for _ in range(n)]  # messages by worker and task
         self._newest = [-1] * n  # newest task of each worker of which there was a message at the last reply
         self._outgoing: list[list[MPI.Request]] = []  # sends of a reply that have not ended
@@ -57,10 +58,10 @@ class ExchangeLink(MPILink):
         self._thread.start()
         return replies
 
-    def _others(self, muted: Collection[int] | np.ndarray) -> list[int]:
+    def _others(self, excluded: Collection[int] | np.ndarray) -> list[int]:
         """Return the other workers, the next first, but for some."""
         n = self._workers.size
-        return [each for step in range(1, n) if (each := (self.worker + step) % n) not in muted]
+        return [each for step in range(1, n) if (each := (self.worker + step) % n) not in excluded]
 
     def _progress(self) -> None:
         """Call MPI while sends have not ended, so that it can go on with them while the worker computes."""
@@ -122,17 +123,17 @@ class ExchangeLink(MPILink):
 
     def _room(self, size: int) -> np.ndarray:
         """Return the place of a body in the task."""
-        start = self._layouts[0].body_at
+        start = self._layouts[0].body_offset
         if start + size > len(self._task.message):
             self._task = Task(self._layouts, buffer(start + 2 * size)[0])
         return self._task.message[start:]
 
     def _take(self) -> None:
         self._outgoing = [each for each in self._outgoing if not all_tested(each)]
-        inbox, start = self._inbox, self._layouts[0].body_at
-        muted, log = read_notice(inbox.body)
-        if muted.tobytes() != self._muted:
-            self._to, self._muted = self._others(muted), muted.tobytes()
+        inbox, start = self._inbox, self._layouts[0].body_offset
+        excluded, log = read_excluded(inbox.body)
+        if excluded.tobytes() != self._excluded:
+            self._to, self._excluded = self._others(excluded), excluded.tobytes()
         if inbox.flags & SNAPSHOT:
             size = len(log)
             self._room(size)[:size] = log
@@ -154,7 +155,7 @@ class ExchangeLink(MPILink):
                 del held[task]
 
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
-        task, start = self._task, HEADER.size + self._format.words_bytes
+        task, start = self._task, HEADER.size + self._format.codeword_bytes
         words, body = task.message[HEADER.size : start], self._replies[0].body
         message = self._format.message(self.worker, task.task, words, body)
         super().reply(part, t_start_ns, t_compute_ns, delay_ns, loss)

@@ -27,10 +27,10 @@ import numpy as np
 from mpi4py import MPI
 
 from ..kernels import roster
-from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
+from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
-from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
-from ..transport.messages import Order, Reply, Task, notice
+from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
+from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from . import clocks, pace
 from .deaths import all_tested, failed, forgive
@@ -112,7 +112,7 @@ class MPIFleet(Fleet):
         self.coordinator = RankInfo(0, clocks.host())
         known = [self._meet(worker) for worker in range(self.workers + spares)]
         self.members, self._waiting = known[: self.workers], known[self.workers :]
-        self.listed = self.members.copy()
+        self.initial_members = self.members.copy()
         del self._ranks[self.workers :]
         self._allocate(layouts)
         self.start()
@@ -120,7 +120,7 @@ class MPIFleet(Fleet):
     def _allocate(self, layouts: Sequence[Layout]) -> None:
         """Allocate the buffers of messages."""
         workers = self.workers
-        task_bytes, reply_bytes = longest(layouts)
+        task_bytes, reply_bytes = buffer_sizes(layouts)
         self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
         # Of each receive buffer, which are two for each worker, the parts of the reply in each round.
         self._slots = [
@@ -265,7 +265,7 @@ class MPIFleet(Fleet):
             arrival.injected_delay_ns, arrival.loss, arrival.finite = 0, math.nan, False
             arrival.leaving = False
         if not arrival.finite:
-            arrival.fault = WRONG.get(wrong, NOT_FINITE)
+            arrival.fault = WRONG.get(wrong, INVALID_PAYLOAD)
         return arrival
 
     def _sort_out(self, error: MPI.Exception) -> tuple[list[int], dict[int, int]]:
@@ -348,9 +348,9 @@ class MPIFleet(Fleet):
         self._forwarded = [each for each in self._forwarded if not all_tested([each])]
 
     def _tell(self, worker: int, flag: int, *more: int) -> None:
-        """Send a header without a body, see `notice`."""
+        """Send a header without a body, see `control_message`."""
         try:
-            self._send(worker, TASK, notice(worker, flag, *more))
+            self._send(worker, TASK, control_message(worker, flag, *more))
         except MPI.Exception as error:
             self._record_failures(error)
 
@@ -363,7 +363,7 @@ class MPIFleet(Fleet):
         try:
             self._sends[worker].Wait()
             self.alone &= self.bereaved
-            self._tell(worker, STOP | flags | (ALONE if self.bereaved else 0))
+            self._tell(worker, STOP | flags | (DETACHED if self.bereaved else 0))
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._patience.wait(saved.Test, SAVING_NS)
@@ -376,7 +376,7 @@ class MPIFleet(Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self._left.add(self._ranks[worker])
-        self._tell(worker, STOP | ALONE | flags)
+        self._tell(worker, STOP | DETACHED | flags)
         self._vacate(worker)
 
     @property

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from ..kernels import headers
 from ..transport.base import Link
-from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
+from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Patience
@@ -86,7 +86,7 @@ class MPILink(Link):
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         """Allocate the message buffers; return the reply of each round."""
-        inbox, outbox = (buffer(size)[0, :size] for size in longest(layouts))
+        inbox, outbox = (buffer(size)[0, :size] for size in buffer_sizes(layouts))
         self._task = self._inbox = Task(layouts, inbox)  # the task, and what rank 0 has sent
         self._sent: list[MPI.Request] = []  # the parts of the last reply
         self._replies = [Reply(layout, outbox) for layout in layouts]
@@ -129,7 +129,7 @@ class MPILink(Link):
     @property
     def alone(self) -> bool:
         """Whether rank 0 has ended the run, and others have died, for whom nobody waits."""
-        return self.bereaved or bool(self._inbox.flags & ALONE)
+        return self.bereaved or bool(self._inbox.flags & DETACHED)
 
     def next_task(self) -> Task | None:
         self._hear()
@@ -163,7 +163,8 @@ class MPILink(Link):
         reply = parts[part]
         last = reply is parts[-1]
         flags = headers.LEAVING if self.leaving and last else 0
-        reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss, flags)
+        now_ns = clocks.now_ns()
+        reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss, flags)
         if last:
             self._listen()
         self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))

@@ -19,9 +19,9 @@ from ..coding.reduced import due_digest
 from ..coding.state import State
 from ..transport.base import Arrival
 from ..transport.events import Event
-from ..transport.layout import HEADER, ROUND, SAVE, STOP, Layout, buffer, longest
+from ..transport.layout import HEADER, ROUND_SHIFT, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
-from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
+from ..transport.sums import REPORT, REPORT_BYTES, Sum, exchanged_bytes
 from ..util.errors import Failure
 from . import clocks
 from .deaths import dead, describe
@@ -32,9 +32,9 @@ from .process import REPLY
 PENDING, PENDING_BYTES = 1024, 1 << 26  # of a worker's messages to rank 0
 
 
-def told_bytes(total: Sum) -> int:
+def report_bytes(total: Sum) -> int:
     """Return the length of a worker's message to rank 0."""
-    return TOLD_BYTES + int(total.parts[0].nbytes)
+    return REPORT_BYTES + int(total.segments[0].nbytes)
 
 
 class AllreduceFleet(MPIFleet):
@@ -49,7 +49,7 @@ class AllreduceFleet(MPIFleet):
         for layout, arrivals in zip(layouts, self._reached, strict=True):
             for arrival in arrivals:
                 arrival.bytes_up = arrival.bytes_down = exchanged_bytes(layout, workers)
-        size = max(map(told_bytes, self._sums))
+        size = max(map(report_bytes, self._sums))
         self._messages = buffer(size, workers)[:, :size]
         self._requests = [
             self._comm.Recv_init(message, source=1 + worker, tag=REPLY)
@@ -89,22 +89,22 @@ class AllreduceFleet(MPIFleet):
         total, arrivals = self._take_sum()
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
             arrival.read_header(message, self._offsets_ns[worker])
-            _, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
-            arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.sound
+            _, arrival.digest = REPORT.unpack_from(message.data, HEADER.size)
+            arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.is_finite
         return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
 
     def _take_sum(self) -> tuple[Sum, list[Arrival]]:
         """Take over a round's sum, and note whether it is the last; return its arrivals, not yet read."""
-        number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
+        number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND_SHIFT
         total, arrivals = self._sums[number], self._reached[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
-            had_ns, _ = TOLD.unpack_from(message.data, HEADER.size)
+            had_ns, _ = REPORT.unpack_from(message.data, HEADER.size)
             self._reached_ns[worker] = had_ns - self._offsets_ns[worker]
-            total.parts[worker] = message[TOLD_BYTES : told_bytes(total)].view(total.numbers.dtype)
+            total.segments[worker] = message[REPORT_BYTES : report_bytes(total)].view(total.vector.dtype)
             self.bytes_up += arrival.bytes_up
             self.bytes_down += arrival.bytes_down
-        self._over = total.ending or not total.sound
-        self._saved = total.saving and not self._over
+        self._over = total.end_requested or not total.is_finite
+        self._saved = total.save_requested and not self._over
         return total, arrivals
 
     def savable(self) -> bool:
@@ -163,9 +163,9 @@ class AllreduceLink(MPILink):
             [Sum(layout, number, self._ring.size) for number, layout in enumerate(layouts)] for _ in range(2)
         )
         self._own, self._total = own, total
-        self._task = Task(layouts, buffer(longest(layouts)[0])[0])
+        self._task = Task(layouts, buffer(buffer_sizes(layouts)[0])[0])
         self._inbox = Task(layouts, buffer(HEADER.size)[0])
-        size = max(map(told_bytes, total))
+        size = max(map(report_bytes, total))
         places = max(2, min(PENDING, PENDING_BYTES // size))
         self._outbox, self._sends = buffer(size, places), [MPI.REQUEST_NULL] * places
         self._began = self._saving = False  # whether rank 0 has said so; whether it asks for a checkpoint
@@ -186,10 +186,10 @@ class AllreduceLink(MPILink):
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
         own, total = self._own[task.round], self._total[task.round]
-        own.ending, own.saving = self._heard(), self._saving
+        own.end_requested, own.save_requested = self._heard(), self._saving
         now_ns = clocks.now_ns()
-        total.reply.seal(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
-        self._request = self._ring.Iallreduce(own.numbers, total.numbers)
+        total.reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
+        self._request = self._ring.Iallreduce(own.vector, total.vector)
 
     def next_task(self) -> Task | None:
         goes_on = self._step() if self._began else self._begin()
@@ -224,13 +224,13 @@ class AllreduceLink(MPILink):
         total = self._total[self._task.round]
         self._patience.wait(self._request.Test)
         self._tell(total)
-        if total.ending or not total.sound:
+        if total.end_requested or not total.is_finite:
             return False
         self.state.fold(total.arrival)
         if self.state.step(1.0) is not None:
             self._version += 1
             self._digest = due_digest(self.state, self._version, self.check)
-        if total.saving:
+        if total.save_requested:
             self._saving = False
             self.save(self._tasks + 1)  # for rank 0 the next task is on its way, and will be lost
         return True
@@ -239,8 +239,8 @@ class AllreduceLink(MPILink):
         """Send rank 0 the times of the last task, and this worker's part of the sum."""
         place = self._tasks % len(self._sends)
         self._patience.wait(self._sends[place].Test)
-        message = self._outbox[place, : told_bytes(total)]
+        message = self._outbox[place, : report_bytes(total)]
         message[: HEADER.size] = np.frombuffer(total.reply.header, np.uint8)
-        TOLD.pack_into(message.data, HEADER.size, clocks.now_ns(), self._digest)
-        message[TOLD_BYTES:] = total.parts[self.worker].view(np.uint8)
+        REPORT.pack_into(message.data, HEADER.size, clocks.now_ns(), self._digest)
+        message[REPORT_BYTES:] = total.segments[self.worker].view(np.uint8)
         self._sends[place] = self._comm.Isend(message, 0, REPLY)

@@ -20,8 +20,8 @@ from typing import TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from ..transport.layout import HEADER, STOP, Layout, buffer, longest
-from ..transport.messages import Reply, Task, notice
+from ..transport.layout import HEADER, STOP, Layout, buffer, buffer_sizes
+from ..transport.messages import Reply, Task, control_message
 from ..virtual.executor import BuildWorker, Executor
 from .process import REPLY, TASK, Patience
 
@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 def places(layouts: Sequence[Layout]) -> int:
     """Return the number of tasks that may be in flight to a rank."""
-    return min(MOST, max(2, MOST_BYTES // longest(layouts)[0]))
+    return min(MOST, max(2, MOST_BYTES // buffer_sizes(layouts)[0]))
 
 
 class RankWorkers:
@@ -53,7 +53,7 @@ class RankWorkers:
     ) -> None:
         self._size = comm.size
         mine = range(comm.rank, workers, comm.size)
-        size = longest(layouts)[1]
+        size = buffer_sizes(layouts)[1]
         self.messages = buffer(size, len(mine))[:, :size]
         self.replies = [[Reply(layout, message) for layout in layouts] for message in self.messages]
         self.staff = [build(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
@@ -89,7 +89,7 @@ class MPIExecutor(Executor):
         self._layouts = layouts
         self._own = RankWorkers(layouts, workers, build, comm)
         self._losses = [0.0] * workers
-        task_bytes, reply_bytes = longest(layouts)
+        task_bytes, reply_bytes = buffer_sizes(layouts)
         self._replies = buffer(reply_bytes, workers - len(self._own.staff))[:, :reply_bytes]
         self._slots = places(layouts)
         self._outboxes = [buffer(task_bytes, self._slots if rank else 0) for rank in range(size)]
@@ -113,7 +113,7 @@ class MPIExecutor(Executor):
         if len(in_flight) == self._slots:
             self._take(rank)
         receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
-        size = self._layouts[number].body_at + HEADER.unpack_from(task.message.data)[2]
+        size = self._layouts[number].body_offset + HEADER.unpack_from(task.message.data)[2]
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
         message[:] = task.message[:size]
         in_flight.append((worker, self._comm.Isend(message, rank, TASK), receive))
@@ -134,11 +134,11 @@ class MPIExecutor(Executor):
             return self._losses[worker], self._own.replies[worker // self._size][number].parts[part].body
         while self._has_task[worker]:
             self._take(rank)
-        message = self._reply(worker)[self._layouts[number].message(part)]
+        message = self._reply(worker)[self._layouts[number].reply_slice(part)]
         return self._losses[worker], message[HEADER.size :]
 
     def close(self) -> None:
-        last = notice(0, STOP)
+        last = control_message(0, STOP)
         for rank in range(1, self._size):
             while self._in_flight[rank]:
                 self._take(rank)
@@ -160,7 +160,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
     patience = Patience(1e-3, comm)
     own = RankWorkers(layouts, workers, build, comm)
     sends = [MPI.REQUEST_NULL] * len(own.staff)
-    tasks = [Task(layouts, message) for message in buffer(longest(layouts)[0], places(layouts))]
+    tasks = [Task(layouts, message) for message in buffer(buffer_sizes(layouts)[0], places(layouts))]
     receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)
     for task in cycle(tasks):
         patience.wait(receives.popleft().Test)
@@ -172,7 +172,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
         sends[mine].Wait()  # complete, as rank 0 has the last reply; this frees the request
         loss = own.perform(worker, task)
         reply = own.replies[mine][task.round]
-        reply.seal(worker, task, loss=loss)
+        reply.write_header(worker, task, loss=loss)
         receives.append(comm.Irecv(task.message, 0, TASK))
         sends[mine] = comm.Isend(own.messages[mine, : reply.layout.buffer_bytes], 0, REPLY)
     for receive in receives:

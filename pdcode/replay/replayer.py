@@ -163,7 +163,7 @@ class Replayer:
         recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
         if recorded == ARITHMETIC:
             return
-        formats = [part.format for layout in parts.layouts for part in layout.parts]
+        formats = [part.format for layout in parts.layouts for part in layout.fields]
         changed, reason = {each.name for each in formats if each.rounding != "none"}, ""
         if recorded < 2 and changed:
             reason = f"rounds to {', '.join(sorted(changed))} otherwise"

@@ -25,7 +25,7 @@ from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
-from ..transport.log import notice_bytes
+from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
 from ..util.capabilities import Capable
 from ..util.rng import BatchSampler
@@ -105,12 +105,12 @@ class CodewordRule:
 
     rows: Sequence[int]
     select: Callable[[int], list[CodewordSelector | None]] | None = None
-    apart: bool = False
+    separate_codewords: bool = False
     chunks: Sequence[Chunks] | None = None
     keyed: Callable[[int], Codewords] | None = None
 
     @property
-    def chosen(self) -> bool:
+    def worker_selected(self) -> bool:
         """Whether workers choose codewords."""
         return self.select is not None
 
@@ -133,9 +133,9 @@ class CodewordRule:
             weights,
             dtype,
             wires,
-            self.chosen,
+            self.worker_selected,
             body_bytes,
-            self.apart,
+            self.separate_codewords,
             self.chunks,
             self.keyed,
         )
@@ -232,7 +232,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         """Return the rule by which tasks get their codewords."""
         config = self.config
-        select = partial(builders.make_selectors, config, units) if config.code.chosen else None
+        select = partial(builders.make_selectors, config, units) if config.code.worker_selected else None
         return CodewordRule(builders.rows_of(config, units), select, config.code.adapts)
 
     def layouts(
@@ -277,8 +277,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         """Build a decoder for each unit; without `designs`, for a replica."""
-        wires, chosen = builders.wires_of(self.config, units), self.codewords(units).chosen
-        return builders.make_decoders(self.config, units, wires, designs, chosen)
+        wires, worker_selected = builders.wires_of(self.config, units), self.codewords(units).worker_selected
+        return builders.make_decoders(self.config, units, wires, designs, worker_selected)
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> optimizers.Optimizer:
         """Build rank 0's optimizer; replicas have the same.
@@ -342,7 +342,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         (reply,) = replies
         memory, units = self.config.memory, reply.layout.units
         rule = self.codewords(units)
-        if memory.kind in ("none", "coordinator") and not rule.chosen and self.fused:
+        if memory.kind in ("none", "coordinator") and not rule.worker_selected and self.fused:
             source = self.source(problem, worker, rows, reply)
             assert isinstance(source, Batch)
             return [StatelessEncoder(source, reply)]
@@ -369,7 +369,7 @@ def coded_state(
         state.senders = 1  # all of them add up to one
     down, longest = config.downlink, None
     if down.relays:
-        longest = state.bytes + (notice_bytes(scheme.workers) if down.exchanges else 0)
+        longest = state.bytes + (excluded_bytes(scheme.workers) if down.exchanges else 0)
     weights = weights if assignment is None else assignment.weights
     state.layouts = scheme.layouts(problem, weights, longest)
     return state

@@ -191,7 +191,7 @@ class FirstRound(PayloadEncoder):
         return residual.loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._sound &= self._reply.write(*keys)
+        self._sound &= self._reply.quantise(*keys)
         if self._sound:
             for bias, sent in zip(self._residual.biases, self._biases, strict=True):
                 bias -= sent
@@ -223,7 +223,7 @@ class SecondRound(PayloadEncoder):
         return self._residual.loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._sound = self._reply.write(*keys)
+        self._sound = self._reply.quantise(*keys)
         self._add(-1)
 
     def rollback(self) -> None:

@@ -198,7 +198,7 @@ class Streaming(Scheme):
         ones = [1] * len(units)
         body_bytes = problem.size * problem.dtype.itemsize
         wires, parts = builders.wires_of(self.config, units), self.task_size.messages
-        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=parts)]
+        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, messages=parts)]
 
     def state(self, problem: Problem) -> State:
         config, assignment = self.config, self.assignment(self.units(problem))
@@ -226,6 +226,6 @@ class Streaming(Scheme):
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         passes, layout = flops.passes_flops(self.config, problem, shard), layouts[number]
         part = flops.task_flops(self.config, problem, layout, shard) - passes
-        each = np.full((layout.replies, 1), part)
+        each = np.full((layout.messages, 1), part)
         each[0] += passes
         return Work(each)

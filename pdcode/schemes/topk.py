@@ -41,7 +41,7 @@ class Largest(Stateful):
 
     def __init__(self, length: int, chunks: Chunks, dtype: np.dtype) -> None:
         # More candidates than there is room for are rare.
-        room = min(chunks.size, 4 * chunks.most + chunks.size // 64 + 256)
+        room = min(chunks.size, 4 * chunks.selected + chunks.size // 64 + 256)
         self._scratch = np.empty(room, dtype), np.empty(room, np.int32)
         self._largest, self._chunks = specialise(selection.largest, dtype), chunks
         rows = chunks.rows(length)

@@ -86,7 +86,7 @@ class Coordinator(Stateful):
         self.saving = Saving(fleet, self.roster, self.update)
         self.incidents = Incidents(trace, self.roster, lost_with)
         self.clip, self._drain_ns = clip, drain_ns
-        self._messages = [layout.replies for layout in state.layouts]
+        self._messages = [layout.messages for layout in state.layouts]
         self.stopping, self.stuck = "", False
         self.t_stop_ns = self.drain_until_ns = self.interrupted = 0
         self.resumed = False

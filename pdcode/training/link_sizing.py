@@ -145,7 +145,7 @@ def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
         exchange = most * LogFormat(layout).message_bytes / speeds.ingress
     if isinstance(state, RelayedState):
         body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
-        egress = rates.sum() * (layout.body_at + body) / speeds.egress
+        egress = rates.sum() * (layout.body_offset + body) / speeds.egress
     if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
         exchange *= 2
@@ -186,7 +186,7 @@ def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
     layout, body = state.layouts[0], problem.size * np.dtype(problem.dtype).itemsize
     if isinstance(state, RelayedState):
         body = relayed_bytes(state, scheme.workers)
-    return layout.reply_bytes, layout.body_at + body
+    return layout.reply_bytes, layout.body_offset + body
 
 
 def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:

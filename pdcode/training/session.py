@@ -144,7 +144,7 @@ class TrainingRun:
         config = self.components.scheme.config
         most = "at most " if config.downlink.relays else ""
         traffic = (
-            f"{layout.replies * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+            f"{layout.messages * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
         )
         if config.downlink.exchanges:
             traffic += f", {(fleet.workers - 1) * layout.reply_bytes} to other workers"
@@ -258,7 +258,7 @@ def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, flo
     trace.close(
         state.theta,
         state.optimizer.state,
-        [member.row() for member in (fleet.coordinator, *fleet.listed)],
+        [member.row() for member in (fleet.coordinator, *fleet.initial_members)],
         counters(descent) | dict(more or {}),
     )
     descent.print_line(f"trace: {trace.path}")

@@ -21,7 +21,7 @@ from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, Work, coded_state, make_scheme
 from ..schemes.base import IN_PARTS, SENDS_THETA, SEVERAL_ROUNDS
-from ..transport.layout import ROUNDS, Layout
+from ..transport.layout import MAX_ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
@@ -82,7 +82,7 @@ class Components:
     @property
     def replies(self) -> int:
         """Number of a worker's replies to an update."""
-        return sum(layout.replies for layout in self.layouts)
+        return sum(layout.messages for layout in self.layouts)
 
     @property
     def layout(self) -> Layout:
@@ -194,7 +194,7 @@ def prepare(
         state = scheme.state(problem)
         ensure_structure(scheme, state)
         if config.faults and check:
-            faults.check(config, sum(layout.replies for layout in state.layouts))
+            faults.check(config, sum(layout.messages for layout in state.layouts))
     return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
 
 
@@ -212,20 +212,20 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
             f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
             "steps_by_update = False"
         )
-    if len(layouts) > ROUNDS:
-        raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
+    if len(layouts) > MAX_ROUNDS:
+        raise InputError(f"scheme.name: '{name}' has more than {MAX_ROUNDS} rounds per update")
     structures: list[tuple[bool, Needs]] = [
         (not isinstance(state, RelayedState), {"downlink.kind": one_of("full", why=SENDS_THETA)}),
         (not state.optimizer.penalises, {"optimizer.proximal": one_of(None, why="has steps of its own")}),
         (len(layouts) > 1, {"update.late": one_of("waste", why=SEVERAL_ROUNDS)}),
         (
-            any(layout.replies > 1 for layout in layouts),
+            any(layout.messages > 1 for layout in layouts),
             {
                 "reduce.kind": one_of("star", why=IN_PARTS),
                 "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=IN_PARTS),
             },
         ),
-        (any(layout.chosen for layout in layouts), {"reduce.kind": one_of("star", why=CHOSEN)}),
+        (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=CHOSEN)}),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units),
             {"reduce.kind": one_of("star", why=CODED)},

@@ -122,7 +122,7 @@ class Worker(Stateful):
         for spell in spells:
             theta = spell.blur(theta)
         self._round, encoder = task.round, self.encoders[task.round]
-        for part in range(task.replies):
+        for part in range(task.messages):
             task.part = part
             loss = encoder.encode(theta, task)
             keys = self.seed, self.worker, task.task

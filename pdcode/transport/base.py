@@ -1,6 +1,6 @@
 """Interface between the loops of coordinator and worker and their transport, on a real or virtual clock.
 
-Code above it does not know whether workers are MPI ranks.
+The loops do not depend on whether workers are MPI ranks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from ..kernels import headers
 from ..util.stateful import Stateful
 from .events import Event
-from .layout import PART, ROUND, Layout, Pair
+from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
 from .messages import Order, Reply, Task
 
-NOT_FINITE = "is not finite, or has codewords out of range"
-"""What is wrong with a payload whose header is right."""
+INVALID_PAYLOAD = "is not finite, or has codewords out of range"
+"""Reason to refuse a payload whose header is right."""
 
 
 class Arrival(Stateful, headers.Received, Event):
@@ -36,8 +36,8 @@ class Arrival(Stateful, headers.Received, Event):
     version: int
     row: int
     round: int  # of the update
-    part: int  # of the replies to the task …
-    last: bool  # … and whether it is the last of them
+    part: int  # number of the message among those that answer the task
+    last: bool  # whether it is the last of them
     loss: float
     t_start_ns: int
     t_compute_ns: int
@@ -45,26 +45,26 @@ class Arrival(Stateful, headers.Received, Event):
     t_recv_ns: int
     injected_delay_ns: int
     codewords: Sequence[Pair]  # one pair per unit
-    finite: bool  # whether the whole payload is, and header and codewords are those of an answer …
-    fault: str = NOT_FINITE  # … and what is wrong if not
+    finite: bool  # whether the payload is finite, and header and codewords are valid
+    fault: str = INVALID_PAYLOAD  # reason to refuse it if not
     bytes_up: int  # size of the reply
-    bytes_down: int  # size of the task; 0 for its later parts
+    bytes_down: int  # size of the task; 0 for the later messages of its answer
     # shape (r, elements) per unit; unchanged until the reply to the worker's next but one task
     payloads: list[np.ndarray]
-    body: np.ndarray  # the reply as it travelled, uint8, without its header
+    body: np.ndarray  # the encoded reply without its header, uint8
     digest: int  # of the worker's own θ, or 0
 
     def __init__(self, reply: Reply, number: int) -> None:
-        """Bind to the reply of round `number` in a buffer."""
+        """Bind to the buffer of a reply of round `number`."""
         layout = reply.layout
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
         self.bytes_up, self.round, self.digest = layout.reply_bytes, number, 0
-        self.part, self.last = reply.part, reply.part == layout.replies - 1
-        self.scale = reply.scale  # multiplies the payload, in the message, too
-        flags = number << ROUND | self.part & PART
-        if not layout.chosen:
+        self.part, self.last = reply.part, reply.part == layout.messages - 1
+        self.scale = reply.scale  # multiplies the payload, also in the message
+        flags = number << ROUND_SHIFT | self.part & PART_MASK
+        if not layout.worker_selected:
             self.state_names = (*self.state_names, "codewords")  # type: ignore[assignment, misc]
-        self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.chosen)
+        self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.worker_selected)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class RankInfo:
 
     rank: int
     host: str
-    rounds: int = 0  # message exchanges per clock comparison; 0 on rank 0's clock
+    rounds: int = 0  # message exchanges per clock comparison; 0: same clock as rank 0
     offset_ns: int = 0
     error_ns: int = 0
     measured_ns: int = 0  # time of the measurement since the run's start
@@ -95,20 +95,20 @@ class Fleet(ABC):
     workers: int
     coordinator: RankInfo  # rank 0 itself
     members: list[RankInfo]  # the workers
-    listed: list[RankInfo]  # those at the start, which the trace lists
+    initial_members: list[RankInfo]  # the workers at the start, for the trace
     library: str  # name of the message-passing library
-    interrupted: int = 0  # the signal that has asked for an end
-    local: bool = False  # whether the workers are in this process, and their state is the fleet's
-    bytes_up: int  # bytes received in all, set-up included
-    bytes_down: int
+    interrupted: int = 0  # number of the signal that asks for the end of the run
+    local: bool = False  # whether the workers are in this process, and their state is part of the fleet's
+    bytes_up: int  # total bytes received, including set-up
+    bytes_down: int  # total bytes sent
 
     @abstractmethod
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Send a worker its facts and data arrays, before the first task."""
+        """Send a worker its settings and data arrays, before the first task."""
 
     @abstractmethod
     def start(self, at_ns: int = 0) -> None:
-        """Set the clock."""
+        """Start the clock, at `at_ns`."""
 
     @abstractmethod
     def now_ns(self) -> int:
@@ -119,16 +119,16 @@ class Fleet(ABC):
         """Send a task to an idle worker; return the time in ns.
 
         The body of the task is copied before this returns; the codewords must not change until the reply has
-        been folded in.
+        been used.
         """
 
     @abstractmethod
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
-        """Return what has happened, in order; nothing if the timeout, or the time `wake_ns`, passes first."""
+        """Return the next events, in order; none after `timeout_ns`, or at the time `wake_ns`."""
 
     @property
     def joining(self) -> bool:
-        """Whether a worker that has died is to come back."""
+        """Whether a worker that has died will return."""
         return False
 
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
@@ -136,30 +136,30 @@ class Fleet(ABC):
         return
 
     def stepped(self) -> None:
-        """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""
+        """Note a step of θ at rank 0; a virtual clock advances by its time."""
         return
 
     def savable(self) -> bool:
-        """Return whether a checkpoint can be taken now; where it cannot, see to it that it soon can be."""
+        """Return whether a checkpoint can be taken now; otherwise prepare for one."""
         return True
 
     @abstractmethod
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
-        """Tell the workers with a task in flight that the run is over, and is waited for until `until_ns`.
+        """Notify workers with a task in flight that the run ends; rank 0 waits for replies until `until_ns`.
 
-        They cut an injected delay short and reply, even if it has no end.
+        They end an injected delay at once, even an infinite one, and reply.
         """
 
     @abstractmethod
     def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
-        """Tell an idle worker that the run is over, with further flags of a task.
+        """Notify an idle worker, with further flags, that the run is over.
 
-        Where workers go on by themselves, their last tasks are waited for until `until_ns`. Return whether
-        that was too short.
+        Where workers proceed without rank 0, wait for their last tasks until `until_ns`. Return whether the
+        time was too short.
         """
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
-        """Let an idle worker go that wants to leave; with further flags of a task."""
+        """Release an idle worker that has asked to leave, with further flags of its last message."""
         return
 
     @abstractmethod
@@ -178,12 +178,9 @@ class Link(ABC):
 
     @abstractmethod
     def wait(self, delay_ns: int, spin: bool) -> int:
-        """Wait for an injected delay, asleep or (`spin`) keeping the core busy.
+        """Wait for an injected delay, asleep or (`spin`) keeping the core busy; a negative delay is infinite.
 
-        Returns
-        -------
-        int
-            The delay; shorter if the end of the run has cut it short. A negative one has no end.
+        Return the delay in ns; shorter if the end of the run has interrupted it.
         """
 
     @abstractmethod
@@ -204,8 +201,8 @@ class Link(ABC):
 
     @abstractmethod
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
-        """Send a part of the reply; after the last one, post the receive of the next task."""
+        """Send a part of the reply; after the last part, post the receive of the next task."""
 
     def repeat(self) -> None:
-        """Send the last reply again, which rank 0 is to refuse, as it waits for that of a later task."""
+        """Send the last reply again (an injected fault); rank 0 refuses it."""
         raise NotImplementedError

@@ -2,9 +2,9 @@
 
 Rank 0 sends the values of its codes exactly, in the problem's dtype, and indices in the smallest integer
 type. Worker-selected codewords take one byte per value: v = q·s with q from -127 to 127, and one float32
-scale s = 1/‖q‖ per codeword. Workers encode with the rounded codewords, hence without a rounding error. Their
-indices take as many bits as k needs. A worker-selected codeword of weight 1 is a block, as the sign of a
-codeword does not matter: only its index is sent.
+scale s = 1/‖q‖ per codeword. Workers encode with the rounded codewords, so the payload has no error from this
+rounding. Their indices take as many bits as k needs. Of a worker-selected codeword of weight 1 only the index
+of its block is sent, as the sign of a codeword does not matter.
 """
 
 from __future__ import annotations
@@ -18,21 +18,9 @@ from ..kernels import codewords, finite, selection
 
 
 class CodewordFormat(ABC):
-    """Format of the codewords of one layer in a message.
+    """Format of the codewords of one layer in a message, `bytes` long, a multiple of 8.
 
-    Parameters
-    ----------
-    blocks : int
-        k; indices are less than k.
-    rows, weight : int
-        Codewords r, and their weight w.
-    dtype : dtype
-        Type of values.
-
-    Attributes
-    ----------
-    bytes : int
-        Length in a message, a multiple of 8.
+    There are r = `rows` codewords of weight w over k = `blocks` blocks, with values of type `dtype`.
     """
 
     bytes: int
@@ -47,28 +35,17 @@ class CodewordFormat(ABC):
 
     @abstractmethod
     def views(self, section: np.ndarray) -> Any:
-        """Return views of a message's section for `write` and `read`, to be reused."""
+        """Return views of a message's section, for `write` and `read`."""
 
     @abstractmethod
     def write(self, views: Any, indices: np.ndarray, values: np.ndarray) -> None:
-        """Write codewords to a message.
-
-        Parameters
-        ----------
-        views
-            Views of the message's section.
-        indices, values : ndarray, shape (r, ≤ w)
-            Shorter codewords are padded with index 0 and value 0.
-        """
+        """Write codewords, shape (r, ≤ w), to a message; shorter ones are padded with index 0 and value 0."""
 
     @abstractmethod
     def read(self, views: Any, pair: tuple[np.ndarray, np.ndarray]) -> bool:
         """Read codewords from a message into arrays of `empty`.
 
-        Returns
-        -------
-        bool
-            Whether a worker's codewords are valid: finite, with indices less than k. Rank 0's always are.
+        Return whether a worker's codewords are valid: finite, with indices less than k. Rank 0's always are.
         """
 
 
@@ -94,10 +71,8 @@ class GivenFormat(CodewordFormat):
         if codewords.write_codewords(sent, places, indices, values):
             return
         weight = indices.shape[1]
-        if weight < self.weight:
-            sent[:, weight:], places[:, weight:] = 0, 0
-            sent, places = sent[:, :weight], places[:, :weight]
-        sent[...], places[...] = values, indices
+        for view, array in zip(views, (values, indices), strict=True):
+            view[:, :weight], view[:, weight:] = array, 0
 
     def read(self, views: tuple[np.ndarray, np.ndarray], pair: tuple[np.ndarray, np.ndarray]) -> bool:
         if not codewords.read_codewords(*views, *pair):
@@ -106,7 +81,7 @@ class GivenFormat(CodewordFormat):
 
 
 class RoundedFormat(CodewordFormat):
-    """Format of worker-selected codewords: scales, values of a byte, and packed indices."""
+    """Format of worker-selected codewords: scales, values of one byte, and packed indices."""
 
     def __init__(self, blocks: int, rows: int, weight: int, dtype: np.dtype) -> None:
         super().__init__(blocks, rows, weight, dtype)
@@ -147,38 +122,27 @@ class RoundedFormat(CodewordFormat):
 
 
 class Chunks(NamedTuple):
-    """Consecutive blocks of a unit of which a worker selects as many: row i · most + j is in chunk i.
+    """Chunks of `size` consecutive blocks of a unit; a worker selects `selected` blocks of each.
 
-    Attributes
-    ----------
-    size : int
-        Blocks of a chunk; the last chunk may have fewer.
-    most : int
-        Blocks selected of a chunk; of a short one all, if it has fewer.
+    The last chunk may have fewer blocks; if it has fewer than `selected`, all of them are selected. Row i ·
+    selected + j belongs to chunk i.
     """
 
     size: int
-    most: int
+    selected: int
 
     def rows(self, blocks: int) -> int:
-        """Return the number of blocks selected of so many."""
+        """Return the number of blocks selected among `blocks`."""
         full, last = divmod(blocks, self.size)
-        return full * min(self.most, self.size) + min(self.most, last)
+        return full * min(self.selected, self.size) + min(self.selected, last)
 
     def starts(self, blocks: int) -> np.ndarray:
         """Return the first block of each row's chunk, shape (rows,), int32."""
-        return np.arange(self.rows(blocks), dtype=np.int32) // min(self.most, self.size) * self.size
+        return np.arange(self.rows(blocks), dtype=np.int32) // min(self.selected, self.size) * self.size
 
 
 class SelectionFormat(CodewordFormat):
-    """Format of worker-selected single blocks: packed indices, from the beginning of their chunk.
-
-    Parameters
-    ----------
-    blocks, rows, dtype
-        As for `CodewordFormat`.
-    chunks : Chunks
-    """
+    """Format of worker-selected single blocks: packed indices relative to the start of their chunk."""
 
     def __init__(self, blocks: int, rows: int, dtype: np.dtype, chunks: Chunks) -> None:
         super().__init__(blocks, rows, 1, dtype)

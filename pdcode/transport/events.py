@@ -1,4 +1,4 @@
-"""What happens to rank 0: events of a fleet, and of observers, in the order in which they are handled.
+"""Events: what happens to rank 0, reported by a fleet or an observer and handled in this order.
 
 A `transport.base.Arrival` is the event of a reply.
 """
@@ -11,20 +11,14 @@ from typing import ClassVar
 
 
 class Event:
-    """An event.
-
-    Attributes
-    ----------
-    handler : str
-        Name of the method of `training.coordinator.Coordinator` that handles it.
-    """
+    """Event; `handler` is the name of the method of `training.coordinator.Coordinator` that handles it."""
 
     handler: ClassVar[str]
 
 
 @dataclass(frozen=True)
 class Died(Event):
-    """Workers have died; what they have not sent never arrives."""
+    """Workers have died; replies that they have not sent never arrive."""
 
     handler = "on_died"
     workers: Sequence[int]
@@ -32,7 +26,7 @@ class Died(Event):
 
 @dataclass(frozen=True)
 class Joined(Event):
-    """Workers that had died or left are back, and have nothing of what they were sent."""
+    """Workers that had died or left are back, without anything that was sent to them before."""
 
     handler = "on_joined"
     workers: Sequence[int]
@@ -40,7 +34,7 @@ class Joined(Event):
 
 @dataclass(frozen=True)
 class Left(Event):
-    """A worker has sent its last reply, and leaves; nothing of its task is lost."""
+    """A worker leaves after its last reply; nothing of its task is lost."""
 
     handler = "on_left"
     worker: int
@@ -48,7 +42,7 @@ class Left(Event):
 
 @dataclass(frozen=True)
 class Stray(Event):
-    """A message has arrived that answers no task."""
+    """A message that answers no task."""
 
     handler = "on_stray"
     worker: int
@@ -57,7 +51,7 @@ class Stray(Event):
 
 @dataclass(frozen=True)
 class Overdue(Event):
-    """Workers are presumed lost, as their tasks take longer than they should."""
+    """Workers are presumed lost: their tasks take too long."""
 
     handler = "on_overdue"
     workers: Sequence[int]
@@ -65,7 +59,7 @@ class Overdue(Event):
 
 @dataclass(frozen=True)
 class Interrupted(Event):
-    """The user asks for the end of the run, by a signal."""
+    """A signal asks for the end of the run."""
 
     handler = "on_interrupted"
     signal: int

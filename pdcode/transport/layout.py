@@ -19,26 +19,26 @@ HEADER = struct.Struct("<HHIIIqqqqqd")
 """Header: worker, flags, body or payload bytes, task, version, code row, t_start_ns (in a task: digest of θ),
 t_compute_ns, t_send_ns (in a task: on rank 0's clock), injected_delay_ns, mini-batch loss."""
 
-LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
+MAX_MESSAGE_BYTES = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
 RETURNED: int = roster.RETURNED
-STOP, SNAPSHOT, CHECK, CANCEL, ALONE, SAVE, UNDO = 1, 4, 8, 16, 32, 64, 128
+STOP, SNAPSHOT, CHECK, CANCEL, DETACHED, SAVE, UNDO = 1, 4, 8, 16, 32, 64, 128
 """Flags of a task. STOP: end the worker's loop; RETURNED: the last payload was dropped; SNAPSHOT: the body is
 a state; CHECK: compare the header's digest of θ with the replica's; CANCEL: the run is over, reply to the
-task in flight at once; ALONE, with STOP: wait for no other worker; SAVE: write the memory to a
+task in flight at once; DETACHED, with STOP: wait for no other worker; SAVE: write the memory to a
 checkpoint, with UNDO as if the last payload had been dropped. STOP and CANCEL are headers without a body."""
 
-ROUND = 8
+ROUND_SHIFT = 8
 """Shift of the round of the update in a header's flags."""
-ROUNDS = 1 << 16 - ROUND
+MAX_ROUNDS = 1 << 16 - ROUND_SHIFT
 """Maximum number of rounds of an update."""
 
-PART = (1 << ROUND - 1) - 1
-"""Mask of the part of the reply, as far as it fits, in the flags of a reply's header; the bit above is
+PART_MASK = (1 << ROUND_SHIFT - 1) - 1
+"""Mask of the lowest bits of a reply's part number in the flags of its header; the next bit is
 `kernels.headers.LEAVING`."""
 
 KEY_BYTES = 8
-"""Bytes of the row number that stands for keyed codewords."""
+"""Bytes of the row number that a task has in place of keyed codewords."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 Codewords = Sequence[Pair]
@@ -51,46 +51,33 @@ def aligned(size: int) -> int:
 
 
 def buffer(size: int, copies: int = 1) -> np.ndarray:
-    """Allocate zeroed, aligned message buffers.
-
-    Parameters
-    ----------
-    size : int
-        Length of one message in bytes.
-    copies : int
-        Number of buffers.
-
-    Returns
-    -------
-    ndarray of uint8, shape (copies, aligned size)
-    """
+    """Allocate `copies` zeroed, aligned buffers of `size` bytes, uint8, shape (copies, aligned size)."""
     stride = aligned(size)
     raw = np.zeros(copies * stride + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + copies * stride].reshape(copies, stride)
 
 
-def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
-    """Return the bytes of the longest task, and of the buffer of its replies, in any round."""
+def uncoded_codeword(dtype: np.dtype) -> Pair:
+    """Return the codeword of an uncoded unit: its only block, with value 1; read-only."""
+    pair = np.zeros((1, 1), np.int32), np.ones((1, 1), dtype)
+    for array in pair:
+        array.flags.writeable = False
+    return pair
+
+
+def buffer_sizes(layouts: Sequence[Layout]) -> tuple[int, int]:
+    """Return the maximum bytes over all rounds of a task, and of the buffer of its replies."""
     return max(layout.task_bytes for layout in layouts), max(layout.buffer_bytes for layout in layouts)
 
 
-class Part(NamedTuple):
-    """A unit's payload in a reply.
+class PayloadField(NamedTuple):
+    """A unit's payload in a reply."""
 
-    Attributes
-    ----------
-    at, bytes : int
-        Offset and length.
-    format : WireFormat
-    rows : int
-        Rows that have scales of their own.
-    """
-
-    at: int
+    offset: int
     bytes: int
     format: WireFormat
-    rows: int
+    rows: int  # number of rows that have scales of their own
 
 
 class Layout:
@@ -107,19 +94,20 @@ class Layout:
         Type of θ, gradients and codeword values.
     wire : str or sequence of str
         Wire format of payloads, of all units or of each; empty for `dtype`.
-    chosen : bool
+    worker_selected : bool
         Whether codewords are worker-selected.
     body_bytes : int, optional
         Maximum length of a task's body in bytes; default: that of θ.
-    apart : bool
+    separate_codewords : bool
         Whether units with equally many blocks have separate codewords; else they share them.
     chunks : sequence of Chunks, optional
         For worker-selected codewords of weight 1: the chunks of each unit in which they are selected;
         default: one of all blocks.
     keyed : callable, optional
         ``keyed(row) -> codewords``, known to both ends: a task has the row number instead of codewords.
-    replies : int
-        Replies to a task, its parts, in equal messages of this layout.
+    messages : int
+        Number of messages of this layout, of equal length, in which a worker answers a task: the parts of its
+        reply.
 
     Attributes
     ----------
@@ -127,14 +115,20 @@ class Layout:
         Message lengths; for tasks the maximum.
     payload_bytes, header_bytes, gradient_bytes, codeword_bytes : int
         Length of a reply's payload, of a header, of a full gradient, and of the codewords of a message.
-    body_at : int
+    body_offset : int
         Offset of a task's body.
     wires : list of str
         Wire format of each unit.
     exact : bool
         Whether no unit is rounded: the payload is encoded and decoded in the message.
-    parts : list of Part
+    fields : list of PayloadField
         Payload of each unit in a reply.
+    codeword_formats : list of (int, CodewordFormat)
+        Offset and format of each section of codewords in a message.
+    codeword_sections : list of int
+        Section of each unit's codewords; -1 for an uncoded unit.
+    uncoded : (indices, values)
+        Codeword of an uncoded unit.
     """
 
     def __init__(
@@ -144,85 +138,79 @@ class Layout:
         weights: Sequence[int],
         dtype: np.dtype,
         wire: str | Sequence[str] = "",
-        chosen: bool = False,
+        worker_selected: bool = False,
         body_bytes: int | None = None,
-        apart: bool = False,
+        separate_codewords: bool = False,
         chunks: Sequence[Chunks] | None = None,
         keyed: Callable[[int], Codewords] | None = None,
-        replies: int = 1,
+        messages: int = 1,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
-        self.dtype, self.chosen, self.keyed = np.dtype(dtype), chosen, keyed
-        self.replies = replies
+        self.dtype, self.worker_selected, self.keyed = np.dtype(dtype), worker_selected, keyed
+        self.messages = messages
         self.wires = [name or self.dtype.name for name in per_layer("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
         self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
 
-        self.words: list[
-            tuple[int, CodewordFormat]
-        ] = []  # distinct formats, with their offset in the message
-        self.section: list[int] = []  # index of each unit's format; -1 for an uncoded unit
+        self.codeword_formats: list[tuple[int, CodewordFormat]] = []
+        self.codeword_sections: list[int] = []
         at, sections = self.header_bytes, dict[tuple[int, int], int]()
         for number, (unit, r, w) in enumerate(zip(self.units, self.rows, self.weights, strict=True)):
             key = (unit.count, r)
             if unit.uncoded or keyed is not None:
-                self.section.append(-1)
-            elif key in sections and not (chosen or apart):
-                self.section.append(sections[key])
-            else:
-                sections[key] = len(self.words)
-                self.section.append(len(self.words))
-                words: CodewordFormat
-                if not chosen:
-                    words = GivenFormat(unit.count, r, w, self.dtype)
+                self.codeword_sections.append(-1)
+                continue
+            if key not in sections or worker_selected or separate_codewords:
+                sections[key] = len(self.codeword_formats)
+                form: CodewordFormat
+                if not worker_selected:
+                    form = GivenFormat(unit.count, r, w, self.dtype)
                 elif w > 1:
-                    words = RoundedFormat(unit.count, r, w, self.dtype)
+                    form = RoundedFormat(unit.count, r, w, self.dtype)
                 else:
                     within = Chunks(unit.count, r) if chunks is None else chunks[number]
-                    words = SelectionFormat(unit.count, r, self.dtype, within)
-                self.words.append((at, words))
-                at += words.bytes
+                    form = SelectionFormat(unit.count, r, self.dtype, within)
+                self.codeword_formats.append((at, form))
+                at += form.bytes
+            self.codeword_sections.append(sections[key])
         at += KEY_BYTES if keyed is not None else 0
         self.codeword_bytes = at - self.header_bytes
-        whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
-        for array in whole:
-            array.flags.writeable = False
-        self.whole: Pair = whole
+        self.uncoded = uncoded_codeword(self.dtype)
 
-        self.body_at = aligned(self.header_bytes if chosen else at)
-        self.task_bytes = self.body_at + (self.gradient_bytes if body_bytes is None else body_bytes)
+        self.body_offset = aligned(self.header_bytes if worker_selected else at)
+        self.task_bytes = self.body_offset + (self.gradient_bytes if body_bytes is None else body_bytes)
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
-        at = at if chosen else self.header_bytes
+        at = at if worker_selected else self.header_bytes
         formats = [wire_format(name) for name in self.wires]
-        # Single elements have scales in common, longer rows have their own.
+        # Rows of a single element share their scales; longer rows have scales of their own.
         rows = [1 if unit.elements == 1 else r for unit, r in zip(self.units, self.rows, strict=True)]
         lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
         sizes = [each.padded(r, n) for each, r, n in zip(formats, rows, lengths, strict=True)]
         if self.exact:
             at = aligned(at)
-            places = [at + start * self.dtype.itemsize for start in self.offsets]
+            offsets = [at + start * self.dtype.itemsize for start in self.offsets]
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize
         else:
-            *places, self.reply_bytes = accumulate(sizes, initial=at)
-        self.parts = [Part(*part) for part in zip(places, sizes, formats, rows, strict=True)]
-        self.payload_bytes = self.reply_bytes - self.parts[0].at
+            *offsets, self.reply_bytes = accumulate(sizes, initial=at)
+        self.fields = [PayloadField(*field) for field in zip(offsets, sizes, formats, rows, strict=True)]
+        self.payload_bytes = self.reply_bytes - self.fields[0].offset
         largest = max(self.task_bytes, self.reply_bytes)
-        if largest >= LARGEST:
-            raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
+        if largest >= MAX_MESSAGE_BYTES:
+            raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {MAX_MESSAGE_BYTES}")
 
-    def message(self, part: int) -> slice:
-        """Return the bytes of a part's reply in the buffer of a task's replies."""
+    def reply_slice(self, part: int) -> slice:
+        """Return the place of a part's message in the buffer of a task's replies."""
         start = part * aligned(self.reply_bytes)
         return slice(start, start + self.reply_bytes)
 
     @property
     def buffer_bytes(self) -> int:
         """Length of the buffer of a task's replies."""
-        return self.message(self.replies - 1).stop
+        return self.reply_slice(self.messages - 1).stop
 
     def empty_codewords(self) -> list[Pair]:
-        """Allocate arrays for the codewords of each unit; units of the same section share theirs."""
-        pairs = [words.empty() for _, words in self.words]
-        return [self.whole if number < 0 else pairs[number] for number in self.section]
+        """Allocate arrays for the codewords of each unit; units of the same section share them."""
+        pairs = [form.empty() for _, form in self.codeword_formats]
+        return [self.uncoded if number < 0 else pairs[number] for number in self.codeword_sections]

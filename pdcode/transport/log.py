@@ -1,8 +1,9 @@
-"""Log by which replicas follow rank 0: the payloads that it has used, and its steps.
+"""Log that replicas of θ follow: the payloads that rank 0 has used, and its steps.
 
-An entry is a head of 16 bytes, followed for a payload by the codewords, unless workers choose them, and by
-the reply without its header, up to a multiple of 8 bytes. A *reference* is the head alone, where a payload
-comes from its worker: a message of the header of its reply, the codewords, and the reply without its header.
+An entry is a head of 16 bytes. In the entry of a payload, the head is followed by the codewords, unless they
+are worker-selected, and by the reply without its header, padded to a multiple of 8 bytes. A *reference* is a
+head alone: it stands for a payload that comes from its worker, in a message of the header of the reply, the
+codewords, and the reply without its header.
 """
 
 from __future__ import annotations
@@ -15,88 +16,67 @@ import numpy as np
 from .layout import HEADER, Layout
 
 STEP_HEAD = struct.Struct("<qd")
-"""Kind of an entry, and the step's damping."""
+"""Head of a step's entry: kind, and damping."""
 HEAD = struct.Struct("<qq")
-"""Kind of an entry, and which payload it is: its task, shifted, and its worker."""
+"""Head of a payload's entry: kind, and a number that identifies the payload by task and worker."""
 ARRIVAL, STEP, REFERENCE = 0, 1, 2
 WORKER_BITS = 16
-FLAGS = slice(2, 4)  # field of the header
 FORWARDED = 1
-"""Flag of a message to another worker that rank 0 has sent, where it may not have come from its worker."""
+"""Flag of a payload's message to another worker that rank 0 has sent in place of the payload's worker."""
 
 
 class LogFormat:
-    """Sizes of entries.
-
-    Parameters
-    ----------
-    layout : Layout
-        Of the messages.
+    """Sizes of the entries of a log.
 
     Attributes
     ----------
-    words_bytes : int
+    codeword_bytes : int
         Length of the codewords in an entry.
     content_bytes : int
-        Length of an entry without its head: codewords, and the reply without its header.
-    whole_bytes : int
+        Length of a payload's entry without its head and padding: codewords, and the reply without its header.
+    entry_bytes : int
         Length of a payload's entry.
     message_bytes : int
         Length of a payload's message to another worker.
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.words_bytes = 0 if layout.chosen else layout.codeword_bytes
-        self.content_bytes = self.words_bytes + layout.reply_bytes - layout.header_bytes
-        self.whole_bytes = padded(HEAD.size + self.content_bytes)
+        self.codeword_bytes = 0 if layout.worker_selected else layout.codeword_bytes
+        self.content_bytes = self.codeword_bytes + layout.reply_bytes - layout.header_bytes
+        self.entry_bytes = padded(HEAD.size + self.content_bytes)
         self.message_bytes = HEADER.size + self.content_bytes
 
-    def message(self, worker: int, task: int, words: np.ndarray, body: np.ndarray) -> np.ndarray:
-        """Return the message to another worker of codewords and a reply without its header, uint8."""
-        message, start = np.empty(self.message_bytes, np.uint8), HEADER.size + self.words_bytes
-        HEADER.pack_into(message.data, 0, worker, 0, 0, task, 0, 0, 0, 0, 0, 0, 0.0)
-        message[HEADER.size : start] = words
-        message[start:] = body
-        return message
+    def message(self, worker: int, task: int, *content: np.ndarray, flags: int = 0) -> np.ndarray:
+        """Return a payload's message to another worker, uint8; its content may be in several arrays."""
+        header = HEADER.pack(worker, flags, 0, task, 0, 0, 0, 0, 0, 0, 0.0)
+        return np.concatenate([np.frombuffer(header, np.uint8), *content])
 
     def forwarded(self, entry: np.ndarray) -> np.ndarray:
-        """Return the message of a payload that is an entry of the log, as rank 0 sends it."""
+        """Return the message of a payload, by its entry in the log, as rank 0 sends it."""
         _, number = HEAD.unpack_from(entry.data)
         content = entry[HEAD.size : HEAD.size + self.content_bytes]
-        message = self.message(*owner(number), content[: self.words_bytes], content[self.words_bytes :])
-        message[FLAGS].view(np.uint16)[0] = FORWARDED
-        return message
+        return self.message(*worker_and_task(number), content, flags=FORWARDED)
 
     def restore(
         self, log: np.ndarray, payload: Callable[[int, int], np.ndarray], room: Callable[[int], np.ndarray]
     ) -> int:
-        """Replace the references of a log by the entries for which they stand.
+        """Replace the references of a log (uint8) by entries; return the length of the result in bytes.
 
-        Parameters
-        ----------
-        log : ndarray of uint8
-        payload : callable
-            ``payload(worker, task)`` returns the message that the worker has sent.
-        room : callable
-            ``room(bytes)`` returns an array of at least so many bytes for the whole log.
-
-        Returns
-        -------
-        int
-            Length of the whole log.
+        `payload(worker, task)` returns the message that the worker has sent. `room(size)` returns an array of
+        at least `size` bytes for the result.
         """
         starts, at = [], 0
-        sizes = {ARRIVAL: self.whole_bytes, STEP: STEP_HEAD.size, REFERENCE: HEAD.size}
+        sizes = {ARRIVAL: self.entry_bytes, STEP: STEP_HEAD.size, REFERENCE: HEAD.size}
         while at < len(log):
             kind = log.item(at)
             if kind == REFERENCE:
                 starts.append(at)
             at += sizes[kind]
-        size = len(log) + len(starts) * (self.whole_bytes - HEAD.size)
+        size = len(log) + len(starts) * (self.entry_bytes - HEAD.size)
         whole, done, end = room(size), 0, 0
         for at in starts:
             _, number = HEAD.unpack_from(log.data, at)
-            content = payload(*owner(number))[HEADER.size :]
+            content = payload(*worker_and_task(number))[HEADER.size :]
             copied = at + HEAD.size - done
             whole[end : end + copied] = log[done : done + copied]
             whole[end + at - done] = ARRIVAL
@@ -107,29 +87,29 @@ class LogFormat:
         return size
 
 
-def notice_of(muted: np.ndarray) -> np.ndarray:
-    """Return what precedes the log if payloads are exchanged, uint8: the number of muted workers, and who."""
-    return np.append(len(muted), muted).astype(np.int64).view(np.uint8)
+def encode_excluded(excluded: np.ndarray) -> np.ndarray:
+    """Return the section of a task before the log if payloads are exchanged: the excluded workers, uint8."""
+    return np.append(len(excluded), excluded).astype(np.int64).view(np.uint8)
 
 
-def notice_bytes(workers: int) -> int:
-    """Return the bytes of the longest notice."""
+def excluded_bytes(workers: int) -> int:
+    """Return the maximum length in bytes of the section of excluded workers."""
     return 8 + 8 * workers
 
 
-def read_notice(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the muted workers, int64, and what follows them in a task's body."""
+def read_excluded(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split the body of a task into the excluded workers, int64, and the log."""
     end = 8 + 8 * int(body[:8].view(np.int64)[0])
     return body[8:end].view(np.int64), body[end:]
 
 
-def head_of(kind: int, worker: int, task: int) -> bytes:
+def entry_head(kind: int, worker: int, task: int) -> bytes:
     """Return the head of a payload's entry."""
     return HEAD.pack(kind, task << WORKER_BITS | worker)
 
 
-def owner(number: int) -> tuple[int, int]:
-    """Return worker and task of a payload, of the number in its head."""
+def worker_and_task(number: int) -> tuple[int, int]:
+    """Return worker and task of a payload, from the number in its head."""
     return number & (1 << WORKER_BITS) - 1, number >> WORKER_BITS
 
 

@@ -3,9 +3,9 @@
 A task is ``header | codewords | body``; the body is θ, or the log that updates the worker's replica of θ. A
 reply is ``header | codewords | payload``. Codewords are in the task, or in the reply if they are
 worker-selected. They are sent explicitly (sparse): the protocol is the same for static, rotating and adaptive
-codes. Both ends make views of their buffers once, and messages are then sent and received without packing or
+codes. Both ends make views of their buffers once; messages are then sent and received without packing or
 parsing. A payload in the problem's dtype is encoded and decoded in place; other formats are rounded into the
-message and read out of it.
+message and decoded from it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,22 @@ import numpy as np
 from ..kernels import codewords, headers, payloads
 from ..util.stateful import Stateful
 from .codewords import GivenFormat
-from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
+from .layout import (
+    CANCEL,
+    HEADER,
+    KEY_BYTES,
+    PART_MASK,
+    ROUND_SHIFT,
+    STOP,
+    Codewords,
+    Layout,
+    Pair,
+    PayloadField,
+    buffer,
+)
 
-NOBODY = np.zeros(0, np.int64)
-SENT = slice(40, 48)  # t_send_ns of the header: in a task, when rank 0 has sent it
+NO_WORKERS = np.zeros(0, np.int64)
+SENT_NS_FIELD = slice(40, 48)  # t_send_ns of the header: in a task, on rank 0's clock
 
 
 class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -34,69 +46,59 @@ class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
         Number of the first codeword, which identifies the codewords in a trace.
     codewords : sequence of (indices, values)
         One pair per unit; empty if workers select them.
-    parts : sequence of ndarray of uint8
+    segments : sequence of ndarray of uint8
         Segments of the message's body.
     flags, digest : int
         Header fields: SNAPSHOT or CHECK, and the digest of θ for CHECK.
     round : int
         Round of the update, from 0.
-    whole : callable, optional
-        Returns, until the next arrival, flags and segments for a worker that gets no payloads from others;
-        None: those of the task.
-    muted : ndarray of int64
-        Workers who do not get the payload from its worker, but from rank 0.
+    standalone : callable, optional
+        Where workers exchange payloads: returns flags and segments of a task for a worker that gets no
+        payloads from others, until the next arrival. Default: those of the task.
+    excluded : ndarray of int64
+        Workers to which the payload is not sent by its worker, but by rank 0.
     """
 
     row: int
     codewords: Codewords
-    parts: Sequence[np.ndarray]
+    segments: Sequence[np.ndarray]
     flags: int = 0
     digest: int = 0
     round: int = 0
-    whole: Callable[[], tuple[int, Sequence[np.ndarray]]] | None = None
-    muted: np.ndarray = NOBODY
+    standalone: Callable[[], tuple[int, Sequence[np.ndarray]]] | None = None
+    excluded: np.ndarray = NO_WORKERS
 
 
-def notice(worker: int, flag: int, task: int = 0, version: int = 0, sent_ns: int = 0) -> np.ndarray:
-    """Return a header without a body, shape (64,), uint8, such as STOP or CANCEL."""
+def control_message(worker: int, flag: int, task: int = 0, version: int = 0, sent_ns: int = 0) -> np.ndarray:
+    """Return a header without a body, such as STOP or CANCEL, shape (64,), uint8."""
     return np.frombuffer(HEADER.pack(worker, flag, 0, task, version, 0, 0, 0, sent_ns, 0, 0.0), np.uint8)
 
 
 class CodewordView:
-    """View of the codewords of one message.
-
-    Parameters
-    ----------
-    layout : Layout
-    message : ndarray of uint8
-    pairs : list of (indices, values)
-        Arrays that `read` fills, one pair per unit.
-    """
+    """View of the codewords of a message; `read` fills `pairs`, one (indices, values) per unit."""
 
     def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
         self._sections = []
-        for number, (at, words) in enumerate(layout.words):
-            layer = layout.section.index(number)
-            views = words.views(message[at : at + words.bytes])
-            self._sections.append((words, views, layer, pairs[layer]))
-        if (given := at_once(self._sections)) is not None:
-            self.read, self.write = given.read, given.write  # type: ignore[method-assign]
+        for number, (at, form) in enumerate(layout.codeword_formats):
+            unit = layout.codeword_sections.index(number)
+            self._sections.append((form, form.views(message[at : at + form.bytes]), unit, pairs[unit]))
+        if (compiled := compiled_view(self._sections)) is not None:
+            self.read, self.write = compiled.read, compiled.write  # type: ignore[method-assign]
 
     def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
-        for words, views, layer, _ in self._sections:
-            indices, values = codewords[layer]
-            words.write(views, indices, values)
+        for form, views, unit, _ in self._sections:
+            form.write(views, *codewords[unit])
 
     def read(self) -> bool:
         """Read the codewords into `pairs`; return whether they are valid."""
-        sound = True
-        for words, views, _, pair in self._sections:
-            sound &= words.read(views, pair)
-        return sound
+        valid = True
+        for form, views, _, pair in self._sections:
+            valid &= form.read(views, pair)
+        return valid
 
 
-class KeyView(CodewordView):
+class RowNumberView(CodewordView):
     """View of the row number from which both ends compute the codewords of a message."""
 
     def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
@@ -112,22 +114,19 @@ class KeyView(CodewordView):
         return True
 
 
-def at_once(sections: Sequence[tuple[Any, ...]]) -> codewords.CodewordSections | None:
-    """Return what reads, or writes, all codewords of rank 0 in one call; None if some are of workers.
+def compiled_view(sections: Sequence[tuple[Any, ...]]) -> codewords.CodewordSections | None:
+    """Return a compiled view, which reads or writes all codewords in one call; None if workers select them.
 
-    Parameters
-    ----------
-    sections : sequence of (CodewordFormat, views, unit, (indices, values))
+    A section is (CodewordFormat, views, unit, (indices, values)).
     """
-    if not all(isinstance(words, GivenFormat) for words, *_ in sections):
+    if not all(isinstance(form, GivenFormat) for form, *_ in sections):
         return None
-    arrays = [(*views, *pair, unit, words) for words, views, unit, pair in sections]
-    return codewords.CodewordSections(arrays)
+    return codewords.CodewordSections([(*views, *pair, unit, form) for form, views, unit, pair in sections])
 
 
 def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> CodewordView:
-    """Return the view of the codewords that a message of this layout has."""
-    return (CodewordView if layout.keyed is None else KeyView)(layout, message, pairs)
+    """Return the view of the codewords in a message of this layout."""
+    return (CodewordView if layout.keyed is None else RowNumberView)(layout, message, pairs)
 
 
 class Reply(Stateful):
@@ -137,9 +136,9 @@ class Reply(Stateful):
     ----------
     layout : Layout
     replies : ndarray of uint8, shape (≥ buffer_bytes,)
-        Buffer of all replies to a task.
+        Buffer of all messages that answer a task.
     part : int
-        Which of them this is.
+        Number of this message among them.
 
     Attributes
     ----------
@@ -148,27 +147,27 @@ class Reply(Stateful):
     body : ndarray of uint8
         The message after its header.
     parts : list of Reply
-        All replies to the task; of the first one only.
+        Of the first message: all that answer the task.
     payload : ndarray, shape (payload_size,)
-        Payload in the problem's dtype: a view of the message if that is the wire format, else an own array.
+        Payload in the problem's dtype: a view of the message if that is the wire format, else an array.
     payloads : list of ndarray
         View of each unit's payload, shape (r, elements of a block).
-    fields : list of (ndarray, ndarray, Part)
+    fields : list of (ndarray, ndarray, PayloadField)
         Each unit's payload as a vector, its bytes in the message, and their format.
     codewords : list of (indices, values)
         Worker-selected codewords, one pair per unit; else empty.
-    words : CodewordView or None
-        View of worker-selected codewords in the message; None: they were given.
+    codeword_view : CodewordView or None
+        View of worker-selected codewords in the message; None if codewords come with the task.
     """
 
     state_names = ("message", "payload")  # of this part
 
     def __init__(self, layout: Layout, replies: np.ndarray, part: int = 0) -> None:
         self.layout, self.part = layout, part
-        self.message = message = replies[layout.message(part)]
+        self.message = message = replies[layout.reply_slice(part)]
         self.header = message[: HEADER.size].data
         self.body = message[HEADER.size :]
-        later = range(1, 0 if part else layout.replies)
+        later = range(1, 0 if part else layout.messages)
         self.parts = [self, *(Reply(layout, replies, each) for each in later)]
         if layout.exact:
             start = layout.reply_bytes - layout.payload_size * layout.dtype.itemsize
@@ -177,59 +176,54 @@ class Reply(Stateful):
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self.fields: list[tuple[np.ndarray, np.ndarray, Part]] = []
+        self.fields: list[tuple[np.ndarray, np.ndarray, PayloadField]] = []
         for layer, r, start, field in zip(
-            layout.units, layout.rows, layout.offsets, layout.parts, strict=True
+            layout.units, layout.rows, layout.offsets, layout.fields, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
-            self.fields.append((flat, message[field.at : field.at + field.bytes], field))
-        # Of formats in Python, the kernel that decodes the others checks what they have decoded.
+            self.fields.append((flat, message[field.offset : field.offset + field.bytes], field))
+        # The kernel that decodes compiled formats checks the elements of all formats.
         self._decoded = [field for field in self.fields if field[2].format.kind < 0]
         self._payload = payloads.Payload(
             [
-                (flat, wire, -1 if layout.exact else part.format.kind, part.rows)
-                for flat, wire, part in self.fields
+                (flat, wire, -1 if layout.exact else field.format.kind, field.rows)
+                for flat, wire, field in self.fields
             ]
         )
         self.codewords: list[Pair] = layout.empty_codewords()
-        self.words = CodewordView(layout, message, self.codewords) if layout.chosen else None
+        self.codeword_view = CodewordView(layout, message, self.codewords) if layout.worker_selected else None
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        if self.words is not None:
-            self.words.read()
+        if self.codeword_view is not None:
+            self.codeword_view.read()
 
-    def put_codewords(self, codewords: Codewords) -> None:
-        """Write worker-selected codewords to the message; `codewords` then has their rounded values."""
-        assert self.words is not None
-        self.words.write(codewords)
-        self.words.read()
+    def write_codewords(self, codewords: Codewords) -> None:
+        """Write worker-selected codewords to the message; replace them by their rounded values."""
+        assert self.codeword_view is not None
+        self.codeword_view.write(codewords)
+        self.codeword_view.read()
 
-    def write(self, seed: int, worker: int, task: int) -> bool:
-        """Round the payload into the message, and to the values that rank 0 will read; return whether it is
-        finite."""
+    def quantise(self, seed: int, worker: int, task: int) -> bool:
+        """Round the payload, in the message and as an array; return whether it is finite."""
         if self.layout.exact:
             finite: bool = self._payload.read()
             return finite
-        sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
-        for number, (flat, wire, part) in enumerate(self.fields, first):
-            sound &= part.format.round(flat, wire, part.rows, (seed, worker, task, number))
-        return sound
+        finite, first = True, self.part * len(self.fields)  # each message draws numbers of its own
+        for number, (flat, wire, field) in enumerate(self.fields, first):
+            finite &= field.format.round(flat, wire, field.rows, (seed, worker, task, number))
+        return finite
 
     def scale(self, factor: float) -> None:
-        """Multiply the payload, as it lies in the message and as it was read."""
-        for flat, wire, part in self.fields:
+        """Multiply the payload by a factor, in the message and as an array."""
+        for flat, wire, field in self.fields:
             if self.layout.exact:
                 flat *= flat.dtype.type(factor)
             else:
-                part.format.scale(flat, wire, part.rows, factor)
+                field.format.scale(flat, wire, field.rows, factor)
 
-    def wire(self, number: int) -> np.ndarray:
-        """Return the bytes of a unit's payload in the message."""
-        return self.fields[number][1]
-
-    def seal(
+    def write_header(
         self,
         worker: int,
         task: Task,
@@ -240,24 +234,25 @@ class Reply(Stateful):
         loss: float = 0.0,
         flags: int = 0,
     ) -> None:
-        """Write the header: worker, task, times on the worker's clock in ns, and flags."""
+        """Write the header; times are in ns on the worker's clock."""
         HEADER.pack_into(
-            self.header, 0, worker, task.round << ROUND | flags | self.part & PART, self.layout.payload_bytes,
-            task.task, task.version, task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
+            self.header, 0, worker, task.round << ROUND_SHIFT | flags | self.part & PART_MASK,
+            self.layout.payload_bytes, task.task, task.version, task.row,
+            t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
         )  # fmt: skip
 
     @property
     def reader(self) -> payloads.Payload | Callable[[], bool]:
-        """What `read` does: the payload, where that is all, else a function."""
-        return self.read if self.words is not None or self._decoded else self._payload
+        """The method `read`, or the compiled payload where nothing else has to be read."""
+        return self.read if self.codeword_view is not None or self._decoded else self._payload
 
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
-        sound = self.words is None or self.words.read()
-        for flat, wire, part in self._decoded:
-            part.format.read(flat, wire, part.rows)
+        valid = self.codeword_view is None or self.codeword_view.read()
+        for flat, wire, field in self._decoded:
+            field.format.read(flat, wire, field.rows)
         finite: bool = self._payload.read()
-        return sound and finite
+        return valid and finite
 
 
 class Task:
@@ -274,48 +269,48 @@ class Task:
     ----------
     task, version, row, flags, digest, round : int
         Header fields.
-    replies, part : int
-        Number of replies, and which of them is being computed.
+    messages, part : int
+        Number of messages that answer the task, and the one that is being computed.
     codewords : list of (indices, values)
         One pair per unit.
     body : ndarray of uint8
         View of the body, at its current length.
     sent_ns : memoryview
-        When rank 0 has sent it, in ns since the start of the run: one number, in the header.
+        Time of sending, in ns since the start of the run: one number, in the header.
     """
 
     def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
-        self.message, self.sent_ns = message, message[SENT].data.cast("q")
+        self.message, self.sent_ns = message, message[SENT_NS_FIELD].data.cast("q")
         self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
             codewords = layout.empty_codewords()
-            words = None if layout.chosen else view_codewords(layout, message, codewords)
-            self._rounds.append((layout.body_at, codewords, words))
+            words = None if layout.worker_selected else view_codewords(layout, message, codewords)
+            self._rounds.append((layout.body_offset, codewords, words))
         self.task = self.version = self.row = self.flags = self.digest = self.round = self.part = 0
-        self._replies = [layout.replies for layout in layouts]
+        self._messages = [layout.messages for layout in layouts]
         self.codewords = self._rounds[0][1]
         self._place = 0, 0  # offset and length of the body
         self.body = message[:0]
 
     @property
-    def replies(self) -> int:
-        return self._replies[self.round]
+    def messages(self) -> int:
+        return self._messages[self.round]
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""
         start, _, words = self._rounds[order.round]
         if words is not None:
             words.write(order.codewords, order.row)
-        flags |= order.flags | order.round << ROUND
+        flags |= order.flags | order.round << ROUND_SHIFT
         end: int = headers.write_task(
-            self.message, start, order.parts, worker, flags, task, version, order.row, order.digest
+            self.message, start, order.segments, worker, flags, task, version, order.row, order.digest
         )
         return end
 
     def read(self) -> None:
         """Read the received task."""
         flags, size, self.task, self.version, self.row, self.digest = headers.read_task(self.message)
-        self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
+        self.flags, self.round = flags & (1 << ROUND_SHIFT) - 1, flags >> ROUND_SHIFT
         start, self.codewords, words = self._rounds[self.round]
         if self._place != (start, size):
             self._place, self.body = (start, size), self.message[start : start + size]

@@ -9,16 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Speeds:
-    """Bandwidths of rank 0's link, and the workers' compute times; configured or measured.
+    """Bandwidths of rank 0's link, and the workers' compute times; configured or measured."""
 
-    Attributes
-    ----------
-    ingress, egress : float
-        Bytes per second in each direction.
-    compute_s : ndarray of float64, shape (n,)
-        Time of each worker's task without its delay.
-    """
-
-    ingress: float
+    ingress: float  # bytes per second
     egress: float
-    compute_s: np.ndarray
+    compute_s: np.ndarray  # time of each worker's task without its delay, float64, shape (n,)

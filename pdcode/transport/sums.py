@@ -1,8 +1,8 @@
-"""Sums of payloads over the workers (``[reduce] kind = "allreduce"``), and what rank 0 is told of them.
+"""Sums of payloads over the workers (``[reduce] kind = "allreduce"``), and the workers' reports to rank 0.
 
-The workers add up their payloads among themselves, and two elements that say how many of them want to end,
-and how many to write a checkpoint. Each then tells rank 0, which is not one of them, when it had the sum, and
-sends an n-th of it. Nobody waits for that.
+The workers add up their payloads among themselves, together with two elements: how many workers ask for the
+end of the run, and how many for a checkpoint. Rank 0 does not take part. Each worker then sends it a report,
+with the time at which the worker had the sum, and one of n segments of the sum. No worker waits for that.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from .base import Arrival
 from .layout import HEADER, Layout, buffer
 from .messages import Reply
 
-TOLD = struct.Struct("<qq")
-"""Of a worker's message to rank 0, after the header: when it had the sum, and a digest of θ, or 0."""
-TOLD_BYTES = HEADER.size + TOLD.size
+REPORT = struct.Struct("<qq")
+"""Fields of a report after the header: time at which the worker had the sum, and a digest of θ, or 0."""
+REPORT_BYTES = HEADER.size + REPORT.size
 
 
 def exchanged_bytes(layout: Layout, workers: int) -> int:
@@ -29,23 +29,15 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
 
 
 class Sum:
-    """Payload of a round, or its sum over the workers.
-
-    Parameters
-    ----------
-    layout : Layout
-        The payload must be in the problem's dtype.
-    number : int
-        Round of the update.
-    workers : int
-        Number of workers n.
+    """Payload of a round of an update, in the problem's dtype, or its sum over the n workers.
 
     Attributes
     ----------
-    numbers : ndarray
-        The payload, the numbers of workers that want to end and to save, and zeros up to a multiple of n.
-    parts : ndarray, shape (n, …)
-        View of `numbers`, cut into the parts that the workers send to rank 0.
+    vector : ndarray
+        The payload, the numbers of workers that ask for the end and for a checkpoint, and zeros up to a
+        multiple of n.
+    segments : ndarray, shape (n, …)
+        View of `vector`: the segments that the workers send to rank 0.
     reply : Reply
         View of the payload.
     arrival : Arrival
@@ -57,31 +49,31 @@ class Sum:
         length = -(-(size + 2) // workers) * workers
         start = layout.reply_bytes - size * item
         message = buffer(start + length * item)[0][: start + length * item]
-        self.numbers = message[start:].view(layout.dtype)
-        self.parts = self.numbers.reshape(workers, -1)
+        self.vector = message[start:].view(layout.dtype)
+        self.segments = self.vector.reshape(workers, -1)
         self.reply = Reply(layout, message)
         self.arrival = Arrival(self.reply, number)
         self._size = size
 
     @property
-    def ending(self) -> bool:
-        """Whether a worker wants to end."""
-        return bool(self.numbers[self._size])
+    def end_requested(self) -> bool:
+        """Whether a worker asks for the end of the run."""
+        return bool(self.vector[self._size])
 
-    @ending.setter
-    def ending(self, value: bool) -> None:
-        self.numbers[self._size] = value
-
-    @property
-    def saving(self) -> bool:
-        """Whether a worker wants all to write a checkpoint once they have the sum."""
-        return bool(self.numbers[self._size + 1])
-
-    @saving.setter
-    def saving(self, value: bool) -> None:
-        self.numbers[self._size + 1] = value
+    @end_requested.setter
+    def end_requested(self, value: bool) -> None:
+        self.vector[self._size] = value
 
     @property
-    def sound(self) -> bool:
+    def save_requested(self) -> bool:
+        """Whether a worker asks all to write a checkpoint once they have the sum."""
+        return bool(self.vector[self._size + 1])
+
+    @save_requested.setter
+    def save_requested(self, value: bool) -> None:
+        self.vector[self._size + 1] = value
+
+    @property
+    def is_finite(self) -> bool:
         """Whether the payload is finite."""
-        return finite.all_finite(self.numbers[: self._size])
+        return finite.all_finite(self.vector[: self._size])

@@ -1,4 +1,4 @@
-"""Wire formats: the encoding of payloads in messages. `pdcode.kernels.quantise` computes those of pdcode."""
+"""Wire formats: encodings of payloads in messages. `pdcode.kernels.quantise` computes the built-in ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..util import rng
 from ..util.rng import WIRE
 
 Keys = tuple[int, int, int, int]
-"""Keys of the rounding of a payload: seed, worker, task, and the number of the unit."""
+"""Keys of the random numbers that round a payload: seed, worker, task, and number of the unit."""
 
 
 class WireFormat:
@@ -30,7 +30,7 @@ class WireFormat:
         Whether E Q(x) = x. Without a memory, errors then average out over updates.
     contraction : bool
         Whether E‖Q(x) - x‖² ≤ (1 - δ)‖x‖² with δ > 0, for every x within the format's range. Memories that
-        keep the errors need it: otherwise what is kept can grow without bound.
+        accumulate the errors need it: otherwise the residual can grow without bound.
     error : float or None
         Upper bound on ‖Q(x) - x‖/‖x‖, up to which decoder ``residual`` tolerates it; None: it is too large.
     flops : float
@@ -38,7 +38,7 @@ class WireFormat:
     kind : int
         Number of the format in `kernels.quantise`; -1: it is computed in Python.
     scales : int
-        Scales of a group of elements that the kernels know; 0: the format is none of codes and scales.
+        Number of scales of a group of elements in compiled formats; 0: the format has no scales.
     """
 
     group: ClassVar[str] = "wires"  # see `config.kinds`
@@ -75,7 +75,7 @@ class WireFormat:
         raise NotImplementedError
 
     def decode(self, message: np.ndarray, payload: np.ndarray) -> None:
-        """Decode a payload that `encode` wrote; arguments as for it, `payload` is overwritten."""
+        """Decode a payload written by `encode`, of the same shapes; `payload` is overwritten."""
         raise NotImplementedError
 
     def padded(self, rows: int, elements: int) -> int:
@@ -83,14 +83,9 @@ class WireFormat:
         return -(-self.size(rows, elements) // 8) * 8
 
     def round(self, flat: np.ndarray, wire: np.ndarray, rows: int, keys: Keys) -> bool:
-        """Encode a payload into a message and round it in place; return whether all elements are finite.
+        """Encode a payload (rows · elements,) into a message (padded) and round it in place.
 
-        Parameters
-        ----------
-        flat : ndarray, shape (rows · elements,)
-        wire : ndarray of uint8, shape (padded,)
-        rows : int
-        keys : tuple of int
+        Return whether all elements are finite.
         """
         seed, *place = keys
         payload, message = self._views(flat, wire, rows)
@@ -105,7 +100,7 @@ class WireFormat:
         return bool(np.isfinite(flat).all())
 
     def scale(self, flat: np.ndarray, wire: np.ndarray, rows: int, factor: float) -> None:
-        """Multiply a payload in a message, and as it was decoded, by a factor."""
+        """Multiply a payload by a factor, both in a message and as decoded."""
         flat *= flat.dtype.type(factor)
         self.round(flat, wire, rows, (0, 0, 0, 0))
 
@@ -143,7 +138,7 @@ class Compiled(WireFormat):
 
 
 class Float64(Compiled):
-    """Double precision, as it is."""
+    """Double precision, unrounded."""
 
     name, rounding, unbiased, contraction, error = "float64", "none", True, True, 0.0
 
@@ -191,12 +186,12 @@ class Sign(Compiled):
 
 
 class QSGD(Compiled):
-    """Up to ±7 steps of max/7, without bias."""
+    """Up to ±7 steps of max/7, unbiased."""
 
     name, rounding, unbiased, scales = "qsgd", "stochastic", True, 1
 
 
 def wire_format(name: str) -> WireFormat:
     """Return the format of this name."""
-    found: WireFormat = kinds.find("wires", name)()
-    return found
+    form: WireFormat = kinds.find("wires", name)()
+    return form

@@ -70,13 +70,13 @@ def needs(components: Components, workers: int | None = None) -> Needs:
         return Needs(task_s, 0.0, 0.0, 0.0)
     processor_s, bytes_in, bytes_out = machine.update_s / config.update.payloads(n), 0.0, 0.0
     for layout in components.layouts:
-        body = layout.task_bytes - layout.body_at
+        body = layout.task_bytes - layout.body_offset
         if isinstance(state, RelayedState):
             body = relayed_bytes(state, n)
         reply = cut(layout.reply_bytes, machine.coordinators)
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
         bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply
-        bytes_out += cut(layout.body_at, machine.coordinators)
+        bytes_out += cut(layout.body_offset, machine.coordinators)
         bytes_out += copies(config, n) * cut(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth
     if link.half_duplex:  # workers who exchange payloads send as many as they receive

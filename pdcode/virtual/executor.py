@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..transport.layout import Layout, buffer, longest
+from ..transport.layout import Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from ..util.errors import Failure
 from ..util.stateful import Stateful
@@ -69,7 +69,7 @@ class InProcessExecutor(Stateful, Executor):
     local = True
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
-        rows = buffer(longest(layouts)[1], workers)
+        rows = buffer(buffer_sizes(layouts)[1], workers)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
         self._losses, self._build = [0.0] * workers, build
         self.staff = [build(worker, replies) for worker, replies in enumerate(self._replies)]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.events import Event, Joined, Stray
-from ..transport.layout import Layout, buffer, longest
+from ..transport.layout import Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
 from ..util.errors import Failure
 from ..util.stateful import Stateful
@@ -36,7 +36,7 @@ class VirtualRanks:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.coordinator = RankInfo(0, "virtual")
-        self.members = self.listed = [RankInfo(1 + worker, "virtual") for worker in range(workers)]
+        self.members = self.initial_members = [RankInfo(1 + worker, "virtual") for worker in range(workers)]
         self.bytes_up = self.bytes_down = 0
 
 
@@ -77,7 +77,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
         self.now_ns = schedule.time_ns  # type: ignore[method-assign]
-        task_bytes, reply_bytes = longest(layouts)
+        task_bytes, reply_bytes = buffer_sizes(layouts)
         self._replies = [
             [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
         ]
@@ -90,7 +90,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
             for arrivals in self._arrivals:
                 for (arrival,), size in zip(arrivals, exchanged, strict=True):
                     arrival.bytes_up = size
-        self._starts = [layout.body_at for layout in layouts]
+        self._starts = [layout.body_offset for layout in layouts]
         self._rounds = [0] * workers  # round of each worker's task …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._slots = [2 * worker for worker in range(workers)]
@@ -114,13 +114,13 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         number = self._rounds[worker] = order.round
-        if order.whole is None:
+        if order.standalone is None:
             size = self._task.write(worker, task, version, order, flags)
         else:  # payloads of other workers lie in this process
-            size = self._starts[number] + sum(map(len, order.parts))
-            self.schedule.mute(order.muted)
-            own, parts = order.whole()
-            self._task.write(worker, task, version, replace(order, flags=own, parts=parts), flags)
+            size = self._starts[number] + sum(map(len, order.segments))
+            self.schedule.mute(order.excluded)
+            own, parts = order.standalone()
+            self._task.write(worker, task, version, replace(order, flags=own, segments=parts), flags)
         self._task.sent_ns[0] = self.schedule.sent_ns(worker, task)
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0

@@ -18,7 +18,7 @@ from ..kernels import events
 from ..schemes import delay_model
 from ..transport.events import Event
 from ..transport.layout import HEADER
-from ..transport.messages import NOBODY
+from ..transport.messages import NO_WORKERS
 from ..util.stateful import Stateful
 from .faults import Injection
 
@@ -178,7 +178,7 @@ class CostModelSchedule(Schedule):
         ]
         self._split = config.machine.coordinators
         self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
-        self._shares, self._cancelled, self._muted = shares, False, NOBODY
+        self._shares, self._cancelled, self._muted = shares, False, NO_WORKERS
         self._model = delay_model(config)
         self.happened = []
         self._faults = Injection(config, self._events, self.happened) if config.faults else None

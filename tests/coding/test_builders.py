@@ -98,7 +98,8 @@ def test_adaptive_families_are_assignments_of_their_own() -> None:
 )
 def test_the_decoder_is_what_the_memory_needs(overrides: list[str], kind: str, scale: float) -> None:
     config = configfile.resolve({}, [BLOCKS, *overrides])
-    made = builders.make_decoders(config, LAYERS, ["float32"] * len(LAYERS), chosen=config.code.chosen)[0]
+    wires, selected = ["float32"] * len(LAYERS), config.code.worker_selected
+    made = builders.make_decoders(config, LAYERS, wires, worker_selected=selected)[0]
     assert type(made).__name__ == kind
     for row in range(3):
         made.add(np.eye(16)[row], np.ones(made.block_shape))

@@ -13,8 +13,8 @@ from pdcode.coding.replica import ReplicaError, digest
 from pdcode.schemes.lwpd import LWPD
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import CHECK, HEADER, RETURNED, SNAPSHOT
-from pdcode.transport.log import LogFormat, read_notice
-from pdcode.transport.messages import NOBODY, Order, Task
+from pdcode.transport.log import LogFormat, read_excluded
+from pdcode.transport.messages import NO_WORKERS, Order, Task
 from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -81,10 +81,10 @@ def restore(made: Descent, seen: Counter[str]) -> None:
     """Check that a task's log with the payloads of the workers' own messages is the whole log."""
     relay, layout = made.state, made.components.layout
     fold, order, sizes, sent = relay.fold, relay.order, LogFormat(layout), dict[tuple[int, int], np.ndarray]()
-    told = [NOBODY] * len(made.workers)  # who was muted when each worker got its task
+    told = [NO_WORKERS] * len(made.workers)  # workers that were excluded when each worker got its task
 
     def watch(arrival: Arrival) -> float:
-        seen["muted"] += len(told[arrival.worker])
+        seen["excluded"] += len(told[arrival.worker])
         relay._words.write(arrival.codewords, arrival.row) if relay._words else None
         words = relay._scratch[HEADER.size :] if relay._words else []
         message = np.concatenate([np.zeros(HEADER.size), words, arrival.body]).astype(np.uint8)
@@ -93,10 +93,10 @@ def restore(made: Descent, seen: Counter[str]) -> None:
 
     def compare(worker: int, task: int) -> Order:
         made_of = order(worker, task)
-        muted, log = read_notice(np.concatenate(made_of.parts))
-        told[worker] = made_of.muted
-        np.testing.assert_array_equal(muted, made_of.muted)
-        flags, whole = made_of.whole()
+        excluded, log = read_excluded(np.concatenate(made_of.segments))
+        told[worker] = made_of.excluded
+        np.testing.assert_array_equal(excluded, made_of.excluded)
+        flags, whole = made_of.standalone()
         if not made_of.flags & SNAPSHOT:
             room = np.zeros(len(log) * 100 + 100000, np.uint8)
             asked: list[tuple[int, int]] = []
@@ -139,7 +139,7 @@ def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str, kin
         assert seen["snapshot"] > 0  # the slow worker's
     if kind == "exchange":
         assert seen["restored"] > seen["tasks"] / 2
-        assert (mode == "all") == (seen["muted"] == 0)
+        assert (mode == "all") == (seen["excluded"] == 0)
     assert np.isfinite(made.state.theta).all()
 
 
@@ -236,7 +236,7 @@ def test_replies_in_parts_cannot_be_exchanged(monkeypatch: pytest.MonkeyPatch) -
 
     def in_parts(*arguments):
         (layout,) = whole(*arguments)
-        layout.replies = 2
+        layout.messages = 2
         return [layout]
 
     monkeypatch.setattr(LWPD, "layouts", in_parts)

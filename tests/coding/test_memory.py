@@ -120,7 +120,7 @@ class Pairing:
         """A task; return whether rank 0 can use the payload."""
         indices, values = self.code.rows(self.task * self.layout.rows[0], self.layout.rows[0])
         self.words[0][:], self.words[1][:] = indices, values  # where the last task's were, as in a message
-        words = [self.words, self.layout.whole]
+        words = [self.words, self.layout.uncoded]
         batch = np.random.default_rng(self.task).integers(0, self.problem.rows, BATCH)
         theta = self.theta if theta is None else theta
         if self.returned:  # the worker hears of it with its next task
@@ -139,7 +139,7 @@ class Pairing:
         if sound and use:
             for layer, pair, payload in zip(
                 self.problem.layers,
-                self.received.codewords if self.layout.chosen else words,
+                self.received.codewords if self.layout.worker_selected else words,
                 self.received.payloads,
                 strict=True,
             ):
@@ -252,7 +252,7 @@ def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str
     batch = np.arange(8)
 
     def turn() -> None:
-        encoder.encode(theta, given(batch, [pair, layout.whole]))
+        encoder.encode(theta, given(batch, [pair, layout.uncoded]))
         encoder.quantise((1, 2, 3))
         encoder.rollback()
 
@@ -293,7 +293,7 @@ def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_ke
         indices, values = ahead.code.rows(task * 2, 2)
         ahead.words[0][:], ahead.words[1][:] = indices, values
         batch = np.random.default_rng(task).integers(0, ahead.problem.rows, BATCH)
-        loss = ahead.encoder.encode(ahead.theta, ahead.given(batch, [ahead.words, ahead.layout.whole]))
+        loss = ahead.encoder.encode(ahead.theta, ahead.given(batch, [ahead.words, ahead.layout.uncoded]))
         point = (before - 0.3 * kept.astype(np.float64)).astype(dtype)
         assert loss == pytest.approx(plain.reference.gradient(point, batch), rel=1e-5)
         np.testing.assert_allclose(

@@ -8,11 +8,12 @@ import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from pdcode.config.wires import FORMATS
 from test_kernels_encode import DTYPES, read_only
 
+from pdcode.config import kinds
 from pdcode.kernels import quantise, specialise
 
+FORMATS = {name: kinds.find("wires", name) for name in kinds.KINDS["wires"]}
 KINDS = quantise.KINDS
 STOCHASTIC = [name for name, wire in FORMATS.items() if wire.rounding == "stochastic"]
 NEAREST = [name for name, wire in FORMATS.items() if wire.rounding == "nearest"]

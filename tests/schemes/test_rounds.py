@@ -179,7 +179,7 @@ def test_a_state_that_sends_theta_has_no_relay() -> None:
 
 def test_there_are_no_more_rounds_than_a_header_can_name(monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(*CLIPPED)
-    monkeypatch.setattr(setup, "ROUNDS", 1)
+    monkeypatch.setattr(setup, "MAX_ROUNDS", 1)
     with pytest.raises(InputError, match=r"scheme\.name: 'clipped' has more than 1 rounds"):
         prepare(config)
 

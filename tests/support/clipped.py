@@ -36,8 +36,8 @@ class ClippedState(Coded):
 
     def order(self, worker: int, task: int) -> Any:
         order = super().order(worker, task)
-        parts = [*order.parts, self.factor.view(np.uint8)] if self.round else order.parts
-        return replace(order, parts=parts, round=self.round)
+        parts = [*order.segments, self.factor.view(np.uint8)] if self.round else order.segments
+        return replace(order, segments=parts, round=self.round)
 
     def fold(self, arrival: Any) -> float:
         if self.round:
@@ -70,7 +70,7 @@ class Answer(Stateful):
         return float(loss)
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self.reply.write(*keys)
+        self.reply.quantise(*keys)
 
     def rollback(self) -> None:
         self.rolled += 1

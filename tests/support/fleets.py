@@ -50,7 +50,7 @@ class ScriptedFleet(Fleet):
         assert worker not in self.busy, f"worker {worker} has a task already"
         assert worker not in self.shut_down
         self.busy.add(worker)
-        row, codewords, parts = order.row, order.codewords, order.parts
+        row, codewords, parts = order.row, order.codewords, order.segments
         self.dispatched.append((worker, task, version, row))
         self.flags.append(flags | order.flags)
         arrival = Arrival.__new__(Arrival)

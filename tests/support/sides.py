@@ -33,7 +33,7 @@ class Given:
     """Gradients that are given, in place of a source; and the task that asks for them."""
 
     def __init__(self, layout: Layout) -> None:
-        self.codewords: Codewords = [layout.whole] * len(layout.units)
+        self.codewords: Codewords = [layout.uncoded] * len(layout.units)
         self.gradient = np.zeros(layout.parameters, layout.dtype)
 
     def __call__(self, theta: np.ndarray, task: object) -> float:
@@ -74,7 +74,7 @@ class Sides:
         self.tasks += 1
         self.received.body[:] = self.sent.body
         sound, out = self.received.read(), np.zeros(len(gradient))
-        if self.layout.chosen:
+        if self.layout.worker_selected:
             self.words = self.received.codewords
         if sound:
             for unit, (places, values), payload in zip(

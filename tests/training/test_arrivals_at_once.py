@@ -21,7 +21,7 @@ from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import FusedCoordinator
 from pdcode.transport import messages
 from pdcode.transport.base import Arrival
-from pdcode.transport.layout import Pair, buffer, longest
+from pdcode.transport.layout import Pair, buffer, buffer_sizes
 from pdcode.virtual.schedule import CostModelSchedule
 from pdcode.virtual.simulation import Simulation
 
@@ -62,7 +62,7 @@ def whole(overrides: list[str]) -> tuple[bytes, list[dict[str, float]], list[dic
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take the general path everywhere."""
     patch.setattr(state, "adding", lambda decoders: None)
-    patch.setattr(messages, "at_once", lambda sections: None)
+    patch.setattr(messages, "compiled_view", lambda sections: None)
     patch.setattr(replica, "descents", lambda *arguments: None)
     patch.setattr(codewords, "write_codewords", lambda *arrays: False)
     patch.setattr(codewords, "read_codewords", lambda *arrays: False)
@@ -165,7 +165,7 @@ class Relay:
         made = Descent([*START, *RELAYED, "memory.kind=none", "code.rows_per_task=8", *overrides], TIMES_MS)
         self.state, self.reply = made.state, made.fleet._replies[0][0]
         components, layouts = made.components, made.components.layouts
-        self.task = messages.Task(layouts, buffer(longest(layouts)[0])[0])
+        self.task = messages.Task(layouts, buffer(buffer_sizes(layouts)[0])[0])
         weights = self.state.assignment.weights
         self.replicas = [
             replica.MirroredReplica(
@@ -182,7 +182,7 @@ class Relay:
         self.reply.payload[:] = self.random.normal(size=self.reply.payload.size)
         if bad is not None:
             self.reply.payloads[bad][-1, -1] = np.nan
-        self.reply.write(0, 0, self.tasks)
+        self.reply.quantise(0, 0, self.tasks)
         self.reply.read()
         arrival = Arrival(self.reply, 0)
         arrival.answers(0, 0, 0, order.row, words or order.codewords, 0)

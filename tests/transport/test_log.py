@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pdcode.problems.partition import Unit
 from pdcode.transport.layout import HEADER, Layout
-from pdcode.transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, head_of
+from pdcode.transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, entry_head
 
 ENTRIES = st.lists(
     st.tuples(
@@ -20,7 +20,7 @@ ENTRIES = st.lists(
 LAYOUTS = {
     "given codewords": {"rows": [2], "weights": [3], "wire": "int8"},
     "row numbers": {"rows": [2], "weights": [3], "wire": "int2", "keyed": lambda row: []},
-    "chosen by workers": {"rows": [1], "weights": [2], "wire": "", "chosen": True},
+    "chosen by workers": {"rows": [1], "weights": [2], "wire": "", "worker_selected": True},
 }
 
 
@@ -46,11 +46,12 @@ def test_references_become_the_entries_for_which_they_stand(
             continue
         content = random.integers(0, 256, sizes.content_bytes, np.uint8)
         content = contents.setdefault((worker, task), content)
-        entry = np.zeros(sizes.whole_bytes, np.uint8)
-        entry[: HEAD.size] = np.frombuffer(head_of(ARRIVAL, worker, task), np.uint8)
+        entry = np.zeros(sizes.entry_bytes, np.uint8)
+        entry[: HEAD.size] = np.frombuffer(entry_head(ARRIVAL, worker, task), np.uint8)
         entry[HEAD.size : HEAD.size + sizes.content_bytes] = content
         whole.append(entry)
-        sent.append(entry if kind == ARRIVAL else np.frombuffer(head_of(REFERENCE, worker, task), np.uint8))
+        reference = np.frombuffer(entry_head(REFERENCE, worker, task), np.uint8)
+        sent.append(entry if kind == ARRIVAL else reference)
     rooms = []
 
     def room(size: int) -> np.ndarray:

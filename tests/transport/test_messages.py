@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pdcode.kernels import quantise
 from pdcode.problems.partition import ALIGNMENT, Blocks
-from pdcode.transport.layout import CHECK, HEADER, RETURNED, ROUND, STOP, Layout, buffer, longest
-from pdcode.transport.messages import Order, Reply, Task, notice
+from pdcode.transport.layout import CHECK, HEADER, RETURNED, ROUND_SHIFT, STOP, Layout, buffer, buffer_sizes
+from pdcode.transport.messages import Order, Reply, Task, control_message
 from pdcode.util.errors import InputError
 
 LAYERS = [
@@ -50,7 +50,7 @@ def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
     dtype: str, wire: str | list[str], chosen: bool
 ) -> None:
-    made = layout(dtype, wire=wire, chosen=chosen)
+    made = layout(dtype, wire=wire, worker_selected=chosen)
     message = buffer(made.reply_bytes)[0]
     reply = Reply(made, message)
     assert [view.shape for view in reply.payloads] == [(3, 8 * 33), (3, 16 * 10), (1, 33), (3, 2 * 5)]
@@ -59,11 +59,11 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
         assert view.ctypes.data % ALIGNMENT == 0
     assert all((view == number + 1).all() for number, view in enumerate(reply.payloads))
     if chosen:
-        reply.put_codewords(words(made))
-    assert reply.write(1, 2, 3)
+        reply.write_codewords(words(made))
+    assert reply.quantise(1, 2, 3)
     assert not message[: HEADER.size].any()
     ends = [(HEADER.size, HEADER.size + (made.codeword_bytes if chosen else 0))]
-    ends += [(part.at, part.at + part.bytes) for part in made.parts]
+    ends += [(part.offset, part.offset + part.bytes) for part in made.fields]
     for (_, end), (at, _) in pairwise(ends):
         assert end <= at
         assert at % 8 == 0
@@ -75,13 +75,13 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
 def test_rank_0_reads_what_the_worker_thinks_it_has_sent(
     dtype: str, wire: str | list[str], chosen: bool
 ) -> None:
-    made = layout(dtype, wire=wire, chosen=chosen)
+    made = layout(dtype, wire=wire, worker_selected=chosen)
     sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
     before = sent.payload.copy()
     if chosen:
-        sent.put_codewords(words(made, 5))
-    assert sent.write(1, 2, 3)
+        sent.write_codewords(words(made, 5))
+    assert sent.quantise(1, 2, 3)
     received.body[:] = sent.body
     assert received.read()
     for mine, theirs, view, name in zip(
@@ -110,7 +110,7 @@ def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(
         sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
         sent.payload.fill(1)
         sent.payloads[layer][-1, -1] = bad
-        assert not sent.write(1, 2, 3)
+        assert not sent.quantise(1, 2, 3)
         received.body[:] = sent.body
         assert not received.read()
 
@@ -119,7 +119,7 @@ def test_each_unit_has_the_bytes_of_its_format() -> None:
     """By hand: 3 rows of 264 elements at 2 bits and 2 scales, 3 · 160 float32, 33 bytes and a scale, 3 · 10
     signs and a scale a row; to multiples of 8."""
     made = layout(wire=MIXED)
-    assert [part.bytes for part in made.parts] == [3 * (8 + 66) + 2, 4 * 480, 4 + 33 + 3, 3 * (4 + 2) + 6]
+    assert [part.bytes for part in made.fields] == [3 * (8 + 66) + 2, 4 * 480, 4 + 33 + 3, 3 * (4 + 2) + 6]
     assert not made.exact
     assert layout(wire=["float32"] * 4).exact
     with pytest.raises(InputError, match=r"wire\.dtype: .* has 2 entries, but there are 4 layers"):
@@ -127,9 +127,9 @@ def test_each_unit_has_the_bytes_of_its_format() -> None:
 
 
 def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
-    made = layout(chosen=True)
+    made = layout(worker_selected=True)
     reply = Reply(made, buffer(made.reply_bytes)[0])
-    reply.put_codewords(words(made))
+    reply.write_codewords(words(made))
     assert reply.read()
     reply.body[: made.codeword_bytes] = 255
     assert not reply.read()
@@ -137,7 +137,7 @@ def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
 
 @given(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 4), apart=st.booleans(), seed=st.integers(0, 99))
 def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart: bool, seed: int) -> None:
-    made = layout(dtype, rows, apart=apart)
+    made = layout(dtype, rows, separate_codewords=apart)
     message = buffer(made.task_bytes)[0]
     order, task = Task([made], message), Task([made], message.copy())
     given, theta = words(made, seed), np.random.default_rng(seed).normal(size=SIZE).astype(dtype)
@@ -163,10 +163,10 @@ def test_each_round_of_an_update_has_messages_of_its_own() -> None:
         layout(),
         Layout([Blocks(0, "output", 1, 3, 5, 0)], [1], [1], np.dtype("float32"), body_bytes=40),
     ]
-    message = buffer(longest(rounds)[0])[0]
+    message = buffer(buffer_sizes(rounds)[0])[0]
     order, task = Task(rounds, message), Task(rounds, message)
     for number, made in enumerate(rounds):
-        body = np.arange(made.task_bytes - made.body_at).astype(np.uint8)
+        body = np.arange(made.task_bytes - made.body_offset).astype(np.uint8)
         given = words(made) if number == 0 else ()
         size = order.write(7, 1, 3, Order(0, given, [body], CHECK, round=number), RETURNED)
         task.read()
@@ -174,17 +174,17 @@ def test_each_round_of_an_update_has_messages_of_its_own() -> None:
         np.testing.assert_array_equal(task.body, body)
         assert len(task.codewords) == len(made.units)
         reply = Reply(made, buffer(made.reply_bytes)[0])
-        reply.seal(7, task, 10, 20, 30, 40, 0.5)
-        assert HEADER.unpack_from(reply.header)[:4] == (7, number << ROUND, made.payload_bytes, 1)
+        reply.write_header(7, task, 10, 20, 30, 40, 0.5)
+        assert HEADER.unpack_from(reply.header)[:4] == (7, number << ROUND_SHIFT, made.payload_bytes, 1)
 
 
 def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_they_differ() -> None:
-    assert layout().section == [0, 1, -1, 0]
-    for options in ({"apart": True}, {"chosen": True}):
+    assert layout().codeword_sections == [0, 1, -1, 0]
+    for options in ({"separate_codewords": True}, {"worker_selected": True}):
         made = layout(**options)
-        assert made.section == [0, 1, -1, 2]
-        assert made.codeword_bytes > layout(chosen="chosen" in options).codeword_bytes - 1
-    assert layout(apart=True).codeword_bytes > layout().codeword_bytes
+        assert made.codeword_sections == [0, 1, -1, 2]
+        assert made.codeword_bytes > layout(worker_selected="worker_selected" in options).codeword_bytes - 1
+    assert layout(separate_codewords=True).codeword_bytes > layout().codeword_bytes
 
 
 def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
@@ -193,18 +193,18 @@ def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
     for length in (0, 16, 800, 16):
         body = np.arange(length, dtype=np.uint8)
         parts = [body[: length // 2], body[length // 2 :]]
-        assert order.write(0, 1, 2, Order(3, words(made), parts), 0) == made.body_at + length
+        assert order.write(0, 1, 2, Order(3, words(made), parts), 0) == made.body_offset + length
         order.read()
         np.testing.assert_array_equal(order.body, body)
     order.message.fill(255)
-    order.message[: HEADER.size] = notice(1, STOP)
+    order.message[: HEADER.size] = control_message(1, STOP)
     order.read()
     assert order.flags & STOP
     assert len(order.body) == 0
 
 
 def test_codewords_are_in_the_task_or_in_the_reply() -> None:
-    given, chosen = layout(), layout(chosen=True)
+    given, chosen = layout(), layout(worker_selected=True)
     assert chosen.task_bytes < given.task_bytes
     assert chosen.reply_bytes > given.reply_bytes
     assert given.task_bytes >= HEADER.size + given.codeword_bytes + 4 * SIZE

@@ -23,17 +23,17 @@ def test_the_parts_of_all_workers_are_the_sum(
     sent, received = (Sum(layout, 0, workers) for _ in range(2))
     for number, payload in enumerate(sent.reply.payloads):
         payload[:] = number + np.arange(payload.size)
-    assert not sent.ending
-    sent.ending = ending
-    assert len(sent.parts) == workers
-    for worker, part in enumerate(sent.parts):
-        received.parts[worker] = part
-    assert received.ending == ending
+    assert not sent.end_requested
+    sent.end_requested = ending
+    assert len(sent.segments) == workers
+    for worker, part in enumerate(sent.segments):
+        received.segments[worker] = part
+    assert received.end_requested == ending
     for ours, theirs in zip(received.arrival.payloads, sent.reply.payloads, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert received.sound
+    assert received.is_finite
     received.reply.payloads[-1][0, -1] = np.nan
-    assert not received.sound
+    assert not received.is_finite
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, 0), (2, 6400), (4, 9600), (64, 12600)])

@@ -47,7 +47,7 @@ def load(overrides: list[str]) -> Config:
 def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:
     layout = simulation.components.layout
     return timing_only.TimingOnly(
-        config, simulation.task_ns, layout.reply_bytes, layout.gradient_bytes, layout.body_at
+        config, simulation.task_ns, layout.reply_bytes, layout.gradient_bytes, layout.body_offset
     )
 
 

@@ -30,7 +30,7 @@ with job() as comm:
         fleet.start()
         theta = np.zeros(16, np.float32).view(np.uint8)
         for task, case in enumerate(CASES):
-            fleet.dispatch(0, task, 30 + task, Order(40 + task, [layout.whole], [theta]))
+            fleet.dispatch(0, task, 30 + task, Order(40 + task, [layout.uncoded], [theta]))
             events = list[Event]()
             while not (arrivals := [each for each in events if isinstance(each, Arrival)]):
                 events += fleet.events(1_000_000_000)
@@ -48,7 +48,7 @@ with job() as comm:
         for case in CASES:
             task = link.next_task()
             reply.payload[:] = np.nan if case == "nan" else task.task
-            reply.seal(0, task)
+            reply.write_header(0, task)
             good, fields = reply.message.copy(), list(HEADER.unpack_from(reply.header))
             if case in PLACES:
                 fields[PLACES[case]] = VALUES.get(case, fields[PLACES[case]] + 1)

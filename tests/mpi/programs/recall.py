@@ -18,7 +18,7 @@ with job() as comm:
         fleet.start()
         for task in range(2):
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
-            fleet.dispatch(0, task, 3, Order(0, [layout.whole], [theta]))
+            fleet.dispatch(0, task, 3, Order(0, [layout.uncoded], [theta]))
             if task:
                 assert not fleet.events(100_000_000)
             fleet.cancel([0], 0)
