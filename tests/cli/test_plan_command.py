@@ -19,21 +19,12 @@ from pdcode.util.processes import Pool
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 JOB = """
-[problem]
-hidden = [16]
-[scheme]
-name = "uncoded"
-[update]
-mode = "all"
-[optimizer]
-rate = 0.5
-[workers]
-count = 4
-[stragglers]
-kind = "bimodal"
-shift_s = 0.001
-extra_s = 0.05
-probability = 0.2
+problem = {hidden = [16]}
+scheme = {name = "uncoded"}
+update = {mode = "all"}
+optimizer = {rate = 0.5}
+workers = {count = 4}
+stragglers = {kind = "bimodal", shift_s = 0.001, extra_s = 0.05, probability = 0.2}
 [stop]
 loss = 1.5
 updates = 200

@@ -15,20 +15,12 @@ from pdcode.__main__ import main
 pytestmark = pytest.mark.slow
 
 JOB = """
-[problem]
-hidden = [16]
-batch = 16
-[code]
-blocks = [8, 1]
-[optimizer]
-rate = 0.2
-[workers]
-count = 8
-[stragglers]
-kind = "shifted-exponential"
-mean_s = 0.005
-[stop]
-loss = 0.8
+problem = {hidden = [16], batch = 16}
+code = {blocks = [8, 1]}
+optimizer = {rate = 0.2}
+workers = {count = 8}
+stragglers = {kind = "shifted-exponential", mean_s = 0.005}
+stop = {loss = 0.8}
 """
 
 

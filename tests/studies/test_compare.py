@@ -35,27 +35,15 @@ from pdcode.virtual.fleet import VirtualFleet
 pytestmark = pytest.mark.slow
 
 JOB = """
-[problem]
-hidden = [16]
-batch = 16
-[code]
-blocks = [8, 1]
-weight = 2
-rows_per_task = 2
-[memory]
-kind = "worker"
-[optimizer]
-rate = 0.5
-[workers]
-count = 4
-[stragglers]
-kind = "shifted-exponential"
-shift_s = 0.002
-mean_s = 0.004
+problem = {hidden = [16], batch = 16}
+code = {blocks = [8, 1], weight = 2, rows_per_task = 2}
+memory = {kind = "worker"}
+optimizer = {rate = 0.5}
+workers = {count = 4}
+stragglers = {kind = "shifted-exponential", shift_s = 0.002, mean_s = 0.004}
+trace = {progress_s = 0.01}
 [stop]
 loss = 1.0
-[trace]
-progress_s = 0.01
 """
 SCHEMES = "yours,uncoded/update.mode=first,topk,cyclic"
 
@@ -190,11 +178,7 @@ def test_what_is_set_counts_more_than_what_is_fitted(job: Path) -> None:
 
 
 def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
-    job.write_text(
-        JOB.replace("loss = 1.0", "updates = 20").replace(
-            'kind = "worker"', 'kind = "worker"\n[update]\nmode = "all"'
-        )
-    )
+    job.write_text(JOB.replace("loss = 1.0", 'updates = 20\n[update]\nmode = "all"'))
     done = compared(job, schemes="yours,uncoded/update.mode=async,uncoded/update.mode=first", seeds=1)
     assert done.goal is None
     assert [row[0].updates for row in done.measured] == [20, 80, round(80 / 3)]

@@ -31,26 +31,12 @@ from pdcode.studies.results_table import show_comparison
 from pdcode.util.errors import Failure, InputError
 
 JOB = """
-[problem]
-hidden = [16]
-batch = 16
-l2 = 1e-2
-[code]
-blocks = [8, 1]
-weight = 2
-rows_per_task = 2
-[memory]
-kind = "worker"
-[optimizer]
-rate = 0.5
-[workers]
-count = 5
-[stragglers]
-kind = "shifted-exponential"
-shift_s = 0.002
-mean_s = 0.004
-slow = [3]
-slowdown = 10.0
+problem = {hidden = [16], batch = 16, l2 = 1e-2}
+code = {blocks = [8, 1], weight = 2, rows_per_task = 2}
+memory = {kind = "worker"}
+optimizer = {rate = 0.5}
+workers = {count = 5}
+stragglers = {kind = "shifted-exponential", shift_s = 0.002, mean_s = 0.004, slow = [3], slowdown = 10.0}
 [stop]
 loss = 1.0
 updates = 4
