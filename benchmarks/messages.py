@@ -30,6 +30,7 @@ from pdcode.problems.partition import Blocks
 from pdcode.trace import TraceWriter
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
+from pdcode.transport.base import Computed
 from pdcode.transport.layout import Layout
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def echo(layout: Layout, comm: Any) -> None:
     link = MPILink(comm)
     link.connect([layout])
     while link.next_task() is not None:
-        link.reply(0, 0, 0, 0, 0.0)
+        link.reply(Computed(0, 0.0, 0, 0))
     link.leave()
 
 

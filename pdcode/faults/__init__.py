@@ -5,9 +5,18 @@ the same, and so do both clocks. Over MPI they are carried out (`injector`), on 
 does what they do to times (`pdcode.virtual.faults`).
 """
 
-from .base import Fault, Spell, Spells, Strike
+from .base import ActiveFaults, Fault, ProcessFault, TaskFault
 from .drawing import at_rank_0, check, check_real, draw, joins, of_worker
 
 __all__ = [
-    "Fault", "Spell", "Spells", "Strike", "at_rank_0", "check", "check_real", "draw", "joins", "of_worker",
+    "ActiveFaults",
+    "Fault",
+    "ProcessFault",
+    "TaskFault",
+    "at_rank_0",
+    "check",
+    "check_real",
+    "draw",
+    "joins",
+    "of_worker",
 ]  # fmt: skip

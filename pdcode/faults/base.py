@@ -1,4 +1,4 @@
-"""Base classes of the kinds of fault, and the spells that are on when a task begins."""
+"""Base classes of the kinds of fault, and the task faults that are active when a task begins."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..util.errors import InputError
 Keys = tuple[int, int, int]
 """Seed, worker, task."""
 
-Again = Callable[[int], np.ndarray]
-"""Computes the payload of another mini-batch, of that number, at the same θ."""
+GradientOracle = Callable[[int], np.ndarray]
+"""Returns the payload of another mini-batch, given its number, at the same θ."""
 
 
 class Fault(FaultEvent):
@@ -44,7 +44,7 @@ class Fault(FaultEvent):
         return round(1e9 * self.at_s)
 
 
-class Strike(Fault):
+class ProcessFault(Fault):
     """A fault of a worker's process or link at a moment, whatever the worker does then.
 
     Attributes
@@ -68,15 +68,15 @@ class Strike(Fault):
         lasts_s = getattr(self, "for_s", None)
         return None if lasts_s is None else round(1e9 * lasts_s)
 
-    def strike(self) -> None:
-        """Let it happen to this process."""
+    def execute(self) -> None:
+        """Execute the fault on this process."""
 
 
-class Spell(Fault):
-    """A fault of a worker's tasks, or their replies.
+class TaskFault(Fault):
+    """A fault of a worker's tasks, or of their replies.
 
-    It is of the task at which it begins, or the first one that rank 0 sends from then on, and of all that it
-    sends within `for_s`.
+    It is active from the task at which it begins, or the first one that rank 0 sends from `at_s` on, for all
+    tasks that rank 0 sends within `for_s`.
     """
 
     for_s: Span | None = None  #: for how long; 0: for one task; none: to the end of the run [s]
@@ -84,14 +84,14 @@ class Spell(Fault):
     repeats: ClassVar[bool] = False  #: whether rank 0 gets a reply again, once the next task is out
 
     def begin(self, worker: int, task: int) -> None:
-        """Let a task begin, at its worker."""
+        """Act when a task begins, at its worker."""
 
-    def blur(self, theta: np.ndarray) -> np.ndarray:
+    def corrupt_parameters(self, theta: np.ndarray) -> np.ndarray:
         """Return the θ at which the worker computes."""
         return theta
 
-    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
-        """Change a reply that is ready."""
+    def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
+        """Change a reply that is complete."""
 
     def slower_ns(self, compute_ns: int) -> int:
         """Return by how much longer a part of the task is computed, in ns."""
@@ -102,31 +102,35 @@ class Spell(Fault):
         return 0
 
 
-class Spells:
-    """The spells of a worker, as its tasks begin.
+class ActiveFaults:
+    """The task faults of a worker, and which of them are active.
 
     Parameters
     ----------
     events : iterable of Fault
+        Of one worker; other faults than those of tasks are left out.
     """
 
     def __init__(self, events: Iterable[Any]) -> None:
-        self._spells = [event for event in events if isinstance(event, Spell)]
-        self._since: list[int | None] = [None] * len(self._spells)  # when each began, ns
+        self._faults = [event for event in events if isinstance(event, TaskFault)]
+        self._since_ns: list[int | None] = [None] * len(self._faults)  # when each began
+        self._task, self._active = -1, list[TaskFault]()  # those of the last task
 
     def __bool__(self) -> bool:
-        return bool(self._spells)
+        return bool(self._faults)
 
-    def begin(self, task: int, sent_ns: int) -> list[Spell]:
-        """Return the spells of a task that rank 0 sent at a time since the start of the run, in ns."""
-        on = []
-        for place, spell in enumerate(self._spells):
-            since = self._since[place]
-            if since is None:
-                if task < spell.task if spell.task is not None else sent_ns < spell.at_ns:
+    def at(self, task: int, sent_ns: int) -> list[TaskFault]:
+        """Return the faults of a task that rank 0 sent at a time since the start of the run."""
+        if task == self._task:
+            return self._active
+        self._task, self._active = task, []
+        for place, fault in enumerate(self._faults):
+            since_ns = self._since_ns[place]
+            if since_ns is None:
+                if task < fault.task if fault.task is not None else sent_ns < fault.at_ns:
                     continue
-                self._since[place] = sent_ns if spell.task is not None else spell.at_ns
-            elif spell.for_s is not None and sent_ns >= since + round(1e9 * spell.for_s):
+                self._since_ns[place] = sent_ns if fault.task is not None else fault.at_ns
+            elif fault.for_s is not None and sent_ns >= since_ns + round(1e9 * fault.for_s):
                 continue
-            on.append(spell)
-        return on
+            self._active.append(fault)
+        return self._active

@@ -22,7 +22,7 @@ class AtRank0(FaultEvent):
         if self is config.faults.failure:
             raise InputError(f"faults.failure: kind '{self.kind}' is not one of workers")
 
-    def strike(self, trace: Recorder, virtual: bool) -> None:
+    def execute(self, trace: Recorder, virtual: bool) -> None:
         """Let it happen to this process, or on the virtual clock."""
         raise NotImplementedError
 
@@ -30,7 +30,7 @@ class AtRank0(FaultEvent):
 class KillRank0(AtRank0, tag="kill-rank-0"):
     """SIGKILL of rank 0; a run on the virtual clock fails there, its trace unfinished."""
 
-    def strike(self, trace: Recorder, virtual: bool) -> None:
+    def execute(self, trace: Recorder, virtual: bool) -> None:
         if virtual:
             raise Failure(f"rank 0 was killed at {self.at_s:g} s, as [faults] asks")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -39,5 +39,5 @@ class KillRank0(AtRank0, tag="kill-rank-0"):
 class FullDisk(AtRank0, tag="full-disk"):
     """The disk of the trace is full from then on."""
 
-    def strike(self, trace: Recorder, virtual: bool) -> None:
+    def execute(self, trace: Recorder, virtual: bool) -> None:
         trace.fill()

@@ -12,7 +12,7 @@ from ..config import Config, FaultEvent
 from ..util.errors import InputError
 from ..util.rng import FAULT, uniform
 from . import spot
-from .base import Fault, Spell, Strike
+from .base import Fault, ProcessFault, TaskFault
 from .coordinator import AtRank0
 from .process import ensure_joinable
 
@@ -26,11 +26,11 @@ def check(config: Config, replies: int) -> None:
         Naming key and value.
     """
     faults = config.faults
-    if replies > 1 and any(isinstance(each, Spell) and each.repeats for each in faults.injected):
+    if replies > 1 and any(isinstance(each, TaskFault) and each.repeats for each in faults.injected):
         raise InputError(f"faults.events: kind 'duplicate': scheme '{config.scheme.name}' replies in parts")
     failure = faults.failure
     endless = faults.mtbf_s is not None and failure is not None and config.stop.seconds is None
-    if endless and not (isinstance(failure, Strike) and failure.lethal):
+    if endless and not (isinstance(failure, ProcessFault) and failure.lethal):
         raise InputError("faults.mtbf_s: failures that a worker survives need stop.seconds, or have no end")
     if faults.spot is not None:
         spot.places(faults.spot)
@@ -99,7 +99,7 @@ def failures(config: Config, worker: int) -> Iterator[Any]:
     if mean_s is None:
         return
     failure: Any = config.faults.failure or FaultEvent.of({})
-    lethal = isinstance(failure, Strike) and failure.lethal
+    lethal = isinstance(failure, ProcessFault) and failure.lethal
     most_s = math.inf if config.stop.seconds is None else config.stop.seconds
     while True:
         at_s -= mean_s * math.log1p(-draw(config.seed, worker, number))

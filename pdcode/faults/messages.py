@@ -9,10 +9,10 @@ from msgspec import Meta
 from ..config import Fraction, Span
 from ..config.requirements import KeyNeeds, one_of
 from ..util.rng import FAULT, uniform
-from .base import Keys, Spell, Strike
+from .base import Keys, ProcessFault, TaskFault
 
 
-class Delay(Spell, tag="delay"):
+class Delay(TaskFault, tag="delay"):
     """Replies take longer on their way."""
 
     delay_s: Span = 0.1  #: by how much [s]
@@ -21,7 +21,7 @@ class Delay(Spell, tag="delay"):
         return round(1e9 * self.delay_s)
 
 
-class Drop(Spell, tag="drop"):
+class Drop(TaskFault, tag="drop"):
     """Replies are lost on their way, once each; the transport sends them again after a time-out.
 
     So a reply comes late, as over TCP, and never not at all: MPI promises that.
@@ -36,14 +36,14 @@ class Drop(Spell, tag="drop"):
         return round(1e9 * self.timeout_s) if lost else 0
 
 
-class Duplicate(Spell, tag="duplicate"):
+class Duplicate(TaskFault, tag="duplicate"):
     """Replies come a second time, when rank 0 waits for the next one."""
 
     repeats: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {"kind": {"reduce.kind": one_of("star", why="repeats replies to rank 0")}}
 
 
-class Cut(Strike, tag="cut"):
+class Cut(ProcessFault, tag="cut"):
     """The worker's link is cut: it computes on, and messages of both directions wait."""
 
     cuts: ClassVar[bool] = True

@@ -11,19 +11,19 @@ from ..config import Positive
 from ..kernels import philox
 from ..transport.messages import Reply
 from ..util.rng import FAULT
-from .base import Again, Keys, Spell
+from .base import GradientOracle, Keys, TaskFault
 
 
-class NotANumber(Spell, tag="nan"):
+class NotANumber(TaskFault, tag="nan"):
     """The worker computes NaN, as in a numerical failure."""
 
     numeric: ClassVar[bool] = True
 
-    def blur(self, theta: np.ndarray) -> np.ndarray:
+    def corrupt_parameters(self, theta: np.ndarray) -> np.ndarray:
         return np.full_like(theta, np.nan)
 
 
-class Lie(Spell, tag="lie"):
+class Lie(TaskFault, tag="lie"):
     """The worker sends another payload than it has computed, and knows nothing of it."""
 
     numeric: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class Lie(Spell, tag="lie"):
     how: Literal["sign", "scale", "constant", "gaussian"] = "sign"
     value: float = 1e6  #: with "scale", "constant" and "gaussian"
 
-    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
+    def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
         payload = reply.payload
         if self.how == "constant":
             payload.fill(self.value)
@@ -45,7 +45,7 @@ class Lie(Spell, tag="lie"):
         reply.quantise(*keys)
 
 
-class Collude(Spell, tag="collude"):
+class Collude(TaskFault, tag="collude"):
     """The worker sends what does harm and yet looks like the others'; those who collude send about the same.
 
     It knows the others' gradients from its own rows: by the mean μ and the standard deviation σ, element by
@@ -61,11 +61,11 @@ class Collude(Spell, tag="collude"):
     value: float = 1.5  #: how far it goes
     samples: Annotated[int, Meta(ge=2, le=1000)] = 8  #: mini-batches of which it knows the gradients
 
-    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
+    def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
         payload = reply.payload
         mean, squares = np.zeros((2, len(payload)))
         for number in range(1, self.samples + 1):  # Welford's recurrence
-            other = again(number)
+            other = oracle(number)
             change = other - mean
             mean += change / number
             squares += change * (other - mean)
@@ -76,14 +76,14 @@ class Collude(Spell, tag="collude"):
         reply.quantise(*keys)
 
 
-class Corrupt(Spell, tag="corrupt"):
+class Corrupt(TaskFault, tag="corrupt"):
     """Bits of the payload, or of the codewords that the worker chose, are flipped on the way."""
 
     numeric: ClassVar[bool] = True
 
     bits: Positive = 1  #: number of bits of each reply, drawn by (seed, worker, task)
 
-    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
+    def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
         seed, worker, task = keys
         places = np.empty(self.bits, np.int64)
         philox.integers(seed, FAULT, worker, 2**32 + task, 8 * len(reply.body), places)

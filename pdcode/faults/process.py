@@ -10,37 +10,37 @@ from typing import ClassVar
 from ..config import Config, Span
 from ..config.requirements import KeyNeeds, one_of
 from ..util.errors import InputError
-from .base import Strike
+from .base import ProcessFault
 
 LONG_S = 10**9
 
 
-class Kill(Strike, tag="kill"):
+class Kill(ProcessFault, tag="kill"):
     """SIGKILL: the worker is gone, with all that it held."""
 
     lethal: ClassVar[bool] = True
 
-    def strike(self) -> None:
+    def execute(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Exit(Strike, tag="exit"):
+class Exit(ProcessFault, tag="exit"):
     """The process exits, with code 1 and without a word: Open MPI tells nobody."""
 
     halts: ClassVar[bool] = True
 
-    def strike(self) -> None:
+    def execute(self) -> None:
         os._exit(1)
 
 
-class Stop(Strike, tag="stop"):
+class Stop(ProcessFault, tag="stop"):
     """SIGSTOP, and SIGCONT after a time: the process does nothing in between."""
 
     halts: ClassVar[bool] = True
 
     for_s: Span | None = None  #: for how long; none: for good [s]
 
-    def strike(self) -> None:
+    def execute(self) -> None:
         import subprocess  # which ranks without this fault need not load
 
         waker = None
@@ -62,20 +62,20 @@ class Timespec(ctypes.Structure):
     _fields_: ClassVar = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 
 
-class Hang(Strike, tag="hang"):
+class Hang(ProcessFault, tag="hang"):
     """A thread of the process keeps the interpreter lock: no line of Python is run in between."""
 
     halts: ClassVar[bool] = True
 
     for_s: Span | None = None  #: for how long; none: for good [s]
 
-    def strike(self) -> None:
+    def execute(self) -> None:
         lasts_ns = LONG_S * 10**9 if self.lasts_ns is None else self.lasts_ns
         span = Timespec(*divmod(lasts_ns, 10**9))
         ctypes.PyDLL(None).nanosleep(ctypes.byref(span), None)  # unlike CDLL, keeps the lock
 
 
-class Leave(Strike, tag="leave"):
+class Leave(ProcessFault, tag="leave"):
     """SIGTERM, as a node gets it that is to be taken away: the worker finishes its task, and goes."""
 
     leaves: ClassVar[bool] = True
@@ -83,11 +83,11 @@ class Leave(Strike, tag="leave"):
         "kind": {"reduce.kind": one_of("star", why="leaves too few workers for a sum over all")}
     }
 
-    def strike(self) -> None:
+    def execute(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Join(Strike, tag="join"):
+class Join(ProcessFault, tag="join"):
     """A worker that has gone is back, with no memory and no θ; over MPI that is a spare rank."""
 
     joins: ClassVar[bool] = True

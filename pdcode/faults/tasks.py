@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..config import Factor
-from .base import Spell
+from .base import TaskFault
 
 
 class InjectedFault(RuntimeError):
     """Exception raised on purpose by ``[faults]``."""
 
 
-class Raise(Spell, tag="raise"):
+class Raise(TaskFault, tag="raise"):
     """The worker raises an exception, as by a bug, which ends the run."""
 
     ends: ClassVar[bool] = True
@@ -22,7 +22,7 @@ class Raise(Spell, tag="raise"):
         raise InjectedFault(f"worker {worker} raises at task {task}, as [faults] asks")
 
 
-class Slow(Spell, tag="slow"):
+class Slow(TaskFault, tag="slow"):
     """The worker computes more slowly."""
 
     factor: Factor = 10.0  #: factor of its compute time

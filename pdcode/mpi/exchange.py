@@ -20,6 +20,7 @@ from threading import Event, Thread
 import numpy as np
 from mpi4py import MPI
 
+from ..transport.base import Computed
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, buffer_sizes
 from ..transport.log import FORWARDED, LogFormat, read_excluded
 from ..transport.messages import Reply, Task
@@ -154,11 +155,11 @@ class ExchangeLink(MPILink):
             for task in [each for each in held if each < newest]:
                 del held[task]
 
-    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, computed: Computed) -> None:
         task, start = self._task, HEADER.size + self._format.codeword_bytes
         words, body = task.message[HEADER.size : start], self._replies[0].body
         message = self._format.message(self.worker, task.task, words, body)
-        super().reply(part, t_start_ns, t_compute_ns, delay_ns, loss)
+        super().reply(computed)
         sends = []
         for to in self._to:
             try:

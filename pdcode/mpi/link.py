@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..kernels import headers
-from ..transport.base import Link
+from ..transport.base import Computed, Link
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from . import clocks
@@ -157,7 +157,8 @@ class MPILink(Link):
         self.serve_clock(self._rounds)
         self._receive_task.Free()
 
-    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, computed: Computed) -> None:
+        part, loss, t_start_ns, t_compute_ns, delay_ns = computed
         task = self._task
         parts = self._replies[task.round].parts
         reply = parts[part]

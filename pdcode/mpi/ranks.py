@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from types import FrameType
@@ -16,15 +17,18 @@ from .. import faults
 from ..coding.auto_keys import with_resolved
 from ..coding.reduced import ReducedState
 from ..config import Config
-from ..faults.injector import Injector
+from ..faults.link import FaultyLink, SlowedWorker
 from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
 from ..stragglers import WorkerDelays
 from ..training import link_sizing
 from ..training.checkpoint import Checkpoint, Checkpoints, folder_of
+from ..training.links import DelayedLink, SavingLink
+from ..training.memories import Memories
 from ..training.session import TrainingRun, close_trace, identity, open_trace
 from ..training.setup import Components, WorkerFactory
-from ..training.worker import work
+from ..training.worker import Computes, Worker, work
+from ..transport.base import Link
 from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
@@ -140,19 +144,41 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
-            link.save, worker.stateful["state"] = worker.save, link.state
-        if not worker.recall(place):
-            damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
-            if isinstance(link, AllreduceLink):
-                raise Failure(f"{damaged}; others have the same state, and cannot go on without")
-            print_line(f"{damaged}; it begins without")
-        events = faults.of_worker(config, link.worker) if config.faults else ()
-        injector = Injector(config.seed, link.worker, events)
         with leaves_by_signal(link):
-            work(link, worker, WorkerDelays(delay_model(config), link.worker, facts["shares"]), injector)
+            work(*wrapped(config, link, worker, place, facts["shares"]))
         if link.alone:
             depart(0)
     return 0
+
+
+def wrapped(
+    config: Config,
+    link: MPILink,
+    worker: Worker,
+    place: tuple[str, str, int] | None,
+    shares: Sequence[Sequence[float]],
+) -> tuple[Link, Computes]:
+    """Add injected faults and delays, and checkpoints, to a worker and its link.
+
+    `place` is where the worker's part of a checkpoint is, see `memory_places`; None: there are none.
+    """
+    outer: Link = link
+    computes: Computes = worker
+    if config.faults and (events := faults.of_worker(config, link.worker)):
+        outer, computes = FaultyLink(outer, config.seed, link.worker, events), SlowedWorker(worker, events)
+    outer = DelayedLink(outer, WorkerDelays(delay_model(config), link.worker, shares))
+    if place is None:
+        return outer, computes
+    folder, run, task = place
+    saving = SavingLink(outer, worker, Memories(folder, run, link.worker))
+    if isinstance(link, AllreduceLink):
+        link.save, saving.stateful["state"] = saving.save, link.state
+    if not saving.restore(task):
+        damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
+        if isinstance(link, AllreduceLink):
+            raise Failure(f"{damaged}; others have the same state, and cannot go on without")
+        print_line(f"{damaged}; it begins without")
+    return saving, computes
 
 
 def memory_places(config: Config, run: str, found: Checkpoint | None) -> list[tuple[str, str, int]]:

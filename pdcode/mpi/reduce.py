@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from ..coding.reduced import due_digest
 from ..coding.state import State
-from ..transport.base import Arrival
+from ..transport.base import Arrival, Computed
 from ..transport.events import Event
 from ..transport.layout import HEADER, ROUND_SHIFT, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
@@ -183,7 +183,8 @@ class AllreduceLink(MPILink):
     def wait(self, delay_ns: int, spin: bool) -> int:
         return 0 if self._heard() else super().wait(delay_ns, spin)
 
-    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, computed: Computed) -> None:
+        _, loss, t_start_ns, t_compute_ns, delay_ns = computed
         task = self._task
         own, total = self._own[task.round], self._total[task.round]
         own.end_requested, own.save_requested = self._heard(), self._saving

@@ -98,7 +98,7 @@ class Monitor(Stateful):
         while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
             strike = self._strikes.pop(0)
             if 1e9 * (strike.at_s or 0.0) > self._struck_ns:
-                strike.strike(self.trace, self._wall_ns is not None)
+                strike.execute(self.trace, self._wall_ns is not None)
         self._struck_ns = now_ns
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"

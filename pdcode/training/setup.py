@@ -17,6 +17,7 @@ from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config import Config, requirements
 from ..config.requirements import Needs, none_of, one_of
+from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, Work, coded_state, make_scheme
@@ -276,4 +277,9 @@ class WorkerFactory:
     def build(self, replies: Sequence[Reply]) -> Worker:
         """Build the worker that writes its replies to these buffers, one per round."""
         encoders = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
-        return Worker(self.worker, self.replica, encoders, self.scheme.config, replies)
+        config = self.scheme.config
+        events = faults.of_worker(config, self.worker) if config.faults else ()
+        if numeric := [event for event in events if event.numeric]:
+            active = faults.ActiveFaults(numeric)
+            encoders = faulty_encoders(encoders, replies, self.worker, config.seed, active)
+        return Worker(self.worker, self.replica, encoders, config.seed, replies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -167,6 +167,16 @@ class Fleet(ABC):
         """Free the fleet's resources, after the shutdown of all workers."""
 
 
+class Computed(NamedTuple):
+    """A message of a reply that is ready to be sent, with times on the worker's clock, in ns."""
+
+    part: int  # number of the message, of those of the reply
+    loss: float  # of the mini-batch
+    t_start_ns: int
+    t_compute_ns: int
+    delay_ns: int = 0  # injected delay; negative: without end
+
+
 class Link(ABC):
     """A worker's side of the transport: it receives tasks and sends replies."""
 
@@ -200,9 +210,46 @@ class Link(ABC):
         """Allocate the message buffers; return the reply of each round."""
 
     @abstractmethod
-    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
-        """Send a part of the reply; after the last part, post the receive of the next task."""
+    def reply(self, computed: Computed) -> None:
+        """Send a message of the reply; after the last one, post the receive of the next task."""
 
     def repeat(self) -> None:
         """Send the last reply again (an injected fault); rank 0 refuses it."""
         raise NotImplementedError
+
+
+class WrappedLink(Link):
+    """Link that adds something to another one; by itself it adds nothing.
+
+    Parameters
+    ----------
+    link : Link
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link, self.worker = link, link.worker
+
+    def now_ns(self) -> int:
+        return self.link.now_ns()
+
+    def wait(self, delay_ns: int, spin: bool) -> int:
+        return self.link.wait(delay_ns, spin)
+
+    def next_task(self) -> Task | None:
+        return self.link.next_task()
+
+    @property
+    def flags(self) -> int:
+        return self.link.flags
+
+    def leave(self) -> None:
+        self.link.leave()
+
+    def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
+        return self.link.connect(layouts)
+
+    def reply(self, computed: Computed) -> None:
+        self.link.reply(computed)
+
+    def repeat(self) -> None:
+        self.link.repeat()

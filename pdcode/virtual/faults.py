@@ -58,15 +58,17 @@ class Plan:
     """The faults of a worker."""
 
     def __init__(self, events: Sequence[faults.Fault]) -> None:
-        self.spells = faults.Spells(events)
-        self.on: list[faults.Spell] = []  # spells of the last task
-        self.by_task = [each for each in events if isinstance(each, faults.Strike) and each.task is not None]
+        self.task_faults = faults.ActiveFaults(events)
+        self.active: list[faults.TaskFault] = []  # of the last task
+        self.by_task = [
+            each for each in events if isinstance(each, faults.ProcessFault) and each.task is not None
+        ]
         self.halts: list[Span] = []
         self.cuts: list[Span] = []
         self.leaves_ns: list[int] = []
         self.times: Times | None = None  # of the reply in flight
 
-    def strike(self, event: faults.Strike, at_ns: int) -> None:
+    def begin(self, event: faults.ProcessFault, at_ns: int) -> None:
         """Note what lasts for some time from a time on."""
         end_ns = NEVER_NS if event.lasts_ns is None else min(at_ns + event.lasts_ns, NEVER_NS)
         if event.halts:
@@ -106,8 +108,8 @@ class Injection:
                 continue
             plan = self._plans[worker] = Plan(own)
             for event in own:
-                if isinstance(event, faults.Strike) and event.task is None:
-                    plan.strike(event, event.at_ns)
+                if isinstance(event, faults.ProcessFault) and event.task is None:
+                    plan.begin(event, event.at_ns)
                     if event.lethal:
                         self._turn(event.at_ns, worker)
         self._joins_ns, self._spares = faults.joins(config), config.workers.spares
@@ -136,15 +138,15 @@ class Injection:
         for worker, task in sent:
             if (plan := self._plans.get(worker)) is None:
                 continue
-            if any(spell.repeats for spell in plan.on):  # of the task before
+            if any(fault.repeats for fault in plan.active):  # of the task before
                 self._copies.append(worker)
-            plan.on = plan.spells.begin(task, self._stamp_ns)
+            plan.active = plan.task_faults.at(task, self._stamp_ns)
             self._tasks[worker] = task
             start_ns = released(self._events.last_times(worker)[0], plan.cuts)
             due = [each for each in plan.by_task if task >= (each.task or 0)]
             plan.by_task = [each for each in plan.by_task if each not in due]
             for event in due:
-                plan.strike(event, start_ns)
+                plan.begin(event, start_ns)
                 if event.lethal:
                     self._turn(start_ns, worker)
             self._apply(worker, plan, start_ns)
@@ -161,8 +163,8 @@ class Injection:
             return
         compute_ns, delay_ns = computed - began, ready - computed
         keys = self._seed, worker, self._tasks[worker]
-        compute_ns += sum(spell.slower_ns(compute_ns) for spell in plan.on)
-        late_ns = sum(spell.late_ns(keys) for spell in plan.on)
+        compute_ns += sum(fault.slower_ns(compute_ns) for fault in plan.active)
+        late_ns = sum(fault.late_ns(keys) for fault in plan.active)
         computed = halted(start_ns, compute_ns, plan.halts)
         times = Times(computed, computed + delay_ns, late_ns, plan.sent(computed + delay_ns, late_ns))
         if start_ns >= NEVER_NS:
@@ -240,7 +242,7 @@ class Injection:
 
     def gone(self, worker: int) -> None:
         """Note that a worker has died or left; it comes back at its next time, or as a spare rank at once."""
-        self._plans[worker].on = []
+        self._plans[worker].active = []
         self._gone.add(worker)
         times_ns, now_ns = self._joins_ns.get(worker), self._events.now_ns
         if times_ns:

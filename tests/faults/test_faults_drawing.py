@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pdcode import faults
 from pdcode.config import Config, FaultsTable, legacy
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
-from pdcode.faults.injector import Injector
+from pdcode.faults.link import FaultyLink
 from pdcode.faults.process import Kill, Stop
 from pdcode.util.errors import InputError
 
@@ -104,13 +105,13 @@ def test_old_traces_have_faults_by_their_own_keys() -> None:
         FaultsTable.of(keys)
 
 
-def test_a_spell_is_of_the_tasks_sent_within_it_and_of_the_first_one_at_least() -> None:
+def test_a_task_fault_is_active_for_tasks_sent_within_it_and_at_least_the_first() -> None:
     events = config(
         "faults.events=[{kind='slow', worker=0, at_s=1.0, for_s=0.5}, {kind='delay', worker=0, at_s=1.0,"
         " for_s=0.0}, {kind='drop', worker=0, task=3, for_s=1.0}, {kind='nan', worker=0, task=2}]"
     )
-    spells = faults.Spells(faults.of_worker(events, 0))
-    on = [[each.kind for each in spells.begin(task, round(0.4e9 * task))] for task in range(7)]
+    active = faults.ActiveFaults(faults.of_worker(events, 0))
+    on = [[each.kind for each in active.at(task, round(0.4e9 * task))] for task in range(7)]
     assert on == [
         [], [], ["nan"], ["slow", "delay", "nan", "drop"], ["nan", "drop"], ["nan", "drop"], ["nan"],
     ]  # fmt: skip
@@ -164,19 +165,21 @@ def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(
     struck: list[str] = []
     for each in (Kill, Stop):
         monkeypatch.setattr(
-            each, "strike", lambda self: struck.append(f"{self.kind} {self.task} {self.at_s}")
+            each, "execute", lambda self: struck.append(f"{self.kind} {self.task} {self.at_s}")
         )
     before, after = [Kill(task=0), Kill(at_s=0.0)], [Kill(task=4), Stop(task=9), Stop(at_s=2.1)]
-    first, second = Injector(1, 0, before), Injector(1, 0, [*before, *after])
-    first.begin(Begun(task=0, sent_ns=[0]), None)  # type: ignore[arg-type]
-    second.begin(Begun(task=5, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
-    second.begin(Begun(task=9, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
+    tasks = iter([Begun(0, [0]), Begun(5, [2 * 10**9]), Begun(9, [2 * 10**9])])
+    inner: Any = SimpleNamespace(worker=0, next_task=lambda: next(tasks))
+    first, second = FaultyLink(inner, 1, 0, before), FaultyLink(inner, 1, 0, [*before, *after])
+    first.next_task()
+    second.next_task()
+    second.next_task()
     time.sleep(0.3)
     assert sorted(struck) == ["kill 0 None", "kill None 0.0", "stop 9 None", "stop None 2.1"]
 
 
 class Begun(NamedTuple):
-    """What an injector looks at of a task."""
+    """What a faulty link looks at of a task."""
 
     task: int
     sent_ns: list[int]

@@ -180,7 +180,7 @@ def test_gradients_beside_those_of_tasks_change_nothing_at_the_worker(
     scheme: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that ends up sending what it had computed: the same descent."""
-    monkeypatch.setattr(Collude, "garble", lambda spell, reply, keys, again: (again(1), again(2)))
+    monkeypatch.setattr(Collude, "corrupt_payload", lambda fault, reply, keys, oracle: (oracle(1), oracle(2)))
     thetas = []
     for events in ("[]", "[{kind='collude', worker=1, task=0}]"):
         job = [*scheme, "workers.count=3", "stop.updates=12", f"faults.events={events}"]

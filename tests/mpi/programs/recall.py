@@ -8,6 +8,7 @@ from pdcode.mpi.fleet import MPIFleet
 from pdcode.mpi.link import MPILink
 from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
+from pdcode.transport.base import Computed
 from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Order
 
@@ -37,6 +38,6 @@ with job() as comm:
             reply.payload[:] = task.body.view(np.float32)
             if delay_ns:
                 delay_ns = link.wait(delay_ns, spin=False)
-            link.reply(0, 0, 0, delay_ns, 0.0)
+            link.reply(Computed(0, 0.0, 0, 0, delay_ns))
         assert link.next_task() is None
         link.leave()

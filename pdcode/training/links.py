@@ -1,0 +1,72 @@
+"""What is added to a worker's link: injected delays, and its part of checkpoints."""
+
+from __future__ import annotations
+
+from ..stragglers import WorkerDelays
+from ..transport.base import Computed, Link, WrappedLink
+from ..transport.layout import RETURNED, SAVE, UNDO
+from ..transport.messages import Task
+from ..util.stateful import load_state, state_of
+from .memories import Memories
+from .worker import Worker
+
+
+class DelayedLink(WrappedLink):
+    """Link whose replies wait for the injected delays of ``[stragglers]``."""
+
+    def __init__(self, link: Link, delays: WorkerDelays) -> None:
+        super().__init__(link)
+        self._delays = delays
+
+    def next_task(self) -> Task | None:
+        self._task = self.link.next_task()
+        return self._task
+
+    def reply(self, computed: Computed) -> None:
+        task, delays = self._task, self._delays
+        assert task is not None
+        compute_ns = computed.t_compute_ns - computed.t_start_ns
+        delay_ns = delays.delay_ns(task.task, compute_ns, task.version, task.round, computed.part)
+        if delay_ns:
+            delay_ns = self.link.wait(delay_ns, delays.spin)
+        self.link.reply(computed._replace(delay_ns=delay_ns))
+
+
+class SavingLink(WrappedLink):
+    """Link of a worker that writes its part of a checkpoint when rank 0 asks for it.
+
+    Parameters
+    ----------
+    link : Link
+    worker : Worker
+    memories : Memories
+        Writes and reads the files.
+    """
+
+    def __init__(self, link: Link, worker: Worker, memories: Memories) -> None:
+        super().__init__(link)
+        self._worker, self._memories = worker, memories
+        self.stateful: dict[str, object] = {"encoders": worker.encoders}  # objects whose state is saved
+        state_of(self.stateful)  # where a plug-in's class does not declare its state, the run ends here
+
+    def restore(self, task: int) -> bool:
+        """Restore the state before a task, if any (-1: none); return whether that succeeded."""
+        return task < 0 or self._memories.read(self.stateful, task)
+
+    def save(self, task: int) -> None:
+        """Write the state with which the worker begins a task."""
+        self._memories.write(self.stateful, task)
+
+    def next_task(self) -> Task | None:
+        task = self.link.next_task()
+        flags = self.link.flags if task is None else task.flags
+        if flags & SAVE:
+            number = self._worker.next_task if task is None else task.task
+            if flags & (UNDO | RETURNED):  # as if the last payload had been dropped, which it may not be
+                before = state_of(self.stateful)
+                self._worker.rollback()
+                self.save(number)
+                load_state(self.stateful, before)
+            else:
+                self.save(number)
+        return task
