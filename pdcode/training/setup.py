@@ -276,7 +276,7 @@ class WorkerFactory:
 
     def build(self, replies: Sequence[Reply]) -> Worker:
         """Build the worker that writes its replies to these buffers, one per round."""
-        encoders = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
+        encoders: Sequence[Any] = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
         config = self.scheme.config
         events = faults.of_worker(config, self.worker) if config.faults else ()
         if numeric := [event for event in events if event.numeric]:
