@@ -53,7 +53,8 @@ class Worker(Stateful):
         seed: int,
         replies: Sequence[Reply],
     ) -> None:
-        self.worker, self.replica, self.encoders, self.seed = worker, replica, encoders, seed
+        self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
+        self.seed = seed
         self._messages = [part for reply in replies for part in reply.parts]
         self._round = self.next_task = 0  # round of the last payload
 
