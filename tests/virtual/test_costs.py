@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from pdcode.coding.flops import POINTWISE, ROUND, task_flops
+from pdcode.coding.flops import POINTWISE, task_flops
 from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
 from pdcode.kernels import blas, passes
 from pdcode.training import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
+from pdcode.transport.wires import wire_format
 from pdcode.util.errors import InputError
 from pdcode.virtual import costs
 
@@ -52,7 +53,7 @@ def test_flops_of_a_coded_derivative_are_those_of_the_formula() -> None:
     whole = 2 * 8 * 13 * 10
     sent = 2 * 3 * 65 + 13 * 10
     assert flops() == forward + backward + encode + product + whole + sent
-    assert flops(wire={"dtype": "int8"}) - flops() == (ROUND - 1) * sent
+    assert flops(wire={"dtype": "int8"}) - flops() == (wire_format("int8").flops - 1) * sent
 
 
 def test_flops_of_a_memory_are_those_of_the_whole_gradient_and_of_taking_codewords_out() -> None:
