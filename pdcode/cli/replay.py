@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         left = f"{updates.rows - updates.equal} updates, {measurements.rows - measurements.equal} of progress"
         print_line(f"unfinished run: no final theta to compare; rows after the last arrival: {left}")
-    if done.unknown:
-        print_line(f"injected delays and times were not compared: {done.unknown}")
+    if done.untimed_reason:
+        print_line(f"injected delays and times were not compared: {done.untimed_reason}")
     elif not done.timed:
         print_line("times of a real run cannot be reproduced and were not compared")
     return 0

@@ -11,11 +11,11 @@ import numpy as np
 from ..trace import Recorder, TraceReader
 from ..trace.schema import TABLES
 
-NONE = "none"  # value that one of the two runs does not have
+ABSENT = "none"  # stands for a value that one of the two runs lacks
 
 
 class Difference(Exception):
-    """The first place where a recomputed run differs from its trace.
+    """The first difference between a recomputed run and its trace.
 
     Parameters
     ----------
@@ -34,24 +34,12 @@ class Difference(Exception):
 
 
 class TableComparison:
-    """Comparison of the rows of one table.
-
-    Parameters
-    ----------
-    trace : TraceReader
-    name : str
-        Name of the table.
-    timed : bool
-        Whether times are recomputed.
-    kinds : sequence of str, optional
-        For faults: the kinds to compare.
+    """Comparison of the rows of the table `name`, with times if `timed`; of faults only those of `kinds`.
 
     Attributes
     ----------
-    rows : int
-        Number of recorded rows.
-    equal : int
-        Number of rows that were recomputed and are equal.
+    rows, equal : int
+        Number of recorded rows, and of those that were recomputed and are equal.
     """
 
     def __init__(self, trace: TraceReader, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:
@@ -62,7 +50,7 @@ class TableComparison:
             text = schema[key].dtype[1] == "S"
             recorded[key] = np.char.encode(table[key], "utf-8") if text else table[key]
         self._recorded = recorded[np.isin(table["kind"], kinds)] if kinds else recorded
-        self._pick = itemgetter(*(list(schema).index(key) for key in keys))
+        self._select = itemgetter(*(list(schema).index(key) for key in keys))
         self._name, self._finished = name, trace.finished
         self.rows, self.equal = len(self._recorded), 0
 
@@ -72,7 +60,7 @@ class TableComparison:
         Rows beyond the end of a killed run's table are ignored.
         """
         if self.equal < self.rows or self._finished:
-            row = np.array(self._pick(values), self._recorded.dtype)
+            row = np.array(self._select(values), self._recorded.dtype)
             if self.equal == self.rows or self._recorded[self.equal].tobytes() != row.tobytes():
                 raise self._difference(row)
             self.equal += 1
@@ -85,7 +73,7 @@ class TableComparison:
     def _difference(self, row: np.ndarray | None) -> Difference:
         recorded = self._recorded[self.equal] if self.equal < self.rows else None
         if recorded is None or row is None:
-            sides = [NONE if side is None else str(side.item()) for side in (recorded, row)]
+            sides = [ABSENT if side is None else str(side.item()) for side in (recorded, row)]
             return Difference(self._name, self.equal, {"row": (sides[0], sides[1])})
         return Difference(
             self._name,
@@ -99,23 +87,16 @@ class TableComparison:
 
 
 class RunComparison(Recorder):
-    """Recorder that compares the rows of a recomputed run with a trace.
+    """Recorder that compares the rows of a recomputed run with a trace, with times if `timed`.
 
-    It raises `Difference` at the first row that differs.
-
-    Parameters
-    ----------
-    trace : TraceReader
-        The recorded run, with uncorrected worker clocks.
-    timed : bool
-        Whether times are recomputed.
+    It raises `Difference` at the first row that differs. The trace has uncorrected worker clocks.
     """
 
     def __init__(self, trace: TraceReader, timed: bool) -> None:
         self.arrivals, self.updates, self.measurements = (
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
-        # Others depend on the machine.
+        # Other faults depend on the machine.
         self._kinds = ("refused", "flagged", "stop", "missing", "overdue", "returned")[: 6 if timed else 2]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
@@ -134,18 +115,12 @@ class RunComparison(Recorder):
 
 
 def compare(place: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
-    """Compare arrays and numbers by name.
-
-    Raises
-    ------
-    Difference
-        At the first element that differs in any bit, or the first array that differs in type or shape.
-    """
+    """Compare arrays and numbers by name, in type, shape and every bit; raise `Difference` if any differs."""
     for key, value in recomputed.items():
         new = np.asarray(value)
         old = np.asarray(recorded[key]) if recorded.get(key) is not None else None
         if old is None or (old.dtype, old.shape) != (new.dtype, new.shape):
-            sides = [NONE if side is None else f"{side.dtype} {side.shape}" for side in (old, new)]
+            sides = [ABSENT if side is None else f"{side.dtype} {side.shape}" for side in (old, new)]
             raise Difference(place, None, {key: (sides[0], sides[1])})
         if old.tobytes() != new.tobytes():
             bits = [np.frombuffer(side.tobytes(), np.uint8).reshape(side.size, -1) for side in (old, new)]

@@ -1,4 +1,4 @@
-"""The replayer: a run recomputed from its trace."""
+"""The replayer: it recomputes a run from its trace."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..virtual.simulation import Simulation, drain_ns, processor_ns
 from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedSchedule
 
-NEWER = {"rows", "task_flops", "task_rows"}  # attributes that older traces lack
+LATER_ATTRIBUTES = {"rows", "task_flops", "task_rows"}  # older traces lack them
 
 
 class EndOfTrace(Exception):
@@ -38,7 +38,7 @@ class EndOfTrace(Exception):
 
 
 class Replayer:
-    """A run that is recomputed from its trace.
+    """Recomputation of a run from its trace.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Replayer:
     ----------
     timed : bool
         Whether times are recomputed, as for runs on the virtual clock.
-    unknown : str
+    untimed_reason : str
         Reason why injected delays and virtual times cannot be recomputed; else empty.
     compared : RunComparison
         Counts of compared rows.
@@ -67,19 +67,19 @@ class Replayer:
     """
 
     def __init__(self, trace: TraceReader, print_line: Print) -> None:
-        self._trace, self._say = trace, print_line
-        self._config = config = configuration(trace)
-        self._parts = components = prepare(config, str(trace.path), check=False)
+        self._trace, self._print_line = trace, print_line
+        self._config = config = replayable_config(trace)
+        self._components = components = prepare(config, str(trace.path), check=False)
         self._refuse_other_arithmetic()
         attributes = described(config, components)
-        for key in NEWER - trace.attributes.keys():
+        for key in LATER_ATTRIBUTES - trace.attributes.keys():
             del attributes[key]
         compare("attributes", trace.attributes, attributes)  # before the workers are built
-        model, self.unknown = None, ""
+        model, self.untimed_reason = None, ""
         try:
             model = delay_model(components.config)
         except InputError as error:  # a file of delays is missing; θ does not depend on it
-            self.unknown = str(error)
+            self.untimed_reason = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"
         self.compared = RunComparison(trace, self.timed)
         self._simulation = Simulation(config, components) if self.timed else None
@@ -90,15 +90,16 @@ class Replayer:
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
-            schedule = RecordedSchedule(trace, workers, model, self._over, self._go_on, components.shares)
+            fractions = components.shares
+            schedule = RecordedSchedule(trace, workers, model, self._has_ended, self._resume, fractions)
             self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
-        # 1 ns, in which all that was recorded arrives: the trace's clock stands still meanwhile.
+        # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config)
-        self._descent = TrainingRun(
+        self._training = TrainingRun(
             config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
         )
-        if not self.timed or "why" not in trace.updates:  # older runs did not look for overdue workers
-            self._descent.coordinator.liveness.disable()
+        if not self.timed or "why" not in trace.updates:  # older runs did not detect overdue workers
+            self._training.coordinator.liveness.disable()
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
@@ -108,19 +109,14 @@ class Replayer:
         self._start_ns = self._line_ns = time.perf_counter_ns()
 
     def run(self) -> None:
-        """Recompute and compare.
-
-        Raises
-        ------
-        Difference
-            At the first row, attribute, code or number that differs.
-        """
+        """Recompute and compare; raise `Difference` at the first row, attribute, code or number that is
+        unequal."""
         codes = {f"{blocks}/matrix": matrix for blocks, matrix in self._trace.code.items()}
-        designs = self._parts.state.designs.items()
+        designs = self._components.state.designs.items()
         compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
         with np.errstate(all="ignore"), suppress(EndOfTrace):  # floating point errors as in the run
             self._fleet.start()
-            self._descent.coordinator.run(self._observe)
+            self._training.coordinator.run(self._observe)
         self.compared.arrivals.end()
         if self._trace.finished:
             for table in (self.compared.updates, self.compared.measurements, self.compared.faults):
@@ -133,34 +129,34 @@ class Replayer:
         reason = (self._observe_model if self.timed else self._observe_trace)(now_ns, coordinator)
         if (wall_ns := time.perf_counter_ns()) >= self._line_ns + LINE_NS:
             self._line_ns, took_s = wall_ns, 1e-9 * (wall_ns - self._start_ns)
-            self._say(f"{took_s:7.1f} s  {done} of {rows} arrivals  {done / took_s:7.0f} arrivals/s")
+            self._print_line(f"{took_s:7.1f} s  {done} of {rows} arrivals  {done / took_s:7.0f} arrivals/s")
         if done == rows and not self._trace.finished:
             raise EndOfTrace
         return reason
 
     def _observe_trace(self, now_ns: int, coordinator: Coordinator) -> str:
         """Measure the versions that the run measured, and the last version; stop where the trace ends."""
-        over, version, row = self._over(), coordinator.version, self.compared.measurements.equal
+        ended, version, row = self._has_ended(), coordinator.version, self.compared.measurements.equal
         recorded = int(self._measured[row]) if row < len(self._measured) else NEVER_NS
         if recorded < version:
             raise Difference("progress", row, {"version": (recorded, version)})
-        if recorded == version or over or coordinator.stopping:
-            self._descent.monitor.measure(now_ns, version, coordinator.theta)
-        return "the trace ends" if over else ""
+        if recorded == version or ended or coordinator.stopping:
+            self._training.monitor.measure(now_ns, version, coordinator.theta)
+        return "the trace ends" if ended else ""
 
     def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Observe as the run did; the time of an interrupt is taken from the trace."""
-        if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
+        """Observe as the run did, and interrupt it at the recorded time."""
+        if now_ns >= self._interrupted_ns and (coordinator.stopping or self._has_ended()):
             self._fleet.interrupted = coordinator.interrupted = signal.SIGINT
-        return self._descent.monitor(now_ns, coordinator)
+        return self._training.monitor(now_ns, coordinator)
 
     def _refuse_other_arithmetic(self) -> None:
-        """Refuse a trace whose θ this version of pdcode computes otherwise, rather than call it different.
+        """Refuse a trace whose θ this version of pdcode computes otherwise.
 
-        Version 1 had other random numbers of rounding, an ``int2`` of four scales, and another order of
+        Version 1 had other random numbers for rounding, an ``int2`` of four scales, and another order of
         codewords where a task has a multiple of their weight. Up to version 2 whitened steps did not shrink.
         """
-        recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
+        recorded, parts = self._trace.attributes.get("arithmetic", 1), self._components
         if recorded == ARITHMETIC:
             return
         formats = [part.format for layout in parts.layouts for part in layout.fields]
@@ -180,13 +176,13 @@ class Replayer:
                 f"{f', commit {commit}' if commit else ''}"
             )
 
-    def _over(self) -> bool:
-        """Return whether the recorded run was stopped here.
+    def _has_ended(self) -> bool:
+        """Return whether the recorded run was stopped at this point.
 
-        That is so if all recorded tasks are sent, beside those that nobody waited for, all updates are made,
-        and the next finite payload was not used, or there is none.
+        That is so if all recorded tasks are sent, except those whose replies are missing, all updates are
+        made, and the next finite payload was not used, or there is none.
         """
-        coordinator, compared = self._descent.coordinator, self.compared
+        coordinator, compared = self._training.coordinator, self.compared
         roster, version = coordinator.roster, coordinator.version
         missing = sum(roster.awaited[worker] for worker in self._missing)
         sent = roster.arrivals + roster.outstanding - missing
@@ -196,9 +192,9 @@ class Replayer:
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
 
-    def _go_on(self) -> None:
-        """Do what a run does that goes on from a checkpoint: payloads that were on their way were lost."""
-        coordinator, state = self._descent.coordinator, self._parts.state
+    def _resume(self) -> None:
+        """Repeat a resumption from a checkpoint, at which the payloads in flight are lost."""
+        coordinator, state = self._training.coordinator, self._components.state
         roster = coordinator.roster
         flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
@@ -210,14 +206,14 @@ class Replayer:
 
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""
-        (arrays, kept), counted = self._final, counters(self._descent)
-        compare("checkpoint", arrays, {"theta": self.theta, **self._parts.state.optimizer.state})
+        (arrays, kept), counted = self._final, counters(self._training)
+        compare("checkpoint", arrays, {"theta": self.theta, **self._components.state.optimizer.state})
         if self._simulation is None:  # times and set-up messages depend on the machine
             for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down", "strays"):
                 del counted[key]
         else:
-            coordinator, schedule = self._descent.coordinator, self._simulation.schedule
-            work = sum(coordinator.roster.fates[fate] for fate in APPLIED) / self._parts.replies
+            coordinator, schedule = self._training.coordinator, self._simulation.schedule
+            work = sum(coordinator.roster.fates[fate] for fate in APPLIED) / self._components.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(
@@ -226,45 +222,24 @@ class Replayer:
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),
             }
-        # Older traces lack some.
+        # Older traces lack some numbers.
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 
 def replay(trace: TraceReader, print_line: Print) -> Replayer:
     """Recompute a run from its trace, and compare everything that is deterministic bit for bit.
 
-    Parameters
-    ----------
-    trace : TraceReader
-        The recorded run, opened with ``correct_clocks=False``.
-    print_line : callable
-        Prints a line of progress, once a second.
-
-    Returns
-    -------
-    Replayer
-        After the run.
-
-    Raises
-    ------
-    Difference
-        At the first place that differs.
-    InputError
-        If the trace cannot be replayed, for want of its arrivals or of the data.
+    Parameters and exceptions are those of `Replayer`, which is returned after the run.
     """
     replayer = Replayer(trace, print_line)
     replayer.run()
     return replayer
 
 
-def configuration(trace: TraceReader) -> Config:
-    """Return the configuration of a trace to be replayed, without faults that would end the replay.
+def replayable_config(trace: TraceReader) -> Config:
+    """Return the configuration of a trace, without faults that would end the replay.
 
-    Raises
-    ------
-    InputError
-        If the configuration is missing, or names synthetic data of other sizes than the run's; if arrivals
-        were not all recorded, or the run was timing-only.
+    Refuse a trace of a run that cannot be replayed, or whose data would have other sizes than recorded.
     """
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")

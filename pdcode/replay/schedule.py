@@ -13,7 +13,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, REFUSED, WORKER_CLOCK
 from ..transport.events import Died, Joined, Overdue
 from ..virtual.schedule import Schedule, Sent
-from .comparison import NONE, Difference
+from .comparison import ABSENT, Difference
 
 RECORDED = {"dead": Died, "joined": Joined, "overdue": Overdue}
 """Kind of a recorded fault -> event."""
@@ -22,22 +22,18 @@ RECORDED = {"dead": Died, "joined": Joined, "overdue": Overdue}
 class RecordedSchedule(Schedule):
     """Schedule in which replies arrive in the order and at the times of a trace.
 
-    A state that asks to be woken is woken where the run stepped θ between two arrivals.
+    A state that requests to be woken is woken where the run stepped θ between two arrivals.
 
     Parameters
     ----------
-    trace : TraceReader
-        The recorded run, with uncorrected worker clocks.
-    workers : int
-        Number of workers n.
-    model : DelayModel, optional
-        Injected delays; by default those of the trace.
-    over : callable
+    model : DelayModel or None
+        Injected delays; None: those of the trace.
+    has_ended : callable
         Returns whether the recorded run was stopped at this point.
-    go_on : callable
-        Drops the tasks in flight, and sends all workers new ones: the run has gone on from a checkpoint.
-    shares : sequence of sequence of float
-        Share of a delay that each part of a task has, for each round of an update, see `Components.shares`.
+    resume : callable
+        Drops the tasks in flight and sends all workers new ones, where the run was resumed from a checkpoint.
+    delay_fractions : sequence of sequence of float
+        Fraction of a task's delay before each of its messages, for each round of an update.
     """
 
     def __init__(
@@ -45,35 +41,35 @@ class RecordedSchedule(Schedule):
         trace: TraceReader,
         workers: int,
         model: stragglers.DelayModel | None,
-        over: Callable[[], bool],
-        go_on: Callable[[], None],
-        shares: Sequence[Sequence[float]] = ((1.0,),),
+        has_ended: Callable[[], bool],
+        resume: Callable[[], None],
+        delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
-        arrivals, self._over, self._go_on = trace.arrivals, over, go_on
+        arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
         self._segments = deque(trace.segments["arrivals"][1:].tolist())
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-            first = np.cumsum([0, *map(len, shares)])  # place of each round in the flat list of shares
-            place = first[np.clip(arrivals["round"], 0, len(shares) - 1)] + arrivals["part"]
-            share = np.take(list(chain.from_iterable(shares)), place, mode="clip")
-            drawn = arrivals["task" if len(shares) == 1 else "version"]
+            first = np.cumsum([0, *map(len, delay_fractions)])  # of each round, in the flat list of fractions
+            place = first[np.clip(arrivals["round"], 0, len(delay_fractions) - 1)] + arrivals["part"]
+            fractions = np.take(list(chain.from_iterable(delay_fractions)), place, mode="clip")
+            drawn = arrivals["task" if len(delay_fractions) == 1 else "version"]
             own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, arrivals.rows)
-            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, share)[:, 0]
-            stopped = np.isin(arrivals["status"], (DRAINED, REFUSED))
-            cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
-            delays_ns = np.where(cut, delays_ns, drawn_ns)
+            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, fractions)[:, 0]
+            interruptible = np.isin(arrivals["status"], (DRAINED, REFUSED))
+            interrupted = interruptible & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the end of the run
+            delays_ns = np.where(interrupted, delays_ns, drawn_ns)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
         self._status = arrivals["status"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
-        self._out = set[int]()  # workers that have a task
+        self._busy = set[int]()  # workers with a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
-        told = np.isin(trace.faults["kind"], list(RECORDED))
+        of_fleet = np.isin(trace.faults["kind"], list(RECORDED))
         self._events = deque(
-            zip(*(trace.faults[key][told].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
+            zip(*(trace.faults[key][of_fleet].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
-        gone = trace.faults["kind"] == "left"
-        self._last = set(zip(*(trace.faults[key][gone].tolist() for key in ("worker", "task")), strict=True))
+        left = (trace.faults[key][trace.faults["kind"] == "left"].tolist() for key in ("worker", "task"))
+        self._leaving = set(zip(*left, strict=True))
         self.happened = []
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
@@ -94,13 +90,13 @@ class RecordedSchedule(Schedule):
         return self._sent_ns.get((worker, task), self.now_ns)
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
-        self._out.update(worker for worker, _ in sent)
+        self._busy.update(worker for worker, _ in sent)
 
     def follow(self, worker: int, number: int, part: int) -> None:
-        self._out.add(worker)
+        self._busy.add(worker)
 
     def leaving(self, worker: int, task: int) -> bool:
-        return (worker, task) in self._last
+        return (worker, task) in self._leaving
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -109,31 +105,31 @@ class RecordedSchedule(Schedule):
         row = self._row
         while self._segments and self._segments[0] == row:
             self._segments.popleft()
-            self._out.clear()
-            self._go_on()
-        if self._over():
-            return -1  # the coordinator asks whether to stop when nothing arrives
+            self._busy.clear()
+            self._resume()
+        if self._has_ended():
+            return -1  # without an arrival the coordinator checks whether to stop
         if self._events and (row == len(self._worker) or self._events[0][0] <= self._recv_ns[row]):
             self.now_ns, kind, _ = self._events[0]
             workers = []
-            while self._events and self._events[0][:2] == (self.now_ns, kind):  # were noticed together
+            while self._events and self._events[0][:2] == (self.now_ns, kind):  # one event of several workers
                 workers.append(self._events.popleft()[2])
             if kind == "dead":
-                self._out.difference_update(workers)
+                self._busy.difference_update(workers)
             self.happened.append(RECORDED[kind](workers))
             return -1
         if row == len(self._worker):
-            if self._cancelled and self._out == self._missing:
+            if self._cancelled and self._busy == self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)
-                return -1  # the run ended without them
-            raise Difference("arrivals", row, {"worker": (NONE, f"one of {sorted(self._out)}")})
+                return -1  # the run ended without the missing replies
+            raise Difference("arrivals", row, {"worker": (ABSENT, f"one of {sorted(self._busy)}")})
         worker = int(self._worker[row])
         if wakes and self._version[row] > self.steps:
             self.now_ns = limit_ns
             return -1
-        if worker not in self._out:
-            raise Difference("arrivals", row, {"worker": (worker, f"one of {sorted(self._out)}")})
-        self._out.remove(worker)
+        if worker not in self._busy:
+            raise Difference("arrivals", row, {"worker": (worker, f"one of {sorted(self._busy)}")})
+        self._busy.remove(worker)
         for times_ns, column in self._columns:
             times_ns[worker] = int(column[row])
         self.now_ns = self.t_recv_ns = int(self._recv_ns[row])
