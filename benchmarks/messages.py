@@ -48,7 +48,7 @@ DTYPE = np.dtype("float32")
 
 def run() -> int:
     """Measure on ranks 0 and 1, which are started unless a launcher has, and print on rank 0."""
-    if launch.place(os.environ) is None:
+    if launch.launched_rank(os.environ) is None:
         command, environment = launch.command(1, [])
         start = command[: command.index(sys.executable)]
         return subprocess.call([*start, sys.executable, "-m", "benchmarks", "messages"], env=environment)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = run_command(list(sys.argv[1:] if argv is None else argv))
     finally:
-        supervised.ended(code)
+        supervised.report_exit(code)
     return code
 
 
@@ -55,7 +55,7 @@ def run_command(argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal's encoding may lack ×
-    place = launch.place(os.environ)
+    place = launch.launched_rank(os.environ)
     # Terminating signals act like Ctrl-C, except under a launcher, which handles them for all ranks.
     handlers = signals.as_keyboard_interrupt() if place is None else {}
     try:

@@ -71,7 +71,7 @@ def run(
     >>> trace.updates.rows, len(trace.theta)
     (50, 650)
     """
-    if launch.place(os.environ) is not None:
+    if launch.launched_rank(os.environ) is not None:
         raise InputError("pdcode.run: it starts mpirun itself; start the script without a launcher")
     settings = configs.overrides(set, workers, output)
     job = configs.read(config, settings)

@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 def chaos(options: argparse.Namespace) -> int:
     """Run the trials and print their results; exit code 1 if one missed the target."""
-    launch.alone("chaos")
+    launch.require_one_process("chaos")
     time = (1e-9, 1e9, "a time above 0 and at most 1e9")
     count = (1, 2**31 - 1, "1 or more")
     arguments.ensure_in_range(options, trials=(1, 1000, "1 to 1000"), mtbf=time, kill=count)

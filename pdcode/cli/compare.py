@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Run the comparison; print, draw and write it."""
-    launch.alone("compare")
+    launch.require_one_process("compare")
     arguments.ensure_in_range(options, link=(1, 1e18, "1 to 1e18"))
     arguments.ensure_virtual(options, "cost", "link", "processes")
     from ..api import configs

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Check DDP against pdcode, tune, run and print; write the comparison for `pdcode show`."""
     from ..studies import ddp
 
-    launch.alone("bench ddp")
+    launch.require_one_process("bench ddp")
     least = 0 if options.tune == 0 else 3
     arguments.ensure_in_range(options, tune=(least, 99, "0, or 3 to 99"))
     ddp.ensure_torch()

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     """Examine everything, and print a table and advice; exit code 1 if a run would fail."""
     from ..analysis.printing import make_table, show
 
-    launch.alone("doctor")
+    launch.require_one_process("doctor")
     findings = list(examine())
     table = make_table("", "what", "found", left=("", "what", "found"), header=False)
     advice = make_table("what", "advice", left=("what", "advice"), header=False)
@@ -163,7 +163,7 @@ def mpi() -> Iterator[Finding]:
     if [facts["met"] for facts in ranks] != [2, 2]:
         alone = bool(ranks) and all(facts["met"] == 1 for facts in ranks)
         found = "its ranks do not meet: it belongs to another MPI than the library" if alone else trouble
-        beside = launch.beside(Path(facts[0]["path"]))
+        beside = launch.mpirun_beside(Path(facts[0]["path"]))
         advice = f"put {beside.parent} first on PATH" if beside else "use the library's own mpirun"
         yield Finding("launcher", f"{start[0]}: {found}", advice, False)
         return

@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Search, print the ranking and write the best configuration."""
-    launch.alone("plan")
+    launch.require_one_process("plan")
     arguments.ensure_in_range(
         options,
         candidates=(2, 10_000, "2 to 10000"),

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from ..trace.reader import TraceReader
     from . import guard
 
-    launch.alone("replay")
+    launch.require_one_process("replay")
     guard.probe_in_subprocess(options.trace)
     trace, began_s = TraceReader(options.trace, correct_clocks=False), time.perf_counter()
     try:

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
     launch.ensure_mpi(os.environ)
-    place = launch.place(os.environ)
+    place = launch.launched_rank(os.environ)
     if place and not dry_run:
         gc.disable()  # until the rank's job begins: imported objects stay, and scanning them takes time
         if place[1] < 2:
@@ -118,7 +118,7 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     try:
         if resume:
             if report_if_ended(config, path):
-                process.leave(0)
+                process.end_job(0)
             found = checkpoint.find(config)
         if found is not None:
             config = found.goes_on(config)

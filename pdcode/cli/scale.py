@@ -40,7 +40,7 @@ def add_parser(benches: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, print their tables and draw the figure."""
-    launch.alone("bench scale")
+    launch.require_one_process("bench scale")
     from ..analysis import style
     from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS

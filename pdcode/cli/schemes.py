@@ -44,7 +44,7 @@ def add_parser(benches: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, and print their tables."""
-    launch.alone("bench schemes")
+    launch.require_one_process("bench schemes")
     from ..studies import schemes_bench
     from ..util.processes import Pool
 

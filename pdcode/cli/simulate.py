@@ -54,7 +54,7 @@ def simulate(options: argparse.Namespace) -> int:
     files = options.output, options.stragglers, options.cost
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
     guard.probe_inputs(request.loaded.config)
-    place = launch.place(os.environ)
+    place = launch.launched_rank(os.environ)
     if place is not None and place[1] > 1:
         return spread(request)
     if request.ended:
@@ -66,9 +66,9 @@ def simulate(options: argparse.Namespace) -> int:
 def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
     if request.timing_only:
-        launch.alone("--timing-only")
+        launch.require_one_process("--timing-only")
     if request.resume or request.loaded.config.trace.checkpoint_s is not None:
-        launch.alone("trace.checkpoint_s")
+        launch.require_one_process("trace.checkpoint_s")
     from ..api import simulation
     from ..mpi import spread
     from ..mpi.process import job
@@ -87,7 +87,7 @@ def spread(request: Request) -> int:
         return components
 
     with job(named=False) as comm:
-        components = spread.together(make, comm)
+        components = spread.collective(make, comm)
         config = components.config
         mine = components.layouts, config.workers.count, worker_builder(config, components), comm
         if comm.rank:

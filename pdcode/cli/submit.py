@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
 
 def submit(options: argparse.Namespace) -> int:
     """Check every run, print the command, and submit it."""
-    launch.alone("submit")
+    launch.require_one_process("submit")
     limits, script = compose(options)
     command = ["sbatch", *limits, *options.sbatch, *script]
     print_line(shlex.join(command))

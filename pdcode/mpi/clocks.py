@@ -1,8 +1,7 @@
 """Offsets between the clocks of ranks.
 
 The offset is taken from the exchange with the shortest round trip, half of which bounds its error (Cristian,
-"Probabilistic clock synchronization", 1989). Ranks on one machine read the same monotonic clock: their offset
-is 0 by definition.
+"Probabilistic clock synchronization", 1989). Ranks on one machine share a monotonic clock; their offset is 0.
 """
 
 from __future__ import annotations
@@ -29,19 +28,9 @@ def identity() -> str:
 
 
 def offset(exchange: Callable[[], int], rounds: int = ROUNDS) -> tuple[int, int]:
-    """Measure the offset of a remote clock and a bound on its error.
+    """Measure remote minus local clock by `exchange`, which returns the remote clock, in ns.
 
-    Parameters
-    ----------
-    exchange : callable
-        Returns the remote clock in ns, read between call and return.
-    rounds : int
-        Number of exchanges.
-
-    Returns
-    -------
-    offset_ns, error_ns : int
-        Remote minus local clock; half of the shortest round trip.
+    Return the offset and a bound on its error, half of the shortest round trip, in ns.
     """
     best = None
     for _ in range(rounds):

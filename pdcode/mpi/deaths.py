@@ -1,7 +1,7 @@
-"""Deaths of ranks, where MPI goes on without them: the ULFM extension, as of ``mpirun --with-ft ulfm``.
+"""Failures of processes that MPI survives: the ULFM extension (``mpirun --with-ft ulfm``).
 
-A call that needs a process that has died fails. A test of several requests that fails hides which of them
-have ended; these are null or inactive afterwards.
+A call that involves a failed process raises an error. After an error of a test of several requests it is
+unknown which of them have completed; completed ones are null or inactive.
 """
 
 from __future__ import annotations
@@ -10,27 +10,26 @@ from collections.abc import Collection, Sequence
 
 from mpi4py import MPI
 
-FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}
-"""Classes of the errors by which MPI tells that a process has died."""
+FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}  # classes of errors
 
 
-def failed(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:
-    """Return the ranks that have died, of an error of MPI's; others, and the end of the job, are raised."""
-    forgive(error)
-    ranks = dead(comm)
+def failed_ranks(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:
+    """Return the failed ranks after an MPI error; re-raise other errors, and all after a revocation."""
+    reraise_unless_proc_failed(error)
+    ranks = dead_ranks(comm)
     if not ranks or comm.Is_revoked():
         raise error
     return ranks
 
 
-def tells(error: MPI.Exception, comm: MPI.Intracomm) -> bool:
-    """Tell whether an error of MPI's comes from a death, or from the end of the job by another rank."""
+def is_proc_failure(error: MPI.Exception, comm: MPI.Intracomm) -> bool:
+    """Return whether an MPI error is due to a failed process, or to another rank that has ended the job."""
     kind = error.Get_error_class()
-    return kind == MPI.ERR_REVOKED or (kind in FAILURES and (comm.Is_revoked() or bool(dead(comm))))
+    return kind == MPI.ERR_REVOKED or (kind in FAILURES and (comm.Is_revoked() or bool(dead_ranks(comm))))
 
 
-def dead(comm: MPI.Intracomm) -> set[int]:
-    """Return the ranks that have died, as far as MPI goes on without."""
+def dead_ranks(comm: MPI.Intracomm) -> set[int]:
+    """Return the failed ranks, and acknowledge them; none without ULFM."""
     try:
         group = comm.Get_failed()
     except NotImplementedError:
@@ -42,33 +41,31 @@ def dead(comm: MPI.Intracomm) -> set[int]:
     return ranks
 
 
-def describe(ranks: Collection[int]) -> str:
-    """Say that ranks have died that cannot be spared."""
+def describe_deaths(ranks: Collection[int]) -> str:
+    """Describe the failure of ranks that the run needs."""
     names = ["rank 0" if rank == 0 else f"worker {rank - 1}" for rank in sorted(ranks)]
-    return f"{', '.join(names)} died; the run cannot go on without"
+    return f"{', '.join(names)} died; the run cannot continue without"
 
 
-def forgive(error: MPI.Exception) -> None:
-    """Raise an error of MPI's again, unless it says that a process has died; what that was sent is lost."""
+def reraise_unless_proc_failed(error: MPI.Exception) -> None:
+    """Re-raise an MPI error unless it reports a failed process; messages to that process are lost."""
     if error.Get_error_class() not in FAILURES:
         raise error
 
 
-def all_tested(requests: Sequence[MPI.Request]) -> bool:
-    """Return whether sends have ended; those to a process that has died end, too."""
-    ended: bool
+def all_complete(requests: Sequence[MPI.Request]) -> bool:
+    """Return whether all sends are complete; a send to a failed process counts as complete."""
     try:
-        ended = MPI.Request.Testall(requests)
+        return bool(MPI.Request.Testall(requests))
     except MPI.Exception as error:
-        forgive(error)
-        ended = not [request for request in requests if not _tested(request)]  # tests all of them
-    return ended
+        reraise_unless_proc_failed(error)
+        incomplete = [request for request in requests if not _complete(request)]  # tests all of them
+        return not incomplete
 
 
-def _tested(request: MPI.Request) -> bool:
-    ended: bool = True
+def _complete(request: MPI.Request) -> bool:
     try:
-        ended = request.Test()
+        return bool(request.Test())
     except MPI.Exception as error:
-        forgive(error)
-    return ended
+        reraise_unless_proc_failed(error)
+        return True

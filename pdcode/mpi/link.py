@@ -15,9 +15,9 @@ from ..transport.base import Computed, Link
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from . import clocks
-from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Patience
+from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Poller
 
-LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run may cut short
+LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts
 
 
 class MPILink(Link):
@@ -27,19 +27,14 @@ class MPILink(Link):
     ----------
     comm : MPI.Intracomm
         Rank 0 and the workers.
-
-    Attributes
-    ----------
-    leaving : bool
-        Whether to ask for no other task; to be set.
     """
 
-    leaving = False
+    leaving = False  # whether to leave after this task; to be set
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm, self.bereaved = comm, False
+        self._comm, self.has_failures = comm, False
         self.worker = self._comm.rank - 1
-        self._patience = Patience(1e-3, comm)
+        self._poller = Poller(1e-3, comm)
         self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
         self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
         self.serve_clock(self._rounds)
@@ -53,17 +48,14 @@ class MPILink(Link):
             self._comm.Send(stamp, dest=0, tag=CLOCK)
 
     def _receive(self, tag: int, array: np.ndarray) -> np.ndarray:
-        self._patience.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
+        self._poller.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
         return array
 
     def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """Receive the facts and arrays of `MPIFleet.set_up`; None at a spare rank that is not needed.
-
-        `worker` is then set.
-        """
-        size, bereaved = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
+        """Receive facts and arrays of `MPIFleet.set_up`, and set `worker`; None at an unused spare rank."""
+        size, has_failures = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
         if not size:
-            self.bereaved = bool(bereaved)
+            self.has_failures = bool(has_failures)
             return None
         text = self._receive(SETUP, np.zeros(size, np.uint8)).tobytes()
         self.worker, facts, shapes = msgspec.msgpack.decode(text)
@@ -79,34 +71,34 @@ class MPILink(Link):
     def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = self._allocate(layouts)
         self._receive_task = self._comm.Recv_init(self._inbox.message, source=0, tag=TASK)
-        self._listening = False  # whether a receive is posted
-        self._cancelled = False  # whether rank 0 has said that the run is over
-        self._listen()
+        self._posted = False  # whether its receive is posted
+        self._cancelled = False  # whether rank 0 has sent CANCEL
+        self._post_receive()
         return replies
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         """Allocate the message buffers; return the reply of each round."""
         inbox, outbox = (buffer(size)[0, :size] for size in buffer_sizes(layouts))
-        self._task = self._inbox = Task(layouts, inbox)  # the task, and what rank 0 has sent
+        self._task = self._inbox = Task(layouts, inbox)  # the task, and rank 0's last message
         self._sent: list[MPI.Request] = []  # the parts of the last reply
         self._replies = [Reply(layout, outbox) for layout in layouts]
         return self._replies
 
-    def _listen(self) -> None:
-        """Post the receive of rank 0's next message, unless it is."""
-        if not self._listening:
+    def _post_receive(self) -> None:
+        """Post the receive of rank 0's next message, if it is not posted."""
+        if not self._posted:
             self._receive_task.Start()
-            self._listening = True
+            self._posted = True
 
-    def _heard(self) -> bool:
-        """Return whether rank 0 has sent a message since `_listen`."""
-        self._listening = self._listening and not self._receive_task.Test()
-        return not self._listening
+    def _message_arrived(self) -> bool:
+        """Return whether rank 0's message has arrived since `_post_receive`."""
+        self._posted = self._posted and not self._receive_task.Test()
+        return not self._posted
 
-    def _hear(self) -> None:
+    def _next_message(self) -> None:
         """Wait for rank 0's next message, and read it."""
-        self._listen()
-        self._patience.wait(self._heard)
+        self._post_receive()
+        self._poller.wait(self._message_arrived)
         self._inbox.read()
 
     def now_ns(self) -> int:
@@ -115,10 +107,10 @@ class MPILink(Link):
     def wait(self, delay_ns: int, spin: bool) -> int:
         if self._cancelled:
             return min(delay_ns, 0)
-        self._listen()
+        self._post_receive()
         start_ns = time.perf_counter_ns()
         while (waited_ns := time.perf_counter_ns() - start_ns) < delay_ns or delay_ns < 0:
-            if self._heard():  # CANCEL: nothing else comes while a task is in flight
+            if self._message_arrived():  # CANCEL: the only message while a task is in flight
                 self._cancelled = True
                 return min(delay_ns, waited_ns)
             if not spin or delay_ns < 0:
@@ -127,31 +119,31 @@ class MPILink(Link):
         return delay_ns
 
     @property
-    def alone(self) -> bool:
-        """Whether rank 0 has ended the run, and others have died, for whom nobody waits."""
-        return self.bereaved or bool(self._inbox.flags & DETACHED)
+    def detached(self) -> bool:
+        """Whether the run has ended with failed ranks, so that this rank ends without a collective call."""
+        return self.has_failures or bool(self._inbox.flags & DETACHED)
 
     def next_task(self) -> Task | None:
-        self._hear()
+        self._next_message()
         while self._inbox.flags & CANCEL:  # crossed with the reply; ignore
-            self._hear()
+            self._next_message()
         MPI.Request.Waitall(self._sent)  # complete, as rank 0 has the last reply; frees its buffer
         self._sent.clear()
         self._cancelled = False
         if self._inbox.flags & STOP:
             return None
-        self._take()
+        self._assemble_task()
         return self._task
 
-    def _take(self) -> None:
-        """Make the task of what rank 0 has sent: here they are the same."""
+    def _assemble_task(self) -> None:
+        """Assemble the task from rank 0's message; here they are the same."""
 
     @property
     def flags(self) -> int:
         return self._inbox.flags
 
     def leave(self) -> None:
-        """Say that the part of a checkpoint is written, answer the last clock requests, free the receive."""
+        """Confirm a checkpoint, answer the last clock requests, free the receive."""
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self.serve_clock(self._rounds)
@@ -167,7 +159,7 @@ class MPILink(Link):
         now_ns = clocks.now_ns()
         reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss, flags)
         if last:
-            self._listen()
+            self._post_receive()
         self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))
 
     def repeat(self) -> None:

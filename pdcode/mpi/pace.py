@@ -1,8 +1,8 @@
-"""Measurement of rank 0's link and of the workers' speed, before the size of messages is chosen.
+"""Measurement of rank 0's link and of the workers' speeds, before the size of messages is chosen.
 
-The workers compute gradients at the same time. Then, several times, all send to rank 0, and rank 0 sends to
-all. Bandwidths are those of messages as long as a run's, for what a message takes besides its bytes counts,
-and the best of all times: a rank that waits for a core makes the link seem slow, never fast.
+The workers compute gradients at the same time. Then, repeatedly, all send to rank 0, and rank 0 sends to all.
+The messages are as long as the run's, as the overhead of a message counts. Bandwidths are the best of all
+repeats: a rank that waits for a core makes the link seem slower, never faster.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.speeds import Speeds
-from .process import PACE, Patience
+from .process import PACE, Poller
 
-BUDGET = 1 << 18  # bytes that rank 0 receives, and that it sends, at most, each time …
-MOST, LONGEST = 16, 1 << 17  # … and at most as many messages to a worker, of as many bytes
-TIMES, SPAN_S = 32, 0.3  # at most as many times, and no other one after that time
+MAX_TOTAL_BYTES = 1 << 18  # that rank 0 receives, or sends, in one repeat
+MAX_MESSAGES, MAX_MESSAGE_BYTES = 16, 1 << 17  # per worker and repeat; per message
+MAX_REPEATS, MAX_REPEAT_S = 32, 0.3  # number; time after which none is started
 POLL_S = 50e-6  # longest sleep of a rank that waits
 
 
 def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
-    """Return bytes and number of messages that each worker sends, and of those that it receives."""
+    """Return bytes and number of the messages that each worker sends, and of those that it receives."""
     planned = []
     for size in (reply_bytes, task_bytes):
-        size = max(1, min(size, LONGEST, BUDGET // workers))
-        planned += [size, max(1, min(MOST, BUDGET // (workers * size)))]
+        size = max(1, min(size, MAX_MESSAGE_BYTES, MAX_TOTAL_BYTES // workers))
+        planned += [size, max(1, min(MAX_MESSAGES, MAX_TOTAL_BYTES // (workers * size)))]
     return planned
 
 
 def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds, int, int]:
-    """Measure at rank 0, while `count` workers are in `answer`; return bytes received and sent, too."""
+    """Measure at rank 0, while `count` workers are in `answer`; return also the bytes received and sent."""
     workers = range(1, 1 + count)
     up, ups, down, downs = planned
-    patience, moved = Patience(POLL_S, comm), [0, 0]
+    poller, moved = Poller(POLL_S, comm), [0, 0]
 
     def exchange(sent: np.ndarray, copies: int, inbox: np.ndarray) -> float:
-        """Send as many copies to all workers, and receive a row's items from each; return the time in s."""
+        """Send `copies` messages to each worker, receive those of its row of `inbox`; return the s."""
         requests = [comm.Irecv(item, rank, PACE) for rank in workers for item in inbox[rank - 1]]
         start_s = time.perf_counter()
         requests += [comm.Isend(sent, rank, PACE) for _ in range(copies) for rank in workers]
-        patience.wait(lambda: MPI.Request.Testall(requests))
+        poller.wait(lambda: MPI.Request.Testall(requests))
         moved[0] += inbox.nbytes
         moved[1] += len(workers) * copies * sent.nbytes
         return time.perf_counter() - start_s
 
     def best_s(sent: np.ndarray, copies: int, inbox: np.ndarray) -> float:
-        """Exchange several times, the last of which the first byte tells; return the shortest time."""
-        times, end_s = list[float](), time.perf_counter() + SPAN_S
+        """Repeat the exchange, the last time with first byte 1; return the shortest time."""
+        times, end_s = list[float](), time.perf_counter() + MAX_REPEAT_S
         while not sent[0]:
-            sent[0] = len(times) == TIMES - 1 or time.perf_counter() > end_s
+            sent[0] = len(times) == MAX_REPEATS - 1 or time.perf_counter() > end_s
             times.append(exchange(sent, copies, inbox))
         return min(times)
 
@@ -66,12 +66,12 @@ def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds
 def answer(comm: MPI.Intracomm, planned: list[int], time_s: Callable[[], float]) -> None:
     """Take part at a worker; `time_s` measures the time of a task."""
     up, ups, down, downs = planned
-    patience = Patience(POLL_S, comm)
+    poller = Poller(POLL_S, comm)
 
     def receive(inbox: np.ndarray) -> bool:
-        """Receive the items; return whether they are the last."""
+        """Receive the messages of a repeat; return whether it is the last."""
         requests = [comm.Irecv(item, 0, PACE) for item in inbox]
-        patience.wait(lambda: MPI.Request.Testall(requests))
+        poller.wait(lambda: MPI.Request.Testall(requests))
         return bool(inbox[0, 0])
 
     def send(message: np.ndarray, copies: int) -> None:
@@ -80,8 +80,8 @@ def answer(comm: MPI.Intracomm, planned: list[int], time_s: Callable[[], float])
     word, message, inbox = (np.zeros(shape, np.uint8) for shape in ((1, 1), up, (downs, down)))
     receive(word)
     send(np.array([time_s()]), 1)
-    for asked, sent, copies in ((word, message, ups), (inbox, word, 1)):
+    for received, sent, copies in ((word, message, ups), (inbox, word, 1)):
         last = False
         while not last:
-            last = receive(asked)
+            last = receive(received)
             send(sent, copies)

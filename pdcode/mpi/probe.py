@@ -1,4 +1,4 @@
-"""What MPI says of itself: `python -P -m pdcode.mpi.probe` prints a line of JSON, each rank one."""
+"""Facts about MPI: `python -P -m pdcode.mpi.probe` prints one line of JSON per rank."""
 
 from __future__ import annotations
 

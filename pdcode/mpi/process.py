@@ -19,16 +19,16 @@ from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import print_error
 from . import clocks, launch, supervised
-from .deaths import dead, describe, forgive, tells
+from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 
-HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; nothing has the last one
-SAY_S = 1.0  # in which one rank speaks for all
+HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; NEVER is not sent
+REPORT_S = 1.0  # time for one rank to report an error of all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
 
 
-def crowded(comm: MPI.Intracomm) -> bool:
-    """Tell whether ranks outnumber the cores available to them on this node. Collective."""
+def oversubscribed(comm: MPI.Intracomm) -> bool:
+    """Return whether ranks outnumber the cores available to them on this node. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = np.zeros(CORES, bool)
     cores[[core for core in os.sched_getaffinity(0) if core < CORES]] = True
@@ -39,19 +39,14 @@ def crowded(comm: MPI.Intracomm) -> bool:
     return ranks > int(np.count_nonzero(np.unpackbits(bits)))
 
 
-class Patience:
-    """Waiting strategy: busy polling at first, then sleeps of growing length.
+class Poller:
+    """Waiting strategy: busy polling at first, then sleeps of growing length, up to `longest_s`.
 
-    Parameters
-    ----------
-    longest_s : float
-        Longest sleep.
-    comm : MPI.Intracomm
-        The job's ranks. Collective.
+    Construction is collective over `comm`, the job's ranks.
     """
 
     def __init__(self, longest_s: float, comm: MPI.Intracomm) -> None:
-        self.polls = 20 if crowded(comm) else 200_000
+        self.polls = 20 if oversubscribed(comm) else 200_000
         self.longest_s = longest_s
 
     def wait(self, poll: Callable[[], Any], timeout_ns: int | None = None) -> Any:
@@ -68,13 +63,13 @@ class Patience:
 
 
 def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
-    """End the whole job: with one line for bad input (exit code 2) and for failures of the environment
-    (exit code 1), else with a traceback (exit code 1).
+    """End the whole job because of an error.
 
-    With `named`, the message names the worker.
+    It is reported in one line for bad input (exit code 2) and for failures of the environment (exit code 1),
+    else with a traceback (exit code 1). With `named`, the message names the worker.
     """
-    if isinstance(error, MPI.Exception) and tells(error, comm):
-        _complain_of_deaths(comm)
+    if isinstance(error, MPI.Exception) and is_proc_failure(error, comm):
+        _report_deaths(comm)
     elif isinstance(error, InputError | Failure):
         print_error(str(error))
     elif not isinstance(error, SystemExit):
@@ -83,43 +78,43 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
             f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}"
         )
     code = 2 if isinstance(error, InputError) else 1
-    supervised.ended(code)
+    supervised.report_exit(code)
     _abort(code, comm)
 
 
-def _complain_of_deaths(comm: MPI.Intracomm) -> None:
-    """Say which processes have died, without which this one cannot go on; the first living rank says it.
+def _report_deaths(comm: MPI.Intracomm) -> None:
+    """Report failed processes that the run needs, on the first living rank.
 
-    If another rank ends the job, that one has said why.
+    If another rank has ended the job, that rank reports.
     """
-    ranks = dead(comm)
+    ranks = dead_ranks(comm)
     if ranks and not comm.Is_revoked() and comm.rank == min(set(range(comm.size)) - ranks):
-        print_error(describe(ranks))
+        print_error(describe_deaths(ranks))
     else:
-        time.sleep(SAY_S)
+        time.sleep(REPORT_S)
 
 
-def leave(code: int, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
-    """End the job, which is done, although some ranks do not answer: MPI_Finalize would wait for them.
+def end_job(code: int, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
+    """End the finished job while some ranks do not respond: MPI_Finalize would wait for them.
 
-    A launcher of the user's reports that the job was aborted, and exits with `code`, too.
+    The user's own launcher reports that the job was aborted, and also exits with `code`.
     """
-    supervised.left(code)
+    supervised.report_job_exit(code)
     _abort(code, comm)
 
 
-def depart(code: int) -> NoReturn:
-    """End this rank of a job in which others have died, without MPI_Finalize, as all living ranks do."""
+def exit_without_finalize(code: int) -> NoReturn:
+    """Exit without MPI_Finalize, as all living ranks do in a job with failed ranks."""
     sys.stdout.flush()
-    supervised.ended(code)
+    supervised.report_exit(code)
     os._exit(code)
 
 
 def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
-    if launch.survives(os.environ):  # MPI_Abort ends this rank alone
+    if launch.survives_deaths(os.environ):  # MPI_Abort ends this rank alone
         comm.Revoke()
-        if comm.rank == 0 and not supervised.present():
+        if comm.rank == 0 and not supervised.is_attached():
             os.kill(os.getppid(), signal.SIGTERM)  # for ranks that hang
         os._exit(code)
     comm.Abort(code)
@@ -129,16 +124,13 @@ def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
 def check_launcher() -> None:
     """Compare the launcher's rank and size with MPI's, right after MPI_Init.
 
-    Raises
-    ------
-    InputError
-        If they differ: the library cannot talk to the launcher, and each rank is alone.
+    If they differ, the library cannot connect to the launcher, and each rank is alone in its world.
     """
-    world, place = MPI.COMM_WORLD, launch.place(os.environ)
+    world, place = MPI.COMM_WORLD, launch.launched_rank(os.environ)
     if place is None or place == (world.rank, world.size):
         return
     path = launch.library_path()
-    mpirun = (path and launch.beside(path)) or "the library's own mpirun"
+    mpirun = (path and launch.mpirun_beside(path)) or "the library's own mpirun"
     raise InputError(
         f"the launcher calls this rank {place[0]} of {place[1]}, MPI ({library()}) rank {world.rank} of "
         f"{world.size}: they belong to different MPIs; use {mpirun}"
@@ -155,18 +147,8 @@ def library() -> str:
 def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.Intracomm]:
     """Run a rank's work after MPI_Init: an exception on any rank ends the whole job. Collective.
 
-    Signals that end, which launchers send to all ranks, are handled by rank 0 only.
-
-    Parameters
-    ----------
-    named : bool
-        Whether error messages name the worker.
-    comm : MPI.Intracomm, optional
-        The job's ranks; default: all. What is yielded is a communicator of the job's own.
-
-    Yields
-    ------
-    MPI.Intracomm
+    Yields a duplicate of `comm`, the job's ranks (default: all). Terminating signals, which launchers send to
+    all ranks, are handled by rank 0 only. With `named`, error messages name the worker.
     """
     with ExitStack() as stack:
         stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, signal.SIG_IGN)))
@@ -177,11 +159,11 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
         ranks = ranks.Dup()
         ranks.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
-        gc.freeze()  # what there is now stays
+        gc.freeze()  # existing objects are permanent
         gc.enable()
         yield ranks
-        gc.freeze()  # all that is left goes with the process
+        gc.freeze()  # remaining objects end with the process
         try:
             ranks.Free()  # collective: only at the end of a job, not before its abort
         except MPI.Exception as error:
-            forgive(error)
+            reraise_unless_proc_failed(error)

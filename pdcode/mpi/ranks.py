@@ -36,7 +36,7 @@ from . import launch, pace, supervised
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
 from .link import MPILink
-from .process import depart, job, leave
+from .process import end_job, exit_without_finalize, job
 from .reduce import AllreduceFleet, AllreduceLink
 
 
@@ -58,9 +58,9 @@ def coordinate(
     comm : MPI.Intracomm, optional
         Rank 0 and the workers; default: all ranks.
     given : Config, optional
-        The configuration as it was given, for checkpoints; default: that of the components.
+        The configuration as the user gave it, for checkpoints; default: that of the components.
     found : Checkpoint, optional
-        Checkpoint with which the run goes on.
+        Checkpoint to resume from.
     resume : bool
         Whether to take a checkpoint when a signal ends the run, even if no others are taken.
     """
@@ -73,7 +73,7 @@ def coordinate(
         kind = AllreduceFleet if config.reduce.summed else MPIFleet
         fleet = kind(components.layouts, comm, config.workers.spares)
         with signals.handled(signals.interrupts(fleet)):
-            supervised.ready()
+            supervised.report_ready()
             facts, source, components.source = components.facts, components.source, None
             assert source is not None
             planned = None
@@ -87,8 +87,8 @@ def coordinate(
             for worker in range(fleet.workers):
                 arrays = components.scheme.placement.worker_data(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
-            if config.workers.spares:  # the data stay here
-                fleet.relieve = partial(relief, components, source, empty if keeps else None)
+            if config.workers.spares:  # they need `source` later
+                fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
                 fleet.joins_ns = faults.joins(config)
             del source  # frees the full data; rank 0 keeps only its evaluation set
             if planned is not None:
@@ -108,11 +108,11 @@ def coordinate(
             close_trace(trace, descent)
             code = descent.code
             if descent.coordinator.roster.missing:
-                leave(code, comm)
-            elif fleet.bereaved:
-                supervised.left(code)
-                if fleet.alone:
-                    depart(code)
+                end_job(code, comm)
+            elif fleet.has_failures:
+                supervised.report_job_exit(code)
+                if fleet.detached:
+                    exit_without_finalize(code)
     return code
 
 
@@ -125,8 +125,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         link = kind(comm)
         given = link.set_up()
         if given is None:
-            if link.bereaved:
-                depart(0)
+            if link.has_failures:
+                exit_without_finalize(0)
             return 0
         facts, arrays = given
         place = facts["memory"]
@@ -146,8 +146,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         with leaves_by_signal(link):
             work(*wrapped(config, link, worker, place, facts["shares"]))
-        if link.alone:
-            depart(0)
+        if link.detached:
+            exit_without_finalize(0)
     return 0
 
 
@@ -158,9 +158,9 @@ def wrapped(
     place: tuple[str, str, int] | None,
     shares: Sequence[Sequence[float]],
 ) -> tuple[Link, Computes]:
-    """Add injected faults and delays, and checkpoints, to a worker and its link.
+    """Add injected faults, delays and checkpoints to a worker and its link.
 
-    `place` is where the worker's part of a checkpoint is, see `memory_places`; None: there are none.
+    `place` is that of the worker's part of a checkpoint, see `memory_places`; None: no checkpoints.
     """
     outer: Link = link
     computes: Computes = worker
@@ -176,34 +176,34 @@ def wrapped(
     if not saving.restore(task):
         damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
         if isinstance(link, AllreduceLink):
-            raise Failure(f"{damaged}; others have the same state, and cannot go on without")
-        print_line(f"{damaged}; it begins without")
+            raise Failure(f"{damaged}; all workers need the same state")
+        print_line(f"{damaged}; it starts with an empty memory")
     return saving, computes
 
 
 def memory_places(config: Config, run: str, found: Checkpoint | None) -> list[tuple[str, str, int]]:
-    """Return where each worker writes its part of checkpoints.
+    """Return folder, run and task of each worker's part of a checkpoint.
 
-    That is a folder, the run, and the task to go on with; -1: with an empty memory.
+    The task is the one to resume with; -1: start with an empty memory.
     """
     workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
     tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.saved}
     return [(folder, run, tasks.get(worker, -1)) for worker in workers]
 
 
-def relief(
+def setup_for_spare(
     components: Components, source: DataSource, places: list[tuple[str, str, int]] | None, worker: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return facts and arrays for a rank that takes the place of a worker."""
+    """Return facts and arrays for a rank that replaces a worker."""
     facts = components.facts | {"pace": None, "memory": places and places[worker]}
     return facts, components.scheme.placement.worker_data(source, worker)
 
 
 def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
-    """Have a worker say good-bye after its task once SIGTERM has told it to, if the job can go on then."""
+    """Have a worker leave after its task once it has received SIGTERM, if the job survives that."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def end_job(number: int, frame: FrameType | None) -> None:
         link.leaving = True
 
-    mortal = not launch.survives(os.environ) or isinstance(link, AllreduceLink)
-    return signals.handled({} if mortal else {signal.SIGTERM: leave})
+    mortal = not launch.survives_deaths(os.environ) or isinstance(link, AllreduceLink)
+    return signals.handled({} if mortal else {signal.SIGTERM: end_job})

@@ -2,10 +2,10 @@
 
 Rank 0, which has the fleet, performs the tasks of its own workers at once, as `InProcessExecutor` does, and
 sends those of the others. A rank performs its tasks in the order of sending, and MPI preserves the order of
-messages; rank 0 therefore knows whose reply comes next from a rank, and posts its receive, in that worker's
-buffer, before it sends the task. Every reply has a buffer, and rank 0 may wait at any time without deadlock.
-Rank 0 has a fixed number of send buffers per rank; when all are in use, it waits for the oldest reply. The
-rank has as many receive buffers with posted receives, and tasks travel while it computes.
+messages. Rank 0 therefore knows which worker's reply comes next from a rank, and posts its receive in that
+worker's buffer before it sends the task. Every reply has a buffer, and rank 0 may wait at any time without
+deadlock. Rank 0 has a fixed number of send buffers per rank; when all are in use, it waits for the oldest
+reply. The rank has as many receive buffers with posted receives, and tasks travel while it computes.
 
 The time at which a reply is computed does not affect the run: the schedule determines its arrival.
 """
@@ -23,30 +23,20 @@ from mpi4py import MPI
 from ..transport.layout import HEADER, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task, control_message
 from ..virtual.executor import BuildWorker, Executor
-from .process import REPLY, TASK, Patience
+from .process import REPLY, TASK, Poller
 
-MOST, MOST_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes
+MAX_TASKS, MAX_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
-def places(layouts: Sequence[Layout]) -> int:
+def slots(layouts: Sequence[Layout]) -> int:
     """Return the number of tasks that may be in flight to a rank."""
-    return min(MOST, max(2, MOST_BYTES // buffer_sizes(layouts)[0]))
+    return min(MAX_TASKS, max(2, MAX_BYTES // buffer_sizes(layouts)[0]))
 
 
 class RankWorkers:
-    """The workers of this rank.
-
-    Parameters
-    ----------
-    layouts : sequence of Layout
-    workers : int
-        Number of workers of all ranks.
-    build : callable
-        Builds a worker.
-    comm : MPI.Intracomm
-    """
+    """The workers of this rank, of a number of workers of all ranks."""
 
     def __init__(
         self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
@@ -56,42 +46,32 @@ class RankWorkers:
         size = buffer_sizes(layouts)[1]
         self.messages = buffer(size, len(mine))[:, :size]
         self.replies = [[Reply(layout, message) for layout in layouts] for message in self.messages]
-        self.staff = [build(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
+        self.local_workers = [build(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
 
     def perform(self, worker: int, task: Task) -> float:
         """Perform a received task: write the reply's body to its buffer, return the loss."""
         try:
-            return self.staff[worker // self._size].perform(task)
+            return self.local_workers[worker // self._size].perform(task)
         except BaseException as error:
             error.add_note(f"virtual worker {worker}, task {task.task}")
             raise
 
 
 class MPIExecutor(Executor):
-    """Executor on rank 0, while the other ranks `serve`. Collective.
-
-    Parameters
-    ----------
-    layouts : sequence of Layout
-    workers : int
-        Number of workers of all ranks.
-    build : callable
-        Builds a worker of rank 0.
-    comm : MPI.Intracomm
-    """
+    """Executor on rank 0, while the other ranks `serve`. Collective."""
 
     def __init__(
         self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
     ) -> None:
         self._comm = comm
         self._size = size = self._comm.size
-        self._patience = Patience(50e-6, comm)
+        self._poller = Poller(50e-6, comm)
         self._layouts = layouts
         self._own = RankWorkers(layouts, workers, build, comm)
         self._losses = [0.0] * workers
         task_bytes, reply_bytes = buffer_sizes(layouts)
-        self._replies = buffer(reply_bytes, workers - len(self._own.staff))[:, :reply_bytes]
-        self._slots = places(layouts)
+        self._replies = buffer(reply_bytes, workers - len(self._own.local_workers))[:, :reply_bytes]
+        self._slots = slots(layouts)
         self._outboxes = [buffer(task_bytes, self._slots if rank else 0) for rank in range(size)]
         self._sent = [0] * size  # number of tasks, by rank
         # By rank, in order of sending: worker, and the requests of its task and its reply.
@@ -111,7 +91,7 @@ class MPIExecutor(Executor):
             return
         in_flight = self._in_flight[rank]
         if len(in_flight) == self._slots:
-            self._take(rank)
+            self._receive_next(rank)
         receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
         size = self._layouts[number].body_offset + HEADER.unpack_from(task.message.data)[2]
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
@@ -120,10 +100,10 @@ class MPIExecutor(Executor):
         self._sent[rank] += 1
         self._has_task[worker] = True
 
-    def _take(self, rank: int) -> None:
+    def _receive_next(self, rank: int) -> None:
         """Wait for the next reply of a rank."""
         worker, send, receive = self._in_flight[rank].popleft()
-        self._patience.wait(receive.Test)
+        self._poller.wait(receive.Test)
         send.Wait()  # complete, as the worker has replied; this frees the request
         self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
         self._has_task[worker] = False
@@ -133,7 +113,7 @@ class MPIExecutor(Executor):
         if not rank:
             return self._losses[worker], self._own.replies[worker // self._size][number].parts[part].body
         while self._has_task[worker]:
-            self._take(rank)
+            self._receive_next(rank)
         message = self._reply(worker)[self._layouts[number].reply_slice(part)]
         return self._losses[worker], message[HEADER.size :]
 
@@ -141,29 +121,19 @@ class MPIExecutor(Executor):
         last = control_message(0, STOP)
         for rank in range(1, self._size):
             while self._in_flight[rank]:
-                self._take(rank)
+                self._receive_next(rank)
             self._comm.Send(last, rank, TASK)
 
 
 def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm) -> None:
-    """Perform the tasks of this rank's workers until rank 0 ends the run. Collective with `MPIExecutor`.
-
-    Parameters
-    ----------
-    layouts : sequence of Layout
-    workers : int
-        Number of workers of all ranks.
-    build : callable
-        Builds a worker of this rank.
-    comm : MPI.Intracomm
-    """
-    patience = Patience(1e-3, comm)
+    """Perform the tasks of this rank's workers until rank 0 ends the run. Collective with `MPIExecutor`."""
+    poller = Poller(1e-3, comm)
     own = RankWorkers(layouts, workers, build, comm)
-    sends = [MPI.REQUEST_NULL] * len(own.staff)
-    tasks = [Task(layouts, message) for message in buffer(buffer_sizes(layouts)[0], places(layouts))]
+    sends = [MPI.REQUEST_NULL] * len(own.local_workers)
+    tasks = [Task(layouts, message) for message in buffer(buffer_sizes(layouts)[0], slots(layouts))]
     receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)
     for task in cycle(tasks):
-        patience.wait(receives.popleft().Test)
+        poller.wait(receives.popleft().Test)
         task.read()
         if task.flags & STOP:
             break
@@ -180,16 +150,10 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
     MPI.Request.Waitall([*receives, *sends])
 
 
-def together(make: Callable[[], Made], comm: MPI.Intracomm) -> Made:
+def collective(make: Callable[[], T], comm: MPI.Intracomm) -> T:
     """Call `make` on every rank; the first rank that fails reports the error and ends the job. Collective.
 
     Most errors occur on all ranks and should be reported once, but a file may be missing on one machine only.
-
-    Parameters
-    ----------
-    make : callable
-        May raise exceptions that `process.abort` reports.
-    comm : MPI.Intracomm
     """
     try:
         result = make()

@@ -1,6 +1,6 @@
 """A rank's side of `supervisor`: its connection to the command that started mpirun. Imports no MPI.
 
-All ranks import this when they start, and nothing else of what only the command needs.
+Every rank imports this module at its start; modules that only the command needs are not imported here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import threading
 from contextlib import suppress
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
-READY, ENDED, LEFT = b"r", b"e", b"l"
+READY, EXIT, JOB_EXIT = b"r", b"e", b"l"
 
 _command: socket.socket | None = None  # the connection
 
 
 def attach() -> None:
-    """Take over stdout and stderr of the command that started mpirun here, and end with it."""
+    """Take over stdout and stderr of the command that started mpirun on this machine, and end with it."""
     global _command
     name = os.environ.pop(VARIABLE, None)
     if name is None:
@@ -45,27 +45,27 @@ def _follow(command: socket.socket) -> None:
     os._exit(1)
 
 
-def present() -> bool:
-    """Return whether the command that started mpirun is here."""
+def is_attached() -> bool:
+    """Return whether the command that started mpirun is on this machine."""
     return _command is not None
 
 
-def ready() -> None:
-    """In rank 0: say that it handles signals from now on."""
-    _tell(READY)
+def report_ready() -> None:
+    """In rank 0: report that it handles signals from now on."""
+    _report(READY)
 
 
-def ended(code: int) -> None:
-    """Say with which exit code it ends, after its last words."""
-    _tell(ENDED + bytes([code & 0xFF]))
+def report_exit(code: int) -> None:
+    """Report the exit code of this rank, after its last output."""
+    _report(EXIT + bytes([code & 0xFF]))
 
 
-def left(code: int) -> None:
-    """In rank 0: say with which exit code the job ends, whatever becomes of the other ranks."""
-    _tell(LEFT + bytes([code & 0xFF]))
+def report_job_exit(code: int) -> None:
+    """In rank 0: report the exit code of the job, which the other ranks no longer affect."""
+    _report(JOB_EXIT + bytes([code & 0xFF]))
 
 
-def _tell(message: bytes) -> None:
+def _report(message: bytes) -> None:
     if _command is not None:
         with suppress(OSError):
             _command.send(message)

@@ -1,11 +1,10 @@
-"""mpirun as a child process: who gets signals, and what the user sees. Imports no MPI.
+"""mpirun as a child process: distribution of signals, and of output. Imports no MPI.
 
-mpirun stops forwarding the output of ranks once it has a signal, and prints banners when a rank ends with an
-exit code. Ranks on this machine therefore write to the command's own stdout and stderr: they get both file
-descriptors over a Unix socket, whose name is in the environment. Over it they also say when rank 0 handles
-signals, and with which exit code they end; what mpirun prints after that is dropped. The socket closes when
-the command is killed, and the ranks end, too. Ranks on other machines, which cannot connect, print through
-mpirun.
+mpirun stops forwarding the output of ranks once it has received a signal, and prints banners when a rank
+exits with an error. Ranks on this machine therefore write to the command's own stdout and stderr: they get
+both file descriptors over a Unix socket, whose name is in the environment. Over it they also report when rank
+0 handles signals, and their exit codes; mpirun's later output is dropped. The socket closes when the command
+is killed, and the ranks end, too. Ranks on other machines cannot connect, and print through mpirun.
 """
 
 from __future__ import annotations
@@ -25,61 +24,54 @@ from typing import Any
 
 from ..util import signals
 from ..util.output import print_error
-from .supervised import ENDED, LEFT, READY, VARIABLE
+from .supervised import EXIT, JOB_EXIT, READY, VARIABLE
 
-MORTAL = (
+JOB_ENDED = (
     "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
-    "with its own choice of transports, the others would go on"
+    "with its own choice of transports, the others would continue"
 )
-GRACE_S = 1.0  # for mpirun to end
-FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # where Open MPI 5 has its session's files on this machine
-KILL_S = 3.0  # for it to end when told to: it waits for hosts that cannot be reached
-POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
+EXIT_GRACE_S = 1.0  # for mpirun to end by itself
+FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # variable: Open MPI 5's folder of session files
+KILL_S = 3.0  # for mpirun to end after SIGTERM: it waits for unreachable hosts
+POLL_S = 0.05  # between polls of an mpirun that has closed its pipes
 
 
 class Supervisor:
-    """Parent of mpirun.
-
-    Parameters
-    ----------
-    command : sequence of str
-        mpirun and its arguments.
-    environment : mapping
-    """
+    """Parent of mpirun, with its arguments `command` and an environment."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = command, environment
-        self._survives = "ulfm" in command  # whether the job goes on when a rank dies
+        self._survives = "ulfm" in command  # whether the job survives the death of a rank
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
-        self._requests, self._signals = signals.StopRequests(), 0  # of the user, to end
-        self._over = False  # whether rank 0 has ended
-        self._code: int | None = None  # first exit code of a rank, failures before success
-        self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
-        self._end_s = math.inf  # when mpirun is ended, if it has not: MPI_Abort may not end all ranks
-        self._words: list[tuple[int, bytes]] = []  # of mpirun, after a rank has ended
+        self._stop_requests, self._signals = signals.StopRequests(), 0  # the user's, and their number
+        self._rank_0_ended = False  # whether rank 0 has ended
+        self._code: int | None = None  # exit code of the first rank that failed, else of the first
+        self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
+        self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
+        self._output: list[tuple[int, bytes]] = []  # mpirun's, after a rank has ended
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> int:
         """Run mpirun to its end; return the exit code of the job."""
         name = f"pdcode-{os.urandom(16).hex()}"
         with ExitStack() as stack:
-            bell, heard = (stack.enter_context(end) for end in socket.socketpair())
-            bell.setblocking(False)
+            sender, receiver = (stack.enter_context(end) for end in socket.socketpair())
+            sender.setblocking(False)
 
-            def ring(number: int, frame: FrameType | None) -> None:
+            def notify(number: int, frame: FrameType | None) -> None:
                 with suppress(BlockingIOError):
-                    bell.send(bytes([number]))
+                    sender.send(bytes([number]))
 
-            stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, ring)))
+            stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, notify)))
             stack.enter_context(self._selector)
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
             server.listen(1024)
             environment = {**self._environment, VARIABLE: name}
-            with suppress(OSError):  # mpirun says what it cannot write
-                # Those of a job that was killed stay in /tmp, under the number of mpirun's process, and an
-                # mpirun that gets the same number does not start.
+            with suppress(OSError):  # mpirun reports what it cannot write
+                # A killed job leaves its session files in /tmp, named by the process id of mpirun. An mpirun
+                # with the same id would not start.
                 folder = tempfile.TemporaryDirectory(prefix="pdcode-", ignore_cleanup_errors=True)
                 environment.setdefault(FOLDER, stack.enter_context(folder))
             # A process group of its own: the terminal sends Ctrl-C to this process alone.
@@ -93,17 +85,17 @@ class Supervisor:
             )
             stack.callback(process.kill)  # if this process fails
             self._serve(0, server, self._on_connection)
-            self._serve(3, heard, self._on_signal)
+            self._serve(3, receiver, self._on_signal)
             for target, pipe in enumerate((process.stdout, process.stderr), 1):
                 assert pipe is not None
-                self._serve(target, pipe, self._on_words)
+                self._serve(target, pipe, self._on_output)
             self._forward(process)
             return self._exit_code(process.wait())
 
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
-        """Have `serve` called when there is something to read; the source is closed when it returns false.
+        """Call `serve` whenever the source is readable; close the source when `serve` returns false.
 
-        `target` is where mpirun's words go: 1 for stdout, 2 for stderr; 0 for what ranks say, 3 for signals.
+        `target` is the file descriptor for mpirun's output: 1 or 2; 0 for messages of ranks, 3 for signals.
         """
         self._selector.register(source, selectors.EVENT_READ, (target, source, serve))
 
@@ -119,22 +111,21 @@ class Supervisor:
                 return
             if late_s > 0:
                 process.terminate()
-            # All that ranks have said comes before mpirun's words about it, and before signals.
-            said = [each for each in ready if each[0] == 0]
-            for target, source, serve in said or ready:
+            # Messages of ranks are handled before mpirun's output about them, and before signals.
+            for target, source, serve in [each for each in ready if each[0] == 0] or ready:
                 if not serve(source, target):
                     self._selector.unregister(source)
                     source.close()
                     pipes -= target in (1, 2)
 
     def _on_connection(self, server: socket.socket, _: int) -> bool:
-        """Hand stdout and stderr to a rank of this user."""
+        """Pass stdout and stderr to a rank of this user."""
         connection, _ = server.accept()
         pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user != os.getuid():
             connection.close()
             return True
-        with suppress(OSError):  # a rank that is gone again
+        with suppress(OSError):  # the rank has ended already
             socket.send_fds(connection, [b"."], [1, 2])
         self._serve(0, connection, lambda rank, _: self._on_message(rank, pid))
         return True
@@ -144,34 +135,34 @@ class Supervisor:
             message = rank.recv(16)
         except OSError:
             return False
-        self._over |= pid == self._rank_0 and message[:1] in (ENDED, LEFT)
+        self._rank_0_ended |= pid == self._rank_0 and message[:1] in (EXIT, JOB_EXIT)
         if message == READY:
             self._rank_0 = pid
-        elif message[:1] == LEFT:
-            self._code = self._left = message[1]
+        elif message[:1] == JOB_EXIT:
+            self._code = self._job_code = message[1]
         elif message:
             self._code = self._code or message[1]
-        if self._left is not None or self._code:
-            self._end_s = min(self._end_s, time.monotonic() + GRACE_S)
+        if self._job_code is not None or self._code:
+            self._end_s = min(self._end_s, time.monotonic() + EXIT_GRACE_S)
         return bool(message)
 
-    def _on_words(self, pipe: Any, target: int) -> bool:
-        """Pass mpirun's words on, or keep them once a rank has said how it ends."""
-        words = os.read(pipe.fileno(), 1 << 16)
-        if words and self._code is None:
-            _write(target, words)
-        elif words:
-            self._words.append((target, words))
-        return bool(words)
+    def _on_output(self, pipe: Any, target: int) -> bool:
+        """Forward mpirun's output, or store it after a rank has reported its exit code."""
+        output = os.read(pipe.fileno(), 1 << 16)
+        if output and self._code is None:
+            _write(target, output)
+        elif output:
+            self._output.append((target, output))
+        return bool(output)
 
-    def _on_signal(self, heard: socket.socket, _: int) -> bool:
+    def _on_signal(self, receiver: socket.socket, _: int) -> bool:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
-        number = heard.recv(1)[0]
-        if not self._requests.new():
+        number = receiver.recv(1)[0]
+        if not self._stop_requests.new():
             return True
         self._signals += 1
         if self._rank_0 is not None and self._signals < 3:
-            if not self._over:
+            if not self._rank_0_ended:
                 with suppress(ProcessLookupError):
                     os.kill(self._rank_0, number)
         else:
@@ -179,22 +170,22 @@ class Supervisor:
         return True
 
     def _exit_code(self, code: int) -> int:
-        """Return the ranks' exit code, or 1 if mpirun failed; print what has been kept if it is news."""
-        if self._left is not None:
-            return self._left
+        """Return the ranks' exit code, or 1 if mpirun failed; print stored output if no rank failed."""
+        if self._job_code is not None:
+            return self._job_code
         if self._signals and self._code is None:
             print_error("interrupted")
             return 1
         if code and not self._code:
-            for target, words in self._words:
-                _write(target, words)
-            if self._rank_0 is not None and not self._survives:  # it had begun
-                print_error(MORTAL)
+            for target, output in self._output:
+                _write(target, output)
+            if self._rank_0 is not None and not self._survives:  # it had started
+                print_error(JOB_ENDED)
         return self._code or int(code != 0)
 
 
-def _write(target: int, words: bytes) -> None:
-    """Write all bytes to a file descriptor; a failure loses them."""
+def _write(target: int, output: bytes) -> None:
+    """Write all bytes to a file descriptor; errors are ignored."""
     with suppress(OSError):
-        while words:
-            words = words[os.write(target, words) :]
+        while output:
+            output = output[os.write(target, output) :]

@@ -176,7 +176,7 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
                 print_line(f"{len(found)} of {len(made)}: {note(number, result)}")
             return [found[number] for number in range(len(made))]
 
-        kinds = ["free", "plain"] if real and launch.survival(launch.find_mpirun(), {}) else ["free"]
+        kinds = ["free", "plain"] if real and launch.survival_options(launch.find_mpirun(), {}) else ["free"]
         before = [trial(free, seed, kind) for seed in trials.seeds for kind in kinds]
         texts = {"free": "without faults", "plain": "without faults, nor surviving any"}
         print_line("without faults:")

@@ -75,7 +75,7 @@ class Trial:
             return self._simulate()
         if self.clock == "mpi":
             try:
-                command.run_command(self.arguments, False, None if self.survives else launch.MORTAL)
+                command.run_command(self.arguments, False, None if self.survives else launch.WITHOUT_SURVIVAL)
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
                     return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)

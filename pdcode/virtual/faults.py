@@ -222,7 +222,7 @@ class Injection:
 
     def _die(self, worker: int) -> None:
         if self._summed:
-            raise Failure(f"worker {worker} died; the run cannot go on without")
+            raise Failure(f"worker {worker} died; the run cannot continue without")
         plan = self._plans[worker]
         if plan.times is not None:
             start_ns, computed, _ = self._events.last_times(worker)

@@ -32,10 +32,10 @@ def rank(program):
 WAITING = """
 def last(number, frame):
     print('stopped: interrupted', flush=True)
-    supervised.ended(1)
+    supervised.report_exit(1)
     sys.exit(1)
 signal.signal(signal.SIGTERM, last)
-supervised.ready()
+supervised.report_ready()
 os.write(1, b'ready\\n')  # a handler may not print while the program does
 time.sleep(60)
 """
@@ -75,7 +75,7 @@ def test_the_line_of_a_rank_is_the_last_one_and_its_exit_code_counts(tmp_path: P
         tmp_path,
         """
 say("mpirun: a warning")
-rank("print('pdcode: bad', file=sys.stderr); sys.stderr.flush(); supervised.ended(2)").wait()
+rank("print('pdcode: bad', file=sys.stderr); sys.stderr.flush(); supervised.report_exit(2)").wait()
 say("banner")
 sys.exit(213)
 """,
@@ -87,7 +87,7 @@ def test_a_rank_that_says_nothing_leaves_the_word_to_mpirun(tmp_path: Path) -> N
     process = start(
         tmp_path,
         """
-rank("supervised.ended(0)").wait()
+rank("supervised.report_exit(0)").wait()
 rank("os.kill(os.getpid(), signal.SIGKILL)").wait()
 say("rank 1 was killed")
 sys.exit(137)
@@ -102,7 +102,7 @@ def test_what_a_rank_elsewhere_prints_comes_through_mpirun(tmp_path: Path) -> No
         tmp_path,
         """
 os.environ["PDCODE_SUPERVISOR"] = "of another machine"
-print(rank("print('progress', flush=True); supervised.ended(0)").communicate()[0].decode(), end="")
+print(rank("print('progress', flush=True); supervised.report_exit(0)").communicate()[0].decode(), end="")
 """,
     )
     assert outcome(process) == (0, "progress\n", "")
@@ -144,7 +144,7 @@ def test_a_third_signal_ends_mpirun_when_rank_0_hangs(tmp_path: Path) -> None:
 
 
 def test_a_signal_reaches_rank_0_after_workers_have_ended(tmp_path: Path) -> None:
-    worker = "rank('supervised.ended(0)').wait()\n"
+    worker = "rank('supervised.report_exit(0)').wait()\n"
     process = start(tmp_path, f"one = rank({WAITING!r})\n{worker}one.wait()\nsys.exit(1)")
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)  # the worker's start

@@ -151,7 +151,7 @@ def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path:
     err = process.stderr.read()
     assert process.wait() == 1
     who = "worker 1" if kind == "allreduce" else "rank 0"
-    assert f"pdcode: {who} died; the run cannot go on without" in err
+    assert f"pdcode: {who} died; the run cannot continue without" in err
     assert "Traceback" not in err
     wait_for(lambda: not processes_of(process.pid), 10)
     assert len(Trace(trace_path).arrivals["worker"]) > 0

@@ -79,7 +79,7 @@ def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Pat
     often = "trace.checkpoint_s=0.05"
     killed = run(*SLOW, often, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", options=("--resume",))
     assert killed.returncode == 1
-    assert "rank 0 died; the run cannot go on without" in killed.stderr
+    assert "rank 0 died; the run cannot continue without" in killed.stderr
     assert not Trace(trace_path).finished
     # It goes on without that fault, and with others.
     others = "faults.events=[{kind='full-disk', at_s=0.6}, {kind='kill-rank-0', at_s=60.0}]"

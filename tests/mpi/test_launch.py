@@ -33,7 +33,7 @@ from pdcode.util.errors import InputError
 def test_the_launcher_is_known_by_its_variables(
     environment: dict[str, str], place: tuple[int, int] | None
 ) -> None:
-    assert launch.place(environment) == place
+    assert launch.launched_rank(environment) == place
 
 
 def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def test_an_allreduce_needs_everybody(tmp_path: Path) -> None:
     settings = ["scheme.name=allreduce", "code.blocks=1"]
     slow = run(tmp_path / "a.h5", "[{kind='stop', worker=2, at_s=0.1, for_s=0.1}]", *settings)
     assert slow.finished
-    with pytest.raises(Failure, match="worker 2 died; the run cannot go on without"):
+    with pytest.raises(Failure, match="worker 2 died; the run cannot continue without"):
         run(tmp_path / "b.h5", "[{worker=2, at_s=0.1}]", *settings)
 
 

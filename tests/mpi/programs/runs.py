@@ -15,7 +15,7 @@ from pdcode.util import threads
 
 if __name__ == "__main__":
     threads.limit(os.environ)  # as the command does, before numpy is imported
-    rank, _ = launch.place(os.environ)
+    rank, _ = launch.launched_rank(os.environ)
     for arguments in json.loads(sys.argv[1]):
         code = main(["run", *arguments])
         if rank == 0:

@@ -13,7 +13,7 @@ from pdcode.util import threads
 
 if __name__ == "__main__":
     threads.limit(os.environ)  # as the command does, before numpy is imported
-    if launch.place(os.environ) is not None:
+    if launch.launched_rank(os.environ) is not None:
         from pdcode.mpi import spread
 
         spread.MOST = int(sys.argv[1])
