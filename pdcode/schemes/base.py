@@ -31,12 +31,15 @@ from ..util.capabilities import Capable
 from ..util.rng import BatchSampler
 from .placement import Placement
 
-# What several schemes require, and why.
-ALONE = "needs each worker's payload, not their sum"
+# Reasons and alternatives in error messages about `requires`.
+NOT_SUMMED = "needs each worker's payload, not their sum"
 SENDS_THETA = "sends θ with each task"
-IN_PARTS = "answers a task in several messages"
-COUNTING = "a mode that counts payloads, such as 'first'"
+SEVERAL_MESSAGES = "answers a task in several messages"
+COUNTING_MODE = "a mode that counts payloads, such as 'first'"
 SEVERAL_ROUNDS = "has several rounds per update and cannot use payloads of another round"
+
+UNCODED: Tables = {"code": {"family": "uncoded", "blocks": 1, "rotate": False}, "memory": {"kind": "none"}}
+"""Tables of schemes without a code."""
 
 
 class TaskSize(NamedTuple):
@@ -45,9 +48,8 @@ class TaskSize(NamedTuple):
     Attributes
     ----------
     batches : sequence of float, of length 1 or n
-        Number of mini-batches of a task, of all workers or of each; below 1, the share of one, or of a
-        shard's full batch. A task meets the delays of as many, so that a scheme gains nothing by the way in
-        which it divides the work.
+        Number of mini-batches (or full batches of a shard) of a task: of all workers, or of each; may be a
+        fraction. A task has the injected delays of that many tasks of one mini-batch.
     messages : int
         Number of messages in which a worker answers a task.
     """
@@ -62,10 +64,10 @@ class Work(NamedTuple):
     Attributes
     ----------
     flops : float or ndarray
-        Floating-point operations, for the virtual clock: of all workers, or of each, shape (n,); with
-        several messages of each of them, shape (messages, 1) or (messages, n).
+        Floating-point operations, for the virtual clock: of all workers, or of each, shape (n,); for a task
+        with several messages by message, shape (messages, 1) or (messages, n).
     rows : float, optional
-        Training rows that the tasks of an update use; default: a mini-batch, or the shard.
+        Training rows that a task uses; default: a mini-batch, or the shard.
     """
 
     flops: float | np.ndarray
@@ -79,7 +81,7 @@ class Work(NamedTuple):
 
     @property
     def by_message(self) -> np.ndarray:
-        """Operations for each message, in the mean over workers."""
+        """Operations for each message, averaged over the workers."""
         mean: np.ndarray = np.atleast_2d(self.flops).mean(axis=1)
         return mean
 
@@ -90,7 +92,7 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class CodewordRule:
-    """Rule by which tasks get their codewords; the same at rank 0 and the workers.
+    """Rule that assigns codewords to tasks; the same at rank 0 and the workers.
 
     Attributes
     ----------
@@ -99,8 +101,8 @@ class CodewordRule:
     select : callable, optional
         ``select(worker) -> selectors``: workers choose codewords, by a selector of each unit, or None where
         the unit is uncoded. Default: codewords come with the task.
-    apart, chunks, keyed
-        How codewords travel, see `Layout`.
+    separate_codewords, chunks, keyed
+        Encoding of the codewords in messages, see `Layout`.
     """
 
     rows: Sequence[int]
@@ -127,24 +129,14 @@ class CodewordRule:
         body_bytes: int | None = None,
     ) -> Layout:
         """Build the layout of the messages; parameters as for `Layout`."""
-        return Layout(
-            units,
-            self.rows,
-            weights,
-            dtype,
-            wires,
-            self.worker_selected,
-            body_bytes,
-            self.separate_codewords,
-            self.chunks,
-            self.keyed,
-        )
+        encoding = self.separate_codewords, self.chunks, self.keyed
+        return Layout(units, self.rows, weights, dtype, wires, self.worker_selected, body_bytes, *encoding)
 
 
 class Scheme(kinds.Registered, Capable, group="schemes"):
-    """Algorithm of rank 0 and the workers; every default is that of projective derivative codes.
+    """Algorithm of rank 0 and the workers; the defaults are those of projective derivative codes.
 
-    A scheme overrides what differs, in a file of its own, and has a line in `config.kinds`. Rank 0 and the
+    A scheme is a subclass in a file of its own, registered by a line in `config.kinds`. Rank 0 and the
     workers build it from the same configuration, hence with the same units and message layouts.
 
     Parameters
@@ -168,15 +160,15 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Tables of the configuration without effect; values other than those of `tables` are refused. An entry
         "!table.key" is a key of such a table that has an effect.
     requires : dict
-        What the scheme needs of other keys, "table.key" -> `Need` or value; see `config.requirements`.
+        Requirements on other keys, "table.key" -> `Need` or value; see `config.requirements`.
     covers : dict
-        The methods on which the following depend: a class that overrides one loses them, unless it declares
-        them again; see `util.capabilities`.
+        The methods on which each of the following capabilities depends. A class that overrides such a method
+        loses the capability, unless it declares it again; see `util.capabilities`.
     steps_by_update : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
-        Whether the payload may be computed without forming the gradient: units are layers, and the source
-        is a mini-batch gradient.
+        Whether the payload may be computed without the full gradient: units are layers, and the source is a
+        mini-batch gradient.
     """
 
     name: ClassVar[str]
@@ -195,8 +187,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     class Options(Table):
         """Keys of ``[scheme] options``: none.
 
-        A key ``rate`` is the learning rate that comparisons tune, in place of ``optimizer.rate``. A class
-        attribute ``candidates`` has the values that plans try, by key; default: none.
+        Comparisons tune a key ``rate`` in place of ``optimizer.rate``. An optional class attribute
+        ``candidates`` lists the values that plans try, by key.
         """
 
     def __init__(self, config: Config) -> None:
@@ -205,7 +197,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse numbers that do not go together; `requires` has the needs of other keys.
+        """Refuse inconsistent values; requirements on single keys are in `requires`.
 
         Raises
         ------
@@ -215,10 +207,10 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     @cached_property
     def placement(self) -> Placement:
-        """Which data each worker has, and how it gets them."""
+        """Placement of the data at the workers."""
         return Placement(self.config, self.workers)
 
-    # Tasks and messages: the same at rank 0 and at the workers.
+    # Tasks and messages: used by rank 0 and by the workers.
 
     @property
     def task_size(self) -> TaskSize:
@@ -269,7 +261,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         gradient = flops.gradient_flops(config, problem, shard)
         return Work(gradient + flops.coding_flops(config, problem, layout))
 
-    # Rank 0's side.
+    # Used by rank 0.
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         """Build the assignment of codewords to tasks."""
@@ -281,20 +273,21 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         return builders.make_decoders(self.config, units, wires, designs, worker_selected)
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> optimizers.Optimizer:
-        """Build rank 0's optimizer; replicas have the same.
+        """Build the optimizer of rank 0 and of the replicas.
 
         Parameters
         ----------
         problem : Problem
         span : float
-            Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+            Factor from gradients to decoded vectors: 1 for gradients, the learning rate times H for
+            displacements by H local steps.
         """
         table = self.config.optimizer
         penalty = proximals.penalty_of(table.proximal, problem.network)
         return optimizers.create(table, problem.size, problem.dtype, penalty, span)
 
     def policy(self) -> Policy:
-        """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
+        """Build the rule that decides which payloads rank 0 uses, when it steps, and which workers wait."""
         policy: Policy = self.config.update.make(self.workers)
         return policy
 
@@ -304,7 +297,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         state.policy, down = self.policy(), self.config.downlink
         return RelayedState(state, self.workers, down.check, down.exchanges) if down.relays else state
 
-    # A worker's side.
+    # Used by the workers.
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         """Build the source of the vector that a worker encodes.
@@ -312,12 +305,12 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Parameters
         ----------
         problem : Problem
-            The worker's.
+            The worker's own problem.
         worker : int
         rows : int
             Training rows of all workers together.
         reply : Reply, optional
-            Receives the payload if the gradient is not to be formed.
+            Where to write the payload if it is computed without the full gradient.
         """
         batch, whiten = self.config.problem.batch, self.config.code.whiten
         weight = builders.gradient_weight(self.config, problem, rows)
@@ -338,6 +331,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         problem, worker, rows
             As for `source`.
         replies : sequence of Reply
+            Reply of each round.
         """
         (reply,) = replies
         memory, units = self.config.memory, reply.layout.units
@@ -360,13 +354,13 @@ def make_scheme(config: Config) -> Scheme:
 def coded_state(
     scheme: Scheme, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
 ) -> Coded:
-    """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
+    """Build rank 0's state without a relay; or, without an assignment, a worker's replica of it."""
     config, units = scheme.config, scheme.units(problem)
     decoders = scheme.decoders(units, None if assignment is None else assignment.designs)
     theta, optimizer = builders.initial_theta(config, problem), scheme.optimizer(problem)
     state = Coded(theta, units, decoders, optimizer, assignment)
     if config.reduce.summed:
-        state.senders = 1  # all of them add up to one
+        state.senders = 1  # workers send the sum of their payloads
     down, longest = config.downlink, None
     if down.relays:
         longest = state.bytes + (excluded_bytes(scheme.workers) if down.exchanges else 0)

@@ -2,9 +2,9 @@
 
 Charles, Papailiopoulos and Ellenberg, "Approximate gradient coding via sparse random graphs", arXiv
 1711.06771, 2017: the entries of U are independent, 1 with probability s/n and else 0, not normalised; optimal
-decoding. A shard may be on no worker, and is then never seen. The paper allows for workers without a shard,
-too; here the row of such a worker is drawn again, so that none idles. Its regularised code, which thins out
-the heaviest workers, is not included.
+decoding. A shard that no worker holds is never used. The paper also allows for workers without a shard; here
+such a worker's row is drawn again. The paper's regularised code, which thins out the heaviest workers, is not
+included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Bernoulli(DataCode):
     """A Bernoulli gradient code: approximate, better the more workers arrive."""
 
     name = "bernoulli"
-    summary = "the sum of the gradients of a random set of shards; rank 0 decodes the sum over shards nearly"
+    summary = "the sum of a random set of shards' gradients; rank 0 decodes the whole sum approximately"
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

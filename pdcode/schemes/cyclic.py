@@ -1,8 +1,8 @@
 """Cyclic gradient code: worker i holds the shards i … i + s, modulo n.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
-2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers. That the best of
-several random codes is taken is our addition.
+2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers. Choosing the best
+of several random codes is our addition.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from ..config.requirements import Needs
-from .data_code import AMPLIFIES, GradientCode
+from .data_code import NO_ROUNDING, GradientCode
 
-DRAWS = 64  # of the code, fewer for very many workers
+DRAWS = 64  # random codes to choose from; fewer for very many workers
 
 
 def cyclic_code(n: int, s: int, seed: int) -> np.ndarray:
     """Draw U, shape (n, n), with support i … i + s in row i: all rows but any s span the vector of ones.
 
-    It is the draw whose entries are most alike: the further apart they are, the larger decoding weights.
+    It is the draw whose entries are most alike, because unequal entries mean large decoding weights.
     """
     rng = np.random.default_rng(seed)
     draws = max(1, min(DRAWS, 4096 // n))
@@ -40,7 +40,7 @@ def _draw(n: int, s: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _spread(U: np.ndarray) -> float:
-    """Largest over smallest absolute value of the entries of a code."""
+    """Return the ratio of the largest to the smallest absolute value of a code's entries."""
     entries = np.abs(U[U != 0])
     return float(entries.max() / entries.min())
 
@@ -50,7 +50,7 @@ class Cyclic(GradientCode):
 
     name = "cyclic"
     summary = "one combination of s + 1 shards' gradients; exact for any s stragglers"
-    requires: ClassVar[Needs] = {**GradientCode.requires, **AMPLIFIES}
+    requires: ClassVar[Needs] = {**GradientCode.requires, **NO_ROUNDING}
 
     @cached_property
     def matrix(self) -> np.ndarray:

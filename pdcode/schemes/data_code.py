@@ -1,7 +1,7 @@
 """Codes over data: a worker sends one combination of the gradients of its shards.
 
-A `DataCode` is a matrix U over workers and shards; the decoder `target` does the rest. A `GradientCode` is
-exact for any s stragglers.
+A `DataCode` is a matrix U over workers and shards, decoded by decoder `target`. A `GradientCode` is exact for
+any s stragglers.
 """
 
 from __future__ import annotations
@@ -27,21 +27,16 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import ALONE, SENDS_THETA, Scheme, Work
+from .base import NOT_SUMMED, SENDS_THETA, UNCODED, Scheme, Work
 from .placement import Placement
 
-AMPLIFIES: Needs = {"wire.dtype": unrounded("decodes with weights that amplify rounding errors")}
-"""Need of codes whose payloads cancel in decoding: Σ_i |a_i| Σ_s |u_is| is a large multiple of m, where a_i
-are the decoding weights."""
+NO_ROUNDING: Needs = {"wire.dtype": unrounded("decodes with weights that amplify rounding errors")}
+"""Requirement of codes whose payloads cancel in decoding: Σ_i |a_i| Σ_s |u_is| is a large multiple of m for
+decoding weights a_i."""
 
 
 class ShardedProblem(Problem):
-    """A problem on several shards; its own data are those of the first.
-
-    Attributes
-    ----------
-    shards : dict of int to Problem
-    """
+    """A problem on several shards, by number; its own data are those of the first."""
 
     def __init__(self, shards: dict[int, Problem]) -> None:
         first = next(iter(shards.values()))
@@ -50,14 +45,7 @@ class ShardedProblem(Problem):
 
 
 class SeveralShards(Placement):
-    """Placement of several shards at a worker: those that have a weight in its row of a matrix.
-
-    Parameters
-    ----------
-    config : Config
-    matrix : ndarray, shape (n, m)
-        Weights of the workers over the shards.
-    """
+    """Placement of several shards at a worker: those with a weight in its row of a matrix, shape (n, m)."""
 
     def __init__(self, config: Config, matrix: np.ndarray) -> None:
         super().__init__(config, matrix.shape[1])
@@ -85,16 +73,10 @@ class SeveralShards(Placement):
 
 
 class ShardSum(Source):
-    """Source of Σ_s u_s · gradient of shard s; workers that share a shard draw the same mini-batches of it.
-
-    Parameters
-    ----------
-    parts : sequence of (float, GradientPlan, BatchSampler)
-        For each shard u_s, the plan of its gradient, and its mini-batches.
-    """
+    """Source of Σ_s u_s · gradient of shard s; its mini-batches are the same at all workers that share it."""
 
     def __init__(self, parts: Sequence[tuple[float, GradientPlan, BatchSampler]]) -> None:
-        self._parts, network = parts, parts[0][1].network
+        self._shards, network = parts, parts[0][1].network
         self.gradient = np.empty(network.size, network.dtype)
         self._scaled = np.empty_like(self.gradient)
 
@@ -105,41 +87,33 @@ class ShardSum(Source):
         """Compute the sum at θ, of mini-batches of this number; return their mean loss."""
         self.gradient.fill(0)
         loss = 0.0
-        for weight, plan, batches in self._parts:
-            loss += plan.gradient(theta, batches.draw(number)) / len(self._parts)
+        for weight, plan, batches in self._shards:
+            loss += plan.gradient(theta, batches.draw(number)) / len(self._shards)
             np.multiply(plan.full_gradient, self.gradient.dtype.type(weight), out=self._scaled)
             self.gradient += self._scaled
         return loss
 
 
 class DataCode(Scheme):
-    """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s d(shard s), or as near as that can be.
-
-    A subclass defines `matrix`.
-
-    Attributes
-    ----------
-    matrix : ndarray, shape (n, m), float64
-        U, the weights of the workers over the shards.
-    """
+    """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s d(shard s) or an approximation."""
 
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
     requires: ClassVar[Needs] = {
-        "reduce.kind": one_of("star", why=ALONE),
-        "downlink.kind": one_of("full", why=SENDS_THETA),  # each decoder would have to hold payloads
+        "reduce.kind": one_of("star", why=NOT_SUMMED),
+        "downlink.kind": one_of("full", why=SENDS_THETA),  # the decoder of a replica would hold all payloads
         "update.late": one_of("waste", why="decodes gradients at one θ"),
         "problem.shards": none_of(
             "replicated", needed="another way to divide the rows", why="codes over shards that differ"
         ),
     }
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "first", "late": "waste"},
     }
 
     @cached_property
     def matrix(self) -> np.ndarray:
+        """U, the weights of the workers over the shards, shape (n, m), float64."""
         raise NotImplementedError
 
     def units(self, problem: Problem) -> Sequence[Unit]:
@@ -196,8 +170,8 @@ class GradientCode(DataCode):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        late = config.scheme.options.stragglers
-        if late >= config.workers.count:
+        s = config.scheme.options.stragglers
+        if s >= config.workers.count:
             raise InputError(
-                f"scheme.options.stragglers: {late} must be less than the {config.workers.count} workers"
+                f"scheme.options.stragglers: {s} must be less than the {config.workers.count} workers"
             )

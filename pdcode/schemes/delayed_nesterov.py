@@ -2,14 +2,15 @@
 
 Liu, Chhaparia, Douillard, Kale, Rusu, Shen, Szlam and Ranzato, "Asynchronous local-SGD training for language
 modeling", 2024. Workers take local steps of AdamW as in DiLoCo, and rank 0 steps at every displacement g.
-Delayed Nesterov (DN, their algorithm 3 with c = 0, their default): each step moves θ by a gradient step,
-θ ← θ - η g/N; only every N-th updates the momentum by the mean of the last N, m ← βm + Σg/N, and moves θ by
-ηβm besides. So N steps are one of Nesterov's momentum by the mean of their gradients. Dynamic local updates
-(DyLU, their equation 6): a worker of speed v takes ⌊v/max v · H⌋ steps a task, so that all take as long.
+Delayed Nesterov (DN, algorithm 3 of the paper with c = 0, its default): each step moves θ by a gradient step,
+θ ← θ - η g/N; only every N-th updates the momentum by the mean of the last N, m ← βm + Σg/N, and also moves θ
+by ηβm. N steps thus equal one step of Nesterov's momentum by the mean of their gradients. Dynamic local
+updates (DyLU, equation 6): a worker of speed v takes ⌊v/max v · H⌋ steps a task, so that tasks take equally
+long.
 
-Speeds are taken to be known, as in the paper, and given by the option ``speeds``; by default they are equal.
-That N is the number of workers by default, and that a worker takes at least one step, is this project's
-choice. Left out: a fraction c of the momentum in the other steps, the grace period in which rank 0 collects
+Speeds are assumed to be known, as in the paper, and are given by the option ``speeds``; by default they are
+equal. This project's choices: by default N is the number of workers, and a worker takes at least one step.
+Left out: a fraction c of the momentum in the other steps, the grace period in which rank 0 collects
 displacements before it sends θ, the choice of a shard for each task, and schedules of the inner rate.
 """
 
@@ -31,14 +32,7 @@ from .diloco import DiLoCo
 class DelayedMomentum(Momentum):
     """Nesterov's momentum, updated at every N-th step by the mean of the last N gradients.
 
-    Between, the velocity holds βm and the gradients so far, over N.
-
-    Parameters
-    ----------
-    table, size, dtype
-        As for `Optimizer`.
-    period : int
-        N.
+    Between these steps the velocity is βm plus 1/N of the gradients since then. `period` is N.
     """
 
     def __init__(self, table: SGDTable, size: int, dtype: Any, period: int) -> None:
@@ -83,7 +77,7 @@ class DelayedNesterov(DiLoCo):
 
         period: Positive | None = None  #: N, updates per update of the momentum; none: the number of workers
         #: speed of each worker, in any unit: the fastest takes `steps` local steps a task, the others as many
-        #: as they can in that time; none: all are equal
+        #: as fit into that time; none: all are equal
         speeds: list[Real] = msgspec.field(default_factory=list)
 
     @classmethod
@@ -98,7 +92,8 @@ class DelayedNesterov(DiLoCo):
     @property
     def steps(self) -> np.ndarray:
         speeds = np.array(self.options.speeds or [1.0])
-        steps = np.floor(speeds / speeds.max() * self.options.steps + 1e-9)  # 1e-9: an exact ratio is no less
+        # 1e-9: an exact ratio must not be rounded below its value.
+        steps = np.floor(speeds / speeds.max() * self.options.steps + 1e-9)
         return np.maximum(1, steps).astype(np.int64)
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:

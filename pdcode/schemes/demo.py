@@ -1,15 +1,15 @@
-"""DeMo: each worker's momentum is its own, but for the largest of its coefficients in a cosine transform.
+"""DeMo: each worker has its own momentum, and sends its largest coefficients in a cosine transform.
 
 Peng, Quesnelle and Kingma, "DeMo: decoupled momentum optimization", arXiv 2411.19870, 2024 (ICLR 2026 with
 three more authors). A worker's momentum m ← β m + gradient is cut into chunks and transformed by an
-orthonormal DCT-II; the k largest coefficients of each chunk are sent and taken out of m. Rank 0 transforms
-their mean back, and steps along its signs. As in the authors' code, weights have chunks of two dimensions,
-whose sides are the largest divisors of the layer's up to 64, and biases of one; and a coefficient is
-averaged over those workers that sent it. The factor of the gradient, there the learning rate, changes no
-sign as long as it is constant, and is left out.
+orthonormal DCT-II; the k largest coefficients of each chunk are sent and subtracted from m. Rank 0 transforms
+their mean back, and steps along its signs. As in the authors' code, chunks of weights are two-dimensional
+with the largest divisors of the layer's sides up to 64, chunks of biases one-dimensional, and a coefficient
+is averaged over the workers that sent it. The paper's factor of the gradient, the learning rate, is left out:
+it changes no sign as long as it is constant.
 
-A chunk's coefficients are one worker-selected codeword. They travel in one byte each, relative to the
-largest; what that loses stays in the momentum. This rounding is the project's own.
+A chunk's coefficients are one worker-selected codeword. Each is sent in one byte, relative to the largest;
+the rounding error stays in the momentum. This rounding is the project's own.
 """
 
 from __future__ import annotations
@@ -35,25 +35,19 @@ from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
-from .base import CodewordRule, Scheme, Work
+from .base import UNCODED, CodewordRule, Scheme, Work
 
 
 @dataclass(frozen=True)
 class ChunkedUnit(Unit):
-    """The coefficients of a layer's weights or biases, chunk after chunk.
-
-    Attributes
-    ----------
-    size : int
-        Coefficients of a chunk.
-    """
+    """Coefficients of a layer's weights or biases, chunk after chunk, `size` coefficients each."""
 
     size: int
 
 
-def side(length: int, most: int) -> int:
+def largest_divisor(length: int, max_side: int) -> int:
     """Return the largest divisor of a length that is at most `most`."""
-    return next(size for size in range(min(length, most), 0, -1) if length % size == 0)
+    return next(size for size in range(min(length, max_side), 0, -1) if length % size == 0)
 
 
 def dct(size: int) -> np.ndarray:
@@ -65,40 +59,26 @@ def dct(size: int) -> np.ndarray:
 
 
 class Transform:
-    """Orthonormal map of θ-sized vectors to coefficients: of each layer those of weights, then of biases.
+    """Orthonormal map of θ-sized vectors to coefficients: for each layer those of weights, then of biases."""
 
-    Parameters
-    ----------
-    layers : sequence of Blocks
-    most : int
-        Longest side of a chunk.
-    dtype : dtype
-
-    Attributes
-    ----------
-    units : list of ChunkedUnit
-        Segments of the coefficients: weights and biases of each layer.
-    flops : float
-        Of one transform.
-    """
-
-    def __init__(self, layers: Sequence[Blocks], most: int, dtype: np.dtype) -> None:
-        self.units, self.flops = [], 0.0
-        self._parts: list[tuple[Blocks, slice, np.ndarray, np.ndarray]] = []
+    def __init__(self, layers: Sequence[Blocks], max_side: int, dtype: np.dtype) -> None:
+        self.units: list[ChunkedUnit] = []
+        self.flops = 0.0  # operations of one transform
+        self._pieces: list[tuple[Blocks, slice, np.ndarray, np.ndarray]] = []
         for layer in layers:
             at = layer.offset
             for columns in (slice(0, layer.inputs), slice(layer.inputs, None)):
                 width = layer.inputs if columns.start == 0 else 1
-                height, length = side(layer.outputs, most), layer.outputs * width
-                down, across = (dct(each).astype(dtype) for each in (height, side(width, most)))
-                self._parts.append((layer, columns, down, across))
+                length, sides = layer.outputs * width, (layer.outputs, width)
+                down, across = (dct(largest_divisor(each, max_side)).astype(dtype) for each in sides)
+                self._pieces.append((layer, columns, down, across))
                 self.units.append(ChunkedUnit(at, length, length, len(down) * len(across)))
                 self.flops += 2.0 * length * (len(down) + len(across))
                 at += length
 
     def _views(self, flat: np.ndarray, coefficients: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield views of the chunks of both, shape (rows, columns, height, width), and the DCT matrices."""
-        for unit, (layer, columns, down, across) in zip(self.units, self._parts, strict=True):
+        """Yield views of the chunks of both, shape (rows, columns, height, width), and their DCT matrices."""
+        for unit, (layer, columns, down, across) in zip(self.units, self._pieces, strict=True):
             matrix = layer.weights(flat)[:, columns]
             high, wide = matrix.shape[0] // len(down), matrix.shape[1] // len(across)
             chunks = matrix.reshape(high, len(down), wide, len(across)).transpose(0, 2, 1, 3)
@@ -116,7 +96,7 @@ class Transform:
             chunks[:] = down.T @ part @ across
 
 
-class Coefficients(Source):
+class CoefficientSource(Source):
     """Source of the coefficients of another source's vector."""
 
     state_names = ("_source",)
@@ -132,13 +112,7 @@ class Coefficients(Source):
 
 
 class LargestOfChunks(Stateful):
-    """Selector of the coefficients of largest absolute value of each chunk.
-
-    Parameters
-    ----------
-    size, count : int
-        Coefficients of a chunk, and how many of them are selected.
-    """
+    """Selector of the `count` coefficients of largest absolute value in each chunk of `size`."""
 
     def __init__(self, size: int, count: int) -> None:
         self._size, self._count = size, count
@@ -147,7 +121,7 @@ class LargestOfChunks(Stateful):
         chunks = residual.reshape(-1, self._size)
         places = np.argpartition(np.abs(chunks), self._size - self._count, axis=1)[:, -self._count :]
         values = np.take_along_axis(chunks, places, axis=1)
-        largest = np.abs(values).max(axis=1, keepdims=True)  # whose square may be out of range
+        largest = np.abs(values).max(axis=1, keepdims=True)  # its square may overflow
         values /= np.where(largest > 0, largest, 1)
         values /= np.where(largest > 0, np.linalg.norm(values, axis=1, keepdims=True), 1)
         places += self._size * np.arange(len(chunks))[:, None]
@@ -155,9 +129,9 @@ class LargestOfChunks(Stateful):
 
 
 class SenderMean(Decoder):
-    """Mean of each element over the payloads whose codewords have it; elements without any are 0.
+    """Mean of each element over the payloads that have it; 0 for elements without any.
 
-    The accumulator holds the sums, and then the numbers of payloads.
+    The accumulator has the sums, then the numbers of payloads.
     """
 
     clears = True
@@ -184,12 +158,7 @@ class SenderMean(Decoder):
 
 
 class CoefficientSigns(Sign):
-    """Steps along the signs of the vector whose coefficients the decoders hold.
-
-    Parameters
-    ----------
-    transform : Transform
-    """
+    """Optimizer that steps along the signs of the vector whose coefficients the decoders have."""
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any, transform: Transform) -> None:
         super().__init__(table, size, dtype)
@@ -226,7 +195,7 @@ class DeMo(Scheme):
         ),
     }
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        **UNCODED,
         "memory": {"kind": "worker", "keep": 0.999},
         "update": {"mode": "all"},
         "optimizer": {"kind": "sign", "rate": 0.001},
@@ -239,7 +208,7 @@ class DeMo(Scheme):
         largest: Positive = 32  #: coefficients of each chunk that a task sends, k; all of a smaller chunk
 
     def transform(self, problem: Problem) -> Transform:
-        """Build the transform of vectors of θ's size."""
+        """Build the transform of θ-sized vectors."""
         return Transform(problem.layers, self.options.chunk, problem.dtype)
 
     def units(self, problem: Problem) -> Sequence[Unit]:
@@ -247,20 +216,20 @@ class DeMo(Scheme):
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         chunks = [unit for unit in units if isinstance(unit, ChunkedUnit)]
-        pairs = list(zip(chunks, self.counts(units), strict=True))
+        pairs = list(zip(chunks, self.selected_counts(units), strict=True))
 
         def select(worker: int) -> list[CodewordSelector | None]:
             return [None if unit.uncoded else LargestOfChunks(unit.size, count) for unit, count in pairs]
 
         return CodewordRule([unit.count // unit.size for unit in chunks], select)
 
-    def counts(self, units: Sequence[Unit]) -> list[int]:
+    def selected_counts(self, units: Sequence[Unit]) -> list[int]:
         """Return the number of coefficients of a chunk that a task sends, for each unit."""
         return [min(self.options.largest, unit.size) for unit in units if isinstance(unit, ChunkedUnit)]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
-        return Chosen(units, rows, dtype, self.counts(units))
+        return Chosen(units, rows, dtype, self.selected_counts(units))
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         dtype = self.config.problem.dtype
@@ -270,9 +239,9 @@ class DeMo(Scheme):
         return CoefficientSigns(self.config.optimizer, problem.size, problem.dtype, self.transform(problem))
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        return Coefficients(super().source(problem, worker, rows), self.transform(problem))
+        return CoefficientSource(super().source(problem, worker, rows), self.transform(problem))
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        # Selection: an absolute value and about four comparisons per element. A replica transforms back.
+        # Selection takes about five operations per element. A replica also transforms back.
         transforms = (1 + self.config.downlink.relays) * self.transform(problem).flops
         return super().work(problem, layouts, number, shard).plus(transforms).plus(5.0 * problem.size)

@@ -1,15 +1,15 @@
 """DiLoCo: H local steps of AdamW, and Nesterov's momentum at rank 0.
 
 Douillard, Feng, Rusu, Chhaparia, Donchev, Kuncoro, Ranzato, Szlam and Shen, "DiLoCo: distributed
-low-communication training of language models", 2023. Workers start each time from rank 0's θ, and send by
-how much they moved it; rank 0 takes the mean for a gradient. AdamW (Loshchilov and Hutter, "Decoupled weight
-decay regularization", ICLR 2019) keeps its moments, and the number of its steps, at the worker from task to
-task. Rank 0's rate of 0.7 and momentum of 0.9 are theirs, and so is the weight decay. Their H of 500 and
-inner rate of 4e-4, with warm-up and cosine decay, are for language models; here the inner rate is constant.
+low-communication training of language models", 2023. Each task starts from rank 0's θ, and its payload is the
+worker's displacement; rank 0 uses the mean displacement as a gradient. AdamW (Loshchilov and Hutter,
+"Decoupled weight decay regularization", ICLR 2019) keeps its moments and step count at the worker from task
+to task. The rate of 0.7 and the momentum of 0.9 at rank 0 and the weight decay are the paper's. Its H of 500
+and inner rate of 4e-4, with warm-up and cosine decay, are for language models; here the inner rate is
+constant.
 
-Not in the paper: workers that rank 0 does not wait for. The moments are those of all gradients that the
-worker has taken, whatever becomes of its payloads: nothing is taken back from them if one is dropped. A
-gradient that is not finite leaves them unchanged, so that a worker can recover.
+Not in the paper: an update may leave workers out. The moments include all gradients of the worker, also those
+of dropped payloads. A gradient that is not finite leaves them unchanged, so that a worker can recover.
 """
 
 from __future__ import annotations
@@ -28,30 +28,16 @@ Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class InnerAdamW(InnerOptimizer):
-    """AdamW for local steps: θ ← (1 - ηλ)θ, then a step of Adam.
-
-    Parameters
-    ----------
-    options : DiLoCo.Options
-    size : int
-        Number of parameters in θ.
-    dtype : dtype
-        float32 or float64, of θ.
-
-    Attributes
-    ----------
-    steps : int
-        Steps taken, over all tasks.
-    first, second : ndarray, shape (size,)
-        Running means of the gradient and of its square.
-    """
+    """AdamW for local steps: θ ← (1 - ηλ)θ, then a step of Adam."""
 
     state_names = ("steps", "first", "second")
 
     def __init__(self, options: DiLoCo.Options, size: int, dtype: np.dtype) -> None:
-        self.steps, self.first, self.second = 0, np.zeros(size, dtype), np.zeros(size, dtype)
-        self._kept = dtype.type(1 - options.rate * options.weight_decay)
-        self._keys = options.rate, options.beta1, options.beta2, options.epsilon
+        self.steps = 0  # over all tasks
+        # Running means of the gradient and of its square.
+        self.first, self.second = np.zeros(size, dtype), np.zeros(size, dtype)
+        self._decay = dtype.type(1 - options.rate * options.weight_decay)
+        self._constants = options.rate, options.beta1, options.beta2, options.epsilon
         self._step = specialise(optimize.adam_step, dtype)
 
     def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
@@ -59,8 +45,8 @@ class InnerAdamW(InnerOptimizer):
             theta.fill(np.nan)  # rank 0 will refuse the payload
             return
         self.steps += 1
-        theta *= self._kept
-        self._step(theta, self.first, self.second, gradient, 1.0, *self._keys, self.steps, False)
+        theta *= self._decay
+        self._step(theta, self.first, self.second, gradient, 1.0, *self._constants, self.steps, False)
 
 
 class DiLoCo(Local):
@@ -77,11 +63,11 @@ class DiLoCo(Local):
     class Options(Local.Options):
         """Keys of ``[scheme] options``."""
 
-        rate: Real = 1e-3  #: AdamW's learning rate η at the workers; [optimizer] has rank 0's
+        rate: Real = 1e-3  #: AdamW's learning rate η at the workers; that of rank 0 is in [optimizer]
         beta1: Decay = 0.9  #: decay of AdamW's mean gradient
         beta2: Decay = 0.999  #: decay of AdamW's mean squared gradient
         epsilon: Real = 1e-8  #: added to AdamW's denominator
         weight_decay: NonNegative = 0.1  #: λ: each local step scales θ by 1 - ηλ
 
-    def inner(self, problem: Problem) -> InnerOptimizer:
+    def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         return InnerAdamW(self.options, problem.size, problem.dtype)

@@ -1,7 +1,7 @@
 """Base of schemes whose codewords are single elements of the gradient: sparsification.
 
-A unit is a layer, cut into blocks of one element; a codeword is one of them, with the entry 1, and its
-payload is that element. The payloads of a unit have scales in common, in wire formats with scales.
+A unit is a layer, cut into blocks of one element. A codeword is one of them with the entry 1, and its payload
+is that element. In wire formats with scales, the payloads of a unit share scales.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from ..config import Fraction, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..problems import Problem
 from ..problems.partition import Unit
-from .base import COUNTING, Scheme
+from .base import COUNTING_MODE, UNCODED, Scheme
 
-SQUARE = "has as many codewords as parameters, of which others keep a square matrix"
+NO_SQUARE_MATRIX = "has as many codewords as parameters, and other decoders hold a square matrix of them"
 
 
 class SingleElements(Scheme):
@@ -23,15 +23,15 @@ class SingleElements(Scheme):
 
     unused: ClassVar[tuple[str, ...]] = ("code",)
     requires: ClassVar[Needs] = {
-        "decoder.kind": one_of("adjoint", "summing", why=SQUARE),
+        "decoder.kind": one_of("adjoint", "summing", why=NO_SQUARE_MATRIX),
         "update.mode": lacking(
             "by_fraction",
-            COUNTING,
+            COUNTING_MODE,
             "may send the same elements in several tasks",
         ),
     }
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        **UNCODED,
         "memory": {"kind": "worker"},
         "wire": {"dtype": "int8"},
     }

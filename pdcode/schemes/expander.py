@@ -4,7 +4,7 @@ The graph is connected, and keyed by the seed. ``worker = "vertex"``: a worker s
 d neighbours' shards, U = A/d with the adjacency matrix A. Raviv, Tandon, Dimakis and Tamo, "Gradient coding
 from cyclic MDS codes and expander graphs", ICML 2018, weigh the payloads of all but s workers by n/(n - s)
 and show that U then decodes to the vector of ones up to (λ/d)·√(ns/(n - s)), where λ is the second largest
-absolute eigenvalue of A; the optimal weights, which are used here, leave no more. ``worker = "edge"``: the
+absolute eigenvalue of A; the optimal weights, used here, have at most that error. ``worker = "edge"``: the
 2n/d vertices are shards, and a worker sends the sum of the two at its edge. Glasgow and Wootters,
 "Approximate gradient coding with optimal decoding", IEEE J. Sel. Areas Inf. Theory 2021.
 """
@@ -26,12 +26,12 @@ class Expander(DataCode):
     """The code of a regular graph: approximate, better the more workers arrive, exact if all do."""
 
     name = "expander"
-    summary = "gradients of a few shards, as a random regular graph says; rank 0 decodes their sum nearly"
+    summary = "gradients of a few shards by a random regular graph; rank 0 decodes the sum approximately"
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        #: edges at a vertex, d, at least 2; none: the first of 3, 4 and 2 that is possible
+        #: degree of the graph, d, at least 2; none: the first of 3, 4 and 2 that is possible
         degree: Positive | None = None
         worker: Literal["vertex", "edge"] = "vertex"  #: what a worker is in the graph
 
@@ -42,21 +42,15 @@ class Expander(DataCode):
 
     @staticmethod
     def size(config: Config) -> tuple[int, int]:
-        """Return the number of vertices of the graph, and its degree.
-
-        Raises
-        ------
-        InputError
-            If there is no such graph.
-        """
+        """Return the number of vertices of the graph, and its degree; refuse options without such a graph."""
         options, workers = config.scheme.options, config.workers.count
         edges = options.worker == "edge"
         for degree in (3, 4, 2) if options.degree is None else (options.degree,):
             vertices, rest = divmod(2 * workers, degree) if edges else (workers, 0)
             if not rest and degree in nearest_degrees(vertices, degree):
                 return vertices, degree
-        what = f"{workers} {'edges' if edges else 'vertices'}"
-        raise InputError(f"scheme.options.degree: {options.degree}: no such regular graph has {what}")
+        size = f"{workers} {'edges' if edges else 'vertices'}"
+        raise InputError(f"scheme.options.degree: {options.degree}: no such regular graph has {size}")
 
     @cached_property
     def matrix(self) -> np.ndarray:

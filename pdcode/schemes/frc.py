@@ -1,9 +1,9 @@
 """Fractional repetition: groups of s + 1 workers, each of which sends the sum over its group's shards.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
-2017, algorithm 1: worker i is in group i modulo n/(s + 1), so that replicas are far apart in number. In the
-paper rank 0 takes one payload of each group; the decoder takes the mean of those that have arrived by then,
-which is the same but for rounding errors, and makes those smaller.
+2017, algorithm 1: worker i is in group i modulo n/(s + 1), so that replicas have distant numbers. In the
+paper rank 0 takes one payload of each group. The decoder takes the mean of the group's payloads, which is the
+same up to rounding errors, and makes these smaller.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ class FractionalRepetition(GradientCode):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        late, workers = config.scheme.options.stragglers, config.workers.count
-        if workers % (late + 1):
-            raise InputError(
-                f"scheme.options.stragglers: {late}: {workers} workers are no groups of {late + 1}"
-            )
+        s, workers = config.scheme.options.stragglers, config.workers.count
+        if workers % (s + 1):
+            raise InputError(f"scheme.options.stragglers: {s}: {workers} workers are no groups of {s + 1}")
 
     @cached_property
     def matrix(self) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
-from .base import Scheme, TaskSize, Work
+from .base import UNCODED, Scheme, TaskSize, Work
 
 
 class InnerOptimizer(Stateful, ABC):
@@ -45,20 +45,9 @@ class InnerSGD(InnerOptimizer):
 
 
 class LocalSteps(Source):
-    """Source of the displacement: θ before minus θ after H local steps, each on its own mini-batch.
+    """Source of the displacement, θ before minus θ after H local steps, times a weight.
 
-    Parameters
-    ----------
-    plan : GradientPlan
-        Plan of the worker's problem.
-    batches : BatchSampler
-        Row indices of all steps of a task; full batches are used in every step.
-    steps : int
-        H, the number of local steps.
-    inner : InnerOptimizer
-        Takes the local steps.
-    weight : float
-        Factor of the displacement.
+    Each step has its own mini-batch, or all rows.
     """
 
     state_names = ("inner",)
@@ -90,19 +79,18 @@ class Local(Scheme):
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
     requires: ClassVar[Needs] = {"code.whiten": one_of("none", why="sends displacements, no gradients")}
-    step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ
+    step_flops: ClassVar[float] = 2.0  # operations of the inner optimizer per element of θ and step
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "all"},
-        "optimizer": {"kind": "sgd", "rate": 1.0},  # 1.0: θ becomes the mean of the workers' θ
+        "optimizer": {"kind": "sgd", "rate": 1.0},  # θ becomes the mean of the workers' θ
     }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
         steps: Positive = 8  #: local steps per task, H
-        rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
+        rate: Real = 0.1  #: learning rate of the local steps; that of rank 0 is in [optimizer]
 
         candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"steps": (2, 4, 8)}
 
@@ -118,15 +106,15 @@ class Local(Scheme):
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
         return super().optimizer(problem, span * float(self.options.rate * self.steps.mean()))
 
-    def inner(self, problem: Problem) -> InnerOptimizer:
-        """Build a worker's optimizer of its local steps."""
+    def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
+        """Build the optimizer of a worker's local steps."""
         return InnerSGD(self.options.rate, problem.dtype)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
         batches = BatchSampler(self.config.seed, worker, problem.rows, steps * batch)
         weight = builders.gradient_weight(self.config, problem, rows)
-        return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), weight)
+        return LocalSteps(problem.plan(batch), batches, steps, self.inner_optimizer(problem), weight)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size

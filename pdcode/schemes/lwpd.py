@@ -1,7 +1,8 @@
 """Lightweight projective derivative codes (after Soto, Ilmer, Guan, Li, ICML 2022).
 
-The abstract gives the idea: low-weight codewords of the partial derivatives, decoded iteratively. The
-dithered net, redrawn when its rows run out, the error feedback and the presets are this project's reading.
+The abstract of the paper has the idea: low-weight codewords of the partial derivatives, decoded iteratively.
+The dithered net that is redrawn when its rows are used up, the error feedback and the presets are this
+project's reading.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..config import Tables
-from .base import Scheme
+from .base import UNCODED, Scheme
 
 NET: Mapping[str, Any] = {"family": "auto", "blocks": "units", "weight": 4, "rotate": True}
+WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto"}}
 
 
 class LWPD(Scheme):
@@ -25,9 +27,9 @@ class LWPD(Scheme):
         "memory": {"kind": "worker"},
     }
     presets: ClassVar[Mapping[str, Tables]] = {
-        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, less on slow links,
-        # two bits an element, to rank 0 and to the other workers. Family "auto" is the net where one exists.
-        # The rate of whitened gradients has no dimension.
+        # Classifiers with mini-batches. A task sends an eighth of the whitened gradient (less on slow links)
+        # at two bits per element to rank 0 and to the other workers. Family "auto" is a net if one exists.
+        # The learning rate of whitened gradients is dimensionless.
         "default": {
             "code": {**NET, "rows_per_task": "auto", "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
@@ -36,8 +38,7 @@ class LWPD(Scheme):
             "update": {"mode": "async"},
             "optimizer": {"rate": 2.0},
         },
-        # Very slow links: the same with a thirty-second of the gradient, and half the rate, since memories
-        # hold more.
+        # Very slow links: a thirty-second of the gradient, and half the rate, since residuals are larger.
         "starved": {
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
@@ -46,23 +47,21 @@ class LWPD(Scheme):
             "update": {"mode": "async"},
             "optimizer": {"rate": 1.0},
         },
-        # Nothing scarce, no stragglers: workers add up their whitened gradients.
+        # Fast links without stragglers: workers add up their whitened gradients by all-reduce.
         "ring": {
-            "code": {"family": "uncoded", "blocks": 1, "rotate": False, "whiten": "auto"},
-            "memory": {"kind": "none"},
+            **WHITENED,
             "update": {"mode": "all"},
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
-        # The same with stragglers: the first three quarters of whitened gradients.
+        # Fast links with stragglers: the first three quarters of the whitened gradients.
         "first": {
-            "code": {"family": "uncoded", "blocks": 1, "rotate": False, "whiten": "auto"},
-            "memory": {"kind": "none"},
+            **WHITENED,
             "wire": {"dtype": "float16"},
             "update": {"mode": "first", "late": "waste"},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
-        # Real targets: steps shrink with the gradient. The rate is the user's.
+        # Regression: not whitened, so that steps shrink with the gradient. The rate is the user's.
         "regression": {
             "code": {**NET, "share": 0.125},
             "memory": {"kind": "worker"},
@@ -71,9 +70,9 @@ class LWPD(Scheme):
             "update": {"mode": "first"},
             "optimizer": {"momentum": 0.6, "nesterov": True},
         },
-        # Distinct shards, full batches: converges to the optimum with rate 1/L, L being the largest
-        # eigenvalue of the Hessian; whitened steps would not. Stale payloads are used: a
-        # permanent straggler has data of its own.
+        # Different shards with full batches: converges to the optimum at rate 1/L, where L is the largest
+        # eigenvalue of the Hessian; whitened steps do not. Stale payloads are used, because a permanent
+        # straggler has data of its own.
         "shards": {
             "problem": {"batch": 0},
             "code": {"family": "matched", "blocks": "units", "rows_per_task": 4},

@@ -4,10 +4,10 @@ Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimiz
 2505.23725, 2025. It is DiLoCo with Muon in place of AdamW. Muon (Jordan et al., "Muon: an optimizer for
 hidden layers in neural networks", 2024) adds a layer's gradient to a momentum, brings the singular values of
 the sum near 1 by Newton–Schulz steps, and steps along the result times √max(1, d_out/d_in). Coefficients and
-defaults are those of Muon. The momentum is kept at the worker from task to task.
+defaults are those of Muon. The momentum stays at the worker from task to task.
 
 This project's: a layer's biases are a column of its weight matrix, and the output layer is treated like the
-others, where Muon leaves vectors and output layers to AdamW. A gradient that is not finite leaves the
+others, while Muon leaves vectors and output layers to AdamW. A gradient that is not finite leaves the
 momentum unchanged, so that a worker can recover.
 """
 
@@ -33,7 +33,7 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X Xᵀ X and (X Xᵀ)² X
 
 
 def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:
-    """Return a matrix with singular values near 1, by Newton–Schulz steps from one with a norm of 1."""
+    """Return a matrix with singular values near 1, by Newton–Schulz steps on the normalised matrix."""
     a, b, c = map(matrix.dtype.type, COEFFICIENTS)
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T
@@ -45,27 +45,12 @@ def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:
 
 
 class InnerMuon(InnerOptimizer):
-    """Muon for local steps: θ ← (1 - ηλ)θ, then a step along each layer's orthogonalised momentum.
-
-    Parameters
-    ----------
-    options : MuLoCo.Options
-    layers : sequence of Blocks
-    size : int
-        Number of parameters in θ.
-    dtype : dtype
-        float32 or float64, of θ.
-
-    Attributes
-    ----------
-    velocity : ndarray, shape (size,)
-        Sum of the gradients, each times the momentum's power of its age.
-    """
+    """Muon for local steps: θ ← (1 - ηλ)θ, then a step along each layer's orthogonalised momentum."""
 
     state_names = ("velocity",)
 
     def __init__(self, options: MuLoCo.Options, layers: Sequence[Blocks], size: int, dtype: np.dtype) -> None:
-        self.velocity = np.zeros(size, dtype)
+        self.velocity = np.zeros(size, dtype)  # the momentum of all layers
         self._options, self._layers = options, layers
 
     def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
@@ -94,16 +79,16 @@ class MuLoCo(Local):
     class Options(Local.Options):
         """Keys of ``[scheme] options``."""
 
-        rate: Real = 0.02  #: Muon's learning rate η at the workers; [optimizer] has rank 0's
+        rate: Real = 0.02  #: Muon's learning rate η at the workers; that of rank 0 is in [optimizer]
         momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on Muon's momentum at each step
         iterations: Positive = 5  #: Newton–Schulz steps for each local step
         weight_decay: NonNegative = 0.0  #: λ: each local step scales θ by 1 - ηλ
 
-    def inner(self, problem: Problem) -> InnerOptimizer:
+    def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         return InnerMuon(self.options, problem.layers, problem.size, problem.dtype)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         sides = [sorted((layer.outputs, layer.inputs + 1)) for layer in problem.layers]
-        step = sum(4.0 * short**2 * long + 2.0 * short**3 for short, long in sides)  # of Newton and Schulz
+        step = sum(4.0 * short**2 * long + 2.0 * short**3 for short, long in sides)  # a Newton–Schulz step
         inner = float(self.options.steps * self.options.iterations * step)
         return super().work(problem, layouts, number, shard).plus(inner)

@@ -17,9 +17,9 @@ class Placement:
     ----------
     config : Config
     shards : int
-        Number of shards into which the rows are cut.
+        Number of shards of the training rows.
     parts : int
-        Number of parts into which a worker cuts a shard, by ``scheme.options.parts``.
+        Number of parts of a shard, ``scheme.options.parts``.
     """
 
     def __init__(self, config: Config, shards: int, parts: int = 1) -> None:
@@ -47,14 +47,13 @@ class Placement:
         return rows
 
     def inspect_data(self, data: problems.DataSource) -> None:
-        """Take note, before `Scheme.state`, of what rank 0's side needs to know of the data."""
+        """Read, before `Scheme.state`, what rank 0 needs to know about the data."""
         return
 
     def seed_secrets(self) -> None:
-        """Draw from the operating system what workers must not know: they know the seed.
+        """Draw random numbers that workers must not know, from the operating system instead of the seed.
 
-        Called before `worker_data` where workers are other processes; what rank 0 computes must not depend
-        on it.
+        Called before `worker_data` if workers are other processes. Results must not depend on these numbers.
         """
         return
 

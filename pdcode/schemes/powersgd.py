@@ -1,19 +1,19 @@
 """PowerSGD: gradients of low rank, in two rounds, with error feedback.
 
 Vogels, Karimireddy and Jaggi, "PowerSGD: practical low-rank gradient compression for distributed
-optimization", NeurIPS 2019, algorithms 1 and 2. M is a layer's weight gradient plus what the worker has not
-sent of earlier ones. Round 0: P = M Q, whose mean rank 0 makes orthonormal. Round 1: Q = Mᵀ P, whose mean
-gives the gradient P Qᵀ and begins the next update. Biases are sent whole, in round 0. The rank is at most
-that of M.
+optimization", NeurIPS 2019, algorithms 1 and 2. M is a layer's weight gradient plus the worker's residual.
+Round 0: P = M Q, whose mean rank 0 makes orthonormal. Round 1: Q = Mᵀ P, whose mean gives the gradient P Qᵀ
+and is the Q of the next update. Biases are sent whole, in round 0. The rank is at most that of M.
 
-A worker keeps M - P Qᵀ of its own Q. So we read the local errors of algorithm 2, and so does the authors'
-package (github.com/epfml/powersgd). The code of their experiments, in the same place, and PyTorch's DDP hook
-subtract P Qᵀ of the mean Q. Residuals then differ, but not their sum over workers, of which alone P, Q and θ
-are functions while nobody misses a round. A worker that does miss one knows only its own Q.
+The residual of a worker is M - P Qᵀ with its own Q. This is our reading of the local errors in algorithm 2,
+and that of the authors' package (github.com/epfml/powersgd). The code of their experiments, in the same
+place, and PyTorch's DDP hook subtract P Qᵀ of the mean Q. Residuals then differ, but not their sum over
+workers, on which alone P, Q and θ depend as long as all workers take part in every round. A worker that
+misses a round knows only its own Q.
 
-Not the paper's: P is made orthonormal by Householder reflections instead of Gram-Schmidt, which complete a P
-of lower rank. A worker that misses a round keeps its part for later. Momentum is that of ``[optimizer]``;
-the paper's step is along the gradient plus m, where m ← λm + gradient comes first.
+Not the paper's: P is made orthonormal by Householder reflections instead of Gram-Schmidt, which also complete
+a P of lower rank. A worker that misses a round keeps its contribution for later. Momentum is that of
+``[optimizer]``; the paper's step is along the gradient plus m, where m ← λm + gradient comes first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import numpy as np
 
 from ..coding import builders, flops
 from ..coding.memory import PayloadEncoder
-from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..coding.state import State
 from ..config import Positive, Table, Tables
@@ -38,20 +37,20 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.stateful import Stateful
-from .base import COUNTING, SENDS_THETA, SEVERAL_ROUNDS, Scheme, Work
+from .base import COUNTING_MODE, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, Scheme, Work
 
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
 
 
-def bases(body: np.ndarray, factors: Sequence[Factor], number: int) -> list[np.ndarray]:
+def basis_views(body: np.ndarray, factors: Sequence[Factor], number: int) -> list[np.ndarray]:
     """Return views of the bases at the end of a task's body: Qᵀ (r, d_in) in round 0, Pᵀ (r, d_out) in 1."""
     sizes = [(r, layer.outputs if number else layer.inputs) for layer, r in factors]
-    at, found = len(body) - sum(r * length for r, length in sizes), []
+    at, views = len(body) - sum(r * length for r, length in sizes), []
     for r, length in sizes:
-        found.append(body[at : at + r * length].reshape(r, length))
+        views.append(body[at : at + r * length].reshape(r, length))
         at += r * length
-    return found
+    return views
 
 
 def weights(layer: Blocks, flat: np.ndarray) -> np.ndarray:
@@ -65,56 +64,32 @@ def biases(layer: Blocks, flat: np.ndarray) -> np.ndarray:
 
 
 class PowerState(State):
-    """State with the two bases of each layer, and the sums of a round.
+    """State with the two bases of each layer, and the sums of a round; the first Q is random."""
 
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    factors : sequence of (Blocks, int)
-        Layers and ranks.
-    layouts : sequence of Layout
-        Message layouts of the two rounds.
-    workers : int
-    senders : int
-        Number of payloads that make up a gradient: 1 if workers have added them up.
-    seed : int
-        Key of the first Q.
-    """
+    state_names = (*State.state_names, "_flat_p", "_flat_q", "_sums", "_received")
 
-    state_names = (*State.state_names, "_flat_p", "_flat_q", "_sums", "_came")
-
-    def __init__(
-        self,
-        theta: np.ndarray,
-        optimizer: Optimizer,
-        factors: Sequence[Factor],
-        layouts: Sequence[Layout],
-        workers: int,
-        senders: int,
-        seed: int,
-    ) -> None:
-        self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
-        self._factors, self._workers = factors, workers
+    def __init__(self, scheme: PowerSGD, problem: Problem) -> None:
+        config, self._workers, self.policy = scheme.config, scheme.workers, scheme.policy()
+        self.theta = theta = builders.initial_theta(config, problem)
+        self.optimizer, self.layouts = scheme.optimizer(problem), scheme.layouts(problem, ())
+        self._factors = factors = scheme.factors(problem)
         self._units = [Unit(0, len(theta), 1)]
         self._decoders = [SummingDecoder(1, (len(theta),), theta.dtype)]
         last = np.empty(sum(r * layer.inputs for layer, r in factors), theta.dtype)
-        last[:] = np.random.default_rng(seed).standard_normal(len(last))
+        last[:] = np.random.default_rng(config.seed).standard_normal(len(last))
         first = np.zeros(sum(r * layer.outputs for layer, r in factors), theta.dtype)
         self._flat_q, self._flat_p, bodies = last, first, ([last], [first])
-        self._q, self._p = (bases(body[0], factors, number) for number, body in enumerate(bodies))
+        self._q, self._p = (basis_views(body[0], factors, number) for number, body in enumerate(bodies))
         bodies[0].insert(0, theta)
         self._bodies = [[part.view(np.uint8) for part in body] for body in bodies]
-        self._codewords = [layout.empty_codewords() for layout in layouts]
+        self._codewords = [layout.empty_codewords() for layout in self.layouts]
         self._sums = [
-            [
-                np.zeros((r, unit.length), theta.dtype)
-                for unit, r in zip(layout.units, layout.rows, strict=True)
-            ]
-            for layout in layouts
+            [np.zeros((r, unit.length), theta.dtype) for unit, r in zip(one.units, one.rows, strict=True)]
+            for one in self.layouts
         ]
         known = sum(layer.outputs for layer, _ in factors)
-        self._senders, self._came = senders, 0  # payloads that make up a gradient, and those since the last
+        # Payloads of a gradient (1 if workers have added them up), and payloads received for the next one.
+        self._senders, self._received = 1 if config.reduce.summed else self._workers, 0
         self._captured = known / len(theta), (known + len(last)) / len(theta)
 
     def order(self, worker: int, task: int) -> Order:
@@ -123,7 +98,7 @@ class PowerState(State):
     def fold(self, arrival: Arrival) -> float:
         for total, payload in zip(self._sums[self.round], arrival.payloads, strict=True):
             total += payload
-        self._came += self.round
+        self._received += self.round
         return self._captured[self.round]
 
     def step(self, damping: float) -> float | None:
@@ -142,97 +117,90 @@ class PowerState(State):
             biases(layer, gradient)[:] = bias[0] / self._workers
         for total in (*first, *second):
             total.fill(0)
-        share, self._came = self._came / self._senders, 0
+        share, self._received = self._received / self._senders, 0
         return self.optimizer.step(self.theta, self._units, self._decoders, damping, share)
 
 
-class Residual(Stateful):
-    """What a worker has not sent; both rounds share it.
-
-    Attributes
-    ----------
-    loss : float
-        Loss of the last mini-batch.
-    flat : ndarray, shape (size,)
-    weights, biases : list of ndarray
-        Views of it, for each layer.
-    """
+class WorkerResidual(Stateful):
+    """Residual of a worker, shared by both rounds, with views of its weights and biases by layer."""
 
     state_names = ("loss", "flat")
 
     def __init__(self, size: int, dtype: np.dtype, factors: Sequence[Factor]) -> None:
-        self.loss, self.flat = float("nan"), np.zeros(size, dtype)
+        self.loss, self.flat = float("nan"), np.zeros(size, dtype)  # loss of the last mini-batch
         self.weights = [weights(layer, self.flat) for layer, _ in factors]
         self.biases = [biases(layer, self.flat) for layer, _ in factors]
 
 
 class FirstRound(PayloadEncoder):
-    """A worker's side of round 0: adds its gradient to the residual, and sends P = M Q and the biases."""
+    """A worker's encoder of round 0: adds its gradient to the residual, and sends P = M Q and the biases."""
 
-    state_names = ("_source", "_residual", "_sound")
+    state_names = ("_source", "_residual", "_valid")
 
-    def __init__(self, source: Source, residual: Residual, factors: Sequence[Factor], reply: Reply) -> None:
+    def __init__(
+        self, source: Source, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply
+    ) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
-        self._sound = False
+        self._valid = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         residual, gradient = self._residual, self._source.gradient
         residual.loss = self._source(theta[: len(gradient)], task)
-        self._sound = finite.all_finite(gradient)
-        if not self._sound:  # leaves the residual unchanged, and is refused by rank 0
+        self._valid = finite.all_finite(gradient)
+        if not self._valid:  # the residual is unchanged, and rank 0 refuses the payload
             self._reply.payload.fill(np.nan)
             return residual.loss
         residual.flat += gradient
-        for matrix, q, p in zip(residual.weights, bases(theta, self._factors, 0), self._p, strict=True):
+        for matrix, q, p in zip(residual.weights, basis_views(theta, self._factors, 0), self._p, strict=True):
             np.matmul(q, matrix.T, out=p)
         for sent, bias in zip(self._biases, residual.biases, strict=True):
             sent[:] = bias
         return residual.loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._sound &= self._reply.quantise(*keys)
-        if self._sound:
+        self._valid &= self._reply.quantise(*keys)
+        if self._valid:
             for bias, sent in zip(self._residual.biases, self._biases, strict=True):
                 bias -= sent
         elif not finite.all_finite(self._residual.flat):
             self._residual.flat.fill(0)
 
     def rollback(self) -> None:
-        if self._sound:
+        if self._valid:
             for bias, sent in zip(self._residual.biases, self._biases, strict=True):
                 bias += sent
-        self._sound = False
+        self._valid = False
 
 
 class SecondRound(PayloadEncoder):
-    """A worker's side of round 1: sends Q = Mᵀ P, and takes P Qᵀ out of the residual."""
+    """A worker's encoder of round 1: sends Q = Mᵀ P, and subtracts P Qᵀ from the residual."""
 
-    state_names = ("_p", "_sound")  # the residual is saved with the first round
+    state_names = ("_p", "_valid")  # the residual is saved with the first round
 
-    def __init__(self, residual: Residual, factors: Sequence[Factor], reply: Reply) -> None:
+    def __init__(self, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply) -> None:
         self._residual, self._factors, self._reply, self._q = residual, factors, reply, reply.payloads
         self._p: list[np.ndarray] = []
-        self._sound = False
+        self._valid = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
-        # Copies, because the next task, which reports this payload's fate, is read into the same array.
-        self._p = [p.copy() for p in bases(theta, self._factors, 1)]
+        # Copies, because the next task, which reports whether this payload was used, overwrites the array.
+        self._p = [p.copy() for p in basis_views(theta, self._factors, 1)]
         for matrix, p, q in zip(self._residual.weights, self._p, self._q, strict=True):
             np.matmul(p, matrix, out=q)
         return self._residual.loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._sound = self._reply.quantise(*keys)
+        self._valid = self._reply.quantise(*keys)
         self._add(-1)
 
     def rollback(self) -> None:
         self._add(1)
-        self._sound = False
+        self._valid = False
 
     def _add(self, sign: int) -> None:
-        """Add ± P Qᵀ, as it was sent, to the residual."""
-        if self._sound:
+        """Add ± P Qᵀ, as sent, to the residual."""
+        if self._valid:
             for matrix, p, q in zip(self._residual.weights, self._p, self._q, strict=True):
                 matrix += (sign * p.T) @ q
 
@@ -248,11 +216,11 @@ class PowerSGD(Scheme):
         "memory.kind": one_of("worker", why="is error feedback"),
         "memory.lookahead": one_of(0.0, why="has no use for it"),
         "downlink.kind": one_of("full", why=SENDS_THETA),
-        "update.mode": lacking("by_fraction", COUNTING, "has factors that follow the gradients"),
+        "update.mode": lacking("by_fraction", COUNTING_MODE, "has factors that follow the gradients"),
         "update.late": one_of("waste", why=SEVERAL_ROUNDS),
     }
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        **UNCODED,
         "memory": {"kind": "worker"},
         "update": {"mode": "all", "late": "waste"},
     }
@@ -275,10 +243,8 @@ class PowerSGD(Scheme):
         factors, wires = self.factors(problem), builders.wires_of(self.config, problem.layers)
         first = [pair for layer, r in factors for pair in ((layer.outputs, r), (layer.outputs, 1))]
         second = [(layer.inputs, r) for layer, r in factors]
-        bodies = (
-            problem.size + sum(r * length for length, r in second),
-            sum(r * layer.outputs for layer, r in factors),
-        )
+        sizes = (r * length for length, r in second), (r * layer.outputs for layer, r in factors)
+        bodies = problem.size + sum(sizes[0]), sum(sizes[1])
         return [
             Layout(
                 [Unit(0, length, 1) for length, _ in vectors],
@@ -292,24 +258,13 @@ class PowerSGD(Scheme):
         ]
 
     def state(self, problem: Problem) -> State:
-        config = self.config
-        state = PowerState(
-            builders.initial_theta(config, problem),
-            self.optimizer(problem),
-            self.factors(problem),
-            self.layouts(problem, ()),
-            self.workers,
-            1 if config.reduce.summed else self.workers,
-            config.seed,
-        )
-        state.policy = self.policy()
-        return state
+        return PowerState(self, problem)
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[PayloadEncoder]:
         factors, (first, second) = self.factors(problem), replies
-        residual = Residual(problem.size, problem.dtype, factors)
+        residual = WorkerResidual(problem.size, problem.dtype, factors)
         source = self.source(problem, worker, rows)
         return [FirstRound(source, residual, factors, first), SecondRound(residual, factors, second)]
 

@@ -1,9 +1,9 @@
 """Random-k: random elements of the gradient, with error feedback or unbiased.
 
-With error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018) rank 0 adds up
-what it gets. Without a memory it scales by d/k, which is unbiased (Wangni, Wang, Liu and Zhang, "Gradient
+With error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018) rank 0 adds the
+payloads. Without a memory it scales them by d/k, which is unbiased (Wangni, Wang, Liu and Zhang, "Gradient
 sparsification for communication-efficient distributed optimization", NeurIPS 2018; here all elements are
-equally likely). Both ends draw the elements, keyed by (seed, worker, task), and no index is sent.
+equally likely). Rank 0 and the worker draw the elements, keyed by (seed, worker, task); no index is sent.
 """
 
 from __future__ import annotations
@@ -22,20 +22,13 @@ from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout, Pair
 from ..util.rng import ELEMENTS
 from .base import CodewordRule, Work
-from .elements import SQUARE, SingleElements
+from .elements import NO_SQUARE_MATRIX, SingleElements
 
-DRAW = 8.0  # flops of a drawn element: a random number, and two marks
+DRAW_FLOPS = 8.0  # operations per drawn element
 
 
 class RandomElements(Assignment):
-    """Distinct random elements of each unit, all sets of r equally likely, keyed by (seed, worker, task).
-
-    Parameters
-    ----------
-    units, rows, dtype
-        As for `Assignment`; units have blocks of one element.
-    seed, workers : int
-    """
+    """Distinct random elements of each unit, all sets of r equally likely, keyed by (seed, worker, task)."""
 
     state_names = ("_tasks",)
 
@@ -54,24 +47,24 @@ class RandomElements(Assignment):
     def codewords(self, row: int) -> Codewords:
         key = self._seed, ELEMENTS, *reversed(divmod(row, len(self._tasks)))
         return [
-            self.whole if unit.uncoded else self._draw(unit.count, r, *key, part)
-            for part, (unit, r) in enumerate(zip(self.layers, self.rows, strict=True))
+            self.whole if unit.uncoded else self._draw(unit.count, r, *key, number)
+            for number, (unit, r) in enumerate(zip(self.layers, self.rows, strict=True))
         ]
 
     def _draw(self, count: int, r: int, *key: int) -> Pair:
-        places = np.empty(r, np.int32)
-        selection.sample(count, places, *key, self._marks)
-        return places[:, None], np.ones((r, 1), self.dtype)
+        indices = np.empty(r, np.int32)
+        selection.sample(count, indices, *key, self._marks)
+        return indices[:, None], np.ones((r, 1), self.dtype)
 
 
 class RandomK(SingleElements):
     """Random-k sparsification of each layer's gradient, with error feedback or unbiased."""
 
     name = "randomk"
-    summary = "random elements of each layer's gradient that both ends know, with error feedback"
+    summary = "random elements of each layer's gradient, drawn by worker and rank 0, with error feedback"
     requires: ClassVar[Needs] = {
         **SingleElements.requires,
-        "decoder.kind": one_of("adjoint", "summing", "tracking", why=SQUARE),
+        "decoder.kind": one_of("adjoint", "summing", "tracking", why=NO_SQUARE_MATRIX),
     }
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
@@ -84,4 +77,4 @@ class RandomK(SingleElements):
         return RandomElements(units, rows, dtype, self.config.seed, self.workers)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        return super().work(problem, layouts, number, shard).plus(DRAW * sum(layouts[number].rows))
+        return super().work(problem, layouts, number, shard).plus(DRAW_FLOPS * sum(layouts[number].rows))

@@ -3,11 +3,11 @@
 Tyurin and Richtárik, "Optimal time complexities of parallel stochastic optimization methods under a fixed
 computation model", NeurIPS 2023. A worker whose gradient is at the newest θ is sent that θ again, and
 computes the gradient of another mini-batch, until rank 0 has S of them. Gradients at an older θ are dropped.
-For gradients of variance σ², and a point at which the expected squared norm of the gradient is at most ε,
-S = max(1, ⌈σ²/ε⌉).
+For gradients of variance σ², and a point at which the expected squared norm of the gradient is at most ε, S =
+max(1, ⌈σ²/ε⌉).
 
-σ² and ε are not known in general. By default S is ``update.count``, which is this project's choice, as are
-codes, and memories that get back what is dropped.
+σ² and ε are not known in general. This project's choices: by default S is ``update.count``; payloads may be
+coded, and memories get back what is dropped.
 """
 
 from __future__ import annotations
@@ -17,19 +17,11 @@ from typing import ClassVar
 from ..coding.policies import Policy
 from ..config import Positive, Table, Tables, UpdateTable
 from ..config.requirements import Needs, one_of
-from .base import Scheme
+from .base import UNCODED, Scheme
 
 
 class FreshBatch(Policy):
-    """Policy that steps at a number of payloads at the newest θ; no worker waits for the step.
-
-    Parameters
-    ----------
-    table, workers
-        As for `Policy`.
-    count : int or None
-        S, the number of payloads; None: that of the table.
-    """
+    """Policy that steps at `count` payloads (None: that of the table) at the newest θ; no worker waits."""
 
     waits = False
 
@@ -43,14 +35,13 @@ class Rennala(Scheme):
     """Rennala SGD: steps by the mean of S gradients at the newest θ; the fastest workers send several."""
 
     name = "rennala"
-    summary = "full gradients; a step by S of them at the newest θ, several of a fast worker"
+    summary = "full gradients; a step by S of them at the newest θ, of which a fast worker sends several"
     requires: ClassVar[Needs] = {
         "update.mode": one_of("first", why="counts gradients"),
         "update.late": one_of("waste", why="drops gradients at an older θ"),
     }
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "first", "late": "waste"},
     }
 

@@ -1,20 +1,20 @@
 """Ringleader ASGD: asynchronous steps by the mean over a table of every worker's gradients.
 
 Maranjyan and Richtárik, "Ringleader ASGD: the first asynchronous SGD with optimal time complexity under data
-heterogeneity", ICLR 2026. Rank 0 keeps for each worker the sum and the number of its gradients, and steps by
-the mean over workers of each worker's mean: shards count alike, however fast their workers are. A round of n
-steps has two phases. In the first, rank 0 collects gradients until every worker has one, and no worker waits.
-The last of them brings the first step. In the second, the next gradient of each other worker goes into its
-entry and brings a step, after which that worker alone is sent the new θ. A worker that has had its step
-goes on, and its gradients are kept for the table of the next round. No gradient is dropped, and none is used
-at a delay above 2n - 2.
+heterogeneity", ICLR 2026. For each worker, rank 0 keeps the sum and the number of its gradients, and steps by
+the mean over workers of each worker's mean. Shards thus have equal weight, however fast their workers are. A
+round of n steps has two phases. In the first, rank 0 collects gradients until every worker has one, and no
+worker waits; the last of these gradients makes the first step. In the second phase, the next gradient of each
+other worker is added to its entry and makes a step, after which only that worker is sent the new θ. The
+gradients of a worker that has made its step are collected in the table of the next round. No gradient is
+dropped, and none is used at a delay above 2n - 2.
 
-Read in descriptions of the paper and in its authors' code, not in the paper. As in that code a worker is
-always sent the newest θ, so that its gradients in an entry may be of several θ; the paper's are of one. Their
-step size for gradients of variance σ² is proportional to the harmonic mean over workers of the numbers of
-gradients in the table. Collecting until it is large enough, by the option ``gradients``, is after Malenia SGD
+Source: descriptions of the paper and its authors' code, not the paper itself. As in that code a worker is
+always sent the newest θ, so that the gradients of an entry may be of several θ; in the paper they are of one.
+The step size for gradients of variance σ² is proportional to the harmonic mean over workers of the numbers of
+gradients in the table. Collecting until that mean is large enough, option ``gradients``, is after Malenia SGD
 (Tyurin and Richtárik, "Optimal time complexities of parallel stochastic optimization methods under a fixed
-computation model", NeurIPS 2023). Going on without a worker whose gradient is not finite is an addition.
+computation model", NeurIPS 2023). Continuing without a worker whose gradient is not finite is our addition.
 """
 
 from __future__ import annotations
@@ -33,36 +33,29 @@ from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.memory import ensure_fits
-from .base import ALONE, Scheme
+from .base import NOT_SUMMED, UNCODED, Scheme
 
 
 class GradientTable(Decoder):
-    """Decoder that averages each worker's gradients, and then over workers; a codeword names the worker.
+    """Decoder that averages each worker's gradients, and then over workers; a codeword is a worker's number.
 
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    workers : int
-        Number of workers n.
-    gradients : float
-        Harmonic mean over workers of the numbers of gradients from which on the table is complete.
+    The table is complete if the harmonic mean over workers of the numbers of gradients is at least
+    `gradients`.
     """
 
     options = (*Decoder.options, "workers", "gradients")
-    state_names = (*Decoder.state_names, "_means", "_later", "_counts", "_stepped", "_last")
+    state_names = (*Decoder.state_names, "_means", "_next", "_counts", "_stepped", "_last")
 
     def __init__(self, *shape: Any, workers: int = 1, gradients: float = 1.0, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self._least, size = gradients, len(self.accumulator)
-        self._means = np.zeros(
-            (workers, size), self.dtype
-        )  # of each worker's gradients in the table of its last one
-        # This round's table and the next one's: sum of the means, and number of gradients by worker.
-        self._later = np.zeros(size, self.dtype)
-        self._sums = self.accumulator, self._later
+        self._needed, size = gradients, len(self.accumulator)
+        # Mean of each worker's gradients in the table that has its last gradient.
+        self._means = np.zeros((workers, size), self.dtype)
+        # Tables of this round and the next: sum of the means, and number of gradients by worker.
+        self._next = np.zeros(size, self.dtype)
+        self._sums = self.accumulator, self._next
         self._counts = np.zeros((2, workers), np.int64)
-        self._stepped = np.zeros(workers, bool)  # workers that have had their step of this round
+        self._stepped = np.zeros(workers, bool)  # workers that have made their step of this round
         self._last = 0, 0  # table and worker of the last gradient
         self._change = np.empty(size, self.dtype)
 
@@ -72,7 +65,7 @@ class GradientTable(Decoder):
         number = self._counts[table, worker] = self._counts[table, worker] + 1
         mean = self._means[worker]
         if number == 1:
-            mean.fill(0)  # it was that of an earlier table
+            mean.fill(0)  # the mean was that of an earlier table
         np.subtract(payload[0], mean, out=self._change)
         self._change /= number
         mean += self._change
@@ -81,44 +74,41 @@ class GradientTable(Decoder):
 
     @property
     def captured(self) -> float:
-        """Share of the workers in the last gradient's table; 1 if it is complete."""
+        """Fraction of the workers in the table of the last gradient; 1 if it is complete."""
         counts = self._counts[self._last[0]]
         found = counts[counts > 0]
         if not len(found):
             return 0.0
-        return (
-            len(found)
-            / len(counts)
-            * min(1.0, 1 / (self._least * float(np.reciprocal(found, dtype=np.float64).mean())))
-        )
+        mean = float(np.reciprocal(found, dtype=np.float64).mean())
+        return len(found) / len(counts) * min(1.0, 1 / (self._needed * mean))
 
     @property
     def scale(self) -> float:
         return 1 / max(1, int(np.count_nonzero(self._counts[0])))
 
     def solve(self) -> None:
-        """Begin the next round if the last gradient is of it: the workers left had none that is finite."""
+        """Begin the next round if the last gradient belongs to it: this one gets no other finite one."""
         table, worker = self._last
         if table:
-            self._begin()
+            self._begin_round()
             self._last = 0, worker
 
     def reset(self) -> None:
         _, worker = self._last
         self._stepped[worker] = True
         if self._stepped.all():
-            self._begin()
+            self._begin_round()
         self.count = 0
 
-    def _begin(self) -> None:
-        """Begin the next round with the gradients that are there."""
+    def _begin_round(self) -> None:
+        """Begin the next round with the gradients collected for it."""
         for kept in self._sums, self._counts:
             kept[0][:], kept[1][:] = kept[1], 0
         self._stepped.fill(False)
 
 
-class Collecting(Policy):
-    """Policy that steps when the table is complete, by all workers that have a task; no worker waits."""
+class CompleteTable(Policy):
+    """Policy that steps when the table is complete, counting only workers with a task; no worker waits."""
 
     waits, patient = False, True
 
@@ -133,17 +123,16 @@ class Collecting(Policy):
 class Ringleader(Scheme):
     """Ringleader ASGD: a step is the mean over workers of each worker's mean gradient.
 
-    For fixed shards that differ, where asynchronous SGD favours those of fast workers. Rank 0 keeps a vector
-    of θ's size for each worker.
+    It is for fixed, different shards, where asynchronous SGD favours the shards of fast workers. Rank 0 keeps
+    a vector of θ's size for each worker.
     """
 
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
-    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=ALONE)}
+    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
     unused = ("code", "memory", "decoder", "update", "downlink")
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "captured", "fraction": 1.0},
     }
 
@@ -154,7 +143,7 @@ class Ringleader(Scheme):
         gradients: Factor = 1.0
 
     def policy(self) -> Policy:
-        return Collecting(self.config.update, self.workers)
+        return CompleteTable(self.config.update, self.workers)
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(0, problem.size, 1)]

@@ -7,9 +7,9 @@ without calculation stops: workers finish gradients that will be dropped, while 
 as their delay is R. For gradients of variance σ², and a point at which the expected squared norm of the
 gradient is at most ε, R = max(1, ⌈σ²/ε⌉).
 
-σ² and ε are not known in general. By default R is the number of workers n, which is this project's choice:
-workers of equal speed have delays of n - 1, so that nothing of theirs is dropped. Codes, and memories that
-get back what is dropped, are an addition, too.
+σ² and ε are not known in general. This project's choices: by default R is the number of workers n, because
+workers of equal speed have delays of n - 1, so that none of their gradients is dropped; payloads may be
+coded, and memories get back what is dropped.
 """
 
 from __future__ import annotations
@@ -20,19 +20,11 @@ from typing import ClassVar
 from ..coding.policies import Policy
 from ..config import NonNegative, Positive, Real, Table, Tables, UpdateTable
 from ..config.requirements import KeyNeeds, none_of, one_of
-from .base import Scheme
+from .base import UNCODED, Scheme
 
 
-class Recent(Policy):
-    """Policy that drops payloads from a delay on.
-
-    Parameters
-    ----------
-    table, workers
-        As for `Policy`.
-    threshold : int
-        R, the smallest delay to drop.
-    """
+class DelayThreshold(Policy):
+    """Policy that drops payloads whose delay is at least a threshold, R."""
 
     def __init__(self, table: UpdateTable, workers: int, threshold: int) -> None:
         super().__init__(table, workers)
@@ -49,8 +41,7 @@ class Ringmaster(Scheme):
     summary = "full gradients, a step each; those of delay R and more are dropped"
     unused = ("update",)
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "async"},
     }
 
@@ -81,4 +72,4 @@ class Ringmaster(Scheme):
         return int(options.threshold or self.workers)
 
     def policy(self) -> Policy:
-        return Recent(self.config.update, self.workers, self.threshold)
+        return DelayThreshold(self.config.update, self.workers, self.threshold)

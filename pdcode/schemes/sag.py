@@ -4,14 +4,14 @@ SAG: Le Roux, Schmidt and Bach, "A stochastic gradient method with an exponentia
 training sets", NIPS 2012; Schmidt, Le Roux and Bach, "Minimizing finite sums with the stochastic average
 gradient", Math. Program. 2017. DSAG: Severinson, Rosnes, El Rouayheb and Graell i Amat, "DSAG: a mixed
 synchronous-asynchronous iterative method for training with stragglers", arXiv 2111.13877, 2021. A worker's
-rows are cut into parts, and its tasks compute their gradients in turn. The mean is over the parts known so
-far. An update waits for a number of gradients at the newest θ; those at an older one are dropped by SAG,
-while DSAG puts them into the table, too. A worker's replies arrive in the order of its tasks, so that a
-part's gradient never gives way to an older one.
+rows are cut into parts, and its tasks compute the gradients of the parts in turn. The mean is over the parts
+known so far. An update waits for a number of gradients at the newest θ. SAG drops gradients at an older θ,
+DSAG puts them into the table, too. A worker's replies arrive in the order of its tasks, so a part's gradient
+is never replaced by an older one.
 
-Not included: DSAG's margin of time for further workers, and its balancing of the workers' loads. Penalties
-(`l2`) are in the parts' gradients, as in all schemes, where the papers add them at the newest θ. A mini-batch
-of a part instead of all its rows is our addition, and gives up convergence to the optimum.
+Not included: DSAG's additional waiting time for further workers, and its load balancing. Penalties (`l2`) are
+in the gradients of the parts, as in all schemes; the papers add them at the newest θ. A mini-batch of a part
+instead of all its rows is our addition, and gives up convergence to the optimum.
 """
 
 from __future__ import annotations
@@ -37,18 +37,12 @@ from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from .base import ALONE, SENDS_THETA, Scheme, TaskSize, Work
+from .base import NOT_SUMMED, SENDS_THETA, UNCODED, Scheme, TaskSize, Work
 from .placement import Placement
 
 
-class Parts(Assignment):
-    """Assignment of parts: part j of worker i is row ip + j, and a worker's tasks take its p parts in turn.
-
-    Parameters
-    ----------
-    workers, parts : int
-        Number of workers, and of parts of each.
-    """
+class PartAssignment(Assignment):
+    """Assignment of parts: part j of worker i is row ip + j, and a worker's tasks take its parts in turn."""
 
     state_names = ("_tasks",)
 
@@ -67,31 +61,24 @@ class Parts(Assignment):
 
 
 class PartGradient(Source):
-    """Source of the gradient of a part of a worker's rows: the part that a task's row number says.
+    """Source of the gradient of a part of a worker's rows, by the row number of the task.
 
-    Parameters
-    ----------
-    problem : Problem
-        The worker's.
-    config : Config
-    worker, parts : int
-        Number of the worker, and of the parts p of its shard, which are runs of rows.
-    rows : int
-        Training rows of all workers together; the mean over all parts is that over all rows.
+    A part is a run of rows. Weights are such that the mean over all parts is that over the `rows` training
+    rows of all workers.
     """
 
     def __init__(self, problem: Problem, config: Config, worker: int, parts: int, rows: int) -> None:
         batch, share = config.problem.batch, config.workers.count * parts / rows
-        self._ends = [problem.rows * number // parts for number in range(parts + 1)]
-        self._takes: dict[int, tuple[GradientPlan, BatchSampler]] = {}  # by the rows of a part
-        for size in sorted(set(np.diff(self._ends).tolist())):
+        self._bounds = [problem.rows * number // parts for number in range(parts + 1)]
+        self._plans: dict[int, tuple[GradientPlan, BatchSampler]] = {}  # by number of rows of a part
+        for size in sorted(set(np.diff(self._bounds).tolist())):
             plan = problem.plan(batch or (size if parts > 1 else 0), weight=share * size)
-            self._takes[size] = plan, BatchSampler(config.seed, worker, size, batch)
+            self._plans[size] = plan, BatchSampler(config.seed, worker, size, batch)
         self.gradient = plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
-        first, end = self._ends[part := task.row % (len(self._ends) - 1)], self._ends[part + 1]
-        plan, batches = self._takes[end - first]
+        first, end = self._bounds[part := task.row % (len(self._bounds) - 1)], self._bounds[part + 1]
+        plan, batches = self._plans[end - first]
         loss = plan.gradient(theta, first + batches.draw(task.task))
         if plan.full_gradient is not self.gradient:
             self.gradient[:] = plan.full_gradient
@@ -104,14 +91,13 @@ class SAG(Scheme):
     name = "sag"
     summary = "gradients of parts of the shards; rank 0 steps by the mean of the last one of every part"
     requires: ClassVar[Needs] = {
-        "reduce.kind": one_of("star", why=ALONE),
+        "reduce.kind": one_of("star", why=NOT_SUMMED),
         "update.late": one_of("waste", why="drops gradients at an older θ"),
         "downlink.kind": one_of("full", why=SENDS_THETA),  # a replica would need the whole table
     }
     unused = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "update": {"mode": "first", "late": "waste"},
     }
 
@@ -132,7 +118,7 @@ class SAG(Scheme):
         return [Unit(0, problem.size, 1)]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        return Parts(units, np.dtype(self.config.problem.dtype), self.workers, self.options.parts)
+        return PartAssignment(units, np.dtype(self.config.problem.dtype), self.workers, self.options.parts)
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         (unit,) = units
@@ -150,8 +136,8 @@ class SAG(Scheme):
         return Work(gradient + coding, self.config.problem.batch or rows)
 
 
-class NewestFirst(Policy):
-    """Step at a number of gradients at the newest θ; late ones are used, but not waited for."""
+class FreshCount(Policy):
+    """Policy that steps at a number of gradients at the newest θ, and also uses late ones."""
 
     patient = True
 
@@ -173,4 +159,4 @@ class DSAG(SAG):
     def policy(self) -> Policy:
         update = self.config.update
         counts = update.by_count and not (update.asynchronous or update.complete)
-        return NewestFirst(update, self.workers) if counts else super().policy()
+        return FreshCount(update, self.workers) if counts else super().policy()

@@ -1,8 +1,8 @@
-"""signSGD with majority vote: one bit per parameter, and steps of one length in all coordinates.
+"""signSGD with majority vote: one bit per parameter, and steps of the same length in all coordinates.
 
 Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD: compressed optimisation for non-convex problems",
-ICML 2018. The paper's downlink is the vote, of one bit too. Here it is θ or, with ``downlink.kind =
-"codewords"``, the workers' signs, of which every worker takes the vote itself.
+ICML 2018. The paper's downlink is the majority vote, also of one bit. Here it is θ or, with ``downlink.kind =
+"codewords"``, the workers' signs, from which every worker takes the vote itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
 from ..problems.partition import Unit
-from .base import ALONE, Scheme
+from .base import NOT_SUMMED, UNCODED, Scheme
 
 
 class SignSGD(Scheme):
@@ -25,10 +25,9 @@ class SignSGD(Scheme):
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
     unused = ("code", "memory", "decoder")
-    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=ALONE)}
+    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
         "wire": {"dtype": "sign"},
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 0.001},

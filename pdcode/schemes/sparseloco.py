@@ -1,22 +1,21 @@
 """SparseLoCo: H local steps of AdamW, then the largest elements of a decaying memory, in 2 bits each.
 
 Sarfi, Thérien, Lidin and Belilovsky, "Communication efficient LLM pre-training with SparseLoCo", arXiv
-2508.15706, 2025. Worker i moves θ by H steps of AdamW to θ_i, as in DiLoCo. In place of a momentum at rank 0
-it has error feedback that decays: e ← βe + θ - θ_i. It sends Q, the largest elements of every chunk of e,
-rounded to 2 bits, and keeps e - Q. Rank 0 steps by the mean of Q over the workers.
+2508.15706, 2025. Worker i moves θ by H steps of AdamW to θ_i, as in DiLoCo. Error feedback that decays
+replaces the momentum at rank 0: e ← βe + θ - θ_i. The worker sends Q, the largest elements of every chunk of
+e, rounded to 2 bits, and retains e - Q. Rank 0 steps by the mean of Q over the workers.
 
-From the authors' public code (github.com/tplr-ai/templar), since only excerpts of the paper were at hand:
-β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
-one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median
-being that of the norms of all payloads of that layer, of an even number the lower of the two in the middle.
-What the clip takes away is lost, as workers do not learn of it. That code takes the mean of an element over
-the workers that sent it, ``mean = "senders"``, where the paper divides by all of them. Its H of 30 and its β2
-of 0.95 in AdamW are for language models; here the defaults are those of ``diloco``.
+Only excerpts of the paper were at hand. From the authors' public code (github.com/tplr-ai/templar) are β =
+0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each element rounded to the
+mean of one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), where
+median is the (lower) median of the norms of all payloads of that layer. The clipped part is lost, as workers
+do not learn of it. That code averages an element over the workers that sent it, ``mean = "senders"``; the
+paper divides by all workers. Its H of 30 and β2 of 0.95 in AdamW are for language models; here the defaults
+are those of ``diloco``.
 
-This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
-squares of a weight matrix; bins are those of wire format ``int2``, two magnitudes for each 1,024 elements
-sent, where the code has four means for a layer; late payloads, which go back into their worker's memory; and
-the relay.
+This project's: chunks are runs of a layer's parameters, the last of which may be short, instead of squares of
+a weight matrix; bins are those of wire format ``int2``, two magnitudes for each 1,024 elements sent, instead
+of four means for a layer; late payloads, which return to their worker's memory; and the relay.
 """
 
 from __future__ import annotations
@@ -37,49 +36,39 @@ from .diloco import DiLoCo
 from .topk import TopK
 
 
-class KeptMean(AdjointDecoder):
-    """Mean of payloads of single elements, which are kept until it is asked for.
+class BufferedMean(AdjointDecoder):
+    """Mean of payloads of single elements, which are buffered until the gradient is needed.
 
-    The accumulator has room behind the sum for the payloads of an update and their indices: it is all that a
-    replica needs.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    workers : int
-        Number of workers n; an update has at most as many payloads.
-    rows : int
-        Elements r of a payload.
-    senders : bool
-        Whether the mean of an element is over the payloads that have it; else over all workers.
-    clips : bool
-        Whether payloads are scaled down to their median norm.
+    The accumulator has the sum, then room for the payloads of an update and their indices, so that it is the
+    whole state of a replica. `rows` is the number of elements of a payload. With `senders` the mean of an
+    element is over the payloads that have it, else over all workers; with `clips` payloads are scaled down to
+    their median norm.
     """
 
     def __init__(
         self, *shape: Any, workers: int, rows: int, senders: bool, clips: bool, **common: Any
     ) -> None:
         super().__init__(*shape, scale=1.0 if senders else 1 / workers, **common)
-        size, held = len(self.accumulator), workers * rows
-        self.accumulator = np.zeros(size + 2 * held, self.dtype)
+        size, buffered = len(self.accumulator), workers * rows
+        self.accumulator = np.zeros(size + 2 * buffered, self.dtype)
         self.target, self._elements = self.accumulator[: self.length], rows
-        self._payloads = self.accumulator[size : size + held].reshape(workers, rows, 1)
-        self._places = self.accumulator[size + held :].view(np.int32)[:held].reshape(workers, rows, 1)
+        self._payloads = self.accumulator[size : size + buffered].reshape(workers, rows, 1)
+        indices = self.accumulator[size + buffered :].view(np.int32)[:buffered]
+        self._indices = indices.reshape(workers, rows, 1)
         self._ones, self._senders, self._clips = np.ones((rows, 1), self.dtype), senders, clips
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         number = self.count // self._elements
         np.multiply(payload, values, out=self._payloads[number])
-        self._places[number] = indices
+        self._indices[number] = indices
         self.count += len(payload)
 
     def solve(self) -> None:
         for places in self.touched:
             self.target[places] = 0
         payloads = self._payloads[: self.count // self._elements]
-        self.touched[:] = self._places[: len(payloads)]
-        factors = clip(payloads) if self._clips else np.ones(len(payloads))
+        self.touched[:] = self._indices[: len(payloads)]
+        factors = clip_factors(payloads) if self._clips else np.ones(len(payloads))
         for places, payload, factor in zip(self.touched, payloads, factors, strict=True):
             self._decode(self.target, places, self._ones, payload, factor)
         if self._senders and self.touched:
@@ -87,30 +76,22 @@ class KeptMean(AdjointDecoder):
             self.target /= np.maximum(sent, 1).astype(self.dtype)
 
 
-def clip(payloads: np.ndarray) -> np.ndarray:
-    """Return the factor of each payload, at most 1, that brings its norm down to the median of the norms.
-
-    Parameters
-    ----------
-    payloads : ndarray, shape (q, r, 1)
-        Of finite numbers.
-
-    Returns
-    -------
-    ndarray, shape (q,), float64
-    """
+def clip_factors(payloads: np.ndarray) -> np.ndarray:
+    """Return factors, shape (q,), that scale payloads, shape (q, r, 1), down to their median norm."""
     if not len(payloads):
         return np.empty(0)
-    largest = float(np.abs(payloads).max())  # whose square may be out of range
+    largest = float(np.abs(payloads).max())  # its square may overflow
     norms = np.sqrt(np.square(payloads / np.float64(largest or 1)).sum(axis=(1, 2)))
     median = np.sort(norms)[(len(norms) - 1) // 2]
     return np.divide(median, norms, out=np.ones(len(norms)), where=norms > median)
 
 
-COMPARES = "compares the payloads at the newest θ, unless scheme.options.clip = false and mean = 'workers'"
+COMPARES_PAYLOADS = (
+    "compares the payloads at the newest θ, unless scheme.options.clip = false and mean = 'workers'"
+)
 
 
-def keeps_payloads(config: Config) -> bool:
+def needs_each_payload(config: Config) -> bool:
     """Return whether rank 0 needs an update's payloads one by one, not only their sum."""
     return bool(config.scheme.options.clip or config.scheme.options.mean == "senders")
 
@@ -127,13 +108,13 @@ class SparseLoCo(TopK, DiLoCo):
         "memory.kind": one_of("worker", why="has error feedback"),
         "update.mode": Need(
             lambda update, config: (
-                not (update.by_fraction or (update.asynchronous and keeps_payloads(config)))
+                not (update.by_fraction or (update.asynchronous and needs_each_payload(config)))
             ),
             "a mode that counts several payloads, such as 'all'",
-            COMPARES,
+            COMPARES_PAYLOADS,
             of_kind=True,
         ),
-        "update.late": one_of("waste", why=COMPARES, when=keeps_payloads),
+        "update.late": one_of("waste", why=COMPARES_PAYLOADS, when=needs_each_payload),
     }
     tables: ClassVar[Tables] = {
         **TopK.tables,
@@ -158,10 +139,10 @@ class SparseLoCo(TopK, DiLoCo):
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         options, dtype = self.options, self.config.problem.dtype
-        if not keeps_payloads(self.config):
+        if not needs_each_payload(self.config):
             return super().decoders(units, designs)
         how = {"workers": self.workers, "senders": options.mean == "senders", "clips": options.clip}
         return [
-            KeptMean(unit.count, unit.shape, dtype, length=unit.length, rows=rows, **how)
+            BufferedMean(unit.count, unit.shape, dtype, length=unit.length, rows=rows, **how)
             for unit, rows in zip(units, self.codewords(units).rows, strict=True)
         ]

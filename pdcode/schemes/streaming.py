@@ -1,19 +1,19 @@
 """Streaming: a worker sends its uncoded gradient in parts, each as soon as it is computed.
 
-Part j is block j of every layer, with as many blocks in each layer (``code.blocks``). The forward and the
-backward pass come before the first part, and each part costs its own products. θ comes once, with the task.
-It is the comparison for codes of low weight: what a worker has done so far is used before its task is
-finished, at the price of a message a part, instead of being combined in one short message. To send gradients
-in pieces while the rest is computed is common practice (Zhang et al., "Poseidon", USENIX ATC 2017, layer by
-layer); without a barrier between parts, and with stragglers, it is the multi-message communication of
+Part j is block j of every layer; all layers have the same number of blocks (``code.blocks``). θ is sent once,
+with the task. The forward and the backward pass precede the first part, and each part costs its own products.
+The scheme is a rival of low-weight codes: rank 0 can use what a worker has computed before its task is
+finished, at the price of one message per part, instead of one short message that combines the parts. Sending
+gradients in pieces while the rest is computed is common practice (Zhang et al., "Poseidon", USENIX ATC 2017,
+by layer). Without a barrier between parts, and with stragglers, it is the multi-message communication of
 Ozfatura, Gündüz and Ulukus, "Speeding up distributed gradient descent by utilizing non-persistent
-stragglers", ISIT 2019, whose messages are gradients of parts of the data. Here they are parts of the
+stragglers", ISIT 2019. Their messages are gradients of parts of the data, here they are parts of the
 gradient.
 
-``async`` steps θ by each part alone: a version, in counts of updates and in staleness, is a part. An update
-otherwise takes the mean of each part over the workers from which it has come. ``first`` waits until every
-part has come from `count` workers, since the last parts would hardly ever be used if it only counted
-messages. ``captured`` is the share of the pieces (worker, part) that are here, weighted by their length.
+``async`` steps θ by each part alone: versions and staleness count parts. In the other modes an update takes
+the mean of each part over the workers that have sent it. ``first`` waits until `count` workers have sent
+every part, because an update that only counted messages would hardly ever include the last parts.
+``captured`` is the fraction of the pieces (worker, part) that have arrived, weighted by their length.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..coding import builders, flops
-from ..coding.assignments import Assignment
 from ..coding.memory import Memoryless, PayloadEncoder
-from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen
 from ..coding.state import Coded, State
 from ..config import Config, Tables
@@ -38,90 +36,67 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
-from .base import IN_PARTS, SENDS_THETA, Scheme, TaskSize, Work
+from .base import SENDS_THETA, SEVERAL_MESSAGES, Scheme, TaskSize, Work
 
 
-def pieces(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
-    """Return the layers of a part, with the range of θ that it has of each; layers may have no block left."""
-    found = []
-    for number, layer in enumerate(layers):
-        start = part * layer.elements
-        if start < layer.length:
-            found.append((number, Unit(layer.offset + start, min(layer.elements, layer.length - start), 1)))
-    return found
+def part_segments(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
+    """Return the layers of a part with its range of θ in each; a layer may have no block left."""
+    starts = [part * layer.elements for layer in layers]
+    return [
+        (number, Unit(layer.offset + start, min(layer.elements, layer.length - start), 1))
+        for number, (layer, start) in enumerate(zip(layers, starts, strict=True))
+        if start < layer.length
+    ]
 
 
 class StreamedState(Coded):
-    """State with the mean of each part over the workers from which it has come.
+    """State with the mean of each part over the workers that have sent it."""
 
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    layers : sequence of Blocks
-        Layers with as many blocks each.
-    optimizer : Optimizer
-    assignment : Assignment
-        Numbers the tasks.
-    workers : int
-    count : int or None
-        Number of workers from which an update needs every part; None: the policy decides.
-    """
+    state_names = (*Coded.state_names, "_received")
 
-    state_names = (*Coded.state_names, "_came")
-
-    def __init__(
-        self,
-        theta: np.ndarray,
-        layers: Sequence[Blocks],
-        optimizer: Optimizer,
-        assignment: Assignment,
-        workers: int,
-        count: int | None,
-    ) -> None:
-        found = [pieces(layers, part) for part in range(layers[0].count)]
-        units = [unit for part in found for _, unit in part]
-        decoders = [AdjointDecoder(1, unit.shape, theta.dtype) for unit in units]
-        super().__init__(theta, units, decoders, optimizer, assignment)
-        left = iter(decoders)
-        self._parts = [[(number, next(left)) for number, _ in part] for part in found]
-        self._shares = np.array([sum(unit.length for _, unit in part) for part in found]) / len(theta)
-        self._came = np.zeros(len(found), np.int64)  # payloads of each part since the last step
-        self._workers, self._count = workers, count
+    def __init__(self, scheme: Streaming, problem: Problem) -> None:
+        layers, update, self._workers = problem.layers, scheme.config.update, scheme.workers
+        parts = [part_segments(layers, part) for part in range(layers[0].count)]
+        units = [unit for part in parts for _, unit in part]
+        decoders = [AdjointDecoder(1, unit.shape, problem.dtype) for unit in units]
+        theta, assignment = (
+            builders.initial_theta(scheme.config, problem),
+            scheme.assignment(scheme.units(problem)),
+        )
+        super().__init__(theta, units, decoders, scheme.optimizer(problem), assignment)
+        self.policy, self.layouts = scheme.policy(), scheme.layouts(problem, ())
+        remaining = iter(decoders)
+        self._parts = [[(number, next(remaining)) for number, _ in part] for part in parts]
+        self._fractions = np.array([sum(unit.length for _, unit in part) for part in parts]) / len(theta)
+        self._received = np.zeros(len(parts), np.int64)  # number of payloads of each part since the last step
+        counts = update.by_count and not update.asynchronous
+        # An update needs every part of so many workers; None: the policy decides.
+        self._count = update.least(self._workers) if counts else None
 
     def fold(self, arrival: Arrival) -> float:
         for number, decoder in self._parts[arrival.part]:
             payload = arrival.payloads[number][:, : decoder.length]  # without padding
             decoder.add_sparse(*arrival.codewords[number], payload)
-        self._came[arrival.part] += 1
-        return float(self._shares @ np.minimum(self._came / self._workers, 1.0))
+        self._received[arrival.part] += 1
+        return float(self._fractions @ np.minimum(self._received / self._workers, 1.0))
 
     def ready(self, seen: Seen, expected: int) -> bool:
         if self._count is not None:
-            return expected == 0 or bool(self._came[self._shares > 0].min() >= self._count)
+            return expected == 0 or bool(self._received[self._fractions > 0].min() >= self._count)
         return super().ready(seen, expected)
 
     @property
     def share(self) -> float:
-        return float(self._shares[self._came > 0].sum())
+        return float(self._fractions[self._received > 0].sum())
 
     def step(self, damping: float) -> float | None:
         norm = super().step(damping)
-        self._came.fill(0)
+        self._received.fill(0)
         return norm
 
 
 class PartEncoder(Memoryless):
-    """A worker's side: both passes with the first part, and the products of each part.
-
-    Parameters
-    ----------
-    plan : GradientPlan
-        Plan of the worker's problem for one codeword a task.
-    batches : BatchSampler
-        Row indices of each task.
-    reply : Reply
-        Receives the payloads of all parts.
-    """
+    """A worker's encoder: both passes with the first part, and the products of each part."""
 
     state_names = ("_loss",)
 
@@ -130,7 +105,7 @@ class PartEncoder(Memoryless):
         self._plan, self._batches, self._replies = plan, batches, reply.parts
         one = np.ones((1, 1), reply.layout.dtype)
         layers = range(len(reply.layout.units))
-        self._words = [
+        self._codewords = [
             [(np.full((1, 1), part, np.int32), one) for _ in layers] for part in range(len(reply.parts))
         ]
         self._loss = float("nan")
@@ -138,15 +113,15 @@ class PartEncoder(Memoryless):
     def encode(self, theta: np.ndarray, task: Task) -> float:
         if task.part == 0:
             self._loss = self._plan.prepare(theta, self._batches.draw(task.task))
-        self._plan.encode(self._words[task.part])
+        self._plan.encode(self._codewords[task.part])
         self._reply = self._replies[task.part]
         for sent, view in zip(self._reply.payloads, self._plan.views, strict=True):
-            sent[:] = view  # a message of its own, as the last one may still be leaving
+            sent[:] = view  # a buffer of its own, as the previous message may still be in flight
         return self._loss
 
 
-def in_parts(config: Config) -> bool:
-    """Return whether a task is answered by several messages."""
+def has_several_messages(config: Config) -> bool:
+    """Return whether several messages answer a task."""
     return config.code.blocks != 1
 
 
@@ -162,20 +137,20 @@ class Streaming(Scheme):
             "one number",
             "cuts every layer into as many parts",
         ),
-        "reduce.kind": one_of("star", why=IN_PARTS),
+        "reduce.kind": one_of("star", why=SEVERAL_MESSAGES),
         "downlink.kind": one_of("full", why=SENDS_THETA),
         "update.mode": Need(
             lambda update, config: update.by_count or update.by_fraction,
             "a mode that counts messages, not whole replies",
-            IN_PARTS,
+            SEVERAL_MESSAGES,
             of_kind=True,
-            when=in_parts,
+            when=has_several_messages,
         ),
         "update.late": one_of(
             "use",
             why="has last parts that would always be late, if an update does not wait for all",
             when=lambda config: (
-                in_parts(config) and (config.update.asynchronous or config.update.by_fraction)
+                has_several_messages(config) and (config.update.asynchronous or config.update.by_fraction)
             ),
         ),
     }
@@ -189,7 +164,7 @@ class Streaming(Scheme):
         return TaskSize(messages=int(self.config.code.blocks))  # type: ignore[arg-type]  # see `check`
 
     def units(self, problem: Problem) -> Sequence[Unit]:
-        return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # of a part
+        return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # those of a part
 
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
@@ -201,19 +176,7 @@ class Streaming(Scheme):
         return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, messages=parts)]
 
     def state(self, problem: Problem) -> State:
-        config, assignment = self.config, self.assignment(self.units(problem))
-        counts = config.update.by_count and not config.update.asynchronous
-        count = config.update.least(self.workers) if counts else None
-        state = StreamedState(
-            builders.initial_theta(config, problem),
-            problem.layers,
-            self.optimizer(problem),
-            assignment,
-            self.workers,
-            count,
-        )
-        state.policy, state.layouts = self.policy(), self.layouts(problem, ())
-        return state
+        return StreamedState(self, problem)
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]

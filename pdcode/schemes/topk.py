@@ -1,8 +1,8 @@
 """Top-k with error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018).
 
-With `chunk`, the largest elements of every chunk of a layer are sent, with indices in it: 12 bits for chunks
-of 4,096, of which SparseLoCo sends 64 (Sarfi et al., "Communication efficient LLM pre-training with
-SparseLoCo", 2025).
+With `chunk`, the payload has the largest elements of every chunk of a layer and their indices in the chunk,
+12 bits each for chunks of 4,096, as in SparseLoCo (Sarfi et al., "Communication efficient LLM pre-training
+with SparseLoCo", 2025).
 """
 
 from __future__ import annotations
@@ -27,29 +27,20 @@ from .base import CodewordRule, Work
 from .elements import SingleElements
 
 
-class Largest(Stateful):
-    """Selector of the elements of largest absolute value in each chunk; of equal ones the first.
-
-    Parameters
-    ----------
-    length : int
-        Number of elements.
-    chunks : Chunks
-    dtype : dtype
-        float32 or float64.
-    """
+class LargestElements(Stateful):
+    """Selector of the elements of largest absolute value in each chunk; among equal ones, the first."""
 
     def __init__(self, length: int, chunks: Chunks, dtype: np.dtype) -> None:
-        # More candidates than there is room for are rare.
+        # The kernel is slower, but still exact, in the rare case of more candidates than this.
         room = min(chunks.size, 4 * chunks.selected + chunks.size // 64 + 256)
         self._scratch = np.empty(room, dtype), np.empty(room, np.int32)
         self._largest, self._chunks = specialise(selection.largest, dtype), chunks
         rows = chunks.rows(length)
-        self._words: Pair = np.empty((rows, 1), np.int32), np.ones((rows, 1), dtype)
+        self._codewords: Pair = np.empty((rows, 1), np.int32), np.ones((rows, 1), dtype)
 
     def select(self, residual: np.ndarray) -> Pair:
-        self._largest(residual, *self._chunks, self._words[0].reshape(-1), *self._scratch)
-        return self._words
+        self._largest(residual, *self._chunks, self._codewords[0].reshape(-1), *self._scratch)
+        return self._codewords
 
 
 class TopK(SingleElements):
@@ -67,7 +58,7 @@ class TopK(SingleElements):
         **SingleElements.requires,
     }
     presets: ClassVar[Mapping[str, Tables]] = {
-        # The slowest links: few elements of the whitened gradient, to rank 0 and to the other workers.
+        # Very slow links: few elements of the whitened gradient, to rank 0 and to the other workers.
         "whitened": {
             "scheme": {"options": {"share": 0.004}},
             "code": {**SingleElements.tables["code"], "whiten": "auto"},
@@ -82,7 +73,7 @@ class TopK(SingleElements):
     class Options(SingleElements.Options):
         """Keys of ``[scheme] options``."""
 
-        #: elements of a chunk, of each of which that fraction is sent; none: a chunk is a layer
+        #: elements of a chunk; the fraction `share` of each chunk is sent; none: a chunk is a layer
         chunk: Positive | None = None
 
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
@@ -95,7 +86,7 @@ class TopK(SingleElements):
         pairs = list(zip(units, chunks, strict=True))
 
         def select(worker: int) -> list[CodewordSelector | None]:
-            return [None if unit.uncoded else Largest(unit.length, own, dtype) for unit, own in pairs]
+            return [None if unit.uncoded else LargestElements(unit.length, own, dtype) for unit, own in pairs]
 
         return CodewordRule([own.rows(unit.count) for unit, own in pairs], select, chunks=chunks)
 
@@ -104,5 +95,5 @@ class TopK(SingleElements):
         return Chosen(units, rows, dtype, [1] * len(units))
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        # Selection: an absolute value, a comparison and its bit, per element; little per candidate.
+        # Selection takes about five operations per element.
         return super().work(problem, layouts, number, shard).plus(5.0 * problem.size)

@@ -1,19 +1,18 @@
-"""Uncoded full gradients: rank 0 averages the gradients that have arrived, or workers those of all.
+"""Uncoded full gradients: averaged by rank 0 as they arrive, or by MPI_Allreduce among the workers.
 
-Its presets are the usual schemes without a code. ``all``: synchronous SGD. ``first``: the first q gradients
-at the newest θ, later ones dropped (Chen, Pan, Monga, Bengio and Jozefowicz, "Revisiting distributed
-synchronous SGD", ICLR workshop 2016). ``async``: asynchronous SGD. ``k-async``: any K gradients, stale ones
-included (Dutta, Joshi, Ghosh, Dube and Nagpurkar, "Slow and stale gradients can win the race", AISTATS 2018).
+Presets are the usual schemes without a code. ``all``: synchronous SGD. ``first``: the first q gradients at
+the newest θ, later ones dropped (Chen, Pan, Monga, Bengio and Jozefowicz, "Revisiting distributed synchronous
+SGD", ICLR workshop 2016). ``async``: asynchronous SGD. ``k-async``: any K gradients, stale ones included
+(Dutta, Joshi, Ghosh, Dube and Nagpurkar, "Slow and stale gradients can win the race", AISTATS 2018). ``qsgd``
+rounds without bias (Alistarh, Grubic, Li, Tomioka and Vojnovic, "QSGD", NeurIPS 2017), ``ef-signsgd`` to one
+bit with error feedback (Karimireddy, Rebjock, Stich and Jaggi, "Error feedback fixes SignSGD and other
+gradient compression schemes", ICML 2019).
 
-Dutta et al. have two such schemes. In K-async SGD an update takes the gradients of K distinct workers, which
-wait for it; in K-batch-async SGD the gradients may be of the same worker, and no worker waits. Here a worker
-whose gradient is at the newest θ waits for the update, as in K-async SGD, and a late one is sent the newest θ
-at once, as in K-batch-async SGD: a worker has at most two gradients in an update, a stale and then a fresh
-one.
-
-Two round them: ``qsgd`` without bias (Alistarh, Grubic, Li, Tomioka and Vojnovic, "QSGD", NeurIPS 2017),
-``ef-signsgd`` to one bit, with error feedback (Karimireddy, Rebjock, Stich and Jaggi, "Error feedback fixes
-SignSGD and other gradient compression schemes", ICML 2019).
+Dutta et al. have two schemes with K gradients. In K-async SGD an update takes the gradients of K distinct
+workers, which wait for it; in K-batch-async SGD a worker may send several of the K, and no worker waits. In
+``k-async`` a worker whose gradient is at the newest θ waits for the update, as in K-async SGD, and one with a
+late gradient is sent the newest θ at once, as in K-batch-async SGD. So a worker has at most two gradients in
+an update: a stale and then a fresh one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import ClassVar
 
 from ..config import Tables
 from ..config.requirements import Needs, one_of
-from .base import Scheme
+from .base import UNCODED, Scheme
 
 
 class Uncoded(Scheme):
@@ -32,8 +31,7 @@ class Uncoded(Scheme):
     name = "uncoded"
     summary = "full gradients; rank 0 averages those that have arrived"
     tables: ClassVar[Tables] = {
-        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-        "memory": {"kind": "none"},
+        **UNCODED,
     }
     presets: ClassVar[Mapping[str, Tables]] = {
         "all": {**tables, "update": {"mode": "all"}},

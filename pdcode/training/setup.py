@@ -21,7 +21,7 @@ from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, Work, coded_state, make_scheme
-from ..schemes.base import IN_PARTS, SENDS_THETA, SEVERAL_ROUNDS
+from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..transport.layout import MAX_ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
@@ -222,8 +222,8 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         (
             any(layout.messages > 1 for layout in layouts),
             {
-                "reduce.kind": one_of("star", why=IN_PARTS),
-                "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=IN_PARTS),
+                "reduce.kind": one_of("star", why=SEVERAL_MESSAGES),
+                "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=SEVERAL_MESSAGES),
             },
         ),
         (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=CHOSEN)}),

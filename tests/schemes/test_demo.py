@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
 from pdcode.problems import partition
-from pdcode.schemes.demo import LargestOfChunks, SenderMean, Transform, dct, side
+from pdcode.schemes.demo import LargestOfChunks, SenderMean, Transform, dct, largest_divisor
 from pdcode.trace.schema import REFUSED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
@@ -39,7 +39,7 @@ def test_the_matrix_is_the_orthonormal_dct(size: int) -> None:
     ("length", "expected"), [(1, 1), (10, 10), (64, 64), (784, 56), (97, 1), (65, 13), (4096, 64), (130, 26)]
 )
 def test_sides_are_the_largest_divisors_up_to_64(length: int, expected: int) -> None:
-    assert side(length, 64) == expected
+    assert largest_divisor(length, 64) == expected
 
 
 @given(
@@ -63,7 +63,9 @@ def test_the_transform_is_orthonormal_chunk_by_chunk(
     for number, layer in enumerate(layers):
         chosen, biases = transform.units[2 * number : 2 * number + 2]
         assert biases.offset + biases.length == layer.offset + layer.length
-        first = layer.weights(flat)[: side(layer.outputs, most), : side(layer.inputs, most)]
+        first = layer.weights(flat)[
+            : largest_divisor(layer.outputs, most), : largest_divisor(layer.inputs, most)
+        ]
         down, across = dct(len(first)), dct(first.shape[1])
         part = coefficients[chosen.offset : chosen.offset + first.size]
         np.testing.assert_allclose(part.reshape(first.shape), down @ first @ across.T, atol=1e-12)
@@ -141,7 +143,7 @@ def test_updates_are_those_of_the_authors(chunk: int) -> None:
             for columns in (slice(0, -1), slice(-1, None)):
                 views = [layer.weights(momentum)[:, columns] for momentum in momenta]
                 out = layer.weights(step)[:, columns]
-                high, wide = (side(length, chunk) for length in views[0].shape)
+                high, wide = (largest_divisor(length, chunk) for length in views[0].shape)
                 down, across = dct(high), dct(wide)
                 for top in range(0, views[0].shape[0], high):
                     for left in range(0, views[0].shape[1], wide):

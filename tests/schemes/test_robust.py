@@ -12,7 +12,7 @@ from numpy.linalg import norm
 
 from pdcode.config.load import resolve
 from pdcode.faults.payloads import Collude
-from pdcode.schemes.robust import MOST, Aggregate, Rule
+from pdcode.schemes.robust import MAX_LIARS, RobustAggregate, Rule
 from pdcode.util.errors import InputError
 
 RULES = Rule.__args__
@@ -23,11 +23,13 @@ ROBUST = [
 
 
 def aggregate(vectors: np.ndarray, rule: str, **options: float) -> np.ndarray:
-    decoder = Aggregate(1, (vectors.shape[1],), vectors.dtype, rule=rule, workers=len(vectors), **options)
+    decoder = RobustAggregate(
+        1, (vectors.shape[1],), vectors.dtype, rule=rule, workers=len(vectors), **options
+    )
     return given_to(decoder, vectors)
 
 
-def given_to(decoder: Aggregate, vectors: np.ndarray) -> np.ndarray:
+def given_to(decoder: RobustAggregate, vectors: np.ndarray) -> np.ndarray:
     for vector in vectors:
         decoder.add([1.0], vector)
     return decoder.gradient()[0]
@@ -78,7 +80,7 @@ def test_the_geometric_median_has_the_least_sum_of_distances(count: int, length:
 def test_clipping_goes_on_from_the_last_aggregate() -> None:
     random = np.random.default_rng(1)
     first, second = random.normal(size=(2, 5, 8))
-    decoder = Aggregate(1, (8,), "float64", rule="clipping", workers=5, radius=0.7)
+    decoder = RobustAggregate(1, (8,), "float64", rule="clipping", workers=5, radius=0.7)
     before = given_to(decoder, first)
     decoder.reset()
     far = second - before
@@ -109,8 +111,14 @@ def test_liars_cannot_move_it_far(rule: str, value: float) -> None:
             ["scheme.options.radius=2.0"],
             "scheme.options.radius: 2.0 has no effect with scheme.options.rule 'median'",
         ),
-        (["scheme.preset=krum", "scheme.options.liars=3"], "liars: rule 'krum' bears at most 2 of 7 workers"),
-        (["scheme.preset=trimmed", "scheme.options.liars=4"], "rule 'trimmed' bears at most 3 of 7 workers"),
+        (
+            ["scheme.preset=krum", "scheme.options.liars=3"],
+            "liars: rule 'krum' tolerates at most 2 of 7 workers",
+        ),
+        (
+            ["scheme.preset=trimmed", "scheme.options.liars=4"],
+            "rule 'trimmed' tolerates at most 3 of 7 workers",
+        ),
         (["scheme.options.rule=mean"], "scheme.options.rule"),
     ],
 )
@@ -123,7 +131,7 @@ def test_bad_options_are_named(changes: list[str], message: str) -> None:
 def test_presets_are_rules(rule: str) -> None:
     config = resolve({}, [*ROBUST, f"scheme.preset={rule}"])
     assert config.scheme.options.rule == rule
-    assert MOST.get(rule, lambda workers: 1)(7) >= 1
+    assert MAX_LIARS.get(rule, lambda workers: 1)(7) >= 1
 
 
 def sent(event: str) -> tuple[np.ndarray, list[np.ndarray]]:

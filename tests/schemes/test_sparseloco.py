@@ -12,7 +12,7 @@ from local_steps import LINES, AdamW, displacements
 from sides import Sides
 
 from pdcode.config import load as configfile
-from pdcode.schemes.sparseloco import KeptMean, clip
+from pdcode.schemes.sparseloco import BufferedMean, clip_factors
 from pdcode.trace.schema import WASTED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
@@ -158,7 +158,7 @@ def test_no_norm_is_above_the_median_and_those_below_stay(
     payloads: list[tuple[float, ...]], dtype: str
 ) -> None:
     made = np.array(payloads, dtype)[:, :, None]
-    factors, norms = clip(made), np.linalg.norm(made[:, :, 0].astype(np.float64), axis=1)
+    factors, norms = clip_factors(made), np.linalg.norm(made[:, :, 0].astype(np.float64), axis=1)
     median = np.sort(norms)[(len(norms) - 1) // 2]
     top = norms.max()
     np.testing.assert_allclose(factors * norms, np.minimum(norms, median), rtol=1e-9, atol=1e-150 * top)
@@ -168,13 +168,13 @@ def test_no_norm_is_above_the_median_and_those_below_stay(
 
 def test_the_median_of_an_even_number_is_the_lower_one() -> None:
     payloads = np.array([4.0, -1.0, 2.0, 3.0])[:, None, None]
-    np.testing.assert_allclose(clip(payloads), [0.5, 1, 1, 2 / 3])
-    assert clip(payloads[:0]).shape == (0,)
+    np.testing.assert_allclose(clip_factors(payloads), [0.5, 1, 1, 2 / 3])
+    assert clip_factors(payloads[:0]).shape == (0,)
 
 
-def clip_decoder(blocks: int, workers: int, rows: int, dtype: str, senders: bool = False) -> KeptMean:
+def clip_decoder(blocks: int, workers: int, rows: int, dtype: str, senders: bool = False) -> BufferedMean:
     how = {"workers": workers, "senders": senders, "clips": True}
-    return KeptMean(blocks, (1,), dtype, length=blocks, rows=rows, **how)
+    return BufferedMean(blocks, (1,), dtype, length=blocks, rows=rows, **how)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
-from pdcode.schemes.streaming import pieces
+from pdcode.schemes.streaming import part_segments
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor
@@ -95,7 +95,7 @@ def test_a_step_of_async_moves_the_part_alone() -> None:
     used = [row for row in made.trace.arrivals if row["status"] == USED]
     for row, before, after in zip(used, made.thetas, made.thetas[1:], strict=False):
         moved = np.zeros(len(before), bool)
-        for _, unit in pieces(layers, row["part"]):
+        for _, unit in part_segments(layers, row["part"]):
             moved[unit.offset : unit.offset + unit.length] = True
         assert (before != after)[moved].mean() > 0.5
         np.testing.assert_array_equal(before[~moved], after[~moved])

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from sides import UNEVEN, Sides, assert_learns
 
 from pdcode.config import load as configfile
-from pdcode.schemes.topk import Largest
+from pdcode.schemes.topk import LargestElements
 from pdcode.trace.schema import REFUSED
 from pdcode.training.setup import prepare
 from pdcode.transport.codewords import Chunks
@@ -36,7 +36,7 @@ SPARSE = [
 )
 def test_the_elements_of_largest_size_are_chosen(residual: np.ndarray, size: int, most: int) -> None:
     before, chunks = residual.copy(), Chunks(size, most)
-    places, values = Largest(len(residual), chunks, residual.dtype).select(residual)
+    places, values = LargestElements(len(residual), chunks, residual.dtype).select(residual)
     np.testing.assert_array_equal(residual, before)
     np.testing.assert_array_equal(places[:, 0], reference.largest(residual, size, most))
     np.testing.assert_array_equal(values, np.ones(places.shape))

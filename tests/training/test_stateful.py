@@ -113,7 +113,7 @@ LEFT = {
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
     "MemoryEncoder": "_lost _units _point _sent", "LocalSteps": "_theta gradient", "PartGradient": "gradient",
-    "Coefficients": "gradient", "ShardSum": "_scaled gradient", "Largest": "_scratch _words",
+    "CoefficientSource": "gradient", "ShardSum": "_scaled gradient", "LargestElements": "_scratch _codewords",
     "MatchedSelector": "_left _right _product _turned _gram _indices _values", "FullReplica": "_theta _body",
     "MirroredReplica": "_codewords _entry _reply _words", "RelayedState": "_scratch _words _given",
     "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",

@@ -20,7 +20,7 @@ from ...problems import Dataset, Problem
 from ...problems.matrix import Csr
 from ...problems.network import build_network
 from ...util.errors import InputError
-from ..base import ALONE, Scheme
+from ..base import NOT_SUMMED, Scheme
 from ..placement import Placement
 
 
@@ -92,7 +92,7 @@ class EncodedScheme(Scheme):
         "problem.shards": none_of(
             "replicated", "contiguous", needed="'auto' or 'shuffled'", why="encodes all rows at rank 0"
         ),
-        "reduce.kind": one_of("star", why=ALONE),
+        "reduce.kind": one_of("star", why=NOT_SUMMED),
         "update.late": one_of("waste", why="decodes results at one θ"),
         "update.mode": one_of("captured", why=DECODES),
         "update.fraction": one_of(1.0, why=DECODES),

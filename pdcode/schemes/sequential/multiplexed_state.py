@@ -1,4 +1,4 @@
-"""State of multiplexed sequential gradient coding, and the model of bursty stragglers; see `sgc`."""
+"""State of multiplexed sequential gradient coding at rank 0, and its model of stragglers; see `sgc`."""
 
 from __future__ import annotations
 
@@ -20,45 +20,35 @@ from ...util.stateful import Stateful
 
 
 class MiniTasks(Stateful):
-    """The mini-tasks of a worker, as it and rank 0 know them.
+    """Mini-tasks of a worker, tracked by the worker and by rank 0.
 
-    Parameters
-    ----------
-    own, coded : int
-        Mini-tasks of a job: W - 1 own chunks, and B that repeat them or are coded.
+    A job has W - 1 mini-tasks on own chunks (`own`), and B that repeat them or are coded (`coded`).
     """
 
-    state_names = ("_left",)
+    state_names = ("_pending",)
 
     def __init__(self, own: int, coded: int) -> None:
         self._own, self._count = own, own + coded
-        self._left: dict[int, list[int]] = {}  # own chunks without a result, by job
+        self._pending: dict[int, list[int]] = {}  # own chunks without a result, by job
 
     def of(self, number: int) -> list[tuple[int, int]]:
-        """Return the mini-tasks of a round: their jobs, and what to compute, an own chunk or a code from
-        W - 1 on."""
-        self._left = {job: left for job, left in self._left.items() if job > number - self._count}
+        """Return the mini-tasks (job, chunk) of a round; a chunk from W - 1 on is a gradient code."""
+        self._pending = {job: left for job, left in self._pending.items() if job > number - self._count}
         found = []
         for slot in range(min(self._count, number + 1)):
-            left = self._left.setdefault(number - slot, list(range(self._own)))
+            left = self._pending.setdefault(number - slot, list(range(self._own)))
             found.append((number - slot, left[0] if slot >= self._own and left else slot))
         return found
 
     def done(self, tasks: Sequence[tuple[int, int]]) -> None:
-        """Note that rank 0 has the results of a round's mini-tasks."""
-        for job, what in tasks:
-            if what < self._own:
-                self._left[job].remove(what)
+        """Record that rank 0 has the results of a round's mini-tasks."""
+        for job, chunk in tasks:
+            if chunk < self._own:
+                self._pending[job].remove(chunk)
 
 
 class BurstModel(Stateful):
-    """The model of bursty stragglers, and the stragglers of the last rounds.
-
-    Parameters
-    ----------
-    burst, window, most : int
-        B, W and λ.
-    """
+    """Model of bursty stragglers, with parameters B, W and λ, and the stragglers of the last rounds."""
 
     state_names = ("_past",)
 
@@ -67,7 +57,7 @@ class BurstModel(Stateful):
         self._past = deque[Collection[int]](maxlen=window - 1)  # newest last
 
     def allows(self, stragglers: frozenset[int]) -> bool:
-        """Tell whether these may be the stragglers of this round."""
+        """Return whether these may be the stragglers of this round."""
         before = list(self._past)[: max(0, len(self._past) - self._burst + 1)]
         long_ago = frozenset[int]().union(*before)
         return len(stragglers.union(*self._past)) <= self._most and not stragglers & long_ago
@@ -78,22 +68,10 @@ class BurstModel(Stateful):
 
 
 class SequentialState(State):
-    """State of rank 0: the sums of the jobs under way, and the decoders of this round's coded results.
+    """State of rank 0: the sums of the current jobs, and the decoders of this round's coded results.
 
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    rows : DataRows or None
-        Rows of the gradient codes, by worker; None without any.
-    own, coded : int
-        As for `MiniTasks`.
-    shares : (float, float)
-        Share of the data in an own chunk, and in the chunks of a gradient code.
-    model : BurstModel
-    workers : int
-    margin : float
-        μ.
+    `shares` are the fractions of the data in an own chunk, and in the chunks of a gradient code. Other
+    parameters are as for `MiniTasks`; `margin` is μ.
     """
 
     state_names = (
@@ -114,18 +92,18 @@ class SequentialState(State):
         margin: float,
     ) -> None:
         self.theta, self.optimizer = theta, optimizer
-        self._rows, self._own, self._shares, self._model, self._margin = rows, own, shares, model, margin
+        self._rows, self._own, self._fractions, self._model, self._margin = rows, own, shares, model, margin
         jobs, size, dtype = own + coded, len(theta), theta.dtype
         self._thetas, self._sums = np.tile(theta, (jobs, 1)), np.zeros((jobs, size), dtype)
-        self._known = np.zeros(jobs)  # share of the data in the sums
+        self._known = np.zeros(jobs)  # fraction of the data in the sums
         self._targets = [TargetDecoder(1, (size,), dtype, target=np.ones(workers)) for _ in range(coded)]
         self._unit, self._total = Unit(0, size, 1), [SummingDecoder(1, (size,), dtype)]
         self._tasks = [MiniTasks(own, coded) for _ in range(workers)]
-        self._sent = [-1] * workers  # last job whose θ each worker has
+        self._sent = [-1] * workers  # last job whose θ was sent to each worker
         self._late = frozenset(range(workers))  # workers that have not replied in this round
         self._workers = self._late
-        self._number = 0  # of the round
-        self._until_ns = 0  # when the stragglers of this round are known
+        self._number = 0  # number of the round
+        self._until_ns = 0  # time from which workers without a reply are stragglers of this round
 
     def order(self, worker: int, task: int) -> Order:
         first = max(self._sent[worker], self._number - len(self._sums)) + 1
@@ -134,27 +112,27 @@ class SequentialState(State):
         return Order(0, (), [self._thetas[job % len(self._sums)].view(np.uint8) for job in jobs])
 
     def fold(self, arrival: Arrival) -> float:
-        if self._late == self._workers:  # the fastest; its own times, because a replay has them
+        if self._late == self._workers:  # the fastest worker; its own times, because a replay has them
             took_ns = max(0, arrival.t_recv_ns - arrival.t_start_ns)
             self.wake_ns = self._until_ns = arrival.t_recv_ns + round(self._margin * took_ns)
         worker = arrival.worker
         self._late -= {worker}
         tasks = self._tasks[worker].of(self._number)
         self._tasks[worker].done(tasks)
-        for slot, ((job, what), payload) in enumerate(zip(tasks, arrival.payloads, strict=False)):
-            if what < self._own:
+        for slot, ((job, chunk), payload) in enumerate(zip(tasks, arrival.payloads, strict=False)):
+            if chunk < self._own:
                 self._sums[job % len(self._sums)] += payload[0]
-                self._known[job % len(self._sums)] += self._shares[0]
+                self._known[job % len(self._sums)] += self._fractions[0]
             elif self._rows is not None:
                 ((indices, values),) = self._rows.codewords(worker)
                 self._targets[slot - self._own].add_sparse(indices, values, payload)
         oldest = self._known[(self._number + 1) % len(self._sums)]
-        return float(oldest + self._shares[1] * self._targets[-1].captured)
+        return float(oldest + self._fractions[1] * self._targets[-1].captured)
 
     def ready(self, seen: Seen, expected: int) -> bool:
         if expected and seen.now_ns < self._until_ns:
             return False
-        self.wake_ns = None  # from now on another arrival is needed
+        self.wake_ns = None  # a further step needs another arrival
         return not expected or self._model.allows(self._late)
 
     def step(self, damping: float) -> float | None:
@@ -162,12 +140,12 @@ class SequentialState(State):
             if target.count:
                 job = (self._number - slot) % len(self._sums)
                 self._sums[job] += target.gradient()[0]
-                self._known[job] += self._shares[1] * target.captured
+                self._known[job] += self._fractions[1] * target.captured
                 target.reset()
         self._model.add(self._late)
         self._late, self.wake_ns = self._workers, None
         self._number += 1
-        new, norm = self._number % len(self._sums), 0.0  # the oldest job gives way to the next one
+        new, norm = self._number % len(self._sums), 0.0  # the next job takes the place of the oldest
         if self._number >= len(self._sums):
             self._total[0].accumulator[:] = self._sums[new]
             norm = self.optimizer.step(self.theta, [self._unit], self._total, damping)

@@ -4,16 +4,16 @@ Krishnan, Ebrahimi and Khisti, "Sequential gradient coding for straggler mitigat
 of θ after t updates is job t. A task of round t has W - 1 + B mini-tasks, one of each of the jobs t, t - 1, …
 The first W - 1 mini-tasks of a job are gradients of a worker's own chunks of the data. The other B repeat
 those that failed, or else are combinations of λ + 1 smaller chunks by B cyclic gradient codes for λ
-stragglers (without any if λ = n). A round ends after (1 + μ) times the time of its fastest worker. Who has
-not replied is a straggler, whose results are lost; but rank 0 waits on as long as the stragglers do not
-conform to the model: in any W rounds at most λ workers, each in at most B rounds, from first to last. Then
-job t is complete after round t + W - 2 + B.
+stragglers (without any if λ = n). A round ends after (1 + μ) times the time of its fastest worker. A worker
+that has not replied by then is a straggler, and its results are lost; but rank 0 waits longer as long as the
+stragglers do not conform to the model: in any W rounds at most λ workers, each in at most B rounds, from
+first to last. Then job t is complete after round t + W - 2 + B.
 
-What we read into it: the paper trains W - 1 + B models in turn, so that no gradient is stale. Here is one
-model, and θ is moved by the gradient of W - 2 + B updates ago, which asks for smaller steps; the first
-W - 2 + B updates leave θ as it is. In the authors' simulator rank 0 waits for all workers where the
-stragglers do not conform; here it waits until those left do. Workers know by the flags of their tasks which
-results were lost, so that nothing else has to be sent; who has missed rounds is sent the θ of those, too.
+Our reading: the paper trains W - 1 + B models in turn, so that no gradient is stale. Here is one model, and θ
+is moved by the gradient of W - 2 + B updates ago, which requires smaller steps; the first W - 2 + B updates
+leave θ as it is. In the authors' simulator rank 0 waits for all workers if the stragglers do not conform;
+here it waits until the remaining ones do. The flags of its tasks show a worker which of its results were
+lost, so nothing else is sent; a worker that has missed rounds is also sent the θ of these.
 """
 
 from __future__ import annotations
@@ -36,21 +36,14 @@ from ...transport.messages import Reply, Task
 from ...util.errors import InputError
 from ..base import Work
 from ..cyclic import cyclic_code
-from ..data_code import AMPLIFIES, DataCode, ShardSum
+from ..data_code import NO_ROUNDING, DataCode, ShardSum
 from .multiplexed_state import BurstModel, MiniTasks, SequentialState
 
 
 class SequentialEncoder(Memoryless):
-    """A worker's side: it computes the mini-tasks of a round, each for a unit of the reply.
+    """A worker's encoder: computes the mini-tasks of a round, each for a unit of the reply.
 
-    Parameters
-    ----------
-    reply : Reply
-    sources : sequence of ShardSum
-        Combinations of shards: the own chunks, then the codes.
-    tasks : MiniTasks
-    theta : ndarray, shape (size,)
-        Of the size and type of θ.
+    Sources are combinations of shards: the own chunks, then the codes.
     """
 
     state_names = ("_tasks", "_thetas", "_last")
@@ -66,14 +59,14 @@ class SequentialEncoder(Memoryless):
     def encode(self, theta: np.ndarray, task: Task) -> float:
         self._tasks.done(self._last)
         count, loss = len(self._thetas), 0.0
-        news = theta.reshape(-1, len(self._thetas[0]))
-        for job, one in enumerate(news, task.version + 1 - len(news)):
-            self._thetas[job % count][:] = one
+        received = theta.reshape(-1, len(self._thetas[0]))
+        for job, each in enumerate(received, task.version + 1 - len(received)):
+            self._thetas[job % count][:] = each
         self._last = self._tasks.of(task.version)
         self._reply.payload.fill(0)
-        for payload, (job, what) in zip(self._reply.payloads, self._last, strict=False):
-            if what < len(self._sources):
-                source = self._sources[what]
+        for payload, (job, chunk) in zip(self._reply.payloads, self._last, strict=False):
+            if chunk < len(self._sources):
+                source = self._sources[chunk]
                 loss += source.compute(self._thetas[job % count], job) / len(self._last)
                 payload[0] = source.gradient
         return loss
@@ -86,10 +79,8 @@ class SequentialCode(DataCode):
     """Multiplexed sequential gradient coding: exact gradients of W - 2 + B updates ago."""
 
     name = "sgc"
-    summary = (
-        "own chunks, repeats of lost ones, and codes for stragglers, of several updates' gradients in turn"
-    )
-    requires: ClassVar[Needs] = {**DataCode.requires, **AMPLIFIES}
+    summary = "several updates' gradients in turn: own chunks, repeats of lost ones, and codes for stragglers"
+    requires: ClassVar[Needs] = {**DataCode.requires, **NO_ROUNDING}
     steps_by_update = False  # a round ends by its own rule
     unused = (*DataCode.unused, "update")
     tables: ClassVar[Tables] = {**DataCode.tables, "update": {"mode": "all", "late": "waste"}}
@@ -133,15 +124,15 @@ class SequentialCode(DataCode):
         """Shards of each chunk, or chunks of each code, of each worker; shards are of equal size."""
         n, own, code = self.workers, self.own, self.code
         size = 1 if code is None else self.options.stragglers + 1
-        found = []
+        chunks = []
         for worker in range(n):
             first = worker * own * size
             mine = [list(range(first + part * size, first + (part + 1) * size)) for part in range(own)]
             if code is not None:
                 held = np.flatnonzero(code[worker])
                 mine += [(n * own * size + group * n + held).tolist() for group in range(self.options.burst)]
-            found.append(mine)
-        return found
+            chunks.append(mine)
+        return chunks
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -160,24 +151,18 @@ class SequentialCode(DataCode):
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
         count, wire = self.own + self.options.burst, self.config.wire.dtype or ""
-        units, ones = [*self.units(problem)] * count, [1] * count  # a gradient a mini-task
+        units, ones = [*self.units(problem)] * count, [1] * count  # one gradient per mini-task
         body_bytes = count * problem.size * problem.dtype.itemsize
         return [Layout(units, ones, ones, problem.dtype, wire, body_bytes=body_bytes)]
 
     def state(self, problem: Problem) -> State:
         options, n, shards = self.options, self.workers, self.matrix.shape[1]
         rows = None if self.code is None else DataRows(self.units(problem), problem.dtype, self.code)
-        state = SequentialState(
-            builders.initial_theta(self.config, problem),
-            self.optimizer(problem),
-            rows,
-            self.own,
-            options.burst,
-            (len(self.chunks[0][0]) / shards, 0.0 if rows is None else n / shards),
-            BurstModel(options.burst, options.window, options.stragglers),
-            n,
-            options.margin,
-        )
+        theta, optimizer = builders.initial_theta(self.config, problem), self.optimizer(problem)
+        shares = len(self.chunks[0][0]) / shards, 0.0 if rows is None else n / shards
+        model = BurstModel(options.burst, options.window, options.stragglers)
+        margin, own, coded = options.margin, self.own, options.burst
+        state = SequentialState(theta, optimizer, rows, own, coded, shares, model, n, margin)
         state.layouts, state.policy = self.layouts(problem, [1]), self.policy()
         return state
 
@@ -191,7 +176,7 @@ class SequentialCode(DataCode):
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         rows = (shard or problem.rows // self.workers) * self.workers // self.matrix.shape[1]
         one = flops.gradient_flops(self.config, problem, max(1, rows)) + 2.0 * problem.size
-        # As many as if nothing is lost: where there is no code, the last B mini-tasks are then empty.
+        # As if no result is lost. Without a code, the last B mini-tasks are then empty.
         each = sum(map(len, self.chunks[0]))
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return super().work(problem, layouts, number, shard)._replace(flops=each * one + coding)
