@@ -41,7 +41,7 @@ class NormRecorder(Recorder):
         """Take a sample at every `every`-th update."""
         if values[0] % self._every:
             return
-        parts, staff = self._simulation.components, self._simulation.fleet.executor.staff
+        parts, staff = self._simulation.components, self._simulation.fleet.executor.local_workers
         norms = [float(np.linalg.norm(getattr(worker.encoders[0], "residual", 0.0))) for worker in staff]
         kept = [d.scale * np.linalg.norm(d.accumulator) for d in parts.state.decoders if not d.clears]
         self.rows.append([parts.problem.loss(parts.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])

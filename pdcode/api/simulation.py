@@ -27,7 +27,7 @@ from ..virtual import costs, timing_only
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks
 from ..virtual.result import Result
-from ..virtual.simulation import Simulation, check_count, task_times_ns, without_numerics
+from ..virtual.simulation import Simulation, check_count, simulate_timing, task_times_ns
 from . import configs
 
 VIRTUAL = ".virtual.h5"
@@ -115,7 +115,7 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
         (timing_only.ensure_timeable if quick else check_count)(config)
     components = prepare(config, name, source)
     config = components.config
-    if quick and not timing_only.steps_by_policy(components):
+    if quick and not timing_only.uses_plain_policy(components):
         quick = False
         with prefix_errors(name):
             check_count(config)
@@ -169,7 +169,7 @@ def simulate_times(
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_ns}
     trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
     with ExitStack() as stack:
-        result = without_numerics(
+        result = simulate_timing(
             config,
             components,
             trace,

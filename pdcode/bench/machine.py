@@ -67,7 +67,7 @@ def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
         remarks.append(
             f"{name}: rank 0 takes {arrival:.1f} µs an arrival, {update:.1f} µs from there to the next task"
         )
-    machine, link = calibration.of_two_sizes(seen, flops, message, replies)
+    machine, link = calibration.fit_two_sizes(seen, flops, message, replies)
     return {"machine": machine, "link": link}, remarks
 
 

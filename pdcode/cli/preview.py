@@ -88,12 +88,12 @@ def layers(components: Components) -> list[str]:
 
 def coordinator(components: Components) -> list[str]:
     """Describe the load of rank 0, and how many workers it can serve."""
-    need = capacity.needs(components)
+    need = capacity.load_of(components)
     return [
         "# Rank 0, by [machine], [link] and [stragglers]",
         f"#   a payload of every worker takes {need.processor:.2g} of a task's mean time "
         f"({duration(1e9 * need.task_s)}) at its processor, {need.ingress:.2g} of it to receive, "
-        f"{need.egress:.2g} to send tasks; it serves up to {capacity.serves(components):,} workers",
+        f"{need.egress:.2g} to send tasks; it serves up to {capacity.max_workers(components):,} workers",
     ]
 
 

@@ -45,14 +45,14 @@ def run(options: argparse.Namespace) -> int:
     from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS
     from ..util.processes import cores
-    from ..virtual.simulation import MOST as MOST_WORKERS
+    from ..virtual.simulation import MAX_WORKERS
 
     arguments.ensure_in_range(options)
     if options.link not in LINKS:
         raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
     folder = Path(options.output)
     bench = scale_bench.ScaleBench(
-        _numbers(options.workers, "--workers", 2, MOST_WORKERS),
+        _numbers(options.workers, "--workers", 2, MAX_WORKERS),
         _numbers(options.coordinators, "--coordinators", 1, 1024),
         options.link,
         options.schemes or ",".join(scale_bench.SCHEMES),

@@ -23,10 +23,11 @@ from ..transport.layout import RETURNED
 from ..util.errors import InputError, prefix_errors
 from ..virtual import oracle
 from ..virtual.calibration import config_of
+from ..virtual.costs import processor_ns
 from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
-from ..virtual.simulation import Simulation, drain_ns, processor_ns
+from ..virtual.simulation import Simulation, drain_ns
 from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedSchedule
 
@@ -86,7 +87,7 @@ class Replayer:
         if self._simulation is not None:
             compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._fleet = self._simulation.fleet
-            self._simulation.schedule.cuts = "drain_s" in trace.config["stop"]
+            self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))

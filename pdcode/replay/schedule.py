@@ -70,7 +70,7 @@ class RecordedSchedule(Schedule):
         )
         left = (trace.faults[key][trace.faults["kind"] == "left"].tolist() for key in ("worker", "task"))
         self._leaving = set(zip(*left, strict=True))
-        self.happened = []
+        self.pending = []
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
@@ -86,7 +86,7 @@ class RecordedSchedule(Schedule):
     def start(self) -> None:
         return
 
-    def sent_ns(self, worker: int, task: int) -> int:
+    def dispatch_stamp_ns(self, worker: int, task: int) -> int:
         return self._sent_ns.get((worker, task), self.now_ns)
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
@@ -116,7 +116,7 @@ class RecordedSchedule(Schedule):
                 workers.append(self._events.popleft()[2])
             if kind == "dead":
                 self._busy.difference_update(workers)
-            self.happened.append(RECORDED[kind](workers))
+            self.pending.append(RECORDED[kind](workers))
             return -1
         if row == len(self._worker):
             if self._cancelled and self._busy == self._missing:
@@ -133,6 +133,6 @@ class RecordedSchedule(Schedule):
         for times_ns, column in self._columns:
             times_ns[worker] = int(column[row])
         self.now_ns = self.t_recv_ns = int(self._recv_ns[row])
-        self.sound = bool(self._status[row] != REFUSED)
+        self.accepted = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker

@@ -120,8 +120,8 @@ def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_l
         fitted["coordinators"] = coordinators
         tables["machine"] = {key: value for key, value in fitted.items() if value is not None}
         components = setup.prepare(configfile.resolve(tables))
-        need = capacity.needs(components)
-        seconds = need.task_s * (TASKS + ROUNDS * need.most[1])
+        need = capacity.load_of(components)
+        seconds = need.task_s * (TASKS + ROUNDS * need.bottleneck[1])
         tables["trace"] = {"progress_s": seconds / POINTS}
         _write(job, to_toml(tables))
         request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
@@ -147,7 +147,7 @@ class Point:
     workers: int
     coordinators: int
     measured: list[Measured]  # of each seed
-    need: capacity.Needs  # by the formula
+    need: capacity.Load  # by the formula
     rate: float
 
     def median(self, key: str) -> float:
@@ -173,7 +173,7 @@ def points(bench: ScaleBench) -> dict[str, list[Point]]:
         for name, config, measured in zip(
             made.names, made.read_configs(str(path)), made.measured, strict=True
         ):
-            need = capacity.needs(setup.prepare(config))
+            need = capacity.load_of(setup.prepare(config))
             point = Point(workers, coordinators, measured, need, rate_of(config))
             found.setdefault(name, []).append(point)
     return found
@@ -187,7 +187,7 @@ def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
         columns = [*COLUMNS[:1], *["coordinators"] * several, *COLUMNS[1:]]
         table = printing.make_table(*columns, left=("limit",), fold=False)
         for point in own:
-            part, multiple = point.need.most
+            part, multiple = point.need.bottleneck
             reached = [each.seconds for each in point.measured if math.isfinite(each.seconds)]
             missed = len(point.measured) - len(reached)
             time = duration(1e9 * float(np.exp(np.mean(np.log(reached))))) if reached else DASH

@@ -192,8 +192,8 @@ def write_job(
     scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
     path = folder / f"{problem}-{link}-{name}.toml"
     if delays.get("dead"):  # for whom some wait for ever
-        need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
-        round_s = need.task_s * max(1.0, need.most[1])
+        need = capacity.load_of(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
+        round_s = need.task_s * max(1.0, need.bottleneck[1])
         tables["stop"] |= {"seconds": PAYLOADS / workers * round_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -158,8 +158,8 @@ def _at_pace(config: Config, limits: Limits, rounds: float | None) -> Limits:
     """Return the limits with measurements at a candidate's own pace: where its workers meet no delays."""
     if rounds is None:
         return limits
-    need = capacity.needs(setup.prepare(config, source=source(config)))
-    return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.most[1]):.2g}"))
+    need = capacity.load_of(setup.prepare(config, source=source(config)))
+    return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.bottleneck[1]):.2g}"))
 
 
 def perform(

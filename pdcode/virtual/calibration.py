@@ -16,36 +16,28 @@ from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
 
-EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
-OTHERS = ("task", "status", "bytes_up", "bytes_down", "injected_delay_ns")
+EVENTS = tuple(f"t_{event}_ns" for event in ("dispatch", "start", "compute", "send", "recv", "decoded"))
+COLUMNS = (*EVENTS, "task", "status", "bytes_up", "bytes_down", "injected_delay_ns")
 Base = Literal["median", "low"]
-APART = 2.0  # the bandwidth is fitted if message sizes differ by this factor …
-ERRORS = 4.0  # … and their median times by this many standard errors
+# The bandwidth is fitted if message sizes, and their median times, differ by at least:
+MIN_SIZE_RATIO = 2.0
+MIN_STANDARD_ERRORS = 4.0
 
 
 @dataclass(frozen=True)
 class MeasuredTimes:
-    """Median times in seconds of the model's components in a run over MPI.
+    """Median times in seconds of the model's components in a run over MPI."""
 
-    Attributes
-    ----------
-    compute : from the start of a task to its payload.
-    nap : overshoot of injected sleeps; 0 without any.
-    down : latency of a task: from its sending to its start, less the time that rank 0's link was busy.
-    up : latency of a payload: likewise to its arrival, for those that did not wait for rank 0.
-    arrival : rank 0's time per arrival: from receiving a payload, or its previous action if that is later, to
-        the end of decoding.
-    dispatch : rank 0's time per dispatch: between the sends of tasks that leave together; nan if none do.
-    update : rank 0's time per update: from the last decoding before a step to the first task after it, which
-        may include one `dispatch`; nan if unknown.
-    """
-
-    compute: float
-    nap: float
-    down: float
-    up: float
+    compute: float  # from the start of a task to its payload
+    nap: float  # overshoot of injected sleeps; 0 without any
+    down: float  # latency of a task: from its sending to its start, less the time that rank 0's link was busy
+    up: float  # latency of a payload: likewise to its arrival, for those that did not wait for rank 0
+    # Rank 0's time per arrival: from receiving a payload, or rank 0's previous action if that is later, to
+    # the end of decoding.
     arrival: float
-    dispatch: float
+    dispatch: float  # rank 0's time per dispatch: between sends of consecutive tasks; nan if there are none
+    # Rank 0's time per update: from the last decoding before a step to the first task after it, which may
+    # include one `dispatch`; nan if unknown.
     update: float
 
 
@@ -61,14 +53,9 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     base : {"median", "low"}
         Compute time: the median, or `stragglers.base_ns` for use with a straggler model that replays the
         trace's delays, which include all variation of task times (`nap` is then 0).
-
-    Raises
-    ------
-    InputError
-        If the trace has no arrivals before the stop.
     """
-    rows = arrived(trace)
-    dispatch, start, compute, send, recv, decoded = (rows[f"t_{event}_ns"] for event in EVENTS)
+    rows = arrivals_before_stop(trace)
+    dispatch, start, compute, send, recv, decoded = (rows[event] for event in EVENTS)
     stepped = trace.updates["t_ns"]
     if base == "low":
         compute_ns, nap = float(base_ns(trace)), 0.0
@@ -77,7 +64,7 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
         slept = delay > 0
         nap = max(0.0, _median((send - compute - delay)[slept])) if slept.any() else 0.0
 
-    # Rank 0's events in order of time, to find the predecessor of each
+    # Rank 0's events in order of time, to find the predecessor of each.
     when = np.concatenate((decoded, stepped, dispatch))
     kind = np.repeat([0, 1, 2], [len(decoded), len(stepped), len(dispatch)])
     order = np.lexsort((kind, when))
@@ -87,8 +74,8 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     before = before[: len(decoded)]
     folding = decoded - np.maximum(before, recv)
     complete = trace.config.get("trace", {}).get("arrivals", "all") == "all"
-    together = (kind[1:] == 2) & (kind[:-1] == 2)
-    gap = np.diff(when)[together] if complete else np.empty(0)
+    consecutive = (kind[1:] == 2) & (kind[:-1] == 2)
+    gap = np.diff(when)[consecutive] if complete else np.empty(0)
     steps = np.flatnonzero((kind[:-2] == 0) & (kind[1:-1] == 1) & (kind[2:] == 2))
     update = when[steps + 2] - when[steps] if complete else np.empty(0)
 
@@ -96,8 +83,8 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     by_dispatch = np.argsort(dispatch, kind="stable")
     sent = np.empty(len(dispatch))
     sent[by_dispatch] = _serialised(dispatch[by_dispatch], 1e9 * sizes_down[by_dispatch])
-    alone = np.concatenate(([True], np.diff(recv) > 1e9 * sizes_up[1:])) & (recv > before)
-    up = (recv - send - 1e9 * sizes_up)[alone if alone.any() else slice(None)]
+    unqueued = np.concatenate(([True], np.diff(recv) > 1e9 * sizes_up[1:])) & (recv > before)
+    up = (recv - send - 1e9 * sizes_up)[unqueued if unqueued.any() else slice(None)]
     seconds = (
         1e-9 * part for part in (compute_ns, nap, *map(_median, (start - sent, up, folding, gap, update)))
     )
@@ -105,11 +92,12 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
 
 
 def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
-    """Fit ``[machine]`` and ``[link]`` to a trace.
+    """Fit ``[machine]`` and ``[link]`` to a trace, for a task of `flops`, see `schemes.Work`; `base` as for
+    `times`.
 
     From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
     size does not separate a fixed part of the compute time; latency_s = (down + up) / 2; arrival_s = arrival;
-    dispatch_s = dispatch (unchanged if no tasks leave together); update_s = update - dispatch.
+    dispatch_s = dispatch (unchanged if there are no consecutive dispatches); update_s = update - dispatch.
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
@@ -117,24 +105,6 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
 
     For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
     their payloads, only flops_per_s and task_s are fitted.
-
-    Parameters
-    ----------
-    trace : TraceReader
-        Trace with arrivals.
-    flops : float
-        Flops of a task of that run, see `schemes.Work`.
-    base : {"median", "low"}
-        See `times`.
-
-    Returns
-    -------
-    MachineTable, LinkTable
-
-    Raises
-    ------
-    InputError
-        If the trace has no arrivals before the stop.
     """
     config = config_of(trace)
     if trace.attributes.get("clock") == "virtual":
@@ -142,48 +112,39 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
     link = msgspec.structs.replace(
         config.link, broadcast="star", bandwidth=_bandwidth(trace) or config.link.bandwidth
     )
-    seen = times(trace, link.bandwidth, base)
-    dispatch = _first(seen.dispatch, config.machine.dispatch_s)
-    update = _first(seen.update, dispatch + config.machine.update_s)
+    measured = times(trace, link.bandwidth, base)
+    dispatch = _first(measured.dispatch, config.machine.dispatch_s)
+    update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
-    computing = {"flops_per_s": flops / max(seen.compute, 1e-9), "task_s": seen.nap}
+    computing = {"flops_per_s": flops / max(measured.compute, 1e-9), "task_s": measured.nap}
     if config.reduce.summed:
         return msgspec.structs.replace(config.machine, **computing), config.link
     machine = msgspec.structs.replace(
         MachineTable(),
         **computing,
-        arrival_s=max(0.0, seen.arrival),
+        arrival_s=max(0.0, measured.arrival),
         dispatch_s=dispatch,
         update_s=update - dispatch,
     )
-    return machine, msgspec.structs.replace(link, latency_s=max(0.0, (seen.down + seen.up) / 2))
+    return machine, msgspec.structs.replace(link, latency_s=max(0.0, (measured.down + measured.up) / 2))
 
 
-def of_two_sizes(
-    seen: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float], replies: Sequence[int]
+def fit_two_sizes(
+    measured: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float], replies: Sequence[int]
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
-    1 / flops_per_s, 1 / bandwidth and 1 / decode_bandwidth are the slopes, task_s, latency_s and arrival_s
-    the intercepts. Rank 0's other times are those of the small run.
-
-    Parameters
-    ----------
-    seen : (MeasuredTimes, MeasuredTimes)
-        Results of `times` for an infinite bandwidth.
-    flops : (int, int)
-        Flops of a task.
-    sizes : (float, float)
-        Mean bytes of a message.
-    replies : (int, int)
-        Bytes of a reply.
+    `measured` are results of `times` for an infinite bandwidth; `flops` those of a task, `sizes` the mean
+    bytes of a message, `replies` the bytes of a reply. 1 / flops_per_s, 1 / bandwidth and 1 /
+    decode_bandwidth are the slopes, task_s, latency_s and arrival_s the intercepts. Rank 0's other times are
+    those of the small run.
     """
-    small, large = seen
+    small, large = measured
     longer = large.arrival - small.arrival
     decode = (replies[1] - replies[0]) / longer if longer > 0 else None
-    ways = [(run.down + run.up) / 2 for run in seen]
+    one_way = [(run.down + run.up) / 2 for run in measured]
     rate = _rate(flops, (small.compute, large.compute))
-    bandwidth = _rate(sizes, ways)
+    bandwidth = _rate(sizes, one_way)
     dispatch = min(_first(small.dispatch, 0.0), _first(small.update, np.inf))
     machine = MachineTable(
         flops_per_s=rate,
@@ -193,35 +154,23 @@ def of_two_sizes(
         dispatch_s=dispatch,
         update_s=_first(small.update, dispatch) - dispatch,
     )
-    latency = max(0.0, ways[0] - sizes[0] / bandwidth)
+    latency = max(0.0, one_way[0] - sizes[0] / bandwidth)
     return machine, LinkTable(latency_s=latency, bandwidth=bandwidth, broadcast="star")
 
 
-def arrived(trace: TraceReader) -> dict[str, np.ndarray]:
-    """Return the arrivals before the stop.
-
-    Raises
-    ------
-    InputError
-        If there are none, or replies came in parts.
-    """
-    columns = {name: trace.arrivals[name] for name in (*(f"t_{event}_ns" for event in EVENTS), *OTHERS)}
+def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
+    """Return the arrivals before the stop, of which there must be some, all whole replies."""
+    columns = {name: trace.arrivals[name] for name in COLUMNS}
     before = columns["status"] != DRAINED
     if not before.any():
-        raise InputError(f"{trace.path}: no arrivals were recorded, from which to fit costs")
+        raise InputError(f"{trace.path}: no arrivals were recorded, so costs cannot be fitted")
     if trace.arrivals["part"].any():
         raise InputError(f"{trace.path}: costs are fitted to whole tasks, and this run has replies in parts")
     return {name: column[before] for name, column in columns.items()}
 
 
 def config_of(trace: TraceReader) -> Config:
-    """Return the configuration of a trace's run.
-
-    Raises
-    ------
-    InputError
-        If it is not a valid configuration of this version, or of another number of workers.
-    """
+    """Return the configuration of a trace's run, checked by this version and against the trace's workers."""
     try:
         config = saved.of_trace(legacy.read(trace.config), trace)
         if config.workers.count != (count := trace.worker_count):
@@ -234,23 +183,23 @@ def config_of(trace: TraceReader) -> Config:
 
 def _bandwidth(trace: TraceReader) -> float | None:
     """Fit the bandwidth (bytes/s) to tasks of different sizes; None if sizes or times differ too little."""
-    rows = arrived(trace)
+    rows = arrivals_before_stop(trace)
     later = rows["task"] > 0  # the first message to a worker also opens the connection
     sizes, flight = rows["bytes_down"][later], (rows["t_start_ns"] - rows["t_dispatch_ns"])[later]
-    if not len(sizes) or sizes.max() < APART * sizes.min():
+    if not len(sizes) or sizes.max() < MIN_SIZE_RATIO * sizes.min():
         return None
     large = sizes > (sizes.min() + sizes.max()) / 2
     halves = flight[~large], flight[large]
     if min(map(len, halves)) < 8:
         return None
-    middle = [float(np.median(half)) for half in halves]
+    medians = [float(np.median(half)) for half in halves]
     # standard errors of the medians of normal times, with σ = 1.48 × the median absolute deviation
     errors = [
-        1.2533 * 1.4826 * float(np.median(np.abs(half - m))) / len(half) ** 0.5
-        for half, m in zip(halves, middle, strict=True)
+        1.2533 * 1.4826 * float(np.median(np.abs(half - median))) / len(half) ** 0.5
+        for half, median in zip(halves, medians, strict=True)
     ]
-    longer = middle[1] - middle[0]
-    if longer <= ERRORS * float(np.hypot(*errors)):
+    longer = medians[1] - medians[0]
+    if longer <= MIN_STANDARD_ERRORS * float(np.hypot(*errors)):
         return None
     return 1e9 * float(sizes[large].mean() - sizes[~large].mean()) / longer
 

@@ -1,7 +1,7 @@
-"""Capacity of rank 0: the time that one payload of every worker takes it, beside that of a task.
+"""Capacity of rank 0: its time for one payload of every worker, relative to the time of a task.
 
-A worker's next task begins when rank 0 has taken in its payload and sent the task. Where a payload of every
-worker takes rank 0 longer than a worker's task, workers wait for rank 0, and more of them do no more work.
+A worker's next task starts once rank 0 has handled its payload and sent the task. If one payload of every
+worker takes rank 0 longer than a task, workers wait for rank 0, and further workers do not speed up the run.
 """
 
 from __future__ import annotations
@@ -17,48 +17,36 @@ from ..training.link_sizing import copies, mean_s, relayed_bytes, task_rates
 from ..training.setup import Components
 from ..transport.log import LogFormat
 from . import costs
-from .schedule import cut
+from .schedule import bytes_per_coordinator
 
-MOST = 1 << 24  # workers
+MAX_WORKERS = 1 << 24  # workers
 
 
 @dataclass(frozen=True)
-class Needs:
-    """Time that one payload of every worker takes each part of rank 0, or of each of several coordinators.
+class Load:
+    """Load of rank 0, or of each of several coordinators, by one payload of every worker."""
 
-    Attributes
-    ----------
-    task_s : float
-        Mean time of a task with its delay and the latency of its messages: harmonic, of workers that answer.
-    processor, ingress, egress : float
-        Times as multiples of `task_s`; above 1, workers wait for that part.
-    """
-
+    # Mean time of a task with its delay and the latency of its messages: harmonic, over live workers.
     task_s: float
+    # Times as multiples of `task_s`; above 1, workers wait for that resource.
     processor: float
     ingress: float
     egress: float
 
     @property
-    def most(self) -> tuple[str, float]:
-        """The part that is needed for longest, and its multiple."""
-        parts = ("processor", self.processor), ("ingress", self.ingress), ("egress", self.egress)
-        return max(parts, key=lambda part: part[1])
+    def bottleneck(self) -> tuple[str, float]:
+        """The resource with the highest load, and its load."""
+        loads = ("processor", self.processor), ("ingress", self.ingress), ("egress", self.egress)
+        return max(loads, key=lambda load: load[1])
 
 
-def needs(components: Components, workers: int | None = None) -> Needs:
-    """Return the needs by ``[machine]`` and ``[link]``; none where workers add up their payloads.
+def load_of(components: Components, workers: int | None = None) -> Load:
+    """Return the load by ``[machine]`` and ``[link]``; none where workers add up their payloads.
 
-    Per payload: ``arrival_s + bytes / decode_bandwidth + dispatch_s`` and a share of ``update_s``; the bytes
-    of the reply in, as many as each worker receives where payloads are exchanged; and the bytes of the task
-    out, of which θ, or what is relayed in its stead, counts as often as rank 0 sends it. With several rounds
-    an update, those of all.
-
-    Parameters
-    ----------
-    components : Components
-    workers : int, optional
-        Number of workers; default: that of the configuration, of which the tasks' mean time is in any case.
+    Per payload: ``arrival_s + bytes / decode_bandwidth + dispatch_s`` and a fraction of ``update_s``; the
+    received bytes of the reply, those that a worker receives where payloads are exchanged; and the sent bytes
+    of the task, in which θ, or the relayed payloads, count as often as rank 0 sends them. With several rounds
+    an update, the sum over them. `workers` replaces their number, but not the tasks' mean time.
     """
     config, state = components.config, components.state
     n = config.workers.count if workers is None else workers
@@ -67,23 +55,23 @@ def needs(components: Components, workers: int | None = None) -> Needs:
     compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), config.workers.count)
     task_s = mean_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
-        return Needs(task_s, 0.0, 0.0, 0.0)
+        return Load(task_s, 0.0, 0.0, 0.0)
     processor_s, bytes_in, bytes_out = machine.update_s / config.update.payloads(n), 0.0, 0.0
     for layout in components.layouts:
         body = layout.task_bytes - layout.body_offset
         if isinstance(state, RelayedState):
             body = relayed_bytes(state, n)
-        reply = cut(layout.reply_bytes, machine.coordinators)
+        reply = bytes_per_coordinator(layout.reply_bytes, machine.coordinators)
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
         bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply
-        bytes_out += cut(layout.body_offset, machine.coordinators)
-        bytes_out += copies(config, n) * cut(body, machine.coordinators)
+        bytes_out += bytes_per_coordinator(layout.body_offset, machine.coordinators)
+        bytes_out += copies(config, n) * bytes_per_coordinator(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth
-    if link.half_duplex:  # workers who exchange payloads send as many as they receive
+    if link.half_duplex:  # workers that exchange payloads send as many as they receive
         ingress_s = egress_s = ingress_s + (max(ingress_s, egress_s) if exchanges else egress_s)
-    return Needs(task_s, *(n / task_s * each for each in (processor_s, ingress_s, egress_s)))
+    return Load(task_s, *(n / task_s * busy_s for busy_s in (processor_s, ingress_s, egress_s)))
 
 
-def serves(components: Components) -> int:
-    """Return the most workers, up to `MOST`, who need no part of rank 0 for longer than a task takes."""
-    return bisect_right(range(1, MOST + 1), 1.0, key=lambda n: needs(components, n).most[1])
+def max_workers(components: Components) -> int:
+    """Return the largest number of workers, up to `MAX_WORKERS`, for which no load exceeds 1."""
+    return bisect_right(range(1, MAX_WORKERS + 1), 1.0, key=lambda n: load_of(components, n).bottleneck[1])

@@ -9,6 +9,7 @@ sleeping worker notices a task.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ..trace.reader import TraceReader
 from ..training.setup import prepare
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
+from .schedule import NEVER_NS
 
 
 def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
@@ -33,22 +35,23 @@ def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
     return np.maximum(1, np.rint(1e9 * seconds)).astype(np.int64)
 
 
+def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> int:
+    """Return the busy time of rank 0's processor in ns; every task must have been answered."""
+    machine = config.machine
+    seconds = machine.update_s * steps
+    if not config.reduce.summed:
+        part = bytes_up / machine.coordinators
+        seconds += (machine.arrival_s + machine.dispatch_s) * arrivals + part / (
+            machine.decode_bandwidth or math.inf
+        )
+    return min(NEVER_NS, round(1e9 * seconds))  # as the clock
+
+
 def load(path: str, config: Config, base: Base = "median") -> Config:
     """Return a configuration with the costs of a file.
 
-    Parameters
-    ----------
-    path : str
-        A TOML file of ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a trace
-        (HDF5, whatever its name), to which both tables are fitted.
-    config : Config
-    base : {"median", "low"}
-        See `times`.
-
-    Raises
-    ------
-    InputError
-        Naming file and key.
+    The file is TOML with ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a
+    trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`.
     """
     if is_hdf5(Path(path)):
         machine, link = _fitted(path, base)
@@ -69,7 +72,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
     """Fit the costs to the trace of a run.
 
-    Traces of older versions do not have the flops of a task, which are counted on the data they name.
+    Traces of older versions lack the flops of a task; these are counted on the data that the traces name.
     """
     trace = TraceReader(path)
     flops = trace.attributes.get("task_flops")

@@ -28,22 +28,16 @@ class Executor(ABC):
 
     @abstractmethod
     def perform(self, worker: int, task: Task, number: int) -> None:
-        """Begin a task of round `number`; its buffer may be reused when this returns."""
+        """Start a task of round `number`; its buffer may be reused when this returns."""
 
     @abstractmethod
     def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
         """Wait for the task of round `number`; return its loss and the body of a part of the reply, valid
         until the worker's next task."""
 
-    def renew(self, worker: int) -> None:
-        """Build a worker anew, which then has nothing of its own.
-
-        Raises
-        ------
-        Failure
-            If the executor cannot.
-        """
-        raise Failure(f"worker {worker} cannot come back where ranks of MPI compute")
+    def rebuild(self, worker: int) -> None:
+        """Build a worker again, without the state that it had."""
+        raise Failure(f"worker {worker} cannot come back when MPI ranks compute")
 
     def close(self) -> None:
         """End the executor's work."""
@@ -51,47 +45,30 @@ class Executor(ABC):
 
 
 class InProcessExecutor(Stateful, Executor):
-    """Executor in this process, which performs a task at once.
+    """Executor in this process, which performs a task at once; `build` builds a worker."""
 
-    Parameters
-    ----------
-    layouts : sequence of Layout
-    workers : int
-    build : callable
-        Builds a worker.
-
-    Attributes
-    ----------
-    staff : list of Worker
-    """
-
-    state_names = ("_losses", "staff")
+    state_names = ("_losses", "local_workers")
     local = True
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         rows = buffer(buffer_sizes(layouts)[1], workers)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
         self._losses, self._build = [0.0] * workers, build
-        self.staff = [build(worker, replies) for worker, replies in enumerate(self._replies)]
+        self.local_workers = [build(worker, replies) for worker, replies in enumerate(self._replies)]
 
-    def renew(self, worker: int) -> None:
-        self.staff[worker] = self._build(worker, self._replies[worker])
+    def rebuild(self, worker: int) -> None:
+        self.local_workers[worker] = self._build(worker, self._replies[worker])
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         task.read()
-        self._losses[worker] = self.staff[worker].perform(task)
+        self._losses[worker] = self.local_workers[worker].perform(task)
 
     def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
         return self._losses[worker], self._replies[worker][number].parts[part].body
 
 
 class NullExecutor(Executor):
-    """Executor that computes nothing: every payload is zero.
-
-    Parameters
-    ----------
-    layouts : sequence of Layout
-    """
+    """Executor that computes nothing: every payload is zero."""
 
     numerics = False
 
@@ -99,7 +76,7 @@ class NullExecutor(Executor):
         replies = [Reply(layout, buffer(layout.buffer_bytes)[0]) for layout in layouts]
         self._bodies = [[part.body for part in reply.parts] for reply in replies]
 
-    def renew(self, worker: int) -> None:
+    def rebuild(self, worker: int) -> None:
         return
 
     def perform(self, worker: int, task: Task, number: int) -> None:

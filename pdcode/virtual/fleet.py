@@ -1,7 +1,7 @@
 """Fleet of virtual workers: an executor computes their tasks, and a schedule times their replies.
 
 Messages are written, rounded and read as over MPI; a run equals that of real ranks with the same timing. A
-task is computed when it is sent, at the θ that it carries; no old θ is kept. The schedule determines when its
+task is computed when it is sent, at its own θ, so that no old θ is stored. The schedule determines when its
 reply arrives.
 """
 
@@ -24,12 +24,7 @@ from .schedule import NEVER_NS, Schedule, Sent
 
 
 class VirtualRanks:
-    """Ranks of a fleet of virtual workers.
-
-    Parameters
-    ----------
-    workers : int
-    """
+    """Ranks of a fleet of virtual workers."""
 
     library = "no MPI (virtual clock)"
 
@@ -53,8 +48,8 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     schedule : Schedule
         Determines when replies arrive.
     until_ns : int, optional
-        Time limit of the run. Rank 0's wait times out then, once, at the limit of `cancel`, and when the
-        state is to be woken; no other time-out has any effect.
+        Time limit of the run. Rank 0's wait times out once at this limit, at that of `cancel`, and when the
+        state is to be woken; other time-outs have no effect.
     exchanged : sequence of int, optional
         Bytes that a worker sends, and receives, in each round; default: those of its messages.
     """
@@ -91,12 +86,12 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
                 for (arrival,), size in zip(arrivals, exchanged, strict=True):
                     arrival.bytes_up = size
         self._starts = [layout.body_offset for layout in layouts]
-        self._rounds = [0] * workers  # round of each worker's task …
-        self._parts = [0] * workers  # … and the part of its reply that comes next
+        self._rounds = [0] * workers  # round of each worker's task
+        self._parts = [0] * workers  # next part of each worker's reply
         self._slots = [2 * worker for worker in range(workers)]
-        self._joining = False  # whether workers come back of which the coordinator is being told
-        self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
-        self._sizes = 0, 0, 0  # … and equal round, common bytes and own bytes
+        self._joining_now = False  # whether the last events include a Joined
+        self._leaving: list[Sent] = []  # tasks to send together: no arrival between them, equal `_sizes`
+        self._sizes = 0, 0, 0  # common bytes, own bytes, round
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
@@ -116,12 +111,12 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         number = self._rounds[worker] = order.round
         if order.standalone is None:
             size = self._task.write(worker, task, version, order, flags)
-        else:  # payloads of other workers lie in this process
+        else:  # payloads of other workers are in this process
             size = self._starts[number] + sum(map(len, order.segments))
-            self.schedule.mute(order.excluded)
-            own, parts = order.standalone()
-            self._task.write(worker, task, version, replace(order, flags=own, segments=parts), flags)
-        self._task.sent_ns[0] = self.schedule.sent_ns(worker, task)
+            self.schedule.exclude(order.excluded)
+            own, segments = order.standalone()
+            self._task.write(worker, task, version, replace(order, flags=own, segments=segments), flags)
+        self._task.sent_ns[0] = self.schedule.dispatch_stamp_ns(worker, task)
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
@@ -146,7 +141,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
 
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         self.flush()
-        schedule, self._joining = self.schedule, False
+        schedule, self._joining_now = self.schedule, False
         until_ns, wakes = self._until_ns, False
         if wake_ns is not None and (until_ns is None or wake_ns <= until_ns):
             until_ns, wakes = wake_ns, True
@@ -154,7 +149,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         worker = schedule.next(limit_ns, wakes)
         if worker >= 0:
             return (self._receive(worker),)
-        if schedule.happened:
+        if schedule.pending:
             return self._membership()
         if not wakes:
             if limit_ns == NEVER_NS:
@@ -170,10 +165,10 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         reply, arrival = self._replies[slot][number].parts[part], self._arrivals[slot][number][part]
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
-        arrival.finite = reply.read() and schedule.sound
+        arrival.finite = reply.read() and schedule.accepted
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
-        arrival.leaving = schedule.leaves and arrival.last and schedule.leaving(worker, arrival.task)
+        arrival.leaving = schedule.can_leave and arrival.last and schedule.leaving(worker, arrival.task)
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         if not arrival.last:
@@ -182,23 +177,23 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         return arrival
 
     def _membership(self) -> Sequence[Event]:
-        """Take over what has happened besides replies."""
-        happened = list(self.schedule.happened)
-        self.schedule.happened.clear()
-        self._joining = any(isinstance(event, Joined) for event in happened)
-        for event in happened:
+        """Return the pending events besides replies, and rebuild the workers that join."""
+        events = list(self.schedule.pending)
+        self.schedule.pending.clear()
+        self._joining_now = any(isinstance(event, Joined) for event in events)
+        for event in events:
             if isinstance(event, Joined):
                 for worker in event.workers:
-                    self.executor.renew(worker)
+                    self.executor.rebuild(worker)
             elif isinstance(event, Stray):
                 worker = event.worker
                 number, part = self._rounds[worker], self._parts[worker]
                 self.bytes_up += self._arrivals[self._slots[worker] ^ 1][number][part].bytes_up
-        return happened
+        return events
 
     @property
     def joining(self) -> bool:
-        return self._joining or self.schedule.joining
+        return self._joining_now or self.schedule.joining
 
     def stepped(self) -> None:
         self.flush()  # earlier tasks leave before this message

@@ -24,7 +24,7 @@ class Result:
     reason : str
         Reason of the end.
     code : int
-        Exit code of the run: 0, 1 if it failed, or 75 if it is to go on.
+        Exit code of the run: 0, 1 if it failed, or 75 if it can be resumed.
     updates : int
     seconds : float
         Time of the stop.
@@ -88,23 +88,23 @@ class Result:
     @property
     def processor(self) -> float:
         """Utilisation of rank 0's processor until the stop."""
-        return self._share(self.processor_ns, self._taken)
+        return self._utilisation(self.processor_ns, self._handled)
 
     @property
     def ingress(self) -> float:
         """Utilisation of rank 0's link until the stop, receiving."""
-        return self._share(self.ingress_ns, self._taken)
+        return self._utilisation(self.ingress_ns, self._handled)
 
     @property
     def egress(self) -> float:
         """Utilisation of rank 0's link until the stop, sending."""
-        return self._share(self.egress_ns)
+        return self._utilisation(self.egress_ns)
 
     @property
-    def _taken(self) -> float:
-        """Share of the replies that arrived before the stop."""
+    def _handled(self) -> float:
+        """Fraction of the replies that arrived before the stop."""
         return (self.used + self.wasted + self.refused) / max(1, self.arrivals)
 
-    def _share(self, busy_ns: int, part: float = 1.0) -> float:
-        """Return a time as a share of that until the stop, at most 1, as tasks may still be leaving then."""
-        return min(1.0, part * busy_ns / (1e9 * self.seconds)) if self.seconds else 0.0
+    def _utilisation(self, busy_ns: int, fraction: float = 1.0) -> float:
+        """Return a fraction of a busy time relative to the time of the stop; at most 1, as sends may last."""
+        return min(1.0, fraction * busy_ns / (1e9 * self.seconds)) if self.seconds else 0.0

@@ -30,41 +30,22 @@ BLOCK = 32  # tasks of a worker whose delays are drawn at a time
 
 
 class Schedule(Stateful, ABC):
-    """Virtual clock and the tasks in flight.
-
-    Attributes
-    ----------
-    now_ns : int
-        Time at which rank 0 is free.
-    t_recv_ns : int
-        Time at which the last reply was received.
-    t_start_ns, t_compute_ns, t_send_ns, injected_delay_ns : sequence of int
-        Times of each worker's last task, or part of one.
-    steps : int
-        Number of rounds that have ended; an update has one or more.
-    sound : bool
-        Whether the last reply was taken for an answer, in a run that is replayed.
-    cuts : bool
-        Whether `cancel` cuts delays short; the runs of older traces were not.
-    happened : list of Event
-        What has happened besides replies when `next` returns -1; the fleet takes it over.
-    leaves : bool
-        Whether workers may leave.
-    """
+    """Virtual clock and the tasks in flight."""
 
     state_names: ClassVar[tuple[str, ...]] = ("steps",)
 
-    now_ns: int
-    t_recv_ns: int
+    now_ns: int  # time at which rank 0 is free
+    t_recv_ns: int  # time at which the last reply was received
+    # Times of each worker's last task, or part of one.
     t_start_ns: list[int] | np.ndarray
     t_compute_ns: list[int] | np.ndarray
     t_send_ns: list[int] | np.ndarray
     injected_delay_ns: list[int] | np.ndarray
-    steps = 0
-    sound = True
-    cuts = True
-    leaves = True
-    happened: list[Event]
+    steps = 0  # number of rounds that have ended; an update has one or more
+    accepted = True  # whether the last reply was not refused, in a run that is replayed
+    cancel_interrupts_delays = True  # not so in runs of older traces
+    can_leave = True  # whether workers may leave
+    pending: list[Event]  # events besides replies, for the fleet, when `next` returns -1
 
     @abstractmethod
     def start(self) -> None:
@@ -72,32 +53,18 @@ class Schedule(Stateful, ABC):
 
     @abstractmethod
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
-        """Send tasks of round `number` that leave together.
-
-        Parameters
-        ----------
-        sent : sequence of (worker, task)
-        body_bytes, own_bytes : int
-            Bytes common to all tasks, and bytes specific to each.
-        number : int
-            Round of the update.
-        """
+        """Send tasks of round `number` together, with their common and their own bytes."""
 
     @abstractmethod
     def follow(self, worker: int, number: int, part: int) -> None:
-        """Begin a part of a worker's reply, in round `number`, where the one before, just received, ended."""
+        """Start a part of a worker's reply, in round `number`, at the end of the one just received."""
 
     @abstractmethod
     def next(self, limit_ns: int, wakes: bool = False) -> int:
-        """Receive the next reply and return its worker; -1 if something else happens before.
+        """Receive the next reply and return its worker.
 
-        That is in `happened`, or the clock is at the limit.
-
-        Parameters
-        ----------
-        limit_ns : int
-        wakes : bool
-            Whether the limit is the state's `wake_ns`.
+        Return -1 if there are `pending` events before, or when the clock is at the limit; `wakes`: whether
+        that is the state's `wake_ns`.
         """
 
     def times_ns(self, worker: int) -> tuple[int, int, int]:
@@ -114,27 +81,27 @@ class Schedule(Stateful, ABC):
 
     @property
     def joining(self) -> bool:
-        """Whether a worker that has died is to come back."""
+        """Whether a worker that has died will come back."""
         return False
 
     def leaving(self, worker: int, task: int) -> bool:
-        """Tell whether a worker leaves after a task."""
+        """Return whether a worker leaves after a task."""
         return False
 
     def dismiss(self, worker: int) -> None:
-        """Note that a worker has left."""
+        """Record that a worker has left."""
         return
 
-    def sent_ns(self, worker: int, task: int) -> int:
-        """Return when a task is sent that is sent now."""
+    def dispatch_stamp_ns(self, worker: int, task: int) -> int:
+        """Return the time stamp for the header of a task that is dispatched now."""
         return self.now_ns
 
-    def mute(self, workers: np.ndarray) -> None:
-        """Note the workers to whom the others send no payloads from now on."""
+    def exclude(self, workers: np.ndarray) -> None:
+        """Set the workers to which the others send no payloads from now on."""
         return
 
     def cancel(self) -> None:
-        """Cut the delays of all tasks in flight short; dead workers reply, too."""
+        """Interrupt the delays of all tasks in flight; dead workers reply, too."""
         return
 
 
@@ -142,7 +109,7 @@ class CostModelSchedule(Schedule):
     """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
     A task takes the worker's compute time plus a delay keyed by (seed, worker, task), part of which may be a
-    multiple of the compute time. The parts of its reply share both in proportion to their flops.
+    multiple of the compute time. The parts of its reply divide both in proportion to their flops.
 
     Parameters
     ----------
@@ -152,8 +119,8 @@ class CostModelSchedule(Schedule):
     reply_bytes : sequence of int
         Bytes of a reply, for each round.
     shares : sequence of sequence of float
-        Share of a delay that each part of a task has, for each round; with several rounds, a delay is keyed
-        by the update.
+        Fraction of a delay in each part of a task, for each round; with several rounds, a delay is keyed by
+        the update.
     exchanged : int, optional
         Bytes of a worker's message to each other worker.
     """
@@ -174,15 +141,16 @@ class CostModelSchedule(Schedule):
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0], exchanged)
         self._part_ns = [
-            divide(np.broadcast_to(each, workers), own) for each, own in zip(task_ns, shares, strict=True)
+            split_compute_time(np.broadcast_to(round_ns, workers), own)
+            for round_ns, own in zip(task_ns, shares, strict=True)
         ]
         self._split = config.machine.coordinators
-        self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
-        self._shares, self._cancelled, self._muted = shares, False, NO_WORKERS
+        self._reply_bytes = [bytes_per_coordinator(size, self._split) for size in reply_bytes]
+        self._shares, self._cancelled, self._excluded = shares, False, NO_WORKERS
         self._model = delay_model(config)
-        self.happened = []
-        self._faults = Injection(config, self._events, self.happened) if config.faults else None
-        self.leaves = self._faults is not None
+        self.pending = []
+        self._faults = Injection(config, self._events, self.pending) if config.faults else None
+        self.can_leave = self._faults is not None
         self.time_ns = self._events.time_ns  # type: ignore[method-assign]
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
@@ -215,13 +183,14 @@ class CostModelSchedule(Schedule):
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         if self._faults is None:
             self._send(sent, body_bytes, own_bytes, number)
-        elif sent := self._faults.reachable(sent):
+        elif sent := self._faults.present(sent):
             self._send(sent, body_bytes, own_bytes, number)
             self._faults.sent(sent)
 
     def _send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int) -> None:
         if self._split > 1:
-            body_bytes, own_bytes = cut(body_bytes, self._split), cut(own_bytes, self._split)
+            body_bytes = bytes_per_coordinator(body_bytes, self._split)
+            own_bytes = bytes_per_coordinator(own_bytes, self._split)
         if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
             return
         pairs = np.array(sent, np.int64)
@@ -253,7 +222,7 @@ class CostModelSchedule(Schedule):
         )
 
     def _send_one(self, worker: int, task: int, body_bytes: int, own_bytes: int) -> bool:
-        """Send one task, if its delay is drawn: what `send` does, without arrays; return whether it is."""
+        """Send one task whose delay has been drawn: `send` without arrays. Return whether it was."""
         if task >= self._drawn.item(worker):
             return False
         for part in range(len(self._ahead_ns)):
@@ -274,7 +243,7 @@ class CostModelSchedule(Schedule):
         self._injected_ns[worker] = delay_ns
         self._events.follow(worker, self._part_ns[number][part, worker], max(delay_ns, 0))
         if self._faults is not None:
-            self._faults.followed(worker)
+            self._faults.on_follow(worker)
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
         return self._events.pop(limit_ns) if self._faults is None else self._faults.next(limit_ns)
@@ -288,24 +257,24 @@ class CostModelSchedule(Schedule):
 
     def dismiss(self, worker: int) -> None:
         if self._faults is not None:
-            self._faults.gone(worker)
+            self._faults.on_gone(worker)
 
     def stepped(self) -> None:
         super().stepped()
         self._events.step()
 
-    def mute(self, workers: np.ndarray) -> None:
-        if workers is not self._muted:
-            self._muted, self._events.deaf[:] = workers, 0
+    def exclude(self, workers: np.ndarray) -> None:
+        if workers is not self._excluded:
+            self._excluded, self._events.deaf[:] = workers, 0
             self._events.deaf[workers] = 1
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._events.cancel(self.cuts)
+        self._events.cancel(self.cancel_interrupts_delays)
         alive = self._injected_ns >= 0
         self._injected_ns[alive] = (self._events.t_send_ns - self._events.t_compute_ns)[alive]
         if self._faults is not None:
-            self._faults.cancelled()
+            self._faults.on_cancel()
 
 
 class AllreduceSchedule(CostModelSchedule):
@@ -314,16 +283,10 @@ class AllreduceSchedule(CostModelSchedule):
     A round takes the time of the slowest worker, and that of adding up S bytes over n workers: the least of
     ⌈log₂ n⌉ (α + S β), by recursive doubling, and 2 ⌈log₂ n⌉ α + 2 (n - 1)/n S β, by reduce-scatter and
     allgather (Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH",
-    Int. J. High Perform. Comput. Appl. 2005, without the additions). Each worker's link is as rank 0's: α is
-    the latency, and β one over the bandwidth, or two over it if half duplex. Rank 0 takes no time; `update_s`
-    is what a step takes each worker.
-
-    Parameters
-    ----------
-    config, task_ns, shares
-        As for `CostModelSchedule`.
-    payload_bytes : sequence of int
-        Bytes of a payload, for each round.
+    Int. J. High Perform. Comput. Appl. 2005, without the additions). Each worker's link is like rank 0's: α
+    is the latency, and β one over the bandwidth, or two over it if half duplex. Rank 0 takes no time;
+    `update_s` is the time of a step at each worker. `payload_bytes` are those of each round; the other
+    parameters are as for `CostModelSchedule`.
     """
 
     state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done")
@@ -345,7 +308,7 @@ class AllreduceSchedule(CostModelSchedule):
         )
         super().__init__(free, task_ns, payload_bytes, shares)
         steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
-        self._adding_ns = [
+        self._allreduce_ns = [
             round(
                 1e9
                 * min(
@@ -355,8 +318,8 @@ class AllreduceSchedule(CostModelSchedule):
             )
             for size in payload_bytes
         ]
-        self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and when they arrive
-        self._done = deque[int]()  # workers that have computed
+        self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and their arrival time
+        self._done = deque[int]()  # workers that have finished computing
 
     @property
     def t_recv_ns(self) -> int:  # type: ignore[override]
@@ -373,7 +336,7 @@ class AllreduceSchedule(CostModelSchedule):
             if worker < 0:
                 return -1
             self._done.append(worker)
-            self._end_ns = self._events.now_ns + self._adding_ns[self._number]
+            self._end_ns = self._events.now_ns + self._allreduce_ns[self._number]
         if self._end_ns > limit_ns:
             self._events.now_ns = max(self._events.now_ns, limit_ns)
             return -1
@@ -382,8 +345,8 @@ class AllreduceSchedule(CostModelSchedule):
         return self._done.popleft()
 
 
-def divide(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Divide the times of tasks, int64 ns, shape (n,), among their parts, shape (parts, n)."""
+def split_compute_time(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Split times of tasks, int64, shape (n,), among parts in proportion to `shares`; shape (parts, n)."""
     ends = [np.rint(task_ns * (each / sum(shares))).astype(np.int64) for each in accumulate(shares[:-1])]
     return np.diff([*ends, task_ns], axis=0, prepend=0)
 
@@ -391,12 +354,12 @@ def divide(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
 def make_events(config: Config, reply_bytes: int, exchanged: int | None = None) -> Any:
     """Build the event queue of rank 0, its link and its workers from ``[machine]`` and ``[link]``.
 
-    `exchanged` is the length of a worker's messages to the others, if it sends them any.
+    `exchanged` is the length of a worker's message to each other worker, if payloads are exchanged.
     """
     machine, link = config.machine, config.link
     return events.Events(
         config.workers.count,
-        cut(reply_bytes, machine.coordinators),
+        bytes_per_coordinator(reply_bytes, machine.coordinators),
         link.bandwidth,
         *(round(1e9 * s) for s in (link.latency_s, machine.arrival_s, machine.dispatch_s, machine.update_s)),
         link.half_duplex,
@@ -408,7 +371,7 @@ def make_events(config: Config, reply_bytes: int, exchanged: int | None = None) 
     )
 
 
-def cut(size: int, coordinators: int) -> int:
-    """Return the bytes of a message for one of several coordinators: a header, and its part of the rest."""
+def bytes_per_coordinator(size: int, coordinators: int) -> int:
+    """Return the bytes of a message for one of several coordinators: a header, and a fraction of the rest."""
     head = min(size, HEADER.size)
     return head + -(-(size - head) // coordinators)

@@ -25,7 +25,7 @@ from .fleet import VirtualFleet
 from .result import Result
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, Schedule
 
-MOST = 2**16  # workers, numbered by 16 bits of a message's header
+MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 
 
 class Simulation:
@@ -40,12 +40,6 @@ class Simulation:
         Computes the tasks; default: in this process.
     schedule : Schedule, optional
         Determines when replies arrive; default: the cost model.
-
-    Attributes
-    ----------
-    fleet : VirtualFleet
-    task_ns : ndarray of int64, shape (1,) or (n,)
-        Compute time of the tasks of all rounds of an update, of all workers or of each.
     """
 
     def __init__(
@@ -59,8 +53,8 @@ class Simulation:
         self.components = components or prepare(config)
         self.config = config = self.components.config
         layouts, workers = self.components.layouts, config.workers.count
-        every = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
-        self.task_ns = np.sum(every, axis=0)
+        by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
+        self.task_ns = np.sum(by_round, axis=0)  # of all rounds of an update, shape (1,) or (n,)
         self.schedule = schedule or cost_model_schedule(config, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
@@ -74,7 +68,7 @@ class Simulation:
         found: Checkpoint | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> tuple[TrainingRun, Result]:
-        """Run, with or without a trace, from a checkpoint if one was found."""
+        """Run, with or without a trace; `found` is a checkpoint to resume from."""
         descent = TrainingRun(
             self.config,
             self.components,
@@ -93,7 +87,7 @@ class Simulation:
 
     def _result(self, descent: TrainingRun, reason: str) -> Result:
         coordinator, monitor = descent.coordinator, descent.monitor
-        roster = coordinator.roster
+        roster, fleet, schedule = coordinator.roster, self.fleet, self.schedule
         seconds = 1e-9 * coordinator.t_stop_ns
         intervals = np.diff([0, *coordinator.update.times_ns])
         return Result(
@@ -111,28 +105,22 @@ class Simulation:
             replies=self.components.replies,
             wasted=roster.fates[WASTED],
             refused=roster.fates[REFUSED],
-            bytes_up=self.fleet.bytes_up,
-            bytes_down=self.fleet.bytes_down,
-            length_ns=self.schedule.now_ns,
-            processor_ns=processor_ns(self.config, roster.arrivals, self.fleet.bytes_up, self.schedule.steps),
-            ingress_ns=getattr(self.schedule, "ingress_ns", 0),
-            egress_ns=getattr(self.schedule, "egress_ns", 0),
+            bytes_up=fleet.bytes_up,
+            bytes_down=fleet.bytes_down,
+            length_ns=schedule.now_ns,
+            processor_ns=costs.processor_ns(self.config, roster.arrivals, fleet.bytes_up, schedule.steps),
+            ingress_ns=getattr(schedule, "ingress_ns", 0),
+            egress_ns=getattr(schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
             theta=coordinator.theta,
         )
 
 
 def check_count(config: Config) -> None:
-    """Refuse more workers than the message header can number.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
-    if config.workers.count > MOST:
+    """Refuse more workers than the message header can number."""
+    if config.workers.count > MAX_WORKERS:
         raise InputError(
-            f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
+            f"workers.count: {config.workers.count} is more than the {MAX_WORKERS} workers that messages can "
             "name; without numerics (--timing-only), policies that count payloads can have more"
         )
 
@@ -158,24 +146,12 @@ def cost_model_schedule(config: Config, components: Components) -> CostModelSche
 def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:
     """Return the compute time in ns of a task in round `number`, on the average number of rows.
 
-    Of all workers, shape (1,), or of each, shape (n,).
+    Shape (1,) if it is the same for all workers, else (n,).
     """
     return costs.times_ns(config.machine, components.flops_by_worker(number))
 
 
-def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> int:
-    """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
-    machine = config.machine
-    seconds = machine.update_s * steps
-    if not config.reduce.summed:
-        part = bytes_up / machine.coordinators
-        seconds += (machine.arrival_s + machine.dispatch_s) * arrivals + part / (
-            machine.decode_bandwidth or math.inf
-        )
-    return min(NEVER_NS, round(1e9 * seconds))  # as the clock
-
-
-def without_numerics(
+def simulate_timing(
     config: Config,
     components: Components,
     trace: TraceWriter | None = None,
@@ -190,52 +166,9 @@ def without_numerics(
     body, size = layout.gradient_bytes, layout.task_bytes
     run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
     watch(run)
-    done = run.run(trace, print_line)
-    return Result(
-        config=config,
-        task_ns=task_ns,
-        reason=done.reason,
-        code=int(run.interrupted > 0),
-        updates=done.updates,
-        seconds=done.seconds,
-        target_s=math.inf,
-        loss=math.nan,
-        accuracy=math.nan,
-        arrivals=done.arrivals,
-        used=done.used,
-        replies=1,
-        wasted=done.wasted,
-        refused=0,
-        bytes_up=done.bytes_up,
-        bytes_down=done.bytes_down,
-        length_ns=done.now_ns,
-        processor_ns=processor_ns(config, done.arrivals, done.bytes_up, done.updates),
-        ingress_ns=done.ingress_ns,
-        egress_ns=done.egress_ns,
-        update_s=done.update_s,
-        theta=np.zeros(0),
-    )
+    return run.run(trace, print_line)
 
 
 def simulate(config: Config, executor: Executor | None = None, trace: Recorder | None = None) -> Result:
-    """Run a configuration on the virtual clock.
-
-    Parameters
-    ----------
-    config : Config
-        Resolved configuration.
-    executor : Executor, optional
-        Computes the tasks; default: in this process.
-    trace : Recorder, optional
-        Records rows.
-
-    Returns
-    -------
-    Result
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
+    """Run a resolved configuration on the virtual clock; `executor` as for `Simulation`."""
     return Simulation(config, executor=executor).run(trace)[1]

@@ -1,13 +1,13 @@
 """Timing-only simulation: arrival times of tasks and replies, and their outcomes, without numerics.
 
 The loop, `pdcode.kernels.rounds`, gives the same times as the coordinator over a virtual fleet, to the
-nanosecond, about a thousand times faster. Delays are keyed, and drawn some tasks ahead for each worker.
+nanosecond, about a thousand times faster. Delays are keyed, and drawn in advance for each worker.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,54 +21,19 @@ from ..training.incidents import missing_message
 from ..training.monitor import LINE_NS, Print
 from ..training.setup import Components
 from ..util.errors import InputError
-from .schedule import cut, make_events
+from .costs import processor_ns
+from .result import Result
+from .schedule import bytes_per_coordinator, make_events
 
-MOST_WORKERS: int = events.WORKERS
-ROOM = 65_536  # rows between two writes to the trace
-KEPT = 1 << 21  # delays drawn ahead, of all workers together …
-LEAST, MOST = 8, 1024  # … and of each worker
-DRAWN = 1 << 15  # delays drawn at a time: small enough for the cache
-INTERVALS = 1 << 20  # times between updates kept for the median
-
-
-@dataclass(frozen=True)
-class TimingResult:
-    """Result of a run; times are virtual.
-
-    Attributes
-    ----------
-    reason : str
-        Reason of the end.
-    updates : int
-    seconds : float
-        Time of the stop.
-    arrivals, used, wasted, drained : int
-        Numbers of replies, and of those used, dropped, and drained after the stop.
-    bytes_up, bytes_down : int
-    now_ns : int
-        Time at which the last reply had been handled.
-    ingress_ns, egress_ns : int
-        Busy time of rank 0's link, receiving and sending.
-    update_s : float
-        Median time between updates, sampled evenly if they are many; nan without any.
-    """
-
-    reason: str
-    updates: int
-    seconds: float
-    arrivals: int
-    used: int
-    wasted: int
-    drained: int
-    bytes_up: int
-    bytes_down: int
-    now_ns: int
-    ingress_ns: int
-    egress_ns: int
-    update_s: float
+MAX_WORKERS: int = events.WORKERS
+BUFFER_ROWS = 65_536  # rows between two writes to the trace
+MAX_AHEAD_TOTAL = 1 << 21  # delays drawn in advance, of all workers together
+MIN_AHEAD, MAX_AHEAD = 8, 1024  # of each worker
+MAX_DRAWN = 1 << 15  # delays drawn at a time: small enough for the cache
+MAX_INTERVALS = 1 << 20  # times between updates stored for the median
 
 
-TIMED: Needs = {
+NEEDS: Needs = {
     "update.mode": having("by_count", "a mode that counts payloads", "has no payloads"),
     "downlink.kind": one_of("full", why="has no payloads, whose number decides the size of a task"),
     "reduce.kind": "star",
@@ -80,22 +45,16 @@ TIMED: Needs = {
 def is_timeable(config: Config) -> bool:
     """Return whether the timing of a run is independent of its numerics."""
     steps_by_update = kinds.find("schemes", config.scheme.name).steps_by_update
-    return steps_by_update and not config.faults and requirements.is_met(config, TIMED)
+    return steps_by_update and not config.faults and requirements.is_met(config, NEEDS)
 
 
-def steps_by_policy(components: Components) -> bool:
-    """Tell whether the policy of ``[update]`` alone decides when rank 0 steps, by whole replies."""
+def uses_plain_policy(components: Components) -> bool:
+    """Return whether the policy of ``[update]`` alone decides when rank 0 steps, by whole replies."""
     return components.state.default_rule and components.replies == 1
 
 
 def check_captured(config: Config) -> None:
-    """Refuse a policy by the captured fraction if that depends on payloads.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
+    """Refuse a policy by the captured fraction if that depends on payloads."""
     if not config.update.by_fraction:
         return
     for key, value, adapts in (
@@ -107,21 +66,15 @@ def check_captured(config: Config) -> None:
 
 
 def ensure_timeable(config: Config) -> None:
-    """Refuse a configuration whose timing depends on its numerics, too many workers, or a run without an end.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
+    """Refuse timing that depends on numerics, too many workers, and a run without an end."""
     name = config.scheme.name
     if not kinds.find("schemes", name).steps_by_update:
         raise InputError(f"scheme.name: '{name}' has rounds or an update policy of its own")
-    requirements.ensure(config, "a run without numerics", TIMED)
+    requirements.ensure(config, "a run without numerics", NEEDS)
     if config.faults:
         raise InputError("faults: they need payloads, which a run without numerics does not compute")
-    if (workers := config.workers.count) > MOST_WORKERS:
-        raise InputError(f"workers.count: {workers} is more than the {MOST_WORKERS} of the virtual clock")
+    if (workers := config.workers.count) > MAX_WORKERS:
+        raise InputError(f"workers.count: {workers} is more than the {MAX_WORKERS} of the virtual clock")
     if config.stop.updates is None and config.stop.seconds is None:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
 
@@ -142,7 +95,7 @@ class Intervals:
         chosen = intervals[-self._seen % self._every :: self._every]
         self._kept = np.concatenate((self._kept, chosen))
         self._seen, self._last_ns = self._seen + len(intervals), int(t_update_ns[-1])
-        while len(self._kept) > INTERVALS:
+        while len(self._kept) > MAX_INTERVALS:
             self._kept, self._every = self._kept[::2].copy(), 2 * self._every
 
     def median_s(self) -> float:
@@ -151,30 +104,15 @@ class Intervals:
 
 
 class TimingOnly:
-    """A timing-only run, ready to start.
+    """A timing-only run of a configuration that passes `ensure_timeable`, ready to start.
 
     Parameters
     ----------
     config : Config
-        Configuration that passes `ensure_timeable`.
     task_ns : int, or ndarray of int64, shape (1,) or (n,)
         Compute time of a task, of all workers or of each, see `costs.times_ns`.
     reply_bytes, body_bytes, own_bytes : int
         Bytes of a reply; bytes of a task common to all workers, and specific to each.
-
-    Attributes
-    ----------
-    interrupted : int
-        Set from outside to end the run.
-    events : Events
-        Event queue and clock.
-    rounds : Rounds
-        Coordinator loop.
-
-    Raises
-    ------
-    InputError
-        If `ensure_timeable` refuses the configuration.
     """
 
     def __init__(
@@ -183,41 +121,39 @@ class TimingOnly:
         ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
         update = update.resolved(n)
-        self.config, self._task_ns = config, np.broadcast_to(task_ns, n)
-        self.interrupted = 0
+        self.config, self.task_ns = config, np.atleast_1d(task_ns)
+        self._task_ns = np.broadcast_to(task_ns, n)
+        self.interrupted = 0  # set from outside to end the run
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = delay_model(config)
         self.events = make_events(config, reply_bytes)
         split = config.machine.coordinators
-        kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
-        self._half = kept // 2
+        ahead = min(MAX_AHEAD, max(MIN_AHEAD, 1 << max(1, MAX_AHEAD_TOTAL // n).bit_length() - 1))
+        self._half = ahead // 2
         self.rounds = rounds.Rounds(
             self.events,
-            np.atleast_1d(task_ns),
-            kept,
-            cut(body_bytes, split),
-            cut(own_bytes, split),
+            self.task_ns,
+            ahead,
+            bytes_per_coordinator(body_bytes, split),
+            bytes_per_coordinator(own_bytes, split),
             wanted=update.least(n),
             waste=update.late == "waste",
             updates=stop.updates,
             until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),
             drain_ns=None if stop.drain_s is None else round(1e9 * stop.drain_s),
             every={"all": 1, "sampled": trace.sample, "none": 0}[trace.arrivals],
-            room=ROOM,
+            room=BUFFER_ROWS,
         )
 
-    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> TimingResult:
+    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> Result:
         """Run, with or without a trace; ``[trace]`` gives `arrivals` and `sample`.
 
-        Raises
-        ------
-        RuntimeError
-            If all workers with a task are dead, and no time limit ends the run.
+        Raise a RuntimeError if all workers with a task are dead, and no time limit ends the run.
         """
         self._intervals = Intervals()
         start_s = line_s = time.perf_counter()
         before = 0
-        while not self.interrupted and (why := self.rounds.run(ROOM)) != rounds.DONE:
+        while not self.interrupted and (why := self.rounds.run(BUFFER_ROWS)) != rounds.DONE:
             if why == rounds.DRY:
                 self._draw()
                 continue
@@ -245,12 +181,12 @@ class TimingOnly:
                 task, sent_ns = int(flight["task"]) - 1, int(flight["t_dispatch"])
                 what = missing_message(int(worker), task, sent_ns)
                 trace.fault(self.events.now_ns, int(worker), task, "missing", what)
-        return self._times()
+        return self._result()
 
     def _draw(self) -> None:
         """Draw delays for workers with few left."""
         workers, first = self.rounds.short()
-        step = max(1, DRAWN // self._half)
+        step = max(1, MAX_DRAWN // self._half)
         for start in range(0, len(workers), step):
             part = slice(start, start + step)
             self.rounds.fill(
@@ -272,24 +208,34 @@ class TimingOnly:
         columns = dict(zip(rounds.UPDATE, steps.T, strict=True))
         trace.extend("updates", len(steps), columns | {"captured": np.nan, "step_norm": np.nan})
 
-    def _times(self) -> TimingResult:
+    def _result(self) -> Result:
         loop, clock, stop = self.rounds, self.events, self.config.stop
-        used, wasted, drained = loop.outcomes
+        used, wasted, _ = loop.outcomes
         reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
         if stop.updates is not None and loop.version >= stop.updates:
             reason = f"{loop.version} updates"
-        return TimingResult(
+        bytes_up = clock.arrived * self._bytes[0]
+        return Result(
+            config=self.config,
+            task_ns=self.task_ns,
             reason="interrupted" if self.interrupted else reason,
+            code=int(self.interrupted > 0),
             updates=loop.version,
             seconds=1e-9 * (clock.now_ns if self.interrupted else loop.stopped_ns),
+            target_s=math.inf,
+            loss=math.nan,
+            accuracy=math.nan,
             arrivals=clock.arrived,
             used=used,
+            replies=1,
             wasted=wasted,
-            drained=drained,
-            bytes_up=clock.arrived * self._bytes[0],
+            refused=0,
+            bytes_up=bytes_up,
             bytes_down=clock.dispatched * self._bytes[1],
-            now_ns=clock.now_ns,
+            length_ns=clock.now_ns,
+            processor_ns=processor_ns(self.config, clock.arrived, bytes_up, loop.version),
             ingress_ns=clock.ingress_ns,
             egress_ns=clock.egress_ns,
             update_s=self._intervals.median_s(),
+            theta=np.zeros(0),
         )

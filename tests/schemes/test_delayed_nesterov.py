@@ -19,7 +19,7 @@ from pdcode.schemes.delayed_nesterov import DelayedMomentum
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor
-from pdcode.virtual.simulation import Simulation, without_numerics
+from pdcode.virtual.simulation import Simulation, simulate_timing
 
 DELAYED = ["scheme.name=delayed-nesterov", "code.blocks=1", "workers.count=4", "optimizer.rate=0.7"]
 TIMES = [1, 1.3, 1.7, 6]
@@ -113,7 +113,7 @@ def test_on_the_clock_a_slow_worker_with_fewer_steps_takes_as_long_as_others(spe
     result = Simulation(config, components, NullExecutor(components.layouts)).run(rows)[1]
     took = {row["worker"]: row["t_send_ns"] - row["t_start_ns"] for row in rows.arrivals[:20]}
     assert took[2] / took[0] == pytest.approx(1 if speeds else 4, rel=0.03)
-    assert without_numerics(config, components).length_ns == result.length_ns
+    assert simulate_timing(config, components).length_ns == result.length_ns
     assert result.oracle_s <= result.seconds
 
 

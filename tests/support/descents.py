@@ -77,7 +77,7 @@ class FixedDurations(Schedule):
         self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
         self._sent = 0
         self.now_ns = self.t_recv_ns = 0
-        self.t_start_ns, self.happened = [0] * workers, []
+        self.t_start_ns, self.pending = [0] * workers, []
         self.t_send_ns = self.t_compute_ns = [0] * workers
         self.injected_delay_ns = [0] * workers
 
@@ -143,7 +143,7 @@ class Descent:
 
     @property
     def workers(self) -> list[Worker]:
-        return self.executor.staff
+        return self.executor.local_workers
 
     def observe(self, now_ns: int, coordinator: Coordinator) -> str:
         """Keep θ, and stop when there are as many updates as asked for."""

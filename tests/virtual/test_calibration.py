@@ -192,7 +192,7 @@ def test_two_sizes_tell_fixed_costs_from_those_of_flops_and_bytes() -> None:
         MeasuredTimes(2e-5 + f / 4e9, 0.0, 3e-5 + b / 2e9, 5e-5 + b / 2e9, 7e-6 + b / 5e9, 3e-6, 8e-6)
         for f, b in zip(flops, sizes, strict=True)
     ]
-    machine, link = calibration.of_two_sizes(seen, flops, sizes, sizes)
+    machine, link = calibration.fit_two_sizes(seen, flops, sizes, sizes)
     assert machine.flops_per_s == pytest.approx(4e9)
     assert machine.task_s == pytest.approx(2e-5)
     assert (machine.arrival_s, machine.decode_bandwidth) == pytest.approx((7e-6, 5e9))
@@ -205,7 +205,7 @@ def test_two_sizes_tell_fixed_costs_from_those_of_flops_and_bytes() -> None:
 def test_sizes_that_do_not_tell_leave_no_fixed_part() -> None:
     """The large run was no slower: noise. Rates are then those of the large one."""
     seen = [MeasuredTimes(1e-3, 0.0, 1e-4, 1e-4, 7e-6, np.nan, np.nan)] * 2
-    machine, link = calibration.of_two_sizes(seen, (1000, 2000), (10.0, 30.0), (10, 20))
+    machine, link = calibration.fit_two_sizes(seen, (1000, 2000), (10.0, 30.0), (10, 20))
     assert (machine.flops_per_s, link.bandwidth) == (2000 / 1e-3, 30 / 1e-4)
     assert (machine.dispatch_s, machine.update_s) == (0.0, 0.0)
     assert (machine.arrival_s, machine.decode_bandwidth) == (7e-6, None)

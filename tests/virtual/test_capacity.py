@@ -8,8 +8,8 @@ import pytest
 
 from pdcode.config import load as configfile
 from pdcode.training.setup import Components, prepare
-from pdcode.virtual.capacity import Needs, needs, serves
-from pdcode.virtual.schedule import cut
+from pdcode.virtual.capacity import Load, load_of, max_workers
+from pdcode.virtual.schedule import bytes_per_coordinator
 from pdcode.virtual.simulation import Simulation
 
 MANY = [
@@ -26,12 +26,12 @@ def made(*settings: str) -> Components:
     return prepare(configfile.resolve({}, [*MANY, *settings]))
 
 
-def both(*settings: str) -> tuple[Needs, Sequence[float], float]:
-    """The needs, the shares of the time for which each part was busy, and arrivals a second."""
+def both(*settings: str) -> tuple[Load, Sequence[float], float]:
+    """The load, the shares of the time for which each part was busy, and arrivals a second."""
     components = made(*settings)
     _, result = Simulation(components.config, components).run()
     rate = (result.used + result.wasted) / result.seconds
-    return needs(components), [getattr(result, part) for part in PARTS], rate
+    return load_of(components), [getattr(result, part) for part in PARTS], rate
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def both(*settings: str) -> tuple[Needs, Sequence[float], float]:
 )
 def test_with_few_workers_each_part_is_busy_for_its_share(settings: list[str]) -> None:
     need, shares, _ = both(*settings)
-    assert need.most[1] < 0.7
+    assert need.bottleneck[1] < 0.7
     for part, share in zip(PARTS, shares, strict=True):
         assert share == pytest.approx(getattr(need, part), rel=0.12), part
 
@@ -69,39 +69,39 @@ def test_with_many_workers_arrivals_are_those_of_the_part_they_wait_for(
     part: str, settings: list[str]
 ) -> None:
     need, shares, rate = both("update.mode=async", "machine.task_s=0.001", *settings)
-    assert need.most[0] == part
-    assert need.most[1] > 1
-    assert rate == pytest.approx(12 / need.task_s / need.most[1], rel=0.05)
+    assert need.bottleneck[0] == part
+    assert need.bottleneck[1] > 1
+    assert rate == pytest.approx(12 / need.task_s / need.bottleneck[1], rel=0.05)
     assert shares[PARTS.index(part)] > 0.95
 
 
 def test_payloads_that_workers_exchange_are_limited_by_the_links_of_each() -> None:
     settings = "update.mode=async", "machine.task_s=0.001", "problem.hidden=[256]", "link.bandwidth=2e5"
     need, _, rate = both(*settings, *EXCHANGED)
-    assert need.most[0] == "ingress"
-    assert need.most[1] > 3
-    assert rate == pytest.approx(12 / need.task_s / need.most[1], rel=0.05)
+    assert need.bottleneck[0] == "ingress"
+    assert need.bottleneck[1] > 3
+    assert rate == pytest.approx(12 / need.task_s / need.bottleneck[1], rel=0.05)
     relayed, _, _ = both(*settings, *RELAYED)
-    assert relayed.egress > 4 * need.most[1]
+    assert relayed.egress > 4 * need.bottleneck[1]
 
 
 @pytest.mark.parametrize("settings", [[*UNCODED, "update.mode=async"], RELAYED])
 def test_rank_0_serves_as_many_workers_as_need_it_for_a_task(settings: list[str]) -> None:
-    most = serves(made(*settings, "link.bandwidth=3e7"))
+    most = max_workers(made(*settings, "link.bandwidth=3e7"))
     assert 12 < most < 1000
     for workers, waits in ((most, False), (most + 1, True)):
         own = f"workers.count={workers}"
-        assert (needs(made(*settings, "link.bandwidth=3e7", own)).most[1] > 1) == waits
+        assert (load_of(made(*settings, "link.bandwidth=3e7", own)).bottleneck[1] > 1) == waits
 
 
 def test_workers_that_add_up_their_payloads_need_no_rank_0() -> None:
-    assert needs(made("scheme.name=allreduce")).most[1] == 0
+    assert load_of(made("scheme.name=allreduce")).bottleneck[1] == 0
 
 
 def test_a_message_is_cut_into_equal_parts_with_a_header_each() -> None:
-    assert cut(1000, 1) == 1000
+    assert bytes_per_coordinator(1000, 1) == 1000
     header = 64
     for size in (header, header + 1, header + 8, 1000):
-        parts = cut(size, 8)
+        parts = bytes_per_coordinator(size, 8)
         assert 0 <= 8 * (parts - header) - (size - header) < 8
-    assert cut(40, 8) == 40
+    assert bytes_per_coordinator(40, 8) == 40

@@ -14,7 +14,7 @@ import pdcode
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.util.errors import Failure, InputError
-from pdcode.virtual.faults import halted, merged, released
+from pdcode.virtual.faults import end_of_work, merged, next_free
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
@@ -63,10 +63,10 @@ def test_work_stands_still_while_it_is_halted(halts: list[tuple[int, int]], star
     while left:
         left -= not any(begin <= now < end for begin, end in halts)
         now += 1
-    assert halted(start, work, halts) == now
+    assert end_of_work(start, work, halts) == now
     while any(begin <= now < end for begin, end in halts):
         now += 1
-    assert released(halted(start, work, halts), halts) == now
+    assert next_free(end_of_work(start, work, halts), halts) == now
 
 
 @pytest.mark.parametrize("mode", MODES)

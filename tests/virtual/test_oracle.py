@@ -143,16 +143,16 @@ def test_what_is_kept_at_a_time_makes_no_difference(
     config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     at_once = oracle_s(config, work, compute, Listed(lists))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oracle, "MOST", most)
-        patch.setattr(oracle, "LEAST", 1)
+        patch.setattr(oracle, "MAX_TASKS", most)
+        patch.setattr(oracle, "MIN_DRAWN", 1)
         assert oracle_s(config, work, compute, Listed(lists)) == pytest.approx(at_once, rel=1e-12)
 
 
 def test_memory_does_not_grow_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
-    monkeypatch.setattr(oracle, "MOST", 2000)
-    amount = oracle._amount
-    monkeypatch.setattr(oracle, "_amount", lambda *tasks: held.append(len(tasks[0])) or amount(*tasks))
+    monkeypatch.setattr(oracle, "MAX_TASKS", 2000)
+    amount = oracle._tasks_done
+    monkeypatch.setattr(oracle, "_tasks_done", lambda *tasks: held.append(len(tasks[0])) or amount(*tasks))
     table = delayed(kind="pareto", shift_s=0.001, shape=1.2, slow=[1], slowdown=30.0, dead=[0])
     for work in (10_000, 300_000):
         least_s(table, work, [MS] * 20)
