@@ -10,6 +10,9 @@ from pdcode.kernels.roster cimport UpdateCounters, WorkerCounters
 from pdcode.kernels.records cimport Batch
 
 
+cdef int64_t NEVER_NS = 1LL << 62
+
+
 cdef class SingleUpdate:
     """Update by one arrival alone, by plain gradient descent.
 
@@ -49,44 +52,61 @@ cdef class SingleUpdate:
 
 
 cdef class FusedReply:
-    """What `Coordinator.on_reply` does with a reply that is an update by itself, up to the monitor's call.
+    """`Coordinator.on_reply` for replies that are updates by themselves.
 
     Parameters
     ----------
-    roster : WorkerCounters
-    update : UpdateCounters
-    fleet, state, trace
-        Of the coordinator.
-    late : bool
-        Whether late payloads are used.
+    coordinator : training.coordinator.Coordinator
     single : SingleUpdate or None
         Does what `state.fold` and `state.step` do, in fewer calls.
     fate, why : int
         For the trace: the fate of a payload that is used, and why rank 0 steps.
     """
 
+    cdef object coordinator, fleet, state, trace, liveness
     cdef WorkerCounters roster
     cdef UpdateCounters update
-    cdef object fleet, state, trace
     cdef bint late, undamped
     cdef SingleUpdate single
     cdef Batch rows, steps
     cdef int fate, why
 
-    def __init__(self, roster, update, fleet, state, trace, late, single, fate, why):
-        self.roster, self.update, self.fleet, self.state, self.trace = roster, update, fleet, state, trace
-        self.late, self.single, self.fate, self.why = late, single, fate, why
-        self.undamped = state.optimizer.undamped
-        self.rows, self.steps = trace.batches
+    def __init__(self, coordinator, single, fate, why):
+        self.coordinator, self.fleet, self.state = coordinator, coordinator.fleet, coordinator.state
+        self.roster, self.update, self.trace = coordinator.roster, coordinator.update, coordinator.trace
+        self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
+        self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
+        self.rows, self.steps = self.trace.batches
 
-    def apply(self, Received reply not None):
-        """Apply a reply to θ.
+    def handle(self, Received reply not None):
+        """Apply a reply to θ, call the monitor and send its worker the next task.
 
         Returns
         -------
-        int
-            The time after the step, in ns; -1 if the reply is not an update by itself, and nothing is done.
+        bool
+            Whether the reply is an update by itself; nothing is done if not.
         """
+        cdef int64_t now_ns = self.apply(reply)
+        cdef list idle = self.roster.idle
+        cdef Py_ssize_t worker
+        cdef int64_t task
+        if now_ns < 0:
+            return False
+        coordinator = self.coordinator
+        if reason := coordinator.monitor(now_ns, coordinator):
+            coordinator.stop(reason, now_ns)
+        if len(idle) > 1 or coordinator.stopping or <int64_t> self.liveness.due_ns >= NEVER_NS:
+            coordinator.dispatch_idle()
+            return True
+        worker = idle.pop()
+        task = self.roster.tasks[worker]
+        order = self.state.order(worker, task)
+        sent_ns = self.fleet.dispatch(worker, task, self.update.version, order, self.roster.flags[worker])
+        self.roster.sent(worker, coordinator.messages[order.round], self.update.now_ns, sent_ns)
+        return True
+
+    cdef int64_t apply(self, Received reply) except? -1:
+        """Apply a reply to θ; return the time after the step, in ns, or -1 if it is no update by itself."""
         cdef WorkerCounters roster = self.roster
         cdef UpdateCounters update = self.update
         cdef Py_ssize_t worker = reply.worker

@@ -61,6 +61,8 @@ class Coordinator(Stateful):
         When that arose, and until when tasks in flight are waited for.
     interrupted : int
         Signal by which the user has asked for the end.
+    given_up : bool
+        Whether the answers of some workers are not waited for any longer.
     resumed : bool
         Whether tasks are in flight already when `run` is called.
     """
@@ -86,10 +88,10 @@ class Coordinator(Stateful):
         self.saving = Saving(fleet, self.roster, self.update)
         self.incidents = Incidents(trace, self.roster, lost_with)
         self.clip, self._drain_ns = clip, drain_ns
-        self._messages = [layout.messages for layout in state.layouts]
+        self.messages = [layout.messages for layout in state.layouts]
         self.stopping, self.stuck = "", False
         self.t_stop_ns = self.drain_until_ns = self.interrupted = 0
-        self.resumed = False
+        self.resumed = self.given_up = False
 
     @property
     def version(self) -> int:
@@ -106,24 +108,25 @@ class Coordinator(Stateful):
         save : callable, optional
             Takes a checkpoint.
         """
-        self._observe, self.saving.save = observe, save
+        self.monitor, self.saving.save = observe, save
         if not self.resumed:
             self.stopping = observe(self.fleet.now_ns(), self)
             self.dispatch_idle()
-        roster = self.roster
-        while (roster.outstanding or (self.fleet.joining and not self.stopping)) and not self.given_up:
+        roster, fleet = self.roster, self.fleet
+        while (roster.outstanding or (fleet.joining and not self.stopping)) and not self.given_up:
             for event in self.events():
                 getattr(self, event.handler)(event)
-        self.fleet.close()
+        fleet.close()
         return self.stopping
 
     def events(self) -> Iterator[Event]:
         """Yield what happens next: to the fleet, and as observers find."""
-        if not self.stopping:
+        fleet, roster = self.fleet, self.roster
+        if (self.saving.save or fleet.interrupted) and not self.stopping:
             yield from self.saving.post(self.interrupted, self.longest_drain_ns)
-        arrivals, events = self.roster.arrivals, self.fleet.events(TICK_NS, self._wake_ns())
+        arrivals, events = roster.arrivals, fleet.events(TICK_NS, self._wake_ns())
         yield from events
-        now_ns = self.update.now_ns if self.roster.arrivals > arrivals else self.fleet.now_ns()
+        now_ns = self.update.now_ns if roster.arrivals > arrivals else fleet.now_ns()
         if now_ns >= self.liveness.due_ns:
             yield from self.liveness.post(now_ns)
         elif not events:
@@ -210,7 +213,7 @@ class Coordinator(Stateful):
         roster, task = self.roster, self.roster.tasks[worker]
         order = self.state.order(worker, task)
         sent_ns = self.fleet.dispatch(worker, task, self.update.version, order, roster.flags[worker])
-        roster.sent(worker, self._messages[order.round], self.update.now_ns, sent_ns)
+        roster.sent(worker, self.messages[order.round], self.update.now_ns, sent_ns)
 
     def dispatch_idle(self) -> None:
         """Send the newest θ to every idle worker, or shut it down if the run is over."""
@@ -227,7 +230,7 @@ class Coordinator(Stateful):
     # Other events.
 
     def on_timeout(self, event: Timeout) -> None:
-        """Step if time lets the policy; after the stop, give up waiting when it has taken too long."""
+        """Step if the policy does so by time; after the stop, end a wait that has taken too long."""
         self.update.now_ns, asked_ns = self.fleet.now_ns(), self._asked_ns()
         if asked_ns is not None and not self.stopping:
             self.update.now_ns = min(self.update.now_ns, asked_ns)
@@ -315,9 +318,13 @@ class Coordinator(Stateful):
 
     def observe(self, now_ns: int) -> None:
         """Call the monitor, which also flushes the trace while the run drains; stop if it says why."""
-        reason = self._observe(now_ns, self)
+        reason = self.monitor(now_ns, self)
         if reason or self.stopping:
-            self.t_stop_ns = self.t_stop_ns or now_ns
+            self.stop(reason, now_ns)
+
+    def stop(self, reason: str, now_ns: int) -> None:
+        """Note that the run ends, for a reason if it has not ended before; tell workers with a task."""
+        self.t_stop_ns = self.t_stop_ns or now_ns
         if reason and not self.stopping:
             self.stopping, self.liveness.due_ns = reason, NEVER_NS
             now_ns = self.fleet.now_ns()
@@ -337,11 +344,7 @@ class Coordinator(Stateful):
         """Stop waiting for a worker's answer."""
         self.incidents.missing(self.fleet.now_ns(), worker)
         self.roster.remove(worker, MISSING)
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the answers of some workers are not waited for."""
-        return bool(self.stopping) and bool(self.roster.missing)
+        self.given_up = True
 
     # Times at which to go on without an event of the fleet.
 
@@ -356,7 +359,8 @@ class Coordinator(Stateful):
         """Return until when to wait for an event at most."""
         if self.stopping:
             return None
-        due_ns, asked_ns = self.liveness.due_ns, self._asked_ns()
-        if asked_ns is None:
+        state, due_ns = self.state, self.liveness.due_ns
+        if state.wake_ns is None and state.policy.wake_ns is None:
             return None if due_ns == NEVER_NS else due_ns
-        return min(asked_ns, due_ns)
+        asked_ns = self._asked_ns()
+        return due_ns if asked_ns is None else min(asked_ns, due_ns)

@@ -11,7 +11,6 @@ from ..trace import Recorder
 from ..trace.schema import ENOUGH, USED
 from ..transport.base import Arrival, Fleet
 from .coordinator import Coordinator
-from .liveness import NEVER_NS
 
 
 class FusedCoordinator(Coordinator):
@@ -22,21 +21,11 @@ class FusedCoordinator(Coordinator):
 
     def __init__(self, fleet: Fleet, state: State, trace: Recorder, *options: Any, **named: Any) -> None:
         super().__init__(fleet, state, trace, *options, **named)
-        late = state.policy.usable(1)
-        records = self.roster, self.update
-        self._fused = fused.FusedReply(*records, fleet, state, trace, late, state.single, USED, ENOUGH)
+        self._fused = fused.FusedReply(self, state.single, USED, ENOUGH)
 
     def on_reply(self, reply: Arrival) -> None:
-        now_ns = -1 if self.stopping else self._fused.apply(reply)
-        if now_ns < 0:
+        if self.stopping or not self._fused.handle(reply):
             super().on_reply(reply)
-            return
-        self.observe(now_ns)
-        idle = self.roster.idle
-        if self.stopping or len(idle) > 1 or self.liveness.due_ns == NEVER_NS:
-            self.dispatch_idle()
-        else:
-            self.dispatch(idle.pop())
 
 
 def make_coordinator(
