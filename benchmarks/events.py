@@ -120,7 +120,7 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
 
 def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
     """Measure pdcode's arrivals per second, including the drawing of delays."""
-    per_update = update.least(workers) or workers
+    per_update = update.min_payloads(workers) or workers
     loop = TimingOnly(model(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES)
     start_s = time.process_time()
     result = loop.run()

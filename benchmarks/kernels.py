@@ -17,7 +17,7 @@ import numpy as np
 
 from pdcode import codes
 from pdcode.bench.machine import processor
-from pdcode.coding.assignments import together
+from pdcode.coding.assignments import group_by_support
 from pdcode.kernels import (
     activation,
     combine,
@@ -132,7 +132,7 @@ def folding() -> Iterator[Case]:
     """
     k, rows, block = 256, 32, 785
     code = codes.design("net", workers=k, blocks=k, weight=W)
-    orders = together(code.indices, k, rows)[:rows], np.arange(rows)
+    orders = group_by_support(code.indices, k, rows)[:rows], np.arange(rows)
     words = [(code.indices[order].astype(np.int32), code.values[order].astype(F4)) for order in orders]
     sets, apart = words  # the four codewords of a set of blocks, and one of each set
     theta, memory, gradient, payload = (

@@ -237,7 +237,7 @@ def policy(trace: TraceReader) -> str:
     """Return the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
     table = _policy(update)
-    return str(update.get("mode", "")) if table is None else table.words(trace.worker_count)
+    return str(update.get("mode", "")) if table is None else table.description(trace.worker_count)
 
 
 def _policy(update: Mapping[str, Any]) -> UpdateTable | None:

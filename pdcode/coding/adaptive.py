@@ -14,13 +14,13 @@ from ..config import CodeTable, Config, Positive, Table
 from ..config.requirements import KeyNeeds, lacking
 from ..problems.partition import Unit
 from ..transport.layout import Pair
-from .assignments import Assignment, Chosen, Rotating
+from .assignments import Assignment, Rotating, WorkerSelected
 
 if TYPE_CHECKING:
     from ..transport.base import Arrival
 
 
-UNKNOWN = "has workers choose codewords, so that their number does not determine how much they capture"
+UNKNOWN = "has worker-selected codewords, whose number does not determine the fraction they capture"
 
 
 class MatchedTable(CodeTable, tag="matched"):
@@ -42,7 +42,7 @@ class MatchedTable(CodeTable, tag="matched"):
         weights: Sequence[int],
         dtype: np.dtype,
     ) -> Assignment:
-        return Chosen(layers, rows, dtype, weights)
+        return WorkerSelected(layers, rows, dtype, weights)
 
 
 class EnergyOptions(Table):

@@ -12,7 +12,7 @@ import numpy as np
 from ..codes import Code
 from ..codes.keyed import signed_permutation
 from ..problems.partition import Unit
-from ..transport.layout import Codewords, Pair
+from ..transport.layout import Codewords, Pair, uncoded_codeword
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
@@ -54,7 +54,7 @@ class Assignment(Stateful, Capable):
         self.layers, self.rows, self.dtype = tuple(layers), tuple(rows), np.dtype(dtype)
         self.designs: dict[int, Code] = {}
         self.weights = [1] * len(self.layers)
-        self.whole: Pair = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
+        self.uncoded = uncoded_codeword(self.dtype)
         self.span = max([1, *(r for layer, r in zip(layers, rows, strict=True) if not layer.uncoded)])
         self._next = 0
 
@@ -65,20 +65,12 @@ class Assignment(Stateful, Capable):
         return row
 
     def codewords(self, row: int) -> Codewords:
-        """Return the codewords of a task.
+        """Return the codewords of a task, by the number that `row` returned; the arrays are never modified.
 
-        Parameters
-        ----------
-        row : int
-            Number that `row` returned.
-
-        Returns
-        -------
-        list of (indices, values)
-            One pair per layer, shape (r, w), int32 and `dtype`; the codeword [1] for an uncoded layer.
-            The arrays are never modified.
+        There is one pair (indices, values) per layer, shape (r, w), int32 and `dtype`; the codeword [1] for
+        an uncoded layer.
         """
-        return [self.whole] * len(self.layers)
+        return [self.uncoded] * len(self.layers)
 
     @property
     def is_stateless(self) -> bool:
@@ -86,20 +78,14 @@ class Assignment(Stateful, Capable):
         return self.ignores_arrivals and self.ignores_steps
 
     def arrived(self, arrival: Arrival) -> None:
-        """Note that a payload has been folded into the decoders."""
+        """Note a payload that has been decoded."""
 
     def stepped(self) -> None:
-        """Note that θ has been stepped."""
+        """Note a step of θ."""
 
 
-class Chosen(Assignment):
-    """Worker-selected codewords; the row number only counts tasks.
-
-    Parameters
-    ----------
-    weights : sequence of int
-        Codeword weight w of each layer.
-    """
+class WorkerSelected(Assignment):
+    """Worker-selected codewords of given weights per layer; the row number only counts tasks."""
 
     def __init__(
         self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, weights: Sequence[int]
@@ -109,14 +95,9 @@ class Chosen(Assignment):
 
 
 class DataRows(Assignment):
-    """Rows of a code over data shards: worker i always has row i.
+    """Rows of a code over data shards, a matrix (n, m) of the workers' weights: worker i always has row i.
 
     The rows combine the gradients of shards; no gradient is cut into blocks.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (n, m)
-        U, the weights of the workers over the shards.
 
     Attributes
     ----------
@@ -142,10 +123,7 @@ class DataRows(Assignment):
 class Static(Assignment):
     """Static assignment: worker i always uses rows j·r … j·r + r - 1 of a code of n rows, j = i mod ⌊n/r⌋.
 
-    Parameters
-    ----------
-    designs : dict of int to Code
-        Code for each distinct block count.
+    `designs` has the code for each distinct block count.
     """
 
     def __init__(
@@ -154,9 +132,8 @@ class Static(Assignment):
         super().__init__(layers, rows, dtype)
         self.designs = designs
         self.weights = [1 if layer.uncoded else designs[layer.count].weight for layer in self.layers]
-        self._uncoded = [self.whole] * len(self.layers)
         self._tasks = {}  # tasks until the rows of a code run out, by (k, r)
-        self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent uncoded
+        self._coded: list[tuple[int, int, int]] = []  # number, k and r of each coded unit
         for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
             if layer.uncoded:
                 continue
@@ -172,28 +149,23 @@ class Static(Assignment):
         return worker * self.span
 
     def codewords(self, row: int) -> Codewords:
-        codewords, task, words = self._uncoded.copy(), row // self.span, self._words
+        codewords = [self.uncoded] * len(self.layers)
         for number, k, r in self._coded:
-            codewords[number] = words(number, k, r, task)
+            code, first = self.designs[k], row // self.span % self._tasks[k, r] * r
+            values = np.ascontiguousarray(code.values[first : first + r], self.dtype)
+            codewords[number] = code.indices[first : first + r], values
         return codewords
-
-    def _words(self, number: int, k: int, r: int, task: int) -> Pair:
-        """Return the codewords of a task for one layer."""
-        code, first = self.designs[k], task % self._tasks[k, r] * r
-        return code.indices[first : first + r], np.ascontiguousarray(
-            code.values[first : first + r], self.dtype
-        )
 
 
 class Rotating(Static):
     """Rotating assignment: successive tasks take successive rows of an endless code.
 
     When its rows run out (and at every update, if `each_update`), the design is redrawn with a keyed random
-    permutation of blocks and dither. Tasks take rows in the order in which they are sent, whichever the
-    worker: those in flight together have disjoint rows, and each worker covers all directions over time. Or
-    (`by_worker`) each worker takes all rows one after another, from a place of its own on: no part of a
-    gradient stays at a worker for longer than two turns. The row number of a task determines its codewords; a
-    trace stores nothing more.
+    permutation of blocks and dither. Tasks take rows in the order in which they are sent, of all workers:
+    tasks in flight at one time have disjoint rows, and each worker covers all directions over time. Or
+    (`by_worker`) each worker takes all rows one after another, from a start of its own: no part of a gradient
+    stays at a worker for longer than two turns. The row number of a task determines its codewords; a trace
+    stores nothing more.
 
     Parameters
     ----------
@@ -208,8 +180,8 @@ class Rotating(Static):
 
     Attributes
     ----------
-    ordered : bool
-        Whether the rows of a code are taken in another order than it has them (`together`).
+    reordered : bool
+        Whether the rows of a code are taken in another order than that of the code (`group_by_support`).
     """
 
     state_names = (*Static.state_names, "_sent")
@@ -227,23 +199,23 @@ class Rotating(Static):
         super().__init__(layers, rows, dtype, designs)
         self.seed, self.each_update, self.by_worker = seed, each_update, by_worker
         self._sent: dict[int, int] = {}  # last task of each worker
-        # Tasks in a turn: until every code has been used up at least once.
+        # Number of tasks in a turn, until the rows of every code have run out at least once.
         self._turn = max(self._tasks.values(), default=1)
-        # number of each coded layer, its tasks until the rows run out, and how often that is in a turn
+        # Number of each coded layer, of its tasks until the rows run out, and of its epochs in a turn.
         self._turns = [
             (number, self._tasks[k, r], -(-self._turn // self._tasks[k, r])) for number, k, r in self._coded
         ]
-        # current epoch of each coded layer, and indices and values of its tasks, shape (tasks, r, w)
+        # Current epoch of each coded layer, and indices and values of its tasks, shape (tasks, r, w).
         none = np.zeros((0, 0, 0))
         self._drawn = {number: (-1, none, none) for number, _, _ in self._coded}
-        # Stretches of a turn in which no layer begins another epoch: where that of each place begins …
+        # A stretch is a part of a turn in which no layer begins another epoch; the start of each task's:
         begins = [any(place % tasks == 0 for _, tasks, _ in self._turns) for place in range(self._turn)]
         self._firsts = [*accumulate((place if each else 0 for place, each in enumerate(begins)), max)]
-        self._stretch = -1, 0  # … turn and beginning of the last one …
-        self._row: list[Codewords] = []  # … and the codewords of its tasks
-        orders = {number: together(designs[k].indices, k, r) for number, k, r in self._coded}
-        self.ordered = any((np.diff(order) != 1).any() for order in orders.values())
-        # Codes in the order in which tasks take their rows: what is redrawn are names of blocks, and signs.
+        self._stretch = -1, 0  # turn and start of the current stretch
+        self._row: list[Codewords] = []  # codewords of the tasks in it
+        orders = {number: group_by_support(designs[k].indices, k, r) for number, k, r in self._coded}
+        self.reordered = any((np.diff(order) != 1).any() for order in orders.values())
+        # Codes in the order in which tasks take their rows; a redraw permutes their blocks and draws signs.
         self._codes = {
             number: (designs[k].indices[orders[number]], designs[k].values[orders[number]].astype(self.dtype))
             for number, k, _ in self._coded
@@ -251,7 +223,7 @@ class Rotating(Static):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._stretch = -1, 0  # drawn anew: the row of a task determines its codewords
+        self._stretch = -1, 0  # the row of a task determines its codewords
 
     def row(self, worker: int) -> int:
         if not self.by_worker:
@@ -273,16 +245,16 @@ class Rotating(Static):
         turn, place = divmod(row // self.span, self._turn)
         first = self._firsts[place]
         if (turn, first) != self._stretch:
-            self._stretch, self._row = (turn, first), self._cut(turn, first)
+            self._stretch, self._row = (turn, first), self._stretch_codewords(turn, first)
         return self._row[place - first]
 
-    def _cut(self, turn: int, first: int) -> list[Codewords]:
+    def _stretch_codewords(self, turn: int, first: int) -> list[Codewords]:
         """Return the codewords of the tasks in a stretch; draw those of layers that begin an epoch."""
         count = bisect_right(self._firsts, first) - first
-        columns: list[list[Pair]] = [[self.whole] * count] * len(self.layers)
+        columns: list[list[Pair]] = [[self.uncoded] * count] * len(self.layers)
         for number, tasks, epochs in self._turns:
-            past, task = divmod(first, tasks)
-            epoch = turn * epochs + past
+            passed, task = divmod(first, tasks)
+            epoch = turn * epochs + passed
             if self._drawn[number][0] != epoch:
                 indices, values = self._draw(number, self.layers[number].count, epoch)
                 shape = tasks, self.rows[number], indices.shape[1]
@@ -302,19 +274,13 @@ class Rotating(Static):
         return names.take(indices), values * signs.astype(self.dtype).take(indices)
 
 
-def together(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:
-    """Return the order of codewords in which those of the same blocks follow each other.
+def group_by_support(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:
+    """Return an order of codewords, indices (n, w), in which codewords of the same blocks follow each other.
 
-    A task then has all rows of a Hadamard matrix on few blocks, not one row each on many, so that decoding
-    touches a quarter of θ (`kernels.fold`). Of `blocks` rows, a basis, it has as much information either way.
-
-    Parameters
-    ----------
-    indices : ndarray of int, shape (n, w)
-    blocks : int
-        Rows of a basis; they stay together.
-    rows : int
-        Codewords of a task. With fewer than w, the order stays as it is: a task would have part of a matrix.
+    A task of r = `rows` codewords then has all rows of a Hadamard matrix on few blocks, not one row each on
+    many, so decoding touches a quarter of θ (`kernels.fold`). In either order, the `blocks` rows of a basis,
+    which stay together, have the same information. If r is not a multiple of w, the order is that of the
+    code, because tasks would have parts of a matrix.
     """
     if rows % indices.shape[1]:
         return np.arange(len(indices))

@@ -1,9 +1,9 @@
-"""Keys that data and workers decide: whether workers whiten their gradients, and how far they look ahead.
+"""Keys resolved from data and workers: whether workers whiten their gradients, and their look-ahead.
 
-A whitened gradient has the same length whatever the worker's loss, until it is small. Where shards differ,
-such lengths pull against each other, and the descent stops far from the optimum; where steps are to end at
-the optimum of a regression or of full batches, too. There, gradients are left as they are, and the learning
-rate, which has no dimension for whitened gradients, is converted.
+A whitened gradient has the same length for any loss of the worker, until the loss is small. Where shards
+differ, such gradients counteract each other, and the descent stops far from the optimum; likewise where the
+optimum of a regression, or of full batches, is to be reached. There, gradients are not whitened, and the
+learning rate, which has no dimension for whitened gradients, is converted.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import numpy as np
 from ..config import CodeTable, Config, MemoryTable, OptimizerTable
 from ..problems import Problem, split
 
-TABLES = "code", "memory", "optimizer"  # those with such keys
-MOST_SHARDS = 64  # that are compared
-MOST_ROWS = 64  # of each half of a shard
+TABLES = "code", "memory", "optimizer"  # tables with keys that may be "auto"
+MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
-APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted by label, asynchronous)
-MOST_AHEAD = 0.2  # longest look ahead, a share of what is not sent, if an eighth is sent a task …
-AHEAD = 1.6  # … and that of n workers, times n (digits, 8 to 64 workers)
-EIGHTH = 1 / 8  # of a gradient
-STEP = 0.25  # longest good step of a whitened payload that is applied by itself (mnist5k, 1 to 16 workers)
-LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
+# Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
+# USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
+MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
+# Longest good step of a whitened payload that is applied by itself (mnist5k, 1 to 16 workers).
+MAX_WHITENED_STEP = 0.25
+# Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
+# factor on it that is stable where shards differ (both, sorted by label, asynchronous).
+PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
 
 
 def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
@@ -38,52 +39,52 @@ def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     whiten = config.code.whiten
     if whiten == "none":
         return config, []
-    apart = differing(config, problem)
+    difference = shard_difference(config, problem)
     if whiten != "auto":
-        lines = [f"code.whiten '{whiten}' does harm here, 'auto' would leave it: {apart}"] if apart else []
-        return config, lines
-    why = apart or reason_against(config, problem)
+        line = f"code.whiten '{whiten}' slows the descent here, 'auto' would be 'none': {difference}"
+        return config, [line] if difference else []
+    why = difference or reason_against(config, problem)
     if not why:
         return _with(config, code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, rate = [f"gradients are not whitened (code.whiten 'auto'): {why}"], config.optimizer.rate
     if config.optimizer.linear:
-        plain = float(f"{rate * plain_rate(config, problem) * (APART if apart else 1):.3g}")
+        plain = float(f"{rate * plain_rate(config, problem) * (DIFFERING_SHARDS if difference else 1):.3g}")
         changes["optimizer"] = {"rate": plain}
         lines.append(
-            f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are"
+            f"optimizer.rate {rate:g} for whitened gradients becomes {plain:g} for gradients not whitened"
         )
     ahead = config.memory.lookahead
-    if apart and ahead:  # what others have not sent is something else
+    if difference and ahead:  # the residuals of the workers differ
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return _with(config, **changes), lines
 
 
 def better_rate(config: Config) -> float | None:
-    """Return a shorter learning rate if few workers take too long whitened steps, of each payload rate/n."""
+    """Return a smaller learning rate if few workers make too long whitened steps of rate/n per payload."""
     whitened = config.code.whiten != "none" and config.optimizer.linear
     alone = config.update.asynchronous and config.memory.kind == "worker"
-    most = STEP * config.workers.count
+    most = MAX_WHITENED_STEP * config.workers.count
     return most if whitened and alone and config.optimizer.rate > 2 * most else None
 
 
 def lookahead(config: Config) -> float:
-    """Return how far ahead a worker looks, as a share of what its own memory holds.
+    """Return the look-ahead, as a factor of a worker's own residual.
 
-    What all workers' memories hold in the mean will lead θ on. A worker's own tells the less of it the more
-    workers there are, as the noise of their mini-batches and of their shards averages out: the share that is
-    best in the mean square falls to one over their number. It is also less where memories hold more.
+    θ will move along the mean of all workers' residuals. One worker's residual predicts that mean less well
+    the more workers there are, because mini-batch and shard noise average out: the factor that is best in the
+    mean square falls to one over their number. It is also smaller where residuals are larger.
     """
-    share = EIGHTH if config.code.share is None else config.code.share
-    ahead = min(MOST_AHEAD, AHEAD / config.workers.count) * min(1.0, share / EIGHTH)
+    fraction = USUAL_FRACTION if config.code.share is None else config.code.share
+    ahead = min(MAX_LOOKAHEAD, LOOKAHEAD_N / config.workers.count) * min(1.0, fraction / USUAL_FRACTION)
     return float(f"{ahead:.3g}")
 
 
 def reason_against(config: Config, problem: Problem) -> str:
-    """Return why whitening would do harm where shards are alike, or an empty string."""
+    """Return why whitening would slow the descent where shards are alike, or an empty string."""
     if config.optimizer.proximal is not None:
-        return "a proximal step (optimizer.proximal) must follow one along the gradient"
+        return "a proximal step (optimizer.proximal) must follow a step along the gradient"
     if problem.classes is None:
         return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
@@ -91,41 +92,41 @@ def reason_against(config: Config, problem: Problem) -> str:
     return ""
 
 
-def differing(config: Config, problem: Problem) -> str:
+def shard_difference(config: Config, problem: Problem) -> str:
     """Return in which respect the workers' shards differ, or an empty string if they are alike."""
     how, batch = split.sharding(config.problem), config.problem.batch
     if how == "replicated":
         return ""
-    if how == "shuffled":  # alike, if they are not too small for that
+    if how == "shuffled":  # alike, unless they are small
         shard = problem.rows // config.workers.count
         return (
-            f"shards are of {shard} rows, so that each worker's mini-batches of {batch} (problem.batch) "
-            f"have a mean gradient of their own; problem.shards 'replicated' gives all workers all rows"
-            if 0 < 2 * shard < batch  # with fewer rows than workers each has all
+            f"shards have {shard} rows, so each worker's mini-batches of {batch} (problem.batch) have "
+            f"another mean gradient; problem.shards 'replicated' gives all workers all rows"
+            if 0 < 2 * shard < batch  # with fewer rows than workers, each worker has all rows
             else ""
         )
-    found = disagreement(config, problem)
-    if found <= 1:
+    spread = gradient_spread(config, problem)
+    if spread <= 1:
         return ""
     return (
         f"shards differ (problem.shards 'contiguous'), the variance of the workers' mean gradients is "
-        f"{found:.3g} times that of mini-batches"
+        f"{spread:.3g} times that of mini-batches"
     )
 
 
-def disagreement(config: Config, problem: Problem) -> float:
+def gradient_spread(config: Config, problem: Problem) -> float:
     """Return the variance of the shards' mean gradients as a multiple of a mini-batch's, at the first θ.
 
-    Both are estimated from two halves of each of at most `MOST_SHARDS` contiguous shards of rank 0's rows,
-    without bias by the halves' own noise. It is about 0 for shards drawn at random.
+    Both are estimated from two halves of each of at most `MAX_SHARDS` contiguous shards of rank 0's rows,
+    without bias from the noise of the halves. It is about 0 for shards drawn at random.
     """
-    shards = min(config.workers.count, MOST_SHARDS, problem.rows // 4)
+    shards = min(config.workers.count, MAX_SHARDS, problem.rows // 4)
     if shards < 2:
         return 0.0
     theta, halves = problem.initial(config.seed), []
     for shard in range(shards):
         rows = np.arange(shard * problem.rows // shards, (shard + 1) * problem.rows // shards)
-        rows = rows[split.evenly_spaced(len(rows), min(len(rows), 2 * MOST_ROWS))]
+        rows = rows[split.evenly_spaced(len(rows), min(len(rows), 2 * MAX_ROWS))]
         pair = rows[: len(rows) // 2 * 2].reshape(-1, 2).T  # alternating rows, for order within a shard
         halves.append([problem.gradient(theta, half).astype(np.float64) for half in pair])
     size = len(pair[0])
@@ -138,10 +139,10 @@ def disagreement(config: Config, problem: Problem) -> float:
 
 
 def plain_rate(config: Config, problem: Problem) -> float:
-    """Return the learning rate of gradients as they are that stands for 1 of whitened ones.
+    """Return the learning rate for gradients that are not whitened which corresponds to 1 for whitened ones.
 
-    Both steps are compared by their lengths, each at a θ from which a run may start; the best plain ones were
-    half as long. The seed of the run does not count: its rate would scatter twofold.
+    Both steps are compared by their lengths, each at a θ from which a run may start; the best plain steps
+    were half as long. The result does not depend on the seed of the run, with which it would vary twofold.
     """
     batch, random = min(config.problem.batch or problem.rows, problem.rows), np.random.default_rng(0)
     starts = [problem.initial(seed) for seed in range(SAMPLES)]
@@ -153,7 +154,7 @@ def plain_rate(config: Config, problem: Problem) -> float:
             plan.gradient(theta, each)
             total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
         lengths.append(total)
-    return LONGER * lengths[0] / lengths[1] if lengths[1] > 0 else 1.0
+    return PLAIN_TO_WHITENED * lengths[0] / lengths[1] if lengths[1] > 0 else 1.0
 
 
 def with_resolved(config: Config, tables: dict[str, Any]) -> Config:

@@ -46,7 +46,7 @@ def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
     """Return the codewords per task, r, of each layer."""
     table = config.code
     if table.share is not None and table.rows_per_task is not None:
-        raise InputError(f"code.share: {table.share} says the same as code.rows_per_task; give one of them")
+        raise InputError(f"code.share: {table.share} is another form of code.rows_per_task; give one of them")
     counts: Any = table.rows_per_task or 1
     if table.share is not None:
         counts = [max(1, ceil(table.share * layer.count - 1e-9)) for layer in layers]
@@ -93,7 +93,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
         for k in sorted(needed):
             designs[k] = _design(config, k, weights[k], needed[k], workers, each_update)
     if table.rotate:
-        # Workers that look ahead gain by taking rows in turn; others' descents become unstable by it.
+        # Taking rows in turn improves descents with look-ahead, and makes others unstable.
         ahead = bool(config.memory.lookahead)
         return Rotating(layers, rows, dtype, designs, config.seed, each_update, ahead and not each_update)
     return Static(layers, rows, dtype, designs)
@@ -147,14 +147,13 @@ def make_decoders(
     designs: Mapping[int, Code] | None = None,
     worker_selected: bool = False,
 ) -> list[Decoder]:
-    """Build the configured decoder for each unit, with a wire format each.
+    """Build the configured decoder for each unit, of a wire format each.
 
-    `designs` are the codes by number of blocks, from which decoder ``adjoint`` computes its captured
-    fraction; `chosen` says whether codewords are worker-selected.
+    Decoder ``adjoint`` computes its captured fraction from `designs`, the codes by number of blocks.
     """
     workers = config.workers.count
-    # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased; and
-    # where workers add them up, those of all are there.
+    # With error feedback or worker-selected codewords, payloads are averaged, not scaled to be unbiased;
+    # likewise where workers add up the payloads of all.
     mean_of = workers if config.memory.keeps or worker_selected or config.reduce.summed else None
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):

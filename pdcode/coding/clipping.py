@@ -1,8 +1,8 @@
 """Clipping of payloads to the median norm of recent ones (``update.clip``).
 
-Every worker has one vote, the norm of its last payload, so that no worker has more than one by being fast.
-Less than half of the workers cannot move the median beyond the norms of the others. The payload is scaled as
-it lies in its message, so that what is relayed is what rank 0 uses.
+Every worker has one vote, the norm of its last payload, so a fast worker has no more influence than others.
+Less than half of the workers cannot move the median beyond the norms of the others. The payload is scaled in
+its message, so that rank 0 relays what it uses.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..config import Config
 from ..transport.base import Arrival
 from ..util.stateful import Stateful
 
-JUDGES = 3
-"""Workers whose norms must be known before one is judged."""
+MIN_VOTES = 3
+"""Number of workers whose norms must be known before a payload is scaled."""
 
 
 class Votes:
@@ -47,7 +47,7 @@ class Votes:
 
 
 class Clip(Stateful):
-    """Clipping to the median norm, for each round and part of replies by itself."""
+    """Clipping to the median norm of the same round and part of replies."""
 
     def __init__(self) -> None:
         self.votes: dict[tuple[int, int], Votes] = {}
@@ -59,24 +59,16 @@ class Clip(Stateful):
         self.votes = {(number, part): Votes(last) for number, part, last in state["votes"]}
 
     def __call__(self, arrival: Arrival, living: int) -> float:
-        """Scale a payload of finite numbers down to the median norm, in place.
+        """Scale a payload of finite numbers down to the median norm, in place; return the factor, at most 1.
 
-        Parameters
-        ----------
-        arrival : Arrival
-        living : int
-            Number of workers that can have a vote.
-
-        Returns
-        -------
-        float
-            The factor, at most 1; 0 if too few norms are known, and the payload is as it was.
+        `living` is the number of workers that can have a vote. The factor is 0 if too few norms are known;
+        the payload is then unchanged.
         """
         votes = self.votes.setdefault((arrival.round, arrival.part), Votes())
         with np.errstate(over="ignore"):
             norm = math.sqrt(sum(float(np.vdot(each, each)) for each in arrival.payloads))
         votes.put(arrival.worker, norm)
-        if len(votes) < min(JUDGES, living):
+        if len(votes) < min(MIN_VOTES, living):
             return 0.0
         if norm <= (median := votes.median):
             return 1.0
@@ -85,5 +77,5 @@ class Clip(Stateful):
 
 
 def make_clip(config: Config) -> Clip | None:
-    """Build the clipping of ``[update]``; None without."""
+    """Build the clipping of ``[update]``; None if there is none."""
     return Clip() if config.update.clip == "median" else None

@@ -34,20 +34,8 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1
     inputs; if it is coded along the inputs, only the fraction w/k that a codeword covers.
 
-    Parameters
-    ----------
-    config : Config
-    problem : Problem
-        Gives the layers and the density of the inputs.
-    layout : Layout
-        Gives rows and weights of the codewords, and the wire format.
-    shard : int, optional
-        Rows of a worker's shard, used with full batches. Default: the problem's rows divided by the
-        number of workers.
-
-    Returns
-    -------
-    int
+    `shard` is the number of rows of a worker's shard, for full batches; default: the problem's rows divided
+    by the number of workers.
     """
     batch = _batch(config, problem, shard)
     if config.memory.keeps or layout.worker_selected:
@@ -84,7 +72,7 @@ def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
     units = zip(layout.units, layout.rows, layout.weights, strict=True)
     total = sum(_memory(config, unit, r, w) for unit, r, w in units) + message_flops(config, problem, layout)
-    if not layout.exact:  # the rounding error goes back into the memory
+    if not layout.exact:  # the rounding error is added to the memory
         total += _sent(layout) + _scatter(layout)
     return total
 
@@ -106,9 +94,9 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
     total = 0.0
-    for part, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
-        exact = part.format.name == layout.dtype.name
-        total += (1.0 if exact else part.format.flops) * r * unit.elements
+    for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
+        exact = field.format.name == layout.dtype.name
+        total += (1.0 if exact else field.format.flops) * r * unit.elements
     if config.downlink.relays:
         total += _replica(config, problem, layout)
     return total
@@ -130,7 +118,7 @@ def _entries(problem: Problem, number: int) -> float:
 
 def _coded(blocks: Blocks, batch: int, inputs: float, sparse: bool, r: int, w: int) -> float:
     """Count the coded derivative of a layer: encode the small factor, then one product."""
-    if sparse and blocks.axis == "input":  # entry by entry, each scaled by its coefficient
+    if sparse and blocks.axis == "input":  # each entry scaled by its coefficient
         return batch * inputs * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.outputs)
     other = inputs if blocks.axis == "output" else blocks.width
     return 2.0 * batch * r * blocks.size * (w + other)
@@ -154,8 +142,8 @@ def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
 
 def _scatter(layout: Layout) -> float:
     """Count adding a payload's blocks to an accumulator by their codewords."""
-    parts = zip(layout.units, layout.rows, layout.weights, strict=True)
-    return sum(2.0 * r * w * unit.elements for unit, r, w in parts)
+    units = zip(layout.units, layout.rows, layout.weights, strict=True)
+    return sum(2.0 * r * w * unit.elements for unit, r, w in units)
 
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:

@@ -1,13 +1,13 @@
-"""Memory kinds and encoders: treatment of the part of a gradient that the codewords of a task leave out.
+"""Memory kinds and encoders: treatment of the residual, the part of a gradient that codewords leave out.
 
 ``none`` drops it; with given codewords the full gradient is never formed. ``worker`` adds it to the next
 gradient: error feedback (Seide et al., "1-bit stochastic gradient descent", Interspeech 2014; Stich,
 Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018; Karimireddy et al., "Error feedback fixes
-SignSGD", ICML 2019). The compressor is the projection onto the task's codewords, and rounding.
-``difference`` sends codewords of the gradient minus rank 0's estimate h of it, and both sides add the decoded
-payload to h: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). h equals the last gradient minus its
-residual, which makes this error feedback on gradient differences, summed at rank 0. ``coordinator`` keeps an
-estimate at rank 0, in the tracking decoder; workers have no memory.
+SignSGD", ICML 2019). The compressor is the projection onto the task's codewords, and rounding. ``difference``
+sends codewords of the gradient minus rank 0's estimate h of it, and both sides add the decoded payload to h:
+EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). h equals the last gradient minus its residual, which
+makes this error feedback on gradient differences, summed at rank 0. ``coordinator`` has an estimate at rank
+0, in the tracking decoder; workers have no memory.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from .source import Batch, Source
 
 
 class NoMemory(MemoryTable, tag="none"):
-    """No memory: the part that codewords leave out is dropped."""
+    """No memory: the residual is dropped."""
 
 
-KEEPING: Needs = {
+RESIDUAL_NEEDS: Needs = {
     "optimizer.staleness": one_of("constant", why="would lose what stale payloads are scaled down by"),
     "wire.dtype": having(
         "contraction", "a format that is a contraction", "keeps rounding errors that could grow without bound"
     ),
 }
-"""Needs of memories that keep what has not been sent."""
+"""Requirements of memories at workers."""
 
 
 class WorkerMemory(MemoryTable, tag="worker"):
-    """Error feedback: workers add the part that codewords left out to their next gradient."""
+    """Error feedback: workers add the residual to their next gradient."""
 
     decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
     keeps: ClassVar[bool] = True
 
-    keep: Fraction = 1.0  #: factor on what a worker has not sent, at each task; below 1 it is a momentum
-    #: share of the step that a worker has not sent at which it evaluates its gradient: at θ - c·η·e, e being
-    #: what is in its memory; "auto": by the number of workers; with `optimizer.kind` sgd
+    keep: Fraction = 1.0  #: factor on a worker's residual e at each task; below 1 it is a momentum
+    #: factor c of the look-ahead: a worker evaluates its gradient at θ - c·η·e; "auto": by the number of
+    #: workers; with `optimizer.kind` sgd
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
     requires: ClassVar[KeyNeeds] = {
-        "kind": KEEPING,
+        "kind": RESIDUAL_NEEDS,
         "lookahead": {"optimizer.kind": having("linear", "'sgd'", "is a share of a gradient step")},
     }
 
@@ -64,11 +64,11 @@ class DifferenceMemory(MemoryTable, tag="difference"):
     decoder: ClassVar[str] = "summing"
     decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
     keeps: ClassVar[bool] = True
-    requires: ClassVar[KeyNeeds] = {"kind": KEEPING}
+    requires: ClassVar[KeyNeeds] = {"kind": RESIDUAL_NEEDS}
 
 
 class CoordinatorMemory(MemoryTable, tag="coordinator"):
-    """Gradient tracking: rank 0 keeps an estimate of the gradient, which arrivals correct."""
+    """Gradient tracking: rank 0 has an estimate of the gradient, which arrivals correct."""
 
     decoder: ClassVar[str] = "tracking"
     decoders: ClassVar[tuple[str, ...]] = ("tracking",)
@@ -93,21 +93,15 @@ class PayloadEncoder(Stateful, ABC):
 
     @abstractmethod
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        """Round the payload into the message and keep the rounding error; key: seed, worker, task."""
+        """Round the payload into the message and keep the rounding error; keys: seed, worker, task."""
 
     @abstractmethod
     def rollback(self) -> None:
-        """Take back the last payload, which rank 0 has dropped."""
+        """Return the last payload, which rank 0 has dropped, to the memory."""
 
 
 class Memoryless(PayloadEncoder):
-    """What a worker's side of a round does with a payload of which nothing is kept.
-
-    Parameters
-    ----------
-    reply : Reply
-        Holds the payload.
-    """
+    """Encoder without a memory, of a payload in `reply`."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -120,7 +114,7 @@ class Memoryless(PayloadEncoder):
 
 
 class StatelessEncoder(Memoryless):
-    """Encoder of coded derivatives by given codewords, without memory."""
+    """Encoder of coded derivatives by given codewords, without a memory."""
 
     def __init__(self, source: Batch, reply: Reply) -> None:
         super().__init__(reply)
@@ -131,11 +125,11 @@ class StatelessEncoder(Memoryless):
 
 
 class MemoryEncoder(PayloadEncoder):
-    """Encoder of the full gradient: payload y = Q e of the vector e to send, and memory e - Qᵀy.
+    """Encoder of the full gradient: payload y = Q e of the vector e to send, and residual e - Qᵀy.
 
     Codewords are applied one after another, each as a projection of the remaining residual; encoding never
-    increases ‖e‖, even if they are not orthogonal. An uncoded layer is one block with the codeword [1].
-    A gradient that is not finite leaves the memory unchanged, and a payload of NaN reports it to rank 0.
+    increases ‖e‖, even if they are not orthogonal. An uncoded layer is one block with the codeword [1]. A
+    gradient that is not finite leaves the memory unchanged; rank 0 gets a payload of NaN.
 
     Parameters
     ----------
@@ -151,10 +145,10 @@ class MemoryEncoder(PayloadEncoder):
     keep : float
         Factor on the residual at each task.
     ahead : float
-        The vector is computed at θ - ahead·residual, a displacement: a share of the learning rate.
+        The vector is computed at θ - ahead·residual; `ahead` includes the learning rate.
     """
 
-    state_names = ("source", "selectors", "residual", "_last", "_words", "_committed")
+    state_names = ("source", "selectors", "residual", "_last", "_codewords", "_committed")
 
     def __init__(
         self,
@@ -176,20 +170,17 @@ class MemoryEncoder(PayloadEncoder):
         self._feedback = specialise(encode.feedback_encode, dtype)
         self._scatter = specialise(decode.adjoint_decode, dtype)
         self._fold = specialise(fold.encode, dtype)
-        self._units, self._lost = [], []
+        self._units, self._rounding_errors = [], []
         layout = reply.layout
         for unit, start, view in zip(layout.units, layout.offsets, reply.payloads, strict=True):
             part = slice(unit.offset, unit.offset + unit.length)
             self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
-            self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
-        # Codewords, rounding and what is left in one pass, if rows have scales of their own.
-        own = all(part.rows == r for part, r in zip(layout.fields, layout.rows, strict=True))
-        coded = all(part.format.scales for part in layout.fields)
-        self._fused = kind == "worker" and not layout.worker_selected and coded and own
-        self._added = kind == "worker" and not layout.worker_selected  # gradients, in the encoder's own pass
+            self._rounding_errors.append(self._sent[start : start + view.size].reshape(view.shape))
+        self._adds_gradient = kind == "worker" and not layout.worker_selected  # in the encoder's pass
+        self._fused = self._adds_gradient and layout.rows_have_scales  # encodes and rounds in one pass
         feedback = [(residual, part, size, view) for size, residual, part, view in self._units]
         self._encode = encode.Feedback(feedback).encode
-        self._words: list[Pair] = [layout.uncoded] * len(self._units)
+        self._codewords: list[Pair] = [layout.uncoded] * len(self._units)
         self._committed = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
@@ -209,27 +200,26 @@ class MemoryEncoder(PayloadEncoder):
             self.residual.fill(0)
         elif self._keep < 1:
             self.residual *= self._keep
-        if not self._added:
+        if not self._adds_gradient:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
-        whole = self.reply.layout.uncoded
-        self._words = [
-            words if words is whole else (words[0].copy(), words[1].copy()) for words in task.codewords
+        uncoded = self.reply.layout.uncoded
+        self._codewords = [
+            pair if pair is uncoded else (pair[0].copy(), pair[1].copy()) for pair in task.codewords
         ]
-        if self._fused:  # `quantise` does the rest
+        if self._fused:  # `quantise` encodes, too
             return loss
         if self.reply.layout.worker_selected:
-            for number, (select, (_, residual, _, _)) in enumerate(
-                zip(self.selectors, self._units, strict=True)
-            ):
-                if select is not None:
-                    self._words[number] = select.select(residual)
-            self.reply.write_codewords(self._words)
-            self._words = self.reply.codewords
-        if self._added and self._encode(self._words):
+            units = zip(self.selectors, self._units, strict=True)
+            for number, (selector, (_, residual, _, _)) in enumerate(units):
+                if selector is not None:
+                    self._codewords[number] = selector.select(residual)
+            self.reply.write_codewords(self._codewords)
+            self._codewords = self.reply.codewords
+        if self._adds_gradient and self._encode(self._codewords):
             return loss
-        for (elements, residual, part, view), words in zip(self._units, self._words, strict=True):
-            if self._added:
+        for (elements, residual, part, view), words in zip(self._units, self._codewords, strict=True):
+            if self._adds_gradient:
                 self._feedback(residual, part, *words, elements, view)
             else:
                 self._deflate(residual, *words, elements, view)
@@ -242,32 +232,32 @@ class MemoryEncoder(PayloadEncoder):
         exact = self.reply.layout.exact
         if not exact:
             np.copyto(self._sent, self.reply.payload)
-        sound = self.reply.quantise(*keys)
+        in_range = self.reply.quantise(*keys)
         if not self._committed:
             return
-        if sound and not exact:
+        if in_range and not exact:
             np.subtract(self._sent, self.reply.payload, out=self._sent)
-            self._add(self._lost)
-        elif not sound:  # out of the format's range: rank 0 will refuse the payload
+            self._add(self._rounding_errors)
+        elif not in_range:  # out of the format's range: rank 0 will refuse the payload
             if exact:
                 self.residual.fill(0)
             else:
-                self._add(self._lost)
+                self._add(self._rounding_errors)
             self._committed = False
 
     def _quantise_fused(self, seed: int, worker: int, task: int) -> bool:
         """Encode and round in one pass; return whether the payload is in the range of its formats."""
-        reply, sound = self.reply, True
+        reply, in_range = self.reply, True
         first = reply.part * len(self._units)
-        for number, (unit, words) in enumerate(zip(self._units, self._words, strict=True)):
+        for number, (unit, words) in enumerate(zip(self._units, self._codewords, strict=True)):
             elements, residual, gradient, view = unit
             _, wire, field = reply.fields[number]
             kind = field.format.kind
             keys = seed, WIRE, worker, task, first + number
-            sound &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
-        if not sound:  # rank 0 will refuse it: what has left the memory comes back
+            in_range &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
+        if not in_range:  # rank 0 will refuse the payload; return it to the memory
             self._add([np.where(np.isfinite(view), view, 0) for view in reply.payloads])
-        return sound
+        return in_range
 
     def rollback(self) -> None:
         if self._committed:
@@ -276,5 +266,5 @@ class MemoryEncoder(PayloadEncoder):
 
     def _add(self, payloads: list[np.ndarray]) -> None:
         """Add payloads back to the memory."""
-        for (_, residual, _, _), words, payload in zip(self._units, self._words, payloads, strict=True):
+        for (_, residual, _, _), words, payload in zip(self._units, self._codewords, payloads, strict=True):
             self._scatter(residual, *words, payload, 1.0)

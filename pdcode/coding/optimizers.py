@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .proximals import Penalty
 
 
-PLAIN = 0.0, 0.0, 1.0, 0.0
-"""Coefficients of the kernel's step without a velocity: decay, gain, own and keep."""
+NO_MOMENTUM = 0.0, 0.0, 1.0, 0.0
+"""Coefficients (d, a, o, k) of a step without a velocity, see `Momentum.coefficients`."""
 
 
 class Optimizer(Stateful, Capable):
@@ -43,9 +43,9 @@ class Optimizer(Stateful, Capable):
     Attributes
     ----------
     moments : tuple of str
-        Names of the arrays of its state that have θ's shape; they begin with zeros.
+        Names of the state's arrays that have θ's shape; they begin with zeros.
     state : dict of str to ndarray
-        State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
+        State, for traces and the snapshots of replicas: the optimizer's own arrays, not copies.
     penalises : bool
         Whether steps end by the proximal operator of a penalty.
     default_damping : bool
@@ -69,8 +69,8 @@ class Optimizer(Stateful, Capable):
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate = table.rate
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
-        self._step, self._still = specialise(optimize.sgd_step, self.dtype), np.empty(0, self.dtype)
-        # arguments of the last step, and the views planned for them
+        self._step, self._no_velocity = specialise(optimize.sgd_step, self.dtype), np.empty(0, self.dtype)
+        # Arguments of the last step, and the views planned for them.
         self._theta: np.ndarray | None = None
         self._decoders: Sequence[Decoder] | None = None
         self._plan: list[tuple[Any, ...]] = []
@@ -90,12 +90,12 @@ class Optimizer(Stateful, Capable):
         units: Sequence[Unit],
         decoders: Sequence[Decoder],
         damping: float = 1.0,
-        share: float = 1.0,
+        fraction: float = 1.0,
     ) -> float:
         """Move θ by the decoded gradient.
 
-        Decoders whose next update begins with an empty accumulator are emptied in the same pass: ask for
-        their `gradient` before the step, not after.
+        Decoders whose next update begins with an empty accumulator are emptied in the same pass: read their
+        `gradient` before the step, not after.
 
         Parameters
         ----------
@@ -107,8 +107,8 @@ class Optimizer(Stateful, Capable):
             One per unit. Views are planned once; repeated steps should pass the same objects.
         damping : float
             Factor of the learning rate.
-        share : float
-            Share of a whole gradient that the decoders hold, of which a penalty counts as much.
+        fraction : float
+            Fraction of a gradient that the decoders hold; the penalty is scaled by it.
 
         Returns
         -------
@@ -130,9 +130,9 @@ class Optimizer(Stateful, Capable):
                     f"decoder {number}: {found[0]} blocks of {found[1]} elements, {found[2]} in all, "
                     f"not {unit.count} of {unit.elements}, {unit.length} in all"
                 )
-            part = slice(unit.offset, unit.offset + unit.length)
-            moments = [self.state[name][part] for name in self.moments]
-            plan.append((decoder, theta[part], decoder.accumulator[: unit.length], *moments))
+            place = slice(unit.offset, unit.offset + unit.length)
+            moments = [self.state[name][place] for name in self.moments]
+            plan.append((decoder, theta[place], decoder.accumulator[: unit.length], *moments))
         self._theta, self._decoders, self._plan = theta, decoders, plan
 
     def direction(self, gradient: np.ndarray, *moments: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ class Optimizer(Stateful, Capable):
         for decoder, theta, gradient, *moments in self._plan:
             decoder.solve()
             direction = self.direction(gradient * self.dtype.type(decoder.scale), *moments)
-            total += self._step(theta, self._still, direction, 1.0, rate, *PLAIN, False)
+            total += self._step(theta, self._no_velocity, direction, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
 
@@ -169,7 +169,7 @@ class SGD(Optimizer):
     def descents(
         self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]
     ) -> list[optimize.Descent]:
-        """Return what steps the touched blocks of each unit; arguments as for `step`."""
+        """Return the compiled step of the touched blocks of each unit; arguments as for `step`."""
         self._bind(theta, units, decoders)
         return [blocks for *_, blocks in self._plan]
 
@@ -179,34 +179,27 @@ class SGD(Optimizer):
             decoder.solve()
             touched = decoder.touched
             if touched is None:
-                parts = theta, self._still, gradient
-                total += self._step(*parts, decoder.scale, rate, *PLAIN, decoder.clears)
+                parts = theta, self._no_velocity, gradient
+                total += self._step(*parts, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 total = blocks.step(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
-                total += self._step(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
+                total += self._step(theta, self._no_velocity, gradient, 1.0, factor, *NO_MOMENTUM, True)
             touched.clear()
         return total
 
 
 class ProximalSGD(SGD):
-    """θ ← prox_{ηh}(θ - η ĝ), with momentum β as a heavy ball or Nesterov's.
+    """θ ← prox_{ηh}(θ - η ĝ), with momentum β as a heavy ball or Nesterov's; h is the penalty.
 
     Heavy ball: prox_{ηh}(θ - η ĝ + βd), d being the last step: iPiano (Ochs, Chen, Brox and Pock, SIAM J.
     Imaging Sci. 2014). Nesterov: x ← prox_{ηh}(θ - η ĝ), θ ← x + β(x - the last x), FISTA (Beck and Teboulle
     2009) with a constant β; gradients are taken at θ. Without h these are the steps of `Momentum` at a
     constant rate.
 
-    Parameters
-    ----------
-    table, size, dtype
-        As for `Optimizer`.
-    penalty : Penalty
-        h.
-    span : float
-        Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+    `span` is the learning rate of the gradient steps whose sums the decoded vectors are; 1 for gradients.
     """
 
     table: SGDTable
@@ -225,14 +218,14 @@ class ProximalSGD(SGD):
         units: Sequence[Unit],
         decoders: Sequence[Decoder],
         damping: float = 1.0,
-        share: float = 1.0,
+        fraction: float = 1.0,
     ) -> float:
         before, beta, last = self._before, self.table.momentum, self.state.get("displacement")
         np.copyto(before, theta)
         super().step(theta, units, decoders, damping)
         if last is not None and not self.table.nesterov:
-            self._step(theta, self._still, last, 1.0, -beta, *PLAIN, False)
-        self._penalty.apply(theta, self.rate * damping * share * self._span)
+            self._step(theta, self._no_velocity, last, 1.0, -beta, *NO_MOMENTUM, False)
+        self._penalty.apply(theta, self.rate * damping * fraction * self._span)
         if last is not None and self.table.nesterov:
             np.subtract(before, last, out=last)  # the last x
             np.subtract(theta, last, out=last)
@@ -282,7 +275,7 @@ class Sign(Optimizer):
         for decoder, theta, gradient in self._plan:
             decoder.solve()
             signs = np.sign(gradient, out=self._signs[: len(gradient)])
-            total += self._step(theta, self._still, signs, 1.0, rate, *PLAIN, False)
+            total += self._step(theta, self._no_velocity, signs, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
 

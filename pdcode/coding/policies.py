@@ -1,8 +1,8 @@
-"""Update policies: which payloads rank 0 uses, when it steps, and which workers wait for that.
+"""Update policies: which payloads rank 0 uses, when it steps, and which workers wait for the step.
 
-A kind has a table, with the keys and what is known before the run, and a `Policy`, which decides during the
-run. Every policy also steps once no further payload is expected; with dead workers it may wait: see
-`check_end`.
+A kind has a table, with the keys and properties that are known before the run, and a `Policy`, which decides
+during the run. Every policy also steps once no further payload is expected; with dead workers it may wait:
+see `check_end`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..util.errors import InputError
 from ..util.stateful import Stateful
 
 
-class Seen(Protocol):
-    """Progress of the current update, by which policies decide; the coordinator provides it.
+class Progress(Protocol):
+    """Progress of the current update, provided by the coordinator, on which policies decide.
 
     Attributes
     ----------
     used, fresh : int
-        Payloads since the last step, and those of them that are of the newest θ.
+        Payloads since the last step, and the number of them at the newest θ.
     captured : float
         Fraction of the gradient that they capture.
     now_ns, stepped_ns : int
-        Time of the arrival or time-out at which the policy is asked, and of the last step.
+        Time of the current arrival or time-out, and of the last step.
     """
 
     used: int
@@ -37,13 +37,13 @@ class Seen(Protocol):
     now_ns: int
     stepped_ns: int
 
-    def near(self, within_ns: float) -> float:
-        """Return how many usable payloads are to be expected within a time from now."""
+    def expected_soon(self, within_ns: float) -> float:
+        """Return the expected number of usable payloads within a time from now."""
         ...
 
 
 class Policy(Stateful):
-    """Policy of a run: by default a step at the least number of payloads, if the table gives one.
+    """Policy of a run: by default a step at the minimum number of payloads, if the table gives one.
 
     Parameters
     ----------
@@ -54,34 +54,34 @@ class Policy(Stateful):
 
     Attributes
     ----------
-    waits : bool
-        Whether a worker waits for the next step if its payload was used and is of the newest θ. Other workers
-        are sent the newest θ at once.
-    patient : bool
+    workers_wait : bool
+        Whether a worker waits for the next step after a used payload at the newest θ. Other workers get the
+        newest θ at once.
+    waits_for_overdue : bool
         Whether rank 0 waits for workers that are presumed lost.
-    eager : bool
-        Whether each payload that is used is an update by itself.
+    steps_every_arrival : bool
+        Whether each used payload is an update by itself.
     wake_ns : int or None
-        Time at which to ask `ready` again if nothing arrives before; None: never.
+        Time at which to evaluate `ready` if nothing arrives before; None: never.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
-    waits: ClassVar[bool] = True
-    patient: ClassVar[bool] = False
-    eager: ClassVar[bool] = False
+    workers_wait: ClassVar[bool] = True
+    waits_for_overdue: ClassVar[bool] = False
+    steps_every_arrival: ClassVar[bool] = False
     wake_ns: int | None = None
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         self.table = table.resolved(workers)
-        self._least, self._late = self.table.least(workers), table.late == "use"
+        self._min_payloads, self._late = self.table.min_payloads(workers), table.late == "use"
 
-    def enough(self, seen: Seen) -> bool:
+    def enough(self, progress: Progress) -> bool:
         """Return whether to step although further payloads are outstanding."""
-        return self._least is not None and seen.used >= self._least
+        return self._min_payloads is not None and progress.used >= self._min_payloads
 
-    def ready(self, seen: Seen, expected: int) -> bool:
+    def ready(self, progress: Progress, expected: int) -> bool:
         """Return whether to step, with `expected` payloads outstanding."""
-        if expected and not self.enough(seen):
+        if expected and not self.enough(progress):
             return False
         self.wake_ns = None
         return True
@@ -91,42 +91,43 @@ class Policy(Stateful):
         return self._late
 
 
-class Eager(Policy):
+class EachPayload(Policy):
     """A step for each payload."""
 
-    eager = True
+    steps_every_arrival = True
 
 
-class Patient(Policy):
-    """A step at a number of payloads, also those of workers that are presumed lost."""
+class FixedCount(Policy):
+    """A step at a number of payloads, including those of workers that are presumed lost."""
 
-    patient = True
+    waits_for_overdue = True
 
 
 class Quorum(Policy):
-    """A step at a number of payloads, and those that come soon after.
+    """A step at a minimum number of payloads, and those that arrive soon after.
 
-    The mean time a payload has taken since the last step is what one is worth: rank 0 waits as long after a
-    payload, if at least one more is to be expected within that time.
+    After a payload, rank 0 waits for the mean time per payload since the last step, if at least one more
+    payload is expected within that time.
     """
 
     state_names = (*Policy.state_names, "_asked")
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         super().__init__(table, workers)
-        self._asked = 0  # payloads when rank 0 last began to wait for more
+        self._asked = 0  # number of payloads at which rank 0 last began to wait for more
 
-    def enough(self, seen: Seen) -> bool:
-        if not super().enough(seen):
+    def enough(self, progress: Progress) -> bool:
+        if not super().enough(progress):
             return False
-        if self._asked != seen.used:
-            self._asked = seen.used
-            mean_ns = (seen.now_ns - seen.stepped_ns) / seen.used
-            self.wake_ns = seen.now_ns + math.ceil(mean_ns) if seen.near(mean_ns) >= 1 else None
-        return self.wake_ns is None or seen.now_ns >= self.wake_ns
+        if self._asked != progress.used:
+            self._asked = progress.used
+            mean_ns = (progress.now_ns - progress.stepped_ns) / progress.used
+            wait = progress.expected_soon(mean_ns) >= 1
+            self.wake_ns = progress.now_ns + math.ceil(mean_ns) if wait else None
+        return self.wake_ns is None or progress.now_ns >= self.wake_ns
 
-    def ready(self, seen: Seen, expected: int) -> bool:
-        if not super().ready(seen, expected):
+    def ready(self, progress: Progress, expected: int) -> bool:
+        if not super().ready(progress, expected):
             return False
         self._asked = 0
         return True
@@ -137,25 +138,25 @@ class Captured(Policy):
 
     table: CapturedTable
 
-    def enough(self, seen: Seen) -> bool:
-        return seen.captured >= self.table.fraction - 1e-9
+    def enough(self, progress: Progress) -> bool:
+        return progress.captured >= self.table.fraction - 1e-9
 
 
 class AsyncTable(UpdateTable, tag="async"):
     """After each payload."""
 
-    makes: ClassVar[type[Policy]] = Eager
+    makes: ClassVar[type[Policy]] = EachPayload
     asynchronous: ClassVar[bool] = True
     by_count: ClassVar[bool] = True
 
-    def least(self, workers: int) -> int:
+    def min_payloads(self, workers: int) -> int:
         return 1
 
 
 class AllTable(UpdateTable, tag="all"):
     """After the payloads of all workers."""
 
-    makes: ClassVar[type[Policy]] = Patient
+    makes: ClassVar[type[Policy]] = FixedCount
     complete: ClassVar[bool] = True
     by_count: ClassVar[bool] = True
 
@@ -167,27 +168,27 @@ class CountTable(UpdateTable):
     count: Positive | None = None
 
     def resolved(self, workers: int) -> Self:
-        count = self.least(workers)
+        count = self.min_payloads(workers)
         if count > workers:
             raise InputError(f"update.count: {count} is more than the {workers} workers")
         return msgspec.structs.replace(self, count=count)
 
-    def least(self, workers: int) -> int:
+    def min_payloads(self, workers: int) -> int:
         return max(1, 3 * workers // 4) if self.count is None else self.count
 
-    def words(self, workers: int) -> str:
-        return f"{self.mode} {self.least(workers)} of {workers:,}"
+    def description(self, workers: int) -> str:
+        return f"{self.mode} {self.min_payloads(workers)} of {workers:,}"
 
 
 class FirstTable(CountTable, tag="first"):
     """After the first `count` payloads."""
 
-    makes: ClassVar[type[Policy]] = Patient
+    makes: ClassVar[type[Policy]] = FixedCount
     by_count: ClassVar[bool] = True
 
 
 class QuorumTable(CountTable, tag="quorum"):
-    """After at least `count` payloads, and those that come soon after."""
+    """After at least `count` payloads, and those that arrive soon after."""
 
     makes: ClassVar[type[Policy]] = Quorum
 
@@ -203,7 +204,7 @@ class CapturedTable(UpdateTable, tag="captured"):
 
     fraction: Fraction = 0.75  #: captured fraction of the gradient at which to step
 
-    def words(self, workers: int) -> str:
+    def description(self, workers: int) -> str:
         return f"{self.mode} {self.fraction:g}"
 
 

@@ -1,10 +1,10 @@
-"""Penalties h of the weights, by whose proximal operator a step ends.
+"""Penalties h of the weights; a step ends by the proximal operator of h.
 
 Proximal gradient descent (Lions and Mercier 1979; Beck and Teboulle, "A fast iterative shrinkage-thresholding
-algorithm for linear inverse problems", SIAM J. Imaging Sci. 2009) minimises f + h, f being the loss:
-θ ← prox_{ηh}(θ - η ĝ), where prox_{ηh}(z) is the x that minimises ½‖x - z‖² + ηh(x). Unlike a step by the
+algorithm for linear inverse problems", SIAM J. Imaging Sci. 2009) minimises f + h, f being the loss: θ ←
+prox_{ηh}(θ - η ĝ), where prox_{ηh}(z) is the x that minimises ½‖x - z‖² + ηh(x). Unlike a step by the
 gradient of a penalty it makes weights exactly zero, or keeps them in a set. Biases have no part in h, unless
-``problem.penalise_bias`` says so.
+``problem.penalise_bias`` is set.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Box(Proximal, tag="box"):
 class GroupLasso(Proximal, tag="group-lasso"):
     """h = weight · Σ √p ‖w‖ over groups of p weights, which become zero together (Yuan and Lin 2006).
 
-    A group is what leaves one input of a layer, for all of its outputs: without it the layer does not need
-    the input, or hidden unit. With one output and ``inputs = 1`` this is ``l1``.
+    A group has the weights of one input of a layer to all of its outputs: if it is zero, the layer does not
+    need the input, or hidden unit. With one output and ``inputs = 1`` this is ``l1``.
     """
 
     weight: NonNegative  #: factor of the sum of norms
@@ -93,8 +93,8 @@ class GroupLasso(Proximal, tag="group-lasso"):
     def shrink(self, weights: np.ndarray, step: float) -> None:
         norms, scales, inputs = self._groups(weights)
         with np.errstate(divide="ignore", invalid="ignore"):  # of groups that are zero
-            left = np.where(norms > 0, np.maximum(1 - step * self.weight * scales / norms, 0), norms)
-        weights *= np.repeat(left, inputs).astype(weights.dtype)
+            factors = np.where(norms > 0, np.maximum(1 - step * self.weight * scales / norms, 0), norms)
+        weights *= np.repeat(factors, inputs).astype(weights.dtype)
 
     def value(self, weights: np.ndarray) -> float:
         norms, scales, _ = self._groups(weights)
@@ -111,24 +111,18 @@ class GroupLasso(Proximal, tag="group-lasso"):
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """The penalty h of a network's weights.
-
-    Attributes
-    ----------
-    kind : Proximal
-    network : Network
-    """
+    """The penalty h of a network's weights."""
 
     kind: Proximal
     network: Network
 
     def apply(self, theta: np.ndarray, step: float) -> None:
-        """Replace θ, shape (size,), by prox_{step·h}(θ); a step of 0 moves it only into the domain of h."""
+        """Replace θ, shape (size,), by prox_{step·h}(θ); a step of 0 only moves it into the domain of h."""
         for weights in self._penalised(theta):
             self.kind.shrink(weights, step)
 
     def value(self, theta: np.ndarray) -> float:
-        """Return h(θ); 0, and not infinity, if θ is not in its domain."""
+        """Return h(θ); 0, and not infinity, if θ is outside its domain."""
         return sum(self.kind.value(weights) for weights in self._penalised(theta))
 
     def _penalised(self, theta: np.ndarray) -> Iterator[np.ndarray]:

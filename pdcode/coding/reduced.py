@@ -1,4 +1,4 @@
-"""Rank 0's state where workers add up their payloads, each with a state of the scheme by which it steps."""
+"""Rank 0's state where workers add up their payloads, and each worker has a state of the scheme."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .state import State
 
 
 class ReducedState(State):
-    """State that follows those of the workers: of the arrivals of a round the last one brings the sum.
+    """State that follows the workers' states: the last arrival of a round has the sum of the payloads.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class ReducedState(State):
         Period, in updates, of the comparison of digests of θ.
     """
 
-    state_names = ("_state", "_asked", "_arrived", "_version", "digest")
+    state_names = ("_state", "_order", "_arrived", "_version", "digest")
 
     def __init__(self, state: State, workers: int, check: int) -> None:
         self.layouts: Sequence[Layout] = state.layouts
         self.theta, self.optimizer = state.theta, state.optimizer
         self.designs, self.assignment, self.policy = state.designs, state.assignment, state.policy
         self._state, self._workers, self._check = state, workers, check
-        self._asked: list[Any] | None = None  # row, codewords and round of the task, the same for all workers
+        self._order: list[Any] | None = None  # row, codewords and round of the task, of all workers
         self._arrived = self._version = 0
         self.digest = digest(self.theta)
 
@@ -40,11 +40,11 @@ class ReducedState(State):
         return self._state.round
 
     def order(self, worker: int, task: int) -> Order:
-        if self._asked is None:
+        if self._order is None:
             order = self._state.order(worker, task)
-            self._asked = [order.row, order.codewords, order.round]
-        row, codewords, number = self._asked
-        return Order(row, codewords, (), round=number)  # workers have the body by themselves
+            self._order = [order.row, order.codewords, order.round]
+        row, codewords, number = self._order
+        return Order(row, codewords, (), round=number)  # workers have θ, and need no body
 
     def fold(self, arrival: Arrival) -> float:
         if arrival.digest not in (0, self.digest):
@@ -57,7 +57,7 @@ class ReducedState(State):
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
-        self._asked, self._arrived = None, 0
+        self._order, self._arrived = None, 0
         if norm is not None:
             self._version += 1
             self.digest = due_digest(self._state, self._version, self._check)
@@ -65,5 +65,5 @@ class ReducedState(State):
 
 
 def due_digest(state: State, version: int, check: int) -> int:
-    """Return the digest of θ if it is due at this version, else 0."""
+    """Return the digest of θ at this version, 0 if no comparison is due."""
     return 0 if version % check else digest(state.theta)

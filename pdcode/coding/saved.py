@@ -17,7 +17,7 @@ Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class FileTable(CodeTable, tag="file", kw_only=True):
-    """A saved code. Layers of as many blocks as it has use it; a trace may hold several codes."""
+    """A saved code, for layers of as many blocks as it has; a trace may have several codes."""
 
     adapts: ClassVar[bool] = False
     usual: ClassVar[int | None] = None
@@ -35,7 +35,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
 
     @classmethod
     def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
-        """Which layers are coded stays; into how many blocks they are cut, the file says."""
+        """Keep which layers are coded; the file determines their numbers of blocks."""
         kept = super().adopted(table)
         match kept.get("blocks"):
             case [*counts]:
@@ -51,13 +51,13 @@ class FileTable(CodeTable, tag="file", kw_only=True):
         if 0 in counts and len(codes := self._codes()) > 1:
             held = " and ".join(map(str, codes))
             raise InputError(
-                f"code.blocks: {self.path} holds codes over {held} blocks; say which layer has which"
+                f"code.blocks: {self.path} has codes over {held} blocks; give the number for each layer"
             )
         counts = [count or next(iter(codes)) for count in counts]
         return msgspec.structs.replace(self, blocks=counts[0] if isinstance(self.blocks, int) else counts)
 
     def designs(self, config: Config, needed: Mapping[int, int]) -> dict[int, Code]:
-        """Return the code for each number of blocks, given the codewords per task r by number of blocks."""
+        """Return the code for each number of blocks k, given the codewords per task r of each k."""
         codes, workers = self._codes() if needed else {}, config.workers.count
         for k, r in sorted(needed.items()):
             if k not in codes:
@@ -83,7 +83,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
 
 
 def of_trace(config: Config, trace: TraceReader) -> Config:
-    """Return the configuration of a trace's run with its codes taken from the trace: the file may be gone."""
+    """Return the configuration of a trace's run with codes read from the trace: the file may be missing."""
     if not isinstance(config.code, FileTable) or not trace.code_attributes:
         return config
     return msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, path=str(trace.path)))

@@ -29,14 +29,9 @@ class Source(Stateful, ABC):
 
 
 class Batch(Source):
-    """The gradient of a task's mini-batch.
+    """The gradient of a task's mini-batch, of rows that `batches` draws.
 
-    Parameters
-    ----------
-    plan : GradientPlan
-        Plan of the worker's problem; built with the reply's payload if `coded` is used.
-    batches : BatchSampler
-        Row indices of each task.
+    `plan` is built with the reply's payload if `coded` is used.
     """
 
     def __init__(self, plan: GradientPlan, batches: BatchSampler) -> None:

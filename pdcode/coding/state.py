@@ -1,4 +1,4 @@
-"""State of a scheme at rank 0: the tasks it sends, and the use it makes of the replies.
+"""State of a scheme at rank 0: its tasks, and the use of the replies.
 
 A scheme is a `State` at rank 0 and, at every worker, a `PayloadEncoder` for each round; the loops of
 coordinator and worker use nothing else. If replies are relayed, every worker has a replica of the state.
@@ -21,7 +21,7 @@ from ..transport.messages import Order
 from ..util.capabilities import Capable
 from ..util.stateful import Stateful
 from .optimizers import SGD, Optimizer
-from .policies import Policy, Seen
+from .policies import Policy, Progress
 
 if TYPE_CHECKING:
     from ..codes import Code
@@ -42,11 +42,11 @@ class State(Stateful, Capable, ABC):
     layouts : sequence of Layout
         Message layout of each round of an update; most schemes have one round.
     policy : Policy
-        Which payloads are used, when to step, and who waits for that.
+        Rule of which payloads are used, when to step, and which workers wait for the step.
     round : int
         Current round of the update.
     wake_ns : int or None
-        Time since the run's start at which to ask `ready` again if nothing arrives before; None: never.
+        Time since the run's start at which to evaluate `ready` if nothing arrives before; None: never.
     designs : mapping of int to Code
         Codes by block count, for the trace.
     assignment : Assignment or None
@@ -54,11 +54,11 @@ class State(Stateful, Capable, ABC):
     robust : bool
         Whether the decoder rejects outliers, reported by `flagged`.
     digest : int
-        Digest of θ after the last step, for the trace; 0: none was taken.
+        Digest of θ after the last step, for the trace; 0: not computed.
     default_rule : bool
         Capability: the policy alone decides when to step, and which payloads of this round to use.
     stuck : str
-        Why the update under way cannot end without another payload; empty: not known.
+        Reason why the current update cannot end without another payload; empty: not known.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("theta", "optimizer", "round", "wake_ns", "digest", "stuck")
@@ -83,7 +83,7 @@ class State(Stateful, Capable, ABC):
 
     @abstractmethod
     def fold(self, arrival: Arrival) -> float:
-        """Fold in a reply of this round; return the share of the gradient captured since the last step."""
+        """Decode a reply of this round; return the fraction of the gradient captured since the last step."""
 
     @abstractmethod
     def step(self, damping: float) -> float | None:
@@ -100,56 +100,56 @@ class State(Stateful, Capable, ABC):
             Euclidean norm of the step of θ; None if the update continues with another round.
         """
 
-    def ready(self, seen: Seen, expected: int) -> bool:
-        """Tell whether to step, with `expected` payloads outstanding; a round may have its own rule."""
-        return self.policy.ready(seen, expected)
+    def ready(self, progress: Progress, expected: int) -> bool:
+        """Return whether to step, with `expected` payloads outstanding; a round may have its own rule."""
+        return self.policy.ready(progress, expected)
 
     def usable(self, staleness: int, number: int) -> bool:
-        """Tell whether to use a late payload: of another θ, or of round `number` and not of this one."""
+        """Return whether to use a late payload, `staleness` versions old and of round `number`."""
         return number == self.round and self.policy.usable(staleness)
 
     @property
     def steps_every_arrival(self) -> bool:
-        """Whether each payload that is used is an update by itself, and no other round follows."""
-        plain = self.default_rule and not self.robust
-        return plain and len(self.layouts) == 1 and self.policy.eager
+        """Whether each used payload is an update by itself, without another round."""
+        one_round = self.default_rule and not self.robust and len(self.layouts) == 1
+        return one_round and self.policy.steps_every_arrival
 
     @property
-    def single(self) -> fused.SingleUpdate | None:
-        """What folds one payload in and steps, as `fold` and `step` do, in fewer calls; None: nothing."""
+    def fused_update(self) -> fused.SingleUpdate | None:
+        """Compiled equivalent of `fold` and `step` for one payload; None if there is none."""
         return None
 
     def lost(self, worker: int) -> None:
-        """Note that a worker has died; no task is ordered for it any more."""
+        """Note the death of a worker; it gets no further task."""
         return
 
     @property
-    def core(self) -> State:
-        """The state without what it knows of workers' replicas: what is kept in a checkpoint of ranks."""
+    def unrelayed(self) -> State:
+        """The state without records of the workers' replicas, as saved where workers are ranks."""
         return self
 
     def resumed(self) -> None:
-        """Go on with a state that was kept, and with workers that have no replica of it."""
+        """Continue from a loaded state, with workers that have no replica of it."""
         return
 
     def joined(self, worker: int) -> None:
-        """Note that a worker that had died is back, and has nothing of what it was sent."""
+        """Note the return of a worker that had died; it has received nothing."""
         return
 
-    def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
-        """Return the payloads that a worker's task needs and other workers send, as their messages.
+    def undelivered_payloads(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
+        """Return the payloads that a worker's task needs and other workers send it, as messages.
 
         With `sender`, only those of that worker.
         """
         return ()
 
     def remarks(self) -> list[str]:
-        """Describe, a line each, what is made of the options where it is not evident; before the run."""
+        """Return lines that explain, before the run, effects of the options that are not evident."""
         return []
 
     @property
     def flagged(self) -> list[int]:
-        """Indices, since the last step, of arrivals rejected as outliers."""
+        """Indices of the arrivals since the last step that were rejected as outliers."""
         return []
 
 
@@ -171,8 +171,8 @@ class Coded(State):
     ----------
     senders : int
         Number of payloads that make up a gradient.
-    bytes, least_bytes : int
-        Length of `parts`: the maximum, and the length right after a step.
+    max_snapshot_bytes, min_snapshot_bytes : int
+        Length of `buffers`: the maximum, and the length right after a step.
     default_update : bool
         Capability: an update adds payloads to the decoders, and is a step of the optimizer.
     resizes : bool
@@ -200,9 +200,9 @@ class Coded(State):
         self.assignment = assignment
         self.designs = {} if assignment is None else assignment.designs
         self.robust = any(decoder.robust for decoder in decoders)
-        shares = [unit.length / len(theta) for unit in units]  # of all of θ
-        self._folds: list[tuple[Any, float]] = list(zip(decoders, shares, strict=True))
-        self._adding = adding(decoders)
+        fractions = [unit.length / len(theta) for unit in units]
+        self._decoder_fractions: list[tuple[Any, float]] = list(zip(decoders, fractions, strict=True))
+        self._accumulators = fused_accumulators(decoders)
         self.senders = decoders[0].senders
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)
@@ -210,10 +210,12 @@ class Coded(State):
             array.reshape(-1).view(np.uint8) for array in (self._counts, theta, *optimizer.state.values())
         ]
         held = [decoder.accumulator.view(np.uint8) for decoder in decoders]
-        self._held = list(zip(decoders, held, strict=True))
+        self._sums = list(zip(decoders, held, strict=True))
         always = sum(len(array) for array in self._arrays)
-        self.bytes = always + sum(len(array) for array in held)
-        self.least_bytes = always + sum(len(array) for decoder, array in self._held if not decoder.clears)
+        self.max_snapshot_bytes = always + sum(len(array) for array in held)
+        self.min_snapshot_bytes = always + sum(
+            len(array) for decoder, array in self._sums if not decoder.clears
+        )
 
     def order(self, worker: int, task: int) -> Order:
         assert self.assignment is not None
@@ -227,21 +229,21 @@ class Coded(State):
         return captured
 
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
-        """Fold payloads into the decoders; return the captured share of the gradient, 0 to 1."""
+        """Add payloads to the decoders; return the captured fraction of the gradient, 0 to 1."""
         captured = 0.0
-        if self._adding is not None and self._adding.add(codewords, payloads):
-            for (decoder, share), (indices, _) in zip(self._folds, codewords, strict=True):
+        if self._accumulators is not None and self._accumulators.add(codewords, payloads):
+            for (decoder, fraction), (indices, _) in zip(self._decoder_fractions, codewords, strict=True):
                 decoder.added(indices)
-                captured += share * decoder.captured
+                captured += fraction * decoder.captured
             return captured
-        parts = zip(self._folds, codewords, payloads, strict=True)
-        for (decoder, share), (indices, values), payload in parts:
+        units = zip(self._decoder_fractions, codewords, payloads, strict=True)
+        for (decoder, fraction), (indices, values), payload in units:
             decoder.add_sparse(indices, values, payload)
-            captured += share * decoder.captured
+            captured += fraction * decoder.captured
         return captured
 
     def step(self, damping: float) -> float | None:
-        norm = self.optimizer.step(self.theta, self.units, self.decoders, damping, self.share)
+        norm = self.optimizer.step(self.theta, self.units, self.decoders, damping, self.gradient_fraction)
         for decoder in self.decoders:
             decoder.reset()
         if self.assignment is not None:
@@ -249,30 +251,29 @@ class Coded(State):
         return norm
 
     @property
-    def single(self) -> fused.SingleUpdate | None:
-        if self.assignment is None or not self.assignment.is_stateless or self._adding is None:
+    def fused_update(self) -> fused.SingleUpdate | None:
+        if self.assignment is None or not self.assignment.is_stateless or self._accumulators is None:
             return None
         (layout,) = self.layouts
-        scales = plain_scales(self, layout.rows)
+        scales = descent_scales(self, layout.rows)
         if scales is None:
             return None
         assert isinstance(self.optimizer, SGD)
-        shares = [
-            share * decoder.captured_of(count)
-            for (decoder, share), count in zip(self._folds, layout.rows, strict=True)
+        captured = [
+            fraction * decoder.captured_of(count)
+            for (decoder, fraction), count in zip(self._decoder_fractions, layout.rows, strict=True)
         ]
         descents = self.optimizer.descents(self.theta, self.units, self.decoders)
-        return fused.SingleUpdate(self._adding, descents, scales, sum(shares))
+        return fused.SingleUpdate(self._accumulators, descents, scales, sum(captured))
 
     @property
-    def share(self) -> float:
-        """Share of a whole gradient that has arrived since the last step: 1/n by each of n workers' payloads,
-        where rank 0 takes their mean, however few they are."""
+    def gradient_fraction(self) -> float:
+        """Fraction of a gradient since the last step: 1/n for each payload where rank 0 takes a mean of n."""
         senders = self.senders
         return 1.0 if senders == 1 else self.decoders[0].count / (self.layouts[0].rows[0] * senders)
 
     @property
-    def settled(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing has arrived since the last step."""
         return not any(decoder.count for decoder in self.decoders)
 
@@ -280,15 +281,15 @@ class Coded(State):
     def flagged(self) -> list[int]:
         return sorted({number for decoder in self.decoders for number in decoder.flagged})
 
-    def parts(self) -> list[np.ndarray]:
+    def buffers(self) -> list[np.ndarray]:
         """Return the state as uint8 buffers of a task's body, without accumulators known to be zero."""
         self._counts[:] = [decoder.count for decoder in self.decoders]
-        return self._arrays + [array for decoder, array in self._held if decoder.count or not decoder.clears]
+        return self._arrays + [array for decoder, array in self._sums if decoder.count or not decoder.clears]
 
-    def load(self, body: np.ndarray) -> None:
-        """Load a state that `parts` returned."""
+    def load_buffers(self, body: np.ndarray) -> None:
+        """Load a state from the concatenation of `buffers`."""
         at = self._copy(body, 0, self._arrays)
-        for (decoder, array), count in zip(self._held, self._counts, strict=True):
+        for (decoder, array), count in zip(self._sums, self._counts, strict=True):
             decoder.count = int(count)
             if count or not decoder.clears:
                 at = self._copy(body, at, [array])
@@ -305,21 +306,16 @@ class Coded(State):
         return at
 
 
-def adding(decoders: Sequence[Decoder]) -> decode.Accumulators | None:
-    """Return what adds an arrival to all decoders in one call; None if some do more than add."""
+def fused_accumulators(decoders: Sequence[Decoder]) -> decode.Accumulators | None:
+    """Return a compiled sum of an arrival to all accumulators; None if a decoder does more than add."""
     adders = [each for each in decoders if isinstance(each, AddingDecoder) and each.only_adds]
     return decode.Accumulators([each.target for each in adders]) if len(adders) == len(decoders) else None
 
 
-def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
-    """Return the decoders' scales where an update by one arrival is no more than
-    ``θ -= rate * scale * Σ g_i ⊗ y_i`` in each unit; None elsewhere.
+def descent_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
+    """Return each decoder's scale, or None unless an arrival's update is ``θ -= rate * scale * Σ g_i ⊗ y_i``.
 
-    Parameters
-    ----------
-    state : Coded
-    rows : sequence of int
-        Codewords of an arrival, of each unit.
+    `rows` are the codewords of an arrival, of each unit.
     """
     if not (state.default_update and isinstance(state.optimizer, SGD) and state.optimizer.descends):
         return None

@@ -244,20 +244,20 @@ class UpdateTable(Kind, tag_field="mode"):
         """Return the table with the keys that the number of workers decides."""
         return self
 
-    def least(self, workers: int) -> int | None:
+    def min_payloads(self, workers: int) -> int | None:
         """Return the least number of payloads of an update; None: it depends on more than their number."""
         return None
 
     def payloads(self, workers: int) -> int:
         """Return about how many payloads an update has."""
-        return self.least(workers) or workers
+        return self.min_payloads(workers) or workers
 
     def proceeds(self, living: int, workers: int) -> bool:
         """Return whether updates go on with so many living workers, if the others never answer."""
-        least = self.least(workers)
-        return least is not None and least <= living
+        min_payloads = self.min_payloads(workers)
+        return min_payloads is not None and min_payloads <= living
 
-    def words(self, workers: int) -> str:
+    def description(self, workers: int) -> str:
         """Return the policy in words; what precedes " of " is a short form."""
         return self.mode
 

@@ -164,7 +164,9 @@ class Replayer:
         changed, reason = {each.name for each in formats if each.rounding != "none"}, ""
         if recorded < 2 and changed:
             reason = f"rounds to {', '.join(sorted(changed))} otherwise"
-        elif recorded < 2 and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.ordered:
+        elif (
+            recorded < 2 and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.reordered
+        ):
             reason = "gives tasks their codewords in another order"
         elif self._config.code.whiten != "none":
             reason = "shrinks whitened steps with the loss"

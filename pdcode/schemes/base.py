@@ -363,7 +363,7 @@ def coded_state(
         state.senders = 1  # workers send the sum of their payloads
     down, longest = config.downlink, None
     if down.relays:
-        longest = state.bytes + (excluded_bytes(scheme.workers) if down.exchanges else 0)
+        longest = state.max_snapshot_bytes + (excluded_bytes(scheme.workers) if down.exchanges else 0)
     weights = weights if assignment is None else assignment.weights
     state.layouts = scheme.layouts(problem, weights, longest)
     return state

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..codes import Code
-from ..coding.assignments import Assignment, Chosen
+from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, Sign
 from ..coding.source import Source
@@ -229,7 +229,7 @@ class DeMo(Scheme):
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
-        return Chosen(units, rows, dtype, self.selected_counts(units))
+        return WorkerSelected(units, rows, dtype, self.selected_counts(units))
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         dtype = self.config.problem.dtype

@@ -47,7 +47,7 @@ class RandomElements(Assignment):
     def codewords(self, row: int) -> Codewords:
         key = self._seed, ELEMENTS, *reversed(divmod(row, len(self._tasks)))
         return [
-            self.whole if unit.uncoded else self._draw(unit.count, r, *key, number)
+            self.uncoded if unit.uncoded else self._draw(unit.count, r, *key, number)
             for number, (unit, r) in enumerate(zip(self.layers, self.rows, strict=True))
         ]
 

@@ -23,12 +23,12 @@ from .base import UNCODED, Scheme
 class FreshBatch(Policy):
     """Policy that steps at `count` payloads (None: that of the table) at the newest θ; no worker waits."""
 
-    waits = False
+    workers_wait = False
 
     def __init__(self, table: UpdateTable, workers: int, count: int | None) -> None:
         super().__init__(table, workers)
         if count is not None:
-            self._least = count
+            self._min_payloads = count
 
 
 class Rennala(Scheme):

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..codes import Code
 from ..coding.assignments import Assignment, DataRows
-from ..coding.policies import Policy, Seen
+from ..coding.policies import Policy, Progress
 from ..config import Factor, Table, Tables, UpdateTable
 from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
@@ -110,14 +110,14 @@ class GradientTable(Decoder):
 class CompleteTable(Policy):
     """Policy that steps when the table is complete, counting only workers with a task; no worker waits."""
 
-    waits, patient = False, True
+    workers_wait, waits_for_overdue = False, True
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         super().__init__(table, workers)
         self._workers = workers
 
-    def ready(self, seen: Seen, expected: int) -> bool:
-        return seen.captured * self._workers >= expected - 1e-6
+    def ready(self, progress: Progress, expected: int) -> bool:
+        return progress.captured * self._workers >= expected - 1e-6
 
 
 class Ringleader(Scheme):

@@ -25,7 +25,7 @@ import numpy as np
 from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment
-from ..coding.policies import Policy, Seen
+from ..coding.policies import Policy, Progress
 from ..coding.source import Source
 from ..config import Config, Positive, Table, Tables
 from ..config.requirements import Needs, one_of
@@ -56,7 +56,7 @@ class PartAssignment(Assignment):
         return worker * self._parts + part
 
     def codewords(self, row: int) -> Codewords:
-        _, one = self.whole
+        _, one = self.uncoded
         return [(np.full((1, 1), row, np.int32), one)] * len(self.layers)
 
 
@@ -139,10 +139,10 @@ class SAG(Scheme):
 class FreshCount(Policy):
     """Policy that steps at a number of gradients at the newest θ, and also uses late ones."""
 
-    patient = True
+    waits_for_overdue = True
 
-    def enough(self, seen: Seen) -> bool:
-        return self._least is not None and seen.fresh >= self._least
+    def enough(self, progress: Progress) -> bool:
+        return self._min_payloads is not None and progress.fresh >= self._min_payloads
 
 
 class DSAG(SAG):

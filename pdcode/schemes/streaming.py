@@ -25,7 +25,7 @@ import numpy as np
 
 from ..coding import builders, flops
 from ..coding.memory import Memoryless, PayloadEncoder
-from ..coding.policies import Seen
+from ..coding.policies import Progress
 from ..coding.state import Coded, State
 from ..config import Config, Tables
 from ..config.requirements import Need, Needs, one_of
@@ -71,7 +71,7 @@ class StreamedState(Coded):
         self._received = np.zeros(len(parts), np.int64)  # number of payloads of each part since the last step
         counts = update.by_count and not update.asynchronous
         # An update needs every part of so many workers; None: the policy decides.
-        self._count = update.least(self._workers) if counts else None
+        self._count = update.min_payloads(self._workers) if counts else None
 
     def fold(self, arrival: Arrival) -> float:
         for number, decoder in self._parts[arrival.part]:
@@ -80,13 +80,13 @@ class StreamedState(Coded):
         self._received[arrival.part] += 1
         return float(self._fractions @ np.minimum(self._received / self._workers, 1.0))
 
-    def ready(self, seen: Seen, expected: int) -> bool:
+    def ready(self, progress: Progress, expected: int) -> bool:
         if self._count is not None:
             return expected == 0 or bool(self._received[self._fractions > 0].min() >= self._count)
-        return super().ready(seen, expected)
+        return super().ready(progress, expected)
 
     @property
-    def share(self) -> float:
+    def gradient_fraction(self) -> float:
         return float(self._fractions[self._received > 0].sum())
 
     def step(self, damping: float) -> float | None:

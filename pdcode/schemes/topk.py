@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding.assignments import Assignment, Chosen
+from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..config import Positive, Tables
 from ..config.requirements import Needs, none_of
@@ -92,7 +92,7 @@ class TopK(SingleElements):
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
-        return Chosen(units, rows, dtype, [1] * len(units))
+        return WorkerSelected(units, rows, dtype, [1] * len(units))
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         # Selection takes about five operations per element.

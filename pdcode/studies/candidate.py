@@ -76,7 +76,7 @@ def summary(config: Config) -> str:
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
         {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
-        update.words(config.workers.count).partition(" of ")[0],
+        update.description(config.workers.count).partition(" of ")[0],
         "allreduce" if config.reduce.summed else "",
         "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
         f"rate {config.optimizer.rate:.3g}",

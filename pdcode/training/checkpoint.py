@@ -196,7 +196,7 @@ class Checkpoint:
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
                 f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has something of each worker"
             )
-        was = prepare(self.config).state.core
+        was = prepare(self.config).state.unrelayed
         stateful["coordinator"].roster.rejoin(before)
         self._load(stateful | {"state": was})
         state.theta[:] = was.theta

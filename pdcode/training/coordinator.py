@@ -153,7 +153,7 @@ class Coordinator(Stateful):
             self.on_left(Left(worker))
             released = False
         released &= reply.last
-        expected = roster.expected(self.state.policy.patient) + released
+        expected = roster.expected(self.state.policy.waits_for_overdue) + released
         stepped = self.step_if_ready(expected, ENOUGH if expected or not roster.outstanding else ALONE)
         self.proceed(stepped, released, self.fleet.now_ns() if stepped else reply.t_recv_ns)
 
@@ -168,7 +168,7 @@ class Coordinator(Stateful):
             return WASTED, True
         if self.clip is not None and not (factor := self.clip(reply, len(self.roster.living))):
             return WASTED, True  # too few norms are known to judge it by
-        released = late or not self.state.policy.waits
+        released = late or not self.state.policy.workers_wait
         return (USED if self.clip is None or factor == 1 else CLIPPED), released
 
     def step_if_ready(self, expected: int, why: int) -> bool:
@@ -264,7 +264,7 @@ class Coordinator(Stateful):
         """Send workers with a task the payloads that they would have got from others."""
         for worker in self.roster.in_flight:
             for sender in senders:
-                self.fleet.forward(worker, self.state.owed(worker, sender))
+                self.fleet.forward(worker, self.state.undelivered_payloads(worker, sender))
 
     def on_joined(self, event: Joined) -> None:
         """Send tasks to workers that are back, with nothing of theirs."""
@@ -287,7 +287,9 @@ class Coordinator(Stateful):
         for worker in event.workers:
             self.roster.put_overdue(worker, now_ns)
             self.incidents.overdue(now_ns, worker, limits_ns.item(worker))
-            self.fleet.forward(worker, self.state.owed(worker))  # it may be waiting for payloads of others
+            self.fleet.forward(
+                worker, self.state.undelivered_payloads(worker)
+            )  # it may be waiting for payloads of others
         self.go_on(ALONE)
 
     def on_returned(self, reply: Arrival) -> None:
@@ -311,7 +313,7 @@ class Coordinator(Stateful):
 
     def go_on(self, why: int) -> None:
         """Step if the state is ready without another arrival, because of `why`."""
-        stepped = self.step_if_ready(self.roster.expected(self.state.policy.patient), why)
+        stepped = self.step_if_ready(self.roster.expected(self.state.policy.waits_for_overdue), why)
         self.proceed(stepped, False, self.fleet.now_ns())
 
     # The end.

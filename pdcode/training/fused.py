@@ -21,7 +21,7 @@ class FusedCoordinator(Coordinator):
 
     def __init__(self, fleet: Fleet, state: State, trace: Recorder, *options: Any, **named: Any) -> None:
         super().__init__(fleet, state, trace, *options, **named)
-        self._fused = fused.FusedReply(self, state.single, USED, ENOUGH)
+        self._fused = fused.FusedReply(self, state.fused_update, USED, ENOUGH)
 
     def on_reply(self, reply: Arrival) -> None:
         if self.stopping or not self._fused.handle(reply):

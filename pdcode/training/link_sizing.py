@@ -66,7 +66,7 @@ def candidates(config: Config) -> list[Config]:
     """
     if config.code.share is not None:
         raise InputError(
-            f"code.share: {config.code.share} says the same as code.rows_per_task; give one of them"
+            f"code.share: {config.code.share} is another form of code.rows_per_task; give one of them"
         )
     return [_with(config, share) for share in SHARES]
 

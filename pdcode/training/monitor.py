@@ -198,7 +198,7 @@ def conspicuous(
     roster = coordinator.roster
     if overdue := roster.overdue:
         longest_s = 1e-9 * (now_ns - min(roster.sent_ns[worker] for worker in overdue))
-        waiting = coordinator.update.used > 0 and coordinator.state.policy.patient
+        waiting = coordinator.update.used > 0 and coordinator.state.policy.waits_for_overdue
         waits = "waits for" if waiting else "no answer from"
         return f"  {waits} {workers_named(sorted(overdue))} for {longest_s:.1f} s"
     if (most_ns := max(waited_ns)) > WAITED * since_ns:

@@ -116,9 +116,9 @@ class Roster(Stateful, roster.WorkerCounters):
         """Workers whose answers were not waited for."""
         return self.having((MISSING,))
 
-    def expected(self, patient: bool) -> int:
+    def expected(self, waits_for_overdue: bool) -> int:
         """Return how many messages a policy may wait for: a patient one also for those of overdue workers."""
-        if patient or not self.overdue_count:
+        if waits_for_overdue or not self.overdue_count:
             return self.outstanding
         return self.outstanding - sum(self.awaited[worker] for worker in self.having((OVERDUE,)))
 

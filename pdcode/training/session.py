@@ -90,7 +90,7 @@ class TrainingRun:
         """Objects whose state rank 0 saves: with the workers, if they are in this process."""
         state, fleet = self.components.state, self.fleet
         shared = {"coordinator": self.coordinator, "policy": state.policy, "monitor": self.monitor}
-        return shared | ({"state": state, "fleet": fleet} if fleet.local else {"state": state.core})
+        return shared | ({"state": state, "fleet": fleet} if fleet.local else {"state": state.unrelayed})
 
     def save(self) -> None:
         """Take a checkpoint."""

@@ -51,7 +51,7 @@ class TaskTimes(Stateful, roster.RecentTimes):
         usual = float(np.median(own[known > 0]))
         return np.maximum(np.where(known >= LEAST, own, 0), max(usual, FLOOR_NS))
 
-    def near(self, workers: Sequence[int], elapsed_ns: Sequence[int], within_ns: float) -> float:
+    def expected_soon(self, workers: Sequence[int], elapsed_ns: Sequence[int], within_ns: float) -> float:
         """Return how many replies of workers are to be expected soon.
 
         Each worker's task takes as long as one of its earlier ones that took no less than this one so far;

@@ -43,14 +43,14 @@ class Update(Stateful, roster.UpdateCounters):
         self.senders.append(reply.worker)
         self.before_ns, self.latest_ns = self.latest_ns, reply.t_recv_ns
 
-    def near(self, within_ns: float) -> float:
+    def expected_soon(self, within_ns: float) -> float:
         """Return how many payloads of use are to be expected within a time from now on."""
         roster, late = self._roster, self._policy.usable(1)
         workers = [
             worker for worker in roster.having((BUSY,)) if late or roster.begun_ns[worker] >= self.stepped_ns
         ]
         elapsed_ns = [self.now_ns - roster.begun_ns[worker] for worker in workers]
-        return roster.times.near(workers, elapsed_ns, within_ns)
+        return roster.times.expected_soon(workers, elapsed_ns, within_ns)
 
     def waited(self, alone: bool) -> tuple[int, int]:
         """Return for which worker rank 0 has waited alone before a step, -1 for none, and how long, in ns.

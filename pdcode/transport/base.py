@@ -132,7 +132,7 @@ class Fleet(ABC):
         return False
 
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
-        """Send a worker payloads of others that it may be waiting for, see `State.owed`."""
+        """Send a worker payloads of others that it may be waiting for, see `State.undelivered_payloads`."""
         return
 
     def stepped(self) -> None:

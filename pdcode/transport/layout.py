@@ -206,6 +206,12 @@ class Layout:
         return slice(start, start + self.reply_bytes)
 
     @property
+    def rows_have_scales(self) -> bool:
+        """Whether every row of every unit has scales of its own in a compiled format."""
+        fields = zip(self.fields, self.rows, strict=True)
+        return all(field.format.scales > 0 and field.rows == r for field, r in fields)
+
+    @property
     def buffer_bytes(self) -> int:
         """Length of the buffer of a task's replies."""
         return self.reply_slice(self.messages - 1).stop

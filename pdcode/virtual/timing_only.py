@@ -136,7 +136,7 @@ class TimingOnly:
             ahead,
             bytes_per_coordinator(body_bytes, split),
             bytes_per_coordinator(own_bytes, split),
-            wanted=update.least(n),
+            wanted=update.min_payloads(n),
             waste=update.late == "waste",
             updates=stop.updates,
             until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),

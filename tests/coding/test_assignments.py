@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
-from pdcode.coding.assignments import Assignment, Chosen, Rotating, Static, together
+from pdcode.coding.assignments import Assignment, Rotating, Static, WorkerSelected, group_by_support
 from pdcode.problems.partition import Blocks
 from pdcode.util.errors import InputError
 
@@ -152,9 +152,9 @@ def test_more_codewords_a_task_than_rows_are_refused() -> None:
             kind([layer(8)], [9], F4, {8: net(8, 8, 4)}, *extra)
 
 
-@pytest.mark.parametrize("kind", [Assignment, Chosen])
+@pytest.mark.parametrize("kind", [Assignment, WorkerSelected])
 def test_row_numbers_count_tasks_where_workers_choose(kind: type) -> None:
-    made = kind([layer(8), WHOLE], [2, 1], F4, *([[4, 1]] if kind is Chosen else []))
+    made = kind([layer(8), WHOLE], [2, 1], F4, *([[4, 1]] if kind is WorkerSelected else []))
     assert [made.row(worker) for worker in (5, 0, 5)] == [0, 2, 4]
     assert [pair[0].shape for pair in made.codewords(2)] == [(1, 1), (1, 1)]
     assert made.designs == {}
@@ -163,7 +163,7 @@ def test_row_numbers_count_tasks_where_workers_choose(kind: type) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4, 8])
 def test_tasks_of_a_multiple_of_the_weight_have_whole_matrices(rows: int) -> None:
     code = net(40, 16, 4)  # two and a half bases
-    order = together(code.indices, 16, rows)
+    order = group_by_support(code.indices, 16, rows)
     assert sorted(order.tolist()) == list(range(40))
     assert (np.sort(order.reshape(-1, 8)[:4].reshape(2, 16)) == np.arange(32).reshape(2, 16)).all()
     if rows % 4:
@@ -182,5 +182,5 @@ def test_the_order_of_codewords_holds_after_each_redraw() -> None:
         dense = np.zeros((8, 16))
         np.put_along_axis(dense, indices, values, axis=1)
         np.testing.assert_allclose(dense @ dense.T, np.eye(8), atol=1e-6)
-    assert made.ordered
-    assert not Rotating([layer(16)], [1], F4, {16: net(16, 16, 4)}, 2).ordered
+    assert made.reordered
+    assert not Rotating([layer(16)], [1], F4, {16: net(16, 16, 4)}, 2).reordered

@@ -38,7 +38,7 @@ def labels_sorted(folder: Path, mixed: float = 0.0) -> str:
 
 def found(*settings: str) -> float:
     config = configfile.resolve({}, [*PRESET, "problem.shards=contiguous", *settings])
-    return auto_keys.disagreement(config, problems.create(config.problem))
+    return auto_keys.gradient_spread(config, problems.create(config.problem))
 
 
 @pytest.mark.parametrize("shards", ["shuffled", "replicated", "auto", "contiguous"])
@@ -73,7 +73,7 @@ def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path
     said = "\n".join(components.remarks())
     for part in (
         "gradients are not whitened (code.whiten 'auto'): shards differ (problem.shards 'contiguous')",
-        f"optimizer.rate 2 of whitened gradients becomes {config.optimizer.rate:g}",
+        f"optimizer.rate 2 for whitened gradients becomes {config.optimizer.rate:g}",
         "memory.lookahead 0.16 becomes 0",
     ):
         assert part in said
@@ -86,7 +86,7 @@ def test_where_shards_are_smaller_than_half_a_mini_batch_they_differ_too() -> No
     components = prepared(*many)
     assert components.config.code.whiten == "none"
     assert components.config.memory.lookahead == 0.0
-    assert "shards are of 15 rows, so that each worker's mini-batches of 32" in "\n".join(components.notes)
+    assert "shards have 15 rows, so each worker's mini-batches of 32" in "\n".join(components.notes)
     assert prepared(*many, "problem.shards=replicated").config.code.whiten == "gram"
     most = prepared("workers.count=1439", "problem.batch=32")  # each has all rows
     assert most.config.code.whiten == "gram"
@@ -97,7 +97,7 @@ def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
     components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
     assert components.config.code.whiten == "gram"
     assert components.config.optimizer.rate == 2.0
-    assert "code.whiten 'gram' does harm here" in "\n".join(components.remarks())
+    assert "code.whiten 'gram' slows the descent here" in "\n".join(components.remarks())
     assert not prepared("code.whiten=gram", "problem.shards=contiguous").notes
 
 

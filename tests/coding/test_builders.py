@@ -12,7 +12,7 @@ from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.coding import builders
 from pdcode.coding.adaptive import Energy
-from pdcode.coding.assignments import Chosen, Rotating, Static
+from pdcode.coding.assignments import Rotating, Static, WorkerSelected
 from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
@@ -80,7 +80,7 @@ def test_a_code_has_rows_for_all_tasks_of_an_update_or_one_basis() -> None:
 
 
 def test_adaptive_families_are_assignments_of_their_own() -> None:
-    assert type(create("code.family=matched")) is Chosen
+    assert type(create("code.family=matched")) is WorkerSelected
     assert type(create("code.family=energy")) is Energy
 
 

@@ -68,7 +68,7 @@ def follow(made: Descent) -> Counter[str]:
                 seen["amid an update"] += 1
             theta = update(task)
             np.testing.assert_array_equal(theta, made.thetas[task.version])
-            assert len(task.body) <= made.state._state.bytes
+            assert len(task.body) <= made.state._state.max_snapshot_bytes
             return theta
 
         worker.replica.update = compare
@@ -108,7 +108,10 @@ def restore(made: Descent, seen: Counter[str]) -> None:
             size = sizes.restore(log, payload, lambda size: room)
             seen["restored"] += 1
             # What rank 0 would send is what the worker asks others for.
-            owed = {HEADER.unpack_from(each.data)[slice(0, 4, 3)]: each for each in relay.owed(worker)}
+            owed = {
+                HEADER.unpack_from(each.data)[slice(0, 4, 3)]: each
+                for each in relay.undelivered_payloads(worker)
+            }
             assert list(owed) == [number for number in asked if number[0] != worker]
             for number, message in owed.items():
                 np.testing.assert_array_equal(message[HEADER.size :], sent[number][HEADER.size :])
@@ -203,14 +206,14 @@ def test_a_log_is_never_longer_than_the_state_and_a_task_never_longer_than_that(
     made = Descent([*START, "workers.count=3", "stop.updates=300", "code.rows_per_task=3"], [1, 1.5, 40])
     relay = made.state
     assert isinstance(relay, RelayedState)
-    least, longest, fold = relay._state.least_bytes, 0, relay.fold
+    least, longest, fold = relay._state.min_snapshot_bytes, 0, relay.fold
 
     def watch(arrival: Arrival) -> float:
         nonlocal longest
         captured = fold(arrival)
-        longest = max(longest, sum(len(entry.whole) for entry in relay._log))
+        longest = max(longest, sum(len(entry.content) for entry in relay._log))
         assert longest <= least
-        assert relay._bytes == sum(len(entry.whole) for entry in relay._log)
+        assert relay._bytes == sum(len(entry.content) for entry in relay._log)
         assert relay._next - relay._first == len(relay._log)
         return captured
 

@@ -109,7 +109,7 @@ def test_a_whole_table_with_a_path_replaces_the_family(folder: Path) -> None:
         (["code.path=long.h5"], "code.path: {folder}/long.h5: /: damaged: codeword 1 has norm 2, not 1"),
         (
             ["code.path=trace.h5"],
-            "code.blocks: {folder}/trace.h5 holds codes over 16 and 32 blocks; say which",
+            "code.blocks: {folder}/trace.h5 has codes over 16 and 32 blocks; give the number",
         ),
         (["scheme.options={}", "scheme.name=topk"], ""),
     ],

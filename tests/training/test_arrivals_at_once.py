@@ -61,9 +61,9 @@ def whole(overrides: list[str]) -> tuple[bytes, list[dict[str, float]], list[dic
 
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take the general path everywhere."""
-    patch.setattr(state, "adding", lambda decoders: None)
+    patch.setattr(state, "fused_accumulators", lambda decoders: None)
     patch.setattr(messages, "compiled_view", lambda sections: None)
-    patch.setattr(replica, "descents", lambda *arguments: None)
+    patch.setattr(replica, "fused_descents", lambda *arguments: None)
     patch.setattr(codewords, "write_codewords", lambda *arrays: False)
     patch.setattr(codewords, "read_codewords", lambda *arrays: False)
     patch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
@@ -203,9 +203,9 @@ class Relay:
                 return end
 
         with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-            descents = self.replicas[0]._descents
+            descents = self.replicas[0]._fused
             if descents is not None:
-                patch.setattr(self.replicas[0], "_descents", Watched())
+                patch.setattr(self.replicas[0], "_fused", Watched())
             thetas = [each.update(self.task).tobytes() for each in self.replicas]
         assert thetas == [self.state.theta.tobytes()] * 2
         for counts in zip(*(each._state.decoders for each in self.replicas), strict=True):
@@ -248,7 +248,7 @@ def test_relayed_arrivals_and_their_steps_are_taken_in_at_once(wire: str, proble
 )
 def test_what_is_more_than_a_step_goes_the_general_way(other: list[str]) -> None:
     relay = Relay("wire.dtype=int2", *other)
-    assert relay.replicas[0]._descents is None
+    assert relay.replicas[0]._fused is None
     relay.arrive()
     relay.state.step(1.0)
     relay.update()

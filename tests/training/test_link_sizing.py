@@ -151,7 +151,7 @@ def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
     [
         (["code.blocks=1"], "leave every layer uncoded"),
         (["code={family='uncoded',blocks=1,rotate=false,rows_per_task='auto'}"], "leave every layer uncoded"),
-        (["code.share=0.5"], "code.share: 0.5 says the same as code.rows_per_task"),
+        (["code.share=0.5"], "code.share: 0.5 is another form of code.rows_per_task"),
         (["scheme.name=topk"], "code.rows_per_task: 'auto' has no effect"),
         (["code.rows_per_task=most"], "code.rows_per_task"),
     ],

@@ -63,9 +63,9 @@ def test_replies_are_expected_as_often_as_they_came(times: list[int], elapsed: i
     made, kept = learned(times, times), times[-KEPT:]
     possible = [each for each in kept if each >= elapsed]
     share = sum(each <= elapsed + within for each in possible) / max(1, len(possible))
-    assert made.near([0], [elapsed], within) == pytest.approx(share)
-    assert made.near([0, 1], [elapsed, elapsed], within) == pytest.approx(2 * share)
-    assert made.near([], [], within) == 0 == TaskTimes(2).near([1], [elapsed], within)
+    assert made.expected_soon([0], [elapsed], within) == pytest.approx(share)
+    assert made.expected_soon([0, 1], [elapsed, elapsed], within) == pytest.approx(2 * share)
+    assert made.expected_soon([], [], within) == 0 == TaskTimes(2).expected_soon([1], [elapsed], within)
 
 
 def hang(worker: int, task: int, for_ms: float, usual_ms: float = 20) -> Any:
@@ -100,7 +100,7 @@ def test_policies_that_ask_for_no_number_do_not_wait_for_the_lost() -> None:
         made = Descent(
             [f"update.mode={mode}", "stop.updates=30", "workers.count=4", "update.late=waste"], slow
         )
-        waited = made.coordinator.state.policy.patient
+        waited = made.coordinator.state.policy.waits_for_overdue
         assert waited == patient
         made.run()
         steps = [row for row in made.trace.updates if row["t_ns"] < 100 * S]

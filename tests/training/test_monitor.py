@@ -61,7 +61,7 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         theta=problem.initial(1) if theta is None else theta,
         roster=roster,
         update=SimpleNamespace(used=1),
-        state=SimpleNamespace(policy=SimpleNamespace(patient=patient)),
+        state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient)),
         incidents=SimpleNamespace(notes=more.pop("notes", [])),
         fleet=SimpleNamespace(now_ns=lambda: 0),
         drain_until_ns=0,
@@ -183,7 +183,7 @@ def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: probl
 def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None:
     made = state(problem, overdue=[2, 0], sent_ns=[4 * S, 0, S])
     assert conspicuous(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
-    made.state.policy.patient = True
+    made.state.policy.waits_for_overdue = True
     assert conspicuous(made, 6 * S) == "  waits for workers 0 and 2 for 5.0 s"
     many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, sent_ns=[0] * 12)
     assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual

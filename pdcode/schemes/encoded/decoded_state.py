@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...coding.optimizers import Optimizer
-from ...coding.policies import Seen
+from ...coding.policies import Progress
 from ...coding.state import State
 from ...decoders.summing import SummingDecoder
 from ...problems import Problem
@@ -75,7 +75,7 @@ class DecodedState(State):
         self._wrong = self._locate() if fraction >= 1 else None
         return 1.0 if self._wrong is not None else min(fraction, 1 - 1 / (1 + len(self._workers)))
 
-    def ready(self, seen: Seen, expected: int) -> bool:
+    def ready(self, progress: Progress, expected: int) -> bool:
         if self._wrong is None and expected == 0:
             number = f"round {self.round} of update" if len(self.layouts) > 1 else "update"
             self.stuck = f"{number} {self._version} cannot be decoded: {self._failure()}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
-from ...coding.policies import Seen
+from ...coding.policies import Progress
 from ...decoders.payloads import PayloadStore
 from ...problems import Problem
 from ...problems.partition import Blocks
@@ -148,10 +148,10 @@ class ProductState(DecodedState):
             parts += [each.reshape(-1).view(np.uint8) for each in (at, *encoded)]
         return Order(0, self.layouts[self.round].empty_codewords(), parts, round=self.round)
 
-    def ready(self, seen: Seen, expected: int) -> bool:
+    def ready(self, progress: Progress, expected: int) -> bool:
         if self._wrong is None and expected == 0 and len(self._workers) >= self._code.generator.shape[1]:
             self._wrong = self._locate()  # with fewer results than `needed`, as no more will arrive
-        return super().ready(seen, expected)
+        return super().ready(progress, expected)
 
     def step(self, damping: float) -> float | None:
         product = self._decode()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...coding.assignments import DataRows
 from ...coding.optimizers import Optimizer
-from ...coding.policies import Seen
+from ...coding.policies import Progress
 from ...coding.state import State
 from ...decoders.summing import SummingDecoder
 from ...decoders.target import TargetDecoder
@@ -129,8 +129,8 @@ class SequentialState(State):
         oldest = self._known[(self._number + 1) % len(self._sums)]
         return float(oldest + self._fractions[1] * self._targets[-1].captured)
 
-    def ready(self, seen: Seen, expected: int) -> bool:
-        if expected and seen.now_ns < self._until_ns:
+    def ready(self, progress: Progress, expected: int) -> bool:
+        if expected and progress.now_ns < self._until_ns:
             return False
         self.wake_ns = None  # a further step needs another arrival
         return not expected or self._model.allows(self._late)
