@@ -315,7 +315,10 @@ def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() 
     (encoder,) = scheme.encoders(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
     assert encoder._ahead == pytest.approx(0.3)
     for more, message in [
-        ("optimizer.kind=adam", "memory.lookahead: 0.2 is a share of a gradient step; optimizer.kind 'adam'"),
+        (
+            "optimizer.kind=adam",
+            "optimizer.kind: 'adam' does not go with memory.lookahead 0.2, which is a share of a gradient step",
+        ),
         ("memory.kind=none", "memory.lookahead"),
         ("memory.kind=difference", "memory.lookahead"),
         ("scheme.name=powersgd", "memory.lookahead: .* 'powersgd', which has no use for it"),

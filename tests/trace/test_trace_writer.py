@@ -251,5 +251,7 @@ def test_an_interrupt_while_results_are_written_leaves_no_copy(
 def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "a.h5").touch()
     (tmp_path / "a.previous.h5").mkdir()
-    with pytest.raises(InputError, match=r"a\.h5', as its trace becomes '.*a\.previous\.h5': a file"):
+    with pytest.raises(
+        InputError, match=r"a\.h5', as its trace becomes '.*a\.previous\.h5': the existing file"
+    ):
         traces.writer(tmp_path / "a.h5")
