@@ -317,7 +317,7 @@ def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() 
     for more, message in [
         (
             "optimizer.kind=adam",
-            "optimizer.kind: 'adam' does not go with memory.lookahead 0.2, which is a share of a gradient step",
+            "optimizer.kind: 'adam' does not go with memory.lookahead 0.2, which is a share of a gradient",
         ),
         ("memory.kind=none", "memory.lookahead"),
         ("memory.kind=difference", "memory.lookahead"),
