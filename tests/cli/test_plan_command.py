@@ -152,10 +152,7 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
         (["--set", 'faults.events=[{kind="raise", worker=0, task=0}]'], "kind 'raise' would end every"),
         (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65536"),
         (["--seeds", "2000"], "--seeds 2000: expected 1 to 1000"),
-        (
-            ["--set", f"seed={2**63 - 1}"],
-            "job.toml: seed: 9223372036854775807: larger seeds are used, too",
-        ),
+        (["--set", f"seed={2**63 - 1}"], "job.toml: seed: 9223372036854775807: larger seeds are used, too"),
     ],
 )
 def test_bad_input(job, capsys, options, message):

@@ -58,12 +58,7 @@ count = 4
             [],
         ),
         ("ringmaster", ['mode = "async"'], ["scheme ringmaster"], []),
-        (
-            "ringleader",
-            ["# 0: 4810 parameters,"],
-            ["scheme ringleader (gradients 1.0)"],
-            ["code", "decoder"],
-        ),
+        ("ringleader", ["# 0: 4810 parameters,"], ["scheme ringleader (gradients 1.0)"], ["code", "decoder"]),
         ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
         (
             "powersgd",

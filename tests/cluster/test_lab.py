@@ -130,12 +130,7 @@ def inhabitants(space: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [
-        ("exit 3", 3),
-        ("sleep 60", signal.SIGINT),
-        ("sleep 60", signal.SIGTERM),
-        ("sleep 60", signal.SIGKILL),
-    ],
+    [("exit 3", 3), ("sleep 60", signal.SIGINT), ("sleep 60", signal.SIGTERM), ("sleep 60", signal.SIGKILL)],
 )
 def test_nothing_is_left(end: str, code: int) -> None:
     own = platform.node(), os.readlink("/proc/self/ns/net")

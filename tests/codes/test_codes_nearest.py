@@ -37,15 +37,9 @@ def test_the_size_that_a_refusal_names_does_work(family, n, k, w):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("steiner", 16, 5),
-            "workers = 16, blocks = 5: there is no such steiner code; nearest: ",
-        ),
+        (("steiner", 16, 5), "workers = 16, blocks = 5: there is no such steiner code; nearest: "),
         (("steiner", 17, 6), "nearest: workers = 16, blocks = 6, weight = 3"),
-        (
-            ("tremain", 36, 15, 4),
-            "workers = 36, blocks = 15, weight = 4: there is no such tremain code; ",
-        ),
+        (("tremain", 36, 15, 4), "workers = 36, blocks = 15, weight = 4: there is no such tremain code; "),
         (("dk", 13, 4), "nearest: workers = 12, blocks = 4, weight = 2"),
         (("graph", 4, 5), "nearest: workers = 5, blocks = 5, weight = 2"),
         (("hadamard", 92, 92), "nearest: workers = 92, blocks = 96, weight = 96"),

@@ -110,10 +110,7 @@ def test_a_whole_table_chooses_the_scheme_as_its_keys_do(table: str, keys: list[
             {"scheme": {"name": "uncoded", "preset": "default"}},
             r"scheme\.preset: scheme 'uncoded' has no preset 'default'",
         ),
-        (
-            {"scheme": {"preset": "defaults"}},
-            r"scheme\.preset: .*'defaults'; known: default, starved, ring",
-        ),
+        ({"scheme": {"preset": "defaults"}}, r"scheme\.preset: .*'defaults'; known: default, starved, ring"),
         ({"scheme": {"preset": 3}}, r"scheme\.preset: .*3"),
         ({"scheme": "lwpd"}, r"scheme: .*'lwpd'"),
         ({"scheme": {"name": 3}}, r"scheme\.name: .*3"),

@@ -64,10 +64,7 @@ def test_a_first_round_that_changes_nothing_leaves_the_second() -> None:
     assert 0.2 * 0.003 < min(steps) <= max(steps) <= 0.2 * 0.01  # of a mean of gradients of that mean norm
 
 
-@given(
-    st.sampled_from(["all", "first", "async"]),
-    st.lists(st.floats(0.1, 9), min_size=4, max_size=4),
-)
+@given(st.sampled_from(["all", "first", "async"]), st.lists(st.floats(0.1, 9), min_size=4, max_size=4))
 def test_late_replies_of_another_round_are_wasted_and_given_back(mode: str, times: list[float]) -> None:
     made = Descent([*JOB, *CLIPPED, f"update.mode={mode}", "stop.updates=6"], times)
     given_back, dispatch = [0] * 4, made.fleet.dispatch

@@ -160,19 +160,12 @@ Left out
 
 
 def test_the_table():
-    own = [
-        run(1.4, updates=900, bytes_up=4_700_000, oracle_s=1.0),
-        run(1.6, updates=950, oracle_s=1.0),
-    ]
+    own = [run(1.4, updates=900, bytes_up=4_700_000, oracle_s=1.0), run(1.6, updates=950, oracle_s=1.0)]
     good = [run(0.7, oracle_s=0.7, wasted=0.25), run(0.8, oracle_s=0.8, wasted=0.25)]
     rows = rank(yours=own, b=good)
     names = "preset default", DRAWN, "uncoded all"
     first, second, third = (candidate(name, 2.0) for name in names)
-    rung_1 = [
-        (rows[0].candidate, missed(0.1)),
-        (first, missed(0.7)),
-        (second, run(math.inf, loss=math.nan)),
-    ]
+    rung_1 = [(rows[0].candidate, missed(0.1)), (first, missed(0.7)), (second, run(math.inf, loss=math.nan))]
     rung_2 = [
         (rows[0].candidate, run(0.4, loss=0.1)),
         (third, run(0.45, loss=0.5)),

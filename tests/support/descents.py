@@ -21,12 +21,7 @@ from pdcode.virtual.fleet import VirtualFleet
 from pdcode.virtual.schedule import Schedule, Sent
 
 MS = 1_000_000
-SMALL = [
-    "problem.batch=8",
-    "code.blocks=[8,1]",
-    "optimizer.rate=0.05",
-    "stop.updates=40",
-]
+SMALL = ["problem.batch=8", "code.blocks=[8,1]", "optimizer.rate=0.05", "stop.updates=40"]
 
 
 class Rows(Recorder):

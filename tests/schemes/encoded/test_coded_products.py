@@ -112,12 +112,7 @@ def test_each_round_ends_at_the_kth_result() -> None:
 
 
 def test_proximal_descent_is_the_same_with_byzantine_workers() -> None:
-    options = [
-        "scheme.name=byzantine",
-        "scheme.options.liars=3",
-        "optimizer.momentum=0",
-        "stop.updates=200",
-    ]
+    options = ["scheme.name=byzantine", "scheme.options.liars=3", "optimizer.momentum=0", "stop.updates=200"]
     for proximal in ("{kind='l1',weight=0.02}", "{kind='box',low=-0.1,high=0.3}"):
         job = [*options, f"optimizer.proximal={proximal}"]
         plain, lied = descend(*job).thetas, descend(*job, lies([0, 1, 4])).thetas
