@@ -1,7 +1,5 @@
 """docs/architecture.md is kept true: packages, quoted code, links, and the map."""
 
-from __future__ import annotations
-
 import pkgutil
 import re
 import sys

@@ -1,7 +1,5 @@
 """What is not imported: packages that take long to load, and MPI, which only ranks need."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The shell scripts of jobs/."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

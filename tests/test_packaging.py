@@ -1,7 +1,5 @@
 """An sdist, and a wheel built from it outside the tree, install and import in a clean virtual environment."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Plug-ins: the examples of docs/extending.md as they are, on the virtual clock and in a replay; bad ones."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The recipes of packaging/ ask for what pyproject.toml asks for."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 

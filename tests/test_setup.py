@@ -1,7 +1,5 @@
 """The Makefile's own set-up: what it says on machines where something is missing."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The comparison of several runs, as `pdcode show A B C` prints and draws it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The delays of a run in words."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

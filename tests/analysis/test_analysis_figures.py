@@ -1,7 +1,5 @@
 """What the figures show: axes of time, targets, legends and colour bars."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

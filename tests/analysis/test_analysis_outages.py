@@ -1,7 +1,5 @@
 """Workers that were out, where time went, and until when: `show` on runs that did not go smoothly."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

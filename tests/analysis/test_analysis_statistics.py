@@ -1,7 +1,5 @@
 """Staleness, loss levels and bytes, on numbers typed in."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What `pdcode show` prints."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Time splits, task times and slow workers, on traces whose numbers are known."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from pathlib import Path
 

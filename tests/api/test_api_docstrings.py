@@ -1,7 +1,5 @@
 """The examples in docstrings are true; that of `pdcode.run` is tried in tests/mpi."""
 
-from __future__ import annotations
-
 import doctest
 from pathlib import Path
 from typing import Any

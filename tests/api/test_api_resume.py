@@ -1,7 +1,5 @@
 """Simulations that are ended, and go on from a checkpoint as if they had not been."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`pdcode.run` and `pdcode.plan`: what is refused before anything starts, and commands in child processes."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`pdcode.simulate`, and what `pdcode.Trace` adds to a trace."""
 
-from __future__ import annotations
-
 import math
 import signal
 import subprocess

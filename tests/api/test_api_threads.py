@@ -1,7 +1,5 @@
 """Threads of BLAS in the caller's process: results do not depend on what it had before."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

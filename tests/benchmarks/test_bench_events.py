@@ -1,7 +1,5 @@
 """The virtual clock's benchmark: what it runs, and what it says without SimPy."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

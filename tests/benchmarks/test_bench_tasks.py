@@ -1,7 +1,5 @@
 """The benchmark `tasks`: what it times gives the same θ, which it checks itself."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 import pytest

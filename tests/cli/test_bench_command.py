@@ -1,7 +1,5 @@
 """`pdcode bench`: options are checked before anything is measured."""
 
-from __future__ import annotations
-
 import pytest
 
 from pdcode.__main__ import main

@@ -1,7 +1,5 @@
 """`pdcode codes list | design | show`: what is printed, written and refused, with which exit code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

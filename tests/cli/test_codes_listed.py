@@ -1,7 +1,5 @@
 """Families of installed packages, as `pdcode codes` knows them."""
 
-from __future__ import annotations
-
 import pytest
 
 from pdcode.__main__ import main

@@ -1,7 +1,5 @@
 """`pdcode doctor` where MPI is in order, and where it is not."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

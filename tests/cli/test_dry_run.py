@@ -1,7 +1,5 @@
 """`pdcode run --dry-run`: what the defaults come to, and what the data are taken for."""
 
-from __future__ import annotations
-
 import os
 import signal
 import tomllib

@@ -1,7 +1,5 @@
 """What runs in one process needs no MPI: clusters' login nodes often have none."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Standard output that fails, and Python files of the user that have names of others."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

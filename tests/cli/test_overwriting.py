@@ -1,7 +1,5 @@
 """No command overwrites a file that pdcode has not made, nor one of another kind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

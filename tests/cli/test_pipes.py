@@ -1,7 +1,5 @@
 """Commands whose standard output nobody reads any more."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

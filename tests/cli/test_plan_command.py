@@ -1,7 +1,5 @@
 """`pdcode plan` from end to end on a small job: what it prints and writes, and what it refuses."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """`pdcode run` until it would start mpirun: what it refuses, and the dry run."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

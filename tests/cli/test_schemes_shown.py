@@ -1,7 +1,5 @@
 """What `run --dry-run` and `show` say of a scheme: tables that have no effect are not described."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

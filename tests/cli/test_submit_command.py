@@ -1,7 +1,5 @@
 """`pdcode submit` without SLURM: the command, and what is refused. tests/cluster submits."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """mpirun as a child of the command: a script takes mpirun's place, and its child is a rank."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The SLURM that the tests of this folder submit their jobs to, and their emulated hosts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import lab as emulated

@@ -10,8 +10,6 @@ it ends too, and the kernel ends the others and removes the namespaces, with all
 root, and iproute2 and util-linux of Linux; packets are lost by nftables.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

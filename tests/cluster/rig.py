@@ -5,8 +5,6 @@ munge. A SLURM or munge that is already configured on the machine is left alone.
 after the shortest time that SLURM accepts, cred_expire, not after two minutes.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

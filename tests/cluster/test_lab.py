@@ -1,7 +1,5 @@
 """Runs over emulated hosts: where ranks are, what links carry, and links that are cut."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """The batch scripts of jobs/ in a real SLURM."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

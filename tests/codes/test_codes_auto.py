@@ -1,7 +1,5 @@
 """The choice of the best design that exists."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

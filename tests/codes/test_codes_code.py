@@ -1,7 +1,5 @@
 """The Code object: coherence, bounds, information, files."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

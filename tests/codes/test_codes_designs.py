@@ -1,7 +1,5 @@
 """Designs of closed form: what the catalogue claims, weights, ranges of sizes, the same rows every time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Energy codes, and the energies that rotate them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The simple families: what each promises."""
 
-from __future__ import annotations
-
 import math
 import sys
 import types

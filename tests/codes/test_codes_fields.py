@@ -1,7 +1,5 @@
 """Finite fields, their products, the lines of their geometries, and Steiner systems."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

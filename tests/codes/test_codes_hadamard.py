@@ -1,7 +1,5 @@
 """Hadamard, conference and weighing matrices; the dense codes made of them."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

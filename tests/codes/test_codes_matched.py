@@ -1,7 +1,5 @@
 """Matched codewords: energy captured against singular vectors, and what they do to a memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Refusals: every one names a size that does work."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Nets: exact coherence and tightness for every weight, whatever the ring, and the order of their rows."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

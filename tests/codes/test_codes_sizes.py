@@ -1,7 +1,5 @@
 """Sizes that are claimed: refused before anything is computed or allocated."""
 
-from __future__ import annotations
-
 import pytest
 
 from pdcode import codes

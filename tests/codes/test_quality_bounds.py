@@ -1,7 +1,5 @@
 """Lower bounds on coherence: known values, and that no code known to anyone beats one."""
 
-from __future__ import annotations
-
 from itertools import product
 from math import inf
 

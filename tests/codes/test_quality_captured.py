@@ -1,7 +1,5 @@
 """Captured energy: closed forms against all sets of rows, samples against both, the law of tight frames."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Codes as they are measured and kept: sparse algebra, files, information of arrivals, the summary."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Spark: exact where all sets can be tried, else enclosed, with a dependent set as a witness."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Codes that rank 0 fits to what it has seen: their state, their rows, and that workers get the same."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

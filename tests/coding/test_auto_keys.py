@@ -1,7 +1,5 @@
 """Whitening is on where shards are alike, and off by itself, with a rate to match, where they are not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec

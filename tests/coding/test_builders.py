@@ -1,7 +1,5 @@
 """From the configuration's tables to codes, rows and decoders; what cannot work is one line before MPI."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

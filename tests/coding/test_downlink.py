@@ -1,7 +1,5 @@
 """Replicas that follow arrived codewords: the same bits as rank 0's θ, whatever comes late, or an error."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

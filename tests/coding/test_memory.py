@@ -1,7 +1,5 @@
 """What workers keep: with a memory, nothing of a gradient is lost, whatever is rounded, refused or wasted."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Optimizers against numpy twins, over every decoder."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

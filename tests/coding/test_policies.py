@@ -1,7 +1,5 @@
 """When rank 0 steps."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Proximal steps: the operator by its definition, scikit-learn's optima, and every path of a run."""
 
-from __future__ import annotations
-
 import msgspec
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Rank 0's state where workers add up their payloads, and what cannot be added up."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from paths import SUPPORT

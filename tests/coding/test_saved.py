@@ -1,7 +1,5 @@
 """code.path: runs with a code from a file, and their traces, which hold it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

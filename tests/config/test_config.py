@@ -1,7 +1,5 @@
 """Reading configurations: defaults, overrides, and errors of one line that name file, key and value."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Hostile configurations end in one short line, at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Paths of files to read: relative to the TOML file, or to the current folder on the command line."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Keys without effect are refused, and dropped where the command line takes their effect away."""
 
-from __future__ import annotations
-
 import pytest
 
 from pdcode.config import Config

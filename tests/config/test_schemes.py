@@ -1,7 +1,5 @@
 """Schemes and presets: what they fill in, what they leave alone, and that they learn."""
 
-from __future__ import annotations
-
 import pytest
 from descents import Descent
 from paths import JOBS

@@ -1,7 +1,5 @@
 """Tables of settings: a row is what `--set` would be."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Wire formats and memories: what goes together, in the configuration and in the documentation."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

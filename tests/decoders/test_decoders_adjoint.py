@@ -1,7 +1,5 @@
 """The adjoint decoder: a plain sum, unbiased for tight codes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The least-squares decoder: numpy's minimum-norm solution after every prefix."""
 
-from __future__ import annotations
-
 import gc
 
 import numpy as np

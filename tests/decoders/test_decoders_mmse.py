@@ -1,7 +1,5 @@
 """The mmse decoder: the formula, least squares as its limit, optimality, and estimated moments."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import reference

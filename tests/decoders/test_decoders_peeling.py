@@ -1,7 +1,5 @@
 """The peeling decoder: least squares where all is released, zeros where a block is not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """The robust decoder: who lies, and what is left."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The summing decoder: the mean over workers of all that they have ever sent."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The table decoder: the mean of the last payload of each row that has been received."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Every experiment runs."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The map: scaled delays, cells, schemes that move into them, and the figure."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

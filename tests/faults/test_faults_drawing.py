@@ -1,7 +1,5 @@
 """The events of a run: a function of the configuration, the seed and the worker alone."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from types import SimpleNamespace

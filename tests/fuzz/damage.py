@@ -1,7 +1,5 @@
 """Damage to files, drawn from a source of random numbers."""
 
-from __future__ import annotations
-
 import copy
 import gzip
 import json

@@ -13,8 +13,6 @@ The files of cases that fail are made smaller, and kept in results/fuzz. Those i
 test reads them again. Another kind of file is one more entry of `kinds.KINDS`.
 """
 
-from __future__ import annotations
-
 import argparse
 import faulthandler
 import json

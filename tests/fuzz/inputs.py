@@ -1,7 +1,5 @@
 """What users write: configurations, data, recorded delays, spot traces, tables of settings."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

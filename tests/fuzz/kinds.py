@@ -1,7 +1,5 @@
 """Kinds of files to damage: small whole files, and what reads them."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Activations against their numpy twins, finite differences and correctly rounded values."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

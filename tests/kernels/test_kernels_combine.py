@@ -1,7 +1,5 @@
 """combine and locate against their numpy twins, and the promise that bits do not depend on the cut."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """adjoint_decode and tracking_decode against their numpy twins."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

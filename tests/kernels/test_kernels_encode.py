@@ -1,7 +1,5 @@
 """encode, feedback_encode and deflate against their numpy twins, and the law of error feedback."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """The virtual clock: against its plain twin on random sequences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The virtual clock by the laws of its links, of rank 0's processor, of trees and of queues."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Factorisation against numpy's pseudoinverse and minimum-norm solutions, after every prefix of codewords."""
 
-from __future__ import annotations
-
 import tracemalloc
 from fractions import Fraction
 

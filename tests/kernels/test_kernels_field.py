@@ -1,7 +1,5 @@
 """Arithmetic modulo a prime against its twins in Python's integers; decoding against exhaustive search."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """all_finite against its numpy twin."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Codewords and rounding in one pass: the bits of the kernels that it joins, and their laws."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

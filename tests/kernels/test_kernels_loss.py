@@ -1,7 +1,5 @@
 """Losses and their deltas against numpy twins and finite differences."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Cutting directions to codewords and keeping them orthonormal, against the numpy twins."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Posterior against the formula of the linear estimate with least mean square error."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

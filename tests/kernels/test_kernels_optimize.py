@@ -1,7 +1,5 @@
 """Optimizer steps against their numpy twins."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """middle_mean against its numpy twin."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """The smooth maximum of squared cosines against its twin and finite differences; its minimisation."""
 
-from __future__ import annotations
-
 import math
 
 import numpy

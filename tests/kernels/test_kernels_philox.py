@@ -1,7 +1,5 @@
 """Keyed random numbers against numpy.random.Philox."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Proximal operators of single weights, and displacements, against their twins."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import reference

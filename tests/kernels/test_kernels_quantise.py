@@ -1,7 +1,5 @@
 """Payload formats against their numpy twins, and the laws of rounding: means, errors, contraction."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Selection of the largest elements: exact, of equal ones the first, whatever the guesses come to."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

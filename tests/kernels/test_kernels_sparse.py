@@ -1,7 +1,5 @@
 """CSR products against their numpy twins."""
 
-from __future__ import annotations
-
 import numpy
 import pytest
 import reference

@@ -1,7 +1,5 @@
 """Calls for all units at a time against those for one, to the last bit; what does not fit is left alone."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs of the real command in processes of their own, each with a timeout."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

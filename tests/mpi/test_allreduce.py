@@ -1,7 +1,5 @@
 """Workers that add up their payloads among themselves: the same θ everywhere, that of a star, and the end."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

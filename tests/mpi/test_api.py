@@ -1,7 +1,5 @@
 """`pdcode.run` from Python, and the programs in examples/."""
 
-from __future__ import annotations
-
 import doctest
 import signal
 import subprocess

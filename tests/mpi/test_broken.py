@@ -1,7 +1,5 @@
 """Replies that are broken, or no answers to their tasks: refused, and told from the good ones after them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from launches import on_ranks

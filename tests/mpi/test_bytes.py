@@ -1,7 +1,5 @@
 """Rank 0's count of bytes against Open MPI's own."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

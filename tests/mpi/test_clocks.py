@@ -1,7 +1,5 @@
 """Clock offsets between ranks on different hosts, by real messages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from launches import on_ranks

@@ -1,7 +1,5 @@
 """`pdcode compare --clock mpi`: runs over MPI, one after another, a run that fails among them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

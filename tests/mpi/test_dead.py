@@ -1,7 +1,5 @@
 """Workers that never answer: the run goes on without them, and ends with them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

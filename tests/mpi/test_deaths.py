@@ -1,7 +1,5 @@
 """Ranks that are killed while a run goes on: the others go on without them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

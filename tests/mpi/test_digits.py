@@ -1,7 +1,5 @@
 """The main job: every policy reaches its target, and asynchronous descent sooner than waiting for all."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

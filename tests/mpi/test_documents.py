@@ -1,7 +1,5 @@
 """README and docs: short blocks are run, the others are checked; generated references are complete."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

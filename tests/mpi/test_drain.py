@@ -1,7 +1,5 @@
 """The end of a run: injected delays are cut short, and a worker that hangs is not waited for."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The plug-ins of docs/extending.md, all in one run, over MPI and on a virtual fleet spread over ranks."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Payloads that workers send to each other over MPI: the same θ everywhere, whoever is late or dead."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,8 +1,6 @@
 """What happens when something goes wrong: exit codes, messages, traces that stay readable, no process
 left."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

@@ -1,7 +1,5 @@
 """Workers that are stopped while a run goes on (SIGSTOP): named, not waited for, and welcome again."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

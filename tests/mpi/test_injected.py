@@ -1,7 +1,5 @@
 """Faults that a configuration asks for, carried out over MPI."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

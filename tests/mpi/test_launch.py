@@ -1,7 +1,5 @@
 """Which launcher started us, and what we start where none did."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

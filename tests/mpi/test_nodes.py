@@ -1,7 +1,5 @@
 """Nodes that come and go over MPI: workers leave or die as a spot trace says, and spare ranks join."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """With code.rows_per_task = "auto", a run over MPI measures its link and its workers before it starts."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

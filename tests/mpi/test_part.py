@@ -1,7 +1,5 @@
 """A run on some of MPI's ranks, by a communicator that the caller gives."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The batch scripts of jobs/ as plain scripts on a machine without SLURM."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A plan on the trace of a slow run finds a configuration whose real run is there much sooner."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The virtual clock beside a real run: the same delays, the same descent."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec

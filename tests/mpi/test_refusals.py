@@ -1,7 +1,5 @@
 """Descents that diverge and payloads that are not finite, over real MPI: refused, counted, never a hang."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from launches import Run, run_all

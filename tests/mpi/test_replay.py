@@ -5,8 +5,6 @@ was given back to them, rounding, the weights of unequal shards, keyed batches a
 follow what has arrived, replicas, and the order of arrivals.
 """
 
-from __future__ import annotations
-
 import h5py
 import pytest
 from launches import Run, run_all

@@ -1,7 +1,5 @@
 """Replicas of θ over real MPI: relayed codewords, and what becomes of a replica that has gone wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

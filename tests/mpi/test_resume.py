@@ -1,7 +1,5 @@
 """Runs over MPI that are ended or killed, and go on from a checkpoint."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The main job, small, over real MPI."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

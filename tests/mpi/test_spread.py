@@ -1,7 +1,5 @@
 """Simulations whose workers are spread over ranks: the same traces as in one process, and no hang."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

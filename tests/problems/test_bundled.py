@@ -1,7 +1,5 @@
 """Bundled data are what scikit-learn's own loaders give, although it is not imported."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Data files that claim more than they hold, or lead elsewhere: one line, before anything is allocated."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """Reading npz, IDX and svmlight files, and refusing bad ones."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 import sys

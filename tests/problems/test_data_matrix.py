@@ -1,7 +1,5 @@
 """Sparse inputs behave as the dense ones do."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

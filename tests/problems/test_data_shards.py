@@ -1,7 +1,5 @@
 """Splits, standardisation, shards, and HDF5 files in slices."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Poisson regression against scikit-learn's, and what is no count."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Coded derivatives against blocks of the gradient, the gradient against central differences of the loss."""
 
-from __future__ import annotations
-
 import msgspec
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """What a Problem says about itself, its start, its accuracy and its optimum."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

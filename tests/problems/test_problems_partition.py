@@ -1,7 +1,5 @@
 """Blocks and the layout of payloads."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Plans: no allocation in the steady state, no full gradient, payloads in place."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whitened gradients equal the definition on full matrices, in every form, and cost no allocation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import reference

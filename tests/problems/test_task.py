@@ -1,7 +1,5 @@
 """Whether targets are classes or numbers: by the kind, by `task`, by their type, or refused in doubt."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Replays of runs in this process: bit-identical, and what is altered in a trace is found and named."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Bernoulli gradient codes: the ensemble, and how far optimal decoding is from the sum over shards."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from patterns import Rank0, make, subsets

@@ -1,7 +1,5 @@
 """The commands on each scheme that is no code over blocks: previews, runs, replays, views, and plans."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

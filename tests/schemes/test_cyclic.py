@@ -1,7 +1,5 @@
 """Cyclic gradient codes: who has which shards, and that s + 1 stragglers are too many."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

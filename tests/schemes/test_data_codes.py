@@ -1,7 +1,5 @@
 """Codes over data shards, all alike: exactness, what arrivals add, whole runs, rounding, and refusals."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

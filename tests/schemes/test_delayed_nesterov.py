@@ -1,7 +1,5 @@
 """Delayed Nesterov momentum as its algorithm says, and local steps in proportion to speed on the clock."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DeMo: the transform, and runs against the authors' algorithm by hand, with the rounding that is ours."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

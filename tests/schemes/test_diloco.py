@@ -1,7 +1,5 @@
 """DiLoCo against its algorithm by hand, and its limits: one step, gradient steps, an outer step of 1."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

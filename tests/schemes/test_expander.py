@@ -1,7 +1,5 @@
 """Codes of regular graphs: the graph, the bounds that the papers prove for every pattern of stragglers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from patterns import Rank0, make, subsets

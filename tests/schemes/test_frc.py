@@ -1,7 +1,5 @@
 """Fractional repetition: the paper's matrix, and what is left when more than s workers are missing."""
 
-from __future__ import annotations
-
 from math import comb
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Local steps against steps by hand, and against gradient descent, of which one local step is a case."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

@@ -1,7 +1,5 @@
 """MuLoCo against its algorithm by hand, and its orthogonalisation against a singular value decomposition."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

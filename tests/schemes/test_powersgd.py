@@ -1,7 +1,5 @@
 """PowerSGD against the paper's algorithms by hand, and what a worker that misses a round does not lose."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

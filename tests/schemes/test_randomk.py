@@ -1,7 +1,5 @@
 """Random elements: the same at both ends without indices; unbiased without a memory, contracting with one."""
 
-from __future__ import annotations
-
 from math import ceil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rennala SGD: steps by the mean of gradients at the newest θ, several of a fast worker."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

@@ -1,7 +1,5 @@
 """Ringleader ASGD: its two phases written out, its bound on delays, the optimum on shards that differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

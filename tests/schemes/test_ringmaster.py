@@ -1,7 +1,5 @@
 """Ringmaster ASGD: what is dropped, and its limits, asynchronous SGD and gradients at the newest θ alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

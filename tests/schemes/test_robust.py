@@ -1,7 +1,5 @@
 """Robust aggregation: each rule as its paper defines it, written out; what liars can do; attacks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.optimize

@@ -1,7 +1,5 @@
 """Updates of several rounds, through a plug-in: their times, their late replies, and what they compute."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """SAG and DSAG: the recursion of the papers, what is waited for, and the optimum with fixed shards."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One bit per parameter: majority votes, error feedback, and the presets of rounded gradients."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent

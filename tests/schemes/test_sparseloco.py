@@ -1,7 +1,5 @@
 """SparseLoCo against its algorithm by hand; its bytes, its memory, and the clip to the median norm."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import reference

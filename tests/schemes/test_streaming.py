@@ -1,7 +1,5 @@
 """Streaming: gradients in parts, one message each."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import Descent, Rows

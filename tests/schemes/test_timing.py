@@ -1,7 +1,5 @@
 """Every scheme of the registry without numerics: the same times as with them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

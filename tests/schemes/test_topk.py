@@ -1,7 +1,5 @@
 """The largest elements, with error feedback: what is sent, what stays, and runs of every mode."""
 
-from __future__ import annotations
-
 from math import ceil
 
 import numpy as np

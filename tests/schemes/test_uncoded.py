@@ -1,7 +1,5 @@
 """Presets of the scheme without a code: what each update is made of, for any task times."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 

@@ -9,8 +9,6 @@ than `SLACK` MiB. Nor may a process stay behind that nobody has waited for. The 
 not hold.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

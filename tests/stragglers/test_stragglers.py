@@ -1,7 +1,5 @@
 """Injected delays: their keys, their slow and dead workers, waiting, tables that are refused."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

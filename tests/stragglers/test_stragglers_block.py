@@ -1,7 +1,5 @@
 """draw = "block": blocks of recorded delays for all workers together, against single ones and their order."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

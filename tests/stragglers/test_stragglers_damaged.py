@@ -1,7 +1,5 @@
 """Files of delays that are damaged, or claim more than they hold: delays, or one line."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files of recorded delays that cannot be used: a line that names the key and the file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

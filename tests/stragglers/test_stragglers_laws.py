@@ -1,7 +1,5 @@
 """Each kind of delay against the formulas of its law: distribution, mean, variance, slow spells."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Delays of recorded runs: from traces and matrices, in their order or drawn from them, and bad files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

@@ -3,8 +3,6 @@
 python tests/studies/ddp_kinds.py
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pdcode.studies import ddp

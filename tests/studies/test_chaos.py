@@ -1,7 +1,5 @@
 """Trials under faults, beside the same without."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`pdcode compare` on a small job: what it runs, measures, prints and writes, and what it refuses."""
 
-from __future__ import annotations
-
 import io
 import math
 import shlex

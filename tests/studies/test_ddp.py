@@ -1,7 +1,5 @@
 """`pdcode bench ddp` without PyTorch: what ranks draw, how they stop, what is measured and refused."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -1,7 +1,5 @@
 """The target of a plan."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

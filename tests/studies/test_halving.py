@@ -1,7 +1,5 @@
 """Successive halving on made-up results: what it finds, what it spends, which candidates it cuts off."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The configuration of the best scheme, and where it is written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

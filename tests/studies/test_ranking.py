@@ -1,7 +1,5 @@
 """Intervals, order and ties of the finalists; the table that is printed."""
 
-from __future__ import annotations
-
 import io
 import math
 import re

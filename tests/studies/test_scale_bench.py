@@ -1,7 +1,5 @@
 """`pdcode bench scale`: its cells, what it makes again, its tables and its figure."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`pdcode bench schemes`: its cells, what it makes again, and its table."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Candidates of a plan: which are offered, and that all of them can run."""
 
-from __future__ import annotations
-
 import msgspec
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Trials on the virtual clock: common random numbers, what is measured, where they end."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

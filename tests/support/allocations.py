@@ -1,7 +1,5 @@
 """What a call allocates."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Callable
 

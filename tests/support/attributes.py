@@ -1,7 +1,5 @@
 """Oracle of states: all data that objects hold, found by a walk through their attributes."""
 
-from __future__ import annotations
-
 import types
 from collections import deque
 from collections.abc import Mapping

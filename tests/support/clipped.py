@@ -1,7 +1,5 @@
 """A plug-in for tests: a scheme whose updates have two rounds, norms of gradients and then the gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The virtual clock in plain Python: what `pdcode.kernels.events.Events` computes, with the same methods."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections import deque

@@ -1,7 +1,5 @@
 """Whole runs of a configuration in one process, without MPI: VirtualFleet and all that runs on it."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ A document is a story: its blocks are run in order in one folder. A block whose 
 ``<!-- elsewhere -->`` cannot run here, and its commands are only checked.
 """
 
-from __future__ import annotations
-
 import doctest
 import io
 import os

@@ -1,7 +1,5 @@
 """The examples of docs/extending.md, pasted out of it."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

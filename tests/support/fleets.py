@@ -1,7 +1,5 @@
 """A fleet without MPI for tests of the coordinator: task times are given, arrivals come in their order."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, Collection, Sequence
 from typing import Any

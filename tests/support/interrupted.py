@@ -1,7 +1,5 @@
 """Runs on the virtual clock that were interrupted, and checkpoints of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

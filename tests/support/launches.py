@@ -1,7 +1,5 @@
 """Python programs on ranks of mpirun, and several runs in one start of it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Local steps of AdamW by hand, for a small least-squares problem."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Random code matrices for properties that all have."""
 
-from __future__ import annotations
-
 import numpy
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Origins of values in the output of `pdcode run --dry-run`."""
 
-from __future__ import annotations
-
 import re
 
 LINE = re.compile(r"^(?!#)(.*?) +# (.*)$", re.MULTILINE)

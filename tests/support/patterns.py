@@ -1,7 +1,5 @@
 """Codes over data shards, and what rank 0 decodes from the payloads of some of the workers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 

@@ -4,8 +4,6 @@ Names differ where a kernel is a class or takes addresses: `pseudoinverse` is th
 plain version of the virtual clock is in clocks.py.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """What tests of the command in processes of its own share."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """Sparsifications: both sides without a loop, and whole descents."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of a configuration that come in kinds, from their keys."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pdcode.config import StragglersTable

@@ -1,7 +1,5 @@
 """Traces of made-up runs, for tests: an asynchronous descent, simulated event by event."""
 
-from __future__ import annotations
-
 import heapq
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Learning rates that are chosen without a run, where it is not their choice that is tested."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Commands on damaged traces and codes: exit code 2 and one line that names the file, whatever is damaged."""
 
-from __future__ import annotations
-
 import os
 import re
 import resource

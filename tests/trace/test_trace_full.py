@@ -3,8 +3,6 @@
 Files are kept from growing by a limit of the process, which asks for no disk of its own.
 """
 
-from __future__ import annotations
-
 import errno
 import resource
 import subprocess

@@ -1,7 +1,5 @@
 """The lock on a trace's name: one run writes it, and what is there is never lost."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

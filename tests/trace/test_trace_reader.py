@@ -1,7 +1,5 @@
 """The reader: finished, running and killed files; clocks; errors."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Traces that another process is writing, or was when it was killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The writer: what it puts into the file, what it does to files in its way, and what a row costs."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

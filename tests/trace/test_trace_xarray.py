@@ -1,7 +1,5 @@
 """Traces as xarray reads them, without pdcode and with it."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

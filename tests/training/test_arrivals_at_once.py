@@ -1,7 +1,5 @@
 """Arrivals taken in by compiled calls: the same θ and rows, to the last bit, as by those they stand for."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

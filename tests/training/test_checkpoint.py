@@ -1,7 +1,5 @@
 """Checkpoints on disk: which is taken, and what becomes of one that somebody has changed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

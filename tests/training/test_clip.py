@@ -1,7 +1,5 @@
 """Payloads scaled to the median norm: nobody leads θ astray, and replicas and replays follow."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rank 0's loop on a scripted fleet: no MPI, exact times."""
 
-from __future__ import annotations
-
 import tracemalloc
 from itertools import pairwise
 from typing import Any

@@ -1,8 +1,6 @@
 """Payloads that are not finite: refused, counted, told to their worker, never in θ, and never the end of the
 others' descent."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

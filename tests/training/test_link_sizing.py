@@ -1,7 +1,5 @@
 """The share of a layer that a task sends follows rank 0's link, by itself, and is a number in the trace."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec

@@ -1,7 +1,5 @@
 """Workers that are presumed lost: when, what rank 0 does without them, and with their late answers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What rank 0 measures and prints, and when it stops."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs on the virtual clock that resume are those that never stopped, and states have all that changes."""
 
-from __future__ import annotations
-
 import pkgutil
 import time
 from pathlib import Path

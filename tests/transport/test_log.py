@@ -1,7 +1,5 @@
 """Logs whose payloads come from their workers: what restoring them gives, for all logs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

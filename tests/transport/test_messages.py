@@ -1,7 +1,5 @@
 """Messages: sizes, sections that do not overlap, and what is written is what is read."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The parts of a sum that workers send to rank 0, and the element by which they end."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Codewords in a message: exact from rank 0, rounded from a worker, nothing misread."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """What signals do to a run."""
 
-from __future__ import annotations
-
 import signal
 import time
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Allreduce on the virtual clock: what a round takes, and that it computes what rank 0 would."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """[machine] and [link] fitted to traces of runs whose costs are known."""
 
-from __future__ import annotations
-
 import heapq
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What one payload of every worker takes rank 0, by a formula and on the virtual clock."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

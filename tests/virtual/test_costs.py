@@ -1,7 +1,5 @@
 """The cost model: flops of a task, and [machine] and [link] from traces of runs whose costs are known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Faults on the virtual clock: what they do to times and to the descent, the same each time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

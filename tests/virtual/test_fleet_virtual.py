@@ -1,7 +1,5 @@
 """The fleet within one process: its clock, its bytes, and that a descent on it is the descent."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from descents import MS, Descent

@@ -1,7 +1,5 @@
 """The oracle's time: exact where it is known, and a bound on every schedule."""
 
-from __future__ import annotations
-
 import heapq
 import math
 

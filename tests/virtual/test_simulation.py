@@ -1,7 +1,5 @@
 """Runs on the virtual clock: what the model says, what comes out, and that it is the same each time."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

@@ -1,7 +1,5 @@
 """The loop without numerics against the coordinator over a virtual fleet, arrival by arrival."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Worker 0 answers its tasks with broken replies; rank 0 prints what it makes of each."""
 
-from __future__ import annotations
-
 import numpy as np
 from mpi4py import MPI
 

@@ -1,7 +1,5 @@
 """Ranks 0 and 1 pretend to be on machines whose clocks are 5 s apart; rank 0 prints offsets and errors."""
 
-from __future__ import annotations
-
 import time
 
 from mpi4py import MPI

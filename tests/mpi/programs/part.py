@@ -1,7 +1,5 @@
 """A run on three of four ranks: ``part.py CONFIG TRACE``. Rank 0 of MPI is not among them."""
 
-from __future__ import annotations
-
 import sys
 
 from mpi4py import MPI

@@ -1,7 +1,5 @@
 """Worker 0 is recalled twice: its first reply is on its way by then, its second one is held back."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pdcode.mpi.fleet import MPIFleet

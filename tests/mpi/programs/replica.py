@@ -3,8 +3,6 @@
 It is damaged at every task, as a snapshot of θ may arrive at any time, and mend it.
 """
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -3,8 +3,6 @@
 If the first is "bad", worker 1 damages its θ after 20 tasks.
 """
 
-from __future__ import annotations
-
 import sys
 
 from pdcode.__main__ import main

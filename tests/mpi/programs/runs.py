@@ -3,8 +3,6 @@
 Rank 0 prints a form feed after each run, on standard output with the exit code before it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,8 +1,6 @@
 """`pdcode simulate` once for each list of arguments, in one start of MPI: ``spread.py MOST LISTS``, with MOST
 tasks under way to a rank at the most, and the lists as JSON. Exits with the largest exit code."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Coded products, `mds` and `byzantine`: the same θ as without a code, whoever is late or lies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path

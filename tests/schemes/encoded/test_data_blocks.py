@@ -1,7 +1,5 @@
 """Lagrange codes over parts of data: thresholds, liars, and what those who collude learn."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product

@@ -1,7 +1,5 @@
 """Codes of polynomial values modulo a prime: any k symbols, any liars, what residues stand for."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

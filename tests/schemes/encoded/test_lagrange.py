@@ -1,7 +1,5 @@
 """Lagrange coded computing: the descent of uncoded gradients, in real numbers and modulo a prime."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Polynomials of the data: the same in fixed point as in floating point, never larger than their bound."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

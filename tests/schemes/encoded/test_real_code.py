@@ -1,7 +1,5 @@
 """Codes of polynomial values over the reals: who is wrong, by any means, and what remains is exact."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Errors and erasures of Reed–Solomon codes modulo 2³¹ - 1, as `galois` corrects them."""
 
-from __future__ import annotations
-
 import galois
 import numpy as np
 

@@ -1,7 +1,5 @@
 """Multiplexed sequential gradient coding: the straggler model, what it tolerates, and whole descents."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np
