@@ -103,7 +103,7 @@ CASES = {
 
 LEFT = {
     # What follows from other attributes.
-    "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed _observe trace",
+    "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
     "Events": "flights", "CostModelSchedule": "_muted", "Optimizer": "_theta _decoders _plan",
