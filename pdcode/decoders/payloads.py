@@ -92,6 +92,10 @@ class PayloadStore(Stateful):
         for job in jobs:
             job.result()
 
+    def rows(self) -> list[np.ndarray]:
+        """Return a view of each payload row."""
+        return [row for payload in self._payloads for row in payload]
+
     def sample(self, columns: np.ndarray) -> np.ndarray:
         """Return the elements of all payloads at the given columns, float64, shape (q, columns)."""
         if not self._payloads:
@@ -100,7 +104,7 @@ class PayloadStore(Stateful):
 
     def squares(self) -> np.ndarray:
         """Return the squared norm of each payload row, float64, shape (q,)."""
-        rows = [row for payload in self._payloads for row in payload]
+        rows = self.rows()
         with np.errstate(over="ignore"):
             squares = np.array([np.dot(row, row) for row in rows], np.float64)
         for i in np.flatnonzero(~np.isfinite(squares)):  # too large for float32

@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from matrices import sparse_matrices
 
 from pdcode import decoders
+
+
+def peel(codewords):
+    """Return pairs (codeword, block) in an order of possible releases."""
+    known, pairs = np.zeros(codewords.shape[1], bool), []
+    while len(ready := np.flatnonzero(((codewords != 0) & ~known).sum(axis=1) == 1)):
+        pairs.append((int(ready[0]), int(np.flatnonzero((codewords[ready[0]] != 0) & ~known)[0])))
+        known[pairs[-1][1]] = True
+    return pairs
 
 
 @given(words=sparse_matrices())
@@ -17,7 +25,7 @@ def test_released_blocks_are_exact_in_any_order_of_arrival(words):
     for update in range(2):
         for i in range(1, q + 1):
             decoder.add(words[i - 1], words[i - 1] @ truth)
-            known = sorted(block for _, block in reference.peel(words[:i]))
+            known = sorted(block for _, block in peel(words[:i]))
             assert sorted(decoder.known) == known
             assert decoder.captured == len(known) / k
             assert decoder.decodable == (len(known) == k)
@@ -77,3 +85,17 @@ def test_payloads_are_not_changed_and_referenced_or_copied():
         payload[:] = [[6, 6], [0, 0]]
         np.testing.assert_array_equal(decoder.gradient(), expected)
         payload[:] = kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_a_repeated_block_add_up_and_cancelled_ones_are_not_there(dtype):
+    decoder, values = decoders.create("peeling", 3, (1,), dtype), np.array([[1, 2, -2], [1, 0, 4]], dtype)
+    indices = np.array([[0, 1, 1], [2, 0, 2]], np.int32)
+    with pytest.raises(ValueError, match="weight for block 3: blocks are 0 to 2"):
+        decoder.add_sparse(indices + 1, values, np.ones((2, 1), dtype))
+    with pytest.raises(ValueError, match="weight for block -1"):
+        decoder.add_sparse(indices - 1, values, np.ones((2, 1), dtype))
+    assert decoder.count == 0
+    decoder.add_sparse(indices, values, np.array([[2], [15]], dtype))
+    assert decoder.known.tolist() == [0, 2]
+    assert decoder.gradient().tolist() == [[2], [0], [3]]

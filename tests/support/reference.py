@@ -426,15 +426,6 @@ def posterior(codewords, covariance, noise):
     return gain, float(numpy.trace(covariance - gain @ codewords @ covariance))
 
 
-def peel(codewords):
-    """Return pairs (codeword, block) in an order of possible releases."""
-    known, pairs = numpy.zeros(codewords.shape[1], bool), []
-    while len(ready := numpy.flatnonzero(((codewords != 0) & ~known).sum(axis=1) == 1)):
-        pairs.append((int(ready[0]), int(numpy.flatnonzero((codewords[ready[0]] != 0) & ~known)[0])))
-        known[pairs[-1][1]] = True
-    return pairs
-
-
 def matched_select(directions, indices, values):
     """Truncate directions (m, k) to codewords, and project each codeword out of all directions."""
     indices[:], values[:], size = 0, 0, min(indices.shape[1], directions.shape[1])
