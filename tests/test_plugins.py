@@ -101,9 +101,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_on_the_virtual_clock_and_is_replayed(
-    examples: dict[str, Example], name: str
-) -> None:
+def test_an_example_runs_on_the_virtual_clock_and_is_replayed(examples, name):
     example = examples[name]
     assert example.codes == [0, 0, 0]
     loss = Trace(example.trace).progress["loss"]
@@ -221,9 +219,7 @@ class Mine(Law, tag="{name}"):
         ),
     ],
 )
-def test_what_is_wrong_with_a_plugin_is_said_in_a_line(
-    tmp_path: Path, plugin: str, table: str, words: list[str]
-) -> None:
+def test_what_is_wrong_with_a_plugin_is_said_in_a_line(tmp_path, plugin, table, words):
     with pytest.raises(InputError) as caught:
         configfile.load(write(tmp_path, plugin, table))
     message = str(caught.value)

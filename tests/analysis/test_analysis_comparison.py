@@ -64,9 +64,7 @@ def test_several_traces_are_a_line_each(runs: list[str], capsys: pytest.CaptureF
     assert "virtual time: all" in lines
 
 
-def test_one_that_cannot_be_read_is_named_after_the_others(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_that_cannot_be_read_is_named_after_the_others(runs, tmp_path, capsys):
     (bad := tmp_path / "bad.h5").write_text("no trace")
     assert main(["show", runs[0], str(bad), runs[1]]) == 2
     shown = capsys.readouterr()

@@ -80,9 +80,7 @@ def shown(trace: TraceReader, capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_a_worker_that_hung_is_named_with_time_and_task(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_that_hung_is_named_with_time_and_task(tmp_path, capsys):
     trace = rounds(tmp_path / "a.h5", hang={(2, 20): 20 * S}, injected=False)
     text = shown(trace, capsys)
     begin = trace.arrivals["t_dispatch_ns"][trace.arrivals["task"] == 20][0] / 1e6
@@ -185,9 +183,7 @@ def test_the_loss_tells_its_update(tmp_path: Path, capsys: pytest.CaptureFixture
         (None, False, 300, "killed or hanging after 520 ms of 40.0 s requested; nothing was written in"),
     ],
 )  # fmt: skip
-def test_the_heading_tells_how_the_run_ended(
-    tmp_path: Path, fault: tuple[int, str, str] | None, finished: bool, age_s: int, expected: str
-) -> None:
+def test_the_heading_tells_how_the_run_ended(tmp_path, fault, finished, age_s, expected):
     path = rounds(tmp_path / "a.h5", fault=fault, close=finished).path
     then = path.stat().st_mtime - age_s
     os.utime(path, (then, then))

@@ -33,9 +33,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> pdcode.Trace:
     return pdcode.simulate(CONFIG, output=output, progress=False)
 
 
-def test_a_dict_a_file_and_the_command_give_the_same(
-    trace: pdcode.Trace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dict_a_file_and_the_command_give_the_same(trace, tmp_path, capfd):
     path = tmp_path / "job.toml"
     path.write_text(to_toml(CONFIG), encoding="utf-8")
     again = pdcode.simulate(path, output=tmp_path / "b.h5")
@@ -122,9 +120,7 @@ def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("timing_only", [False, True])
-def test_ctrl_c_closes_the_trace(
-    timing_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_closes_the_trace(timing_only, tmp_path, capsys):
     main_thread = threading.main_thread().ident
     assert main_thread is not None
     path = tmp_path / "a.h5"

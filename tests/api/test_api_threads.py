@@ -1,7 +1,5 @@
 """Threads of BLAS in the caller's process: results do not depend on what it had before."""
 
-from pathlib import Path
-
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -24,9 +22,7 @@ def test_one_thread_unless_the_user_sets_another_number(monkeypatch: pytest.Monk
             assert threads() == {2}
 
 
-def test_a_replay_is_bit_identical_in_a_process_of_many_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_is_bit_identical_in_a_process_of_many_threads(tmp_path, monkeypatch):
     config = {"problem": {"data": "digits", "hidden": [64]}, "stop": {"updates": 20}}
     settings = {"trace.progress_s": 1e-4}
     trace = pdcode.simulate(config, workers=3, output=tmp_path / "a.h5", set=settings, progress=False)

@@ -9,8 +9,6 @@ from pdcode.__main__ import main
     ("setting", "why"),
     [("link.width=1", "link.width: unknown key"), ("link.bandwidth=fast", "link.bandwidth: expected float")],
 )
-def test_clocks_refuses_keys_that_a_configuration_has_not(
-    setting: str, why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clocks_refuses_keys_that_a_configuration_has_not(setting, why, capsys):
     assert main(["bench", "clocks", "--set", setting]) == 2
     assert why in capsys.readouterr().err

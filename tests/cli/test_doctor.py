@@ -49,9 +49,7 @@ def test_all_that_was_found_is_named(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_launcher_of_another_mpi(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launcher_of_another_mpi(capsys, tmp_path, monkeypatch):
     mpirun(tmp_path, 'shift 2; "$@"; "$@"', monkeypatch)
     code, out = examined(capsys)
     assert code == 1
@@ -61,9 +59,7 @@ def test_a_launcher_of_another_mpi(
     assert out.endswith("a run would not work")
 
 
-def test_a_launcher_that_hangs_and_one_that_fails(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launcher_that_hangs_and_one_that_fails(capsys, tmp_path, monkeypatch):
     mpirun(tmp_path, "echo out of slots >&2; exit 213", monkeypatch)
     code, out = examined(capsys)
     assert code == 1
@@ -92,9 +88,7 @@ def test_ctrl_c_ends_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.M
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()
 
 
-def test_where_no_trace_can_be_written(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_trace_can_be_written(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "mpi", lambda: iter(()))
     (tmp_path / "results").write_text("")
     code, out = examined(capsys)

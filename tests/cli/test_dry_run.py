@@ -88,13 +88,7 @@ def test_codes_over_data_are_no_codes_over_blocks(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize("key", ["problem.data", "stragglers.path"])
 @pytest.mark.parametrize("command", [["run", "--dry-run"], ["simulate"]])
-def test_a_file_on_which_hdf5_crashes_is_told(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    key: str,
-    command: list[str],
-) -> None:
+def test_a_file_on_which_hdf5_crashes_is_told(tmp_path, monkeypatch, capsys, key, command):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = [1.0]
     (tmp_path / "job.toml").write_text("[stop]\nupdates = 3\n")

@@ -37,9 +37,7 @@ def test_a_descent_outlives_its_output(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "words", [("codes", "list"), ("run", JOB, "--dry-run"), ("codes", "design", "net", "-n", "4", "-k", "4")]
 )
-def test_a_command_that_only_prints_fails_with_one_line(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_that_only_prints_fails_with_one_line(words, capsys):
     assert main_on_a_full_disk(words) == 1
     assert capsys.readouterr().err == f"{FULL}\n"
 

@@ -59,9 +59,7 @@ def test_a_code_replaces_a_code_and_an_empty_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_a_figure_replaces_only_a_figure_of_pdcode(
-    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_figure_replaces_only_a_figure_of_pdcode(tmp_path, suffix, capsys, monkeypatch):
     path, code = tmp_path / f"a{suffix}", tmp_path / "net.h5"
     before = user_file(path)
     assert main([*DESIGN, "-o", str(code), "--figure", str(path)]) == 2

@@ -19,9 +19,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("override", "words"), INVALID)
-def test_bad_input_is_one_line_and_exit_code_2(
-    job: Path, capsys: pytest.CaptureFixture[str], override: str, words: str
-) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(job, capsys, override, words):
     trace = job.with_suffix(".h5")
     assert main(["run", str(job), "-o", str(trace), "--set", override]) == 2
     error = capsys.readouterr().err
@@ -32,9 +30,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("path", ["/proc/nowhere/x.h5", "/proc", "/dev/null"])
-def test_a_trace_that_cannot_be_written_is_refused(
-    job: Path, capsys: pytest.CaptureFixture[str], path: str
-) -> None:
+def test_a_trace_that_cannot_be_written_is_refused(job, capsys, path):
     assert main(["run", str(job), "-o", path]) == 2
     error = capsys.readouterr().err
     assert f"job.toml: trace.path: cannot write '{path}'" in error
@@ -64,9 +60,7 @@ def test_the_dry_run_starts_nothing(job: Path, capsys: pytest.CaptureFixture[str
         assert words in out
 
 
-def test_a_name_with_a_control_character_stays_as_it_is(
-    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_with_a_control_character_stays_as_it_is(job, capsys, monkeypatch):
     assert main(["run", str(job), "-o", "a\x7fb.h5", "--dry-run"]) == 0
     assert tomllib.loads(capsys.readouterr().out)["trace"]["path"] == "a\x7fb.h5"
     monkeypatch.chdir(job.parent)

@@ -1,7 +1,5 @@
 """What `run --dry-run` and `show` say of a scheme: tables that have no effect are not described."""
 
-from pathlib import Path
-
 import pytest
 
 from pdcode.__main__ import main
@@ -72,14 +70,7 @@ count = 4
         ),
     ],
 )
-def test_a_scheme_is_described(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    planned: list[str],
-    shown: list[str],
-    hidden: list[str],
-) -> None:
+def test_a_scheme_is_described(tmp_path, capsys, name, planned, shown, hidden):
     job, trace = tmp_path / "job.toml", tmp_path / "trace.h5"
     job.write_text(JOB.format(name=name), encoding="utf-8")
     assert main(["run", str(job), "--dry-run"]) == 0

@@ -46,9 +46,7 @@ def test_an_array_has_a_task_for_each_row(tmp_path: Path, capsys: pytest.Capture
         ("workers.count\n4\n4\n5\n", "table.csv: workers.count: 4 in row 1 and 5 in row 3"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str | None, words: str
-) -> None:
+def test_bad_input_is_refused_in_one_line(tmp_path, capsys, table, words):
     (tmp_path / "table.csv").write_text(table or "seed\n1\n")
     assert main(["submit", "job.toml", "--array", "table.csv"]) == 2
     said = capsys.readouterr().err

@@ -59,9 +59,7 @@ def ranks(job: str) -> dict[int, int]:
 
 
 @pytest.mark.parametrize(("launcher", "tasks"), [("srun", 5), ("mpirun", 2)])
-def test_a_job_trains_and_its_folder_says_how(
-    slurm: Slurm, tmp_path: Path, launcher: str, tasks: int
-) -> None:
+def test_a_job_trains_and_its_folder_says_how(slurm, tmp_path, launcher, tasks):
     config = CONFIG.format(workers=8, updates=1000)
     (tmp_path / "my job.toml").write_text(config)
     words = ("my job.toml", "--set", "optimizer.rate=0.05")
@@ -138,9 +136,7 @@ def stand_in(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("preempted", [False, True])
-def test_a_job_that_is_warned_goes_on_later(
-    slurm: Slurm, tmp_path: Path, stand_in: str, preempted: bool
-) -> None:
+def test_a_job_that_is_warned_goes_on_later(slurm, tmp_path, stand_in, preempted):
     """`scancel --batch` signals the script alone, as `--signal=B:` does before the time limit."""
     (tmp_path / "job.toml").touch()
     job = submit(slurm, tmp_path, "train.sbatch", "job.toml", ranks=2, PDCODE_VENV=stand_in)

@@ -39,9 +39,7 @@ def test_static_rows_belong_to_workers() -> None:
 
 
 @given(st.sampled_from([(8, 4), (16, 4), (16, 2), (64, 4)]), st.sampled_from([1, 2, 4]), st.integers(0, 5))
-def test_rotating_rows_are_an_orthonormal_basis_each_time_round(
-    size: tuple[int, int], rows: int, epoch: int
-) -> None:
+def test_rotating_rows_are_an_orthonormal_basis_each_time_round(size, rows, epoch):
     k, w = size
     made = Rotating([layer(k)], [rows], F4, {k: net(k, k, w)}, 3)
     words = [dense(made.codewords(epoch * k + row)[0], k) for row in range(0, k, rows)]
@@ -61,9 +59,7 @@ def test_codewords_depend_on_the_row_number_alone() -> None:
     rows=st.sampled_from([1, 2, 3]),
     used=st.lists(st.integers(1, 8), min_size=2, max_size=6),
 )
-def test_an_update_begins_with_a_fresh_code_and_its_tasks_take_disjoint_rows(
-    workers: int, rows: int, used: list[int]
-) -> None:
+def test_an_update_begins_with_a_fresh_code_and_its_tasks_take_disjoint_rows(workers, rows, used):
     code = net(32, 16, 4)
     made = Rotating([layer(16)], [rows], F4, {16: code}, 7, each_update=True)
     seen = []

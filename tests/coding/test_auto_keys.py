@@ -53,9 +53,7 @@ def test_where_shards_are_alike_gradients_are_whitened(shards: str) -> None:
     ("workers", "share", "ahead"),
     [(2, "0.125", 0.2), (8, "0.25", 0.2), (16, "0.125", 0.1), (64, "0.125", 0.025), (16, "0.03125", 0.025)],
 )
-def test_workers_look_ahead_less_far_the_more_they_are_and_the_less_they_send(
-    workers: int, share: str, ahead: float
-) -> None:
+def test_workers_look_ahead_less_far_the_more_they_are_and_the_less_they_send(workers, share, ahead):
     settings = [f"workers.count={workers}", f"code.share={share}"]
     assert prepared(*settings).config.memory.lookahead == ahead
     assert prepared(*settings, "code.whiten=none").config.memory.lookahead == ahead

@@ -116,9 +116,7 @@ def dry_run(folder: Path, *overrides: str) -> int:
 
 @pytest.mark.parametrize("mode", ["async", "first"])
 @pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *kinds.KINDS["codes"]} - {"file"}))
-def test_every_family_can_be_asked_for(
-    family: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_family_can_be_asked_for(family, mode, tmp_path, capsys):
     blocks = SIZES.get(family, 16)
     sets = [f"code.family={family}", f"code.blocks=[{blocks},1]", f"update.mode={mode}"]
     if family == "optimized":
@@ -129,9 +127,7 @@ def test_every_family_can_be_asked_for(
     assert found.get(family, f": {family}, ") in printed
 
 
-def test_the_options_of_a_family_are_printed_as_they_are_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_options_of_a_family_are_printed_as_they_are_read(tmp_path, capsys):
     sets = ["code.family=random", "code.options.entries=gaussian", "code.weight=3"]
     assert dry_run(tmp_path, *sets) == 0
     text = capsys.readouterr().out
@@ -171,9 +167,7 @@ def test_the_options_of_a_family_are_printed_as_they_are_read(
         (["problem.axis=['auto']"], ["problem.axis: ['auto']", "2 layers"]),
     ],
 )
-def test_bad_input_is_one_line_that_names_key_and_value(
-    overrides: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line_that_names_key_and_value(overrides, words, tmp_path, capsys):
     assert dry_run(tmp_path, *overrides) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
@@ -191,8 +185,6 @@ def test_bad_input_is_one_line_that_names_key_and_value(
         ("workers.count=2147483647", "workers.count: 2147483647 workers would need"),
     ],
 )
-def test_claimed_sizes_are_refused_at_once(
-    override: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_claimed_sizes_are_refused_at_once(override, words, tmp_path, capsys):
     assert dry_run(tmp_path, override) == 2
     assert words in capsys.readouterr().err

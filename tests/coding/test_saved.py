@@ -38,9 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_run_uses_the_code_of_a_file_and_its_trace_needs_none(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_uses_the_code_of_a_file_and_its_trace_needs_none(folder, capsys):
     """The path is relative to the file that names it; layers sent whole stay whole."""
     assert main(["simulate", "jobs/job.toml", "-o", "v.h5"]) == 0
     trace = Trace("v.h5")
@@ -71,9 +69,7 @@ def test_a_run_uses_the_code_of_a_file_and_its_trace_needs_none(
         ('[scheme]\npreset = "shards"\n', ["code.family=file", "code.blocks=0"], 32),
     ],
 )
-def test_a_path_on_the_command_line_replaces_the_family(
-    folder: Path, table: str, sets: list[str], blocks: object
-) -> None:
+def test_a_path_on_the_command_line_replaces_the_family(folder, table, sets, blocks):
     shutil.move("jobs/net.h5", "net.h5")
     (folder / "jobs" / "job.toml").write_text(JOB + table)
     config, _ = configfile.load("jobs/job.toml", ["code.path=net.h5", *sets])
@@ -112,9 +108,7 @@ def test_a_whole_table_with_a_path_replaces_the_family(folder: Path) -> None:
         (["scheme.options={}", "scheme.name=topk"], ""),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_line(
-    folder: Path, sets: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_fit_is_said_in_a_line(folder, sets, words, capsys):
     code = codes.design("uncoded", 4, 4)
     values = code.values.copy()
     values[1] = 2.0

@@ -69,9 +69,7 @@ def test_a_written_configuration_works_anywhere(job: Path, tmp_path: Path) -> No
     assert configfile.load(other)[0] == config
 
 
-def test_a_trace_replays_from_another_folder(
-    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trace_replays_from_another_folder(job, tmp_path, monkeypatch, capsys):
     assert main(["simulate", str(job), "-n", "3", "-o", "a.h5"]) == 0
     printed = capsys.readouterr().out
     assert "regression, 1 target; 16 training rows of 20 inputs" in printed

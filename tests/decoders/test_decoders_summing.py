@@ -17,9 +17,7 @@ from pdcode.util.errors import InputError
     updates=st.lists(st.lists(st.integers(1, 3), max_size=4), min_size=1, max_size=4),
     seed=st.integers(0, 2**32),
 )
-def test_it_is_the_sum_over_all_updates(
-    dtype: str, blocks: int, short: int, workers: int, updates: list[list[int]], seed: int
-) -> None:
+def test_it_is_the_sum_over_all_updates(dtype, blocks, short, workers, updates, seed):
     random = np.random.default_rng(seed)
     length = blocks * 5 - min(short, 4)
     made = decoders.create("summing", blocks, (5,), dtype, length=length, mean_of=workers)

@@ -21,9 +21,7 @@ def add(table: TableDecoder, row: int, payload: np.ndarray) -> None:
     arrivals=st.lists(st.one_of(st.integers(0, 5), st.none()), max_size=30),
     seed=st.integers(0, 2**32),
 )
-def test_it_is_the_mean_of_the_last_of_each(
-    dtype: str, rows: int, arrivals: list[int | None], seed: int
-) -> None:
+def test_it_is_the_mean_of_the_last_of_each(dtype, rows, arrivals, seed):
     """None stands for a new update."""
     random, table = np.random.default_rng(seed), TableDecoder(1, (3,), dtype, rows=rows)
     last: dict[int, np.ndarray] = {}

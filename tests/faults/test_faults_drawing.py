@@ -135,9 +135,7 @@ def test_a_task_fault_is_active_for_tasks_sent_within_it_and_at_least_the_first(
         ),
     ],
 )
-def test_faults_that_cannot_happen_are_refused(
-    overrides: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faults_that_cannot_happen_are_refused(overrides, why, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("nodes.csv").write_text(NODES, encoding="utf-8")
     with pytest.raises(InputError) as caught:
@@ -157,9 +155,7 @@ def test_over_mpi_workers_that_come_back_are_spare_ranks() -> None:
     faults.check_real(config(twice, "workers.spares=1", "stop.seconds=1.5"))
 
 
-def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(monkeypatch):
     struck: list[str] = []
     for each in (Kill, Stop):
         monkeypatch.setattr(

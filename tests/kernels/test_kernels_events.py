@@ -169,9 +169,7 @@ def test_refuses_numbers_out_of_range(message: str) -> None:
         ("a message of -5 bytes", [1], [0], [0], -5),
     ],
 )
-def test_refuses_tasks_and_sends_none(
-    message: str, workers: list[int], compute: list[int], delay: list[int], body: int
-) -> None:
+def test_refuses_tasks_and_sends_none(message, workers, compute, delay, body):
     clock = events.Events(3, 8, 1e9, 5)
     send(clock, [0], 0, 0)
     with pytest.raises(ValueError, match=message):

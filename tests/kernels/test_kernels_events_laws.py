@@ -44,9 +44,7 @@ def test_a_half_duplex_link_carries_one_message_at_a_time() -> None:
     ("up", "down", "arrival", "dispatch"),
     [(70, 70, 100, 5), (70, 70, 20, 5), (70, 70, 200, 5), (100, 3, 90, 0), (3, 100, 40, 40), (9, 9, 9, 9)],
 )
-def test_a_half_duplex_link_and_the_processor_work_side_by_side(
-    up: int, down: int, arrival: int, dispatch: int
-) -> None:
+def test_a_half_duplex_link_and_the_processor_work_side_by_side(up, down, arrival, dispatch):
     """Many workers that answer at once: the slower of link and processor is never idle."""
     workers, count = 200, 5000
     clock = events.Events(workers, up, 1e9, 0, arrival, dispatch, half_duplex=True)
@@ -61,9 +59,7 @@ def test_a_half_duplex_link_and_the_processor_work_side_by_side(
 
 
 @given(OPTIONS, st.data())
-def test_a_task_starts_is_computed_sent_and_received_in_this_order(
-    options: dict[str, Any], data: st.DataObject
-) -> None:
+def test_a_task_starts_is_computed_sent_and_received_in_this_order(options, data):
     """Of dead workers, too, whenever they are cancelled: before they have their task, or long after."""
     workers, clock = options["workers"], events.Events(**options)
     for _ in range(3):
@@ -94,9 +90,7 @@ def starts(workers: int, body: int, own: int, **options: Any) -> list[int]:
 
 
 @given(st.integers(1, 5), st.integers(2, 60), st.integers(0, 10**7), st.integers(0, 5000), st.booleans())
-def test_a_tree_is_never_later_than_a_star(
-    fanout: int, times: int, body: int, dispatch: int, half_duplex: bool
-) -> None:
+def test_a_tree_is_never_later_than_a_star(fanout, times, body, dispatch, half_duplex):
     """Whatever is slow, processor or link: if pieces take no time, and there are twice `fanout` workers."""
     options = {"dispatch_ns": dispatch, "half_duplex": half_duplex, "fanout": fanout, "segment": 1}
     tree = starts(fanout * times, body, 0, tree=True, **options)
@@ -104,9 +98,7 @@ def test_a_tree_is_never_later_than_a_star(
 
 
 @given(st.integers(1, 5), st.integers(0, 60), st.integers(0, 10**7), st.integers(0, 9999))
-def test_the_first_workers_of_a_tree_wait_for_none_of_the_others(
-    fanout: int, others: int, body: int, own: int
-) -> None:
+def test_the_first_workers_of_a_tree_wait_for_none_of_the_others(fanout, others, body, own):
     options = {"dispatch_ns": 5000, "tree": True, "fanout": fanout}
     first = starts(fanout + 1, body, own, **options)[:fanout]
     assert starts(fanout + 1 + others, body, own, **options)[:fanout] == first

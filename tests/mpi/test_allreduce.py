@@ -63,9 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("how", PAIRS)
-def test_theta_is_that_of_rank_0s_sums_to_rounding_on_every_rank(
-    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_theta_is_that_of_rank_0s_sums_to_rounding_on_every_rank(runs, how, capsys):
     """After each update rank 0 compares the digests of all workers' θ with its own."""
     assert runs[how].returncode == runs[f"{how} star"].returncode == 0, runs[how].stderr
     star, summed = Trace(runs[f"{how} star"].path), Trace(runs[how].path)
@@ -220,9 +218,7 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
     assert set(trace.faults["kind"]) == {"stop", "missing"}
 
 
-def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(
-    run: object, trace_path: Path, tmp_path: Path
-) -> None:
+def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(run, trace_path, tmp_path):
     output = tmp_path / "monitoring"
     done = run(
         "stop.updates=1000",

@@ -91,9 +91,7 @@ def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", [pdcode.run, pdcode.compare])
-def test_the_example_in_the_docstring(
-    function: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_in_the_docstring(function, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (example,) = doctest.DocTestFinder(recurse=False).find(function)
     assert example.examples

@@ -1,7 +1,6 @@
 """Rank 0's count of bytes against Open MPI's own."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ from pdcode.trace.schema import DRAINED
 @pytest.mark.parametrize(
     "how", [[], ["downlink.kind=codewords", "wire.dtype=int8", "code.blocks=[8,8]"]], ids=["full", "relay"]
 )
-def test_bytes_agree_with_the_monitoring_of_open_mpi(
-    run: object, trace_path: Path, tmp_path: Path, how: list[str]
-) -> None:
+def test_bytes_agree_with_the_monitoring_of_open_mpi(run, trace_path, tmp_path, how):
     output = tmp_path / "monitoring"
     done = run(
         "stop.updates=2000",

@@ -17,9 +17,7 @@ stragglers = {kind = "slow-set", shift_s = 0.002, slow = [1], slowdown = 5}
 """
 
 
-def test_real_runs_are_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_real_runs_are_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("job.toml").write_text(JOB, encoding="utf-8")
     schemes = "uncoded:first,powersgd/scheme.options.rank=2,uncoded/optimizer.rate=1e9"

@@ -28,9 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize(("mode", "updates"), [("async", 60), ("all", 0)])
-def test_a_dead_worker_holds_its_reply_back_until_the_end(
-    runs: dict[str, Run], mode: str, updates: int
-) -> None:
+def test_a_dead_worker_holds_its_reply_back_until_the_end(runs, mode, updates):
     assert runs[mode].returncode == 0, runs[mode].stderr
     trace = Trace(runs[mode].path)
     assert trace.finished

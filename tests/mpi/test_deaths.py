@@ -36,9 +36,7 @@ def kill_workers(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_goes_on_without_workers_that_are_killed(
-    kind: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], "stop.seconds=2.5", "stop.updates=1000000", options=("-n", "4"))
     lines = kill_workers(process, trace_path, 2, 0)
     err = process.stderr.read()
@@ -59,9 +57,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(
 
 
 @pytest.mark.parametrize("downlink", ["full", "codewords"])
-def test_spare_ranks_take_the_places_of_the_dead(
-    downlink: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_spare_ranks_take_the_places_of_the_dead(downlink, start, trace_path, capsys):
     more = "workers.spares=2", f"downlink.kind={downlink}", "memory.kind=worker", "wire.dtype=int8"
     process = start(*SLOW, *more, "stop.seconds=2.5", "stop.updates=1000000", options=("-n", "3"))
     lines = kill_workers(process, trace_path, 2, 0)
@@ -95,9 +91,7 @@ def test_the_only_worker_goes(spares: int, number: int, start: object, trace_pat
 
 
 @pytest.mark.parametrize("kind", ["first", "exchanged"])
-def test_a_worker_that_is_told_to_go_says_good_bye(
-    kind: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], "stop.seconds=2", "stop.updates=1000000", options=("-n", "3"))
     lines = kill_workers(process, trace_path, 2, number=signal.SIGTERM)
     assert (process.wait(), process.stderr.read()) == (0, "")

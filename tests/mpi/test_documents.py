@@ -25,9 +25,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("document", documents.documents())
-def test_commands_and_examples_do_what_the_document_says(
-    document: str, recorded: Path, tmp_path: Path
-) -> None:
+def test_commands_and_examples_do_what_the_document_says(document, recorded, tmp_path):
     documents.prepare(tmp_path, smaller=True)
     shutil.copy(recorded, tmp_path / "results" / "digits.h5")
     documents.follow(document, tmp_path, long=False)

@@ -14,9 +14,7 @@ from pdcode.__main__ import main
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02", "update.mode=async", "stop.updates=1000000"
 
 
-def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
-    start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(start, trace_path, capsys):
     """Not even where it hears from other workers that the run has ended, once it goes on."""
     process = start(*SLOW, "downlink.kind=exchange", "stop.seconds=3", "stop.drain_s=1.5")
     lines = []

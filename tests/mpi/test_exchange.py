@@ -35,9 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_runs_end_and_are_replayed_to_the_last_bit(
-    runs: dict[str, Run], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_end_and_are_replayed_to_the_last_bit(runs, name, capsys):
     run = runs[name]
     assert run.returncode == 0, run.stderr
     trace = Trace(run.path)
@@ -58,9 +56,7 @@ def test_rank_0_sends_references_but_what_a_slow_worker_has_missed(runs: dict[st
     assert slow.arrivals["bytes_down"][mine].max() > 5 * np.median(slow.arrivals["bytes_down"][~mine])
 
 
-def test_long_messages_over_sockets(
-    run: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_messages_over_sockets(run, trace_path, capsys):
     """They are too long to be sent without the receiver, and need their sender's calls of MPI."""
     long = ["problem.hidden=[600]", "code.blocks=1", "code.family=uncoded", "code.rotate=false"]
     done = run(*EXCHANGE, *long, OMPI_MCA_btl="tcp,self")

@@ -158,9 +158,7 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
         for override, words in INVALID
     ],
 )
-def test_bad_input_under_a_launcher_is_one_line_and_exit_code_2(
-    run: object, trace_path: Path, tmp_path: Path, override: str, words: str
-) -> None:
+def test_bad_input_under_a_launcher_is_one_line_and_exit_code_2(run, trace_path, tmp_path, override, words):
     mpirun, extra = launcher(2)
     done = run(override, timeout_s=30, launcher=tuple(mpirun), **extra)
     assert done.returncode == 2, done.stderr

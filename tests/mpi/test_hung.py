@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from test_faults import processes_of, ranks_of, wait_for
@@ -19,9 +18,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_stopped_worker_is_named_and_used_again(
-    mode: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsys):
     ends = "stop.seconds=7", "stop.updates=1000000"
     process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
     lines, overdue_at = [], 0

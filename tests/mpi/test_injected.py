@@ -60,9 +60,7 @@ def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind:
 
 
 @pytest.mark.parametrize(("mode", "workers", "count"), [("first", 4, 2), ("async", 8, 7)])
-def test_workers_reach_the_target_though_some_are_killed(
-    run: Any, trace_path: Path, mode: str, workers: int, count: int
-) -> None:
+def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, workers, count):
     kills = ", ".join(f"{{worker={worker}, at_s={0.2 + 0.05 * worker}}}" for worker in range(count))
     sets = *SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]"
     done = run(*sets, options=("-n", str(workers)))

@@ -28,9 +28,7 @@ from pdcode.util.errors import InputError
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "9"}, None),
     ],
 )
-def test_the_launcher_is_known_by_its_variables(
-    environment: dict[str, str], place: tuple[int, int] | None
-) -> None:
+def test_the_launcher_is_known_by_its_variables(environment, place):
     assert launch.launched_rank(environment) == place
 
 
@@ -80,9 +78,7 @@ def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: py
     assert abs(offset_ns - 1_000_000) <= error_ns
 
 
-def test_srun_without_mpi_is_refused_by_its_first_task(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_srun_without_mpi_is_refused_by_its_first_task(monkeypatch, capsys):
     monkeypatch.setattr(launch, "find_mpirun", lambda: pytest.fail("mpirun was started"))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "9")

@@ -1,8 +1,5 @@
 """Nodes that come and go over MPI: workers leave or die as a spot trace says, and spare ranks join."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 import pdcode
@@ -18,9 +15,7 @@ DUE_S = [("gone", 0, 0.3), ("gone", 1, 0.6), ("joined", 0, 0.7), ("joined", 1, 0
 
 
 @pytest.mark.parametrize(("end", "kind"), [("leave", "left"), ("kill", "dead")])
-def test_workers_come_and_go_as_on_the_virtual_clock(
-    run: Any, trace_path: Path, end: str, kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_workers_come_and_go_as_on_the_virtual_clock(run, trace_path, end, kind, capsys, tmp_path):
     (tmp_path / "nodes.csv").write_text(NODES, encoding="utf-8")
     nodes = f"faults.spot={tmp_path / 'nodes.csv'}", f"faults.spot_end={end}"
     done = run(*SETTINGS, *nodes, options=("-n", "3"))

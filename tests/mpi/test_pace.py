@@ -40,8 +40,6 @@ def test_sizes_follow_the_measurement_not_the_configured_link(runs: dict[str, Ru
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_replay_uses_the_number(
-    runs: dict[str, Run], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_replay_uses_the_number(runs, name, capsys):
     assert main(["replay", str(runs[name].path)]) == 0
     assert "bit-identical" in capsys.readouterr().out

@@ -30,9 +30,7 @@ def run(folder: Path, script: str, *words: str) -> subprocess.CompletedProcess[s
         ("sweep.sbatch", ["table.csv"], ["digits-1", "digits-2"]),
     ],
 )
-def test_a_script_trains_without_slurm(
-    tmp_path: Path, script: str, arguments: list[str], names: list[str]
-) -> None:
+def test_a_script_trains_without_slurm(tmp_path, script, arguments, names):
     (tmp_path / "table.csv").write_text("seed,update.mode\n5,first\n6,\n")
     done = run(tmp_path, script, str(JOBS / "digits.toml"), *arguments, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -51,9 +51,7 @@ def seconds(path: Path) -> float:
 
 
 @pytest.mark.timeout(150)
-def test_the_planned_run_beats_the_run_that_it_was_planned_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slow.toml").write_text(JOB, encoding="utf-8")
     run("slow.toml")

@@ -123,9 +123,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("how", CASES)
-def test_theta_is_the_same_to_the_last_bit(
-    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_theta_is_the_same_to_the_last_bit(runs, how, capsys):
     done, updates = runs[how], 500 if MANY[0] in CASES[how] else 60
     assert done.returncode == 0, done.stderr
     trace = Trace(done.path)
@@ -143,9 +141,7 @@ def test_theta_is_the_same_to_the_last_bit(
 
 
 @pytest.mark.parametrize("how", TO_TARGETS)
-def test_a_run_that_came_to_its_target_is_the_same(
-    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_came_to_its_target_is_the_same(runs, how, capsys):
     """Rank 0 looks at the loss now and then, so some arrivals of the next update are in by then."""
     done = runs[how]
     assert done.returncode == 0, done.stderr

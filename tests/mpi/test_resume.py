@@ -51,9 +51,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_goes_on_after_its_end_and_after_its_death(
-    kind: str, start: object, run: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace_path, capsys):
     first = start(*ENDLESS, *KINDS[kind], options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGTERM)

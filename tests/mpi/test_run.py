@@ -184,9 +184,7 @@ def test_data_in_a_file_that_workers_read_themselves(runs: dict[str, Run]) -> No
     assert Trace(done.path).progress["loss"][-1] <= 1e-3
 
 
-def test_show_and_its_figure(
-    runs: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_and_its_figure(runs, tmp_path, capsys):
     figure = tmp_path / "figure.png"
     assert main(["show", str(runs["default"].path), "--figure", str(figure)]) == 0
     assert figure.read_bytes().startswith(b"\x89PNG")

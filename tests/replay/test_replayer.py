@@ -251,9 +251,7 @@ def test_an_interrupted_run_is_bit_identical(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(how=st.sampled_from(["default", "waste", "seconds"]), clock=st.sampled_from(CLOCKS), data=st.data())
-def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
-    runs: Runs, tmp_path: Path, how: str, clock: str, data: st.DataObject
-) -> None:
+def test_a_killed_run_is_compared_as_far_as_its_trace_goes(runs, tmp_path, how, clock, data):
     kept = data.draw(st.integers(0, Trace(runs[how, clock]).arrivals.rows - 1))
     simulation, trace = prepared(tmp_path / "a.h5", CASES[how], clock)
     receive, left = simulation.fleet.events, iter(range(kept))
@@ -363,9 +361,7 @@ def test_an_altered_number_is_named(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize(
     "change", [lambda values: values[:-1], lambda values: np.append(values, values[-1:])]
 )
-def test_a_row_too_few_or_too_many_is_named(
-    runs: Runs, table: str, clock: str, change: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_a_row_too_few_or_too_many_is_named(runs, table, clock, change):
     path = copied(runs["default", clock])
     with h5py.File(path, "r+") as file:
         for column in file[table].values():
@@ -388,9 +384,7 @@ def test_the_command_names_the_difference_in_one_line(runs: Runs, capsys: pytest
     assert out == f"{path}: not the same: arrivals row 7: loss: recorded 0.5, recomputed {loss}\n"
 
 
-def test_a_file_of_delays_that_is_gone_leaves_times_uncompared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_delays_that_is_gone_leaves_times_uncompared(tmp_path, capsys):
     delays = tmp_path / "delays.csv"
     delays.write_text("0.001,0.002\n" * 4)
     path = record(tmp_path / "a.h5", ["stragglers={kind='trace', path='" + str(delays) + "'}"])
@@ -413,13 +407,7 @@ def configured(file: h5py.File, **tables: object) -> None:
         ("samples", "800,000 rows, but the run had 48"),
     ],
 )
-def test_synthetic_data_of_another_size_are_not_generated(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    key: str,
-    message: str,
-) -> None:
+def test_synthetic_data_of_another_size_are_not_generated(tmp_path, capsys, monkeypatch, key, message):
     data = ["problem.data=synthetic", "problem.samples=60", "problem.features=12"]
     path = record(tmp_path / "a.h5", data)
     with h5py.File(path, "r+") as file:
@@ -430,9 +418,7 @@ def test_synthetic_data_of_another_size_are_not_generated(
     assert message in capsys.readouterr().err
 
 
-def test_a_claim_that_the_recorded_sizes_contradict_is_found_before_the_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_that_the_recorded_sizes_contradict_is_found_before_the_work(tmp_path, capsys, monkeypatch):
     path = record(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         problem = json.loads(file.attrs["config_resolved"])["problem"]
@@ -469,9 +455,7 @@ DAMAGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
 
 
 @pytest.mark.parametrize("how", [*DAMAGES, "cut", "text", "gone"])
-def test_what_cannot_be_replayed_is_bad_input(
-    runs: Runs, capsys: pytest.CaptureFixture[str], how: str
-) -> None:
+def test_what_cannot_be_replayed_is_bad_input(runs, capsys, how):
     path = copied(runs["default", "virtual"])
     expected = "copy.h5: "
     if how in DAMAGES:

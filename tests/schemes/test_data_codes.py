@@ -1,7 +1,5 @@
 """Codes over data shards, all alike: exactness, what arrivals add, whole runs, rounding, and refusals."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -26,9 +24,7 @@ def stragglers(s: int) -> str:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-5)])
 @pytest.mark.parametrize("n", range(1, 9))
 @pytest.mark.parametrize("scheme", ["cyclic", "frc"])
-def test_every_pattern_of_s_missing_workers_is_exact(
-    scheme: str, n: int, dtype: str, tolerance: float
-) -> None:
+def test_every_pattern_of_s_missing_workers_is_exact(scheme, n, dtype, tolerance):
     """Relative to the sum of absolute weights of the payloads times the largest payload."""
     random = np.random.default_rng(n)
     gradients = random.standard_normal((n, 5)).astype(dtype)
@@ -71,9 +67,7 @@ def test_many_workers_can_do_without_any_s(scheme: str, n: int, s: int, dtype: s
 @given(
     st.sampled_from([*ALL, "edges"]), st.sampled_from([6, 9, 12]), st.integers(0, 99), st.randoms(), st.data()
 )
-def test_the_error_falls_with_every_arrival(
-    scheme: str, n: int, seed: int, random: object, data: st.DataObject
-) -> None:
+def test_the_error_falls_with_every_arrival(scheme, n, seed, random, data):
     """Optimal decoding: the nearest that a combination of what has arrived comes to the sum over shards."""
     options = EDGES if scheme == "edges" else [stragglers(2)] if scheme in EXACT else []
     matrix = make("expander" if scheme == "edges" else scheme, n, f"seed={seed}", *options).matrix
@@ -168,9 +162,7 @@ def test_workers_with_a_shard_in_common_have_the_same_mini_batch_of_it(scheme: s
     ("scheme", "options"), [("cyclic", [stragglers(2)]), ("expander", [*EDGES, "update.mode=all"])]
 )
 @pytest.mark.parametrize("standardise", ["true", "false"])
-def test_workers_read_their_shards_of_a_file_themselves(
-    tmp_path: Path, standardise: str, scheme: str, options: list[str]
-) -> None:
+def test_workers_read_their_shards_of_a_file_themselves(tmp_path, standardise, scheme, options):
     path, random = tmp_path / "data.h5", np.random.default_rng(1)
     with h5py.File(path, "w") as file:
         file["x"], file["y"] = random.standard_normal((103, 6)), random.standard_normal(103)

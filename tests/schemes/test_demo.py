@@ -45,9 +45,7 @@ def test_sides_are_the_largest_divisors_up_to_64(length: int, expected: int) -> 
     st.sampled_from(["output", "input"]),
     st.sampled_from([1, 4, 64]),
 )
-def test_the_transform_is_orthonormal_chunk_by_chunk(
-    shapes: list[tuple[int, int]], axis: str, most: int
-) -> None:
+def test_the_transform_is_orthonormal_chunk_by_chunk(shapes, axis, most):
     layers = partition(shapes, axis)
     transform, size = Transform(layers, most, np.dtype("float64")), sum(layer.length for layer in layers)
     random = np.random.default_rng(size)

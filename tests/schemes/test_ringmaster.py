@@ -32,9 +32,7 @@ def threshold(*overrides: str) -> int:
 
 @given(TIMES)
 @pytest.mark.parametrize("memory", [[], [NET, "memory.kind=worker", "wire.dtype=int8"]])
-def test_without_a_threshold_it_is_asynchronous_sgd_bit_for_bit(
-    memory: list[str], times: list[float]
-) -> None:
+def test_without_a_threshold_it_is_asynchronous_sgd_bit_for_bit(memory, times):
     made = run(times, "scheme.name=ringmaster", "scheme.options.threshold=1000000", *memory)
     plain = run(times, "scheme.name=uncoded", "scheme.preset=async", *memory)
     np.testing.assert_array_equal(made.thetas, plain.thetas)

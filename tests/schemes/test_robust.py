@@ -54,9 +54,7 @@ def written_out(x: np.ndarray, rule: str, liars: int) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "geometric"])
 @given(count=st.integers(1, 12), length=st.integers(1, 40), liars=st.integers(0, 4), seed=st.integers(0, 999))
-def test_a_rule_is_what_it_is_called(
-    rule: str, dtype: str, count: int, length: int, liars: int, seed: int
-) -> None:
+def test_a_rule_is_what_it_is_called(rule, dtype, count, length, liars, seed):
     x = np.random.default_rng(seed).normal(size=(count, length)).astype(dtype)
     near = 1e-5 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(aggregate(x, rule, liars=liars), written_out(x, rule, liars), atol=near)
@@ -182,9 +180,7 @@ def test_the_opposite_of_the_mean() -> None:
         ["memory.kind=worker", "wire.dtype=int8", "code.blocks=[8,1]"],
     ],
 )
-def test_gradients_beside_those_of_tasks_change_nothing_at_the_worker(
-    scheme: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_beside_those_of_tasks_change_nothing_at_the_worker(scheme, monkeypatch):
     """A worker that ends up sending what it had computed: the same descent."""
     monkeypatch.setattr(Collude, "corrupt_payload", lambda fault, reply, keys, oracle: (oracle(1), oracle(2)))
     thetas = []

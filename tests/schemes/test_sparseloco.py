@@ -120,9 +120,7 @@ def test_the_bytes_of_a_reply_by_hand() -> None:
     wire=st.sampled_from(["int2", "int8", "float32"]), lost=st.sets(st.integers(0, 5)),
     seed=st.integers(0, 2**32),
 )  # fmt: skip
-def test_what_is_sent_and_what_is_kept_add_up(
-    lengths: list[int], chunk: int, most: int, keep: float, dtype: str, wire: str, lost: set[int], seed: int
-) -> None:
+def test_what_is_sent_and_what_is_kept_add_up(lengths, chunk, most, keep, dtype, wire, lost, seed):
     """e = Σ β^(T-t) (displacement - what rank 0 took) after T tasks, a payload that it drops being none."""
     sets = [f"memory.keep={keep}", f"problem.dtype={dtype}", f"wire.dtype={wire}"]
     sides = Sides([NAME, *sets, options(chunk=chunk, largest=most)], lengths)
@@ -152,9 +150,7 @@ triples = st.tuples(*3 * [st.sampled_from([0.0, 1e-30, -1.0, 2.5, 1e3, -3e38])])
 
 
 @given(st.lists(triples, min_size=1, max_size=9), st.sampled_from(["float32", "float64"]))
-def test_no_norm_is_above_the_median_and_those_below_stay(
-    payloads: list[tuple[float, ...]], dtype: str
-) -> None:
+def test_no_norm_is_above_the_median_and_those_below_stay(payloads, dtype):
     made = np.array(payloads, dtype)[:, :, None]
     factors, norms = clip_factors(made), np.linalg.norm(made[:, :, 0].astype(np.float64), axis=1)
     median = np.sort(norms)[(len(norms) - 1) // 2]
@@ -200,9 +196,7 @@ def test_the_estimate_is_the_mean_of_what_is_clipped_also_from_a_snapshot(dtype:
 
 
 @given(st.integers(1, 9), st.floats(0.1, 1e30), st.integers(0, 2**32))
-def test_a_minority_cannot_make_the_estimate_longer_than_a_sound_payload(
-    workers: int, factor: float, seed: int
-) -> None:
+def test_a_minority_cannot_make_the_estimate_longer_than_a_sound_payload(workers, factor, seed):
     random, decoder = np.random.default_rng(seed), clip_decoder(20, workers, 5, "float64")
     payloads = random.standard_normal((workers, 5, 1))
     sound = np.linalg.norm(payloads[(workers - 1) // 2 :], axis=(1, 2)).max()

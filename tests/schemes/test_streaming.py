@@ -55,9 +55,7 @@ def test_one_part_is_an_uncoded_gradient_bit_for_bit(mode: str) -> None:
     st.sampled_from(["problem.batch=5", "problem.batch=0"]),
     st.booleans(),
 )
-def test_all_parts_together_are_the_gradient(
-    count: int, axis: str, kind: str, batch: str, sparse: bool
-) -> None:
+def test_all_parts_together_are_the_gradient(count, axis, kind, batch, sparse):
     """Of any number, blocks without any rows among them, of dense and sparse inputs, with a penalty."""
     others = [
         "problem.data=synthetic", "problem.samples=60", "problem.features=7", kind, batch,

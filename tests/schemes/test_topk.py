@@ -50,9 +50,7 @@ def test_the_elements_of_largest_size_are_chosen(residual: np.ndarray, size: int
     ]),
     st.booleans(),
 )  # fmt: skip
-def test_nothing_is_lost(
-    lengths: list[int], share: float, chunk: int | None, formats: str, ties: bool
-) -> None:
+def test_nothing_is_lost(lengths, share, chunk, formats, ties):
     """The sum of what is decoded and what stays is that of the gradients; layers of one element are sent
     whole; a gradient that is no number leaves nothing behind."""
     dtype, wire = formats.split()

@@ -111,9 +111,7 @@ def test_the_first_task_of_a_markov_worker_is_as_any_other() -> None:
 
 
 @given(st.floats(0.001, 1), st.floats(0.001, 1), st.integers(0, 2**64 - 1), st.integers(0, 600))
-def test_markov_states_at_random_are_those_of_the_chain_in_order(
-    enter: float, leave: float, seed: int, first: int
-) -> None:
+def test_markov_states_at_random_are_those_of_the_chain_in_order(enter, leave, seed, first):
     draws = np.empty((1, first + 20, 1))
     philox.uniforms_of(seed, rng.DELAY, np.array([3]), np.array([0]), first + 20, 1, draws)
     slow, chain = bool(draws[0, 0, 0] < enter / (enter + leave)), []

@@ -135,9 +135,7 @@ def recorded(path: Path, speeds: list[float], table: dict[str, object], stretch:
         ({"kind": "slow-set", "slow": [1, 2], "slowdown": 3.0}, [0, 2, 2]),
     ],
 )
-def test_a_slow_worker_is_as_many_times_slower_with_other_work(
-    tmp_path: Path, table: dict[str, object], stretch: list[float]
-) -> None:
+def test_a_slow_worker_is_as_many_times_slower_with_other_work(tmp_path, table, stretch):
     """Slow by its machine or by stragglers that are multiples of compute time: both are factors."""
     speeds = [1, 4, 1.5]
     run = recorded(tmp_path / "slow.h5", speeds, table, stretch)

@@ -90,9 +90,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(folder, done, text.getvalue())
 
 
-def test_the_same_seeds_give_the_same_table(
-    once: Made, job: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_seeds_give_the_same_table(once, job, capsys):
     assert once.text.count("\n  ") >= len(once.done.names)
     second = compared(job, "--processes", "2")
     again = capsys.readouterr().out
@@ -104,9 +102,7 @@ def test_the_same_seeds_give_the_same_table(
     assert shown.strip() in again
 
 
-def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(
-    once: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(once, monkeypatch):
     monkeypatch.chdir(once.folder)
     done = once.done
     (line,) = (line for line in once.text.splitlines() if line.startswith("repeat a run: "))
@@ -206,9 +202,7 @@ def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("worst", ["topk", ""])
-def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(
-    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], worst: str
-) -> None:
+def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(job, monkeypatch, capsys, worst):
     def start(arguments: list[str], *more: object) -> None:
         if worst in arguments[1]:
             raise Failure("mpirun: exit code 1")
@@ -342,9 +336,7 @@ def test_a_candidate_has_the_tables_of_its_scheme_and_the_rest_in_common() -> No
         (["--schemes", "topk", "--stragglers", "none.csv"], "none.csv"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(
-    job: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_bad_input_is_one_line(job, capsys, options, message):
     assert main(["compare", str(job), *options]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -436,9 +428,7 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
         lambda f: (f.__delitem__("runs/loss"), f.__setitem__("runs/loss", np.zeros((9, 9)))),
     ],
 )  # fmt: skip
-def test_a_damaged_comparison_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object
-) -> None:
+def test_a_damaged_comparison_is_one_line(tmp_path, capsys, damage):
     path = tmp_path / "a.h5"
     comparison(a=[1.0, 2.0], b=[2.0, 3.0]).save(path)
     with h5py.File(path, "r+") as opened:
@@ -455,9 +445,7 @@ def test_a_configuration_in_a_comparison_that_is_not_toml_is_one_line() -> None:
         made.read_configs("a.h5")
 
 
-def test_comparisons_and_traces_are_not_shown_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comparisons_and_traces_are_not_shown_together(tmp_path, capsys):
     comparison(a=[1.0]).save(tmp_path / "a.h5")
     (tmp_path / "b.h5").touch()
     assert main(["show", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]) == 2
@@ -468,9 +456,7 @@ def test_comparisons_and_traces_are_not_shown_together(
     )
 
 
-def test_an_interrupt_of_a_run_ends_the_comparison(
-    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_of_a_run_ends_the_comparison(job, monkeypatch, capsys):
     """And is not the failure of that run alone."""
     began = VirtualFleet.start
 

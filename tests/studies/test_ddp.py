@@ -202,9 +202,7 @@ def test_refuses_what_ddp_would_not_do(wanted: str, override: str, message: str)
         ddp.check(made(wanted, override))
 
 
-def test_says_how_to_get_torch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_says_how_to_get_torch(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "ddp"]) == 2

@@ -34,9 +34,7 @@ def command(folder: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_cells_are_made_once_shown_and_drawn(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cells_are_made_once_shown_and_drawn(folder, capsys, monkeypatch):
     asked = command(
         folder, "--workers", "16,4", "--coordinators", "1,2", "--cost", "cost.toml", "--link", "10M"
     )
@@ -68,9 +66,7 @@ def test_cells_are_made_once_shown_and_drawn(
 
 
 @pytest.mark.slow
-def test_costs_are_measured_once(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_costs_are_measured_once(folder, capsys, monkeypatch):
     tables = {"machine": MachineTable(arrival_s=3e-6), "link": LinkTable(bandwidth=1.0)}
     monkeypatch.setattr(machine, "measure", lambda: (tables, ["measured"]))
     for time in range(2):
@@ -94,9 +90,7 @@ def test_costs_are_measured_once(
         (["--tune", "2"], "--tune 2: expected 3 to 99"),
     ],
 )
-def test_bad_input_is_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_bad_input_is_one_line(folder, capsys, options, message):
     assert main(command(folder, "--workers", "4", *options)) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -106,9 +106,7 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
     ],
 )
-def test_bad_input_is_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_bad_input_is_one_line(folder, capsys, options, message):
     assert main(["bench", "schemes", *options]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -168,23 +168,17 @@ def run(
 
 
 @pytest.mark.parametrize(("damage", "expected"), SHOW, ids=[expected for _, expected in SHOW])
-def test_show(
-    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show(whole, tmp_path, damage, expected, capsys):
     assert_told(run(whole, tmp_path, damage, capsys, "show", "{file}"), expected)
 
 
 @pytest.mark.parametrize(("damage", "expected"), REPLAY, ids=[expected for _, expected in REPLAY])
-def test_replay(
-    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_replay(whole, tmp_path, damage, expected, capsys):
     assert_told(run(whole, tmp_path, damage, capsys, "replay", "{file}"), expected)
 
 
 @pytest.mark.parametrize(("damage", "expected"), COSTS, ids=[expected for _, expected in COSTS])
-def test_simulate(
-    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_simulate(whole, tmp_path, damage, expected, capsys):
     command = "simulate", "{job}", "--stragglers", "{file}", "-o", "{out}"
     assert_told(run(whole, tmp_path, damage, capsys, *command), expected)
     if "progress" not in expected:
@@ -192,9 +186,7 @@ def test_simulate(
 
 
 @pytest.mark.parametrize(("damage", "expected"), CODE, ids=[expected for _, expected in CODE])
-def test_codes_show(
-    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_codes_show(whole, tmp_path, damage, expected, capsys):
     command = "codes", "show", "{file}"
     assert_told(run(whole, tmp_path, damage, capsys, *command, name="net.h5"), expected)
 
@@ -212,9 +204,7 @@ def test_a_bug_is_not_taken_for_damage(whole: Path, monkeypatch: pytest.MonkeyPa
         main(["show", str(whole / "a.h5")])
 
 
-def test_what_compresses_well_is_not_taken_for_damage(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_compresses_well_is_not_taken_for_damage(whole, tmp_path, monkeypatch):
     """The time to read a file grows with what its datasets hold, not with its size."""
     path, claims = tmp_path / "a.h5", []
     path.write_bytes((whole / "a.h5").read_bytes())
@@ -240,9 +230,7 @@ def test_the_users_own_limit_of_processor_time_is_kept(monkeypatch: pytest.Monke
         assert set_to[-1] == (expected, most)
 
 
-def test_a_bug_in_the_process_that_reads_first_is_no_damage(
-    whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bug_in_the_process_that_reads_first_is_no_damage(whole, monkeypatch, capfd):
     monkeypatch.setattr(guard.contents, "datasets", None)
     guard._status.cache_clear()
     with pytest.raises(RuntimeError, match=r"a\.h5 could not be read in a forked process"):
@@ -270,9 +258,7 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == f"pdcode: {'x' * 300}: File name too long\n"
 
 
-def test_newer_files_are_not_called_damaged(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_newer_files_are_not_called_damaged(whole, tmp_path, capsys):
     for name, command, key in (("a.h5", ["show"], "finished"), ("net.h5", ["codes", "show"], "seed")):
         newer = both(attribute("/", "schema_version", 99), attribute("/", key, "of another type"))
         told = run(whole, tmp_path, newer, capsys, *command, "{file}", name=name)

@@ -159,9 +159,7 @@ def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
 
 
-def test_a_trace_that_cannot_begin_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trace_that_cannot_begin_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "a.h5"
     traces.writer(path).close(np.ones(3))
     before = path.read_bytes()
@@ -201,9 +199,7 @@ def test_a_code_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 5, 24, 40])
-def test_an_interrupt_while_a_trace_is_begun_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_an_interrupt_while_a_trace_is_begun_leaves_the_one_before(tmp_path, monkeypatch, number):
     path = tmp_path / "a.h5"
     traces.writer(path).close(np.ones(3))
     before, made, describe = path.read_bytes(), [], header.describe_column

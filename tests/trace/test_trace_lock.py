@@ -62,9 +62,7 @@ def job(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_trace_that_is_being_written_is_not_taken(
-    tmp_path: Path, holder: subprocess.Popen[str], job: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trace_that_is_being_written_is_not_taken(tmp_path, holder, job, capsys):
     path = tmp_path / "a.h5"
     for output in (path, tmp_path / "sub" / ".." / "a.h5"):
         for command in ("simulate", "run"):
@@ -76,9 +74,7 @@ def test_a_trace_that_is_being_written_is_not_taken(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "job.toml", "sub"]
 
 
-def test_the_trace_before_is_not_taken_while_it_is_written(
-    tmp_path: Path, job: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_trace_before_is_not_taken_while_it_is_written(tmp_path, job, capsys):
     traces.writer(tmp_path / "a.h5").close()
     process = start(tmp_path / "a.previous.h5")
     assert process.stdout is not None
@@ -113,9 +109,7 @@ def test_a_process_with_the_key_shares_the_lock(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_what_becomes_of_older_traces_is_said(
-    tmp_path: Path, job: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_becomes_of_older_traces_is_said(tmp_path, job, capsys):
     outputs = []
     for _ in range(3):
         assert main(["simulate", job, "-o", str(tmp_path / "a.h5")]) == 0
@@ -127,9 +121,7 @@ def test_what_becomes_of_older_traces_is_said(
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.previous.h5", "a.h5.lock"])
-def test_no_file_of_the_user_is_overwritten_by_a_trace(
-    tmp_path: Path, job: str, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_file_of_the_user_is_overwritten_by_a_trace(tmp_path, job, name, capsys):
     if name == "a.previous.h5":
         traces.writer(tmp_path / "a.h5").close()
     with h5py.File(tmp_path / name, "w") as file:
@@ -142,9 +134,7 @@ def test_no_file_of_the_user_is_overwritten_by_a_trace(
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
-def test_a_trace_that_is_read_is_not_renamed(
-    tmp_path: Path, job: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trace_that_is_read_is_not_renamed(tmp_path, job, capsys):
     traces.simulate(tmp_path / "a.previous.h5", seconds=0.05)
     for option in ("--stragglers", "--cost"):
         read = str(tmp_path / "a.previous.h5")

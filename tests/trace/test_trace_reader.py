@@ -227,9 +227,7 @@ def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path, name: s
      ("checkpoint", "bytes_up")],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [h5py.Empty("f8"), np.zeros((2, 2)), 1j], ids=str)
-def test_an_attribute_of_another_type_is_bad_input(
-    tmp_path: Path, place: str, key: str, value: object
-) -> None:
+def test_an_attribute_of_another_type_is_bad_input(tmp_path, place, key, value):
     path = tmp_path / "a.h5"
     traces.writer(path).close(counters={"bytes_up": 3})
     with h5py.File(path, "r+") as file:

@@ -130,9 +130,7 @@ def test_a_deleted_file_is_reported_at_the_close(tmp_path: Path) -> None:
         writer.close()
 
 
-def test_without_room_for_a_copy_the_trace_itself_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_room_for_a_copy_the_trace_itself_is_finished(tmp_path, monkeypatch):
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -228,9 +226,7 @@ writer.close(counters={"arrivals": 2})
     assert TraceReader(path).counters == {"arrivals": 2}
 
 
-def test_an_interrupt_while_results_are_written_leaves_no_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_while_results_are_written_leaves_no_copy(tmp_path, monkeypatch):
     def interrupted(*arguments: object) -> None:
         copy(*arguments)
         raise KeyboardInterrupt

@@ -87,9 +87,7 @@ def test_numbers_that_do_not_fit_are_refused(config: Config) -> None:
         found.restore(run.stateful, run.components.config)
 
 
-def test_a_class_of_a_plug_in_that_does_not_declare_its_state_ends_the_run_at_its_start(
-    config: Config, tmp_path: Path
-) -> None:
+def test_a_class_of_a_plug_in_that_does_not_declare_its_state_ends_the_run_at_its_start(config, tmp_path):
     class Undeclared(Monitor):
         def __init__(self) -> None:
             """Begin."""

@@ -75,9 +75,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, worker: int, factor: float) -> None:
         ["update.mode=quorum"],
     ],
 )
-def test_with_a_clip_a_run_converges_whoever_lies(
-    monkeypatch: pytest.MonkeyPatch, more: list[str], factor: float
-) -> None:
+def test_with_a_clip_a_run_converges_whoever_lies(monkeypatch, more, factor):
     lying(monkeypatch, 0, factor)
     losses = {}
     for clip in ("median", "none"):

@@ -111,9 +111,7 @@ def test_all_is_plain_gradient_descent() -> None:
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(str(value) for value in mode.values()))
 @given(durations=st.lists(st.floats(0.5, 40), min_size=4, max_size=9), data=st.data())
-def test_every_policy_goes_on_with_the_workers_that_live(
-    mode: dict[str, Any], durations: list[float], data: Any
-) -> None:
+def test_every_policy_goes_on_with_the_workers_that_live(mode, durations, data):
     made = coordinator(durations, **mode)
     workers = range(len(durations))
     dies_ms = data.draw(

@@ -142,9 +142,7 @@ def test_a_quorum_waits_for_who_is_near_and_not_for_who_is_far() -> None:
     st.sampled_from(["use", "waste"]),
     st.integers(0, 2**32),
 )
-def test_a_quorum_waits_no_longer_than_a_payload_has_taken(
-    means: list[float], count: int, late: str, seed: int
-) -> None:
+def test_a_quorum_waits_no_longer_than_a_payload_has_taken(means, count, late, seed):
     random, n = np.random.default_rng(seed), len(means)
     count = min(count, n)
     made = Descent(

@@ -107,9 +107,7 @@ def test_the_measurements_are_the_problems_own(problem: problems.Problem) -> Non
         ("stop.loss=1e-9", 0, 0, ""),
     ],
 )
-def test_reasons_to_stop(
-    problem: problems.Problem, override: str, now_ns: int, version: int, reason: str
-) -> None:
+def test_reasons_to_stop(problem, override, now_ns, version, reason):
     watch, _, _ = monitor(problem, override)
     said = watch(now_ns, state(problem, version))
     assert reason in said
@@ -197,9 +195,7 @@ def test_a_line_says_for_whom_rank_0_has_waited_since_the_last(problem: problems
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_a_run_that_goes_on_with_another_number_of_workers_has_lines(
-    problem: problems.Problem, workers: int
-) -> None:
+def test_a_run_that_goes_on_with_another_number_of_workers_has_lines(problem, workers):
     """What rank 0 has waited is counted on for the workers that it keeps."""
     watch, _, lines = monitor(problem)
     lists = {name: [1] * workers for name in ("busy_ns", "tasks", "replies", "t_dispatch_ns")}

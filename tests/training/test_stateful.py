@@ -235,9 +235,7 @@ def test_every_kind_is_among_the_cases() -> None:
         ("pdcode.coding.assignments:Rotating", "_next"), ("pdcode.virtual.fleet:VirtualFleet", "_slots"),
     ],
 )  # fmt: skip
-def test_an_attribute_that_a_class_does_not_name_is_found(
-    monkeypatch: pytest.MonkeyPatch, path: str, name: str
-) -> None:
+def test_an_attribute_that_a_class_does_not_name_is_found(monkeypatch, path, name):
     forgetful: Any = pkgutil.resolve_name(path)
     for each in (forgetful, *forgetful.__subclasses__()):
         names = tuple(one for one in each.state_names if one != name)

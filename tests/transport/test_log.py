@@ -30,9 +30,7 @@ def layout_of(name: str) -> Layout:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @given(entries=ENTRIES, seed=st.integers(0, 99))
-def test_references_become_the_entries_for_which_they_stand(
-    name: str, entries: list[tuple[int, int, int]], seed: int
-) -> None:
+def test_references_become_the_entries_for_which_they_stand(name, entries, seed):
     layout = layout_of(name)
     sizes, random = LogFormat(layout), np.random.default_rng(seed)
     whole, sent, contents = [], [], {}

@@ -45,9 +45,7 @@ def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
-def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
-    dtype: str, wire: str | list[str], chosen: bool
-) -> None:
+def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(dtype, wire, chosen):
     made = layout(dtype, wire=wire, worker_selected=chosen)
     message = buffer(made.reply_bytes)[0]
     reply = Reply(made, message)
@@ -70,9 +68,7 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
-def test_rank_0_reads_what_the_worker_thinks_it_has_sent(
-    dtype: str, wire: str | list[str], chosen: bool
-) -> None:
+def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype, wire, chosen):
     made = layout(dtype, wire=wire, worker_selected=chosen)
     sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
@@ -100,9 +96,7 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(
-    dtype: str, wire: str | list[str], bad: float
-) -> None:
+def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype, wire, bad):
     made = layout(dtype, wire=wire)
     for layer in range(4):
         sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))

@@ -13,9 +13,7 @@ lengths = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 
 @given(lengths, st.integers(1, 9), st.sampled_from(["float32", "float64"]), st.booleans())
-def test_the_parts_of_all_workers_are_the_sum(
-    lengths: list[int], workers: int, dtype: str, ending: bool
-) -> None:
+def test_the_parts_of_all_workers_are_the_sum(lengths, workers, dtype, ending):
     units = [Unit(0, length, 1) for length in lengths]
     layout = Layout(units, [1] * len(units), [1] * len(units), np.dtype(dtype))
     sent, received = (Sum(layout, 0, workers) for _ in range(2))

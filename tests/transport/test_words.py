@@ -29,9 +29,7 @@ def section(words: CodewordFormat) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(size=sizes, less=st.integers(0, 39), seed=st.integers(0, 2**32))
-def test_what_rank_0_writes_is_read_exactly(
-    dtype: str, size: tuple[int, int, int], less: int, seed: int
-) -> None:
+def test_what_rank_0_writes_is_read_exactly(dtype, size, less, seed):
     words = GivenFormat(*size, np.dtype(dtype))
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)
@@ -47,9 +45,7 @@ def test_what_rank_0_writes_is_read_exactly(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(size=sizes, less=st.integers(0, 39), seed=st.integers(0, 2**32))
-def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
-    dtype: str, size: tuple[int, int, int], less: int, seed: int
-) -> None:
+def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(dtype, size, less, seed):
     words = RoundedFormat(*size, np.dtype(dtype))
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)

@@ -34,9 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @given(data=st.data())
-def test_a_file_that_is_not_what_was_written_is_refused(
-    whole: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_a_file_that_is_not_what_was_written_is_refused(whole, tmp_path_factory, data):
     at = data.draw(st.integers(0, len(whole) - 1))
     changed = data.draw(st.sampled_from(["cut", "flip", "more", "other", "version"]))
     content = {
@@ -62,9 +60,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_what_was_there_stays_if_writing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_what_was_there_stays_if_writing_fails(tmp_path, monkeypatch, call):
     path = tmp_path / "file"
     checked.write(path, TITLE)
 

@@ -11,9 +11,7 @@ from pdcode.util import signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_the_first_signal_interrupts_and_a_later_one_ends(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_signal_interrupts_and_a_later_one_ends(number, monkeypatch):
     now_s = [10.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
     run = SimpleNamespace(interrupted=False)
@@ -29,9 +27,7 @@ def test_the_first_signal_interrupts_and_a_later_one_ends(
 
 
 @pytest.mark.parametrize("nohup", [True, False])
-def test_a_hang_up_that_the_process_was_started_to_ignore_stays_ignored(
-    nohup: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hang_up_that_the_process_was_started_to_ignore_stays_ignored(nohup, monkeypatch):
     """Not one that a rank ignores until rank 0 handles it."""
     monkeypatch.setattr(signals, "NOHUP", nohup)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -32,9 +32,7 @@ def simulated(*overrides: str) -> tuple[Rows, Simulation, np.ndarray]:
     st.booleans(),
     st.lists(st.integers(1, 10**8), min_size=2, max_size=2),
 )  # fmt: skip
-def test_a_round_takes_the_slowest_worker_and_the_sum(
-    workers: int, bandwidth: float, latency_s: float, half: bool, sizes: list[int]
-) -> None:
+def test_a_round_takes_the_slowest_worker_and_the_sum(workers, bandwidth, latency_s, half, sizes):
     """Recursive doubling or reduce-scatter and allgather, whichever is faster for the size."""
     config = configfile.resolve(
         {},

@@ -63,9 +63,7 @@ def test_a_link_in_both_directions_is_busy_for_the_sum() -> None:
         ("egress", [*RELAYED, "link.bandwidth=1e6"]),
     ],
 )
-def test_with_many_workers_arrivals_are_those_of_the_part_they_wait_for(
-    part: str, settings: list[str]
-) -> None:
+def test_with_many_workers_arrivals_are_those_of_the_part_they_wait_for(part, settings):
     need, shares, rate = both("update.mode=async", "machine.task_s=0.001", *settings)
     assert need.bottleneck[0] == part
     assert need.bottleneck[1] > 1

@@ -65,9 +65,7 @@ def test_flops_of_a_memory_are_those_of_the_whole_gradient_and_of_taking_codewor
 
 @pytest.mark.parametrize("memory", ["none", "worker"])
 @pytest.mark.parametrize("hidden", [[48], [64, 32]])
-def test_flops_are_those_of_the_products_that_a_worker_makes(
-    memory: str, hidden: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flops_are_those_of_the_products_that_a_worker_makes(memory, hidden, monkeypatch):
     """Counted where they are called: beside products of matrices there is little else."""
     blocks = [16] * len(hidden) + [1]
     config, made_of = made(

@@ -94,9 +94,7 @@ def scheduled_ns(lists: list[list[int]], compute_ns: int, work: int, waits: list
 
 
 @given(durations, st.integers(0, 30), st.integers(1, 40), st.lists(st.integers(0, 9), min_size=1, max_size=5))
-def test_no_schedule_of_the_same_tasks_is_quicker(
-    lists: list[list[int]], compute_ns: int, work: int, waits: list[int]
-) -> None:
+def test_no_schedule_of_the_same_tasks_is_quicker(lists, compute_ns, work, waits):
     config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     least_ns = 1e9 * oracle_s(config, work, compute, Listed(lists))
     assert least_ns <= scheduled_ns(lists, compute_ns, work, waits) * (1 + 1e-12)
@@ -105,9 +103,7 @@ def test_no_schedule_of_the_same_tasks_is_quicker(
 
 
 @given(durations, st.integers(0, 30), st.lists(st.floats(0, 200), min_size=2, max_size=5))
-def test_more_work_takes_longer_and_the_work_is_just_done_then(
-    lists: list[list[int]], compute_ns: int, works: list[float]
-) -> None:
+def test_more_work_takes_longer_and_the_work_is_just_done_then(lists, compute_ns, works):
     config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     model = Listed(lists)
     times_ns = [1e9 * oracle_s(config, work, compute, model) for work in sorted(works)]
@@ -135,9 +131,7 @@ def test_random_delays_make_the_same_whatever_was_drawn_at_a_time() -> None:
 
 
 @given(durations, st.integers(0, 30), st.floats(0, 200), st.integers(1, 40))
-def test_what_is_kept_at_a_time_makes_no_difference(
-    lists: list[list[int]], compute_ns: int, work: float, most: int
-) -> None:
+def test_what_is_kept_at_a_time_makes_no_difference(lists, compute_ns, work, most):
     config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     at_once = oracle_s(config, work, compute, Listed(lists))
     with pytest.MonkeyPatch.context() as patch:

@@ -284,9 +284,7 @@ def test_measuring_does_not_wait_for_rank_0_s_virtual_work() -> None:
 
 
 @pytest.mark.parametrize("change", ["problem.axis=input", "problem.batch=8", "problem.shards=replicated"])
-def test_runs_whose_gradients_are_cut_or_drawn_otherwise_are_compared(
-    job: Path, capsys: Any, change: str
-) -> None:
+def test_runs_whose_gradients_are_cut_or_drawn_otherwise_are_compared(job, capsys, change):
     first = job.with_name("first.h5")
     assert main(["simulate", str(job), "-o", str(first)]) == 0
     assert main(["simulate", str(job), "--stragglers", str(first), "--set", change]) == 0
@@ -360,9 +358,7 @@ def test_what_is_read_is_not_written_whatever_its_name(job: Path, capsys: Any) -
 @pytest.mark.parametrize(
     "options", [[], ["--timing-only"], ["--timing-only", "--set", "update.mode=captured"]]
 )
-def test_a_trace_is_whole_before_the_oracle_is_asked(
-    job: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str]
-) -> None:
+def test_a_trace_is_whole_before_the_oracle_is_asked(job, capsys, monkeypatch, options):
     path = job.with_suffix(".virtual.h5")
 
     def interrupted(*asked: object) -> float:
@@ -425,9 +421,7 @@ def test_the_least_that_a_key_may_be(job: Path, capsys: Any, change: list[str]) 
     assert "spells of inf" not in capsys.readouterr().out
 
 
-def test_what_does_not_fit_into_memory_is_a_line(
-    job: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_into_memory_is_a_line(job, capsys, monkeypatch):
     def prepare(*arguments: object) -> None:
         raise MemoryError("Unable to allocate 373 GiB")
 

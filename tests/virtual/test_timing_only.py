@@ -239,9 +239,7 @@ def test_the_loop_refuses_numbers_out_of_range() -> None:
         loop.fill(workers[:1], np.zeros((1, 4), np.int64))
 
 
-def test_the_median_interval_is_that_of_all_or_of_many_at_equal_distances(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_median_interval_is_that_of_all_or_of_many_at_equal_distances(monkeypatch):
     monkeypatch.setattr(timing_only, "MAX_INTERVALS", 64)
     intervals = np.random.default_rng(1).integers(1, 1000, 64 * 40)
     updates = np.cumsum(intervals)

@@ -85,9 +85,7 @@ def cases() -> Iterator[tuple[int, int, int, int, int, int | None]]:
 
 
 @pytest.mark.parametrize("numbers", list(cases()))
-def test_all_sets_of_as_many_as_needed_decode_and_none_of_one_fewer(
-    numbers: tuple[int, int, int, int, int, int | None],
-) -> None:
+def test_all_sets_of_as_many_as_needed_decode_and_none_of_one_fewer(numbers):
     made = setting(*numbers)
     workers, parts, liars, colluders, degree, _ = numbers
     copied = isinstance(made.code, ReplicationCode)
@@ -139,9 +137,7 @@ def lies(how: str, made: Setting, liars: Sequence[int] | np.ndarray) -> np.ndarr
 @pytest.mark.parametrize("how", ["random", "constant", "colluding"])
 @pytest.mark.parametrize("prime", [PRIMES[31], M61, None])
 @pytest.mark.parametrize("numbers", [(7, 2, 1, 0, 2), (9, 2, 2, 0, 2), (8, 2, 1, 0, 5), (9, 1, 2, 1, 2)])
-def test_errors_of_any_kind_are_located(
-    numbers: tuple[int, int, int, int, int], prime: int | None, how: str
-) -> None:
+def test_errors_of_any_kind_are_located(numbers, prime, how):
     if prime is None and numbers[3]:
         numbers = (9, 3, 2, 0, 2)  # real numbers hide nothing
     made = setting(*numbers, prime)

@@ -48,9 +48,7 @@ def test_uniform_residues_are_those_of_bytes_that_are_in_range(prime: int, count
     seed=st.integers(0, 2**32),
     data=st.data(),
 )
-def test_any_k_symbols_give_the_polynomial_and_k_minus_1_do_not(
-    prime: int, count: int, dimension: int, seed: int, data: st.DataObject
-) -> None:
+def test_any_k_symbols_give_the_polynomial_and_k_minus_1_do_not(prime, count, dimension, seed, data):
     dimension, random = min(dimension, count), np.random.default_rng(seed)
     code = FieldCode(random.choice(250, count, replace=False), dimension, prime)
     payloads = words(code, random)

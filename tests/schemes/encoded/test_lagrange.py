@@ -371,9 +371,7 @@ def test_flops_are_those_of_the_products(batch: int, rows: int) -> None:
     *(st.integers(0, most) for most in (5, 3, 3)),
     st.integers(1, 5),
 )
-def test_feasible_numbers_are_the_largest(
-    workers: int, parts: int, stragglers: int, liars: int, colluders: int, degree: int
-) -> None:
+def test_feasible_numbers_are_the_largest(workers, parts, stragglers, liars, colluders, degree):
     """By the conditions of the paper, as they are written there."""
 
     def feasible(design: Design) -> bool:

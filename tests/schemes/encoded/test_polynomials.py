@@ -45,9 +45,7 @@ def test_degrees_are_counted(name: str) -> None:
 @given(
     rows=st.integers(1, 6), inputs=st.integers(1, 4), outputs=st.integers(1, 3), seed=st.integers(0, 2**32)
 )
-def test_fixed_point_is_exact_and_within_the_bound(
-    name: str, rows: int, inputs: int, outputs: int, seed: int
-) -> None:
+def test_fixed_point_is_exact_and_within_the_bound(name, rows, inputs, outputs, seed):
     """Numbers that are exact in fixed point, and small enough for float64 to be exact, too."""
     random, point = np.random.default_rng(seed), FixedPoint(61, 1, 3)
     x, y = (random.integers(-3, 4, (rows, columns)) / 2 for columns in (inputs, outputs))

@@ -42,9 +42,7 @@ def conforms(pattern: Pattern, burst: int, window: int, most: int) -> bool:
 
 
 @given(patterns(4), st.integers(1, 4), st.integers(1, 3), st.integers(0, 4))
-def test_the_model_allows_what_conforms_and_nothing_else(
-    pattern: Pattern, burst: int, more: int, most: int
-) -> None:
+def test_the_model_allows_what_conforms_and_nothing_else(pattern, burst, more, most):
     window = burst + more
     model, allowed = BurstModel(burst, window, most), True
     for late in pattern:
@@ -54,9 +52,7 @@ def test_the_model_allows_what_conforms_and_nothing_else(
 
 
 @given(patterns(5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5))
-def test_every_job_is_complete_in_time_if_the_stragglers_conform(
-    pattern: Pattern, burst: int, more: int, most: int
-) -> None:
+def test_every_job_is_complete_in_time_if_the_stragglers_conform(pattern, burst, more, most):
     """The paper's theorem: all own chunks, and each code's results of all workers but λ. A straggler's task
     may also be one that it was never sent."""
     n, own = 5, burst + more - 1
