@@ -94,11 +94,7 @@ def derivative() -> None:
     )
     for name, times, remark in (
         ("encode, then GEMM of 1/k the size", coded, ""),
-        (
-            "numpy GEMM of the reduced shape",
-            gemm,
-            f"the coded one reaches {100 * ratio(gemm, coded):.0f} %",
-        ),
+        ("numpy GEMM of the reduced shape", gemm, f"the coded one reaches {100 * ratio(gemm, coded):.0f} %"),
         ("full gradient, then combine", whole, f"the coded one is {ratio(whole, coded):.1f}× faster"),
     ):
         middle_s = statistics.median(times)

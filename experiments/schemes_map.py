@@ -33,11 +33,11 @@ from pdcode.config import LARGEST, Config, StragglersTable
 from pdcode.studies import halving, search, search_space
 from pdcode.studies.candidate import OWN, Candidate, identity
 from pdcode.studies.goal import Goal
-from pdcode.studies.limits import ARRIVALS, Limits, limited, most_updates
+from pdcode.studies.limits import ARRIVALS, Limits, max_updates, with_limits
 from pdcode.studies.measurement import Measured
 from pdcode.studies.ranking import Row
 from pdcode.studies.schemes_bench import task_s
-from pdcode.studies.trial import TUNING, Trial
+from pdcode.studies.trial import TUNING_OFFSET, Trial
 from pdcode.training import setup
 from pdcode.util.errors import InputError
 from pdcode.util.formats import ratio, size
@@ -102,7 +102,7 @@ class TrialOfSeeds:
         left_s = self.cut_off_s * len(self.seeds)
         for seed in self.seeds:
             limits = Limits(min(LARGEST, left_s + self.step_s), self.step_s)
-            config = limited(self.config, self.goal, limits, self.updates)
+            config = with_limits(self.config, self.goal, limits, self.updates)
             runs.append(Trial(config, seed, self.goal).perform())
             left_s -= runs[-1].spent_s
             if left_s < 0:
@@ -199,11 +199,11 @@ def ranked(
         candidate, updates = entrant
         config = candidate.config
         length = ROUNDS * (config.workers.count if config.update.asynchronous else 1)
-        probe = limited(config, goal, Limits(LARGEST, LARGEST), length)
+        probe = with_limits(config, goal, Limits(LARGEST, LARGEST), length)
         step_s = max(1e-6, Trial(probe, seeds[0], goal).perform().stop_s)
         return TrialOfSeeds(config, goal, seeds, step_s, cut_off_s, updates)
 
-    raced: Any = halving.race(entrants, places, goal, Pool(1), trial)
+    raced: Any = halving.select_best(entrants, places, goal, Pool(1), trial)
     return [(candidate, mean) for (candidate, _), mean in raced]
 
 
@@ -213,13 +213,13 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> l
     Schemes that miss the target with all learning rates come last. A run ends after about so many arrivals.
     """
     middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
-    seeds = config.seed + TUNING, config.seed + TUNING + 1
+    seeds = config.seed + TUNING_OFFSET, config.seed + TUNING_OFFSET + 1
 
     def entrants() -> Iterator[tuple[str, list[Entrant]]]:
         seen: set[bytes] = set()
-        for name, tables in {OWN: {}, **search_space.named(config)}.items():
-            variants = [search_space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
-            made = [(each, most_updates(each.config, arrivals)) for each in variants if each is not None]
+        for name, tables in {OWN: {}, **search_space.named_tables(config)}.items():
+            variants = [search_space.make_candidate(middle, name, tables, multiple) for multiple in MULTIPLES]
+            made = [(each, max_updates(each.config, arrivals)) for each in variants if each is not None]
             if made and identity(made[0][0].config) not in seen:  # unless it is a scheme under another name
                 seen.add(identity(made[0][0].config))
                 yield name, made
@@ -232,7 +232,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> l
         time = f"{mean.seconds:.3g} s" if mean.reached else "not reached"
         print(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}", flush=True)
         updates = int(SPARE * max(run.updates for run in mean.runs))
-        most = most_updates(candidate.config, arrivals)
+        most = max_updates(candidate.config, arrivals)
         tuned.append((candidate, min(most, updates) if mean.reached else most))
     return tuned
 

@@ -101,8 +101,6 @@ def notes(traces: Sequence[TraceReader]) -> list[str]:
 
 def draw(traces: Sequence[TraceReader]) -> Figure:
     """Draw the training losses of runs against time and bytes."""
-    from matplotlib.ticker import EngFormatter
-
     with sheet(*SIZE) as drawing:
         left, right = drawing.subplots(1, 2, sharey=True)
         measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
@@ -118,16 +116,7 @@ def draw(traces: Sequence[TraceReader]) -> Figure:
                 axes.plot(shown[-1:], loss[-1:], "o", color=colour, markersize=6)
         targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
         target = targets.pop() if len(targets) == 1 else None
-        loss_axis(left, [loss for loss, _, _ in measured], target)
-        if target:
-            for axes in left, right:
-                axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-        virtual = all(description.is_virtual(trace) for trace in traces)
-        left.set_xlabel("virtual time, s" if virtual else "time, s")
-        right.set_xlabel("bytes up and down")
-        right.xaxis.set_major_formatter(EngFormatter("B", places=0))
-        left.set_title("Training loss against time")
-        right.set_title("Training loss against bytes")
+        titles = ["Training loss against time", "Training loss against bytes"]
         reached = [
             (times[at[0]], count[at[0]], name)
             for (loss, times, count), name in zip(measured, names(traces), strict=True)
@@ -135,12 +124,30 @@ def draw(traces: Sequence[TraceReader]) -> Figure:
         ]
         if reached:
             seconds, _, name = min(reached)
-            left.set_title(f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}")
+            titles[0] = f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}"
             count, name = min(each[1:] for each in reached)
-            right.set_title(f"{name} needs the fewest bytes: {size(count)}")
-        handles, labels = left.get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 6), frameon=False)
+            titles[1] = f"{name} needs the fewest bytes: {size(count)}"
+        virtual = all(description.is_virtual(trace) for trace in traces)
+        complete(drawing, [loss for loss, _, _ in measured], target, virtual, titles)
     return drawing
+
+
+def complete(
+    figure: Figure, losses: Sequence[np.ndarray], target: float | None, virtual: bool, titles: Sequence[str]
+) -> None:
+    """Add labels, titles, target and legend to a figure of losses against time and against bytes."""
+    from matplotlib.ticker import EngFormatter
+
+    left, right = figure.axes
+    loss_axis(left, losses, target)
+    for axes, title in zip((left, right), titles, strict=True):
+        axes.set_title(title)
+        if target:
+            axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
+    left.set_xlabel("virtual time, s" if virtual else "time, s")
+    right.set_xlabel("bytes up and down")
+    right.xaxis.set_major_formatter(EngFormatter("B", places=0))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
 
 
 def scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:

@@ -59,5 +59,5 @@ def chaos(options: argparse.Namespace) -> int:
         made = perform(trials, pool, print_line)
     print_line("")
     show(trials, made)
-    print_line(f"repeat the worst: {trials.again(worst(made))}")
-    return 0 if all(each.reached for each in made) else 1
+    print_line(f"repeat the worst: {trials.repeat_command(worst(made))}")
+    return 0 if all(each.faulty.reached for each in made) else 1

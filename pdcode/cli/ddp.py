@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     command = shlex.join(["pdcode", *options.argv])
     with ddp.DDPRanks(prepared.candidates[0].config.workers.count) as ranks, Pool(1) as pool:
         runs = ddp.DDPTournament(**vars(prepared), ranks=ranks)
-        runs.notes.extend(ddp.about(runs))
+        runs.notes.extend(ddp.describe_setup(runs))
         for line in runs.notes:
             print_line(line)
         for line in ddp.self_check(runs.candidates, ranks):

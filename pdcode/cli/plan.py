@@ -53,7 +53,7 @@ def plan(options: argparse.Namespace) -> int:
         target=(-sys.float_info.max, sys.float_info.max, "a loss"),
     )
     from ..studies import plan_file, search
-    from ..studies.results_table import seconds, show_plan
+    from ..studies.results_table import format_seconds, show_plan
     from ..util.processes import Pool
 
     environment = load_environment(options)
@@ -75,9 +75,10 @@ def plan(options: argparse.Namespace) -> int:
         return 1
     if trace is not None:
         recorded_s = goal.seconds(trace)
-        when = f"after {seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
+        when = f"after {format_seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
         own, best_one = (
-            f"{'more than ' if entry.missed else ''}{seconds(entry.time.mean)}" for entry in (found.own, row)
+            f"{'more than ' if entry.missed else ''}{format_seconds(entry.time.mean)}"
+            for entry in (found.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"

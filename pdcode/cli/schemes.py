@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.delays and not {*options.delays.split(",")} <= {*schemes_bench.DELAYS}:
         if not Path(options.delays).is_dir():
             chosen("delays", schemes_bench.DELAYS)
-        delays = schemes_bench.recorded(Path(options.delays))
+        delays = schemes_bench.recorded_delays(Path(options.delays))
     else:
         names = chosen("delays", schemes_bench.DELAYS, ",".join(schemes_bench.DELAYS))
         delays = {name: schemes_bench.DELAYS[name] for name in names}
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     )
     for link in bench.links:
         for name, table in delays.items():
-            if (ours := schemes_bench.ours(link, table)) not in bench.schemes:
+            if (ours := schemes_bench.our_preset(link, table)) not in bench.schemes:
                 raise InputError(f"--schemes: '{ours}' is missing, which is ours in {link}bit/s, {name}")
     with Pool(options.processes) as pool:
         schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)

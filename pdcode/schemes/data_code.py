@@ -106,10 +106,7 @@ class DataCode(Scheme):
             "replicated", needed="another way to divide the rows", why="codes over shards that differ"
         ),
     }
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "update": {"mode": "first", "late": "waste"},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "first", "late": "waste"}}
 
     @cached_property
     def matrix(self) -> np.ndarray:

@@ -24,17 +24,9 @@ class SingleElements(Scheme):
     unused: ClassVar[tuple[str, ...]] = ("code",)
     requires: ClassVar[Needs] = {
         "decoder.kind": one_of("adjoint", "summing", why=NO_SQUARE_MATRIX),
-        "update.mode": lacking(
-            "by_fraction",
-            COUNTING_MODE,
-            "may send the same elements in several tasks",
-        ),
+        "update.mode": lacking("by_fraction", COUNTING_MODE, "may send the same elements in several tasks"),
     }
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "memory": {"kind": "worker"},
-        "wire": {"dtype": "int8"},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "memory": {"kind": "worker"}, "wire": {"dtype": "int8"}}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

@@ -40,10 +40,7 @@ class Rennala(Scheme):
         "update.mode": one_of("first", why="counts gradients"),
         "update.late": one_of("waste", why="drops gradients at an older θ"),
     }
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "update": {"mode": "first", "late": "waste"},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "first", "late": "waste"}}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

@@ -131,10 +131,7 @@ class Ringleader(Scheme):
     summary = "full gradients; rank 0 steps by a table of every worker's"
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
     unused = ("code", "memory", "decoder", "update", "downlink")
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "update": {"mode": "captured", "fraction": 1.0},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "captured", "fraction": 1.0}}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

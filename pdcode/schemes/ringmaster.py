@@ -40,10 +40,7 @@ class Ringmaster(Scheme):
     name = "ringmaster"
     summary = "full gradients, a step each; those of delay R and more are dropped"
     unused = ("update",)
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "update": {"mode": "async"},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "async"}}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

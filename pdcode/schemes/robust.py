@@ -46,10 +46,7 @@ from ..util.memory import ensure_fits
 from .base import NOT_SUMMED, UNCODED, Scheme
 
 Rule = Literal["median", "trimmed", "geometric", "krum", "multi-krum", "clipping"]
-TABLES: Tables = {
-    **UNCODED,
-    "update": {"mode": "all"},
-}
+TABLES: Tables = {**UNCODED, "update": {"mode": "all"}}
 TILE = 1 << 14  # elements of each gradient whose inner products are computed at a time
 WEISZFELD_STEPS, TOLERANCE = 200, 1e-9  # most iterations, and the change of a coefficient at which they end
 MIN_DISTANCE = 1e-6  # least distance from the geometric median, as a multiple of the median distance

@@ -96,10 +96,7 @@ class SAG(Scheme):
         "downlink.kind": one_of("full", why=SENDS_THETA),  # a replica would need the whole table
     }
     unused = ("code", "memory", "decoder")
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-        "update": {"mode": "first", "late": "waste"},
-    }
+    tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "first", "late": "waste"}}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

@@ -67,7 +67,7 @@ class TopK(SingleElements):
             "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
             "optimizer": {"rate": 4.0},
-        },
+        }
     }
 
     class Options(SingleElements.Options):

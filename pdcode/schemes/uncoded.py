@@ -30,9 +30,7 @@ class Uncoded(Scheme):
 
     name = "uncoded"
     summary = "full gradients; rank 0 averages those that have arrived"
-    tables: ClassVar[Tables] = {
-        **UNCODED,
-    }
+    tables: ClassVar[Tables] = UNCODED
     presets: ClassVar[Mapping[str, Tables]] = {
         "all": {**tables, "update": {"mode": "all"}},
         "first": {**tables, "update": {"mode": "first", "late": "waste"}},
@@ -54,11 +52,7 @@ class Allreduce(Uncoded):
     name = "allreduce"
     summary = "full gradients, added up by MPI_Allreduce without a coordinator"
     presets: ClassVar[Mapping[str, Tables]] = {}
-    tables: ClassVar[Tables] = {
-        **Uncoded.tables,
-        "update": {"mode": "all"},
-        "reduce": {"kind": "allreduce"},
-    }
+    tables: ClassVar[Tables] = {**Uncoded.tables, "update": {"mode": "all"}, "reduce": {"kind": "allreduce"}}
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("allreduce", why="has no coordinator; with one it is scheme 'uncoded'")
     }

@@ -1,4 +1,4 @@
-"""Candidates of a study: schemes in configurations that have problem, workers and delays in common."""
+"""Candidates of a study: schemes in configurations with the same problem, workers and delays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .learning_rates import rate_of, with_rate
 OWN = "yours"  # the user's own configuration
 DRAWN = "drawn"  # a configuration drawn at random
 VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "update")
-"""Tables that belong to a candidate; the others are the user's."""
+"""Tables of a candidate; the other tables are the user's."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,22 @@ class Candidate:
 
     name: str  # `OWN`, `DRAWN`, or the name of a scheme or preset, with ``/KEY=VALUE`` for each changed key
     config: Config
-    # learning rate as a multiple of the converted rate of the user, see `learning_rates.converted`
+    # Learning rate as a multiple of the user's converted rate, see `learning_rates.converted`.
     multiple: float = 1.0
 
     @property
-    def own(self) -> bool:
+    def is_own(self) -> bool:
         """Whether this is the user's own configuration."""
         return self.name == OWN and self.multiple == 1
 
     @property
     def title(self) -> str:
-        """Name, and for a named scheme the multiple of the learning rate unless it is 1."""
+        """Name, and the multiple of the learning rate unless it is 1 or the candidate is drawn."""
         return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
 
     @property
     def rate(self) -> float:
-        """Learning rate that matters most to the scheme."""
+        """The scheme's main learning rate, see `learning_rates.rate_key`."""
         return rate_of(self.config)
 
     def at(self, rate: float) -> Candidate:
@@ -59,13 +59,10 @@ def identity(config: Config) -> bytes:
 def summary(config: Config) -> str:
     """Describe a scheme in one line: code, memory, messages, updates, step size."""
     code, update = config.code, config.update
-    if code.family == "uncoded":
-        coded = "uncoded"
-    else:
-        rows = (
-            f"share {code.share:.3g}" if code.share is not None else f"r={_joined(code.rows_per_task or 1)}"
-        )
-        given = getattr(code, "weight", None)
+    coded = "uncoded"
+    if code.family != "uncoded":
+        share, given = code.share, getattr(code, "weight", None)
+        rows = f"r={_joined(code.rows_per_task or 1)}" if share is None else f"share {share:.3g}"
         weight = "" if given is None else f" w={_joined(given)}"
         coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
     parts = [

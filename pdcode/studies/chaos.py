@@ -1,4 +1,4 @@
-"""Runs under faults: whether they reach the target, and what each fault costs."""
+"""Runs under faults: whether they reach the target, and how much time each fault costs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ..util.errors import InputError, prefix_errors
 from ..util.formats import DASH, duration, span
 from ..util.processes import Pool
 from .goal import Goal, choose_goal
-from .limits import find_limits, limited
+from .limits import find_limits, with_limits
 from .measurement import Measured
 from .ranking import student_interval
-from .trial import Trial, check_seed, results
+from .trial import Trial, check_seed, perform_all
 
 HEAD = "# Written by pdcode chaos"
-ORDER, MOMENT = 2**34, 2**34 + 1  # keys of the draws of `kills`, beside those of failures
+ORDER_KEY, MOMENT_KEY = 2**34, 2**34 + 1  # keys of `draw_kills`, which configured failures do not use
 
 
 @dataclass(frozen=True)
 class ChaosRequest:
-    """What the user asks of trials; `pdcode chaos --help` explains each option."""
+    """The user's request for trials; `pdcode chaos --help` explains each option."""
 
     config: str
     settings: Sequence[str]
@@ -49,35 +49,30 @@ class ChaosRequest:
 
 @dataclass(frozen=True)
 class FaultTrial:
-    """A run under faults, and the same without."""
+    """A run under faults, and the same run without faults."""
 
-    config: Config  # of the run under faults
-    happened: int  # number of faults up to its stop
+    config: Config  # configuration of the run under faults
+    fault_count: int  # number of faults up to its stop
     free: Measured  # the run without faults
     faulty: Measured
-    # over MPI: the run without faults and without fault tolerance
-    plain: Measured | None = None
-
-    @property
-    def reached(self) -> bool:
-        """Whether the run under faults reached the target."""
-        return self.faulty.reached
+    # Over MPI: the run without faults and without fault tolerance.
+    unprotected: Measured | None = None
 
     @property
     def lost_s(self) -> float:
-        """Time lost per fault, s; nan where nothing happened, or a target was missed."""
+        """Time lost per fault, s; nan without faults, or if a target was missed."""
         lost_s = self.faulty.seconds - self.free.seconds
-        return lost_s / self.happened if self.happened and math.isfinite(lost_s) else math.nan
+        return lost_s / self.fault_count if self.fault_count and math.isfinite(lost_s) else math.nan
 
     @property
     def goodput(self) -> float:
-        """Rate of useful samples under faults, as a share of that of the same machines without."""
+        """Rate of useful samples under faults, as a fraction of the rate without faults."""
         return useful_rate(self.faulty) / useful_rate(self.free)
 
     @property
     def overhead(self) -> float:
-        """Relative time that being able to survive faults costs where there are none."""
-        return math.nan if self.plain is None else self.free.seconds / self.plain.seconds - 1
+        """Relative time cost of fault tolerance in a run without faults."""
+        return math.nan if self.unprotected is None else self.free.seconds / self.unprotected.seconds - 1
 
 
 def useful_rate(measured: Measured) -> float:
@@ -85,17 +80,17 @@ def useful_rate(measured: Measured) -> float:
     return measured.samples * (1 - measured.wasted) / measured.stop_s if measured.stop_s > 0 else math.nan
 
 
-def kills(seed: int, workers: int, count: int, seconds: float) -> list[FaultEvent]:
-    """Draw workers to be killed, and when: at moments that are uniform up to a time."""
-    order = sorted(range(workers), key=lambda worker: faults.draw(seed, worker, ORDER))
+def draw_kills(seed: int, workers: int, count: int, seconds: float) -> list[FaultEvent]:
+    """Draw workers to kill, and times that are uniform up to a limit."""
+    order = sorted(range(workers), key=lambda worker: faults.draw(seed, worker, ORDER_KEY))
     return [
-        FaultEvent.of({"worker": worker, "at_s": seconds * faults.draw(seed, worker, MOMENT)})
+        FaultEvent.of({"worker": worker, "at_s": seconds * faults.draw(seed, worker, MOMENT_KEY)})
         for worker in order[:count]
     ]
 
 
-def happened(config: Config, seconds: float) -> int:
-    """Count the faults of workers up to a time; those at a task, whenever that is."""
+def count_faults(config: Config, seconds: float) -> int:
+    """Count the faults of workers up to a time, and all faults that are set for a task."""
     events = [each for worker in range(config.workers.count) for each in faults.of_worker(config, worker)]
     return sum(each.at_s is None or each.at_s <= seconds for each in events if not each.joins)
 
@@ -105,7 +100,7 @@ class FaultTrials:
     """Trials before their runs."""
 
     request: ChaosRequest
-    config: Config  # with the limits of a run; without faults, if they are drawn
+    config: Config  # has the limits of a run, and configured faults, but no drawn kills
     goal: Goal
 
     @property
@@ -118,11 +113,11 @@ class FaultTrials:
         config, request = msgspec.structs.replace(self.config, seed=seed), self.request
         if request.kill is None:
             return config
-        most_s = free.spent_s
-        events = [*config.faults.events, *kills(seed, config.workers.count, request.kill, most_s)]
+        drawn = draw_kills(seed, config.workers.count, request.kill, free.spent_s)
+        events = [*config.faults.events, *drawn]
         return msgspec.structs.replace(config, faults=msgspec.structs.replace(config.faults, events=events))
 
-    def again(self, trial: FaultTrial) -> str:
+    def repeat_command(self, trial: FaultTrial) -> str:
         """Return the command that repeats the run of a trial."""
         verb = "run" if self.request.clock == "mpi" else "simulate"
         tables = msgspec.to_builtins(trial.config)
@@ -148,7 +143,7 @@ def prepare(request: ChaosRequest) -> FaultTrials:
         goal = choose_goal(config, None, request.target)
         free = msgspec.structs.replace(config, faults=FaultsTable())
         limits = find_limits(free, goal, request.config, request.seconds, request.clock)
-        config = limited(config, goal, limits, config.stop.updates)
+        config = with_limits(config, goal, limits, config.stop.updates)
         if request.clock == "mpi":
             faults.check_real(config)
         setup.prepare(config)
@@ -170,7 +165,7 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
 
         def measured(made: Sequence[Trial], note: Callable[[int, Measured], str]) -> list[Measured]:
             found: dict[int, Measured] = {}
-            for number, result in results(enumerate(made), pool):
+            for number, result in perform_all(enumerate(made), pool):
                 found[number] = result
                 Path(made[number].trace).unlink(missing_ok=True)
                 print_line(f"{len(found)} of {len(made)}: {note(number, result)}")
@@ -182,7 +177,8 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
         print_line("without faults:")
 
         def paired(number: int, result: Measured) -> str:
-            return f"seed {before[number].seed}, {texts[kinds[number % len(kinds)]]}: {took(result.seconds)}"
+            what = texts[kinds[number % len(kinds)]]
+            return f"seed {before[number].seed}, {what}: {format_time(result.seconds)}"
 
         found = measured(before, paired)
         frees, plains = found[:: len(kinds)], found[1::2] if len(kinds) > 1 else [None] * len(trials.seeds)
@@ -190,25 +186,25 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
         counted = [config.seed for config in configs]
 
         def faulty(number: int, result: Measured) -> str:
-            count = happened(configs[number], result.stop_s)
-            return f"seed {counted[number]}: {count} faults, {took(result.seconds)}"
+            count = count_faults(configs[number], result.stop_s)
+            return f"seed {counted[number]}: {count} faults, {format_time(result.seconds)}"
 
         print_line("under faults:")
         after = measured([trial(each, each.seed, "faulty") for each in configs], faulty)
     return [
-        FaultTrial(config, happened(config, faulty.stop_s), free, faulty, plain)
-        for config, free, faulty, plain in zip(configs, frees, after, plains, strict=True)
+        FaultTrial(config, count_faults(config, faulty.stop_s), free, faulty, unprotected)
+        for config, free, faulty, unprotected in zip(configs, frees, after, plains, strict=True)
     ]
 
 
-def took(seconds: float) -> str:
-    """Return a time to the target in words."""
+def format_time(seconds: float) -> str:
+    """Format a time to the target."""
     return duration(1e9 * seconds) if math.isfinite(seconds) else "target missed"
 
 
 def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
-    """Print what became of the trials."""
-    reached = [each for each in made if each.reached]
+    """Print the table of the trials."""
+    reached = [each for each in made if each.faulty.reached]
     table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
 
     def line(name: str, values: Sequence[float], text: Callable[[float], str], most: bool = True) -> None:
@@ -217,10 +213,10 @@ def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
         cells = [float(np.median(known)), float(np.mean(known)), worst] if known else []
         table.add_row(name, *(text(value) for value in cells) if cells else [DASH] * 3)
 
-    line("faults of a trial", [each.happened for each in made], lambda value: f"{value:.3g}")
-    line("time to the target without faults", [each.free.seconds for each in made], took)
-    line("time to the target under faults", [each.faulty.seconds for each in reached], took)
-    line("time lost per fault", [each.lost_s for each in made], lambda s: signed(s))
+    line("faults of a trial", [each.fault_count for each in made], lambda value: f"{value:.3g}")
+    line("time to the target without faults", [each.free.seconds for each in made], format_time)
+    line("time to the target under faults", [each.faulty.seconds for each in reached], format_time)
+    line("time lost per fault", [each.lost_s for each in made], format_difference)
     line("goodput", [each.goodput for each in made], lambda share: f"{100 * share:.1f} %", most=False)
     overheads = [each.overhead for each in made if math.isfinite(each.overhead)]
     line("overhead without faults", overheads, lambda share: f"{100 * share:+.1f} %")
@@ -242,11 +238,11 @@ def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
     printing.show([(title, [table]), ("", [printing.note(" ".join(notes))])])
 
 
-def signed(seconds: float) -> str:
-    """Return a difference of times in words."""
+def format_difference(seconds: float) -> str:
+    """Format a difference of times."""
     return ("-" if seconds < 0 else "") + duration(1e9 * abs(seconds))
 
 
 def worst(made: Sequence[FaultTrial]) -> FaultTrial:
-    """Return the trial that missed the target, or lost most per fault."""
-    return max(made, key=lambda each: (not each.reached, 0.0 if math.isnan(each.lost_s) else each.lost_s))
+    """Return a trial that missed the target, or else the one with the most time lost per fault."""
+    return max(made, key=lambda each: (not each.faulty.reached, np.nan_to_num(each.lost_s)))

@@ -35,9 +35,9 @@ class Comparison:
     Attributes
     ----------
     names : list of str
-        The candidates.
+        Names of the candidates.
     configs : list of str
-        Their configurations, TOML.
+        Configurations of the candidates, TOML.
     seeds : list of int
     clock : {"virtual", "mpi"}
     goal : Goal or None
@@ -45,11 +45,11 @@ class Comparison:
     measured : list of list of Measured
         Figures and curves by candidate and seed.
     command : str
-        The command that made it.
+        Command that made the comparison.
     config : str
         TOML text of the user's configuration.
     notes : list of str
-        Sentences on how it was made.
+        Sentences on how the comparison was made.
     """
 
     names: list[str]
@@ -63,13 +63,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def read_configs(self, where: str) -> list[Config]:
-        """Read the configurations of the candidates.
-
-        Raises
-        ------
-        InputError
-            If one cannot be read; the message names the file, `where`.
-        """
+        """Read the configurations of the candidates; error messages name the file, `where`."""
         with prefix_errors(where):
             try:
                 tables = [configfile.parse(text) for text in self.configs]
@@ -110,7 +104,7 @@ class Comparison:
         Raises
         ------
         InputError
-            If the file is none, or damaged.
+            If the file is not a comparison, or damaged.
         """
         return cls(**comparison_file.read(path))
 
@@ -143,8 +137,8 @@ class Comparison:
     def to_pandas(self) -> pandas.DataFrame:
         """Return the figures of all runs, a row for each scheme and seed.
 
-        Its columns are the attributes of `pdcode.studies.measurement.Measured`, times in s: seconds (to the
-        target; infinite if it was not reached), stop_s, job_s, updates, samples, bytes_up, bytes_down, …
+        The columns are the attributes of `pdcode.studies.measurement.Measured`, times in s: seconds (to the
+        target; infinite if the run missed it), stop_s, job_s, updates, samples, bytes_up, bytes_down, …
 
         Raises
         ------
@@ -192,7 +186,7 @@ def compare(
     seeds : int, optional
         Runs of each; default 5.
     tune : int, optional
-        Choose each one's learning rate by as many runs first.
+        Number of runs by which each scheme's learning rate is chosen first.
     rates : path, optional
         Take the learning rates from this earlier comparison.
     clock : {"virtual", "mpi"}

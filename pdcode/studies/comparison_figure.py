@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..analysis.comparison import scale
-from ..analysis.style import DASHES, GREY, LINES, loss_axis, sheet
+from ..analysis.comparison import complete, scale
+from ..analysis.style import DASHES, GREY, LINES, sheet
 from ..util.formats import duration, size
 from .measurement import Curves
 from .ranking import Row
@@ -19,20 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE = 13, 5.6  # inches
-POINTS = 400  # of a band
-SHOWN = 12  # schemes in the figure: the first by rank
+POINTS = 400  # points of a band
+MAX_SCHEMES = 12  # schemes in the figure, the first by rank
 
 
 def draw(rows: Sequence[Row[str]], clock: str) -> Figure:
-    """Draw the median training loss of each scheme against time and against bytes, and its range.
+    """Draw the median and the range of each scheme's training loss against time and against bytes.
 
-    A run's loss stays at its last value after its end, which has a dot.
+    A run's loss stays at its last value after the end of the run, which is marked by a dot.
     """
-    from matplotlib.ticker import EngFormatter
-
     shown = {row.candidate: [run.curves for run in row.runs] for row in rows}
     shown = {name: runs for name, runs in shown.items() if any(len(curves["t_s"]) for curves in runs)}
-    shown = dict(itertools.islice(shown.items(), SHOWN))
+    shown = dict(itertools.islice(shown.items(), MAX_SCHEMES))
     every = [curves for runs in shown.values() for curves in runs]
     with sheet(*SIZE) as drawing:
         panels = drawing.subplots(1, 2, sharey=True)
@@ -45,30 +42,20 @@ def draw(rows: Sequence[Row[str]], clock: str) -> Figure:
                 if len(runs) > 1:
                     axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(at[-1:], middle[-1:], "o", color=colour, markersize=5)
-        left, right = panels
         goal = rows[0].goal
         target = goal.level if goal is not None and goal.kind == "loss" else None
-        loss_axis(left, [curves["loss"] for curves in every], target)
-        if target:
-            for axes in panels:
-                axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-        left.set_xlabel("virtual time, s" if clock == "virtual" else "time, s")
-        right.set_xlabel("bytes up and down")
-        right.xaxis.set_major_formatter(EngFormatter("B", places=0))
-        left.set_title(_fastest(rows[0]))
-        right.set_title(_leanest(rows))
         if len(shown) < len(rows):
             note = f"The first {len(shown)} of {len(rows)} schemes"
             drawing.text(0.995, 0.995, note, ha="right", va="top", color=GREY, fontsize=10)
-        handles, labels = left.get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False)
+        losses, titles = [curves["loss"] for curves in every], (_fastest(rows[0]), _fewest_bytes(rows))
+        complete(drawing, losses, target, clock == "virtual", titles)
     return drawing
 
 
 def band(
     runs: Sequence[Curves], key: str, start: float, logarithmic: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return positions, and least, median and largest loss of the runs there, up to the last run's end."""
+    """Return positions up to the last run's end, and the runs' least, median and largest losses there."""
     ends = [float(curves[key][-1]) for curves in runs if len(curves[key])]
     end, first = max(ends, default=1.0), max(start, 0.0)
     at = np.geomspace(first, max(end, first), POINTS) if logarithmic else np.linspace(first, end, POINTS)
@@ -79,11 +66,11 @@ def band(
 def _fastest(first: Row[str]) -> str:
     if first.goal is None or first.missed:
         return "Training loss against time"
-    target, time = first.goal.shown(first.goal.bound), duration(1e9 * first.time.mean)
+    target, time = first.goal.format_value(first.goal.bound), duration(1e9 * first.time.mean)
     return f"{first.candidate} reaches {target} first, after {time}"
 
 
-def _leanest(rows: Sequence[Row[str]]) -> str:
+def _fewest_bytes(rows: Sequence[Row[str]]) -> str:
     sums = {
         row.candidate: float(np.median([run.bytes_up + run.bytes_down for run in row.runs]))
         for row in rows
@@ -91,5 +78,5 @@ def _leanest(rows: Sequence[Row[str]]) -> str:
     }
     if rows[0].goal is None or not sums:
         return "… and against bytes"
-    name = min(sums, key=lambda each: sums.get(each, math.inf))
+    name = min(sums, key=sums.__getitem__)
     return f"{name} needs the fewest bytes for it: {size(sums[name])}"

@@ -18,7 +18,7 @@ from ..util.errors import InputError, reason
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
 from .goal import Goal
-from .measurement import COLUMNS, CURVES, LATER, Curves, Measured
+from .measurement import ADDED_COLUMNS, COLUMNS, CURVES, Curves, Measured
 
 SCHEMA, SCHEMA_VERSION = "pdcode-comparison", 1
 COUNTS = "updates", "bytes_up", "bytes_down"
@@ -86,8 +86,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
         runs = contents.group(file, "runs", where)
         shape = len(names), len(seeds)
-        there = [key for key in COLUMNS if key not in LATER or key in contents.names(runs, where)]
-        columns = {key: _array(runs, key, where, shape) for key in there}
+        present = [key for key in COLUMNS if key not in ADDED_COLUMNS or key in contents.names(runs, where)]
+        columns = {key: _array(runs, key, where, shape) for key in present}
         for key in COUNTS:
             if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
                 raise contents.damaged(where, f"{key} is not a count")
@@ -97,13 +97,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             group = contents.group(schemes, str(place), where)
             configs.append(str(contents.attributes(group, where).get("config", "")))
             curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
-    measured = [
-        [
-            _measured({key: float(columns[key][place, number]) for key in there}, curves[place][number])
-            for number in range(len(seeds))
-        ]
-        for place in range(len(names))
-    ]
+    measured: list[list[Measured]] = []
+    for place, row in enumerate(curves):
+        measured.append([])
+        for number, own in enumerate(row):
+            values: dict[str, Any] = {key: float(columns[key][place, number]) for key in present}
+            measured[-1].append(Measured(**values | {"failed": bool(values["failed"]), "curves": own}))
     texts = {key: str(about.get(key, "")) for key in ("command", "config")}
     return {
         "names": names, "configs": configs, "seeds": seeds, "clock": about.get("clock", "virtual"),
@@ -142,17 +141,10 @@ def _curves(group: Any, where: str) -> Curves:
     return curves
 
 
-def _measured(values: dict[str, float], curves: Curves) -> Measured:
-    failed = bool(values.pop("failed"))
-    return Measured(**values, failed=failed, curves=curves)
-
-
 def _goal(value: Any, where: str) -> Goal | None:
     if value is None:
         return None
-    if not (isinstance(value, list) and len(value) == 3 and value[0] in ("loss", "accuracy")):
-        raise contents.damaged(where, f"goal is {value!r:.60}")
-    kind, level, source = value
-    if type(level) not in (int, float) or not isinstance(source, str):
-        raise contents.damaged(where, f"goal is {value!r:.60}")
-    return Goal(kind, level, source)
+    match value:
+        case ["loss" | "accuracy" as kind, level, str(source)] if type(level) in (int, float):
+            return Goal(kind, level, source)
+    raise contents.damaged(where, f"goal is {value!r:.60}")

@@ -1,4 +1,4 @@
-"""The table of several comparisons: how each scheme fared in each of them."""
+"""The table of several comparisons: each scheme's time in each of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Console | None = None) -> None:
     """Print a line for each scheme, with its time as a multiple of the first's in each comparison.
 
-    Schemes are ranked by the comparisons in which not all their runs reached the target, or which do not have
-    them, then by the geometric mean of the multiples.
+    Schemes are ranked by the number of comparisons that do not have them or in which a run missed the target,
+    then by the geometric mean of the multiples.
     """
     found = [{row.candidate: row for row in each.rows} for each in comparisons]
     table = printing.make_table("", "scheme", *names, "mean", left=("scheme",), fold=False)
@@ -51,17 +51,10 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
 
 
 def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
-    """Measure how far two comparisons agree on the order of the schemes that both have.
+    """Return Kendall's τ-b of the orders of the schemes that two comparisons share, and their number.
 
-    Schemes with the same number of runs that missed the target share a place: the lengths of these runs are
-    no measure.
-
-    Returns
-    -------
-    tau : float
-        Kendall's τ-b; nan for fewer than two schemes.
-    common : int
-        Number of schemes that both have.
+    τ is nan for fewer than two schemes. Schemes with the same number of runs that missed the target share a
+    place, because the lengths of these runs are no measure.
     """
     from scipy.stats import kendalltau
 
@@ -76,11 +69,11 @@ def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
 
 
 def _key(rows: Sequence[Row[str] | None]) -> tuple[int, float]:
-    """Return in how many comparisons a scheme is missing or missed the target, and its geometric mean."""
-    there = [row for row in rows if row is not None]
-    multiples = [row.speedup.ratio.mean for row in there if row.speedup.ratio.mean > 0]
+    """Return the number of comparisons in which a scheme is missing or missed the target, and its mean."""
+    present = [row for row in rows if row is not None]
+    multiples = [row.speedup.ratio.mean for row in present if row.speedup.ratio.mean > 0]
     mean = math.exp(np.mean(np.log(multiples))) if multiples else math.inf
-    return len(rows) - sum(not row.missed for row in there), mean
+    return len(rows) - sum(not row.missed for row in present), mean
 
 
 def _cell(row: Row[str]) -> str:

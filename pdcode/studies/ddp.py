@@ -1,8 +1,8 @@
 """Runs of PyTorch's DistributedDataParallel (DDP) over gloo as candidates in a comparison of real runs.
 
 One process per worker trains, see `ddp_rank`; this process measures. Like rank 0 of pdcode, it measures the
-loss of a copy of θ, at times by the same rule (`training.monitor`), and ends the run. Training does not wait
-for measurements: rank 0 of DDP copies θ with its time into shared memory, and continues.
+loss of a copy of θ by the same rule (`training.monitor`), and ends the run. Training does not wait for
+measurements: rank 0 of DDP copies θ and its time into shared memory, and continues.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -43,31 +42,29 @@ from ..util.formats import duration
 from ..virtual import oracle
 from ..virtual.simulation import Simulation
 from .candidate import Candidate
-from .ddp_rank import Board, DDPJob, Trained, work
+from .ddp_rank import DDPJob, RankResult, SharedBoard, train_rank
 from .measurement import Measured
 from .tournament import Tournament
-from .trial import ProgressRecorder, Trial, source
+from .trial import ProgressRecorder, Trial, data_source
 
 ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
-"""Names of DDP, plain and with its PowerSGD hook, and the schemes whose configurations they take."""
+"""Names of DDP without and with its PowerSGD hook, and the schemes whose configurations they have."""
 
-KEYS = "optimizer.", "scheme.options"  # keys that may differ for DDP
-FIXED = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}  # what DDP does
-UPDATES = 5  # of the self-check
-MOST = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ then, relative to its change
-START_S, LEAVE_S = 300.0, 60.0  # longest times in which the ranks start, and leave after the end
+EFFECTIVE_KEYS = "optimizer.", "scheme.options"  # beginnings of the keys that DDP uses
+FIXED_VALUES = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}
+UPDATES = 5  # updates of the self-check
+MAX_ERROR = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ in it, relative to the change of θ
+START_TIMEOUT_S, END_TIMEOUT_S = 300.0, 60.0  # longest start of the ranks, and of their exit after the end
 POLL_S = 2e-3  # period at which this process polls for a copy of θ
-SMALLEST = 2  # factor by which PowerSGD must shorten a matrix to be used for it; PyTorch's default
+MIN_COMPRESSION = 2  # least factor by which PowerSGD shortens a matrix; PyTorch's default
 
 
 def ensure_torch() -> None:
     """Refuse to run without PyTorch."""
-    try:
-        found = importlib.util.find_spec("torch") is not None
-    except ValueError:
-        found = False
-    if not found:
-        raise InputError("bench ddp: needs torch; `make .venv/extra-torch` installs it")
+    with suppress(ValueError):
+        if importlib.util.find_spec("torch") is not None:
+            return
+    raise InputError("bench ddp: needs torch; `make .venv/extra-torch` installs it")
 
 
 def is_ddp(name: str) -> bool:
@@ -75,37 +72,33 @@ def is_ddp(name: str) -> bool:
     return name.partition("/")[0] in ALIASES
 
 
-class DDPRanks:
-    """Processes in which DDP trains, one per worker; kept between runs, as importing PyTorch takes long."""
+class DDPRanks(ExitStack):
+    """Processes in which DDP trains, one per worker, for several runs, as importing PyTorch takes long."""
 
     def __init__(self, workers: int) -> None:
-        self._workers, self._stack, self._numbers = workers, ExitStack(), count()
+        super().__init__()
+        self._workers, self._numbers = workers, count()
 
     def __enter__(self) -> Self:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pdcode-")))
-        self._executor: ProcessPoolExecutor = self._stack.enter_context(processes.start(self._workers))
+        self._folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="pdcode-")))
+        self._executor: ProcessPoolExecutor = self.enter_context(processes.start(self._workers))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, where)
-
     def job(self, config: Config, compresses: bool) -> DDPJob:
-        """Make a run's job."""
-        path, meeting = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
-        return DDPJob(config, path, meeting, compresses)
+        """Return the job of a run."""
+        path, rendezvous = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
+        return DDPJob(config, path, rendezvous, compresses)
 
-    def start(self, job: DDPJob) -> list[Future[Trained]]:
+    def start(self, job: DDPJob) -> list[Future[RankResult]]:
         """Start a run."""
-        return [processes.submit(self._executor, work, job, rank) for rank in range(self._workers)]
+        return [processes.submit(self._executor, train_rank, job, rank) for rank in range(self._workers)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPTrial(Trial):
     """One run of DDP."""
 
-    name: str  # of the candidate
+    name: str  # name of the candidate
     ranks: DDPRanks
 
     @property
@@ -115,7 +108,7 @@ class DDPTrial(Trial):
 
     def perform(self) -> Measured:
         config = msgspec.structs.replace(self.config, seed=self.seed)
-        return measure(descend(config, self.ranks, compresses(self.name)), self)
+        return measure(train(config, self.ranks, compresses(self.name)), self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,22 +123,22 @@ class DDPTournament(Tournament):
 
 
 def compresses(name: str) -> bool:
-    """Return whether a candidate of DDP has the PowerSGD hook."""
+    """Return whether a candidate is DDP with the PowerSGD hook."""
     return name.startswith("ddp:powersgd")
 
 
 def check(candidates: Sequence[Candidate]) -> None:
-    """Refuse what DDP does not do as a worker of pdcode would."""
+    """Refuse configurations that DDP does not run as pdcode would."""
     for candidate in candidates:
         if not is_ddp(candidate.name):
             continue
         config = candidate.config
         with prefix_errors(f"--schemes {candidate.name}"):
             for change in candidate.name.split("/")[1:]:
-                if not change.startswith(KEYS):
+                if not change.startswith(EFFECTIVE_KEYS):
                     raise InputError(f"{change.partition('=')[0]}: has no effect on DDP; [optimizer] has")
             tables = msgspec.to_builtins(config)
-            for key, usual in FIXED.items():
+            for key, usual in FIXED_VALUES.items():
                 table, _, name = key.partition(".")
                 if tables[table][name] != usual:
                     raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
@@ -155,7 +148,7 @@ def check(candidates: Sequence[Candidate]) -> None:
                 raise InputError("optimizer.proximal: DDP has no proximal steps")
             if config.faults:
                 raise InputError("faults.events: DDP has no injected faults")
-            problem = prepare(config, source=source(config)).problem
+            problem = prepare(config, source=data_source(config)).problem
             if type(problem.network.loss) not in (Softmax, Logistic, LeastSquaresProblem):
                 raise InputError(f"problem.kind: '{config.problem.kind}' is not known to DDP")
             if isinstance(problem.dataset.x, Csr):
@@ -164,28 +157,28 @@ def check(candidates: Sequence[Candidate]) -> None:
 
 @dataclass(frozen=True)
 class DDPRun:
-    """A run of DDP before it is measured."""
+    """A run of DDP before its figures are computed."""
 
     problem: Problem
-    points: np.ndarray  # measurements, the columns as of `ProgressRecorder`
+    points: np.ndarray  # measurements, with the columns of `ProgressRecorder`
     updates: int  # number of updates at the stop
-    stop_s: float  # as of `Measured`
+    stop_s: float  # see `Measured`
     job_s: float
     compute_ns: np.ndarray  # each rank's compute time of a task
     theta: np.ndarray  # final θ
     failed: bool  # whether the run diverged
 
 
-def descend(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
-    """Train by DDP, and measure."""
-    problem, points = prepare(config, source=source(config)).problem, ProgressRecorder()
+def train(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
+    """Train by DDP, and measure the loss meanwhile."""
+    problem, points = prepare(config, source=data_source(config)).problem, ProgressRecorder()
     monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
     monitor.measure(0, 0, problem.initial(config.seed))
     job = ranks.job(config, compresses)
     board = job.board(problem)
     board.head["end"] = -1 if stop.updates is None else stop.updates
     running = ranks.start(job)
-    until_ns = follow(board, running, monitor, config)
+    until_ns = measure_until_stop(board, running, monitor, config)
     _, version, t_ns, theta = min(map(result, running), key=lambda trained: trained.rank)
     if version == stop.updates:
         monitor.measure(t_ns, version, theta)
@@ -200,19 +193,21 @@ def descend(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun
     )  # fmt: skip
 
 
-def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, config: Config) -> np.ndarray:
+def measure_until_stop(
+    board: SharedBoard, ranks: Sequence[Future[RankResult]], monitor: Monitor, config: Config
+) -> np.ndarray:
     """Measure until the target or the limit of time is reached, then end the run.
 
-    Returned are the times at which the ranks' last delays would have ended, int64 ns, shape (n,).
+    Return the times at which the ranks' last delays would have ended, int64 ns, shape (n,).
     """
     head, begun_s, every_ns = board.head, time.monotonic(), round(1e9 * config.trace.progress_s)
     limit_ns = math.inf if config.stop.seconds is None else 1e9 * config.stop.seconds
     while not all(rank.done() for rank in ranks):
         for rank in ranks:
             if rank.done():
-                result(rank)  # raises its exception, while other ranks wait for it
-        if not head["start_ns"] and time.monotonic() > begun_s + START_S:
-            raise Failure(f"DDP: the {len(ranks)} ranks did not start within {START_S:g} s")
+                result(rank)  # raises the rank's exception, if any
+        if not head["start_ns"] and time.monotonic() > begun_s + START_TIMEOUT_S:
+            raise Failure(f"DDP: the {len(ranks)} ranks did not start within {START_TIMEOUT_S:g} s")
         if head["full"]:
             before_ns, t_ns = time.perf_counter_ns(), int(head["t_ns"])
             reason = monitor.measure(t_ns, int(head["version"]), board.theta)
@@ -228,18 +223,18 @@ def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, con
     return until_ns
 
 
-def result(rank: Future[Trained]) -> Trained:
-    """Wait for a rank to end; return what it returns."""
+def result(rank: Future[RankResult]) -> RankResult:
+    """Wait for a rank to end, and return its result."""
     try:
-        return rank.result(LEAVE_S)
+        return rank.result(END_TIMEOUT_S)
     except TimeoutError:
-        raise Failure(f"DDP: a rank did not end within {LEAVE_S:g} s") from None
-    except RuntimeError as error:  # of torch, for example if another rank has died
+        raise Failure(f"DDP: a rank did not end within {END_TIMEOUT_S:g} s") from None
+    except RuntimeError as error:  # raised by torch, for example if another rank has died
         raise Failure(f"DDP: a rank failed: {error}") from error
 
 
 def measure(run: DDPRun, trial: DDPTrial) -> Measured:
-    """Measure a run as `measurement.measure` does. An update uses a gradient of every rank, none stale."""
+    """Compute the figures of a run, as `measurement.measure` does. No gradient is stale."""
     config, goal, problem = trial.config, trial.goal, run.problem
     workers, points, updates = config.workers.count, run.points, run.updates
     rank = make_scheme(config).options.rank if compresses(trial.name) else None
@@ -248,7 +243,7 @@ def measure(run: DDPRun, trial: DDPTrial) -> Measured:
     seconds = math.inf if run.failed else run.stop_s
     if goal is not None:
         seconds = 1e-9 * statistics.crossing(t_ns, goal.value(loss, accuracy), goal.bound)
-    total_rows = make_scheme(config).placement.total_rows(source(config))
+    total_rows = make_scheme(config).placement.total_rows(data_source(config))
     rows = round(config.problem.batch or total_rows / workers)
     return Measured(
         seconds=seconds,
@@ -270,9 +265,10 @@ def measure(run: DDPRun, trial: DDPTrial) -> Measured:
 
 
 def elements(problem: Problem, rank: int | None) -> int:
-    """Return how many numbers an update reduces, with PowerSGD of a rank if one is given.
+    """Return how many numbers an update reduces, with PowerSGD of rank `rank` if that is given.
 
-    PyTorch's hook does not compress biases, nor matrices that it would not shorten by `SMALLEST`.
+    PyTorch's hook compresses neither biases nor matrices that it would shorten by less than
+    `MIN_COMPRESSION`.
     """
     if rank is None:
         return problem.size
@@ -280,12 +276,12 @@ def elements(problem: Problem, rank: int | None) -> int:
     for layer in problem.layers:
         whole, side = layer.inputs * layer.outputs, layer.inputs + layer.outputs
         r = min(rank, layer.inputs, layer.outputs)
-        total += layer.outputs + (side * r if side * r * SMALLEST < whole else whole)
+        total += layer.outputs + (side * r if side * r * MIN_COMPRESSION < whole else whole)
     return total
 
 
 def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str]:
-    """Compare a few updates of DDP without delays with pdcode's; yield a sentence for each candidate.
+    """Compare a few updates of DDP with pdcode's, without delays; yield a sentence for each candidate.
 
     Candidates with compression are left out.
     """
@@ -294,18 +290,18 @@ def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str
             continue
         stop, delays = StopTable(updates=UPDATES), StragglersTable.of({"kind": "none"})
         config = msgspec.structs.replace(candidate.config, stop=stop, stragglers=delays)
-        components = prepare(config, source=source(config))
+        components = prepare(config, source=data_source(config))
         Simulation(config, components).run(Recorder())
-        ours, theirs = components.state.theta, descend(config, ranks).theta
+        ours, theirs = components.state.theta, train(config, ranks).theta
         change = np.linalg.norm(ours - components.problem.initial(config.seed))
         error = float(np.linalg.norm(ours - theirs) / change)
-        if not error <= MOST[config.problem.dtype]:
+        if not error <= MAX_ERROR[config.problem.dtype]:
             raise Failure(f"{candidate.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
         yield f"After {UPDATES} updates θ of {candidate.name} is that of allreduce to {error:.0e}."
 
 
-def about(tournament: Tournament) -> list[str]:
-    """Describe machine, versions, and how runs are measured."""
+def describe_setup(tournament: Tournament) -> list[str]:
+    """Describe the machine, the versions, and how runs are measured."""
     packages = ("torch", "numpy", "mpi4py")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     cores = len(os.sched_getaffinity(0))

@@ -1,8 +1,8 @@
 """A rank of PyTorch's DistributedDataParallel (DDP): the work of a pdcode worker, and its delays.
 
 Data, mini-batches, initial θ and delays are those of pdcode's worker with the rank's number. The penalty is
-the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before the reduction.
-An update takes as long as the slowest rank, wherever in the update it sleeps.
+the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before the reduction:
+an update takes as long as the slowest rank, wherever in the update a rank sleeps.
 """
 
 from __future__ import annotations
@@ -26,25 +26,22 @@ from ..schemes import Scheme, delay_model, make_scheme
 from ..util import threads
 from ..util.rng import BatchSampler
 
-WARM_UP = 10  # gradients before the start, by which each rank's compute time is measured
-NAP_NS = 10_000_000  # longest sleep within a delay; the end of the run is noticed after it
+WARM_UP = 10  # gradients before the start, to measure each rank's compute time
+NAP_NS = 10_000_000  # longest single sleep in a delay, after which a rank checks whether the run has ended
 FIRST = 2  # updates before PowerSGD compresses; the least that the hook accepts
-MOST_S = 24 * 3600  # timeout of a collective operation
+TIMEOUT_S = 24 * 3600  # timeout of a collective operation
 
 
-class Board:
+class SharedBoard:
     """Memory shared by the ranks and the measuring process, in a file.
 
-    Attributes
-    ----------
-    head : numpy record
-        start_ns: when the run began, 0 before. stop: whether it is to end. end: number of updates after
-        which all ranks leave, -1 if unknown. version, t_ns, full: of the copy of θ, and whether it is to be
-        measured. due_ns: earliest time of the next copy.
-    theta : ndarray, shape (size,)
-        A copy of rank 0's θ.
-    until_ns, compute_ns : ndarray of int64, shape (n,)
-        Each rank's end of its last delay, and its compute time of a task.
+    `theta` is a copy of rank 0's θ; `until_ns` and `compute_ns`, int64, shape (n,), are the end of each
+    rank's last delay and its compute time of a task. `head` has
+
+    - start_ns: when the run began, or 0;
+    - stop: whether the run must end; end: number of updates after which all ranks leave, or -1;
+    - version, t_ns, full: those of the copy of θ, and whether it must be measured;
+    - due_ns: earliest time of the next copy.
     """
 
     def __init__(self, path: str, workers: int, size: int, dtype: np.dtype) -> None:
@@ -71,16 +68,16 @@ class DDPJob:
 
     config: Config
     path: str  # file of the board
-    meeting: str  # file by which the ranks find each other, the same for all runs of these processes
-    # whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``
+    rendezvous: str  # file by which the ranks find each other, the same for all runs of these processes
+    # Whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``.
     compresses: bool
 
-    def board(self, problem: Problem) -> Board:
+    def board(self, problem: Problem) -> SharedBoard:
         """Open the board."""
-        return Board(self.path, self.config.workers.count, problem.size, problem.dtype)
+        return SharedBoard(self.path, self.config.workers.count, problem.size, problem.dtype)
 
 
-class Trained(NamedTuple):
+class RankResult(NamedTuple):
     """Result of a rank: its number, its number of updates, the time of the last one in ns, and θ."""
 
     rank: int
@@ -89,8 +86,8 @@ class Trained(NamedTuple):
     theta: np.ndarray
 
 
-def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
-    """Read a rank's rows; return also its mini-batches, and the weight of its gradients."""
+def load_shard(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
+    """Load a rank's rows; return scheme, problem, mini-batches, and the weight of its gradients."""
     scheme, source, batch = make_scheme(config), problems.load_source(config.problem), config.problem.batch
     placement = scheme.placement
     problem = placement.build_problem(placement.worker_data(source, rank), rank)
@@ -98,11 +95,11 @@ def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, f
     return scheme, problem, BatchSampler(config.seed, rank, problem.rows, batch), weight
 
 
-def work(job: DDPJob, rank: int) -> Trained:
-    """Train, in one of several processes that do so at the same time.
+def train_rank(job: DDPJob, rank: int) -> RankResult:
+    """Train in this process, one of several that do so at the same time.
 
-    The first run of a process decides on its rank; groups of processes are kept, as gloo may crash when one
-    is taken down.
+    The first run of a process decides on its rank. Process groups are reused, as gloo may crash when one is
+    destroyed.
     """
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     import torch
@@ -110,47 +107,47 @@ def work(job: DDPJob, rank: int) -> Trained:
 
     config = job.config
     if not dist.is_initialized():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo greets on stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo prints to stdout
         torch.set_num_threads(threads.requested() or 1)
-        meeting, wait = f"file://{job.meeting}", timedelta(seconds=MOST_S)
+        where, timeout = f"file://{job.rendezvous}", timedelta(seconds=TIMEOUT_S)
         dist.init_process_group(
-            "gloo", init_method=meeting, rank=rank, world_size=config.workers.count, timeout=wait
+            "gloo", init_method=where, rank=rank, world_size=config.workers.count, timeout=timeout
         )
     rank = dist.get_rank()
-    scheme, problem, batches, weight = sharded(config, rank)
+    scheme, problem, batches, weight = load_shard(config, rank)
     board = job.board(problem)
-    model = Model(problem, weight)
+    model = TorchNetwork(problem, weight)
     model.load(problem.initial(config.seed))
     parallel = torch.nn.parallel.DistributedDataParallel(model.layers, gradient_as_bucket_view=True)
     if job.compresses:
-        compress(parallel, scheme.options.rank)
+        register_powersgd(parallel, scheme.options.rank)
     optimizer = model.optimizer(config)
 
     def forward(update: int) -> Any:
         return model.loss(parallel, batches.draw(update))
 
-    board.compute_ns[rank] = warmed_up(parallel, forward)
+    board.compute_ns[rank] = warm_up(parallel, forward)
     optimizer.zero_grad()
     delays = stragglers.WorkerDelays(delay_model(config), rank)
     dist.barrier()
-    update = descend(board, rank, forward, optimizer, delays, model)
+    update = train(board, rank, forward, optimizer, delays, model)
     t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)
     model.save(theta)
-    return Trained(rank, update, t_ns, theta)
+    return RankResult(rank, update, t_ns, theta)
 
 
-def descend(
-    board: Board,
+def train(
+    board: SharedBoard,
     rank: int,
     forward: Callable[[int], Any],
     optimizer: Any,
     delays: stragglers.WorkerDelays,
-    model: Model,
+    model: TorchNetwork,
 ) -> int:
     """Perform updates until the board ends the run; return their number.
 
-    That takes no message of its own: rank 0 writes the number down before it takes part in the last update,
-    which no other rank can leave before that.
+    Ending needs no message: rank 0 writes the number of the last update before it takes part in it, and no
+    other rank can complete that update earlier.
     """
     head, update, compute_ns = board.head, 0, int(board.compute_ns[rank])
     if rank == 0:
@@ -160,7 +157,7 @@ def descend(
             head["end"] = update + 1
         optimizer.zero_grad()
         loss = forward(update)
-        wait(board, rank, delays.delay_ns(update, compute_ns), delays.spin)
+        sleep_delay(board, rank, delays.delay_ns(update, compute_ns), delays.spin)
         loss.backward()
         optimizer.step()
         update += 1
@@ -173,8 +170,8 @@ def descend(
     return update
 
 
-def wait(board: Board, rank: int, delay_ns: int, spin: bool) -> None:
-    """Sleep for a delay, forever if it is negative, or until the end of the run."""
+def sleep_delay(board: SharedBoard, rank: int, delay_ns: int, spin: bool) -> None:
+    """Sleep for a delay (forever if negative), or until the end of the run."""
     if not delay_ns:
         return
     until_ns = time.perf_counter_ns() + delay_ns
@@ -187,7 +184,7 @@ def wait(board: Board, rank: int, delay_ns: int, spin: bool) -> None:
             time.sleep(1e-9 * min(left_ns, NAP_NS))
 
 
-def warmed_up(parallel: Any, forward: Callable[[int], Any]) -> int:
+def warm_up(parallel: Any, forward: Callable[[int], Any]) -> int:
     """Compute gradients without reduction; return the median time of one in ns."""
     times = []
     for _ in range(WARM_UP):
@@ -198,7 +195,7 @@ def warmed_up(parallel: Any, forward: Callable[[int], Any]) -> int:
     return round(statistics.median(times))
 
 
-def compress(parallel: Any, rank: int) -> None:
+def register_powersgd(parallel: Any, rank: int) -> None:
     """Compress the gradients of a model by PyTorch's PowerSGD hook, from its update number `FIRST` on."""
     from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
@@ -206,20 +203,8 @@ def compress(parallel: Any, rank: int) -> None:
     parallel.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
 
 
-class Model:
-    """A problem's network in PyTorch.
-
-    Parameters
-    ----------
-    problem : Problem
-        With dense inputs, and one of pdcode's own losses.
-    weight : float
-        Factor of the loss.
-
-    Attributes
-    ----------
-    layers : torch.nn.Sequential
-    """
+class TorchNetwork:
+    """A problem's network in PyTorch, for dense inputs and pdcode's own losses."""
 
     def __init__(self, problem: Problem, weight: float) -> None:
         import torch
@@ -227,7 +212,7 @@ class Model:
         nn, data, network = torch.nn, problem.dataset, problem.network
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[network.activation]
         dtype = getattr(torch, network.dtype.name)
-        self._blocks, self._weight = network.layers, weight
+        self._blocks, self._weight = network.layers, weight  # factor of the loss
         self._linear = [nn.Linear(blocks.inputs, blocks.outputs, dtype=dtype) for blocks in self._blocks]
         first, *others = self._linear
         self.layers: Any = nn.Sequential(first, *(each for layer in others for each in (activation(), layer)))

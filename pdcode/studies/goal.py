@@ -20,7 +20,7 @@ class Goal:
 
     kind: str  # {"loss", "accuracy"}
     level: float
-    source: str = ""  # option, key or file that the target comes from
+    source: str = ""  # option, key or file of the target
 
     @property
     def bound(self) -> float:
@@ -36,11 +36,11 @@ class Goal:
         return StopTable(seconds=seconds, updates=updates, **{self.kind: self.level})
 
     def seconds(self, trace: TraceReader) -> float:
-        """Return when a recorded run reached the target, interpolated, in s; infinity if it did not."""
+        """Return when a recorded run reached the target, in s, interpolated; infinity if it never did."""
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
         return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, self.bound)
 
-    def shown(self, value: float) -> str:
+    def format_value(self, value: float) -> str:
         """Format a `value` as loss or accuracy."""
         return f"loss {value:.3g}" if self.kind == "loss" else f"accuracy {1 - value:.3g}"
 

@@ -1,9 +1,9 @@
 """Successive halving in virtual time: many candidates run briefly, the better ones longer.
 
 After Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
-AISTATS 2016; it is the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung have the same
-seed, and thus the same delays and mini-batches (common random numbers). A candidate that can no longer be
-among the survivors is stopped.
+AISTATS 2016, the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung have the same seed,
+and thus the same delays and mini-batches (common random numbers). A candidate is stopped as soon as it cannot
+be among the survivors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RungResult(Generic[T]):
     ranked: list[tuple[T, Measured]]
 
     @property
-    def kept(self) -> list[T]:
+    def survivors(self) -> list[T]:
         return [candidate for candidate, _ in self.ranked[: self.rung.keep]]
 
     @property
@@ -52,8 +52,8 @@ class RungResult(Generic[T]):
         return self.ranked[min(self.rung.keep, len(self.ranked)) - 1][1].seconds
 
 
-def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: int) -> list[Rung]:
-    """Make the rungs that lead from `candidates` to `finalists`.
+def make_rungs(candidates: int, eta: float, finalists: int, seconds: float, seed: int) -> list[Rung]:
+    """Return the rungs from `candidates` to `finalists`.
 
     A rung keeps 1/η of its candidates. A run has η times the virtual time of the previous rung, and `seconds`
     on the last rung. Each rung has its own seed, counted from `seed`.
@@ -68,16 +68,15 @@ def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: in
     ]
 
 
-def race(
+def select_best(
     candidates: Sequence[T], keep: int, goal: Goal, pool: Pool, trial: Callable[[T, float], Trial]
 ) -> list[tuple[T, Measured]]:
-    """Perform a trial of each candidate, and return all with the best `keep` first, in order.
+    """Perform a trial of each candidate, and return all, with the best `keep` first, in order.
 
-    The cut-off is the time of the `keep`-th best so far. Candidates beyond the final cut-off keep their order
-    in `candidates`, as their results depend on which trials had finished when they began.
-
-    ``trial(candidate, cut_off_s)`` makes the trial of a candidate, which may end once its time to the target
-    must exceed the cut-off. The most promising candidates come first, to stop others early.
+    The cut-off is the time of the `keep`-th best so far. ``trial(candidate, cut_off_s)`` makes the trial of a
+    candidate, which may end once its time to the target must exceed the cut-off. Promising candidates should
+    come first, to stop others early. Candidates beyond the final cut-off keep their order in `candidates`, as
+    their results depend on which trials had finished when they began.
     """
     reached: list[float] = []
 
@@ -104,16 +103,13 @@ def halve(
     pool: Pool,
     trial: Callable[[T, Rung, float], Trial],
 ) -> Iterator[RungResult[T]]:
-    """Race the candidates through the rungs, and yield the result of each rung.
-
-    `trial` takes the rung as its second argument; other parameters as for `race`.
-    """
-    left = list(candidates)
+    """Perform the rungs, and yield the result of each; parameters as for `select_best`."""
+    remaining = list(candidates)
     for rung in rungs:
 
         def of_rung(candidate: T, cut_off_s: float, rung: Rung = rung) -> Trial:
             return trial(candidate, rung, cut_off_s)
 
-        result = RungResult(rung, race(left, rung.keep, goal, pool, of_rung))
+        result = RungResult(rung, select_best(remaining, rung.keep, goal, pool, of_rung))
         yield result
-        left = result.kept
+        remaining = result.survivors

@@ -11,7 +11,7 @@ import msgspec
 from ..coding import auto_keys
 from ..config import Config
 from ..problems import Problem
-from .trial import source
+from .trial import data_source
 
 
 def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -20,13 +20,13 @@ def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def rate_key(config: Config) -> list[str]:
-    """Return the path of the learning rate that matters most to a configuration's scheme."""
+    """Return the path of a configuration's main learning rate: the scheme's own, or else the optimizer's."""
     own = hasattr(config.scheme.options, "rate")
     return ["scheme", "options", "rate"] if own else ["optimizer", "rate"]
 
 
 def rate_of(config: Config) -> float:
-    """Return the learning rate that matters most."""
+    """Return the main learning rate."""
     value: Any = config
     for key in rate_key(config):
         value = getattr(value, key)
@@ -34,7 +34,7 @@ def rate_of(config: Config) -> float:
 
 
 def with_rate(config: Config, rate: float) -> Config:
-    """Return the configuration with another value of the learning rate that matters most."""
+    """Return the configuration with another main learning rate."""
     return _replaced(config, rate_key(config), float(f"{rate:.4g}"))
 
 
@@ -45,7 +45,7 @@ def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
 
 
 def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
-    """Return the configuration with the learning rate of `base`, or a multiple, in its own kind of step."""
+    """Return the configuration with the learning rate of `base`, times a multiple, for its kind of step."""
     rate = multiple * base_rate(base) * unit_rate(config)
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
     return msgspec.structs.replace(config, optimizer=optimizer)
@@ -55,14 +55,14 @@ def base_rate(base: Config) -> float:
     """Convert a learning rate to that of a step by the plain gradient of all n workers' replies.
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
-    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
+    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients are dimensionless; they are
     converted by lengths, see `coding.auto_keys.plain_rate`.
     """
     return base.optimizer.rate / unit_rate(base)
 
 
 def unit_rate(config: Config) -> float:
-    """Return the learning rate of a configuration that stands for 1 in the sense of `base_rate`."""
+    """Return the learning rate of a configuration for which `base_rate` is 1."""
     whole_step = not config.update.asynchronous or config.memory.kind == "worker"
     rate = 1.0 if whole_step else 1.0 / config.workers.count
     rate *= 1 - config.optimizer.momentum
@@ -75,5 +75,5 @@ def unit_rate(config: Config) -> float:
 def _plain_rate(key: bytes) -> float:
     table, whiten = msgspec.json.decode(key)
     config = Config.of({"problem": table, "code": {"whiten": whiten}})
-    problem = Problem.from_dataset(config.problem, source(config).dataset)
+    problem = Problem.from_dataset(config.problem, data_source(config).dataset)
     return auto_keys.plain_rate(config, problem)

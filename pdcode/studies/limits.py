@@ -1,4 +1,4 @@
-"""Limits of a study's runs: time, updates and arrivals, found by a run of the user's own configuration."""
+"""Limits of a study's runs: time, updates and arrivals, from a run of the user's own configuration."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..config import LARGEST, Config, StopTable
 from ..util.errors import InputError
 from .goal import Goal
 from .measurement import Measured
-from .trial import TUNING, Trial, payloads
+from .trial import TUNING_OFFSET, Trial, payloads_per_update
 
-ARRIVALS = 100_000  # about as many arrivals end a run whose time the user does not limit
-MOST_ARRIVALS = 10_000_000  # about as many end any other run, whose time limit may be years
+ARRIVALS = 100_000  # approximate limit of a run's arrivals, if the user does not limit its time
+MAX_ARRIVALS = 10_000_000  # approximate limit of any other run's arrivals
 OWN_SLACK = 10.0  # limit of a run's time, in multiples of that of the user's own configuration
-POINTS = 128  # measurements of a run of a search, approximately
-OWN_POINTS = 50  # measurements in the time of the user's own configuration, which others may exceed
-COARSE = 16  # least number of measurements of the user's own configuration
+POINTS = 128  # approximate number of measurements of a run of a search
+OWN_POINTS = 50  # number of measurements in the time of the user's own configuration
+MIN_POINTS = 16  # least number of measurements of the user's own configuration
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Limits:
     step_s: float  # time between measurements
 
 
-def most_updates(config: Config, arrivals: int) -> int:
-    """Return the number of updates with about this many arrivals."""
-    return max(100, int(arrivals / payloads(config)))
+def max_updates(config: Config, arrivals: int) -> int:
+    """Return the number of updates for approximately this many arrivals."""
+    return max(100, int(arrivals / payloads_per_update(config)))
 
 
-def limited(config: Config, goal: Goal | None, limits: Limits, updates: int | None) -> Config:
+def with_limits(config: Config, goal: Goal | None, limits: Limits, updates: int | None) -> Config:
     """Return the configuration of a run that ends at the target, or at a limit of time or updates."""
     stop = goal.stop(limits.seconds, updates) if goal else StopTable(seconds=limits.seconds, updates=updates)
     stop = msgspec.structs.replace(stop, drain_s=config.stop.drain_s)
@@ -41,23 +41,18 @@ def limited(config: Config, goal: Goal | None, limits: Limits, updates: int | No
     return msgspec.structs.replace(config, stop=stop, trace=trace)
 
 
-def baseline(
-    config: Config,
-    goal: Goal | None,
-    path: str,
-    limit_s: float | None,
-    updates: int | None,
-    arrivals: int,
+def measure_own(
+    config: Config, goal: Goal | None, path: str, limit_s: float | None, updates: int | None, arrivals: int
 ) -> Measured:
-    """Simulate the user's own configuration, with sufficiently frequent measurements.
+    """Simulate the user's own configuration with sufficiently frequent measurements.
 
-    Without `updates` the run ends after about so many arrivals.
+    Without `updates` the run ends after approximately `arrivals` arrivals.
     """
     longest_s, step_s = limit_s or LARGEST, config.trace.progress_s
-    most = updates or most_updates(config, arrivals)
+    most = updates or max_updates(config, arrivals)
     while True:
-        own = limited(config, goal, Limits(longest_s, step_s), most)
-        measured = Trial(own, config.seed + TUNING, goal).perform()
+        own = with_limits(config, goal, Limits(longest_s, step_s), most)
+        measured = Trial(own, config.seed + TUNING_OFFSET, goal).perform()
         if not measured.reached and measured.failed:
             if limit_s is None:
                 raise InputError(
@@ -65,7 +60,7 @@ def baseline(
                     "--seconds or stop.seconds"
                 )
             return replace(measured, stop_s=limit_s)
-        if measured.stop_s >= COARSE * step_s or measured.stop_s <= 0:
+        if measured.stop_s >= MIN_POINTS * step_s or measured.stop_s <= 0:
             return measured
         step_s = measured.stop_s / POINTS
 
@@ -73,12 +68,12 @@ def baseline(
 def find_limits(config: Config, goal: Goal | None, path: str, seconds: float | None, clock: str) -> Limits:
     """Choose the limits of runs by a run of the user's own configuration on the virtual clock.
 
-    A run may take `OWN_SLACK` times as long as that, unless the user sets a limit.
+    Unless the user sets a limit, it is `OWN_SLACK` times the time of that run.
     """
     given = seconds or config.stop.seconds
     if given is None and clock == "mpi":
         raise InputError("stop.seconds: not given, and some scheme may not reach the target; give --seconds")
-    arrivals = ARRIVALS if given is None else MOST_ARRIVALS
-    own = baseline(config, goal, path, given, config.stop.updates if seconds is None else None, arrivals)
+    arrivals = ARRIVALS if given is None else MAX_ARRIVALS
+    own = measure_own(config, goal, path, given, config.stop.updates if seconds is None else None, arrivals)
     most_s = given or min(OWN_SLACK * own.spent_s, LARGEST)
     return Limits(most_s, min(config.trace.progress_s, max(own.spent_s / OWN_POINTS, 1e-6)))

@@ -1,4 +1,4 @@
-"""Figures of a run, measured by its trace."""
+"""Figures of a run, computed from its trace."""
 
 from __future__ import annotations
 
@@ -21,74 +21,39 @@ from .goal import Goal
 
 CURVES = "t_s", "loss", "accuracy", "bytes"
 Curves = dict[str, np.ndarray]
-"""Time, training loss, test accuracy, and bytes up and down until then, for each measurement of a run."""
-
-
-def no_curves() -> Curves:
-    """Return the curves of a run without measurements."""
-    return {key: np.zeros(0) for key in CURVES}
+"""Time, training loss, test accuracy, and bytes up and down so far, for each measurement of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """Figures of a run; nan: not measured.
+    """Figures of a run until its stop; nan: not measured."""
 
-    Attributes
-    ----------
-    seconds : float
-        Time to the target, interpolated between measurements; infinite if it was not reached. Without a
-        target, time of the stop.
-    stop_s : float
-        Time of the stop: from then on rank 0 has its result.
-    job_s : float
-        Time at which the last payload in flight at the stop would have arrived, had the stop not cut its
-        injected delay short: the end of a job that waits for its stragglers. Tasks of dead workers do not
-        count.
-    updates, samples, bytes_up, bytes_down : float
-        Updates, training rows that gradients were computed of, bytes of payloads and of tasks, to the stop.
-    busy : float
-        Fraction of the workers' time until the stop in which they computed.
-    wasted : float
-        Fraction of the payloads until the stop that were not used.
-    staleness : float
-        Mean number of updates between a used payload's θ and its use.
-    loss, accuracy : float
-        Last training loss and test accuracy (R² for regression).
-    oracle_s : float
-        Time of an oracle for the work of the used payloads, see `virtual.oracle`.
-    failed : bool
-        Whether the run diverged or failed otherwise.
-    arrivals : float
-        Number of payloads until the stop.
-    processor, ingress, egress : float
-        Fraction of the time until the stop for which rank 0's processor and each direction of its link were
-        busy; nan over MPI.
-    curves : dict of str to ndarray
-        See `CURVES`; empty arrays without a trace.
-    """
-
+    # Time to the target, interpolated between measurements, or infinite; without a target, time of the stop.
     seconds: float = math.inf
-    stop_s: float = math.nan
+    stop_s: float = math.nan  # time of the stop, at which rank 0 has its result
+    # End of a job that waits for its stragglers: time at which the last payload in flight at the stop would
+    # have arrived after its full injected delay. Tasks of dead workers do not count.
     job_s: float = math.nan
     updates: float = 0.0
-    samples: float = math.nan
-    bytes_up: float = 0.0
-    bytes_down: float = 0.0
-    busy: float = math.nan
-    wasted: float = math.nan
-    staleness: float = math.nan
-    loss: float = math.nan
-    accuracy: float = math.nan
-    oracle_s: float = math.nan
-    failed: bool = False
-    arrivals: float = math.nan
+    samples: float = math.nan  # training rows in computed gradients
+    bytes_up: float = 0.0  # bytes of payloads
+    bytes_down: float = 0.0  # bytes of tasks
+    busy: float = math.nan  # fraction of the workers' time in which they computed
+    wasted: float = math.nan  # fraction of the payloads that were not used
+    staleness: float = math.nan  # mean number of updates between a used payload's θ and its use
+    loss: float = math.nan  # last training loss
+    accuracy: float = math.nan  # last test accuracy (R² for regression)
+    oracle_s: float = math.nan  # time of an oracle for the work of the used payloads, see `virtual.oracle`
+    failed: bool = False  # whether the run diverged or failed otherwise
+    arrivals: float = math.nan  # number of payloads
+    # Fraction of the time in which rank 0's processor and the directions of its link were busy; nan over MPI.
     processor: float = math.nan
     ingress: float = math.nan
     egress: float = math.nan
-    curves: Curves = field(default_factory=no_curves, repr=False)
+    curves: Curves = field(default_factory=lambda: {key: np.zeros(0) for key in CURVES}, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        """Compare the figures; those that were not measured are equal."""
+        """Compare the figures; nan equals nan."""
         if not isinstance(other, Measured):
             return NotImplemented
         return np.array_equal([*self.figures.values()], [*other.figures.values()], equal_nan=True)
@@ -119,19 +84,18 @@ class Measured:
 
 
 COLUMNS = [each.name for each in fields(Measured) if each.name != "curves"]
-LATER = "arrivals", "processor", "ingress", "egress"  # not in files of before
+ADDED_COLUMNS = "arrivals", "processor", "ingress", "egress"  # not in files of earlier versions
 
 
 def measure(trace: TraceReader, goal: Goal | None) -> Measured:
-    """Measure a run by its trace, of which all arrivals must be recorded."""
+    """Compute the figures of a run from its trace, in which all arrivals must be recorded."""
     config, arrivals, progress = config_of(trace), trace.arrivals, trace.progress
     stop_ns, failed = description.stop_ns(trace), bool(description.failure(trace))
-    replies = max(1, len(np.unique(_numbers(arrivals))))
+    replies = max(1, len(np.unique(_payload_numbers(arrivals))))
     in_time = arrivals["status"] != DRAINED
     used = np.isin(arrivals["status"], APPLIED)
-    if goal is None:
-        seconds = math.inf if failed else 1e-9 * stop_ns
-    else:
+    seconds = math.inf if failed else 1e-9 * stop_ns
+    if goal is not None:
         seconds = goal.seconds(trace)
     split = timing.split({key: arrivals[key][in_time] for key in arrivals}, trace.worker_count, stop_ns)
     compute_ns = _task_ns(arrivals, trace.worker_count)
@@ -152,13 +116,13 @@ def measure(trace: TraceReader, goal: Goal | None) -> Measured:
         oracle_s=oracle.time_s(config, compute_ns, work) if work else math.nan,
         failed=failed,
         arrivals=int(in_time.sum()),
-        **_occupied(trace.counters, stop_ns),
+        **_busy_fractions(trace.counters, stop_ns),
         curves=curves(trace),
     )
 
 
-def _occupied(counters: Mapping[str, Any], stop_ns: int) -> dict[str, float]:
-    """Return the fraction of the time for which each resource of rank 0 was busy, on the virtual clock."""
+def _busy_fractions(counters: Mapping[str, Any], stop_ns: int) -> dict[str, float]:
+    """Return the fraction of the time in which each resource of rank 0 was busy, on the virtual clock."""
     names = "processor", "ingress", "egress"
     known = stop_ns > 0 and all(f"{name}_ns" in counters for name in names)
     return {name: timing.busy_ns(counters, name) / stop_ns for name in names} if known else {}
@@ -175,8 +139,8 @@ def curves(trace: TraceReader) -> Curves:
     }
 
 
-def _numbers(arrivals: statistics.Columns) -> np.ndarray:
-    """Return the number of each payload among those of its worker to an update, by round and part."""
+def _payload_numbers(arrivals: statistics.Columns) -> np.ndarray:
+    """Return the number of each payload among those of its worker in an update, by round and part."""
     numbers: np.ndarray = arrivals["round"] * (1 + int(arrivals["part"].max(initial=0))) + arrivals["part"]
     return numbers
 
@@ -185,7 +149,7 @@ def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
     """Return the median compute time of each worker's tasks of an update, int64 ns, shape (n,)."""
     compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
     total = np.zeros(workers)
-    numbers = _numbers(arrivals)
+    numbers = _payload_numbers(arrivals)
     for number in np.unique(numbers):
         rows = numbers == number
         usual = float(np.median(compute_ns[rows]))
@@ -196,12 +160,12 @@ def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
 
 
 def _last_ns(trace: TraceReader, config: Config) -> int:
-    """Return when the last payload would have arrived with its whole injected delay, ns."""
+    """Return the arrival time of the last payload after its full injected delay, ns."""
     arrivals = trace.arrivals
     late = np.flatnonzero(arrivals["status"] == DRAINED)
     if not len(late):
         return 0
-    model, numbers = delay_model(config), _numbers(arrivals)
+    model, numbers = delay_model(config), _payload_numbers(arrivals)
     compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
     drawn = arrivals["version" if arrivals["round"].any() else "task"]
     whole_ns = stragglers.delays_ns(model, arrivals["worker"], drawn, 1, compute_ns)[:, 0]
@@ -212,5 +176,6 @@ def _last_ns(trace: TraceReader, config: Config) -> int:
         share = float(np.median(injected_ns[done] / whole_ns[done])) if done.any() else 1.0
         mine = numbers[late] == number
         left_ns[mine] = np.maximum(share * whole_ns[late][mine] - injected_ns[late][mine], 0)
-    left_ns = np.bincount(arrivals["worker"][late], left_ns)[arrivals["worker"][late]]  # of all its parts
+    # A worker's parts come one after the other: their remaining delays add up.
+    left_ns = np.bincount(arrivals["worker"][late], left_ns)[arrivals["worker"][late]]
     return int((arrivals["t_recv_ns"][late] + left_ns)[whole_ns[late] >= 0].max(initial=0))

@@ -1,4 +1,4 @@
-"""Candidates that the user names: a configuration for each scheme, with everything else in common."""
+"""Candidates that the user names: a configuration for each scheme, with all other tables in common."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..training import setup
 from ..util.errors import InputError, prefix_errors
 from .candidate import OWN, VARIED, Candidate, identity
 from .learning_rates import converted, has_rate
-from .trial import payloads, source
+from .trial import data_source, payloads_per_update
 
-ALL = "all"  # every scheme and preset that can run
+ALL = "all"  # name for every scheme and preset that can run
 
 
 def named_candidates(
@@ -30,16 +30,17 @@ def named_candidates(
     """Make the candidates of a comparison.
 
     Problem, workers, delays, machine, link and stop are the configuration's. The tables `VARIED` are those of
-    the candidate's scheme or preset, and so is ``[optimizer]`` if it has a learning rate; otherwise that is
-    the configuration's, converted to the candidate's kind of step (`learning_rates.converted`).
+    the candidate's scheme or preset, and so is ``[optimizer]`` if that sets a learning rate. Otherwise the
+    learning rate is the configuration's, converted to the candidate's kind of step
+    (`learning_rates.converted`).
 
-    Names are separated by commas; ``all`` stands for every scheme and preset that can run and is not one of
-    the others by another name. Overrides ``KEY=VALUE`` hold for all candidates.
+    Names are separated by commas; ``all`` stands for every distinct scheme and preset that can run. Overrides
+    ``KEY=VALUE`` hold for all candidates.
     """
     own = configfile.resolve(tables, overrides, folder)
     made: list[Candidate] = []
     for name in _names(wanted):
-        every = [OWN, *_offered()] if name == ALL else [name]
+        every = [OWN, *_scheme_names()] if name == ALL else [name]
         for each in every:
             try:
                 with prefix_errors(f"--schemes {each}"):
@@ -57,7 +58,7 @@ def named_candidates(
 
 
 def _distinct(made: list[Candidate]) -> list[Candidate]:
-    """Leave out candidates that differ from an earlier one by name alone."""
+    """Drop candidates that differ from an earlier one only by name."""
     return list({identity(each.config): each for each in reversed(made)}.values())[::-1]
 
 
@@ -69,8 +70,8 @@ def _names(wanted: str) -> list[str]:
     return names
 
 
-def _offered() -> list[str]:
-    """List every scheme, and every preset of one, that is built in or of an installed package."""
+def _scheme_names() -> list[str]:
+    """List all schemes and their presets, built in or of installed packages."""
     offered = []
     for name in kinds.names("schemes"):
         offered += [name, *(f"{name}:{preset}" for preset in kinds.find("schemes", name).presets)]
@@ -86,7 +87,7 @@ def _candidate(
     aliases: Mapping[str, str],
 ) -> Candidate:
     if name == OWN:
-        setup.prepare(own, source=source(own))
+        setup.prepare(own, source=data_source(own))
         return Candidate(OWN, own)
     spec, *changes = name.split("/")
     scheme, _, preset = aliases.get(spec, spec).partition(":")
@@ -101,9 +102,9 @@ def _candidate(
     config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder)
     if not any(key.startswith("optimizer.rate") for key in changes) and not has_rate(filled):
         config = converted(config, own)
-    if own.stop.updates is not None:  # as many payloads as the configuration's updates use
-        updates = max(1, round(own.stop.updates * payloads(own) / payloads(config)))
+    if own.stop.updates is not None:  # the same number of payloads as in the user's configuration
+        updates = max(1, round(own.stop.updates * payloads_per_update(own) / payloads_per_update(config)))
         config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))
     configfile.check_consistency(config)
-    setup.prepare(config, source=source(config))
+    setup.prepare(config, source=data_source(config))
     return Candidate(name, config)

@@ -12,14 +12,14 @@ from .. import problems
 from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
-from ..util.output import ensure_replaceable, ensure_writable
+from ..util.output import ensure_replaceable, ensure_writable, write_file
 from .goal import Goal
-from .results_table import seconds
+from .results_table import format_seconds
 from .search import Environment, SearchResult
 
 HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
-SPARE = 8  # limit of the updates, as a multiple of those that are expected
-POINTS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
+UPDATES_SLACK = 8  # limit of the updates, as a multiple of the expected number
+POINTS, MIN_PERIOD_S = 50, 1e-3  # measurements until the predicted time to the target; their least period
 
 
 def output_path(path: str, output: str | None) -> Path:
@@ -40,19 +40,19 @@ def _is_plan(path: Path) -> bool:
 def best_config(found: SearchResult, environment: Environment, limit_s: float | None = None) -> Config:
     """Make the configuration of the best candidate, with the user's own stragglers, machine, link and trace.
 
-    It ends at the plan's target. Limits of updates and time are at least what the scheme may need and
-    `limit_s`. Its trace overwrites neither the user's nor the plan's.
+    It stops at the plan's target. Its limits of updates and time are at least those that the scheme may need,
+    and `limit_s`. Its trace overwrites neither the user's nor the plan's.
     """
     row, user = found.rows[0], environment.user
     config = row.candidate.config
-    needed = math.ceil(SPARE * row.median("updates"))
+    needed = math.ceil(UPDATES_SLACK * row.median("updates"))
     stop = environment.goal.stop(
         None if user.stop.seconds is None else max(user.stop.seconds, limit_s or 0.0),
         None if user.stop.updates is None else max(user.stop.updates, needed),
     )
     progress_s = user.trace.progress_s
     if math.isfinite(row.time.mean):  # measure often enough to notice the target in time
-        progress_s = min(progress_s, max(LEAST_S, float(f"{row.time.mean / POINTS:.2g}")))
+        progress_s = min(progress_s, max(MIN_PERIOD_S, float(f"{row.time.mean / POINTS:.2g}")))
     path = Path(user.trace.path)
     taken = {path.absolute(), *([environment.trace.path.absolute()] if environment.trace else [])}
     while path.absolute() in taken:
@@ -71,7 +71,7 @@ def best_config(found: SearchResult, environment: Environment, limit_s: float | 
 
 
 def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
-    """Set `shards` explicitly if auto would replicate rows, as a run over MPI refuses auto then."""
+    """Set `shards` explicitly if "auto" would replicate rows, which a run over MPI refuses."""
     if table.shards != "auto":
         return table
     source = problems.load_source(table)
@@ -83,10 +83,7 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
 def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
     """Write a configuration with comments at the top."""
     head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
-    try:
-        path.write_text(f"{head}{to_toml(config)}", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the plan: {error.strerror}") from None
+    write_file(path, f"{head}{to_toml(config)}", "the plan")
 
 
 def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
@@ -96,11 +93,12 @@ def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
         f"reached by {each.reached} in" if each.missed else text
         for each, text in ((row, "after"), (own, "takes"))
     )
-    span = f" ({seconds(row.time.low)} – {seconds(row.time.high)}, 95 %)" if row.time.known else ""
+    low, high = format_seconds(row.time.low), format_seconds(row.time.high)
+    span = f" ({low} – {high}, 95 %)" if row.time.known else ""
     return [
         f"Written by `{command}`: the first of {found.candidates} candidates.",
         str(row.candidate),
-        f"Predicted on the virtual clock: {goal} {done} {seconds(row.time.mean)}{span}, seeds "
+        f"Predicted on the virtual clock: {goal} {done} {format_seconds(row.time.mean)}{span}, seeds "
         f"{seeds[0]} – {seeds[-1]}; the user's own configuration {takes} "
-        f"{seconds(own.time.mean)}.",
+        f"{format_seconds(own.time.mean)}.",
     ]

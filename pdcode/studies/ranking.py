@@ -55,13 +55,12 @@ class Speedup:
     """Ratio of one candidate's time to another's, seed by seed."""
 
     ratio: Interval = field(default_factory=Interval)  # geometric; nan if both missed the target
-    bound: str = (
-        ""  # "<": an upper bound, as the other missed the target; ">": a lower bound, as this one did
-    )
+    # "<": an upper bound, because the other missed the target; ">": a lower bound, because this one did.
+    bound: str = ""
 
 
-def compare(these: Sequence[Measured], those: Sequence[Measured]) -> Speedup:
-    """Compare the times of two candidates; a run that missed the target counts with its length."""
+def compare_times(these: Sequence[Measured], those: Sequence[Measured]) -> Speedup:
+    """Compare the times of two candidates; for a run that missed the target, its length is taken."""
     here, there = (all(run.reached for run in runs) for runs in (these, those))
     if not (here or there):
         return Speedup()
@@ -77,7 +76,7 @@ class Row(Generic[T]):
     candidate: T
     runs: list[Measured]  # one for each seed; the seeds are the same for all rows
     goal: Goal | None = None  # target of the runs
-    # time over that of the first candidate, or of the user's own configuration
+    # Time over that of the first candidate, or of the user's own configuration.
     speedup: Speedup = field(default_factory=Speedup)
 
     @property
@@ -107,7 +106,7 @@ class Row(Generic[T]):
         mean, value = self.time.mean, self.value
         return (
             self.missed,
-            sum(run.failed for run in self.runs),  # an early end of a diverged run is no merit
+            sum(run.failed for run in self.runs),  # because a diverged run may end early
             mean if mean > 0 else math.inf,
             value if math.isfinite(value) else math.inf,
         )
@@ -130,7 +129,8 @@ class Row(Generic[T]):
     def oracle(self) -> float:
         """Median ratio of the runs' lengths to the oracle's time for the same work; nan unless all are known.
 
-        A length ends at the measurement that found the target reached, as does the oracle's work.
+        A length ends at the measurement at which the target was found to be reached, as does the oracle's
+        work.
         """
         ratios = [run.stop_s / run.oracle_s if run.reached and run.oracle_s > 0 else 0.0 for run in self.runs]
         return statistics.median(ratios) if min(ratios, default=0.0) > 0 else math.nan
@@ -141,13 +141,13 @@ def rank(
 ) -> list[Row[T]]:
     """Sort candidates by their runs, best first.
 
-    Runs that missed the target count first, then the geometric mean of the times, then the loss. Times are
-    compared with those of number `base`, by default of the best.
+    The order is by runs that missed the target, then by the geometric mean of the times, then by the loss.
+    Times are compared with those of number `base`, by default of the best.
     """
     rows = [Row(candidate, own, goal) for candidate, own in zip(candidates, runs, strict=True)]
     rows.sort(key=lambda row: row.key)
     reference = rows[0].runs if base is None else runs[base]
-    return [replace(row, speedup=compare(row.runs, reference)) for row in rows]
+    return [replace(row, speedup=compare_times(row.runs, reference)) for row in rows]
 
 
 def tied(rows: Sequence[Row[Any]]) -> list[int]:
@@ -156,7 +156,7 @@ def tied(rows: Sequence[Row[Any]]) -> list[int]:
     A row is significantly slower if the interval of its time over the first's exceeds 1 by more than the
     resolution of the times.
     """
-    compared = [compare(row.runs, rows[0].runs) for row in rows[1:]]
+    compared = [compare_times(row.runs, rows[0].runs) for row in rows[1:]]
     return [
         place
         for place, speedup in enumerate(compared, 2)

@@ -1,4 +1,4 @@
-"""Learning rates of candidates: chosen by the same number of runs for each, or those of a comparison."""
+"""Learning rates of candidates: chosen by the same number of runs for each, or read from a comparison."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .comparison import Comparison
 from .goal import Goal
 from .learning_rates import rate_key, rate_of
 from .measurement import Measured
-from .results_table import verdict
-from .trial import Trial, results
+from .results_table import describe_run
+from .trial import Trial, perform_all
 
-FIRST = (-2.0, 0.0, 2.0)  # the rates that are tried first: powers of 2, as multiples of the candidate's own
-STEP = 2.0  # distance of the next rate beyond the least or largest one, as a power of 2
+FIRST_POWERS = (-2.0, 0.0, 2.0)  # first rates to try, as powers of 2 times the candidate's own rate
+POWER_STEP = 2.0  # distance of the next rate beyond the least or largest one, as a power of 2
 
 
 class RateSearch:
     """Search for the power of 2 by which a candidate's learning rate is best multiplied.
 
-    It starts with `FIRST`. While the best of those tried is the least or the largest, it continues beyond
-    that by `STEP`; then it halves the wider of the two gaps beside the best, or of equal ones that beside its
-    better neighbour.
+    It starts with `FIRST_POWERS`. While the best power is the least or the largest, it continues beyond that
+    by `POWER_STEP`. Then it halves the wider of the two gaps beside the best power, or of equal gaps the one
+    to the better neighbour.
     """
 
     def __init__(self) -> None:
@@ -48,22 +48,22 @@ class RateSearch:
 
     @property
     def limit_s(self) -> float:
-        """Time to the target with the best power so far, which another must not exceed to be better."""
+        """Time to the target with the best power so far, a limit for runs with other powers."""
         reached, seconds, _ = min(self._tried.values(), default=(1, 0, 0))
         return seconds if reached == 0 else math.inf
 
     @property
     def at_an_edge(self) -> bool:
-        """Whether that is the least or largest tried."""
+        """Whether the best power is the least or largest that was tried."""
         return self.best in (min(self._tried), max(self._tried))
 
     def next(self) -> Sequence[float]:
         """Return the powers to try next."""
         if not self._tried:
-            return FIRST
+            return FIRST_POWERS
         best, powers = self.best, sorted(self._tried)
         if self.at_an_edge:
-            return [best + math.copysign(STEP, best - powers[len(powers) // 2])]
+            return [best + math.copysign(POWER_STEP, best - powers[len(powers) // 2])]
         place = powers.index(best)
         beside = (powers[place - 1], powers[place + 1])
         wider = min(beside, key=lambda power: (-abs(power - best), self._tried[power]))
@@ -92,17 +92,20 @@ def tune(
     """Choose each candidate's learning rate of `rates` tried.
 
     A rate is judged by the worst of its runs, one for each seed. Runs end when they are too slow to be the
-    best. ``trial(candidate, seed, number)`` makes a run with files of its own. Returned are also the names of
-    the candidates whose best rate was the least or the largest that was tried.
+    best. ``trial(candidate, seed, number)`` makes a run with files of its own. Return also the names of the
+    candidates whose best rate was the least or the largest that was tried.
     """
     searches = [RateSearch() for _ in candidates]
     done, total = 0, rates * len(seeds) * len(searches)
     while done < total:
         tried = [(place, power) for place, search in enumerate(searches) for power in search.next()]
         powers = [pair for pair in tried for _ in seeds]
-        changed = [_within(_at(candidates[place], power), searches[place].limit_s) for place, power in powers]
+        changed = [
+            _with_time_limit(_scaled(candidates[place], power), searches[place].limit_s)
+            for place, power in powers
+        ]
         trials = [trial(each, seeds[number % len(seeds)], number) for number, each in enumerate(changed)]
-        for number, run in results(enumerate(trials), pool):
+        for number, run in perform_all(enumerate(trials), pool):
             done += 1
             place, power = powers[number]
             searches[place].add(power, run, goal)
@@ -110,22 +113,22 @@ def tune(
                 Path(path).unlink(missing_ok=True)
             each = changed[number]
             now = f"{each.name}, {'.'.join(rate_key(each.config))} {each.rate:g}"
-            print_line(f"tuning {done} of {total}: {now}: {verdict(run, goal)}")
+            print_line(f"tuning {done} of {total}: {now}: {describe_run(run, goal)}")
     pairs = list(zip(candidates, searches, strict=True))
     edges = [candidate.name for candidate, search in pairs if search.at_an_edge]
-    return [_at(candidate, search.best) for candidate, search in pairs], edges
+    return [_scaled(candidate, search.best) for candidate, search in pairs], edges
 
 
-def note(rates: int, seeds: Sequence[int]) -> str:
-    """Return a sentence on how learning rates are chosen, by `rates` rates under these seeds."""
+def describe_tuning(rates: int, seeds: Sequence[int]) -> str:
+    """Describe how learning rates are chosen, by `rates` rates under these seeds."""
     if len(seeds) == 1:
         return f"Learning rates: the best of {rates} runs each under seed {seeds[0]}."
     under = f"seeds {seeds[0]} – {seeds[-1]}"
     return f"Learning rates: the best of {rates} each, judged by the worst run under {under}."
 
 
-def _within(candidate: Candidate, limit_s: float) -> Candidate:
-    """Return a candidate whose run ends after `limit_s`, or before."""
+def _with_time_limit(candidate: Candidate, limit_s: float) -> Candidate:
+    """Return the candidate with a time limit of at most `limit_s`."""
     stop = candidate.config.stop
     earliest = min(limit_s, math.inf if stop.seconds is None else stop.seconds)
     if not math.isfinite(earliest):
@@ -134,13 +137,13 @@ def _within(candidate: Candidate, limit_s: float) -> Candidate:
     return replace(candidate, config=msgspec.structs.replace(candidate.config, stop=stop))
 
 
-def _at(candidate: Candidate, power: float) -> Candidate:
-    """Return a candidate with its learning rate multiplied by a power of 2."""
+def _scaled(candidate: Candidate, power: float) -> Candidate:
+    """Return the candidate with its learning rate multiplied by a power of 2."""
     return candidate.at(candidate.rate * 2.0**power)
 
 
-def take(candidates: Sequence[Candidate], path: str, other: Comparison) -> list[Candidate]:
-    """Give each candidate the learning rate that it has in another comparison."""
+def take_rates(candidates: Sequence[Candidate], path: str, other: Comparison) -> list[Candidate]:
+    """Give each candidate its learning rate in another comparison."""
     rates = dict(zip(other.names, map(rate_of, other.read_configs(path)), strict=True))
     if missing := [each.name for each in candidates if each.name not in rates]:
         raise InputError(f"--rates {path}: has no scheme {listing([repr(name) for name in missing])}")

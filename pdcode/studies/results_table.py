@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """A cell: a value, and its 95 % interval, which may be empty."""
+    """A value, and its 95 % interval, which may be empty."""
 
     value: str
     interval: str = ""
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Format a time in s."""
     return duration(1e9 * value)
 
 
 def cells(row: Row[Any], base: str) -> dict[str, Cell]:
-    """Return the cells of a candidate by heading; `base` names what its time is compared with."""
+    """Return the cells of a candidate by heading; its time is compared with that of `base`."""
 
     def cell(value: float, write: Callable[[float], str], interval: Interval | None = None) -> Cell:
         known = interval is not None and interval.known
@@ -47,14 +47,14 @@ def cells(row: Row[Any], base: str) -> dict[str, Cell]:
         return median(name, write, row.interval(name))
 
     def mean(name: str) -> Cell:
-        return cell(geometric_interval([getattr(run, name) for run in row.runs]).mean, seconds)
+        return cell(geometric_interval([getattr(run, name) for run in row.runs]).mean, format_seconds)
 
     time, factor = row.time, row.speedup.ratio
     count = "{:,.0f}".format
     if row.missed:
-        to_target = Cell(f"{row.reached} in {seconds(time.mean)}" if time.mean > 0 else row.reached)
+        to_target = Cell(f"{row.reached} in {format_seconds(time.mean)}" if time.mean > 0 else row.reached)
     else:
-        to_target = cell(time.mean, seconds, time)
+        to_target = cell(time.mean, format_seconds, time)
     spread = factor if factor.low < factor.high and not row.speedup.bound else None
     speedup = cell(factor.mean, ratio, spread)
     return {
@@ -126,7 +126,7 @@ def show_plan(
         for result in reversed(rungs):
             for candidate, run in result.ranked[result.rung.keep :]:
                 if not any(candidate is each for each in kept):
-                    text = verdict(run, goal, result.cut_off_s)
+                    text = describe_run(run, goal, result.cut_off_s)
                     rest.add_row(str(result.rung.number), text, str(candidate))
         sections.append(("Left out", [rest]))
     printing.show(sections, console)
@@ -177,18 +177,18 @@ def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> str:
     reached = sum(run.reached for _, run in result.ranked[: rung.keep])
     best, run = result.ranked[0]
     return (
-        f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {seconds(rung.seconds)}, seed "
+        f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {format_seconds(rung.seconds)}, seed "
         f"{rung.seed}; {rung.keep} continue, {reached} of which reached the target\n"
-        f"  first: {best.title}, {verdict(run, goal)}"
+        f"  first: {best.title}, {describe_run(run, goal)}"
     )
 
 
-def verdict(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) -> str:
+def describe_run(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) -> str:
     """Describe the result of a run in a few words."""
     if run.seconds > cut_off_s:
-        return f"over {seconds(cut_off_s)}"
+        return f"over {format_seconds(cut_off_s)}"
     if run.reached:
-        return seconds(run.seconds) + ("" if goal else f", loss {run.loss:.3g}")
+        return format_seconds(run.seconds) + ("" if goal else f", loss {run.loss:.3g}")
     if run.failed or not math.isfinite(run.loss):
         return "failed"
-    return f"{goal.shown(run.value(goal)) if goal else ''} at the end"
+    return f"{goal.format_value(run.value(goal)) if goal else ''} at the end"

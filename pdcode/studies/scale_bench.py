@@ -1,7 +1,7 @@
-"""`pdcode bench scale`: schemes with ever more workers, and the part of rank 0 that limits them.
+"""`pdcode bench scale`: schemes with increasing numbers of workers, and the part of rank 0 that limits them.
 
-Each number of workers is a comparison in a file of its own, as of `pdcode compare`, on the virtual clock with
-the costs of this machine's rank 0.
+Each number of workers is a comparison in a file of its own, as by `pdcode compare`, on the virtual clock with
+the costs of rank 0 on this machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..config.write import to_toml
 from ..training import setup
 from ..training.monitor import Print
 from ..util import memory
-from ..util.errors import InputError, reason
 from ..util.formats import DASH, duration, number, percent, ratio
+from ..util.output import write_file
 from ..util.processes import Pool
 from ..virtual import capacity, costs
 from .comparison import Comparison
@@ -46,7 +46,7 @@ TABLES: dict[str, Any] = {
     "scheme": {"name": "uncoded", "preset": "async"},
     "stop": {"loss": 0.1},
 }
-"""The job: tasks of 10 ms in the mean."""
+"""The job, with tasks of 10 ms on average."""
 
 SCHEMES = (
     "lwpd:default",
@@ -59,18 +59,18 @@ SCHEMES = (
 )
 """Our presets and the main rivals."""
 
-TUNED = 4096
-"""Largest number of workers with which learning rates are chosen. Beyond it rank 0 is the limit: a payload is
+MAX_TUNED_WORKERS = 4096
+"""Largest number of workers for which learning rates are chosen. Beyond it rank 0 is the limit: a payload is
 n arrivals old and its step is scaled by 1/n, so the best rate does not change."""
 
-TASKS, ROUNDS = 300, 15  # limit of a run: so many tasks of a worker, plus rounds of payloads at rank 0
+TASKS, ROUNDS = 300, 15  # a run's time is limited to these tasks of a worker plus these rounds at rank 0
 POINTS = 400  # measurements in that time
 VECTORS = 16  # approximate number of vectors of θ's size per virtual worker
-PARTS = "processor", "ingress", "egress"  # parts of rank 0
+RESOURCES = "processor", "ingress", "egress"  # parts of rank 0
 COLUMNS = (
-    "workers", "arrivals/s", "samples/s", "stale", *PARTS, "needs", "limit", "rate", "updates", "time",
+    "workers", "arrivals/s", "samples/s", "stale", *RESOURCES, "needs", "limit", "rate", "updates", "time",
 )  # fmt: skip
-FULL = 0.9  # busy fraction of the time from which on a part is the limit
+BUSY_LIMIT = 0.9  # least busy fraction of the time at which a part is the limit
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ScaleBench:
 
 
 def find_costs(folder: Path, print_line: Print) -> Path:
-    """Return the file of rank 0's costs in a folder; if it is not there, measure them."""
+    """Return the file of rank 0's costs in a folder, after measuring them if it does not exist."""
     path = folder / "machine.toml"
     if path.exists():
         print_line(f"{path}: there already")
@@ -101,15 +101,15 @@ def find_costs(folder: Path, print_line: Print) -> Path:
     print_line(f"{path}: measuring what rank 0 takes, as `pdcode bench machine`")
     tables, remarks = machine.measure()
     content = "".join(f"# {line}\n" for line in remarks) + machine.text({"machine": tables["machine"]}) + "\n"
-    _write(path, content)
+    write_file(path, content, "the costs")
     return path
 
 
 def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_line: Print) -> None:
-    """Make the comparisons that are not there yet."""
+    """Perform the comparisons whose files do not exist."""
     for *_, path in bench.cells():
         ensure_savable(path)
-    rates: dict[int, Path] = {}  # by coordinators: the comparison before, with fewer workers
+    rates: dict[int, Path] = {}  # previous comparison, with fewer workers, by number of coordinators
     for workers, coordinators, path in bench.cells():
         job = path.with_suffix(".toml")
         tables = TABLES | {
@@ -123,25 +123,17 @@ def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_l
         need = capacity.load_of(components)
         seconds = need.task_s * (TASKS + ROUNDS * need.bottleneck[1])
         tables["trace"] = {"progress_s": seconds / POINTS}
-        _write(job, to_toml(tables))
+        write_file(job, to_toml(tables), "the configuration")
         request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
         fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)
-        tune = bench.runs if workers <= TUNED or coordinators not in rates else None
+        tune = bench.runs if workers <= MAX_TUNED_WORKERS or coordinators not in rates else None
         with Pool(max(1, min(processes, fitting))) as pool:
             perform_once(path, request, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
         rates[coordinators] = path
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the file: {reason(error)}") from None
-
-
 @dataclass(frozen=True)
-class Point:
+class ScalePoint:
     """A scheme with a number of workers: medians over the seeds."""
 
     workers: int
@@ -161,25 +153,25 @@ class Point:
     @property
     def limit(self) -> str:
         """The part of rank 0 that is always busy, or "workers"."""
-        part = max(PARTS, key=self.median)
-        return part if self.median(part) >= FULL else "workers"
+        part = max(RESOURCES, key=self.median)
+        return part if self.median(part) >= BUSY_LIMIT else "workers"
 
 
-def points(bench: ScaleBench) -> dict[str, list[Point]]:
+def points(bench: ScaleBench) -> dict[str, list[ScalePoint]]:
     """Read the results, by scheme."""
-    found: dict[str, list[Point]] = {}
+    found: dict[str, list[ScalePoint]] = {}
     for workers, coordinators, path in bench.cells():
         made = Comparison.load(path)
         for name, config, measured in zip(
             made.names, made.read_configs(str(path)), made.measured, strict=True
         ):
             need = capacity.load_of(setup.prepare(config))
-            point = Point(workers, coordinators, measured, need, rate_of(config))
+            point = ScalePoint(workers, coordinators, measured, need, rate_of(config))
             found.setdefault(name, []).append(point)
     return found
 
 
-def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
+def show(bench: ScaleBench, found: Mapping[str, Sequence[ScalePoint]]) -> None:
     """Print for each scheme its results by number of workers."""
     several = len(bench.coordinators) > 1
     sections: list[printing.Section] = []
@@ -195,7 +187,7 @@ def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
                 f"{point.workers:,}", *[str(point.coordinators)] * several,
                 *(f"{point.per_second(key):,.0f}" for key in ("arrivals", "samples")),
                 f"{point.median('staleness'):,.0f}",
-                *(f"{percent(point.median(each), 1)} %" for each in PARTS),
+                *(f"{percent(point.median(each), 1)} %" for each in RESOURCES),
                 f"{ratio(multiple)} {part}" if multiple else DASH, point.limit, number(point.rate, 3),
                 f"{point.median('updates'):,.0f}", f"{time}, {missed} never" if missed else time,
             )  # fmt: skip
@@ -206,22 +198,20 @@ def show(bench: ScaleBench, found: Mapping[str, Sequence[Point]]) -> None:
 
 LEGEND = (
     "processor, ingress, egress: shares of the time until the stop for which rank 0's processor, and its "
-    f"link receiving and sending, were busy; limit: the one that was for {100 * FULL:.0f} % of it, or the "
-    "workers. needs: by the formula, the time that one payload of every worker takes the busiest part, as a "
-    "multiple of a task's time; above 1 the workers wait for it. Medians over the seeds; time: to training "
-    "loss 0.1 on the virtual clock, geometric mean. θ goes by a tree to workers that start together."
+    f"link receiving and sending, were busy; limit: the one that was for {100 * BUSY_LIMIT:.0f} % of it, or "
+    "the workers. needs: by the formula, the time that one payload of every worker takes the busiest part, "
+    "as a multiple of a task's time; above 1 the workers wait for it. Medians over the seeds; time: to "
+    "training loss 0.1 on the virtual clock, geometric mean. θ goes by a tree to workers that start together."
 )
 
 
-def draw(found: Mapping[str, Sequence[Point]]) -> Figure:
+def draw(found: Mapping[str, Sequence[ScalePoint]]) -> Figure:
     """Draw samples per second and time to the target of each scheme against the number of workers."""
     with sheet(13, 5.6) as drawing:
         left, right = drawing.subplots(1, 2)
-        lines = zip(itertools.cycle(LINES), found.items())
-        for colour, (name, own) in lines:
-            for dashes, coordinators in zip(
-                DASHES, sorted({point.coordinators for point in own}), strict=False
-            ):
+        for colour, (name, own) in zip(itertools.cycle(LINES), found.items()):
+            numbers = sorted({point.coordinators for point in own})
+            for dashes, coordinators in zip(DASHES, numbers, strict=False):
                 mine = [point for point in own if point.coordinators == coordinators]
                 label = name if coordinators == 1 else f"{name}, {coordinators} coordinators"
                 style: Any = {"color": colour, "linestyle": dashes, "marker": "o", "label": label}

@@ -19,11 +19,11 @@ from . import halving, limits, search_space
 from .candidate import Candidate
 from .goal import Goal, choose_goal
 from .halving import Rung, RungResult
-from .limits import OWN_SLACK, POINTS, Limits, baseline, limited, most_updates
+from .limits import OWN_SLACK, POINTS, Limits, max_updates, measure_own, with_limits
 from .measurement import Measured
 from .ranking import Row, rank
-from .results_table import describe_rung, seconds
-from .trial import TUNING, Trial, check_seed, results
+from .results_table import describe_rung, format_seconds
+from .trial import TUNING_OFFSET, Trial, check_seed, perform_all
 
 FINALISTS = 3
 SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's own configuration
@@ -31,17 +31,17 @@ SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's ow
 
 @dataclass(frozen=True)
 class Environment:
-    """Environment of a plan."""
+    """Conditions of a plan."""
 
     user: Config  # the user's configuration
     config: Config  # the same with the delays, machine and link of the plan
     goal: Goal
     path: str = ""  # file of the configuration, for error messages
-    trace: TraceReader | None = None  # recorded run of which delays and costs are taken
+    trace: TraceReader | None = None  # recorded run with the delays and costs
 
 
 def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
-    """Read a configuration and, if a trace is given, delays and costs from that run."""
+    """Read a configuration and, if a trace is given, the delays and costs of that run."""
     user, _ = configfile.load(path, overrides)
     recorded = None if trace is None else TraceReader(trace)
     with prefix_errors(path):
@@ -68,7 +68,7 @@ class SearchResult:
     @property
     def own(self) -> Row[Candidate]:
         """Row of the user's own configuration."""
-        return next(row for row in self.rows if row.candidate.own)
+        return next(row for row in self.rows if row.candidate.is_own)
 
 
 def search(
@@ -80,22 +80,22 @@ def search(
     eta: float = 3.0,
     limit_s: float | None = None,
 ) -> SearchResult:
-    """Search for the best of so many candidates; each finalist has as many runs as there are seeds.
+    """Search for the best of `candidates` candidates; each finalist has a run for each of `seeds` seeds.
 
     A rung keeps 1/η of its candidates. `limit_s` limits the virtual time of the user's own configuration, by
-    default its ``stop.seconds``. Without either, runs end after about `limits.ARRIVALS` arrivals.
+    default its ``stop.seconds``. Without either, runs end after approximately `limits.ARRIVALS` arrivals.
     """
     base, goal, path = environment.config, environment.goal, environment.path
     offered = search_space.candidates(base, candidates, base.seed, path)
     limit = limit_s or base.stop.seconds
-    arrivals = limits.ARRIVALS if limit is None else limits.MOST_ARRIVALS
+    arrivals = limits.ARRIVALS if limit is None else limits.MAX_ARRIVALS
 
     def note_exhausted(runs: Sequence[tuple[Config, Measured]]) -> None:
         """Print how many runs ended at the limit of arrivals."""
         most = [
             int(run.arrivals)
             for config, run in runs
-            if not run.reached and run.updates >= most_updates(config, arrivals)
+            if not run.reached and run.updates >= max_updates(config, arrivals)
         ]
         if most:
             more = "; --seconds or stop.seconds allows more" if limit is None else ""
@@ -103,19 +103,19 @@ def search(
             print_line(f"  {of_all} ended at the limit of arrivals, after {max(most):,} at most{more}")
 
     updates = base.stop.updates if limit_s is None else None
-    own = baseline(base, goal, path, limit, updates, arrivals)
+    own = measure_own(base, goal, path, limit, updates, arrivals)
     length = own.spent_s
-    rungs = halving.ladder(len(offered), eta, FINALISTS, length, base.seed + TUNING)
+    rungs = halving.make_rungs(len(offered), eta, FINALISTS, length, base.seed + TUNING_OFFSET)
     final_seeds = tuple(range(base.seed, base.seed + seeds))
-    check_starts(environment, {*final_seeds, base.seed + TUNING, *(rung.seed for rung in rungs)})
-    missed = "" if own.reached else f", target not reached ({goal.shown(own.value(goal))} then)"
-    print_line(f"your own configuration: {seconds(length)}{missed}")
+    ensure_not_reached(environment, {*final_seeds, base.seed + TUNING_OFFSET, *(rung.seed for rung in rungs)})
+    missed = "" if own.reached else f", target not reached ({goal.format_value(own.value(goal))} then)"
+    print_line(f"your own configuration: {format_seconds(length)}{missed}")
     if updates is None:
         note_exhausted([(base, own)])
 
     def trial(candidate: Candidate, seed: int, longest_s: float, step_s: float) -> Trial:
-        most = most_updates(candidate.config, arrivals)
-        return Trial(limited(candidate.config, goal, Limits(longest_s, step_s), most), seed, goal)
+        most = max_updates(candidate.config, arrivals)
+        return Trial(with_limits(candidate.config, goal, Limits(longest_s, step_s), most), seed, goal)
 
     def of_rung(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
         step_s = rung.seconds / POINTS
@@ -126,39 +126,41 @@ def search(
         done.append(result)
         print_line(describe_rung(result, len(rungs), goal))
         note_exhausted([(candidate.config, run) for candidate, run in result.ranked])
-    finalists = list(done[-1].kept if done else offered)
-    if not any(candidate.own for candidate in finalists):
+    finalists = list(done[-1].survivors if done else offered)
+    if not any(candidate.is_own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
     longest = max(length, limit or LARGEST)
     most_s, own_most_s = (min(factor * length, longest) for factor in slack)
-    print_line(f"last rung: {len(finalists)} candidates to the target, {seconds(most_s)} each at the most")
+    print_line(
+        f"last rung: {len(finalists)} candidates to the target, {format_seconds(most_s)} each at the most"
+    )
     expected = {id(candidate): run.seconds for each in done for candidate, run in each.ranked}
     expected[id(offered[0])] = length
 
     def last_trials() -> Iterator[tuple[int, Trial]]:
         for place, seed in enumerate(final_seeds):
-            for number in reversed(range(len(finalists))):  # the user's own takes longest
+            for number in reversed(range(len(finalists))):  # the user's own configuration is slowest
                 candidate = finalists[number]
                 step_s = min(most_s, expected.get(id(candidate), most_s)) / POINTS
-                longest_s = own_most_s if candidate.own else most_s
+                longest_s = own_most_s if candidate.is_own else most_s
                 yield number * seeds + place, trial(candidate, seed, longest_s, step_s)
 
-    runs = dict(results(last_trials(), pool))
+    runs = dict(perform_all(last_trials(), pool))
     note_exhausted([(finalists[number // seeds].config, run) for number, run in runs.items()])
     table = [[runs[number * seeds + place] for place in range(seeds)] for number in range(len(finalists))]
-    own_place = next(number for number, candidate in enumerate(finalists) if candidate.own)
+    own_place = next(number for number, candidate in enumerate(finalists) if candidate.is_own)
     return SearchResult(rank(finalists, table, goal, own_place), done, len(offered), final_seeds)
 
 
-def check_starts(environment: Environment, seeds: Iterable[int]) -> None:
-    """Refuse a target that the configuration, and so any other, has reached before its first update."""
+def ensure_not_reached(environment: Environment, seeds: Iterable[int]) -> None:
+    """Refuse a target that the configuration, and so any other, reaches before its first update."""
     goal = environment.goal
-    config = limited(environment.config, goal, Limits(LARGEST, LARGEST), 1)
+    config = with_limits(environment.config, goal, Limits(LARGEST, LARGEST), 1)
     for seed in sorted(seeds):
         start = Trial(config, seed, goal).perform()
         if not start.seconds:
-            shown = f"{goal.shown(start.value(goal))} (seed {seed})"
+            shown = f"{goal.format_value(start.value(goal))} (seed {seed})"
             raise InputError(
                 f"{environment.path}: nothing to plan: it starts with {shown}, the target is {goal}"
             )

@@ -1,8 +1,8 @@
 """The space that `pdcode plan` searches: presets, other schemes, and configurations drawn at random.
 
 Problem, workers, stop, stragglers, machine and link are fixed. Scheme, code, decoder, memory, wire, downlink,
-reduce, update and learning rate vary. Each draw is keyed by (seed, number): a longer list extends a shorter
-one.
+reduce, update and learning rate vary. Each draw is keyed by (seed, number), so that a longer list extends a
+shorter one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..training import setup
 from ..util.errors import InputError
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
 from .learning_rates import converted, has_rate, rate_of, with_rate
-from .trial import source
+from .trial import data_source
 
 Tables = dict[str, dict[str, Any]]
 Value = TypeVar("Value")
@@ -34,7 +34,7 @@ BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Candidate]:
     """List distinct candidates that `pdcode run` accepts: the user's own, the named schemes, then draws.
 
-    All named schemes with the user's learning rate are listed, even if they are more than `count`. Draws are
+    All named schemes with the user's learning rate are listed, even if there are more than `count`. Draws are
     keyed by `seed`.
     """
     setup.prepare(base, path)
@@ -42,12 +42,12 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
     seen = {identity(base)}
 
     def offer(name: str, tables: Tables, multiple: float) -> None:
-        candidate = offered(base, name, tables, multiple)
+        candidate = make_candidate(base, name, tables, multiple)
         if candidate is not None and identity(candidate.config) not in seen:
             seen.add(identity(candidate.config))
             listed.append(candidate)
 
-    fixed = named(base)
+    fixed = named_tables(base)
     for name, tables in fixed.items():
         offer(name, tables, 1.0)
     for multiple in (2.0, 0.5):
@@ -58,21 +58,21 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
         if len(listed) >= count:
             break
         random = np.random.default_rng((seed, number))
-        offer(DRAWN, draw_tables(base, random), pick(random, MULTIPLES, (1, 2, 2, 1)))
+        offer(DRAWN, draw_tables(base, random), draw_value(random, MULTIPLES, (1, 2, 2, 1)))
     return listed
 
 
-def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
-    """Make the candidate with these tables; return None if `pdcode run` refuses it."""
+def make_candidate(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
+    """Return the candidate with these tables, or None if `pdcode run` refuses it."""
     try:
-        config = apply(base, tables, multiple)
-        setup.prepare(config, source=source(config))
+        config = apply_tables(base, tables, multiple)
+        setup.prepare(config, source=data_source(config))
     except InputError:
         return None
     return Candidate(name, config, multiple)
 
 
-def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
+def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
     """Replace tables of the user's configuration, and scale the learning rate accordingly."""
     config = base
     if tables:
@@ -90,8 +90,8 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
     return config
 
 
-def named(base: Config) -> dict[str, Tables]:
-    """List the presets of schemes for this problem, by name; uncoded in other formats is left to draws."""
+def named_tables(base: Config) -> dict[str, Tables]:
+    """Return the presets for this problem by name; uncoded ones in other wire formats are left to draws."""
     found = {}
     for scheme in "lwpd", "topk", "uncoded":
         for name, tables in kinds.find("schemes", scheme).presets.items():
@@ -102,53 +102,53 @@ def named(base: Config) -> dict[str, Tables]:
 
 
 def preset(scheme: str, name: str | None = None) -> Tables:
-    """Return the tables of a scheme or preset; those that vary and are not in it have their defaults."""
+    """Return the tables of a scheme or preset; other tables that vary have their defaults."""
     kind = kinds.find("schemes", scheme)
     given = kind.tables if name is None else kind.presets[name]
     own = {table: dict(given[table]) for table in (*VARIED, "optimizer") if table in given}
     return BLANK | own | {"scheme": {"name": scheme, **given.get("scheme", {})}}
 
 
-def rivals() -> list[str]:
-    """List the schemes of the registry that are drawn as they are."""
+def drawn_schemes() -> list[str]:
+    """List the schemes that are drawn with their own tables."""
     return [name for name in kinds.names("schemes") if name not in ("lwpd", "uncoded")]
 
 
-def with_options(tables: Tables, random: np.random.Generator) -> Tables:
-    """Draw the scheme's options among its candidates."""
+def draw_options(tables: Tables, random: np.random.Generator) -> Tables:
+    """Draw the scheme's options from its candidates."""
     scheme = tables["scheme"]
     candidates = getattr(kinds.find("schemes", scheme["name"]).Options, "candidates", {})
-    options = {key: pick(random, values, [1] * len(values)) for key, values in candidates.items()}
+    options = {key: draw_value(random, values, [1] * len(values)) for key, values in candidates.items()}
     return tables | {"scheme": scheme | {"options": options}} if options else tables
 
 
-def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
+def draw_value(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
     """Draw one of the values with probabilities proportional to the weights."""
     edges = np.cumsum(weights) / sum(weights)
     return values[min(int(np.searchsorted(edges, random.random(), side="right")), len(values) - 1)]
 
 
 def draw_tables(base: Config, random: np.random.Generator) -> Tables:
-    """Draw the tables of a scheme; they may contradict each other."""
+    """Draw the tables of a scheme, which may be inconsistent."""
     if random.random() < RIVALS:
-        names = rivals()
-        return with_options(preset(pick(random, names, [1] * len(names))), random)
+        names = drawn_schemes()
+        return draw_options(preset(draw_value(random, names, [1] * len(names))), random)
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
-    family = pick(random, families, (4, 2, 4, 1, 1, 3))
-    memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
-    whiten = "auto" if base.problem.batch and pick(random, (True, False), (1, 1)) else "none"
-    lookahead = {"lookahead": pick(random, (0.0, "auto"), (1, 1))} if memory == "worker" else {}
+    family = draw_value(random, families, (4, 2, 4, 1, 1, 3))
+    memory = draw_value(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
+    whiten = "auto" if base.problem.batch and draw_value(random, (True, False), (1, 1)) else "none"
+    lookahead = {"lookahead": draw_value(random, (0.0, "auto"), (1, 1))} if memory == "worker" else {}
     wires = (None, "bfloat16", "float16", "int8", "int2")
     tables = BLANK | {
         "code": {**_code(base, family, random), "whiten": whiten},
         "memory": {"kind": memory, **lookahead},
-        "wire": {"dtype": pick(random, wires, (2, 1, 1, 2, 2))},
-        "downlink": {"kind": pick(random, ("full", "exchange"), (1, 1))},
+        "wire": {"dtype": draw_value(random, wires, (2, 1, 1, 2, 2))},
+        "downlink": {"kind": draw_value(random, ("full", "exchange"), (1, 1))},
         "update": _update(base.workers.count, random),
     }
     several = not UpdateTable.of(tables["update"]).asynchronous
     if memory == "none" and several and family not in ("uncoded", "matched"):
-        tables["decoder"] = {"kind": pick(random, (None, "least_squares"), (1, 1))}
+        tables["decoder"] = {"kind": draw_value(random, (None, "least_squares"), (1, 1))}
     if family == "uncoded":
         tables["scheme"] = {"name": "uncoded"}
     return tables
@@ -159,26 +159,26 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
     if family == "uncoded":
         return {"family": family, "blocks": 1, "rotate": False}
     hidden = len(base.problem.hidden) if base.problem.deep else 0
-    k = pick(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
+    k = draw_value(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
     code: dict[str, Any] = {"family": family}
     # The output layer is small: coding its blocks would cost more than it saves.
     code["blocks"] = k if k == "units" or not hidden else [k] * hidden + [1]
     if family == "matched":
-        code["weight"] = pick(random, (8, 16, 32), (1, 2, 2))
-        code["rows_per_task"] = pick(random, (1, 2, 4, 8), (1, 2, 2, 1))
+        code["weight"] = draw_value(random, (8, 16, 32), (1, 2, 2))
+        code["rows_per_task"] = draw_value(random, (1, 2, 4, 8), (1, 2, 2, 1))
         return code
     if family != "hadamard":  # its rows are dense
-        code["weight"] = pick(random, (2, 4, 8), (1, 3, 1))
-    code["share"] = pick(random, (1 / 16, 1 / 8, 1 / 4, 1 / 2), (1, 2, 2, 1))
+        code["weight"] = draw_value(random, (2, 4, 8), (1, 3, 1))
+    code["share"] = draw_value(random, (1 / 16, 1 / 8, 1 / 4, 1 / 2), (1, 2, 2, 1))
     return code
 
 
 def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
     """Draw the table ``[update]``."""
     modes = ("async", ""), ("first", "count"), ("captured", "fraction"), ("all", "")
-    mode, key = pick(random, modes, (4, 4, 1, 1))
-    share = pick(random, (0.5, 0.75, 0.9), (1, 2, 1))
+    mode, key = draw_value(random, modes, (4, 4, 1, 1))
+    share = draw_value(random, (0.5, 0.75, 0.9), (1, 2, 1))
     if not key:
         return {"mode": mode}
     amount = share if key == "fraction" else max(1, round(share * workers))
-    return {"mode": mode, key: amount, "late": pick(random, ("use", "waste"), (3, 1))}
+    return {"mode": mode, key: amount, "late": draw_value(random, ("use", "waste"), (3, 1))}

@@ -24,16 +24,16 @@ from . import rate_tuning
 from .candidate import Candidate
 from .comparison import Comparison
 from .goal import Goal, choose_goal
-from .limits import Limits, find_limits, limited
+from .limits import Limits, find_limits, with_limits
 from .measurement import Measured
 from .named_candidates import named_candidates
-from .results_table import verdict
-from .trial import TUNING, Trial, check_seed, results, source
+from .results_table import describe_run
+from .trial import TUNING_OFFSET, Trial, check_seed, data_source, perform_all
 
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What the user asks of a comparison; `pdcode compare --help` explains each option."""
+    """The user's request for a comparison; `pdcode compare --help` explains each option."""
 
     config: str
     schemes: str
@@ -45,8 +45,7 @@ class ComparisonRequest:
     stragglers: str | None = None
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
-    # time between measurements of a candidate: that in which it takes in so many payloads of each worker
-    rounds: float | None = None
+    rounds: float | None = None  # time between measurements, in rounds of one payload of each worker
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class Tournament:
         return Trial(candidate.config, seed, self.goal, self.clock, file, trace)
 
     def tuning_seeds(self, count: int) -> range:
-        """Return seeds under which learning rates are chosen, which the comparison does not use."""
-        return range(self.seeds[0] + TUNING, self.seeds[0] + TUNING + count)
+        """Return seeds for tuning learning rates, which the comparison does not use."""
+        return range(self.seeds[0] + TUNING_OFFSET, self.seeds[0] + TUNING_OFFSET + count)
 
     def tuning_trial(self, candidate: Candidate, seed: int, number: int) -> Trial:
         """Return a run of a candidate with a configuration file of its own, which a real run reads."""
@@ -91,7 +90,7 @@ class Tournament:
         return replace(self, candidates=candidates, notes=[*self.notes, note])
 
     def write(self, command: str) -> None:
-        """Write each candidate's configuration, which the commands of its runs name."""
+        """Write each candidate's configuration, to which the commands of its runs refer."""
         for candidate in self.candidates:
             self.trial(candidate, 0).write(f"{self.HEAD} as '{candidate.name}' of `{command}`")
 
@@ -100,12 +99,12 @@ class Tournament:
         places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
         trials = [self.trial(self.candidates[place], seed) for place, seed in places]
         done: dict[tuple[int, int], Measured] = {}
-        for number, run in results(enumerate(trials), pool):
+        for number, run in perform_all(enumerate(trials), pool):
             place, seed = places[number]
             done[place, seed] = run
             if not keep:
                 Path(trials[number].trace).unlink(missing_ok=True)
-            text = f"{self.names[place]}, seed {seed}: {verdict(run, self.goal)}"
+            text = f"{self.names[place]}, seed {seed}: {describe_run(run, self.goal)}"
             print_line(f"{len(done)} of {len(trials)}: {text}")
         return [[done[place, seed] for seed in self.seeds] for place in range(len(self.candidates))]
 
@@ -142,7 +141,7 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         limits = find_limits(config, goal, request.config, request.seconds, request.clock)
     for place, each in enumerate(made):
         own = _at_pace(each.config, limits, request.rounds)
-        made[place] = replace(each, config=limited(each.config, goal, own, each.config.stop.updates))
+        made[place] = replace(each, config=with_limits(each.config, goal, own, each.config.stop.updates))
     notes = [f"{len(made)} schemes, {config.workers.count} workers, delays: {config.stragglers.describe()}."]
     if request.clock == "virtual":
         link = config.link
@@ -155,10 +154,10 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
 
 
 def _at_pace(config: Config, limits: Limits, rounds: float | None) -> Limits:
-    """Return the limits with measurements at a candidate's own pace: where its workers meet no delays."""
+    """Return the limits with measurements every `rounds` rounds of a candidate without delays."""
     if rounds is None:
         return limits
-    need = capacity.load_of(setup.prepare(config, source=source(config)))
+    need = capacity.load_of(setup.prepare(config, source=data_source(config)))
     return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.bottleneck[1]):.2g}"))
 
 
@@ -175,11 +174,11 @@ def perform(
 ) -> Comparison:
     """Choose the learning rates, write the candidates' files, and perform all runs.
 
-    Learning rates are those of another comparison, given with its file, or the best of `tune` that are tried,
-    each judged by `tuning_seeds` runs, or else as they are. Traces are deleted unless they are to be kept.
+    Learning rates are those of another comparison, given with its file; or the best of `tune` rates, each
+    judged by `tuning_seeds` runs; or unchanged. Traces are deleted unless `keep` is set.
     """
     if rates:
-        chosen = rate_tuning.take(tournament.candidates, *rates)
+        chosen = rate_tuning.take_rates(tournament.candidates, *rates)
         tournament = tournament.with_rates(chosen, f"Learning rates: those of {rates[0]}.")
     if tune:
         tournament.write(command)
@@ -187,7 +186,7 @@ def perform(
         chosen, edges = rate_tuning.tune(
             tournament.candidates, tournament.goal, tune, seeds, tournament.tuning_trial, pool, print_line
         )
-        text = rate_tuning.note(tune, seeds)
+        text = rate_tuning.describe_tuning(tune, seeds)
         if edges:
             text += f" Those of {listing(edges)} are the least or largest that were tried."
         tournament = tournament.with_rates(chosen, text)
@@ -216,12 +215,12 @@ def perform_once(
     tuning_seeds: int = 1,
     rates: Path | None = None,
 ) -> None:
-    """Make a comparison of a benchmark and write its file, unless the same is there already."""
+    """Perform a comparison of a benchmark and write its file, unless the file exists."""
     tournament = prepare(request, path.with_suffix(""))
     if path.exists():
         found = Comparison.load(path)
         wanted = (tournament.names, [*tournament.seeds], tournament.text)
-        note = rate_tuning.note(tune, tournament.tuning_seeds(tuning_seeds)) if tune else ""
+        note = rate_tuning.describe_tuning(tune, tournament.tuning_seeds(tuning_seeds)) if tune else ""
         if (found.names, found.seeds, found.config) != wanted or note not in " ".join(found.notes):
             raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
         print_line(f"{path}: there already")

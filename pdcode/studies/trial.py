@@ -26,19 +26,20 @@ from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
 from ..training.monitor import INTERRUPTED
-from ..util.errors import Failure, InputError, reason
+from ..util.errors import Failure, InputError
+from ..util.output import write_file
 from ..util.processes import Pool
 from ..virtual.simulation import Simulation
 from .goal import Goal
 from .measurement import Measured, measure
 
-TUNING = 1000  # offset of the seeds of search and tuning from those of the results
-MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and further runs
+TUNING_OFFSET = 1000  # offset of the seeds of search and tuning from those of the results
+MAX_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and further runs
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run."""
+    """One run of a configuration under a seed."""
 
     config: Config  # with the limits of the run; its seed is replaced
     seed: int
@@ -59,17 +60,12 @@ class Trial:
 
     def write(self, head: str) -> None:
         """Write the configuration to its file, below a line of comment."""
-        path = Path(self.file)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{head}\n{to_toml(self.config)}")
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+        write_file(Path(self.file), f"{head}\n{to_toml(self.config)}", "the configuration")
 
     def perform(self) -> Measured:
         """Perform and measure the run: in this process on the virtual clock, else by its command.
 
-        A run over MPI that leaves no trace has failed, but does not end the study.
+        A run over MPI without a trace has failed, but does not end the study.
         """
         if not self.trace:
             return self._simulate()
@@ -83,16 +79,16 @@ class Trial:
             trace = msgspec.structs.replace(self.config.trace, path=self.trace)
             config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
             job = LoadedConfig(config, to_toml(config), self.file)
-            done = simulation.simulate(Request(job, None, False), lambda line: None, source(config))
+            done = simulation.simulate(Request(job, None, False), lambda line: None, data_source(config))
             if done.reason == INTERRUPTED:
                 raise KeyboardInterrupt
         return measure(TraceReader(self.trace), self.goal)
 
     def _simulate(self) -> Measured:
-        """Simulate without a trace; payloads that are drained after the stop count, too."""
+        """Simulate without a trace; payloads that are drained after the stop are also counted."""
         config, recorder = msgspec.structs.replace(self.config, seed=self.seed), ProgressRecorder()
         with np.errstate(all="ignore"):  # the run may diverge
-            _, result = Simulation(config, setup.prepare(config, source=source(config))).run(recorder)
+            _, result = Simulation(config, setup.prepare(config, source=data_source(config))).run(recorder)
         seconds = math.inf if result.failed else result.seconds
         if self.goal is not None:
             _, t_ns, loss, accuracy = np.array(recorder.rows).T
@@ -113,7 +109,7 @@ class Trial:
 
 
 class ProgressRecorder(Recorder):
-    """Recorder of the measurements alone: rows (version, time in ns, loss, accuracy)."""
+    """Recorder of the measurements only: rows (version, time in ns, loss, accuracy)."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, ...]] = []
@@ -122,8 +118,8 @@ class ProgressRecorder(Recorder):
         self.rows.append(values[:4])
 
 
-def results(trials: Iterable[tuple[int, Trial]], pool: Pool) -> Iterator[tuple[int, Measured]]:
-    """Perform numbered trials; yield the results on completion. Trials over MPI run one after another."""
+def perform_all(trials: Iterable[tuple[int, Trial]], pool: Pool) -> Iterator[tuple[int, Measured]]:
+    """Perform numbered trials, those over MPI one after another, and yield results as they are complete."""
     virtual: list[tuple[int, Trial]] = []
     for number, trial in trials:
         if trial.clock == "mpi":
@@ -135,11 +131,11 @@ def results(trials: Iterable[tuple[int, Trial]], pool: Pool) -> Iterator[tuple[i
 
 def check_seed(config: Config) -> None:
     """Refuse a seed that leaves no room for larger ones."""
-    if config.seed > MOST_SEED:
-        raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
+    if config.seed > MAX_SEED:
+        raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MAX_SEED} at most")
 
 
-def source(config: Config) -> problems.DataSource:
+def data_source(config: Config) -> problems.DataSource:
     """Read the configuration's data, once per process for all trials."""
     return _source(msgspec.json.encode(config.problem))
 
@@ -149,8 +145,8 @@ def _source(table: bytes) -> problems.DataSource:
     return problems.load_source(ProblemTable.of(msgspec.json.decode(table)))
 
 
-def payloads(config: Config) -> float:
-    """Return about how many payloads of whole tasks an update uses."""
+def payloads_per_update(config: Config) -> float:
+    """Return the approximate number of payloads of whole tasks that an update uses."""
     if config.update.asynchronous:
         return 1 / make_scheme(config).task_size.messages
     return config.update.payloads(config.workers.count)

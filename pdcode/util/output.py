@@ -107,6 +107,15 @@ def ensure_writable(path: Path, name: str) -> None:
         raise InputError(f"{name}: cannot write there: {reason(error)}") from None
 
 
+def write_file(path: Path, text: str, what: str) -> None:
+    """Write a text file and create its folder; `what` names the content in an error message."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write {what}: {reason(error)}") from None
+
+
 def temporary_file(folder: Path) -> IO[bytes]:
     """Return a file in a folder that is deleted when it is closed."""
     import tempfile  # not loaded by ranks that write nothing

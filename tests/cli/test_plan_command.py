@@ -123,7 +123,7 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
     for end in ends:
         assert main([*command, *end, "--target", "0.19"]) == 0
         assert "the limit of arrivals" not in capsys.readouterr().out
-    monkeypatch.setattr(limits, "MOST_ARRIVALS", 202)
+    monkeypatch.setattr(limits, "MAX_ARRIVALS", 202)
     for end in ends:
         assert main([*command, *end, "--target", "0.001"]) == 1
         out = capsys.readouterr().out

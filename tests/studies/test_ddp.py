@@ -21,7 +21,7 @@ from pdcode.schemes import delay_model
 from pdcode.studies import ddp
 from pdcode.studies.candidate import Candidate
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.ddp_rank import Board, DDPJob, Trained, descend, sharded
+from pdcode.studies.ddp_rank import DDPJob, RankResult, SharedBoard, load_shard, train
 from pdcode.studies.goal import Goal
 from pdcode.studies.limits import Limits
 from pdcode.studies.named_candidates import named_candidates
@@ -65,15 +65,15 @@ class Threads:
     def job(self, config: Config, compresses: bool) -> DDPJob:
         return DDPJob(config, str(self._folder / f"{time.time_ns()}"), "", compresses)
 
-    def start(self, job: DDPJob) -> list[Future[Trained]]:
+    def start(self, job: DDPJob) -> list[Future[RankResult]]:
         workers = job.config.workers.count
         self._together = threading.Barrier(workers, timeout=20)
         self._gradients = [np.empty(0)] * workers
         executor = ThreadPoolExecutor(workers)
         return [executor.submit(self._work, job, rank) for rank in range(workers)]
 
-    def _work(self, job: DDPJob, rank: int) -> Trained:
-        scheme, problem, batches, weight = sharded(job.config, rank)
+    def _work(self, job: DDPJob, rank: int) -> RankResult:
+        scheme, problem, batches, weight = load_shard(job.config, rank)
         board, theta = job.board(problem), problem.initial(job.config.seed)
 
         def forward(update: int) -> SimpleNamespace:
@@ -89,8 +89,8 @@ class Threads:
         model = SimpleNamespace(save=lambda copy: np.copyto(copy, theta))
         self._together.wait()
         delays = stragglers.WorkerDelays(delay_model(scheme.config), rank)
-        update = descend(board, rank, forward, optimizer, delays, model)
-        return Trained(rank, update, time.perf_counter_ns() - int(board.head["start_ns"]), theta)
+        update = train(board, rank, forward, optimizer, delays, model)
+        return RankResult(rank, update, time.perf_counter_ns() - int(board.head["start_ns"]), theta)
 
 
 @pytest.mark.parametrize("shards", ["shuffled", "contiguous"])
@@ -106,7 +106,7 @@ def test_ranks_draw_the_rows_and_mini_batches_of_workers(shards: str, batch: int
 
 def test_a_run_ends_at_the_target(tmp_path: Path) -> None:
     given = config("ddp", "stop={loss=1.5, seconds=60.0}", "trace.progress_s=0.01", "problem.data=digits")
-    run = ddp.descend(given, Threads(tmp_path))
+    run = ddp.train(given, Threads(tmp_path))
     assert run.points[-1, 2] <= 1.5 < run.points[:-1, 2].min()
     assert (run.points[-1, 0], 1e-9 * run.points[-1, 1]) == (run.updates, run.stop_s)
     assert run.stop_s <= run.job_s < run.stop_s + 1
@@ -115,7 +115,7 @@ def test_a_run_ends_at_the_target(tmp_path: Path) -> None:
 
 def test_a_dead_worker_holds_all_up_until_the_limit_of_time(tmp_path: Path) -> None:
     given = config("ddp", "stop={loss=0.01, seconds=0.2}", "stragglers.dead=[2]")
-    run = ddp.descend(given, Threads(tmp_path))
+    run = ddp.train(given, Threads(tmp_path))
     assert (run.stop_s, run.job_s, len(run.points)) == (0.2, 0.2, 1)
 
 
@@ -131,17 +131,17 @@ def test_candidates_of_ddp_have_the_common_optimizer_and_their_own() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_all_ranks_stop_after_the_same_update(seed: int, tmp_path: Path) -> None:
     workers, path = 4, str(tmp_path / "board")
-    board = Board(path, workers, 3, np.dtype("f4"))
+    board = SharedBoard(path, workers, 3, np.dtype("f4"))
     board.head["end"] = -1
     together, counts = threading.Barrier(workers, timeout=20), [-1] * workers
 
     def work(rank: int) -> None:
-        mine = Board(path, workers, 3, np.dtype("f4"))
+        mine = SharedBoard(path, workers, 3, np.dtype("f4"))
         model = SimpleNamespace(save=lambda theta: theta.fill(1), optimizer=None)
         loss = SimpleNamespace(backward=together.wait)
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
         delays = stragglers.WorkerDelays(config().stragglers.make(seed, workers), rank)
-        counts[rank] = descend(mine, rank, lambda update: loss, optimizer, delays, model)
+        counts[rank] = train(mine, rank, lambda update: loss, optimizer, delays, model)
 
     ranks = [threading.Thread(target=work, args=(rank,)) for rank in range(workers)]
     for rank in ranks:

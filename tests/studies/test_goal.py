@@ -50,8 +50,8 @@ def test_values_of_the_target_and_its_stop():
     loss, accuracy = Goal("loss", 0.25), Goal("accuracy", 0.9)
     assert (str(loss), str(accuracy)) == ("training loss 0.25", "accuracy 0.9")
     assert accuracy.bound == pytest.approx(0.1)
-    assert accuracy.shown(accuracy.value(7.0, 0.85)) == "accuracy 0.85"
-    assert loss.shown(loss.value(7.0, 0.85)) == "loss 7"
+    assert accuracy.format_value(accuracy.value(7.0, 0.85)) == "accuracy 0.85"
+    assert loss.format_value(loss.value(7.0, 0.85)) == "loss 7"
     stop = accuracy.stop(2.0, 50)
     assert (stop.seconds, stop.updates, stop.loss, stop.accuracy) == (2.0, 50, None, 0.9)
     assert loss.stop(2.0, 50).loss == 0.25

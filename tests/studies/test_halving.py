@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.studies.goal import Goal
-from pdcode.studies.halving import Rung, RungResult, halve, ladder, race
+from pdcode.studies.halving import Rung, RungResult, halve, make_rungs, select_best
 from pdcode.studies.measurement import Measured
 from pdcode.util.processes import Pool
 
@@ -37,10 +37,10 @@ class Work:
 
 
 def test_the_ladder():
-    assert ladder(24, 3, 3, 9.0, seed=11) == [Rung(1, 24, 8, 3.0, 11), Rung(2, 8, 3, 9.0, 12)]
-    assert ladder(3, 3, 3, 9.0, seed=11) == []
-    assert [rung.keep for rung in ladder(5, 1.01, 3, 9.0, seed=1)] == [4, 3]
-    assert [rung.candidates for rung in ladder(100, 2, 3, 1.0, 1)] == [100, 50, 25, 13, 7, 4]
+    assert make_rungs(24, 3, 3, 9.0, seed=11) == [Rung(1, 24, 8, 3.0, 11), Rung(2, 8, 3, 9.0, 12)]
+    assert make_rungs(3, 3, 3, 9.0, seed=11) == []
+    assert [rung.keep for rung in make_rungs(5, 1.01, 3, 9.0, seed=1)] == [4, 3]
+    assert [rung.candidates for rung in make_rungs(100, 2, 3, 1.0, 1)] == [100, 50, 25, 13, 7, 4]
 
 
 @given(
@@ -49,14 +49,14 @@ def test_the_ladder():
     length=st.floats(0.1, 100),
 )
 def test_the_best_three_are_found_for_what_was_promised(needs, eta, length):
-    rungs = ladder(len(needs), eta, 3, length, seed=5)
+    rungs = make_rungs(len(needs), eta, 3, length, seed=5)
     spent = {rung.number: [] for rung in rungs}
 
     def work(candidate: float, rung: Rung, cut_off_s: float) -> Work:
         return Work(candidate, cut_off_s, rung.seconds, spent[rung.number])
 
     results = list(halve(needs, rungs, GOAL, Pool(1), work))
-    assert results[-1].kept == sorted(needs)[:3]
+    assert results[-1].survivors == sorted(needs)[:3]
     for rung in rungs:
         assert len(spent[rung.number]) == rung.candidates
         assert max(spent[rung.number]) <= rung.seconds
@@ -70,13 +70,13 @@ def test_who_cannot_survive_is_cut_off():
         cut_offs.append(cut_off_s)
         return Work(candidate, cut_off_s)
 
-    ranked = race([3.0, 1.0, 2.0, 9.0, 0.5], 2, GOAL, Pool(1), watched)
+    ranked = select_best([3.0, 1.0, 2.0, 9.0, 0.5], 2, GOAL, Pool(1), watched)
     assert cut_offs == [math.inf, math.inf, 3.0, 2.0, 2.0]
     result = RungResult(Rung(1, 5, 2, 50.0, 1), ranked)
-    assert result.kept == [0.5, 1.0]
+    assert result.survivors == [0.5, 1.0]
     assert result.cut_off_s == 1.0
     cut_offs.clear()
-    race([300.0, 100.0, 200.0, 900.0], 2, GOAL, Pool(1), watched)
+    select_best([300.0, 100.0, 200.0, 900.0], 2, GOAL, Pool(1), watched)
     assert cut_offs == [math.inf] * 4  # nobody has reached the target
 
 
@@ -89,7 +89,7 @@ def test_the_order_does_not_depend_on_who_was_cut_off(needs, keep, data):
         def work(each: float, cut_off_s: float) -> Work:
             return Work(each, cut_off_s * factor())
 
-        return [each for each, _ in race(needs, keep, GOAL, Pool(1), work)]
+        return [each for each, _ in select_best(needs, keep, GOAL, Pool(1), work)]
 
     assert ranked(lambda: 1.0) == ranked(lambda: math.inf) == ranked(lambda: data.draw(LATE))
 
@@ -101,5 +101,5 @@ def test_equal_times_are_ordered_by_value_and_then_by_place():
         seconds, loss = figures[candidate]
         return SimpleNamespace(perform=lambda: Measured(seconds=seconds, loss=loss))
 
-    ranked = race([1, 2, 3, 4], 4, GOAL, Pool(1), made_up)
+    ranked = select_best([1, 2, 3, 4], 4, GOAL, Pool(1), made_up)
     assert [candidate for candidate, _ in ranked] == [2, 4, 1, 3]

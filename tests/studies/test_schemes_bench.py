@@ -21,7 +21,7 @@ SCHEMES = "lwpd:default,uncoded:async,topk/downlink.kind=exchange"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(schemes_bench.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
-    monkeypatch.setattr(schemes_bench, "PAYLOADS", 500)
+    monkeypatch.setattr(schemes_bench, "MAX_PAYLOADS", 500)
     tuning.without_runs(monkeypatch, schemes_bench.TUNING_SEEDS)
     return tmp_path / "made"
 
@@ -35,8 +35,8 @@ def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixtu
     assert files == ["digits-1G-none.h5", "digits-1G-persistent.h5", "digits-1G-rates.h5"]
     lines = {tuple(line.split()[:2]): line for line in text.splitlines()}
     made = Comparison.load(folder / "digits-1G-persistent.h5")
-    ours, *rivals = (np.log([each.seconds for each in row]).mean() for row in made.measured)
-    least = math.exp(min(rivals) - ours)
+    our_preset, *rivals = (np.log([each.seconds for each in row]).mean() for row in made.measured)
+    least = math.exp(min(rivals) - our_preset)
     assert f"{least:.2f}×" in lines["1Gbit/s", "persistent"]
     assert main(command) == 0
     again = capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
     recorded = folder.parent / "recorded"
     recorded.mkdir()
     np.savetxt(recorded / "job.csv", [[0.2, 0.2], [0.2, 0.6], [0.4, 0.1]], delimiter=",")
-    found = schemes_bench.recorded(recorded)
+    found = schemes_bench.recorded_delays(recorded)
     bench = schemes_bench.SchemesBench(
         ["digits"], ["1G"], found | schemes_bench.DELAYS, 1, 3, ["uncoded:async"], folder
     )
@@ -71,7 +71,7 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
     ]  # rates of three workers are their own
     assert first == ["digits-1G-rates-3.h5", "digits-1G-rates.h5", "digits-1G-recorded-job.h5"]
     (delays,) = found.values()
-    job = schemes_bench.write_job(folder, "digits", "1G", "job", delays, schemes_bench.workers_of(delays))
+    job = schemes_bench.write_job(folder, "digits", "1G", "job", delays, schemes_bench.worker_count(delays))
     made = prepare(ComparisonRequest(str(job), "uncoded:async", [], 1, "virtual"), folder)
     config = made.candidates[0].config
     assert config.workers.count == 3

@@ -45,9 +45,9 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
     base = configfile.resolve({}, PROBLEMS[name])
     found = space.candidates(base, 20, seed=7)
     assert len(found) == 20
-    assert found[0].own
+    assert found[0].is_own
     assert found[0].config == base
-    assert not any(candidate.own for candidate in found[1:])
+    assert not any(candidate.is_own for candidate in found[1:])
     assert len({msgspec.json.encode(candidate.config) for candidate in found}) == 20
     for number, candidate in enumerate(found):
         config = candidate.config
@@ -115,13 +115,13 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     assert rates[OWN, 0.5] == 0.2
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
     assert base_rate(forgetful) == 1.6
-    assert space.apply(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
+    assert space.apply_tables(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
 
 
 def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
     """The plain gradients' step is half as long as the whitened one where runs may start."""
     base = configfile.resolve({}, [*SMALL, "code.whiten=gram", "memory.kind=none", "update.mode=all"])
-    config = space.apply(base, space.preset("uncoded", "all"))
+    config = space.apply_tables(base, space.preset("uncoded", "all"))
     problem = problems.create(base.problem)
     lengths = []
     for kind in ("gram", "none"):
@@ -148,11 +148,11 @@ def test_draws_differ_and_cover_the_space():
     ):  # fmt: skip
         assert len({tables[table].get(key) for tables in drawn}) >= least, (table, key)
     many = [space.draw_tables(base, np.random.default_rng((4, number))) for number in range(2000)]
-    assert {tables["scheme"]["name"] for tables in many if "scheme" in tables} >= {*space.rivals()}
+    assert {tables["scheme"]["name"] for tables in many if "scheme" in tables} >= {*space.drawn_schemes()}
     for name, key in (("topk", "share"), ("frc", "stragglers"), ("local", "steps"), ("powersgd", "rank")):
         schemes = [each["scheme"] for each in many if each["scheme"].get("name") == name]
         assert len({scheme["options"][key] for scheme in schemes}) > 1
-    refused = [tables for tables in drawn[:60] if space.offered(base, "drawn", tables, 1.0) is None]
+    refused = [tables for tables in drawn[:60] if space.make_candidate(base, "drawn", tables, 1.0) is None]
     assert 0 < len(refused) < 40
 
 

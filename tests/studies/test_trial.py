@@ -9,9 +9,9 @@ from pdcode.config import load as configfile
 from pdcode.studies import limits, search_space
 from pdcode.studies.candidate import OWN
 from pdcode.studies.goal import Goal
-from pdcode.studies.limits import Limits, limited, most_updates
+from pdcode.studies.limits import Limits, max_updates, with_limits
 from pdcode.studies.measurement import Measured
-from pdcode.studies.trial import ProgressRecorder, Trial, source
+from pdcode.studies.trial import ProgressRecorder, Trial, data_source
 from pdcode.trace.schema import ARRIVALS, DRAINED
 from pdcode.virtual.simulation import simulate
 
@@ -65,8 +65,8 @@ def test_all_candidates_meet_the_same_delays():
 def performed(
     config: Config, seed: int, seconds: float, step_s: float, goal: Goal = GOAL, updates: int | None = None
 ) -> Measured:
-    most = updates or most_updates(config, limits.ARRIVALS)
-    return Trial(limited(config, goal, Limits(seconds, step_s), most), seed, goal).perform()
+    most = updates or max_updates(config, limits.ARRIVALS)
+    return Trial(with_limits(config, goal, Limits(seconds, step_s), most), seed, goal).perform()
 
 
 def test_a_trial_to_the_goal():
@@ -85,7 +85,7 @@ def test_a_trial_to_the_goal():
 
 
 def test_a_trial_with_a_trace_has_the_same_result(tmp_path):
-    whole = limited(config(), GOAL, Limits(10.0, 0.005), 1000)
+    whole = with_limits(config(), GOAL, Limits(10.0, 0.005), 1000)
     fast = Trial(whole, 1, GOAL).perform()
     recorded = Trial(whole, 1, GOAL, trace=str(tmp_path / "a.h5")).perform()
     for name in ("seconds", "stop_s", "updates", "loss", "accuracy"):
@@ -106,9 +106,9 @@ def test_a_trial_that_misses_the_target():
 
 
 def test_data_are_read_once_for_all_trials():
-    first = source(config())
-    assert source(config("seed=5", "optimizer.rate=0.1")) is first
-    other = source(config("problem.test_fraction=0.5"))
+    first = data_source(config())
+    assert data_source(config("seed=5", "optimizer.rate=0.1")) is first
+    other = data_source(config("problem.test_fraction=0.5"))
     assert other.rows < first.rows
 
 
@@ -119,4 +119,4 @@ def test_how_many_updates_a_trial_may_take():
         (["update.mode=first", "update.count=2"], 2),
         (["update.mode=first"], 3),  # ¾ of the workers
     ):
-        assert most_updates(config(*settings), 3000) == 3000 // payloads
+        assert max_updates(config(*settings), 3000) == 3000 // payloads
