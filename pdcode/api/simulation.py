@@ -16,9 +16,9 @@ from ..problems import DataSource
 from ..stragglers.trace import Recorded, load_records
 from ..trace import TraceReader, TraceWriter, opening
 from ..training import checkpoint
-from ..training.checkpoint import Checkpoint, Checkpoints
+from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print
-from ..training.session import check_writable, close_trace, identity, open_trace
+from ..training.session import check_writable, close_trace, open_trace, run_identity
 from ..training.setup import Components, prepare
 from ..util import signals
 from ..util.errors import InputError, prefix_errors
@@ -46,7 +46,7 @@ class Request:
     @property
     def ended(self) -> bool:
         """Whether the run to be resumed has ended."""
-        return self.resume and self.found is None and checkpoint.ended(self.loaded.config.trace.path)
+        return self.resume and self.found is None and checkpoint.is_finished(self.loaded.config.trace.path)
 
 
 def load(
@@ -106,7 +106,7 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
     """Simulate in this process; the data are read unless `source` is given."""
     config, text, name = request.loaded
     if request.found is not None:
-        config = request.found.goes_on(config)
+        config = request.found.resumed_config(config)
     with prefix_errors(name):
         if request.timing_only:
             config = without_numeric_stops(config)
@@ -198,11 +198,11 @@ def run_traced(simulation: Simulation, request: Request, print_line: Print) -> t
     attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
     components, fleet, config = simulation.components, simulation.fleet, simulation.config
     found = request.found
-    attributes["run"] = run = identity(found)
+    attributes["run"] = run = run_identity(found)
     trace = open_trace(config, request.loaded.text, components, fleet, found, **attributes)
     checkpoints = None
     if request.resume or config.trace.checkpoint_s is not None:
-        checkpoints = Checkpoints(trace.path, run, request.loaded.config, config, print_line)
+        checkpoints = CheckpointWriter(trace.path, run, request.loaded.config, config, print_line)
     with signals.handled(signals.interrupts(fleet)):
         descent, result = simulation.run(trace, print_line, found, checkpoints)
         close_trace(trace, descent, clock_counters(result))

@@ -101,7 +101,7 @@ def report_if_ended(config: Config, path: str) -> bool:
 
     with prefix_errors(path):
         found = checkpoint.find(config)
-    ended = found is None and checkpoint.ended(config.trace.path)
+    ended = found is None and checkpoint.is_finished(config.trace.path)
     if ended:
         print_line(f"{config.trace.path}: the run has ended; there is nothing to resume")
     return ended
@@ -121,7 +121,7 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
                 process.end_job(0)
             found = checkpoint.find(config)
         if found is not None:
-            config = found.goes_on(config)
+            config = found.resumed_config(config)
         components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:

@@ -22,12 +22,12 @@ from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
 from ..stragglers import WorkerDelays
 from ..training import link_sizing
-from ..training.checkpoint import Checkpoint, Checkpoints, folder_of
+from ..training.checkpoint import Checkpoint, CheckpointWriter, folder_of
 from ..training.links import DelayedLink, SavingLink
-from ..training.memories import Memories
-from ..training.session import TrainingRun, close_trace, identity, open_trace
+from ..training.session import TrainingRun, close_trace, open_trace, run_identity
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import Computes, Worker, work
+from ..training.worker_checkpoint import WorkerCheckpoint
 from ..transport.base import Link
 from ..util import signals
 from ..util.errors import Failure
@@ -64,7 +64,7 @@ def coordinate(
     resume : bool
         Whether to take a checkpoint when a signal ends the run, even if no others are taken.
     """
-    config, run = components.config, identity(found)
+    config, run = components.config, run_identity(found)
     given = config if given is None else given
     keeps = resume or config.trace.checkpoint_s is not None
     with job(comm=comm) as comm:
@@ -103,7 +103,7 @@ def coordinate(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found
             )
             if keeps:
-                descent.checkpoints = Checkpoints(trace.path, run, given, config, print_line)
+                descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
             close_trace(trace, descent)
             code = descent.code
@@ -170,7 +170,7 @@ def wrapped(
     if place is None:
         return outer, computes
     folder, run, task = place
-    saving = SavingLink(outer, worker, Memories(folder, run, link.worker))
+    saving = SavingLink(outer, worker, WorkerCheckpoint(folder, run, link.worker))
     if isinstance(link, AllreduceLink):
         link.save, saving.stateful["state"] = saving.save, link.state
     if not saving.restore(task):

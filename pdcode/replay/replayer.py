@@ -17,7 +17,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
-from ..training.session import TrainingRun, counters, described
+from ..training.session import TrainingRun, config_attributes, counters
 from ..training.setup import prepare, worker_builder
 from ..transport.layout import RETURNED
 from ..util.errors import InputError, prefix_errors
@@ -72,7 +72,7 @@ class Replayer:
         self._config = config = replayable_config(trace)
         self._components = components = prepare(config, str(trace.path), check=False)
         self._refuse_other_arithmetic()
-        attributes = described(config, components)
+        attributes = config_attributes(config, components)
         for key in LATER_ATTRIBUTES - trace.attributes.keys():
             del attributes[key]
         compare("attributes", trace.attributes, attributes)  # before the workers are built
@@ -201,7 +201,7 @@ class Replayer:
         roster = coordinator.roster
         flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
-        roster.rejoin(self._config.workers.count)
+        roster.restart(self._config.workers.count)
         roster.flags = lost
         state.resumed()
         coordinator.dispatch_idle()

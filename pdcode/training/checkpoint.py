@@ -1,13 +1,13 @@
-"""Checkpoints: files beside a trace, from which a run that has ended resumes (``--resume``).
+"""Checkpoints: files beside a trace, from which a run resumes (``--resume``).
 
 The folder ``<trace>.checkpoint`` has two generations of rank 0's state, and of each worker's. Rank 0 copies
 its state, which another thread writes, and marks the next task of every worker: at that task the worker
-writes its own file, before it computes. A payload that was on its way when rank 0 copied its state is not in
-the state, even if it arrives later; the worker's file has it as one that rank 0 has dropped. A worker's file
-thus belongs to that file of rank 0 in which the worker's next task has the same number.
+writes its own file, before it computes. A payload that was in flight when rank 0 copied its state is not in
+the state, even if it arrives later; the worker's file is written as if rank 0 had dropped that payload. A
+worker's file thus belongs to that file of rank 0 in which the worker's next task has the same number.
 
-On the virtual clock the workers, and all messages on their way, are in rank 0's file: the resumed run is the
-one that never stopped.
+On the virtual clock rank 0's file includes the workers and all messages in flight: the resumed run equals an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,48 +28,26 @@ from ..util import checked
 from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
 from ..util.stateful import load_state, part, state_of
-from .memories import Memory, worker_file
 from .setup import prepare
+from .worker_checkpoint import WorkerFile, worker_file
 
-FREE = "trace", "stop", "faults"
-"""Tables whose keys may differ when a run goes on …"""
-FREE_KEYS = {"workers.spares"}
-"""… and keys of others."""
+FREE_TABLES = "trace", "stop", "faults"  # may differ when a run resumes
+FREE_KEYS = {"workers.spares"}  # likewise, of other tables
 
 
-class Coordinates(msgspec.Struct):
-    """Rank 0's file.
+class CoordinatorFile(msgspec.Struct):
+    """Rank 0's file."""
 
-    Attributes
-    ----------
-    run : str
-        Identity of the run, as in its trace.
-    config, resolved : dict
-        The configuration as it was given, and with the values of keys that are "auto".
-    t_ns, version : int
-        Time, and version of θ.
-    tasks : list of int
-        Number of each worker's next task.
-    traffic : (int, int)
-        Bytes that rank 0 has received and sent.
-    rows : dict of str to int
-        Rows of the trace's tables.
-    local : bool
-        Whether the workers are in the state, on the virtual clock.
-    state : dict
-        State of rank 0's objects, see `TrainingRun.stateful`.
-    """
-
-    run: str
-    config: dict[str, Any]
-    resolved: dict[str, Any]
+    run: str  # identity of the run, as in its trace
+    config: dict[str, Any]  # as the user gave it
+    resolved: dict[str, Any]  # with values for keys that are "auto"
     t_ns: int
-    version: int
-    tasks: list[int]
-    traffic: tuple[int, int]
-    rows: dict[str, int]
-    local: bool
-    state: dict[str, Any]
+    version: int  # of θ
+    tasks: list[int]  # number of each worker's next task
+    traffic: tuple[int, int]  # bytes that rank 0 has received and sent
+    rows: dict[str, int]  # of the trace's tables
+    local: bool  # whether the state includes the workers, on the virtual clock
+    state: dict[str, Any]  # of rank 0's objects, see `TrainingRun.stateful`
 
 
 def folder_of(trace: str | Path) -> Path:
@@ -77,7 +55,7 @@ def folder_of(trace: str | Path) -> Path:
     return Path(f"{Path(trace).resolve()}.checkpoint")
 
 
-class Checkpoints:
+class CheckpointWriter:
     """Writer of a run's checkpoints.
 
     Parameters
@@ -87,9 +65,9 @@ class Checkpoints:
     run : str
         Identity of the run.
     config, resolved : Config
-        The configuration as it was given, and with resolved keys.
+        The configuration as the user gave it, and with resolved keys.
     print_line : callable
-        Prints what goes wrong.
+        Prints errors.
     """
 
     def __init__(self, trace: Path, run: str, config: Config, resolved: Config, print_line: Any) -> None:
@@ -112,11 +90,11 @@ class Checkpoints:
         """Copy the state of rank 0's objects; another thread writes it."""
         self.wait()
         given, state = (self._config, self._resolved), state_of(stateful)
-        header = Coordinates(self.run, *given, t_ns, version, [*tasks], traffic, dict(rows), local, state)
+        header = CoordinatorFile(self.run, *given, t_ns, version, [*tasks], traffic, dict(rows), local, state)
         self._thread = threading.Thread(target=self._write, args=(header,))
         self._thread.start()
 
-    def _write(self, header: Coordinates) -> None:
+    def _write(self, header: CoordinatorFile) -> None:
         try:
             checked.write(self.folder / "coordinator", header)
             self.taken += 1
@@ -124,31 +102,23 @@ class Checkpoints:
             self._print(f"{self.folder}: no checkpoint was written: {reason(error)}")
 
     def wait(self) -> None:
-        """Wait until what was taken is on disk."""
+        """Wait until the last checkpoint is on disk."""
         if self._thread.ident is not None:
             self._thread.join()
             self._thread = threading.Thread()
 
 
 class Checkpoint:
-    """A checkpoint with which a run resumes.
+    """A checkpoint to resume from."""
 
-    Attributes
-    ----------
-    header : Coordinates
-    saved : list of int
-        Workers whose state is in files.
-    lines : list of str
-        What the user should know.
-    """
-
-    def __init__(self, path: Path, header: Coordinates, saved: list[int]) -> None:
-        self.path, self.header, self.saved = path, header, saved
-        self.lines: list[str] = []
+    def __init__(self, path: Path, header: CoordinatorFile, saved: list[int]) -> None:
+        self.path, self.header = path, header
+        self.saved = saved  # workers with files that belong to it
+        self.lines: list[str] = []  # for the user
 
     @property
-    def lacking(self) -> list[int]:
-        """Workers whose state is not there."""
+    def incomplete(self) -> list[int]:
+        """Workers without a file."""
         workers = range(0 if self.header.local else len(self.header.tasks))
         return [worker for worker in workers if worker not in self.saved]
 
@@ -157,67 +127,56 @@ class Checkpoint:
         """The configuration of the run, with resolved keys."""
         return Config.of(self.header.resolved)
 
-    def continued(self, workers: int) -> ResumePoint:
-        """Return what the trace goes on with; of another number of workers it begins anew."""
+    def resume_point(self, workers: int) -> ResumePoint:
+        """Return the point at which to continue the trace; of another number of workers it starts again."""
         rows = self.header.rows if workers == len(self.header.tasks) else {}
         return ResumePoint(rows, self.header.t_ns, self.header.version)
 
-    def goes_on(self, config: Config) -> Config:
-        """Return the configuration with which a run of this one goes on.
+    def resumed_config(self, config: Config) -> Config:
+        """Return the configuration of the resumed run, given the user's.
 
-        Keys that are "auto" have the values of the run, unless there is another number of workers now.
+        Keys that are "auto" have the values of the interrupted run, unless the number of workers differs.
         """
         if len(self.header.tasks) != config.workers.count:
             return config
-        return msgspec.structs.replace(self.config, **{name: getattr(config, name) for name in FREE})
+        return msgspec.structs.replace(self.config, **{name: getattr(config, name) for name in FREE_TABLES})
 
     def restore(self, stateful: dict[str, Any], config: Config) -> None:
-        """Load the state of rank 0's objects.
-
-        Raises
-        ------
-        InputError
-            If the checkpoint is of something else.
-        """
+        """Load the state of rank 0's objects; refuse one that does not fit."""
         if len(self.header.tasks) == config.workers.count:
             self._load(stateful)
         else:
-            self._restore_others(stateful, config)
+            self._restore_resized(stateful, config)
 
     def _load(self, stateful: dict[str, Any]) -> None:
         with part(f"{self.path}: it does not fit this run"):
             load_state(stateful, self.header.state)
 
-    def _restore_others(self, stateful: dict[str, Any], config: Config) -> None:
-        """Load the state of a run with another number of workers: θ, the optimizer and counts."""
+    def _restore_resized(self, stateful: dict[str, Any], config: Config) -> None:
+        """Load θ, the optimizer and counters from a run with another number of workers."""
         state, before, now = stateful["state"], len(self.header.tasks), config.workers.count
         if not (isinstance(state, Coded) and state.resizes) or config.memory.kind not in ("none", "worker"):
             raise InputError(
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
-                f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has something of each worker"
+                f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has state of each worker"
             )
-        was = prepare(self.config).state.unrelayed
-        stateful["coordinator"].roster.rejoin(before)
-        self._load(stateful | {"state": was})
-        state.theta[:] = was.theta
-        state.optimizer.load_state_dict(was.optimizer.state_dict())
+        old_state = prepare(self.config).state.unrelayed
+        stateful["coordinator"].roster.restart(before)
+        self._load(stateful | {"state": old_state})
+        state.theta[:] = old_state.theta
+        state.optimizer.load_state_dict(old_state.optimizer.state_dict())
         stateful["coordinator"].update.begin()
         self.lines.append(
-            f"workers.count: {now}, before {before}: payloads of the unfinished update are dropped, and of "
-            "memories those of other workers"
+            f"workers.count: {now}, before {before}: payloads of the unfinished update are dropped, and the "
+            "memories of removed workers"
         )
 
 
 def find(config: Config) -> Checkpoint | None:
-    """Return the newest whole checkpoint of a configuration's trace; None if there is none.
+    """Return the newest valid checkpoint of a configuration's trace; None if the trace has none.
 
-    Of two, the newer is taken if all workers have written theirs; else the older one if they have.
-
-    Raises
-    ------
-    InputError
-        If there are checkpoints, and none is whole; or if they are of another configuration: the message
-        names the key.
+    The newer of two is used if the files of all workers belong to it; else the older one if that holds for
+    it. Refuse checkpoints of another configuration, and several of which none is valid.
     """
     folder = folder_of(config.trace.path)
     newest = folder / "coordinator"
@@ -226,7 +185,7 @@ def find(config: Config) -> Checkpoint | None:
         if not path.exists():
             continue
         try:
-            header = checked.read(path, Coordinates)
+            header = checked.read(path, CoordinatorFile)
             found.append(Checkpoint(path, header, saved_workers(folder, header)))
         except InputError as error:
             problems.append(str(error))
@@ -234,30 +193,32 @@ def find(config: Config) -> Checkpoint | None:
         if problems:
             raise InputError("; ".join(problems))
         return None
-    best = next((each for each in found if not each.lacking), found[0])
+    best = next((candidate for candidate in found if not candidate.incomplete), found[0])
     best.lines += problems
     if best is not found[0]:
-        best.lines.append(f"{found[0].path}: workers have not written all of it; the older one is used")
-    if best.lacking and config.reduce.summed:
-        have = "have" if len(best.lacking) > 1 else "has"
+        best.lines.append(f"{found[0].path}: workers have not written their parts; the older one is used")
+    if best.incomplete and config.reduce.summed:
+        have = "have" if len(best.incomplete) > 1 else "has"
         raise InputError(
-            f"{folder}: {workers_named(best.lacking)} {have} no part in a checkpoint, and with reduce.kind "
-            "'allreduce' none goes on without"
+            f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "
+            "'allreduce' requires of every worker"
         )
-    if best.lacking and config.memory.keeps:
-        best.lines.append(f"{workers_named(best.lacking)}: nothing in {folder}; their memories begin empty")
+    if best.incomplete and config.memory.keeps:
+        best.lines.append(
+            f"{workers_named(best.incomplete)}: nothing in {folder}; their memories start empty"
+        )
     check(best, config)
     return best
 
 
-def saved_workers(folder: Path, header: Coordinates) -> list[int]:
+def saved_workers(folder: Path, header: CoordinatorFile) -> list[int]:
     """Return the workers whose files belong to a file of rank 0."""
     workers = []
     for worker, task in enumerate(() if header.local else header.tasks):
         path = worker_file(folder, worker)
         for each in (path, checked.older(path)):
             try:
-                memory = checked.read(each, Memory, arrays=False)
+                memory = checked.read(each, WorkerFile, arrays=False)
             except InputError:
                 continue
             if (memory.run, memory.worker, memory.task) == (header.run, worker, task):
@@ -267,26 +228,20 @@ def saved_workers(folder: Path, header: Coordinates) -> list[int]:
 
 
 def check(found: Checkpoint, config: Config) -> None:
-    """Refuse a checkpoint of another configuration.
-
-    Raises
-    ------
-    InputError
-        Naming the first key that differs.
-    """
-    was, now = flat(found.header.config), flat(msgspec.to_builtins(config))
+    """Refuse a checkpoint of another configuration; the message names the first key that differs."""
+    was, now = flat_keys(found.header.config), flat_keys(msgspec.to_builtins(config))
     free = FREE_KEYS if found.header.local else {"workers.count", *FREE_KEYS}
-    named = "kind", "name", "family"  # if one of them differs, others do
+    named = "kind", "name", "family"  # reported first: if one of them differs, other keys do, too
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
         if was.get(key) != now.get(key):
             before, after = short_repr(was.get(key)), short_repr(now.get(key))
             raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
 
 
-def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a configuration that matter to a run that goes on, with their tables' names."""
+def flat_keys(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys, with their tables' names, that must not differ when a run resumes."""
     keys: dict[str, Any] = {}
-    for name in tables.keys() - {*FREE}:
+    for name in tables.keys() - {*FREE_TABLES}:
         table = tables[name]
         keys |= (
             {f"{name}.{key}": value for key, value in table.items()}
@@ -296,20 +251,20 @@ def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
-def begin(trace: Path) -> None:
-    """Keep the checkpoints of an older trace beside it, as the trace itself is kept."""
+def move_aside(trace: Path) -> None:
+    """Rename the checkpoints of an older trace, as the trace itself is renamed."""
     folder, older = folder_of(trace), folder_of(opening.previous(trace))
     if folder.exists():
         shutil.rmtree(older, ignore_errors=True)
         os.replace(folder, older)
 
 
-def end(folder: Path) -> None:
-    """Remove the checkpoints of a run that has ended."""
+def remove(folder: Path) -> None:
+    """Remove the checkpoints of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def ended(trace: str | Path) -> bool:
-    """Tell whether a trace is that of a run that has ended."""
+def is_finished(trace: str | Path) -> bool:
+    """Return whether a file is the trace of a finished run."""
     path = Path(trace)
     return path.exists() and opening.is_trace(path) and TraceReader(path).finished

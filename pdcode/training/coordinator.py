@@ -1,7 +1,7 @@
-"""Rank 0's loop: events in, calls on the fleet and rows of the trace out.
+"""Rank 0's loop: it handles events by calls on the fleet and rows of the trace.
 
 The coordinator folds arrivals into the state, steps by the policy, and sends idle workers the newest θ. It
-uses neither MPI nor a clock of its own: MPI, the virtual clock and replays drive it by their fleets.
+has neither MPI nor a clock of its own: fleets of MPI, of the virtual clock and of replays drive it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TICK_NS = 20_000_000  # longest time between calls of the monitor
 DRAIN_TASKS, SHORTEST_DRAIN_NS = 4, 1_000_000_000
 
 Observe = Callable[[int, "Coordinator"], str]
-"""``observe(now_ns, coordinator)``: called after each event; returns why the run ends, or an empty string."""
+"""``observe(now_ns, coordinator)``: called after each event; returns a reason to stop, or an empty string."""
 
 
 class Coordinator(Stateful):
@@ -43,28 +43,9 @@ class Coordinator(Stateful):
         Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
         worker's mean task, and at least `SHORTEST_DRAIN_NS`.
     lost_with : str
-        What is lost with a worker, as no other rank has it, for the trace.
+        State that is lost with a worker, for the trace.
     clip : Clip, optional
         Scales payloads down before they are folded in.
-
-    Attributes
-    ----------
-    roster : Roster
-        State and counters of the workers.
-    update : Update
-        Progress of the update under way.
-    stopping : str
-        Reason of the end of the run; empty: it goes on.
-    stuck : bool
-        Whether the run ends as no update can be made.
-    t_stop_ns, drain_until_ns : int
-        When that arose, and until when tasks in flight are waited for.
-    interrupted : int
-        Signal by which the user has asked for the end.
-    given_up : bool
-        Whether the answers of some workers are not waited for any longer.
-    resumed : bool
-        Whether tasks are in flight already when `run` is called.
     """
 
     state_names = (
@@ -89,9 +70,12 @@ class Coordinator(Stateful):
         self.incidents = Incidents(trace, self.roster, lost_with)
         self.clip, self._drain_ns = clip, drain_ns
         self.messages = [layout.messages for layout in state.layouts]
-        self.stopping, self.stuck = "", False
-        self.t_stop_ns = self.drain_until_ns = self.interrupted = 0
-        self.resumed = self.given_up = False
+        self.stopping = ""  # reason to stop, once there is one
+        self.stuck = False  # whether the run ends as no update is possible
+        self.t_stop_ns = self.drain_until_ns = 0  # time of the stop, and end of the wait for tasks in flight
+        self.interrupted = 0  # signal by which the user has asked for the end
+        self.resumed = False  # whether tasks are in flight already when `run` is called
+        self.given_up = False  # whether the run ends without the replies of some workers
 
     @property
     def version(self) -> int:
@@ -99,14 +83,9 @@ class Coordinator(Stateful):
         return self.update.version
 
     def run(self, observe: Observe, save: Callable[[], None] | None = None) -> str:
-        """Run until the monitor gives a reason to stop, and the tasks in flight are drained; return it.
+        """Run until `observe` returns a reason to stop, and the tasks in flight are drained; return it.
 
-        Parameters
-        ----------
-        observe : callable
-            Called after each event and at least every 20 ms, to the end.
-        save : callable, optional
-            Takes a checkpoint.
+        `observe` is called after each event and at least every 20 ms, to the end; `save` takes a checkpoint.
         """
         self.monitor, self.saving.save = observe, save
         if not self.resumed:
@@ -120,7 +99,7 @@ class Coordinator(Stateful):
         return self.stopping
 
     def events(self) -> Iterator[Event]:
-        """Yield what happens next: to the fleet, and as observers find."""
+        """Yield the next events: of the fleet, and of the observers."""
         fleet, roster = self.fleet, self.roster
         if (self.saving.save or fleet.interrupted) and not self.stopping:
             yield from self.saving.post(self.interrupted, self.longest_drain_ns)
@@ -167,12 +146,12 @@ class Coordinator(Stateful):
         if late and not self.state.usable(staleness, reply.round):
             return WASTED, True
         if self.clip is not None and not (factor := self.clip(reply, len(self.roster.living))):
-            return WASTED, True  # too few norms are known to judge it by
+            return WASTED, True  # too few norms are known for a bound
         released = late or not self.state.policy.workers_wait
         return (USED if self.clip is None or factor == 1 else CLIPPED), released
 
     def step_if_ready(self, expected: int, why: int) -> bool:
-        """Step if the state is ready, with `expected` payloads outstanding, because of `why`."""
+        """Step if the state is ready, with `expected` payloads outstanding; `why` is for the trace."""
         state, update = self.state, self.update
         if self.stopping or not update.used or not state.ready(update, expected):
             return False
@@ -195,7 +174,7 @@ class Coordinator(Stateful):
         return True
 
     def proceed(self, stepped: bool, released: bool, now_ns: int) -> None:
-        """Observe, and send tasks: to all idle workers after a step, else to the one just released."""
+        """Observe, and send tasks: to all idle workers after a step, else to the worker just released."""
         roster = self.roster
         if not (roster.outstanding or self.stopping or self.fleet.joining) and not (
             (stepped or released) and roster.living
@@ -230,29 +209,29 @@ class Coordinator(Stateful):
     # Other events.
 
     def on_timeout(self, event: Timeout) -> None:
-        """Step if the policy does so by time; after the stop, end a wait that has taken too long."""
-        self.update.now_ns, asked_ns = self.fleet.now_ns(), self._asked_ns()
-        if asked_ns is not None and not self.stopping:
-            self.update.now_ns = min(self.update.now_ns, asked_ns)
-        self.go_on(TIME)
+        """Step if the policy does at this time; after the stop, end too long a wait for replies."""
+        self.update.now_ns, wake_ns = self.fleet.now_ns(), self._scheme_wake_ns()
+        if wake_ns is not None and not self.stopping:
+            self.update.now_ns = min(self.update.now_ns, wake_ns)
+        self.step_without_arrival(TIME)
         if self.stopping and self.roster.outstanding:
-            hurried = self.fleet.interrupted and not self.interrupted
-            if hurried or self.fleet.now_ns() >= self.drain_until_ns:
+            interrupted_now = self.fleet.interrupted and not self.interrupted
+            if interrupted_now or self.fleet.now_ns() >= self.drain_until_ns:
                 for worker in self.roster.in_flight:
                     self.give_up(worker)
 
     def on_died(self, event: Died) -> None:
-        """Go on without workers that have died."""
+        """Continue without workers that have died."""
         self.update.now_ns = self.fleet.now_ns()
         tasks = {worker: self.roster.remove(worker, DEAD) for worker in event.workers}
         for worker in event.workers:
             self.state.lost(worker)
         self.incidents.died(self.update.now_ns, tasks)
         self._forward_lost(event.workers)
-        self.go_on(ALONE)
+        self.step_without_arrival(ALONE)
 
     def on_left(self, event: Left) -> None:
-        """Dismiss a worker that leaves with its reply: nothing of its task is lost."""
+        """Dismiss a worker that leaves with its reply; no task is lost."""
         worker = event.worker
         self.roster.remove(worker, LEFT)
         self.state.lost(worker)
@@ -261,13 +240,13 @@ class Coordinator(Stateful):
         self._forward_lost([worker])
 
     def _forward_lost(self, senders: Sequence[int]) -> None:
-        """Send workers with a task the payloads that they would have got from others."""
+        """Send workers with a task the payloads that these senders have not delivered to them."""
         for worker in self.roster.in_flight:
             for sender in senders:
                 self.fleet.forward(worker, self.state.undelivered_payloads(worker, sender))
 
     def on_joined(self, event: Joined) -> None:
-        """Send tasks to workers that are back, with nothing of theirs."""
+        """Send tasks to workers that are back, without their earlier state."""
         roster = self.roster
         self.update.now_ns = self.fleet.now_ns()
         for worker in event.workers:
@@ -281,19 +260,18 @@ class Coordinator(Stateful):
             self.dispatch_idle()
 
     def on_overdue(self, event: Overdue) -> None:
-        """Go on without workers that are presumed lost, where the policy does not wait for them."""
+        """Continue without workers that are presumed lost, if the policy does not wait for them."""
         self.update.now_ns = now_ns = self.fleet.now_ns()
         limits_ns = self.roster.times.limits_ns()
         for worker in event.workers:
             self.roster.put_overdue(worker, now_ns)
             self.incidents.overdue(now_ns, worker, limits_ns.item(worker))
-            self.fleet.forward(
-                worker, self.state.undelivered_payloads(worker)
-            )  # it may be waiting for payloads of others
-        self.go_on(ALONE)
+            # The worker may be waiting for them.
+            self.fleet.forward(worker, self.state.undelivered_payloads(worker))
+        self.step_without_arrival(ALONE)
 
     def on_returned(self, reply: Arrival) -> None:
-        """Note that a worker that was presumed lost has answered."""
+        """Record the reply of a worker that was presumed lost."""
         self.roster.put_back(reply.worker)
         self.incidents.returned(self.update.now_ns, reply)
         if not self.stopping:
@@ -304,28 +282,28 @@ class Coordinator(Stateful):
         self.incidents.stray(self.fleet.now_ns(), event.worker, event.description)
 
     def on_interrupted(self, event: Interrupted) -> None:
-        """Note the signal by which the user asks for the end; the monitor stops the run."""
+        """Record the signal by which the user asks for the end; the monitor stops the run."""
         self.interrupted = event.signal
 
     def on_save_due(self, event: SaveDue) -> None:
         """Take a checkpoint."""
         self.saving.take()
 
-    def go_on(self, why: int) -> None:
-        """Step if the state is ready without another arrival, because of `why`."""
+    def step_without_arrival(self, why: int) -> None:
+        """Step if the state is ready without another arrival; `why` is the cause, for the trace."""
         stepped = self.step_if_ready(self.roster.expected(self.state.policy.waits_for_overdue), why)
         self.proceed(stepped, False, self.fleet.now_ns())
 
     # The end.
 
     def observe(self, now_ns: int) -> None:
-        """Call the monitor, which also flushes the trace while the run drains; stop if it says why."""
+        """Call the monitor, which also flushes the trace during the drain; stop if it returns a reason."""
         reason = self.monitor(now_ns, self)
         if reason or self.stopping:
             self.stop(reason, now_ns)
 
     def stop(self, reason: str, now_ns: int) -> None:
-        """Note that the run ends, for a reason if it has not ended before; tell workers with a task."""
+        """Stop, for a reason if the run has not stopped before; notify workers with a task."""
         self.t_stop_ns = self.t_stop_ns or now_ns
         if reason and not self.stopping:
             self.stopping, self.liveness.due_ns = reason, NEVER_NS
@@ -335,7 +313,7 @@ class Coordinator(Stateful):
                 self.fleet.cancel(workers, self.drain_until_ns)
 
     def longest_drain_ns(self, now_ns: int) -> int:
-        """Return how long the tasks in flight are waited for at most."""
+        """Return the longest wait for the tasks in flight."""
         from statistics import median  # not at workers
 
         if self._drain_ns is not None:
@@ -343,26 +321,26 @@ class Coordinator(Stateful):
         return max(SHORTEST_DRAIN_NS, int(DRAIN_TASKS * median(self.roster.task_times_ns(now_ns))))
 
     def give_up(self, worker: int) -> None:
-        """Stop waiting for a worker's answer."""
+        """Stop waiting for a worker's reply."""
         self.incidents.missing(self.fleet.now_ns(), worker)
         self.roster.remove(worker, MISSING)
         self.given_up = True
 
-    # Times at which to go on without an event of the fleet.
+    # Times at which to proceed without an event of the fleet.
 
-    def _asked_ns(self) -> int | None:
-        """Return when state or policy are to be asked again, if nothing arrives; None: not before."""
+    def _scheme_wake_ns(self) -> int | None:
+        """Return the time to ask state and policy again without an event; None: only after an event."""
         wake_ns, own_ns = self.state.policy.wake_ns, self.state.wake_ns
         if wake_ns is None or own_ns is None:
             return own_ns if wake_ns is None else wake_ns
         return min(wake_ns, own_ns)
 
     def _wake_ns(self) -> int | None:
-        """Return until when to wait for an event at most."""
+        """Return the end of the wait for an event; None: unlimited."""
         if self.stopping:
             return None
         state, due_ns = self.state, self.liveness.due_ns
         if state.wake_ns is None and state.policy.wake_ns is None:
             return None if due_ns == NEVER_NS else due_ns
-        asked_ns = self._asked_ns()
-        return due_ns if asked_ns is None else min(asked_ns, due_ns)
+        wake_ns = self._scheme_wake_ns()
+        return due_ns if wake_ns is None else min(wake_ns, due_ns)

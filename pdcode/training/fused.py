@@ -1,4 +1,4 @@
-"""A coordinator whose replies are updates by themselves, each taken in by one compiled call."""
+"""Coordinator for replies that are complete updates, each handled by one compiled call."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Incidents: what goes wrong with workers, as rows of the trace's faults and as lines for the user.
+"""Incidents of workers, as rows of the trace's faults and as lines for the user.
 
-All texts about workers are here.
+All texts about workers are in this module.
 """
 
 from __future__ import annotations
@@ -22,60 +22,50 @@ def missing_message(worker: int, task: int, sent_ns: int) -> str:
 class Incidents(Stateful):
     """Recorder of incidents.
 
-    Parameters
-    ----------
-    trace : Recorder
-    roster : Roster
-        Its counts of refused, stray and flagged messages are kept here; the first of each worker is recorded.
-    lost_with : str
-        What is lost with a worker, as no other rank has it; empty: nothing.
-
-    Attributes
-    ----------
-    notes : list of str
-        Lines for the user, which the monitor prints and clears.
+    Its counters are those of the roster. Refused, stray and flagged messages are recorded only for the first
+    one of each worker. `lost_with` describes the state that is lost with a worker; empty: none.
     """
 
     state_names = ("notes", "_refused")
 
     def __init__(self, trace: Recorder, roster: Roster, lost_with: str = "") -> None:
         self._trace, self._roster, self._lost_with = trace, roster, lost_with
-        self.notes: list[str] = []
-        self._refused = -1, 0  # last update of which payloads were refused, and their number
+        self.notes: list[str] = []  # lines for the user, which the monitor prints and clears
+        self._refused = -1, 0  # last update with refused payloads, and their number
 
     def _record(self, now_ns: int, worker: int, task: int, kind: str, text: str) -> None:
         self._trace.fault(now_ns, worker, task, kind, f"worker {worker} {text}")
 
-    def _go_on(self) -> str:
-        return f"{len(self._roster.living)} go on"
+    def _living(self) -> str:
+        return f"{len(self._roster.living)} continue"
 
     def died(self, now_ns: int, tasks: dict[int, int]) -> None:
-        """Record the death of workers, with the number of each one's task; -1: none."""
+        """Record the death of workers, with the number of each worker's task; -1: none."""
         for worker, task in tasks.items():
             sent_s = 1e-9 * self._roster.sent_ns[worker]
             lost = f"its task {task}, sent at {sent_s:.3f} s" if task >= 0 else "no task"
             also = self._lost_with and f", {self._lost_with}"
             self._record(now_ns, worker, task, "dead", f"has died; lost with it: {lost}{also}")
         have = "has" if len(tasks) == 1 else "have"
-        self.notes.append(f"{workers_named(sorted(tasks))} {have} died; {self._go_on()}")
+        self.notes.append(f"{workers_named(sorted(tasks))} {have} died; {self._living()}")
 
     def left(self, now_ns: int, worker: int) -> None:
         """Record that a worker has left."""
         task = self._roster.tasks[worker] - 1
         also = self._lost_with and f"; with it went {self._lost_with}"
         self._record(now_ns, worker, task, "left", f"has left after task {task}{also}")
-        self.notes.append(f"worker {worker} has left; {self._go_on()}")
+        self.notes.append(f"worker {worker} has left; {self._living()}")
 
     def joined(self, now_ns: int, worker: int, member: RankInfo) -> None:
-        """Record the rank that takes the place of a worker."""
+        """Record the rank that replaces a worker."""
         where = f"is rank {member.rank} of {member.host} from now on"
         self._record(
             now_ns, worker, self._roster.tasks[worker], "joined", f"{where}, with nothing of its own"
         )
-        self.notes.append(f"worker {worker} {where}; {self._go_on()}")
+        self.notes.append(f"worker {worker} {where}; {self._living()}")
 
     def overdue(self, now_ns: int, worker: int, limit_ns: float) -> None:
-        """Record that a worker is presumed lost, which has not answered within the limit of its task."""
+        """Record that a worker is presumed lost: its reply exceeds the limit of its task."""
         task, sent_ns = self._roster.tasks[worker] - 1, self._roster.sent_ns[worker]
         text = (
             f"has not answered task {task}, sent at {1e-9 * sent_ns:.3f} s, which by earlier tasks takes "
@@ -85,7 +75,7 @@ class Incidents(Stateful):
         self.notes.append(f"worker {worker} is overdue: no answer for {1e-9 * (now_ns - sent_ns):.1f} s")
 
     def returned(self, now_ns: int, reply: Arrival) -> None:
-        """Record that a worker that was presumed lost has answered."""
+        """Record the reply of a worker that was presumed lost."""
         worker, task = reply.worker, reply.task
         took_s = 1e-9 * (now_ns - self._roster.sent_ns[worker])
         text = f"has answered task {task} after {took_s:.3f} s: lost no longer"
@@ -93,12 +83,12 @@ class Incidents(Stateful):
         self.notes.append(f"worker {worker} is back after {took_s:.1f} s")
 
     def missing(self, now_ns: int, worker: int) -> None:
-        """Record that the answer of a worker is not waited for any longer."""
+        """Record that the run ends without a worker's reply."""
         task, sent_ns = self._roster.tasks[worker] - 1, self._roster.sent_ns[worker]
         self._trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
 
     def refused(self, reply: Arrival, version: int) -> None:
-        """Count a payload that must not be used, of the update after this version."""
+        """Count a refused payload of the update after this version."""
         worker, before = reply.worker, self._refused
         self._refused = version, 1 + (before[1] if before[0] == version else 0)
         if not self._roster.refused[worker]:
@@ -122,7 +112,7 @@ class Incidents(Stateful):
             self._roster.flagged[worker] += 1
 
     def stuck(self, version: int, why: str) -> str:
-        """Return why the run ends after this version; `why` is what the scheme knows of it, if anything."""
+        """Return why the run ends after this version; `why` is the scheme's own explanation, if any."""
         if not self._roster.living:
             return "no worker is left" if self._roster.left else "every worker has died"
         if why:

@@ -1,9 +1,9 @@
-"""The share of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
+"""The fraction of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
 
-It is the largest share that rank 0's link can carry. The link carries the replies of n workers, and, if rank
-0 relays payloads, about n of them in each task; both grow with the share. If workers exchange payloads, each
-of their links carries as many as rank 0's. If the transfers take longer than the workers' tasks, workers wait
-for the link, and smaller payloads use it better.
+It is the largest fraction that rank 0's link can carry. The link carries the replies of n workers, and, if
+rank 0 relays payloads, about n of them in each task; both grow with the fraction. If workers exchange
+payloads, each of their links carries as many as rank 0's. If the transfers take longer than the workers'
+tasks, workers wait for the link, and smaller payloads use it better.
 """
 
 from __future__ import annotations
@@ -27,55 +27,46 @@ from ..transport.speeds import Speeds
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
 
-SHARES = 1 / 8, 1 / 16, 1 / 32
-MOST = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
-WORTH = 0.9  # a smaller share is chosen only if its use of the link is at most this fraction of the larger's
+FRACTIONS = 1 / 8, 1 / 16, 1 / 32
+MAX_LOAD = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
+MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at least by this factor
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn for each worker, and at most for all
 GRADIENTS, SPAN_S = 3, 0.05  # least number of gradients that a worker times, and least time
 
 
-class Uses(msgspec.Struct, frozen=True):
-    """How a run uses rank 0's link.
+class LinkLoad(msgspec.Struct, frozen=True):
+    """Load of rank 0's link, and of the workers' links if they exchange payloads."""
 
-    Attributes
-    ----------
-    task_s : float
-        Mean time of a worker's task with its delay: harmonic, over the workers that answer.
-    ingress, egress : float
-        Fraction of the time for which each direction is busy if no worker waits; above 1, workers wait.
-    exchange : float
-        The same for the busiest link of a worker, if workers exchange payloads.
-    """
-
-    task_s: float
+    task_s: float  # mean time of a worker's task with its delay: harmonic, over live workers
+    # Fraction of the time for which each direction is busy if no worker waits; above 1, workers wait.
     ingress: float
     egress: float
-    exchange: float = 0.0
+    exchange: float = 0.0  # of the busiest link of a worker
 
     @property
-    def most(self) -> float:
-        """The greatest of them."""
+    def busiest(self) -> float:
+        """The largest load."""
         return max(self.ingress, self.egress, self.exchange)
 
 
 def candidates(config: Config) -> list[Config]:
-    """Return the configuration with each of the shares, the largest first.
+    """Return the configuration with each of the fractions, the largest first.
 
-    The residual grows as the share shrinks. ``memory.lookahead`` is that of the largest share and shrinks in
-    proportion, so that the step ahead keeps its length.
+    The residual grows as the fraction shrinks. ``memory.lookahead`` is that of the largest fraction and
+    shrinks in proportion, so that the step ahead keeps its length.
     """
     if config.code.share is not None:
         raise InputError(
             f"code.share: {config.code.share} is another form of code.rows_per_task; give one of them"
         )
-    return [_with(config, share) for share in SHARES]
+    return [_with(config, share) for share in FRACTIONS]
 
 
 def _with(config: Config, share: float) -> Config:
-    """Return the configuration with a share."""
+    """Return the configuration with a fraction as ``code.share``."""
     memory, ahead = config.memory, config.memory.lookahead
     if ahead:
-        memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / SHARES[0]:.3g}"))
+        memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / FRACTIONS[0]:.3g}"))
     code = msgspec.structs.replace(config.code, rows_per_task=None, share=share)
     return msgspec.structs.replace(config, code=code, memory=memory)
 
@@ -83,20 +74,12 @@ def _with(config: Config, share: float) -> Config:
 def resolve_rows(
     config: Config, problem: Problem, total_rows: int, speeds: Speeds | None = None
 ) -> tuple[Config, str]:
-    """Return the configuration with the share that `uses` allows, and a line of explanation.
+    """Return the configuration with the fraction that `link_load` allows, and a line of explanation.
 
-    Parameters
-    ----------
-    config : Config
-        With ``code.rows_per_task = "auto"``.
-    problem : Problem
-        Rank 0's.
-    total_rows : int
-        Training rows of all shards together.
-    speeds : Speeds, optional
-        As measured; default: ``[link]`` and ``[machine]``.
+    `config` has ``code.rows_per_task = "auto"``; `total_rows` is the number of training rows of all shards;
+    `speeds` are measured, by default those of ``[link]`` and ``[machine]``.
     """
-    own, found, tried = config, Uses(0.0, math.inf, math.inf), []
+    chosen, load, tried = config, LinkLoad(0.0, math.inf, math.inf), []
     for smaller in candidates(config):
         scheme = make_scheme(smaller)
         state = scheme.state(problem)
@@ -105,25 +88,26 @@ def resolve_rows(
                 f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
                 f"code.blocks {config.code.blocks}, which leave every layer uncoded"
             )
-        used = uses(scheme, state, speeds or configured(scheme, problem, state.layouts, total_rows))
-        tried.append(f"{used.most:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
-        if used.most > WORTH * found.most:  # such as θ itself, which is sent to workers that are far behind
+        assumed = speeds or configured_speeds(scheme, problem, state.layouts, total_rows)
+        smaller_load = link_load(scheme, state, assumed)
+        tried.append(f"{smaller_load.busiest:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
+        if smaller_load.busiest > MAX_RATIO * load.busiest:  # as of θ, which workers far behind are sent
             break
-        own, found = smaller, used
-        if found.most <= MOST:
+        chosen, load = smaller, smaller_load
+        if load.busiest <= MAX_LOAD:
             break
-    took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
+    took = f"{chosen.link.bandwidth:.3g} bytes/s by link.bandwidth"
     if speeds is not None:
         took = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
-    ahead = own.memory.lookahead
-    also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
-    return own, (
-        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "
-        f"multiple of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
+    ahead = chosen.memory.lookahead
+    also = f" and memory.lookahead {ahead:g}" if chosen.memory != config.memory else ""
+    return chosen, (
+        f"code.share {chosen.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "
+        f"multiple of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * load.task_s:.3g} ms)"
     )
 
 
-def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], total_rows: int) -> Speeds:
+def configured_speeds(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], total_rows: int) -> Speeds:
     """Return the speeds of ``[link]`` and ``[machine]``."""
     machine, link = scheme.config.machine, scheme.config.link
     shard = max(1, total_rows // scheme.workers)
@@ -132,10 +116,10 @@ def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], tota
     return Speeds(link.bandwidth, link.bandwidth, compute_s)
 
 
-def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
-    """Return the load of rank 0's link: bytes per reply, times replies per second, over the bandwidth.
+def link_load(scheme: Scheme, state: State, speeds: Speeds) -> LinkLoad:
+    """Return the load of the links: bytes per reply, times replies per second, over the bandwidth.
 
-    Of what goes out, only what depends on the share counts: relayed payloads, not θ.
+    Of the sent bytes, only those that depend on the fraction count: relayed payloads, not θ.
     """
     layout, rates = state.layouts[0], task_rates(scheme, speeds.compute_s)
     ingress, egress = rates.sum() * layout.reply_bytes / speeds.ingress, 0.0
@@ -144,12 +128,12 @@ def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
         most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
         exchange = most * LogFormat(layout).message_bytes / speeds.ingress
     if isinstance(state, RelayedState):
-        body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
+        body = common_copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
         egress = rates.sum() * (layout.body_offset + body) / speeds.egress
     if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
         exchange *= 2
-    return Uses(mean_s(rates), float(ingress), float(egress), float(exchange))
+    return LinkLoad(mean_task_s(rates), float(ingress), float(egress), float(exchange))
 
 
 def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
@@ -163,15 +147,15 @@ def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
     return rates
 
 
-def mean_s(rates: np.ndarray) -> float:
+def mean_task_s(rates: np.ndarray) -> float:
     """Return the harmonic mean of the task times of the living workers."""
     return int(np.count_nonzero(rates)) / float(rates.sum()) if rates.any() else math.inf
 
 
-def copies(config: Config, workers: int) -> float:
-    """Return how many copies of the common part of a task rank 0 sends per task."""
-    together = not config.update.asynchronous and config.link.broadcast == "tree"
-    return min(1.0, config.link.fanout / workers) if together else 1.0
+def common_copies(config: Config, workers: int) -> float:
+    """Return the number of copies, per task, of the common part of a task that rank 0 sends."""
+    broadcasts = not config.update.asynchronous and config.link.broadcast == "tree"
+    return min(1.0, config.link.fanout / workers) if broadcasts else 1.0
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:
@@ -180,7 +164,7 @@ def relayed_bytes(state: RelayedState, workers: int) -> int:
 
 
 def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
-    """Return the bytes of a reply and of a task at the largest share."""
+    """Return the bytes of a reply and of a task at the largest fraction."""
     scheme = make_scheme(candidates(config)[0])
     state = scheme.state(problem)
     layout, body = state.layouts[0], problem.size * np.dtype(problem.dtype).itemsize

@@ -1,4 +1,4 @@
-"""What is added to a worker's link: injected delays, and its part of checkpoints."""
+"""Wrappers of a worker's link: injected delays, and its part of checkpoints."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from ..transport.base import Computed, Link, WrappedLink
 from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Task
 from ..util.stateful import load_state, state_of
-from .memories import Memories
 from .worker import Worker
+from .worker_checkpoint import WorkerCheckpoint
 
 
 class DelayedLink(WrappedLink):
@@ -33,36 +33,28 @@ class DelayedLink(WrappedLink):
 
 
 class SavingLink(WrappedLink):
-    """Link of a worker that writes its part of a checkpoint when rank 0 asks for it.
+    """Link of a worker that writes its part of a checkpoint when rank 0 asks for it."""
 
-    Parameters
-    ----------
-    link : Link
-    worker : Worker
-    memories : Memories
-        Writes and reads the files.
-    """
-
-    def __init__(self, link: Link, worker: Worker, memories: Memories) -> None:
+    def __init__(self, link: Link, worker: Worker, files: WorkerCheckpoint) -> None:
         super().__init__(link)
-        self._worker, self._memories = worker, memories
+        self._worker, self._files = worker, files
         self.stateful: dict[str, object] = {"encoders": worker.encoders}  # objects whose state is saved
-        state_of(self.stateful)  # where a plug-in's class does not declare its state, the run ends here
+        state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
 
     def restore(self, task: int) -> bool:
-        """Restore the state before a task, if any (-1: none); return whether that succeeded."""
-        return task < 0 or self._memories.read(self.stateful, task)
+        """Restore the state before a task (-1: none); return whether that succeeded."""
+        return task < 0 or self._files.read(self.stateful, task)
 
     def save(self, task: int) -> None:
-        """Write the state with which the worker begins a task."""
-        self._memories.write(self.stateful, task)
+        """Write the worker's state before a task."""
+        self._files.write(self.stateful, task)
 
     def next_task(self) -> Task | None:
         task = self.link.next_task()
         flags = self.link.flags if task is None else task.flags
         if flags & SAVE:
             number = self._worker.next_task if task is None else task.task
-            if flags & (UNDO | RETURNED):  # as if the last payload had been dropped, which it may not be
+            if flags & (UNDO | RETURNED):  # as if the last payload had been dropped; it may still be used
                 before = state_of(self.stateful)
                 self._worker.rollback()
                 self.save(number)

@@ -1,4 +1,4 @@
-"""Liveness: an observer that finds workers whose tasks take longer than their earlier ones let expect."""
+"""Liveness: an observer that finds workers whose tasks take much longer than their earlier ones."""
 
 from __future__ import annotations
 
@@ -10,53 +10,42 @@ from ..util.stateful import Stateful
 from .roster import BUSY, Roster
 
 NEVER_NS = 1 << 62
-CHECK_NS, LONGEST_CHECK_NS = 250_000_000, 1_000_000_000
-"""Shortest time between checks for overdue workers, and the usual longest one."""
-CHECKS = 4
-"""Checks are rarer where the shortest limit is more than so many times the longest time between them."""
+CHECK_NS, LONGEST_CHECK_NS = 250_000_000, 1_000_000_000  # between checks for overdue workers
+CHECKS = 4  # checks are rarer if the shortest limit exceeds this many times `LONGEST_CHECK_NS`
 
 
 class Liveness(Stateful):
-    """Observer of the workers' task times, which posts those that are overdue.
-
-    Parameters
-    ----------
-    roster : Roster
-
-    Attributes
-    ----------
-    due_ns : int
-        When to check next.
-    """
+    """Observer of the workers' task times, which posts those that are overdue."""
 
     state_names = ("due_ns",)
 
     def __init__(self, roster: Roster) -> None:
-        self._roster, self.due_ns, self._enabled = roster, LONGEST_CHECK_NS, True
+        self._roster, self._enabled = roster, True
+        self.due_ns = LONGEST_CHECK_NS  # time of the next check
 
     def disable(self) -> None:
-        """Never check, as the fleet of a replay posts what the run had found."""
+        """Never check: in a replay, the fleet posts the overdue workers of the recorded run."""
         self._enabled, self.due_ns = False, NEVER_NS
 
     def dispatched(self, now_ns: int) -> None:
-        """Check from now on: there are tasks in flight again."""
+        """Check from now on: tasks are in flight again."""
         if self.due_ns == NEVER_NS and self._enabled:
             self.due_ns = now_ns + LONGEST_CHECK_NS
 
     def returned(self, now_ns: int) -> None:
-        """Check soon, as an overdue worker has answered."""
+        """Check soon, as an overdue worker has replied."""
         if self._enabled:
             self.due_ns = min(self.due_ns, now_ns + CHECK_NS)
 
     def post(self, now_ns: int) -> Iterator[Overdue]:
-        """Check; yield the workers that are overdue from now on."""
-        if now_ns > self.due_ns + CHECK_NS:  # rank 0 was away, and answers may have come
+        """Check; yield the workers that have become overdue."""
+        if now_ns > self.due_ns + CHECK_NS:  # rank 0 was suspended, and replies may have arrived
             self.due_ns = now_ns + CHECK_NS
             return
         roster = self._roster
         limits_ns = roster.times.limits_ns()
         ends_ns = {
-            worker: roster.sent_ns[worker] + limits_ns.item(worker) for worker in roster.having((BUSY,))
+            worker: roster.sent_ns[worker] + limits_ns.item(worker) for worker in roster.in_states((BUSY,))
         }
         overdue = [worker for worker, end_ns in ends_ns.items() if end_ns <= now_ns]
         next_ns = min((end_ns for end_ns in ends_ns.values() if end_ns > now_ns), default=math.inf)
@@ -64,6 +53,6 @@ class Liveness(Stateful):
         next_ns = min(next_ns, now_ns + max(LONGEST_CHECK_NS, shortest_ns))
         self.due_ns = max(math.ceil(next_ns), now_ns + CHECK_NS)
         if len(ends_ns) == len(overdue):
-            self.due_ns = NEVER_NS  # until one of them answers, or another gets a task
+            self.due_ns = NEVER_NS  # until one of them replies, or another worker gets a task
         if overdue:
             yield Overdue(overdue)

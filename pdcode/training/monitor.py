@@ -1,5 +1,4 @@
-"""Monitor of a run: it measures loss and accuracy, prints progress, flushes the trace, and decides when to
-stop."""
+"""Monitor of a run: loss and accuracy, lines of progress, flushes of the trace, and the decision to stop."""
 
 from __future__ import annotations
 
@@ -17,23 +16,22 @@ from ..util.formats import workers_named
 from ..util.stateful import Stateful
 from .coordinator import Coordinator
 
-INTERRUPTED = "interrupted"  # reason to stop: the user's wish
+INTERRUPTED = "interrupted"  # reason to stop: a signal
 LINE_NS = 1_000_000_000
-UNLIMITED_S = 1e9  # a wait from here on has no limit
-WAITED = 0.1  # share of the time that rank 0 waits for a worker alone, from which on it is told
+UNLIMITED_S = 1e9  # longer waits count as unlimited
+MIN_WAITED = 0.1  # least fraction of the time that rank 0 waits for one worker alone, to be reported
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
-
 
 Print = Callable[[str], None]
 
 
 class Monitor(Stateful):
-    """Monitor, called by the coordinator after each arrival; most calls do nothing.
+    """Monitor, called by the coordinator after each event; most calls do nothing.
 
     Parameters
     ----------
     problem : Problem
-        Supplies the data on which loss and accuracy are measured.
+        Has the data on which loss and accuracy are measured.
     config : Config
         ``[stop]`` and ``[trace]`` are used.
     trace : Recorder
@@ -48,7 +46,7 @@ class Monitor(Stateful):
 
     state_names = (
         "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
-        "_last_line", "_line_at_ns", "_waited", "_struck_ns", "_last_version",
+        "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version",
     )  # fmt: skip
 
     def __init__(
@@ -72,9 +70,9 @@ class Monitor(Stateful):
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
         self._line_at_ns = 0  # the same time on the run's clock
-        self._waited: list[int] = []  # as of the coordinator, at the last line
-        self._strikes = faults.at_rank_0(config)
-        self._struck_ns = -1  # until when they have been carried out; a run that goes on knows it
+        self._waited: list[int] = []  # the roster's `waited_ns` at the last line
+        self._faults = faults.at_rank_0(config)
+        self._faults_until_ns = -1  # earlier faults of rank 0 have happened, before a checkpoint too
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -83,7 +81,7 @@ class Monitor(Stateful):
         self.failed = False  # whether the run counts as failed
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Do what is due; return a reason to stop, or an empty string."""
+        """Perform what is due; return a reason to stop, or an empty string."""
         reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
@@ -95,11 +93,11 @@ class Monitor(Stateful):
         for note in coordinator.incidents.notes:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
         coordinator.incidents.notes.clear()
-        while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
-            strike = self._strikes.pop(0)
-            if 1e9 * (strike.at_s or 0.0) > self._struck_ns:
-                strike.execute(self.trace, self._wall_ns is not None)
-        self._struck_ns = now_ns
+        while self._faults and now_ns >= 1e9 * (self._faults[0].at_s or 0.0):
+            fault = self._faults.pop(0)
+            if 1e9 * (fault.at_s or 0.0) > self._faults_until_ns:
+                fault.execute(self.trace, self._wall_ns is not None)
+        self._faults_until_ns = now_ns
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:
@@ -125,8 +123,8 @@ class Monitor(Stateful):
         self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
         if not coordinator.stopping:
             self._due_ns = min(self._due_ns, self._until_ns)
-        if self._strikes:
-            self._due_ns = min(self._due_ns, 1e9 * (self._strikes[0].at_s or 0.0))
+        if self._faults:
+            self._due_ns = min(self._due_ns, 1e9 * (self._faults[0].at_s or 0.0))
         return reason
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
@@ -165,7 +163,7 @@ class Monitor(Stateful):
         self._last_line = wall_ns, roster.arrivals
         since_ns, self._line_at_ns = now_ns - self._line_at_ns, now_ns
         workers = len(roster)
-        told = [*self._waited, *[0] * workers][:workers]  # a run may go on with fewer workers, or more
+        waited_before = [*self._waited, *[0] * workers][:workers]  # their number may change at a resume
         self._waited = roster.waited_ns.copy()
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
@@ -175,23 +173,17 @@ class Monitor(Stateful):
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
         text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
-        waited_ns = [after - earlier for after, earlier in zip(self._waited, told, strict=True)]
-        return text + conspicuous(coordinator, now_ns, waited_ns, since_ns)
+        waited_ns = [now - before for now, before in zip(self._waited, waited_before, strict=True)]
+        return text + straggler_note(coordinator, now_ns, waited_ns, since_ns)
 
 
-def conspicuous(
+def straggler_note(
     coordinator: Coordinator, now_ns: int, waited_ns: Sequence[int] = (0,), since_ns: int = 0
 ) -> str:
-    """Name the workers that are presumed lost, or the one for which rank 0 has waited, or the slowest.
+    """Name the overdue workers, or the one for which rank 0 has waited, or the slowest.
 
-    Parameters
-    ----------
-    coordinator : Coordinator
-    now_ns : int
-    waited_ns : sequence of int
-        Time for which rank 0 has waited for each worker alone …
-    since_ns : int
-        … of so much time. That it waited is told from a `WAITED` of it on.
+    `waited_ns` is rank 0's time of waiting for each worker alone, within `since_ns`; it is reported from
+    `MIN_WAITED` of that time on.
     """
     from statistics import median  # not at workers
 
@@ -201,7 +193,7 @@ def conspicuous(
         waiting = coordinator.update.used > 0 and coordinator.state.policy.waits_for_overdue
         waits = "waits for" if waiting else "no answer from"
         return f"  {waits} {workers_named(sorted(overdue))} for {longest_s:.1f} s"
-    if (most_ns := max(waited_ns)) > WAITED * since_ns:
+    if (most_ns := max(waited_ns)) > MIN_WAITED * since_ns:
         return f"  waited {most_ns / since_ns:.0%} of the time for worker {waited_ns.index(most_ns)}"
     times, living = roster.task_times_ns(now_ns), roster.living
     if len(living) < 2:

@@ -1,17 +1,13 @@
-"""The roster: state and counters of each worker, as rank 0 sees it.
+"""The roster: state and counters of each worker, as rank 0 knows them.
 
-======== ============================================ =============================
-state    meaning                                      next
-======== ============================================ =============================
-IDLE     has answered, and has no task                BUSY, STOPPED, DEAD, LEFT
-BUSY     has a task                                   IDLE, OVERDUE, DEAD, MISSING
-OVERDUE  its task takes longer than it should         IDLE (by its reply), DEAD, MISSING
-MISSING  its answer was not waited for when the run
-         ended
-STOPPED  has been told that the run is over           DEAD
-DEAD     its process is gone                          BUSY (another rank in its place)
-LEFT     has left after its last reply                BUSY (another rank in its place)
-======== ============================================ =============================
+======== ============================================ ============================= state    meaning
+next ======== ============================================ ============================= IDLE     has replied,
+and has no task                 BUSY, STOPPED, DEAD, LEFT BUSY     has a task
+IDLE, OVERDUE, DEAD, MISSING OVERDUE  its task takes too long                      IDLE (by its reply), DEAD,
+MISSING MISSING  the run ended without its reply STOPPED  has been notified of the end                 DEAD
+DEAD     its process has died                         BUSY (replaced by another rank) LEFT     has left after
+its last reply                BUSY (replaced by another rank) ========
+============================================ =============================
 """
 
 from __future__ import annotations
@@ -35,14 +31,10 @@ COUNTERS = (
 class Roster(Stateful, roster.WorkerCounters):
     """State and counters of each worker.
 
-    Parameters
-    ----------
-    workers : int
-
     Attributes
     ----------
     overdue_ns : list of int
-        When each worker was found overdue.
+        When each worker became overdue.
     waited_ns : list of int
         Time that rank 0 has waited for each worker's payload alone.
     refused, strays, flagged : list of int
@@ -65,8 +57,8 @@ class Roster(Stateful, roster.WorkerCounters):
     def __len__(self) -> int:
         return len(self.states)
 
-    def rejoin(self, workers: int) -> None:
-        """Begin with idle workers, after a checkpoint: tasks in flight are lost, counters go on."""
+    def restart(self, workers: int) -> None:
+        """Start with idle workers, after a checkpoint: tasks in flight are lost, counters continue."""
         self.fates[LOST_AT_RANK_0] += self.outstanding
         before = len(self)
         for name in COUNTERS:
@@ -80,14 +72,14 @@ class Roster(Stateful, roster.WorkerCounters):
         self.outstanding = self.overdue_count = 0
         self.unsaved = set()
 
-    def having(self, states: Collection[int]) -> list[int]:
-        """Return the workers in one of some states."""
+    def in_states(self, states: Collection[int]) -> list[int]:
+        """Return the workers in one of several states."""
         return [worker for worker, state in enumerate(self.states) if state in states]
 
     @property
     def in_flight(self) -> list[int]:
         """Workers that have a task."""
-        return self.having(IN_FLIGHT)
+        return self.in_states(IN_FLIGHT)
 
     @property
     def living(self) -> list[int]:
@@ -99,51 +91,51 @@ class Roster(Stateful, roster.WorkerCounters):
         """Workers that are overdue, the longest first."""
         if not self.overdue_count:
             return []
-        return sorted(self.having((OVERDUE,)), key=self.overdue_ns.__getitem__)
+        return sorted(self.in_states((OVERDUE,)), key=self.overdue_ns.__getitem__)
 
     @property
     def dead(self) -> list[int]:
         """Workers that have died."""
-        return self.having((DEAD,))
+        return self.in_states((DEAD,))
 
     @property
     def left(self) -> list[int]:
         """Workers that have left."""
-        return self.having((LEFT,))
+        return self.in_states((LEFT,))
 
     @property
     def missing(self) -> list[int]:
-        """Workers whose answers were not waited for."""
-        return self.having((MISSING,))
+        """Workers without whose replies the run has ended."""
+        return self.in_states((MISSING,))
 
     def expected(self, waits_for_overdue: bool) -> int:
-        """Return how many messages a policy may wait for: a patient one also for those of overdue workers."""
+        """Return how many messages a policy may wait for, those of overdue workers on request."""
         if waits_for_overdue or not self.overdue_count:
             return self.outstanding
-        return self.outstanding - sum(self.awaited[worker] for worker in self.having((OVERDUE,)))
+        return self.outstanding - sum(self.awaited[worker] for worker in self.in_states((OVERDUE,)))
 
     def release(self) -> list[int]:
-        """Return the idle workers in order, all of which get a message now."""
+        """Return the idle workers in order; all of them get a message now."""
         idle, self.idle = self.idle, []
         return sorted(idle)  # rows of a synchronous run are independent of arrival order
 
     def put_idle(self, worker: int) -> None:
-        """Note that a worker that had died or left is back."""
+        """Record that a worker that had died or left is back."""
         self.states[worker], self.flags[worker] = IDLE, 0
         self.idle.append(worker)
 
     def put_overdue(self, worker: int, now_ns: int) -> None:
-        """Note that a worker is overdue."""
+        """Record that a worker is overdue."""
         self.states[worker], self.overdue_ns[worker] = OVERDUE, now_ns
         self.overdue_count += 1
 
     def put_back(self, worker: int) -> None:
-        """Note that an overdue worker has answered."""
+        """Record that an overdue worker has replied."""
         self.states[worker] = BUSY
         self.overdue_count -= 1
 
     def remove(self, worker: int, state: int) -> int:
-        """Note that a worker is DEAD, LEFT or MISSING; return the number of the lost task, -1 if idle."""
+        """Record that a worker is DEAD, LEFT or MISSING; return the number of the lost task, -1 if idle."""
         task = self.tasks[worker] - 1 if self.awaited[worker] else -1
         self.overdue_count -= self.states[worker] == OVERDUE
         self.states[worker] = state
@@ -155,6 +147,6 @@ class Roster(Stateful, roster.WorkerCounters):
         return task
 
     def task_times_ns(self, now_ns: int) -> list[float]:
-        """Return each worker's mean time from dispatch to arrival; of its first task so far without any."""
+        """Return each worker's mean time from dispatch to arrival; before any reply, the time so far."""
         columns = zip(self.busy_ns, self.replies, self.sent_ns, strict=True)
         return [busy / replies if replies else now_ns - sent for busy, replies, sent in columns]

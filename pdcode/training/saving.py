@@ -1,4 +1,4 @@
-"""Checkpoints as an observer: when to take one, and what workers are to write for it."""
+"""Checkpoints as an observer: when to take one, and which workers have to write for it."""
 
 from __future__ import annotations
 
@@ -14,41 +14,21 @@ from .update import Update
 
 
 class Saving(Stateful):
-    """Observer that posts when a checkpoint is due: at its period, and when the user asks for the end.
-
-    Parameters
-    ----------
-    fleet : Fleet
-    roster : Roster
-    update : Update
-
-    Attributes
-    ----------
-    save : callable or None
-        Takes a checkpoint; None: none are taken. To be set before the run.
-    every_ns : int
-        Period.
-    due_ns : int
-        When the next one is due.
-    """
+    """Observer that posts that a checkpoint is due: periodically, and when the user asks for the end."""
 
     state_names = ("due_ns",)
 
     def __init__(self, fleet: Fleet, roster: Roster, update: Update) -> None:
         self._fleet, self._roster, self._update = fleet, roster, update
-        self.save: Callable[[], None] | None = None
-        self.every_ns = self.due_ns = NEVER_NS
-        self._asked_ns = 0  # since when the user's wish for an end has waited for a checkpoint
+        self.save: Callable[[], None] | None = None  # takes a checkpoint, if any are taken; set by `run`
+        self.every_ns = self.due_ns = NEVER_NS  # period, and time of the next one
+        self._requested_ns = 0  # when a signal asked for a checkpoint that is still to be taken
 
     def post(self, interrupted: int, longest_wait_ns: Callable[[int], int]) -> Iterator[Event]:
-        """Yield that the user asks for the end, and that a checkpoint is due.
+        """Yield that a signal asks for the end, and that a checkpoint is due.
 
-        Parameters
-        ----------
-        interrupted : int
-            Signal of an earlier `Interrupted`, or 0.
-        longest_wait_ns : callable
-            Returns how long that wish may wait for a checkpoint, given the time.
+        `interrupted` is the signal of an earlier `Interrupted`, or 0; `longest_wait_ns` returns, given the
+        time, how long a signal may wait for a checkpoint.
         """
         fleet, roster, now_ns = self._fleet, self._roster, self._update.now_ns
         signal = 0 if interrupted else fleet.interrupted
@@ -56,21 +36,21 @@ class Saving(Stateful):
         if due and not signal and now_ns < self.due_ns + self.every_ns:
             unsaved = roster.unsaved.difference(roster.dead, roster.left, roster.overdue)
             if unsaved:
-                return  # these have not written their part of the last one
+                return  # these workers have not written their parts of the last checkpoint
         if due and not fleet.savable():
             now_ns = fleet.now_ns()
-            self._asked_ns = self._asked_ns or now_ns
-            if not signal or now_ns < self._asked_ns + longest_wait_ns(now_ns):
+            self._requested_ns = self._requested_ns or now_ns
+            if not signal or now_ns < self._requested_ns + longest_wait_ns(now_ns):
                 return
-            due = False  # workers do not answer
-        self._asked_ns = 0
+            due = False  # workers do not respond
+        self._requested_ns = 0
         if signal:
             yield Interrupted(signal)
         if due:
             yield SaveDue()
 
     def take(self) -> None:
-        """Take a checkpoint, to which every worker adds its part before its next task."""
+        """Take a checkpoint; every worker adds its part before its next task."""
         assert self.save is not None
         roster = self._roster
         self.due_ns = (self._update.now_ns // self.every_ns + 1) * self.every_ns

@@ -21,13 +21,13 @@ from ..util.formats import duration, workers_named
 from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
-from .checkpoint import Checkpoint, Checkpoints
+from .checkpoint import Checkpoint, CheckpointWriter
 from .fused import make_coordinator
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
 
-BATCH = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a job
-AGAIN = 75  # exit code of a run that is to go on: EX_TEMPFAIL of sysexits.h
+BATCH_SIGNALS = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a job
+EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sysexits.h
 
 
 class TrainingRun:
@@ -51,16 +51,12 @@ class TrainingRun:
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop; default: that of the coordinator.
     found : Checkpoint, optional
-        Checkpoint with which the run goes on.
-
-    Attributes
-    ----------
-    checkpoints : Checkpoints or None
-        Where they are written; to be set before the run. With `trace.checkpoint_s` they are taken so often,
-        and in any case when a signal ends the run.
+        Checkpoint to resume from.
     """
 
-    checkpoints: Checkpoints | None = None
+    # To be set before the run. Checkpoints are taken at the period of `trace.checkpoint_s`, if that is given,
+    # and when a signal ends the run.
+    checkpoints: CheckpointWriter | None = None
 
     def __init__(
         self,
@@ -77,7 +73,7 @@ class TrainingRun:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
         self.coordinator = make_coordinator(
-            fleet, components.state, trace, drain_ns, only_there(config), make_clip(config)
+            fleet, components.state, trace, drain_ns, lost_with_worker(config), make_clip(config)
         )
         if config.trace.checkpoint_s is not None:
             saving = self.coordinator.saving
@@ -87,7 +83,7 @@ class TrainingRun:
 
     @property
     def stateful(self) -> dict[str, Any]:
-        """Objects whose state rank 0 saves: with the workers, if they are in this process."""
+        """Objects with the state of a checkpoint: rank 0's, and the workers' if they are in this process."""
         state, fleet = self.components.state, self.fleet
         shared = {"coordinator": self.coordinator, "policy": state.policy, "monitor": self.monitor}
         return shared | ({"state": state, "fleet": fleet} if fleet.local else {"state": state.unrelayed})
@@ -103,7 +99,7 @@ class TrainingRun:
         )
 
     def _resume(self, found: Checkpoint) -> None:
-        """Take over the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         fleet, coordinator, state = self.fleet, self.coordinator, self.components.state
         found.restore(self.stateful, self.components.config)
         if fleet.local:
@@ -112,7 +108,7 @@ class TrainingRun:
         bytes_up, bytes_down = found.header.traffic
         fleet.bytes_up += bytes_up
         fleet.bytes_down += bytes_down
-        coordinator.roster.rejoin(fleet.workers)
+        coordinator.roster.restart(fleet.workers)
         state.resumed()
 
     @property
@@ -122,19 +118,19 @@ class TrainingRun:
 
     @property
     def code(self) -> int:
-        """Exit code: 0, or 1 if the run has failed, or 75 if a batch system has ended it and it can go on."""
+        """Exit code: 0; 1 if the run has failed; 75 if a batch system has ended it after a checkpoint."""
         saved = self.checkpoints is not None and self.checkpoints.taken > 0
-        ended = self.coordinator.interrupted in BATCH and self.coordinator.stopping == INTERRUPTED
-        return AGAIN if saved and ended else int(self.failed)
+        ended = self.coordinator.interrupted in BATCH_SIGNALS and self.coordinator.stopping == INTERRUPTED
+        return EXIT_RESUMABLE if saved and ended else int(self.failed)
 
     def end_checkpoints(self) -> None:
-        """Remove the checkpoints, unless the user has ended the run and it can go on."""
+        """Remove the checkpoints, unless a signal has ended the run and it can be resumed."""
         if self.checkpoints is None:
             return
         if self.coordinator.stopping != INTERRUPTED:
-            checkpoint.end(self.checkpoints.folder)
+            checkpoint.remove(self.checkpoints.folder)
         elif self.checkpoints.taken:
-            self.print_line(f"checkpoint: {self.checkpoints.folder}; --resume goes on from it")
+            self.print_line(f"checkpoint: {self.checkpoints.folder}; --resume continues the run")
 
     def run(self) -> str:
         """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
@@ -155,7 +151,7 @@ class TrainingRun:
         parameters = len(self.components.state.theta)
         self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
         if self.checkpoints is not None:
-            state_of(self.stateful)  # where a plug-in's class does not declare its state, the run ends here
+            state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
         if self._found is not None:
             self._resume(self._found)
             for line in self._found.lines:
@@ -182,12 +178,12 @@ class TrainingRun:
         return reason
 
 
-def only_there(config: Config) -> str:
-    """Return what of a descent is at one worker alone, and lost with it."""
+def lost_with_worker(config: Config) -> str:
+    """Return a description of the state that is lost with a worker; empty if there is none."""
     return "what its memory held of gradients" if config.memory.keeps else ""
 
 
-def identity(found: Checkpoint | None) -> str:
+def run_identity(found: Checkpoint | None) -> str:
     """Return the identity of a run, in its trace and its checkpoints."""
     return os.urandom(16).hex() if found is None else found.header.run
 
@@ -206,11 +202,8 @@ class FleetInfo(Protocol):
 def check_writable(trace: str, path: str, reads: str | None = None) -> TraceLock:
     """Create the trace's folder, and lock its name until this process ends.
 
-    Raises
-    ------
-    InputError
-        If the disk is full, another run writes the trace, another file is there, or the run reads it; the
-        message names file, key and value.
+    Refuse a full disk, a trace that another run writes, another file of that name, and `reads`, a trace that
+    the run reads; messages begin with `path`, the configuration's file.
     """
     with prefix_errors(path):
         if reads is not None and Path(reads).resolve() in (
@@ -229,9 +222,9 @@ def open_trace(
     found: Checkpoint | None = None,
     **attributes: object,
 ) -> TraceWriter:
-    """Create the trace of a run, or go on with that of a checkpoint; print what becomes of an older one."""
+    """Create the trace of a run, or continue that of a checkpoint; report an older trace that was renamed."""
     path = Path(config.trace.path)
-    continued = None if found is None else found.continued(config.workers.count)
+    resume_point = None if found is None else found.resume_point(config.workers.count)
     trace = TraceWriter(
         path,
         text,
@@ -242,17 +235,17 @@ def open_trace(
         config.trace.flush_s,
         config.trace.arrivals,
         config.trace.sample,
-        continued,
+        resume_point,
     )
     if found is None:
-        checkpoint.begin(path)
+        checkpoint.move_aside(path)
     if trace.renamed:
         print_line(trace.renamed)
     return trace
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
-    """Close a trace with the final θ and the counters, and those of the clock (`more`)."""
+    """Close a trace with the final θ and the counters; `more` are those of the virtual clock."""
     fleet, state = descent.fleet, descent.components.state
     descent.end_checkpoints()
     trace.close(
@@ -264,7 +257,7 @@ def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, flo
     descent.print_line(f"trace: {trace.path}")
 
 
-def described(config: Config, components: Components) -> dict[str, object]:
+def config_attributes(config: Config, components: Components) -> dict[str, object]:
     """Return the root attributes of a trace that the configuration determines."""
     layout = components.layout
     return {
@@ -287,7 +280,7 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
     """Return the root attributes of a trace."""
     return {
         "config": config,
-        **described(config, components),
+        **config_attributes(config, components),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,
@@ -319,7 +312,7 @@ def git_commit() -> str:
 
 
 def counters(descent: TrainingRun) -> dict[str, float]:
-    """Return the totals that a trace keeps beside its rows."""
+    """Return the totals that a trace stores beside its rows."""
     coordinator, roster, fleet = descent.coordinator, descent.coordinator.roster, descent.fleet
     return {
         "version": coordinator.version,

@@ -30,39 +30,26 @@ from ..util.memory import ensure_fits
 from . import link_sizing
 from .worker import Worker
 
-CHOSEN = "has workers choose codewords, so that payloads do not add up"
+SELECTED = "has workers choose codewords, so that payloads do not add up"
 CODED = "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded"
 
 
 @dataclass
 class Components:
-    """Everything rank 0 builds before MPI_Init: configuration errors surface before any process starts.
+    """Everything rank 0 builds before MPI_Init: configuration errors surface before any process starts."""
 
-    Attributes
-    ----------
-    source : DataSource or None
-        None once the workers have their data, over MPI.
-    rows : int
-        Number of training rows.
-    total_rows : int
-        Number of training rows of all shards together, see `schemes.Placement`.
-    notes : list of str
-        Lines on the values of keys that are "auto".
-    requested : Config or None
-        The configuration with ``code.rows_per_task = "auto"``, if that was given; the last note is on it.
-    """
-
-    source: DataSource | None
-    rows: int
-    total_rows: int
+    source: DataSource | None  # None once the workers have their data, over MPI
+    rows: int  # training rows
+    total_rows: int  # training rows of all shards together, see `schemes.Placement`
     problem: Problem
     scheme: Scheme
     state: State
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # on the values of keys that are "auto"
+    # The configuration with ``code.rows_per_task = "auto"``, if the user gave that; the last note is on it.
     requested: Config | None = None
 
     def resolve_rows(self, speeds: Speeds) -> None:
-        """Resolve ``code.rows_per_task = "auto"`` once more, by the measured speeds."""
+        """Resolve ``code.rows_per_task = "auto"`` again, by the measured speeds."""
         assert self.requested is not None
         config, self.notes[-1] = link_sizing.resolve_rows(
             self.requested, self.problem, self.total_rows, speeds
@@ -72,7 +59,7 @@ class Components:
 
     @property
     def config(self) -> Config:
-        """The configuration, with values for the keys that are "auto" in that of the user."""
+        """The configuration, with values for keys that the user left "auto"."""
         return self.scheme.config
 
     @property
@@ -82,7 +69,7 @@ class Components:
 
     @property
     def replies(self) -> int:
-        """Number of a worker's replies to an update."""
+        """Number of replies of a worker per update."""
         return sum(layout.messages for layout in self.layouts)
 
     @property
@@ -114,13 +101,13 @@ class Components:
 
     @property
     def shares(self) -> list[list[float]]:
-        """Share of a worker's delay that each part of a task has, for each round of an update."""
+        """Fraction of a worker's delay in each part of a task, for each round of an update."""
         spent = [self._work(number).by_message for number in range(len(self.layouts))]
         total = sum(float(part.sum()) for part in spent)
         return [(part / total).tolist() for part in spent]
 
     def remarks(self) -> list[str]:
-        """Describe, a line each, what is made of data, formats and delays where it is not evident."""
+        """Describe non-obvious treatment of data, formats and delays, one line each."""
         config, problem, data = self.scheme.config, self.problem, self.problem.dataset
         rows = f"{self.rows:,} training rows"
         task = f"classification, {problem.classes} classes"
@@ -135,7 +122,7 @@ class Components:
         if config.update.asynchronous and config.optimizer.momentum and config.memory.kind == "worker":
             lines.append(
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
-                f"'{config.update.mode}': what workers have not sent yet is a momentum already"
+                f"'{config.update.mode}': the workers' residuals already act as a momentum"
             )
         if (rate := auto_keys.better_rate(config)) is not None:
             lines.append(
@@ -146,15 +133,14 @@ class Components:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay, and
-        the tables of the configuration that have keys with "auto"."""
+        """Facts sent to every worker: weights, number of rows, delay fractions, resolved tables."""
         tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in auto_keys.TABLES}
         shares = {"rows": self.total_rows, "shares": self.shares}
         return {"weights": list(self.layout.weights), **shares, "resolved": tables}
 
 
 def shared_delays(config: Config) -> list[str]:
-    """Describe, in a line, how recorded delays of another number of workers are used."""
+    """Describe, in a line, the use of recorded delays of another number of workers."""
     workers = config.workers.count
     recorded = getattr(config.stragglers.make(config.seed, workers), "recorded", workers)
     if recorded == workers:
@@ -168,18 +154,14 @@ def prepare(
 ) -> Components:
     """Load the data, unless given, and build rank 0's components.
 
-    `check` refuses stragglers that keep the run from ending; a replay needs no such check.
-
-    Raises
-    ------
-    InputError
-        Naming the file, key and value.
+    `check` refuses stragglers that prevent the run from ending; a replay needs no such check. Messages begin
+    with `path`, the configuration's file.
     """
     workers = config.workers.count
     with prefix_errors(path):
         if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
-        ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about what rank 0 keeps of each
+        ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about rank 0's bytes of each
         if check:
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
@@ -200,17 +182,11 @@ def prepare(
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:
-    """Refuse what a scheme's messages, state and optimizer do not allow.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
+    """Refuse tables that the messages, state and optimizer of a scheme do not allow."""
     name, layouts = scheme.config.scheme.name, state.layouts
     if len(layouts) > 1 and scheme.steps_by_update:
         raise InputError(
-            f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
+            f"scheme.name: an update of '{name}' has several rounds, so its class must have "
             "steps_by_update = False"
         )
     if len(layouts) > MAX_ROUNDS:
@@ -226,7 +202,10 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
                 "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=SEVERAL_MESSAGES),
             },
         ),
-        (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=CHOSEN)}),
+        (
+            any(layout.worker_selected for layout in layouts),
+            {"reduce.kind": one_of("star", why=SELECTED)},
+        ),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units),
             {"reduce.kind": one_of("star", why=CODED)},
@@ -252,14 +231,7 @@ def worker_builder(config: Config, components: Components) -> Callable[[int, Seq
 class WorkerFactory:
     """Factory of a worker: problem and layouts first, and the worker once its reply buffers exist.
 
-    Parameters
-    ----------
-    scheme : Scheme
-    worker : int
-    arrays : dict of str to ndarray
-        Data from rank 0, see `schemes.Placement`.
-    facts : dict
-        Facts from rank 0, see `Components.facts`.
+    `arrays` are the worker's data, see `schemes.Placement`; `facts` those of `Components.facts`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The update under way, as policies see it."""
+"""The current update, as policies see it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from .roster import BUSY, Roster
 
 
 class Update(Stateful, roster.UpdateCounters):
-    """Progress of the update under way, and the number of updates so far.
-
-    Parameters
-    ----------
-    workers : Roster
-    policy : Policy
-    """
+    """Progress of the current update, and the number of updates so far."""
 
     state_names = (
         "version", "now_ns", "stepped_ns", "latest_ns", "before_ns", "used", "fresh", "captured", "damping",
@@ -30,12 +24,12 @@ class Update(Stateful, roster.UpdateCounters):
         self.begin()
 
     def begin(self) -> None:
-        """Begin without payloads."""
+        """Start an update without payloads."""
         self.used, self.fresh, self.captured, self.damping = 0, 0, 0.0, 0.0
         self.senders.clear()
 
     def add(self, reply: Arrival, captured: float, damping: float, late: bool) -> None:
-        """Count a payload that is used; `captured` is the share of the gradient captured with it."""
+        """Count a payload that is used; `captured` is the fraction of the gradient captured with it."""
         self.captured = captured
         self.used += 1
         self.fresh += not late
@@ -44,19 +38,17 @@ class Update(Stateful, roster.UpdateCounters):
         self.before_ns, self.latest_ns = self.latest_ns, reply.t_recv_ns
 
     def expected_soon(self, within_ns: float) -> float:
-        """Return how many payloads of use are to be expected within a time from now on."""
-        roster, late = self._roster, self._policy.usable(1)
-        workers = [
-            worker for worker in roster.having((BUSY,)) if late or roster.begun_ns[worker] >= self.stepped_ns
-        ]
+        """Return the expected number of usable payloads within a time from now."""
+        roster, since_ns = self._roster, 0 if self._policy.usable(1) else self.stepped_ns
+        workers = [worker for worker in roster.in_states((BUSY,)) if roster.begun_ns[worker] >= since_ns]
         elapsed_ns = [self.now_ns - roster.begun_ns[worker] for worker in workers]
         return roster.times.expected_soon(workers, elapsed_ns, within_ns)
 
     def waited(self, alone: bool) -> tuple[int, int]:
-        """Return for which worker rank 0 has waited alone before a step, -1 for none, and how long, in ns.
+        """Return the worker that alone delayed a step, -1 for none, and the time of the delay, in ns.
 
-        That is the sender of the last payload, since the one before; or, if the step is made without another
-        payload (`alone`), a worker that has not answered.
+        That is the sender of the last payload, since the previous payload; or, if the step is made without
+        another payload (`alone`), a worker that has not replied.
         """
         if not alone:
             worker, waited_ns = self.senders[-1], self.latest_ns - self.before_ns

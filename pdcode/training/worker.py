@@ -14,7 +14,7 @@ from ..util.stateful import Stateful
 
 
 class Computes(Protocol):
-    """What computes the messages of a reply: a `Worker`, or a wrapper of one."""
+    """Computation of the messages of a reply: a `Worker`, or a wrapper of one."""
 
     def parts(self, task: Task) -> Iterator[float]:
         """Compute the messages of the reply to a task in turn; yield the mini-batch loss at each."""
@@ -36,11 +36,6 @@ class Worker(Stateful):
         Of the run.
     replies : sequence of Reply
         Buffers of the payloads, for each round.
-
-    Attributes
-    ----------
-    next_task : int
-        Number of the next task.
     """
 
     state_names = ("replica", "encoders", "_messages", "_round", "next_task")
@@ -56,7 +51,7 @@ class Worker(Stateful):
         self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
         self.seed = seed
         self._messages = [part for reply in replies for part in reply.parts]
-        self._round = self.next_task = 0  # round of the last payload
+        self._round = self.next_task = 0  # round of the last payload; number of the next task
 
     def perform(self, task: Task) -> float:
         """Compute all messages of the reply to a task; return the mini-batch loss."""
@@ -77,7 +72,7 @@ class Worker(Stateful):
             yield loss
 
     def rollback(self) -> None:
-        """Take back the last payload, which rank 0 has dropped."""
+        """Return the last payload, which rank 0 has dropped, to the memory."""
         self.encoders[self._round].rollback()
 
 

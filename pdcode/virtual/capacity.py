@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..coding.relay import RelayedState
-from ..training.link_sizing import copies, mean_s, relayed_bytes, task_rates
+from ..training.link_sizing import common_copies, mean_task_s, relayed_bytes, task_rates
 from ..training.setup import Components
 from ..transport.log import LogFormat
 from . import costs
@@ -53,7 +53,7 @@ def load_of(components: Components, workers: int | None = None) -> Load:
     machine, link, exchanges = config.machine, config.link, config.downlink.exchanges
     flops = np.sum([components.flops_by_worker(number) for number in range(len(components.layouts))], axis=0)
     compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), config.workers.count)
-    task_s = mean_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
+    task_s = mean_task_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
         return Load(task_s, 0.0, 0.0, 0.0)
     processor_s, bytes_in, bytes_out = machine.update_s / config.update.payloads(n), 0.0, 0.0
@@ -65,7 +65,7 @@ def load_of(components: Components, workers: int | None = None) -> Load:
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
         bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply
         bytes_out += bytes_per_coordinator(layout.body_offset, machine.coordinators)
-        bytes_out += copies(config, n) * bytes_per_coordinator(body, machine.coordinators)
+        bytes_out += common_copies(config, n) * bytes_per_coordinator(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth
     if link.half_duplex:  # workers that exchange payloads send as many as they receive
         ingress_s = egress_s = ingress_s + (max(ingress_s, egress_s) if exchanges else egress_s)

@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
-from ..training.checkpoint import Checkpoint, Checkpoints
+from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
@@ -66,7 +66,7 @@ class Simulation:
         trace: Recorder | None = None,
         print_line: Print | None = None,
         found: Checkpoint | None = None,
-        checkpoints: Checkpoints | None = None,
+        checkpoints: CheckpointWriter | None = None,
     ) -> tuple[TrainingRun, Result]:
         """Run, with or without a trace; `found` is a checkpoint to resume from."""
         descent = TrainingRun(

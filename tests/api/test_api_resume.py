@@ -1,4 +1,4 @@
-"""Simulations that are ended, and go on from a checkpoint as if they had not been."""
+"""Simulations that are ended, and resume from a checkpoint as if they had not been."""
 
 import signal
 import subprocess

@@ -27,7 +27,7 @@ from pdcode.studies.comparison import Comparison
 from pdcode.trace import TraceReader
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint
-from pdcode.training.checkpoint import Coordinates
+from pdcode.training.checkpoint import CoordinatorFile
 from pdcode.util import checked
 from pdcode.virtual import calibration
 
@@ -200,7 +200,7 @@ def damage_checkpoint(source: random.Random, path: Path) -> str:
     """Damage the bytes, or what the header says, so that the digest is right."""
     if not source.randrange(3):
         return damage.content(source, path)
-    tree = msgspec.structs.asdict(checked.read(path, Coordinates))
+    tree = msgspec.structs.asdict(checked.read(path, CoordinatorFile))
     place, others = (tree["state"], OF_STATES) if source.randrange(4) else (tree, OF_HEADERS)
     said = ", ".join(damage.mutate(source, place, others) for _ in range(source.choice([1, 1, 3])))
     checked.write(path, tree)
@@ -218,7 +218,7 @@ def read_checkpoint(source: random.Random, path: Path) -> None:
         config = msgspec.structs.replace(config, workers=msgspec.structs.replace(config.workers, count=4))
     found = checkpoint.find(config)
     assert found is not None
-    run = built(found.goes_on(config))
+    run = built(found.resumed_config(config))
     found.restore(run.stateful, run.components.config)
 
 

@@ -1,4 +1,4 @@
-"""Ranks that are killed while a run goes on: the others go on without them."""
+"""Ranks that are killed during a run: the others continue without them."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     err = process.stderr.read()
     assert process.wait() == 0, err
     assert err == ""
-    assert next(line for line in lines if "has died" in line).endswith("worker 2 has died; 3 go on\n")
+    assert next(line for line in lines if "has died" in line).endswith("worker 2 has died; 3 continue\n")
     assert "died: workers 0 and 2\n" in lines
     wait_for(lambda: not processes_of(process.pid), 5)
     trace = Trace(trace_path)
@@ -95,7 +95,7 @@ def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, caps
     process = start(*SLOW, *KINDS[kind], "stop.seconds=2", "stop.updates=1000000", options=("-n", "3"))
     lines = kill_workers(process, trace_path, 2, number=signal.SIGTERM)
     assert (process.wait(), process.stderr.read()) == (0, "")
-    assert any(line.endswith("worker 2 has left; 2 go on\n") for line in lines)
+    assert any(line.endswith("worker 2 has left; 2 continue\n") for line in lines)
     assert "left: worker 2\n" in lines
     wait_for(lambda: not processes_of(process.pid), 5)
     trace = Trace(trace_path)

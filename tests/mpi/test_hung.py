@@ -41,7 +41,7 @@ def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsy
     assert mine[:2] == ["overdue", "returned"]
     named_ns, back_ns = (int(faults["t_ns"][faults["kind"] == kind][0]) for kind in mine[:2])
     steps = trace.updates["t_ns"]
-    assert ((named_ns < steps) & (steps < back_ns)).sum() > 1, "the others go on"
+    assert ((named_ns < steps) & (steps < back_ns)).sum() > 1, "the others continue"
     after = (rows["worker"] == 1) & (rows["t_recv_ns"] > back_ns)
     assert (rows["status"][after] == USED).any()
     assert main(["replay", str(trace_path)]) == 0

@@ -1,4 +1,4 @@
-"""Runs over MPI that are ended or killed, and go on from a checkpoint."""
+"""Runs over MPI that are ended or killed, and resume from a checkpoint."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=30)
     assert (first.returncode, err) == (75, "")
-    assert "--resume goes on from it" in out
+    assert "--resume continues the run" in out
     second = start(*ENDLESS, *KINDS[kind], options=RESUME)
     wait_for(lambda: Trace(trace_path).segments.rows == 2, 30)
     wait_for_checkpoint(second, trace_path)

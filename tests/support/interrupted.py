@@ -5,7 +5,7 @@ from typing import Any
 
 from pdcode.config import Config
 from pdcode.trace import Recorder
-from pdcode.training.checkpoint import Checkpoints
+from pdcode.training.checkpoint import CheckpointWriter
 from pdcode.training.session import TrainingRun
 from pdcode.virtual.simulation import Simulation
 
@@ -26,7 +26,7 @@ class Rows(Recorder):
 def interrupted(config: Config) -> TrainingRun:
     """Run a job, and write a checkpoint after its tenth arrival."""
     run = built(config)
-    run.checkpoints = Checkpoints(Path(config.trace.path), "it", config, run.components.config, print)
+    run.checkpoints = CheckpointWriter(Path(config.trace.path), "it", config, run.components.config, print)
     receive, seen = run.fleet.events, []
 
     def events(*arguments: Any) -> Any:

@@ -10,9 +10,9 @@ from interrupted import built, interrupted
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.training import checkpoint
-from pdcode.training.checkpoint import Checkpoints
-from pdcode.training.memories import Memory, worker_file
+from pdcode.training.checkpoint import CheckpointWriter
 from pdcode.training.monitor import Monitor
+from pdcode.training.worker_checkpoint import WorkerFile, worker_file
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 
@@ -30,7 +30,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_it_is_found_and_fits(config: Config) -> None:
     found = checkpoint.find(config)
     assert found is not None
-    run = built(found.goes_on(config))
+    run = built(found.resumed_config(config))
     found.restore(run.stateful, run.components.config)
     assert run.coordinator.roster.arrivals == 9
     assert run.coordinator.version == found.header.version
@@ -56,12 +56,12 @@ def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
     given = msgspec.to_builtins(config)
     folder = checkpoint.folder_of(config.trace.path)
     folder.mkdir()
-    header = checkpoint.Coordinates("run", given, given, 1, 1, [2, 2], (0, 0), {}, False, {})
+    header = checkpoint.CoordinatorFile("run", given, given, 1, 1, [2, 2], (0, 0), {}, False, {})
     checked.write(folder / "coordinator", header)
-    checked.write(worker_file(folder, 1), Memory("run", 1, 2, []))
+    checked.write(worker_file(folder, 1), WorkerFile("run", 1, 2, []))
     with pytest.raises(InputError, match="worker 0 has no part in a checkpoint"):
         checkpoint.find(config)
-    checked.write(worker_file(folder, 0), Memory("run", 0, 2, []))
+    checked.write(worker_file(folder, 0), WorkerFile("run", 0, 2, []))
     assert checkpoint.find(config) is not None
 
 
@@ -69,7 +69,7 @@ def test_stop_and_trace_may_differ(config: Config) -> None:
     other = resolve({}, [*JOB, f"trace.path={config.trace.path}", "stop.updates=50", "trace.flush_s=3.0"])
     found = checkpoint.find(other)
     assert found is not None
-    assert found.goes_on(other).stop.updates == 50
+    assert found.resumed_config(other).stop.updates == 50
 
 
 def test_numbers_that_do_not_fit_are_refused(config: Config) -> None:
@@ -93,7 +93,7 @@ def test_a_class_of_a_plug_in_that_does_not_declare_its_state_ends_the_run_at_it
             """Begin."""
 
     run = built(config)
-    run.checkpoints = Checkpoints(tmp_path / "t.h5", "it", config, config, print)
+    run.checkpoints = CheckpointWriter(tmp_path / "t.h5", "it", config, config, print)
     run.monitor.__class__ = Undeclared
     with pytest.raises(InputError, match="Undeclared: a class with its own __init__"):
         run.run()

@@ -1,5 +1,7 @@
 """The share of a layer that a task sends follows rank 0's link, by itself, and is a number in the trace."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import msgspec
@@ -39,8 +41,8 @@ def bandwidth_for(share_: float, use: float = 0.9, *settings: str) -> float:
     fixed = msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, share=share_))
     scheme = make_scheme(fixed)
     state = scheme.state(components.problem)
-    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
-    return config.link.bandwidth * link_sizing.uses(scheme, state, speeds).most / use
+    speeds = link_sizing.configured_speeds(scheme, components.problem, state.layouts, components.total_rows)
+    return config.link.bandwidth * link_sizing.link_load(scheme, state, speeds).busiest / use
 
 
 def test_the_choice_is_the_largest_share_that_the_link_carries() -> None:
@@ -68,10 +70,12 @@ def test_an_exponential_delay_counts_with_its_mean_in_every_seed() -> None:
         config = resolved(*delay, f"seed={seed}")
         components = setup.prepare(config)
         scheme, state = components.scheme, components.state
-        speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
-        used = link_sizing.uses(scheme, state, speeds)
+        speeds = link_sizing.configured_speeds(
+            scheme, components.problem, state.layouts, components.total_rows
+        )
+        used = link_sizing.link_load(scheme, state, speeds)
         assert used.task_s == pytest.approx(0.01 + speeds.compute_s.mean(), rel=0.2)
-        assert used == link_sizing.uses(scheme, state, speeds)
+        assert used == link_sizing.link_load(scheme, state, speeds)
         assert setup.prepare(config).notes == components.notes
 
 
@@ -79,7 +83,7 @@ def test_without_relayed_payloads_only_replies_count() -> None:
     components = prepared("downlink.kind=full")
     scheme, state, n = components.scheme, components.state, 4
     speeds = Speeds(1e6, 1e6, np.full(n, 0.01))
-    used = link_sizing.uses(scheme, state, speeds)
+    used = link_sizing.link_load(scheme, state, speeds)
     assert used.egress == 0
     assert used.ingress == pytest.approx(n * components.layout.reply_bytes / 1e6 / 0.01)
 
@@ -105,8 +109,8 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
     delay = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.5", "stop.updates=400"]
     components = prepared(*delay, f"link.bandwidth={bandwidth}", "machine.arrival_s=0")
     scheme, state = components.scheme, components.state
-    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
-    used = link_sizing.uses(scheme, state, speeds)
+    speeds = link_sizing.configured_speeds(scheme, components.problem, state.layouts, components.total_rows)
+    used = link_sizing.link_load(scheme, state, speeds)
     _, result = Simulation(components.config, components).run()
     assert result.ingress_ns / result.length_ns == pytest.approx(used.ingress, rel=0.2)
     assert result.egress_ns / result.length_ns == pytest.approx(used.egress, rel=0.2)

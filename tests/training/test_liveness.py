@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.trace.schema import ALONE, ENOUGH, TIME, USED
-from pdcode.training.task_times import FLOOR_NS, KEPT, TaskTimes
+from pdcode.training.task_times import FLOOR_NS, RECENT, TaskTimes
 
 S = 1_000_000_000
-TIMES = st.lists(st.integers(1, 10**12), min_size=1, max_size=3 * KEPT)
+TIMES = st.lists(st.integers(1, 10**12), min_size=1, max_size=3 * RECENT)
 
 
 def learned(*times: list[int]) -> TaskTimes:
@@ -28,16 +28,16 @@ def test_no_task_time_that_is_kept_is_overdue_again(times: list[list[int]]) -> N
     limits = learned(*times).limits_ns()
     assert (limits >= FLOOR_NS).all()
     for limit, each in zip(limits, times, strict=True):
-        assert limit >= 2 * max(each[-KEPT:]) or len(each) < 3
-        assert limit >= 3 * np.median(each[-KEPT:]) * (1 - 1e-9) - 2 or len(each) < 3
+        assert limit >= 2 * max(each[-RECENT:]) or len(each) < 3
+        assert limit >= 3 * np.median(each[-RECENT:]) * (1 - 1e-9) - 2 or len(each) < 3
 
 
-@given(TIMES, st.integers(2, 9), st.integers(0, KEPT))
+@given(TIMES, st.integers(2, 9), st.integers(0, RECENT))
 def test_limits_depend_on_nothing_but_the_last_times(times: list[int], factor: int, old: int) -> None:
-    longer = [each * 10**9 for each in times[-KEPT:]]
+    longer = [each * 10**9 for each in times[-RECENT:]]
     plain, scaled = learned(longer).limits_ns(), learned([factor * each for each in longer]).limits_ns()
     np.testing.assert_allclose(scaled, factor * plain, rtol=1e-9)
-    if len(times) >= KEPT:
+    if len(times) >= RECENT:
         np.testing.assert_array_equal(learned([7] * old + times).limits_ns(), learned(times).limits_ns())
 
 
@@ -49,8 +49,8 @@ def test_a_worker_is_judged_by_its_own_tasks_and_a_new_one_by_the_others() -> No
     exponential = np.random.default_rng(1).exponential(S, (8, 10_000)).astype(int).tolist()
     late = sum(
         sum(each[at] > limits[worker] for each in [exponential[worker]])
-        for at in range(KEPT, 3000)
-        for limits in [learned(*[each[at - KEPT : at] for each in exponential]).limits_ns()]
+        for at in range(RECENT, 3000)
+        for limits in [learned(*[each[at - RECENT : at] for each in exponential]).limits_ns()]
         for worker in range(8)
     )
     assert late <= 4  # of 24,000: what is named is unusual
@@ -58,7 +58,7 @@ def test_a_worker_is_judged_by_its_own_tasks_and_a_new_one_by_the_others() -> No
 
 @given(TIMES, st.integers(0, 10**12), st.integers(0, 10**12))
 def test_replies_are_expected_as_often_as_they_came(times: list[int], elapsed: int, within: int) -> None:
-    made, kept = learned(times, times), times[-KEPT:]
+    made, kept = learned(times, times), times[-RECENT:]
     possible = [each for each in kept if each >= elapsed]
     share = sum(each <= elapsed + within for each in possible) / max(1, len(possible))
     assert made.expected_soon([0], [elapsed], within) == pytest.approx(share)

@@ -1,5 +1,7 @@
 """What rank 0 measures and prints, and when it stops."""
 
+from __future__ import annotations
+
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
-from pdcode.training.monitor import Monitor, conspicuous
+from pdcode.training.monitor import Monitor, straggler_note
 from pdcode.training.roster import BUSY, IDLE, Roster
 
 S = 1_000_000_000
@@ -172,17 +174,17 @@ def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: probl
     made = state(problem, busy_ns=[100, 100, 0], tasks=[10, 10, 1], replies=[10, 9, 0])
     made.t_dispatch_ns = [0, 0, 0]
     ratio = 500 / ((10 + 100 / 9) / 2)
-    assert conspicuous(made, 500) == f"  slowest: worker 2 ({ratio:.1f}×)"
-    assert not conspicuous(state(problem, busy_ns=[5], tasks=[1], replies=[1], sent_ns=[0]), 9)
+    assert straggler_note(made, 500) == f"  slowest: worker 2 ({ratio:.1f}×)"
+    assert not straggler_note(state(problem, busy_ns=[5], tasks=[1], replies=[1], sent_ns=[0]), 9)
 
 
 def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None:
     made = state(problem, overdue=[2, 0], sent_ns=[4 * S, 0, S])
-    assert conspicuous(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
+    assert straggler_note(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
     made.state.policy.waits_for_overdue = True
-    assert conspicuous(made, 6 * S) == "  waits for workers 0 and 2 for 5.0 s"
+    assert straggler_note(made, 6 * S) == "  waits for workers 0 and 2 for 5.0 s"
     many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, sent_ns=[0] * 12)
-    assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
+    assert straggler_note(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
 
 
 def test_a_line_says_for_whom_rank_0_has_waited_since_the_last(problem: problems.Problem) -> None:
@@ -207,10 +209,10 @@ def test_a_run_that_goes_on_with_another_number_of_workers_has_lines(problem, wo
 def test_what_becomes_of_workers_is_told_once(problem: problems.Problem) -> None:
     watch, _, lines = monitor(problem)
     watch(0, state(problem, 0))
-    made = state(problem, 1, notes=["worker 2 has died; 2 go on"])
+    made = state(problem, 1, notes=["worker 2 has died; 2 continue"])
     watch(S // 2, made)
     watch(2 * S, made)
-    assert [line for line in lines if "died" in line] == ["    0.5 s  worker 2 has died; 2 go on"]
+    assert [line for line in lines if "died" in line] == ["    0.5 s  worker 2 has died; 2 continue"]
 
 
 def test_a_line_says_when_its_loss_was_measured(problem: problems.Problem) -> None:

@@ -16,8 +16,8 @@ from paths import SUPPORT
 from pdcode.config.kinds import KINDS
 from pdcode.config.load import resolve
 from pdcode.trace import Recorder
-from pdcode.training.memories import Memory
 from pdcode.training.session import TrainingRun
+from pdcode.training.worker_checkpoint import WorkerFile
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 from pdcode.util.stateful import Stateful, load_state, state_of
@@ -175,9 +175,9 @@ def compare(overrides: list[str], at: int, path: Path) -> None:
     state, until, there = go(whole, at)
     if state is None:  # it had ended before
         return
-    checked.write(path, Memory("", 0, 0, state))
+    checked.write(path, WorkerFile("", 0, 0, state))
     rest, later = build(overrides)
-    load_state(rest.stateful, checked.read(path, Memory).state)
+    load_state(rest.stateful, checked.read(path, WorkerFile).state)
     rest.coordinator.resumed = True
     assert differing(rest, there) == []
     go(rest)

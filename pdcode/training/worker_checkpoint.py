@@ -1,4 +1,4 @@
-"""A worker's part of a checkpoint: a file with the state of what computes its payloads."""
+"""A worker's part of a checkpoint: a file with the state of its encoders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..util.errors import Failure, InputError, reason
 from ..util.stateful import load_state, state_of
 
 
-class Memory(msgspec.Struct):
+class WorkerFile(msgspec.Struct):
     """A worker's file: the run, the worker, its next task, and the state."""
 
     run: str
@@ -26,29 +26,15 @@ def worker_file(folder: Path, worker: int) -> Path:
     return folder / f"worker-{worker}"
 
 
-class Memories:
-    """Writer and reader of a worker's state.
-
-    Parameters
-    ----------
-    folder : str
-        Folder of the checkpoints.
-    run : str
-    worker : int
-    """
+class WorkerCheckpoint:
+    """Writer and reader of a worker's file in the folder of the checkpoints."""
 
     def __init__(self, folder: str, run: str, worker: int) -> None:
         self._path, self._run, self._worker = worker_file(Path(folder), worker), run, worker
 
     def write(self, stateful: object, task: int) -> None:
-        """Write the state of objects before a task.
-
-        Raises
-        ------
-        Failure
-            If that fails.
-        """
-        memory = Memory(self._run, self._worker, task, state_of(stateful))
+        """Write the state of objects before a task."""
+        memory = WorkerFile(self._run, self._worker, task, state_of(stateful))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             checked.write(self._path, memory)
@@ -56,10 +42,10 @@ class Memories:
             raise Failure(f"{self._path}: cannot write a checkpoint: {reason(error)}") from None
 
     def read(self, stateful: object, task: int) -> bool:
-        """Load the state that was written before a task; return whether there was one that fits."""
+        """Load the state that was written before a task; return whether there is a file that fits."""
         for path in (self._path, checked.older(self._path)):
             try:
-                memory = checked.read(path, Memory)
+                memory = checked.read(path, WorkerFile)
                 if (memory.run, memory.worker, memory.task) == (self._run, self._worker, task):
                     load_state(stateful, memory.state)
                     return True
