@@ -23,7 +23,7 @@ class AtRank0(FaultEvent):
             raise InputError(f"faults.failure: kind '{self.kind}' is not one of workers")
 
     def execute(self, trace: Recorder, virtual: bool) -> None:
-        """Let it happen to this process, or on the virtual clock."""
+        """Execute the fault on this process, or on the virtual clock."""
         raise NotImplementedError
 
 
@@ -37,7 +37,7 @@ class KillRank0(AtRank0, tag="kill-rank-0"):
 
 
 class FullDisk(AtRank0, tag="full-disk"):
-    """The disk of the trace is full from then on."""
+    """The disk of the trace is full from this time on."""
 
     def execute(self, trace: Recorder, virtual: bool) -> None:
         trace.fill()

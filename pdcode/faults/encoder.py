@@ -1,4 +1,4 @@
-"""An encoder whose payloads are wrong by injected faults, on both clocks."""
+"""An encoder with injected faults of payloads, on both clocks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,15 @@ from ..transport.messages import Reply, Task
 from ..util.stateful import load_state, state_of
 from .base import ActiveFaults, Keys
 
+# Keys of mini-batches beyond those of tasks: the first one, and their number for each version of θ.
 FIRST_KEY, KEYS_PER_VERSION = 1 << 40, 1 << 10
-"""Keys of mini-batches beside those of tasks: the first one, and their number for each version of θ."""
 
 
 class FaultyEncoder:
     """Wrapper of a worker's encoder, which corrupts parameters before it and payloads after it.
 
-    What the encoder keeps is of the payload as it was computed: the worker is not aware of the faults.
-
-    Parameters
-    ----------
-    encoders : sequence of PayloadEncoder
-        Of all rounds; they may share state.
-    number : int
-        The round of this one.
-    reply : Reply
-        Holds the payload.
-    worker, seed : int
-    faults : ActiveFaults
-        Of the worker, shared by its encoders.
+    The encoder's memory is updated by the correct payload, as the worker is not aware of the faults.
+    `encoders` are those of all rounds, which may share state; `number` is the round of this one.
     """
 
     def __init__(
@@ -39,7 +28,7 @@ class FaultyEncoder:
     ) -> None:
         self.inner, self._encoders = encoders[number], encoders
         self._reply, self._worker, self._seed, self._faults = reply, worker, seed, faults
-        self._computed: list[tuple[np.ndarray, np.ndarray]] = []  # arrays that are corrupted, and copies
+        self._uncorrupted: list[tuple[np.ndarray, np.ndarray]] = []  # corrupted arrays, and correct copies
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -47,26 +36,26 @@ class FaultyEncoder:
     def encode(self, theta: np.ndarray, task: Task) -> float:
         self._active = self._faults.at(task.task, task.sent_ns[0])
         if not task.part:
-            self._computed.clear()
+            self._uncorrupted.clear()
             for fault in self._active:
                 fault.begin(self._worker, task.task)
         for fault in self._active:
             theta = fault.corrupt_parameters(theta)
-        self._at = theta, task
+        self._inputs = theta, task
         loss: float = self.inner.encode(theta, task)
         return loss
 
     def quantise(self, keys: Keys) -> None:
         self.inner.quantise(keys)
-        theta, task = self._at
+        theta, task = self._inputs
         reply = self._reply.parts[task.part]
         if self._active:
-            self._computed += [(array, array.copy()) for array in (reply.body, reply.payload)]
+            self._uncorrupted += [(array, array.copy()) for array in (reply.body, reply.payload)]
         for fault in self._active:
             fault.corrupt_payload(reply, keys, partial(self._other_payload, reply, theta, task))
 
     def _other_payload(self, reply: Reply, theta: np.ndarray, task: Task, number: int) -> np.ndarray:
-        """Return the payload of another mini-batch at θ; encoders and reply are as before."""
+        """Return the payload of another mini-batch at θ, without a change of encoders and reply."""
         changed, key = [self._encoders, reply], task.task
         before = state_of(changed)
         task.task = FIRST_KEY + KEYS_PER_VERSION * task.version + number
@@ -78,9 +67,9 @@ class FaultyEncoder:
         return payload
 
     def rollback(self) -> None:
-        for array, computed in self._computed:
-            array[:] = computed
-        self._computed.clear()
+        for array, correct in self._uncorrupted:
+            array[:] = correct
+        self._uncorrupted.clear()
         self.inner.rollback()
 
     def state_dict(self) -> Any:
@@ -93,7 +82,7 @@ class FaultyEncoder:
 def faulty_encoders(
     encoders: Sequence[Any], replies: Sequence[Reply], worker: int, seed: int, faults: ActiveFaults
 ) -> list[FaultyEncoder]:
-    """Wrap a worker's encoders, one a round."""
+    """Wrap a worker's encoders, one per round."""
     return [
         FaultyEncoder(encoders, number, reply, worker, seed, faults) for number, reply in enumerate(replies)
     ]

@@ -1,4 +1,4 @@
-"""Faults of a worker over MPI, as wrappers of its link and its computation: they happen to this process."""
+"""Faults of a worker over MPI, executed on this process by wrappers of its link and its computation."""
 
 from __future__ import annotations
 
@@ -15,26 +15,19 @@ FOREVER_S = 1e6
 
 
 class FaultyLink(WrappedLink):
-    """Link of a worker whose process or messages have faults.
+    """Link of a worker whose process or messages have faults, from its `events`.
 
-    Faults of the process at a time are executed by a thread, whatever the worker does then.
-
-    Parameters
-    ----------
-    link : Link
-    seed, worker : int
-    events : iterable of Fault
-        Of this worker.
+    A thread executes the faults of the process at given times, whatever the worker does then.
     """
 
     def __init__(self, link: Link, seed: int, worker: int, events: Iterable[Fault]) -> None:
         super().__init__(link)
         events = list(events)
         self._seed, self._worker, self._faults = seed, worker, ActiveFaults(events)
-        process = [each for each in events if isinstance(each, ProcessFault)]
-        self._timed = [each for each in process if each.task is None and not each.cuts]
-        self._by_task = [each for each in process if each.task is not None]
-        self._cuts = [(each.at_ns, each.lasts_ns) for each in process if each.task is None and each.cuts]
+        process = [event for event in events if isinstance(event, ProcessFault)]
+        self._timed = [event for event in process if event.task is None and not event.cuts]
+        self._by_task = [event for event in process if event.task is not None]
+        self._cuts = [(event.at_ns, event.lasts_ns) for event in process if event.task is None and event.cuts]
         self._active: list[TaskFault] = []
         self._keys: Keys = seed, worker, -1
         self._zero_ns: int | None = None  # start of the run, on the clock of `time.perf_counter_ns`
@@ -50,37 +43,37 @@ class FaultyLink(WrappedLink):
         return task
 
     def _begin(self, task: Task) -> None:
-        """Execute the faults that are due when a task begins."""
+        """Execute the faults that are due at the start of a task."""
         if self._zero_ns is None:
             self._zero_ns = time.perf_counter_ns() - task.sent_ns[0]
             if task.task:
-                self._leave_out_earlier(task)
+                self._drop_earlier(task)
             if self._timed:
                 threading.Thread(target=self._execute_timed, daemon=True).start()
-        if any(fault.repeats for fault in self._active):  # of the task before
+        if any(fault.repeats for fault in self._active):  # of the previous task
             self.link.repeat()
         self._wait_for_cuts()
         self._keys = self._seed, self._worker, task.task
         self._active = self._faults.at(task.task, task.sent_ns[0])
-        due = [each for each in self._by_task if task.task >= (each.task or 0)]
-        self._by_task = [each for each in self._by_task if each not in due]
-        for each in due:
-            if each.cuts:
-                self._cuts.append((self._since_start_ns(), each.lasts_ns))
+        due = [event for event in self._by_task if task.task >= (event.task or 0)]
+        self._by_task = [event for event in self._by_task if event not in due]
+        for event in due:
+            if event.cuts:
+                self._cuts.append((self._since_start_ns(), event.lasts_ns))
             else:
-                each.execute()
+                event.execute()
 
-    def _leave_out_earlier(self, first: Task) -> None:
-        """Leave out faults before the first task, of a rank that takes a worker's place or resumes a run."""
+    def _drop_earlier(self, first: Task) -> None:
+        """Drop faults before the first task, on a rank that replaces a worker or resumes a run."""
         sent_ns = first.sent_ns[0]
-        self._timed = [each for each in self._timed if each.at_ns > sent_ns]
-        self._by_task = [each for each in self._by_task if (each.task or 0) >= first.task]
+        self._timed = [event for event in self._timed if event.at_ns > sent_ns]
+        self._by_task = [event for event in self._by_task if (event.task or 0) >= first.task]
         self._cuts = [cut for cut in self._cuts if cut[0] > sent_ns]
 
     def _execute_timed(self) -> None:
-        for each in self._timed:
-            time.sleep(max(0.0, 1e-9 * (each.at_ns - self._since_start_ns())))
-            each.execute()
+        for event in self._timed:
+            time.sleep(max(0.0, 1e-9 * (event.at_ns - self._since_start_ns())))
+            event.execute()
 
     def reply(self, computed: Computed) -> None:
         if late_ns := sum(fault.late_ns(self._keys) for fault in self._active):
@@ -97,20 +90,13 @@ class FaultyLink(WrappedLink):
 
 
 class SlowedWorker:
-    """Worker that takes longer over its tasks by injected faults.
-
-    Parameters
-    ----------
-    worker : training.worker.Worker
-    events : iterable of Fault
-        Of this worker.
-    """
+    """Worker whose tasks take longer by injected faults, from its `events`."""
 
     def __init__(self, worker: Any, events: Iterable[Fault]) -> None:
         self._worker, self._faults = worker, ActiveFaults(events)
 
     def parts(self, task: Task) -> Iterator[float]:
-        """Compute the messages of the reply; yield the mini-batch loss at each."""
+        """Compute the messages of the reply; yield the mini-batch loss at event."""
         active = self._faults.at(task.task, task.sent_ns[0])
         start_ns = time.perf_counter_ns()
         for loss in self._worker.parts(task):

@@ -1,4 +1,4 @@
-"""Faults of messages. MPI is reliable: what a network loses, the transport below sends again."""
+"""Faults of messages. MPI is reliable: its transport repeats messages that a network loses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .base import Keys, ProcessFault, TaskFault
 
 
 class Delay(TaskFault, tag="delay"):
-    """Replies take longer on their way."""
+    """Replies arrive later."""
 
-    delay_s: Span = 0.1  #: by how much [s]
+    delay_s: Span = 0.1  #: additional time [s]
 
     def late_ns(self, keys: Keys) -> int:
         return round(1e9 * self.delay_s)
 
 
 class Drop(TaskFault, tag="drop"):
-    """Replies are lost on their way, once each; the transport sends them again after a time-out.
+    """Replies are lost, once each; the transport sends them again after a time-out.
 
-    So a reply comes late, as over TCP, and never not at all: MPI promises that.
+    A reply is therefore late, as over TCP, but never lost for good: MPI guarantees delivery.
     """
 
     share: Fraction = 1.0  #: share of the replies, drawn by (seed, worker, task)
-    timeout_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.2  #: time-out; 0.2 is the least of TCP [s]
+    timeout_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.2  #: time-out; TCP's minimum is 0.2 [s]
 
     def late_ns(self, keys: Keys) -> int:
         seed, worker, task = keys
@@ -37,15 +37,15 @@ class Drop(TaskFault, tag="drop"):
 
 
 class Duplicate(TaskFault, tag="duplicate"):
-    """Replies come a second time, when rank 0 waits for the next one."""
+    """Replies arrive a second time, while rank 0 waits for the next one."""
 
     repeats: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {"kind": {"reduce.kind": one_of("star", why="repeats replies to rank 0")}}
 
 
 class Cut(ProcessFault, tag="cut"):
-    """The worker's link is cut: it computes on, and messages of both directions wait."""
+    """The worker's link is cut: the worker computes on, and messages in both directions wait."""
 
     cuts: ClassVar[bool] = True
 
-    for_s: Span | None = None  #: for how long; none: for good [s]
+    for_s: Span | None = None  #: duration; none: to the end of the run [s]

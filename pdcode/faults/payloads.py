@@ -24,12 +24,12 @@ class NotANumber(TaskFault, tag="nan"):
 
 
 class Lie(TaskFault, tag="lie"):
-    """The worker sends another payload than it has computed, and knows nothing of it."""
+    """Byzantine worker: it sends another payload than the computed one, and its memory is not affected."""
 
     numeric: ClassVar[bool] = True
 
-    #: sign: the opposite; scale: `value` times it; constant: `value` everywhere; gaussian: plus errors of
-    #: that standard deviation, drawn by (seed, worker, task)
+    #: sign: the opposite; scale: `value` times the payload; constant: `value` everywhere; gaussian: plus
+    #: errors of standard deviation `value`, drawn by (seed, worker, task)
     how: Literal["sign", "scale", "constant", "gaussian"] = "sign"
     value: float = 1e6  #: with "scale", "constant" and "gaussian"
 
@@ -46,11 +46,11 @@ class Lie(TaskFault, tag="lie"):
 
 
 class Collude(TaskFault, tag="collude"):
-    """The worker sends what does harm and yet looks like the others'; those who collude send about the same.
+    """Byzantine workers that collude: they send harmful payloads that resemble the others', and each other's.
 
-    It knows the others' gradients from its own rows: by the mean μ and the standard deviation σ, element by
-    element, of mini-batches at the same θ. Where all workers have all rows (``problem.shards``), that is what
-    the attacks of the papers know.
+    A worker estimates the others' gradients from its own rows: by the mean μ and the standard deviation σ,
+    per element, of mini-batches at the same θ. If all workers have all rows (``problem.shards``), this is the
+    knowledge that the attacks of the papers assume.
     """
 
     numeric: ClassVar[bool] = True
@@ -58,8 +58,8 @@ class Collude(TaskFault, tag="collude"):
     #: little: μ - `value` σ (Baruch, Baruch, Goldberg, "A little is enough", NeurIPS 2019); inner-product:
     #: -`value` μ (Xie, Koyejo, Gupta, "Fall of empires", UAI 2019)
     how: Literal["little", "inner-product"] = "little"
-    value: float = 1.5  #: how far it goes
-    samples: Annotated[int, Meta(ge=2, le=1000)] = 8  #: mini-batches of which it knows the gradients
+    value: float = 1.5  #: size of the attack
+    samples: Annotated[int, Meta(ge=2, le=1000)] = 8  #: mini-batches whose gradients it knows
 
     def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
         payload = reply.payload
@@ -77,7 +77,7 @@ class Collude(TaskFault, tag="collude"):
 
 
 class Corrupt(TaskFault, tag="corrupt"):
-    """Bits of the payload, or of the codewords that the worker chose, are flipped on the way."""
+    """Bits of the payload, or of the codewords that the worker selected, are flipped in transit."""
 
     numeric: ClassVar[bool] = True
 

@@ -16,7 +16,7 @@ LONG_S = 10**9
 
 
 class Kill(ProcessFault, tag="kill"):
-    """SIGKILL: the worker is gone, with all that it held."""
+    """SIGKILL: the worker dies, and its state is lost."""
 
     lethal: ClassVar[bool] = True
 
@@ -25,7 +25,7 @@ class Kill(ProcessFault, tag="kill"):
 
 
 class Exit(ProcessFault, tag="exit"):
-    """The process exits, with code 1 and without a word: Open MPI tells nobody."""
+    """The process exits with code 1 and without a message: Open MPI does not report it."""
 
     halts: ClassVar[bool] = True
 
@@ -34,14 +34,14 @@ class Exit(ProcessFault, tag="exit"):
 
 
 class Stop(ProcessFault, tag="stop"):
-    """SIGSTOP, and SIGCONT after a time: the process does nothing in between."""
+    """SIGSTOP, and SIGCONT after a time: the process pauses."""
 
     halts: ClassVar[bool] = True
 
     for_s: Span | None = None  #: for how long; none: for good [s]
 
     def execute(self) -> None:
-        import subprocess  # which ranks without this fault need not load
+        import subprocess  # not needed by ranks without this fault
 
         waker = None
         if self.for_s is not None:
@@ -63,7 +63,7 @@ class Timespec(ctypes.Structure):
 
 
 class Hang(ProcessFault, tag="hang"):
-    """A thread of the process keeps the interpreter lock: no line of Python is run in between."""
+    """A thread of the process holds the interpreter lock: no Python code runs meanwhile."""
 
     halts: ClassVar[bool] = True
 
@@ -76,7 +76,7 @@ class Hang(ProcessFault, tag="hang"):
 
 
 class Leave(ProcessFault, tag="leave"):
-    """SIGTERM, as a node gets it that is to be taken away: the worker finishes its task, and goes."""
+    """SIGTERM, as before a preemption of the node: the worker finishes its task, and leaves."""
 
     leaves: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {
@@ -88,7 +88,7 @@ class Leave(ProcessFault, tag="leave"):
 
 
 class Join(ProcessFault, tag="join"):
-    """A worker that has gone is back, with no memory and no θ; over MPI that is a spare rank."""
+    """A worker that has died or left is back, without memory and θ; over MPI, a spare rank replaces it."""
 
     joins: ClassVar[bool] = True
 
@@ -100,12 +100,6 @@ class Join(ProcessFault, tag="join"):
 
 
 def ensure_joinable(config: Config) -> None:
-    """Refuse workers that come back where rank 0 counts on what the dead one held.
-
-    Raises
-    ------
-    InputError
-        Naming key and value.
-    """
+    """Refuse workers that come back where rank 0 relies on the lost state of the worker."""
     if config.memory.kind == "difference":
-        raise InputError("memory.kind: 'difference': rank 0 would miss what a worker that comes back held")
+        raise InputError("memory.kind: 'difference': a worker that comes back has lost its part of the state")

@@ -1,4 +1,4 @@
-"""Nodes that come and go, as a recorded spot trace says: lines ``ms,add|remove,node``, in order of time."""
+"""Nodes that come and go by a recorded spot trace: lines ``ms,add|remove,node``, in order of time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ from .process import Join, Kill, Leave
 
 LARGEST = 1 << 24  # bytes
 Place = tuple[tuple[float, bool], ...]
-"""Times in s, and whether a node comes then."""
+"""Times in s, and whether a node comes (or goes) at each."""
 
 
 @lru_cache(maxsize=4)
-def places(path: str) -> tuple[Place, ...]:
-    """Read the places that nodes take in turn: a node takes the first that is free when it comes.
+def nodes_by_place(path: str) -> tuple[Place, ...]:
+    """Read the places that nodes occupy in turn: a new node occupies the first free place.
 
-    Times are since the first node came.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or is not such a trace; the message names file and line.
+    Times are relative to the first node's. Errors name file and line.
     """
     if why := not_a_file(path):
         raise InputError(f"faults.spot: {path}: {why}")
@@ -67,11 +62,11 @@ def places(path: str) -> tuple[Place, ...]:
 
 
 def events(path: str, speed: float, end: str, worker: int) -> list[Fault]:
-    """Return a worker's events: a node that goes takes its worker with it, and the next one brings it back.
+    """Return a worker's events: it goes with its node, and comes back with the next node of its place.
 
-    A worker whose place nobody has at first dies at once.
+    A worker whose place is vacant at first dies at once.
     """
-    found, goes = places(path), Leave if end == "leave" else Kill
+    found, goes = nodes_by_place(path), Leave if end == "leave" else Kill
     place = found[worker % len(found)]
     made: list[Fault] = [] if place[0][0] == 0 else [Kill(worker=worker, at_s=0.0)]
     for at_s, comes in place[1:] if place[0][0] == 0 else place:

@@ -13,7 +13,7 @@ class InjectedFault(RuntimeError):
 
 
 class Raise(TaskFault, tag="raise"):
-    """The worker raises an exception, as by a bug, which ends the run."""
+    """The worker raises an exception, as after a programming error; this ends the run."""
 
     ends: ClassVar[bool] = True
     numeric: ClassVar[bool] = True

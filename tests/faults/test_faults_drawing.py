@@ -69,7 +69,7 @@ def test_nodes_come_and_go_as_recorded(tmp_path: Path) -> None:
         assert faults.joins(made) == {worker: [10**9, 2 * 10**9] for worker in (0, 2)}
     assert faults.joins(config(*settings, "stop.seconds=1.5")) == {0: [10**9], 2: [10**9]}
     path.write_text("5000,add,a\n6000,add,b\n", encoding="utf-8")
-    faults.spot.places.cache_clear()
+    faults.spot.nodes_by_place.cache_clear()
     assert [times(made, worker) for worker in range(2)] == [[], [("kill", 0.0), ("join", 0.5)]]
 
 
