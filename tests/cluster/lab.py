@@ -64,13 +64,7 @@ class Counters(NamedTuple):
 
 
 class Lab:
-    """Hosts that are running.
-
-    Parameters
-    ----------
-    keeper : int
-        Process whose namespaces are those of the switch.
-    """
+    """Hosts that are running; the namespaces of the switch are those of a process, the keeper."""
 
     def __init__(self, keeper: int) -> None:
         self._pids: dict[str, str] = {}  # host -> process that keeps its namespaces, as the hosts see it
@@ -252,19 +246,8 @@ def check(hosts: int, up: str | None, down: str | None, loss: float) -> None:
 def start(hosts: int, up: str | None = None, down: str | None = None, loss: float = 0.0) -> Iterator[Lab]:
     """Start hosts h0, where commands run, to h`hosts`; end all that runs there at the end, and remove them.
 
-    Parameters
-    ----------
-    hosts : int
-        Number of hosts besides h0.
-    up, down : str, optional
-        Rates of each host's link, from and to it, such as 100mbit; default: no limit.
-    loss : float
-        Share of the packets that each direction of each link loses.
-
-    Raises
-    ------
-    Impossible
-        If this machine or this user cannot have that.
+    `up` and `down` are rates of each host's link, from and to it, such as 100mbit, and `loss` is the share of
+    the packets that each direction of each link loses. Raises `Impossible`.
     """
     check(hosts, up, down, loss)
     with ExitStack() as stack:
@@ -330,13 +313,9 @@ def main() -> int:
     parser.add_argument("--down", metavar="RATE", help="of each link, to its host")
     parser.add_argument("--loss", type=float, default=0, metavar="PERCENT", help="of packets, both ways")
     parser.add_argument(
-        "--cut",
-        type=outage,
-        action="append",
-        default=[],
-        metavar="HOST@SECONDS[+SECONDS]",
+        "--cut", type=outage, action="append", default=[], metavar="HOST@SECONDS[+SECONDS]",
         help="cut a host's link so long after the start, for good or for so long",
-    )
+    )  # fmt: skip
     parser.add_argument("command", nargs="*", metavar="COMMAND")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -50,13 +50,7 @@ CGROUP = "CgroupPlugin=disabled\nIgnoreSystemd=yes\n"
 
 
 class Slurm:
-    """Commands of the running cluster.
-
-    Parameters
-    ----------
-    root : Path
-        Directory of its configuration, state and logs.
-    """
+    """Commands of the running cluster; `root` has its configuration, state and logs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -91,15 +85,9 @@ class Slurm:
         """Wait until a job has ended and return its states; cancel it if that takes too long."""
         # The others, such as RUNNING, but also SIGNALING and PREEMPTED, pass.
         ended = {
-            "BOOT_FAIL",
-            "CANCELLED",
-            "COMPLETED",
-            "DEADLINE",
-            "FAILED",
-            "NODE_FAIL",
-            "OUT_OF_MEMORY",
+            "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
             "TIMEOUT",
-        }
+        }  # fmt: skip
         if not wait(lambda: self.states(job) <= ended, within_s, every_s=0.2):
             self.command("scancel", job)
             return f"not ended after {within_s} s, was cancelled"

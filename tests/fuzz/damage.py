@@ -156,12 +156,8 @@ def link(source: random.Random, file: h5py.File) -> str:
             {"external": [(where, 0, 99)]},
         )
     for kind in (
-        h5py.regionref_dtype,
-        h5py.vlen_dtype("i8"),
-        h5py.enum_dtype({"a": 1}),
-        "(2,)f8",
-        h5py.string_dtype(length=3),
-        "f2",
+        *(h5py.regionref_dtype, h5py.vlen_dtype("i8"), h5py.enum_dtype({"a": 1})),
+        *("(2,)f8", h5py.string_dtype(length=3), "f2"),
     ):
         makers[f"elements {kind}"] = lambda kind=kind: (2, kind, {})
     for options in ({"compression": "lzf"}, {"scaleoffset": 3}, {"chunks": (1,), "compression": "gzip"}):
@@ -231,20 +227,8 @@ def indices(tree: Any) -> Any:
 
 
 LIMITS = (
-    0,
-    1,
-    2**7,
-    2**8 - 1,
-    2**15,
-    2**16 - 1,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**40,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-)
+    0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
 
 
 def content(source: random.Random, path: Path, words: tuple[bytes, ...] = ()) -> str:

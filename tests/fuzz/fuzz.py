@@ -58,17 +58,7 @@ class Result(NamedTuple):
 
 
 class Fuzzer:
-    """Fuzzing of one kind of file.
-
-    Parameters
-    ----------
-    name : str
-        A key of `kinds.KINDS`.
-    folder : Path
-        An empty folder.
-    seed : int
-        Seed of the damage, together with the number of the case.
-    """
+    """Fuzzing of one kind of file, a key of `kinds.KINDS`, in an empty folder; `seed` is for all cases."""
 
     def __init__(self, name: str, folder: Path, seed: int = 0) -> None:
         self.kind, self.folder, self.seed = KINDS[name], folder, seed

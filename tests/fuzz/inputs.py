@@ -40,11 +40,8 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "mds": ["scheme={name='mds',options={start=0.5,arriving=9}}", "problem.kind=logistic"],
     "byzantine": ["scheme={name='byzantine',options={liars=1,stragglers=1}}", "problem.kind=least-squares"],
     "lagrange": [
-        "scheme.name=lagrange",
-        "problem.kind=least-squares",
-        "problem.data=diabetes",
-        "problem.dtype=float64",
-        "scheme.options={arithmetic='field',colluders=1}",
+        *("scheme.name=lagrange", "problem.kind=least-squares", "problem.data=diabetes"),
+        *("problem.dtype=float64", "scheme.options={arithmetic='field',colluders=1}"),
     ],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],

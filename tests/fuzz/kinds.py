@@ -44,18 +44,10 @@ trace = {progress_s = 1e-3}
 class Kind(NamedTuple):
     """A kind of file to damage.
 
-    Attributes
-    ----------
-    samples : callable
-        Writes whole files of this kind into a folder, and returns their paths. The folder also holds
-        `job.toml`, a small configuration, and a named pipe.
-    damage : callable
-        Damages a file in place; returns how, for the report.
-    read : callable
-        Reads a damaged file, or a part of it, in this process, as commands do.
-    commands : callable
-        Returns the commands to run on a file, as lists of arguments of `pdcode`, given `job.toml`. They write
-        in the folder of the damaged file only.
+    `samples` writes whole files of this kind into a folder, which also holds `job.toml`, a small
+    configuration, and a named pipe, and returns their paths; `damage` damages a file in place, and returns
+    how; `read` reads a damaged file, or a part of it, in this process, as commands do; `commands` returns
+    lists of arguments of `pdcode`, which write in the folder of the damaged file only.
     """
 
     samples: Callable[[Path], list[Path]]
@@ -121,13 +113,10 @@ def read_trace(source: random.Random, path: Path) -> None:
 def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
     trace, out = str(path), ["-o", str(path.with_suffix(".out.h5"))]
     commands = [
-        ["show", trace, *_figure(source, path)],
-        ["show", trace, trace, *_figure(source, path)],
-        ["codes", "show", trace],
-        ["replay", trace],
-        ["simulate", job, "--stragglers", trace, *out],
-        ["simulate", job, "--cost", trace, *out],
-    ]
+        ["show", trace, *_figure(source, path)], ["show", trace, trace, *_figure(source, path)],
+        ["codes", "show", trace], ["replay", trace],
+        ["simulate", job, "--stragglers", trace, *out], ["simulate", job, "--cost", trace, *out],
+    ]  # fmt: skip
     size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]
     return [*commands, ["plan", job, "--trace", trace, *size, "-o", str(path.with_suffix(".toml"))]]
 

@@ -53,29 +53,14 @@ class Held(NamedTuple):
 
 
 class Soak(NamedTuple):
-    """What came of a run.
-
-    Attributes
-    ----------
-    exitcode : int
-    faults : int
-        Number of faults in the configuration.
-    trace : TraceReader
-    times_s : list of float
-        When the ranks were looked at, s since the start.
-    held : dict of int to dict of float to Held
-        Rank -> time -> what it held.
-    left : set of int
-        Processes that had ended, and that nobody waited for.
-    output : str
-    """
+    """What came of a run."""
 
     exitcode: int
-    faults: int
+    faults: int  # in the configuration
     trace: TraceReader
-    times_s: list[float]
-    held: dict[int, dict[float, Held]]
-    left: set[int]
+    times_s: list[float]  # when the ranks were looked at, since the start
+    held: dict[int, dict[float, Held]]  # rank -> time -> what it held
+    left: set[int]  # processes that had ended, and that nobody waited for
     output: str
 
     def halves(self, rank: int) -> tuple[Held, Held] | None:

@@ -66,19 +66,11 @@ def made(text: str, wanted: str, *overrides: str) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class Made:
-    """A comparison that several tests look at.
+    """A comparison that several tests look at."""
 
-    Attributes
-    ----------
-    folder : Path
-        Where the command ran, with the figure `a.png`.
-    text : str
-        What it printed.
-    """
-
-    folder: Path
+    folder: Path  # where the command ran, with the figure `a.png`
     done: Comparison
-    text: str
+    text: str  # what it printed
 
 
 @pytest.fixture(scope="module")
@@ -405,12 +397,8 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = comparison(a=[1.0, math.inf], b=[2.0, 3.0])
     made.save(tmp_path / "a.h5")
     found = Comparison.load(tmp_path / "a.h5")
-    assert (found.names, found.seeds, found.goal, found.measured) == (
-        made.names,
-        made.seeds,
-        made.goal,
-        made.measured,
-    )
+    for name in ("names", "seeds", "goal", "measured"):
+        assert getattr(found, name) == getattr(made, name)
     assert comparison_file.is_comparison(tmp_path / "a.h5")
 
 

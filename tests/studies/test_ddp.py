@@ -50,14 +50,7 @@ def config(wanted: str = "ddp", *overrides: str) -> Config:
 
 
 class Threads:
-    """Ranks in threads of this process, which add gradients up in numpy, in place of PyTorch's.
-
-    Parameters
-    ----------
-    folder : Path
-    off : float
-        Error of the gradients.
-    """
+    """Ranks in threads of this process, which add gradients, wrong by a share `off`, up in numpy."""
 
     def __init__(self, folder: Path, off: float = 0.0) -> None:
         self._folder, self._factor = folder, 1 + off

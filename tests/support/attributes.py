@@ -21,14 +21,7 @@ OTHERS = (
 
 
 def attributes(value: Any, left: Mapping[str, str], path: str = "", seen: Any = None) -> dict[str, Any]:
-    """Return numbers, strings and contents of arrays by their paths.
-
-    Parameters
-    ----------
-    value : object
-    left : mapping of str to str
-        Attributes that are left out, by name of a class, which may be a base class.
-    """
+    """Return numbers, strings and contents of arrays by their paths, but for `left`: class -> names."""
     seen = {} if seen is None else seen
     if isinstance(value, np.ndarray):
         return {path: (value.dtype.str, value.shape, value.tobytes())}

@@ -18,13 +18,7 @@ from pdcode.util.stateful import Stateful
 
 
 class ClippedState(Coded):
-    """Round 0 folds norms in; round 1 gradients, whose factor the mean norm has told.
-
-    Parameters
-    ----------
-    limit : float
-        The mean norm at the most.
-    """
+    """Round 0 folds norms in; round 1 gradients, by a factor that bounds the mean norm by `limit`."""
 
     state_names = (*Coded.state_names, "norms", "factor")
 

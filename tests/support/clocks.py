@@ -18,10 +18,7 @@ OPTIONS = st.fixed_dictionaries(
         "workers": st.integers(1, 40),
         "bytes_up": st.integers(0, 30),
         "bandwidth": st.sampled_from([1e9, 3e8, 1e12]),
-        "latency_ns": SPANS,
-        "arrival_ns": SPANS,
-        "dispatch_ns": SPANS,
-        "update_ns": SPANS,
+        **dict.fromkeys(("latency_ns", "arrival_ns", "dispatch_ns", "update_ns"), SPANS),
         "half_duplex": st.booleans(),
         "tree": st.booleans(),
         "fanout": st.integers(1, 5),
@@ -49,21 +46,11 @@ class PlainEvents:
     """Rank 0's processor and links, and the replies under way by (reach, dispatch, worker)."""
 
     def __init__(
-        self,
-        workers: int,
-        bytes_up: int,
-        bandwidth: float,
-        latency_ns: int,
-        arrival_ns: int = 0,
-        dispatch_ns: int = 0,
-        update_ns: int = 0,
-        half_duplex: bool = False,
-        tree: bool = False,
-        fanout: int = 2,
-        segment: int = 65536,
-        decode_bandwidth: float = math.inf,
+        self, workers: int, bytes_up: int, bandwidth: float, latency_ns: int, arrival_ns: int = 0,
+        dispatch_ns: int = 0, update_ns: int = 0, half_duplex: bool = False, tree: bool = False,
+        fanout: int = 2, segment: int = 65536, decode_bandwidth: float = math.inf,
         exchanged: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.bandwidth, self.latency_ns = bandwidth, latency_ns
         self.dispatch_ns, self.update_ns = dispatch_ns, update_ns
         self.arrival_ns = after(arrival_ns, round(1e9 * bytes_up / decode_bandwidth))
@@ -101,13 +88,9 @@ class PlainEvents:
         return after(self._free[self._egress], self.latency_ns)
 
     def send(
-        self,
-        workers: Sequence[int],
-        compute_ns: Sequence[int],
-        delay_ns: Sequence[int],
-        body_bytes: int,
+        self, workers: Sequence[int], compute_ns: Sequence[int], delay_ns: Sequence[int], body_bytes: int,
         own_bytes: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         begin_ns, whole = self.now_ns, not (self.tree and len(workers) > 1)
         ready = level_ns = deeper_ns = 0  # a star has no levels, and works on each task when it leaves
         fanout = min(self.fanout, len(workers))
@@ -215,11 +198,5 @@ def both(made: dict[str, Any]) -> tuple[Any, PlainEvents]:
 
 
 def send(clock: Any, workers: list[int], compute: Any, delay: Any, body: int = 0, own: int = 0) -> None:
-    count = len(workers)
-    clock.send(
-        np.array(workers, np.int32),
-        np.broadcast_to(np.asarray(compute, np.int64), count).copy(),
-        np.broadcast_to(np.asarray(delay, np.int64), count).copy(),
-        body,
-        own,
-    )
+    times = (np.full(len(workers), time, np.int64) for time in (compute, delay))
+    clock.send(np.array(workers, np.int32), *times, body, own)

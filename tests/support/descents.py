@@ -54,15 +54,7 @@ class Rows(Recorder):
 
 
 class FixedDurations(Schedule):
-    """Schedule with given task times and no network.
-
-    Parameters
-    ----------
-    workers : int
-    duration_ns : callable
-        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival, and from each part
-        of the reply to the next.
-    """
+    """Schedule without a network; ``duration_ns(worker, task)`` lasts until a reply, or its next part."""
 
     def __init__(self, workers: int, duration_ns: Callable[[int, int], int]) -> None:
         self._tasks = [0] * workers
@@ -98,29 +90,13 @@ class FixedDurations(Schedule):
 
 
 class Descent:
-    """A run that is ready to start.
+    """A run that is ready to start; `thetas` has θ of each version.
 
-    Parameters
-    ----------
-    overrides : list of str
-        ``key=value``, on top of the defaults, a hidden layer of 16 units, and `SMALL`.
-    duration_ns : callable, or a list of ms, one a worker
-        ``duration_ns(worker, task)``: from a task's dispatch to its reply's arrival.
-    trace : Recorder, optional
-        Default: `Rows`.
-
-    Attributes
-    ----------
-    thetas : list of ndarray
-        θ of each version.
+    Overrides are on top of the defaults, a hidden layer of 16 units, and `SMALL`. `duration_ns` is that of
+    `FixedDurations`, or a list of ms, one a worker.
     """
 
-    def __init__(
-        self,
-        overrides: Sequence[str],
-        duration_ns: Callable[[int, int], int] | Sequence[float],
-        trace: Recorder | None = None,
-    ) -> None:
+    def __init__(self, overrides: Sequence[str], duration_ns: Any, trace: Recorder | None = None) -> None:
         self.config = configfile.resolve({"problem": {"hidden": [16]}}, [*SMALL, *overrides])
         config, workers = self.config, self.config.workers.count
         self.components = setup.prepare(config)

@@ -28,31 +28,18 @@ FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
 MARKS = ("", "long", "elsewhere")
 OTHERS = ("source", "sudo", "for", "done", "python")  # commands that `check` does not look into
 SMALLER = (
-    (r"\bcount = 8\b", "count = 2"),
-    (r"\bcount = 1000\b", "count = 12"),
-    (r"\bcount = 6\b", "count = 1"),
-    (r"\bslow = \[[37]\]", "slow = [1]"),
-    (r"\bseconds = 20.0\b", "seconds = 0.6"),
+    (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
+    (r"\bslow = \[[37]\]", "slow = [1]"), (r"\bseconds = 20.0\b", "seconds = 0.6"),
     (r"\bupdates = \d+\b", "updates = 60"),
-)
+)  # fmt: skip
 
 
 class Block(NamedTuple):
-    """A fenced block.
+    """A fenced block."""
 
-    Attributes
-    ----------
-    document : str
-        Path within the repository.
-    line : int
-        Line of the fence.
-    mark : {"", "long", "elsewhere"}
-    language, text : str
-    """
-
-    document: str
-    line: int
-    mark: str
+    document: str  # path within the repository
+    line: int  # of the fence
+    mark: str  # one of `MARKS`
     language: str
     text: str
 
@@ -104,13 +91,7 @@ def shrink(text: str) -> str:
 
 
 def follow(document: str, folder: Path, long: bool) -> int:
-    """Run the blocks of a document in order, and check those that are not run; return how many were run.
-
-    Raises
-    ------
-    Wrong
-        At the first block that fails.
-    """
+    """Run the blocks of a document in order, and check those that are not run; return how many were run."""
     names: dict[str, object] = {}
     count = 0
     for block in blocks(document):
@@ -160,15 +141,9 @@ def run_shell(block: Block, folder: Path) -> None:
     if os.geteuid() == 0:
         extra |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],
-        cwd=folder,
-        env=environment() | extra,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
+        ["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment() | extra,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False,
+    )  # fmt: skip
     if done.returncode:
         said = (done.stdout + done.stderr)[-3000:]
         raise Wrong(f"{block.place}: exit code {done.returncode}\n{block.text}\n{said}")

@@ -15,8 +15,7 @@ Compute = Callable[[int, int, int, Codewords, np.ndarray], list[np.ndarray]]
 
 
 class ScriptedFleet(Fleet):
-    """Workers whose task times are `duration_ns(worker, task)` and whose payloads are `compute(worker, task,
-    version, codewords, θ)`."""
+    """Workers with given task times, and payloads `compute(worker, task, version, codewords, θ)`."""
 
     library = "none"
 
@@ -54,13 +53,8 @@ class ScriptedFleet(Fleet):
         arrival = Arrival.__new__(Arrival)
         arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
         arrival.round, arrival.part, arrival.last = order.round, 0, True
-        arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
-            worker,
-            task,
-            version,
-            row,
-            0.0,
-        )
+        arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, row
+        arrival.loss = 0.0
         theta = np.concatenate(parts).view(np.float64)
         payloads = self._compute(worker, task, version, codewords, theta)
         # Two buffers a worker in turn, as in MPIFleet; what was in one is gone when it is waited for again.

@@ -46,10 +46,7 @@ RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
 
 
 def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, str]]:
-    """The start of a command for ranks of mpirun, and what it wants of the environment.
-
-    Users start ranks without the options by which a job survives the death of one, unless they ask for it.
-    """
+    """The start of a command for ranks of mpirun, as users give it, and what it wants of the environment."""
     command, extra = launch.command(ranks - 1, [])
     kept = {name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))}
     options = command[: command.index(sys.executable)]
@@ -84,10 +81,7 @@ class Run(NamedTuple):
 def run_all(
     folder: Path, workers: int, cases: Mapping[str, Sequence[str]], job: str = JOB, timeout_s: float = 100
 ) -> dict[str, Run]:
-    """Run a job once for each list of overrides, in one start of mpirun, which takes longer than small runs.
-
-    Traces are FOLDER/NAME.h5.
-    """
+    """Run a job for each list of overrides, in one start of mpirun, into FOLDER/NAME.h5."""
     config = folder / "job.toml"
     config.write_text(job, encoding="utf-8")
     paths = {name: folder / f"{name}.h5" for name in cases}

@@ -31,19 +31,12 @@ def subsets(workers: int, sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 class Rank0:
-    """Rank 0's decoder of a code, and the payloads that the workers would send for some shard gradients.
+    """Rank 0's decoder of a code U (n, m), rounded to `dtype`, and the payloads of all workers.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (n, m)
-        U; rank 0 knows it as it was rounded to `dtype`.
-    gradients : ndarray, shape (m, e), optional
-        Gradients of the shards; default: unit vectors, so that Uᵀa is decoded.
+    Gradients of the shards are (m, e); by default unit vectors, so that Uᵀa is decoded.
     """
 
-    def __init__(
-        self, matrix: np.ndarray, gradients: np.ndarray | None = None, dtype: str = "float64"
-    ) -> None:
+    def __init__(self, matrix: np.ndarray, gradients: np.ndarray | None = None, dtype: str = "f8") -> None:
         self.matrix = matrix.astype(dtype)
         shards = matrix.shape[1]
         gradients = np.eye(shards, dtype=dtype) if gradients is None else gradients

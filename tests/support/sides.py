@@ -40,13 +40,7 @@ class Given:
 
 
 class Sides:
-    """A worker's encoder of layers of given lengths, and what rank 0 makes of its replies.
-
-    Attributes
-    ----------
-    words : list of (indices, values)
-        Codewords of the last reply, as rank 0 knows them.
-    """
+    """A worker's encoder of layers of given lengths, and rank 0's payloads and codewords (`words`)."""
 
     def __init__(self, overrides: Sequence[str], lengths: Sequence[int]) -> None:
         config = configfile.resolve({}, ["workers.count=4", *overrides])

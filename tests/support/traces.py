@@ -20,26 +20,16 @@ CONFIG = {
     "update": {"mode": "async", "late": "use"},
     "optimizer": {"kind": "sgd", "rate": 0.5, "momentum": 0.0, "staleness": "constant"},
     "stragglers": {
-        "kind": "shifted-exponential",
-        "shift_s": 0.002,
-        "mean_s": 0.002,
-        "slow": [7],
-        "slowdown": 10.0,
+        "kind": "shifted-exponential", "shift_s": 0.002, "mean_s": 0.002, "slow": [7], "slowdown": 10.0,
     },
     "stop": {"seconds": 20.0, "loss": 0.07},
-}
+}  # fmt: skip
 METADATA = {
-    "config": CONFIG,
-    "seed": 3,
-    "parameters": 4810,
-    "gradient_bytes": 19240,
-    "payload_bytes": 3840,
-    "header_bytes": 64,
-    "setup_bytes_up": 128,
-    "setup_bytes_down": 1_000_000,
+    "config": CONFIG, "seed": 3, "parameters": 4810, "gradient_bytes": 19240, "payload_bytes": 3840,
+    "header_bytes": 64, "setup_bytes_up": 128, "setup_bytes_down": 1_000_000,
     "mpi_library": "Open MPI v5.0.11, package: Open MPI",
     "git_commit": "0123456789abcdef0123456789abcdef01234567",
-}
+}  # fmt: skip
 
 
 def code(k: int = 16, n: int = 32, seed: int = 5) -> SimpleNamespace:
@@ -80,13 +70,9 @@ def columns(rows: list[tuple[float, ...]]) -> dict[str, np.ndarray]:
 
 
 def simulate(
-    path: Path,
-    seconds: float = 2.0,
-    workers: int = 8,
-    slow: tuple[int, ...] = (7,),
-    close: bool = True,
+    path: Path, seconds: float = 2.0, workers: int = 8, slow: tuple[int, ...] = (7,), close: bool = True,
     **options: Any,
-) -> TraceReader:
+) -> TraceReader:  # fmt: skip
     """Write the trace of an asynchronous run in which `slow` workers have ten times the others' delays."""
     random = np.random.default_rng(1)
     trace = writer(path, workers, **options)
