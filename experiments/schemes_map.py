@@ -29,7 +29,7 @@ from pdcode import stragglers
 from pdcode.analysis import printing, style
 from pdcode.analysis.style import GREY, INK, sheet
 from pdcode.api import configs
-from pdcode.config import LARGEST, Config, StragglersTable
+from pdcode.config import MAX_VALUE, Config, StragglersTable
 from pdcode.studies import halving, search, search_space
 from pdcode.studies.candidate import OWN, Candidate, identity
 from pdcode.studies.goal import Goal
@@ -101,7 +101,7 @@ class TrialOfSeeds:
         runs: list[Measured] = []
         left_s = self.cut_off_s * len(self.seeds)
         for seed in self.seeds:
-            limits = Limits(min(LARGEST, left_s + self.step_s), self.step_s)
+            limits = Limits(min(MAX_VALUE, left_s + self.step_s), self.step_s)
             config = with_limits(self.config, self.goal, limits, self.updates)
             runs.append(Trial(config, seed, self.goal).perform())
             left_s -= runs[-1].spent_s
@@ -173,8 +173,8 @@ def scaled(config: Config, severity: float) -> StragglersTable:
         if not any(changed.values()):  # slow workers take multiples of their compute time
             changed = {"slowdown": 1 + severity * (getattr(table, "slowdown", 1.0) - 1)}
     for key, value in changed.items():
-        if isinstance(value, float) and value > LARGEST:
-            raise InputError(f"--severities {severity:g}: stragglers.{key} would be more than {LARGEST:g}")
+        if isinstance(value, float) and value > MAX_VALUE:
+            raise InputError(f"--severities {severity:g}: stragglers.{key} would be more than {MAX_VALUE:g}")
     return msgspec.structs.replace(table, **changed)
 
 
@@ -199,7 +199,7 @@ def ranked(
         candidate, updates = entrant
         config = candidate.config
         length = ROUNDS * (config.workers.count if config.update.asynchronous else 1)
-        probe = with_limits(config, goal, Limits(LARGEST, LARGEST), length)
+        probe = with_limits(config, goal, Limits(MAX_VALUE, MAX_VALUE), length)
         step_s = max(1e-6, Trial(probe, seeds[0], goal).perform().stop_s)
         return TrialOfSeeds(config, goal, seeds, step_s, cut_off_s, updates)
 

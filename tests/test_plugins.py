@@ -150,7 +150,7 @@ TABLE = """
 from typing import ClassVar
 from pdcode.coding.adaptive import MatchedTable
 class Mine(MatchedTable, tag="mine"):
-    usual: ClassVar[int] = 7
+    default_weight: ClassVar[int] = 7
 """
 
 
@@ -231,7 +231,7 @@ def test_what_is_wrong_with_a_plugin_is_said_in_a_line(tmp_path, plugin, table, 
 
 def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:
     configfile.load(write(tmp_path, LAW.format(name="twice"), name="one.py"))
-    with pytest.raises(InputError, match=r"two\.py: 'twice' of stragglers is in .*one\.py already"):
+    with pytest.raises(InputError, match=r"two\.py: 'twice' of stragglers is already defined in .*one\.py"):
         configfile.load(write(tmp_path, LAW.format(name="twice"), name="two.py"))
 
 

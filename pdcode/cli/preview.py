@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..coding.assignments import DataRows, Rotating
 from ..config import Config
-from ..config.defaults import Origins, explicit
+from ..config.defaults import Origins, with_derived_keys
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
@@ -27,8 +27,8 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     config, sized = components.config, components.requested or components.config
     origins.note_resolved(given, sized, "auto, by the data")
     origins.note_resolved(sized, config, "auto, by the link")
-    origins.note_resolved(config, explicit(config))
-    lines = [to_toml(explicit(config), origins), *codes(components), "# Problem"]
+    origins.note_resolved(config, with_derived_keys(config))
+    lines = [to_toml(with_derived_keys(config), origins), *codes(components), "# Problem"]
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""

@@ -54,7 +54,7 @@ class EnergyOptions(Table):
 class EnergyTable(CodeTable, tag="energy"):
     """Codewords of one fixed block each and random others, drawn by the block energies seen at rank 0."""
 
-    usual: ClassVar[int] = 4
+    default_weight: ClassVar[int] = 4
 
     #: blocks combined by a codeword, of all layers or of each; none: 4
     weight: Positive | list[Positive] | None = None

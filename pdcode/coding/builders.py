@@ -73,7 +73,7 @@ def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> l
 def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Assignment:
     """Design the codes that the layers need, and return the assignment of their rows to n workers."""
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
-    limits = weights_of(config, layers, table.usual)
+    limits = weights_of(config, layers, table.default_weight)
     if table.adapts:
         if not table.worker_selected:
             _one_weight(layers, limits)
@@ -154,7 +154,7 @@ def make_decoders(
     workers = config.workers.count
     # With error feedback or worker-selected codewords, payloads are averaged, not scaled to be unbiased;
     # likewise where workers add up the payloads of all.
-    mean_of = workers if config.memory.keeps or worker_selected or config.reduce.summed else None
+    mean_of = workers if config.memory.has_residual or worker_selected or config.reduce.summed else None
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):
         design = (designs or {}).get(layer.count)
@@ -168,7 +168,7 @@ def make_selectors(config: Config, layers: Sequence[Unit], worker: int) -> list[
     """Build a worker's codeword selector for each layer; None for an uncoded layer."""
     from ..codes.constructions.matched import MatchedSelector
 
-    rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)
+    rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.default_weight)
     dtype = np.dtype(config.problem.dtype)
     return [
         None

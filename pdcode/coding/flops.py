@@ -38,7 +38,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     by the number of workers.
     """
     batch = _batch(config, problem, shard)
-    if config.memory.keeps or layout.worker_selected:
+    if config.memory.has_residual or layout.worker_selected:
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
     total = _passes(config, problem, batch)
     for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):
@@ -149,5 +149,5 @@ def _scatter(layout: Layout) -> float:
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
-    payloads = config.update.payloads(workers)
+    payloads = config.update.typical_payloads(workers)
     return workers * _scatter(layout) + 2.0 * problem.size * workers / payloads

@@ -45,7 +45,7 @@ class WorkerMemory(MemoryTable, tag="worker"):
     """Error feedback: workers add the residual to their next gradient."""
 
     decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
-    keeps: ClassVar[bool] = True
+    has_residual: ClassVar[bool] = True
 
     keep: Fraction = 1.0  #: factor on a worker's residual e at each task; below 1 it is a momentum
     #: factor c of the look-ahead: a worker evaluates its gradient at θ - c·η·e; "auto": by the number of
@@ -63,7 +63,7 @@ class DifferenceMemory(MemoryTable, tag="difference"):
 
     decoder: ClassVar[str] = "summing"
     decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
-    keeps: ClassVar[bool] = True
+    has_residual: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {"kind": RESIDUAL_NEEDS}
 
 

@@ -17,13 +17,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import LARGEST, NonNegative, Positive, Proximal
+from ..config import MAX_VALUE, NonNegative, Positive, Proximal
 from ..config.requirements import KeyNeeds, one_of
 from ..kernels import proximal
 from ..problems.network import Network
 from ..util.errors import InputError
 
-Bound = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+Bound = Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)]
 
 
 class L1(Proximal, tag="l1"):

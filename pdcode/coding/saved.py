@@ -20,7 +20,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
     """A saved code, for layers of as many blocks as it has; a trace may have several codes."""
 
     adapts: ClassVar[bool] = False
-    usual: ClassVar[int | None] = None
+    default_weight: ClassVar[int | None] = None
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
     #: path of a code that `pdcode codes design -o` or `Code.save` wrote, or of a trace; in a TOML file
@@ -34,9 +34,9 @@ class FileTable(CodeTable, tag="file", kw_only=True):
     rotate: bool = True
 
     @classmethod
-    def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+    def shared_keys(cls, table: Mapping[str, Any]) -> dict[str, Any]:
         """Keep which layers are coded; the file determines their numbers of blocks."""
-        kept = super().adopted(table)
+        kept = super().shared_keys(table)
         match kept.get("blocks"):
             case [*counts]:
                 kept["blocks"] = [count if count == 1 else 0 for count in counts]

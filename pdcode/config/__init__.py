@@ -1,9 +1,9 @@
 """The configuration: its tables, the base classes of kinds, and the types of keys.
 
-What is wrong with a key or value raises `InputError`; the message is one line that names both.
+An invalid key or value raises `InputError`; the message is one line that names both.
 """
 
-from .fields import LARGEST, Count, Factor, Fraction, NonNegative, Positive, Real, Span, Table, Tables
+from .fields import MAX_VALUE, Count, Factor, Fraction, NonNegative, Positive, Real, Seconds, Table, Tables
 from .interfaces import (
     BUNDLED,
     CodeTable,
@@ -33,9 +33,9 @@ from .schema import (
 )
 
 __all__ = [
-    "BUNDLED", "KINDS", "LARGEST", "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
+    "BUNDLED", "KINDS", "MAX_VALUE", "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
     "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
     "MemoryTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal", "Real",
-    "ReduceTable", "SchemeTable", "Span", "StopTable", "StragglersTable", "Table", "Tables", "TraceTable",
+    "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table", "Tables", "TraceTable",
     "UpdateTable", "WireTable", "WorkersTable",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Values of keys that a configuration does not give, and where the value of each key comes from.
+"""Default values of keys, and the origin of the value of each key.
 
 A key has the first of these values that exists:
 
@@ -7,14 +7,14 @@ A key has the first of these values that exists:
 3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables;
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
-A choice drops the keys of later levels that it deprives of their effect. `config.load.resolve` applies these
-levels. Where the value is none or "auto", it then follows
+A value drops keys of later levels that have no effect with it. `config.load.resolve` applies these levels.
+Where the value is none or "auto", it then follows
 
 5. from another key: `DERIVED`;
 6. from the data and the number of workers, where it is "auto": `coding.auto_keys.resolve_auto`;
 7. from rank 0's link, by `[link]` or measured: `training.link_sizing.resolve_rows`.
 
-"auto" in `[problem]`, and none where the description of a key names its meaning, are values themselves.
+"auto" in `[problem]`, and none where the description of a key gives its meaning, are values themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .fields import Table, Tables
 from .requirements import Needs, by_key, in_full
 from .schema import KINDS, Config, SchemeTable
 
-RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
+ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
 DERIVED = {
     "code.blocks": "code.path",
@@ -57,14 +57,14 @@ class Origins(dict[str, str]):
             self.update(dict.fromkeys(names, "command line"))
 
     def note_completed(self, tables: Tables, config: Config) -> None:
-        """Note the keys that the tables do not have, and that another key has determined."""
+        """Note the keys that are not in the tables, but determined by another key."""
         if config.decoder.kind != tables.get("decoder", {}).get("kind"):
             self["decoder.kind"] = _derived("decoder.kind")
         if config.code.paths and "blocks" not in tables["code"]:
             self["code.blocks"] = _derived("code.blocks")
 
     def note_resolved(self, before: Config, after: Config, origin: str = "") -> None:
-        """Note the keys that have changed since, by this origin or by another key."""
+        """Note the keys that differ from an earlier configuration, by this origin or by another key."""
         old = _flat(msgspec.to_builtins(before))
         for name, value in _flat(msgspec.to_builtins(after)).items():
             if name not in old or old[name] != value:
@@ -87,18 +87,18 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def explicit(config: Config) -> Config:
-    """Return a configuration with the keys that other keys determine."""
+def with_derived_keys(config: Config) -> Config:
+    """Return a configuration with values for the keys that other keys determine."""
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
     update = config.update.resolved(config.workers.count)
     return msgspec.structs.replace(config, wire=wire, update=update)
 
 
-def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
+def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
     """Add the defaults of the scheme or preset for tables and keys that are not given.
 
-    A scheme fills in whole tables, a preset single keys. Neither adds a key that contradicts the tables or
-    the overrides.
+    A scheme provides whole tables, a preset single keys. No key is added that contradicts the tables or the
+    overrides.
     """
     chosen = tables.get("scheme", {})
     scheme = _scheme(chosen)
@@ -114,7 +114,7 @@ def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
     return filled
 
 
-def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict[str, Any]:
+def replace_defaults(tables: dict[str, Any], name: str | None, preset: str | None) -> dict[str, Any]:
     """Replace tables of the configuration by those of a scheme, and keys by those of a preset."""
     if name is not None:
         scheme = _scheme({"name": name})
@@ -132,8 +132,8 @@ def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict
     return tables
 
 
-def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return a table without the keys that the overrides deprive of their effect, by another kind or so."""
+def without_conflicting(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return a table without the keys without effect under the overrides, such as those of another kind."""
     table, base = without_effect(name, table, overrides), KINDS.get(name)
     tag = str(base.__struct_config__.tag_field if base else None)
     if base is None or overrides.get(tag, table.get(tag)) == table.get(tag):
@@ -142,14 +142,14 @@ def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) 
 
 
 def without_effect(name: str, table: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table without the keys that lose their effect by the chosen values of other keys."""
+    """Return a table without the keys that have no effect with the chosen values of other keys."""
     declared = by_key(_class_of(name, {**table, **chosen}).effective)
     lost = {key for key, needs in declared if _loses_effect(name, needs, chosen)}
     return {key: value for key, value in table.items() if key not in lost}
 
 
 def _loses_effect(name: str, needs: Needs, chosen: Mapping[str, Any]) -> bool:
-    """Return whether the values of keys of a table do not meet needs of this table."""
+    """Return whether values of keys of a table violate requirements on this table."""
     for key, need in in_full(needs):
         value = chosen.get(key.removeprefix(f"{name}."), msgspec.UNSET)
         if need.of_kind and value is not msgspec.UNSET:
@@ -160,7 +160,7 @@ def _loses_effect(name: str, needs: Needs, chosen: Mapping[str, Any]) -> bool:
 
 
 def _class_of(name: str, table: Mapping[str, Any]) -> Any:
-    """Return the class of a table; that of all kinds if it names none that exists."""
+    """Return the class of a table; the base class if the table names a kind that does not exist."""
     base = KINDS.get(name)
     if base is None:
         return type(getattr(Config(), name, Table()))
@@ -175,7 +175,7 @@ def _scheme(table: Any) -> Any:
 
 def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
     """Return the keys of `filling` that do not contradict the given ones."""
-    dropped = {RIVALS.get(key) for key in given}
+    dropped = {ALTERNATIVES.get(key) for key in given}
     if given.get("blocks") == 1:  # nothing is coded
         dropped |= {"rows_per_task", "share"}
     base = KINDS.get(name)
@@ -191,4 +191,4 @@ def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:
     """Return the keys of a table that the kind has; all keys if the kind does not exist."""
     kind_class = base.find(kind)
-    return dict(table) if kind_class is None else kind_class.adopted(table)
+    return dict(table) if kind_class is None else kind_class.shared_keys(table)

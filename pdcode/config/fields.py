@@ -10,11 +10,11 @@ from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-LARGEST = 1e9  # upper bound that excludes infinity and times that overflow int64 ns
-Real = Annotated[float, Meta(gt=0, le=LARGEST)]
-NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
-Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
-Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
+MAX_VALUE = 1e9  # excludes infinity, and times that overflow int64 ns
+Real = Annotated[float, Meta(gt=0, le=MAX_VALUE)]
+NonNegative = Annotated[float, Meta(ge=0, le=MAX_VALUE)]
+Seconds = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
+Factor = Annotated[float, Meta(ge=1, le=MAX_VALUE)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]
 STRICT: Any = {"frozen": True, "forbid_unknown_fields": True}  # Any: mypy has subclasses repeat it

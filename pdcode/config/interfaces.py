@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
 
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Span
+from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Seconds
 from .kinds import Kind
 from .requirements import KeyNeeds, Need, having, none_of, one_of
-
-if TYPE_CHECKING:
-    pass
 
 FORMATS = {
     "npz": r"\.npz$",
@@ -29,7 +26,7 @@ BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # val
 
 
 def _file_of(needed: str, *formats: str) -> Need:
-    """Return the need of a file of one of these formats."""
+    """Return the requirement of a file of one of these formats."""
     pattern = re.compile("|".join(FORMATS[each] for each in formats))
     return Need(lambda name, config: bool(pattern.search(str(name))), needed)
 
@@ -39,11 +36,11 @@ class ProblemTable(Kind, tag_field="kind"):
 
     table, group, default = "problem", "problems", "mlp"
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
-    most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
+    max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     deep: ClassVar[bool] = True  #: whether there are hidden layers
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
-    before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
+    legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
     effective: ClassVar[KeyNeeds] = {
         ("hidden", "activation"): {
             "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
@@ -60,7 +57,7 @@ class ProblemTable(Kind, tag_field="kind"):
     #: line to the current folder
     data: str = "digits"
     labels: str | None = None  #: path, as for `data`, of the labels of IDX data; none: found by its name
-    #: what the targets are, for kinds that do both: classes or real numbers; auto: classes if they are
+    #: type of the targets, for kinds that have both: classes or real numbers; auto: classes if they are
     #: integers, refused if in doubt; type: classes if and only if their type is an integer
     task: Literal["auto", "classification", "regression", "type"] = "auto"
     inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
@@ -101,12 +98,12 @@ class ProblemTable(Kind, tag_field="kind"):
 
 
 class CodeTable(Kind, tag_field="family"):
-    """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
+    """The code: the blocks of gradients, and the combinations of blocks that are sent."""
 
     table, group, default = "code", "codes", "net"
     worker_selected: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
     adapts: ClassVar[bool] = True  #: whether codewords depend on gradients
-    usual: ClassVar[int | None] = 32  #: default weight of codewords
+    default_weight: ClassVar[int | None] = 32  #: default weight of codewords
 
     #: number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
     blocks: Positive | list[Positive] | Literal["units"] = 16
@@ -114,9 +111,9 @@ class CodeTable(Kind, tag_field="family"):
     #: of 1/8, 1/16 and 1/32 that rank 0's link can carry
     rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
-    #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
-    #: step towards equal singular values; auto: gram, but none if the workers' shards differ, targets are
-    #: real numbers or batches are full
+    #: whitening of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz step
+    #: towards equal singular values; auto: gram, but none if the workers' shards differ, targets are real
+    #: numbers or batches are full
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
 
     @classmethod
@@ -140,7 +137,7 @@ class DesignedTable(CodeTable, tag=False):
     """A code that is designed before the run."""
 
     adapts: ClassVar[bool] = False
-    usual: ClassVar[int | None] = None
+    default_weight: ClassVar[int | None] = None
 
     family: str = "net"  #: one of `pdcode codes list`, or auto: the design of least coherence
     #: blocks combined by a codeword, of all layers or of each; none: the family's default
@@ -161,7 +158,7 @@ class DecoderTable(Kind, tag_field="kind"):
     table, group, default = "decoder", "decoders", "adjoint"
     makes: ClassVar[Any]  #: the subclass of `decoders.Decoder`
     relays: ClassVar[bool] = False  #: whether replicas can follow: its whole state is the accumulator
-    adds: ClassVar[bool] = False  #: whether the sum of payloads of equal codewords stands for them
+    adds: ClassVar[bool] = False  #: whether the sum of payloads of equal codewords can replace them
     adapts: ClassVar[bool] = False  #: whether the captured fraction depends on payloads
 
     def make(self, context: Any) -> Any:
@@ -175,21 +172,21 @@ class DecoderTable(Kind, tag_field="kind"):
 
 
 class MemoryTable(Kind, tag_field="kind"):
-    """Memory of the part of a gradient that its codewords leave out."""
+    """Memory of the residual, the part of a gradient that codewords leave out."""
 
     table, group, default = "memory", "memories", "none"
     decoder: ClassVar[str] = "adjoint"  #: the decoder that it needs, or the default
-    decoders: ClassVar[tuple[str, ...]] = ()  #: kinds that stand for the needed decoder; empty: any decoder
-    keeps: ClassVar[bool] = False  #: whether workers keep the part that they have not sent
+    decoders: ClassVar[tuple[str, ...]] = ()  #: kinds replaced by the needed decoder; empty: any decoder fits
+    has_residual: ClassVar[bool] = False  #: whether workers have residuals
 
     @property
     def keep(self) -> float:
-        """Fraction of the memory that stays from task to task; 1 for kinds without the key."""
+        """Factor on the residual from task to task; 1 for kinds without the key."""
         return 1.0
 
     @property
     def lookahead(self) -> Any:
-        """Fraction of the memory by which a worker anticipates θ, or "auto"; 0 for kinds without the key."""
+        """Factor on the residual by which a worker anticipates θ, or "auto"; 0 for kinds without the key."""
         return 0.0
 
     def decoder_for(self, kind: Any) -> Any:
@@ -204,10 +201,10 @@ class MemoryTable(Kind, tag_field="kind"):
 
 
 class UpdateTable(Kind, tag_field="mode"):
-    """The policy by which rank 0 makes an optimizer step."""
+    """The policy that determines the steps of rank 0."""
 
     table, group, default = "update", "policies", "async"
-    former: ClassVar[Mapping[str, Any]] = {"count": None, "fraction": 0.75}
+    legacy_keys: ClassVar[Mapping[str, Any]] = {"count": None, "fraction": 0.75}
     makes: ClassVar[Any]  #: the subclass of `coding.policies.Policy`
     asynchronous: ClassVar[bool] = False  #: whether each payload is an update by itself
     complete: ClassVar[bool] = False  #: whether an update waits for every payload that is outstanding
@@ -227,8 +224,8 @@ class UpdateTable(Kind, tag_field="mode"):
     }
 
     late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
-    #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
-    #: worker can then lead θ far astray, but neither does what is cut off return to a worker's memory
+    #: whether each payload is scaled to at most the median norm of the workers' last payloads, which limits
+    #: the influence of a single worker; the clipped part is lost, also to memories
     clip: Literal["none", "median"] = "none"
 
     @property
@@ -241,29 +238,29 @@ class UpdateTable(Kind, tag_field="mode"):
         return self.makes(self, workers)
 
     def resolved(self, workers: int) -> Self:
-        """Return the table with the keys that the number of workers decides."""
+        """Return the table with the keys that depend on the number of workers."""
         return self
 
     def min_payloads(self, workers: int) -> int | None:
-        """Return the least number of payloads of an update; None: it depends on more than their number."""
+        """Return the minimum number of payloads of an update; None: their number does not decide."""
         return None
 
-    def payloads(self, workers: int) -> int:
-        """Return about how many payloads an update has."""
+    def typical_payloads(self, workers: int) -> int:
+        """Return the approximate number of payloads of an update."""
         return self.min_payloads(workers) or workers
 
     def proceeds(self, living: int, workers: int) -> bool:
-        """Return whether updates go on with so many living workers, if the others never answer."""
+        """Return whether updates continue with `living` workers if the others never answer."""
         min_payloads = self.min_payloads(workers)
         return min_payloads is not None and min_payloads <= living
 
     def description(self, workers: int) -> str:
-        """Return the policy in words; what precedes " of " is a short form."""
+        """Return a description of the policy; the text before " of " is a short form."""
         return self.mode
 
 
 class Proximal(Kind, tag_field="kind"):
-    """A penalty h of the weights that each step's proximal operator takes into account, not the gradient."""
+    """A penalty h of the weights, included by each step's proximal operator, not in the gradient."""
 
     table, group, default = "optimizer.proximal", "proximals", "l1"
     requires: ClassVar[KeyNeeds] = {
@@ -271,7 +268,7 @@ class Proximal(Kind, tag_field="kind"):
     }
 
     def shrink(self, weights: Any, step: float) -> None:
-        """Replace a layer's weights, ndarray of shape (d_out, d_in), by the proximal operator's, in place.
+        """Replace a layer's weights, shape (d_out, d_in), in place by prox_{step·h}(weights).
 
         These are the x that minimise ½‖x - weights‖² + step·h(x).
         """
@@ -286,7 +283,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     """The optimizer on rank 0."""
 
     table, group, default = "optimizer", "optimizers", "sgd"
-    former: ClassVar[Mapping[str, Any]] = {
+    legacy_keys: ClassVar[Mapping[str, Any]] = {
         "momentum": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "proximal": None
     }  # fmt: skip
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
@@ -309,14 +306,14 @@ class OptimizerTable(Kind, tag_field="kind"):
 
     @property
     def proximal(self) -> Proximal | None:
-        """Penalty h of which each step ends by the proximal operator; None for kinds without the key."""
+        """Penalty h whose proximal operator ends each step; None for kinds without the key."""
         return None
 
     def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0) -> Any:
         """Return the optimizer of a θ of this size and type, a `coding.optimizers.Optimizer`.
 
-        `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps of which
-        decoded vectors are the sums: 1 for gradients.
+        `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps whose sums
+        the decoded vectors are: 1 for gradients.
         """
         return self.makes(self, size, dtype)
 
@@ -337,11 +334,11 @@ class StragglersTable(Kind, tag_field="kind"):
 
 
 class FaultEvent(Kind, tag_field="kind"):
-    """A fault that is injected: what happens, and when."""
+    """An injected fault, and its time."""
 
     table, group, default = "faults.events", "faults", "kill"
     ends: ClassVar[bool] = False  #: whether the run ends by it
     numeric: ClassVar[bool] = False  #: whether it needs payloads
     joins: ClassVar[bool] = False  #: whether it is a worker that has gone and is back, which is no fault
 
-    at_s: Span | None = None  #: when it happens, since the start of the run [s]
+    at_s: Seconds | None = None  #: when it happens, since the start of the run [s]

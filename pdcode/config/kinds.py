@@ -180,9 +180,9 @@ class Kind(Table):
         Name of the kind of a table that names none.
     paths : tuple of str
         Keys that are paths of files to read; in a TOML file they are relative to its folder.
-    before : dict
-        Values that stand for newer keys in traces that lack them.
-    former : dict
+    legacy_values : dict
+        Values of newer keys for traces that lack them.
+    legacy_keys : dict
         Defaults of keys that all kinds had up to version 0.1; with these values they are ignored.
     nested : dict
         Keys whose values are tables that come in kinds, and their base classes.
@@ -192,8 +192,8 @@ class Kind(Table):
     group: ClassVar[str]
     default: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
-    before: ClassVar[Mapping[str, Any]] = {}
-    former: ClassVar[Mapping[str, Any]] = {}
+    legacy_values: ClassVar[Mapping[str, Any]] = {}
+    legacy_keys: ClassVar[Mapping[str, Any]] = {}
     nested: ClassVar[Mapping[str, type[Kind]]] = {}
 
     @classmethod
@@ -208,11 +208,8 @@ class Kind(Table):
             known, name = ", ".join(names(cls.group)), short_repr(table[tag_field])
             raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name})")
         fields = kind.__struct_fields__
-        keys = {
-            key: value
-            for key, value in table.items()
-            if key in fields or not (key == tag_field or (key in cls.former and cls.former[key] == value))
-        }
+        ignored = {tag_field, *(key for key, value in cls.legacy_keys.items() if table.get(key) == value)}
+        keys = {key: value for key, value in table.items() if key in fields or key not in ignored}
         built: Self = build(kind, keys, cls.table)
         inner = {key: base.of(table[key]) for key, base in kind.nested.items() if table.get(key) is not None}
         return msgspec.structs.replace(built, **inner) if inner else built
@@ -234,7 +231,7 @@ class Kind(Table):
         return str(cls.__struct_config__.tag or "")
 
     @classmethod
-    def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+    def shared_keys(cls, table: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of a table of another kind that this kind has, too."""
         tag = cls.__struct_config__.tag_field
         return {key: value for key, value in table.items() if key == tag or key in cls.__struct_fields__}
@@ -249,23 +246,17 @@ class Kind(Table):
         return self.name_of()
 
     def check(self, config: Any) -> None:
-        """Refuse a configuration in which this kind cannot work.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
+        """Refuse a configuration in which this kind cannot work, by an `InputError` naming key and value."""
 
     def describe(self) -> str:
         """Return the kind and its keys, as one line of text."""
         keys = [(key, getattr(self, key)) for key in self.__struct_fields__]
-        said = [
+        described = [
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in keys
             if value is not None
         ]
-        return f"{self.kind} ({', '.join(said)})" if said else self.kind
+        return f"{self.kind} ({', '.join(described)})" if described else self.kind
 
 
 class Registered:
@@ -310,7 +301,7 @@ def find(group: str, name: Any) -> Any:
         if entries:
             try:
                 kind = entries[0].load()
-            except Exception as error:  # whatever a package of other people's does when it is imported
+            except Exception as error:  # the import of another package may raise anything
                 place = f"'{name}' ({entries[0].value})"
                 raise InputError(f"pdcode.{group}: {place} cannot be imported: {error}") from error
     if isinstance(kind, str):
@@ -330,7 +321,7 @@ def _entries(group: str) -> tuple[Any, ...]:
 def load_plugin(path: str) -> None:
     """Import a plug-in once, and register the kinds that it defines."""
     why = not_a_file(path)
-    module_name = f"pdcode plug-in {path if why else os.path.realpath(path)}"  # whatever link leads to it
+    module_name = f"pdcode plug-in {path if why else os.path.realpath(path)}"  # one name for all links
     if module_name in sys.modules:
         return
     if why:
@@ -342,12 +333,12 @@ def load_plugin(path: str) -> None:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-        own: dict[tuple[str, str], Any] = {}  # registered together, once the whole file is known to be sound
+        own: dict[tuple[str, str], Any] = {}  # registered together, if the whole file is valid
         for group, name, kind in _kinds_of(module):
             other = own.setdefault((group, name), find(group, name) or kind)
             if other is not kind:
                 place = inspect.getfile(other if inspect.isclass(other) else other.build)
-                raise InputError(f"'{name}' of {group} is in {place} already")
+                raise InputError(f"'{name}' of {group} is already defined in {place}")
     except Exception as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):

@@ -1,7 +1,7 @@
-"""Reading of recorded configurations, also those of earlier versions of pdcode.
+"""Reading of recorded configurations, including those of earlier versions of pdcode.
 
-Traces up to version 0.1 hold the keys of all kinds in a table that comes in kinds. Keys that the table's kind
-does not have are dropped here, and missing keys get the values that they stood for.
+Traces up to version 0.1 have the keys of all kinds in a table that comes in kinds. Keys that the table's kind
+does not have are dropped here, and missing keys get their former values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _upgraded(base: type[Kind], table: Any) -> Any:
     if kind is None:
         return table
     known = base.__struct_config__.tag_field, *kind.__struct_fields__
-    return {**kind.before, **{key: value for key, value in table.items() if key in known}}
+    return {**kind.legacy_values, **{key: value for key, value in table.items() if key in known}}
 
 
 def _upgraded_faults(table: Any) -> Any:

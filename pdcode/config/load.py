@@ -17,8 +17,8 @@ from .defaults import Origins
 from .interfaces import BUNDLED
 from .schema import KINDS, Config, SchemeTable
 
-LARGEST_FILE = 1 << 20  # bytes
-MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
+MAX_FILE_BYTES = 1 << 20  # bytes
+MAX_KEY_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
 
 
 def load(
@@ -53,14 +53,14 @@ def load(
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Read a small text file of the user's, which is to be `what`."""
+    """Read a small text file of the user; `what` is its purpose, for messages."""
     try:
         with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: {reason(error)}") from None
-    if len(content) > LARGEST_FILE:
-        raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes, so not {what}")
+    if len(content) > MAX_FILE_BYTES:
+        raise InputError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, so not {what}")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -70,8 +70,8 @@ def read_text(path: str | Path, what: str) -> str:
 def parse(text: str) -> dict[str, Any]:
     """Parse TOML; ValueError if it is not TOML, or a number has too many digits."""
     for piece in re.split(r"^[ \t]*#.*$|[\n,={}\[\]]", text, flags=re.MULTILINE):
-        if piece.count(".") > MOST_PARTS:
-            raise InputError(f"{shorten(piece.strip())}: a key of more than {MOST_PARTS} parts")
+        if piece.count(".") > MAX_KEY_PARTS:
+            raise InputError(f"{shorten(piece.strip())}: a key of more than {MAX_KEY_PARTS} parts")
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -96,15 +96,15 @@ def resolve(
     of_file = dict(tables)
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
     if chosen:  # a scheme from the command line takes precedence over the file's tables
-        tables = defaults.impose(tables, chosen.get("name"), chosen.get("preset"))
+        tables = defaults.replace_defaults(tables, chosen.get("name"), chosen.get("preset"))
     given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
         if len(keys) == 2:
             given.setdefault(keys[0], {})[keys[1]] = value
     for name, table in given.items():
         if isinstance(tables.get(name), dict):
-            tables[name] = defaults.without_others(name, tables[name], table)
-    tables = defaults.fill(tables, given)
+            tables[name] = defaults.without_conflicting(name, tables[name], table)
+    tables = defaults.add_defaults(tables, given)
     if origins is not None:
         origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
@@ -118,8 +118,10 @@ def resolve(
 
 
 def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:
-    """Make the paths of files to read absolute, and add the keys that follow from them; paths from the
-    command line are relative to the current folder, others to `folder`."""
+    """Make the paths of files to read absolute, and add the keys that follow from these files.
+
+    Paths from the command line are relative to the current folder, others to `folder`.
+    """
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
     changed = {}
     for name in ("faults", *KINDS):
@@ -133,16 +135,16 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
 
 
 def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str], Any]]:
-    """Replace an override of all of ``[scheme]``, and those before it, by one of each key: name and preset
-    choose defaults."""
-    found: list[tuple[list[str], Any]] = []
+    """Replace an override of all of ``[scheme]`` by one of each key, as name and preset provide defaults."""
+    replaced: list[tuple[list[str], Any]] = []
     for keys, value in parsed:
         if keys == ["scheme"] and isinstance(value, dict):
-            found = [pair for pair in found if pair[0][0] != "scheme"]
-            found += [(["scheme", key], item) for key, item in ({"name": SchemeTable().name} | value).items()]
+            replaced = [pair for pair in replaced if pair[0][0] != "scheme"]
+            options = {"name": SchemeTable().name} | value
+            replaced += [(["scheme", key], item) for key, item in options.items()]
         else:
-            found.append((keys, value))
-    return found
+            replaced.append((keys, value))
+    return replaced
 
 
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
@@ -159,7 +161,7 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
 
 
 def _name_file_code(tables: dict[str, Any], parsed: list[tuple[list[str], Any]]) -> None:
-    """Add the family "file" where only a code's path is given."""
+    """Add the family "file" where the path of a code is given without a family."""
     code, commanded = tables.get("code"), [keys for keys, _ in parsed]
     if isinstance(code, dict) and "path" in code:
         tables["code"] = {"family": "file", **code}
@@ -185,8 +187,8 @@ def _parse(override: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         given = shorten(override)
         raise InputError(f"--set {given}: expected KEY=VALUE with a dotted key, such as update.mode=all")
-    if len(keys) > MOST_PARTS:
-        raise InputError(f"--set {shorten(key)}: a key of more than {MOST_PARTS} parts")
+    if len(keys) > MAX_KEY_PARTS:
+        raise InputError(f"--set {shorten(key)}: a key of more than {MAX_KEY_PARTS} parts")
     with prefix_errors(f"--set {shorten(key)}"):
         try:
             return keys, parse(f"value = {text}")["value"]
@@ -204,6 +206,6 @@ def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
         inner = table.get(key, {})
         if not isinstance(inner, dict):
             raise InputError(f"--set {shorten('.'.join(keys))}: {shorten(key)} is not a table")
-        table[key] = dict(inner)  # a copy: it may be the caller's, or a scheme's
+        table[key] = dict(inner)  # a copy, as the table may belong to the caller or a scheme
         table = table[key]
     table[keys[-1]] = value

@@ -1,8 +1,8 @@
-"""Requirements: what keys, kinds and schemes need of other keys. They are declared there, and checked here.
+"""Requirements of keys, kinds and schemes on other keys: declared with these, and checked here.
 
-A table declares `effective`, the needs without which a key has no effect, and `requires`, the needs of a key
-with another value than its default; under the key that names its kind, those of the kind itself. A scheme
-declares `requires`, too, and the tables that it leaves `unused`.
+A table declares `effective`, the requirements without which a key has no effect, and `requires`, the
+requirements of a key with another value than its default; under the key that names its kind, those of the
+kind itself. A scheme also declares `requires`, and the tables that it leaves `unused`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Test = Callable[[Any, Any], bool]
 
 
 class Need(NamedTuple):
-    """Need of a key's value.
+    """Requirement on a key's value.
 
     Attributes
     ----------
     test : callable
-        ``test(value, config) -> bool``: whether the value will do.
+        ``test(value, config) -> bool``: whether the value meets the requirement.
     needed : str
-        The values that will do, as in "it needs …".
+        The values that meet it, as in "it needs …".
     why : str
         The reason, as in "…, which …"; may be empty.
     of_kind : bool
-        Whether `test` is of the kind (or class of wire format) that the key names, not of the name.
+        Whether `test` takes the kind (or class of wire format) that the key names, instead of the name.
     when : callable, optional
-        ``when(config) -> bool``: whether there is the need. Default: always.
+        ``when(config) -> bool``: whether the requirement applies. Default: always.
     """
 
     test: Test
@@ -45,38 +45,38 @@ class Need(NamedTuple):
 
 
 Needs = Mapping[str, Any]
-"""Key, as "table.key" -> `Need`, or the one value that will do."""
+"""Key, as "table.key" -> `Need`, or the only value that is allowed."""
 KeyNeeds = Mapping[Any, Needs]
-"""Key of a table, or a tuple of several -> what it needs of other keys."""
+"""Key of a table, or a tuple of keys -> its requirements on other keys."""
 
 
 def one_of(*values: Any, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
-    """Return the need of one of these values."""
+    """Return the requirement of one of these values."""
     return Need(lambda value, config: value in values, " or ".join(map(_shown, values)), why, when=when)
 
 
 def none_of(*values: Any, needed: str, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
-    """Return the need of another value than these; `needed` names the others."""
+    """Return the requirement of another value than these; `needed` describes the allowed ones."""
     return Need(lambda value, config: value not in values, needed, why, when=when)
 
 
 def having(capability: str, needed: str, why: str = "", value: Any = True) -> Need:
-    """Return the need of a kind with this value of a class attribute."""
+    """Return the requirement of a kind with this value of a class attribute."""
     return Need(lambda kind, config: getattr(kind, capability) is value, needed, why, of_kind=True)
 
 
 def lacking(capability: str, needed: str, why: str) -> Need:
-    """Return the need of a kind for which a class attribute is false."""
+    """Return the requirement of a kind for which a class attribute is false."""
     return having(capability, needed, why, value=False)
 
 
 def given(needed: str) -> Need:
-    """Return the need of a value that is not empty."""
+    """Return the requirement of a value that is not empty."""
     return Need(lambda value, config: bool(value), needed)
 
 
 def unrounded(why: str) -> Need:
-    """Return the need of payloads in the problem's type, for the key ``wire.dtype``."""
+    """Return the requirement of payloads in the problem's type, for the key ``wire.dtype``."""
     needed = "payloads in problem.dtype; leave it out"
     return Need(lambda value, config: value in (None, config.problem.dtype), needed, why)
 
@@ -91,7 +91,7 @@ def check(config: Any) -> None:
 
 
 def ensure(config: Any, owner: str, needs: Needs) -> None:
-    """Refuse a configuration that does not meet the needs of an owner, such as "scheme 'demo'"."""
+    """Refuse a configuration that does not meet the requirements of an owner, such as "scheme 'demo'"."""
     for key, need in in_full(needs):
         if (misfit := _misfit(config, key, need)) is not msgspec.UNSET:
             because = f", which {need.why}" if need.why else ""
@@ -101,18 +101,18 @@ def ensure(config: Any, owner: str, needs: Needs) -> None:
 
 
 def is_met(config: Any, needs: Needs) -> bool:
-    """Return whether a configuration meets needs."""
+    """Return whether a configuration meets requirements."""
     return all(_misfit(config, key, need) is msgspec.UNSET for key, need in in_full(needs))
 
 
 def in_full(needs: Needs) -> Iterator[tuple[str, Need]]:
-    """Yield each key with its need."""
+    """Yield each key with its `Need`."""
     for key, need in needs.items():
         yield key, need if isinstance(need, Need) else one_of(need)
 
 
 def by_key(declared: KeyNeeds) -> Iterator[tuple[str, Needs]]:
-    """Yield each key with its needs."""
+    """Yield each key with its requirements."""
     for keys, needs in declared.items():
         for key in keys if isinstance(keys, tuple) else (keys,):
             yield key, needs
@@ -130,7 +130,7 @@ def _check_unused(config: Any, scheme: Any) -> None:
 
 
 def _check_table(config: Any, path: str, table: Any) -> None:
-    """Check what a table and those in it declare."""
+    """Check the declarations of a table, and of the tables in it."""
     if isinstance(table, list):
         for each in table:
             _check_table(config, path, each)
@@ -156,7 +156,7 @@ def _check_table(config: Any, path: str, table: Any) -> None:
 
 
 def _misfit(config: Any, key: str, need: Need) -> Any:
-    """Return the value that does not meet a need; UNSET if it is met, or the table's kind has no such key."""
+    """Return a value that violates a requirement; UNSET if none does, or the table's kind has no such key."""
     *path, last = key.split(".")
     table = functools.reduce(getattr, path, config)
     value = getattr(table, last, msgspec.UNSET)
@@ -170,7 +170,7 @@ def _misfit(config: Any, key: str, need: Need) -> Any:
 
 @functools.cache
 def _defaults(table: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the default of each key: msgspec evaluates annotations anew each time that it is asked."""
+    """Return the default of each key; cached, as msgspec evaluates annotations at each call."""
     return {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
 
 

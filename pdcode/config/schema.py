@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import LARGEST, Count, Positive, Real, Span, Table
+from .fields import MAX_VALUE, Count, Positive, Real, Seconds, Table
 from .interfaces import (
     CodeTable,
     DecoderTable,
@@ -89,10 +89,10 @@ class WireTable(Table):
 
 
 class DownlinkTable(Table):
-    """The downlink: the way in which workers get the new θ."""
+    """The downlink: the transmission of the new θ to workers."""
 
     #: θ itself, or the payloads from which workers compute it: sent by rank 0 ("codewords"), or by workers to
-    #: each other while rank 0 says in which order they are used ("exchange")
+    #: each other while rank 0 sends the order of their use ("exchange")
     kind: Literal["full", "codewords", "exchange"] = "full"
     #: with "codewords" or "exchange": tasks between comparisons of a worker's θ with rank 0's
     check: Positive = 64
@@ -123,9 +123,9 @@ SUMMED = "gives rank 0 only the sum of the payloads"
 
 
 class ReduceTable(Table):
-    """Who adds up the payloads."""
+    """The ranks that add up the payloads."""
 
-    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has a θ of its own
+    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ
     kind: Literal["star", "allreduce"] = "star"
     check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
 
@@ -134,7 +134,7 @@ class ReduceTable(Table):
         "kind": {
             "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
             "update.mode": having("complete", "'all'", "has every worker take part"),
-            "wire.dtype": unrounded("adds payloads up as they are"),
+            "wire.dtype": unrounded("adds payloads without rounding"),
             "update.clip": one_of("none", why=SUMMED),
             "downlink.kind": one_of("full", why="leaves θ with every worker"),
         }
@@ -146,15 +146,15 @@ class ReduceTable(Table):
         return self.kind == "allreduce"
 
 
-REPLACED = "cannot replace a worker that the others send payloads to"
+REPLACED = "cannot replace a worker to which the others send payloads"
 
 
 class WorkersTable(Table):
     """The workers."""
 
     count: Positive = 8  #: number of workers n
-    #: further ranks of a run over MPI, that wait: each takes the place of a worker that dies or leaves, with
-    #: its data; not with downlink.kind "exchange" or reduce.kind "allreduce"
+    #: spare ranks of a run over MPI: each replaces a worker that dies or leaves, with its data; not with
+    #: downlink.kind "exchange" or reduce.kind "allreduce"
     spares: Count = 0
 
     requires: ClassVar[KeyNeeds] = {
@@ -169,12 +169,12 @@ class MachineTable(Table):
     """Computation costs on the virtual clock; ignored by runs over MPI."""
 
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  #: a worker's speed on its tasks [flop/s]
-    task_s: Span = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
-    arrival_s: Span = 3e-5  #: rank 0's time per arrival [s]
-    #: rank 0's speed on payloads, in addition to their fixed time; none: they take no more [bytes/s]
+    task_s: Seconds = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
+    arrival_s: Seconds = 3e-5  #: rank 0's time per arrival [s]
+    #: rank 0's speed on payloads, in addition to their fixed time; none: unlimited [bytes/s]
     decode_bandwidth: Annotated[float, Meta(ge=1, le=1e18)] | None = None
-    dispatch_s: Span = 5e-6  #: rank 0's time per dispatched task [s]
-    update_s: Span = 0.0  #: rank 0's time per update [s]
+    dispatch_s: Seconds = 5e-6  #: rank 0's time per dispatched task [s]
+    update_s: Seconds = 0.0  #: rank 0's time per update [s]
     #: number of coordinators, each with a link, a processor and a part of θ's elements
     coordinators: Annotated[int, Meta(ge=1, le=1024)] = 1
 
@@ -182,11 +182,11 @@ class MachineTable(Table):
 class LinkTable(Table):
     """The network on the virtual clock; ignored by runs over MPI."""
 
-    latency_s: Span = 2e-5  #: one-way latency of a message [s]
+    latency_s: Seconds = 2e-5  #: one-way latency of a message [s]
     #: bandwidth of rank 0's link in each direction [bytes/s]
     bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
     half_duplex: bool = False  #: whether rank 0 cannot send and receive at once; sending has priority
-    #: how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
+    #: transmission of θ to many workers: by a pipelined tree, or one by one as in a run over MPI
     broadcast: Literal["star", "tree"] = "star"
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
     segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
@@ -205,16 +205,16 @@ class FaultsTable(Table):
 
     #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
     events: list[Any] = msgspec.field(default_factory=list)
-    #: mean time between failures of each worker, exponential: faults beside those of `events` [s]
+    #: mean time between failures of each worker, exponential, in addition to `events` [s]
     mtbf_s: Real | None = None
-    failure: Any = None  #: what happens then: a table as of `events`, without worker and time; none: a kill
+    failure: Any = None  #: these failures, a table as in `events` without worker and time; none: kills
     #: path of a recorded spot trace (lines `ms,add|remove,node`): worker i follows the i-th of the places
     #: that nodes take in turn, modulo their number; in a TOML file relative to its folder, on the command
     #: line to the current folder
     spot: str | None = None
-    #: how a worker goes whose node does: `leave`, after its task, as one that is warned; `kill`, at once
+    #: end of a worker whose node is removed: `leave`, after its task, as after a warning; `kill`, at once
     spot_end: Literal["leave", "kill"] = "leave"
-    spot_speed: Real = 1.0  #: how many times as fast as recorded
+    spot_speed: Real = 1.0  #: speed of the spot trace, relative to the recording
 
     @classmethod
     def of(cls, table: Any) -> FaultsTable:
@@ -228,12 +228,12 @@ class FaultsTable(Table):
         return bool(self.events) or self.mtbf_s is not None or self.spot is not None
 
     def completed(self) -> FaultsTable:
-        """Return the table with the keys that follow from its files: as it is."""
+        """Return the table; no key follows from its files."""
         return self
 
     @property
     def injected(self) -> list[FaultEvent]:
-        """The events, and what happens at the rate of `mtbf_s`."""
+        """The events, and the failures at the rate of `mtbf_s`."""
         failure = self.failure or FaultEvent.of({})
         return [*self.events, *([] if self.mtbf_s is None else [failure])]
 
@@ -254,16 +254,16 @@ class FaultsTable(Table):
 
 
 class StopTable(Table):
-    """Conditions that end a run; the first to be met counts."""
+    """Conditions that end a run, as soon as one of them is met."""
 
     updates: Positive | None = None  #: number of updates
     seconds: Real | None = None  #: time of the run, virtual or real [s]
-    loss: Real | None = None  #: training loss to fall to
+    loss: Real | None = None  #: training loss to reach
     #: test accuracy (R² for least squares, D² for Poisson regression) to reach
-    accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
-    #: longest wait for payloads in flight when a run ends; none: four times a usual task, at least 1 s, and
+    accuracy: Annotated[float, Meta(ge=-MAX_VALUE, le=1)] | None = None
+    #: maximum wait for payloads in flight when a run ends; none: four times a typical task, at least 1 s, and
     #: without limit on the virtual clock if there are no faults [s]
-    drain_s: Span | None = None
+    drain_s: Seconds | None = None
 
     @property
     def ends(self) -> bool:
@@ -279,7 +279,7 @@ class TraceTable(Table):
     flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
     progress_s: Real = 1.0
-    #: time between checkpoints, from which `--resume` goes on, on the run's clock; none: there are none [s]
+    #: time between checkpoints for `--resume`, on the run's clock; none: no checkpoints [s]
     checkpoint_s: Real | None = None
     arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record
     sample: Positive = 100  #: with "sampled": record every `sample`-th task of each worker

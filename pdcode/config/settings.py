@@ -1,6 +1,6 @@
 """Tables of settings: CSV files in which each row overrides keys of a configuration, as `--set` does.
 
-``python -P -m pdcode.config.settings TABLE`` prints a row's options a line, quoted for the shell.
+``python -P -m pdcode.config.settings TABLE`` prints the options of each row on a line, quoted for the shell.
 """
 
 from __future__ import annotations
@@ -17,17 +17,9 @@ from .load import read_text
 
 
 def read(path: str | Path) -> list[list[str]]:
-    """Read a table; keys and values are not checked.
+    """Read a table; return ``key=value`` of each row, without those of empty cells.
 
-    Parameters
-    ----------
-    path : path
-        A CSV file whose first line has the keys. Empty lines are skipped.
-
-    Returns
-    -------
-    list of list of str
-        ``key=value`` of each row, without those of empty cells.
+    The first line of the CSV file has the keys, which are not checked. Empty lines are skipped.
     """
     text = read_text(path, "a table of settings")
     with prefix_errors(path):
@@ -43,8 +35,8 @@ def read(path: str | Path) -> list[list[str]]:
         names = [key.strip() for key in keys[1]]
         for name in names:
             if not name or names.count(name) > 1:
-                what = "expected keys, each once, such as seed,update.mode"
-                raise InputError(f"line {keys[0]}: {short_repr(name)}: {what}")
+                expected = "expected keys, each once, such as seed,update.mode"
+                raise InputError(f"line {keys[0]}: {short_repr(name)}: {expected}")
         for number, cells in rows:
             if len(cells) != len(names):
                 raise InputError(f"line {number}: {len(cells)} cells for {len(names)} keys")

@@ -20,7 +20,7 @@ WIDTH = 31  # columns before comments
 def to_toml(config: Config | Mapping[str, Any], origins: Origins | None = None) -> str:
     """Return a configuration, or the tables of one, as TOML text; keys without a value are left out.
 
-    With `origins`, a comment on each line tells where the value comes from.
+    With `origins`, a comment on each line names the origin of the value.
     """
     tables = msgspec.to_builtins(config) if isinstance(config, Config) else config
     lines = _lines({key: value for key, value in tables.items() if not isinstance(value, Mapping)}, origins)
@@ -31,7 +31,7 @@ def to_toml(config: Config | Mapping[str, Any], origins: Origins | None = None) 
 
 
 def to_value(value: Any, name: str) -> str:
-    """Return a value as TOML; `name` is its key, for messages. Arrays and scalars of numpy are taken, too."""
+    """Return a value as TOML, also arrays and scalars of numpy; `name` is its key, for messages."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(_pairs(value, f"{name}.")) + "}"
     if isinstance(value, list | tuple):

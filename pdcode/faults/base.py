@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Config, Count, FaultEvent, Span
+from ..config import Config, Count, FaultEvent, Seconds
 from ..transport.messages import Reply
 from ..util.errors import InputError
 
@@ -79,7 +79,7 @@ class TaskFault(Fault):
     rank 0 sends within `for_s`.
     """
 
-    for_s: Span | None = None  #: duration; 0: one task; none: to the end of the run [s]
+    for_s: Seconds | None = None  #: duration; 0: one task; none: to the end of the run [s]
 
     repeats: ClassVar[bool] = False  #: whether rank 0 gets a reply again after it has sent the next task
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from ..config import Fraction, Span
+from ..config import Fraction, Seconds
 from ..config.requirements import KeyNeeds, one_of
 from ..util.rng import FAULT, uniform
 from .base import Keys, ProcessFault, TaskFault
@@ -15,7 +15,7 @@ from .base import Keys, ProcessFault, TaskFault
 class Delay(TaskFault, tag="delay"):
     """Replies arrive later."""
 
-    delay_s: Span = 0.1  #: additional time [s]
+    delay_s: Seconds = 0.1  #: additional time [s]
 
     def late_ns(self, keys: Keys) -> int:
         return round(1e9 * self.delay_s)
@@ -48,4 +48,4 @@ class Cut(ProcessFault, tag="cut"):
 
     cuts: ClassVar[bool] = True
 
-    for_s: Span | None = None  #: duration; none: to the end of the run [s]
+    for_s: Seconds | None = None  #: duration; none: to the end of the run [s]

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import ClassVar
 
-from ..config import Config, Span
+from ..config import Config, Seconds
 from ..config.requirements import KeyNeeds, one_of
 from ..util.errors import InputError
 from .base import ProcessFault
@@ -38,7 +38,7 @@ class Stop(ProcessFault, tag="stop"):
 
     halts: ClassVar[bool] = True
 
-    for_s: Span | None = None  #: for how long; none: for good [s]
+    for_s: Seconds | None = None  #: for how long; none: for good [s]
 
     def execute(self) -> None:
         import subprocess  # not needed by ranks without this fault
@@ -67,7 +67,7 @@ class Hang(ProcessFault, tag="hang"):
 
     halts: ClassVar[bool] = True
 
-    for_s: Span | None = None  #: for how long; none: for good [s]
+    for_s: Seconds | None = None  #: for how long; none: for good [s]
 
     def execute(self) -> None:
         lasts_ns = LONG_S * 10**9 if self.lasts_ns is None else self.lasts_ns

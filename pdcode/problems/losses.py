@@ -122,7 +122,7 @@ class Poisson(Regression, tag="poisson"):
 class Logistic(Classification, tag="logistic"):
     """Logistic regression: cross-entropy of two classes, with one output."""
 
-    most_classes: ClassVar[int | None] = 2
+    max_classes: ClassVar[int | None] = 2
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
         return 1

@@ -92,7 +92,7 @@ def build_network(
     if loss.classes != (classes is not None):
         what = f"{classes} classes" if classes else "real targets"
         raise InputError(f"problem.kind: {table.kind!r} does not go with {what}")
-    if loss.most_classes is not None and classes != loss.most_classes:
+    if loss.max_classes is not None and classes != loss.max_classes:
         raise InputError(f"problem.kind: '{table.kind}' needs two classes, but the data have {classes}")
     hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
     sizes = [features, *hidden, width]

@@ -129,7 +129,7 @@ def label_values(table: ProblemTable, labels: Array) -> Array:
     values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
     if len(values) < 2:
         raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
-    if table.most_classes is not None and len(values) > table.most_classes:
+    if table.max_classes is not None and len(values) > table.max_classes:
         raise InputError(
             f"problem.kind: '{table.kind}' needs two classes, but {table.data!r} has {len(values)};"
             " take 'softmax'"

@@ -61,10 +61,10 @@ def generate(table: ProblemTable) -> Samples:
 
 def number_of_classes(table: ProblemTable) -> int:
     """Return the number of classes; 0 for real targets."""
-    if table.most_classes is not None:
-        if table.outputs > table.most_classes:
+    if table.max_classes is not None:
+        if table.outputs > table.max_classes:
             raise InputError(f"problem.outputs: {table.outputs}, but kind '{table.kind}' has two classes")
-        return table.most_classes
+        return table.max_classes
     if table.classification and table.outputs < 2:
         raise InputError(
             f"problem.outputs: {table.outputs}, but kind '{table.kind}' needs two classes or more"

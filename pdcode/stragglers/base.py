@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import LARGEST, Config, Count, Factor, StragglersTable
+from ..config import MAX_VALUE, Config, Count, Factor, StragglersTable
 from ..config.requirements import KeyNeeds, given
 from ..kernels import philox
 from ..util import rng
@@ -132,14 +132,14 @@ class DelayModel:
             part = np.flatnonzero(merged == each)
             single = self._unmerged_s(workers[part], first[part] * each, int(count * each))
             delays[part] = single.reshape(len(part), count, each).sum(axis=2)
-        return np.where(np.isinf(delays), delays, np.minimum(delays, LARGEST))
+        return np.where(np.isinf(delays), delays, np.minimum(delays, MAX_VALUE))
 
     def _unmerged_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Return delays as `delays_s` does, without merging."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
             delays = self._draw_s(workers, first, count)
             delays *= (self.fraction * self.factor)[workers, None]
-        np.minimum(delays, LARGEST, out=delays)
+        np.minimum(delays, MAX_VALUE, out=delays)
         delays[self.dead[workers]] = np.inf
         return delays
 
@@ -186,4 +186,4 @@ def delays_ns(
     never = np.isinf(late_ns)
     late_ns[never] = -1
     np.maximum(late_ns, 0, out=late_ns, where=~never)
-    return np.rint(np.minimum(late_ns, 1e9 * LARGEST, out=late_ns), out=late_ns).astype(np.int64)
+    return np.rint(np.minimum(late_ns, 1e9 * MAX_VALUE, out=late_ns), out=late_ns).astype(np.int64)

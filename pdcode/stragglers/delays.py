@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..config import LARGEST
+from ..config import MAX_VALUE
 from .base import DelayModel
 
 BLOCK = 64  # tasks for which delays are drawn at a time
@@ -38,4 +38,4 @@ class WorkerDelays:
             self._first, at = drawn, 0
             self._plain_s = self._model.delays_s(self._worker, [drawn], BLOCK)[0].tolist()
         delay_ns = 1e9 * self._fractions[number][part] * self._plain_s[at] + self._stretch * compute_ns
-        return -1 if math.isinf(delay_ns) else round(max(0.0, min(delay_ns, 1e9 * LARGEST)))
+        return -1 if math.isinf(delay_ns) else round(max(0.0, min(delay_ns, 1e9 * MAX_VALUE)))

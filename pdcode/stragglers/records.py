@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import LARGEST
+from ..config import MAX_VALUE
 from ..util.errors import InputError, shorten
 from ..util.memory import ensure_fits
 from .base import Integers, Reals
@@ -66,12 +66,12 @@ def from_matrix(path: Path, values: Reals, times: str) -> DelayRecords:
     Entries are delays or, if `times` is ``task``, total durations of tasks.
     """
     recorded = ~np.isnan(values)
-    bad = np.argwhere(recorded & ~((values >= 0) & (values <= LARGEST)))
+    bad = np.argwhere(recorded & ~((values >= 0) & (values <= MAX_VALUE)))
     if len(bad):
         worker, task = bad[0]
         entry = f"worker {worker}, round {task}: {values[worker, task]:g}"
         what = "delay" if times == "delay" else "time"
-        raise file_error(path, f"{entry} is not a {what} from 0 to {LARGEST:g} s")
+        raise file_error(path, f"{entry} is not a {what} from 0 to {MAX_VALUE:g} s")
     counts = np.count_nonzero(recorded, axis=1).astype(np.int64)
     return DelayRecords(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 

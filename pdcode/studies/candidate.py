@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..config import Config, SchemeTable
-from ..config.defaults import explicit
+from ..config.defaults import with_derived_keys
 from .learning_rates import rate_of, with_rate
 
 OWN = "yours"  # the user's own configuration
@@ -53,7 +53,7 @@ def identity(config: Config) -> bytes:
     scheme = config.scheme
     named = scheme.name not in ("lwpd", "uncoded")  # the tables determine these two
     scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
-    return msgspec.json.encode(msgspec.structs.replace(explicit(config), scheme=scheme))
+    return msgspec.json.encode(msgspec.structs.replace(with_derived_keys(config), scheme=scheme))
 
 
 def summary(config: Config) -> str:

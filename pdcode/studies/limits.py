@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from ..config import LARGEST, Config, StopTable
+from ..config import MAX_VALUE, Config, StopTable
 from ..util.errors import InputError
 from .goal import Goal
 from .measurement import Measured
@@ -48,7 +48,7 @@ def measure_own(
 
     Without `updates` the run ends after approximately `arrivals` arrivals.
     """
-    longest_s, step_s = limit_s or LARGEST, config.trace.progress_s
+    longest_s, step_s = limit_s or MAX_VALUE, config.trace.progress_s
     most = updates or max_updates(config, arrivals)
     while True:
         own = with_limits(config, goal, Limits(longest_s, step_s), most)
@@ -75,5 +75,5 @@ def find_limits(config: Config, goal: Goal | None, path: str, seconds: float | N
         raise InputError("stop.seconds: not given, and some scheme may not reach the target; give --seconds")
     arrivals = ARRIVALS if given is None else MAX_ARRIVALS
     own = measure_own(config, goal, path, given, config.stop.updates if seconds is None else None, arrivals)
-    most_s = given or min(OWN_SLACK * own.spent_s, LARGEST)
+    most_s = given or min(OWN_SLACK * own.spent_s, MAX_VALUE)
     return Limits(most_s, min(config.trace.progress_s, max(own.spent_s / OWN_POINTS, 1e-6)))

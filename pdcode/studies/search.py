@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..config import LARGEST, Config, StragglersTable
+from ..config import MAX_VALUE, Config, StragglersTable
 from ..config import load as configfile
 from ..trace.reader import TraceReader
 from ..training.monitor import Print
@@ -130,7 +130,7 @@ def search(
     if not any(candidate.is_own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
-    longest = max(length, limit or LARGEST)
+    longest = max(length, limit or MAX_VALUE)
     most_s, own_most_s = (min(factor * length, longest) for factor in slack)
     print_line(
         f"last rung: {len(finalists)} candidates to the target, {format_seconds(most_s)} each at the most"
@@ -156,7 +156,7 @@ def search(
 def ensure_not_reached(environment: Environment, seeds: Iterable[int]) -> None:
     """Refuse a target that the configuration, and so any other, reaches before its first update."""
     goal = environment.goal
-    config = with_limits(environment.config, goal, Limits(LARGEST, LARGEST), 1)
+    config = with_limits(environment.config, goal, Limits(MAX_VALUE, MAX_VALUE), 1)
     for seed in sorted(seeds):
         start = Trial(config, seed, goal).perform()
         if not start.seconds:

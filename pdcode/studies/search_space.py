@@ -77,7 +77,7 @@ def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple
     config = base
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
-        if "optimizer" not in tables and MemoryTable.of(built["memory"]).keeps:
+        if "optimizer" not in tables and MemoryTable.of(built["memory"]).has_residual:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
     if multiple == 1 and not tables:

@@ -149,4 +149,4 @@ def payloads_per_update(config: Config) -> float:
     """Return the approximate number of payloads of whole tasks that an update uses."""
     if config.update.asynchronous:
         return 1 / make_scheme(config).task_size.messages
-    return config.update.payloads(config.workers.count)
+    return config.update.typical_payloads(config.workers.count)

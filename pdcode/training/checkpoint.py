@@ -203,7 +203,7 @@ def find(config: Config) -> Checkpoint | None:
             f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "
             "'allreduce' requires of every worker"
         )
-    if best.incomplete and config.memory.keeps:
+    if best.incomplete and config.memory.has_residual:
         best.lines.append(
             f"{workers_named(best.incomplete)}: nothing in {folder}; their memories start empty"
         )

@@ -180,7 +180,7 @@ class TrainingRun:
 
 def lost_with_worker(config: Config) -> str:
     """Return a description of the state that is lost with a worker; empty if there is none."""
-    return "what its memory held of gradients" if config.memory.keeps else ""
+    return "what its memory held of gradients" if config.memory.has_residual else ""
 
 
 def run_identity(found: Checkpoint | None) -> str:

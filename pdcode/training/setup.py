@@ -117,7 +117,7 @@ class Components:
         if config.problem.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
-        if biased and not config.memory.keeps:
+        if biased and not config.memory.has_residual:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
         if config.update.asynchronous and config.optimizer.momentum and config.memory.kind == "worker":
             lines.append(

@@ -56,7 +56,7 @@ def load_of(components: Components, workers: int | None = None) -> Load:
     task_s = mean_task_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
         return Load(task_s, 0.0, 0.0, 0.0)
-    processor_s, bytes_in, bytes_out = machine.update_s / config.update.payloads(n), 0.0, 0.0
+    processor_s, bytes_in, bytes_out = machine.update_s / config.update.typical_payloads(n), 0.0, 0.0
     for layout in components.layouts:
         body = layout.task_bytes - layout.body_offset
         if isinstance(state, RelayedState):

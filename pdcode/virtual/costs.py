@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config import LARGEST, Config, LinkTable, MachineTable
+from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
@@ -31,7 +31,7 @@ def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
 
     They are at least 1 ns, which keeps the clock advancing, and at most 1e9 s, like delays.
     """
-    seconds = np.minimum(machine.task_s + np.atleast_1d(flops) / machine.flops_per_s, LARGEST)
+    seconds = np.minimum(machine.task_s + np.atleast_1d(flops) / machine.flops_per_s, MAX_VALUE)
     return np.maximum(1, np.rint(1e9 * seconds)).astype(np.int64)
 
 

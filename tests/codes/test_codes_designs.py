@@ -143,7 +143,7 @@ def test_a_family_of_a_plugin_is_one_record(monkeypatch, tmp_path):
     with pytest.raises(InputError, match=r"workers = 9, blocks = 4: .*; nearest: workers = 8, blocks = 4"):
         codes.design("twins", 9, 4)
     for name in ("twins", "net"):
-        with pytest.raises(InputError, match=f"'{name}' of families is in .* already"):
+        with pytest.raises(InputError, match=f"'{name}' of families is already defined in"):
             plugin(name)
     with pytest.raises(InputError, match="'auto' is no family"):
         plugin("auto")

@@ -11,7 +11,7 @@ from tables import delayed
 
 from pdcode import stragglers
 from pdcode.coding.policies import check_end
-from pdcode.config import LARGEST, StragglersTable
+from pdcode.config import MAX_VALUE, StragglersTable
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
 from pdcode.stragglers import WorkerDelays
@@ -120,7 +120,7 @@ def test_no_delay_is_longer_than_a_clock_holds() -> None:
     table = delayed(kind="pareto", shift_s=1.0, shape=0.01, slow=[0], slowdown=1e9)
     model = table.make(1, 1)
     with np.errstate(all="raise"):
-        assert model.delays_s([0], [0], 100).max() == LARGEST
+        assert model.delays_s([0], [0], 100).max() == MAX_VALUE
     assert stragglers.delays_ns(model, [0], [0], 100, [0]).max() == 10**18
     one = WorkerDelays(table.make(1, 1), 0)
     assert max(one.delay_ns(task, 0) for task in range(100)) == 10**18
