@@ -12,20 +12,9 @@ TASK, REPLY = 21, 22  # tags
 
 
 def exchange(rounds: int, task_bytes: int, reply_bytes: int, comm: MPI.Intracomm) -> float:
-    """Measure round trips of a task and its reply in a bare Waitsome loop. Collective over ranks 0 and 1.
+    """Return the round trips per second of a task and its reply in a bare Waitsome loop.
 
-    Parameters
-    ----------
-    rounds : int
-        Number of round trips.
-    task_bytes, reply_bytes : int
-        Sizes of the messages.
-    comm : MPI.Intracomm
-
-    Returns
-    -------
-    float
-        Round trips per second.
+    Collective over ranks 0 and 1 of a communicator.
     """
     task, reply = (buffer(size)[0, :size] for size in (task_bytes, reply_bytes))
     if comm.rank == 0:

@@ -13,7 +13,7 @@ from pdcode.decoders import Decoder
 from pdcode.decoders.payloads import threads
 
 from .material import F4, array
-from .timing import Work, in_turn, ratio
+from .timing import Work, ratio, time_in_turn
 
 SIZES = ((16, 4, 1 << 16), (64, 4, 1 << 12), (64, 4, 1 << 16), (256, 4, 1 << 12))  # k, w, elements of a block
 KINDS = ("least_squares", "mmse", "residual", "peeling", "tracking", "adjoint")
@@ -27,18 +27,18 @@ class Arrivals:
     def __init__(self, k: int, w: int, elements: int, rows: int = 1, single: bool = False) -> None:
         code = codes.design("net", workers=k, blocks=k, weight=w)
         values = np.ascontiguousarray(code.values, F4)
-        self.words = [(code.indices[i : i + rows], values[i : i + rows]) for i in range(0, k, rows)]
-        if single:  # lets peeling begin
-            self.words[0] = np.zeros((rows, w), np.int32), np.eye(rows, w, dtype=F4)
-        matrix = np.zeros((len(self.words), k), F4)
-        for row, (indices, weights) in zip(matrix, self.words, strict=True):
+        self.codewords = [(code.indices[i : i + rows], values[i : i + rows]) for i in range(0, k, rows)]
+        if single:  # peeling starts from codewords of one block
+            self.codewords[0] = np.zeros((rows, w), np.int32), np.eye(rows, w, dtype=F4)
+        matrix = np.zeros((len(self.codewords), k), F4)
+        for row, (indices, weights) in zip(matrix, self.codewords, strict=True):
             np.add.at(row, indices[0], weights[0])
         truth = array(k, elements)
         self.payloads = [np.ascontiguousarray(row @ truth).reshape(1, -1).repeat(rows, 0) for row in matrix]
-        self.pairs = list(zip(self.words, self.payloads, strict=True))
+        self.pairs = list(zip(self.codewords, self.payloads, strict=True))
 
     def fold(self, decoder: Decoder) -> None:
-        """Add an update's arrivals."""
+        """Add the arrivals of an update."""
         decoder.reset()
         for (indices, values), payload in self.pairs:
             decoder.add_sparse(indices, values, payload)
@@ -50,23 +50,23 @@ class Arrivals:
 
 
 def make(kind: str, k: int, elements: int) -> Decoder:
-    """Make a decoder; mmse gets block energies and noise."""
+    """Make a decoder; mmse has block energies and noise."""
     options = {"covariance": 1 / np.arange(1.0, k + 1), "noise": 0.01} if kind == "mmse" else {}
     return decoders.create(kind, k, (elements,), F4, **options)
 
 
-def folding() -> None:
+def time_arrivals() -> None:
     """Measure `add_sparse`, in µs."""
     print("\nAn arrival (one codeword), mean over an update of k arrivals, µs")
     print(f"{'k':>5}{'w':>4}{'block':>8}" + "".join(f"{kind:>15}" for kind in KINDS))
     for k, w, elements in SIZES:
         arrivals = Arrivals(k, w, elements, single=True)
         works: list[Work] = [partial(arrivals.fold, make(kind, k, elements)) for kind in KINDS]
-        cells = (f"{1e6 * statistics.median(times) / k:15.1f}" for times in in_turn(works, 5))
+        cells = (f"{1e6 * statistics.median(times) / k:15.1f}" for times in time_in_turn(works, 5))
         print(f"{k:5}{w:4}{elements:8}" + "".join(cells), flush=True)
 
 
-def solving() -> None:
+def time_gradients() -> None:
     """Measure k arrivals and the gradient against numpy's GEMM of this shape, with payloads in one matrix."""
     print(
         f"\nThe gradient, k = {MANY}, {MANY} arrivals, blocks of {LARGE}: {MANY} × {MANY} × {LARGE}; "
@@ -101,7 +101,7 @@ def solving() -> None:
 
 def report(name: str, work: Work, gemm: Work) -> None:
     """Print a line with time, speed and fraction of the GEMM's speed."""
-    mine, limit = in_turn([work, gemm], 7)
+    mine, limit = time_in_turn([work, gemm], 7)
     middle = statistics.median(mine)
     print(
         f"{name:40}{1e3 * middle:8.1f}{2e-9 * MANY * MANY * LARGE / middle:10.1f}"
@@ -110,8 +110,8 @@ def report(name: str, work: Work, gemm: Work) -> None:
     )
 
 
-def moving() -> None:
-    """Measure tracking and adjoint against numpy's copy that moves the same bytes."""
+def time_copies() -> None:
+    """Measure tracking and adjoint against numpy's copy of the same number of bytes."""
     print("\nAdding a payload, w = 4, against numpy's copy that moves the same number of bytes")
     print(f"{'decoder':12}{'k':>5}{'r':>4}{'block':>9}{'GB/s':>8}{'copy GB/s':>11}{'of copy':>9}")
     for k, rows, elements in FOLDING:
@@ -122,7 +122,7 @@ def moving() -> None:
         copy = partial(np.copyto, np.empty_like(source), source)
         for kind in ("tracking", "adjoint"):
             decoder = make(kind, k, elements)
-            mine, limit = in_turn([partial(again, decoder, indices, values, payload), copy], 7)
+            mine, limit = time_in_turn([partial(add_again, decoder, indices, values, payload), copy], 7)
             speeds = (1e-9 * moved / statistics.median(times) for times in (mine, limit))
             print(
                 f"{kind:12}{k:5}{rows:4}{elements:9}{next(speeds):8.1f}{next(speeds):11.1f}"
@@ -131,7 +131,7 @@ def moving() -> None:
             )
 
 
-def again(decoder: Decoder, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+def add_again(decoder: Decoder, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
     """Add the same arrival once more."""
     decoder.add_sparse(indices, values, payload)
     if decoder.touched is not None:
@@ -141,7 +141,7 @@ def again(decoder: Decoder, indices: np.ndarray, values: np.ndarray, payload: np
 def run() -> int:
     """Measure, and print the tables."""
     print("float32; the median of rounds in turn. " + processor())
-    folding()
-    solving()
-    moving()
+    time_arrivals()
+    time_gradients()
+    time_copies()
     return 0

@@ -1,6 +1,6 @@
 """Benchmark of the virtual clock without numerics: arrivals/s against SimPy and a bare heapq loop.
 
-The model: workers with exponential service times, drawn by key; tasks and replies of 1,000 bytes pass rank
+In the model, workers have exponential service times, drawn by key; tasks and replies of 1,000 bytes pass rank
 0's link one after another, at a load of 80 %. SimPy runs the same asynchronous model on the same, precomputed
 delays and must end at the same nanosecond. The bare loop has no link.
 """
@@ -38,11 +38,11 @@ from pdcode.util.errors import InputError
 from pdcode.virtual.timing_only import TimingOnly
 
 SIZES = (100, 1_000, 10_000, 100_000)
-ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # arrivals of pdcode's loop in total, and at least per worker
+ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # arrivals of pdcode's loop: total, and least number per worker
 HEAPQ, SIMPY = 10, 50  # factors by which heapq and SimPy have fewer arrivals
 BYTES, BANDWIDTH, LATENCY_S, TASK_S, LOAD = 1000, 1e9, 2e-5, 1e-4, 0.8
 MANY, UPDATES = 100_000, 100
-WHOLE = """
+MANY_WORKERS = """
 seed = 1
 [problem]
 data = "digits"
@@ -65,11 +65,11 @@ def run() -> int:
         f"{'heapq/s':>12}{'SimPy/s':>10}{'async ÷ SimPy':>15}"
     )
     base: list[float] = []
-    ours(SIZES[0], UpdateTable.of({}), ARRIVALS)  # warm-up
+    pdcode_rate(SIZES[0], UpdateTable.of({}), ARRIVALS)  # warm-up
     for workers in SIZES:
         arrivals = max(ARRIVALS, EACH * workers)
         modes = [UpdateTable.of({"mode": mode}) for mode in ("async", "first")]
-        measured = [[ours(workers, update, arrivals) for update in modes] for _ in range(ROUNDS)]
+        measured = [[pdcode_rate(workers, update, arrivals) for update in modes] for _ in range(ROUNDS)]
         rates = [statistics.median(column) for column in zip(*measured, strict=True)]
         bare = heapq_rate(workers, arrivals // HEAPQ)
         other = simpy_rate(simpy, workers, arrivals // SIMPY)
@@ -84,19 +84,13 @@ def run() -> int:
     print("÷ log n: ns per arrival over the logarithm of n, relative to the first line")
     print(f"\npdcode simulate --timing-only, the whole command, {MANY:,} workers × {UPDATES} rounds:")
     for name, updates in (("all", UPDATES), ("first", UPDATES), ("async", MANY * UPDATES)):
-        seconds, peak = whole(name, updates)
+        seconds, peak = time_command(name, updates)
         print(f"{name:>9}: {seconds:5.1f} s, {peak / 2**20:6.0f} MiB at its peak", flush=True)
     return 0
 
 
 def load_simpy() -> Any:
-    """Import SimPy.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
+    """Import SimPy; if it is not installed, an `InputError` names the command to install it."""
     try:
         import simpy
     except ModuleNotFoundError:
@@ -104,7 +98,7 @@ def load_simpy() -> Any:
     return simpy
 
 
-def model(workers: int, update: UpdateTable, updates: int) -> Config:
+def model_config(workers: int, update: UpdateTable, updates: int) -> Config:
     """Return the configuration of the model."""
     mean_s = workers * BYTES / BANDWIDTH / LOAD
     return Config(
@@ -118,10 +112,12 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
     )
 
 
-def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
-    """Measure pdcode's arrivals per second, including the drawing of delays."""
+def pdcode_rate(workers: int, update: UpdateTable, arrivals: int) -> float:
+    """Measure pdcode's arrivals per second, with the drawing of delays."""
     per_update = update.min_payloads(workers) or workers
-    loop = TimingOnly(model(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    loop = TimingOnly(
+        model_config(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES
+    )
     start_s = time.process_time()
     result = loop.run()
     return result.arrivals / (time.process_time() - start_s)
@@ -129,7 +125,7 @@ def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
 
 def delays(workers: int, arrivals: int) -> list[list[int]]:
     """Draw delays in ns of each worker's tasks, enough for the number of arrivals."""
-    config = model(workers, UpdateTable.of({}), 1)
+    config = model_config(workers, UpdateTable.of({}), 1)
     drawn = config.stragglers.make(config.seed, workers)
     count = 2 * arrivals // workers + 64  # the fastest worker has more tasks than the mean
     zeros = np.zeros(workers, np.int64)
@@ -150,13 +146,7 @@ def heapq_rate(workers: int, arrivals: int) -> float:
 
 
 def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
-    """Measure the arrivals per second of SimPy, asynchronous.
-
-    Raises
-    ------
-    RuntimeError
-        If it does not end at the same nanosecond as pdcode.
-    """
+    """Measure the arrivals per second of SimPy, asynchronous; it must end at pdcode's nanosecond."""
     environment = simpy.Environment()
     up, down = simpy.Resource(environment), simpy.Resource(environment)
     on_link, task = (round(1e9 * seconds) for seconds in (BYTES / BANDWIDTH, 2 * LATENCY_S + TASK_S))
@@ -181,18 +171,20 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
     start_s = time.process_time()
     end_ns = environment.run(enough)
     rate = arrivals / (time.process_time() - start_s)
-    loop = TimingOnly(model(workers, UpdateTable.of({}), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    loop = TimingOnly(
+        model_config(workers, UpdateTable.of({}), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES
+    )
     loop.run()
     if loop.rounds.stopped_ns != end_ns:
         raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {loop.rounds.stopped_ns} ns")
     return rate
 
 
-def whole(mode: str, updates: int) -> tuple[float, int]:
+def time_command(mode: str, updates: int) -> tuple[float, int]:
     """Measure the time of the whole command in s, and its peak memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.toml"
-        path.write_text(WHOLE, encoding="utf-8")
+        path.write_text(MANY_WORKERS, encoding="utf-8")
         command = [sys.executable, "-P", "-m", "pdcode", "simulate", str(path), "--timing-only"]
         command += ["-o", str(Path(folder) / "many.h5"), "--set", f"update.mode={mode}"]
         command += ["--set", f"stop.updates={updates}"]

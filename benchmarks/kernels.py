@@ -1,8 +1,8 @@
 """Benchmarks of kernels against their limits: copy bandwidth, or numpy and scipy.
 
-A kernel limited by memory moves a number of bytes: each element is read once, each result written once, and
-read first if it is accumulated. It is compared with numpy's copy of half as many bytes, which moves the same
-number. Both are timed in turn; the fraction is the median over the rounds.
+A kernel limited by memory moves a number of bytes: it reads each element once, writes each result once, and
+reads a result first if it accumulates. It is compared with numpy's copy of half as many bytes, which moves
+the same number. Both are timed in turn; the fraction is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from pdcode.kernels import (
 
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
-from .timing import Work, in_turn, ratio
+from .timing import Work, ratio, time_in_turn
 
 LARGE = 1 << 22  # elements of a block larger than most caches: 16 MiB
 WIDE = 1 << 24  # elements of a payload, which is read once: 64 MiB
-KEYS = 1, 2, 3, 4  # of rounding
+KEYS = 1, 2, 3, 4  # keys of rounding
 SAMPLES, CLASSES = 1 << 20, 16  # sizes for activations and losses
 
 
-def moving(name: str, moved: int, work: Work) -> Case:
+def copy_case(name: str, moved: int, work: Work) -> Case:
     """Make a case of a kernel that moves `moved` bytes, against a copy."""
     source = np.ones(moved // 8, F4)
     return Case(name, 1e-9 * moved, work, partial(np.copyto, np.empty_like(source), source))
@@ -58,19 +58,21 @@ def encoding() -> Iterator[Case]:
         small = np.empty((rows, size), F4)
         read = sum(min(size, columns - int(j) * size) for j in indices[0])
         work = plan(encode.encode, array(rows, columns), indices, values, size, small)
-        yield moving(f"encode, factor {rows} × {columns}{remark}", F4.itemsize * rows * (read + size), work)
+        yield copy_case(
+            f"encode, factor {rows} × {columns}{remark}", F4.itemsize * rows * (read + size), work
+        )
 
 
 def decoding() -> Iterator[Case]:
     """Yield cases of decoding and error feedback on blocks larger than cache."""
     words, blocks, payload, gradient = codeword(), array(K * LARGE), array(1, LARGE), array(K * LARGE)
     moved = payload.nbytes * (1 + 2 * W)
-    yield moving("adjoint decode", moved, plan(decode.adjoint_decode, blocks, *words, payload, 1e-3))
-    yield moving("tracking decode", moved, plan(decode.tracking_decode, blocks, *words, payload, 0.5))
+    yield copy_case("adjoint decode", moved, plan(decode.adjoint_decode, blocks, *words, payload, 1e-3))
+    yield copy_case("tracking decode", moved, plan(decode.tracking_decode, blocks, *words, payload, 0.5))
     work = plan(encode.feedback_encode, blocks, gradient, *words, LARGE, payload)
-    yield moving("error feedback and encode", payload.nbytes * (3 * K + 1), work)
-    # reading alone is half of a copy's traffic
-    yield moving("look for NaN and infinity", blocks.nbytes, plan(finite.all_finite, blocks))
+    yield copy_case("error feedback and encode", payload.nbytes * (3 * K + 1), work)
+    # Reading alone is half of a copy's traffic.
+    yield copy_case("look for NaN and infinity", blocks.nbytes, plan(finite.all_finite, blocks))
 
 
 def ordering() -> Iterator[Case]:
@@ -80,7 +82,7 @@ def ordering() -> Iterator[Case]:
         addresses = np.empty(count, np.uint64)
         combine.locate(payloads, addresses, 0)
         work = plan(order.middle_mean, addresses, count // 2, count // 2 + 1, out)
-        yield moving(f"median of {count} payloads", payloads.nbytes + out.nbytes, work)
+        yield copy_case(f"median of {count} payloads", payloads.nbytes + out.nbytes, work)
 
 
 def counting() -> Iterator[Case]:
@@ -92,9 +94,9 @@ def counting() -> Iterator[Case]:
         prime, right = (1 << bits) - 1, data[:1]
         # Reading alone is half of a copy's traffic.
         work = plan(field.product_transposed, data, right, prime, np.empty((rows, 1), np.uint64))
-        yield moving(f"X θ modulo 2^{bits} - 1", data.nbytes, work)
+        yield copy_case(f"X θ modulo 2^{bits} - 1", data.nbytes, work)
         work = plan(field.product, left, data, prime, np.empty((1, columns), np.uint64))
-        yield moving(f"Xᵀ r modulo 2^{bits} - 1", data.nbytes, work)
+        yield copy_case(f"Xᵀ r modulo 2^{bits} - 1", data.nbytes, work)
 
 
 def selecting() -> Iterator[Case]:
@@ -104,12 +106,12 @@ def selecting() -> Iterator[Case]:
         out, room = np.empty(WIDE // chunk * most, np.int32), 4 * most + chunk // 64 + 256
         scratch = np.empty(room, F4), np.empty(room, np.int32)
         work = plan(selection.largest, vector, chunk, most, out, *scratch)
-        yield moving(f"find the largest {remark}", vector.nbytes, work)
+        yield copy_case(f"find the largest {remark}", vector.nbytes, work)
     packed = np.empty(selection.size(WIDE, 12), np.uint8)
     numbers = np.random.default_rng(1).integers(0, 4096, WIDE, np.int32)
     moved = numbers.nbytes + packed.nbytes
-    yield moving("pack indices in 12 bits", moved, plan(selection.pack, numbers, 12, packed))
-    yield moving("unpack them", moved, plan(selection.unpack, packed, 12, numbers))
+    yield copy_case("pack indices in 12 bits", moved, plan(selection.pack, numbers, 12, packed))
+    yield copy_case("unpack them", moved, plan(selection.unpack, packed, 12, numbers))
 
 
 def rounding() -> Iterator[Case]:
@@ -121,14 +123,15 @@ def rounding() -> Iterator[Case]:
         wire = np.empty(quantise.size(kind, 1, WIDE), np.uint8)
         moved = payload.nbytes + wire.nbytes
         work = plan(quantise.encode, kind, payload, wire, 1, *KEYS)
-        yield moving(f"round to {name}", moved, work)
-        yield moving(f"read {name}", moved, plan(quantise.decode, kind, wire, decoded, 1))
+        yield copy_case(f"round to {name}", moved, work)
+        yield copy_case(f"read {name}", moved, plan(quantise.decode, kind, wire, decoded, 1))
 
 
 def folding() -> Iterator[Case]:
-    """Yield cases of a message of the 784-256-10 net, in cache: in one pass, and by the kernels so joined.
+    """Yield cases of a message of the 784-256-10 net, in cache: by one fused kernel, and by separate ones.
 
-    A hidden unit is a block; r = 32 of k = 256 codewords of weight 4. All have the traffic of one pass.
+    A hidden unit is a block; r = 32 of k = 256 codewords of weight 4. All have the traffic of the fused
+    kernel.
     """
     k, rows, block = 256, 32, 785
     code = codes.design("net", workers=k, blocks=k, weight=W)
@@ -154,9 +157,9 @@ def folding() -> Iterator[Case]:
                 plan(decode.adjoint_decode, accumulator, *pair, payload, 1.0),
                 plan(optimize.sgd_blocks, theta, accumulator, touched, block, 1e-9),
             )
-            yield timed(f"step by {name}, {remark}, 3 kernels", moved, work)
+            yield timed_case(f"step by {name}, {remark}, 3 kernels", moved, work)
             work = plan(fold.decode, theta, *pair, block, kind, wire, 1e-9)
-            yield timed(f"step by {name}, {remark}, fold", moved, work)
+            yield timed_case(f"step by {name}, {remark}, fold", moved, work)
         moved = wire.nbytes + 3 * theta.nbytes
         work = chained(
             plan(encode.feedback_encode, memory, gradient, *sets, block, payload),
@@ -165,18 +168,18 @@ def folding() -> Iterator[Case]:
             partial(np.subtract, lost, payload, out=lost),
             plan(decode.adjoint_decode, memory, *sets, lost, 1.0),
         )
-        yield timed(f"feedback to {name}, 5 kernels", moved, work)
+        yield timed_case(f"feedback to {name}, 5 kernels", moved, work)
         work = plan(fold.encode, memory, gradient, *sets, block, kind, wire, payload, *KEYS)
-        yield timed(f"feedback to {name}, fold", moved, work)
+        yield timed_case(f"feedback to {name}, fold", moved, work)
 
 
-def timed(name: str, moved: int, work: Work) -> Case:
-    """Make a case with the time of a call in its name."""
-    return moving(f"{name}: {1e6 * statistics.median(in_turn([work])[0]):.1f} µs", moved, work)
+def timed_case(name: str, moved: int, work: Work) -> Case:
+    """Make a case whose name has the time of a call."""
+    return copy_case(f"{name}: {1e6 * statistics.median(time_in_turn([work])[0]):.1f} µs", moved, work)
 
 
 def chained(*works: Work) -> Work:
-    """Return one call of several pieces of work."""
+    """Return one call of several works."""
 
     def call() -> None:
         for work in works:
@@ -189,14 +192,14 @@ def stepping() -> Iterator[Case]:
     """Yield cases of optimizer steps on models larger than cache."""
     theta, first, second, gradient = (np.abs(array(K * LARGE)) for _ in range(4))
     work = plan(optimize.sgd_step, theta, first, gradient, 1e-9, 1e-3, 0.9, 1.0, 0.0, 1.0, False)
-    yield moving("sgd with momentum", 5 * theta.nbytes, work)
+    yield copy_case("sgd with momentum", 5 * theta.nbytes, work)
     work = plan(optimize.sgd_blocks, theta, gradient, codeword()[0][0], LARGE, 1e-9)
-    yield moving(f"sgd on {W} of {K} blocks", 4 * theta.nbytes * W // K, work)
+    yield copy_case(f"sgd on {W} of {K} blocks", 4 * theta.nbytes * W // K, work)
     work = plan(optimize.adam_step, theta, first, second, gradient, 1e-9, 1e-3, 0.9, 0.999, 1e-8, 10, False)
-    yield moving("adam", 7 * theta.nbytes, work)
+    yield copy_case("adam", 7 * theta.nbytes, work)
     rows = theta.reshape(K, -1)[:, :-1]  # without biases
     work = plan(proximal.shrink, rows, 1e-9, 1.0, -inf, inf)
-    yield moving("proximal operator of l1", 2 * rows.nbytes, work)
+    yield copy_case("proximal operator of l1", 2 * rows.nbytes, work)
 
 
 def activating() -> Iterator[Case]:
@@ -204,23 +207,23 @@ def activating() -> Iterator[Case]:
     scores, out = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES)
     for name, kind in activation.KINDS.items():
         forward = activation.Activation(kind, scores, out)
-        yield moving(f"{name}, forward", 2 * scores.nbytes, forward)
+        yield copy_case(f"{name}, forward", 2 * scores.nbytes, forward)
         backward = activation.Activation(kind, scores, out, np.ones_like(out))
-        yield moving(f"{name}, backward", 4 * scores.nbytes, backward)
+        yield copy_case(f"{name}, backward", 4 * scores.nbytes, backward)
 
 
 def losing() -> Iterator[Case]:
     """Yield cases of losses and errors in one pass, on batches larger than cache."""
     scores, out, labels = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES), np.zeros(SAMPLES, np.int32)
     softmax = plan(loss.softmax_loss, scores, labels, out, 1.0)
-    yield moving(f"softmax loss, {CLASSES} classes", 2 * scores.nbytes + labels.nbytes, softmax)
+    yield copy_case(f"softmax loss, {CLASSES} classes", 2 * scores.nbytes + labels.nbytes, softmax)
     columns, labels = (scores.reshape(-1, 1), out.reshape(-1, 1)), np.zeros(scores.size, np.int32)
     logistic = plan(loss.logistic_loss, columns[0], labels, columns[1], 1.0)
-    yield moving("logistic loss", 2 * scores.nbytes + labels.nbytes, logistic)
+    yield copy_case("logistic loss", 2 * scores.nbytes + labels.nbytes, logistic)
     squared = plan(loss.squared_loss, scores, np.ones_like(scores), out, 1.0)
-    yield moving("squared loss", 3 * scores.nbytes, squared)
+    yield copy_case("squared loss", 3 * scores.nbytes, squared)
     poisson = plan(loss.poisson_loss, scores, np.ones_like(scores), out, 1.0)
-    yield moving("Poisson loss", 3 * scores.nbytes, poisson)
+    yield copy_case("Poisson loss", 3 * scores.nbytes, poisson)
 
 
 def run() -> int:
@@ -242,6 +245,6 @@ def table(limit: str, unit: str, cases: Iterable[Case]) -> None:
     """Print a line per case: speed, limit, and their ratio."""
     print(f"\n{'kernel':40}{unit:>11}{f'{limit} {unit}':>17}{f'share of {limit}':>16}")
     for case in cases:
-        mine, bound = in_turn([case.work, case.limit])
+        mine, bound = time_in_turn([case.work, case.limit])
         speed, most = (case.amount / statistics.median(times) for times in (mine, bound))
         print(f"{case.name:40}{speed:11.1f}{most:17.1f}{100 * ratio(bound, mine):14.0f} %", flush=True)

@@ -1,6 +1,6 @@
-"""Rank 0 and one worker in the same process: what rank 0 costs its processor, whatever else the machine does.
+"""Rank 0 and one worker in the same process: the cost of rank 0, independent of other load on the machine.
 
-The worker is a bare loop that answers a task at once, when rank 0 asks for arrivals.
+The worker is a bare loop that answers a task immediately when rank 0 polls for arrivals.
 """
 
 from __future__ import annotations
@@ -17,16 +17,11 @@ from pdcode.mpi.process import CLOCK, HELLO, REPLY, TASK
 from pdcode.transport.events import Event
 from pdcode.transport.layout import HEADER, Layout, buffer
 
-ASKED = slice(8, 24)  # task, version and row in a header
+TASK_FIELDS = slice(8, 24)  # task, version and row in a header
 
 
 class Loopback:
-    """Communicator of rank 0 and worker 0, which are both this process.
-
-    Parameters
-    ----------
-    layout : Layout
-    """
+    """Communicator of rank 0 and worker 0, which are both this process."""
 
     size = 2
 
@@ -34,15 +29,15 @@ class Loopback:
         self._comm = MPI.COMM_SELF.Dup()
         self._task, reply = (buffer(size)[0, :size] for size in (layout.task_bytes, layout.reply_bytes))
         HEADER.pack_into(reply.data, 0, 0, 0, layout.payload_bytes, 0, 0, 0, 0, 0, 0, 0, 0.0)
-        self._asked, self._answered = self._task[ASKED], reply[ASKED]
+        self._task_fields, self._reply_fields = self._task[TASK_FIELDS], reply[TASK_FIELDS]
         self._receive = self._comm.Recv_init(self._task, source=0, tag=TASK)
         self._send = self._comm.Send_init(reply, dest=0, tag=REPLY)
 
     def answer(self) -> None:
-        """Do a worker's part: receive a task and reply to it."""
+        """Receive a task and reply to it, as a worker."""
         self._receive.Start()
         self._receive.Wait()
-        self._answered[:] = self._asked
+        self._reply_fields[:] = self._task_fields
         self._send.Start()
         self._send.Wait()
 
@@ -93,7 +88,7 @@ class LoopbackFleet(MPIFleet):
 
 
 def exchange(rounds: int, layout: Layout) -> float:
-    """Measure round trips of a task and its reply in a bare Waitsome loop, per second of the processor."""
+    """Return the round trips of a task and its reply in a bare Waitsome loop, per second of processor."""
     loop = Loopback(layout)
     task, reply = (buffer(size)[0, :size] for size in (layout.task_bytes, layout.reply_bytes))
     receive, send = loop.Recv_init(reply, 0, REPLY), loop.Send_init(task, 0, TASK)

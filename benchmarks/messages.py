@@ -1,8 +1,9 @@
 """Benchmark of rank 0's cost per arrival, against a bare mpi4py loop.
 
 Rank 0's path is receive, decode, policy, step, trace, reply. A worker replies immediately with a payload of
-256 bytes: at first a bare loop in rank 0's process, timed by its processor, and then pdcode's on another
-rank, timed by the clock. Loops are timed in turn, so that drift of the machine's speed affects all.
+256 bytes. First it is a bare loop in rank 0's process, timed by processor time; then it is pdcode's on
+another rank, timed by the wall clock. Loops are timed in turn, so that drift of the machine's speed affects
+all.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ DTYPE = np.dtype("float32")
 
 
 def run() -> int:
-    """Measure on ranks 0 and 1, which are started unless a launcher has, and print on rank 0."""
+    """Measure on ranks 0 and 1, which are started unless a launcher has started them, and print on rank 0."""
     if launch.launched_rank(os.environ) is None:
         command, environment = launch.command(1, [])
         start = command[: command.index(sys.executable)]
@@ -63,7 +64,9 @@ def run() -> int:
         alone, ranks, trace = [], [], Path(folder) / "bench.h5"
         for _ in range(1 + PAIRS if not comm.rank else 0):  # the first pair is a warm-up
             rate = loopback.exchange(ROUNDS, layout)
-            alone.append((rate, path(loopback.LoopbackFleet(layout), layout, code, trace, time.process_time)))
+            alone.append(
+                (rate, measure_rate(loopback.LoopbackFleet(layout), layout, code, trace, time.process_time))
+            )
         comm.Barrier()
         for _ in range(1 + PAIRS):
             rate = bare_mpi.exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm)
@@ -71,13 +74,13 @@ def run() -> int:
                 echo(layout, comm)
             else:
                 fleet = MPIFleet([layout], comm)
-                ranks.append((rate, path(fleet, layout, code, trace, time.perf_counter)))
+                ranks.append((rate, measure_rate(fleet, layout, code, trace, time.perf_counter)))
         if not comm.rank:
             report(layout, alone[1:], ranks[1:])
     return 0
 
 
-def path(
+def measure_rate(
     fleet: MPIFleet, layout: Layout, code: codes.Code, trace_path: Path, clock_s: Callable[[], float]
 ) -> float:
     """Run rank 0's side without measurements of loss; return arrivals per second of a clock."""

@@ -14,7 +14,7 @@ from pdcode.problems.layers import DenseLayer
 from pdcode.problems.partition import Blocks
 
 from .material import F4, Case, K, W, array, codeword, csr, plan
-from .timing import in_turn, ratio
+from .timing import ratio, time_in_turn
 
 BATCH, WIDTH = 256, 1024  # sizes of the coded derivative
 INPUTS, ENTRIES, UNITS = 1 << 15, 64, 64  # sizes of a sparse layer, as for text
@@ -37,21 +37,21 @@ def multiplying() -> Iterator[Case]:
 
     weights, delta, scores = array(INPUTS, UNITS), array(BATCH, UNITS), np.empty((BATCH, UNITS), F4)
     work = plan(sparse.csr_forward, *mine, weights, scores)
-    yield agreeing(Case("csr_forward", amount, work, lambda: theirs @ weights), scores)
+    yield checked(Case("csr_forward", amount, work, lambda: theirs @ weights), scores)
 
     outer, transposed = np.empty((UNITS, INPUTS), F4), theirs.T.tocsr()
     work = plan(sparse.csr_outer, *mine, delta, outer)
-    yield agreeing(Case("csr_outer", amount, work, lambda: transposed @ delta), outer.T)
+    yield checked(Case("csr_outer", amount, work, lambda: transposed @ delta), outer.T)
 
     words, coded = np.zeros((1, K), F4), np.empty((size, UNITS), F4)
     words[0, indices[0]] = values[0]
     combined = sum(words[0, j] * transposed[j * size : (j + 1) * size] for j in indices[0])
     work = plan(sparse.csr_coded, *mine, delta, words, size, coded)
     amount *= combined.nnz / theirs.nnz
-    yield agreeing(Case("csr_coded", amount, work, lambda: combined @ delta), coded)
+    yield checked(Case("csr_coded", amount, work, lambda: combined @ delta), coded)
 
 
-def agreeing(case: Case, result: np.ndarray) -> Case:
+def checked(case: Case, result: np.ndarray) -> Case:
     """Return the case, after checking that both methods give the same result."""
     case.work()
     np.testing.assert_allclose(result, np.asarray(case.limit()), rtol=1e-4, atol=1e-4)
@@ -85,7 +85,7 @@ def derivative() -> None:
 
     coded_work = partial(layer.coded, *words)
     gemm_work = partial(np.matmul, reduced.T, inputs, out=product)
-    coded, gemm, whole = in_turn([coded_work, gemm_work, through_the_gradient])
+    coded, gemm, whole = time_in_turn([coded_work, gemm_work, through_the_gradient])
     error = float(np.abs(payload.ravel() - combined.ravel()).max() / np.abs(combined).max())
     work = 2e-9 * BATCH * blocks.length / K
     print(
@@ -123,12 +123,12 @@ def solution() -> None:
             decoder.add_sparse(*pair, payload)
         decoder.solve()
 
-    adding, anew = in_turn([add, partial(np.linalg.pinv, code.matrix)])
+    adding, anew = time_in_turn([add, partial(np.linalg.pinv, code.matrix)])
     print(
         f"\nFactorisation, k = {MANY}: {1e6 * statistics.median(adding) / MANY:.1f} µs an add; numpy's "
         f"pseudoinverse of all {MANY} codewords anew {1e6 * statistics.median(anew):.0f} µs"
     )
-    mine, gemm = in_turn([solve, partial(np.matmul, coefficients, payloads[:, 0], out=result)])
+    mine, gemm = time_in_turn([solve, partial(np.matmul, coefficients, payloads[:, 0], out=result)])
     print(
         f"Least squares, k = {MANY}, blocks of {elements}: {MANY} arrivals and the gradient "
         f"{1e3 * statistics.median(mine):.1f} ms, its GEMM alone {1e3 * statistics.median(gemm):.1f} ms: "

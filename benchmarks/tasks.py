@@ -1,9 +1,9 @@
 """Benchmark of small tasks: one of the digits on the virtual clock, and a relayed arrival at a replica.
 
-Tasks are timed by the processor, which other work on the machine hardly disturbs; "without workers" is the
-same run with payloads of zeros that nobody computes. Arrivals, each with the step that follows it, are timed
-beside the kernel that they need, `kernels.fold.decode`, in a call for each unit, and beside the general path,
-which takes in the arrival and the step one after the other.
+Tasks are timed by processor time, which other work on the machine hardly affects; "without workers" is the
+same run with payloads of zeros, without computation. An arrival and its step are compared with the kernel
+that they need, `kernels.fold.decode`, in a call for each unit, and with the general path, which processes the
+arrival and the step one after the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pdcode.transport.messages import Order, Reply, Task
 from pdcode.virtual.executor import NullExecutor
 from pdcode.virtual.simulation import Simulation
 
-from .timing import in_turn, ratio
+from .timing import ratio, time_in_turn
 
 UPDATES, ROUNDS, ENTRIES = 5000, 7, 8
 RUN = ["update.mode=async", f"stop.updates={UPDATES}", "trace.progress_s=1000", "stragglers.mean_s=0.005"]
@@ -44,7 +44,7 @@ def run() -> int:
     print(f"\n{title:46}{'µs':>8}{'kernels, µs':>13}{'ratio':>8}{'general path, µs':>18}")
     for name, (features, hidden) in NETS.items():
         for wire in ("int8", "int2"):
-            whole_s, kernels_s, general_s = relayed(features, hidden, wire)
+            whole_s, kernels_s, general_s = time_relayed(features, hidden, wire)
             cells = f"{1e6 * statistics.median(whole_s):8.2f}{1e6 * statistics.median(kernels_s):13.2f}"
             cells += f"{ratio(whole_s, kernels_s):8.2f}{1e6 * statistics.median(general_s):18.2f}"
             print(f"{name + ', ' + wire:46}{cells}", flush=True)
@@ -52,7 +52,7 @@ def run() -> int:
 
 
 def task_us(config: Config, empty: bool) -> float:
-    """Measure the processor's time of a task, in µs, without the measurements of loss."""
+    """Measure the processor time of a task, in µs, without the measurements of loss."""
     components = prepare(config)
     executor = NullExecutor(components.layouts) if empty else None
     simulation = Simulation(config, components, executor)
@@ -61,7 +61,7 @@ def task_us(config: Config, empty: bool) -> float:
     return 1e6 * (time.process_time() - start_s - 1e-9 * descent.monitor.spent_ns) / result.arrivals
 
 
-def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
+def time_relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     """Measure an arrival and its step, the kernels that they need, and the general path, in s per arrival."""
     data = {"kind": "mlp", "data": "synthetic", "features": features, "outputs": 10, "hidden": [hidden]}
     scheme, units = {"name": "lwpd", "preset": "default"}, {"samples": 1000}
@@ -105,4 +105,4 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
                 step(*each)
 
     works = [lambda: mirrors[0].update(task), kernels, lambda: mirrors[1].update(task)]
-    return [[each / ENTRIES for each in times] for times in in_turn(works)]
+    return [[each / ENTRIES for each in times] for times in time_in_turn(works)]

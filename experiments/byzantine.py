@@ -1,11 +1,11 @@
-"""What the code of scheme `byzantine` bears, and what it costs: 15 workers, of whom up to t = 1 … 7 lie.
+"""Robustness and cost of the code of scheme `byzantine`: 15 workers, up to t = 1 … 7 of them Byzantine.
 
-Least squares on 600 rows of 60 features, float64. For t ≤ 3 each set of at most t workers lies in each way of
-`ATTACKS`, for more 500 random sets do, in these ways by turns: are they found exactly, and how far is the
-gradient from that without a code? In float32: how many of 500 gradients without liars raise an alarm, and how
-many of 500 with t liars are decoded without exactly these? Then 200 steps of proximal descent with t liars,
-who send Gaussian errors, σ = 100, against the same without. Last, the time of a worker and of rank 0 for
-growing data.
+Least squares on 600 rows of 60 features, float64. For t ≤ 3 every set of at most t workers attacks in every
+way of `ATTACKS`; for larger t, 500 random sets attack in these ways by turns. Are exactly these workers
+found, and what is the error of the gradient compared with that without a code? In float32: how many of 500
+gradients without an attack raise an alarm, and how many of 500 with t Byzantine workers are decoded without
+exactly these? Then 200 steps of proximal descent with t workers that send Gaussian errors, σ = 100, against
+the same without. Finally, the time of a worker and of rank 0 for growing data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pdcode.virtual.simulation import Simulation
 
 WORKERS = 15
 Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
-ATTACKS: dict[str, Attack] = {  # of the liars' results, all results, and a generator
+ATTACKS: dict[str, Attack] = {  # functions of the attackers' results, all results, and a generator
     "Gaussian, σ = 100": lambda own, everyone, random: own + 100 * random.standard_normal(own.shape),
     "the same error": lambda own, everyone, random: own + 100 * random.standard_normal(own.shape[1]),
     "sign flipped": lambda own, everyone, random: -own,
@@ -41,14 +41,7 @@ ATTACKS: dict[str, Attack] = {  # of the liars' results, all results, and a gene
 
 
 class Products:
-    """The two products of a gradient, of which some results are wrong.
-
-    Parameters
-    ----------
-    liars : int
-        t.
-    dtype : str
-    """
+    """The two products of a gradient, some results of which are wrong; `liars` is t."""
 
     def __init__(self, liars: int, dtype: str, rows: int = 600, features: int = 60) -> None:
         self.random, self.liars, self.dtype = np.random.default_rng(liars), liars, np.dtype(dtype)
@@ -66,7 +59,7 @@ class Products:
     def product(
         self, number: int, vector: np.ndarray, wrong: list[int], how: Attack
     ) -> tuple[bool, np.ndarray, float]:
-        """Return whether the liars of a product are found, the product, and the condition number."""
+        """Return whether the Byzantine workers of a product are found, the product, and the condition."""
         vector = vector.astype(self.dtype)
         results = self.encoded[number] @ vector
         if wrong:
@@ -81,7 +74,7 @@ class Products:
         return found == wrong, (np.linalg.pinv(words) @ results[kept]).T.ravel(), float(np.linalg.cond(words))
 
     def gradient(self, wrong: list[int], how: Attack) -> tuple[bool, float, float]:
-        """Return whether liars are found in both products, the gradient's relative error, the condition."""
+        """Return whether they are found in both products, the gradient's relative error, the condition."""
         theta = self.random.standard_normal(self.x.shape[1])
         first, scores, condition = self.product(0, theta, wrong, how)
         residual = np.zeros(self.encoded[1].shape[2])
@@ -92,8 +85,8 @@ class Products:
         return first and second, float(error), condition
 
 
-def sets(liars: int, random: np.random.Generator, quick: bool) -> Iterator[list[int]]:
-    """Yield sets of liars: all of at most 3, or some."""
+def liar_sets(liars: int, random: np.random.Generator, quick: bool) -> Iterator[list[int]]:
+    """Yield sets of Byzantine workers: all of at most 3, or some."""
     if liars <= 3 and not quick:
         for few in range(1, liars + 1):
             yield from map(list, combinations(range(WORKERS), few))
@@ -102,8 +95,8 @@ def sets(liars: int, random: np.random.Generator, quick: bool) -> Iterator[list[
         yield sorted(random.choice(WORKERS, random.integers(1, liars + 1), replace=False).tolist())
 
 
-def iterates(liars: int, quick: bool) -> float:
-    """Return the relative difference of θ after proximal descent with liars from that without."""
+def descent_error(liars: int, quick: bool) -> float:
+    """Return the relative difference of θ after proximal descent with attacks from that without."""
     thetas = []
     for wrong in ((), range(0, 2 * liars, 2)):
         events = [
@@ -130,7 +123,7 @@ def iterates(liars: int, quick: bool) -> float:
     return float(np.linalg.norm(thetas[1] - thetas[0]) / np.linalg.norm(thetas[0]))
 
 
-def seconds(work: Callable[[], object]) -> float:
+def median_s(work: Callable[[], object]) -> float:
     """Return the median time of a call in s."""
     times = []
     for _ in range(15):
@@ -140,8 +133,8 @@ def seconds(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def costs(rows: int, features: int) -> tuple[float, float, float]:
-    """Return the times of a worker, and of rank 0 without liars and with three, for data of a size, in s."""
+def decode_costs(rows: int, features: int) -> tuple[float, float, float]:
+    """Return the times in s of a worker, and of rank 0 without attacks and with three Byzantine workers."""
     made = Products(3, "float64", rows, features)
     vectors = np.ones(features), np.ones(made.encoded[1].shape[2])
     own = [each[0].copy() for each in made.encoded]
@@ -158,10 +151,10 @@ def costs(rows: int, features: int) -> tuple[float, float, float]:
         for each, vector in zip(own, vectors, strict=True):
             np.matmul(each, vector)
 
-    honest_s = seconds(decode)
+    honest_s = median_s(decode)
     for each in results:
         each[:3] += 100 * made.random.standard_normal(each[:3].shape)
-    return seconds(multiply), honest_s, seconds(decode)
+    return median_s(multiply), honest_s, median_s(decode)
 
 
 def main(quick: bool) -> None:
@@ -182,7 +175,7 @@ def main(quick: bool) -> None:
     for liars in (1, 7) if quick else range(1, 8):
         made, single = Products(liars, "float64"), Products(liars, "float32")
         ways, numbers = list(ATTACKS.values()), []
-        for count, wrong in enumerate(sets(liars, made.random, quick)):
+        for count, wrong in enumerate(liar_sets(liars, made.random, quick)):
             some = ways if liars <= 3 else [ways[count % len(ways)]]
             numbers += [made.gradient(wrong, how) for how in some]
         calm = [single.gradient([], ways[0]) for _ in range(5 if quick else 500)]
@@ -197,14 +190,14 @@ def main(quick: bool) -> None:
             f"{max(each[1] for each in numbers):.0e}",
             f"{max(each[2] for each in numbers):.0f}", f"{sum(not each[0] for each in calm)} of {len(calm)}",
             f"{100 * np.mean([each[0] for each in rough]):.4g} %", f"{max(each[1] for each in rough):.0e}",
-            f"{iterates(liars, quick):.0e}",
+            f"{descent_error(liars, quick):.0e}",
         )  # fmt: skip
     Console(width=130).print(table)
     head = "rows × features", "worker: two products", "rank 0: decode", "… with 3 liars"
     table = Table(*head, title="t = 3, float64")
     large = [(20_000, 500), (40_000, 500), (80_000, 500), (20_000, 1000), (20_000, 2000)]
     for rows, features in large[:1] if quick else large:
-        times = (f"{1e3 * spent_s:.2f} ms" for spent_s in costs(rows, features))
+        times = (f"{1e3 * spent_s:.2f} ms" for spent_s in decode_costs(rows, features))
         table.add_row(f"{rows} × {features}", *times)
     Console(width=130).print(table)
 

@@ -1,4 +1,4 @@
-"""Boundedness of loss and memories in `async` mode over 10⁵ arrivals, with one worker 30 times slower.
+"""Boundedness of loss and residuals in `async` mode over 10⁵ arrivals, with one worker 30 times slower.
 
 64-16-10 on 1,437 digits of 8 × 8, 16 workers, batch 8, int8, r = 2 of 16. Each arrival steps θ, so the slow
 worker's payloads are some 900 versions old. With every memory n arrivals amount to one full step.
@@ -10,7 +10,7 @@ import math
 import sys
 
 import numpy as np
-from descents import CLOCK, Tables, coded, merged, spread
+from descents import CLOCK, Tables, coded, merged, parallel_map
 
 from pdcode.config import load
 from pdcode.trace import Recorder
@@ -31,7 +31,7 @@ BASE: Tables = {
 
 
 class NormRecorder(Recorder):
-    """Recorder of the loss, and of norms: slow worker's memory, largest other memory, rank 0's estimate."""
+    """Recorder of the loss and of norms: slow worker's memory, largest other memory, rank 0's estimate."""
 
     def __init__(self, simulation: Simulation, every: int) -> None:
         self._simulation, self._every = simulation, every
@@ -47,7 +47,7 @@ class NormRecorder(Recorder):
         self.rows.append([parts.problem.loss(parts.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])
 
 
-def follow(case: tuple[str, str, int]) -> np.ndarray:
+def run_case(case: tuple[str, str, int]) -> np.ndarray:
     """Run a case and return its samples, shape (samples, 4)."""
     family, memory, arrivals = case
     code = coded(memory, family=family, blocks="units", weight=4 if family == "net" else 8, rows_per_task=2)
@@ -67,7 +67,7 @@ def main(quick: bool) -> None:
     arrivals = 100 if quick else 100_000
     print(f"{'':22}{'loss':^27}{'slow worker':>24}{'largest of others':>24}{'estimate of rank 0':>24}")
     cases = [(*case, arrivals) for case in CASES[: 3 if quick else None]]
-    for case, samples in zip(cases, spread(follow, cases), strict=True):
+    for case, samples in zip(cases, parallel_map(run_case, cases), strict=True):
         half = len(samples) // 2
         early, late = samples[:half], samples[half:]
         line = f"{f'{case[0]}, {case[1]}':22}" + "".join(f"{samples[i, 0]:9.3f}" for i in (0, half, -1))

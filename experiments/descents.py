@@ -62,7 +62,7 @@ def descend(tables: Tables) -> Outcome:
     return Outcome(updates, max(1, done.updates), loss, done.bytes_up, done.bytes_down)
 
 
-def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+def parallel_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """Apply a function to items with one process per core, and yield results in the items' order."""
     if len(items) < 4:
         yield from map(function, items)
@@ -71,32 +71,34 @@ def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
         yield from pool.map(function, items)
 
 
-def middle(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+def median_result(outcomes: Sequence[Outcome]) -> tuple[float, float]:
     """Return the medians of updates and of the last loss: less is better."""
     return statistics.median(o.updates for o in outcomes), statistics.median(o.loss for o in outcomes)
 
 
-def keyed(tables: Tables, rate: float, seed: int) -> Tables:
-    """Add a step size and a seed to the tables."""
+def with_rate_and_seed(tables: Tables, rate: float, seed: int) -> Tables:
+    """Add a learning rate and a seed to the tables."""
     return merged(tables, {"seed": seed, "optimizer": {"rate": rate}})
 
 
-def tuned(
+def tune(
     schemes: Mapping[str, Tables], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
 ) -> dict[str, float]:
-    """Find each scheme's rate of fewest updates, by the median over seeds, and print a line for each."""
+    """Find each scheme's rate with the fewest updates, by the median over seeds; print a line for each."""
     plan = [(name, rate, seed) for name in schemes for rate in rates[name] for seed in seeds]
-    outcomes = spread(descend, [keyed(schemes[name], rate, seed) for name, rate, seed in plan])
+    outcomes = parallel_map(
+        descend, [with_rate_and_seed(schemes[name], rate, seed) for name, rate, seed in plan]
+    )
     best: dict[str, float] = {}
     for name in schemes:
-        medians = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
+        medians = {rate: median_result([next(outcomes) for _ in seeds]) for rate in rates[name]}
         best[name] = min(medians, key=medians.__getitem__)
-        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in medians.items())
+        cells = (f"{rate:.3g}: {format_result(*result)}" for rate, result in medians.items())
         print(f"  {name:38} {', '.join(cells)}", flush=True)
     return best
 
 
-def shown(updates: float, loss: float) -> str:
+def format_result(updates: float, loss: float) -> str:
     """Format the number of updates, or the final loss in brackets if the target was missed."""
     return f"{updates:.0f}" if math.isfinite(updates) else f"({loss:.3g})"
 
@@ -108,13 +110,13 @@ def table(results: Mapping[str, tuple[float, Sequence[Outcome]]]) -> None:
         f"\n{'':38}{'rate':>7}{'updates (range)':>20}{'ratio':>7}", *(f"{t:>{w}}" for t, w in titles), sep=""
     )
     first = next(iter(results.values()))[1]
-    base, share = middle(first)[0], statistics.median(o.bytes_up / o.steps for o in first)
+    base, share = median_result(first)[0], statistics.median(o.bytes_up / o.steps for o in first)
     for name, (rate, outcomes) in results.items():
         ends = [min(o.updates for o in outcomes), max(o.updates for o in outcomes)]
-        updates = f"{shown(*middle(outcomes))} ({'-'.join(f'{end:.0f}' for end in ends)})"
+        updates = f"{format_result(*median_result(outcomes))} ({'-'.join(f'{end:.0f}' for end in ends)})"
         up, down = (statistics.median(o[i] / o.steps for o in outcomes) for i in (3, 4))
         print(
-            f"{name:38}{rate:7.3g}{updates:>20}{middle(outcomes)[0] / base:7.2f}{up / 1e3:9.2f}"
+            f"{name:38}{rate:7.3g}{updates:>20}{median_result(outcomes)[0] / base:7.2f}{up / 1e3:9.2f}"
             f"{share / up:7.1f}{down / 1e3:9.0f}{statistics.median(o.bytes_up for o in outcomes) / 1e6:9.2f}",
             flush=True,
         )
@@ -128,11 +130,13 @@ def compare(
 ) -> None:
     """Tune the schemes on some seeds, and print results on others, also at the first scheme's rate."""
     print(f"Rates tuned on seeds {tuning}, reported on {seeds}. Tuning, median of updates:")
-    best = tuned(schemes, rates, tuning)
+    best = tune(schemes, rates, tuning)
     for title, chosen in (
         ("At tuned rates", best),
         (f"At the rate of: {next(iter(best))}", dict.fromkeys(best, next(iter(best.values())))),
     ):
         print(f"\n{title}", end="")
-        outcomes = spread(descend, [keyed(schemes[name], chosen[name], s) for name in best for s in seeds])
+        outcomes = parallel_map(
+            descend, [with_rate_and_seed(schemes[name], chosen[name], s) for name in best for s in seeds]
+        )
         table({name: (chosen[name], [next(outcomes) for _ in seeds]) for name in best})

@@ -2,10 +2,11 @@
 
 Yu et al., AISTATS 2019, measured least squares on 40 machines of a cloud: each holds a quarter of the data,
 coded or not, 5 % of the tasks are 0.5 s late, and 100 iterations of accelerated descent are timed. They
-report up to 13.43 times the speed of an uncoded descent, and 2.36 to 12.65 times that of other codes.
-Here: 8,000 rows of 1,000 features on the virtual clock. A gradient code of s = 9 gives each worker ten of 40
+report up to 13.43 times the speed of an uncoded descent, and 2.36 to 12.65 times that of other codes. Here:
+8,000 rows of 1,000 features on the virtual clock. A gradient code of s = 9 gives each worker ten of 40
 batches; MDS-coded products have an eighth of rows and an eighth of columns; Lagrange's code has K = 4 parts,
-of degree 2. With ``--mpi`` the same in small over MPI on this machine: 8 workers, half of the data each.
+of degree 2. With ``--mpi``: the same at a smaller size over MPI on this machine, 8 workers with half of the
+data each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pdcode
 from pdcode.trace.schema import APPLIED
 
 
-def entrants(workers: int, share: int) -> dict[str, dict[str, Any]]:
+def scheme_tables(workers: int, share: int) -> dict[str, dict[str, Any]]:
     """Return the tables ``[scheme]`` by name, for workers that hold 1/share of the data."""
     late = workers // share - 1
     found = {
@@ -56,7 +57,7 @@ def main(quick: bool, mpi: bool) -> None:
     )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, scheme) in enumerate(entrants(workers, share).items()):
+        for number, (name, scheme) in enumerate(scheme_tables(workers, share).items()):
             made = {"output": Path(folder) / f"{number}.h5", "progress": False}
             config = {**common, "scheme": scheme}
             trace = pdcode.run(config, **made) if mpi else pdcode.simulate(config, **made)

@@ -1,10 +1,10 @@
-"""Training loss of every way to bear liars, under every attack, with 1, 2 and 3 liars of 15 workers.
+"""Training loss of every scheme robust to Byzantine workers, under every attack by 1, 2 and 3 of 15 workers.
 
 Softmax regression on digits, 300 updates at one rate. Full gradients of mini-batches of 32 rows at each
-worker, which has all rows: their mean, the mean of what is clipped to the median norm, and each rule of
-scheme `robust`. Scheme `byzantine`: exact gradients of mini-batches of 480 rows. Projective derivative codes
-with the decoder `residual`: dense codewords of 9 blocks, 15 of them, of full batches, as payloads must agree.
-The workers that lie do so from the first task on.
+worker, which has all rows: their mean, their mean clipped to the median norm, and each rule of scheme
+`robust`. Scheme `byzantine`: exact gradients of mini-batches of 480 rows. Projective derivative codes with
+the decoder `residual`: dense codewords of 9 blocks, 15 of them, of full batches, as payloads must agree. The
+attacks start with the first task.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from descents import CLOCK, descend, merged, spread
+from descents import CLOCK, descend, merged, parallel_map
 from rich.console import Console
 from rich.table import Table
 
@@ -33,8 +33,8 @@ ATTACKS: dict[str, dict[str, Any]] = {
 ALL = {"update": {"mode": "all"}, "problem": {"batch": 32}}
 
 
-def entrants(liars: int) -> dict[str, dict[str, Any]]:
-    """Return the tables of each entrant, by name; rules and codes know the largest number of liars."""
+def tables_of(liars: int) -> dict[str, dict[str, Any]]:
+    """Return the tables of each candidate by name; rules and codes have the largest number of attackers."""
     knows = {"trimmed", "krum", "multi-krum"}
     plain = {"scheme": {"name": "uncoded"}, **ALL}
     found = {"mean": plain, "clipped": {**plain, "update": {"mode": "all", "clip": "median"}}}
@@ -58,15 +58,15 @@ def loss(tables: dict[str, Any]) -> float:
     return descend(tables).loss
 
 
-def shown(value: float) -> str:
-    """Return a loss as text."""
+def format_loss(value: float) -> str:
+    """Format a loss."""
     return "∞" if value == np.inf else f"{value:.3f}" if value < 100 else f"{value:.0e}"
 
 
 def main(quick: bool) -> None:
     """Print the tables."""
     seeds = (1,) if quick else (1, 2, 3)
-    names, attacks, cells = list(entrants(1)), list(ATTACKS)[: 2 if quick else None], []
+    names, attacks, cells = list(tables_of(1)), list(ATTACKS)[: 2 if quick else None], []
     for liars, attack, name, seed in product((1,) if quick else (1, 2, 3), attacks, names, seeds):
         events = [
             {**ATTACKS[attack], "worker": worker, "task": 0} for worker in range(WORKERS - liars, WORKERS)
@@ -79,10 +79,10 @@ def main(quick: bool) -> None:
             "stop": {"updates": 2 if quick else 300},
             "faults": {"events": events if ATTACKS[attack] else []},
         }
-        own = entrants(liars)[name]
+        own = tables_of(liars)[name]
         shards = {} if name == "byzantine" else {"problem": {"shards": "replicated"}}
         cells.append(((liars, attack, name), merged(CLOCK, common, shards, own)))
-    found = list(spread(loss, [tables for _, tables in cells]))
+    found = list(parallel_map(loss, [tables for _, tables in cells]))
     each = [(key, value) for (key, _), value in zip(cells, found, strict=True)]
     for liars in sorted({key[0] for key, _ in cells}):
         table = Table(title=f"Loss after {cells[0][1]['stop']['updates']} updates, {liars} of {WORKERS} lie")
@@ -90,7 +90,7 @@ def main(quick: bool) -> None:
             table.add_column(name)
         for attack in attacks:
             losses = [[value for key, value in each if key == (liars, attack, name)] for name in names]
-            table.add_row(attack, *(shown(float(np.median(some))) for some in losses))
+            table.add_row(attack, *(format_loss(float(np.median(some))) for some in losses))
         Console(width=150).print(table)
 
 

@@ -1,7 +1,7 @@
 """Comparison of the numerical search for least coherence with known packings and with designs.
 
 PDCODE_PACKINGS names a CSV file of known packings of n lines in R^k, with columns k, n and coherence; without
-it they are left out. Results below a known coherence are recomputed with 50 digits.
+it that comparison is skipped. Results below a known coherence are recomputed with 50 digits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def compare(cases: list[tuple[int, int]], known: dict[tuple[int, int], float]) -
         )
 
 
-def light(cases: list[tuple[str, int, int, int]], restarts: int) -> None:
+def compare_weights(cases: list[tuple[str, int, int, int]], restarts: int) -> None:
     """Print a line per design (family, k, n, w): its coherence, and the search's on each kind of support."""
     print(f"{'design':>14} {'k':>3} {'n':>3} {'w':>2} {'its':>8} {'free':>8} {'random':>8} {'net':>8}")
     for family, k, n, w in cases:
@@ -82,7 +82,7 @@ def main(quick: bool) -> None:
     print("\nBeside the best lower bound (Welch, orthoplex, Levenshtein, Bukh-Cox), which few reach")
     compare([(3, 4)] if quick else UNLISTED, coherences)
     print("\nWeight w: designs, and the search on supports of each kind")
-    light(DESIGNS[: 1 if quick else None], 1 if quick else 128)
+    compare_weights(DESIGNS[: 1 if quick else None], 1 if quick else 128)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which scheme is fastest over the bandwidth of rank 0's link and the size of the delays: a map.
+"""Map of the fastest scheme over the bandwidth of rank 0's link and the size of the delays.
 
 Presets and uncoded schemes run on the virtual clock to the target of a configuration, in every cell of a
 grid. Learning rates are chosen in the middle cell. The map is printed and drawn.
@@ -44,13 +44,13 @@ from pdcode.util.formats import ratio, size
 from pdcode.util.processes import Pool
 
 MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # multiples of the user's learning rate
-SPARE = 8  # limit of a run's updates, as a multiple of those that tuning needed
+UPDATES_SLACK = 8  # limit of a run's updates, as a multiple of the number in tuning
 ROUNDS = 4  # rounds of all workers between measurements
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # default severities for recorded delays
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # default severities for other delays
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
-Entrant = tuple[Candidate, int]
+Contestant = tuple[Candidate, int]
 """A candidate, and the maximum number of updates of its runs."""
 
 
@@ -64,7 +64,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class MeanOfSeeds:
-    """Runs of a candidate under several seeds; fewer than planned if they were too slow."""
+    """Runs of a candidate under several seeds; fewer than planned if the first were too slow."""
 
     runs: list[Measured]
     planned: int
@@ -140,13 +140,8 @@ def scaled(config: Config, severity: float) -> StragglersTable:
     """Multiply the configuration's delays by `severity`; 0 keeps only its dead workers.
 
     Without delays, exponential ones are added; `severity` is then their mean, in units of the compute time of
-    a mini-batch's full gradient.
-
-    Raises
-    ------
-    InputError
-        If recorded delays would be shortened, or lengthened together with slow workers, or if delays would
-        exceed the largest value that a configuration allows.
+    a mini-batch's full gradient. Recorded delays cannot be shortened, nor lengthened together with slow
+    workers.
     """
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
@@ -184,18 +179,18 @@ def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
     return msgspec.structs.replace(config, link=link, stragglers=scaled(config, severity))
 
 
-def move(candidate: Candidate, cell: Config) -> Candidate:
+def in_cell_of(candidate: Candidate, cell: Config) -> Candidate:
     """Return the candidate's scheme in the cell of a configuration."""
     config = msgspec.structs.replace(candidate.config, link=cell.link, stragglers=cell.stragglers)
     return Candidate(candidate.name, config, candidate.multiple)
 
 
 def ranked(
-    entrants: list[Entrant], goal: Goal, seeds: Sequence[int], places: int
+    entrants: list[Contestant], goal: Goal, seeds: Sequence[int], places: int
 ) -> list[tuple[Candidate, MeanOfSeeds]]:
     """Rank candidates by their runs in one cell, the first `places` exactly, within this process."""
 
-    def trial(entrant: Entrant, cut_off_s: float) -> Any:
+    def trial(entrant: Contestant, cut_off_s: float) -> Any:
         candidate, updates = entrant
         config = candidate.config
         length = ROUNDS * (config.workers.count if config.update.asynchronous else 1)
@@ -207,15 +202,16 @@ def ranked(
     return [(candidate, mean) for (candidate, _), mean in raced]
 
 
-def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> list[Entrant]:
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> list[Contestant]:
     """Choose each scheme's learning rate in the middle cell; return the schemes, best first.
 
-    Schemes that miss the target with all learning rates come last. A run ends after about so many arrivals.
+    Schemes that miss the target with all learning rates come last. A run ends after approximately `arrivals`
+    arrivals.
     """
     middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
     seeds = config.seed + TUNING_OFFSET, config.seed + TUNING_OFFSET + 1
 
-    def entrants() -> Iterator[tuple[str, list[Entrant]]]:
+    def entrants() -> Iterator[tuple[str, list[Contestant]]]:
         seen: set[bytes] = set()
         for name, tables in {OWN: {}, **search_space.named_tables(config)}.items():
             variants = [search_space.make_candidate(middle, name, tables, multiple) for multiple in MULTIPLES]
@@ -231,7 +227,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> l
     for candidate, mean in firsts:
         time = f"{mean.seconds:.3g} s" if mean.reached else "not reached"
         print(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}", flush=True)
-        updates = int(SPARE * max(run.updates for run in mean.runs))
+        updates = int(UPDATES_SLACK * max(run.updates for run in mean.runs))
         most = max_updates(candidate.config, arrivals)
         tuned.append((candidate, min(most, updates) if mean.reached else most))
     return tuned
@@ -240,13 +236,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> l
 def map_cells(
     environment: search.Environment, grid: Grid, seeds: Sequence[int], pool: Pool, arrivals: int
 ) -> tuple[list[MapCell], list[str]]:
-    """Rank the schemes in all cells; return the cells and the schemes' names.
-
-    Raises
-    ------
-    InputError
-        If the configuration cannot run, or its delays cannot be scaled.
-    """
+    """Rank the schemes in all cells; return the cells and the schemes' names."""
     config = environment.config
     setup.prepare(config, environment.path)
     places = [(b, s) for s in grid.severities for b in grid.bandwidths]
@@ -254,7 +244,7 @@ def map_cells(
     print("learning rates, in the middle cell:", flush=True)
     schemes = tune(config, environment.goal, grid, pool, arrivals)
     items = (
-        (number, [(move(candidate, cell), updates) for candidate, updates in schemes])
+        (number, [(in_cell_of(candidate, cell), updates) for candidate, updates in schemes])
         for number, cell in enumerate(cells)
     )
     done: dict[int, MapCell] = {}
@@ -273,7 +263,7 @@ COLOURS = (
 )  # fmt: skip
 DARK = ("#0072B2", "#009E73", "#D55E00", "#332288", "#882255")  # cells with white text
 PALE = 1.1  # lead below which a cell is drawn pale
-NOBODY = "nobody"
+NONE_REACHED = "nobody"
 LABELS = {OWN: f"{OWN}: the job file's\nown scheme and code"}
 ORACLE = "oracle ×: the first's time over the oracle's"
 
@@ -283,14 +273,14 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(sorted(names), COLOURS * (1 + len(names) // len(COLOURS)), strict=False))
 
 
-def lead(cell: MapCell) -> str:
+def format_lead(cell: MapCell) -> str:
     """Format the factor by which the first scheme is ahead of the second."""
     if not cell.best:
         return ""
     return "alone" if math.isinf(cell.factor) else ratio(cell.factor)
 
 
-def oracle(cell: MapCell) -> str:
+def format_oracle(cell: MapCell) -> str:
     """Format the first scheme's time as a multiple of the oracle's; empty if unknown."""
     return f"oracle ×{ratio(cell.oracle).removesuffix('×')}" if math.isfinite(cell.oracle) else ""
 
@@ -303,7 +293,8 @@ def show(cells: Sequence[MapCell], grid: Grid, title: str, axis: str, console: C
     for severity in sorted(grid.severities, reverse=True):
         row = (at[bandwidth, severity] for bandwidth in grid.bandwidths)
         table.add_row(
-            f"{severity:g}", *("\n".join([cell.best or NOBODY, lead(cell), oracle(cell)]) for cell in row)
+            f"{severity:g}",
+            *("\n".join([cell.best or NONE_REACHED, format_lead(cell), format_oracle(cell)]) for cell in row),
         )
     legend = (
         f"Rows: {axis}. Columns: bandwidth of rank 0's link, each way. Factors: time of the second over "
@@ -347,9 +338,9 @@ def _cell(axes: Axes, cell: MapCell, x: int, y: int, palette: dict[str, str]) ->
     axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, edgecolor="none"))
     ink = "white" if palette.get(cell.best) in DARK and not pale else INK
     centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
-    axes.text(x, y + 0.24, cell.best or NOBODY, fontsize=11, **centred)
-    axes.text(x, y - 0.04, lead(cell), fontsize=13, weight="bold", **centred)
-    axes.text(x, y - 0.31, oracle(cell), fontsize=9, **centred)
+    axes.text(x, y + 0.24, cell.best or NONE_REACHED, fontsize=11, **centred)
+    axes.text(x, y - 0.04, format_lead(cell), fontsize=13, weight="bold", **centred)
+    axes.text(x, y - 0.31, format_oracle(cell), fontsize=9, **centred)
 
 
 def numbers(name: str, text: str | None, default: Sequence[float], least: float) -> list[float]:

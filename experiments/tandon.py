@@ -4,7 +4,7 @@ Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers i
 2017, trained logistic regression with stragglers that are slowed down by a fixed time. Here: 4 workers, 3,000
 rows of 2,000 features, l2 = 0.001, full batches, 100 updates of all workers or as many payloads, and a delay
 of 50 ms of worker 3, or of each worker in turn. Rates are tuned by nine runs each. Gradient codes give each
-worker two of four shards. Four entrants have all rows at each worker, and draw 750 of them a task.
+worker two of four shards. Four candidates have all rows at each worker, and draw 750 of them a task.
 """
 
 from __future__ import annotations

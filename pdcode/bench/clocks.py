@@ -59,20 +59,24 @@ MODELS = {
     ],
     "pareto": ["stragglers.kind=pareto", "stragglers.shift_s=0.02", "stragglers.shape=3.0"],
 }  # fmt: skip
-MOST = 0.1  # largest relative error of a prediction
+MAX_ERROR = 0.1  # largest relative error of a prediction
 CALIBRATION = ["seed=2", "stop.updates=100", *SCHEMES["first 6"], *MODELS["shifted-exponential"]]
 
 
 def run(*settings: str) -> int:
-    """Measure, predict and print the table, with other values of keys; exit code 1 if a prediction is off by
-    more than 10 %."""
+    """Measure, predict and print the table; `settings` override keys.
+
+    Return exit code 1 if a prediction is off by more than `MAX_ERROR`.
+    """
     began_s, worst = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         config, trace = runs.run_over_mpi(TEXT, [*CALIBRATION, *settings], Path(folder) / "calibration.h5")
         components = prepare(config)
         machine, link = fit(trace, components.flops())
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
-        print(f"costs from a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
+        print(
+            f"costs from a run of {CALIBRATION[1].partition('=')[2]} updates: {format_costs(machine, link)}"
+        )
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
         columns = 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}"
         print(f"{'delays':20}{'steps at':8}{columns}{'× oracle':>10}", flush=True)
@@ -91,10 +95,10 @@ def run(*settings: str) -> int:
                 worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
     print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
     print("× oracle: predicted time to the loss over that of an oracle that balances the same work perfectly")
-    return 0 if worst <= MOST else 1
+    return 0 if worst <= MAX_ERROR else 1
 
 
-def costs(*tables: MachineTable | LinkTable) -> str:
+def format_costs(*tables: MachineTable | LinkTable) -> str:
     """Format tables of costs in one line."""
     pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))

@@ -85,7 +85,7 @@ def text(tables: Mapping[str, MachineTable | LinkTable]) -> str:
 
 
 def processor() -> str:
-    """Name of the processor, and the core type set for numpy's BLAS."""
+    """Return the name of the processor, and the core type set for numpy's BLAS."""
     name = "unknown processor"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

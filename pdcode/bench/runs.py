@@ -12,18 +12,13 @@ from ..config.write import to_value
 from ..mpi import launch
 from ..trace.reader import TraceReader
 
-LONGEST_S = 120.0  # timeout of a run
+TIMEOUT_S = 120.0  # timeout of a run
 
 
 def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, TraceReader]:
-    """Run a configuration over MPI on this machine, and return it with its trace.
+    """Run a configuration over MPI on this machine; return it with its trace.
 
-    The text is written to a file beside the trace.
-
-    Raises
-    ------
-    RuntimeError
-        If the run fails; the message has its output.
+    The text is written to a file beside the trace. A run that fails raises RuntimeError with its output.
     """
     path = trace.with_suffix(".toml")
     path.write_text(text, encoding="utf-8")
@@ -31,7 +26,7 @@ def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Conf
     config, _ = configfile.load(path, overrides)
     arguments = [word for override in overrides for word in ("--set", override)]
     command, environment = launch.command(config.workers.count, ["run", str(path), *arguments])
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return config, TraceReader(trace)

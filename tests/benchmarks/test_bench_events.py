@@ -17,9 +17,9 @@ def test_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_model_uses_the_link_at_the_load_that_it_names() -> None:
-    config = events.model(200, UpdateTable.of({}), 40_000)
+    config = events.model_config(200, UpdateTable.of({}), 40_000)
     task_ns = round(1e9 * events.TASK_S)
     times = TimingOnly(config, task_ns, events.BYTES, 0, events.BYTES).run()
     cycle_s = config.stragglers.mean_s + events.TASK_S + 2 * events.LATENCY_S  # without the turns on the link
     bound = config.workers.count * events.BYTES / events.BANDWIDTH / cycle_s
-    assert 0.5 * bound < times.ingress_ns / times.now_ns < bound
+    assert 0.5 * bound < times.ingress_ns / times.length_ns < bound

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def test_relayed_arrivals_are_timed_beside_the_general_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "ENTRIES", 4)
     for wire in ("int2", "int8"):
-        for times in tasks.relayed(16, 8, wire):
+        for times in tasks.time_relayed(16, 8, wire):
             assert min(times) > 0
 
 

@@ -12,11 +12,11 @@ from experiments.schemes_map import (
     MeanOfSeeds,
     TrialOfSeeds,
     draw_map,
+    format_lead,
+    format_oracle,
     in_cell,
-    lead,
+    in_cell_of,
     main,
-    move,
-    oracle,
     scaled,
 )  # fmt: skip
 from pdcode import stragglers
@@ -88,21 +88,21 @@ def test_who_is_first_in_a_cell():
         return MapCell(1e6, 1.0, [(name, mean_of(seconds)) for name, seconds in pairs])
 
     found = cell(("a", 2.0), ("b", 3.0), ("c", math.inf))
-    assert (found.best, found.factor, lead(found)) == ("a", 1.5, "1.50×")
+    assert (found.best, found.factor, format_lead(found)) == ("a", 1.5, "1.50×")
     alone = cell(("a", 2.0), ("b", math.inf))
-    assert (alone.best, alone.factor, lead(alone)) == ("a", math.inf, "alone")
+    assert (alone.best, alone.factor, format_lead(alone)) == ("a", math.inf, "alone")
     nobody = cell(("a", math.inf), ("b", math.inf))
-    assert (nobody.best, lead(nobody)) == ("", "")
+    assert (nobody.best, format_lead(nobody)) == ("", "")
 
 
 def test_a_cell_tells_the_multiple_of_the_oracle_in_the_figure_too(tmp_path):
     first = MapCell(1e6, 1.0, [("a", mean_of(2.0, 1.0, 1.6)), ("b", mean_of(3.0, 0.1, 0.1))])
     assert first.oracle == pytest.approx(1.625)
-    assert oracle(first) == "oracle ×1.62"
+    assert format_oracle(first) == "oracle ×1.62"
     without = MapCell(1e6, 0.0, [("a", mean_of(2.0, math.inf)), ("b", mean_of(3.0, 1.0))])
     nobody = MapCell(1e6, 2.0, [("a", mean_of(math.inf, 1.0))])
     unknown = MapCell(1e6, 0.0, [("a", mean_of(2.0))])
-    assert [oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
+    assert [format_oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
     grid = Grid((1e6,), (0.0, 1.0, 2.0))
     drawn = draw_map([first, without, nobody], grid, ["a", "b"], "title", "delays")
     style.save(drawn, tmp_path / "map.svg")
@@ -144,7 +144,7 @@ def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():
     cell = in_cell(config, 1e6, 2.0)
     assert (cell.link.bandwidth, cell.stragglers.shift_s) == (1e6, 0.02)
     candidate = search_space.candidates(config, 2, 1)[1]
-    moved = move(candidate, cell)
+    moved = in_cell_of(candidate, cell)
     assert (moved.config.link, moved.config.stragglers) == (cell.link, cell.stragglers)
     back = msgspec.structs.replace(moved.config, link=config.link, stragglers=config.stragglers)
     assert back == candidate.config
