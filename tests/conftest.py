@@ -13,6 +13,7 @@ from pdcode.util import threads
 
 threads.limit(os.environ)  # as ranks have; before numpy is imported
 gc.disable()  # until all modules are imported
+pytest.register_assert_rewrite("outcomes", "descents")
 
 # As a shell's foreground has them; `nohup` and `&` ignore some, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

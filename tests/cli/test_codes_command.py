@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import traces
+from outcomes import error_line
 
 from pdcode import codes
 from pdcode.__main__ import main
@@ -126,9 +127,7 @@ def test_the_codes_of_a_trace_are_shown(tmp_path, capsys):
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert main(["codes", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)
 
 
 def test_arguments_that_are_missing_are_exit_code_2():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import traces
+from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
@@ -157,9 +158,7 @@ def test_bad_input(job, capsys, options, message):
     writer = traces.writer(Path("empty.h5"))
     writer.close([0.0], {}, traces.members(8), {})
     assert main(["plan", "job.toml", *options]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)
     assert not Path("results/job.plan.toml").exists()
 
 

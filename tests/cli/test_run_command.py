@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from launches import INVALID, JOB
+from outcomes import error_line
 
 from pdcode.__main__ import main
 
@@ -22,19 +23,16 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_bad_input_is_one_line_and_exit_code_2(job, capsys, override, words):
     trace = job.with_suffix(".h5")
     assert main(["run", str(job), "-o", str(trace), "--set", override]) == 2
-    error = capsys.readouterr().err
+    error = error_line(capsys)
     assert error.startswith(f"pdcode: {job}: ")
     assert words in error
-    assert error.count("\n") == 1
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("path", ["/proc/nowhere/x.h5", "/proc", "/dev/null"])
 def test_a_trace_that_cannot_be_written_is_refused(job, capsys, path):
     assert main(["run", str(job), "-o", path]) == 2
-    error = capsys.readouterr().err
-    assert f"job.toml: trace.path: cannot write '{path}'" in error
-    assert error.count("\n") == 1
+    assert f"job.toml: trace.path: cannot write '{path}'" in error_line(capsys)
 
 
 def test_a_file_that_is_no_trace_is_not_overwritten(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from outcomes import error_line
 from paths import JOBS
 
 from pdcode.__main__ import main
@@ -49,9 +50,8 @@ def test_an_array_has_a_task_for_each_row(tmp_path: Path, capsys: pytest.Capture
 def test_bad_input_is_refused_in_one_line(tmp_path, capsys, table, words):
     (tmp_path / "table.csv").write_text(table or "seed\n1\n")
     assert main(["submit", "job.toml", "--array", "table.csv"]) == 2
-    said = capsys.readouterr().err
+    said = error_line(capsys)
     assert said.startswith(f"pdcode: {words}")
-    assert said.count("\n") == 1
 
 
 def test_what_sbatch_refuses_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from outcomes import refused
 from paths import SUPPORT
 
 from pdcode.coding.reduced import ReducedState
@@ -9,7 +10,6 @@ from pdcode.coding.replica import ReplicaError, digest
 from pdcode.config import load as configfile
 from pdcode.training.setup import prepare
 from pdcode.transport.sums import Sum
-from pdcode.util.errors import InputError
 
 JOB = ["problem.hidden=[8]", "workers.count=3", "stop.updates=1", "scheme.name=allreduce"]
 
@@ -77,11 +77,8 @@ def test_a_worker_with_another_theta_is_named() -> None:
     ],
 )
 def test_what_does_not_add_up_is_refused(overrides: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         prepare(configfile.resolve({}, [*JOB, *overrides]))
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from outcomes import assert_replays
 
 from pdcode import Trace, codes
 from pdcode.__main__ import main
@@ -47,8 +48,7 @@ def test_a_run_uses_the_code_of_a_file_and_its_trace_needs_none(folder, capsys):
     assert trace.code_attributes[32]["family"] == "net"
     (folder / "jobs" / "net.h5").unlink()
     capsys.readouterr()
-    assert main(["replay", "v.h5"]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays("v.h5", capsys)
     assert main(["show", "v.h5"]) == 0
     assert "net with k = 32, weight 4" in capsys.readouterr().out
     assert main(["simulate", "jobs/job.toml", "--set", "code.path=v.h5", "--cost", "v.h5", "-o", "w.h5"]) == 0

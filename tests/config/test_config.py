@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import refused
 from paths import JOBS
 
 from pdcode.config import Config, kinds
@@ -139,10 +140,8 @@ def test_keys_are_those_of_the_kind(overrides: list[str], words: list[str] | Non
     if words is None:
         configfile.load(JOBS / "digits.toml", overrides)
         return
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.load(JOBS / "digits.toml", overrides)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["update.mode", "=all", "update..mode=all", "seed.x=1", "nothing=1"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from outcomes import error_line
 
 from experiments.schemes_map import (
     Grid,
@@ -199,7 +200,5 @@ def test_a_map(job, capsys):
 def test_bad_input_is_one_line(job, capsys, options, message):
     Path("job.png").write_text("precious")
     assert main(["job.toml", *options]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)
     assert Path("job.png").read_text() == "precious"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from launches import JOB, launcher
+from outcomes import assert_replays
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
-from pdcode.__main__ import main
 
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02"  # few arrivals to compute, and to replay
 SUMMED = JOB.replace("[code]\nblocks = [8, 1]\nweight = 4", "[scheme]\nname = 'allreduce'")
@@ -52,8 +52,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert set(trace.faults["kind"][~dead]) <= {"overdue", "returned"}  # on a loaded machine
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)
 
 
 @pytest.mark.parametrize("downlink", ["full", "codewords"])
@@ -74,8 +73,7 @@ def test_spare_ranks_take_the_places_of_the_dead(downlink, start, trace_path, ca
     assert (waited_ns < 1e9).all()
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > faults["t_ns"][joined].max()]
     assert set(last) == {0, 1, 2}
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +101,7 @@ def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, caps
     assert trace.counters["lost"] == 0
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][0]]
     assert set(last) == {0, 1}
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)
 
 
 def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from launches import launcher, run_all
+from outcomes import assert_replays
 from test_faults import ranks_of
 
 from pdcode import Trace
-from pdcode.__main__ import main
 
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02", "update.mode=async", "stop.updates=1000000"
 
@@ -37,8 +37,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(start, tr
     assert trace.faults["worker"].tolist() == [1, 1]
     assert 3e9 <= trace.counters["t_stop_ns"] < 3.5e9
     assert 1.5e9 <= trace.faults["t_ns"][1] - trace.counters["t_stop_ns"] < 2.5e9
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)
 
 
 @pytest.mark.parametrize("launched", [False, True])

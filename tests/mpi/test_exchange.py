@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launches import Run, run_all
+from outcomes import assert_replays
 from test_faults import ranks_of, wait_for
 
 from pdcode import Trace
-from pdcode.__main__ import main
 
 EXCHANGE = ["downlink.kind=exchange", "downlink.check=2"]  # digests of θ are compared at every other task
 SLOW = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001"]
@@ -41,8 +41,7 @@ def test_runs_end_and_are_replayed_to_the_last_bit(runs, name, capsys):
     trace = Trace(run.path)
     assert trace.finished
     assert set(trace.arrivals["worker"]) == {0, 1, 2}
-    assert main(["replay", str(run.path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(run.path, capsys)
 
 
 def test_rank_0_sends_references_but_what_a_slow_worker_has_missed(runs: dict[str, Run]) -> None:
@@ -62,8 +61,7 @@ def test_long_messages_over_sockets(run, trace_path, capsys):
     done = run(*EXCHANGE, *long, OMPI_MCA_btl="tcp,self")
     assert done.returncode == 0, done.stderr
     assert Trace(trace_path).arrivals["bytes_up"].min() > 150_000
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)
 
 
 def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Path) -> None:

@@ -4,10 +4,10 @@ import os
 import signal
 
 import pytest
+from outcomes import assert_replays
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
-from pdcode.__main__ import main
 from pdcode.trace.schema import USED
 
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.03"
@@ -44,5 +44,4 @@ def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsy
     assert ((named_ns < steps) & (steps < back_ns)).sum() > 1, "the others continue"
     after = (rows["worker"] == 1) & (rows["t_recv_ns"] > back_ns)
     assert (rows["status"][after] == USED).any()
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace_path, capsys)

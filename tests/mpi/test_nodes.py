@@ -1,10 +1,10 @@
 """Nodes that come and go over MPI: workers leave or die as a spot trace says, and spare ranks join."""
 
 import pytest
+from outcomes import assert_replays
 
 import pdcode
 from pdcode import Trace
-from pdcode.__main__ import main
 
 NODES = "0,add,a\n0,add,b\n0,add,c\n300,remove,a\n600,remove,b\n700,add,d\n900,add,e\n1200,remove,d\n"
 SETTINGS = [
@@ -32,5 +32,4 @@ def test_workers_come_and_go_as_on_the_virtual_clock(run, trace_path, end, kind,
     first = recv_ns[trace.arrivals["worker"] == 0]
     assert not ((first > gone_ns) & (first < joined_ns)).any()
     assert (first > joined_ns).any()
-    assert main(["replay", str(trace.path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(trace.path, capsys)

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from launches import Run, run_all
+from outcomes import assert_replays
 
 from pdcode import Trace
-from pdcode.__main__ import main
 
 AUTO = ["code.rows_per_task=auto", "code.blocks=[16,1]", "stragglers.kind=shifted-exponential"]
 CASES = {
@@ -41,5 +41,4 @@ def test_sizes_follow_the_measurement_not_the_configured_link(runs: dict[str, Ru
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_replay_uses_the_number(runs, name, capsys):
-    assert main(["replay", str(runs[name].path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(runs[name].path, capsys)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes import assert_replays
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -86,8 +87,7 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
         assert uncut.returncode == 0, uncut.stderr
         assert np.array_equal(Trace(path).theta, trace.theta)
     else:
-        assert main(["replay", str(trace_path)]) == 0
-        assert "bit-identical" in capsys.readouterr().out
+        assert_replays(trace_path, capsys)
     sets = [f"--set={override}" for override in (*ENDLESS, *KINDS[kind])]
     assert main(["run", str(trace_path.with_name("job.toml")), "-o", str(trace_path), *sets, *RESUME]) == 0
     assert "the run has ended" in capsys.readouterr().out

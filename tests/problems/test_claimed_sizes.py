@@ -9,6 +9,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from outcomes import error_line
 
 from pdcode import problems
 from pdcode.__main__ import main
@@ -196,9 +197,7 @@ def test_names_that_are_too_long(tmp_path, capsys):
     ]
     for each in arguments:
         assert main(each) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert "File name too long" in error
+        assert "File name too long" in error_line(capsys)
 
 
 @pytest.mark.parametrize(

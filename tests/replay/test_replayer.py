@@ -12,6 +12,7 @@ import pytest
 from descents import MS, SMALL
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from outcomes import assert_replays, error_line
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -374,8 +375,7 @@ def test_a_row_too_few_or_too_many_is_named(runs, table, clock, change):
 
 def test_the_command_names_the_difference_in_one_line(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     path = copied(runs["default", "real"])
-    assert main(["replay", str(path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(path, capsys)
     with h5py.File(path, "r+") as file:
         loss = file["arrivals/loss"][7]
         file["arrivals/loss"][7] = 0.5
@@ -469,7 +469,6 @@ def test_what_cannot_be_replayed_is_bad_input(runs, capsys, how):
     else:
         path.unlink()
     assert main(["replay", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    error = error_line(capsys)
     assert "copy.h5" in error
     assert expected in error

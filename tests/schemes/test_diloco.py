@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from descents import Descent
 from local_steps import LINES, AdamW, displacements
+from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.schemes.diloco import DiLoCo, InnerAdamW
 from pdcode.trace.schema import WASTED
-from pdcode.util.errors import InputError
 
 TIMES = [1, 1.3, 1.7, 6]
 NET = 'code={family="net",blocks=[8,1],weight=4}'
@@ -78,9 +78,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_moments_alone() -> None:
 def test_any_code_and_policy_learns(overrides: list[str]) -> None:
     job = ["workers.count=4", "code.blocks=1", "scheme.options={steps=4,rate=0.003}", "stop.updates=60"]
     made = Descent([*DILOCO, *job, *overrides], TIMES)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.6 * before
+    assert made.loss_ratio() < 0.6
 
 
 @pytest.mark.parametrize(
@@ -92,10 +90,8 @@ def test_any_code_and_policy_learns(overrides: list[str]) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(override: str, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.resolve({}, ["scheme.name=diloco", override])
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_rank_0_has_nesterovs_momentum_unless_told_otherwise() -> None:

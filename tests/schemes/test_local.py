@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from descents import Descent
+from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
-from pdcode.util.errors import InputError
 from pdcode.util.rng import BatchSampler
 
 NET = 'code={family="net",blocks=[8,1],weight=4}'
@@ -95,9 +95,7 @@ def test_any_code_and_memory_learns(overrides: list[str]) -> None:
     outer = [] if "optimizer.rate=0.5" in overrides else ["optimizer.rate=1"]
     job = [*LOCAL, "scheme.options={steps=4,rate=0.1}", *outer, "stop.updates=120", *overrides]
     made = Descent(job, TIMES)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.5 * before
+    assert made.loss_ratio() < 0.5
 
 
 @pytest.mark.parametrize(
@@ -112,11 +110,8 @@ def test_any_code_and_memory_learns(overrides: list[str]) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.resolve({}, ["scheme.name=local", *overrides])
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_a_task_of_several_steps_meets_the_delays_of_as_many() -> None:

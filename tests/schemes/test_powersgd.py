@@ -8,13 +8,13 @@ import pytest
 from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.schemes.powersgd import FirstRound, PowerState, SecondRound, biases, weights
 from pdcode.trace.schema import REFUSED, WASTED
 from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED, aligned
-from pdcode.util.errors import InputError
 
 POWER = ["scheme.name=powersgd", "code.blocks=1", "workers.count=4"]
 DOUBLE = ["problem.dtype=float64"]
@@ -255,9 +255,7 @@ def test_messages_are_as_long_as_counted_by_hand(dtype: str, rank: int) -> None:
 )  # fmt: skip
 def test_it_learns(overrides: list[str]) -> None:
     made = Descent([*POWER, "optimizer.rate=0.3", "stop.updates=120", *overrides], UNEVEN)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.7 * before
+    assert made.loss_ratio() < 0.7
 
 
 def test_gradients_that_are_no_numbers_are_refused() -> None:
@@ -295,8 +293,5 @@ def test_a_residual_out_of_range_is_dropped() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         prepare(configfile.resolve({}, ["scheme.name=powersgd", "stop.updates=1", *overrides]))
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)

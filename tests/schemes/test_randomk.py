@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import refused
 from sides import Sides, assert_learns
 
 from pdcode.config import load as configfile
 from pdcode.training.setup import prepare
-from pdcode.util.errors import InputError
 
 RANDOMK = ["scheme.name=randomk", "code.blocks=1", "workers.count=4"]
 EXACT = ["problem.dtype=float64", "wire.dtype=float64"]
@@ -124,7 +124,5 @@ def test_it_learns(overrides: list[str]) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.resolve({}, ["scheme.name=randomk", *overrides])
-    for word in words:
-        assert word in str(caught.value)

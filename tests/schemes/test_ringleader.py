@@ -118,9 +118,7 @@ def test_it_reaches_the_optimum_where_speed_biases_asynchronous_sgd() -> None:
 def test_it_goes_on_without_a_worker_that_sends_nan(times: list[float], first: int) -> None:
     faults = [f'faults.events=[{{kind="nan", worker=3, task={first}}}]']
     made = Descent([*RINGLEADER, *faults, "stop.updates=80"], times)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.8 * before
+    assert made.loss_ratio() < 0.8
     rows = [row for row in made.trace.arrivals if row["worker"] == 3]
     assert {row["status"] for row in rows[first:]} == {REFUSED}
     stepped = {row["worker"] for row in made.trace.arrivals if row["status"] == USED}

@@ -8,6 +8,7 @@ import pytest
 from descents import Descent, Rows
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import assert_replays, error_line
 from paths import SUPPORT
 
 from pdcode.__main__ import main
@@ -144,8 +145,7 @@ def test_the_commands_take_a_scheme_of_two_rounds(tmp_path: Path, capsys: pytest
     columns = TraceReader(path).arrivals
     assert set(columns["round"]) == {0, 1}
     assert (columns["status"] == WASTED).any()
-    assert main(["replay", path]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    assert_replays(path, capsys)
     assert main(["show", path]) == 0
     assert main(["simulate", str(job), "-o", path, "--timing-only", *late]) == 0
     again = TraceReader(path).arrivals
@@ -153,9 +153,7 @@ def test_the_commands_take_a_scheme_of_two_rounds(tmp_path: Path, capsys: pytest
         np.testing.assert_array_equal(again[name], columns[name])
     capsys.readouterr()
     assert main(["simulate", str(job), "-o", path, *words("update.late=use")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "update.late: 'use'" in error
+    assert "update.late: 'use'" in error_line(capsys)
 
 
 def test_a_scheme_that_does_not_say_that_it_has_rounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

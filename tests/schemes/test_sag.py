@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from descents import Descent
+from outcomes import refused
 
 from pdcode.config import Config
 from pdcode.config import load as configfile
@@ -184,10 +185,8 @@ def test_a_part_costs_its_share() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(scheme: str, override: str, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         prepare(resolve(scheme, "stop.updates=3", override))
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_a_table_too_large_for_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

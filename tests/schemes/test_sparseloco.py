@@ -7,6 +7,7 @@ from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
 from local_steps import LINES, AdamW, displacements
+from outcomes import refused
 from sides import Sides
 
 from pdcode.config import load as configfile
@@ -227,9 +228,7 @@ def test_a_minority_cannot_make_the_estimate_longer_than_a_sound_payload(workers
 def test_it_learns(overrides: list[str]) -> None:
     job = ["workers.count=4", "stop.updates=80", options(steps=4, rate=0.003, chunk=100, largest=10)]
     made = Descent([*SPARSELOCO, *job, *overrides], TIMES)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.6 * before
+    assert made.loss_ratio() < 0.6
     if "update.mode=first" in overrides:
         assert any(row["status"] == WASTED for row in made.trace.arrivals)
 
@@ -251,10 +250,8 @@ def test_it_learns(overrides: list[str]) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(override: str, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.resolve({}, [NAME, override])
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["update.mode=async", "update.late=use"])

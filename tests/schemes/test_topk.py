@@ -9,6 +9,7 @@ from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from outcomes import refused
 from sides import UNEVEN, Sides, assert_learns
 
 from pdcode.config import load as configfile
@@ -16,7 +17,6 @@ from pdcode.schemes.topk import LargestElements
 from pdcode.trace.schema import REFUSED
 from pdcode.training.setup import prepare
 from pdcode.transport.codewords import Chunks
-from pdcode.util.errors import InputError
 
 TOPK = ["scheme.name=topk", "code.blocks=1", "workers.count=4"]
 SPARSE = [
@@ -201,8 +201,5 @@ def test_gradients_that_are_no_numbers_are_refused(downlink: list[str]) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(*words):
         configfile.resolve({}, ["scheme.name=topk", *overrides])
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from outcomes import error_line
 
 import pdcode
 from pdcode.__main__ import main
@@ -330,9 +331,7 @@ def test_a_candidate_has_the_tables_of_its_scheme_and_the_rest_in_common() -> No
 )  # fmt: skip
 def test_bad_input_is_one_line(job, capsys, options, message):
     assert main(["compare", str(job), *options]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)
 
 
 def test_a_comparison_needs_an_end(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -422,9 +421,7 @@ def test_a_damaged_comparison_is_one_line(tmp_path, capsys, damage):
     with h5py.File(path, "r+") as opened:
         damage(opened)  # type: ignore[operator]
     assert main(["show", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "a.h5" in error
+    assert "a.h5" in error_line(capsys)
 
 
 def test_a_configuration_in_a_comparison_that_is_not_toml_is_one_line() -> None:

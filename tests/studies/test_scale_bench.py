@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tuning
 from matplotlib.figure import Figure
+from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.bench import machine
@@ -92,6 +93,4 @@ def test_costs_are_measured_once(folder, capsys, monkeypatch):
 )
 def test_bad_input_is_one_line(folder, capsys, options, message):
     assert main(command(folder, "--workers", "4", *options)) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tuning
+from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.studies import schemes_bench
@@ -108,6 +109,4 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
 )
 def test_bad_input_is_one_line(folder, capsys, options, message):
     assert main(["bench", "schemes", *options]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(capsys)

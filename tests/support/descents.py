@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pdcode.coding.clipping import make_clip
+from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
 from pdcode.trace import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
@@ -123,3 +124,11 @@ class Descent:
     def run(self) -> str:
         """To the end; return why it ended."""
         return self.coordinator.run(self.observe)
+
+    def loss_ratio(self) -> float:
+        """Run to as many updates as asked for; return the last loss over the first."""
+        first = self.components.problem.loss(self.state.theta)
+        assert self.run() == "enough"
+        if self.config.downlink.kind == "codewords":  # each task's digest of θ was that of rank 0
+            assert all(isinstance(worker.replica, MirroredReplica) for worker in self.workers)
+        return self.components.problem.loss(self.state.theta) / first

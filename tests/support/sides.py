@@ -7,7 +7,6 @@ from descents import Descent
 
 from pdcode.coding import builders
 from pdcode.coding.memory import MemoryEncoder
-from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Unit
 from pdcode.schemes import make_scheme
@@ -19,12 +18,7 @@ UNEVEN = [1, 1.3, 1.7, 6]  # times of four workers
 
 def assert_learns(overrides: Sequence[str]) -> None:
     """A descent in which a worker is slow, to a loss well below the first."""
-    made = Descent(["optimizer.rate=0.3", "stop.updates=150", *overrides], UNEVEN)
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.7 * before
-    if "downlink.kind=codewords" in overrides:  # each task's digest of θ was that of rank 0
-        assert all(isinstance(worker.replica, MirroredReplica) for worker in made.workers)
+    assert Descent(["optimizer.rate=0.3", "stop.updates=150", *overrides], UNEVEN).loss_ratio() < 0.7
 
 
 class Given:

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.cli import guard
@@ -156,11 +157,9 @@ def run(
         with h5py.File(path, "r+") as file:
             damage(file)
     given = path.read_bytes()
-    assert (
-        main([each.format(file=path, job=whole / "job.toml", out=folder / "out.h5") for each in command]) == 2
-    )
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
+    places = {"file": path, "job": whole / "job.toml", "out": folder / "out.h5"}
+    assert main([each.format(**places) for each in command]) == 2
+    told = error_line(capsys)
     assert str(path) in told
     assert not (folder / "out.h5").exists()
     assert path.read_bytes() == given

@@ -1,0 +1,32 @@
+"""Outcomes that tests of many parts expect: a refusal in one line, a replay to the same bits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.util.errors import InputError
+
+
+@contextmanager
+def refused(*words: str) -> Iterator[None]:
+    """Expect an `InputError` of one line with these words."""
+    with pytest.raises(InputError) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the line on standard error; there is exactly one."""
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def assert_replays(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
