@@ -63,17 +63,7 @@ class Incoming(Arrival):
 
 
 class MPIFleet(Fleet):
-    """Rank 0's side.
-
-    Parameters
-    ----------
-    layouts : sequence of Layout
-        Message layout of each round.
-    comm : MPI.Intracomm
-        Rank 0, the workers and the spare ranks.
-    spares : int
-        Number of spare ranks, the last ones.
-    """
+    """Rank 0's side, for the message layouts of all rounds; the last `spares` ranks of `comm` are spare."""
 
     # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
     spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None

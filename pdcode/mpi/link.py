@@ -21,13 +21,7 @@ LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrup
 
 
 class MPILink(Link):
-    """Link of a worker to rank 0 over MPI.
-
-    Parameters
-    ----------
-    comm : MPI.Intracomm
-        Rank 0 and the workers.
-    """
+    """Link of a worker to rank 0 over MPI."""
 
     leaving = False  # whether to leave after this task; to be set
 

@@ -50,19 +50,9 @@ def coordinate(
 ) -> int:
     """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
 
-    Parameters
-    ----------
-    text : str
-        TOML text of the configuration, for the trace.
-    components : Components
-    comm : MPI.Intracomm, optional
-        Rank 0 and the workers; default: all ranks.
-    given : Config, optional
-        The configuration as the user gave it, for checkpoints; default: that of the components.
-    found : Checkpoint, optional
-        Checkpoint to resume from.
-    resume : bool
-        Whether to take a checkpoint when a signal ends the run, even if no others are taken.
+    `text` is the TOML text of the configuration, for the trace; `given` the user's configuration, for
+    checkpoints; `found` a checkpoint to resume from. With `resume` a signal that ends the run causes a
+    checkpoint even if no others are taken.
     """
     config, run = components.config, run_identity(found)
     given = config if given is None else given

@@ -56,19 +56,7 @@ def folder_of(trace: str | Path) -> Path:
 
 
 class CheckpointWriter:
-    """Writer of a run's checkpoints.
-
-    Parameters
-    ----------
-    trace : Path
-        File of the trace.
-    run : str
-        Identity of the run.
-    config, resolved : Config
-        The configuration as the user gave it, and with resolved keys.
-    print_line : callable
-        Prints errors.
-    """
+    """Writer of the checkpoints of a run; `config` is the user's configuration, `resolved` that in force."""
 
     def __init__(self, trace: Path, run: str, config: Config, resolved: Config, print_line: Any) -> None:
         self.folder, self.run = folder_of(trace), run

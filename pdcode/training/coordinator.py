@@ -31,21 +31,11 @@ Observe = Callable[[int, "Coordinator"], str]
 class Coordinator(Stateful):
     """Coordinator of a run, on rank 0.
 
-    Parameters
-    ----------
-    fleet : Fleet
-        Sends tasks and yields events.
-    state : State
-        Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
-    trace : Recorder
-        Records a row for each arrival and update.
-    drain_ns : int, optional
-        Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
-        worker's mean task, and at least `SHORTEST_DRAIN_NS`.
-    lost_with : str
-        State that is lost with a worker, for the trace.
-    clip : Clip, optional
-        Scales payloads down before they are folded in.
+    The fleet sends tasks and yields events; the state is rank 0's side of the scheme. A step is damped by the
+    mean of `Optimizer.damping` over its payloads. `drain_ns` limits the wait for tasks in flight after the
+    stop; default: `DRAIN_TASKS` times the median worker's mean task, and at least `SHORTEST_DRAIN_NS`.
+    `lost_with` describes the state that is lost with a worker, for the trace; `clip` scales payloads down
+    before the fold.
     """
 
     state_names = (

@@ -28,20 +28,8 @@ Print = Callable[[str], None]
 class Monitor(Stateful):
     """Monitor, called by the coordinator after each event; most calls do nothing.
 
-    Parameters
-    ----------
-    problem : Problem
-        Has the data on which loss and accuracy are measured.
-    config : Config
-        ``[stop]`` and ``[trace]`` are used.
-    trace : Recorder
-        Records the measurements.
-    print_line : callable
-        Prints a line.
-    wall_ns : callable, optional
-        Clock for printing and flushing, in ns; default: the fleet's.
-    numerics : bool
-        Whether gradients are computed, and a loss can be measured.
+    Loss and accuracy are measured on the data of `problem`, unless `numerics` is false: then no gradients are
+    computed. `wall_ns` is the clock for printing and flushing; default: the fleet's.
     """
 
     state_names = (

@@ -31,15 +31,9 @@ COUNTERS = (
 class Roster(Stateful, roster.WorkerCounters):
     """State and counters of each worker.
 
-    Attributes
-    ----------
-    overdue_ns : list of int
-        When each worker became overdue.
-    waited_ns : list of int
-        Time that rank 0 has waited for each worker's payload alone.
-    refused, strays, flagged : list of int
-        Payloads of each worker that are not finite or answer another task, messages that answer none, and
-        payloads rejected as outliers.
+    `overdue_ns` is when a worker became overdue, `waited_ns` the time that rank 0 has waited for its payload
+    alone. `refused` counts payloads that are not finite or do not fit their task, `strays` messages that
+    answer no task, `flagged` payloads rejected as outliers.
     """
 
     state_names = (

@@ -31,27 +31,10 @@ EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sy
 
 
 class TrainingRun:
-    """Coordinator and monitor over a fleet.
+    """Coordinator and monitor over a fleet whose workers are set up.
 
-    Parameters
-    ----------
-    config : Config
-    components : Components
-        Prebuilt components of `config`.
-    fleet : Fleet
-        Fleet whose workers are set up.
-    trace : Recorder
-        Records rows.
-    print_line : callable
-        Prints a line.
-    wall_ns : callable, optional
-        Clock for printing and flushing, in ns, if the fleet's is virtual.
-    numerics : bool
-        Whether gradients are computed.
-    drain_ns : int, optional
-        Longest wait for the tasks in flight after the stop; default: that of the coordinator.
-    found : Checkpoint, optional
-        Checkpoint to resume from.
+    `wall_ns` is the clock for printing and flushing, if the fleet's is virtual; without `numerics` no
+    gradients are computed; `drain_ns` is that of the coordinator; `found` is a checkpoint to resume from.
     """
 
     # To be set before the run. Checkpoints are taken at the period of `trace.checkpoint_s`, if that is given,

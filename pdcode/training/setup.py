@@ -202,10 +202,7 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
                 "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=SEVERAL_MESSAGES),
             },
         ),
-        (
-            any(layout.worker_selected for layout in layouts),
-            {"reduce.kind": one_of("star", why=SELECTED)},
-        ),
+        (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=SELECTED)}),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units),
             {"reduce.kind": one_of("star", why=CODED)},

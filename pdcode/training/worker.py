@@ -24,18 +24,8 @@ class Computes(Protocol):
 class Worker(Stateful):
     """Worker: computes replies to tasks, on a rank or in a simulation.
 
-    Parameters
-    ----------
-    worker : int
-        Number of the worker, from 0.
-    replica : Replica
-        The worker's copy of θ.
-    encoders : sequence of PayloadEncoder
-        Computation of the payload, for each round of an update.
-    seed : int
-        Of the run.
-    replies : sequence of Reply
-        Buffers of the payloads, for each round.
+    `replica` is its copy of θ; `encoders` compute the payload of each round into the buffers of `replies`,
+    with random numbers keyed by `seed`, worker and task.
     """
 
     state_names = ("replica", "encoders", "_messages", "_round", "next_task")

@@ -42,17 +42,11 @@ class MeasuredTimes:
 
 
 def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> MeasuredTimes:
-    """Measure the components of a run over MPI.
+    """Measure the components of a run over MPI, given the bandwidth of rank 0's link in bytes/s.
 
-    Parameters
-    ----------
-    trace : TraceReader
-        Trace with arrivals.
-    bandwidth : float
-        Bandwidth of rank 0's link, in bytes/s.
-    base : {"median", "low"}
-        Compute time: the median, or `stragglers.base_ns` for use with a straggler model that replays the
-        trace's delays, which include all variation of task times (`nap` is then 0).
+    The compute time is the median, or with `base` "low" that of `stragglers.base_ns`, for use with a
+    straggler model that replays the trace's delays: these include all variation of task times, and `nap` is
+    then 0.
     """
     rows = arrivals_before_stop(trace)
     dispatch, start, compute, send, recv, decoded = (rows[event] for event in EVENTS)

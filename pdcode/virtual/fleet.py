@@ -38,20 +38,10 @@ class VirtualRanks:
 class VirtualFleet(Stateful, VirtualRanks, Fleet):
     """Rank 0's side of virtual workers.
 
-    Parameters
-    ----------
-    layouts : sequence of Layout
-        Message layout of each round of an update.
-    workers : int
-    executor : Executor
-        Computes the tasks.
-    schedule : Schedule
-        Determines when replies arrive.
-    until_ns : int, optional
-        Time limit of the run. Rank 0's wait times out once at this limit, at that of `cancel`, and when the
-        state is to be woken; other time-outs have no effect.
-    exchanged : sequence of int, optional
-        Bytes that a worker sends, and receives, in each round; default: those of its messages.
+    The executor computes the tasks, and the schedule determines when replies arrive. `until_ns` is the time
+    limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
+    to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
+    in each round; default: those of its messages.
     """
 
     state_names = (

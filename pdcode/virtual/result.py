@@ -14,61 +14,32 @@ from . import oracle
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a simulated run; times are virtual.
-
-    Attributes
-    ----------
-    config : Config
-    task_ns : ndarray of int64, shape (1,) or (n,)
-        Compute time of the tasks of all rounds of an update, of all workers or of each.
-    reason : str
-        Reason of the end.
-    code : int
-        Exit code of the run: 0, 1 if it failed, or 75 if it can be resumed.
-    updates : int
-    seconds : float
-        Time of the stop.
-    target_s : float
-        Time at which the loss or accuracy of ``[stop]`` was reached; infinite if it was not.
-    loss, accuracy : float
-        Last measured values.
-    arrivals, used, wasted, refused : int
-        Numbers of payloads, those drained after the stop included.
-    replies : int
-        Payloads of a worker to an update.
-    bytes_up, bytes_down : int
-    length_ns : int
-        Arrival time of the last payload.
-    processor_ns, ingress_ns, egress_ns : int
-        Busy time within `length_ns` of rank 0's processor and of its link, receiving and sending.
-    update_s : float
-        Median time between updates.
-    theta : ndarray, shape (size,)
-        Final θ; empty without numerics.
-    """
+    """Result of a simulated run; times are virtual."""
 
     config: Config
-    task_ns: np.ndarray
-    reason: str
-    code: int
+    task_ns: np.ndarray  # compute time of the tasks of all rounds of an update, int64, shape (1,) or (n,)
+    reason: str  # of the end
+    code: int  # exit code of the run: 0, 1 if it failed, or 75 if it can be resumed
     updates: int
-    seconds: float
-    target_s: float
-    loss: float
+    seconds: float  # time of the stop
+    target_s: float  # time at which the loss or accuracy of ``[stop]`` was reached; infinite if it was not
+    loss: float  # last measured value
     accuracy: float
+    # Numbers of payloads, those drained after the stop included.
     arrivals: int
     used: int
     wasted: int
     refused: int
-    replies: int
+    replies: int  # payloads of a worker to an update
     bytes_up: int
     bytes_down: int
-    length_ns: int
+    length_ns: int  # arrival time of the last payload
+    # Busy time within `length_ns` of rank 0's processor and of its link, receiving and sending.
     processor_ns: int
     ingress_ns: int
     egress_ns: int
-    update_s: float
-    theta: np.ndarray
+    update_s: float  # median time between updates; nan without any
+    theta: np.ndarray  # final θ, shape (size,); empty without numerics
 
     @property
     def failed(self) -> bool:

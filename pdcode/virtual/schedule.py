@@ -108,21 +108,10 @@ class Schedule(Stateful, ABC):
 class CostModelSchedule(Schedule):
     """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
-    A task takes the worker's compute time plus a delay keyed by (seed, worker, task), part of which may be a
-    multiple of the compute time. The parts of its reply divide both in proportion to their flops.
-
-    Parameters
-    ----------
-    config : Config
-    task_ns : sequence of ndarray of int64, shape (1,) or (n,)
-        Compute time of a task (`simulation.task_times_ns`), for each round.
-    reply_bytes : sequence of int
-        Bytes of a reply, for each round.
-    shares : sequence of sequence of float
-        Fraction of a delay in each part of a task, for each round; with several rounds, a delay is keyed by
-        the update.
-    exchanged : int, optional
-        Bytes of a worker's message to each other worker.
+    A task takes the worker's compute time (`task_ns`, for each round, of shape (1,) or (n,), see
+    `simulation.task_times_ns`) plus a delay keyed by (seed, worker, task), or with several rounds by the
+    update; part of the delay may be a multiple of the compute time. The parts of its reply divide both by
+    their `shares` in each round. `exchanged` are the bytes of a worker's message to each other worker.
     """
 
     # A run with injected faults takes no checkpoints.

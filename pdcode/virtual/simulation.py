@@ -31,15 +31,7 @@ MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 class Simulation:
     """A simulated run, ready to start.
 
-    Parameters
-    ----------
-    config : Config
-    components : Components, optional
-        Prebuilt components of `config`.
-    executor : Executor, optional
-        Computes the tasks; default: in this process.
-    schedule : Schedule, optional
-        Determines when replies arrive; default: the cost model.
+    Defaults: new components of the configuration, an executor in this process, a schedule by the cost model.
     """
 
     def __init__(

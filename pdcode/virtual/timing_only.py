@@ -106,13 +106,8 @@ class Intervals:
 class TimingOnly:
     """A timing-only run of a configuration that passes `ensure_timeable`, ready to start.
 
-    Parameters
-    ----------
-    config : Config
-    task_ns : int, or ndarray of int64, shape (1,) or (n,)
-        Compute time of a task, of all workers or of each, see `costs.times_ns`.
-    reply_bytes, body_bytes, own_bytes : int
-        Bytes of a reply; bytes of a task common to all workers, and specific to each.
+    `task_ns` is the compute time of a task, of all workers or of each, see `costs.times_ns`; `body_bytes` and
+    `own_bytes` are the bytes of a task common to all workers, and specific to each.
     """
 
     def __init__(
