@@ -77,14 +77,8 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site / "dependencies.pth").write_text("\n".join(sorted(paths)))
     pip = (
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        scripts / "python",
-        "--quiet",
-        "--disable-pip-version-check",
-    )
+        sys.executable, "-m", "pip", "--python", scripts / "python", "--quiet", "--disable-pip-version-check",
+    )  # fmt: skip
     run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     return scripts
 
@@ -93,16 +87,9 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for pattern in (
-        "csrc/**/*",
-        "pdcode/**/*",
-        "jobs/*",
-        "docs/**/*.md",
-        "docs/figures/*",
-        "examples/*",
-        "experiments/*",
-        "benchmarks/*",
-        "tests/**/*.py",
-    ):
+        "csrc/**/*", "pdcode/**/*", "jobs/*", "docs/**/*.md", "docs/figures/*", "examples/*", "experiments/*",
+        "benchmarks/*", "tests/**/*.py",
+    ):  # fmt: skip
         tree = sdist.parent / "tree"
         wanted = {str(path.relative_to(tree)) for path in tree.glob(pattern) if path.is_file()}
         assert wanted

@@ -22,16 +22,10 @@ MS, S = 1_000_000, 1_000_000_000
 
 
 def rounds(
-    path: Path,
-    count: int = 40,
-    hang: dict[tuple[int, int], int] | None = None,
-    wait: int = 0,
-    fault: tuple[int, str, str] | None = None,
-    close: bool = True,
-    injected: bool = True,
-    counters: dict[str, float] | None = None,
-    **stop: Any,
-) -> TraceReader:
+    path: Path, count: int = 40, hang: dict[tuple[int, int], int] | None = None, wait: int = 0,
+    fault: tuple[int, str, str] | None = None, close: bool = True, injected: bool = True,
+    counters: dict[str, float] | None = None, **stop: Any,
+) -> TraceReader:  # fmt: skip
     """Write the trace of a run that waits for all of 4 workers, whose tasks take 10 to 13 ms.
 
     `hang` adds a time in ns to tasks (worker, task), injected or not; a task of -1 never arrives, and the run

@@ -55,17 +55,9 @@ def test_a_code_is_designed_saved_and_shown(tmp_path, capsys):
     assert main([*command, "--option", "dither=false", "-o", str(path)]) == 0
     designed = capsys.readouterr().out
     for text in (
-        "net: 32 rows over 16 blocks, weight 4, seed 5",
-        "0.25",
-        "weight-flat",
-        "reached",
-        "tightness 1",
-        "spark",
-        "worst pair",
-        "dither = False",
-        "least squares",
-        f"code: {path}",
-    ):
+        "net: 32 rows over 16 blocks, weight 4, seed 5", "0.25", "weight-flat", "reached", "tightness 1",
+        "spark", "worst pair", "dither = False", "least squares", f"code: {path}",
+    ):  # fmt: skip
         assert text in designed
     code = codes.Code.load(path)
     again = codes.design("net", 32, 16, 4, seed=5, dither=False)
@@ -149,13 +141,10 @@ def test_options_are_read_as_toml_or_as_text(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("net", 10_000, 1000, 8),
-        ("pairs", 300, 150),
-        ("kerdock", 144, 16),
-        ("uncoded", 1, 1),
+        ("net", 10_000, 1000, 8), ("pairs", 300, 150), ("kerdock", 144, 16), ("uncoded", 1, 1),
         ("repetition", 4, 1),
     ],
-)
+)  # fmt: skip
 def test_figures_of_codes_of_any_size(arguments, tmp_path):
     code = codes.design(*arguments)
     found = codes.quality(code) if len(code) < 1000 else codes.quality(codes.design("net", 32, 16, 4))

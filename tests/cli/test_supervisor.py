@@ -43,12 +43,9 @@ def start(folder: Path, mpirun: str, one_wish_s: float = 0.05) -> subprocess.Pop
     script = folder / "mpirun.py"
     script.write_text(MPIRUN + mpirun)
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", DRIVER, str(script), str(one_wish_s)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+        [sys.executable, "-P", "-c", DRIVER, str(script), str(one_wish_s)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -33,26 +33,14 @@ def test_auto_always_finds_a_code_that_can_be_made_again(n, k, w, seed):
 @pytest.mark.parametrize(
     ("n", "k", "w", "family", "weight"),
     [
-        (16, 6, None, "steiner", 3),
-        (64, 28, None, "steiner", 7),
-        (36, 15, None, "tremain", 8),
-        (10, 5, None, "tremain", 4),
-        (8, 7, None, "haar-simplex", 3),
-        (6, 3, None, "icosahedron", 2),
-        (48, 9, None, "simplex-lines", 3),
-        (144, 16, None, "kerdock", 16),
-        (80, 16, None, "net", 4),
-        (128, 64, 4, "net", 4),
-        (128, 64, None, "net", 8),
-        (10_000, 1000, 8, "net", 8),
-        (120, 8, None, "e8", 8),
-        (16, 16, None, "net", 4),
-        (30, 6, 2, "net", 2),
-        (42, 7, 2, "dk", 2),
-        (5, 5, 1, "uncoded", 1),
-        (9, 1, None, "uncoded", 1),
+        (16, 6, None, "steiner", 3), (64, 28, None, "steiner", 7), (36, 15, None, "tremain", 8),
+        (10, 5, None, "tremain", 4), (8, 7, None, "haar-simplex", 3), (6, 3, None, "icosahedron", 2),
+        (48, 9, None, "simplex-lines", 3), (144, 16, None, "kerdock", 16), (80, 16, None, "net", 4),
+        (128, 64, 4, "net", 4), (128, 64, None, "net", 8), (10_000, 1000, 8, "net", 8),
+        (120, 8, None, "e8", 8), (16, 16, None, "net", 4), (30, 6, 2, "net", 2), (42, 7, 2, "dk", 2),
+        (5, 5, 1, "uncoded", 1), (9, 1, None, "uncoded", 1),
     ],
-)
+)  # fmt: skip
 def test_auto_takes_the_design_that_fits(n, k, w, family, weight):
     code = codes.design("auto", n, k, w)
     assert (code.family, code.weight, code.options) == (family, weight, {})

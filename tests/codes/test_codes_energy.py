@@ -61,13 +61,9 @@ def test_repetition_needs_many():
 
 
 @given(
-    rows=st.integers(1, 40),
-    blocks=st.integers(1, 30),
-    seed=st.integers(0, 2**63 - 1),
-    epoch=st.integers(0, 2**63 - 1),
-    exponent=st.sampled_from([0.0, 0.5, 1.0, 4.0]),
-    data=st.data(),
-)
+    rows=st.integers(1, 40), blocks=st.integers(1, 30), seed=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, 2**63 - 1), exponent=st.sampled_from([0.0, 0.5, 1.0, 4.0]), data=st.data(),
+)  # fmt: skip
 def test_rows_are_unit_vectors_of_the_weight_with_their_own_block(rows, blocks, seed, epoch, exponent, data):
     weight = data.draw(st.integers(1, blocks))
     magnitude = st.floats(0, 1e300)

@@ -73,14 +73,9 @@ def test_a_warm_start_beats_a_cold_one_where_directions_last():
 
 
 @given(
-    k=st.integers(1, 30),
-    e=st.integers(1, 30),
-    cut=st.floats(0, 1),
-    w=st.integers(1, 35),
-    dtype=st.sampled_from(["float32", "float64"]),
-    seed=st.integers(0, 2**31),
-    data=st.data(),
-)
+    k=st.integers(1, 30), e=st.integers(1, 30), cut=st.floats(0, 1), w=st.integers(1, 35),
+    dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
 def test_codewords_are_sparse_unit_vectors_of_real_blocks(k, e, cut, w, dtype, seed, data):
     r = data.draw(st.integers(1, k))
     length = max(1, round(k * e * (1 - cut)))

@@ -72,20 +72,10 @@ def test_sets_of_different_partitions_share_one_block_at_the_most(size, m, data)
 @pytest.mark.parametrize(
     ("k", "size", "most"),
     [
-        (16, 4, 5),
-        (64, 4, 21),
-        (256, 4, 85),
-        (64, 8, 9),
-        (49, 7, 8),
-        (81, 9, 10),
-        (81, 3, 40),
-        (125, 5, 31),
-        (10, 2, 9),
-        (36, 2, 35),
-        (80, 4, 25),
-        (54, 6, 9),
+        (16, 4, 5), (64, 4, 21), (256, 4, 85), (64, 8, 9), (49, 7, 8), (81, 9, 10), (81, 3, 40), (125, 5, 31),
+        (10, 2, 9), (36, 2, 35), (80, 4, 25), (54, 6, 9),
     ],
-)
+)  # fmt: skip
 def test_most_partitions_with_affine_spaces_products_and_matchings(k, size, most):
     assert partitions.max_partitions(k, size) == most
     sets = partitions.partitions(k, size, most)
@@ -164,18 +154,13 @@ def test_default_weight_of_nets(n, k, w):
 @pytest.mark.parametrize(
     ("size", "digest"),
     [
-        (("net", 80, 16, 4, 7), "25501fd5e14d50af"),
-        (("net", 200, 40, 4, 1), "dc95e75a5b9613d3"),
-        (("net", 560, 80, 4, 1), "c94c9b7e3bc8b79b"),
-        (("net", 1088, 64, 4, 3), "826a5af1296bfebe"),
-        (("net", 108, 36, 4, 2), "e67d21130451d805"),
-        (("net", 54, 18, 2, 4), "9c5f9e5d2fdec081"),
-        (("net", 100, 100, None, 5), "5022aaf8dae8722b"),
-        (("net", 10000, 1000, 8, 0), "f7623c3d2bcbc2eb"),
-        (("pairs", 40, 20, None, 3), "480dd163ab324c6e"),
-        (("random", 50, 30, 4, 3), "5d695c5f0d344766"),
+        (("net", 80, 16, 4, 7), "25501fd5e14d50af"), (("net", 200, 40, 4, 1), "dc95e75a5b9613d3"),
+        (("net", 560, 80, 4, 1), "c94c9b7e3bc8b79b"), (("net", 1088, 64, 4, 3), "826a5af1296bfebe"),
+        (("net", 108, 36, 4, 2), "e67d21130451d805"), (("net", 54, 18, 2, 4), "9c5f9e5d2fdec081"),
+        (("net", 100, 100, None, 5), "5022aaf8dae8722b"), (("net", 10000, 1000, 8, 0), "f7623c3d2bcbc2eb"),
+        (("pairs", 40, 20, None, 3), "480dd163ab324c6e"), (("random", 50, 30, 4, 3), "5d695c5f0d344766"),
     ],
-)
+)  # fmt: skip
 def test_codes_of_earlier_traces_stay_the_same(size, digest):
     family, n, k, w, seed = size
     code = codes.design(family, n, k, w, seed)

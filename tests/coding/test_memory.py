@@ -49,14 +49,9 @@ class Given:
 
 
 def make_encoder(
-    kind: str,
-    plan: GradientPlan,
-    reply: Reply,
-    given: Given,
-    selectors: list[CodewordSelector | None] | None = None,
-    keep: float = 1,
-    ahead: float = 0,
-) -> PayloadEncoder:
+    kind: str, plan: GradientPlan, reply: Reply, given: Given,
+    selectors: list[CodewordSelector | None] | None = None, keep: float = 1, ahead: float = 0,
+) -> PayloadEncoder:  # fmt: skip
     """A worker's side with the memory of a kind, whose batches are `given`."""
     source: Any = Batch(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
@@ -84,17 +79,9 @@ class Pairing:
     """A worker's memory and what rank 0 makes of its messages."""
 
     def __init__(
-        self,
-        kind: str,
-        dtype: str,
-        wire: str,
-        chosen: bool,
-        axis: str = "auto",
-        rows: int = 2,
-        weight: float = 1,
-        keep: float = 1,
-        ahead: float = 0,
-    ) -> None:
+        self, kind: str, dtype: str, wire: str, chosen: bool, axis: str = "auto", rows: int = 2,
+        weight: float = 1, keep: float = 1, ahead: float = 0,
+    ) -> None:  # fmt: skip
         self.keep = keep
         self.problem = problem = problem_of(dtype, axis)
         counts = [rows, 1]

@@ -26,15 +26,9 @@ def layer(number, count, rows, width, offset):
     """A stand-in for a layer's Blocks."""
     size = -(-rows // count)
     return SimpleNamespace(
-        layer=number,
-        count=count,
-        rows=rows,
-        width=width,
-        offset=offset,
-        elements=size * width,
-        length=rows * width,
-        shape=(size, width),
-    )
+        layer=number, count=count, rows=rows, width=width, offset=offset, elements=size * width,
+        length=rows * width, shape=(size, width),
+    )  # fmt: skip
 
 
 LAYERS = [layer(0, 8, 21, 3, 0), layer(1, 1, 4, 5, 63)]  # coded, with a short last block; whole

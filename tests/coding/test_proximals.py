@@ -39,12 +39,9 @@ def test_every_kind_is_tried():
 
 @pytest.mark.parametrize("name", TABLES)
 @given(
-    outputs=st.integers(1, 4),
-    inputs=st.integers(1, 7),
-    step=st.floats(0.0, 2.0),
-    turned=st.booleans(),
+    outputs=st.integers(1, 4), inputs=st.integers(1, 7), step=st.floats(0.0, 2.0), turned=st.booleans(),
     seed=st.integers(0, 2**32),
-)
+)  # fmt: skip
 def test_the_operator_is_the_minimiser_of_its_definition(name, outputs, inputs, step, turned, seed):
     """x minimises ½‖x - z‖² + step·h(x): strongly convex, so no other point is below by the distance's
     square."""

@@ -190,14 +190,10 @@ def test_codewords_of_any_norm_zero_ones_and_duplicates(kind):
 @pytest.mark.parametrize(
     ("blocks", "shape", "dtype"),
     [
-        ("4", (3,), "f4"),
-        (True, (3,), "f4"),
-        (2.0, (3,), "f4"),
-        (4, (-1, -1), "f4"),
-        (4, 3, "f4"),
+        ("4", (3,), "f4"), (True, (3,), "f4"), (2.0, (3,), "f4"), (4, (-1, -1), "f4"), (4, 3, "f4"),
         (4, (3,), "x"),
     ],
-)
+)  # fmt: skip
 def test_impossible_sizes(blocks, shape, dtype):
     with pytest.raises(InputError, match=r"^(blocks|block_shape|dtype) = "):
         decoders.create("adjoint", blocks, shape, dtype)

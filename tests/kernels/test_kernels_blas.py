@@ -58,12 +58,9 @@ def test_grams_have_the_bits_of_matmul(dtype, rows, inner, order, seed, direct):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    size=st.integers(0, 70),
-    other=st.integers(0, 9),
-    seed=st.integers(0, 99),
-    direct=st.booleans(),
+    size=st.integers(0, 70), other=st.integers(0, 9), seed=st.integers(0, 99), direct=st.booleans(),
     data=st.data(),
-)
+)  # fmt: skip
 def test_squares_have_the_bits_of_dot(dtype, size, other, seed, direct, data):
     random = np.random.default_rng(seed)
     vector = random.standard_normal(size).astype(dtype)
@@ -77,12 +74,8 @@ def test_squares_have_the_bits_of_dot(dtype, size, other, seed, direct, data):
 def test_refuses_what_does_not_fit():
     a, b, c = np.ones((2, 3)), np.ones((3, 4)), np.ones((2, 4))
     for matrices in (
-        (a, b, np.ones((4, 2))),
-        (a, a, c),
-        (a, b.astype("f4"), c),
-        (a, np.ones(3), c),
-        (a, b, c[0]),
-    ):
+        (a, b, np.ones((4, 2))), (a, a, c), (a, b.astype("f4"), c), (a, np.ones(3), c), (a, b, c[0]),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="no product of"):
             blas.Product(*matrices)
     fixed = np.ones((2, 4))

@@ -20,13 +20,9 @@ def located(payloads):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    payloads=st.integers(0, 9),
-    rows=st.integers(0, 21),
-    start=st.integers(0, 40),
-    count=st.integers(0, 500),
-    gap=st.integers(0, 3),
-    seed=st.integers(0, 2**32),
-)
+    payloads=st.integers(0, 9), rows=st.integers(0, 21), start=st.integers(0, 40), count=st.integers(0, 500),
+    gap=st.integers(0, 3), seed=st.integers(0, 2**32),
+)  # fmt: skip
 def test_equals_its_twin(dtype, payloads, rows, start, count, gap, seed):
     random = numpy.random.default_rng(seed)
     kept = [read_only(random.normal(size=start + count + gap).astype(dtype)) for _ in range(payloads)]

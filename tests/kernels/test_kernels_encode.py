@@ -30,14 +30,9 @@ def read_only(array):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    samples=st.integers(0, 5),
-    columns=st.integers(1, 200),
-    block=st.integers(1, 70),
-    r=st.sampled_from([1, 3]),
-    w=st.integers(1, 9),
-    accumulate=st.booleans(),
-    seed=st.integers(0, 2**32),
-)
+    samples=st.integers(0, 5), columns=st.integers(1, 200), block=st.integers(1, 70),
+    r=st.sampled_from([1, 3]), w=st.integers(1, 9), accumulate=st.booleans(), seed=st.integers(0, 2**32),
+)  # fmt: skip
 def test_encode_equals_its_twin(dtype, samples, columns, block, r, w, accumulate, seed):
     random = numpy.random.default_rng(seed)
     factor = random.normal(size=(samples, columns)).astype(dtype)

@@ -14,15 +14,10 @@ INF = float("inf")
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    rows=st.integers(1, 9),
-    columns=st.integers(1, 70),
-    cut=st.integers(0, 1),
-    turned=st.booleans(),
-    threshold=st.sampled_from([0.0, 0.3, 5.0]),
-    factor=st.sampled_from([1.0, 0.7]),
-    bounds=st.sampled_from([(-INF, INF), (0.0, INF), (-0.5, 0.25)]),
-    seed=st.integers(0, 2**32),
-)
+    rows=st.integers(1, 9), columns=st.integers(1, 70), cut=st.integers(0, 1), turned=st.booleans(),
+    threshold=st.sampled_from([0.0, 0.3, 5.0]), factor=st.sampled_from([1.0, 0.7]),
+    bounds=st.sampled_from([(-INF, INF), (0.0, INF), (-0.5, 0.25)]), seed=st.integers(0, 2**32),
+)  # fmt: skip
 def test_shrink_equals_its_twin_and_leaves_the_rest(
     dtype, rows, columns, cut, turned, threshold, factor, bounds, seed
 ):

@@ -44,15 +44,11 @@ def values(seed, shape, dtype, spread):
 @pytest.mark.parametrize("name", LOSSY)
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    rows=st.integers(1, 4),
-    elements=st.sampled_from([0, 1, 3, 16, 785, 1023, 1024, 1025, 2100]),
-    offset=st.integers(0, 3),
-    spread=st.sampled_from([0, 3, 9, 40]),
-    scale=st.sampled_from([1e-30, 1.0, 3e4, 5e37]),
-    keys=st.tuples(WORD, WORD, WORD, WORD),
-    part=WORD,
+    rows=st.integers(1, 4), elements=st.sampled_from([0, 1, 3, 16, 785, 1023, 1024, 1025, 2100]),
+    offset=st.integers(0, 3), spread=st.sampled_from([0, 3, 9, 40]),
+    scale=st.sampled_from([1e-30, 1.0, 3e4, 5e37]), keys=st.tuples(WORD, WORD, WORD, WORD), part=WORD,
     seed=st.integers(0, 2**32),
-)
+)  # fmt: skip
 def test_bytes_are_those_of_the_twin(name, dtype, rows, elements, offset, spread, scale, keys, part, seed):
     source = numpy.zeros(offset + rows * elements, dtype)[offset:]  # wherever it begins in memory
     source[:] = values(seed, (rows, elements), "float64", spread) * scale

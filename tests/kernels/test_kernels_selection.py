@@ -24,15 +24,11 @@ def largest(vector, chunk, most, room=None):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    length=st.integers(1, 5000),
-    chunk=st.sampled_from([1, 7, 64, 1000, 4096, 9999]),
-    most=st.integers(1, 300),
-    levels=st.sampled_from([1, 2, 30, 10**9]),
-    spread=st.sampled_from([0, 3, 40]),
-    zeros=st.sampled_from([0, 0.5, 0.99, 1]),
-    room=st.sampled_from([0, 5, 300, 6000]),
+    length=st.integers(1, 5000), chunk=st.sampled_from([1, 7, 64, 1000, 4096, 9999]),
+    most=st.integers(1, 300), levels=st.sampled_from([1, 2, 30, 10**9]), spread=st.sampled_from([0, 3, 40]),
+    zeros=st.sampled_from([0, 0.5, 0.99, 1]), room=st.sampled_from([0, 5, 300, 6000]),
     seed=st.integers(0, 2**32),
-)
+)  # fmt: skip
 def test_the_largest_are_those_of_the_twin(dtype, length, chunk, most, levels, spread, zeros, room, seed):
     random = numpy.random.default_rng(seed)
     vector = random.normal(size=length) * 10.0 ** random.uniform(-spread, 0, size=length)

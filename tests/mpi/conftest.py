@@ -23,25 +23,18 @@ def start(tmp_path: Path, trace_path: Path) -> Start:
     """Start ``pdcode run`` with the small job and overrides, in a process group of its own."""
 
     def start(
-        *overrides: str,
-        job: str = JOB,
-        options: tuple[str, ...] = (),
-        launcher: tuple[str, ...] = (),
+        *overrides: str, job: str = JOB, options: tuple[str, ...] = (), launcher: tuple[str, ...] = (),
         **extra: str,
-    ) -> subprocess.Popen[str]:
+    ) -> subprocess.Popen[str]:  # fmt: skip
         config = tmp_path / "job.toml"
         config.write_text(job, encoding="utf-8")
         sets = [word for override in overrides for word in ("--set", override)]
         own = [sys.executable, "-m", "pdcode", "run", str(config), "-o", str(trace_path)]
         command = [*launcher, *own, *sets, *options]
         return subprocess.Popen(
-            command,
-            env=environment() | extra,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            command, env=environment() | extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
-        )
+        )  # fmt: skip
 
     return start
 

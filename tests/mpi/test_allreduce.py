@@ -221,12 +221,9 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
 def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(run, trace_path, tmp_path):
     output = tmp_path / "monitoring"
     done = run(
-        "stop.updates=1000",
-        job=JOB,
-        OMPI_MCA_pml_monitoring_enable="1",
-        OMPI_MCA_pml_monitoring_enable_output="3",
-        OMPI_MCA_pml_monitoring_filename=str(output),
-    )
+        "stop.updates=1000", job=JOB, OMPI_MCA_pml_monitoring_enable="1",
+        OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for path in tmp_path.glob("monitoring.*.prof") for line in path.read_text().splitlines()]
     sent = [re.match(r"E\s+(\d+)\s+(\d+)\s+(\d+) bytes", line) for line in lines]

@@ -79,12 +79,9 @@ def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, program],
-        cwd=tmp_path,
-        env=environment() | {"MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-    )
+        [sys.executable, program], cwd=tmp_path, env=environment() | {"MPLBACKEND": "agg"},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "predicted" in done.stdout
     assert {path.suffix for path in tmp_path.rglob("*.*")} == {".h5", ".png"}

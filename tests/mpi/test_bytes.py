@@ -15,12 +15,9 @@ from pdcode.trace.schema import DRAINED
 def test_bytes_agree_with_the_monitoring_of_open_mpi(run, trace_path, tmp_path, how):
     output = tmp_path / "monitoring"
     done = run(
-        "stop.updates=2000",
-        *how,
-        OMPI_MCA_pml_monitoring_enable="1",
-        OMPI_MCA_pml_monitoring_enable_output="3",
-        OMPI_MCA_pml_monitoring_filename=str(output),
-    )
+        "stop.updates=2000", *how, OMPI_MCA_pml_monitoring_enable="1",
+        OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     sent = {}  # (from, to) -> bytes
     for path in tmp_path.glob("monitoring.*.prof"):

@@ -183,18 +183,12 @@ def test_names_that_are_too_long(tmp_path, capsys):
         ["run", "--dry-run", str(job), "--set", f"stragglers={{kind='trace', path='{long}'}}"],
         ["plan", str(job), "-o", f"{tmp_path}/{long}.toml"],
         [
-            "compare",
-            str(job),
-            "--schemes",
-            "yours",
-            "-o",
-            f"{tmp_path}/a.h5",
-            "--figure",
+            "compare", str(job), "--schemes", "yours", "-o", f"{tmp_path}/a.h5", "--figure",
             f"{tmp_path}/{long}.png",
         ],
         ["simulate", str(job), "-o", f"{tmp_path}/{long}.h5"],
         ["run", long],
-    ]
+    ]  # fmt: skip
     for each in arguments:
         assert main(each) == 2
         assert "File name too long" in error_line(capsys)

@@ -49,14 +49,10 @@ def test_low_density_gives_csr(density):
 @pytest.mark.parametrize(
     ("kind", "outputs", "density", "classes"),
     [
-        ("logistic", 1, 1, 2),
-        ("softmax", 5, 1, 5),
-        ("softmax", 3, 0.3, 3),
-        ("mlp", 4, 1, 4),
-        ("mlp", 1, 1, None),
-        ("poisson", 2, 1, None),
+        ("logistic", 1, 1, 2), ("softmax", 5, 1, 5), ("softmax", 3, 0.3, 3), ("mlp", 4, 1, 4),
+        ("mlp", 1, 1, None), ("poisson", 2, 1, None),
     ],
-)
+)  # fmt: skip
 def test_a_teacher_gives_labels_that_can_be_learnt(kind, outputs, density, classes):
     table = BASE | {"kind": kind, "outputs": outputs, "density": density, "condition": 1, "samples": 1000}
     problem = problems.create(table)

@@ -157,15 +157,10 @@ def reference_loss(problem, theta):
 @pytest.mark.parametrize(
     ("kind", "targets"),
     [
-        ("least-squares", -2),
-        ("poisson", -2),
-        ("logistic", 2),
-        ("softmax", 4),
-        ("mlp", 3),
-        ("mlp", -1),
+        ("least-squares", -2), ("poisson", -2), ("logistic", 2), ("softmax", 4), ("mlp", 3), ("mlp", -1),
         ("mlp", 2),
     ],
-)
+)  # fmt: skip
 def test_losses_equal_their_formulas(kind, targets, penalise_bias, sparse):
     random = np.random.default_rng(11)
     data = dataset(random, targets, "float64", sparse, counts=kind == "poisson")

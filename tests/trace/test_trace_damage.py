@@ -141,13 +141,9 @@ CODE = [
 
 
 def run(
-    whole: Path,
-    folder: Path,
-    damage: Any,
-    capsys: pytest.CaptureFixture[str],
-    *command: str,
+    whole: Path, folder: Path, damage: Any, capsys: pytest.CaptureFixture[str], *command: str,
     name: str = "a.h5",
-) -> str:
+) -> str:  # fmt: skip
     """Run a command on a damaged copy, of which it must make one line; return the line."""
     path = folder / name
     path.write_bytes((whole / name).read_bytes())

@@ -36,13 +36,9 @@ def start(path: Path, **more: str) -> subprocess.Popen[str]:
     """Start a process that writes a trace until its standard input ends."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])} | more
     return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        [sys.executable, "-c", HOLD, str(path)], env=environment, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -92,15 +92,8 @@ def test_a_killed_run(tmp_path: Path) -> None:
 def test_all_of_a_trace_is_a_tree(path: Path) -> None:
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         assert {
-            "/",
-            "/arrivals",
-            "/updates",
-            "/progress",
-            "/faults",
-            "/workers",
-            "/code/16",
-            "/checkpoint",
-        } <= {*tree.groups}
+            "/", "/arrivals", "/updates", "/progress", "/faults", "/workers", "/code/16", "/checkpoint",
+        } <= {*tree.groups}  # fmt: skip
         assert tree.attrs["schema"] == "pdcode-trace"
 
 

@@ -54,19 +54,12 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         roster.put_overdue(worker, number)
     patient = more.pop("waits", False)
     return SimpleNamespace(
-        stopping="",
-        interrupted=0,
-        stuck=False,
-        version=version,
-        theta=problem.initial(1) if theta is None else theta,
-        roster=roster,
-        update=SimpleNamespace(used=1),
+        stopping="", interrupted=0, stuck=False, version=version,
+        theta=problem.initial(1) if theta is None else theta, roster=roster, update=SimpleNamespace(used=1),
         state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient)),
-        incidents=SimpleNamespace(notes=more.pop("notes", [])),
-        fleet=SimpleNamespace(now_ns=lambda: 0),
-        drain_until_ns=0,
-        **more,
-    )
+        incidents=SimpleNamespace(notes=more.pop("notes", [])), fleet=SimpleNamespace(now_ns=lambda: 0),
+        drain_until_ns=0, **more,
+    )  # fmt: skip
 
 
 def monitor(problem: problems.Problem, *overrides: str) -> tuple[Monitor, Rows, list[str]]:

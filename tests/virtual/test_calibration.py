@@ -91,17 +91,9 @@ def record(
         trace.update(version, int(now), len(waiting), 0.5, 0.1, 0, -1, 0, 0)
         now += about(spread["update_s"])
     trace.arrival(
-        *(0, 0, 0, 0, 0, 0),
-        *(int(now) + 10**9 * i for i in (0, 1, 2, 3, 4, 5)),
-        0,
-        up,
-        9,
-        0.5,
-        DRAINED,
-        1.0,
-        0,
-        0,
-    )
+        *(0, 0, 0, 0, 0, 0), *(int(now) + 10**9 * i for i in (0, 1, 2, 3, 4, 5)), 0, up, 9, 0.5, DRAINED, 1.0,
+        0, 0,
+    )  # fmt: skip
     trace.close(np.zeros(1))
     return TraceReader(path)
 

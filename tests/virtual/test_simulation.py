@@ -247,14 +247,8 @@ def test_timing_only_has_the_times_of_the_whole_run(job: Path, capsys: Any, mode
     for column in ("version", "t_ns", "n_used"):
         np.testing.assert_array_equal(whole.updates[column], times.updates[column], err_msg=column)
     for counter in (
-        "oracle_s",
-        "t_stop_ns",
-        "ingress_ns",
-        "egress_ns",
-        "processor_ns",
-        "length_ns",
-        "bytes_up",
-    ):
+        "oracle_s", "t_stop_ns", "ingress_ns", "egress_ns", "processor_ns", "length_ns", "bytes_up",
+    ):  # fmt: skip
         assert whole.counters[counter] == times.counters[counter], counter
     capsys.readouterr()
     assert main(["show", str(paths[1])]) == 0

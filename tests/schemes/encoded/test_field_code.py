@@ -42,12 +42,9 @@ def test_uniform_residues_are_those_of_bytes_that_are_in_range(prime: int, count
 
 
 @given(
-    prime=PRIME,
-    count=st.integers(1, 9),
-    dimension=st.integers(1, 9),
-    seed=st.integers(0, 2**32),
+    prime=PRIME, count=st.integers(1, 9), dimension=st.integers(1, 9), seed=st.integers(0, 2**32),
     data=st.data(),
-)
+)  # fmt: skip
 def test_any_k_symbols_give_the_polynomial_and_k_minus_1_do_not(prime, count, dimension, seed, data):
     dimension, random = min(dimension, count), np.random.default_rng(seed)
     code = FieldCode(random.choice(250, count, replace=False), dimension, prime)
