@@ -54,11 +54,6 @@ class DelayedMomentum(Momentum):
 OWN_MOMENTUM = "has Nesterov's momentum, delayed"
 
 
-def has_momentum(config: Config) -> bool:
-    """Return whether there is a momentum to delay."""
-    return config.optimizer.momentum > 0
-
-
 class DelayedNesterov(DiLoCo):
     """Asynchronous DiLoCo with delayed Nesterov momentum, and local steps in proportion to speed."""
 
@@ -68,7 +63,9 @@ class DelayedNesterov(DiLoCo):
     requires: ClassVar[Needs] = {
         **DiLoCo.requires,
         "optimizer.kind": one_of("sgd", why=OWN_MOMENTUM),
-        "optimizer.nesterov": one_of(True, why=OWN_MOMENTUM, when=has_momentum),
+        "optimizer.nesterov": one_of(
+            True, why=OWN_MOMENTUM, when=lambda config: config.optimizer.momentum > 0
+        ),
         "optimizer.proximal": one_of(None, why="has steps of its own"),
     }
 

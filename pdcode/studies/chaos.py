@@ -183,11 +183,11 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
         found = measured(before, paired)
         frees, plains = found[:: len(kinds)], found[1::2] if len(kinds) > 1 else [None] * len(trials.seeds)
         configs = [trials.under_faults(seed, each) for seed, each in zip(trials.seeds, frees, strict=True)]
-        counted = [config.seed for config in configs]
 
         def faulty(number: int, result: Measured) -> str:
-            count = count_faults(configs[number], result.stop_s)
-            return f"seed {counted[number]}: {count} faults, {format_time(result.seconds)}"
+            config = configs[number]
+            count = count_faults(config, result.stop_s)
+            return f"seed {config.seed}: {count} faults, {format_time(result.seconds)}"
 
         print_line("under faults:")
         after = measured([trial(each, each.seed, "faulty") for each in configs], faulty)
@@ -207,17 +207,17 @@ def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
     reached = [each for each in made if each.faulty.reached]
     table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
 
-    def line(name: str, values: Sequence[float], text: Callable[[float], str], most: bool = True) -> None:
+    def line(name: str, values: Sequence[float], text: Callable[[float], str], largest: bool = True) -> None:
         known = [value for value in values if not math.isnan(value)]
-        worst = (max if most else min)(known, default=math.nan)
-        cells = [float(np.median(known)), float(np.mean(known)), worst] if known else []
-        table.add_row(name, *(text(value) for value in cells) if cells else [DASH] * 3)
+        worst = max if largest else min
+        cells = [float(np.median(known)), float(np.mean(known)), worst(known)] if known else []
+        table.add_row(name, *(map(text, cells) if cells else [DASH] * 3))
 
     line("faults of a trial", [each.fault_count for each in made], lambda value: f"{value:.3g}")
     line("time to the target without faults", [each.free.seconds for each in made], format_time)
     line("time to the target under faults", [each.faulty.seconds for each in reached], format_time)
     line("time lost per fault", [each.lost_s for each in made], format_difference)
-    line("goodput", [each.goodput for each in made], lambda share: f"{100 * share:.1f} %", most=False)
+    line("goodput", [each.goodput for each in made], lambda share: f"{100 * share:.1f} %", largest=False)
     overheads = [each.overhead for each in made if math.isfinite(each.overhead)]
     line("overhead without faults", overheads, lambda share: f"{100 * share:+.1f} %")
     notes = [

@@ -49,17 +49,13 @@ def named_candidates(
                 if name != ALL:
                     raise
         if name == ALL:
-            made = _distinct(made)
+            # Without those that differ from an earlier one only by name.
+            made = list({identity(each.config): each for each in reversed(made)}.values())[::-1]
     names = [each.name for each in made]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--schemes: '{name}' is there twice")
     return made
-
-
-def _distinct(made: list[Candidate]) -> list[Candidate]:
-    """Drop candidates that differ from an earlier one only by name."""
-    return list({identity(each.config): each for each in reversed(made)}.values())[::-1]
 
 
 def _names(wanted: str) -> list[str]:

@@ -129,12 +129,11 @@ def describe_tuning(rates: int, seeds: Sequence[int]) -> str:
 
 def _with_time_limit(candidate: Candidate, limit_s: float) -> Candidate:
     """Return the candidate with a time limit of at most `limit_s`."""
-    stop = candidate.config.stop
-    earliest = min(limit_s, math.inf if stop.seconds is None else stop.seconds)
-    if not math.isfinite(earliest):
+    config, given = candidate.config, candidate.config.stop.seconds
+    if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
         return candidate
-    stop = msgspec.structs.replace(stop, seconds=earliest)
-    return replace(candidate, config=msgspec.structs.replace(candidate.config, stop=stop))
+    stop = msgspec.structs.replace(config.stop, seconds=limit_s)
+    return replace(candidate, config=msgspec.structs.replace(config, stop=stop))
 
 
 def _scaled(candidate: Candidate, power: float) -> Candidate:

@@ -127,14 +127,13 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         }
         settings = [*(f"{name}={to_value(table, name)}" for name, table in known.items()), *settings]
         config, _ = configfile.load(request.config, settings)
+    goal = None
     with prefix_errors(request.config):
         check_seed(config)
         config.faults.ensure_endless("run")
-        targets = (request.target, config.stop.loss, config.stop.accuracy)
-        goal = (
-            choose_goal(config, None, request.target) if any(each is not None for each in targets) else None
-        )
-        if goal is None and config.stop.updates is None:
+        if {request.target, config.stop.loss, config.stop.accuracy} != {None}:
+            goal = choose_goal(config, None, request.target)
+        elif config.stop.updates is None:
             raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
         made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
