@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from runpy import run_path
 
 import numpy
 from Cython.Build import cythonize
@@ -21,8 +22,8 @@ DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED,
 SHARED = "pdcode/kernels/_cyutility"  # generated: what each module would else have its own copy of
 
 KERNELS = [path.removesuffix(".pyx") for path in sorted(glob("pdcode/kernels/*.pyx"))]
-MODULES = {path: Extension(path.replace("/", "."), [f"{path}.pyx"]) for path in KERNELS}
-MODULES[SHARED] = Extension(SHARED.replace("/", "."), [f"{SHARED}.c"])
+MODULES = {path: Extension(path.replace("/", "."), [f"build/cython/{path}.pyx"]) for path in KERNELS}
+MODULES[SHARED] = Extension(SHARED.replace("/", "."), [f"build/cython/{SHARED}.c"])
 
 
 class Build(build_ext.build_ext):
@@ -36,11 +37,17 @@ class Build(build_ext.build_ext):
         threads = os.cpu_count() or 1
         self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
         print(f"pdcode: translating {len(KERNELS)} modules to C", flush=True)
+        expand = run_path("csrc/wrappers.py")["expand"]
+        for path in KERNELS:
+            source, target = Path(f"{path}.pyx"), Path(f"build/cython/{path}.pyx")
+            expanded = expand(source.read_text(), f"{source.stem}.h")
+            if not target.exists() or target.read_text() != expanded:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(expanded)
         cythonize(
             list(MODULES.values()),
             nthreads=threads,
             quiet=True,
-            build_dir="build/cython",
             compiler_directives=DIRECTIVES,
             shared_utility_qualified_name=SHARED.replace("/", "."),
         )

@@ -81,7 +81,7 @@ def ordering() -> Iterator[Case]:
         payloads, out = array(count, LARGE), np.empty(LARGE, F4)
         addresses = np.empty(count, np.uint64)
         combine.locate(payloads, addresses, 0)
-        work = plan(order.middle_mean, addresses, count // 2, count // 2 + 1, out)
+        work = plan(order.middle_mean, addresses, count // 2, count // 2 + 1, out, array(count, order.TILE))
         yield copy_case(f"median of {count} payloads", payloads.nbytes + out.nbytes, work)
 
 
@@ -206,9 +206,9 @@ def activating() -> Iterator[Case]:
     """Yield cases of activations on batches larger than cache."""
     scores, out = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES)
     for name, kind in activation.KINDS.items():
-        forward = activation.Activation(kind, scores, out)
+        forward = plan(activation.forward, kind, scores, out)
         yield copy_case(f"{name}, forward", 2 * scores.nbytes, forward)
-        backward = activation.Activation(kind, scores, out, np.ones_like(out))
+        backward = plan(activation.backward, kind, scores, out, np.ones_like(out))
         yield copy_case(f"{name}, backward", 4 * scores.nbytes, backward)
 
 

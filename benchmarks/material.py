@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from pdcode import codes
-from pdcode.kernels import specialise
 from pdcode.problems.matrix import Csr
 
 from .timing import Work
@@ -48,4 +47,4 @@ def csr(rows: int, width: int, entries: int) -> Csr:
 
 def plan(kernel: Callable[..., object], *arguments: object) -> Work:
     """Return the call of a kernel to be timed."""
-    return partial(specialise(kernel, F4), *arguments)
+    return partial(kernel, *arguments)

@@ -16,7 +16,7 @@ from pdcode.bench.machine import processor
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.kernels import fold, specialise
+from pdcode.kernels import fold
 from pdcode.schemes import coded_state
 from pdcode.training.setup import prepare
 from pdcode.transport.base import Arrival
@@ -97,12 +97,11 @@ def time_relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
         (theta[unit.offset : unit.offset + unit.length], *words, unit.elements, part.format.kind, packed, 0.1)
         for unit, words, (_, packed, part) in parts
     ]
-    step = specialise(fold.decode, layout.dtype)
 
     def kernels() -> None:
         for _ in range(ENTRIES):
             for each in steps:
-                step(*each)
+                fold.decode(*each)
 
     works = [lambda: mirrors[0].update(task), kernels, lambda: mirrors[1].update(task)]
     return [[each / ENTRIES for each in times] for times in time_in_turn(works)]

@@ -81,6 +81,17 @@ SCALAR(double, pd, fma)
 #define PICK(SUFFIX, ...) combine_scalar_##SUFFIX(__VA_ARGS__)
 #endif
 
+#define LOCATE(REAL, SUFFIX)                                                                             \
+    void locate_##SUFFIX(const REAL *payload, ptrdiff_t rows, ptrdiff_t elements, uint64_t *addresses,  \
+                         ptrdiff_t position)                                                             \
+    {                                                                                                    \
+        for (ptrdiff_t row = 0; row < rows; row++)                                                       \
+            addresses[position + row] = (uint64_t)(uintptr_t)(payload + row * elements);                 \
+    }
+
+LOCATE(float, f32)
+LOCATE(double, f64)
+
 void combine_f32(const uint64_t *addresses, ptrdiff_t payloads, ptrdiff_t start, ptrdiff_t count,
                  const float *matrix, ptrdiff_t rows, float *out, ptrdiff_t stride)
 {

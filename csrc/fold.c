@@ -144,8 +144,9 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
 VECTORISED
 int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, const int32_t *indices,
                       const REAL *values, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind,
-                      const uint64_t key[2], const uint64_t place[3], uint8_t *wire, REAL *sent)
+                      const uint64_t key[2], const uint64_t place[3], uint8_t *wire, ptrdiff_t size, REAL *sent)
 {
+    memset(wire + size - 8, 0, 8); /* padding */
     const struct places p = places_of(kind, block);
     const int keyed = kind == PDCODE_INT8 || kind == PDCODE_QSGD;
     float *scales = (float *)(void *)wire, buffer[GROUP];

@@ -15,7 +15,7 @@ int fold_apart(const int32_t *indices, ptrdiff_t rows, ptrdiff_t weight, ptrdiff
     int fold_encode_##SUFFIX(REAL *memory, const REAL *gradient, ptrdiff_t length, const int32_t *indices,  \
                              const REAL *values, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block,         \
                              int kind, const uint64_t key[2], const uint64_t place[3], uint8_t *wire,       \
-                             REAL *sent);
+                             ptrdiff_t size, REAL *sent);
 
 PDCODE_DECLARE(float, f32)
 PDCODE_DECLARE(double, f64)

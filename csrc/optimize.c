@@ -38,16 +38,16 @@ INLINE double NAME(descend)(REAL *restrict theta, REAL *restrict gradient, ptrdi
 }
 
 /* g = scale * gradient; velocity = decay * velocity + gain * g; theta -= rate * (own * g + keep * velocity).
- * No velocity: theta -= rate * g. */
+ * Empty velocity: theta -= rate * g. */
 VECTORISED
-double NAME(sgd_step)(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, REAL rate,
-                      REAL decay, REAL gain, REAL own, REAL keep, int clear)
+double NAME(sgd_step)(REAL *theta, REAL *velocity, ptrdiff_t moving, REAL *gradient, ptrdiff_t length, REAL scale,
+                      REAL rate, REAL decay, REAL gain, REAL own, REAL keep, int clear)
 {
     double total = 0;
     for (ptrdiff_t start = 0; start < length; start += TILE) {
         const ptrdiff_t count = length - start < TILE ? length - start : TILE;
         REAL *restrict x = theta + start, *restrict g = gradient + start, sum = 0;
-        if (velocity == NULL) {
+        if (moving == 0) {
             total += NAME(descend)(x, g, count, scale * rate, clear);
             continue;
         }
@@ -67,11 +67,14 @@ double NAME(sgd_step)(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t len
     return total;
 }
 
-/* Adam (Kingma and Ba 2015): rate has 1 / (1 - beta1^t) in it, root is 1 / sqrt(1 - beta2^t). */
+/* Step t of Adam (Kingma and Ba 2015). */
 VECTORISED
 double NAME(adam_step)(REAL *theta, REAL *first, REAL *second, REAL *gradient, ptrdiff_t length, REAL scale,
-                       REAL rate, REAL beta1, REAL beta2, REAL epsilon, REAL root, int clear)
+                       double rate, double decay1, double decay2, REAL epsilon, long t, int clear)
 {
+    const REAL beta1 = (REAL)decay1, beta2 = (REAL)decay2;
+    const REAL size = (REAL)(rate / (1 - pow(decay1, (double)t)));
+    const REAL root = (REAL)(1 / sqrt(1 - pow(decay2, (double)t)));
     double total = 0;
     for (ptrdiff_t start = 0; start < length; start += TILE) {
         const ptrdiff_t count = length - start < TILE ? length - start : TILE;
@@ -83,7 +86,7 @@ double NAME(adam_step)(REAL *theta, REAL *first, REAL *second, REAL *gradient, p
             m[i] = beta1 * m[i] + (1 - beta1) * d;
             v[i] = beta2 * v[i] + (1 - beta2) * d * d;
             const REAL deviation = sizeof(REAL) == 4 ? (REAL)sqrtf((float)v[i]) : (REAL)sqrt((double)v[i]);
-            const REAL step = rate * m[i] / (root * deviation + epsilon);
+            const REAL step = size * m[i] / (root * deviation + epsilon);
             x[i] -= step;
             sum += step * step;
         }

@@ -6,11 +6,12 @@
 #include <stdint.h>
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                    \
-    double sgd_step_##SUFFIX(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, \
-                             REAL rate, REAL decay, REAL gain, REAL own, REAL keep, int clear);         \
+    double sgd_step_##SUFFIX(REAL *theta, REAL *velocity, ptrdiff_t moving, REAL *gradient,             \
+                             ptrdiff_t length, REAL scale, REAL rate, REAL decay, REAL gain, REAL own,  \
+                             REAL keep, int clear);                                                     \
     double adam_step_##SUFFIX(REAL *theta, REAL *first, REAL *second, REAL *gradient, ptrdiff_t length, \
-                              REAL scale, REAL rate, REAL beta1, REAL beta2, REAL epsilon, REAL root,   \
-                              int clear);                                                               \
+                              REAL scale, double rate, double beta1, double beta2, REAL epsilon,        \
+                              long t, int clear);                                                       \
     double sgd_blocks_##SUFFIX(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks, \
                                ptrdiff_t count, ptrdiff_t block, REAL factor);
 

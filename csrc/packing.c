@@ -198,7 +198,7 @@ INLINE void turn(const double *gradient, double *restrict direction, const doubl
  * *iterations to the number of steps, normalise the columns and return f. */
 VECTORISED
 double packing_minimise(double *points, ptrdiff_t k, ptrdiff_t n, const int32_t *supports, ptrdiff_t weight,
-                        double sharpness, double tolerance, ptrdiff_t *iterations, double *work)
+                        double sharpness, double tolerance, int64_t *iterations, double *work)
 {
     const ptrdiff_t size = k * n, most = *iterations;
     double *gradient = work + evaluation(k, n), *trial = gradient + size, *slope = trial + size;

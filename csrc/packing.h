@@ -13,6 +13,6 @@ ptrdiff_t packing_work(ptrdiff_t k, ptrdiff_t n);
 double packing_smooth_maximum(const double *points, ptrdiff_t k, ptrdiff_t n, const int32_t *supports,
                               ptrdiff_t weight, double sharpness, double *gradient, double *work);
 double packing_minimise(double *points, ptrdiff_t k, ptrdiff_t n, const int32_t *supports, ptrdiff_t weight,
-                        double sharpness, double tolerance, ptrdiff_t *iterations, double *work);
+                        double sharpness, double tolerance, int64_t *iterations, double *work);
 
 #endif

@@ -34,15 +34,17 @@ void philox_uniforms(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t t
     }
 }
 
-/* The first `words` <= 4 numbers of each of the keys (worker, first), (worker, first + 1), …, one key a row. */
-void philox_uniforms_of(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t first, ptrdiff_t count,
-                        ptrdiff_t words, double *out)
+/* The first `words` <= 4 numbers of the keys (worker, first), (worker, first + 1), … of each worker. */
+void philox_uniforms_of(uint64_t seed, uint64_t stream, const int64_t *workers, const int64_t *first,
+                        ptrdiff_t length, ptrdiff_t count, ptrdiff_t words, double *out)
 {
     const uint64_t key[2] = {seed, stream};
-    uint64_t counter[4] = {1, 0, worker, first}, random[4];
-    for (ptrdiff_t j = 0; j < count; j++, counter[3]++) {
-        philox(key, counter, random);
-        for (ptrdiff_t word = 0; word < words; word++)
-            *out++ = (double)(random[word] >> 11) * 0x1p-53;
+    for (ptrdiff_t i = 0; i < length && words; i++) {
+        uint64_t counter[4] = {1, 0, (uint64_t)workers[i], (uint64_t)first[i]}, random[4];
+        for (ptrdiff_t j = 0; j < count; j++, counter[3]++) {
+            philox(key, counter, random);
+            for (ptrdiff_t word = 0; word < words; word++)
+                *out++ = (double)(random[word] >> 11) * 0x1p-53;
+        }
     }
 }

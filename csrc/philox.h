@@ -9,7 +9,7 @@ void philox_integers(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t t
                      int64_t *out, ptrdiff_t count);
 void philox_uniforms(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t task, double *out,
                      ptrdiff_t count);
-void philox_uniforms_of(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t first, ptrdiff_t count,
-                        ptrdiff_t words, double *out);
+void philox_uniforms_of(uint64_t seed, uint64_t stream, const int64_t *workers, const int64_t *first,
+                        ptrdiff_t length, ptrdiff_t count, ptrdiff_t words, double *out);
 
 #endif

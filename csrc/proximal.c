@@ -14,9 +14,15 @@
 
 /* w = factor * sign(w) * max(|w| - threshold, 0), at least low and at most high; NaN stays NaN. */
 VECTORISED
-void NAME(shrink)(REAL *weights, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, REAL threshold,
-                  REAL factor, REAL low, REAL high)
+void NAME(shrink)(REAL *weights, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t across,
+                  REAL threshold, REAL factor, REAL low, REAL high)
 {
+    if (across != 1) { /* the elements of a column are side by side */
+        const ptrdiff_t swap = rows;
+        rows = columns;
+        columns = swap;
+        stride = across;
+    }
     for (ptrdiff_t row = 0; row < rows; row++) {
         REAL *restrict w = weights + row * stride;
 #pragma omp simd

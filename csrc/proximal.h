@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                         \
-    void shrink_##SUFFIX(REAL *weights, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, REAL threshold, \
-                         REAL factor, REAL low, REAL high);                                                  \
+    void shrink_##SUFFIX(REAL *weights, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride,                 \
+                         ptrdiff_t across, REAL threshold, REAL factor, REAL low, REAL high);                \
     double displace_##SUFFIX(REAL *before, const REAL *theta, ptrdiff_t length);
 
 PDCODE_DECLARE(float, f32)

@@ -18,14 +18,15 @@
 
 #ifndef PDCODE_QUANTISE_COMMON
 #define PDCODE_QUANTISE_COMMON
-/* Bytes of a payload without padding. */
-ptrdiff_t quantise_bytes(int kind, ptrdiff_t rows, ptrdiff_t elements)
+/* Bytes of a payload, padded to a multiple of 8. */
+ptrdiff_t quantise_size(int kind, ptrdiff_t rows, ptrdiff_t elements)
 {
     const ptrdiff_t groups = (elements + GROUP - 1) / GROUP;
-    if (kind < PDCODE_INT8)
-        return rows * elements * (kind == PDCODE_FLOAT64 ? 8 : kind == PDCODE_FLOAT32 ? 4 : 2);
-    return rows * (groups * CODES[kind].scales * (ptrdiff_t)sizeof(float)
-                   + packed_bytes(elements, CODES[kind].bits));
+    const ptrdiff_t bytes =
+        kind < PDCODE_INT8 ? elements * (kind == PDCODE_FLOAT64 ? 8 : kind == PDCODE_FLOAT32 ? 4 : 2)
+                           : groups * CODES[kind].scales * (ptrdiff_t)sizeof(float)
+                                 + packed_bytes(elements, CODES[kind].bits);
+    return (rows * bytes + 7) / 8 * 8;
 }
 
 INLINE void to_bfloat16(const float *restrict x, const uint32_t *restrict words, const int shift,
@@ -91,8 +92,8 @@ INLINE int NAME(plain_encode)(int kind, const REAL *restrict source, ptrdiff_t l
 
 /* Returns whether everything encoded is finite. place = (part, worker, task). */
 VECTORISED
-int NAME(quantise_encode)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t elements,
-                          const uint64_t key[2], const uint64_t place[3], uint8_t *out)
+int NAME(quantise_round)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t elements,
+                         const uint64_t key[2], const uint64_t place[3], uint8_t *out)
 {
     if (kind < PDCODE_INT8) {
         elements *= rows;
@@ -189,4 +190,17 @@ int NAME(quantise_decode)(int kind, const uint8_t *in, ptrdiff_t rows, ptrdiff_t
 #undef LARGEST_BF16
 #undef LARGEST_F16
 #undef NORMAL_F16
+
+/* As quantise_round, with zeros as padding; decoded: NULL, or becomes what the payload decodes to. */
+int NAME(quantise_encode)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t elements,
+                          const uint64_t key[2], const uint64_t place[3], uint8_t *out, ptrdiff_t size,
+                          REAL *decoded)
+{
+    if (size)
+        memset(out + size - 8, 0, 8);
+    const int finite = NAME(quantise_round)(kind, source, rows, elements, key, place, out);
+    if (decoded)
+        NAME(quantise_decode)(kind, out, rows, elements, decoded);
+    return finite;
+}
 #endif

@@ -19,11 +19,12 @@ enum pdcode_format {
 };
 #define PDCODE_GROUP 1024 /* elements that share a scale */
 
-ptrdiff_t quantise_bytes(int kind, ptrdiff_t rows, ptrdiff_t elements);
+ptrdiff_t quantise_size(int kind, ptrdiff_t rows, ptrdiff_t elements);
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                        \
     int quantise_encode_##SUFFIX(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t elements,          \
-                                 const uint64_t key[2], const uint64_t place[3], uint8_t *out);             \
+                                 const uint64_t key[2], const uint64_t place[3], uint8_t *out,              \
+                                 ptrdiff_t size, REAL *decoded);                                            \
     int quantise_decode_##SUFFIX(int kind, const uint8_t *in, ptrdiff_t rows, ptrdiff_t elements,           \
                                  REAL *out);
 

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from ..config import Fraction, MemoryTable
 from ..config.requirements import KeyNeeds, Needs, having, one_of
-from ..kernels import decode, encode, finite, fold, specialise
+from ..kernels import decode, encode, finite, fold
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from ..util.rng import WIRE
@@ -166,10 +166,6 @@ class MemoryEncoder(PayloadEncoder):
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
         self._sent = np.empty_like(reply.payload)
-        self._deflate = specialise(encode.deflate, dtype)
-        self._feedback = specialise(encode.feedback_encode, dtype)
-        self._scatter = specialise(decode.adjoint_decode, dtype)
-        self._fold = specialise(fold.encode, dtype)
         self._units, self._rounding_errors = [], []
         layout = reply.layout
         for unit, start, view in zip(layout.units, layout.offsets, reply.payloads, strict=True):
@@ -178,8 +174,6 @@ class MemoryEncoder(PayloadEncoder):
             self._rounding_errors.append(self._sent[start : start + view.size].reshape(view.shape))
         self._adds_gradient = kind == "worker" and not layout.worker_selected  # in the encoder's pass
         self._fused = self._adds_gradient and layout.rows_have_scales  # encodes and rounds in one pass
-        feedback = [(residual, part, size, view) for size, residual, part, view in self._units]
-        self._encode = encode.Feedback(feedback).encode
         self._codewords: list[Pair] = [layout.uncoded] * len(self._units)
         self._committed = False
 
@@ -216,13 +210,9 @@ class MemoryEncoder(PayloadEncoder):
                     self._codewords[number] = selector.select(residual)
             self.reply.write_codewords(self._codewords)
             self._codewords = self.reply.codewords
-        if self._adds_gradient and self._encode(self._codewords):
-            return loss
         for (elements, residual, part, view), words in zip(self._units, self._codewords, strict=True):
-            if self._adds_gradient:
-                self._feedback(residual, part, *words, elements, view)
-            else:
-                self._deflate(residual, *words, elements, view)
+            added = part if self._adds_gradient else None
+            encode.feedback_encode(residual, added, *words, elements, view)
         return loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
@@ -254,7 +244,7 @@ class MemoryEncoder(PayloadEncoder):
             _, wire, field = reply.fields[number]
             kind = field.format.kind
             keys = seed, WIRE, worker, task, first + number
-            in_range &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
+            in_range &= fold.encode(residual, gradient, *words, elements, kind, wire, view, *keys)
         if not in_range:  # rank 0 will refuse the payload; return it to the memory
             self._add([np.where(np.isfinite(view), view, 0) for view in reply.payloads])
         return in_range
@@ -267,4 +257,4 @@ class MemoryEncoder(PayloadEncoder):
     def _add(self, payloads: list[np.ndarray]) -> None:
         """Add payloads back to the memory."""
         for (_, residual, _, _), words, payload in zip(self._units, self._codewords, payloads, strict=True):
-            self._scatter(residual, *words, payload, 1.0)
+            decode.adjoint_decode(residual, *words, payload, 1.0)

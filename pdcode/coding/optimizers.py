@@ -12,7 +12,7 @@ from msgspec import Meta
 from ..config import Config, OptimizerTable, Proximal, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
-from ..kernels import optimize, proximal, specialise
+from ..kernels import optimize, proximal
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
@@ -69,7 +69,7 @@ class Optimizer(Stateful, Capable):
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate = table.rate
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
-        self._step, self._no_velocity = specialise(optimize.sgd_step, self.dtype), np.empty(0, self.dtype)
+        self._no_velocity = np.empty(0, self.dtype)
         # Arguments of the last step, and the views planned for them.
         self._theta: np.ndarray | None = None
         self._decoders: Sequence[Decoder] | None = None
@@ -153,7 +153,7 @@ class Optimizer(Stateful, Capable):
         for decoder, theta, gradient, *moments in self._plan:
             decoder.solve()
             direction = self.direction(gradient * self.dtype.type(decoder.scale), *moments)
-            total += self._step(theta, self._no_velocity, direction, 1.0, rate, *NO_MOMENTUM, False)
+            total += optimize.sgd_step(theta, self._no_velocity, direction, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
 
@@ -180,13 +180,15 @@ class SGD(Optimizer):
             touched = decoder.touched
             if touched is None:
                 parts = theta, self._no_velocity, gradient
-                total += self._step(*parts, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
+                total += optimize.sgd_step(*parts, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 total = blocks.step(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
-                total += self._step(theta, self._no_velocity, gradient, 1.0, factor, *NO_MOMENTUM, True)
+                total += optimize.sgd_step(
+                    theta, self._no_velocity, gradient, 1.0, factor, *NO_MOMENTUM, True
+                )
             touched.clear()
         return total
 
@@ -224,7 +226,7 @@ class ProximalSGD(SGD):
         np.copyto(before, theta)
         super().step(theta, units, decoders, damping)
         if last is not None and not self.table.nesterov:
-            self._step(theta, self._no_velocity, last, 1.0, -beta, *NO_MOMENTUM, False)
+            optimize.sgd_step(theta, self._no_velocity, last, 1.0, -beta, *NO_MOMENTUM, False)
         self._penalty.apply(theta, self.rate * damping * fraction * self._span)
         if last is not None and self.table.nesterov:
             np.subtract(before, last, out=last)  # the last x
@@ -257,7 +259,7 @@ class Momentum(Optimizer):
         for decoder, theta, gradient, velocity in self._plan:
             decoder.solve()
             parts = theta, velocity, gradient
-            total += self._step(*parts, decoder.scale, rate, *coefficients, decoder.clears)
+            total += optimize.sgd_step(*parts, decoder.scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total
@@ -275,7 +277,7 @@ class Sign(Optimizer):
         for decoder, theta, gradient in self._plan:
             decoder.solve()
             signs = np.sign(gradient, out=self._signs[: len(gradient)])
-            total += self._step(theta, self._no_velocity, signs, 1.0, rate, *NO_MOMENTUM, False)
+            total += optimize.sgd_step(theta, self._no_velocity, signs, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
 
@@ -288,7 +290,6 @@ class Adam(Optimizer):
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self.state["steps"] = np.zeros(1, np.int64)
-        self._adam = specialise(optimize.adam_step, self.dtype)
 
     def _advance(self, rate: float) -> float:
         self.state["steps"] += 1
@@ -296,7 +297,8 @@ class Adam(Optimizer):
         betas = table.beta1, table.beta2, table.epsilon, int(self.state["steps"][0])
         for decoder, theta, gradient, *moments in self._plan:
             decoder.solve()
-            total += self._adam(theta, *moments, gradient, decoder.scale, rate, *betas, decoder.clears)
+            scale, clears = decoder.scale, decoder.clears
+            total += optimize.adam_step(theta, *moments, gradient, scale, rate, *betas, clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..kernels import decode, specialise
+from ..kernels import decode
 from .base import Decoder
 
 
@@ -23,11 +23,10 @@ class AddingDecoder(Decoder):
 
     def __init__(self, *shape: Any, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self._decode = specialise(decode.adjoint_decode, self.dtype)
         self.target = self.accumulator[: self.length]
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._decode(self.target, indices, values, payload, 1.0)
+        decode.adjoint_decode(self.target, indices, values, payload, 1.0)
         self.added(indices)
 
     def added(self, indices: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import decode, specialise
+from ..kernels import decode
 from .base import Decoder
 
 
@@ -20,10 +20,9 @@ class MajorityDecoder(Decoder):
 
     def __init__(self, *shape: Any, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self._decode = specialise(decode.adjoint_decode, self.dtype)
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._decode(self.accumulator[: self.length], indices, values, np.sign(payload), 1.0)
+        decode.adjoint_decode(self.accumulator[: self.length], indices, values, np.sign(payload), 1.0)
         self.count += len(payload)
 
     def solve(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import combine, specialise
+from ..kernels import combine
 from ..util.errors import InputError
 from ..util.stateful import Stateful
 from ..util.threads import requested
@@ -34,8 +34,6 @@ class PayloadStore(Stateful):
         self.sizes: list[int] = []
         self._payloads: list[np.ndarray] = []  # references that keep the memory alive
         self._addresses = np.zeros(capacity, np.uint64)
-        self._locate = specialise(combine.locate, dtype)
-        self._combine = specialise(combine.combine, dtype)
 
     def check(self, payload: np.ndarray, rows: int) -> None:
         """Refuse an array that is not a payload (rows, e) of the right type: it is read by address."""
@@ -51,7 +49,7 @@ class PayloadStore(Stateful):
         if self.count + rows > len(self._addresses):
             more = max(len(self._addresses), rows)
             self._addresses = np.concatenate([self._addresses, np.zeros(more, np.uint64)])
-        self._locate(payload, self._addresses, self.count)
+        combine.locate(payload, self._addresses, self.count)
         self._payloads.append(payload)
         self.sizes.append(rows)
         self.count += rows
@@ -84,10 +82,10 @@ class PayloadStore(Stateful):
         parts = max(1, min(threads(), matrix.size * width // WORK_PER_THREAD))
         step = -(-width // parts // 16) * 16 if parts > 1 else width
         jobs = [
-            _pool().submit(self._combine, addresses, start + first, matrix, out[:, first : first + step])
+            _pool().submit(combine.combine, addresses, start + first, matrix, out[:, first : first + step])
             for first in range(step, width, step)
         ]
-        self._combine(addresses, start, matrix, out[:, :step])
+        combine.combine(addresses, start, matrix, out[:, :step])
         wait(jobs)
         for job in jobs:
             job.result()

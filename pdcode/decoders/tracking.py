@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config import DecoderTable, Fraction
-from ..kernels import decode, specialise
+from ..kernels import decode
 from ..util.errors import InputError
 from .base import Decoder, finite_float
 
@@ -30,11 +30,10 @@ class TrackingDecoder(Decoder):
         self.step = finite_float("decoder.step", step)
         if not 0 < self.step < 2:
             raise InputError(f"decoder.step = {step}: not between 0 and 2, where tracking converges")
-        self._decode = specialise(decode.tracking_decode, self.dtype)
         self._squared = float("nan")
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._squared = self._decode(self.accumulator, indices, values, payload, self.step)
+        self._squared = decode.tracking_decode(self.accumulator, indices, values, payload, self.step)
         self.count += len(payload)
 
     @property

@@ -5,35 +5,38 @@ factor, mmse, optimize, proximal, roster, fused, records (rank 0); replica (of Î
 headers, codewords, payloads, quantise, fold, finite, field, philox (both ends); packing (design of codes);
 events, rounds (the virtual clock). Passes and blas run several of them, and products of numpy's BLAS, in one
 call.
+
+A function marked `@kernel` checks its arguments and calls a C function; csrc/wrappers.py generates its code,
+and its docstring begins with its signature. There, sizes of the same name are equal. Arrays are aligned, in
+the machine's order of bytes, and C-ordered, unless the signature says `rows` (each row is contiguous) or
+`strided`. `real` is float32 or float64, the same for all arrays of a call. A kernel overwrites or updates
+`writeable` arrays, and no others. Arrays and numbers that do not fit raise ValueError, numbers beyond their C
+type OverflowError. Codewords are pairs (indices, values), shape (r, w): blocks, and their weights; 0 pads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
-from numpy.typing import DTypeLike
-
-NAMES = {"float32": "float", "float64": "double"}
 
 
-def specialise(kernel: Callable[..., Any], dtype: DTypeLike) -> Callable[..., Any]:
-    """Select the version of a kernel for one precision, to avoid the dispatch in each call.
+def misfit(kernel: Callable[..., Any], arrays: Mapping[str, Any]) -> ValueError:
+    """Return the error for arrays that do not fit the signature of a kernel, which begins its docstring."""
+    given = ", ".join(f"{name} {_described(array)}" for name, array in arrays.items())
+    return ValueError(f"arrays do not fit {str(kernel.__doc__).partition(chr(10))[0]}: {given}")
 
-    Parameters
-    ----------
-    kernel : function
-        Function of a kernel module; returned unchanged if it has a single version.
-    dtype : dtype-like
-        float32 or float64.
 
-    Raises
-    ------
-    ValueError
-        If dtype is another type.
-    """
-    name = NAMES.get(numpy.dtype(dtype).name)
-    if name is None:
-        raise ValueError(f"dtype is {numpy.dtype(dtype)}: kernels exist for float32 and float64")
-    return kernel[name] if hasattr(kernel, "__signatures__") else kernel  # type: ignore[index, no-any-return]
+def unmet(kernel: str, condition: str, numbers: Mapping[str, float]) -> ValueError:
+    """Return the error for numbers that do not meet a condition of a kernel."""
+    given = ", ".join(f"{name} is {number}" for name, number in numbers.items())
+    return ValueError(f"{kernel} needs {condition}: {given}")
+
+
+def _described(array: object) -> str:
+    """Describe an array in a few words: its type, shape and order, and whether it is read-only."""
+    if not isinstance(array, numpy.ndarray):
+        return f"is {array}" if array is None else f"is a {type(array).__name__}"
+    order = "" if array.flags.c_contiguous else ", not C-ordered"
+    return f"is {array.dtype}{list(array.shape)}{order}{'' if array.flags.writeable else ', read-only'}"

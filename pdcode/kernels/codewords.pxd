@@ -16,4 +16,5 @@ cdef extern from "codewords.h" nogil:
 cdef class CodewordSections:
     cdef codewords_section *parts
     cdef Py_ssize_t count
+    cdef bytearray room
     cdef list sections

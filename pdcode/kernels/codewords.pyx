@@ -1,7 +1,7 @@
 """Codewords in messages."""
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
@@ -75,16 +75,12 @@ cdef class CodewordSections:
         If shapes, order or types do not fit.
     """
 
-    def __cinit__(self, sections):
-        self.count = len(sections)
-        self.parts = <codewords_section *> PyMem_Calloc(max(1, self.count), sizeof(codewords_section))
-        if self.parts == NULL:
-            raise MemoryError
-
     def __init__(self, sections):
         cdef codewords_section *each
         cdef Py_ssize_t number
         self.sections = list(sections)
+        self.count, self.room = len(sections), bytearray(len(sections) * sizeof(codewords_section))
+        self.parts = <codewords_section *> PyByteArray_AS_STRING(self.room)
         for number, (sent, places, indices, values, _, _) in enumerate(self.sections):
             if not read_codewords(sent, places, indices, values):
                 raise ValueError("codewords in a message must have the shape and the types of those to read")
@@ -93,9 +89,6 @@ cdef class CodewordSections:
             each.values, each.indices = data_ptr(values), <int32_t *> data_ptr(indices)
             each.bytes, each.count = cnp.PyArray_NBYTES(<cnp.ndarray> sent), len(places) * dim(places, 1)
             each.size = cnp.PyArray_ITEMSIZE(<cnp.ndarray> places)
-
-    def __dealloc__(self):
-        PyMem_Free(self.parts)
 
     def write(self, codewords, row=0):
         """Write codewords, a pair (indices, values) for each unit."""

@@ -1,85 +1,32 @@
 """Folding of payloads into the gradient, on rank 0 at each arrival."""
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int32_t
 
 from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, is_writable, number_of, same_shape
-from pdcode.kernels.real cimport real
-
-cnp.import_array()
 
 
-def adjoint_decode(real[::1] accumulator, const int32_t[:, ::1] indices, const real[:, ::1] values,
-                   const real[:, ::1] payload, double scale):
+@kernel
+def adjoint_decode(accumulator: writeable(real[N]), indices: int32_t[r, w], values: real[r, w],
+                   payload: real[r, block], scale: double):
     """Add ``scale * sum_i g_ij payload[i]`` to each accumulator_j, touching only the codewords' blocks.
 
-    Parameters
-    ----------
-    accumulator : array (N,), float32 or float64
-        Consecutive blocks, the last one ragged. Updated in place.
-    indices : array (r, w), int32
-        Blocks of each codeword; those beyond the end of `accumulator` are dropped.
-    values : array (r, w)
-        Their weights; 0 pads.
-    payload : array (r, block)
-    scale : float
-
-    Raises
-    ------
-    ValueError
-        If shapes, strides or types do not fit.
+    The accumulator has consecutive blocks, the last one ragged; indices beyond its end are dropped.
     """
-    cdef Py_ssize_t rows = indices.shape[0], weight = indices.shape[1]
-    if values.shape[0] != rows or values.shape[1] != weight or payload.shape[0] != rows:
-        raise ValueError("indices and values must have shape (r, w), payload shape (r, block)")
-    with nogil:
-        if real is float:
-            adjoint_decode_f32(&accumulator[0], accumulator.shape[0], &indices[0, 0], &values[0, 0], rows,
-                               weight, &payload[0, 0], payload.shape[1], <float> scale)
-        else:
-            adjoint_decode_f64(&accumulator[0], accumulator.shape[0], &indices[0, 0], &values[0, 0], rows,
-                               weight, &payload[0, 0], payload.shape[1], scale)
+    adjoint_decode(accumulator, N, indices, values, r, w, payload, block, scale)
 
 
-def tracking_decode(real[::1] estimate, const int32_t[:, ::1] indices, const real[:, ::1] values,
-                    const real[:, ::1] payload, double step):
+@kernel
+def tracking_decode(estimate: writeable(real[N]), indices: int32_t[r, w], values: real[r, w],
+                    payload: real[r, block], step: double) -> double:
     """Take Kaczmarz steps ``estimate_j += step * g_j * (y - sum_j g_j estimate_j) / |g|**2``, by codeword.
 
-    Parameters
-    ----------
-    estimate : array (N,), float32 or float64
-        Consecutive blocks, the last one ragged. Updated in place.
-    indices : array (r, w), int32
-        Blocks of each codeword, each at most once in it.
-    values : array (r, w)
-        Their weights; 0 pads.
-    payload : array (r, block)
-    step : float
-        1 projects onto the payload; less damps its noise.
-
-    Returns
-    -------
-    float
-        Squared norm of the residuals, each taken before its own update.
-
-    Raises
-    ------
-    ValueError
-        If shapes, strides or types do not fit.
+    A step of 1 projects onto the payload, a smaller one damps its noise. The estimate has consecutive blocks,
+    the last one ragged; a codeword has each block at most once. Returns the squared norm of the residuals,
+    each taken before its own update.
     """
-    cdef Py_ssize_t rows = indices.shape[0], weight = indices.shape[1]
-    cdef double total
-    if values.shape[0] != rows or values.shape[1] != weight or payload.shape[0] != rows:
-        raise ValueError("indices and values must have shape (r, w), payload shape (r, block)")
-    with nogil:
-        if real is float:
-            total = tracking_decode_f32(&estimate[0], estimate.shape[0], &indices[0, 0], &values[0, 0], rows,
-                                        weight, &payload[0, 0], payload.shape[1], <float> step)
-        else:
-            total = tracking_decode_f64(&estimate[0], estimate.shape[0], &indices[0, 0], &values[0, 0], rows,
-                                        weight, &payload[0, 0], payload.shape[1], step)
-    return total
+    return tracking_decode(estimate, N, indices, values, r, w, payload, block, step)
 
 
 cdef class Accumulators:
@@ -96,22 +43,15 @@ cdef class Accumulators:
         If an array has another type, shape or order.
     """
 
-    def __cinit__(self, accumulators):
-        self.count = len(accumulators)
-        self.units = <decode_unit *> PyMem_Calloc(max(1, self.count), sizeof(decode_unit))
-        if self.units == NULL:
-            raise MemoryError
-
     def __init__(self, accumulators):
+        self.count, self.room = len(accumulators), bytearray(len(accumulators) * sizeof(decode_unit))
+        self.units = <decode_unit *> PyByteArray_AS_STRING(self.room)
         self.arrays = list(accumulators)
         self.kind = number_of(self.arrays[0].dtype) if self.count else cnp.NPY_FLOAT32
         for number, array in enumerate(self.arrays):
             if not is_writable(array, self.kind, 1):
                 raise ValueError("accumulators must be vectors of one type, float32 or float64")
             self.units[number].accumulator, self.units[number].length = data_ptr(array), len(array)
-
-    def __dealloc__(self):
-        PyMem_Free(self.units)
 
     def add(self, codewords, payloads):
         """Add payloads, one a unit.
@@ -146,8 +86,5 @@ cdef class Accumulators:
             fold.indices, fold.values = <const int32_t *> data_ptr(indices), data_ptr(values)
             fold.payload = data_ptr(payload)
         with nogil:
-            if self.kind == cnp.NPY_FLOAT64:
-                decode_units_f64(self.units, self.count)
-            else:
-                decode_units_f32(self.units, self.count)
+            (decode_units_f64 if self.kind == cnp.NPY_FLOAT64 else decode_units_f32)(self.units, self.count)
         return True

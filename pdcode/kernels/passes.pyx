@@ -5,7 +5,7 @@ arrays whose contents change, and a pass runs them one after the other.
 """
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -84,18 +84,15 @@ cdef class Rows:
 
     cdef rows *pairs
     cdef Py_ssize_t count, least, chosen
+    cdef bytearray room
     cdef object arrays
-
-    def __cinit__(self, pairs):
-        self.count = len(pairs)
-        self.pairs = <rows *> PyMem_Calloc(max(1, self.count), sizeof(rows))
-        if self.pairs == NULL:
-            raise MemoryError
 
     def __init__(self, pairs):
         cdef Py_ssize_t number
         cdef rows *each
         self.arrays = list(pairs)
+        self.count, self.room = len(pairs), bytearray(len(pairs) * sizeof(rows))
+        self.pairs = <rows *> PyByteArray_AS_STRING(self.room)
         for number in range(self.count):
             source, target = self.arrays[number]
             kind, dimensions = cnp.PyArray_TYPE(<cnp.ndarray?> source), source.ndim
@@ -108,9 +105,6 @@ cdef class Rows:
             each = self.pairs + number
             each.source, each.target = <const char *> data_ptr(source), <char *> data_ptr(target)
             each.bytes, each.stride = target.nbytes // max(1, len(target)), source.strides[0]
-
-    def __dealloc__(self):
-        PyMem_Free(self.pairs)
 
     def take(self, indices):
         """Copy rows to the targets.

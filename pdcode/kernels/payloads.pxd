@@ -14,6 +14,7 @@ cdef extern from "payloads.h" nogil:
 cdef class Payload:
     cdef payload_field *fields
     cdef Py_ssize_t count
+    cdef bytearray room
     cdef bint double
     cdef object arrays
     cdef bint sound(self) noexcept

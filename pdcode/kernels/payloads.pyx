@@ -1,7 +1,7 @@
 """Payloads of several units, read in one call: small ones take less time than a call each."""
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t, uintptr_t
 
 from pdcode.kernels import quantise
@@ -26,13 +26,9 @@ cdef class Payload:
         If an array has another type, shape or order, or sizes do not fit.
     """
 
-    def __cinit__(self, fields):
-        self.count = len(fields)
-        self.fields = <payload_field *> PyMem_Calloc(max(1, self.count), sizeof(payload_field))
-        if self.fields == NULL:
-            raise MemoryError
-
     def __init__(self, fields):
+        self.count, self.room = len(fields), bytearray(len(fields) * sizeof(payload_field))
+        self.fields = <payload_field *> PyByteArray_AS_STRING(self.room)
         self.arrays = [(flat, wire) for flat, wire, _, _ in fields]
         self.double = bool(fields) and number_of(fields[0][0].dtype) == cnp.NPY_FLOAT64
         for number, (flat, wire, kind, rows) in enumerate(fields):
@@ -52,9 +48,6 @@ cdef class Payload:
                 raise ValueError("the encoded payload must begin at a multiple of 8 bytes")
             self.fields[number].wire = <const uint8_t *> data_ptr(wire)
 
-    def __dealloc__(self):
-        PyMem_Free(self.fields)
-
     def read(self):
         """Decode all units; return whether every element is finite."""
         return self.sound()
@@ -62,8 +55,5 @@ cdef class Payload:
     cdef bint sound(self) noexcept:
         cdef bint finite
         with nogil:
-            if self.double:
-                finite = payload_read_f64(self.fields, self.count)
-            else:
-                finite = payload_read_f32(self.fields, self.count)
+            finite = (payload_read_f64 if self.double else payload_read_f32)(self.fields, self.count)
         return finite

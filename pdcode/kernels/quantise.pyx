@@ -28,10 +28,11 @@ beyond the largest number of the format (65504 for float16, 3.4e38 for the other
 clipped, which would bias the mean silently.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memset
 
-from pdcode.kernels.real cimport real
+cdef extern from "quantise.h":
+    enum:
+        PDCODE_FLOAT64, PDCODE_FLOAT32, PDCODE_BFLOAT16, PDCODE_FLOAT16, PDCODE_INT8, PDCODE_INT4, PDCODE_INT2
+        PDCODE_SIGN, PDCODE_QSGD, PDCODE_FORMATS, PDCODE_GROUP
 
 KINDS = {
     "float64": PDCODE_FLOAT64,
@@ -48,125 +49,44 @@ CODED = frozenset(kind for kind in KINDS.values() if kind >= PDCODE_INT8)  # for
 GROUP = PDCODE_GROUP
 
 
-cdef Py_ssize_t numbers(int kind, Py_ssize_t rows, Py_ssize_t elements) except -1:
-    """Return the bytes of a layer without padding."""
-    if not 0 <= kind < PDCODE_FORMATS:
-        raise ValueError(f"kind is {kind}: must be one of {KINDS}")
-    if rows < 0 or elements < 0:
-        raise ValueError(f"rows and elements are {rows} and {elements}: must not be negative")
-    return quantise_bytes(kind, rows, elements)
+@kernel
+def size(kind: int, rows: Py_ssize_t, elements: Py_ssize_t) -> Py_ssize_t:
+    """Return the bytes that `encode` writes for a payload (rows, elements), a multiple of 8."""
+    require(0 <= kind < PDCODE_FORMATS and rows >= 0 and elements >= 0)
+    return quantise_size(kind, rows, elements)
 
 
-def size(int kind, Py_ssize_t rows, Py_ssize_t elements):
-    """Return the bytes that `encode` writes for a payload (rows, elements), a multiple of 8.
-
-    Parameters
-    ----------
-    kind : int
-        One of `KINDS`.
-    rows, elements : int
-
-    Raises
-    ------
-    ValueError
-        If kind is unknown or a number negative.
-    """
-    return (numbers(kind, rows, elements) + 7) // 8 * 8
-
-
-cdef Py_ssize_t check(int kind, Py_ssize_t length, const uint8_t[::1] wire, Py_ssize_t rows) except -1:
-    """Check the arguments; return the elements of a row."""
+cdef int check(int kind, Py_ssize_t length, const uint8_t *wire, Py_ssize_t bytes, Py_ssize_t rows) except -1:
+    """Check that a payload has rows of equal length and the size of its format, and is aligned."""
     if rows < 0 or (rows == 0 and length > 0) or (rows > 0 and length % rows):
         raise ValueError(f"{length} elements are not {rows} rows of equal length")
-    cdef Py_ssize_t elements = length // rows if rows else 0, needed = numbers(kind, rows, elements)
-    if wire.shape[0] != (needed + 7) // 8 * 8:
-        raise ValueError(f"the encoded payload has {wire.shape[0]} bytes: must have {(needed + 7) // 8 * 8}")
-    if <size_t> &wire[0] % 8:
+    if not 0 <= kind < PDCODE_FORMATS:
+        raise ValueError(f"kind is {kind}: must be one of {KINDS}")
+    cdef Py_ssize_t needed = c_quantise_size(kind, rows, length // max(1, rows))
+    if bytes != needed:
+        raise ValueError(f"the encoded payload has {bytes} bytes: must have {needed}")
+    if not aligned(wire):
         raise ValueError("the encoded payload must begin at a multiple of 8 bytes")
-    return elements
+    return 0
 
 
-def encode(int kind, const real[::1] source, uint8_t[::1] out, Py_ssize_t rows, uint64_t seed,
-           uint64_t stream, uint64_t worker, uint64_t task, uint64_t part=0, real[::1] decoded=None):
-    """Encode a payload to a wire format.
+@kernel
+def encode(kind: int, source: real[N], out: writeable(uint8_t[bytes]), rows: Py_ssize_t, seed: uint64_t,
+           stream: uint64_t, worker: uint64_t, task: uint64_t, part: uint64_t = 0,
+           decoded: optional(writeable(real[N])) = None) -> bint:
+    """Encode a payload to a wire format; return whether every element of the decoded payload is finite.
 
-    Parameters
-    ----------
-    kind : int
-        One of `KINDS`.
-    source : array (r * e,), float32 or float64
-        The rows, concatenated.
-    out : array (size(kind, r, e),), uint8
-        Overwritten. Aligned to 8 bytes.
-    rows : int
-        Number of rows, r.
-    seed, stream, worker, task, part : int
-        Keys of the rounding. Different layers of a task need different parts.
-    decoded : array (r * e,), optional
-        Overwritten with the exact result of `decode`; may be `source` itself, for error feedback.
-
-    Returns
-    -------
-    bool
-        Whether every element of the decoded payload is finite.
-
-    Raises
-    ------
-    ValueError
-        If kind is unknown, or shapes, alignment or types do not fit.
-    OverflowError
-        If a key is negative or does not fit 64 bits.
+    The rows follow each other in `source`. The keys of the rounding are (seed, stream, worker, task, part):
+    different layers of a task need different parts. `decoded` becomes the exact result of `decode`; it may be
+    `source` itself, for error feedback.
     """
-    cdef Py_ssize_t elements = check(kind, source.shape[0], out, rows), used = numbers(kind, rows, elements)
-    cdef uint64_t[2] key = [seed, stream]
-    cdef uint64_t[3] place = [part, worker, task]
-    cdef bint finite
-    if decoded is not None and decoded.shape[0] != source.shape[0]:
-        raise ValueError("decoded must be as long as source")
-    with nogil:
-        if real is float:
-            finite = quantise_encode_f32(kind, &source[0], rows, elements, key, place, &out[0])
-        else:
-            finite = quantise_encode_f64(kind, &source[0], rows, elements, key, place, &out[0])
-        memset(&out[0] + used, 0, out.shape[0] - used)
-    if decoded is not None:
-        with nogil:
-            if real is float:
-                quantise_decode_f32(kind, &out[0], rows, elements, &decoded[0])
-            else:
-                quantise_decode_f64(kind, &out[0], rows, elements, &decoded[0])
-    return finite
+    check(kind, N, out, bytes, rows)
+    return quantise_encode(kind, source, rows, N // max(1, rows), [seed, stream], [part, worker, task], out,
+                           bytes, decoded)
 
 
-def decode(int kind, const uint8_t[::1] payload, real[::1] out, Py_ssize_t rows):
-    """Decode a payload from a wire format.
-
-    Parameters
-    ----------
-    kind : int
-        One of `KINDS`.
-    payload : array (size(kind, r, e),), uint8
-        Output of `encode`, aligned to 8 bytes.
-    out : array (r * e,), float32 or float64
-        Overwritten.
-    rows : int
-        Number of rows, r.
-
-    Returns
-    -------
-    bool
-        Whether every element of `out` is finite.
-
-    Raises
-    ------
-    ValueError
-        If kind is unknown, or shapes, alignment or types do not fit.
-    """
-    cdef Py_ssize_t elements = check(kind, out.shape[0], payload, rows)
-    cdef bint finite
-    with nogil:
-        if real is float:
-            finite = quantise_decode_f32(kind, &payload[0], rows, elements, &out[0])
-        else:
-            finite = quantise_decode_f64(kind, &payload[0], rows, elements, &out[0])
-    return finite
+@kernel
+def decode(kind: int, payload: uint8_t[bytes], out: writeable(real[N]), rows: Py_ssize_t) -> bint:
+    """Decode a payload from a wire format; return whether every element is finite."""
+    check(kind, N, payload, bytes, rows)
+    return quantise_decode(kind, payload, rows, N // max(1, rows), out)

@@ -1,7 +1,7 @@
 """Descent of a replica by the arrivals in a log."""
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.string cimport memcpy
 
@@ -66,19 +66,16 @@ cdef class Descents:
     cdef int kind
     cdef uint8_t *entry
     cdef CodewordSections words
-    cdef object arrays, read
+    cdef object room, arrays, read
     cdef list codewords
-
-    def __cinit__(self, units, shapes, entry, codeword_bytes, read, codewords):
-        self.count = len(units)
-        self.descents = <replica_step *> PyMem_Calloc(max(1, self.count), sizeof(replica_step))
-        self.wires = <Py_ssize_t *> PyMem_Calloc(max(1, self.count), sizeof(Py_ssize_t))
-        if self.descents == NULL or self.wires == NULL:
-            raise MemoryError
 
     def __init__(self, units, shapes, entry, codeword_bytes, read, codewords):
         cdef replica_step *each
         cdef Py_ssize_t number, at
+        self.count = len(units)
+        self.room = bytearray(self.count * sizeof(replica_step)), bytearray(self.count * sizeof(Py_ssize_t))
+        self.descents = <replica_step *> PyByteArray_AS_STRING(self.room[0])
+        self.wires = <Py_ssize_t *> PyByteArray_AS_STRING(self.room[1])
         self.kind = number_of(units[0][0].dtype) if self.count else cnp.NPY_FLOAT32
         seen = [np.zeros(blocks, np.uint8) for blocks, _ in shapes]
         self.arrays = units, seen, entry
@@ -107,10 +104,6 @@ cdef class Descents:
             each.theta, each.length, each.scale, each.kind = data_ptr(theta), len(theta), scale, kind
             each.rows, each.block, each.blocks = rows, block, blocks
             each.seen = <uint8_t *> data_ptr(seen[number])
-
-    def __dealloc__(self):
-        PyMem_Free(self.descents)
-        PyMem_Free(self.wires)
 
     def take(self, body, Py_ssize_t at, double rate):
         """Take in entries of a log, as long as they are an arrival and its step.
@@ -159,10 +152,8 @@ cdef class Descents:
                 each.weight = dim(indices, 1)
                 each.wire = log + at + sizeof(replica_entry) + self.wires[number]
             with nogil:
-                if self.kind == cnp.NPY_FLOAT64:
-                    taken = replica_descend_f64(self.descents, self.count, rate * step.damping)
-                else:
-                    taken = replica_descend_f32(self.descents, self.count, rate * step.damping)
+                taken = (replica_descend_f64 if self.kind == cnp.NPY_FLOAT64 else replica_descend_f32)(
+                    self.descents, self.count, rate * step.damping)
             if not taken:
                 break
             at += whole

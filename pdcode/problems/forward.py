@@ -63,7 +63,7 @@ class Forward:
         ]
         operations = products[:1]
         for product, scores, hidden in zip(products[1:], self.scores, self.hidden, strict=False):
-            operations += [activation.Activation(self.kind, scores, hidden), product]
+            operations += [passes.Call(activation.forward, self.kind, scores, hidden), product]
         self.run, self._squares = passes.Pass(operations), self._network.squares(theta, self.weights)
         return True
 

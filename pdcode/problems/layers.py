@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels import blas, decode, encode, passes, sparse, specialise
+from ..kernels import blas, decode, encode, passes, sparse
 from .matrix import Array, Csr
 from .partition import Blocks
 
@@ -18,7 +18,6 @@ class DenseLayer:
     def __init__(self, blocks: Blocks, inputs: Array) -> None:
         self.blocks = blocks
         self.inputs = inputs
-        self._encode = specialise(encode.encode, inputs.dtype)
 
     def forward(self, weights: Array, scores: Array) -> passes.Operation:
         """Return the operation scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
@@ -45,7 +44,7 @@ class DenseLayer:
 
     def coded(self, indices: Array, values: Array) -> None:
         """Compute combinations of blocks of SᵀO into the payload: encode S, then multiply once."""
-        self._encode(self._small, indices, values, self.blocks.size, self._encoded)
+        encode.encode(self._small, indices, values, self.blocks.size, self._encoded)
         self._combine()
 
 
@@ -59,15 +58,10 @@ class SparseLayer:
     def __init__(self, blocks: Blocks, x: Csr, rows: Array) -> None:
         self.blocks = blocks
         self._batch = (x.indptr, x.columns, x.data, rows)
-        self._forward = specialise(sparse.csr_forward, x.dtype)
-        self._outer = specialise(sparse.csr_outer, x.dtype)
-        self._coded = specialise(sparse.csr_coded, x.dtype)
-        self._encode = specialise(encode.encode, x.dtype)
-        self._scatter = specialise(decode.adjoint_decode, x.dtype)
         self._one = np.ones((1, 1), x.dtype)
 
     def forward(self, weights: Array, scores: Array) -> passes.Operation:
-        return passes.Call(self._forward, *self._batch, weights, scores)
+        return passes.Call(sparse.csr_forward, *self._batch, weights, scores)
 
     def attach(self, delta: Array, rows: int, payload: Array) -> None:
         self._delta, self._payload = delta, payload
@@ -82,20 +76,20 @@ class SparseLayer:
         rows = len(self._batch[-1])
         identity = np.eye(rows, dtype=out.dtype)
         dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)  # no larger than the gradient's factor O
-        to_dense = passes.Call(self._outer, *self._batch, identity, dense)
-        return passes.Pass([to_dense, passes.Call(self._forward, *self._batch, dense.T, out)])
+        to_dense = passes.Call(sparse.csr_outer, *self._batch, identity, dense)
+        return passes.Pass([to_dense, passes.Call(sparse.csr_forward, *self._batch, dense.T, out)])
 
     def gradient(self, out: Array) -> passes.Operation:
         if self.blocks.axis == "output":
-            return passes.Call(self._outer, *self._batch, self._delta, out)
-        return passes.Call(self._coded, *self._batch, self._delta, self._one, self.blocks.rows, out)
+            return passes.Call(sparse.csr_outer, *self._batch, self._delta, out)
+        return passes.Call(sparse.csr_coded, *self._batch, self._delta, self._one, self.blocks.rows, out)
 
     def coded(self, indices: Array, values: Array) -> None:
         if self.blocks.axis == "output":
-            self._encode(self._delta, indices, values, self.blocks.size, self._encoded)
-            self._outer(*self._batch, self._encoded, self._payload)
+            encode.encode(self._delta, indices, values, self.blocks.size, self._encoded)
+            sparse.csr_outer(*self._batch, self._encoded, self._payload)
         else:  # this kernel needs dense coefficients: scatter the codewords, as blocks of one element
             self._codewords.fill(0)
             for row, codeword in enumerate(self._codewords):
-                self._scatter(codeword, indices[row : row + 1], values[row : row + 1], self._one, 1.0)
-            self._coded(*self._batch, self._delta, self._codewords, self.blocks.size, self._payload)
+                decode.adjoint_decode(codeword, indices[row : row + 1], values[row : row + 1], self._one, 1.0)
+            sparse.csr_coded(*self._batch, self._delta, self._codewords, self.blocks.size, self._payload)

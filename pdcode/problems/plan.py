@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import activation, blas, encode, passes, specialise
+from ..kernels import activation, blas, encode, passes
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix, inputs_per_row
@@ -107,7 +107,6 @@ class GradientPlan:
             layer.gradient(part.matrix) if layer.blocks.uncoded and part.matrix.size else None
             for layer, part in zip(self._layers, self._results, strict=True)
         ]
-        self._encode = specialise(encode.encode, dtype)
         self._backward: passes.Operation = None  # computes the errors of all layers, at the bound θ
         self._gradient: passes.Operation = None  # computes errors and gradients
 
@@ -171,7 +170,9 @@ class GradientPlan:
                 else (weights.backward, part.unbiased)
                 for weights, part in zip(self._forward.weights, self._gradients, strict=True)
             ]
-            operations.append(encode.Sums(pairs, self._l2))
+            for weights, out in pairs:  # adds l2 times the weights
+                whole = *self._uncoded_codeword, weights.shape[1]
+                operations.append(passes.Call(encode.encode, weights, *whole, out, self._l2, True))
         return operations
 
     def _run_forward(self, theta: Array, indices: Array | None) -> float:
@@ -194,7 +195,7 @@ class GradientPlan:
             delta, below, weights = self._deltas[number], self._deltas[number - 1], forward.weights[number]
             scores, hidden = forward.scores[number - 1], forward.hidden[number - 1]
             operations.append(blas.Product(delta, weights.backward, below))
-            operations.append(activation.Activation(forward.kind, scores, hidden, below))
+            operations.append(passes.Call(activation.backward, forward.kind, scores, hidden, below))
         return operations
 
     def _result_views(self, blocks: Blocks, matrix: Array) -> LayerResult:
@@ -205,7 +206,7 @@ class GradientPlan:
     def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: LayerResult) -> None:
         """Add l2 times the combinations of blocks of a layer's weights to `part`."""
         bias = None if part.bias is None else part.bias.copy()
-        self._encode(
+        encode.encode(
             self._forward.weights[number].penalised, support, values, block, part.flat, self._l2, True
         )
         if part.bias is not None:

@@ -29,7 +29,7 @@ from ..config import OptimizerTable, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
-from ..kernels import decode, specialise
+from ..kernels import decode
 from ..problems import Problem
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
@@ -140,10 +140,9 @@ class SenderMean(Decoder):
         super().__init__(*shape, **common)
         self.accumulator = np.zeros(2 * self.length, self.dtype)
         self._sums, self._counts = np.split(self.accumulator, 2)
-        self._add = specialise(decode.adjoint_decode, self.dtype)
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._add(self._sums, indices, values, payload, 1.0)
+        decode.adjoint_decode(self._sums, indices, values, payload, 1.0)
         self._counts[indices[values != 0]] += 1
         self.count += len(payload)
 

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..config import NonNegative, Real, Tables
-from ..kernels import finite, optimize, specialise
+from ..kernels import finite, optimize
 from ..problems import Problem
 from .local import InnerOptimizer, Local
 
@@ -38,7 +38,6 @@ class InnerAdamW(InnerOptimizer):
         self.first, self.second = np.zeros(size, dtype), np.zeros(size, dtype)
         self._decay = dtype.type(1 - options.rate * options.weight_decay)
         self._constants = options.rate, options.beta1, options.beta2, options.epsilon
-        self._step = specialise(optimize.adam_step, dtype)
 
     def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
         if not finite.all_finite(gradient):
@@ -46,7 +45,7 @@ class InnerAdamW(InnerOptimizer):
             return
         self.steps += 1
         theta *= self._decay
-        self._step(theta, self.first, self.second, gradient, 1.0, *self._constants, self.steps, False)
+        optimize.adam_step(theta, self.first, self.second, gradient, 1.0, *self._constants, self.steps, False)
 
 
 class DiLoCo(Local):

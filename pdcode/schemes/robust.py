@@ -38,7 +38,7 @@ from ..config import Config, Count, Real, Table, Tables
 from ..config.requirements import KeyNeeds, Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.payloads import PayloadStore
-from ..kernels import order, specialise
+from ..kernels import order
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.errors import InputError
@@ -108,7 +108,6 @@ class RobustAggregate(Decoder):
         self._rule, self._liars, self._radius, self._workers = rule, liars, radius, workers
         self._received = PayloadStore(self.elements, self.dtype)
         self._previous = np.zeros(self.elements if rule == "clipping" else 0, self.dtype)  # aggregate
-        self._middle_mean: Callable[..., None] = specialise(order.middle_mean, self.dtype)
         self._solved = 0  # number of gradients that the accumulator accounts for
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
@@ -123,7 +122,8 @@ class RobustAggregate(Decoder):
         self._solved = count
         if self._rule in ("median", "trimmed"):
             cut = (count - 1) // 2 if self._rule == "median" else min(self._liars, (count - 1) // 2)
-            self._middle_mean(self._received.addresses, cut, count - cut, self.accumulator)
+            room = np.empty((count, order.TILE), self.dtype)
+            order.middle_mean(self._received.addresses, cut, count - cut, self.accumulator, room)
             return
         weights = self._weights(self._gram())
         self._received.combine(weights[:count, None], self.accumulator[None])

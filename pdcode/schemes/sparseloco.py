@@ -30,6 +30,7 @@ from ..config import Config, Positive, Tables
 from ..config.requirements import Need, Needs, one_of
 from ..decoders import Decoder
 from ..decoders.adjoint import AdjointDecoder
+from ..kernels import decode
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from .diloco import DiLoCo
@@ -70,7 +71,7 @@ class BufferedMean(AdjointDecoder):
         self.touched[:] = self._indices[: len(payloads)]
         factors = clip_factors(payloads) if self._clips else np.ones(len(payloads))
         for places, payload, factor in zip(self.touched, payloads, factors, strict=True):
-            self._decode(self.target, places, self._ones, payload, factor)
+            decode.adjoint_decode(self.target, places, self._ones, payload, factor)
         if self._senders and self.touched:
             sent = np.bincount(np.concatenate(self.touched, axis=None), minlength=self.length)
             self.target /= np.maximum(sent, 1).astype(self.dtype)

@@ -17,7 +17,7 @@ from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..config import Positive, Tables
 from ..config.requirements import Needs, none_of
-from ..kernels import selection, specialise
+from ..kernels import selection
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
@@ -34,12 +34,12 @@ class LargestElements(Stateful):
         # The kernel is slower, but still exact, in the rare case of more candidates than this.
         room = min(chunks.size, 4 * chunks.selected + chunks.size // 64 + 256)
         self._scratch = np.empty(room, dtype), np.empty(room, np.int32)
-        self._largest, self._chunks = specialise(selection.largest, dtype), chunks
+        self._chunks = chunks
         rows = chunks.rows(length)
         self._codewords: Pair = np.empty((rows, 1), np.int32), np.ones((rows, 1), dtype)
 
     def select(self, residual: np.ndarray) -> Pair:
-        self._largest(residual, *self._chunks, self._codewords[0].reshape(-1), *self._scratch)
+        selection.largest(residual, *self._chunks, self._codewords[0].reshape(-1), *self._scratch)
         return self._codewords
 
 

@@ -5,19 +5,12 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode.kernels.activation import backward, forward
+from test_kernels_encode import DTYPES, read_only
 
 from pdcode.kernels import activation
 
-DTYPES = ["float32", "float64"]
 KINDS = sorted(activation.KINDS)
-
-
-def forward(kind, z, out):
-    activation.Activation(kind, z, out)()
-
-
-def backward(kind, z, a, delta):
-    activation.Activation(kind, z, a, delta)()
 
 
 def values(count, dtype, seed=0, scale=3.0):
@@ -30,7 +23,6 @@ def values(count, dtype, seed=0, scale=3.0):
 
 def test_kinds_are_those_of_the_reference():
     assert activation.KINDS == {"relu": reference.RELU, "tanh": reference.TANH, "gelu": reference.GELU}
-    assert (activation.RELU, activation.TANH, activation.GELU) == (0, 1, 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -63,7 +55,7 @@ def ulps(actual, exact):
 def test_float_tanh_is_within_two_ulp():
     z = numpy.concatenate([values(200_000, "f4", 1), values(200_000, "f4", 2, 0.3)])
     out = numpy.empty_like(z)
-    forward(activation.TANH, z[None], out[None])
+    forward(activation.KINDS["tanh"], z[None], out[None])
     assert ulps(out, numpy.tanh(z.astype("f8"))) < 2
 
 
@@ -72,7 +64,7 @@ def test_double_tanh_is_within_two_ulp(scale):
     """Against long double, which on some machines is a double, itself right to 1 ulp."""
     z = values(200_000, "f8", 3, scale)
     out = numpy.empty_like(z)
-    forward(activation.TANH, z[None], out[None])
+    forward(activation.KINDS["tanh"], z[None], out[None])
     assert ulps(out, numpy.tanh(z.astype(numpy.longdouble))) < 2.5
 
 
@@ -106,7 +98,7 @@ def test_in_place_and_not_a_number(dtype, name):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tanh_at_its_limits(dtype):
     z = numpy.array([[numpy.inf, -numpy.inf, 1e30, -1e30, 0]], dtype)
-    forward(activation.TANH, z, z)
+    forward(activation.KINDS["tanh"], z, z)
     numpy.testing.assert_array_equal(z, [[1, -1, 1, -1, 0]])
 
 
@@ -116,16 +108,10 @@ def test_refuses_what_does_not_fit():
         forward(3, z, z)
     with pytest.raises(ValueError, match="kind is -1"):
         backward(-1, z, z, z)
-    with pytest.raises(ValueError, match="shape"):
-        forward(0, z, numpy.ones((2, 5)))
-    with pytest.raises(ValueError, match="shape"):
-        backward(0, z, z, numpy.ones((3, 4)))
-    with pytest.raises(ValueError, match="contiguous"):
-        forward(0, numpy.ones((2, 8))[:, ::2], z)
-    with pytest.raises(ValueError, match="of one type"):
-        forward(0, z, numpy.ones((2, 4), "f4"))
-    fixed = numpy.ones((2, 4))
-    fixed.flags.writeable = False
-    for refused in (forward, lambda *arrays: backward(*arrays[:2], z, arrays[2])):
-        with pytest.raises(ValueError, match="writeable"):
-            refused(0, z, fixed)
+    other = numpy.ones((2, 5))
+    for a in (other, numpy.ones((2, 8))[:, ::2], z.astype("f4"), read_only(z.copy())):
+        with pytest.raises(ValueError, match=r"arrays do not fit forward\("):
+            forward(0, z, a)
+    for arrays in ((z, z, other), (other, z, z), (z, z.astype("f4"), z), (z, z, read_only(z.copy()))):
+        with pytest.raises(ValueError, match=r"arrays do not fit backward\("):
+            backward(0, *arrays)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
-from pdcode.kernels import combine, specialise
+from pdcode.kernels import combine
 
 
 def located(payloads):
@@ -42,7 +42,7 @@ def test_bits_do_not_depend_on_the_cut_into_rows_and_columns(dtype):
     random = numpy.random.default_rng(5)
     kept = [random.normal(size=1003).astype(dtype) for _ in range(13)]
     matrix, whole = random.normal(size=(13, 15)).astype(dtype), numpy.empty((15, 1003), dtype)
-    kernel, addresses = specialise(combine.combine, dtype), located(kept)
+    kernel, addresses = combine.combine, located(kept)
     kernel(addresses, 0, matrix, whole)
     for row in range(0, 15, 4):
         for column in range(0, 1003, 91):
@@ -64,7 +64,7 @@ def test_products_are_fused():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_locate_takes_the_rows_of_a_payload(dtype):
     payload, addresses = read_only(numpy.ones((3, 5), dtype)), numpy.zeros(6, numpy.uint64)
-    specialise(combine.locate, dtype)(payload, addresses, 2)
+    combine.locate(payload, addresses, 2)
     expected = [payload.ctypes.data + row * payload.strides[0] for row in range(3)]
     assert addresses.tolist() == [0, 0, *expected, 0]
 
@@ -72,17 +72,17 @@ def test_locate_takes_the_rows_of_a_payload(dtype):
 def test_refuses_what_does_not_fit():
     kept = [numpy.zeros(4)]
     addresses, out = located(kept), numpy.zeros((2, 4))
-    with pytest.raises(ValueError, match="row for each address"):
+    with pytest.raises(ValueError, match=r"fit combine\("):
         combine.combine(addresses, 0, numpy.zeros((2, 2)), out)
-    with pytest.raises(ValueError, match="column for each row"):
+    with pytest.raises(ValueError, match=r"fit combine\("):
         combine.combine(addresses, 0, numpy.zeros((1, 3)), out)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="needs start >= 0: start is -1"):
         combine.combine(addresses, -1, numpy.zeros((1, 2)), out)
-    with pytest.raises(ValueError, match="contiguous"):
+    with pytest.raises(ValueError, match=r"out is float64\[4, 2\], not C-ordered"):
         combine.combine(addresses, 0, numpy.zeros((1, 4)), out.T[:, ::-1])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         combine.combine(addresses, 0, numpy.zeros((1, 2)), read_only(numpy.zeros((2, 4))))
-    with pytest.raises(ValueError, match="no room for 1 addresses at 1 of 1"):
+    with pytest.raises(ValueError, match="position is 1, r is 1, q is 1"):
         combine.locate(kept[0][None], numpy.zeros(1, "u8"), 1)
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="position is -1"):
         combine.locate(kept[0][None], numpy.zeros(1, "u8"), -1)

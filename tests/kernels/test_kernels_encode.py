@@ -1,4 +1,4 @@
-"""encode, feedback_encode and deflate against their numpy twins, and the law of error feedback."""
+"""encode and feedback_encode against their numpy twins, and the law of error feedback."""
 
 import numpy
 import pytest
@@ -6,7 +6,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import encode, specialise
+from pdcode.kernels import encode
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
@@ -40,7 +40,7 @@ def test_encode_equals_its_twin(dtype, samples, columns, block, r, w, accumulate
     out = random.normal(size=(samples, r * block)).astype(dtype)
     expected = out.copy()
     reference.encode(factor, indices, values, block, expected, -0.7, accumulate)
-    kernel = specialise(encode.encode, dtype)
+    kernel = encode.encode
     kernel(read_only(factor), read_only(indices), read_only(values), block, out, -0.7, accumulate)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype] * 10)
 
@@ -122,7 +122,7 @@ def test_feedback_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, 
     out, expected = numpy.empty((r, block), dtype), numpy.empty((r, block), dtype)
     twin = memory.copy()
     reference.feedback_encode(twin, gradient, indices, values, block, expected)
-    kernel = specialise(encode.feedback_encode, dtype)
+    kernel = encode.feedback_encode
     kernel(memory, read_only(gradient), read_only(indices), read_only(values), block, out)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
     numpy.testing.assert_allclose(memory, twin, atol=TOLERANCE[dtype])
@@ -144,80 +144,23 @@ def test_feedback_over_blocks_longer_than_a_tile(dtype):
 
 def test_feedback_refuses_what_does_not_fit():
     indices, values = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2))
-    with pytest.raises(ValueError, match="same length"):
-        encode.feedback_encode(numpy.ones(8), numpy.ones(7), indices, values, 4, numpy.ones((1, 4)))
-    with pytest.raises(ValueError, match="out must have shape"):
-        encode.feedback_encode(numpy.ones(8), numpy.ones(8), indices, values, 4, numpy.ones((1, 3)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@given(
-    sizes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 90), st.integers(1, 4)), max_size=3),
-    seed=st.integers(0, 2**32),
-)
-def test_units_are_encoded_at_once_as_one_by_one(dtype, sizes, seed):
-    random, units, words, twins = numpy.random.default_rng(seed), [], [], []
-    for length, block, r in sizes:
-        memory, gradient = random.normal(size=(2, length)).astype(dtype)
-        units.append((memory, read_only(gradient), block, numpy.empty((r, block), dtype)))
-        words.append(codewords(random, r, 3, -(-length // block), dtype))
-        twins.append((memory.copy(), numpy.empty((r, block), dtype)))
-    assert encode.Feedback(units).encode(words)
-    kernel = specialise(encode.feedback_encode, dtype)
-    for (memory, gradient, block, out), pair, (twin, expected) in zip(units, words, twins, strict=True):
-        kernel(twin, gradient, *pair, block, expected)
-        assert (memory.tobytes(), out.tobytes()) == (twin.tobytes(), expected.tobytes())
-
-
-def test_units_whose_codewords_do_not_fit_are_left_alone():
-    words = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2))
     memory, gradient, out = numpy.zeros(8), numpy.ones(8), numpy.zeros((1, 4))
-    units = encode.Feedback([(memory, gradient, 4, out)])
-    for indices, values in (
-        (words[0].astype("i8"), words[1]),
-        (words[0], words[1].astype("f4")),
-        (words[0][:, :1], words[1]),
-        (words[0].repeat(2, 0), words[1].repeat(2, 0)),
+    for arguments in (
+        (memory, gradient[:7], indices, values, 4, out),
+        (memory, gradient, indices, values, 4, out[:, :3]),
+        (memory, gradient, indices, values, 5, out),
+        (memory, gradient.astype("f4"), indices, values, 4, out),
+        (memory, gradient, indices.astype("i8"), values, 4, out),
+        (memory, gradient, indices, values.astype("f4"), 4, out),
+        (memory, gradient, indices[:, :1], values, 4, out),
+        (memory, None, indices, numpy.ones((1, 3)), 4, out),
+        (memory, None, indices.repeat(2, 0), values.repeat(2, 0), 4, out),
     ):
-        assert not units.encode([(indices, values)])
-    assert not units.encode([words, words])
+        with pytest.raises(ValueError, match=r"arrays do not fit feedback_encode\("):
+            encode.feedback_encode(*arguments)
     assert not memory.any()
-    with pytest.raises(ValueError, match="one type"):
-        encode.Feedback([(memory, gradient.astype("f4"), 4, out)])
-    for wrong in ((memory, gradient[:7], 4, out), (memory, gradient, 3, out)):
-        with pytest.raises(ValueError, match="same length"):
-            encode.Feedback([wrong])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@given(
-    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), max_size=3), seed=st.integers(0, 2**32)
-)
-def test_sums_are_those_of_encode(dtype, shapes, seed):
-    random, pairs, twins = numpy.random.default_rng(seed), [], []
-    one = numpy.zeros((1, 1), "i4"), numpy.ones((1, 1), dtype)
-    for samples, columns in shapes:
-        wide, out = random.normal(size=(2, samples, columns + 3)).astype(dtype)
-        pairs.append((read_only(wide)[:, :columns], out[:, 3:]))
-        twins.append(out.copy()[:, 3:])
-    encode.Sums(pairs, 0.3)()
-    kernel = specialise(encode.encode, dtype)
-    for (factor, out), twin in zip(pairs, twins, strict=True):
-        kernel(factor, *one, factor.shape[1], twin, 0.3, True)
-        assert out.tobytes() == twin.tobytes()
-
-
-def test_sums_refuse_what_does_not_fit():
-    x = numpy.ones((4, 6))
-    for factor, out, message in (
-        (x, x[:3], "must have the shape"),
-        (x, read_only(x.copy()), "must have the shape"),
-        (x, x.astype("f4"), "one type"),
-        (x, x[0], "one type"),
-        (x[:, ::2], x[:, :3], "contiguous"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            encode.Sums([(factor, out)], 1.0)
+    with pytest.raises(ValueError, match="needs block >= 1: block is 0"):
+        encode.feedback_encode(memory, None, indices, values, 0, out[:, :0].copy())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -228,7 +171,7 @@ def test_sums_refuse_what_does_not_fit():
     w=st.integers(1, 6),
     seed=st.integers(0, 2**32),
 )
-def test_deflate_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, seed):
+def test_feedback_without_a_gradient_deflates_the_memory(dtype, length, block, r, w, seed):
     random = numpy.random.default_rng(seed)
     memory = random.normal(size=length).astype(dtype)
     before, twin = memory.copy(), memory.copy()
@@ -236,7 +179,7 @@ def test_deflate_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, s
     values /= numpy.linalg.norm(values, axis=1, keepdims=True)
     out, expected = numpy.empty((r, block), dtype), numpy.empty((r, block), dtype)
     reference.deflate(twin, indices, values, block, expected)
-    specialise(encode.deflate, dtype)(memory, read_only(indices), read_only(values), block, out)
+    encode.feedback_encode(memory, None, read_only(indices), read_only(values), block, out)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
     numpy.testing.assert_allclose(memory, twin, atol=TOLERANCE[dtype])
     decoded = (reference.dense(indices, values, -(-length // block)).T @ out).ravel()[:length]
@@ -246,13 +189,3 @@ def test_deflate_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, s
     encode.feedback_encode(other, numpy.zeros_like(other), indices, values, block, second)
     numpy.testing.assert_array_equal(other, memory)
     numpy.testing.assert_array_equal(second, out)
-
-
-def test_deflate_refuses_what_does_not_fit():
-    indices, values, out = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((1, 4))
-    with pytest.raises(ValueError, match="same shape"):
-        encode.deflate(numpy.ones(8), indices, numpy.ones((1, 3)), 4, out)
-    with pytest.raises(ValueError, match="out must have shape"):
-        encode.deflate(numpy.ones(8), indices, values, 5, out)
-    with pytest.raises(ValueError, match="out must have shape"):
-        encode.deflate(numpy.ones(8), indices, values, 0, numpy.ones((1, 0)))

@@ -6,7 +6,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import loss, specialise
+from pdcode.kernels import loss
 
 DTYPES = ["float32", "float64"]
 NAMES = ["softmax_loss", "logistic_loss", "squared_loss", "poisson_loss"]
@@ -36,7 +36,7 @@ def test_equals_its_twin_also_in_place(dtype, name, samples, columns, seed):
     epsilon = 8 * float(numpy.finfo(dtype).eps)
     delta, expected, in_place = numpy.empty_like(scores), numpy.empty_like(scores), scores.copy()
     value = getattr(reference, name)(scores.astype("f8"), target, expected, 3.0)
-    kernel = specialise(getattr(loss, name), dtype)
+    kernel = getattr(loss, name)
     near = pytest.approx(value, rel=4 * epsilon, abs=epsilon)  # of terms that may cancel
     assert kernel(scores, target, delta, 3.0) == near
     numpy.testing.assert_allclose(delta, expected, rtol=2 * epsilon, atol=2 * epsilon)
@@ -98,22 +98,22 @@ def test_exponential_is_within_two_ulp(dtype):
 @pytest.mark.parametrize("name", ["softmax_loss", "logistic_loss"])
 def test_refuses_what_does_not_fit(name):
     kernel, scores = getattr(loss, name), numpy.ones((2, 1))
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="B is 0"):
         kernel(numpy.ones((0, 1)), numpy.zeros(0, "i4"), numpy.ones((0, 1)), 1.0)
     with pytest.raises(ValueError, match="label 2 of sample 1"):
         kernel(scores, numpy.array([0, 2], "i4"), scores, 1.0)
     with pytest.raises(ValueError, match="label -1 of sample 0"):
         kernel(scores, numpy.array([-1, 0], "i4"), scores, 1.0)
-    with pytest.raises(ValueError, match="one entry a sample"):
+    with pytest.raises(ValueError, match=f"arrays do not fit {name}"):
         kernel(scores, numpy.zeros(3, "i4"), scores, 1.0)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=f"arrays do not fit {name}"):
         kernel(scores, numpy.zeros(2, "i4"), numpy.ones((2, 2)), 1.0)
 
 
 @pytest.mark.parametrize("name", ["squared_loss", "poisson_loss"])
 def test_losses_of_real_targets_refuse_what_does_not_fit(name):
     kernel = getattr(loss, name)
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="B is 0"):
         kernel(numpy.ones((0, 2)), numpy.ones((0, 2)), numpy.ones((0, 2)), 1.0)
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match=f"arrays do not fit {name}"):
         kernel(numpy.ones((2, 2)), numpy.ones((2, 1)), numpy.ones((2, 2)), 1.0)

@@ -86,7 +86,8 @@ def test_a_single_point_has_no_pairs():
 
 def minimise(points, supports, sharpness, iterations=5000):
     points, work = points.copy(), numpy.full(packing.workspace(*points.shape), numpy.nan)
-    return points, *packing.minimise(points, supports, sharpness, 1e-13, iterations, work)
+    taken = numpy.array([iterations])
+    return points, packing.minimise(points, supports, sharpness, 1e-13, taken, work), taken[0]
 
 
 @pytest.mark.parametrize(("k", "n", "w"), [(3, 7, 3), (6, 16, 6), (8, 20, 4)])
@@ -131,14 +132,15 @@ def test_minimise_keeps_to_its_iterations():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"supports": numpy.zeros((4, 3), numpy.int32)}, "supports must have shape"),
+        ({"supports": numpy.zeros((4, 3), numpy.int32)}, "arrays do not fit"),
         ({"supports": numpy.full((5, 3), 3, numpy.int32)}, "not a coordinate from 0 to 2"),
         ({"supports": numpy.full((5, 3), -1, numpy.int32)}, "not a coordinate"),
-        ({"gradient": numpy.empty((3, 4))}, "gradient must have"),
+        ({"gradient": numpy.empty((3, 4))}, "arrays do not fit"),
         ({"work": numpy.empty(10)}, "work has 10 numbers"),
         ({"sharpness": 0.0}, "sharpness is 0"),
         ({"sharpness": math.nan}, "sharpness is nan"),
-        ({"points": numpy.ones((65, 5))}, "from 1 to 64 rows"),
+        ({"points": numpy.ones((65, 5)), "gradient": numpy.ones((65, 5))}, "from 1 to 64 rows"),
+        ({"supports": numpy.zeros((5, 4), numpy.int32)}, "w from 1 to k"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -76,7 +76,7 @@ def test_refuses_keys_and_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match="words is 5"):
         philox.uniforms_of(1, 2, two, two, 3, 5, numpy.empty((2, 3, 5)))
     for workers, first, count, words in ((two, two[:1], 3, 1), (two[:1], two[:1], 3, 1), (two, two, 2, 1)):
-        with pytest.raises(ValueError, match="out is 2 × 3 × 1"):
+        with pytest.raises(ValueError, match=r"arrays do not fit uniforms_of\("):
             philox.uniforms_of(1, 2, workers, first, count, words, out)
     for workers, first in ((two - 1, two), (two, two - 1)):
         with pytest.raises(ValueError, match="at least 0"):

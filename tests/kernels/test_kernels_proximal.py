@@ -49,11 +49,11 @@ def test_nan_is_not_hidden():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="side by side"):
+    with pytest.raises(ValueError, match="stride"):
         proximal.shrink(np.ones((4, 4))[::2, ::2], 0.1, 1.0, -INF, INF)
     with pytest.raises(ValueError, match="threshold is -1"):
         proximal.shrink(np.ones((4, 4)), -1.0, 1.0, -INF, INF)
-    with pytest.raises(ValueError, match="same length"):
+    with pytest.raises(ValueError, match="arrays do not fit displace"):
         proximal.displace(np.ones(3), np.ones(4))
     weights = np.ones((0, 4))
     proximal.shrink(weights, 0.1, 1.0, -INF, INF)

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from test_kernels_encode import DTYPES, read_only
 
 from pdcode.config import kinds
-from pdcode.kernels import quantise, specialise
+from pdcode.kernels import quantise
 
 FORMATS = {name: kinds.find("wires", name) for name in kinds.KINDS["wires"]}
 KINDS = quantise.KINDS
@@ -52,7 +52,7 @@ def values(seed, shape, dtype, spread):
 def test_bytes_are_those_of_the_twin(name, dtype, rows, elements, offset, spread, scale, keys, part, seed):
     source = numpy.zeros(offset + rows * elements, dtype)[offset:]  # wherever it begins in memory
     source[:] = values(seed, (rows, elements), "float64", spread) * scale
-    kernel = specialise(quantise.encode, dtype)
+    kernel = quantise.encode
     out = numpy.empty(quantise.size(KINDS[name], rows, elements), "u1")
     expected = numpy.empty_like(out)
     kernel(KINDS[name], read_only(source), out, rows, *keys, part)
@@ -394,7 +394,7 @@ def test_sizes_on_the_wire():
     assert payload[-1] == 0
     with pytest.raises(ValueError, match="kind is 9"):
         quantise.size(9, 1, 1)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="elements is -1"):
         quantise.size(4, 1, -1)
 
 
@@ -408,7 +408,7 @@ def test_what_does_not_fit_is_refused():
         quantise.encode(1, x, out[:16], 2, *KEYS)
     with pytest.raises(ValueError, match="multiple of 8"):
         quantise.encode(2, x, out[1:], 2, *KEYS)
-    with pytest.raises(ValueError, match="as long as"):
+    with pytest.raises(ValueError, match=r"arrays do not fit encode\("):
         quantise.encode(2, x, out[:16], 2, *KEYS, 0, numpy.ones(5, "f4"))
     with pytest.raises(ValueError, match="kind is -1"):
         quantise.decode(-1, out[:16], x, 2)

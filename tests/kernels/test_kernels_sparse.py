@@ -6,7 +6,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import sparse, specialise
+from pdcode.kernels import sparse
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
@@ -49,7 +49,7 @@ def test_forward_for_any_strides(dtype, layout, samples, width, units, seed):
         weights = numpy.repeat(weights, 2, axis=1)[::-1, ::2]
     weights.flags.writeable = False
     out, expected = numpy.full((samples, units), 7, dtype), numpy.empty((samples, units), dtype)
-    specialise(sparse.csr_forward, dtype)(*a, rows, weights, out)
+    sparse.csr_forward(*a, rows, weights, out)
     reference.csr_forward(*a, rows, weights, expected)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
 
@@ -62,7 +62,7 @@ def test_outer(dtype, samples, width, units, seed):
     encoded = random.normal(size=(samples, units)).astype(dtype)
     encoded.flags.writeable = False
     out, expected = numpy.full((units, width), 7, dtype), numpy.empty((units, width), dtype)
-    specialise(sparse.csr_outer, dtype)(*a, rows, encoded, out)
+    sparse.csr_outer(*a, rows, encoded, out)
     reference.csr_outer(*a, rows, encoded, expected)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
 
@@ -78,7 +78,7 @@ def test_coded(dtype, r, block, samples, width, units, seed):
     codewords[random.random(codewords.shape) < 0.5] = 0
     delta.flags.writeable = codewords.flags.writeable = False
     out, expected = numpy.full((r * block, units), 7, dtype), numpy.empty((r * block, units), dtype)
-    specialise(sparse.csr_coded, dtype)(*a, rows, delta, codewords, block, out)
+    sparse.csr_coded(*a, rows, delta, codewords, block, out)
     reference.csr_coded(*a, rows, delta, codewords, block, expected)
     numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
 
@@ -98,13 +98,16 @@ def test_rows_must_be_in_the_matrix(bad):
 
 def test_refuses_what_does_not_fit():
     a, rows = (numpy.array([0, 1, 2]), numpy.array([0, 1], "i4"), numpy.ones(2)), numpy.array([0])
-    with pytest.raises(ValueError, match="out must have shape"):
+    with pytest.raises(ValueError, match="arrays do not fit csr_forward"):
         sparse.csr_forward(*a, rows, numpy.ones((2, 3)), numpy.ones((1, 2)))
-    with pytest.raises(ValueError, match="encoded must have shape"):
+    with pytest.raises(ValueError, match="arrays do not fit csr_outer"):
         sparse.csr_outer(*a, rows, numpy.ones((1, 3)), numpy.ones((2, 2)))
-    with pytest.raises(ValueError, match="delta must have shape"):
+    with pytest.raises(ValueError, match="arrays do not fit csr_coded"):
         sparse.csr_coded(*a, rows, numpy.ones((1, 3)), numpy.ones((1, 2)), 1, numpy.ones((2, 3)))
-    with pytest.raises(ValueError, match="do not form a CSR matrix"):
+    with pytest.raises(ValueError, match="arrays do not fit csr_forward"):
         sparse.csr_forward(a[0], a[1][:1], a[2], rows, numpy.ones((2, 3)), numpy.ones((1, 3)))
+    for indptr in numpy.array([0, 1, 3]), numpy.empty(0, int):
+        with pytest.raises(ValueError, match="do not form a CSR matrix"):
+            sparse.csr_forward(indptr, *a[1:], rows, numpy.ones((2, 3)), numpy.ones((1, 3)))
     with pytest.raises(ValueError):
         sparse.csr_forward(*a, rows, numpy.ones((2, 3), "f4"), numpy.ones((1, 3)))

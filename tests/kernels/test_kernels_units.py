@@ -12,7 +12,7 @@ from pdcode.kernels.payloads import Payload
 from pdcode.kernels.records import ROW_BYTES, UPDATE_BYTES, Batch
 from pdcode.kernels.replica import ENTRY_BYTES, Descents
 
-from pdcode.kernels import decode, finite, optimize, quantise, specialise
+from pdcode.kernels import decode, finite, optimize, quantise
 from pdcode.trace.schema import ARRIVALS, UPDATES
 from pdcode.transport.layout import HEADER
 from pdcode.transport.log import STEP_HEAD
@@ -101,7 +101,7 @@ def test_payloads_are_added_as_the_decode_kernel_does(dtype, sizes, seed):
     sums, codewords, payloads = arrival(np.random.default_rng(seed), dtype, sizes)
     twins = [each.copy() for each in sums]
     assert decode.Accumulators(sums).add(codewords, payloads)
-    kernel = specialise(decode.adjoint_decode, dtype)
+    kernel = decode.adjoint_decode
     for mine, theirs, words, payload in zip(sums, twins, codewords, payloads, strict=True):
         kernel(theirs, *words, payload, 1.0)
         assert mine.tobytes() == theirs.tobytes()
@@ -162,7 +162,7 @@ def test_steps_of_many_codewords_are_those_of_one_after_another(dtype, touched, 
     other, same, total = theta.copy(), gradient.copy(), 0.25
     lists = [np.array(each, np.int32)[None] for each in touched]
     for each in lists:
-        total += specialise(optimize.sgd_blocks, dtype)(other, same, each.ravel(), 5, 0.3)
+        total += optimize.sgd_blocks(other, same, each.ravel(), 5, 0.3)
     assert optimize.Descent(theta, gradient, 5).step(lists, 0.3, 0.25) == total
     assert (theta.tobytes(), gradient.tobytes()) == (other.tobytes(), same.tobytes())
 

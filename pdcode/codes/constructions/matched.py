@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...kernels import matched, specialise
+from ...kernels import matched
 from ...util.errors import InputError
 from ...util.stateful import Stateful
 from .. import keyed
@@ -71,9 +71,7 @@ class MatchedSelector(Stateful):
         self._turned = np.empty((rows, elements), dtype)
         self._gram = np.empty((rows, rows), dtype)
         self._indices, self._values = np.empty((rows, weight), np.int32), np.empty((rows, weight), dtype)
-        self._select = specialise(matched.select, dtype)
-        self._orthonormalise = specialise(matched.orthonormalise, dtype)
-        self._orthonormalise(self._kept, self._spare)
+        matched.orthonormalise(self._kept, self._spare)
 
     def select(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Choose codewords for a residual, a contiguous array (length,) of the dtype.
@@ -86,11 +84,11 @@ class MatchedSelector(Stateful):
         with np.errstate(over="ignore", invalid="ignore"):
             if not self._step(residual):  # R vanishes along U: start again
                 self._kept[:] = self._spare
-                self._orthonormalise(self._kept, self._spare)
+                matched.orthonormalise(self._kept, self._spare)
                 self._step(residual)
         np.copyto(self._kept, self._left)
-        self._orthonormalise(self._kept, self._spare)
-        self._select(self._left, self._indices, self._values)
+        matched.orthonormalise(self._kept, self._spare)
+        matched.select(self._left, self._indices, self._values)
         return self._indices, self._values
 
     def _step(self, residual: np.ndarray) -> bool:

@@ -105,7 +105,8 @@ def anneal(
     iterations = min(max(int(WORK / problem.effort), LEAST_ITERATIONS), MOST_ITERATIONS)
     work = np.empty(kernel.workspace(*points.shape))
     for sharpness in stages:
-        kernel.minimise(points, supports, sharpness, tolerance / sharpness, iterations, work)
+        steps = np.array([iterations], np.int64)
+        kernel.minimise(points, supports, sharpness, tolerance / sharpness, steps, work)
     return measure(points, supports)
 
 
