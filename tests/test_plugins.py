@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import extending
 import pytest
+from outcomes import refused
 from paths import ROOT
 from shell import environment
 
@@ -90,11 +91,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
     first = len(EXAMPLES)
     return {
         name: Example(
-            folder / f"{name}.h5",
-            [codes[number], *codes[first + 2 * number :][:2]],
-            outs[first + 2 * number :][:2],
-            gone[2 * number :][:2],
-            complaint,
+            *(folder / f"{name}.h5", [codes[number], *codes[first + 2 * number :][:2]]),
+            *(outs[first + 2 * number :][:2], gone[2 * number :][:2], complaint),
         )
         for number, (name, complaint) in enumerate(zip(EXAMPLES, error.splitlines(), strict=True))
     }
@@ -133,14 +131,18 @@ clipped = clipped:Clipped
 """
 
 
+def installed(folder: Path, entry_points: str) -> str:
+    """Write what an installed package leaves; return the path of Python on which it is found."""
+    (own := folder / "mine-1.0.dist-info").mkdir()
+    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (own / "entry_points.txt").write_text(entry_points)
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
 def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None:
     """All groups of the examples, by an entry point each."""
-    job, folder = tmp_path / "job.toml", tmp_path / "mine-1.0.dist-info"
+    job, path = tmp_path / "job.toml", installed(tmp_path, ENTRY_POINTS)
     job.write_text(extending.together(extending.paste(tmp_path), plugins=False), encoding="utf-8")
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text(ENTRY_POINTS)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     codes, _, error = pdcode(simulating(job), PYTHONPATH=path)
     assert codes == [0], error
     assert pdcode(simulating(job))[0] == [2]
@@ -156,21 +158,15 @@ class Mine(MatchedTable, tag="mine"):
 
 def test_codes_of_installed_packages_are_found_and_a_broken_package_harms_no_other(tmp_path: Path) -> None:
     """A family is a record or a class of keys; what cannot be imported is one line where it is asked for."""
-    folder = tmp_path / "mine-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text(
-        "[pdcode.codes]\nmine = table:Mine\n[pdcode.families]\nbad = nowhere_pkg:X\ngraph = nowhere_pkg:Y\n"
-    )
+    families = "[pdcode.families]\nbad = nowhere_pkg:X\ngraph = nowhere_pkg:Y\n"
+    path = installed(tmp_path, f"[pdcode.codes]\nmine = table:Mine\n{families}")
     (tmp_path / "table.py").write_text(TABLE, encoding="utf-8")
     job = tmp_path / "job.toml"
     job.write_text("[stop]\nupdates = 1\n", encoding="utf-8")
     dry = ["run", str(job), "--dry-run", "--set"]
-    families = [[*dry, f"code.family={name}"] for name in ("mine", "graph", "nett", "bad")]
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    codes, outs, error = pdcode(
-        ["codes", "list"], *families, ["codes", "design", "nett", "-n", "4", "-k", "4"], PYTHONPATH=path
-    )
+    runs = [[*dry, f"code.family={name}"] for name in ("mine", "graph", "nett", "bad")]
+    design = ["codes", "design", "nett", "-n", "4", "-k", "4"]
+    codes, outs, error = pdcode(["codes", "list"], *runs, design, PYTHONPATH=path)
     assert codes == [0, 0, 0, 2, 2, 2], error
     assert 'family = "mine"' in outs[1]
     assert "bad: pdcode.families: 'bad' (nowhere_pkg:X) cannot be imported" in outs[0]
@@ -220,13 +216,8 @@ class Mine(Law, tag="{name}"):
     ],
 )
 def test_what_is_wrong_with_a_plugin_is_said_in_a_line(tmp_path, plugin, table, words):
-    with pytest.raises(InputError) as caught:
+    with refused(*words, start=f"{tmp_path / 'job.toml'}: "):
         configfile.load(write(tmp_path, plugin, table))
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'job.toml'}: ")
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:

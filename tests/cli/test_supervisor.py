@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from pdcode.mpi.supervisor import FOLDER
 
 DRIVER = """
@@ -65,42 +67,38 @@ def ends_within(pid: int, limit_s: float) -> bool:
     return False
 
 
-def test_the_line_of_a_rank_is_the_last_one_and_its_exit_code_counts(tmp_path: Path) -> None:
-    process = start(
-        tmp_path,
+ENDS = {  # what mpirun does, and the exit code, output and errors of the command
+    "the line of a rank is the last one and its exit code counts": (
         """
 say("mpirun: a warning")
 rank("print('pdcode: bad', file=sys.stderr); sys.stderr.flush(); supervised.report_exit(2)").wait()
 say("banner")
 sys.exit(213)
 """,
-    )
-    assert outcome(process) == (2, "", "mpirun: a warning\npdcode: bad\n")
-
-
-def test_a_rank_that_says_nothing_leaves_the_word_to_mpirun(tmp_path: Path) -> None:
-    process = start(
-        tmp_path,
+        (2, "", "mpirun: a warning\npdcode: bad\n"),
+    ),
+    "a rank without a line leaves the word to mpirun": (
         """
 rank("supervised.report_exit(0)").wait()
 rank("os.kill(os.getpid(), signal.SIGKILL)").wait()
 say("rank 1 was killed")
 sys.exit(137)
 """,
-    )
-    assert outcome(process) == (1, "", "rank 1 was killed\n")
-
-
-def test_what_a_rank_elsewhere_prints_comes_through_mpirun(tmp_path: Path) -> None:
-    """It cannot connect to the name that it finds in its environment."""
-    process = start(
-        tmp_path,
+        (1, "", "rank 1 was killed\n"),
+    ),
+    "a rank elsewhere, which cannot connect to the name in its environment, prints through mpirun": (
         """
 os.environ["PDCODE_SUPERVISOR"] = "of another machine"
 print(rank("print('progress', flush=True); supervised.report_exit(0)").communicate()[0].decode(), end="")
 """,
-    )
-    assert outcome(process) == (0, "progress\n", "")
+        (0, "progress\n", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize(("mpirun", "came"), ENDS.values(), ids=ENDS)
+def test_what_ranks_and_mpirun_leave(mpirun: str, came: tuple[int, str, str], tmp_path: Path) -> None:
+    assert outcome(start(tmp_path, mpirun)) == came
 
 
 def test_a_signal_reaches_rank_0_and_its_last_words_the_user(tmp_path: Path) -> None:
@@ -127,9 +125,7 @@ def test_a_signal_ends_an_mpirun_that_has_closed_its_pipes(tmp_path: Path) -> No
 
 
 def test_a_third_signal_ends_mpirun_when_rank_0_hangs(tmp_path: Path) -> None:
-    hangs = WAITING.replace(
-        "signal.signal(signal.SIGTERM, last)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    )
+    hangs = WAITING.replace("signal.SIGTERM, last", "signal.SIGTERM, signal.SIG_IGN")
     process = start(tmp_path, f"rank({hangs!r}).wait()")
     assert process.stdout.readline() == "ready\n"
     for _ in range(3):

@@ -1,6 +1,8 @@
 """Reading configurations: defaults, overrides, and errors of one line that name file, key and value."""
 
 import copy
+import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,9 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
     assert found == value
 
 
+RELAYED = "memory = {}\ndownlink.kind = 'codewords'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -71,14 +76,8 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ("[stragglers]\nkind = 'shifted-exponential'", ["stragglers.mean_s", "must be given"]),
         ("[memory]\nkind = 'worker'\n[decoder]\nkind = 'tracking'", ["decoder.kind", "tracking"]),
         ("[update]\nlate = 'sometimes'", ["update.late", "sometimes"]),
-        (
-            "[memory]\nkind = 'difference'\n[decoder]\nkind = 'tracking'",
-            ["decoder.kind", "difference", "tracking"],
-        ),
-        (
-            "[memory]\nkind = 'coordinator'\n[decoder]\nkind = 'adjoint'",
-            ["decoder.kind", "coordinator", "adjoint"],
-        ),
+        ("memory.kind = 'difference'\ndecoder.kind = 'tracking'", ["decoder.kind", "difference", "tracking"]),
+        ("memory.kind = 'coordinator'\ndecoder.kind = 'adjoint'", ["decoder.kind", "coordinator", "adjoint"]),
         ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind 'worker'"]),
         ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
         ("[wire]\ndtype = ['int8', 'float64']", ["wire.dtype", "float64"]),
@@ -86,14 +85,8 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ("[wire]\ndtype = 'int3'", ["wire.dtype", "int4", "int8"]),
         ("[downlink]\nkind = 'relay'", ["downlink.kind", "relay", "codewords"]),
         ("[downlink]\ncheck = 0", ["downlink.check", "0"]),
-        (
-            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'least_squares'",
-            ["downlink.kind", "codewords", "least_squares"],
-        ),
-        (
-            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'mmse'",
-            ["downlink.kind", "codewords", "mmse"],
-        ),
+        (f"{RELAYED}decoder.kind = 'least_squares'", ["downlink.kind", "codewords", "least_squares"]),
+        (f"{RELAYED}decoder.kind = 'mmse'", ["downlink.kind", "codewords", "mmse"]),
         ("[decoder]\nkind = 'summing'", ["decoder.kind", "summing"]),
         ("[decoder]\nstep = 1.5", ["decoder.step", "1.5"]),
         ("[code]\nblocks = 'unit'", ["code.blocks", "'unit'", "units"]),
@@ -112,13 +105,8 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
 )
 def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(InputError) as caught:
+    with refused(*words, start=f"{path}: "):
         configfile.load(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 @pytest.mark.parametrize(
@@ -137,10 +125,7 @@ def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, w
 )
 def test_keys_are_those_of_the_kind(overrides: list[str], words: list[str] | None) -> None:
     """A kind that is chosen on the command line does without what the file says of another."""
-    if words is None:
-        configfile.load(JOBS / "digits.toml", overrides)
-        return
-    with refused(*words):
+    with refused(*words) if words else nullcontext():
         configfile.load(JOBS / "digits.toml", overrides)
 
 
@@ -205,8 +190,6 @@ def test_every_job_is_valid(path: Path) -> None:
     )
 )
 def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dict[str, object]) -> None:
-    import tomllib
-
     config = configfile.resolve(tables)
     assert isinstance(config, Config)
     assert configfile.resolve(tomllib.loads(to_toml(config))) == config

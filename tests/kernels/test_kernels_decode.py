@@ -5,17 +5,11 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels_encode import DTYPES, TOLERANCE, codewords, read_only
+from test_kernels_encode import DTYPES, LAYERS, TOLERANCE, codewords, read_only
 
 from pdcode.kernels import decode, encode
 
-SHAPES = {
-    "length": st.integers(1, 400),
-    "block": st.integers(1, 150),
-    "r": st.sampled_from([1, 3]),
-    "w": st.integers(1, 6),
-    "seed": st.integers(0, 2**32),
-}
+SHAPES = LAYERS | {"r": st.sampled_from([1, 3])}
 
 
 def arrival(random, length, block, r, w, dtype):

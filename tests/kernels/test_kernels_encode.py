@@ -10,6 +10,10 @@ from pdcode.kernels import encode
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
+LAYERS = {
+    "length": st.integers(1, 400), "block": st.integers(1, 150), "r": st.integers(1, 4),
+    "w": st.integers(1, 6), "seed": st.integers(0, 2**32),
+}  # fmt: skip
 
 
 def codewords(random, r, w, blocks, dtype):
@@ -106,13 +110,7 @@ def test_encode_refuses_what_does_not_fit(factor, indices, values, out):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(
-    length=st.integers(1, 400),
-    block=st.integers(1, 150),
-    r=st.integers(1, 4),
-    w=st.integers(1, 6),
-    seed=st.integers(0, 2**32),
-)
+@given(**LAYERS)
 def test_feedback_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, seed):
     random = numpy.random.default_rng(seed)
     memory, gradient = random.normal(size=(2, length)).astype(dtype)
@@ -164,13 +162,7 @@ def test_feedback_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(
-    length=st.integers(1, 400),
-    block=st.integers(1, 150),
-    r=st.integers(1, 4),
-    w=st.integers(1, 6),
-    seed=st.integers(0, 2**32),
-)
+@given(**LAYERS)
 def test_feedback_without_a_gradient_deflates_the_memory(dtype, length, block, r, w, seed):
     random = numpy.random.default_rng(seed)
     memory = random.normal(size=length).astype(dtype)

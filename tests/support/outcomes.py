@@ -11,13 +11,15 @@ from pdcode.util.errors import InputError
 
 
 @contextmanager
-def refused(*words: str) -> Iterator[None]:
-    """Expect an `InputError` of one line with these words."""
+def refused(*words: str, start: str = "") -> Iterator[None]:
+    """Expect an `InputError` of one line with these words, which starts in this way."""
     with pytest.raises(InputError) as caught:
         yield
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(start)
+    assert "\n" not in message
     for word in words:
-        assert word in str(caught.value)
+        assert word in message
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
