@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from .. import codes
 from ..codes.constructions.energy import BlockEnergies, energy
-from ..config import CodeTable, Config, Positive, Table
+from ..config import CodeTable, Positive, Table
 from ..config.requirements import KeyNeeds, lacking
 from ..problems.partition import Unit
 from ..transport.layout import Pair
@@ -34,14 +34,7 @@ class MatchedTable(CodeTable, tag="matched"):
     #: largest number of blocks that a codeword combines, of all layers or of each; none: 32
     weight: Positive | list[Positive] | None = None
 
-    def make(
-        self,
-        config: Config,
-        layers: Sequence[Unit],
-        rows: Sequence[int],
-        weights: Sequence[int],
-        dtype: np.dtype,
-    ) -> Assignment:
+    def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Assignment:
         return WorkerSelected(layers, rows, dtype, weights)
 
 
@@ -61,14 +54,7 @@ class EnergyTable(CodeTable, tag="energy"):
     decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: factor on the blocks' running energies at each arrival
     options: EnergyOptions = EnergyOptions()  #: options of the family
 
-    def make(
-        self,
-        config: Config,
-        layers: Sequence[Unit],
-        rows: Sequence[int],
-        weights: Sequence[int],
-        dtype: np.dtype,
-    ) -> Assignment:
+    def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Assignment:
         each_update, exponent = not config.update.asynchronous, self.options.exponent
         return Energy(layers, rows, dtype, weights, config.seed, self.decay, each_update, exponent)
 
@@ -76,21 +62,9 @@ class EnergyTable(CodeTable, tag="energy"):
 class Energy(Rotating):
     """Codewords of one fixed block and w - 1 others, drawn with probability ∝ decayed block energy.
 
-    A new code of k rows is drawn from the current energies when the rows run out, or at every update.
-    Reproducing a task's codewords therefore takes its row number and all earlier arrivals.
-
-    Parameters
-    ----------
-    weights : sequence of int
-        Codeword weight w of each layer.
-    seed : int
-        Key of the random draws.
-    decay : float
-        Factor on the running energies at each arrival.
-    each_update : bool
-        Whether every update begins with a new code.
-    exponent : float
-        See `codes.energy`.
+    A new code of k rows is drawn from the current energies when the rows run out, and at every update if
+    `each_update`. Reproducing a task's codewords therefore takes its row number and all earlier arrivals.
+    `decay` is the factor on the running energies at each arrival; see `codes.energy` for `exponent`.
     """
 
     state_names = (*Rotating.state_names, "energies", "_drawn")  # codewords are those of earlier energies

@@ -95,14 +95,10 @@ class WorkerSelected(Assignment):
 
 
 class DataRows(Assignment):
-    """Rows of a code over data shards, a matrix (n, m) of the workers' weights: worker i always has row i.
+    """Rows of a code over m data shards, a matrix (n, m) of the workers' weights: worker i always has row i.
 
-    The rows combine the gradients of shards; no gradient is cut into blocks.
-
-    Attributes
-    ----------
-    weight, shards : int
-        Largest number of nonzeros of a row, and m.
+    The rows combine the gradients of shards; no gradient is cut into blocks. `weight` is the largest number
+    of nonzeros of a row.
     """
 
     def __init__(self, layers: Sequence[Unit], dtype: np.dtype, matrix: np.ndarray) -> None:
@@ -160,28 +156,14 @@ class Static(Assignment):
 class Rotating(Static):
     """Rotating assignment: successive tasks take successive rows of an endless code.
 
-    When its rows run out (and at every update, if `each_update`), the design is redrawn with a keyed random
-    permutation of blocks and dither. Tasks take rows in the order in which they are sent, of all workers:
+    When its rows run out (and at every update, if `each_update`), the design is redrawn with a permutation of
+    blocks and dither, keyed by `seed`. Tasks take rows in the order in which they are sent, of all workers:
     tasks in flight at one time have disjoint rows, and each worker covers all directions over time. Or
     (`by_worker`) each worker takes all rows one after another, from a start of its own: no part of a gradient
     stays at a worker for longer than two turns. The row number of a task determines its codewords; a trace
     stores nothing more.
 
-    Parameters
-    ----------
-    designs : dict of int to Code
-        Code for each distinct block count.
-    seed : int
-        Key of the redraws.
-    each_update : bool
-        Whether every update begins with a new code.
-    by_worker : bool
-        Whether each worker takes all rows in turn.
-
-    Attributes
-    ----------
-    reordered : bool
-        Whether the rows of a code are taken in another order than that of the code (`group_by_support`).
+    `reordered` is whether rows are taken in another order than that of the code, see `group_by_support`.
     """
 
     state_names = (*Static.state_names, "_sent")

@@ -25,7 +25,7 @@ from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from ..util.rng import WIRE
 from ..util.stateful import Stateful
-from .source import Batch, Source
+from .source import BatchGradient, Source
 
 
 class NoMemory(MemoryTable, tag="none"):
@@ -116,7 +116,7 @@ class Memoryless(PayloadEncoder):
 class StatelessEncoder(Memoryless):
     """Encoder of coded derivatives by given codewords, without a memory."""
 
-    def __init__(self, source: Batch, reply: Reply) -> None:
+    def __init__(self, source: BatchGradient, reply: Reply) -> None:
         super().__init__(reply)
         self._source = source
 

@@ -265,18 +265,14 @@ class Momentum(Optimizer):
         return total
 
 
-class Sign(Optimizer):
+class SignDescent(Optimizer):
     """θ ← θ - η sign(ĝ) (Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD", ICML 2018)."""
-
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
-        super().__init__(table, size, dtype)
-        self._signs = np.empty(self.size, self.dtype)
 
     def _advance(self, rate: float) -> float:
         total = 0.0
         for decoder, theta, gradient in self._plan:
             decoder.solve()
-            signs = np.sign(gradient, out=self._signs[: len(gradient)])
+            signs = np.sign(gradient)
             total += optimize.sgd_step(theta, self._no_velocity, signs, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
@@ -341,7 +337,7 @@ class AdamTable(OptimizerTable, tag="adam"):
 class SignTable(OptimizerTable, tag="sign"):
     """Steps of the learning rate along the signs of the gradient."""
 
-    makes: ClassVar[type[Optimizer]] = Sign
+    makes: ClassVar[type[Optimizer]] = SignDescent
 
 
 def create(table: OptimizerTable | Mapping[str, Any], *arguments: Any) -> Optimizer:

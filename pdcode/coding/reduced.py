@@ -15,13 +15,7 @@ from .state import State
 class ReducedState(State):
     """State that follows the workers' states: the last arrival of a round has the sum of the payloads.
 
-    Parameters
-    ----------
-    state : State
-        Built as the workers'.
-    workers : int
-    check : int
-        Period, in updates, of the comparison of digests of θ.
+    `state` is built as the workers'. Digests of θ are compared every `check` updates.
     """
 
     state_names = ("_state", "_order", "_arrived", "_version", "digest")

@@ -53,30 +53,16 @@ class Entry(NamedTuple):
 
 
 class RelayedState(State):
-    """State that relays received codewords to the workers instead of θ.
+    """State that relays received codewords instead of θ, and logs the arrivals and steps of `state`.
 
-    Parameters
-    ----------
-    state : Coded
-        Rank 0's state, whose arrivals and steps are logged here.
-    workers : int
-    check : int
-        Period, in tasks of a worker, of the comparison of digests of θ.
-    exchanged : bool
-        Whether workers send their payloads to each other.
+    A digest of θ is compared every `check` tasks of a worker. If `exchanged`, workers send their payloads to
+    each other.
     """
 
     # `_last_entries` has an effect only over MPI, where this state is not saved.
     state_names = (
-        "_state",
-        "_first",
-        "_next",
-        "_delivered",
-        "_review_at",
-        "_last_excluded",
-        "_dead",
-        "_digest",
-    )
+        "_state", "_first", "_next", "_delivered", "_review_at", "_last_excluded", "_dead", "_digest",
+    )  # fmt: skip
 
     def __init__(self, state: Coded, workers: int, check: int, exchanged: bool = False) -> None:
         self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer

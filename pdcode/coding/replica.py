@@ -53,14 +53,9 @@ class FullReplica(Replica):
 
 
 class MirroredReplica(Replica):
-    """Replica that repeats rank 0's operations on a state of its own.
+    """Replica that repeats rank 0's operations on a state of its own, built as rank 0's, with any θ.
 
-    Parameters
-    ----------
-    state : Coded
-        Built as rank 0's; its θ may have any value.
-    fused : bool
-        Whether to apply an arrival and its step in one pass, where that gives the same bits.
+    If `fused`, an arrival and its step are applied in one pass where that gives the same bits.
     """
 
     state_names = ("_state",)

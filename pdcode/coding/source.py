@@ -28,7 +28,7 @@ class Source(Stateful, ABC):
         """Compute the vector of a task at θ; return the mini-batch loss."""
 
 
-class Batch(Source):
+class BatchGradient(Source):
     """The gradient of a task's mini-batch, of rows that `batches` draws.
 
     `plan` is built with the reply's payload if `coded` is used.

@@ -87,17 +87,9 @@ class State(Stateful, Capable, ABC):
 
     @abstractmethod
     def step(self, damping: float) -> float | None:
-        """End the round.
+        """End the round, with a factor of the learning rate.
 
-        Parameters
-        ----------
-        damping : float
-            Factor of the learning rate.
-
-        Returns
-        -------
-        float or None
-            Euclidean norm of the step of θ; None if the update continues with another round.
+        Return the Euclidean norm of the step of θ, or None if the update continues with another round.
         """
 
     def ready(self, progress: Progress, expected: int) -> bool:

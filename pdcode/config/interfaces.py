@@ -213,14 +213,12 @@ class UpdateTable(Kind, tag_field="mode"):
     requires: ClassVar[KeyNeeds] = {
         "clip": {
             "downlink.kind": none_of(
-                "exchange",
-                needed="'full' or 'codewords'",
-                why="workers cannot apply to others' payloads",
+                "exchange", needed="'full' or 'codewords'", why="workers cannot apply to others' payloads"
             ),
             "workers.count": Need(
                 lambda count, config: count >= 3, "3 or more", "cannot know which of two payloads is right"
             ),
-        },
+        }
     }
 
     late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped

@@ -21,27 +21,13 @@ Test = Callable[[Any, Any], bool]
 
 
 class Need(NamedTuple):
-    """Requirement on a key's value.
+    """Requirement on a key's value."""
 
-    Attributes
-    ----------
-    test : callable
-        ``test(value, config) -> bool``: whether the value meets the requirement.
-    needed : str
-        The values that meet it, as in "it needs …".
-    why : str
-        The reason, as in "…, which …"; may be empty.
-    of_kind : bool
-        Whether `test` takes the kind (or class of wire format) that the key names, instead of the name.
-    when : callable, optional
-        ``when(config) -> bool``: whether the requirement applies. Default: always.
-    """
-
-    test: Test
-    needed: str
-    why: str = ""
-    of_kind: bool = False
-    when: Callable[[Any], bool] | None = None
+    test: Test  # (value, config) -> whether the value meets the requirement
+    needed: str  # the values that meet it, as in "it needs …"
+    why: str = ""  # the reason, as in "…, which …"; may be empty
+    of_kind: bool = False  # whether `test` takes the kind (or wire format) that the key names, not the name
+    when: Callable[[Any], bool] | None = None  # config -> whether the requirement applies; None: always
 
 
 Needs = Mapping[str, Any]

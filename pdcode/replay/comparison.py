@@ -17,14 +17,8 @@ ABSENT = "none"  # stands for a value that one of the two runs lacks
 class Difference(Exception):
     """The first difference between a recomputed run and its trace.
 
-    Parameters
-    ----------
-    table : str
-        Table of the trace, or ``attributes``, ``code``, ``checkpoint``.
-    row : int or None
-        Row of the table, counted from 0.
-    columns : dict
-        Column -> recorded and recomputed value.
+    `table` is that of the trace, or ``attributes``, ``code``, ``checkpoint``; `row` counts from 0, None for
+    others than rows; `columns` has the recorded and the recomputed value of each column.
     """
 
     def __init__(self, table: str, row: int | None, columns: Mapping[str, tuple[Any, Any]]) -> None:
@@ -36,10 +30,7 @@ class Difference(Exception):
 class TableComparison:
     """Comparison of the rows of the table `name`, with times if `timed`; of faults only those of `kinds`.
 
-    Attributes
-    ----------
-    rows, equal : int
-        Number of recorded rows, and of those that were recomputed and are equal.
+    There are `rows` recorded rows, of which `equal` have been recomputed and are equal.
     """
 
     def __init__(self, trace: TraceReader, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:

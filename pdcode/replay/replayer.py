@@ -39,14 +39,10 @@ class EndOfTrace(Exception):
 
 
 class Replayer:
-    """Recomputation of a run from its trace.
+    """Recomputation of a run from its trace, opened with ``correct_clocks=False``; it prints a line a second.
 
-    Parameters
-    ----------
-    trace : TraceReader
-        The recorded run, opened with ``correct_clocks=False``.
-    print_line : callable
-        Prints a line of progress, once a second.
+    `InputError` is raised if the trace cannot be replayed, `Difference` if an attribute that the
+    configuration determines differs.
 
     Attributes
     ----------
@@ -58,13 +54,6 @@ class Replayer:
         Counts of compared rows.
     theta : ndarray, shape (N,)
         θ after the last recomputed update.
-
-    Raises
-    ------
-    InputError
-        If the trace cannot be replayed.
-    Difference
-        If an attribute that the configuration determines differs.
     """
 
     def __init__(self, trace: TraceReader, print_line: Print) -> None:

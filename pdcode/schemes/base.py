@@ -16,7 +16,7 @@ from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from ..coding.policies import Policy
 from ..coding.relay import RelayedState
-from ..coding.source import Batch, Source
+from ..coding.source import BatchGradient, Source
 from ..coding.state import Coded, State
 from ..config import Config, Table, Tables, kinds
 from ..config.requirements import Needs
@@ -319,7 +319,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             if reply is None
             else problem.plan(batch, reply.layout.rows, reply.payload, weight, whiten)
         )
-        return Batch(plan, BatchSampler(self.config.seed, worker, problem.rows, batch))
+        return BatchGradient(plan, BatchSampler(self.config.seed, worker, problem.rows, batch))
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
@@ -338,7 +338,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         rule = self.codewords(units)
         if memory.kind in ("none", "coordinator") and not rule.worker_selected and self.fused:
             source = self.source(problem, worker, rows, reply)
-            assert isinstance(source, Batch)
+            assert isinstance(source, BatchGradient)
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
         ahead = memory.lookahead * self.config.optimizer.rate

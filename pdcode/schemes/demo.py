@@ -23,7 +23,7 @@ import numpy as np
 from ..codes import Code
 from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
-from ..coding.optimizers import Optimizer, Sign
+from ..coding.optimizers import Optimizer, SignDescent
 from ..coding.source import Source
 from ..config import OptimizerTable, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
@@ -156,7 +156,7 @@ class SenderMean(Decoder):
         self.count = 0
 
 
-class CoefficientSigns(Sign):
+class CoefficientSigns(SignDescent):
     """Optimizer that steps along the signs of the vector whose coefficients the decoders have."""
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any, transform: Transform) -> None:
@@ -170,7 +170,7 @@ class CoefficientSigns(Sign):
         units: Sequence[Unit],
         decoders: Sequence[Decoder],
         damping: float = 1.0,
-        share: float = 1.0,
+        fraction: float = 1.0,
     ) -> float:
         for unit, decoder in zip(units, decoders, strict=True):
             part = self._coefficients[unit.offset : unit.offset + unit.length]

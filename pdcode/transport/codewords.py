@@ -111,9 +111,7 @@ class RoundedFormat(CodewordFormat):
         sent[:, :weight], sent[:, weight:] = codes, 0
 
     def read(
-        self,
-        views: tuple[np.ndarray, np.ndarray, np.ndarray],
-        pair: tuple[np.ndarray, np.ndarray],
+        self, views: tuple[np.ndarray, np.ndarray, np.ndarray], pair: tuple[np.ndarray, np.ndarray]
     ) -> bool:
         scales, values, packed = views
         selection.unpack(packed, self._bits, pair[0].reshape(-1))

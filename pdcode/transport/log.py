@@ -26,25 +26,14 @@ FORWARDED = 1
 
 
 class LogFormat:
-    """Sizes of the entries of a log.
-
-    Attributes
-    ----------
-    codeword_bytes : int
-        Length of the codewords in an entry.
-    content_bytes : int
-        Length of a payload's entry without its head and padding: codewords, and the reply without its header.
-    entry_bytes : int
-        Length of a payload's entry.
-    message_bytes : int
-        Length of a payload's message to another worker.
-    """
+    """Lengths of a payload's entry in a log, and of its parts, in bytes."""
 
     def __init__(self, layout: Layout) -> None:
         self.codeword_bytes = 0 if layout.worker_selected else layout.codeword_bytes
+        # Codewords, and the reply without its header:
         self.content_bytes = self.codeword_bytes + layout.reply_bytes - layout.header_bytes
         self.entry_bytes = padded(HEAD.size + self.content_bytes)
-        self.message_bytes = HEADER.size + self.content_bytes
+        self.message_bytes = HEADER.size + self.content_bytes  # of the payload's message to another worker
 
     def message(self, worker: int, task: int, *content: np.ndarray, flags: int = 0) -> np.ndarray:
         """Return a payload's message to another worker, uint8; its content may be in several arrays."""

@@ -38,35 +38,18 @@ SENT_NS_FIELD = slice(40, 48)  # t_send_ns of the header: in a task, on rank 0's
 
 
 class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """Content of a task, as the state requests it.
+    """Content of a task, as the state requests it."""
 
-    Attributes
-    ----------
-    row : int
-        Number of the first codeword, which identifies the codewords in a trace.
-    codewords : sequence of (indices, values)
-        One pair per unit; empty if workers select them.
-    segments : sequence of ndarray of uint8
-        Segments of the message's body.
-    flags, digest : int
-        Header fields: SNAPSHOT or CHECK, and the digest of θ for CHECK.
-    round : int
-        Round of the update, from 0.
-    standalone : callable, optional
-        Where workers exchange payloads: returns flags and segments of a task for a worker that gets no
-        payloads from others, until the next arrival. Default: those of the task.
-    excluded : ndarray of int64
-        Workers to which the payload is not sent by its worker, but by rank 0.
-    """
-
-    row: int
-    codewords: Codewords
-    segments: Sequence[np.ndarray]
-    flags: int = 0
-    digest: int = 0
-    round: int = 0
+    row: int  # number of the first codeword, which identifies the codewords in a trace
+    codewords: Codewords  # one pair per unit; empty if workers select them
+    segments: Sequence[np.ndarray]  # segments of the message's body, uint8
+    flags: int = 0  # SNAPSHOT or CHECK
+    digest: int = 0  # of θ, for CHECK
+    round: int = 0  # of the update, from 0
+    # Where workers exchange payloads: returns flags and segments of a task for a worker that gets no payloads
+    # from others; to be called before the next arrival. None: those above.
     standalone: Callable[[], tuple[int, Sequence[np.ndarray]]] | None = None
-    excluded: np.ndarray = NO_WORKERS
+    excluded: np.ndarray = NO_WORKERS  # workers to which rank 0 sends the payload, and not its worker
 
 
 def control_message(worker: int, flag: int, task: int = 0, version: int = 0, sent_ns: int = 0) -> np.ndarray:

@@ -31,17 +31,9 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
 class Sum:
     """Payload of a round of an update, in the problem's dtype, or its sum over the n workers.
 
-    Attributes
-    ----------
-    vector : ndarray
-        The payload, the numbers of workers that ask for the end and for a checkpoint, and zeros up to a
-        multiple of n.
-    segments : ndarray, shape (n, …)
-        View of `vector`: the segments that the workers send to rank 0.
-    reply : Reply
-        View of the payload.
-    arrival : Arrival
-        The payload as an arrival.
+    `vector` has the payload, the numbers of workers that ask for the end and for a checkpoint, and zeros up
+    to a multiple of n; row i of `segments` is the segment of it that worker i sends to rank 0. `reply` is a
+    view of the payload, `arrival` the payload as an arrival.
     """
 
     def __init__(self, layout: Layout, number: int, workers: int) -> None:

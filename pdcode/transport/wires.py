@@ -109,7 +109,7 @@ class WireFormat:
         return payload, wire[: self.size(*payload.shape)]
 
 
-class Compiled(WireFormat):
+class CompiledFormat(WireFormat):
     """Format that `pdcode.kernels.quantise` computes."""
 
     def __init_subclass__(cls) -> None:
@@ -137,55 +137,55 @@ class Compiled(WireFormat):
         self.read(flat, wire, rows)
 
 
-class Float64(Compiled):
+class Float64(CompiledFormat):
     """Double precision, unrounded."""
 
     name, rounding, unbiased, contraction, error = "float64", "none", True, True, 0.0
 
 
-class Float32(Compiled):
+class Float32(CompiledFormat):
     """Single precision; rounded to nearest from float64."""
 
     name, rounding, unbiased, contraction, error = "float32", "none", True, True, 1e-4
 
 
-class BFloat16(Compiled):
+class BFloat16(CompiledFormat):
     """8 bits of mantissa."""
 
     name, rounding, unbiased, contraction, error = "bfloat16", "stochastic", True, True, 0.02
 
 
-class Float16(Compiled):
+class Float16(CompiledFormat):
     """11 bits of mantissa, up to 65504."""
 
     name, rounding, unbiased, contraction, error = "float16", "stochastic", True, True, 0.002
 
 
-class Int8(Compiled):
+class Int8(CompiledFormat):
     """Up to ±127 steps of max/127; δ > .87 in groups of 1,024."""
 
     name, rounding, unbiased, contraction, error, scales = "int8", "stochastic", True, True, 0.02, 1
 
 
-class Int4(Compiled):
+class Int4(CompiledFormat):
     """Up to ±7 steps of max/7."""
 
     name, contraction, scales = "int4", True, 1
 
 
-class Int2(Compiled):
+class Int2(CompiledFormat):
     """± the mean magnitude of one of two bins."""
 
     name, contraction, scales = "int2", True, 2
 
 
-class Sign(Compiled):
+class Sign(CompiledFormat):
     """± the mean magnitude."""
 
     name, contraction, scales = "sign", True, 1
 
 
-class QSGD(Compiled):
+class QSGD(CompiledFormat):
     """Up to ±7 steps of max/7, unbiased."""
 
     name, rounding, unbiased, scales = "qsgd", "stochastic", True, 1

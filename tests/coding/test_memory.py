@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pdcode import codes, problems
 from pdcode.coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
-from pdcode.coding.source import Batch
+from pdcode.coding.source import BatchGradient
 from pdcode.config import load as configfile
 from pdcode.problems import GradientPlan, Problem
 from pdcode.schemes import coded_state, make_scheme
@@ -53,7 +53,7 @@ def make_encoder(
     selectors: list[CodewordSelector | None] | None = None, keep: float = 1, ahead: float = 0,
 ) -> PayloadEncoder:  # fmt: skip
     """A worker's side with the memory of a kind, whose batches are `given`."""
-    source: Any = Batch(plan, given)
+    source: Any = BatchGradient(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
         return StatelessEncoder(source, reply)
     return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep, ahead)

@@ -106,7 +106,7 @@ LEFT = {
     "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
-    "Events": "flights", "CostModelSchedule": "_muted", "Optimizer": "_theta _decoders _plan",
+    "Events": "flights", "CostModelSchedule": "_excluded", "Optimizer": "_theta _decoders _plan",
     "PayloadStore": "_addresses", "ProductState": "_matrix",
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
@@ -117,7 +117,7 @@ LEFT = {
     "MirroredReplica": "_codewords _codeword_view _entry _reply",
     "RelayedState": "_scratch _codeword_view _last_entries",
     "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",
-    "GradientTable": "_change", "Sign": "_signs", "Clip": "gradient",
+    "GradientTable": "_change", "Clip": "gradient",
     "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
     "t_start_ns",
