@@ -76,7 +76,7 @@ def test_an_update_begins_with_a_fresh_code_and_its_tasks_take_disjoint_rows(wor
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=120), st.sampled_from([1, 2, 4]))
-def test_by_worker_each_takes_all_rows_whatever_the_others_do(order: list[int], r: int) -> None:
+def test_by_worker_each_worker_takes_all_rows(order: list[int], r: int) -> None:
     made, turn = Rotating([layer(16)], [r], F4, {16: net(16, 16, 4)}, 7, by_worker=True), 16 // r
     taken: dict[int, list[int]] = {}
     for worker in order:
@@ -91,7 +91,7 @@ def test_by_worker_each_takes_all_rows_whatever_the_others_do(order: list[int], 
             np.testing.assert_allclose(words @ words.T, np.eye(len(words)), atol=1e-6)
 
 
-def test_without_updates_in_view_a_code_is_used_up_before_it_is_redrawn() -> None:
+def test_in_async_mode_a_code_is_redrawn_when_its_rows_run_out() -> None:
     made = Rotating([layer(16)], [1], F4, {16: net(16, 16, 4)}, 7, each_update=False)
     rows = []
     for _ in range(32):
@@ -115,7 +115,7 @@ def test_layers_may_send_different_numbers_of_codewords_over_different_numbers_o
             np.testing.assert_allclose(words @ words.T, np.eye(len(words)), atol=1e-6)
 
 
-def test_every_block_is_met_equally_often_whatever_the_rows_a_task() -> None:
+def test_every_block_occurs_equally_often_for_any_rows_per_task() -> None:
     made = Rotating([layer(16)], [3], F4, {16: net(16, 16, 4)}, 2)
     met = np.zeros(16)
     for task in range(15 * 20):
@@ -123,7 +123,7 @@ def test_every_block_is_met_equally_often_whatever_the_rows_a_task() -> None:
     assert met.min() > 0.9 * met.mean()
 
 
-def test_codewords_stay_as_they_are_while_their_task_is_out() -> None:
+def test_codewords_do_not_change_while_their_task_is_in_flight() -> None:
     made = Rotating([layer(16)], [4], F4, {16: net(16, 16, 4)}, 2, each_update=True)
     pairs = []
     for _ in range(20):

@@ -40,7 +40,7 @@ def found(*settings: str) -> float:
 
 
 @pytest.mark.parametrize("shards", ["shuffled", "replicated", "auto", "contiguous"])
-def test_where_shards_are_alike_gradients_are_whitened(shards: str) -> None:
+def test_gradients_are_whitened_where_shards_are_alike(shards: str) -> None:
     """Digits are in no order of their labels."""
     components = prepared(f"problem.shards={shards}")
     assert components.config.code.whiten == "gram"
@@ -53,14 +53,14 @@ def test_where_shards_are_alike_gradients_are_whitened(shards: str) -> None:
     ("workers", "share", "ahead"),
     [(2, "0.125", 0.2), (8, "0.25", 0.2), (16, "0.125", 0.1), (64, "0.125", 0.025), (16, "0.03125", 0.025)],
 )
-def test_workers_look_ahead_less_far_the_more_they_are_and_the_less_they_send(workers, share, ahead):
+def test_the_look_ahead_shrinks_with_more_workers_and_smaller_payloads(workers, share, ahead):
     settings = [f"workers.count={workers}", f"code.share={share}"]
     assert prepared(*settings).config.memory.lookahead == ahead
     assert prepared(*settings, "code.whiten=none").config.memory.lookahead == ahead
     assert prepared(*settings, "memory.lookahead=0.15").config.memory.lookahead == 0.15
 
 
-def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path) -> None:
+def test_gradients_are_not_whitened_where_labels_are_sorted(tmp_path: Path) -> None:
     components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
     config = components.config
     assert config.code.whiten == "none"
@@ -75,7 +75,7 @@ def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path
         assert part in said
 
 
-def test_where_shards_are_smaller_than_half_a_mini_batch_they_differ_too() -> None:
+def test_shards_smaller_than_half_a_mini_batch_differ() -> None:
     """Digits have 1,438 training rows."""
     few, many = ([f"workers.count={workers}", "problem.batch=32"] for workers in (89, 90))
     assert prepared(*few).config.code.whiten == "gram"
@@ -88,7 +88,7 @@ def test_where_shards_are_smaller_than_half_a_mini_batch_they_differ_too() -> No
     assert most.config.code.whiten == "gram"
 
 
-def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
+def test_an_explicit_whitening_is_not_changed(tmp_path: Path) -> None:
     data = labels_sorted(tmp_path)
     components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
     assert components.config.code.whiten == "gram"
@@ -97,14 +97,14 @@ def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
     assert not prepared("code.whiten=gram", "problem.shards=contiguous").notes
 
 
-def test_disagreement_is_about_zero_for_alike_shards_and_grows_with_order(tmp_path: Path) -> None:
+def test_gradient_spread_is_about_zero_for_alike_shards_and_grows_with_order(tmp_path: Path) -> None:
     alike = [found(f"problem.split_seed={seed}", labels_sorted(tmp_path, 1.0)) for seed in range(3)]
     assert max(alike) < 0.3
     half, apart = found(labels_sorted(tmp_path, 0.5)), found(labels_sorted(tmp_path))
     assert 1 < half < 0.5 * apart
 
 
-def test_the_workers_batch_decides_what_is_much(tmp_path: Path) -> None:
+def test_gradient_spread_is_relative_to_the_workers_batch(tmp_path: Path) -> None:
     small, large = (found(labels_sorted(tmp_path, 0.5), f"problem.batch={batch}") for batch in (8, 64))
     assert large == pytest.approx(8 * small)
 
@@ -141,7 +141,7 @@ def test_workers_have_the_keys_that_rank_0_has_resolved(tmp_path: Path) -> None:
     assert auto_keys.with_resolved(given, facts["resolved"]) == components.config
 
 
-def test_a_resolved_configuration_stays() -> None:
+def test_a_resolved_configuration_is_not_changed() -> None:
     """As a trace holds it, for a replay."""
     config = prepared().config
     assert auto_keys.resolve_auto(config, problems.create(config.problem)) == (config, [])
@@ -149,7 +149,7 @@ def test_a_resolved_configuration_stays() -> None:
 
 
 @pytest.mark.parametrize(("workers", "better"), [(1, "0.25"), (2, "0.5"), (3, "0.75"), (4, ""), (8, "")])
-def test_few_workers_are_told_of_a_shorter_rate(workers: int, better: str) -> None:
+def test_few_workers_get_a_note_on_a_smaller_rate(workers: int, better: str) -> None:
     said = f"optimizer.rate 2 is too long for whitened steps of so few workers: try {better}"
     assert (said in prepared(f"workers.count={workers}").remarks()) == bool(better)
     for other in ("update.mode=all", "code.whiten=none", f"optimizer.rate={better or 2.0}"):
@@ -157,7 +157,7 @@ def test_few_workers_are_told_of_a_shorter_rate(workers: int, better: str) -> No
         assert not any("too long" in line for line in remarks)
 
 
-def test_momentum_in_async_mode_is_warned_of() -> None:
+def test_momentum_in_async_mode_gives_a_warning() -> None:
     said = "optimizer.momentum 0.9 slows a descent down in update.mode 'async'"
     assert said in "\n".join(prepared("optimizer.momentum=0.9").remarks())
     assert "slows" not in "\n".join(prepared("optimizer.momentum=0.9", "update.mode=first").remarks())

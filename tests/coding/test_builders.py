@@ -116,7 +116,7 @@ def dry_run(folder: Path, *overrides: str) -> int:
 
 @pytest.mark.parametrize("mode", ["async", "first"])
 @pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *kinds.KINDS["codes"]} - {"file"}))
-def test_every_family_can_be_asked_for(family, mode, tmp_path, capsys):
+def test_every_family_can_be_configured(family, mode, tmp_path, capsys):
     blocks = SIZES.get(family, 16)
     sets = [f"code.family={family}", f"code.blocks=[{blocks},1]", f"update.mode={mode}"]
     if family == "optimized":

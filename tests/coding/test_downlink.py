@@ -146,7 +146,7 @@ def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str, kin
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("decoder", ["sum", "mean", "tracking", "summing"])
-def test_a_state_sent_amid_an_update_is_gone_on_from(decoder: str, optimizer: str) -> None:
+def test_a_replica_continues_from_a_snapshot_within_an_update(decoder: str, optimizer: str) -> None:
     """In the mode `first`, a late worker gets its task when part of an update has arrived."""
     made = Descent(
         [
@@ -159,7 +159,7 @@ def test_a_state_sent_amid_an_update_is_gone_on_from(decoder: str, optimizer: st
 
 
 @pytest.mark.parametrize("late", ["use", "waste"])
-def test_payloads_that_were_refused_or_wasted_are_not_relayed_and_given_back(late: str) -> None:
+def test_refused_and_wasted_payloads_return_to_the_memory_and_are_not_relayed(late: str) -> None:
     made = Descent(
         [
             *START, "update.mode=first", "update.count=2", f"update.late={late}", "wire.dtype=int8",
@@ -191,7 +191,7 @@ def test_a_replica_that_differs_in_one_bit_is_an_error_at_its_next_check() -> No
     assert 10 <= made.coordinator.roster.tasks[2] - 1 <= 12
 
 
-def test_a_digest_tells_thetas_apart() -> None:
+def test_digests_of_different_thetas_differ() -> None:
     theta = np.random.default_rng(0).normal(size=1000).astype("f4")
     other = theta.copy()
     assert digest(theta) == digest(other)

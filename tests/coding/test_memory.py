@@ -158,7 +158,7 @@ class Pairing:
     unused=st.integers(0, 31),
     keep=st.sampled_from([1.0, 0.9]),
 )
-def test_what_rank_0_decodes_and_what_is_kept_add_up(kind, dtype, wire, chosen, rows, axis, unused, keep):
+def test_decoded_payloads_and_residual_add_up(kind, dtype, wire, chosen, rows, axis, unused, keep):
     """With a memory that decays by a factor a task, what was decoded counts less by it, too."""
     pairing = Pairing(kind, dtype, wire, chosen, axis, rows, keep=keep if kind == "worker" else 1)
     for task in range(5):
@@ -191,7 +191,7 @@ def test_without_a_memory_of_the_workers_each_payload_is_of_its_own_gradient(kin
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("kind", ["none", "worker", "difference", "coordinator"])
-def test_a_gradient_that_is_not_finite_is_refused_and_not_remembered(kind, dtype, wire, chosen):
+def test_a_gradient_that_is_not_finite_leaves_the_memory_unchanged(kind, dtype, wire, chosen):
     pairing = Pairing(kind, dtype, wire, chosen)
     assert pairing.turn()
     kept = getattr(pairing.encoder, "residual", np.zeros(1)).copy()
@@ -210,7 +210,7 @@ def test_a_gradient_that_is_not_finite_is_refused_and_not_remembered(kind, dtype
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["worker", "difference"])
-def test_a_payload_beyond_the_range_of_float16_is_refused_and_kept(kind, dtype, chosen):
+def test_a_payload_beyond_the_range_of_float16_returns_to_the_memory(kind, dtype, chosen):
     pairing = Pairing(kind, dtype, "float16", chosen, weight=1e6)
     for _ in range(3):
         assert not pairing.turn()
@@ -258,7 +258,7 @@ def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_kept(dtype, chosen):
+def test_look_ahead_evaluates_gradients_at_theta_less_a_fraction_of_the_residual(dtype, chosen):
     """Also with a payload that is taken back, and θ itself is not touched."""
     plain, ahead = (Pairing("worker", dtype, dtype, chosen, ahead=share) for share in (0, 0.3))
     for task in range(4):
@@ -284,7 +284,7 @@ def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_ke
     assert kept.any()
 
 
-def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() -> None:
+def test_the_look_ahead_is_relative_to_the_learning_rate_and_refused_without_one() -> None:
     settings = ["memory.kind=worker", "memory.lookahead=0.2", "optimizer.rate=1.5", "code.blocks=[4,1]"]
     scheme = make_scheme(configfile.resolve({"problem": {"data": "digits", "hidden": [13]}}, settings))
     problem = problem_of("float32", "auto")

@@ -193,7 +193,7 @@ def test_bad_input():
         optimizer.step(np.zeros(SIZE, np.float32), LAYERS, stack)
 
 
-def test_another_theta_or_other_decoders_are_noticed():
+def test_another_theta_or_other_decoders_are_detected():
     optimizer = optimizers.create({"rate": 1.0}, 2, "float64")
     parts = [layer(0, 1, 1, 2, 0)]
     for _ in range(2):

@@ -25,13 +25,13 @@ def test_async_steps_at_every_arrival() -> None:
     assert make(8, mode="async").ready(state(1, 0.0), 7)
 
 
-def test_all_waits_for_everything_that_is_out() -> None:
+def test_all_waits_for_every_outstanding_payload() -> None:
     ready = make(8, mode="all").ready
     assert not ready(state(7, 1.0), 1)
     assert ready(state(8, 1.0), 0)
 
 
-def test_first_waits_for_so_many() -> None:
+def test_first_waits_for_count_payloads() -> None:
     ready = make(8, mode="first", count=5).ready
     assert not ready(state(4, 1.0), 4)
     assert ready(state(5, 0.0), 3)
@@ -40,7 +40,7 @@ def test_first_waits_for_so_many() -> None:
     assert by_default(state(6, 0.0), 2)
 
 
-def test_captured_waits_for_a_share_of_the_gradient() -> None:
+def test_captured_waits_for_a_fraction_of_the_gradient() -> None:
     ready = make(8, mode="captured", fraction=0.75).ready
     assert not ready(state(8, 0.74), 3)
     assert ready(state(2, 0.75), 6)
@@ -57,5 +57,5 @@ def test_more_payloads_than_workers_are_refused() -> None:
 
 
 @given(st.sampled_from(["async", "all", "first", "captured"]), st.integers(1, 64), st.floats(0, 1))
-def test_no_policy_waits_when_nothing_is_out(mode: str, count: int, captured: float) -> None:
+def test_no_policy_waits_without_outstanding_payloads(mode: str, count: int, captured: float) -> None:
     assert make(64, mode=mode).ready(state(count, captured), 0)

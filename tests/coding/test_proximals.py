@@ -64,7 +64,7 @@ def test_the_operator_is_the_minimiser_of_its_definition(name, outputs, inputs, 
             assert objective(other) >= objective(x) + 0.5 * np.square(other - x).sum() - 1e-12
 
 
-def test_groups_are_what_leaves_an_input_and_are_scaled_by_the_root_of_their_size():
+def test_groups_are_the_weights_of_an_input_scaled_by_the_root_of_their_size():
     kind = kind_of("group-lasso")
     weights = np.array([[3.0, 0.0, 0.1, 0.1, 1.0], [4.0, 0.0, -0.1, 0.1, 1.0]])
     norms, scales = [5.0, 0.2, np.sqrt(2)], [2.0, 2.0, np.sqrt(2)]
@@ -265,7 +265,7 @@ def test_the_first_theta_is_in_the_box():
     assert theta.max() == pytest.approx(0.1)
 
 
-def test_it_is_a_part_of_the_configuration(tmp_path):
+def test_the_penalty_is_a_table_of_the_configuration(tmp_path):
     config = load.resolve({}, ["optimizer.proximal.kind=elastic-net", "optimizer.proximal.l1=0.1",
                                "optimizer.proximal.l2=1"])  # fmt: skip
     assert config.optimizer.proximal.describe() == "elastic-net (l1 0.1, l2 1)"

@@ -19,7 +19,7 @@ def made(check: int) -> tuple[ReducedState, Sum]:
     return ReducedState(components.state, 3, check), Sum(components.layout, 0, 3)
 
 
-def test_it_steps_by_the_sum_once_all_are_here() -> None:
+def test_the_state_steps_by_the_sum_of_all_workers() -> None:
     state, total = made(2)
     before = state.theta.copy()
     for payload in total.reply.payloads:
@@ -76,7 +76,7 @@ def test_a_worker_with_another_theta_is_named() -> None:
         ),
     ],
 )
-def test_what_does_not_add_up_is_refused(overrides: list[str], words: list[str]) -> None:
+def test_configurations_without_sums_are_refused(overrides: list[str], words: list[str]) -> None:
     with refused(*words):
         prepare(configfile.resolve({}, [*JOB, *overrides]))
 
@@ -92,5 +92,5 @@ def test_what_does_not_add_up_is_refused(overrides: list[str], words: list[str])
         [f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped"],
     ],
 )
-def test_what_adds_up_is_taken(overrides: list[str]) -> None:
+def test_configurations_with_sums_are_accepted(overrides: list[str]) -> None:
     prepare(configfile.resolve({}, [*JOB, *overrides, "reduce.kind=allreduce", "update.mode=all"]))

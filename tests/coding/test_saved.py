@@ -108,7 +108,7 @@ def test_a_whole_table_with_a_path_replaces_the_family(folder: Path) -> None:
         (["scheme.options={}", "scheme.name=topk"], ""),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_line(folder, sets, words, capsys):
+def test_a_code_that_does_not_fit_is_refused_in_one_line(folder, sets, words, capsys):
     code = codes.design("uncoded", 4, 4)
     values = code.values.copy()
     values[1] = 2.0

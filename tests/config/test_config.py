@@ -135,7 +135,7 @@ def test_bad_overrides_are_named(override: str) -> None:
         configfile.resolve({"seed": 1}, [override])
 
 
-def test_the_tables_that_are_given_stay_as_they_are() -> None:
+def test_given_tables_are_not_changed() -> None:
     tables = {"code": {"options": {"dither": True}}, "scheme": {"preset": "default", "options": {}}}
     before, presets = copy.deepcopy((tables, LWPD.presets))
     configfile.resolve(tables, ["code.family=net", "code.options.dither=false", "downlink.check=9"])

@@ -119,7 +119,7 @@ def test_defaults_written_out_are_no_keys_without_effect(tmp_path) -> None:
     configfile.load(path)
 
 
-def test_a_preset_drops_what_it_takes_the_effect_of() -> None:
+def test_a_preset_drops_keys_that_have_no_effect_with_it() -> None:
     config = configfile.resolve(
         {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=regression", "scheme.name=lwpd"]
     )

@@ -31,7 +31,7 @@ def test_a_preset_fills_in_all_keys_that_are_not_given(name: str, how: str) -> N
             assert getattr(getattr(config, key), option) == value
 
 
-def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
+def test_a_given_key_takes_precedence_over_a_preset_in_the_same_file() -> None:
     config = resolve({"scheme": {"preset": "default"}, "code": {"weight": 2}, "wire": {"dtype": "float32"}})
     assert (config.code.weight, config.code.blocks, config.code.rows_per_task) == (2, "units", "auto")
     assert (config.wire.dtype, config.downlink.kind) == ("float32", "exchange")
@@ -40,7 +40,7 @@ def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
 @pytest.mark.parametrize("name", [name for name in PRESET if name != "ring"])
 @pytest.mark.parametrize("key", ["code.share=0.5", "code.rows_per_task=3"])
 @pytest.mark.parametrize("how", ["file", "command line"])
-def test_what_is_given_in_other_words_wins_too(name: str, key: str, how: str) -> None:
+def test_an_alternative_key_takes_precedence_over_a_preset(name: str, key: str, how: str) -> None:
     option, _, value = key.partition("=")
     given = {"code": {option.partition(".")[2]: float(value) if "." in value else int(value)}}
     config = (
@@ -114,7 +114,7 @@ def test_a_whole_table_chooses_the_scheme_as_its_keys_do(table: str, keys: list[
         ({"scheme": {"name": 3}}, r"scheme\.name: .*3"),
     ],
 )
-def test_what_is_no_preset_is_refused(tables: dict[str, object], message: str) -> None:
+def test_unknown_presets_are_refused(tables: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(tables)
 

@@ -38,7 +38,7 @@ def test_what_csv_writes_is_read(tmp_path_factory: pytest.TempPathFactory, data:
         ("seed\n\xff", "not UTF-8 text"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_tables_are_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError) as refused:

@@ -40,14 +40,14 @@ def test_every_layer_counts() -> None:
 
 
 @pytest.mark.parametrize("wire", FORMATS)
-def test_bias_without_a_memory_is_remarked(wire: str) -> None:
+def test_bias_without_a_memory_gives_a_remark(wire: str) -> None:
     for memory, silent in (("none", FORMATS[wire].unbiased), ("worker", True)):
         if memory == "none" or FORMATS[wire].contraction:
             lines = prepare(resolve(memory, wire)).remarks()
             assert any(f"'{wire}' is biased" in line for line in lines) != silent
 
 
-def test_the_documentation_says_the_same() -> None:
+def test_the_documentation_lists_the_same_formats() -> None:
     """Columns of the table: name, element, bits, rounding, unbiased, contraction."""
     text = (ROOT / "docs" / "schemes.md").read_text(encoding="utf-8")
     section = text.partition("## Wire formats")[2].partition("\n## ")[0]

@@ -188,7 +188,7 @@ def test_a_run_is_bit_identical(runs: Runs, how: str, clock: str) -> None:
     assert done.theta.tobytes() == trace.theta.tobytes()
 
 
-def test_the_cases_have_all_that_can_become_of_an_arrival(runs: Runs) -> None:
+def test_the_cases_have_all_fates_of_arrivals(runs: Runs) -> None:
     found = set().union(*(Trace(path).arrivals["status"].tolist() for path in runs.values()))
     assert found == {USED, WASTED, DRAINED, REFUSED}
     missing = Trace(runs["missing", "virtual"])
@@ -384,7 +384,7 @@ def test_the_command_names_the_difference_in_one_line(runs: Runs, capsys: pytest
     assert out == f"{path}: not the same: arrivals row 7: loss: recorded 0.5, recomputed {loss}\n"
 
 
-def test_a_file_of_delays_that_is_gone_leaves_times_uncompared(tmp_path, capsys):
+def test_without_the_file_of_delays_times_are_not_compared(tmp_path, capsys):
     delays = tmp_path / "delays.csv"
     delays.write_text("0.001,0.002\n" * 4)
     path = record(tmp_path / "a.h5", ["stragglers={kind='trace', path='" + str(delays) + "'}"])
@@ -418,7 +418,7 @@ def test_synthetic_data_of_another_size_are_not_generated(tmp_path, capsys, monk
     assert message in capsys.readouterr().err
 
 
-def test_a_claim_that_the_recorded_sizes_contradict_is_found_before_the_work(tmp_path, capsys, monkeypatch):
+def test_sizes_that_contradict_the_trace_are_refused_before_the_replay(tmp_path, capsys, monkeypatch):
     path = record(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         problem = json.loads(file.attrs["config_resolved"])["problem"]

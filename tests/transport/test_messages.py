@@ -68,7 +68,7 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(dtype, wire, 
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
-def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype, wire, chosen):
+def test_both_ends_have_the_same_rounded_payload(dtype, wire, chosen):
     made = layout(dtype, wire=wire, worker_selected=chosen)
     sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
@@ -96,7 +96,7 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype, wire, chosen):
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype, wire, bad):
+def test_a_payload_that_is_not_finite_is_detected_at_both_ends(dtype, wire, bad):
     made = layout(dtype, wire=wire)
     for layer in range(4):
         sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
@@ -118,7 +118,7 @@ def test_each_unit_has_the_bytes_of_its_format() -> None:
         layout(wire=["int2", "int8"])
 
 
-def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
+def test_codewords_of_blocks_that_do_not_exist_are_detected() -> None:
     made = layout(worker_selected=True)
     reply = Reply(made, buffer(made.reply_bytes)[0])
     reply.write_codewords(words(made))
@@ -179,7 +179,7 @@ def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_
     assert layout(separate_codewords=True).codeword_bytes > layout().codeword_bytes
 
 
-def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
+def test_a_task_has_the_length_of_its_body_and_the_last_one_only_a_header() -> None:
     made = layout()
     order = Task([made], buffer(made.task_bytes)[0])
     for length in (0, 16, 800, 16):

@@ -13,7 +13,7 @@ lengths = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 
 @given(lengths, st.integers(1, 9), st.sampled_from(["float32", "float64"]), st.booleans())
-def test_the_parts_of_all_workers_are_the_sum(lengths, workers, dtype, ending):
+def test_the_segments_of_all_workers_are_the_sum(lengths, workers, dtype, ending):
     units = [Unit(0, length, 1) for length in lengths]
     layout = Layout(units, [1] * len(units), [1] * len(units), np.dtype(dtype))
     sent, received = (Sum(layout, 0, workers) for _ in range(2))
@@ -33,7 +33,7 @@ def test_the_parts_of_all_workers_are_the_sum(lengths, workers, dtype, ending):
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, 0), (2, 6400), (4, 9600), (64, 12600)])
-def test_a_worker_exchanges_twice_all_but_its_own_part(workers: int, expected: int) -> None:
+def test_a_worker_exchanges_twice_all_but_its_own_segment(workers: int, expected: int) -> None:
     layout = Layout([Unit(0, 1600, 1)], [1], [1], np.dtype("float32"))
     assert layout.payload_bytes == 6400
     assert exchanged_bytes(layout, workers) == expected
