@@ -32,10 +32,9 @@ cdef syrk_f64 dsyrk
 def find():
     """Look for the routines of numpy's BLAS; return whether they are found.
 
-    They are sought in the libraries that numpy has loaded, not by linking: which ones, and how they name
-    their routines, differs between builds of numpy. Integers are passed as 64 bits, of which a routine with
-    32 reads the lower half, where registers and slots of the stack have 64; Apple packs arguments, so there
-    only routines whose name tells of 64 bits will do.
+    The search is in the libraries that numpy has loaded: their routines have other names in other builds of
+    numpy. Integers are passed as 64 bits. A routine of 32-bit integers reads the lower half of a register or
+    of a slot on the stack; Apple packs arguments, so only routines named for 64 bits are used there.
     """
     global sdot, ddot, sgemm, dgemm, ssyrk, dsyrk
     cdef void *library = dlopen(numpy._core._multiarray_umath.__file__.encode(), RTLD_LAZY)
@@ -61,19 +60,9 @@ FOUND = find()
 
 
 cdef class Product(Operation):
-    """Product of two matrices, ``c = a @ b``.
+    """Product of two matrices, ``c = a @ b``, all float32 or all float64, with a C-ordered c.
 
-    Parameters
-    ----------
-    a, b, c : array (M, K), (K, N) and (M, N)
-        All float32 or all float64; c is C-ordered and overlaps neither a nor b.
-    direct : bool
-        Whether to call BLAS directly, where that is possible.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types do not fit.
+    c overlaps neither a nor b. With `direct` BLAS is called directly, where that is possible.
     """
 
     def __init__(self, a, b, c, direct=FOUND):
@@ -149,20 +138,7 @@ cdef int64_t apart(matrix) except -1:
 
 
 cdef class Dot:
-    """Inner product of two vectors.
-
-    Parameters
-    ----------
-    x, y : array (N,)
-        Both float32 or both float64; elements may lie any distance apart.
-    direct : bool
-        Whether to call BLAS directly, where that is possible.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types do not fit.
-    """
+    """Inner product of two vectors, both float32 or both float64, any strides; `direct` as for `Product`."""
 
     def __init__(self, x, y, direct=FOUND):
         self.kind, self.arrays = number_of(x.dtype), (x, y)
@@ -186,16 +162,7 @@ cdef class Dot:
 
 
 cdef class Squares:
-    """Sum of the squares of a vector's elements, without those of some others.
-
-    Parameters
-    ----------
-    vector : array (N,), float32 or float64
-    others : sequence of arrays (M,)
-        As for `Dot`.
-    direct : bool
-        See `Dot`.
-    """
+    """Sum of the squares of a vector's elements, less those of other vectors; `direct` as for `Product`."""
 
     cdef Dot whole
     cdef list others

@@ -13,19 +13,10 @@ cnp.import_array()
 
 
 def write_codewords(sent, places, indices, values):
-    """Write codewords to a message, where no conversion but that of indices is needed.
+    """Write codewords to a message: values to `sent`, indices in 1, 2 or 4 bytes to `places`.
 
-    Parameters
-    ----------
-    sent, places : ndarray, shape (r, w)
-        Places of values, and of indices of 1, 2 or 4 bytes.
-    indices, values : ndarray, shape (r, w)
-        int32, and of the type of `sent`.
-
-    Returns
-    -------
-    bool
-        Whether shapes and types are these; nothing is written if not.
+    All have shape (r, w), indices are int32, values of the type of `sent`. Otherwise nothing is written, and
+    the result is False.
     """
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
     if not (is_writable(sent, kind, 2) and is_c_contiguous(values, kind, 2) and fits(places, indices)
@@ -52,7 +43,7 @@ def read_codewords(sent, places, indices, values):
 
 
 cdef inline bint fits(places, indices) noexcept:
-    """Return whether indices are matrices of int32, and of a type in which they travel, of one shape."""
+    """Return whether indices and their places in a message are matrices of one shape, of the right types."""
     return (
         is_c_contiguous(indices, cnp.NPY_INT32, 2) and cnp.PyArray_Check(places)
         and is_c_contiguous(places, cnp.PyArray_TYPE(<cnp.ndarray> places), 2) and same_shape(places, indices)
@@ -61,18 +52,13 @@ cdef inline bint fits(places, indices) noexcept:
 
 
 cdef class CodewordSections:
-    """The codewords of a message, in all its sections: `read_codewords`, or `write_codewords`, in one call.
+    """Codewords of a message: `read_codewords` or `write_codewords` of all sections in one call.
 
     Parameters
     ----------
     sections : sequence of (sent, places, indices, values, unit, format)
-        Arguments of `read_codewords`; number of the unit; the format, which writes other codewords than such
-        arrays by ``format.write((sent, places), indices, values)``.
-
-    Raises
-    ------
-    ValueError
-        If shapes, order or types do not fit.
+        Arguments of `read_codewords`, the number of the unit, and the format of the codewords, whose
+        ``write((sent, places), indices, values)`` takes those that `write_codewords` refuses.
     """
 
     def __init__(self, sections):

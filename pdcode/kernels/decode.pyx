@@ -30,17 +30,12 @@ def tracking_decode(estimate: writeable(real[N]), indices: int32_t[r, w], values
 
 
 cdef class Accumulators:
-    """Accumulators to which payloads are added, one a unit: `adjoint_decode` of all in one call.
+    """Accumulators, one for each unit, to which `adjoint_decode` adds payloads in one call.
 
     Parameters
     ----------
     accumulators : sequence of ndarray, shape (length,)
         float32 or float64, all of one type.
-
-    Raises
-    ------
-    ValueError
-        If an array has another type, shape or order.
     """
 
     def __init__(self, accumulators):
@@ -54,23 +49,11 @@ cdef class Accumulators:
             self.units[number].accumulator, self.units[number].length = data_ptr(array), len(array)
 
     def add(self, codewords, payloads):
-        """Add payloads, one a unit.
-
-        Parameters
-        ----------
-        codewords : sequence of (indices, values)
-            Of each unit, shape (r, w), int32 and of the accumulators' type.
-        payloads : sequence of ndarray, shape (r, e)
-
-        Returns
-        -------
-        bool
-            Whether shapes, types and order are these; nothing is added if not.
-        """
+        """Add a payload (r, e) and its codewords to each; return False, and add none, if they do not fit."""
         return self.put(codewords, payloads)
 
     cdef bint put(self, codewords, payloads):
-        cdef decode_unit *fold
+        cdef decode_unit *unit
         cdef Py_ssize_t number
         if len(codewords) != self.count or len(payloads) != self.count:
             return False
@@ -81,10 +64,10 @@ cdef class Accumulators:
                     and is_c_contiguous(payload, self.kind, 2) and same_shape(indices, values)
                     and dim(payload, 0) == dim(indices, 0)):
                 return False
-            fold = self.units + number
-            fold.rows, fold.weight, fold.block = dim(indices, 0), dim(indices, 1), dim(payload, 1)
-            fold.indices, fold.values = <const int32_t *> data_ptr(indices), data_ptr(values)
-            fold.payload = data_ptr(payload)
+            unit = self.units + number
+            unit.rows, unit.weight, unit.block = dim(indices, 0), dim(indices, 1), dim(payload, 1)
+            unit.indices, unit.values = <const int32_t *> data_ptr(indices), data_ptr(values)
+            unit.payload = data_ptr(payload)
         with nogil:
             (decode_units_f64 if self.kind == cnp.NPY_FLOAT64 else decode_units_f32)(self.units, self.count)
         return True

@@ -84,19 +84,14 @@ cdef class Events:
     ingress_ns, egress_ns : int
         Busy time of each direction of rank 0's link.
     outstanding : int
-        Replies in flight, those of dead workers included.
+        Replies in flight, including those of dead workers.
     dispatched, arrived : int
-        Replies asked for, a task's first and those of `follow`, and replies received.
+        Replies requested, a task's first and those of `follow`, and replies received.
     deaf : (n,) uint8 array or None
-        Workers to whom the others send nothing; to be set.
+        Workers that receive nothing from the others; may be set.
     t_dispatch_ns, t_start_ns, t_compute_ns, t_send_ns : (n,) int64 arrays
-        Times of each worker's last reply: dispatch of the task begun; task arrived at the worker, or reply
-        before sent; computed; delay over (-1 for a dead worker). Views.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of its range.
+        Times of each worker's last reply: dispatch of the task; arrival of the task at the worker, or of the
+        previous reply at the link; end of the computation; end of the delay (-1 for a dead worker). Views.
     """
 
     def __init__(self, workers, bytes_up, bandwidth, latency_ns, arrival_ns=0, dispatch_ns=0, update_ns=0,
@@ -219,24 +214,10 @@ cdef class Events:
 
     def send(self, const int32_t[::1] workers, const int64_t[::1] compute_ns, const int64_t[::1] delay_ns,
              body_bytes, own_bytes, bytes_up=None):
-        """Send tasks of one version together.
+        """Send tasks of one version together to idle workers, in this order; none if arguments do not fit.
 
-        Parameters
-        ----------
-        workers : array (m,), int32
-            Idle workers, in order of sending.
-        compute_ns, delay_ns : arrays (m,), int64
-            Times of each task; a negative delay marks a dead worker, which never replies.
-        body_bytes, own_bytes : int
-            Bytes common to all tasks, and bytes specific to each.
-        bytes_up : int, optional
-            Bytes of their replies; default: that of the constructor.
-
-        Raises
-        ------
-        ValueError
-            If lengths differ, a worker does not exist or has a task, or a number is out of range. Nothing is
-            sent then.
+        A negative delay marks a dead worker, which never replies. `body_bytes` are common to all tasks, and
+        `own_bytes` specific to each; `bytes_up` of a reply are by default those of the constructor.
         """
         cdef Py_ssize_t count = workers.shape[0]
         if compute_ns.shape[0] != count or delay_ns.shape[0] != count:
@@ -300,16 +281,6 @@ cdef class Events:
 
         It begins where the last one was sent, and costs no dispatch. On a half-duplex link it does not pass
         before rank 0 has received the last one.
-
-        Parameters
-        ----------
-        worker : int
-        compute_ns, delay_ns : int
-
-        Raises
-        ------
-        ValueError
-            If the worker does not exist or has a reply in flight, or a time is out of range.
         """
         bounded("compute_ns", compute_ns, 0)
         bounded("delay_ns", delay_ns, 0)
@@ -320,45 +291,21 @@ cdef class Events:
         events_follow(&self.state, worker, compute_ns, delay_ns)
 
     def pop(self, int64_t limit_ns=EVENTS_LAST):
-        """Receive the next reply.
+        """Receive the next reply, at `limit_ns` at the latest; return its worker.
 
-        Parameters
-        ----------
-        limit_ns : int, optional
-            Latest time of reception.
-
-        Returns
-        -------
-        int
-            The worker; `now_ns` is then the end of the reply's processing. -1 if there is no reply up to the
-            limit: `now_ns` then is the limit, or unchanged if later or without a limit.
+        `now_ns` is then the end of the reply's processing. Without a reply up to a limit, the result is -1,
+        and `now_ns` advances to the limit.
         """
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
     def cancel(self, bint cut=True):
-        """Make workers with a task reply now, or as soon as they have computed.
-
-        Parameters
-        ----------
-        cut : bool
-            Whether those that wait for their delay reply, too, or the dead alone.
-        """
+        """Let dead workers with a task, and with `cut` those in a delay, reply once they have computed."""
         events_cancel(&self.state, cut)
 
     def postpone(self, worker, start_ns, compute_ns, send_ns):
-        """Give the reply that a worker has in flight other times; its task costs rank 0 what it did.
+        """Set the times of the reply that a worker has in flight.
 
-        Parameters
-        ----------
-        worker : int
-        start_ns, compute_ns, send_ns : int
-            As the views of these names; if `send_ns` is negative, the reply never comes, `cancel` or not, and
-            the worker is idle.
-
-        Raises
-        ------
-        ValueError
-            If the worker does not exist or has no reply in flight, or a time is out of range.
+        With a negative `send_ns` the reply never comes, and the worker is idle.
         """
         bounded("start_ns", start_ns, 0)
         bounded("compute_ns", compute_ns, 0)
@@ -386,10 +333,7 @@ cdef class Events:
     def load_state_dict(self, state):
         """Set the state to one that `state_dict` returned for a queue with the same arguments.
 
-        Raises
-        ------
-        ValueError
-            If it is not such a state; the queue is then of no use.
+        After an error the queue is unusable.
         """
         cdef events *e = &self.state
         cdef Py_ssize_t i, place

@@ -23,8 +23,7 @@ cdef class Factorisation:
     cdef object left, right, solver, inverse, codes
     cdef double given  # the prior
     cdef bint current  # whether inverse is up to date
-    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
-                     const double *full) except -1
+    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const double[:] values) except -1
     cdef int fold(self, const double *row) noexcept nogil
     cdef int push(self) noexcept nogil
     cdef int room(self, Py_ssize_t rows) except -1

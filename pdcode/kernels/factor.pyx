@@ -26,18 +26,6 @@ cdef class Factorisation:
     prior : float
         If positive, the solution is that of ridge regression, (A'A + prior**2 I)^-1 A' instead of the
         pseudoinverse of A, and the rank is always k.
-
-    Attributes
-    ----------
-    count : int
-        Number of codewords added.
-    rank : int
-        Rank of the codewords.
-
-    Raises
-    ------
-    ValueError
-        If k or capacity is less than 1, or prior is negative or not finite.
     """
 
     def __init__(self, Py_ssize_t k, Py_ssize_t capacity, double prior=0.0):
@@ -78,18 +66,15 @@ cdef class Factorisation:
         self.current = False
         return 0
 
-    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
-                     const double *full) except -1:
+    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const double[:] values) except -1:
         """Write a codeword to a row of `words` after the last one; entries of the same block add up."""
         cdef double[:, ::1] words = self.words
         cdef Py_ssize_t t, k = self.state.length
-        cdef double value
         words[q, :] = 0
         for t in range(indices.shape[0]):
-            value = single[t] if single != NULL else full[t]
             if 0 <= indices[t] < k:
-                words[q, indices[t]] += value
-            elif value != 0:
+                words[q, indices[t]] += values[t]
+            elif values[t] != 0:
                 raise ValueError(f"codeword has a weight for block {indices[t]}: blocks are 0 to {k - 1}")
         return 0
 
@@ -127,22 +112,7 @@ cdef class Factorisation:
         return self.left[:self.state.rank, :self.state.count]
 
     def add(self, const double[::1] codeword):
-        """Add one codeword.
-
-        Parameters
-        ----------
-        codeword : array (k,), float64
-
-        Returns
-        -------
-        bool
-            Whether the rank grew.
-
-        Raises
-        ------
-        ValueError
-            If the codeword has another length.
-        """
+        """Add a dense codeword; return whether the rank grew."""
         if codeword.shape[0] != self.state.length:
             raise ValueError(f"codeword has {codeword.shape[0]} entries: must be {self.state.length}")
         self.room(self.state.count + 1)
@@ -150,34 +120,14 @@ cdef class Factorisation:
         return bool(self.push())
 
     def add_sparse(self, const int32_t[:, ::1] indices, values):
-        """Add the codewords of one arrival.
-
-        Parameters
-        ----------
-        indices : array (r, w), int32
-            Blocks of each codeword; weights of a repeated block add up.
-        values : array (r, w), float32 or float64
-            Their weights.
-
-        Raises
-        ------
-        ValueError
-            If shapes, strides or types do not fit, or a block with a weight is not from 0 to k - 1.
-        """
-        cdef const float[:, ::1] single = None
-        cdef const double[:, ::1] full = None
-        cdef Py_ssize_t row, _row, rows = indices.shape[0], weight = indices.shape[1]
-        if values.shape != (rows, weight):
-            raise ValueError("indices and values must have the same shape (r, w)")
-        if values.itemsize == sizeof(float):
-            single = values
-        else:
-            full = values
+        """Add the codewords of one arrival, shape (r, w); the weights of a repeated block add up."""
+        cdef const double[:, ::1] weights = numpy.ascontiguousarray(values, numpy.float64)
+        cdef Py_ssize_t row, _row, rows = indices.shape[0]
+        if values.dtype.char not in "fd" or values.shape != (rows, indices.shape[1]):
+            raise ValueError("indices and values must have the same shape (r, w), values be float32 or float64")
         self.room(self.state.count + rows)
         for row in range(rows):
-            self.scatter(self.state.count + row, indices[row],
-                         &single[row, 0] if single is not None else NULL,
-                         &full[row, 0] if full is not None else NULL)
+            self.scatter(self.state.count + row, indices[row], weights[row])
         for _row in range(rows):
             self.push()
 

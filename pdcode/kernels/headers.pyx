@@ -24,35 +24,18 @@ cdef const message_header *header_of(message) except NULL:
 
 
 cdef class Received:
-    """A reply in its buffer at rank 0, and what rank 0 adds to it: integers in C.
+    """Reply in its buffer at rank 0, and what rank 0 adds to it.
 
-    Attributes
-    ----------
-    worker, task, version, row, round, part, bytes_up, bytes_down : int
-    t_start_ns, t_compute_ns, t_send_ns, t_recv_ns, injected_delay_ns : int
-    loss : float
-    last : bool
-        Whether it is the last part of the reply to its task.
-    finite : bool
-        Whether the whole payload is finite, and header and codewords are those of an answer.
-    leaving : bool
-        Whether the worker wants no other task.
-    codewords : sequence of (indices, values)
-        One pair per unit.
+    `last` marks the last message of the reply to a task, `finite` a payload that is finite with valid
+    codewords, `leaving` a worker that asks for no other task; `codewords` has a pair (indices, values) for
+    each unit.
     """
 
     def bind(self, message, read, flags, bytes, chosen):
-        """Set what is the same for all replies in a buffer.
+        """Set the buffer `message`, and what all its replies share: two fields of headers, and a reader.
 
-        Parameters
-        ----------
-        message : ndarray of uint8
-        read : Payload or callable
-            Reads all of the reply but its header; returns whether that is sound.
-        flags, bytes : int
-            Fields of the header.
-        chosen : bool
-            Whether codewords are worker-selected: `read` reads them into `codewords`.
+        The reader, a Payload or a function, reads all but the header, and returns whether it is valid and
+        finite. It reads codewords, too, if workers choose them.
         """
         header_of(message)
         self.message, self.read = message, read
@@ -60,20 +43,14 @@ cdef class Received:
         self.flags, self.bytes, self.chosen = flags, bytes, chosen
 
     def answers(self, worker, task, version, row, codewords, bytes):
-        """Note the task, of so many bytes, that the next reply will answer."""
+        """Set the task, of so many bytes, that the next reply answers."""
         self.worker, self.task, self.version, self.row = worker, task, version, row
         if not self.chosen:
             self.codewords = codewords
         self.bytes_down = 0 if self.part else bytes
 
     def read_header(self, message, int64_t offset_ns):
-        """Read the header of a message, an array (≥ 64,) of uint8; subtract `offset_ns` from its times.
-
-        Raises
-        ------
-        ValueError
-            If the message is shorter than a header.
-        """
+        """Read the header of a message, an array (≥ 64,) of uint8; subtract `offset_ns` from its times."""
         cdef const message_header *header = header_of(message)
         self.worker, self.task, self.version = header.worker, header.task, header.version
         self.row, self.loss = header.row, header.loss
@@ -81,15 +58,10 @@ cdef class Received:
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
 
     def take(self, int64_t offset_ns, int64_t size, int64_t now_ns):
-        """Read the message, received now with a size in bytes, if its header is that of the expected reply.
+        """Read the message, of `size` bytes, if its header is that of the expected reply.
 
-        Subtract `offset_ns` from its times.
-
-        Returns
-        -------
-        str
-            The first field that is not as expected, of worker, task, size, bytes, flags, version, row and
-            times; "size" if there is no whole header. Empty if all are. Only then is anything read.
+        Subtracts `offset_ns` from its times. Returns the name of the first field that is not as expected, of
+        worker, task, size, bytes, flags, version, row and times, "size" without a whole header, or "".
         """
         cdef const message_header *header = <const message_header *> data_ptr(self.message)
         cdef str wrong = self.header(header, size)
@@ -98,7 +70,7 @@ cdef class Received:
         self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
         self.loss, self.leaving, self.t_recv_ns = header.loss, header.flags & MESSAGE_LEAVING != 0, now_ns
-        self.finite = self.read() if self.payload is None else self.payload.sound()
+        self.finite = self.read() if self.payload is None else self.payload.decode()
         return wrong
 
     cdef str header(self, const message_header *header, int64_t size):
@@ -126,35 +98,12 @@ cdef class Received:
 
 
 cdef inline bint outside(int64_t time_ns) noexcept:
-    """Return whether no clock of a worker shows such a time."""
+    """Return whether a time is out of the range of clocks."""
     return time_ns < -(1LL << 60) or time_ns > 1LL << 60
 
 
 def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, row, digest):
-    """Write the body of a task, and its header.
-
-    Parameters
-    ----------
-    message : ndarray of uint8
-    start : int
-        Offset of the body.
-    parts : sequence of ndarray of uint8
-        Segments of the body.
-    worker, flags, task, version, row, digest : int
-        Fields of the header.
-
-    Returns
-    -------
-    int
-        Offset of the body's end.
-
-    Raises
-    ------
-    ValueError
-        If the body does not fit, or an array is not one of bytes.
-    OverflowError
-        If a number does not fit its field.
-    """
+    """Write the header of a task, and its body, arrays of uint8, from offset `start` on; return its end."""
     cdef Py_ssize_t end = start, size
     cdef uint8_t *bytes
     cdef message_header *header
@@ -176,21 +125,6 @@ def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, r
 
 
 def read_task(message):
-    """Read the header of a task.
-
-    Parameters
-    ----------
-    message : ndarray, shape (≥ 64,), uint8
-
-    Returns
-    -------
-    flags, size, task, version, row, digest : int
-        `size` is the length of the body.
-
-    Raises
-    ------
-    ValueError
-        If the message is shorter than a header.
-    """
+    """Return the flags, bytes of the body, task, version, row and digest in the header of a task."""
     cdef const message_header *header = header_of(message)
     return header.flags, header.bytes, header.task, header.version, header.row, header.start

@@ -29,11 +29,6 @@ cdef class Posterior(Factorisation):
         tr(P), the energy not captured; P = Σ - ΣGᵀ(GΣGᵀ + σ²I)⁻¹GΣ.
     total : float
         tr(Σ).
-
-    Raises
-    ------
-    ValueError
-        If a shape or value does not fit.
     """
 
     cdef root covariance

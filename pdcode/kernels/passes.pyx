@@ -26,14 +26,7 @@ cdef class Operation:
 
 
 cdef class Call(Operation):
-    """Call of a function.
-
-    Parameters
-    ----------
-    function : callable
-    *arguments
-        Its arguments.
-    """
+    """Call of a function with fixed arguments."""
 
     cdef object function
     cdef tuple arguments
@@ -47,12 +40,7 @@ cdef class Call(Operation):
 
 
 cdef class Pass(Operation):
-    """Operations, to be run in order.
-
-    Parameters
-    ----------
-    operations : iterable of Operation
-    """
+    """Operations in order."""
 
     cdef list operations
 
@@ -69,17 +57,12 @@ cdef class Pass(Operation):
 
 
 cdef class Rows:
-    """Copies of chosen rows of several matrices.
+    """Copies of B of the N rows of each of several arrays.
 
     Parameters
     ----------
     pairs : sequence of (source, target)
-        Arrays (N, …) and (B, …) of one type and with equal rows, each C-ordered; N and B are those of all.
-
-    Raises
-    ------
-    ValueError
-        If shapes, types or order do not fit.
+        Arrays (N, …) and (B, …) of one type, with equal rows, each C-ordered.
     """
 
     cdef rows *pairs
@@ -107,18 +90,7 @@ cdef class Rows:
             each.bytes, each.stride = target.nbytes // max(1, len(target)), source.strides[0]
 
     def take(self, indices):
-        """Copy rows to the targets.
-
-        Parameters
-        ----------
-        indices : array (B,), int64
-            Rows of the sources.
-
-        Raises
-        ------
-        ValueError
-            If there are not B, or one is no row; nothing is copied then.
-        """
+        """Copy the rows of these indices, int64, shape (B,), to the targets."""
         cdef Py_ssize_t number, i
         cdef const int64_t *chosen
         cdef rows *each

@@ -17,4 +17,4 @@ cdef class Payload:
     cdef bytearray room
     cdef bint double
     cdef object arrays
-    cdef bint sound(self) noexcept
+    cdef bint decode(self) noexcept

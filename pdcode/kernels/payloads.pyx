@@ -12,18 +12,13 @@ cnp.import_array()
 
 
 cdef class Payload:
-    """The payload of a message, unit by unit.
+    """Payload of a message.
 
     Parameters
     ----------
     fields : sequence of (flat, wire, kind, rows)
-        Of each unit: the decoded payload (r·e,), float32 or float64; its bytes in the message; their format,
-        one of `quantise.KINDS`, or -1 if `flat` is in the message; rows that have scales of their own.
-
-    Raises
-    ------
-    ValueError
-        If an array has another type, shape or order, or sizes do not fit.
+        For each unit the decoded payload (r·e,), float32 or float64; its bytes in the message; their format,
+        one of `quantise.KINDS`, or -1 if `flat` is in the message; the number of rows with own scales.
     """
 
     def __init__(self, fields):
@@ -50,9 +45,9 @@ cdef class Payload:
 
     def read(self):
         """Decode all units; return whether every element is finite."""
-        return self.sound()
+        return self.decode()
 
-    cdef bint sound(self) noexcept:
+    cdef bint decode(self) noexcept:
         cdef bint finite
         with nogil:
             finite = (payload_read_f64 if self.double else payload_read_f32)(self.fields, self.count)

@@ -10,15 +10,7 @@ ROW_BYTES, UPDATE_BYTES = sizeof(arrival_row), sizeof(update_row)
 
 
 cdef class Batch:
-    """Rows of a table of the trace, packed in memory.
-
-    Parameters
-    ----------
-    rows : int
-        Most rows of the batch.
-    size : int
-        Bytes of a row.
-    """
+    """Batch of at most `rows` rows of a table of the trace, each of `size` bytes."""
 
     def __cinit__(self, rows, size):
         if rows < 1 or size < 1:
@@ -31,11 +23,11 @@ cdef class Batch:
         return self.end // self.size
 
     def clear(self):
-        """Begin anew, with no rows."""
+        """Remove all rows."""
         self.end = 0
 
     def spill(self):
-        """Make room; called when the batch is full: here, drop its rows."""
+        """Make room in a full batch: here, drop its rows."""
         self.clear()
 
     def pack(self, pack_into, values):
@@ -45,13 +37,7 @@ cdef class Batch:
 
     def put(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
             int64_t t_decoded_ns, double captured, int status):
-        """Add a row of arrivals.
-
-        Raises
-        ------
-        ValueError
-            If rows are of another size.
-        """
+        """Add a row of arrivals."""
         self.put_reply(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
 
     cdef bint put_reply(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,

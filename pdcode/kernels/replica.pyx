@@ -36,28 +36,21 @@ ENTRY_BYTES = sizeof(replica_entry)
 cdef class Descents:
     """Updates by one arrival each, in a log: ``theta_j -= rate * scale * g_j * y`` for each codeword.
 
-    An arrival and a step by it are taken in one pass over their blocks of θ, with the bits of `Payload`,
-    `Fold` and `optimize.Descent`.
+    An update is one pass over its blocks of θ, with the bits of `Payload`, `Accumulators` and
+    `optimize.Descent`.
 
     Parameters
     ----------
     units : sequence of (theta, scale, wire, kind, rows)
-        Of each unit: its part of θ (length,), float32 or float64; factor from Σ g_i ⊗ y_i of an arrival to
-        its estimate of the gradient; its payload in `entry`; the payload's format, one of codes; its rows.
+        For each unit its part of θ (length,), float32 or float64; the factor from Σ g_i ⊗ y_i to the
+        gradient; its payload in `entry`; the payload's format, one of codes; its rows.
     shapes : sequence of (int, int)
         Number of blocks of each unit, and elements of a block.
     entry : ndarray of uint8
         Codewords and payload of an arrival. `take` copies codewords to it, not payloads.
     codeword_bytes : int
     read : callable
-        Reads the codewords in `entry` into `codewords`.
-    codewords : list of (indices, values)
-        Of each unit.
-
-    Raises
-    ------
-    ValueError
-        If an array has another type, shape or order, or sizes do not fit.
+        Reads the codewords in `entry` into `codewords`, a list of (indices, values).
     """
 
     cdef replica_step *descents
@@ -106,22 +99,11 @@ cdef class Descents:
             each.seen = <uint8_t *> data_ptr(seen[number])
 
     def take(self, body, Py_ssize_t at, double rate):
-        """Take in entries of a log, as long as they are an arrival and its step.
+        """Apply the entries of a log, uint8, from offset `at` on, while they are an arrival and its step.
 
-        Parameters
-        ----------
-        body : ndarray of uint8
-            The log.
-        at : int
-            Offset of an entry.
-        rate : float
-            Learning rate, to be multiplied by the damping of each step.
-
-        Returns
-        -------
-        int
-            Offset of the first entry that is left: at the log's end, no arrival, one of several of its step,
-            not finite, or one with codewords of which several sets have a block in common.
+        The rate is multiplied by the damping of each step. Returns the offset of the first entry that is not
+        applied: the log's end, no arrival, one of several of a step, one that is not finite, or one with sets
+        of codewords that share a block.
         """
         cdef const uint8_t *log
         cdef const replica_entry *arrival

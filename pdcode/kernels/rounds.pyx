@@ -55,11 +55,6 @@ cdef class Rounds:
         Arrivals used, wasted (stale) and drained (after the end).
     stopped_ns : int
         Time at which the run ended; -1 before.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of its range.
     """
 
     cdef rounds state
@@ -121,47 +116,21 @@ cdef class Rounds:
         return self.state.stop
 
     def run(self, int64_t most=MOST):
-        """Continue the run.
-
-        Parameters
-        ----------
-        most : int, optional
-            Maximum number of arrivals before returning.
-
-        Returns
-        -------
-        int
-            DONE, DRY, FULL, PAUSED or STUCK.
-        """
+        """Continue the run, for at most so many arrivals; return DONE, DRY, FULL, PAUSED or STUCK."""
         cdef int why
         with nogil:
             why = rounds_run(&self.state, most)
         return why
 
     def short(self):
-        """Return the workers that have used half of their delays, and the first task to draw for each.
-
-        Returns
-        -------
-        workers, first : arrays (m,), int64
-        """
+        """Return the workers that have used half of their delays, and the first task to draw for each."""
         workers = numpy.flatnonzero(self.drawn - self.events.flights["task"] <= self.events.state.kept // 2)
         return workers, self.drawn[workers]
 
     def fill(self, workers, const int64_t[:, ::1] delays_ns):
-        """Supply delays.
+        """Supply the delays of the next tasks, shape (m, ring / 2), of m workers that `short` returned.
 
-        Parameters
-        ----------
-        workers : array (m,), int64
-            Distinct workers returned by `short`.
-        delays_ns : array (m, ring / 2), int64
-            Delays of their next tasks; negative for a dead worker.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, a delay is out of range, or a worker has too many already.
+        They are negative for a dead worker.
         """
         cdef int64_t half = self.events.state.kept // 2
         first = self.drawn[workers]

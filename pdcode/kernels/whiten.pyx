@@ -15,26 +15,9 @@ cnp.import_array()
 cdef class Scale(Operation):
     """Scaling by the norm of a gradient: ``out = source * factor``, ``factor = scale * length / norm``.
 
-    The factor is 0 if the square of the norm is lost, and NaN if it is out of range.
-
-    Parameters
-    ----------
-    before : Operation
-        Run first.
-    square : Dot
-        The square of the norm.
-    others : sequence of Dot
-        If two: the square, a difference of numbers as large as the root of their product, is lost, too, if it
-        is at most 16 epsilon of that.
-    scale : float
-    length : array (1,), float64
-    source, out : array (N, M), float32 or float64
-        May be the same.
-
-    Raises
-    ------
-    ValueError
-        If shapes, order or types do not fit.
+    `square` is the square of the norm after the operation `before`. The factor is 0 if the square underflows,
+    or is at most 16 epsilon of the root of the product of two `others`, a difference of numbers of that size;
+    it is NaN if the square overflows. `length` is an array of one float64; source and out may be the same.
     """
 
     cdef Operation before
@@ -97,27 +80,11 @@ cdef class Scale(Operation):
 
 
 cdef class Step(Scale):
-    """Newton-Schulz step ``P = a I + b M + c M^2`` of a gradient's small factors.
+    """Newton-Schulz step ``P = a I + b M + c M^2`` of a gradient's small factors; a `Scale` if that gives 0.
 
-    Parameters
-    ----------
-    before, square, others, scale, length, source, out
-        See `Scale`: what is done if the factor is 0.
-    coefficients : (float, float, float)
-        a, b and c, for a factor of 1.
-    power : array (S, S)
-        The factor of M that is divided by the square of the norm.
-    powers : Operation
-        Computes M and its square, then.
-    small : (array, array, array), (S, S)
-        M and its square, and P; M may be P.
-    after : Operation
-        Computes `out` from P.
-
-    Raises
-    ------
-    ValueError
-        If shapes, order or types do not fit.
+    The coefficients a, b and c are those for a factor of 1. The matrix `power`, a factor of M, is divided by
+    the square of the norm; `powers` then computes M and its square, the first two of the matrices `small`;
+    `after` computes `out` from P, the third, which may be M. All are (S, S).
     """
 
     cdef Operation powers, after
