@@ -104,7 +104,7 @@ class DataRows(Assignment):
     def __init__(self, layers: Sequence[Unit], dtype: np.dtype, matrix: np.ndarray) -> None:
         super().__init__(layers, [1] * len(layers), dtype)
         self.weight, self.shards = int(np.count_nonzero(matrix, axis=1).max()), matrix.shape[1]
-        self._words = [
+        self._pairs = [
             (np.flatnonzero(row).astype(np.int32)[None], row[row != 0].astype(self.dtype)[None])
             for row in matrix
         ]
@@ -113,7 +113,7 @@ class DataRows(Assignment):
         return worker
 
     def codewords(self, row: int) -> Codewords:
-        return [self._words[row]] * len(self.layers)
+        return [self._pairs[row]] * len(self.layers)
 
 
 class Static(Assignment):

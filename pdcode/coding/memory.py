@@ -169,8 +169,8 @@ class MemoryEncoder(PayloadEncoder):
         self._units, self._rounding_errors = [], []
         layout = reply.layout
         for unit, start, view in zip(layout.units, layout.offsets, reply.payloads, strict=True):
-            part = slice(unit.offset, unit.offset + unit.length)
-            self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
+            place = slice(unit.offset, unit.offset + unit.length)
+            self._units.append((unit.elements, self.residual[place], source.gradient[place], view))
             self._rounding_errors.append(self._sent[start : start + view.size].reshape(view.shape))
         self._adds_gradient = kind == "worker" and not layout.worker_selected  # in the encoder's pass
         self._fused = self._adds_gradient and layout.rows_have_scales  # encodes and rounds in one pass
@@ -210,9 +210,9 @@ class MemoryEncoder(PayloadEncoder):
                     self._codewords[number] = selector.select(residual)
             self.reply.write_codewords(self._codewords)
             self._codewords = self.reply.codewords
-        for (elements, residual, part, view), words in zip(self._units, self._codewords, strict=True):
-            added = part if self._adds_gradient else None
-            encode.feedback_encode(residual, added, *words, elements, view)
+        for (elements, residual, gradient, view), pair in zip(self._units, self._codewords, strict=True):
+            added = gradient if self._adds_gradient else None
+            encode.feedback_encode(residual, added, *pair, elements, view)
         return loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
@@ -239,12 +239,12 @@ class MemoryEncoder(PayloadEncoder):
         """Encode and round in one pass; return whether the payload is in the range of its formats."""
         reply, in_range = self.reply, True
         first = reply.part * len(self._units)
-        for number, (unit, words) in enumerate(zip(self._units, self._codewords, strict=True)):
+        for number, (unit, pair) in enumerate(zip(self._units, self._codewords, strict=True)):
             elements, residual, gradient, view = unit
             _, wire, field = reply.fields[number]
             kind = field.format.kind
             keys = seed, WIRE, worker, task, first + number
-            in_range &= fold.encode(residual, gradient, *words, elements, kind, wire, view, *keys)
+            in_range &= fold.encode(residual, gradient, *pair, elements, kind, wire, view, *keys)
         if not in_range:  # rank 0 will refuse the payload; return it to the memory
             self._add([np.where(np.isfinite(view), view, 0) for view in reply.payloads])
         return in_range
@@ -256,5 +256,5 @@ class MemoryEncoder(PayloadEncoder):
 
     def _add(self, payloads: list[np.ndarray]) -> None:
         """Add payloads back to the memory."""
-        for (_, residual, _, _), words, payload in zip(self._units, self._codewords, payloads, strict=True):
-            decode.adjoint_decode(residual, *words, payload, 1.0)
+        for (_, residual, _, _), pair, payload in zip(self._units, self._codewords, payloads, strict=True):
+            decode.adjoint_decode(residual, *pair, payload, 1.0)

@@ -124,10 +124,10 @@ class Optimizer(Stateful, Capable):
             raise InputError(f"theta: {theta.dtype} {theta.shape} is not {self.dtype} ({self.size},)")
         plan = []
         for number, (unit, decoder) in enumerate(zip(units, decoders, strict=True)):
-            found = decoder.blocks, decoder.elements, decoder.length
-            if found != (unit.count, unit.elements, unit.length):
+            sizes = decoder.blocks, decoder.elements, decoder.length
+            if sizes != (unit.count, unit.elements, unit.length):
                 raise InputError(
-                    f"decoder {number}: {found[0]} blocks of {found[1]} elements, {found[2]} in all, "
+                    f"decoder {number}: {sizes[0]} blocks of {sizes[1]} elements, {sizes[2]} in all, "
                     f"not {unit.count} of {unit.elements}, {unit.length} in all"
                 )
             place = slice(unit.offset, unit.offset + unit.length)
@@ -164,7 +164,7 @@ class SGD(Optimizer):
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
-        self._plan = [(*parts, optimize.Descent(*parts[1:], parts[0].elements)) for parts in self._plan]
+        self._plan = [(*views, optimize.Descent(*views[1:], views[0].elements)) for views in self._plan]
 
     def descents(
         self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]
@@ -179,8 +179,8 @@ class SGD(Optimizer):
             decoder.solve()
             touched = decoder.touched
             if touched is None:
-                parts = theta, self._no_velocity, gradient
-                total += optimize.sgd_step(*parts, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
+                views = theta, self._no_velocity, gradient
+                total += optimize.sgd_step(*views, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
@@ -258,8 +258,8 @@ class Momentum(Optimizer):
         coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
             decoder.solve()
-            parts = theta, velocity, gradient
-            total += optimize.sgd_step(*parts, decoder.scale, rate, *coefficients, decoder.clears)
+            views = theta, velocity, gradient
+            total += optimize.sgd_step(*views, decoder.scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total

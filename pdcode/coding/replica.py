@@ -65,22 +65,22 @@ class MirroredReplica(Replica):
         self._state = state
         # The codewords of an entry end, and its payload begins, where the body of a reply begins: the views
         # of a task's codewords and of a reply read an entry after one copy.
-        words_bytes = 0 if layout.worker_selected else layout.codeword_bytes
-        start = aligned(words_bytes)  # of the reply
-        room = buffer(start + layout.reply_bytes)[0]
+        codeword_bytes = 0 if layout.worker_selected else layout.codeword_bytes
+        start = aligned(codeword_bytes)  # of the reply
+        scratch = buffer(start + layout.reply_bytes)[0]
         body_at = start + layout.header_bytes
-        self._entry = room[body_at - words_bytes : start + layout.reply_bytes]
-        self._reply = Reply(layout, room[start : start + layout.reply_bytes])
+        self._entry = scratch[body_at - codeword_bytes : start + layout.reply_bytes]
+        self._reply = Reply(layout, scratch[start : start + layout.reply_bytes])
         self._codewords = self._reply.codewords if layout.worker_selected else layout.empty_codewords()
-        order = room[start - words_bytes : body_at]
+        order = scratch[start - codeword_bytes : body_at]
         self._codeword_view = (
             None if layout.worker_selected else view_codewords(layout, order, self._codewords)
         )
         self._uncoded = layout.uncoded
         self._fused = None
-        words = self._reply.codeword_view if self._codeword_view is None else self._codeword_view
-        if fused and words is not None:
-            self._fused = fused_descents(state, self._reply, words, self._codewords, self._entry)
+        view = self._reply.codeword_view if self._codeword_view is None else self._codeword_view
+        if fused and view is not None:
+            self._fused = fused_descents(state, self._reply, view, self._codewords, self._entry)
 
     def update(self, task: Task) -> np.ndarray:
         body, state = task.body, self._state
@@ -122,11 +122,11 @@ class MirroredReplica(Replica):
 
 
 def fused_descents(
-    state: Coded, reply: Reply, words: CodewordView, codewords: list[Pair], entry: np.ndarray
+    state: Coded, reply: Reply, view: CodewordView, codewords: list[Pair], entry: np.ndarray
 ) -> replica.Descents | None:
     """Return the compiled update by arrivals and their steps, in one pass over θ; None if some do more.
 
-    `reply` is the view of an arrival in `entry`, whose `codewords` `words` reads.
+    `reply` is the view of an arrival in `entry`, whose `codewords` `view` reads.
     """
     layout, scales = reply.layout, descent_scales(state, reply.layout.rows)
     if scales is None or not layout.rows_have_scales:
@@ -136,4 +136,4 @@ def fused_descents(
         for unit, scale, (_, wire, field) in zip(layout.units, scales, reply.fields, strict=True)
     ]
     shapes = [(unit.count, unit.elements) for unit in layout.units]
-    return replica.Descents(units, shapes, entry, layout.codeword_bytes, words.read, codewords)
+    return replica.Descents(units, shapes, entry, layout.codeword_bytes, view.read, codewords)

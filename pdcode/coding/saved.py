@@ -36,13 +36,13 @@ class FileTable(CodeTable, tag="file", kw_only=True):
     @classmethod
     def shared_keys(cls, table: Mapping[str, Any]) -> dict[str, Any]:
         """Keep which layers are coded; the file determines their numbers of blocks."""
-        kept = super().shared_keys(table)
-        match kept.get("blocks"):
+        keys = super().shared_keys(table)
+        match keys.get("blocks"):
             case [*counts]:
-                kept["blocks"] = [count if count == 1 else 0 for count in counts]
+                keys["blocks"] = [count if count == 1 else 0 for count in counts]
             case int() as count if count != 1:
-                kept["blocks"] = 0
-        return kept
+                keys["blocks"] = 0
+        return keys
 
     def completed(self) -> Self:
         if self.blocks == "units" or self.blocks == 1:

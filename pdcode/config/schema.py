@@ -81,11 +81,11 @@ class WireTable(Table):
 
     def kinds(self) -> list[Any]:
         """Return the classes of these formats, subclasses of `transport.wires.WireFormat`."""
-        found = [kinds.find("wires", name) for name in self.formats]
-        if None in found:
-            known, name = ", ".join(kinds.names("wires")), self.formats[found.index(None)]
+        classes = [kinds.find("wires", name) for name in self.formats]
+        if None in classes:
+            known, name = ", ".join(kinds.names("wires")), self.formats[classes.index(None)]
             raise InputError(f"wire.dtype: expected one of {known} (got {short_repr(name)})")
-        return found
+        return classes
 
 
 class DownlinkTable(Table):

@@ -135,7 +135,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         with leaves_by_signal(link):
-            work(*wrapped(config, link, worker, place, facts["shares"]))
+            work(*wrapped(config, link, worker, place, facts["delay_fractions"]))
         if link.detached:
             exit_without_finalize(0)
     return 0
@@ -146,7 +146,7 @@ def wrapped(
     link: MPILink,
     worker: Worker,
     place: tuple[str, str, int] | None,
-    shares: Sequence[Sequence[float]],
+    delay_fractions: Sequence[Sequence[float]],
 ) -> tuple[Link, Computes]:
     """Add injected faults, delays and checkpoints to a worker and its link.
 
@@ -156,7 +156,7 @@ def wrapped(
     computes: Computes = worker
     if config.faults and (events := faults.of_worker(config, link.worker)):
         outer, computes = FaultyLink(outer, config.seed, link.worker, events), SlowedWorker(worker, events)
-    outer = DelayedLink(outer, WorkerDelays(delay_model(config), link.worker, shares))
+    outer = DelayedLink(outer, WorkerDelays(delay_model(config), link.worker, delay_fractions))
     if place is None:
         return outer, computes
     folder, run, task = place

@@ -80,7 +80,7 @@ class Replayer:
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
-            fractions = components.shares
+            fractions = components.delay_fractions
             schedule = RecordedSchedule(trace, workers, model, self._has_ended, self._resume, fractions)
             self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
@@ -146,16 +146,15 @@ class Replayer:
         Version 1 had other random numbers for rounding, an ``int2`` of four scales, and another order of
         codewords where a task has a multiple of their weight. Up to version 2 whitened steps did not shrink.
         """
-        recorded, parts = self._trace.attributes.get("arithmetic", 1), self._components
+        recorded, components = self._trace.attributes.get("arithmetic", 1), self._components
         if recorded == ARITHMETIC:
             return
-        formats = [part.format for layout in parts.layouts for part in layout.fields]
+        assignment = components.state.assignment
+        formats = [field.format for layout in components.layouts for field in layout.fields]
         changed, reason = {each.name for each in formats if each.rounding != "none"}, ""
         if recorded < 2 and changed:
             reason = f"rounds to {', '.join(sorted(changed))} otherwise"
-        elif (
-            recorded < 2 and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.reordered
-        ):
+        elif recorded < 2 and isinstance(assignment, Rotating) and assignment.reordered:
             reason = "gives tasks their codewords in another order"
         elif self._config.code.whiten != "none":
             reason = "shrinks whitened steps with the loss"
@@ -198,7 +197,7 @@ class Replayer:
 
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""
-        (arrays, kept), counted = self._final, counters(self._training)
+        (arrays, recorded), counted = self._final, counters(self._training)
         compare("checkpoint", arrays, {"theta": self.theta, **self._components.state.optimizer.state})
         if self._simulation is None:  # times and set-up messages depend on the machine
             for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down", "strays"):
@@ -215,7 +214,7 @@ class Replayer:
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),
             }
         # Older traces lack some numbers.
-        compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
+        compare("checkpoint", recorded, {key: value for key, value in counted.items() if key in recorded})
 
 
 def replay(trace: TraceReader, print_line: Print) -> Replayer:

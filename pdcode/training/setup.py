@@ -100,7 +100,7 @@ class Components:
         return max(1, self.total_rows // self.scheme.workers)
 
     @property
-    def shares(self) -> list[list[float]]:
+    def delay_fractions(self) -> list[list[float]]:
         """Fraction of a worker's delay in each part of a task, for each round of an update."""
         spent = [self._work(number).by_message for number in range(len(self.layouts))]
         total = sum(float(part.sum()) for part in spent)
@@ -135,8 +135,8 @@ class Components:
     def facts(self) -> dict[str, Any]:
         """Facts sent to every worker: weights, number of rows, delay fractions, resolved tables."""
         tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in auto_keys.TABLES}
-        shares = {"rows": self.total_rows, "shares": self.shares}
-        return {"weights": list(self.layout.weights), **shares, "resolved": tables}
+        sizes = {"rows": self.total_rows, "delay_fractions": self.delay_fractions}
+        return {"weights": list(self.layout.weights), **sizes, "resolved": tables}
 
 
 def shared_delays(config: Config) -> list[str]:

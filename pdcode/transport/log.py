@@ -62,17 +62,17 @@ class LogFormat:
                 starts.append(at)
             at += sizes[kind]
         size = len(log) + len(starts) * (self.entry_bytes - HEAD.size)
-        whole, done, end = room(size), 0, 0
+        result, done, end = room(size), 0, 0
         for at in starts:
             _, number = HEAD.unpack_from(log.data, at)
             content = payload(*worker_and_task(number))[HEADER.size :]
             copied = at + HEAD.size - done
-            whole[end : end + copied] = log[done : done + copied]
-            whole[end + at - done] = ARRIVAL
+            result[end : end + copied] = log[done : done + copied]
+            result[end + at - done] = ARRIVAL
             end += copied
-            whole[end : end + self.content_bytes] = content
+            result[end : end + self.content_bytes] = content
             done, end = at + HEAD.size, padded(end + self.content_bytes)
-        whole[end:size] = log[done:]
+        result[end:size] = log[done:]
         return size
 
 

@@ -267,8 +267,8 @@ class Task:
         self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
             codewords = layout.empty_codewords()
-            words = None if layout.worker_selected else view_codewords(layout, message, codewords)
-            self._rounds.append((layout.body_offset, codewords, words))
+            view = None if layout.worker_selected else view_codewords(layout, message, codewords)
+            self._rounds.append((layout.body_offset, codewords, view))
         self.task = self.version = self.row = self.flags = self.digest = self.round = self.part = 0
         self._messages = [layout.messages for layout in layouts]
         self.codewords = self._rounds[0][1]
@@ -281,9 +281,9 @@ class Task:
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""
-        start, _, words = self._rounds[order.round]
-        if words is not None:
-            words.write(order.codewords, order.row)
+        start, _, view = self._rounds[order.round]
+        if view is not None:
+            view.write(order.codewords, order.row)
         flags |= order.flags | order.round << ROUND_SHIFT
         end: int = headers.write_task(
             self.message, start, order.segments, worker, flags, task, version, order.row, order.digest
@@ -294,8 +294,8 @@ class Task:
         """Read the received task."""
         flags, size, self.task, self.version, self.row, self.digest = headers.read_task(self.message)
         self.flags, self.round = flags & (1 << ROUND_SHIFT) - 1, flags >> ROUND_SHIFT
-        start, self.codewords, words = self._rounds[self.round]
+        start, self.codewords, view = self._rounds[self.round]
         if self._place != (start, size):
             self._place, self.body = (start, size), self.message[start : start + size]
-        if words is not None and not flags & (STOP | CANCEL):
-            words.read()
+        if view is not None and not flags & (STOP | CANCEL):
+            view.read()

@@ -111,7 +111,7 @@ class CostModelSchedule(Schedule):
     A task takes the worker's compute time (`task_ns`, for each round, of shape (1,) or (n,), see
     `simulation.task_times_ns`) plus a delay keyed by (seed, worker, task), or with several rounds by the
     update; part of the delay may be a multiple of the compute time. The parts of its reply divide both by
-    their `shares` in each round. `exchanged` are the bytes of a worker's message to each other worker.
+    `delay_fractions` in each round. `exchanged` are the bytes of a worker's message to each other worker.
     """
 
     # A run with injected faults takes no checkpoints.
@@ -124,25 +124,29 @@ class CostModelSchedule(Schedule):
         config: Config,
         task_ns: Sequence[np.ndarray],
         reply_bytes: Sequence[int],
-        shares: Sequence[Sequence[float]] = ((1.0,),),
+        delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
         exchanged: int | None = None,
     ) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0], exchanged)
         self._part_ns = [
             split_compute_time(np.broadcast_to(round_ns, workers), own)
-            for round_ns, own in zip(task_ns, shares, strict=True)
+            for round_ns, own in zip(task_ns, delay_fractions, strict=True)
         ]
         self._split = config.machine.coordinators
         self._reply_bytes = [bytes_per_coordinator(size, self._split) for size in reply_bytes]
-        self._shares, self._cancelled, self._excluded = shares, False, NO_WORKERS
+        self._delay_fractions, self._cancelled, self._excluded = delay_fractions, False, NO_WORKERS
         self._model = delay_model(config)
         self.pending = []
         self._faults = Injection(config, self._events, self.pending) if config.faults else None
         self.can_leave = self._faults is not None
         self.time_ns = self._events.time_ns  # type: ignore[method-assign]
-        self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
-        self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
+        self._ahead_ns = np.zeros(
+            (len(delay_fractions[0]), workers, BLOCK), np.int64
+        )  # delays of the next tasks
+        self._delays_ns = np.zeros(
+            (max(map(len, delay_fractions)), workers), np.int64
+        )  # of the parts of this one
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
@@ -180,30 +184,37 @@ class CostModelSchedule(Schedule):
         if self._split > 1:
             body_bytes = bytes_per_coordinator(body_bytes, self._split)
             own_bytes = bytes_per_coordinator(own_bytes, self._split)
-        if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
+        if (
+            len(sent) == 1
+            and len(self._delay_fractions) == 1
+            and self._send_one(*sent[0], body_bytes, own_bytes)
+        ):
             return
         pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        compute_ns, shares = np.take(self._part_ns[number], workers, axis=1), self._shares[number]
-        if len(self._shares) > 1:
-            tasks = np.full(len(pairs), self.steps // len(self._shares))
+        compute_ns, delay_fractions = (
+            np.take(self._part_ns[number], workers, axis=1),
+            self._delay_fractions[number],
+        )
+        if len(self._delay_fractions) > 1:
+            tasks = np.full(len(pairs), self.steps // len(self._delay_fractions))
             delays_ns = np.array(
                 [
-                    stragglers.delays_ns(self._model, workers, tasks, 1, each, share)[:, 0]
-                    for each, share in zip(compute_ns, shares, strict=True)
+                    stragglers.delays_ns(self._model, workers, tasks, 1, each, fraction)[:, 0]
+                    for each, fraction in zip(compute_ns, delay_fractions, strict=True)
                 ]
             )
         else:
             undrawn = tasks >= self._drawn[workers]
             if len(short := workers[undrawn]):
                 first = self._drawn[short]
-                for part, share in enumerate(shares):
+                for part, fraction in enumerate(delay_fractions):
                     self._ahead_ns[part, short] = stragglers.delays_ns(
-                        self._model, short, first, BLOCK, compute_ns[part, undrawn], share
+                        self._model, short, first, BLOCK, compute_ns[part, undrawn], fraction
                     )
                 self._drawn[short] = first + BLOCK
             delays_ns = np.ascontiguousarray(self._ahead_ns[:, workers, tasks % BLOCK])
-        self._delays_ns[: len(shares), workers] = delays_ns
+        self._delays_ns[: len(delay_fractions), workers] = delays_ns
         self._injected_ns[workers] = delays_ns[0]
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
         self._events.send(
@@ -285,7 +296,7 @@ class AllreduceSchedule(CostModelSchedule):
         config: Config,
         task_ns: Sequence[np.ndarray],
         payload_bytes: Sequence[int],
-        shares: Sequence[Sequence[float]] = ((1.0,),),
+        delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         link, workers = config.link, config.workers.count
         free = msgspec.structs.replace(
@@ -295,7 +306,7 @@ class AllreduceSchedule(CostModelSchedule):
                 config.machine, arrival_s=0.0, decode_bandwidth=None, dispatch_s=0.0
             ),
         )
-        super().__init__(free, task_ns, payload_bytes, shares)
+        super().__init__(free, task_ns, payload_bytes, delay_fractions)
         steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
         self._allreduce_ns = [
             round(
@@ -334,9 +345,11 @@ class AllreduceSchedule(CostModelSchedule):
         return self._done.popleft()
 
 
-def split_compute_time(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Split times of tasks, int64, shape (n,), among parts in proportion to `shares`; shape (parts, n)."""
-    ends = [np.rint(task_ns * (each / sum(shares))).astype(np.int64) for each in accumulate(shares[:-1])]
+def split_compute_time(task_ns: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Split times of tasks, int64, shape (n,), among parts in proportion to `fractions`; shape (parts, n)."""
+    ends = [
+        np.rint(task_ns * (each / sum(fractions))).astype(np.int64) for each in accumulate(fractions[:-1])
+    ]
     return np.diff([*ends, task_ns], axis=0, prepend=0)
 
 

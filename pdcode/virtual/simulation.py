@@ -129,10 +129,10 @@ def cost_model_schedule(config: Config, components: Components) -> CostModelSche
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
     if config.reduce.summed:
         sizes = [layout.payload_bytes for layout in components.layouts]
-        return AllreduceSchedule(config, task_ns, sizes, components.shares)
+        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions)
     sizes = [layout.reply_bytes for layout in components.layouts]
     exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
-    return CostModelSchedule(config, task_ns, sizes, components.shares, exchanged)
+    return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)
 
 
 def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:

@@ -189,7 +189,7 @@ def test_a_worker_meets_as_much_delay_in_one_round_as_in_two(mode: str) -> None:
     whole, _, _ = trace_of(*WHOLE[:2], *slow)
     halves, simulation, _ = trace_of(*CLIPPED, *slow)
     met = {(row["worker"], row["task"]): row["injected_delay_ns"] for row in whole.arrivals}
-    shares = [share for (share,) in simulation.components.shares]
+    shares = [share for (share,) in simulation.components.delay_fractions]
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0
     compared = 0

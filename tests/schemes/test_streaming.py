@@ -143,7 +143,7 @@ def test_a_task_in_parts_takes_as_long_and_is_as_late_as_a_whole_one(stragglers:
     others = [*FREE, *STRAGGLERS[stragglers], "update.mode=all"]
     whole, _, _ = simulated(*WHOLE, *others)
     halves, made, _ = simulated("scheme.name=streaming", "code.blocks=2", *others)
-    (shares,) = made.components.shares
+    (shares,) = made.components.delay_fractions
     assert sum(shares) == pytest.approx(1)
     assert shares[0] > shares[1] > 0
     ends = {(row["worker"], row["task"]): row for row in whole.arrivals}
