@@ -370,8 +370,10 @@ def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
 
 
 def _explain(message: str, struct: Any, table: Any, where: str) -> str:
-    """Reword msgspec's message: ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected
-    int, got str ('four')``."""
+    """Reword a message of msgspec in the form of pdcode's.
+
+    ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected int, got str ('four')``.
+    """
     at = re.search(r" - at `\$([^`]*)`$", message)
     text = (message[: at.start()] if at else message).replace("`", "")
     path = [part.partition("[")[0] for part in (at[1] if at else "").split(".") if part]

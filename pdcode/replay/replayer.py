@@ -99,8 +99,7 @@ class Replayer:
         self._start_ns = self._line_ns = time.perf_counter_ns()
 
     def run(self) -> None:
-        """Recompute and compare; raise `Difference` at the first row, attribute, code or number that is
-        unequal."""
+        """Recompute the run and compare; raise `Difference` at the first value that is unequal."""
         codes = {f"{blocks}/matrix": matrix for blocks, matrix in self._trace.code.items()}
         designs = self._components.state.designs.items()
         compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
