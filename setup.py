@@ -34,7 +34,7 @@ class Build(build_ext.build_ext):
     """
 
     def build_extensions(self) -> None:
-        threads = os.cpu_count() or 1
+        threads = len(os.sched_getaffinity(0))
         self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
         print(f"pdcode: translating {len(KERNELS)} modules to C", flush=True)
         expand = run_path("csrc/wrappers.py")["expand"]

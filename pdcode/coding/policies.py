@@ -8,12 +8,13 @@ see `check_end`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol, Self
 
 import msgspec
 
 from ..config import Config, Fraction, Positive, UpdateTable
+from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
 
@@ -42,7 +43,7 @@ class Progress(Protocol):
         ...
 
 
-class Policy(Stateful):
+class Policy(Stateful, Capable):
     """Policy of a run: by default a step at the minimum number of payloads, if the table gives one.
 
     Parameters
@@ -60,11 +61,14 @@ class Policy(Stateful):
     waits_for_overdue : bool
         Whether rank 0 waits for workers that are presumed lost.
     steps_every_arrival : bool
-        Whether each used payload is an update by itself.
+        Capability: each used payload is an update by itself.
     wake_ns : int or None
         Time at which to evaluate `ready` if nothing arrives before; None: never.
     """
 
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "steps_every_arrival": ("__init__", "enough", "ready", "usable"),
+    }
     state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
     workers_wait: ClassVar[bool] = True
     waits_for_overdue: ClassVar[bool] = False

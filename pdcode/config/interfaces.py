@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from ..util.capabilities import Capable
 from ..util.errors import InputError, short_repr
 from . import kinds
 from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Seconds
@@ -200,7 +201,7 @@ class MemoryTable(Kind, tag_field="kind"):
         return kind
 
 
-class UpdateTable(Kind, tag_field="mode"):
+class UpdateTable(Kind, Capable, tag_field="mode"):
     """The policy that determines the steps of rank 0."""
 
     table, group, default = "update", "policies", "async"
@@ -208,7 +209,9 @@ class UpdateTable(Kind, tag_field="mode"):
     makes: ClassVar[Any]  #: the subclass of `coding.policies.Policy`
     asynchronous: ClassVar[bool] = False  #: whether each payload is an update by itself
     complete: ClassVar[bool] = False  #: whether an update waits for every payload that is outstanding
-    by_count: ClassVar[bool] = False  #: whether the number of payloads alone decides when to step
+    #: capability: the number of payloads alone decides when to step
+    by_count: ClassVar[bool] = False
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"by_count": ("makes", "make")}
     by_fraction: ClassVar[bool] = False  #: whether the captured fraction of the gradient decides
     requires: ClassVar[KeyNeeds] = {
         "clip": {

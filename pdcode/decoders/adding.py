@@ -18,7 +18,7 @@ class AddingDecoder(Decoder):
     (`kernels.decode.Accumulators`). `target` is a view of the accumulator without padding.
     """
 
-    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {**Decoder.covers, "only_adds": ("add_sparse",)}
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {**Decoder.covers, "only_adds": ("add_sparse", "added")}
     only_adds: ClassVar[bool] = True
 
     def __init__(self, *shape: Any, **common: Any) -> None:

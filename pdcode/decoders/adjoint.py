@@ -12,6 +12,8 @@ from ..util.errors import InputError
 from .adding import AddingDecoder
 from .base import Context, Decoder, finite_float, positive_int
 
+SUMMING = "add_sparse", "added", "gradient", "solve", "reset"
+
 
 class AdjointDecoder(AddingDecoder):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
@@ -26,7 +28,7 @@ class AdjointDecoder(AddingDecoder):
 
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **AddingDecoder.covers,
-        "only_scales": ("gradient", "solve", "scale_of", "captured_of", "reset"),
+        "only_scales": (*SUMMING, "scale", "scale_of", "captured", "captured_of"),
     }
     only_scales: ClassVar[bool] = True
 

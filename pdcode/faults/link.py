@@ -96,7 +96,7 @@ class SlowedWorker:
         self._worker, self._faults = worker, ActiveFaults(events)
 
     def parts(self, task: Task) -> Iterator[float]:
-        """Compute the messages of the reply; yield the mini-batch loss at event."""
+        """Compute the messages of the reply; yield the mini-batch loss at each."""
         active = self._faults.at(task.task, task.sent_ns[0])
         start_ns = time.perf_counter_ns()
         for loss in self._worker.parts(task):

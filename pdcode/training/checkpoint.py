@@ -127,7 +127,8 @@ class Checkpoint:
         """
         if len(self.header.tasks) != config.workers.count:
             return config
-        return msgspec.structs.replace(self.config, **{name: getattr(config, name) for name in FREE_TABLES})
+        free = {name: getattr(config, name) for name in FREE_TABLES}
+        return msgspec.structs.replace(self.config, workers=config.workers, **free)
 
     def restore(self, stateful: dict[str, Any], config: Config) -> None:
         """Load the state of rank 0's objects; refuse one that does not fit."""

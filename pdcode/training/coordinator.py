@@ -25,7 +25,7 @@ TICK_NS = 20_000_000  # longest time between calls of the monitor
 DRAIN_TASKS, SHORTEST_DRAIN_NS = 4, 1_000_000_000
 
 Observe = Callable[[int, "Coordinator"], str]
-"""``observe(now_ns, coordinator)``: called after each event; returns a reason to stop, or an empty string."""
+"""``observe(now_ns, coordinator)``: called after events; returns why to stop, or an empty string."""
 
 
 class Coordinator(Stateful):
@@ -75,7 +75,7 @@ class Coordinator(Stateful):
     def run(self, observe: Observe, save: Callable[[], None] | None = None) -> str:
         """Run until `observe` returns a reason to stop, and the tasks in flight are drained; return it.
 
-        `observe` is called after each event and at least every 20 ms, to the end; `save` takes a checkpoint.
+        `observe` is called after events, and each 20 ms while there are none; `save` takes a checkpoint.
         """
         self.monitor, self.saving.save = observe, save
         if not self.resumed:
@@ -227,6 +227,7 @@ class Coordinator(Stateful):
         self.state.lost(worker)
         self.incidents.left(self.update.now_ns, worker)
         self.fleet.dismiss(worker, self.roster.flags[worker])
+        self.roster.flags[worker] = 0  # it saves its part of a checkpoint before it goes
         self._forward_lost([worker])
 
     def _forward_lost(self, senders: Sequence[int]) -> None:

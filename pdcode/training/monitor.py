@@ -26,7 +26,7 @@ Print = Callable[[str], None]
 
 
 class Monitor(Stateful):
-    """Monitor, called by the coordinator after each event; most calls do nothing.
+    """Monitor, called by the coordinator after events and time-outs; most calls do nothing.
 
     Loss and accuracy are measured on the data of `problem`, unless `numerics` is false: then no gradients are
     computed. `wall_ns` is the clock for printing and flushing; default: the fleet's.

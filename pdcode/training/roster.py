@@ -1,13 +1,16 @@
 """The roster: state and counters of each worker, as rank 0 knows them.
 
-======== ============================================ ============================= state    meaning
-next ======== ============================================ ============================= IDLE     has replied,
-and has no task                 BUSY, STOPPED, DEAD, LEFT BUSY     has a task
-IDLE, OVERDUE, DEAD, MISSING OVERDUE  its task takes too long                      IDLE (by its reply), DEAD,
-MISSING MISSING  the run ended without its reply STOPPED  has been notified of the end                 DEAD
-DEAD     its process has died                         BUSY (replaced by another rank) LEFT     has left after
-its last reply                BUSY (replaced by another rank) ========
-============================================ =============================
+======== ==================================== ====================================
+state    meaning                              next states
+======== ==================================== ====================================
+IDLE     has replied, and has no task         BUSY, STOPPED, DEAD, LEFT
+BUSY     has a task                           IDLE, OVERDUE, DEAD, MISSING
+OVERDUE  its task takes too long              IDLE (by its reply), DEAD, MISSING
+MISSING  the run ended without its reply
+STOPPED  has been notified of the end         DEAD
+DEAD     its process has died                 BUSY (replaced by another rank)
+LEFT     has left after its last reply        BUSY (replaced by another rank)
+======== ==================================== ====================================
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Collection
 
 from ..kernels import roster
 from ..trace.schema import FATES, LOST, LOST_AT_RANK_0
+from ..transport.layout import SAVE
 from ..util.stateful import Stateful
 from .task_times import TaskTimes
 
@@ -115,7 +119,8 @@ class Roster(Stateful, roster.WorkerCounters):
 
     def put_idle(self, worker: int) -> None:
         """Record that a worker that had died or left is back."""
-        self.states[worker], self.flags[worker] = IDLE, 0
+        self.states[worker] = IDLE
+        self.flags[worker] &= SAVE  # a checkpoint may still lack the part of the worker before
         self.idle.append(worker)
 
     def put_overdue(self, worker: int, now_ns: int) -> None:

@@ -49,11 +49,15 @@ class Saving(Stateful):
         if due:
             yield SaveDue()
 
+    def schedule(self) -> None:
+        """Set when the next checkpoint is due."""
+        self.due_ns = min(NEVER_NS, (self._update.now_ns // self.every_ns + 1) * self.every_ns)
+
     def take(self) -> None:
         """Take a checkpoint; every worker adds its part before its next task."""
         assert self.save is not None
         roster = self._roster
-        self.due_ns = (self._update.now_ns // self.every_ns + 1) * self.every_ns
+        self.schedule()
         if not self._fleet.local:
             roster.unsaved = {*roster.living}
             for worker in roster.unsaved:

@@ -85,6 +85,7 @@ class TrainingRun:
         """Load the state of a checkpoint."""
         fleet, coordinator, state = self.fleet, self.coordinator, self.components.state
         found.restore(self.stateful, self.components.config)
+        coordinator.saving.schedule()  # by the period of today
         if fleet.local:
             coordinator.resumed = True
             return

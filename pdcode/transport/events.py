@@ -34,7 +34,7 @@ class Joined(Event):
 
 @dataclass(frozen=True)
 class Left(Event):
-    """A worker leaves after its last reply; nothing of its task is lost."""
+    """A worker leaves with the reply that is being handled; nothing of its task is lost."""
 
     handler = "on_left"
     worker: int

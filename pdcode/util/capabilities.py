@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, ClassVar
 
 
@@ -10,7 +11,8 @@ class Capable:
     """Base class of objects with capabilities.
 
     A capability is a class attribute that is True where some methods do no more than the class that declares
-    it says. A subclass that overrides one of them loses the capability, unless it declares it again.
+    it says. A subclass that overrides one of them, or inherits an override from another base class, loses
+    the capability, unless it declares it again.
 
     Attributes
     ----------
@@ -22,7 +24,7 @@ class Capable:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = vars(cls)
         for capability, methods in cls.covers.items():
-            if capability not in own and not own.keys().isdisjoint(methods):
+            overriding = takewhile(lambda base: capability not in vars(base), cls.__mro__)  # noqa: B023
+            if any(not vars(base).keys().isdisjoint(methods) for base in overriding):
                 setattr(cls, capability, False)

@@ -20,9 +20,10 @@ from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
+from pdcode.training.roster import DEAD
 from pdcode.transport.base import Arrival
 from pdcode.transport.events import Event
-from pdcode.transport.layout import Layout
+from pdcode.transport.layout import SAVE, Layout
 from pdcode.transport.messages import Order
 
 LAYERS = [Blocks(0, "output", 8, 8, 2, 0), Blocks(1, "output", 1, 2, 3, 16)]
@@ -141,6 +142,28 @@ def test_the_run_fails_when_all_workers_have_died() -> None:
     assert made.run(lambda now_ns, c: "") == "every worker has died"
     assert made.stuck
     assert made.update.now_ns <= 40 * MS
+
+
+def test_the_run_fails_when_the_last_worker_dies_after_the_others_payloads() -> None:
+    made = coordinator([3, 100], mode="all")
+    made.fleet.dies_ns = {0: 10 * MS, 1: 20 * MS}
+    assert made.run(lambda now_ns, c: "") == "every worker has died"
+    assert made.stuck
+    assert made.version == 1, "a step by what has arrived"
+
+
+def test_a_rank_in_the_place_of_a_dead_one_writes_its_part_of_a_checkpoint() -> None:
+    made = coordinator([3, 4], mode="async")
+    roster = made.roster
+    roster.release()
+    made.dispatch(0)
+    made.saving.save, made.saving.every_ns = lambda: None, 10**9
+    made.saving.take()
+    roster.remove(0, DEAD)
+    made.fleet.busy.clear()
+    roster.put_idle(0)
+    made.dispatch(0)
+    assert made.fleet.flags[-1] == SAVE
 
 
 def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> None:
