@@ -80,7 +80,7 @@ dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 
 clean: ## remove all that make has built, .venv too; results/ stays
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f pdcode/kernels/*.so $(patsubst %.pyx,%.c,$(wildcard pdcode/kernels/*.pyx))
+	rm -f pdcode/kernels/*.so
 	find pdcode benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The first Python that is new enough, can make a virtual environment with pip, and has the headers that extensions need.

@@ -40,10 +40,10 @@ class Build(build_ext.build_ext):
         expand = run_path("csrc/wrappers.py")["expand"]
         for path in KERNELS:
             source, target = Path(f"{path}.pyx"), Path(f"build/cython/{path}.pyx")
-            expanded = expand(source.read_text(), f"{source.stem}.h")
-            if not target.exists() or target.read_text() != expanded:
+            expanded = expand(source.read_text("utf-8"), f"{source.stem}.h")
+            if not target.exists() or target.read_text("utf-8") != expanded:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(expanded)
+                target.write_text(expanded, "utf-8")
         cythonize(
             list(MODULES.values()),
             nthreads=threads,

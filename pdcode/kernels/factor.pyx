@@ -124,7 +124,7 @@ cdef class Factorisation:
         cdef const double[:, ::1] weights = numpy.ascontiguousarray(values, numpy.float64)
         cdef Py_ssize_t row, _row, rows = indices.shape[0]
         if values.dtype.char not in "fd" or values.shape != (rows, indices.shape[1]):
-            raise ValueError("indices and values must have the same shape (r, w), values be float32 or float64")
+            raise ValueError("indices and values must have the same shape (r, w), values must be real")
         self.room(self.state.count + rows)
         for row in range(rows):
             self.scatter(self.state.count + row, indices[row], weights[row])
