@@ -23,7 +23,8 @@ cdef class Factorisation:
     cdef object left, right, solver, inverse, codes
     cdef double given  # the prior
     cdef bint current  # whether inverse is up to date
-    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const double[:] values) except -1
+    cdef int scatter(self, Py_ssize_t q, const int32_t *indices, const void *values, Py_ssize_t weight,
+                     bint wide) except -1
     cdef int fold(self, const double *row) noexcept nogil
     cdef int push(self) noexcept nogil
     cdef int room(self, Py_ssize_t rows) except -1

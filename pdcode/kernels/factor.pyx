@@ -1,7 +1,13 @@
 """Incremental least squares on codewords."""
 
-import numpy
+cimport numpy as cnp
 from libc.stdint cimport int32_t
+
+import numpy
+
+from pdcode.kernels.arrays cimport data_ptr, dim, is_c_contiguous, itemsize, kind_of, same_shape
+
+cnp.import_array()
 
 
 cdef double *address(double[::1] array):
@@ -66,15 +72,18 @@ cdef class Factorisation:
         self.current = False
         return 0
 
-    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const double[:] values) except -1:
+    cdef int scatter(self, Py_ssize_t q, const int32_t *indices, const void *values, Py_ssize_t weight,
+                     bint wide) except -1:
         """Write a codeword to a row of `words` after the last one; entries of the same block add up."""
         cdef double[:, ::1] words = self.words
         cdef Py_ssize_t t, k = self.state.length
+        cdef double value
         words[q, :] = 0
-        for t in range(indices.shape[0]):
+        for t in range(weight):
+            value = (<const double *> values)[t] if wide else (<const float *> values)[t]
             if 0 <= indices[t] < k:
-                words[q, indices[t]] += values[t]
-            elif values[t] != 0:
+                words[q, indices[t]] += value
+            elif value != 0:
                 raise ValueError(f"codeword has a weight for block {indices[t]}: blocks are 0 to {k - 1}")
         return 0
 
@@ -119,15 +128,18 @@ cdef class Factorisation:
         self.words[self.state.count, :] = codeword
         return bool(self.push())
 
-    def add_sparse(self, const int32_t[:, ::1] indices, values):
+    def add_sparse(self, indices, values):
         """Add the codewords of one arrival, shape (r, w); the weights of a repeated block add up."""
-        cdef const double[:, ::1] weights = numpy.ascontiguousarray(values, numpy.float64)
-        cdef Py_ssize_t row, _row, rows = indices.shape[0]
-        if values.dtype.char not in "fd" or values.shape != (rows, indices.shape[1]):
-            raise ValueError("indices and values must have the same shape (r, w), values must be real")
+        cdef int kind = kind_of(values)
+        if not (is_c_contiguous(indices, cnp.NPY_INT32, 2) and is_c_contiguous(values, kind, 2)
+                and same_shape(indices, values)):
+            raise ValueError("indices, int32, and values, real, must have the same shape (r, w)")
+        cdef Py_ssize_t row, _row, rows = dim(indices, 0), weight = dim(indices, 1)
         self.room(self.state.count + rows)
         for row in range(rows):
-            self.scatter(self.state.count + row, indices[row], weights[row])
+            self.scatter(self.state.count + row, <const int32_t *> data_ptr(indices) + row * weight,
+                         <const char *> data_ptr(values) + row * weight * itemsize(values), weight,
+                         kind == cnp.NPY_FLOAT64)
         for _row in range(rows):
             self.push()
 
