@@ -86,7 +86,7 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
         lines: list[str] = []
         with Pool(processes) as pool:
             found = search.search(environment, pool, lines.append, candidates=10, seeds=2)
-        plans.append((lines, found.rows, [result.kept for result in found.rungs]))
+        plans.append((lines, found.rows, [result.survivors for result in found.rungs]))
     assert plans[0] == plans[1]
     assert found.candidates == 10
     assert found.own.candidate.config == config
@@ -97,7 +97,7 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     first, result = found.rungs
     assert len(first.ranked) == 10
     assert result.ranked[0][1].reached
-    assert set(map(id, result.kept)) == {id(row.candidate) for row in found.rows[:-1]}
+    assert set(map(id, result.survivors)) == {id(row.candidate) for row in found.rows[:-1]}
 
 
 def test_a_target_that_is_not_reached_is_said(job, capsys):

@@ -83,8 +83,8 @@ def restore(made: Descent, seen: Counter[str]) -> None:
 
     def watch(arrival: Arrival) -> float:
         seen["excluded"] += len(told[arrival.worker])
-        relay._words.write(arrival.codewords, arrival.row) if relay._words else None
-        words = relay._scratch[HEADER.size :] if relay._words else []
+        relay._codeword_view.write(arrival.codewords, arrival.row) if relay._codeword_view else None
+        words = relay._scratch[HEADER.size :] if relay._codeword_view else []
         message = np.concatenate([np.zeros(HEADER.size), words, arrival.body]).astype(np.uint8)
         sent[arrival.worker, arrival.task] = message
         return fold(arrival)
