@@ -113,7 +113,7 @@ two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_
     mpirun -n 2 $(python) -c 'from mpi4py.MPI import COMM_WORLD as world; raise SystemExit(world.size != 2)'
 
 .venv/installed: pyproject.toml | $(python) .venv/compiler
-	@echo "pdcode: installing the dependencies (some minutes, the first time)"
+	@echo "pdcode: installing the dependencies (a minute or two, the first time)"
 	@$(call requirements,p["build-system"]["requires"] + p["project"]["dependencies"]) >.venv/requirements.txt
 	@$(pip) install --prefer-binary -r .venv/requirements.txt
 	@if ! command -v mpirun >/dev/null || ! $(two_ranks) >/dev/null 2>&1 </dev/null; then \
