@@ -102,6 +102,7 @@ class SparseLoCo(TopK, DiLoCo):
 
     name = "sparseloco"
     summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
+    presets: ClassVar[Mapping[str, Tables]] = {}  # not those of `topk`, which are for gradients
     unused = ("code", "decoder")
     requires: ClassVar[Needs] = {
         **TopK.requires,

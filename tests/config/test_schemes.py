@@ -4,6 +4,7 @@ import pytest
 from descents import Descent
 from paths import JOBS
 
+from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
@@ -17,6 +18,12 @@ def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:
 
 def test_all_presets_are_known_here() -> None:
     assert set(LWPD.presets) == set(PRESET)
+
+
+@pytest.mark.parametrize("name", kinds.names("schemes"))
+def test_every_preset_resolves(name: str) -> None:
+    for preset in kinds.find("schemes", name).presets:
+        assert resolve({"scheme": {"name": name, "preset": preset}}).scheme.preset == preset
 
 
 @pytest.mark.parametrize("name", PRESET)
