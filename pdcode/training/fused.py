@@ -29,13 +29,8 @@ class FusedCoordinator(Coordinator):
 
 
 def make_coordinator(
-    fleet: Fleet,
-    state: State,
-    trace: Recorder,
-    drain_ns: int | None = None,
-    lost_with: str = "",
-    clip: Clip | None = None,
+    fleet: Fleet, state: State, trace: Recorder, clip: Clip | None = None, **options: Any
 ) -> Coordinator:
     """Build the coordinator of a state; the parameters are those of `Coordinator`."""
     fits = state.steps_every_arrival and clip is None
-    return (FusedCoordinator if fits else Coordinator)(fleet, state, trace, drain_ns, lost_with, clip)
+    return (FusedCoordinator if fits else Coordinator)(fleet, state, trace, clip=clip, **options)

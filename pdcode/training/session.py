@@ -56,7 +56,12 @@ class TrainingRun:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
         self.coordinator = make_coordinator(
-            fleet, components.state, trace, drain_ns, lost_with_worker(config), make_clip(config)
+            fleet,
+            components.state,
+            trace,
+            make_clip(config),
+            drain_ns=drain_ns,
+            lost_with=lost_with_worker(config),
         )
         if config.trace.checkpoint_s is not None:
             saving = self.coordinator.saving

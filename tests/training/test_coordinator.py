@@ -61,7 +61,7 @@ def coordinator(
     optimizer = optimizers.create({"rate": 0.1} | options, SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], table.make(workers)
-    return make_coordinator(fleet, state, Rows(), drain_ns)
+    return make_coordinator(fleet, state, Rows(), drain_ns=drain_ns)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
