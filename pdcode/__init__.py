@@ -5,8 +5,6 @@ files; `codes`, `decoders` and `problems` are the components. Bad input raises `
 `Failure`. Names are imported on first use: importing the package loads neither MPI, HDF5 nor matplotlib.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -3,8 +3,6 @@
 Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

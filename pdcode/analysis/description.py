@@ -1,7 +1,5 @@
 """Description of a run in a few lines, from its trace's configuration and attributes."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """The output of `pdcode simulate`: results on the virtual clock, and their comparison with a recorded run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

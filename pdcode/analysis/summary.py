@@ -1,7 +1,5 @@
 """Headline figures of a run, for comparisons."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

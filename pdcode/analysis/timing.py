@@ -3,8 +3,6 @@
 Tables are mappings column -> array, such as those of a `Trace`, and may be empty.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise

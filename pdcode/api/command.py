@@ -1,7 +1,5 @@
 """Commands in child processes, with their lines as they are printed and their errors as exceptions."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

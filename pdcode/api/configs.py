@@ -1,7 +1,5 @@
 """Configurations in Python: files, dicts, and those of traces."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence

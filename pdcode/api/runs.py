@@ -1,7 +1,5 @@
 """`pdcode.run`, `pdcode.simulate` and `pdcode.plan`: the commands as functions."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import tomllib

@@ -1,7 +1,5 @@
 """A simulation with a trace and a summary, for `pdcode simulate` and `pdcode.simulate`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ with another seed calibrates the costs of the machine and its messages. Predicti
 they predict. Delays are keyed, and thus equal on both clocks.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

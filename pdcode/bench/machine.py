@@ -4,8 +4,6 @@ Two workers without stragglers send full gradients of a small and of a large net
 fixed part of a task's time from the part in its flops, and the latency from the bandwidth.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Mapping

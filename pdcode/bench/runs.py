@@ -1,7 +1,5 @@
 """Real runs over MPI for benchmarks, in their own processes."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

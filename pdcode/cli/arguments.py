@@ -1,7 +1,5 @@
 """Arguments that several commands share, and checks of their ranges."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """`pdcode bench`: measurements of this machine, and of schemes against rivals."""
 
-from __future__ import annotations
-
 import argparse
 from importlib import import_module
 from typing import Any

@@ -1,7 +1,5 @@
 """`pdcode chaos`: a configuration under faults."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`pdcode codes list | design | show`: code families, designs and their quality."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """`pdcode compare`: schemes under the same delays, ranked."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`pdcode bench ddp`: PyTorch's DistributedDataParallel beside runs of pdcode on the same job and machine."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from pathlib import Path

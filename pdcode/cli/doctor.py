@@ -1,7 +1,5 @@
 """`pdcode doctor`: a check of the installation and the machine, with advice."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -3,8 +3,6 @@
 Only commands may fork: their process has no threads, and MPI has not started.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import resource

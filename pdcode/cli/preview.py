@@ -1,7 +1,5 @@
 """The output of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
 
-from __future__ import annotations
-
 from ..coding.assignments import DataRows, Rotating
 from ..config import Config
 from ..config.defaults import Origins, with_derived_keys

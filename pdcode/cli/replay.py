@@ -1,7 +1,5 @@
 """`pdcode replay`: verification of a trace."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """`pdcode bench scale`: schemes with increasing numbers of workers, and the limits of rank 0."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`pdcode bench schemes`: presets against every kind of rival, over problems, links and delays."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """`pdcode show`: summary of a trace, or comparison of several."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`pdcode submit`: a run, or one for each row of a table, as a SLURM job."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Codes: the combinations of blocks that workers send. `design` makes a `Code`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from . import registry

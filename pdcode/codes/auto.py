@@ -1,7 +1,5 @@
 """Choice of the design of least coherence at a size: `design("auto", …)`."""
 
-from __future__ import annotations
-
 from math import inf, log2
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Catalogue of codes with claimed properties, checked by `pdcode codes list --verify`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import sqrt
 from typing import Any, NamedTuple

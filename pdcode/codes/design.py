@@ -1,7 +1,5 @@
 """Design of a code by family and size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

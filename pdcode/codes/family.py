@@ -1,7 +1,5 @@
 """Families of codes: builder, available sizes, and guaranteed properties."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain

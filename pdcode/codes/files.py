@@ -1,7 +1,5 @@
 """Reading and writing of codes in HDF5 files, including traces."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Keyed randomness of codes: signs and permutations as functions of (seed, purpose, epoch)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..kernels import philox

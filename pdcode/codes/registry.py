@@ -1,7 +1,5 @@
 """Registry of the families of codes."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

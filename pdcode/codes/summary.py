@@ -1,7 +1,5 @@
 """Summary of a code's quality."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

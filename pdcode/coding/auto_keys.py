@@ -6,8 +6,6 @@ optimum of a regression, or of full batches, is to be reached. There, gradients 
 learning rate, which has no dimension for whitened gradients, is converted.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """Construction of codes, assignments, decoders and selectors from a configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any

@@ -5,8 +5,6 @@ Less than half of the workers cannot move the median beyond the norms of the oth
 its message, so that rank 0 relays what it uses.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left, insort
 from collections.abc import Mapping

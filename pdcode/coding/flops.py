@@ -5,8 +5,6 @@ A matrix product (a × b)(b × c) counts 2abc. Elementwise work counts one flop 
 counted; it is absorbed by a rate fitted to measured times.
 """
 
-from __future__ import annotations
-
 from ..config import Config
 from ..problems import Problem, whitening
 from ..problems.matrix import Csr, inputs_per_row

@@ -10,8 +10,6 @@ makes this error feedback on gradient differences, summed at rank 0. ``coordinat
 0, in the tracking decoder; workers have no memory.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal, Protocol
 

@@ -7,8 +7,6 @@ gradient of a penalty it makes weights exactly zero, or keeps them in a set. Bia
 ``problem.penalise_bias`` is set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf

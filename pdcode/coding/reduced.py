@@ -1,7 +1,5 @@
 """Rank 0's state where workers add up their payloads, and each worker has a state of the scheme."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -14,8 +14,6 @@ long, are *excluded*: other workers send them nothing, and rank 0 sends them wha
 of a worker that has died may have reached only some workers, so rank 0 sends them, too.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial

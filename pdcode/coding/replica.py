@@ -5,8 +5,6 @@ repeats the operations of rank 0 that the log in its task lists (see `relay`). T
 order give the same bits. A digest of θ is compared periodically.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Codes from a file: the family "file"."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 

@@ -1,7 +1,5 @@
 """Sources: the vectors of θ's size that workers encode, such as the gradient of a mini-batch."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import numpy as np

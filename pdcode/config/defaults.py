@@ -17,8 +17,6 @@ Where the value is none or "auto", it then follows
 "auto" in `[problem]`, and none where the description of a key gives its meaning, are values themselves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

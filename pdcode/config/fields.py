@@ -1,7 +1,5 @@
 """Types of keys, with their bounds, and the base class of tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 

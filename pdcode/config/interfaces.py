@@ -1,7 +1,5 @@
 """Base classes of kinds: the keys that all kinds of a table have, and the methods that a kind implements."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self

@@ -4,8 +4,6 @@ Traces up to version 0.1 have the keys of all kinds in a table that comes in kin
 does not have are dropped here, and missing keys get their former values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 

@@ -1,7 +1,5 @@
 """Reading of configurations: TOML, command-line overrides, scheme defaults, and one-line errors."""
 
-from __future__ import annotations
-
 import os
 import re
 import tomllib

@@ -5,8 +5,6 @@ requirements of a key with another value than its default; under the key that na
 kind itself. A scheme also declares `requires`, and the tables that it leaves `unused`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 ``python -P -m pdcode.config.settings TABLE`` prints the options of each row on a line, quoted for the shell.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import shlex

@@ -1,7 +1,5 @@
 """Writing of configurations as TOML."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

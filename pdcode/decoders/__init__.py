@@ -1,7 +1,5 @@
 """Decoders: estimates of a gradient from codewords and payloads, updated with each arrival."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..config import DecoderTable, kinds

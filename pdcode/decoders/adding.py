@@ -1,7 +1,5 @@
 """Base of decoders that only add g_i ⊗ y_i to their accumulator."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

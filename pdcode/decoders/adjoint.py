@@ -1,7 +1,5 @@
 """The adjoint decoder: a scaled sum of g_i ⊗ y_i."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Base class of decoders, and the properties from which a decoder is built."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import isfinite, prod

@@ -1,7 +1,5 @@
 """Base of decoders that read payloads only when the gradient is asked for."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Block energies and noise, estimated from the payloads of earlier updates."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..util.stateful import Stateful

@@ -1,7 +1,5 @@
 """The least-squares decoder: the minimum-norm solution over all arrivals."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Base of decoders whose estimate is linear in the payloads, with coefficients from the codewords."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from math import sqrt
 

@@ -1,7 +1,5 @@
 """Majority vote on the signs of payloads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The MMSE decoder: the linear estimate of least mean square error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 

@@ -1,7 +1,5 @@
 """References to received payloads, which are combined in one pass."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """The peeling decoder: exact, for codewords of low weight, at a cost independent of k."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The robust decoder: least squares over the arrivals that do not contradict the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The summing decoder: rank 0's side of memory ``difference``."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from ..config import DecoderTable

@@ -7,8 +7,6 @@ b_i. This is syndrome decoding over the reals (Candès and Tao, IEEE Trans. Info
 Gram matrix of Z is needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import combinations
 from math import comb

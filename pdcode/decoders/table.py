@@ -1,7 +1,5 @@
 """The table decoder: the mean of the last gradient of each part of the data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

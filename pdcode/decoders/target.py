@@ -1,7 +1,5 @@
 """The decoder of codes over data shards: the combination of payloads nearest to a target."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

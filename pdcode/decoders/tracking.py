@@ -1,7 +1,5 @@
 """The tracking decoder: a gradient estimate that persists between updates."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Base classes of the kinds of fault, and the task faults that are active in a task."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 

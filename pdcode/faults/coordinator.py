@@ -1,7 +1,5 @@
 """Faults of rank 0."""
 
-from __future__ import annotations
-
 import os
 import signal
 from typing import ClassVar

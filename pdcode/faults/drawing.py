@@ -1,7 +1,5 @@
 """The fault events of a run, drawn from its configuration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """An encoder with injected faults of payloads, on both clocks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Faults of a worker over MPI, executed on this process by wrappers of its link and its computation."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Faults of messages. MPI is reliable: its transport repeats messages that a network loses."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from msgspec import Meta

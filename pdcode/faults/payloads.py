@@ -1,7 +1,5 @@
 """Faults of payloads."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np

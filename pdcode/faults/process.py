@@ -1,7 +1,5 @@
 """Faults of a worker's process."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,7 +1,5 @@
 """Nodes that come and go by a recorded spot trace: lines ``ms,add|remove,node``, in order of time."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

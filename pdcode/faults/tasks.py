@@ -1,7 +1,5 @@
 """Faults of a worker's tasks."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ..config import Factor

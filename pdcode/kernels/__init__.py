@@ -14,8 +14,6 @@ the machine's order of bytes, and C-ordered, unless the signature says `rows` (e
 type OverflowError. Codewords are pairs (indices, values), shape (r, w): blocks, and their weights; 0 pads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ The offset is taken from the exchange with the shortest round trip, half of whic
 "Probabilistic clock synchronization", 1989). Ranks on one machine share a monotonic clock; their offset is 0.
 """
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A call that involves a failed process raises an error. After an error of a test 
 unknown which of them have completed; completed ones are null or inactive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from mpi4py import MPI

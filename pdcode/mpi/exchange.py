@@ -9,8 +9,6 @@ Long messages progress only inside MPI calls of their sender, so a thread makes 
 computes. At the end the workers exchange the counts of their messages, and receive the outstanding ones.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress

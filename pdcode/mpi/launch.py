@@ -1,7 +1,5 @@
 """Start of ranks: detection of a launcher, or start of one. Imports no MPI."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

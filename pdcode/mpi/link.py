@@ -1,7 +1,5 @@
 """A worker's side of the MPI transport."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@ The messages are as long as the run's, as the overhead of a message counts. Band
 repeats: a rank that waits for a core makes the link seem slower, never faster.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Facts about MPI: `python -P -m pdcode.mpi.probe` prints one line of JSON per rank."""
 
-from __future__ import annotations
-
 import json
 import os
 

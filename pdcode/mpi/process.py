@@ -1,7 +1,5 @@
 """Common parts of all ranks: waiting with sleeps, and failure of the job."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

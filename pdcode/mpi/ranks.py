@@ -1,7 +1,5 @@
 """Main functions of MPI ranks: rank 0 coordinates, the others serve. Imports MPI."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Sequence

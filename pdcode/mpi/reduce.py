@@ -8,8 +8,6 @@ a sum that is not finite. A checkpoint is agreed on likewise: rank 0 asks one wo
 theirs after the sum in which that one has set the save flag; rank 0 writes its own once it has read that sum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np

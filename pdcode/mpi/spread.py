@@ -10,8 +10,6 @@ reply. The rank has as many receive buffers with posted receives, and tasks trav
 The time at which a reply is computed does not affect the run: the schedule determines its arrival.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import cycle

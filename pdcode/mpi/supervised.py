@@ -3,8 +3,6 @@
 Every rank imports this module at its start; modules that only the command needs are not imported here.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

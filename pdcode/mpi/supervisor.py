@@ -7,8 +7,6 @@ both file descriptors over a Unix socket, whose name is in the environment. Over
 is killed, and the ranks end, too. Ranks on other machines cannot connect, and print through mpirun.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import selectors

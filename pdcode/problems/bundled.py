@@ -1,7 +1,5 @@
 """Data sets bundled with installed packages, available offline."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evaluation of loss and accuracy on fixed rows."""
 
-from __future__ import annotations
-
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import Network

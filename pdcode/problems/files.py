@@ -1,7 +1,5 @@
 """Readers of npz and svmlight files."""
 
-from __future__ import annotations
-
 import math
 import zipfile
 import zlib

@@ -1,7 +1,5 @@
 """Names of bundled data sets, and file formats."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The forward pass of a batch and its loss, with preallocated buffers."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..kernels import activation, passes

@@ -1,7 +1,5 @@
 """Reader of MNIST's IDX format, gzipped or not."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

@@ -3,8 +3,6 @@
 Products of arrays that stay the same for every batch are built once, as operations to be run for each batch.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..kernels import blas, decode, encode, passes, sparse

@@ -1,7 +1,5 @@
 """Loading of the data that a [problem] table names: all rows, or a worker's shard."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

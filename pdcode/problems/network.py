@@ -1,7 +1,5 @@
 """Networks: the layers of a model, its loss, and its weights as views of θ."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

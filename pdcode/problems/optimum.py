@@ -1,7 +1,5 @@
 """The exact minimiser of least squares."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Blocks of a layer's gradient, and their places in θ and in a payload."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Coded derivatives and gradients of batches of a fixed size, in preallocated buffers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple

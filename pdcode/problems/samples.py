@@ -1,7 +1,5 @@
 """Samples as a loader read them, their checks, and their conversion for training."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Standardisation of inputs: statistics of the columns in one pass over the training rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

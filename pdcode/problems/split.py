@@ -1,7 +1,5 @@
 """The split into training and test rows, and into workers' shards."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

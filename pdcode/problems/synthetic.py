@@ -1,7 +1,5 @@
 """Synthetic data of a given size, conditioning, noise and density."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..config import ProblemTable

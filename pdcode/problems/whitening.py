@@ -17,8 +17,6 @@ Two things are this project's addition: each worker whitens its own gradient her
 steps shrink in this way.
 """
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Bitwise comparison of recorded and recomputed rows and arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any

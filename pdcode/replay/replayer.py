@@ -1,7 +1,5 @@
 """The replayer: it recomputes a run from its trace."""
 
-from __future__ import annotations
-
 import signal
 import time
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The schedule of replies recorded in a trace."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain

@@ -7,8 +7,6 @@ such a worker's row is drawn again. The paper's regularised code, which thins ou
 included.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

@@ -5,8 +5,6 @@ Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers i
 of several random codes is our addition.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import ClassVar
 

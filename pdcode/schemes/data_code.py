@@ -4,8 +4,6 @@ A `DataCode` is a matrix U over workers and shards, decoded by decoder `target`.
 any s stragglers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar

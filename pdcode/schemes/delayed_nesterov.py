@@ -14,8 +14,6 @@ Left out: a fraction c of the momentum in the other steps, the grace period in w
 displacements before it sends θ, the choice of a shard for each task, and schedules of the inner rate.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import msgspec

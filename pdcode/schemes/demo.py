@@ -12,8 +12,6 @@ A chunk's coefficients are one worker-selected codeword. Each is sent in one byt
 the rounding error stays in the momentum. This rounding is the project's own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -4,8 +4,6 @@ A unit is a layer, cut into blocks of one element. A codeword is one of them wit
 is that element. In wire formats with scales, the payloads of a unit share scales.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

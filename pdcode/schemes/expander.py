@@ -9,8 +9,6 @@ absolute eigenvalue of A; the optimal weights, used here, have at most that erro
 "Approximate gradient coding with optimal decoding", IEEE J. Sel. Areas Inf. Theory 2021.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Literal
 

@@ -6,8 +6,6 @@ paper rank 0 takes one payload of each group. The decoder takes the mean of the 
 same up to rounding errors, and makes these smaller.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

@@ -4,8 +4,6 @@ Stich, "Local SGD converges fast and communicates little", ICLR 2019. Encoding t
 gradient, with any code and memory, is this project's addition.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

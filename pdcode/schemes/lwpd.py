@@ -5,8 +5,6 @@ The dithered net that is redrawn when its rows are used up, the error feedback a
 project's reading.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

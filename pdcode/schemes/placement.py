@@ -1,7 +1,5 @@
 """Placement of the training data: which rows a worker has, and how it gets them before its first task."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .. import problems

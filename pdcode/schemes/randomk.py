@@ -6,8 +6,6 @@ sparsification for communication-efficient distributed optimization", NeurIPS 20
 equally likely). Rank 0 and the worker draw the elements, keyed by (seed, worker, task); no index is sent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil
 from typing import ClassVar

@@ -10,8 +10,6 @@ max(1, ⌈σ²/ε⌉).
 coded, and memories get back what is dropped.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ..coding.policies import Policy

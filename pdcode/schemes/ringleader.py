@@ -17,8 +17,6 @@ gradients in the table. Collecting until that mean is large enough, option ``gra
 computation model", NeurIPS 2023). Continuing without a worker whose gradient is not finite is our addition.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

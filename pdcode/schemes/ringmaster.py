@@ -12,8 +12,6 @@ workers of equal speed have delays of n - 1, so that none of their gradients is 
 coded, and memories get back what is dropped.
 """
 
-from __future__ import annotations
-
 from math import ceil
 from typing import ClassVar
 

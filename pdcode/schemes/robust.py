@@ -26,8 +26,6 @@ All but the first two rules are combinations whose coefficients follow from the 
 They take q² of these, and one more pass over the gradients. The virtual clock does not include that time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 

@@ -14,8 +14,6 @@ in the gradients of the parts, as in all schemes; the papers add them at the new
 instead of all its rows is our addition, and gives up convergence to the optimum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar

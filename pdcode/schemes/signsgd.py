@@ -5,8 +5,6 @@ ICML 2018. The paper's downlink is the majority vote, also of one bit. Here it i
 "codewords"``, the workers' signs, from which every worker takes the vote itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 

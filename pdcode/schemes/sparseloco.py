@@ -18,8 +18,6 @@ a weight matrix; bins are those of wire format ``int2``, two magnitudes for each
 of four means for a layer; late payloads, which return to their worker's memory; and the relay.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 

@@ -5,8 +5,6 @@ With `chunk`, the payload has the largest elements of every chunk of a layer and
 with SparseLoCo", 2025).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import ClassVar

@@ -15,8 +15,6 @@ late gradient is sent the newest θ at once, as in K-batch-async SGD. So a worke
 an update: a stale and then a fresh one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Delays of one worker on the real clock."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Recorded delays in an HDF5 file: a trace of pdcode, or a matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Laws of delay that take a few lines each."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Slow spells: delays that are correlated between successive tasks of a worker."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Recorded delays in a file: a trace of pdcode, or a matrix of workers × rounds as CSV or HDF5."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Delays of a recorded run."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs under faults: whether they reach the target, and how much time each fault costs."""
 
-from __future__ import annotations
-
 import math
 import shlex
 import tempfile

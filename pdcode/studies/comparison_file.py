@@ -1,7 +1,5 @@
 """The HDF5 file of a comparison: written, read, and checked."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -5,8 +5,6 @@ loss of a copy of θ by the same rule (`training.monitor`), and ends the run. Tr
 measurements: rank 0 of DDP copies θ and its time into shared memory, and continues.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

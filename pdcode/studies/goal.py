@@ -1,7 +1,5 @@
 """The target of runs: a training loss or an accuracy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -6,8 +6,6 @@ and thus the same delays and mini-batches (common random numbers). A candidate i
 be among the survivors.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Learning rates of candidates: read, changed, and converted between schemes."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any

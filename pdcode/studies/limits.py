@@ -1,7 +1,5 @@
 """Limits of a study's runs: time, updates and arrivals, from a run of the user's own configuration."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import msgspec

@@ -1,7 +1,5 @@
 """Figures of a run, computed from its trace."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

@@ -1,7 +1,5 @@
 """Candidates that the user names: a configuration for each scheme, with all other tables in common."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The file of a plan: the best candidate as a configuration for `pdcode run`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ranking of candidates by their runs, with confidence intervals over the seeds."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

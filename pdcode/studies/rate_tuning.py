@@ -1,7 +1,5 @@
 """Learning rates of candidates: chosen by the same number of runs for each, or read from a comparison."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -7,8 +7,6 @@ number of rates, each by two runs; all cells then have new seeds. A cell is a co
 as by `pdcode compare`; existing files are not computed again.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import math

@@ -1,7 +1,5 @@
 """The search of `pdcode plan`, from the user's configuration to the ranked finalists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

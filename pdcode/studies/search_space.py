@@ -5,8 +5,6 @@ reduce, update and learning rate vary. Each draw is keyed by (seed, number), so 
 shorter one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """The tournament of `pdcode compare`: candidates under the same seeds, from the request to the results."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

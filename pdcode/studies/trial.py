@@ -1,7 +1,5 @@
 """One run of a configuration under a seed: on the virtual clock, with or without a trace, or over MPI."""
 
-from __future__ import annotations
-
 import functools
 import math
 import shlex

@@ -6,8 +6,6 @@ which was measured at time a before the run. If o(b) was measured at time b afte
 both measurements' errors counts as noise and is not corrected.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

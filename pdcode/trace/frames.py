@@ -1,7 +1,5 @@
 """Tables of a trace as data frames of other libraries, imported on use."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The interface that records the rows of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

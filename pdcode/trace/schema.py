@@ -4,8 +4,6 @@ Times (`t_*_ns`) are nanoseconds since the start of the run on rank 0's clock. W
 Rows are only appended, so readers of a running, killed or finished run see the same rows.
 """
 
-from __future__ import annotations
-
 from math import inf
 from typing import Any, NamedTuple
 

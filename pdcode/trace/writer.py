@@ -1,7 +1,5 @@
 """Writing of trace files."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -10,8 +10,6 @@ On the virtual clock rank 0's file includes the workers and all messages in flig
 uninterrupted one.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

@@ -4,8 +4,6 @@ The coordinator folds arrivals into the state, steps by the policy, and sends id
 has neither MPI nor a clock of its own: fleets of MPI, of the virtual clock and of replays drive it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 from ..coding.clipping import Clip

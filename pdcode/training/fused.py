@@ -1,7 +1,5 @@
 """Coordinator for replies that are complete updates, each handled by one compiled call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..coding.clipping import Clip

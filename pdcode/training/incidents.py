@@ -3,8 +3,6 @@
 All texts about workers are in this module.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..trace import Recorder

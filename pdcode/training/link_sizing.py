@@ -6,8 +6,6 @@ payloads, each of their links carries as many as rank 0's. If the transfers take
 tasks, workers wait for the link, and smaller payloads use it better.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Wrappers of a worker's link: injected delays, and its part of checkpoints."""
 
-from __future__ import annotations
-
 from ..stragglers import WorkerDelays
 from ..transport.base import Computed, Link, WrappedLink
 from ..transport.layout import RETURNED, SAVE, UNDO

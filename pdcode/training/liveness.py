@@ -1,7 +1,5 @@
 """Liveness: an observer that finds workers whose tasks take much longer than their earlier ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Monitor of a run: loss and accuracy, lines of progress, flushes of the trace, and the decision to stop."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -13,8 +13,6 @@ LEFT     has left after its last reply        BUSY (replaced by another rank)
 ======== ==================================== ====================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from ..kernels import roster

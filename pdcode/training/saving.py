@@ -1,7 +1,5 @@
 """Checkpoints as an observer: when to take one, and which workers have to write for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from ..transport.base import Fleet

@@ -1,7 +1,5 @@
 """A training run on rank 0, on a real or virtual clock, and its trace."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Mapping

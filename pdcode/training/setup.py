@@ -1,7 +1,5 @@
 """Setup of rank 0 and the workers from a configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Recent task times: when a task is overdue, and how many replies are expected soon."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The current update, as policies see it."""
 
-from __future__ import annotations
-
 from ..coding.policies import Policy
 from ..kernels import roster
 from ..transport.base import Arrival

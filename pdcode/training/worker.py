@@ -1,7 +1,5 @@
 """A worker's loop: receive a task, compute its payload, reply."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """A worker's part of a checkpoint: a file with the state of its encoders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

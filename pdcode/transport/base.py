@@ -3,8 +3,6 @@
 The loops do not depend on whether workers are MPI ranks.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ rounding. Their indices take as many bits as k needs. Of a worker-selected codew
 of its block is sent, as the sign of a codeword does not matter.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 A `transport.base.Arrival` is the event of a reply.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -6,8 +6,6 @@ head alone: it stands for a payload that comes from its worker, in a message of 
 codewords, and the reply without its header.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 

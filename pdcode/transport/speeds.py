@@ -1,7 +1,5 @@
 """Speeds of rank 0's link and of the workers, by which the size of payloads is chosen."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

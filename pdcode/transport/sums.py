@@ -5,8 +5,6 @@ end of the run, and how many for a checkpoint. Rank 0 does not take part. Each w
 with the time at which the worker had the sum, and one of n segments of the sum. No worker waits for that.
 """
 
-from __future__ import annotations
-
 import struct
 
 from ..kernels import finite

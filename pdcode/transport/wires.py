@@ -1,7 +1,5 @@
 """Wire formats: encodings of payloads in messages. `pdcode.kernels.quantise` computes the built-in ones."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import numpy as np

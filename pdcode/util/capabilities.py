@@ -1,7 +1,5 @@
 """Capabilities: facts that classes declare about their methods, on which faster paths rely."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, ClassVar

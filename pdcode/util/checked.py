@@ -4,8 +4,6 @@ A file is written beside its target and renamed. The replaced file remains as th
 one of them is complete whenever a process or machine stops. Size and digest show a truncated or changed file.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct

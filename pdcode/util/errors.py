@@ -1,7 +1,5 @@
 """Errors that end a command with one line and an exit code."""
 
-from __future__ import annotations
-
 import os
 import re
 import reprlib

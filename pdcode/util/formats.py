@@ -1,7 +1,5 @@
 """Formatting of times, sizes, numbers and lists for people."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

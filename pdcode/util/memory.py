@@ -1,7 +1,5 @@
 """Memory that this process may use, to refuse sizes in files and configurations that exceed it."""
 
-from __future__ import annotations
-
 import os
 import resource
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Reading of npz files: sizes are checked before memory is allocated, and nothing is unpickled."""
 
-from __future__ import annotations
-
 import lzma
 import math
 import os

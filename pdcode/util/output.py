@@ -1,7 +1,5 @@
 """Output for the user: lines, failures of stdout, and checks of output files."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator

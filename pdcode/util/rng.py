@@ -5,8 +5,6 @@ Rounding uses Threefry4x32-13, keyed by a block of these numbers (csrc/random.h)
 the same mini-batches and delays, in any order of events.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..kernels import philox

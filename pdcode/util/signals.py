@@ -1,7 +1,5 @@
 """Signal handlers, which Python allows in its main thread only."""
 
-from __future__ import annotations
-
 import math
 import signal
 import threading

@@ -4,8 +4,6 @@ A class with state names its state attributes; nothing else is saved. A state is
 bytes, numpy arrays, lists, and dicts of these.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """BLAS's number of threads: its environment variables, which numpy reads at import, and its limit later."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Calibration of the virtual clock: ``[machine]`` and ``[link]`` fitted to traces of real runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

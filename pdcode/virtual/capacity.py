@@ -4,8 +4,6 @@ A worker's next task starts once rank 0 has handled its payload and sent the tas
 worker takes rank 0 longer than a task, workers wait for rank 0, and further workers do not speed up the run.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ of the loss, at most 5 % of rank 0's time; and, if ranks outnumber cores, the up
 sleeping worker notices a task.
 """
 
-from __future__ import annotations
-
 import math
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Executors: computation of the tasks of virtual workers."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING

@@ -1,7 +1,5 @@
 """Injected faults on the virtual clock: their effects on the times of replies."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

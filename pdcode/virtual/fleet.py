@@ -5,8 +5,6 @@ task is computed when it is sent, at its own θ, so that no old θ is stored. Th
 reply arrives.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ No schedule of the same tasks is faster. A scheme's time as a multiple of the or
 still be gained: by dropping fewer payloads, by less waiting, or by better balance.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Result of a run on the virtual clock."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

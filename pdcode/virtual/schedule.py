@@ -1,7 +1,5 @@
 """Schedules: arrival times of the replies of virtual workers."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections import deque

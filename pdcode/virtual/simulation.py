@@ -1,7 +1,5 @@
 """Simulation: a run on the virtual clock, with the coordinator of real runs and virtual workers."""
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

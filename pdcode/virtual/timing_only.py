@@ -4,8 +4,6 @@ The loop, `pdcode.kernels.rounds`, gives the same times as the coordinator over 
 nanosecond, about a thousand times faster. Delays are keyed, and drawn in advance for each worker.
 """
 
-from __future__ import annotations
-
 import math
 import time
 

@@ -10,8 +10,6 @@ arrivals and 99 % after .78k; with a = ¾ after .195k and .83k; with a = 1 after
 needs 1.41k and 1.79k. The default is a = ½; a larger a favours the first arrivals over the last.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

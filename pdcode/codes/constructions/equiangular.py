@@ -3,8 +3,6 @@
 Hadamard matrices without their column of ones give simplices: c rows of c - 1 entries ±1, inner products -1.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import isqrt, sqrt
 

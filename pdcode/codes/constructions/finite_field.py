@@ -5,8 +5,6 @@ the least irreducible monic polynomial of degree e; for q = 2^e addition is excl
 product of fields is a number in mixed radix, one digit a field.
 """
 
-from __future__ import annotations
-
 from functools import cache, reduce
 
 import numpy as np

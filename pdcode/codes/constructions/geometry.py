@@ -3,8 +3,6 @@
 Any two points lie on one line: Steiner systems S(2, q, q^d) and S(2, q + 1, (q^(d+1) - 1)/(q - 1)).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .finite_field import FiniteField

@@ -1,7 +1,5 @@
 """Signed edges of a regular graph on the blocks."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...util.errors import InputError

@@ -5,8 +5,6 @@ gives q + 1 for prime powers q ≡ 3 modulo 4 (I) and 2(q + 1) for q ≡ 1 modul
 two Hadamard matrices is a Hadamard matrix. Orders that these do not reach, 92 the least, are refused.
 """
 
-from __future__ import annotations
-
 from functools import cache, lru_cache
 from math import isqrt
 

@@ -1,7 +1,5 @@
 """Kerdock codes: k/2 + 1 mutually unbiased orthonormal bases of R^k, k = 4^m."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..family import Family, Size

@@ -1,7 +1,5 @@
 """Codes from well-known configurations: roots of D_k and E8, the icosahedron, and the simplex."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import sqrt
 

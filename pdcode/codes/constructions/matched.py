@@ -20,8 +20,6 @@ power step of PowerSGD (Vogels, Karimireddy and Jaggi, NeurIPS 2019), here with 
 the cut of the truncated power method (Yuan and Zhang, JMLR 2013).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -8,8 +8,6 @@ have inner product 0 or ±1/w, and those of one partition are an orthonormal bas
 (0 for a single partition), and GᵀG = (n/k) I.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...util.errors import InputError

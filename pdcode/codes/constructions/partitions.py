@@ -10,8 +10,6 @@ lines of the affine space AG(d, q). Pairs (c = 2) have the k - 1 perfect matchin
 tournament.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from math import gcd, inf
 

@@ -1,7 +1,5 @@
 """The simple families: uncoded, repetition, pairs, random."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...util.errors import InputError

@@ -5,8 +5,6 @@ Annals of Eugenics 1939) for v ≡ 3 modulo 6 and Skolem ("Some remarks on the t
 Mathematica Scandinavica 1958) for v ≡ 1. Larger B: lines of affine and projective spaces (`geometry`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 from math import isqrt

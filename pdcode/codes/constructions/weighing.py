@@ -6,8 +6,6 @@ As each number is a product of prime powers, every weight has such a matrix. The
 Hadamard matrix whenever there is one.
 """
 
-from __future__ import annotations
-
 from functools import cache, lru_cache
 from math import isqrt
 

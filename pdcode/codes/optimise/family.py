@@ -1,7 +1,5 @@
 """The family of codes found by numerical search."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..family import Family, Rows, Size

@@ -9,8 +9,6 @@ lower bound is reached.
 It uses neither public tables nor designs: where a design fits, it is as good or better, and exact.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -7,8 +7,6 @@ in most packings, convergence is quadratic. Lengths are in units of the radius, 
 linear solver shrinks with the steps.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 STEPS, LARGEST, SMALLEST = 40, 0.1, 1e-13

@@ -6,8 +6,6 @@ points than needed, without the most crowded ones, as some packings are parts of
 the 28 equiangular lines of R^7); and the best found so far, with some points redrawn or all perturbed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Lower bounds on the coherence μ of n lines in R^k, with and without a limit w on the weight."""
 
-from __future__ import annotations
-
 from math import inf, sqrt
 
 

@@ -4,8 +4,6 @@ The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖², for
 least squares and Σ = I that is rank/k.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

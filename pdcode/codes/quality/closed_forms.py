@@ -4,8 +4,6 @@ All are for q rows drawn uniformly without replacement and a gradient of block c
 an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .products import is_diagonal, product, times_covariance

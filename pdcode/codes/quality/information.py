@@ -1,7 +1,5 @@
 """Information between and within codewords, for jointly Gaussian blocks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

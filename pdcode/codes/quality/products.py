@@ -1,7 +1,5 @@
 """Products of codewords, by sparse matrices where that is faster."""
 
-from __future__ import annotations
-
 import numpy as np
 
 DENSE = 1 << 30  # multiplications up to which a product is a dense one

@@ -1,7 +1,5 @@
 """Gram-Schmidt orthogonalisation of vectors in their order of arrival, for many orders at once."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -6,8 +6,6 @@ reductions of random orders of the rows, with neighbouring rows first. This is P
 decoding (IRE Trans. Inf. Theory 1962) over the reals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import ceil, comb
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Unlike a code over gradients, such a code needs the model's structure. Rank 0 ha
 and decodes the results of workers into the exact gradient.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import cached_property

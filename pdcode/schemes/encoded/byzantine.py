@@ -9,8 +9,6 @@ that arrive later are from the paper, too. Chebyshev points, an orthonormal basi
 errors (`real_code`) are our choice.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 from ...config import Config, Count

@@ -5,8 +5,6 @@ combination of the rows of each group, and one of the columns of each, with the 
 *encoded rows* and *encoded columns*, 1/k of the data each.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...kernels import philox

@@ -1,7 +1,5 @@
 """Base of the schemes whose workers compute two coded products: options, messages, both sides, costs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar

@@ -7,8 +7,6 @@ result is a value of the polynomial f(u(z)), of degree ≤ (K + T - 1) d, and ra
 With few workers, replicated parts tolerate more.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence

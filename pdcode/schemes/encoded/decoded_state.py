@@ -1,7 +1,5 @@
 """State of schemes that decode the results of all workers together, some of which may be wrong."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 

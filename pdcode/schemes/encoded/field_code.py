@@ -9,8 +9,6 @@ this is exact with certainty.
 Elements are residues from 0 to p - 1, uint64; a number z that may be negative is z mod p if 2|z| < p.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -14,8 +14,6 @@ Avestimehr, "CodedPrivateML", IEEE J. Sel. Areas Inf. Theory 2021); mini-batches
 numbers of each part; and the location of wrong results. Targets are coded, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Both sides of Lagrange coded computing: workers evaluate a polynomial of coded data, rank 0 decodes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

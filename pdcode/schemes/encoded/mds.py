@@ -10,8 +10,6 @@ Rows k·i … k·i + k - 1 are group i, and each worker has one combination of e
 blocks of successive rows: the code is the same, and rows that arrive later need no new code.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Literal
 

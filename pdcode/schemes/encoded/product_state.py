@@ -5,8 +5,6 @@ same combination of the rows of the product. Rank 0 decodes the products in each
 and computes R.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -17,8 +17,6 @@ choice: null vectors common to several combinations, as in MUSIC (Schmidt, IEEE 
 Propagation 1986), and Chebyshev polynomials.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """State of multiplexed sequential gradient coding at rank 0, and its model of stragglers; see `sgc`."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Collection, Sequence
 

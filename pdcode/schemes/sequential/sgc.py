@@ -16,8 +16,6 @@ here it waits until the remaining ones do. The flags of its tasks show a worker 
 lost, so nothing else is sent; a worker that has missed rounds is also sent the θ of these.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
