@@ -8,7 +8,7 @@ pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
 sources := setup.py pyproject.toml $(wildcard csrc/* pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
 
 pytest = $(python) -m pytest --numprocesses auto
-tested := .venv/built .venv/extra-test .venv/extra-mnist5k
+tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
 
 .PHONY: help run shell lab test test-long fuzz soak check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
@@ -60,14 +60,14 @@ docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/htm
 	@$(python) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-docs-check: docs .venv/extra-test .venv/extra-bench ## look questions up in the documentation, run all its commands and examples
+docs-check: docs .venv/packings .venv/extra-test .venv/extra-bench ## look questions up in the documentation, run all its commands and examples
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) docs/check.py
 	@if $(python) -c 'import torch' 2>/dev/null; then $(python) tests/studies/ddp_kinds.py; fi
 
 lint: .venv/installed .venv/extra-lint ## check style, types and who imports whom
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
-	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint pdcode
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint pdcode packings
 	$(python) -m mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/shellcheck jobs/*.sbatch jobs/*.sh .ci/run
@@ -79,9 +79,9 @@ dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 	@ls -1 dist/*
 
 clean: ## remove all that make has built, .venv too; results/ stays
-	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f pdcode/kernels/*.so
-	find pdcode benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv build dist docs/_build *.egg-info packings/build packings/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f pdcode/kernels/*.so packings/pdcode_packings/*.so
+	find pdcode packings benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The first Python that is new enough, can make a virtual environment with pip, and has the headers that extensions need.
 $(python):
@@ -128,6 +128,11 @@ two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_
 	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable .
 	@touch $@
 	@$(on_path)
+
+.venv/packings: .venv/built $(wildcard packings/*.* packings/pdcode_packings/*.py*)
+	@echo "pdcode: building pdcode-packings"
+	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable packings
+	@touch $@
 
 .venv/extra-%: pyproject.toml | .venv/installed
 	@echo "pdcode: installing the extra $*"

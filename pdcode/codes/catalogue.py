@@ -88,7 +88,6 @@ ENTRIES: list[CatalogueEntry] = [
     ),
     *_entries("hadamard", (20, 20, 20, 0.0), (92, 96, 96, 0.0), tight=None),
     *_entries("hadamard", (40, 20, 20, None)),
-    *_entries("optimized", (7, 3, 3, None), tight=None),
     *_entries("energy", (64, 32, 4, None), tight=None),
 ]
 

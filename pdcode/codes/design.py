@@ -57,13 +57,13 @@ def design(
         Number of blocks k.
     weight : int, optional
         Weight w, the number of nonzeros of a row; for ``auto`` an upper bound. Default: the family's weight
-        if it has only one; 4 (random, energy); 4 if possible, else 2 (net); k (optimized); no bound (auto).
+        if it has only one; 4 (random, energy); 4 if possible, else 2 (net); no bound (auto).
     seed : int
         Key of all randomness of the code.
     **options
         Options of the family. ``dither`` (net, default True): random column signs on each set. ``entries``
         (random): ``rademacher`` or ``gaussian``; ``balanced`` (random, default False). ``degree`` and
-        ``kind`` (graph). Options of optimized and energy: see these functions. For every family:
+        ``kind`` (graph). Options of energy: see that function. For every family:
         ``dithered`` = [[seed, epoch], …], redraws.
 
     Returns

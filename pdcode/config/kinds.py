@@ -46,7 +46,6 @@ KINDS: dict[str, dict[str, Any]] = {
         "e8": "pdcode.codes.constructions.lattices:E8",
         "kerdock": "pdcode.codes.constructions.kerdock:KERDOCK",
         "hadamard": "pdcode.codes.constructions.hadamard:HADAMARD",
-        "optimized": "pdcode.codes.optimise.family:OPTIMIZED",
         "energy": "pdcode.codes.constructions.energy:ENERGY",
     },
     "decoders": {

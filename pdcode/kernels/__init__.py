@@ -2,7 +2,7 @@
 
 Modules: encode, loss, activation, sparse, whiten, matched, selection (workers); decode, combine, order,
 factor, mmse, optimize, proximal, roster, fused, records (rank 0); replica (of θ, at workers);
-headers, codewords, payloads, quantise, fold, finite, field, philox (both ends); packing (design of codes);
+headers, codewords, payloads, quantise, fold, finite, field, philox (both ends);
 events, rounds (the virtual clock). Passes and blas run several of them, and products of numpy's BLAS, in one
 call.
 

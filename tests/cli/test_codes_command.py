@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import traces
 from outcomes import error_line
+from pdcode_packings import search
 
 from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.analysis import code_plots, style
 from pdcode.codes import FAMILIES, catalogue
-from pdcode.codes.optimise import packing
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
@@ -34,7 +34,7 @@ def test_every_family_is_listed(capsys):
 
 
 def test_the_catalogue_is_verified(capsys, monkeypatch):
-    entries = [entry for entry in catalogue.ENTRIES if entry.workers <= 300 and entry.family != "optimized"]
+    entries = [entry for entry in catalogue.ENTRIES if entry.workers <= 300]
     monkeypatch.setattr(catalogue, "ENTRIES", entries)
     assert main(["codes", "list", "--verify"]) == 0
     text = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_an_interrupted_search_is_one_line(tmp_path, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "restart", interrupted)
+    monkeypatch.setattr(search, "restart", interrupted)
     state = tmp_path / "state.npz"
     arguments = ["codes", "design", "optimized", "-n", "9", "-k", "4", "--option", f"state={state}"]
     assert main(arguments) == 1

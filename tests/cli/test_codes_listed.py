@@ -34,4 +34,4 @@ def test_families_of_installed_packages_are_listed(package, capsys):
     assert main(["codes", "list"]) == 0
     assert "stairs" in capsys.readouterr().out
     assert main(["codes", "design", "escalator", "-n", "4", "-k", "4"]) == 2
-    assert "stairs, auto" in capsys.readouterr().err
+    assert "stairs, " in capsys.readouterr().err

@@ -8,8 +8,8 @@ from pdcode.codes import catalogue, registry
 from pdcode.config import kinds
 from pdcode.util.errors import InputError
 
-EXACT = [entry for entry in catalogue.ENTRIES if entry.family != "optimized"]
-CLOSED = [name for name in codes.FAMILIES if name not in ("random", "optimized", "energy")]
+EXACT = catalogue.ENTRIES
+CLOSED = [name for name in codes.FAMILIES if name not in ("random", "energy")]
 
 
 @pytest.mark.parametrize("entry", EXACT, ids=lambda entry: f"{entry.family}-{entry.workers}-{entry.blocks}")
@@ -97,7 +97,7 @@ def test_haar_simplex_for_any_number_of_blocks(k):
     assert code.weight == int(np.ceil(np.log2(k + 1)))
 
 
-@pytest.mark.parametrize("family", [name for name in codes.FAMILIES if name != "optimized"])
+@pytest.mark.parametrize("family", codes.FAMILIES)
 @pytest.mark.parametrize("k", [3, 4, 7, 16, 28])
 def test_fitting_rows_are_whole(family, k):
     record = registry.families()[family]

@@ -129,7 +129,7 @@ def test_late_families_get_their_options(monkeypatch):
         return np.arange(rows)[:, None] % blocks, np.ones((rows, 1))
 
     module = types.SimpleNamespace(optimized=optimized)
-    monkeypatch.setitem(sys.modules, "pdcode.codes.optimise.packing", module)
+    monkeypatch.setitem(sys.modules, "pdcode_packings.search", module)
     code = codes.design("optimized", 3, 3, seed=4, restarts=2, supports=np.eye(2, dtype=int))
     assert seen["size"] == (3, 3, 3, 4)
     assert seen["restarts"] == 2

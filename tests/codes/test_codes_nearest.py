@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pdcode import codes
 from pdcode.util.errors import InputError
 
-FAMILIES = [name for name in codes.FAMILIES if name != "optimized"]
+FAMILIES = list(codes.FAMILIES)
 SIZE = re.compile(r"workers = (\d+), blocks = (\d+), weight = (\d+)")
 
 

@@ -15,12 +15,12 @@ import inputs
 import msgspec
 import numpy as np
 from interrupted import built, interrupted
+from pdcode_packings import search
+from pdcode_packings.restarts import PackingProblem
 
 from pdcode.__main__ import main
 from pdcode.analysis.summary import summarise
 from pdcode.codes import Code
-from pdcode.codes.optimise import packing
-from pdcode.codes.optimise.restarts import PackingProblem
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.studies.comparison import Comparison
@@ -231,7 +231,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def read_state(source: random.Random, path: Path) -> None:
-    packing.SearchState(MAX_COMPRESSION, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
+    search.SearchState(MAX_COMPRESSION, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
 
 
 def state_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

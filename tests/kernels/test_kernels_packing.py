@@ -7,9 +7,8 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode_packings import kernel
 from test_kernels_encode import read_only
-
-from pdcode.kernels import packing
 
 
 def problem(random, k, n, w):
@@ -22,8 +21,8 @@ def problem(random, k, n, w):
 
 def smooth_maximum(points, supports, sharpness):
     gradient = numpy.full(points.shape, numpy.nan)
-    work = numpy.full(packing.workspace(*points.shape), numpy.nan)
-    return packing.smooth_maximum(points, supports, sharpness, gradient, work), gradient
+    work = numpy.full(kernel.workspace(*points.shape), numpy.nan)
+    return kernel.smooth_maximum(points, supports, sharpness, gradient, work), gradient
 
 
 @given(
@@ -85,9 +84,9 @@ def test_a_single_point_has_no_pairs():
 
 
 def minimise(points, supports, sharpness, iterations=5000):
-    points, work = points.copy(), numpy.full(packing.workspace(*points.shape), numpy.nan)
+    points, work = points.copy(), numpy.full(kernel.workspace(*points.shape), numpy.nan)
     taken = numpy.array([iterations])
-    return points, packing.minimise(points, supports, sharpness, 1e-13, taken, work), taken[0]
+    return points, kernel.minimise(points, supports, sharpness, 1e-13, taken, work), taken[0]
 
 
 @pytest.mark.parametrize(("k", "n", "w"), [(3, 7, 3), (6, 16, 6), (8, 20, 4)])
@@ -149,7 +148,7 @@ def test_what_does_not_fit_is_refused(change, message):
         "supports": numpy.tile(numpy.arange(3, dtype=numpy.int32), (5, 1)),
         "sharpness": 1.0,
         "gradient": numpy.empty((3, 5)),
-        "work": numpy.empty(packing.workspace(3, 5)),
+        "work": numpy.empty(kernel.workspace(3, 5)),
     }
     with pytest.raises(ValueError, match=message):
-        packing.smooth_maximum(**{**good, **change})
+        kernel.smooth_maximum(**{**good, **change})

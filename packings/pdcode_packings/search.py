@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from ...util import npz
-from ...util.errors import InputError
-from ...util.memory import ensure_fits
-from ...util.processes import MAX_PROCESSES, start, submit
-from ..constructions import partitions
-from ..quality import bounds
+from pdcode.codes.constructions import partitions
+from pdcode.codes.quality import bounds
+from pdcode.util import npz
+from pdcode.util.errors import InputError
+from pdcode.util.memory import ensure_fits
+from pdcode.util.processes import MAX_PROCESSES, start, submit
+
 from .polish import VARIABLES, polish
 from .restarts import Packing, PackingProblem, anneal, measure, restart, sharpnesses
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..family import Family, Rows, Size
+from pdcode.codes.family import Family, Rows, Size
 
 
 def _optimized(*size: Any, **options: Any) -> Rows:
-    from .packing import optimized  # only this family needs the optimiser and scipy
+    from .search import optimized  # only this family needs the optimiser and scipy
 
     return optimized(*size, **options)
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...kernels import packing as kernel
-from .. import keyed
-from ..constructions import partitions
+import pdcode_packings.kernel as kernel
+from pdcode.codes import keyed
+from pdcode.codes.constructions import partitions
+
 from .polish import coherence
 
 RESTART = 1 << 16  # purpose of the draws, distinct from those in `keyed`

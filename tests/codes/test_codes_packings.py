@@ -7,9 +7,9 @@ from math import sqrt
 
 import numpy
 import pytest
+from pdcode_packings import polish, restarts, search
 
 from pdcode import codes
-from pdcode.codes.optimise import packing, polish, restarts
 from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def matrix(rows, blocks, weight=None, seed=0, **options):
     """Dense rows (n, k) of the optimised code."""
     weight = blocks if weight is None else weight
-    indices, values = packing.optimized(rows, blocks, weight, seed, **options)
+    indices, values = search.optimized(rows, blocks, weight, seed, **options)
     assert indices.shape == values.shape == (rows, weight)
     assert all(len(set(row)) == weight for row in indices.tolist())
     dense = numpy.zeros((rows, blocks))
@@ -174,9 +174,9 @@ def test_progress_reports_the_least_coherence():
 def test_a_search_ends_at_a_lower_bound_or_after_its_seconds():
     seen = []
     matrix(4, 3, restarts=1000, progress=lambda done, *_: seen.append(done))
-    assert len(seen) == packing.ROUND  # the simplex reaches Welch's bound
+    assert len(seen) == search.ROUND  # the simplex reaches Welch's bound
     matrix(13, 5, restarts=1000, seconds=1e-6, progress=lambda done, *_: seen.append(-done))
-    assert seen[packing.ROUND :] == [-1]
+    assert seen[search.ROUND :] == [-1]
 
 
 @pytest.mark.parametrize("supports", ["free", "random", "net"])
@@ -232,4 +232,4 @@ def test_polishing_is_quadratic_and_never_raises():
 )
 def test_impossible_problems_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        packing.optimized(**{"rows": 12, "blocks": 6, "weight": 6, "seed": 0, **arguments})
+        search.optimized(**{"rows": 12, "blocks": 6, "weight": 6, "seed": 0, **arguments})
