@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..config import CodeTable, Config, MemoryTable, OptimizerTable
+from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable, kinds
 from ..problems import Problem, split
 
-TABLES = "code", "memory", "optimizer"  # tables with keys that may be "auto"
+TABLES = "scheme", "code", "memory", "optimizer"  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
@@ -45,13 +45,18 @@ def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     if not why:
         return _with(config, code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
-    lines, rate = [f"gradients are not whitened (code.whiten 'auto'): {why}"], config.optimizer.rate
-    if config.optimizer.linear:
-        plain = float(f"{rate * plain_rate(config, problem) * (DIFFERING_SHARDS if difference else 1):.3g}")
-        changes["optimizer"] = {"rate": plain}
+    lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
+    if key:
+        own = config.scheme.options if key.startswith("scheme") else config.optimizer
+        factor = plain_rate(config, problem) * (DIFFERING_SHARDS if difference else 1)
+        plain = float(f"{own.rate * factor:.3g}")
         lines.append(
-            f"optimizer.rate {rate:g} for whitened gradients becomes {plain:g} for gradients not whitened"
+            f"{key} {own.rate:g} for whitened gradients becomes {plain:g} for gradients not whitened"
         )
+        if own is config.optimizer:
+            changes["optimizer"] = {"rate": plain}
+        else:
+            changes["scheme"] = {"options": msgspec.structs.replace(own, rate=plain)}
     ahead = config.memory.lookahead
     if difference and ahead:  # the residuals of the workers differ
         changes["memory"] = {"lookahead": 0.0}
@@ -61,10 +66,16 @@ def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
 
 def better_rate(config: Config) -> float | None:
     """Return a smaller learning rate if few workers make too long whitened steps of rate/n per payload."""
-    whitened = config.code.whiten != "none" and config.optimizer.linear
+    whitened = config.code.whiten != "none" and gradient_rate(config) == "optimizer.rate"
     alone = config.update.asynchronous and config.memory.kind == "worker"
     most = MAX_WHITENED_STEP * config.workers.count
     return most if whitened and alone and config.optimizer.rate > 2 * most else None
+
+
+def gradient_rate(config: Config) -> str:
+    """Return the key of the learning rate that scales the gradients of mini-batches, or an empty string."""
+    key: str = kinds.find("schemes", config.scheme.name).gradient_rate
+    return "" if key == "optimizer.rate" and not config.optimizer.linear else key
 
 
 def lookahead(config: Config) -> float:
@@ -159,6 +170,7 @@ def with_resolved(config: Config, tables: dict[str, Any]) -> Config:
     """Return a worker's configuration with the tables that rank 0 has resolved."""
     return msgspec.structs.replace(
         config,
+        scheme=SchemeTable.of(tables["scheme"]),
         code=CodeTable.of(tables["code"]),
         memory=MemoryTable.of(tables["memory"]),
         optimizer=OptimizerTable.of(tables["optimizer"]),

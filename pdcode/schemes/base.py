@@ -164,6 +164,9 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     covers : dict
         The methods on which each of the following capabilities depends. A class that overrides such a method
         loses the capability, unless it declares it again; see `util.capabilities`.
+    gradient_rate : str
+        The key of the learning rate that scales the gradients of mini-batches; empty: there is none, and
+        steps do not depend on the length of gradients.
     steps_by_update : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
@@ -181,6 +184,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "steps_by_update": ("policy",),
         "fused": ("units", "source"),
     }
+    gradient_rate: ClassVar[str] = "optimizer.rate"
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 
@@ -341,8 +345,12 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             assert isinstance(source, BatchGradient)
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
-        ahead = memory.lookahead * self.config.optimizer.rate
-        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, ahead)]
+        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, self.look_ahead)]
+
+    @property
+    def look_ahead(self) -> float:
+        """Factor of a worker's residual in the look-ahead, c·η."""
+        return float(self.config.memory.lookahead * self.config.optimizer.rate)
 
 
 def make_scheme(config: Config) -> Scheme:

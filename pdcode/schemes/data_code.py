@@ -95,7 +95,7 @@ class ShardSum(Source):
 class DataCode(Scheme):
     """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s d(shard s) or an approximation."""
 
-    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
+    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", "!code.whiten")
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("star", why=NOT_SUMMED),
         "downlink.kind": one_of("full", why=SENDS_THETA),  # the decoder of a replica would hold all payloads
@@ -134,7 +134,7 @@ class DataCode(Scheme):
         batch, seed, parts = self.config.problem.batch, self.config.seed, []
         for shard in shards:
             own = problem.shards[shard]
-            plan = own.plan(batch, weight=own.rows / rows)
+            plan = own.plan(batch, weight=own.rows / rows, whiten=self.config.code.whiten)
             parts.append((self.matrix[worker, shard], plan, BatchSampler(seed, shard, own.rows, batch)))
         return ShardSum(parts)
 

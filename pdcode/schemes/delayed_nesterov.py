@@ -59,7 +59,6 @@ class DelayedNesterov(DiLoCo):
     summary = "asynchronous DiLoCo; the momentum is updated every N displacements"
     tables: ClassVar[Tables] = {**DiLoCo.tables, "update": {"mode": "async"}}
     requires: ClassVar[Needs] = {
-        **DiLoCo.requires,
         "optimizer.kind": one_of("sgd", why=OWN_MOMENTUM),
         "optimizer.nesterov": one_of(
             True, why=OWN_MOMENTUM, when=lambda config: config.optimizer.momentum > 0

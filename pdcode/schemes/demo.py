@@ -182,7 +182,7 @@ class DeMo(Scheme):
 
     name = "demo"
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
-    unused = ("code", "decoder")
+    unused = ("code", "decoder", "!code.whiten")
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="has its momentum at the worker"),
         "memory.lookahead": one_of(0.0, why="has no use for it"),

@@ -54,6 +54,7 @@ class DiLoCo(Local):
     name = "diloco"
     summary = "H steps of AdamW at the worker, Nesterov's momentum at rank 0"
     step_flops = 18.0
+    gradient_rate = ""
     tables: ClassVar[Tables] = {
         **Local.tables,
         "optimizer": {"kind": "sgd", "rate": 0.7, "momentum": 0.9, "nesterov": True},

@@ -19,7 +19,7 @@ NO_SQUARE_MATRIX = "has as many codewords as parameters, and other decoders hold
 class SingleElements(Scheme):
     """Elements of each layer's gradient, with error feedback."""
 
-    unused: ClassVar[tuple[str, ...]] = ("code",)
+    unused: ClassVar[tuple[str, ...]] = ("code", "!code.whiten")
     requires: ClassVar[Needs] = {
         "decoder.kind": one_of("adjoint", "summing", why=NO_SQUARE_MATRIX),
         "update.mode": lacking("by_fraction", COUNTING_MODE, "may send the same elements in several tasks"),

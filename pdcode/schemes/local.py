@@ -1,7 +1,7 @@
 """Local SGD: a worker takes H local steps and sends codewords of the displacement.
 
 Stich, "Local SGD converges fast and communicates little", ICLR 2019. Encoding the displacement like a
-gradient, with any code and memory, is this project's addition.
+gradient, with any code and memory, is this project's addition, and so is whitening of the local gradients.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,6 @@ from ..coding import builders, flops
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..config import Positive, Real, Table, Tables
-from ..config.requirements import Needs, one_of
 from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
@@ -76,7 +75,7 @@ class Local(Scheme):
 
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
-    requires: ClassVar[Needs] = {"code.whiten": one_of("none", why="sends displacements, no gradients")}
+    gradient_rate = "scheme.options.rate"
     step_flops: ClassVar[float] = 2.0  # operations of the inner optimizer per element of θ and step
     tables: ClassVar[Tables] = {
         **UNCODED,
@@ -112,7 +111,8 @@ class Local(Scheme):
         batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
         batches = BatchSampler(self.config.seed, worker, problem.rows, steps * batch)
         weight = builders.gradient_weight(self.config, problem, rows)
-        return LocalSteps(problem.plan(batch), batches, steps, self.inner_optimizer(problem), weight)
+        plan = problem.plan(batch, whiten=self.config.code.whiten)
+        return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size

@@ -138,15 +138,17 @@ class FirstRound(PayloadEncoder):
     state_names = ("_source", "_residual", "_valid")
 
     def __init__(
-        self, source: Source, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply
+        self, source: Source, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply, ahead: float
     ) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
+        self._ahead = ahead
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
         self._valid = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         residual, gradient = self._residual, self._source.gradient
-        residual.loss = self._source(theta[: len(gradient)], task)
+        point = theta[: len(gradient)]
+        residual.loss = self._source(point - self._ahead * residual.flat if self._ahead else point, task)
         self._valid = finite.all_finite(gradient)
         if not self._valid:  # the residual is unchanged, and rank 0 refuses the payload
             self._reply.payload.fill(np.nan)
@@ -211,10 +213,9 @@ class PowerSGD(Scheme):
     name = "powersgd"
     summary = "two factors of each layer's gradient, in two rounds, with error feedback"
     steps_by_update = False
-    unused = ("code", "decoder")
+    unused = ("code", "decoder", "!code.whiten")
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="is error feedback"),
-        "memory.lookahead": one_of(0.0, why="has no use for it"),
         "downlink.kind": one_of("full", why=SENDS_THETA),
         "update.mode": lacking("by_fraction", COUNTING_MODE, "has factors that follow the gradients"),
         "update.late": one_of("waste", why=SEVERAL_ROUNDS),
@@ -265,10 +266,11 @@ class PowerSGD(Scheme):
     ) -> Sequence[PayloadEncoder]:
         factors, (first, second) = self.factors(problem), replies
         residual = WorkerResidual(problem.size, problem.dtype, factors)
-        source = self.source(problem, worker, rows)
-        return [FirstRound(source, residual, factors, first), SecondRound(residual, factors, second)]
+        source, ahead = self.source(problem, worker, rows), self.look_ahead
+        return [FirstRound(source, residual, factors, first, ahead), SecondRound(residual, factors, second)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))
         own = 2 * product if number else flops.gradient_flops(self.config, problem, shard) + product
-        return Work(own + 2.0 * problem.size + flops.message_flops(self.config, problem, layouts[number]))
+        sums = 4.0 if self.look_ahead and not number else 2.0
+        return Work(own + sums * problem.size + flops.message_flops(self.config, problem, layouts[number]))

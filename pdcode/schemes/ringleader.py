@@ -128,7 +128,7 @@ class Ringleader(Scheme):
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
-    unused = ("code", "memory", "decoder", "update", "downlink")
+    unused = ("code", "memory", "decoder", "update", "downlink", "!code.whiten")
     tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "captured", "fraction": 1.0}}
 
     class Options(Table):

@@ -22,7 +22,8 @@ class SignSGD(Scheme):
 
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
-    unused = ("code", "memory", "decoder")
+    unused = ("code", "memory", "decoder", "!code.whiten")
+    gradient_rate = ""
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
     tables: ClassVar[Tables] = {
         **UNCODED,

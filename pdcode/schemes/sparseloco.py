@@ -101,10 +101,9 @@ class SparseLoCo(TopK, DiLoCo):
     name = "sparseloco"
     summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
     presets: ClassVar[Mapping[str, Tables]] = {}  # not those of `topk`, which are for gradients
-    unused = ("code", "decoder")
+    unused = ("code", "decoder", "!code.whiten")
     requires: ClassVar[Needs] = {
         **TopK.requires,
-        **DiLoCo.requires,
         "memory.kind": one_of("worker", why="has error feedback"),
         "update.mode": Need(
             lambda update, config: (

@@ -130,7 +130,7 @@ class Streaming(Scheme):
 
     name = "streaming"
     summary = "full gradients in parts, each sent as soon as it is computed"
-    unused = ("code", "memory", "decoder", "!code.blocks")
+    unused = ("code", "memory", "decoder", "!code.blocks", "!code.whiten")
     requires: ClassVar[Needs] = {
         "code.blocks": Need(
             lambda blocks, config: isinstance(blocks, int),
@@ -183,7 +183,7 @@ class Streaming(Scheme):
     ) -> Sequence[PayloadEncoder]:
         (reply,) = replies
         batch, weight = self.config.problem.batch, builders.gradient_weight(self.config, problem, rows)
-        plan = problem.plan(batch, 1, weight=weight)
+        plan = problem.plan(batch, 1, weight=weight, whiten=self.config.code.whiten)
         return [PartEncoder(plan, BatchSampler(self.config.seed, worker, problem.rows, batch), reply)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:

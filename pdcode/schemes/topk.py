@@ -46,7 +46,6 @@ class TopK(SingleElements):
 
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
-    unused = (*SingleElements.unused, "!code.whiten")
     requires: ClassVar[Needs] = {
         "memory.kind": none_of(
             "coordinator",

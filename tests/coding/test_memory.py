@@ -298,7 +298,7 @@ def test_the_look_ahead_is_relative_to_the_learning_rate_and_refused_without_one
         ),
         ("memory.kind=none", "memory.lookahead"),
         ("memory.kind=difference", "memory.lookahead"),
-        ("scheme.name=powersgd", "memory.lookahead: .* 'powersgd', which has no use for it"),
+        ("scheme.name=demo", "memory.lookahead: .* 'demo', which has no use for it"),
     ]:
         with pytest.raises(InputError, match=message):
             configfile.resolve({"problem": {"data": "digits"}}, [*settings, more])
