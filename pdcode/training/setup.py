@@ -84,11 +84,6 @@ class Components:
         return self._work(number).by_worker
 
     @property
-    def step_flops(self) -> float:
-        """Flops of the optimizer's step, see `OptimizerTable.flops`."""
-        return self.config.optimizer.flops(self.problem.layers)
-
-    @property
     def task_rows(self) -> int:
         """Training rows that a worker's tasks of an update use."""
         rows = self._work(0).rows
@@ -181,7 +176,10 @@ def prepare(
         ensure_structure(scheme, state)
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in state.layouts))
-    return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
+        components = Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
+        problem.ensure_fits("problem.evaluate", problem.rows)
+        problem.ensure_fits("problem.batch", components.task_rows)
+    return components
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:
