@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from .errors import Failure, InputError, reason
+from .errors import Failure, InputError, escape, reason
+
+LINES = "\n\t"  # control characters of text of several lines
 
 
 def print_line(line: str) -> None:
@@ -17,7 +19,7 @@ def print_line(line: str) -> None:
     reader has closed the pipe (`… | head`), they are dropped without a report.
     """
     try:
-        print(line, flush=True)
+        print(f"{escape(line)}\n", end="", flush=True)  # in one piece, as ranks share the terminal
     except BrokenPipeError:
         silence_stdout()
     except OSError as error:
@@ -30,7 +32,7 @@ def print_line(line: str) -> None:
 def print_error(text: str) -> None:
     """Print a line for the user on stderr if that can be written."""
     with suppress(OSError):
-        print(f"pdcode: {text}", file=sys.stderr, flush=True)
+        print(f"pdcode: {escape(text, LINES)}", file=sys.stderr, flush=True)
 
 
 def silence_stdout() -> None:
@@ -57,9 +59,9 @@ def open_streams() -> None:
 
 
 class CheckedStream:
-    """A text stream on stdout whose first failed write raises `Failure`; later ones are dropped.
+    """A text stream on stdout that escapes control characters of what is printed, such as a trace's texts.
 
-    A broken pipe is raised as it is.
+    The first failed write raises `Failure`; later ones are dropped. A broken pipe is raised as it is.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -70,6 +72,10 @@ class CheckedStream:
 
     def write(self, text: str) -> int:
         """Write text."""
+        return self.write_styled(escape(text, LINES))
+
+    def write_styled(self, text: str) -> int:
+        """Write text whose control characters are our own, such as colours."""
         with _checked():
             return self._stream.write(text)
 
