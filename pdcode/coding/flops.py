@@ -148,5 +148,4 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
-    step = 2.0 * problem.size + config.optimizer.flops(problem.layers)
-    return workers * _scatter(layout) + step * workers / payloads
+    return workers * _scatter(layout) + 2.0 * problem.size * workers / payloads

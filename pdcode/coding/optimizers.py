@@ -318,9 +318,7 @@ class SGDTable(OptimizerTable, tag="sgd"):
         if self.proximal is not None:
             self.proximal.check(config)
 
-    def make(
-        self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0, layers: Any = ()
-    ) -> Optimizer:
+    def make(self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0) -> Optimizer:
         if penalty is not None:
             return ProximalSGD(self, size, dtype, penalty, span)
         return (Momentum if self.momentum else SGD)(self, size, dtype)
