@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pdcode.util import threads
+from pdcode.util import progress, threads
 
 threads.limit(os.environ)  # as ranks have; before numpy is imported
+os.environ |= progress.OFF  # tests/util/test_progress.py tests it
 gc.disable()  # until all modules are imported
 pytest.register_assert_rewrite("outcomes", "descents")
 

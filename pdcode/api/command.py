@@ -10,6 +10,7 @@ from types import FrameType
 from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
+from ..util.progress import OFF
 
 PREFIX = "pdcode: "  # of a command's error line on stderr
 
@@ -39,7 +40,7 @@ def run_command(
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
             [sys.executable, "-P", "-m", "pdcode", *arguments],
-            env=os.environ | (variables or {}),
+            env={**os.environ, **OFF, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -15,7 +15,7 @@ from ..stragglers.trace import Recorded, load_records
 from ..trace import TraceReader, TraceWriter, opening
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint, CheckpointWriter
-from ..training.monitor import Print
+from ..training.monitor import Print, Report, ignore
 from ..training.session import check_writable, close_trace, open_trace, run_identity
 from ..training.setup import Components, prepare
 from ..util import signals
@@ -40,6 +40,7 @@ class Request:
     timing_only: bool
     found: Checkpoint | None = None
     resume: bool = False
+    report: Report = ignore  # gets the fraction of the simulation that is done
 
     @property
     def ended(self) -> bool:
@@ -121,7 +122,7 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
     if warning := warn_of_no_delay(config, components):
         print_line(warning)
     if quick:
-        trace, result = simulate_times(config, text, components, print_line)
+        trace, result = simulate_times(config, text, components, print_line, request.report)
     else:
         executor = NullExecutor(components.layouts) if request.timing_only else None
         with np.errstate(all="ignore"):  # the monitor checks the loss
@@ -158,7 +159,7 @@ def without_numeric_stops(config: Config) -> Config:
 
 
 def simulate_times(
-    config: Config, text: str, components: Components, print_line: Print
+    config: Config, text: str, components: Components, print_line: Print, report: Report
 ) -> tuple[TraceWriter, Result]:
     """Simulate with the timing-only loop."""
     for line in components.remarks():
@@ -173,6 +174,7 @@ def simulate_times(
             trace,
             lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
             print_line,
+            report,
         )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clock_counters(result) | {name: getattr(result, name) for name in names})
@@ -202,7 +204,7 @@ def run_traced(simulation: Simulation, request: Request, print_line: Print) -> t
     if request.resume or config.trace.checkpoint_s is not None:
         checkpoints = CheckpointWriter(trace.path, run, request.loaded.config, config, print_line)
     with signals.handled(signals.interrupts(fleet)):
-        descent, result = simulation.run(trace, print_line, found, checkpoints)
+        descent, result = simulation.run(trace, print_line, found, checkpoints, request.report)
         close_trace(trace, descent, clock_counters(result))
     return trace, result
 

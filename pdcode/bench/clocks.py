@@ -5,6 +5,7 @@ with another seed calibrates the costs of the machine and its messages. Predicti
 they predict. Delays are keyed, and thus equal on both clocks.
 """
 
+import itertools
 import os
 import tempfile
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from ..config import LinkTable, MachineTable
 from ..trace.reader import TraceReader
 from ..training.setup import prepare
+from ..util.progress import track, work
 from ..virtual.calibration import fit
 from ..virtual.simulation import simulate
 from . import runs
@@ -68,7 +70,10 @@ def run(*settings: str) -> int:
     """
     began_s, worst = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        config, trace = runs.run_over_mpi(TEXT, [*CALIBRATION, *settings], Path(folder) / "calibration.h5")
+        with work("calibration", None):
+            config, trace = runs.run_over_mpi(
+                TEXT, [*CALIBRATION, *settings], Path(folder) / "calibration.h5"
+            )
         components = prepare(config)
         machine, link = fit(trace, components.flops())
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
@@ -78,19 +83,19 @@ def run(*settings: str) -> int:
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
         columns = 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}"
         print(f"{'delays':20}{'steps at':8}{columns}{'× oracle':>10}", flush=True)
-        for model, delays in MODELS.items():
-            for scheme, updates in SCHEMES.items():
-                config, trace = runs.run_over_mpi(
-                    TEXT, [*updates, *delays, *settings], Path(folder) / f"{scheme}-{model}.h5"
-                )
-                predicted = simulate(msgspec.structs.replace(config, machine=machine, link=link))
-                pairs = [
-                    (1e3 * update_s(trace), 1e3 * predicted.update_s),
-                    (target_s(trace, config.stop.loss or 0.0), predicted.target_s),
-                ]
-                cells = [f"{real:11.3f}{guess:11.3f}{guess / real:10.3f}" for real, guess in pairs]
-                print(f"{model:20}{scheme:8}{''.join(cells)}{predicted.multiple:10.2f}", flush=True)
-                worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
+        cases = list(itertools.product(MODELS.items(), SCHEMES.items()))
+        for (model, delays), (scheme, updates) in track(cases, len(cases), "runs over MPI"):
+            config, trace = runs.run_over_mpi(
+                TEXT, [*updates, *delays, *settings], Path(folder) / f"{scheme}-{model}.h5"
+            )
+            predicted = simulate(msgspec.structs.replace(config, machine=machine, link=link))
+            pairs = [
+                (1e3 * update_s(trace), 1e3 * predicted.update_s),
+                (target_s(trace, config.stop.loss or 0.0), predicted.target_s),
+            ]
+            cells = [f"{real:11.3f}{guess:11.3f}{guess / real:10.3f}" for real, guess in pairs]
+            print(f"{model:20}{scheme:8}{''.join(cells)}{predicted.multiple:10.2f}", flush=True)
+            worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
     print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
     print("× oracle: predicted time to the loss over that of an oracle that balances the same work perfectly")
     return 0 if worst <= MAX_ERROR else 1

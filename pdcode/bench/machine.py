@@ -14,6 +14,7 @@ import numpy as np
 
 from ..config import LinkTable, MachineTable
 from ..training.setup import prepare
+from ..util.progress import track
 from ..virtual import calibration
 from . import runs
 
@@ -47,7 +48,7 @@ def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
     """Measure; return ``[machine]`` and ``[link]`` by name, and lines on how they were measured."""
     seen, flops, message, replies = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for name, hidden in SIZES.items():
+        for name, hidden in track(SIZES.items(), len(SIZES), "runs over MPI"):
             overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
             config, trace = runs.run_over_mpi(TEXT, overrides, Path(folder) / f"{name}.h5")
             components = prepare(config)

@@ -9,6 +9,7 @@ from ..config import load as configfile
 from ..config.write import to_value
 from ..mpi import launch
 from ..trace.reader import TraceReader
+from ..util.progress import OFF
 
 TIMEOUT_S = 120.0  # timeout of a run
 
@@ -24,7 +25,7 @@ def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Conf
     config, _ = configfile.load(path, overrides)
     arguments = [word for override in overrides for word in ("--set", override)]
     command, environment = launch.command(config.workers.count, ["run", str(path), *arguments])
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(command, env=environment | OFF, capture_output=True, text=True, timeout=TIMEOUT_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return config, TraceReader(trace)

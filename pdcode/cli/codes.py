@@ -3,11 +3,11 @@
 import argparse
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..util import progress
 from ..util.errors import InputError
 from ..util.output import print_error
 
@@ -87,11 +87,15 @@ def design(options: argparse.Namespace) -> int:
     given = dict(_option(text) for text in options.option)
     refuse_arguments(given, "--option ")
     family = find(options.family)
-    searches = family is not None and "progress" in family.options
-    with _progress() if searches else nullcontext() as report:
-        if report:
+    size = options.rows, options.blocks, options.weight
+    with progress.work("design", None) as search:
+
+        def report(done: int, total: int, best: float) -> None:
+            search.what, search.total = f"coherence {best:.9f}", total
+            search.report(done)
+
+        if family is not None and "progress" in family.options:
             given["progress"] = report
-        size = options.rows, options.blocks, options.weight
         try:
             code = codes.design(options.family, *size, options.seed, **given)
         except KeyboardInterrupt:  # the optimiser has saved its state
@@ -157,31 +161,3 @@ def _option(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, float], None]]:
-    """Yield a function (done, total, best coherence) that draws a bar on a terminal or else prints lines."""
-    if not sys.stderr.isatty():
-        printed = -1
-
-        def line(done: int, total: int, best: float) -> None:
-            nonlocal printed
-            tenth = 10 * done // max(total, 1)
-            if tenth > printed:
-                printed = tenth
-                print(f"{done} of {total}: coherence {best:.9f}", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None)
-
-        def draw(done: int, total: int, best: float) -> None:
-            bars.update(task, completed=done, total=total, description=f"coherence {best:.9f}")
-
-        yield draw

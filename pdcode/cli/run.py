@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..mpi import launch
+from ..mpi import launch, supervised
+from ..util import progress
 from ..util.errors import InputError, prefix_errors
 from . import arguments
 
@@ -74,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
 
         print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))
         return 0
+    if not supervised.is_attached():  # the command that started mpirun has printed it
+        progress.print_line(f"{path}: {config.workers.count} workers, loading {config.problem.data}")
     if place is None:
         from ..mpi.supervisor import Supervisor
 
@@ -81,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
             return 0
         prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
-        command, environment = launch.command(config.workers.count + config.workers.spares, options.argv)
+        others = config.workers.count + config.workers.spares
+        command, environment = launch.command(others, options.argv)
+        progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
         return rank_0(config, text, path, options.resume)

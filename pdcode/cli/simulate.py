@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
+from ..util import progress
 from ..util.errors import prefix_errors
 from ..util.output import print_line
 from . import arguments
@@ -55,12 +57,16 @@ def simulate(options: argparse.Namespace) -> int:
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
     guard.probe_inputs(request.loaded.config)
     place = launch.launched_rank(os.environ)
-    if place is not None and place[1] > 1:
-        return spread(request)
-    if request.ended:
+    if request.ended and (place is None or place[1] == 1):
         print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to resume")
         return 0
-    return simulation.simulate(request, print_line).code
+    stop = request.loaded.config.stop
+    what = "simulation" if stop.loss is stop.accuracy is None else "simulation, at most"
+    with progress.work(what, None if stop.seconds is stop.updates is None else 1) as work:
+        request = replace(request, report=work.report)
+        if place is not None and place[1] > 1:
+            return spread(request)
+        return simulation.simulate(request, print_line).code
 
 
 def spread(request: Request) -> int:

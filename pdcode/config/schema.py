@@ -5,6 +5,7 @@ The keys of a table that comes in kinds are defined with its kinds; `interfaces`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -269,6 +270,11 @@ class StopTable(Table):
     def ends(self) -> bool:
         """Whether a condition is given."""
         return any(value is not None for value in (self.updates, self.seconds, self.loss, self.accuracy))
+
+    def fraction(self, seconds: float, updates: int) -> float:
+        """Return the fraction of a run that is done by its limits of time and updates; 0 without them."""
+        done = seconds / (self.seconds or math.inf), updates / (self.updates or math.inf)
+        return min(1.0, max(done))
 
 
 class TraceTable(Table):

@@ -30,6 +30,7 @@ from ..transport.base import Link
 from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
+from ..util.progress import track
 from . import launch, pace, supervised
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
@@ -72,7 +73,7 @@ def coordinate(
             empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
             components.scheme.placement.seed_secrets()
-            for worker in range(fleet.workers):
+            for worker in track(range(fleet.workers), fleet.workers, "workers with data"):
                 arrays = components.scheme.placement.worker_data(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
             if config.workers.spares:  # they need `source` later

@@ -20,7 +20,7 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
 
-from ..util import signals
+from ..util import progress, signals
 from ..util.output import print_error
 from .supervised import EXIT, JOB_EXIT, READY, VARIABLE
 
@@ -42,6 +42,7 @@ class Supervisor:
         self._survives = "ulfm" in command  # whether the job survives the death of a rank
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
+        self._started, self._line_s = 0, time.monotonic()  # number of ranks; time of the last line about it
         self._stop_requests, self._signals = signals.StopRequests(), 0  # the user's, and their number
         self._rank_0_ended = False  # whether rank 0 has ended
         self._code: int | None = None  # exit code of the first rank that failed, else of the first
@@ -126,6 +127,10 @@ class Supervisor:
         with suppress(OSError):  # the rank has ended already
             socket.send_fds(connection, [b"."], [1, 2])
         self._serve(0, connection, lambda rank, _: self._on_message(rank, pid))
+        self._started += 1
+        if time.monotonic() - self._line_s > progress.LINE_S:
+            self._line_s = time.monotonic()
+            progress.print_line(f"{self._started} processes have started")
         return True
 
     def _on_message(self, rank: socket.socket, pid: int) -> bool:

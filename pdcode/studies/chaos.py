@@ -21,6 +21,7 @@ from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import DASH, duration, span
 from ..util.processes import Pool
+from ..util.progress import track
 from .goal import Goal, choose_goal
 from .limits import find_limits, with_limits
 from .measurement import Measured
@@ -163,7 +164,7 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
 
         def measured(made: Sequence[Trial], note: Callable[[int, Measured], str]) -> list[Measured]:
             found: dict[int, Measured] = {}
-            for number, result in perform_all(enumerate(made), pool):
+            for number, result in track(perform_all(enumerate(made), pool), len(made), "runs"):
                 found[number] = result
                 Path(made[number].trace).unlink(missing_ok=True)
                 print_line(f"{len(found)} of {len(made)}: {note(number, result)}")

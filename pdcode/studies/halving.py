@@ -15,6 +15,7 @@ from operator import methodcaller
 from typing import Generic, TypeVar
 
 from ..util.processes import Pool
+from ..util.progress import track
 from .goal import Goal
 from .measurement import Measured
 from .trial import Trial
@@ -67,7 +68,12 @@ def make_rungs(candidates: int, eta: float, finalists: int, seconds: float, seed
 
 
 def select_best(
-    candidates: Sequence[T], keep: int, goal: Goal, pool: Pool, trial: Callable[[T, float], Trial]
+    candidates: Sequence[T],
+    keep: int,
+    goal: Goal,
+    pool: Pool,
+    trial: Callable[[T, float], Trial],
+    runs: str = "runs",
 ) -> list[tuple[T, Measured]]:
     """Perform a trial of each candidate, and return all, with the best `keep` first, in order.
 
@@ -83,7 +89,7 @@ def select_best(
 
     found: dict[int, Measured] = {}
     items = ((number, trial(each, cut_off_s())) for number, each in enumerate(candidates))
-    for number, measured in pool.results(methodcaller("perform"), items):
+    for number, measured in track(pool.results(methodcaller("perform"), items), len(candidates), runs):
         found[number] = measured
         if measured.reached:
             insort(reached, measured.seconds)
@@ -108,6 +114,7 @@ def halve(
         def of_rung(candidate: T, cut_off_s: float, rung: Rung = rung) -> Trial:
             return trial(candidate, rung, cut_off_s)
 
-        result = RungResult(rung, select_best(remaining, rung.keep, goal, pool, of_rung))
+        runs = f"runs of rung {rung.number}"
+        result = RungResult(rung, select_best(remaining, rung.keep, goal, pool, of_rung, runs))
         yield result
         remaining = result.survivors

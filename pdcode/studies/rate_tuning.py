@@ -11,6 +11,7 @@ from ..training.monitor import Print
 from ..util.errors import InputError
 from ..util.formats import listing
 from ..util.processes import Pool
+from ..util.progress import work
 from .candidate import Candidate
 from .comparison import Comparison
 from .goal import Goal
@@ -95,23 +96,25 @@ def tune(
     """
     searches = [RateSearch() for _ in candidates]
     done, total = 0, rates * len(seeds) * len(searches)
-    while done < total:
-        tried = [(place, power) for place, search in enumerate(searches) for power in search.next()]
-        powers = [pair for pair in tried for _ in seeds]
-        changed = [
-            _with_time_limit(_scaled(candidates[place], power), searches[place].limit_s)
-            for place, power in powers
-        ]
-        trials = [trial(each, seeds[number % len(seeds)], number) for number, each in enumerate(changed)]
-        for number, run in perform_all(enumerate(trials), pool):
-            done += 1
-            place, power = powers[number]
-            searches[place].add(power, run, goal)
-            for path in (trials[number].trace, trials[number].file):
-                Path(path).unlink(missing_ok=True)
-            each = changed[number]
-            now = f"{each.name}, {'.'.join(rate_key(each.config))} {each.rate:g}"
-            print_line(f"tuning {done} of {total}: {now}: {describe_run(run, goal)}")
+    with work("tuning runs", total) as tuning:
+        while done < total:
+            tried = [(place, power) for place, search in enumerate(searches) for power in search.next()]
+            powers = [pair for pair in tried for _ in seeds]
+            changed = [
+                _with_time_limit(_scaled(candidates[place], power), searches[place].limit_s)
+                for place, power in powers
+            ]
+            trials = [trial(each, seeds[number % len(seeds)], number) for number, each in enumerate(changed)]
+            for number, run in perform_all(enumerate(trials), pool):
+                done += 1
+                tuning.report(done)
+                place, power = powers[number]
+                searches[place].add(power, run, goal)
+                for path in (trials[number].trace, trials[number].file):
+                    Path(path).unlink(missing_ok=True)
+                each = changed[number]
+                now = f"{each.name}, {'.'.join(rate_key(each.config))} {each.rate:g}"
+                print_line(f"tuning {done} of {total}: {now}: {describe_run(run, goal)}")
     pairs = list(zip(candidates, searches, strict=True))
     edges = [candidate.name for candidate, search in pairs if search.at_an_edge]
     return [_scaled(candidate, search.best) for candidate, search in pairs], edges

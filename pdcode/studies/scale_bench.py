@@ -27,6 +27,7 @@ from ..util import memory
 from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.output import write_file
 from ..util.processes import Pool
+from ..util.progress import track
 from ..virtual import capacity, costs
 from .comparison import Comparison
 from .comparison_file import ensure_savable
@@ -107,10 +108,11 @@ def find_costs(folder: Path, print_line: Print) -> Path:
 
 def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_line: Print) -> None:
     """Perform the comparisons whose files do not exist."""
-    for *_, path in bench.cells():
+    cells = list(bench.cells())
+    for *_, path in cells:
         ensure_savable(path)
     rates: dict[int, Path] = {}  # previous comparison, with fewer workers, by number of coordinators
-    for workers, coordinators, path in bench.cells():
+    for workers, coordinators, path in track(cells, len(cells), "comparisons"):
         job = path.with_suffix(".toml")
         tables = TABLES | {
             "workers": {"count": workers},

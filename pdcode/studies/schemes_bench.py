@@ -28,6 +28,7 @@ from ..util.errors import InputError
 from ..util.formats import DASH, duration, ratio
 from ..util.output import write_file
 from ..util.processes import Pool
+from ..util.progress import track
 from ..virtual import capacity, costs
 from . import search_space
 from .comparison import Comparison
@@ -135,9 +136,10 @@ def candidates() -> list[str]:
 
 def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) -> None:
     """Perform the comparisons whose files do not exist."""
-    for path, *_ in _cells(bench):
+    cells = list(_cells(bench))
+    for path, *_ in cells:
         ensure_savable(path)
-    for path, problem, link, name, workers, seeds in _cells(bench):
+    for path, problem, link, name, workers, seeds in track(cells, len(cells), "comparisons"):
         delays = bench.delays.get(name, DELAYS[TUNING_DELAYS])
         job = write_job(bench.folder, problem, link, name, delays, workers)
         request = ComparisonRequest(

@@ -11,6 +11,7 @@ from ..trace.reader import TraceReader
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
+from ..util.progress import track, work
 from ..virtual import costs
 from ..virtual.simulation import check_count
 from . import halving, limits, search_space
@@ -101,7 +102,8 @@ def search(
             print_line(f"  {of_all} ended at the limit of arrivals, after {max(most):,} at most{more}")
 
     updates = base.stop.updates if limit_s is None else None
-    own = measure_own(base, goal, path, limit, updates, arrivals)
+    with work("your own configuration", None):
+        own = measure_own(base, goal, path, limit, updates, arrivals)
     length = own.spent_s
     rungs = halving.make_rungs(len(offered), eta, FINALISTS, length, base.seed + TUNING_OFFSET)
     final_seeds = tuple(range(base.seed, base.seed + seeds))
@@ -144,7 +146,9 @@ def search(
                 longest_s = own_most_s if candidate.is_own else most_s
                 yield number * seeds + place, trial(candidate, seed, longest_s, step_s)
 
-    runs = dict(perform_all(last_trials(), pool))
+    runs = dict(
+        track(perform_all(last_trials(), pool), seeds * len(finalists), f"runs of rung {len(rungs) + 1}")
+    )
     note_exhausted([(finalists[number // seeds].config, run) for number, run in runs.items()])
     table = [[runs[number * seeds + place] for place in range(seeds)] for number in range(len(finalists))]
     own_place = next(number for number, candidate in enumerate(finalists) if candidate.is_own)

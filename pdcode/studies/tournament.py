@@ -17,6 +17,7 @@ from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import duration, listing, size
 from ..util.processes import Pool
+from ..util.progress import track
 from ..virtual import capacity, costs
 from . import rate_tuning
 from .candidate import Candidate
@@ -97,7 +98,7 @@ class Tournament:
         places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
         trials = [self.trial(self.candidates[place], seed) for place, seed in places]
         done: dict[tuple[int, int], Measured] = {}
-        for number, run in perform_all(enumerate(trials), pool):
+        for number, run in track(perform_all(enumerate(trials), pool), len(trials), "runs"):
             place, seed = places[number]
             done[place, seed] = run
             if not keep:

@@ -21,6 +21,11 @@ MIN_WAITED = 0.1  # least fraction of the time that rank 0 waits for one worker 
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 Print = Callable[[str], None]
+Report = Callable[[float], object]  # of the fraction of a run that is done, by updates or time
+
+
+def ignore(done: float) -> None:
+    """Report nothing."""
 
 
 class Monitor(Stateful):
@@ -47,6 +52,7 @@ class Monitor(Stateful):
         self.problem, self.trace, self.print_line = problem, trace, print_line
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
+        self.report: Report = ignore
         self._plan = problem.plan(0)
         self._penalty = penalty_of(config.optimizer.proximal, problem.network)
         self._every_ns = round(1e9 * config.trace.progress_s)
@@ -102,6 +108,7 @@ class Monitor(Stateful):
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
+            self.report(self.stop.fraction(1e-9 * now_ns, coordinator.version))
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
             self.trace.flush(wall_ns)

@@ -176,10 +176,7 @@ def prepare(
         ensure_structure(scheme, state)
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in state.layouts))
-        components = Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
-        problem.ensure_fits("problem.evaluate", problem.rows)
-        problem.ensure_fits("problem.batch", components.task_rows)
-    return components
+    return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:

@@ -7,9 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from .errors import Failure, InputError, escape, reason
-
-LINES = "\n\t"  # control characters of text of several lines
+from . import progress
+from .errors import Failure, InputError, reason
 
 
 def print_line(line: str) -> None:
@@ -19,7 +18,7 @@ def print_line(line: str) -> None:
     reader has closed the pipe (`… | head`), they are dropped without a report.
     """
     try:
-        print(f"{escape(line)}\n", end="", flush=True)  # in one piece, as ranks share the terminal
+        print(line, flush=True)
     except BrokenPipeError:
         silence_stdout()
     except OSError as error:
@@ -31,8 +30,10 @@ def print_line(line: str) -> None:
 
 def print_error(text: str) -> None:
     """Print a line for the user on stderr if that can be written."""
+    progress.hide()
     with suppress(OSError):
-        print(f"pdcode: {escape(text, LINES)}", file=sys.stderr, flush=True)
+        print(f"pdcode: {text}", file=sys.stderr, flush=True)
+    progress.show()
 
 
 def silence_stdout() -> None:
@@ -59,25 +60,26 @@ def open_streams() -> None:
 
 
 class CheckedStream:
-    """A text stream on stdout that escapes control characters of what is printed, such as a trace's texts.
+    """A text stream on stdout whose first failed write raises `Failure`; later ones are dropped.
 
-    The first failed write raises `Failure`; later ones are dropped. A broken pipe is raised as it is.
+    A broken pipe is raised as it is. Bars of progress make room for lines on the terminal.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._on_terminal = stream, stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write text."""
-        return self.write_styled(escape(text, LINES))
-
-    def write_styled(self, text: str) -> int:
-        """Write text whose control characters are our own, such as colours."""
+        if self._on_terminal:
+            progress.hide()
         with _checked():
-            return self._stream.write(text)
+            count = self._stream.write(text)
+        if self._on_terminal and text.endswith("\n"):
+            progress.show()
+        return count
 
     def flush(self) -> None:
         """Write the contents of the buffer."""

@@ -11,7 +11,7 @@ from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
 from ..training.checkpoint import Checkpoint, CheckpointWriter
-from ..training.monitor import Print
+from ..training.monitor import Print, Report, ignore
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
 from ..transport.log import LogFormat
@@ -57,6 +57,7 @@ class Simulation:
         print_line: Print | None = None,
         found: Checkpoint | None = None,
         checkpoints: CheckpointWriter | None = None,
+        report: Report = ignore,
     ) -> tuple[TrainingRun, Result]:
         """Run, with or without a trace; `found` is a checkpoint to resume from."""
         descent = TrainingRun(
@@ -71,7 +72,7 @@ class Simulation:
             found,
         )
         descent.coordinator.update.times_ns = []
-        descent.checkpoints = checkpoints
+        descent.checkpoints, descent.monitor.report = checkpoints, report
         reason = descent.run()
         return descent, self._result(descent, reason)
 
@@ -147,16 +148,18 @@ def simulate_timing(
     trace: TraceWriter | None = None,
     watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
     print_line: Print | None = None,
+    report: Report = ignore,
 ) -> Result:
     """Simulate only the timing of a run, which requires `timing_only.is_timeable`.
 
-    `watch` is called with the run before it starts, and may interrupt it; `print_line` prints a line.
+    `watch` is called with the run before it starts, and may interrupt it; `print_line` prints a line,
+    `report` gets the fraction of the run that is done.
     """
     layout, task_ns = components.layout, task_times_ns(config, components)
     body, size = layout.gradient_bytes, layout.task_bytes
     run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
     watch(run)
-    return run.run(trace, print_line)
+    return run.run(trace, print_line, report)
 
 
 def simulate(config: Config, executor: Executor | None = None, trace: Recorder | None = None) -> Result:

@@ -16,7 +16,7 @@ from ..kernels import events, rounds
 from ..schemes import delay_model
 from ..trace import TraceWriter
 from ..training.incidents import missing_message
-from ..training.monitor import LINE_NS, Print
+from ..training.monitor import LINE_NS, Print, Report, ignore
 from ..training.setup import Components
 from ..util.errors import InputError
 from .costs import processor_ns
@@ -138,7 +138,9 @@ class TimingOnly:
             room=BUFFER_ROWS,
         )
 
-    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> Result:
+    def run(
+        self, trace: TraceWriter | None = None, print_line: Print | None = None, report: Report = ignore
+    ) -> Result:
         """Run, with or without a trace; ``[trace]`` gives `arrivals` and `sample`.
 
         Raise a RuntimeError if all workers with a task are dead, and no time limit ends the run.
@@ -165,6 +167,7 @@ class TimingOnly:
                     f"{arrived:,} arrivals, {rate:,.0f} per second"
                 )
                 line_s, before = now_s, arrived
+                report(self.config.stop.fraction(1e-9 * self.events.now_ns, self.rounds.version))
         self._record(trace)
         if trace is not None and self.interrupted:
             trace.fault(self.events.now_ns, -1, -1, "stop", "interrupted")

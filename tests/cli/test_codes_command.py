@@ -12,6 +12,7 @@ from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.analysis import code_plots, style
 from pdcode.codes import FAMILIES, catalogue
+from pdcode.util import progress
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
@@ -68,11 +69,14 @@ def test_a_code_is_designed_saved_and_shown(tmp_path, capsys):
     assert png_size(tmp_path / "new" / "code.png") == (3000, 1120)
 
 
-def test_a_search_shows_its_progress(tmp_path, capsys):
+def test_a_search_shows_its_progress(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv(progress.VARIABLE)
+    monkeypatch.setattr(progress, "LINE_S", 0)
     command = ["codes", "design", "optimized", "-n", "5", "-k", "3", "--option", "restarts=4"]
     assert main([*command, "-o", str(tmp_path / "code.h5")]) == 0
     said = capsys.readouterr()
-    assert "4 of 4: coherence 0." in said.err
+    assert "pdcode: coherence 0." in said.err
+    assert ": 4 of 4, about 0 s left\n" in said.err
     assert "0.447" in said.out
     assert codes.Code.load(tmp_path / "code.h5").options == {"restarts": 4}
 

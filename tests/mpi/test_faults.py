@@ -2,6 +2,7 @@
 left."""
 
 import os
+import re
 import resource
 import signal
 import time
@@ -12,6 +13,7 @@ from launches import INVALID, JOB, launcher
 
 from pdcode import Trace
 from pdcode.__main__ import main
+from pdcode.util import progress
 
 
 def processes_of(group: int) -> list[int]:
@@ -133,6 +135,7 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
         "trace.flush_s=1000.0",
         "stragglers.kind=slow-set",
         "stragglers.shift_s=0.01",
+        **{progress.VARIABLE: "on"},
     )
     for line in process.stdout:
         if " update " in line and " update 0 " not in line:
@@ -143,7 +146,9 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
     stopped, path = out.splitlines()[-2:]
     assert stopped.startswith("stopped: interrupted")
     assert path == f"trace: {trace_path}"
-    assert err == ""
+    loading, *starting = err.splitlines()  # nobody else reports progress
+    assert re.fullmatch(r"pdcode: .*/job\.toml: 2 workers, loading digits", loading)
+    assert starting == ["pdcode: starting 3 processes by mpirun"]
     trace = Trace(trace_path)
     assert trace.finished
     assert trace.theta is not None
