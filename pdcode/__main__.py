@@ -14,7 +14,7 @@ from io import TextIOWrapper
 
 from .mpi import launch, supervised
 from .util import output, progress, signals, threads
-from .util.errors import Failure, InputError
+from .util.errors import Failure, InputError, reason
 from .util.version import __version__
 
 COMMANDS = (
@@ -47,6 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def ensure_folder() -> None:
+    """Refuse a current folder that was removed: no path can be made absolute there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(f"the current folder: {reason(error)}; it was removed or cannot be read") from None
+
+
 def run_command(argv: list[str]) -> int:
     """Run a command; report errors of the user and the environment by a line and an exit code."""
     threads.limit(os.environ)
@@ -59,6 +67,7 @@ def run_command(argv: list[str]) -> int:
     try:
         with signals.handled(handlers), redirect_stdout(output.CheckedStream(sys.stdout)) as stdout:
             try:
+                ensure_folder()
                 options = parser(argv[0] if argv else None).parse_args(argv)
                 options.argv = argv
                 with progress.shown(place):

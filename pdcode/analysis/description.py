@@ -11,7 +11,7 @@ import numpy as np
 from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
-from ..util.errors import InputError
+from ..util.errors import InputError, escape
 from ..util.formats import duration, listing, percent, workers_named
 from . import timing
 
@@ -67,7 +67,7 @@ def headline(trace: TraceReader) -> str:
     for kind, what in (("dead", "died"), ("missing", "stopped answering")):
         if len(workers := np.unique(trace.faults["worker"][trace.faults["kind"] == kind])):
             text += f"; {workers_named(workers)} {what}"
-    return f"{trace.path}: {text}"
+    return escape(f"{trace.path}: {text}")
 
 
 def _requested(stop: Mapping[str, Any]) -> str:
@@ -103,7 +103,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         "resumed": _segments(trace),
         "created": _created(trace.attributes),
     }
-    return {topic: text for topic, text in topics.items() if text and topic not in unused}
+    return {topic: escape(text) for topic, text in topics.items() if text and topic not in unused}
 
 
 def delays(table: Mapping[str, Any]) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ..util.errors import escape
+from ..util.output import LINES
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,7 +29,11 @@ def make_table(
     """
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_header=header)
+    class Escaped(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*map(_escaped, cells), **options)
+
+    table = Escaped(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_header=header)
     for column in columns:
         if column in left:
             table.add_column(column, overflow="fold", no_wrap=not fold)
@@ -39,7 +46,12 @@ def note(text: str) -> Text:
     """Return an explanatory paragraph in dimmed text."""
     from rich.text import Text
 
-    return Text(text, style="dim")
+    return Text(_escaped(text), style="dim")
+
+
+def _escaped(part: Any) -> Any:
+    """Escape control characters of text, which may come from a file; return other content as it is."""
+    return escape(part, LINES) if isinstance(part, str) else part
 
 
 def show(sections: Iterable[Section], console: Console | None = None) -> None:
@@ -59,8 +71,8 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
     for title, parts in sections:
         with console.capture() as capture:
             if title:
-                console.print(title, style="bold", soft_wrap=True)
-            for part in parts:
+                console.print(_escaped(title), style="bold", soft_wrap=True)
+            for part in map(_escaped, parts):
                 padded = Padding(part, (0, 0, 0, 2 if title else 0), expand=False)
                 if not isinstance(part, str):
                     rigid = isinstance(part, Table) and all(column.no_wrap for column in part.columns)
@@ -69,5 +81,5 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
                 console.print(padded)
                 console.width = width
         text = "\n".join(line.rstrip() for line in capture.get().splitlines())  # rich pads lines with blanks
-        console.file.write(f"{text}\n\n")
+        getattr(console.file, "write_styled", console.file.write)(f"{text}\n\n")
     console.file.flush()  # raises if the pipe is closed

@@ -70,8 +70,9 @@ def read(given: ConfigLike, settings: Sequence[str]) -> LoadedConfig:
         name = os.fspath(given)
         return LoadedConfig(*configfile.load(name, settings), name)
     if isinstance(given, TraceReader):
+        configfile.load_plugins(settings)
         with prefix_errors(given.path):
-            tables = tomllib.loads(to_toml(legacy.read(given.config)))
+            tables = tomllib.loads(to_toml(legacy.read(given.config, given.plugin_digests)))
     elif isinstance(given, Mapping):
         tables = tomllib.loads(to_toml(given))
     else:

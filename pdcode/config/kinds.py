@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -317,21 +318,37 @@ def _entries(group: str) -> tuple[Any, ...]:
     return tuple(metadata.entry_points(group=f"pdcode.{group}"))
 
 
+class _Loader(SourceFileLoader):
+    """Loader without a cache of compiled code, which could be that of another text."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _module_name(path: str) -> str:
+    return f"pdcode plug-in {path if not_a_file(path) else os.path.realpath(path)}"  # one name for all links
+
+
+def is_loaded(path: str) -> bool:
+    """Return whether a plug-in has been imported."""
+    return _module_name(path) in sys.modules
+
+
 def load_plugin(path: str) -> None:
     """Import a plug-in once, and register the kinds that it defines."""
-    why = not_a_file(path)
-    module_name = f"pdcode plug-in {path if why else os.path.realpath(path)}"  # one name for all links
+    module_name = _module_name(path)
     if module_name in sys.modules:
         return
-    if why:
+    if why := not_a_file(path):
         raise InputError(f"plugins: {path}: {why}")
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
+    if not path.endswith(".py"):
         raise InputError(f"plugins: {path}: not a Python file (.py)")
+    spec = importlib.util.spec_from_loader(module_name, loader := _Loader(module_name, path))
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         own: dict[tuple[str, str], Any] = {}  # registered together, if the whole file is valid
         for group, name, kind in _kinds_of(module):
             other = own.setdefault((group, name), find(group, name) or kind)

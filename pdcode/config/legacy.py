@@ -4,9 +4,13 @@ Traces up to version 0.1 have the keys of all kinds in a table that comes in kin
 does not have are dropped here, and missing keys get their former values.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from ..util.errors import InputError, not_a_file
+from ..util.files import writable_by_others
 from . import kinds
 from .interfaces import DecoderTable, MemoryTable
 from .kinds import Kind
@@ -15,10 +19,9 @@ from .schema import KINDS, Config, FaultsTable
 AnyKind = TypeVar("AnyKind", bound=Kind)
 
 
-def read(tables: Mapping[str, Any]) -> Config:
-    """Build the configuration that a trace records."""
-    for path in tables.get("plugins", ()):
-        kinds.load_plugin(path)
+def read(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> Config:
+    """Build the configuration that a file records; `digests` are those of its plug-ins, if it has them."""
+    load_plugins(tables, digests)
     read = dict(tables)
     for name, base in KINDS.items():
         if name in tables and base is not DecoderTable:
@@ -29,6 +32,44 @@ def read(tables: Mapping[str, Any]) -> Config:
     if "faults" in tables:
         read["faults"] = _upgraded_faults(tables["faults"])
     return Config.of(read)
+
+
+def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None:
+    """Import the plug-ins that a recorded configuration names, and refuse those that cannot be trusted.
+
+    A plug-in is a program, and who wrote the file with the configuration may be anybody. It is imported if
+    the user has named it, or if it is unchanged since the run and no other user can have written it.
+    """
+    paths = kinds.build(list[str], tables.get("plugins", []), "plugins")
+    known = dict(zip(paths, digests, strict=False))
+    for path in paths:
+        if not kinds.is_loaded(path) and not not_a_file(path) and (why := _distrust(path, known.get(path))):
+            raise InputError(
+                f"plugins: {path}: not imported, because {why}; to have it run, name it: --plugin of "
+                "`replay`, else `plugins` in your configuration"
+            )
+        kinds.load_plugin(os.path.realpath(path))
+
+
+def _distrust(path: str, digest: str | None) -> str:
+    """Return why a plug-in that a file names may be another's program; empty if it is the user's."""
+    if not os.path.isabs(path):
+        return "its path is relative"
+    if digest is None:
+        return "no digest of it is recorded"
+    if digest != plugin_digest(path):
+        return "it differs from that of the run"
+    return writable_by_others(Path(path))
+
+
+def plugin_digest(path: str) -> str:
+    """Return the digest of a plug-in's text; empty if it cannot be read."""
+    from hashlib import sha256  # loads OpenSSL, which most ranks do not need
+
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def read_kind(base: type[AnyKind], table: Any) -> AnyKind:

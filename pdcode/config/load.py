@@ -145,6 +145,11 @@ def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str],
     return replaced
 
 
+def load_plugins(overrides: Sequence[str]) -> None:
+    """Import the plug-ins that are named on the command line."""
+    _load_plugins({}, [_parse(override) for override in overrides], Path())
+
+
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
     """Import the plug-ins, before kinds are looked up, and make their paths absolute in `tables`."""
     for keys, value in parsed:

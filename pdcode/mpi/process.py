@@ -70,6 +70,8 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
         _report_deaths(comm)
     elif isinstance(error, InputError | Failure):
         print_error(str(error))
+    elif isinstance(error, MemoryError):
+        print_error(f"rank {comm.rank}: not enough memory: {error}")
     elif not isinstance(error, SystemExit):
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
         print_error(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..config import ProblemTable
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from . import optimum, split, synthetic
 from .dataset import Dataset
 from .evaluation import Evaluation
@@ -151,6 +152,12 @@ class Problem:
         """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
         network, data = self.network, self.dataset
         return GradientPlan(network, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
+
+    def ensure_fits(self, key: str, rows: int) -> None:
+        """Refuse a number of rows, determined by `key`, whose gradient would need too much memory."""
+        widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)
+        what = f"the gradient of {rows:,} rows at once"
+        ensure_fits(key, what, (4 * self.size + rows * widths) * self.dtype.itemsize)
 
     @cached_property
     def optimum(self) -> Array | None:

@@ -8,7 +8,7 @@ import h5py
 import msgspec
 import numpy as np
 
-from ..config import StragglersTable, kinds, legacy
+from ..config import StragglersTable, legacy
 from ..trace import contents, opening
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, SCHEMA
@@ -93,8 +93,7 @@ def _answered(worker: np.ndarray, status: np.ndarray, injected_ns: np.ndarray) -
 def _stretch(run: TraceReader, members: int, ancestors: tuple[Path, ...], load: Load) -> Reals:
     """Return the stretch of the run's own stragglers: delay over compute time of each worker."""
     try:
-        for plugin in run.config.get("plugins", []):
-            kinds.load_plugin(plugin)
+        legacy.load_plugins(run.config, run.plugin_digests)
         table = legacy.read_kind(StragglersTable, run.config.get("stragglers", {}))
     except InputError as error:
         raise records.file_error(run.path, f"this pdcode cannot read its configuration: {error}") from None

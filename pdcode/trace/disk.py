@@ -10,7 +10,7 @@ import atexit
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import h5py
 
 SLACK = 1 << 20  # bytes that HDF5 may need for indices, headers and preallocation
+NOTE = 1 << 16  # bytes of that, at least, for the note of a failure
 ZEROS = bytes(1 << 20)
 
 
@@ -49,23 +50,30 @@ class SpaceGuard:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._path, self._file = path, file
         self._failure: Failure | None = None
+        self.note: Callable[[Failure], None] | None = None  # writes why the trace ends, in reserved space
         self.torn = self.full = False
 
     @contextmanager
-    def writing(self, size: int = 0) -> Iterator[None]:
-        """Reserve `size` bytes, let the block write them, and flush.
+    def writing(self, size: int | None = 0) -> Iterator[None]:
+        """Reserve `size` bytes (None: they are reserved), let the block write them, and flush.
 
-        If there is no space, nothing is written, and this and every later call raises `Failure`.
+        If there is no space, only `note` is written, and this and every later call raises `Failure`.
         """
         if self._failure is not None:
             raise self._failure
+        descriptor, length = self._file.id.get_vfd_handle(), self._file.id.get_filesize()
         try:
-            if self.full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            reserve_space(self._file.id.get_vfd_handle(), self._file.id.get_filesize() + size + SLACK)
+            if size is not None:
+                if self.full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                reserve_space(descriptor, length + size + SLACK)
         except OSError as error:
-            self._failure = write_failure(self._path, error)
-            raise self._failure from None
+            failure = write_failure(self._path, error)
+            if self.note is not None and os.fstat(descriptor).st_size >= length + NOTE:
+                with self.writing(None):
+                    self.note(failure)
+            self._failure = failure
+            raise failure from None
         try:
             yield
             self._file.flush()

@@ -95,41 +95,45 @@ def ensure_space_for_trace(path: Path) -> None:
 
 
 @contextmanager
-def open_for_additions(path: Path, size: int) -> Iterator[h5py.File]:
-    """Open a closed trace for additions of `size` bytes, which take effect together.
+def open_for_additions(path: Path, end: int) -> Iterator[h5py.File]:
+    """Open a closed trace for additions, which take effect together, up to a length of `end` bytes.
 
     HDF5 refuses to open a file after a kill during additions. They are therefore made to a copy that replaces
-    the trace, or to the trace itself if there is no space for two. An error of the file is a `Failure`.
+    the trace, or to the trace itself if there is no space for two. Space is reserved before HDF5 opens the
+    file: a full disk leaves the trace as it is. An error of the file is a `Failure`.
     """
     import h5py
 
-    copy = path.with_name(f"{path.name}.amended")
+    place = copy = path.with_name(f"{path.name}.amended")
     try:
-        place = copy if _copy(path, copy, size) else path
-        try:  # a reader's lock must not prevent that a run's result is written
+        try:
+            try:
+                shutil.copy(path, copy)
+                _extend(copy, end)
+            except OSError:
+                copy.unlink(missing_ok=True)  # frees what the trace itself needs
+                place = path
+                _extend(path, end)
+            # A reader's lock must not prevent that a run's result is written.
             file = h5py.File(place, "r+", libver=LIBVER, locking=False)
         except OSError as error:
             raise disk.write_failure(path, error) from None
         guard = disk.SpaceGuard(path, file)
-        with guard.writing(size):
-            yield file
-        guard.close()
+        try:
+            with guard.writing(None):
+                yield file
+        finally:
+            if not guard.torn:
+                guard.close()
         if place == copy:
             os.replace(copy, path)
     finally:
         copy.unlink(missing_ok=True)
 
 
-def _copy(path: Path, copy: Path, size: int) -> bool:
-    """Copy a file if there is space for the copy and `size` more bytes; return whether there is."""
-    try:
-        shutil.copy(path, copy)
-        with copy.open("r+b") as file:
-            disk.reserve_space(file.fileno(), path.stat().st_size + size + disk.SLACK)
-            file.truncate(path.stat().st_size)
-    except OSError:
-        return False
-    return True
+def _extend(path: Path, end: int) -> None:
+    with path.open("r+b") as file:
+        disk.reserve_space(file.fileno(), end)
 
 
 def is_trace(path: Path) -> bool:

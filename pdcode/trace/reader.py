@@ -211,6 +211,12 @@ class TraceReader:
             raise damaged(str(self.path), f"attribute workers is {stated}, and {count} are listed")
         return count
 
+    @property
+    def plugin_digests(self) -> list[str]:
+        """Digests of the plug-ins of the configuration, in their order; those of older traces are unknown."""
+        found = self.attributes.get("plugin_digests", [])
+        return found if isinstance(found, list) else []
+
     arrivals = _table_property("arrivals")
     updates = _table_property("updates")
     progress = _table_property("progress")

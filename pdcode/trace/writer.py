@@ -70,6 +70,7 @@ class TraceWriter(Recorder):
         self.path = Path(path)
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that no row waits longer than flush_s
         self._due = self._flush_ns
+        self._measured_ns = 0  # time of the run at the last measurement
         every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
         recording = {"flush_s": flush_s, "arrivals": arrivals, "sample": max(1, every)}
         self._unlock = opening.reserve(self.path).attach(self)
@@ -95,6 +96,7 @@ class TraceWriter(Recorder):
             arrived = before.get("arrivals", EarlierRows(0, 0, {}))
             t_ns, version = (0, 0) if resumed is None else resumed[1:]
             self._tables["segments"].append(t_ns, version, arrived.rows, arrived.lost, time.time_ns())
+            self._guard.note = self._note
             self.flush(0)
             if not before:
                 opening.rename_to_previous(self.path)
@@ -134,11 +136,21 @@ class TraceWriter(Recorder):
 
     def progress(self, *values: float) -> None:
         self._tables["progress"].append(*values)
+        self._measured_ns = int(values[1])
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a fault, and flush."""
-        self._tables["faults"].append(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
+        self._append_fault(t_ns, worker, task, kind, message)
         self.flush(t_ns)
+
+    def _append_fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
+        self._tables["faults"].append(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
+
+    def _note(self, failure: Failure) -> None:
+        """Record why nothing can be written any more."""
+        reason = str(failure).removeprefix(f"{self.path}: ")
+        self._append_fault(self._measured_ns, -1, -1, "stop", reason)
+        self._tables["faults"].write()
 
     def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
         """Add `count` rows to a table, without sampling.
@@ -175,13 +187,15 @@ class TraceWriter(Recorder):
         bytes of all messages, times ``spent_<name>_ns`` and others. `end_offsets` are as `workers`, after the
         run.
         """
-        self.flush(self._due)
-        path = self._current_path()
-        self._guard.close()  # HDF5 cannot leave SWMR mode in an open file
         results = {"theta": theta, **(state or {})}
         arrays = {name: np.asarray(value) for name, value in results.items() if value is not None}
         size = bytes_needed(arrays.values(), len(end_offsets or ()))
-        with opening.open_for_additions(path, size) as file:
+        self.flush(self._due)
+        with self._guard.writing(size):
+            pass  # reserved for what follows
+        path, end = self._current_path(), self._file.id.get_filesize() + size + disk.SLACK
+        self._file.close()  # HDF5 cannot leave SWMR mode in an open file
+        with opening.open_for_additions(path, end) as file:
             header.write_checkpoint(file, arrays, counters or {})
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
@@ -197,7 +211,7 @@ class TraceWriter(Recorder):
             raise Failure(f"{self.path}: {', '.join(counters)} cannot be added: {error}") from None
         try:
             path = self._current_path()
-            with opening.open_for_additions(path, 0) as file:
+            with opening.open_for_additions(path, path.stat().st_size + disk.SLACK) as file:
                 file["checkpoint"].attrs.update(counters)
             self._identity = path.stat()
         finally:

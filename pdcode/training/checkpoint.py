@@ -110,8 +110,8 @@ class Checkpoint:
 
     @property
     def config(self) -> Config:
-        """The configuration of the run, with resolved keys."""
-        return Config.of(self.header.resolved)
+        """The configuration of the run, with resolved keys, and the plug-ins of the user's, see `check`."""
+        return Config.of(self.header.resolved | {"plugins": self.header.config.get("plugins", [])})
 
     def resume_point(self, workers: int) -> ResumePoint:
         """Return the point at which to continue the trace; of another number of workers it starts again."""

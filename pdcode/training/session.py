@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..coding.clipping import make_clip
-from ..config import Config
+from ..config import Config, legacy
 from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
@@ -267,6 +267,7 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
     """Return the root attributes of a trace."""
     return {
         "config": config,
+        "plugin_digests": [legacy.plugin_digest(path) for path in config.plugins] or None,
         **config_attributes(config, components),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,

@@ -176,7 +176,10 @@ def prepare(
         ensure_structure(scheme, state)
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in state.layouts))
-    return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
+        components = Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
+        problem.ensure_fits("problem.evaluate", problem.rows)
+        problem.ensure_fits("problem.batch", components.task_rows)
+    return components
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from ..util import checked
-from ..util.errors import Failure, InputError, reason
+from ..util.errors import InputError, reason
+from ..util.output import print_line
 from ..util.stateful import load_state, state_of
 
 
@@ -29,6 +30,7 @@ class WorkerCheckpoint:
 
     def __init__(self, folder: str, run: str, worker: int) -> None:
         self._path, self._run, self._worker = worker_file(Path(folder), worker), run, worker
+        self._problem = ""  # why the last part could not be written
 
     def write(self, stateful: object, task: int) -> None:
         """Write the state of objects before a task."""
@@ -36,8 +38,11 @@ class WorkerCheckpoint:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             checked.write(self._path, memory)
-        except OSError as error:
-            raise Failure(f"{self._path}: cannot write a checkpoint: {reason(error)}") from None
+            self._problem = ""
+        except OSError as error:  # the run continues, as without rank 0's part
+            if self._problem != (problem := reason(error)):
+                print_line(f"{self._path}: no checkpoint was written: {problem}")
+            self._problem = problem
 
     def read(self, stateful: object, task: int) -> bool:
         """Load the state that was written before a task; return whether there is a file that fits."""

@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# C0 and C1, line and paragraph separators, and marks that change the direction of text
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Replace control characters, which a terminal would obey, by their escapes, except those in `keep`."""
+    return CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
 
 class InputError(ValueError):
     """Bad input: one line naming file, key and value; exit code 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda match: repr(match[0])[1:-1], message)
-        )
+        super().__init__(escape(message))
 
 
 class Failure(RuntimeError):

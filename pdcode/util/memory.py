@@ -24,11 +24,16 @@ def ensure_fits(key: str, what: str, size: int) -> None:
 
 @cache
 def limit_bytes() -> int:
-    """Return the smallest of physical memory, the limits of the process's cgroups, and ``ulimit -v``."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits()]
-    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+    """Return the smallest of physical memory, the limits of the process's cgroups, and ``ulimit -v``.
+
+    Of the last one, which counts addresses, libraries take a large part; it is the rest at the first call.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    limits = [os.sysconf("SC_PHYS_PAGES") * page, *_cgroup_limits()]
+    used = Path("/proc/self/statm").read_bytes().split()
+    for which, pages in ((resource.RLIMIT_AS, used[0]), (resource.RLIMIT_DATA, used[5])):
         soft, _ = resource.getrlimit(which)
-        limits += [soft] if soft != resource.RLIM_INFINITY else []
+        limits += [max(0, soft - int(pages) * page)] if soft != resource.RLIM_INFINITY else []
     return min(limits)
 
 

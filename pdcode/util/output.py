@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from . import progress
-from .errors import Failure, InputError, reason
+from .errors import Failure, InputError, escape, reason
+
+LINES = "\n\t"  # control characters of text of several lines
 
 
 def print_line(line: str) -> None:
@@ -18,7 +20,7 @@ def print_line(line: str) -> None:
     reader has closed the pipe (`… | head`), they are dropped without a report.
     """
     try:
-        print(line, flush=True)
+        print(f"{escape(line)}\n", end="", flush=True)  # in one piece, as ranks share the terminal
     except BrokenPipeError:
         silence_stdout()
     except OSError as error:
@@ -32,7 +34,7 @@ def print_error(text: str) -> None:
     """Print a line for the user on stderr if that can be written."""
     progress.hide()
     with suppress(OSError):
-        print(f"pdcode: {text}", file=sys.stderr, flush=True)
+        print(f"pdcode: {escape(text, LINES)}", file=sys.stderr, flush=True)
     progress.show()
 
 
@@ -60,9 +62,10 @@ def open_streams() -> None:
 
 
 class CheckedStream:
-    """A text stream on stdout whose first failed write raises `Failure`; later ones are dropped.
+    """A text stream on stdout that escapes control characters of what is printed, such as a trace's texts.
 
-    A broken pipe is raised as it is. Bars of progress make room for lines on the terminal.
+    The first failed write raises `Failure`; later ones are dropped. A broken pipe is raised as it is. Bars of
+    progress make room for lines on the terminal.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -73,6 +76,10 @@ class CheckedStream:
 
     def write(self, text: str) -> int:
         """Write text."""
+        return self.write_styled(escape(text, LINES))
+
+    def write_styled(self, text: str) -> int:
+        """Write text whose control characters are our own, such as colours."""
         if self._on_terminal:
             progress.hide()
         with _checked():

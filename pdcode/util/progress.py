@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from .errors import escape
+
 VARIABLE = "PDCODE_PROGRESS"
 OFF = {VARIABLE: "off"}  # environment of a command that shows none
 LINE_S = 10.0  # least time between lines
@@ -204,5 +206,5 @@ def print_line(text: str) -> None:
     if _display is not None:
         hide()
         with suppress(OSError):
-            print(f"pdcode: {text}", file=sys.stderr, flush=True)
+            print(f"pdcode: {escape(text)}", file=sys.stderr, flush=True)
         show()

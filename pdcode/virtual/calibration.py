@@ -164,7 +164,7 @@ def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
 def config_of(trace: TraceReader) -> Config:
     """Return the configuration of a trace's run, checked by this version and against the trace's workers."""
     try:
-        config = saved.of_trace(legacy.read(trace.config), trace)
+        config = saved.of_trace(legacy.read(trace.config, trace.plugin_digests), trace)
         if config.workers.count != (count := trace.worker_count):
             raise InputError(f"workers.count: {config.workers.count}, and {count} workers are listed")
         config.stragglers.check(config)

@@ -42,6 +42,23 @@ def test_a_command_that_only_prints_fails_with_one_line(words, capsys):
     assert capsys.readouterr().err == f"{FULL}\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("simulate", JOB), ("run", JOB, "--dry-run"), ("run", JOB), ("show", "t.h5"), ("replay", "t.h5"),
+        ("plan", JOB), ("compare", JOB, "--schemes", "yours"), ("chaos", JOB), ("submit", JOB),
+        ("codes", "list"), ("bench", "machine"), ("doctor",),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(words) == 2
+    line = "the current folder: No such file or directory; it was removed or cannot be read"
+    assert capsys.readouterr() == ("", f"pdcode: {line}\n")
+
+
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&-"])
 def test_closed_standard_output_is_one_that_fails(closed: str) -> None:
     done = subprocess.run(

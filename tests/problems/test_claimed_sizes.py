@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import resource
 import struct
 import zipfile
 
@@ -209,6 +210,34 @@ def test_claims_of_a_configuration(table, message):
 def test_more_workers_than_memory():
     with pytest.raises(InputError, match=r"workers.count: 2147483647 workers would need .* GiB"):
         prepare(configfile.resolve({"workers": {"count": 2**31 - 1}, "stop": {"updates": 1}}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["problem.hidden=[500]"], "problem.evaluate: the gradient of 1,438 rows at once would need"),
+        (
+            ["problem.hidden=[500]", "problem.batch=4000", "problem.evaluate=10"],
+            "problem.batch: .* 4,000 rows",
+        ),
+    ],
+)
+def test_more_activations_than_memory(monkeypatch, keys, message):
+    config = configfile.resolve({"stop": {"updates": 1}}, keys)
+    prepare(config)
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 8_000_000)
+    with pytest.raises(InputError, match=message):
+        prepare(config)
+
+
+def test_the_addresses_in_use_are_not_left_of_ulimit(monkeypatch):
+    """Libraries take much of what ``ulimit -v`` allows."""
+    monkeypatch.setattr(
+        resource, "getrlimit", lambda which: (12 << 30 if which == resource.RLIMIT_AS else -1, -1)
+    )
+    monkeypatch.setattr(memory.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 1 << 40)
+    monkeypatch.setattr(memory, "_cgroup_limits", list)
+    assert 1 << 30 < memory.limit_bytes.__wrapped__() < (12 << 30) - (100 << 20)
 
 
 def test_more_blocks_than_parameters():

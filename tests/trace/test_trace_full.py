@@ -4,6 +4,7 @@ Files are kept from growing by a limit of the process, which asks for no disk of
 """
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import traces
 from paths import JOBS, SUPPORT
 from shell import environment
 
+from pdcode.analysis import description
 from pdcode.trace import TraceReader, disk, header, opening
 from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
@@ -146,6 +148,62 @@ def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
     trace = TraceReader(path)
     assert trace.arrivals.rows > 1000
     assert len(trace.arrivals["loss"]) == trace.arrivals.rows
+    assert description.headline(trace).endswith("requested: cannot write the trace: File too large")
+
+
+class Disk:
+    """A disk of so many bytes that has one folder; HDF5 writes to space that is reserved."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.size = folder, size
+
+    @property
+    def free(self) -> int:
+        return self.size - sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def reserve_space(self, descriptor: int, end: int) -> None:
+        if (length := os.fstat(descriptor).st_size) < end:
+            if end - length > self.free:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            os.ftruncate(descriptor, end)
+
+    def copy(self, source: Path, target: Path) -> None:
+        whole = source.read_bytes()
+        target.write_bytes(whole[: self.free])
+        if target.stat().st_size < len(whole):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_when_a_trace_is_closed(tmp_path, monkeypatch):
+    """Of whatever size: the trace is finished, also where there is no room for a copy, or tells why not."""
+    monkeypatch.setattr(opening, "ensure_space_for_trace", lambda path: None)
+    ends = []
+    for size in range(1300 * KIB, 3800 * KIB, 100 * KIB):
+        (folder := tmp_path / str(size)).mkdir()
+        room, path = Disk(folder, size), folder / "a.h5"
+        monkeypatch.setattr(disk, "reserve_space", room.reserve_space)
+        monkeypatch.setattr(opening.shutil, "copy", room.copy)
+        writer, flushed, said = traces.writer(path), 0, ""
+        try:
+            for task in range(4000):
+                writer.arrival(*traces.row(task=task))
+                if task % 500 == 0:
+                    writer.flush(task)
+                    flushed = task + 1
+            writer.close(np.zeros(40_000))
+        except Failure as failure:
+            said = str(failure)
+        assert room.free >= 0
+        trace = TraceReader(path)
+        ends.append((trace.finished, trace.arrivals.rows))
+        assert trace.arrivals.rows >= flushed
+        if not trace.finished:
+            assert said == f"{path}: cannot write the trace: No space left on device"
+            assert trace.faults["message"] == ["cannot write the trace: No space left on device"]
+            assert "failed after 0 s" in description.headline(trace)
+    assert sorted(ends) == ends
+    assert {(False, 4000), (True, 4000)} < {*ends}
+    assert ends.count((True, 4000)) > 10  # without room for a copy, too
 
 
 def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:

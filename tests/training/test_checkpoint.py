@@ -1,7 +1,10 @@
 """Checkpoints on disk: which is taken, and what becomes of one that somebody has changed."""
 
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -12,7 +15,7 @@ from pdcode.config.load import resolve
 from pdcode.training import checkpoint
 from pdcode.training.checkpoint import CheckpointWriter
 from pdcode.training.monitor import Monitor
-from pdcode.training.worker_checkpoint import WorkerFile, worker_file
+from pdcode.training.worker_checkpoint import WorkerCheckpoint, WorkerFile, worker_file
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 
@@ -48,6 +51,33 @@ def test_it_is_found_and_fits(config: Config) -> None:
 def test_one_of_another_configuration_is_refused_by_key(config: Config, change: str, named: str) -> None:
     with pytest.raises(InputError, match=named):
         checkpoint.find(resolve({}, [*JOB, f"trace.path={config.trace.path}", change]))
+
+
+def test_a_worker_that_cannot_write_its_part_goes_on(tmp_path, monkeypatch, capsys):
+    """One line, until a part is on disk again."""
+    parts, full = WorkerCheckpoint(str(tmp_path), "run", 1), OSError(errno.ENOSPC, "No space left on device")
+    for trouble in (full, full, None, full):
+        with monkeypatch.context() as patch:
+            if trouble is not None:
+                patch.setattr(checked, "_write_all", Mock(side_effect=trouble))
+            parts.write({}, 3)
+    line = f"{worker_file(tmp_path, 1)}: no checkpoint was written: No space left on device\n"
+    assert capsys.readouterr().out == 2 * line
+    assert parts.read({}, 3)
+
+
+def test_plugins_are_those_of_the_user_alone(config: Config, tmp_path: Path) -> None:
+    """The resolved configuration of a checkpoint is not compared with the user's."""
+    path = Path(shutil.copytree(checkpoint.folder_of(config.trace.path), tmp_path / "t.h5.checkpoint"))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    header = checked.read(path / "coordinator", checkpoint.CoordinatorFile)
+    header.resolved["plugins"] = [str(tmp_path / "mine.py")]
+    checked.write(path / "coordinator", header)
+    resumed = resolve({}, [*JOB, f"trace.path={tmp_path / 't.h5'}"])
+    found = checkpoint.find(resumed)
+    assert found is not None
+    assert found.resumed_config(resumed).plugins == []
+    assert not (tmp_path / "mark").exists()
 
 
 def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
