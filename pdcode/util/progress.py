@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from . import signals
 from .errors import escape
 
 VARIABLE = "PDCODE_PROGRESS"
@@ -98,7 +99,7 @@ class Lines:
 
 
 class Bars(Lines):
-    """A bar for each work, on a terminal; they vanish at the end."""
+    """A bar for each work, on a terminal; they vanish at the end. No signal interrupts drawing or erasing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,45 +107,51 @@ class Bars(Lines):
         self._tasks: dict[Work, Any] = {}
 
     def open(self, work: Work) -> None:
-        self._bars = self._bars or _make_bars()
-        self._tasks[work] = self._bars.add_task("", total=work.total, work=work)
+        with signals.deferred():
+            self._bars = self._bars or _make_bars()
+            self._tasks[work] = self._bars.add_task("", total=work.total, work=work)
         self.show()
 
     def update(self, work: Work) -> None:
         self._bars.update(self._tasks[work], completed=work.done, total=work.total)
 
     def close(self, work: Work) -> None:
-        self._bars.remove_task(self._tasks.pop(work))
-        if not self._tasks:
+        if len(self._tasks) == 1:
             self.hide()
+        with signals.deferred():
+            self._bars.remove_task(self._tasks.pop(work))
 
     def hide(self) -> None:
         if self._bars is not None:
-            self._bars.stop()
+            with signals.deferred():
+                self._bars.stop()
 
     def show(self) -> None:
         if self._tasks:
-            self._bars.start()
+            with signals.deferred():
+                self._bars.start()
 
 
 def _make_bars() -> Any:
     from rich.console import Console
-    from rich.padding import Padding
+    from rich.constrain import Constrain
     from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(file=sys.stderr, highlight=False)
 
     class Narrower(Progress):
         """Bars that leave room for the ^C and ^Z of the terminal, which would move the last bar up."""
 
         def get_renderables(self) -> Any:
-            yield Padding(self.make_tasks_table(self.tasks), (0, 4, 0, 0), expand=False)
+            yield Constrain(self.make_tasks_table(self.tasks), console.width - 4)
 
     what, done, left = (
         TextColumn(f"{{task.fields[work].{part}}}", markup=False)
         for part in ("what", "done_of_total", "left")
     )
     return Narrower(
-        what, BarColumn(None), done, left, console=Console(file=sys.stderr, highlight=False),
-        transient=True, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False,
+        what, BarColumn(None), done, left,
+        console=console, transient=True, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False,
     )  # fmt: skip
 
 
