@@ -148,4 +148,5 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
-    return workers * _scatter(layout) + 2.0 * problem.size * workers / payloads
+    step = 2.0 * problem.size + config.optimizer.flops(problem.layers)
+    return workers * _scatter(layout) + step * workers / payloads

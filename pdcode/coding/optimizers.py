@@ -318,7 +318,9 @@ class SGDTable(OptimizerTable, tag="sgd"):
         if self.proximal is not None:
             self.proximal.check(config)
 
-    def make(self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0) -> Optimizer:
+    def make(
+        self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0, layers: Any = ()
+    ) -> Optimizer:
         if penalty is not None:
             return ProximalSGD(self, size, dtype, penalty, span)
         return (Momentum if self.momentum else SGD)(self, size, dtype)

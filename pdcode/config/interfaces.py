@@ -308,13 +308,17 @@ class OptimizerTable(Kind, tag_field="kind"):
         """Penalty h whose proximal operator ends each step; None for kinds without the key."""
         return None
 
-    def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0) -> Any:
+    def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Any = ()) -> Any:
         """Return the optimizer of a θ of this size and type, a `coding.optimizers.Optimizer`.
 
         `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps whose sums
-        the decoded vectors are: 1 for gradients.
+        the decoded vectors are: 1 for gradients; `layers` the `problems.partition.Blocks` of θ.
         """
         return self.makes(self, size, dtype)
+
+    def flops(self, layers: Any) -> float:
+        """Return the operations of a step that the virtual clock adds to `machine.update_s`."""
+        return 0.0
 
 
 class StragglersTable(Kind, tag_field="kind"):

@@ -81,6 +81,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sgd": "pdcode.coding.optimizers:SGDTable",
         "adam": "pdcode.coding.optimizers:AdamTable",
         "sign": "pdcode.coding.optimizers:SignTable",
+        "muon": "pdcode.coding.muon:MuonTable",
     },
     "policies": {
         "async": "pdcode.coding.policies:AsyncTable",

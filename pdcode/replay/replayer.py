@@ -29,7 +29,7 @@ from ..virtual.simulation import Simulation, drain_ns
 from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedSchedule
 
-LATER_ATTRIBUTES = {"rows", "task_flops", "task_rows"}  # older traces lack them
+LATER_ATTRIBUTES = {"rows", "task_flops", "step_flops", "task_rows"}  # older traces lack them
 
 
 class EndOfTrace(Exception):
@@ -205,7 +205,7 @@ class Replayer:
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(
-                    self._config, coordinator.roster.arrivals, counted["bytes_up"], schedule.steps
+                    self._simulation.charged, coordinator.roster.arrivals, counted["bytes_up"], schedule.steps
                 ),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),

@@ -288,7 +288,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """
         table = self.config.optimizer
         penalty = proximals.penalty_of(table.proximal, problem.network)
-        return optimizers.create(table, problem.size, problem.dtype, penalty, span)
+        return optimizers.create(table, problem.size, problem.dtype, penalty, span, problem.layers)
 
     def policy(self) -> Policy:
         """Build the rule that decides which payloads rank 0 uses, when it steps, and which workers wait."""

@@ -20,6 +20,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
+from ..coding.muon import orthogonalise, orthogonalise_flops
 from ..config import NonNegative, Positive, Real, Tables
 from ..kernels import finite
 from ..problems import Problem
@@ -28,20 +29,6 @@ from ..transport.layout import Layout
 from .base import Work
 from .diloco import DiLoCo
 from .local import InnerOptimizer, Local
-
-COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X Xᵀ X and (X Xᵀ)² X
-
-
-def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:
-    """Return a matrix with singular values near 1, by Newton–Schulz steps on the normalised matrix."""
-    a, b, c = map(matrix.dtype.type, COEFFICIENTS)
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.T
-    x = x / max(float(np.linalg.norm(x)), float(np.finfo(matrix.dtype).tiny))
-    for _ in range(iterations):
-        square = x @ x.T
-        x = a * x + (b * square + c * (square @ square)) @ x
-    return x if wide else x.T
 
 
 class InnerMuon(InnerOptimizer):
@@ -89,7 +76,6 @@ class MuLoCo(Local):
         return InnerMuon(self.options, problem.layers, problem.size, problem.dtype)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        sides = [sorted((layer.outputs, layer.inputs + 1)) for layer in problem.layers]
-        step = sum(4.0 * short**2 * long + 2.0 * short**3 for short, long in sides)  # a Newton–Schulz step
-        inner = float(self.options.steps * self.options.iterations * step)
-        return super().work(problem, layouts, number, shard).plus(inner)
+        iterations = self.options.steps * self.options.iterations
+        inner = [orthogonalise_flops(each.outputs, each.inputs + 1, iterations) for each in problem.layers]
+        return super().work(problem, layouts, number, shard).plus(sum(inner))

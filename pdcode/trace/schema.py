@@ -195,6 +195,7 @@ ATTRIBUTES = {
         ("gradient_bytes", "header_bytes", "parameters", "rows", "seed", "task_rows"), Attribute(int)
     ),
     "task_flops": Attribute(float, 1, 1e300),
+    "step_flops": Attribute(float, 0, 1e300),
     **dict.fromkeys(("setup_bytes_down", "setup_bytes_up"), Attribute(int, 0, 2**62)),
     **dict.fromkeys(("blocks", "rows_per_task", "weights"), Attribute(list, 0, 2**31 - 1)),
 }

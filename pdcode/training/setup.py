@@ -84,6 +84,11 @@ class Components:
         return self._work(number).by_worker
 
     @property
+    def step_flops(self) -> float:
+        """Flops of the optimizer's step, see `OptimizerTable.flops`."""
+        return self.config.optimizer.flops(self.problem.layers)
+
+    @property
     def task_rows(self) -> int:
         """Training rows that a worker's tasks of an update use."""
         rows = self._work(0).rows

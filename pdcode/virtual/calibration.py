@@ -89,7 +89,8 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
 
     From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
     size does not separate a fixed part of the compute time; latency_s = (down + up) / 2; arrival_s = arrival;
-    dispatch_s = dispatch (unchanged if there are no consecutive dispatches); update_s = update - dispatch.
+    dispatch_s = dispatch (unchanged if there are no consecutive dispatches); update_s = update - dispatch. If
+    the clock charges the flops of steps, coordinator_speed takes the place of update_s.
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
@@ -108,6 +109,7 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
     dispatch = _first(measured.dispatch, config.machine.dispatch_s)
     update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
+    step, step_s = trace.attributes.get("step_flops", 0.0), update - dispatch
     computing = {"flops_per_s": flops / max(measured.compute, 1e-9), "task_s": measured.nap}
     if config.reduce.summed:
         return msgspec.structs.replace(config.machine, **computing), config.link
@@ -116,7 +118,8 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
         **computing,
         arrival_s=max(0.0, measured.arrival),
         dispatch_s=dispatch,
-        update_s=update - dispatch,
+        update_s=0.0 if step else step_s,
+        coordinator_speed=step / (max(step_s, 1e-9) * computing["flops_per_s"]) if step else 1.0,
     )
     return machine, msgspec.structs.replace(link, latency_s=max(0.0, (measured.down + measured.up) / 2))
 

@@ -48,13 +48,15 @@ def load_of(components: Components, workers: int | None = None) -> Load:
     """
     config, state = components.config, components.state
     n = config.workers.count if workers is None else workers
-    machine, link, exchanges = config.machine, config.link, config.downlink.exchanges
+    machine, link = costs.charged(config, components).machine, config.link
+    exchanges = config.downlink.exchanges
     flops = np.sum([components.flops_by_worker(number) for number in range(len(components.layouts))], axis=0)
     compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), config.workers.count)
     task_s = mean_task_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
         return Load(task_s, 0.0, 0.0, 0.0)
-    processor_s, bytes_in, bytes_out = machine.update_s / config.update.typical_payloads(n), 0.0, 0.0
+    rounds = len(components.layouts)
+    processor_s, bytes_in, bytes_out = rounds * machine.update_s / config.update.typical_payloads(n), 0.0, 0.0
     for layout in components.layouts:
         body = layout.task_bytes - layout.body_offset
         if isinstance(state, RelayedState):

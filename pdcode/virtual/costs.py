@@ -18,7 +18,7 @@ from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
-from ..training.setup import prepare
+from ..training.setup import Components, prepare
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 from .schedule import NEVER_NS
@@ -31,6 +31,16 @@ def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
     """
     seconds = np.minimum(machine.task_s + np.atleast_1d(flops) / machine.flops_per_s, MAX_VALUE)
     return np.maximum(1, np.rint(1e9 * seconds)).astype(np.int64)
+
+
+def charged(config: Config, components: Components) -> Config:
+    """Return the configuration with the optimizer's operations in ``machine.update_s``, by round."""
+    machine = config.machine
+    speed = machine.flops_per_s * (1.0 if config.reduce.summed else machine.coordinator_speed)
+    seconds = machine.update_s + components.step_flops / speed / len(components.layouts)
+    return msgspec.structs.replace(
+        config, machine=msgspec.structs.replace(machine, update_s=min(seconds, MAX_VALUE))
+    )
 
 
 def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> int:

@@ -45,7 +45,8 @@ class Simulation:
         layouts, workers = self.components.layouts, config.workers.count
         by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
         self.task_ns = np.sum(by_round, axis=0)  # of all rounds of an update, shape (1,) or (n,)
-        self.schedule = schedule or cost_model_schedule(config, self.components)
+        self.charged = costs.charged(config, self.components)
+        self.schedule = schedule or cost_model_schedule(self.charged, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         exchanged = [exchanged_bytes(layout, workers) for layout in layouts] if config.reduce.summed else None
@@ -99,7 +100,7 @@ class Simulation:
             bytes_up=fleet.bytes_up,
             bytes_down=fleet.bytes_down,
             length_ns=schedule.now_ns,
-            processor_ns=costs.processor_ns(self.config, roster.arrivals, fleet.bytes_up, schedule.steps),
+            processor_ns=costs.processor_ns(self.charged, roster.arrivals, fleet.bytes_up, schedule.steps),
             ingress_ns=getattr(schedule, "ingress_ns", 0),
             egress_ns=getattr(schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
@@ -157,7 +158,9 @@ def simulate_timing(
     """
     layout, task_ns = components.layout, task_times_ns(config, components)
     body, size = layout.gradient_bytes, layout.task_bytes
-    run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
+    run = timing_only.TimingOnly(
+        costs.charged(config, components), task_ns, layout.reply_bytes, body, size - body
+    )
     watch(run)
     return run.run(trace, print_line, report)
 

@@ -19,6 +19,7 @@ TABLES = [
     {"kind": "sgd", "rate": 0.3, "momentum": 0.9, "nesterov": True},
     {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
     {"kind": "sign", "rate": 0.01},
+    {"kind": "muon", "rate": 0.01},  # of a θ without matrices
 ]
 
 
@@ -47,6 +48,9 @@ class Twin:
         if table.kind == "sgd":
             self.first = table.momentum * self.first + gradient
             move = rate * (gradient + table.momentum * self.first if table.nesterov else self.first)
+        elif table.kind == "muon":
+            self.first = table.momentum * self.first + gradient
+            move = rate * (gradient + table.momentum * self.first)
         elif table.kind == "sign":
             move = rate * np.sign(gradient)
         else:
@@ -179,7 +183,7 @@ def test_staleness():
 
 def test_bad_input():
     for table, message in [
-        ({"kind": "newton"}, "optimizer.kind: expected one of sgd, adam, sign .got 'newton'"),
+        ({"kind": "newton"}, "optimizer.kind: expected one of sgd, adam, sign, muon .got 'newton'"),
         ({"rate": -1.0}, "optimizer.rate: expected float > 0.0"),
         ({"speed": 1}, "optimizer.speed: unknown key"),
     ]:

@@ -39,6 +39,7 @@ CASES = {
     "tracking-int8": [*MANY, "memory.kind=coordinator", "decoder.kind=tracking", "code.rows_per_task=3"],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],
     "tracking-adam": [NONE, "decoder.kind=tracking", "optimizer.kind=adam", "optimizer.staleness=inverse"],
+    "muon": [*FIRST, "optimizer.kind=muon", "optimizer.rate=0.02", "downlink.kind=codewords"],
     "waste": EF_WASTE,
     "captured-float64": [
         "update.mode=captured", "update.fraction=0.25", "problem.axis=input", "problem.dtype=float64",

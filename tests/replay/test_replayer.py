@@ -72,6 +72,8 @@ CASES = {
         "downlink.kind=codewords", "downlink.check=5", *FIRST,
     ],
     "streaming": ["scheme.name=streaming", "code.blocks=3", "wire.dtype=int8", "update.mode=first"],
+    "muon": ["scheme.name=powersgd", "code.blocks=1", "optimizer.kind=muon"],
+    "muon-relay": [*FIRST, "memory.kind=worker", "downlink.kind=codewords", "optimizer.kind=muon"],
     "streaming-async": ["scheme.name=streaming", "code.blocks=4", "optimizer.momentum=0.5"],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],

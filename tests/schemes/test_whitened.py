@@ -5,76 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from descents import Descent
+from networks import NETWORK, Network, whitened
 from outcomes import refused
 
 from pdcode.coding.auto_keys import with_resolved
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.problems.whitening import COEFFICIENTS
 from pdcode.training.setup import prepare
-from pdcode.util.rng import BatchSampler
 
-JOB = [
-    "problem.kind=mlp", "problem.data=breast-cancer", "problem.standardise=true", "problem.hidden=[5]",
-    "problem.activation=tanh", "problem.dtype=float64", "problem.batch=16", "workers.count=4",
-    "stop.updates=20", "code.blocks=1", "code.whiten=gram", "update.mode=all",
-]  # fmt: skip
+JOB = [*NETWORK, "code.whiten=gram"]
 TIMES = [1, 1.3, 1.7, 6]
 ALL = "scheme.options.share=1"
-
-
-def whitened(matrix: np.ndarray) -> np.ndarray:
-    """By singular values, not by products of matrices."""
-    u, values, v = np.linalg.svd(matrix, full_matrices=False)
-    values = values / np.sqrt((values**2).sum())
-    a, b, c = COEFFICIENTS
-    return (
-        np.sqrt(max(1, len(matrix) / matrix.shape[1]))
-        * (u * (a * values + b * values**3 + c * values**5))
-        @ v
-    )
-
-
-class Network:
-    """A run's network and shards; `gradient` is a worker's, whitened, of its n-th mini-batch."""
-
-    def __init__(self, made: Descent) -> None:
-        self.layers, self.seed = made.components.problem.layers, made.config.seed
-        self.shards = [made.components.source.shard(worker, 4) for worker in range(4)]
-        self.rows = sum(len(shard["x"]) for shard in self.shards)
-
-    def gradient(self, theta: np.ndarray, worker: int, rows: np.ndarray) -> np.ndarray:
-        x, y = (self.shards[worker][name][rows] for name in ("x", "y"))  # inputs end with the bias
-        first, second = (layer.weights(theta) for layer in self.layers)
-        hidden = np.tanh(x @ first.T)
-        scores = np.exp(hidden @ second[:, :-1].T + second[:, -1])
-        error = (scores / scores.sum(axis=1, keepdims=True) - np.eye(2)[y.reshape(-1)]) / len(x)
-        below = error @ second[:, :-1] * (1 - hidden**2)
-        gradient = np.empty_like(theta)
-        pairs = (below, x), (error, np.column_stack([hidden, np.ones(len(x))]))
-        for layer, (delta, inputs) in zip(self.layers, pairs, strict=True):
-            layer.weights(gradient)[:] = whitened(delta.T @ inputs)
-        return gradient
-
-    def batches(self, worker: int, task: int, steps: int = 1) -> list[np.ndarray]:
-        sampler = BatchSampler(self.seed, worker, len(self.shards[worker]["x"]), steps * 16)
-        return np.split(sampler.draw(task), steps)
-
-    def weighted(self, own: list[np.ndarray]) -> np.ndarray:
-        """Vectors of the workers, each by its number of rows, so that their mean is that over rows."""
-        return np.array(
-            [4 * len(shard["x"]) / self.rows * each for shard, each in zip(self.shards, own, strict=True)]
-        )
-
-    def gradients(self, theta: np.ndarray, task: int) -> np.ndarray:
-        return self.weighted([self.gradient(theta, i, self.batches(i, task)[0]) for i in range(4)])
-
-    def run(self, made: Descent, step: "Step") -> None:
-        """Compare θ with that of a run, after each of 20 updates."""
-        theta = made.thetas[0]
-        for task in range(20):
-            theta = step(self, theta, task)
-            np.testing.assert_allclose(made.thetas[task + 1], theta, rtol=1e-7, atol=1e-9)
 
 
 Step = Callable[[Network, np.ndarray, int], np.ndarray]
@@ -118,7 +59,7 @@ def local(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
 def test_descents_are_those_in_numpy(scheme: str, step: Step, overrides: list[str]) -> None:
     made = Descent([f"scheme.name={scheme}", *JOB, *overrides], TIMES)
     assert made.run() == "enough"
-    Network(made).run(made, step)
+    Network(made, whitened).run(made, step)
 
 
 @pytest.mark.parametrize("ahead", [0.0, 0.4])
@@ -131,7 +72,7 @@ def test_powersgd_looks_ahead(ahead: float) -> None:
         "optimizer.rate=0.1",
     ]
     made = Descent([*JOB, *power], TIMES)
-    network, qs = Network(made), [q[0].copy() for q in made.state._q]
+    network, qs = Network(made, whitened), [q[0].copy() for q in made.state._q]
     residuals = np.zeros((4, len(made.thetas[0])))
 
     def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:

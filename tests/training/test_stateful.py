@@ -48,6 +48,7 @@ CASES = {
     "proximal rounds": scheme("powersgd", "memory.kind=worker", "update.late=waste", L1, *FIRST),
     "captured": ["update.mode=captured", "decoder.kind=least_squares", "memory.kind=none"],
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
+    "muon": ["downlink.kind=codewords", "optimizer.kind=muon", "machine.coordinator_speed=3"],
     "clipped": ["update.clip=median", "stragglers={kind='pareto',shift_s=0.001,shape=1.5}"],
     "quorum": [
         "update.mode=quorum", "update.count=3", "stragglers={kind='lognormal',median_s=0.002,sigma=1.0}",
@@ -118,7 +119,7 @@ LEFT = {
     "RelayedState": "_scratch _codeword_view _last_entries",
     "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",
     "GradientTable": "_change", "Clip": "gradient",
-    "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before",
+    "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before", "Muon": "_direction _layers",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
     "t_start_ns",
 }  # fmt: skip

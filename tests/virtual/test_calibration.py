@@ -110,6 +110,10 @@ def test_a_fit_recovers_what_a_run_cost(tmp_path: Path, wanted: int) -> None:
     assert machine.dispatch_s == pytest.approx(MACHINE.dispatch_s, rel=0.1)
     assert link == msgspec.structs.replace(LINK, latency_s=link.latency_s)
     assert link.latency_s == pytest.approx(LINK.latency_s, rel=0.02)
+    trace.attributes["step_flops"] = 3e4  # in the time of an update
+    charged, _ = calibration.fit(trace, made_of.flops())
+    update_s = 3e4 / (charged.coordinator_speed * charged.flops_per_s)
+    assert (charged.update_s, update_s) == (0.0, pytest.approx(machine.update_s))
 
 
 def test_a_fit_finds_the_bandwidth_where_tasks_differ_in_size(tmp_path: Path) -> None:

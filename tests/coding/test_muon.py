@@ -1,0 +1,79 @@
+"""Muon against a network and its descents in numpy, with singular values in place of products of matrices."""
+
+import numpy as np
+import pytest
+from descents import Descent
+from networks import NETWORK, Network, newton_schulz
+from outcomes import refused
+
+from pdcode.coding.optimizers import create
+from pdcode.config import load as configfile
+from pdcode.virtual.simulation import Simulation
+
+MUON = ["optimizer.kind=muon", "optimizer.rate=0.03"]
+TIMES = [1, 1.3, 1.7, 6]
+PLAIN = ["scheme.name=uncoded"]
+CASES = {
+    "mean": PLAIN,
+    "sum": ["scheme.name=allreduce"],
+    "relayed": [*PLAIN, "downlink.kind=codewords", "downlink.check=1"],
+    "inputs": [*PLAIN, "problem.axis=input"],
+    "elements": ["scheme.name=topk", "scheme.options.share=1", "wire.dtype=float64"],
+    "random elements": ["scheme.name=randomk", "scheme.options.share=1", "wire.dtype=float64"],
+    "parts": ["scheme.name=streaming", "code.blocks=3"],
+    "all of θ": ["scheme.name=robust", "scheme.options.rule=trimmed", "scheme.options.liars=0"],
+    "heavy ball": [*PLAIN, "optimizer.nesterov=false", "optimizer.momentum=0.7"],
+    "vectors": [*PLAIN, "optimizer.vectors=momentum", "optimizer.iterations=2"],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_descents_are_those_in_numpy(name: str) -> None:
+    made = Descent([*NETWORK, *MUON, *CASES[name]], TIMES)
+    table, network, v = made.config.optimizer, Network(made), np.zeros_like(made.thetas[0])
+
+    def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
+        mean = network.gradients(theta, task).mean(axis=0)
+        v[:] = table.momentum * v + mean
+        u = mean + table.momentum * v if table.nesterov else v.copy()
+        for layer in network.layers:
+            matrix = layer.weights(u)
+            outputs, inputs = matrix[:, :-1].shape
+            matrix[:, :-1] = newton_schulz(matrix[:, :-1], table.iterations) * max(1, outputs / inputs) ** 0.5
+            if table.vectors == "sign":
+                matrix[:, -1] = np.sign(matrix[:, -1])
+        return theta - 0.03 * u
+
+    assert made.run() == "enough"
+    network.run(made, step)
+
+
+def seconds(*settings: str) -> float:
+    wide = ["problem.hidden=[64]", "machine.flops_per_s=1e9", "stop.updates=5", "link.bandwidth=1e12"]
+    config = configfile.resolve({}, [*NETWORK, *wide, *settings])
+    return Simulation(config).run()[1].seconds
+
+
+def test_rank_0_is_charged_for_its_steps_and_so_is_whoever_repeats_them() -> None:
+    """Five steps, 5 · (4s²l + 2s³) a matrix of sides s < l and 8 an element; rank 0 at two speeds."""
+    flops = 5 * (4 * 30**2 * 64 + 2 * 30**3 + 4 * 2**2 * 64 + 2 * 2**3) + 8 * (64 * 31 + 2 * 65)
+    for scheme, repeated in (("uncoded", 0), ("allreduce", 0), ("powersgd", 0), ("relayed", 4)):
+        settings = [f"scheme.name={scheme.replace('relayed', 'uncoded')}"]
+        settings += ["downlink.kind=codewords"] * (scheme == "relayed")
+        plain = seconds(*settings)
+        one, seven = (seconds(*settings, *MUON, f"machine.coordinator_speed={speed}") for speed in (1, 7))
+        workers = 5 * flops / 1e9 if repeated else 0.0  # with the task before each step
+        own = 1 if scheme == "allreduce" else 7
+        assert one - plain == pytest.approx(5 * flops / 1e9 + workers, rel=0.02), scheme
+        assert seven - plain == pytest.approx(5 * flops / 1e9 / own + workers, rel=0.02), scheme
+
+
+def test_a_zero_gradient_moves_nothing_and_other_keys_are_refused() -> None:
+    made = Descent([*NETWORK, *MUON, *PLAIN], TIMES)
+    theta = made.state.theta.copy()
+    assert made.state.step(1.0) == 0
+    np.testing.assert_array_equal(made.state.theta, theta)
+    with refused("optimizer.proximal"):
+        create({"kind": "muon", "proximal": {"kind": "l1"}}, 4, "float64")
+    with refused("optimizer.kind: 'muon' does not go with memory.lookahead 0.2"):
+        configfile.resolve({}, ["memory.kind=worker", "memory.lookahead=0.2", *MUON])
