@@ -39,6 +39,7 @@ class DataBlockCode(ABC):
     parts: int  # number K of parts
     liars: int  # largest number A of wrong results
     needed: int  # number of results of any workers from which the sum can be decoded
+    least: int  # number of correct results below which it cannot
 
     def captured(self, workers: Sequence[int]) -> float:
         """Return the fraction of the needed results that have arrived; 1: the sum can be decoded."""
@@ -73,7 +74,8 @@ class RealLagrangeCode(DataBlockCode):
         self._points, self._at, self._seed = points, points[spread], seed  # of the workers, of the parts
         self.generator, self.parts, self.liars = lagrange_basis(self._at, points), parts, liars
         self._code = RealCode(points, (parts - 1) * degree + 1)
-        self.needed = self._code.dimension + 2 * liars
+        self.least = self._code.dimension
+        self.needed = self.least + 2 * liars
 
     def locate(self, workers: Sequence[int], payloads: np.ndarray, noise: float) -> list[int] | None:
         if not self.liars:
@@ -104,7 +106,8 @@ class FieldLagrangeCode(DataBlockCode):
         self._at, self._prime, self.parts, self.liars = numbers[:parts], prime, parts, liars
         self.generator = interpolation(numbers[:terms], numbers[terms:], prime)
         self._code = FieldCode(numbers[terms:], (terms - 1) * degree + 1, prime)
-        self.needed = self._code.dimension + 2 * liars
+        self.least = self._code.dimension
+        self.needed = self.least + 2 * liars
 
     def locate(self, workers: Sequence[int], payloads: np.ndarray, noise: float) -> list[int] | None:
         return self._code.locate(workers, payloads, self.liars)
@@ -128,7 +131,7 @@ class ReplicationCode(DataBlockCode):
     """
 
     def __init__(self, workers: int, parts: int, liars: int, prime: int | None) -> None:
-        self.parts, self._prime, self.liars = parts, prime, liars
+        self.parts, self._prime, self.liars, self.least = parts, prime, liars, parts
         self.generator = np.zeros((workers, parts), np.float64 if prime is None else np.uint64)
         self.generator[np.arange(workers), np.arange(workers) % parts] = 1
         self.needed = workers - workers // parts + 2 * liars + 1

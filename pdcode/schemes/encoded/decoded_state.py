@@ -20,7 +20,8 @@ SAMPLED_SETS = 200  # random sets of results for which condition numbers are com
 class DecodedState(State):
     """State of a round: the workers' results, from which a linear model's gradient is decoded.
 
-    At most `liars` results are wrong; for 0 none are searched for.
+    At most `liars` results are wrong; for 0 none are searched for. From fewer than `least` results of different
+    workers nothing can be decoded, even if all are correct.
     """
 
     state_names = (*State.state_names, "_workers", "_numbers", "_arrived", "_wrong", "_version")
@@ -36,9 +37,10 @@ class DecodedState(State):
         layouts: Sequence[Layout],
         problem: Problem,
         liars: int,
+        least: int,
     ) -> None:
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
-        self.robust = liars > 0
+        self.robust, self._liars, self._least = liars > 0, liars, least
         (self._layer,), self._network = problem.layers, problem.network
         self._units, self._decoders = (
             [Unit(0, len(theta), 1)],
@@ -58,10 +60,6 @@ class DecodedState(State):
     def _locate(self) -> list[int] | None:
         """Return the places of wrong results among the stored ones; None if there are too many."""
 
-    @abstractmethod
-    def _failure(self) -> str:
-        """Return the reason why the stored results cannot be decoded."""
-
     def fold(self, arrival: Arrival) -> float:
         (payload,) = arrival.payloads
         if arrival.worker not in self._workers:  # a worker that has rejoined may already have a result
@@ -74,9 +72,18 @@ class DecodedState(State):
         return 1.0 if self._wrong is not None else min(fraction, 1 - 1 / (1 + len(self._workers)))
 
     def ready(self, progress: Progress, expected: int) -> bool:
+        if self._wrong is None and expected == 0 and len(self._workers) >= self._least:
+            self._wrong = (
+                self._locate()
+            )  # without results that were refused, which are erasures, or of the dead
         if self._wrong is None and expected == 0:
             number = f"round {self.round} of update" if len(self.layouts) > 1 else "update"
-            self.stuck = f"{number} {self._version} cannot be decoded: {self._failure()}"
+            count = len(self._workers)
+            reason = f"{count} results, and {self._least} are needed"
+            if count >= self._least:
+                most = min(self._liars, (count - self._least) // 2)
+                reason = f"more than {most} of {count} results contradict the others"
+            self.stuck = f"{number} {self._version} cannot be decoded: {reason}"
         return self._wrong is not None
 
     @property

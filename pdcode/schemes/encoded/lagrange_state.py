@@ -98,7 +98,7 @@ class LagrangeState(DecodedState):
         value_bound: ValueBound,
         scale: float,
     ) -> None:
-        super().__init__(theta, optimizer, [layout], problem, code.liars)
+        super().__init__(theta, optimizer, [layout], problem, code.liars, code.least)
         self._code, self._value_bound, self._scale = code, value_bound, scale
         dtype = theta.dtype if value_bound.point is None else np.dtype(np.uint64)
         self._payloads = np.empty((len(code.generator), len(theta)), dtype)
@@ -210,8 +210,3 @@ class LagrangeState(DecodedState):
     def _locate(self) -> list[int] | None:
         noise = self._noise() if self._value_bound.point is None else 0.0
         return self._code.locate(self._workers, self._payloads[: len(self._workers)], noise)
-
-    def _failure(self) -> str:
-        if self._fraction() < 1:
-            return f"{len(self._workers)} results, and {self._code.needed} are needed"
-        return f"more than {self._code.liars} of {len(self._workers)} results contradict the others"

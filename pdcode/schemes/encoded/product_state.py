@@ -12,7 +12,6 @@ import numpy as np
 
 from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
-from ...coding.policies import Progress
 from ...decoders.payloads import PayloadStore
 from ...problems import Problem
 from ...problems.partition import Blocks
@@ -116,7 +115,7 @@ class ProductState(DecodedState):
         inputs: CoordinateBlocks,
         seed: int,
     ) -> None:
-        super().__init__(theta, optimizer, layouts, problem, code.liars)
+        super().__init__(theta, optimizer, layouts, problem, code.liars, code.generator.shape[1])
         self._targets, self._data, self._code = targets, data, code
         self._groups, self._inputs, self._seed = groups, inputs, seed
         self._outputs, dtype = self._layer.outputs, theta.dtype
@@ -145,11 +144,6 @@ class ProductState(DecodedState):
             at = np.array([first], FIRST_GROUP)
             parts += [each.reshape(-1).view(np.uint8) for each in (at, *encoded)]
         return Order(0, self.layouts[self.round].empty_codewords(), parts, round=self.round)
-
-    def ready(self, progress: Progress, expected: int) -> bool:
-        if self._wrong is None and expected == 0 and len(self._workers) >= self._code.generator.shape[1]:
-            self._wrong = self._locate()  # with fewer results than `needed`, as no more will arrive
-        return super().ready(progress, expected)
 
     def step(self, damping: float) -> float | None:
         product = self._decode()
@@ -215,12 +209,6 @@ class ProductState(DecodedState):
 
     def _fraction(self) -> float:
         return len(self._workers) / self._code.needed
-
-    def _failure(self) -> str:
-        count, least = len(self._workers), self._code.generator.shape[1]
-        if count < least:
-            return f"{count} results, and {least} are needed"
-        return f"more than {(count - least) // 2} of {count} results contradict the others"
 
     def _locate(self) -> list[int] | None:
         locator, coefficients = self._code.locator, self._code.generator[self._workers]

@@ -313,7 +313,7 @@ def test_the_others_wait_for_a_worker_that_is_to_come_back(tmp_path: Path) -> No
         *JOB,
         *DATA,
         "workers.count=7",
-        "scheme.options={parts=2,liars=2,stragglers=0}",
+        "scheme.options={parts=4,stragglers=0}",
         "workers.spares=1",
     ]
     job += ["stop.updates=300", "machine.task_s=0.001", f"faults.events=[{events}]"]
