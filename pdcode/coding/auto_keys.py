@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable, kinds
-from ..problems import Problem, split
+from ..problems import DataSource, Problem, split
 
 TABLES = "scheme", "code", "memory", "optimizer"  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
@@ -27,28 +27,26 @@ MAX_WHITENED_STEP = 0.25
 PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
 
 
-def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
-    """Return the configuration with values for the keys that are "auto", and lines that give the reasons.
-
-    `problem` is rank 0's.
-    """
+def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]:
+    """Return the configuration with values for the keys that are "auto", and lines that give the reasons."""
     if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})
     whiten = config.code.whiten
     if whiten == "none":
         return config, []
-    difference = shard_difference(config, problem)
+    sample = Problem.from_dataset(config.problem, source.sample, config.code.blocks)
+    difference = shard_difference(config, sample, source.rows)
     if whiten != "auto":
         line = f"code.whiten '{whiten}' slows the descent here, 'auto' would be 'none': {difference}"
         return config, [line] if difference else []
-    why = difference or reason_against(config, problem)
+    why = difference or reason_against(config, sample)
     if not why:
         return _with(config, code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
     if key:
         own = config.scheme.options if key.startswith("scheme") else config.optimizer
-        factor = plain_rate(config, problem) * (DIFFERING_SHARDS if difference else 1)
+        factor = plain_rate(config, sample) * (DIFFERING_SHARDS if difference else 1)
         plain = float(f"{own.rate * factor:.3g}")
         lines.append(
             f"{key} {own.rate:g} for whitened gradients becomes {plain:g} for gradients not whitened"
@@ -90,31 +88,31 @@ def lookahead(config: Config) -> float:
     return float(f"{ahead:.3g}")
 
 
-def reason_against(config: Config, problem: Problem) -> str:
+def reason_against(config: Config, sample: Problem) -> str:
     """Return why whitening would slow the descent where shards are alike, or an empty string."""
     if config.optimizer.proximal is not None:
         return "a proximal step (optimizer.proximal) must follow a step along the gradient"
-    if problem.classes is None:
+    if sample.classes is None:
         return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
     return ""
 
 
-def shard_difference(config: Config, problem: Problem) -> str:
-    """Return in which respect the workers' shards differ, or an empty string if they are alike."""
+def shard_difference(config: Config, sample: Problem, rows: int) -> str:
+    """Return in which respect the workers' shards of all rows differ, or an empty string if they do not."""
     how, batch = split.sharding(config.problem), config.problem.batch
     if how == "replicated":
         return ""
     if how == "shuffled":  # alike, unless they are small
-        shard = problem.rows // config.workers.count
+        shard = rows // config.workers.count
         return (
             f"shards have {shard} rows, so each worker's mini-batches of {batch} (problem.batch) have "
             f"another mean gradient; problem.shards 'replicated' gives all workers all rows"
             if 0 < 2 * shard < batch  # with fewer rows than workers, each worker has all rows
             else ""
         )
-    spread = gradient_spread(config, problem)
+    spread = gradient_spread(config, sample)
     if spread <= 1:
         return ""
     return (
@@ -123,21 +121,21 @@ def shard_difference(config: Config, problem: Problem) -> str:
     )
 
 
-def gradient_spread(config: Config, problem: Problem) -> float:
+def gradient_spread(config: Config, sample: Problem) -> float:
     """Return the variance of the shards' mean gradients as a multiple of a mini-batch's, at the first θ.
 
-    Both are estimated from two halves of each of at most `MAX_SHARDS` contiguous shards of rank 0's rows,
+    Both are estimated from two halves of each of at most `MAX_SHARDS` contiguous shards of the sample,
     without bias from the noise of the halves. It is about 0 for shards drawn at random.
     """
-    shards = min(config.workers.count, MAX_SHARDS, problem.rows // 4)
+    shards = min(config.workers.count, MAX_SHARDS, sample.rows // 4)
     if shards < 2:
         return 0.0
-    theta, halves = problem.initial(config.seed), []
+    theta, halves = sample.initial(config.seed), []
     for shard in range(shards):
-        rows = np.arange(shard * problem.rows // shards, (shard + 1) * problem.rows // shards)
+        rows = np.arange(shard * sample.rows // shards, (shard + 1) * sample.rows // shards)
         rows = rows[split.evenly_spaced(len(rows), min(len(rows), 2 * MAX_ROWS))]
         pair = rows[: len(rows) // 2 * 2].reshape(-1, 2).T  # alternating rows, for order within a shard
-        halves.append([problem.gradient(theta, half).astype(np.float64) for half in pair])
+        halves.append([sample.gradient(theta, half).astype(np.float64) for half in pair])
     size = len(pair[0])
     first, second = (np.stack(half) for half in zip(*halves, strict=True))
     inner = first @ second.T

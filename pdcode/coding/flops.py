@@ -7,14 +7,14 @@ counted; it is absorbed by a rate fitted to measured times.
 
 from ..config import Config
 from ..problems import Problem, whitening
-from ..problems.matrix import Csr, inputs_per_row
+from ..problems.matrix import Csr
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 
 POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
 
 
-def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
+def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> int:
     """Return the flops of one task, from θ to the payload in wire format.
 
     With a batch of B samples, a layer of d_in + 1 inputs (the bias included) and d_out outputs, cut into k
@@ -32,10 +32,9 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1
     inputs; if it is coded along the inputs, only the fraction w/k that a codeword covers.
 
-    `shard` is the number of rows of a worker's shard, for full batches; default: the problem's rows divided
-    by the number of workers.
+    `shard` is the number of rows of a worker's shard, for full batches.
     """
-    batch = _batch(config, problem, shard)
+    batch = config.problem.batch or shard
     if config.memory.has_residual or layout.worker_selected:
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
     total = _passes(config, problem, batch)
@@ -50,9 +49,9 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     return round(total + message_flops(config, problem, layout))
 
 
-def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
+def gradient_flops(config: Config, problem: Problem, shard: int) -> float:
     """Return the flops of the full gradient of a mini-batch."""
-    batch = _batch(config, problem, shard)
+    batch = config.problem.batch or shard
     total = _passes(config, problem, batch)
     for number, blocks in enumerate(problem.layers):
         inputs = _entries(problem, number)
@@ -61,9 +60,9 @@ def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -
     return total
 
 
-def passes_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
+def passes_flops(config: Config, problem: Problem, shard: int) -> float:
     """Return the flops of a mini-batch's forward and backward pass, without the products of its gradient."""
-    return _passes(config, problem, _batch(config, problem, shard))
+    return _passes(config, problem, config.problem.batch or shard)
 
 
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
@@ -73,10 +72,6 @@ def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     if not layout.exact:  # the rounding error is added to the memory
         total += _sent(layout) + _scatter(layout)
     return total
-
-
-def _batch(config: Config, problem: Problem, shard: int | None) -> int:
-    return config.problem.batch or shard or max(1, problem.rows // config.workers.count)
 
 
 def _passes(config: Config, problem: Problem, batch: int) -> float:
@@ -111,7 +106,7 @@ def _sparse(problem: Problem) -> bool:
 
 def _entries(problem: Problem, number: int) -> float:
     """Count the inputs of a layer with the bias; for sparse data, the average number of nonzeros."""
-    return float(problem.layers[number].inputs + 1) if number else inputs_per_row(problem.dataset.x)
+    return float(problem.layers[number].inputs + 1) if number else problem.dataset.inputs_per_row
 
 
 def _coded(blocks: Blocks, batch: int, inputs: float, sparse: bool, r: int, w: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import split
-from .matrix import Array, Csr, Matrix
+from .matrix import Array, Csr, Matrix, inputs_per_row
 from .split import evenly_spaced
 
 
@@ -20,6 +20,12 @@ class Dataset:
     test_x: Matrix
     test_y: Array
     names: list[str] | None = None  # of the classes; None for real targets
+    whole_inputs: float | None = None  # `inputs_per_row` of all rows, if these are a sample
+
+    @property
+    def inputs_per_row(self) -> float:
+        """Number of inputs of a row with the bias; of all sparse rows the average number of nonzeros."""
+        return inputs_per_row(self.x) if self.whole_inputs is None else self.whole_inputs
 
     @property
     def rows(self) -> int:
@@ -55,9 +61,8 @@ class Dataset:
         train, test = (evenly_spaced(n, min(n, most)) for n in (self.rows, len(self.test_x)))
         if len(train) == self.rows and len(test) == len(self.test_x):
             return self
-        return replace(
-            self, x=self.x[train], y=self.y[train], test_x=self.test_x[test], test_y=self.test_y[test]
-        )
+        found = replace(self, x=self.x[train], y=self.y[train], whole_inputs=self.inputs_per_row)
+        return replace(found, test_x=self.test_x[test], test_y=self.test_y[test])
 
     def arrays(self) -> dict[str, Array]:
         """Return the data set as named arrays of numbers, the input of `from_arrays`."""

@@ -71,10 +71,10 @@ def load_slice(table: ProblemTable, worker: int, workers: int, common: Statistic
         return _build_dataset(table, common, x, y, mine, test[:0])
 
 
-def load_sample(table: ProblemTable, common: Statistics) -> Dataset:
-    """Read at most `evaluate` training and `evaluate` test rows, in runs spread evenly over the file."""
+def load_sample(table: ProblemTable, common: Statistics, most: int) -> Dataset:
+    """Read at most `most` training and `most` test rows, in runs spread evenly over the file."""
     with open_datasets(table) as (x, y):
-        train, test = (rows[_spread_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
+        train, test = (rows[_spread_runs(len(rows), most)] for rows in split.split(table, len(x)))
         return _build_dataset(table, common, x, y, train, test)
 
 

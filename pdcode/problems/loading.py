@@ -14,6 +14,9 @@ from .matrix import Array, Csr, as_dense
 from .samples import CHUNK, Samples, Statistics, flatten_inputs, is_classification, label_column, label_values
 from .scaling import column_maxima, moments
 
+# Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
+SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 1 << 30
+
 READERS: dict[str, Callable[[ProblemTable], Samples]] = {
     "digits": lambda table: bundled.digits(),
     "breast-cancer": lambda table: bundled.breast_cancer(),
@@ -70,6 +73,19 @@ class DataSource:
         """All rows; read once more if each worker reads its own."""
         return load(self._table) if self._whole is None else self._whole
 
+    @cached_property
+    def sample(self) -> Dataset:
+        """Training rows for decisions on the algorithm, which must not depend on `evaluate`."""
+        most, x = SAMPLE_ROWS, self.dataset.x
+        if not isinstance(x, Csr):
+            most = max(1, min(most, SAMPLE_BYTES // x[0].nbytes))
+        if most == self._table.evaluate:
+            return self.dataset
+        if self._whole is not None:
+            return self._whole.sample(most)
+        assert self._common is not None
+        return hdf5.load_sample(self._table, self._common, most)
+
     def shard(self, worker: int, workers: int) -> dict[str, Array]:
         """Return the arrays to be sent to a worker, the input of `receive`."""
         how = self._sharding(workers)
@@ -99,7 +115,8 @@ def load_source(table: ProblemTable) -> DataSource:
     if sliced(table):
         rows, common = hdf5.statistics(table)
         train, _ = split.split(table, rows)
-        return DataSource(hdf5.load_sample(table, common), len(train), True, table, None, common)
+        sample = hdf5.load_sample(table, common, table.evaluate)
+        return DataSource(sample, len(train), True, table, None, common)
     whole = load(table)
     return DataSource(whole.sample(table.evaluate), whole.rows, False, table, whole, None)
 

@@ -1,5 +1,6 @@
 """The replayer: it recomputes a run from its trace."""
 
+import dataclasses
 import signal
 import time
 from contextlib import suppress
@@ -59,6 +60,10 @@ class Replayer:
         self._config = config = replayable_config(trace)
         self._components = components = prepare(config, str(trace.path), check=False)
         self._refuse_other_arithmetic()
+        if trace.attributes.get("task_flops", components.flops()) != components.flops():
+            # Earlier versions counted the nonzeros of the rows for evaluation.
+            data = components.problem.dataset
+            components.problem.dataset = dataclasses.replace(data, whole_inputs=None)
         attributes = config_attributes(config, components)
         for key in LATER_ATTRIBUTES - trace.attributes.keys():
             del attributes[key]

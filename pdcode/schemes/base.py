@@ -248,7 +248,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         wires = builders.wires_of(self.config, units)
         return [self.codewords(units).layout(units, weights, problem.dtype, wires, body_bytes)]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         """Return the work of a task in round `number`.
 
         Parameters
@@ -256,7 +256,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         problem : Problem
         layouts : sequence of Layout
         number : int
-        shard : int or None
+        shard : int
             Average number of training rows of a worker.
         """
         config, layout = self.config, layouts[number]

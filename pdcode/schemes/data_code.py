@@ -138,10 +138,10 @@ class DataCode(Scheme):
             parts.append((self.matrix[worker, shard], plan, BatchSampler(seed, shard, own.rows, batch)))
         return ShardSum(parts)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         workers, shards = self.matrix.shape
         held = np.count_nonzero(self.matrix) / workers  # mean number of shards of a worker
-        rows = max(1, (shard or problem.rows // self.workers) * workers // shards)  # of a shard
+        rows = max(1, shard * workers // shards)  # of a shard
         one = flops.gradient_flops(self.config, problem, rows) + 2.0 * problem.size
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return Work(held * one + coding, held * (self.config.problem.batch or rows))

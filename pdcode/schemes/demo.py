@@ -238,7 +238,7 @@ class DeMo(Scheme):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return CoefficientSource(super().source(problem, worker, rows), self.transform(problem))
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         # Selection takes about five operations per element. A replica also transforms back.
         transforms = (1 + self.config.downlink.relays) * self.transform(problem).flops
         return super().work(problem, layouts, number, shard).plus(transforms).plus(5.0 * problem.size)

@@ -114,8 +114,8 @@ class Local(Scheme):
         plan = problem.plan(batch, whiten=self.config.code.whiten)
         return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
         coding = flops.coding_flops(self.config, problem, layouts[number])
-        rows = None if shard is None else self.steps.mean() * (self.config.problem.batch or shard)
+        rows = float(self.steps.mean()) * (self.config.problem.batch or shard)
         return Work(self.steps * step + coding, rows)

@@ -75,7 +75,7 @@ class MuLoCo(Local):
     def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         return InnerMuon(self.options, problem.layers, problem.size, problem.dtype)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         iterations = self.options.steps * self.options.iterations
         inner = [orthogonalise_flops(each.outputs, each.inputs + 1, iterations) for each in problem.layers]
         return super().work(problem, layouts, number, shard).plus(sum(inner))

@@ -269,7 +269,7 @@ class PowerSGD(Scheme):
         source, ahead = self.source(problem, worker, rows), self.look_ahead
         return [FirstRound(source, residual, factors, first, ahead), SecondRound(residual, factors, second)]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))
         own = 2 * product if number else flops.gradient_flops(self.config, problem, shard) + product
         sums = 4.0 if self.look_ahead and not number else 2.0

@@ -74,5 +74,5 @@ class RandomK(SingleElements):
         dtype = np.dtype(self.config.problem.dtype)
         return RandomElements(units, rows, dtype, self.config.seed, self.workers)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return super().work(problem, layouts, number, shard).plus(DRAW_FLOPS * sum(layouts[number].rows))

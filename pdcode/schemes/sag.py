@@ -124,8 +124,8 @@ class SAG(Scheme):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return PartGradient(problem, self.config, worker, self.options.parts, rows)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        rows = max(1, (shard or problem.rows // self.workers) // self.options.parts)
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
+        rows = max(1, shard // self.options.parts)
         coding = flops.coding_flops(self.config, problem, layouts[number])
         gradient = flops.gradient_flops(self.config, problem, rows)
         return Work(gradient + coding, self.config.problem.batch or rows)

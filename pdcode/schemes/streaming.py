@@ -186,7 +186,7 @@ class Streaming(Scheme):
         plan = problem.plan(batch, 1, weight=weight, whiten=self.config.code.whiten)
         return [PartEncoder(plan, BatchSampler(self.config.seed, worker, problem.rows, batch), reply)]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         passes, layout = flops.passes_flops(self.config, problem, shard), layouts[number]
         part = flops.task_flops(self.config, problem, layout, shard) - passes
         each = np.full((layout.messages, 1), part)

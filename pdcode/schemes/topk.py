@@ -91,6 +91,6 @@ class TopK(SingleElements):
         rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
         return WorkerSelected(units, rows, dtype, [1] * len(units))
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         # Selection takes about five operations per element.
         return super().work(problem, layouts, number, shard).plus(5.0 * problem.size)

@@ -73,5 +73,5 @@ def unit_rate(config: Config) -> float:
 def _plain_rate(key: bytes) -> float:
     table, whiten = msgspec.json.decode(key)
     config = Config.of({"problem": table, "code": {"whiten": whiten}})
-    problem = Problem.from_dataset(config.problem, data_source(config).dataset)
+    problem = Problem.from_dataset(config.problem, data_source(config).sample)
     return auto_keys.plain_rate(config, problem)

@@ -214,8 +214,7 @@ def task_s(config: Config) -> float:
     """Return the modelled compute time of a mini-batch's full gradient, in s."""
     whole = search_space.apply_tables(config, search_space.preset("uncoded", "all"))
     parts = setup.prepare(whole)
-    flops = parts.scheme.work(parts.problem, parts.layouts, 0, None).by_worker
-    return 1e-9 * float(costs.times_ns(whole.machine, flops).max())
+    return 1e-9 * float(costs.times_ns(whole.machine, parts.flops_by_worker()).max())
 
 
 def our_preset(link: str, delays: Mapping[str, Any]) -> str:

@@ -169,7 +169,7 @@ def prepare(
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        config, notes = auto_keys.resolve_auto(config, problem)
+        config, notes = auto_keys.resolve_auto(config, source)
         total_rows = make_scheme(config).placement.total_rows(source)
         requested = config if config.code.rows_per_task == "auto" else None
         if requested is not None:

@@ -144,7 +144,7 @@ def test_workers_have_the_keys_that_rank_0_has_resolved(tmp_path: Path) -> None:
 def test_a_resolved_configuration_is_not_changed() -> None:
     """As a trace holds it, for a replay."""
     config = prepared().config
-    assert auto_keys.resolve_auto(config, problems.create(config.problem)) == (config, [])
+    assert auto_keys.resolve_auto(config, problems.load_source(config.problem)) == (config, [])
     assert Config.of(msgspec.to_builtins(config)) == config
 
 

@@ -114,5 +114,5 @@ class Clipped(Scheme):
         batches = BatchSampler(self.config.seed, worker, problem.rows, batch)
         return [Answer(plan, batches, reply, number) for number, reply in enumerate(replies)]
 
-    def work(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return Work(flops.gradient_flops(self.config, problem, shard) + (2.0 - number) * problem.size)

@@ -134,7 +134,7 @@ class CodedProducts(EncodedScheme):
             GradientProduct(encoded, layer, groups, inputs, second),
         ]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         groups, inputs, (layer,) = self.groups, self.inputs(problem), problem.layers
         product = groups.max_used * groups.width * inputs.per_update  # multiplications, in either round
         message = flops.message_flops(self.config, problem, layouts[number])

@@ -20,8 +20,8 @@ SAMPLED_SETS = 200  # random sets of results for which condition numbers are com
 class DecodedState(State):
     """State of a round: the workers' results, from which a linear model's gradient is decoded.
 
-    At most `liars` results are wrong; for 0 none are searched for. From fewer than `least` results of different
-    workers nothing can be decoded, even if all are correct.
+    At most `liars` results are wrong; for 0 none are searched for. Fewer than `least` results cannot be
+    decoded, even if all are correct.
     """
 
     state_names = (*State.state_names, "_workers", "_numbers", "_arrived", "_wrong", "_version")

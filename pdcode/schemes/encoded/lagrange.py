@@ -334,7 +334,7 @@ class Lagrange(EncodedScheme):
         coded = problem.encoded
         return [PolynomialEncoder(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         (layer,), context = problem.layers, BoundContext(self.rows_per_task)
         inputs, outputs = layer.inputs + 1, layer.outputs
         x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))

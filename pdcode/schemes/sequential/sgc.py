@@ -171,8 +171,8 @@ class SequentialCode(DataCode):
         tasks = MiniTasks(self.own, self.options.burst)
         return [SequentialEncoder(replies[0], sources, tasks, np.zeros(problem.size, problem.dtype))]
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        rows = (shard or problem.rows // self.workers) * self.workers // self.matrix.shape[1]
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
+        rows = shard * self.workers // self.matrix.shape[1]
         one = flops.gradient_flops(self.config, problem, max(1, rows)) + 2.0 * problem.size
         # As if no result is lost. Without a code, the last B mini-tasks are then empty.
         each = sum(map(len, self.chunks[0]))
