@@ -9,7 +9,9 @@ which f may be Byzantine:
     2018).
 ``geometric``
     The point of least sum of distances, by Weiszfeld's iteration (Pillutla, Kakade and Harchaoui, "Robust
-    aggregation for federated learning", IEEE Trans. Signal Processing 2022).
+    aggregation for federated learning", IEEE Trans. Signal Processing 2022). Where that is slow, the median
+    is a gradient that satisfies the condition of Vardi and Zhang ("The multivariate L1-median and associated
+    data depth", PNAS 2000), or else Newton's method goes on.
 ``krum``, ``multi-krum``
     The gradient nearest to its q - f - 2 neighbours, in the sum of squared distances, and the mean of the
     q - f gradients of the least such sums (Blanchard, El Mhamdi, Guerraoui and Stainer, "Machine learning
@@ -47,6 +49,8 @@ Rule = Literal["median", "trimmed", "geometric", "krum", "multi-krum", "clipping
 TABLES: Tables = {**UNCODED, "update": {"mode": "all"}}
 TILE = 1 << 14  # elements of each gradient whose inner products are computed at a time
 WEISZFELD_STEPS, TOLERANCE = 200, 1e-9  # most iterations, and the change of a coefficient at which they end
+NEWTON_STEPS, HALVINGS = 50, 30  # most steps after these, and most halvings of a step
+ROUNDING = 1e-7  # relative error of a distance between equal vectors, computed from their inner products
 MIN_DISTANCE = 1e-6  # least distance from the geometric median, as a multiple of the median distance
 
 
@@ -71,7 +75,48 @@ def geometric_median(gram: np.ndarray) -> np.ndarray:
         change = float(np.abs(new - weights).max())
         weights = new
         if change < TOLERANCE:
+            return weights
+    best = vector_of_least_sum(gram)
+    return newton_median(gram, weights) if best is None else best
+
+
+def vector_of_least_sum(gram: np.ndarray) -> np.ndarray | None:
+    """Return the coefficients of the vector that is the geometric median; None if none of them is.
+
+    That is the vector x_k of least sum of distances, if ‖Σ (x_i - x_k) / ‖x_i - x_k‖‖ over the other vectors
+    is at most the number of vectors at x_k.
+    """
+    count, identity = len(gram), np.eye(len(gram))
+    best: np.ndarray = min(identity, key=lambda each: float(distances(gram, each).sum()))
+    far = distances(gram, best)
+    rounding = ROUNDING * float(np.sqrt(best @ gram @ best))
+    apart = far > max(rounding, MIN_DISTANCE * float(np.median(far)))
+    pull = np.where(apart, 1 / np.where(apart, far, 1.0), 0.0)
+    pull -= pull.sum() * best
+    return best if np.sqrt(max(0.0, pull @ gram @ pull)) <= count - apart.sum() + MIN_DISTANCE else None
+
+
+def newton_median(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the coefficients of the geometric median, which is none of the vectors, from nearby ones.
+
+    With the unit vectors u_i from x_i to x, at distances d_i, the Newton step is Σ c_i u_i, where
+    (d_i Σ_j 1/d_j) c_i - Σ_j u_i·u_j c_j = -d_i.
+    """
+    far = distances(gram, weights)
+    for _ in range(NEWTON_STEPS):
+        along = gram @ weights
+        products = weights @ along - along[:, None] - along + gram  # of the differences from x
+        system = np.diag(far * (1 / far).sum()) - products / np.outer(far, far)
+        step = np.linalg.lstsq(system, -far, rcond=None)[0] / far
+        step = step.sum() * weights - step
+        for halving in range(HALVINGS):
+            new = weights + 0.5**halving * step
+            nearer = distances(gram, new)
+            if nearer.min() > 0 and nearer.sum() < far.sum():
+                break
+        else:
             break
+        weights, far = new, nearer
     return weights
 
 

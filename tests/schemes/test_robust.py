@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from descents import Descent
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.linalg import norm
 
@@ -71,6 +71,34 @@ def test_the_geometric_median_has_the_least_sum_of_distances(count: int, length:
     starts = [x.mean(axis=0), np.median(x, axis=0), *x]
     least = min(scipy.optimize.minimize(far, start, method="Nelder-Mead").fun for start in starts)
     assert found <= least * (1 + 1e-4) + 1e-9
+
+
+@given(
+    kind=st.sampled_from(["apart", "equal", "nearly equal", "in a line", "far from 0", "with outliers"]),
+    count=st.integers(1, 16),
+    same=st.integers(1, 9),
+    length=st.integers(1, 30),
+    seed=st.integers(0, 9999),
+)
+@example(kind="equal", count=13, same=5, length=30, seed=0)  # f + 1 of 13 with f = 4
+@example(kind="in a line", count=2, same=1, length=3, seed=0)
+def test_zero_is_a_subgradient_at_the_geometric_median(kind, count, same, length, seed):
+    """Also where it is one of the vectors: the others' unit vectors add up to no more than their number."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(count, length))
+    if "equal" in kind:
+        x[:same] = x[0] + (1e-4 * x[:same] if kind == "nearly equal" else 0)
+    elif kind == "in a line":
+        x = random.integers(-3, 4, count)[:, None] * x[0] + x[-1]
+    elif kind == "far from 0":
+        x += 100
+    elif kind == "with outliers":
+        x[: count // 4] *= 1e9
+    difference = x - aggregate(x, "geometric")
+    far = norm(difference, axis=1)
+    apart = far > 1e-5 * np.quantile(far, 0.75)
+    units = difference[apart] / far[apart, None]
+    assert norm(units.sum(axis=0)) <= np.sum(~apart) + 2e-5 * count
 
 
 def test_clipping_goes_on_from_the_last_aggregate() -> None:
