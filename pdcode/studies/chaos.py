@@ -52,10 +52,17 @@ class FaultTrial:
 
     config: Config  # configuration of the run under faults
     fault_count: int  # number of faults up to its stop
+    kills: tuple[int, int]  # number of drawn kills up to its stop, and of all
     free: Measured  # the run without faults
     faulty: Measured
     # Over MPI: the run without faults and without fault tolerance.
     unprotected: Measured | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the target was missed, or reached after all drawn kills; else the kills were too late."""
+        happened, drawn = self.kills
+        return happened == drawn or not self.faulty.reached
 
     @property
     def lost_s(self) -> float:
@@ -115,6 +122,11 @@ class FaultTrials:
         drawn = draw_kills(seed, config.workers.count, request.kill, free.spent_s)
         events = [*config.faults.events, *drawn]
         return msgspec.structs.replace(config, faults=msgspec.structs.replace(config.faults, events=events))
+
+    def kills(self, config: Config, seconds: float) -> tuple[int, int]:
+        """Count the drawn kills of a trial up to a time, and all of them."""
+        drawn = config.faults.events[len(self.config.faults.events) :]
+        return sum(each.at_s <= seconds for each in drawn if each.at_s is not None), len(drawn)
 
     def repeat_command(self, trial: FaultTrial) -> str:
         """Return the command that repeats the run of a trial."""
@@ -185,14 +197,21 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
 
         def faulty(number: int, result: Measured) -> str:
             config = configs[number]
-            count = count_faults(config, result.stop_s)
-            return f"seed {config.seed}: {count} faults, {format_time(result.seconds)}"
+            count, (happened, drawn) = (
+                count_faults(config, result.stop_s),
+                trials.kills(config, result.stop_s),
+            )
+            late = f", {drawn - happened} of {drawn} kills after the stop" if happened < drawn else ""
+            return f"seed {config.seed}: {count} faults{late}, {format_time(result.seconds)}"
 
         print_line("under faults:")
         after = measured([trial(each, each.seed, "faulty") for each in configs], faulty)
     return [
-        FaultTrial(config, count_faults(config, faulty.stop_s), free, faulty, unprotected)
+        FaultTrial(
+            config, count_faults(config, end_s), trials.kills(config, end_s), free, faulty, unprotected
+        )
         for config, free, faulty, unprotected in zip(configs, frees, after, plains, strict=True)
+        for end_s in [faulty.stop_s]
     ]
 
 
@@ -201,8 +220,9 @@ def format_time(seconds: float) -> str:
     return duration(1e9 * seconds) if math.isfinite(seconds) else "target missed"
 
 
-def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
-    """Print the table of the trials."""
+def show(trials: FaultTrials, performed: Sequence[FaultTrial]) -> None:
+    """Print the table of the trials that count."""
+    made = [each for each in performed if each.counts]
     reached = [each for each in made if each.faulty.reached]
     table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
 
@@ -224,6 +244,11 @@ def show(trials: FaultTrials, made: Sequence[FaultTrial]) -> None:
         "difference from the same seed without faults, over the number of faults up to the stop. Goodput: "
         "training rows per second whose gradients were used, as a share of those without faults."
     ]
+    if late := [each for each in performed if not each.counts]:
+        which = ", ".join(
+            f"seed {each.config.seed} ({each.kills[0]} of {each.kills[1]} kills)" for each in late
+        )
+        notes.append(f"Not counted, and not repeated, as they reached the target before all kills: {which}.")
     if overheads:
         interval = student_interval(overheads)
         between = span(f"{100 * interval.low:+.1f} %", f"{100 * interval.high:+.1f} %")

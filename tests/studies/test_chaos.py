@@ -45,6 +45,23 @@ def test_kills_cost_time_and_goodput(job: str, tmp_path: Path, capsys: Any) -> N
     assert Trace(tmp_path / "a.h5").faults["kind"].tolist() == ["dead"] * 4
 
 
+def test_trials_before_whose_kills_the_run_ends_are_named_and_not_counted(job: str, capsys: Any) -> None:
+    """The death of a slow worker ends some runs before their kills."""
+    slow = ["stragglers.slow=[7]", "stragglers.slowdown=5.0", "update.mode=all"]
+    settings = [f"--set={each}" for each in (*slow, "faults.events=[{worker=7, at_s=0.01}]")]
+    assert main(["chaos", job, "--trials", "4", "--kill", "2", "--processes", "1", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "kills after the stop" in out
+    late = re.findall(r"seed (\d+) \((\d) of 2 kills\)", " ".join(out.partition("Not counted")[2].split()))
+    assert late
+    assert all(int(happened) < 2 for _, happened in late)
+    assert f"{4 - len(late)} of {4 - len(late)} trials reached" in out
+    (repeated,) = re.findall(r"--set=seed=(\d+)", out)
+    assert repeated not in dict(late)
+    assert main(["chaos", job, "--trials", "1", "--kill", "2", "--processes", "1", *settings]) == 1
+    assert "every trial reached the target before all its kills" in capsys.readouterr().err
+
+
 def test_failures_at_a_rate(job: str, capsys: Any) -> None:
     often = ["--trials", "2", "--mtbf", "0.5", "--processes", "1", "--set", "stop.seconds=20"]
     assert main(["chaos", job, *often, "--set", "faults.failure={kind='stop', for_s=0.05}"]) == 0
