@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import extending
 import pytest
@@ -16,8 +16,10 @@ from paths import ROOT
 from shell import environment
 
 from pdcode import Trace
+from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
+from pdcode.training import setup
 from pdcode.util.errors import InputError
 
 EXAMPLES = ("weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "clipped")
@@ -218,6 +220,65 @@ class Mine(Law, tag="{name}"):
 def test_what_is_wrong_with_a_plugin_is_said_in_a_line(tmp_path, plugin, table, words):
     with refused(*words, start=f"{tmp_path / 'job.toml'}: "):
         configfile.load(write(tmp_path, plugin, table))
+
+
+LOSS = """
+import numpy as np
+from pdcode.problems import Classification, Regression
+class Mine(Regression, tag="{name}"):
+    def loss(self, outputs, targets):
+        errors = outputs - targets
+        losses = {losses}
+        return losses, {derivatives}
+"""
+SQUARES = "0.5 * (errors ** 2).sum(axis=1)"
+
+
+@pytest.mark.parametrize(
+    ("losses", "derivatives", "words"),
+    [
+        ("0.5 * errors ** 2", "errors", ["loss returns (16, 1) and (16, 1)", "not losses of shape (16,)"]),
+        ("0.5 * (errors ** 2).sum()", "errors", ["loss returns () and (16, 1)"]),
+        (SQUARES, "errors[:, 0]", ["loss returns (16,) and (16,)"]),
+        (SQUARES, "-errors", ["contradict its losses"]),
+        (SQUARES, "2 * errors", ["contradict its losses"]),
+        (SQUARES, "errors.mean(axis=0) + 0 * errors", ["contradict its losses"]),
+        (SQUARES, "errors", []),
+        ("np.abs(errors).sum(axis=1)", "np.sign(errors)", []),
+        ("(np.exp(errors) - errors - 1).sum(axis=1)", "np.exp(errors) - 1", []),
+        ("1e6 * np.float32(errors ** 2).sum(axis=1)", "np.float32(2e6 * errors)", []),
+        ("np.log1p(errors ** 2).sum(axis=1)", "2 * errors / (1 + errors ** 2)", []),
+        ("np.full(len(errors), np.nan)", "errors", []),
+        ("np.zeros(len(errors))", "np.zeros_like(errors)", []),
+    ],
+)
+def test_a_loss_is_compared_with_its_derivatives_before_a_run(tmp_path, losses, derivatives, words):
+    name = tmp_path.name
+    table = f'[problem]\nkind = "{name}"\ndata = "diabetes"\nstandardise = true\n[stop]\nupdates = 1\n'
+    job = write(tmp_path, LOSS.format(name=name, losses=losses, derivatives=derivatives), table)
+    config, _ = configfile.load(job)
+    if not words:
+        setup.prepare(config)
+        return
+    with refused(f"problem.kind: '{name}': ", *words):
+        setup.prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("delay", "found"),
+    [
+        ("np.where(u > 0.99, np.nan, u)", "a delay of nan s"),
+        ("u - 0.5", "a delay of -0.49"),
+        ("u.mean()", "an array of shape () for random numbers of shape (8, 64)"),
+    ],
+)
+def test_delays_that_are_none_end_the_program(tmp_path: Path, capsys: Any, delay: str, found: str) -> None:
+    name = tmp_path.name
+    law = "import numpy as np\n" + LAW.format(name=name).replace("self.width_s * u", delay)
+    job = write(tmp_path, law, f'[stragglers]\nkind = "{name}"\n[stop]\nupdates = 9\n')
+    assert main(["simulate", str(job), "-o", str(tmp_path / "trace.h5")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"stragglers.kind: '{name}': delay_s returns {found}" in line
 
 
 def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:

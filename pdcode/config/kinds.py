@@ -335,6 +335,11 @@ def is_loaded(path: str) -> bool:
     return _module_name(path) in sys.modules
 
 
+def is_plugin(kind: object) -> bool:
+    """Return whether the class of an object is defined outside pdcode."""
+    return not type(kind).__module__.startswith("pdcode.")
+
+
 def load_plugin(path: str) -> None:
     """Import a plug-in once, and register the kinds that it defines."""
     module_name = _module_name(path)

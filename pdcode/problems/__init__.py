@@ -1,5 +1,6 @@
 """Problems: models, data, losses, and coded derivatives."""
 
+from .checking import check_loss
 from .dataset import Dataset
 from .loading import DataSource, load, load_source, receive, sliced
 from .losses import Classification, Loss, Regression
@@ -17,6 +18,7 @@ __all__ = [
     "Problem",
     "Regression",
     "as_table",
+    "check_loss",
     "create",
     "load",
     "load_source",

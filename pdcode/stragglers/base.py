@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import MAX_VALUE, Config, Count, Factor, StragglersTable
+from ..config.kinds import is_plugin
 from ..config.requirements import KeyNeeds, given
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import InputError
 from ..util.formats import listing
 
+CHECKED = 64  # workers and tasks whose delays are drawn before a run
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
@@ -100,11 +102,14 @@ class DelayModel:
         Number of successive delays that add up to a task's delay, for schemes whose tasks replace several.
     fraction : ndarray of float64, shape (n,)
         Fraction of a delay that a task has, for schemes whose tasks do a part of the usual work.
+    is_plugin : bool
+        Whether the law is a plug-in's, whose delays are checked.
     """
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
         self.seed = seed
         self.table: Any = table
+        self.is_plugin = is_plugin(table)
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
         self.merged, self.fraction = np.ones(workers, np.int64), np.ones(workers)
@@ -117,6 +122,16 @@ class DelayModel:
         # many are drawn with it.
         delays: Reals = table.delay_s(*(np.ascontiguousarray(drawn[..., i]) for i in range(table.uniforms)))
         return delays
+
+    def _ensure_delays(self, delays: Any, expected: tuple[int, int]) -> None:
+        """Refuse the delays of a plug-in's law if their shape is wrong, or one is negative or nan."""
+        if (shape := np.shape(delays)) != expected:
+            found = f"an array of shape {shape} for random numbers of shape {expected}"
+        elif (np.asarray(delays) >= 0).all():
+            return
+        else:
+            found = f"a delay of {np.min(delays):g} s"
+        raise InputError(f"stragglers.kind: '{self.table.kind}': delay_s returns {found}")
 
     def delays_s(self, workers: Any, first: Any, count: int) -> Reals:
         """Return the delays in s of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
@@ -138,6 +153,8 @@ class DelayModel:
         """Return delays as `delays_s` does, without merging."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
             delays = self._draw_s(workers, first, count)
+            if self.is_plugin:
+                self._ensure_delays(delays, (len(workers), count))
             delays *= (self.fraction * self.factor)[workers, None]
         np.minimum(delays, MAX_VALUE, out=delays)
         delays[self.dead[workers]] = np.inf
@@ -165,6 +182,13 @@ class DelayModel:
         out = np.empty((len(workers), count, words))
         philox.uniforms_of(self.seed, rng.DELAY, workers, first, count, words, out)
         return out
+
+
+def check_law(model: DelayModel) -> None:
+    """Draw the first delays, which raises `InputError` if a plug-in's law returns what is no delay."""
+    if model.is_plugin:
+        workers = np.arange(min(len(model.factor), CHECKED))
+        model.delays_s(workers, np.zeros_like(workers), CHECKED)
 
 
 def dead_workers(table: StragglersTable, workers: int) -> list[int]:

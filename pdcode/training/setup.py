@@ -18,7 +18,7 @@ from ..config.requirements import Needs, none_of, one_of
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
-from ..schemes import Scheme, Work, coded_state, make_scheme
+from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..transport.layout import MAX_ROUNDS, Layout
 from ..transport.messages import Reply
@@ -179,6 +179,9 @@ def prepare(
         scheme.placement.inspect_data(source)
         state = scheme.state(problem)
         ensure_structure(scheme, state)
+        if check:
+            problems.check_loss(problem)
+            stragglers.check_law(delay_model(config))
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in state.layouts))
         components = Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)

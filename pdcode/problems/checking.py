@@ -1,0 +1,57 @@
+"""A check of the losses that plug-ins define, before a run."""
+
+import numpy as np
+
+from ..config.kinds import is_plugin
+from ..util.errors import InputError
+from .losses import Loss
+from .matrix import Array
+from .problem import Problem
+
+ROWS, POINTS = 16, 8  # training rows, and random outputs at which derivatives are compared
+STEPS = 10.0 ** np.arange(-7, 0)  # of differences: some are too short for float32, some too long for e^z
+NEAR = 0.05  # relative difference of a derivative that counts as equal
+
+
+def check_loss(problem: Problem) -> None:
+    """Check a plug-in's loss: the shapes of its results, and its derivatives against finite differences.
+
+    Raises
+    ------
+    InputError
+        If a shape differs, or derivatives contradict the losses at most of some random outputs, with steps of
+        all sizes. Where losses are not finite, nothing is compared.
+    """
+    loss = problem.network.loss
+    if not is_plugin(loss):
+        return
+    y, outputs = problem.dataset.y[:ROWS], problem.network.layers[-1].outputs
+    name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
+    if type(loss).evaluator is Loss.evaluator:
+        shapes = np.zeros((len(y), outputs), problem.dtype)
+        found = tuple(np.shape(part) for part in loss.loss(shapes, y))
+        if found != ((len(y),), shapes.shape):
+            raise InputError(
+                f"{name}: loss returns {' and '.join(map(str, found))} for outputs of shape {shapes.shape}, "
+                f"not losses of shape ({len(y)},) and derivatives of shape {shapes.shape}"
+            )
+    targets = y.astype(np.float64) if y.dtype.kind == "f" else y
+    evaluate, compared = loss.evaluator(np.dtype(np.float64)), list[bool]()
+
+    def value(point: Array) -> tuple[float, Array]:
+        out = np.empty_like(point)
+        return evaluate(point.copy(), targets, out, 1.0), out
+
+    with np.errstate(all="ignore"):
+        for direction, point in random.standard_normal((POINTS, 2, len(y), outputs)):
+            given = float(np.vdot(value(point)[1], direction))
+            ends = [[value(point + sign * h * direction)[0] for sign in (1, -1)] for h in STEPS]
+            differences = np.subtract(*np.transpose(ends)) / (2 * STEPS)
+            if np.isfinite([given, *differences]).all():
+                rounding = 1e-9 * (1 + abs(ends[0][0]))
+                compared.append(bool(np.isclose(differences, given, NEAR, rounding).any()))
+    if sum(compared) < len(compared) / 2:
+        raise InputError(
+            f"{name}: loss returns derivatives that contradict its losses: along a random direction "
+            f"{given:.3g}, by differences {differences[len(STEPS) // 2]:.3g}"
+        )
