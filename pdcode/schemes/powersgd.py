@@ -113,12 +113,18 @@ class PowerState(State):
             self._factors, self._p, self._q, first[1::2], second, strict=True
         ):
             np.divide(total, self._workers, out=q)
-            weights(layer, gradient)[:] = p.T @ q
-            biases(layer, gradient)[:] = bias[0] / self._workers
+            direction = self.direction(layer, p, q, bias[0] / self._workers)
+            weights(layer, gradient)[:], biases(layer, gradient)[:] = direction
         for total in (*first, *second):
             total.fill(0)
         share, self._received = self._received / self._senders, 0
         return self.optimizer.step(self.theta, self._units, self._decoders, damping, share)
+
+    def direction(
+        self, layer: Blocks, p: np.ndarray, q: np.ndarray, bias: np.ndarray
+    ) -> Sequence[np.ndarray]:
+        """Return the direction of a layer's weights and biases from Pᵀ, the mean Qᵀ and the mean bias."""
+        return p.T @ q, bias
 
 
 class WorkerResidual(Stateful):
@@ -138,10 +144,16 @@ class FirstRound(PayloadEncoder):
     state_names = ("_source", "_residual", "_valid")
 
     def __init__(
-        self, source: Source, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply, ahead: float
+        self,
+        source: Source,
+        residual: WorkerResidual,
+        factors: Sequence[Factor],
+        reply: Reply,
+        ahead: float,
+        kept: float,
     ) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
-        self._ahead = ahead
+        self._ahead, self._share = ahead, reply.layout.dtype.type(1 - kept)
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
         self._valid = False
 
@@ -164,14 +176,14 @@ class FirstRound(PayloadEncoder):
         self._valid &= self._reply.quantise(*keys)
         if self._valid:
             for bias, sent in zip(self._residual.biases, self._biases, strict=True):
-                bias -= sent
+                bias -= self._share * sent
         elif not finite.all_finite(self._residual.flat):
             self._residual.flat.fill(0)
 
     def rollback(self) -> None:
         if self._valid:
             for bias, sent in zip(self._residual.biases, self._biases, strict=True):
-                bias += sent
+                bias += self._share * sent
         self._valid = False
 
 
@@ -180,8 +192,11 @@ class SecondRound(PayloadEncoder):
 
     state_names = ("_p", "_valid")  # the residual is saved with the first round
 
-    def __init__(self, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply) -> None:
+    def __init__(
+        self, residual: WorkerResidual, factors: Sequence[Factor], reply: Reply, kept: float
+    ) -> None:
         self._residual, self._factors, self._reply, self._q = residual, factors, reply, reply.payloads
+        self._share = reply.layout.dtype.type(1 - kept)
         self._p: list[np.ndarray] = []
         self._valid = False
 
@@ -204,7 +219,7 @@ class SecondRound(PayloadEncoder):
         """Add ± P Qᵀ, as sent, to the residual."""
         if self._valid:
             for matrix, p, q in zip(self._residual.weights, self._p, self._q, strict=True):
-                matrix += (sign * p.T) @ q
+                matrix += (sign * self._share * p.T) @ q
 
 
 class PowerSGD(Scheme):
@@ -216,6 +231,7 @@ class PowerSGD(Scheme):
     unused = ("code", "decoder", "!code.whiten")
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="is error feedback"),
+        "memory.keep": one_of(1.0, why="keeps its residual"),
         "downlink.kind": one_of("full", why=SENDS_THETA),
         "update.mode": lacking("by_fraction", COUNTING_MODE, "has factors that follow the gradients"),
         "update.late": one_of("waste", why=SEVERAL_ROUNDS),
@@ -232,6 +248,11 @@ class PowerSGD(Scheme):
         rank: Positive = 4  #: rank of each layer's gradient, r; at most its number of inputs or outputs
 
         candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"rank": (1, 2, 4)}
+
+    @property
+    def kept(self) -> float:
+        """Fraction of what a worker has sent that it keeps in its residual."""
+        return 0.0
 
     def factors(self, problem: Problem) -> list[Factor]:
         """Return the layers and their ranks."""
@@ -266,8 +287,11 @@ class PowerSGD(Scheme):
     ) -> Sequence[PayloadEncoder]:
         factors, (first, second) = self.factors(problem), replies
         residual = WorkerResidual(problem.size, problem.dtype, factors)
-        source, ahead = self.source(problem, worker, rows), self.look_ahead
-        return [FirstRound(source, residual, factors, first, ahead), SecondRound(residual, factors, second)]
+        source = self.source(problem, worker, rows)
+        return [
+            FirstRound(source, residual, factors, first, self.look_ahead, self.kept),
+            SecondRound(residual, factors, second, self.kept),
+        ]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))

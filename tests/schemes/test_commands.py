@@ -36,6 +36,8 @@ SCHEMES = {
     "diloco": "steps = 3", "sparseloco": "steps = 3", "randomk": "share = 0.05",
     "sgc": "stragglers = 2",
     "delayed-nesterov": "steps = 3", "muloco": "steps = 3", "rennala": "gradients = 3",
+    "ringmaster-muon": "threshold = 3", "ef21-muon": "share = 0.05",
+    "unequal": "shards = 3", "sparse-muloco": "steps = 3",
 }  # fmt: skip
 
 

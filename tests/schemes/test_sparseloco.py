@@ -86,11 +86,12 @@ def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, mean: str, chunk: i
     assert differs == clips
 
 
-def test_with_all_elements_it_is_diloco_without_momentum() -> None:
-    job = [*LINES, "problem.batch=3", "stop.updates=10", "optimizer={rate=1}"]
+@pytest.mark.parametrize(("name", "dense"), [("sparseloco", "diloco"), ("sparse-muloco", "muloco")])
+def test_with_all_elements_it_is_diloco_without_momentum(name: str, dense: str) -> None:
+    job = [*LINES, "problem.batch=3", "stop.updates=20", "optimizer={rate=1}"]
     chosen = options(steps=2, chunk=4, largest=4, clip=False)
-    made = Descent([NAME, *job, "wire.dtype=float64", chosen], TIMES)
-    diloco = Descent(["scheme.name=diloco", *job, options(steps=2)], TIMES)
+    made = Descent([f"scheme.name={name}", *job, "wire.dtype=float64", chosen], TIMES)
+    diloco = Descent([f"scheme.name={dense}", *job, options(steps=2)], TIMES)
     assert made.run() == diloco.run() == "enough"
     np.testing.assert_allclose(made.thetas, diloco.thetas, rtol=0, atol=1e-12)
 

@@ -72,6 +72,12 @@ CASES = {
     "local": scheme("local", "scheme.options.steps=3", *FIRST),
     "diloco": scheme("diloco", "scheme.options.steps=3", *FIRST, "update.late=waste"),
     "muloco": scheme("muloco", "scheme.options.steps=3", *FIRST, "update.late=waste"),
+    "ringmaster-muon": scheme("ringmaster-muon", "optimizer.kind=muon"),
+    "ef21-muon": scheme(
+        "ef21-muon", "memory.kind=difference", "downlink.kind=codewords", "optimizer.kind=muon"
+    ),
+    "dion": scheme("dion", "memory.kind=worker", "update.late=waste", *FIRST),
+    "unequal": scheme("unequal", "update.late=waste", *FIRST),
     "rennala": scheme("rennala", "scheme.options.gradients=9", "update={mode='first',late='waste'}"),
     "sparseloco": scheme("sparseloco", "scheme.options={steps=3,chunk=100}", *FIRST),
     "delayed-nesterov": scheme("delayed-nesterov", "scheme.options.steps=4"),
@@ -112,7 +118,8 @@ LEFT = {
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
     "MemoryEncoder": "_rounding_errors _units _point _sent", "LocalSteps": "_theta gradient",
-    "PartGradient": "gradient", "CoefficientSource": "gradient", "ShardSum": "_scaled gradient",
+    "PartGradient": "gradient", "CoefficientSource": "gradient", "WorkerMomentum": "gradient",
+    "ShardSum": "_scaled gradient",
     "LargestElements": "_scratch _codewords",
     "MatchedSelector": "_left _right _product _turned _gram _indices _values", "FullReplica": "_theta _body",
     "MirroredReplica": "_codewords _codeword_view _entry _reply",

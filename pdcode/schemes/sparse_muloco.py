@@ -1,0 +1,29 @@
+"""SparseLoCo with Muon: H local steps of Muon, then the largest elements of a decaying memory, in 2 bits.
+
+Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimizer for DiLoCo", arXiv
+2505.23725, 2025, also compress the displacements of Muon, with error feedback. The compression here is that
+of `sparseloco`, and the local steps are those of `muloco`.
+"""
+
+from typing import ClassVar, Literal
+
+from ..config import Positive, Tables
+from .muloco import MuLoCo
+from .sparseloco import SparseLoCo
+
+
+class SparseMuLoCo(MuLoCo, SparseLoCo):
+    """H local steps of Muon, then the largest elements of a decaying memory of displacements, in 2 bits."""
+
+    name = "sparse-muloco"
+    summary = "H steps of Muon, then the largest elements of the displacements; norms clipped to the median"
+    tables: ClassVar[Tables] = SparseLoCo.tables
+
+    class Options(MuLoCo.Options):
+        """Keys of ``[scheme] options``: those of `muloco` and of `sparseloco`."""
+
+        chunk: Positive = 4096  #: elements of a chunk; the last one of a layer may have fewer
+        largest: Positive = 64  #: elements of each chunk that a task sends; all of a smaller chunk
+        #: whether the mean of an element is over all "workers" or over the "senders" of it
+        mean: Literal["workers", "senders"] = "workers"
+        clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
