@@ -100,7 +100,7 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     header = layout.header_bytes
     if config.reduce.summed:
         least = exchanged_bytes(layout, config.workers.count)
-        payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.dtype.name}"
+        payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.wires[0]}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_offset
     relayed, exchanged = config.downlink.relays, config.downlink.exchanges

@@ -84,7 +84,8 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     for layer, r in zip(layers, rows, strict=True):
         if not layer.uncoded:
             needed[layer.count] = max(needed.get(layer.count, 0), r)
-    each_update = not config.update.asynchronous
+    # Owners add up payloads of the same codewords, which successive updates take in turn.
+    each_update = not (config.update.asynchronous or config.has_owners)
     if isinstance(table, FileTable):
         designs = table.designs(config, needed)
     else:
@@ -151,8 +152,9 @@ def make_decoders(
     """
     workers = config.workers.count
     # With error feedback or worker-selected codewords, payloads are averaged, not scaled to be unbiased;
-    # likewise where workers add up the payloads of all.
+    # likewise where workers add up the payloads of all. Owners of ranges send their mean.
     mean_of = workers if config.memory.has_residual or worker_selected or config.reduce.summed else None
+    mean_of = 1 if config.has_owners else mean_of
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):
         design = (designs or {}).get(layer.count)

@@ -74,6 +74,19 @@ def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     return total
 
 
+def owner_flops(config: Config, layout: Layout) -> float:
+    """Return the flops by which the owner of a range averages its part of all payloads, and rounds the mean.
+
+    Every worker also steps θ by the mean: `machine.update_s`.
+    """
+    workers, sent = config.workers.count, _sent(layout)
+    units = zip(layout.units, layout.rows, layout.weights, layout.fields, strict=True)
+    rounding = sum(
+        unit.length * 2.0 + r * unit.elements * (4.0 * w + field.format.flops) for unit, r, w, field in units
+    )
+    return sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / workers
+
+
 def _passes(config: Config, problem: Problem, batch: int) -> float:
     """Count the forward pass, and the errors back to the first layer."""
     total = 2.0 * problem.size if config.problem.l2 else 0.0  # the penalty

@@ -26,7 +26,7 @@ from .interfaces import (
     UpdateTable,
 )
 from .kinds import Kind
-from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
+from .requirements import KeyNeeds, Need, given, having, none_of, one_of
 
 
 class SchemeTable(Table):
@@ -126,7 +126,8 @@ SUMMED = "gives rank 0 only the sum of the payloads"
 class ReduceTable(Table):
     """The ranks that add up the payloads."""
 
-    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ
+    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ; if
+    #: `wire.dtype` rounds, each averages a range of elements, and rounds the mean again
     kind: Literal["star", "allreduce"] = "star"
     check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
 
@@ -135,7 +136,14 @@ class ReduceTable(Table):
         "kind": {
             "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
             "update.mode": having("complete", "'all'", "has every worker take part"),
-            "wire.dtype": unrounded("adds payloads without rounding"),
+            "wire.dtype": Need(
+                lambda name, config: not (config.has_owners and isinstance(config.wire.dtype, list)),
+                "one format for all layers",
+                "cuts layers into ranges of elements",
+            ),
+            "memory.kind": one_of(
+                "none", "worker", why="has owners round the mean again", when=lambda config: config.has_owners
+            ),
             "update.clip": one_of("none", why=SUMMED),
             "downlink.kind": one_of("full", why="leaves θ with every worker"),
         }
@@ -320,6 +328,11 @@ class Config(Table):
     faults: FaultsTable = FaultsTable()
     stop: StopTable = StopTable()
     trace: TraceTable = TraceTable()
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether payloads that workers add up are rounded: each worker then averages a range of elements."""
+        return self.reduce.summed and any(name != self.problem.dtype for name in self.wire.formats)
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Config:

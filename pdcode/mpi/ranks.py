@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from .. import faults
 from ..coding.auto_keys import with_resolved
+from ..coding.owner import Owner
 from ..coding.reduced import ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
@@ -130,6 +131,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             factory = WorkerFactory(
                 make_scheme(with_resolved(config, facts["resolved"])), link.worker, arrays, facts
             )
+        if isinstance(link, AllreduceLink):
+            link.make_owner = partial(Owner, factory.scheme.config, worker=link.worker)
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
@@ -162,6 +165,8 @@ def wrapped(
     saving = SavingLink(outer, worker, WorkerCheckpoint(folder, run, link.worker))
     if isinstance(link, AllreduceLink):
         link.save, saving.stateful["state"] = saving.save, link.state
+        if link.owner is not None:
+            saving.stateful["owner"] = link.owner
     if not saving.restore(task):
         damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
         if isinstance(link, AllreduceLink):

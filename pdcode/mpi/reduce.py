@@ -1,4 +1,7 @@
-"""Workers that add up their payloads by MPI_Iallreduce, without rank 0.
+"""Workers that add up their payloads among themselves, without rank 0.
+
+Payloads in the problem's type are added up by MPI_Iallreduce. Rounded ones are averaged by owners of ranges
+(`coding.owner`): MPI_Ialltoallv brings each owner its segments, and MPI_Iallgatherv the means to all.
 
 Every worker has the scheme's state: it folds the sum in, steps, and asks the state for its next task. Rank 0
 takes no part in the sums. It follows by the workers' reports, measures and traces, and may lag behind: a
@@ -13,13 +16,14 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from mpi4py import MPI
 
+from ..coding.owner import Owner
 from ..coding.reduced import due_digest
 from ..coding.state import State
 from ..transport.base import Arrival, Computed
 from ..transport.events import Event
 from ..transport.layout import HEADER, ROUND_SHIFT, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
-from ..transport.sums import REPORT, REPORT_BYTES, Sum, exchanged_bytes
+from ..transport.sums import REPORT, REPORT_BYTES, REQUEST_BYTES, Mean, Sum, exchanged_bytes
 from ..util.errors import Failure
 from . import clocks
 from .deaths import dead_ranks, describe_deaths
@@ -30,9 +34,19 @@ from .process import REPLY
 PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived reports
 
 
-def report_bytes(total: Sum) -> int:
+def report_bytes(total: Sum | Mean, worker: int) -> int:
     """Return the length of a worker's report to rank 0."""
-    return REPORT_BYTES + int(total.segments[0].nbytes)
+    return REPORT_BYTES + int(total.segments[worker].nbytes)
+
+
+def longest_report(totals: Sequence[Sum | Mean]) -> int:
+    """Return the length of the longest report."""
+    return REPORT_BYTES + max(segment.nbytes for total in totals for segment in total.segments)
+
+
+def total_of(layout: Layout, number: int, workers: int) -> Sum | Mean:
+    """Return the buffer of the sum, or the mean, of the payloads of a round."""
+    return (Sum if layout.exact else Mean)(layout, number, workers)
 
 
 class AllreduceFleet(MPIFleet):
@@ -40,14 +54,14 @@ class AllreduceFleet(MPIFleet):
 
     def _allocate(self, layouts: Sequence[Layout]) -> None:
         workers = self.workers
-        self._sums = [Sum(layout, number, workers) for number, layout in enumerate(layouts)]
+        self._sums = [total_of(layout, number, workers) for number, layout in enumerate(layouts)]
         self._arrivals = [
             [Arrival(total.reply, number) for _ in range(workers)] for number, total in enumerate(self._sums)
         ]
         for layout, arrivals in zip(layouts, self._arrivals, strict=True):
             for arrival in arrivals:
                 arrival.bytes_up = arrival.bytes_down = exchanged_bytes(layout, workers)
-        size = max(map(report_bytes, self._sums))
+        size = longest_report(self._sums)
         self._messages = buffer(size, workers)[:, :size]
         self._requests = [
             self._comm.Recv_init(message, source=1 + worker, tag=REPLY)
@@ -91,16 +105,17 @@ class AllreduceFleet(MPIFleet):
             arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.is_finite
         return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
 
-    def _take_sum(self) -> tuple[Sum, list[Arrival]]:
+    def _take_sum(self) -> tuple[Sum | Mean, list[Arrival]]:
         """Collect a round's sum, and note whether it is the last; return it and its unread arrivals."""
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND_SHIFT
         total, arrivals = self._sums[number], self._arrivals[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
             summed_ns, _ = REPORT.unpack_from(message.data, HEADER.size)
             self._reached_ns[worker] = summed_ns - self._offsets_ns[worker]
-            total.segments[worker] = message[REPORT_BYTES : report_bytes(total)].view(total.vector.dtype)
+            total.segments[worker].view(np.uint8)[:] = message[REPORT_BYTES : report_bytes(total, worker)]
             self.bytes_up += arrival.bytes_up
             self.bytes_down += arrival.bytes_down
+        total.assemble()
         self._ended = total.end_requested or not total.is_finite
         self._saved = total.save_requested and not self._ended
         return total, arrivals
@@ -134,10 +149,68 @@ class AllreduceFleet(MPIFleet):
             request.Free()
 
 
+class Summation:
+    """A round at a worker: its own payload, and the sum of all, by MPI_Iallreduce."""
+
+    def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm) -> None:
+        self.own, self.total = (Sum(layout, number, comm.size) for _ in range(2))
+        self._comm = comm
+
+    def start(self, task: Task) -> None:
+        """Send the payload of a task."""
+        self._request = self._comm.Iallreduce(self.own.vector, self.total.vector)
+
+    def done(self) -> bool:
+        """Return whether the sum is there."""
+        return self._request.Test()
+
+
+class Averaging:
+    """A round at a worker: its own payload, and the mean of all, of which this worker owns a range."""
+
+    def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm, owner: Owner) -> None:
+        self.own = own = Mean(layout, number, comm.size)
+        self.total = total = Mean(layout, number, comm.size)
+        self._comm, self._owner, self._averaged = comm, owner, False
+        size = len(own.segments[comm.rank])
+        self._segments = buffer(comm.size * size)[0][: comm.size * size].reshape(comm.size, size)
+        self._requests = self._segments[:, :REQUEST_BYTES].view(np.int32)
+        sizes = np.full(comm.size, size)
+        self._scattered = (
+            [own.message, (own.sizes, own.offsets), MPI.BYTE],
+            [self._segments, (sizes, sizes * np.arange(comm.size)), MPI.BYTE],
+        )
+        self._mean = np.empty(size, np.uint8)
+        self._gathered = [self._mean, MPI.BYTE], [total.message, (total.sizes, total.offsets), MPI.BYTE]
+
+    def start(self, task: Task) -> None:
+        """Send the payload of a task."""
+        self._task, self._codewords, self._averaged = task.task, self.total.arrival.codewords, False
+        self.own.divide()
+        self._request = self._comm.Ialltoallv(*self._scattered)
+
+    def done(self) -> bool:
+        """Return whether the mean is there; average this worker's range in between."""
+        if not self._request.Test():
+            return False
+        if self._averaged:
+            self.total.assemble()
+            return True
+        for segment in self._segments:
+            self._owner.add(self._codewords, self._owner.read(segment[REQUEST_BYTES:]))
+        self._mean[:REQUEST_BYTES].view(np.int32)[:] = self._requests.sum(axis=0)
+        self._mean[REQUEST_BYTES:] = self._owner.average(self._codewords, self._task)
+        self._averaged = True
+        self._request = self._comm.Iallgatherv(*self._gathered)
+        return False
+
+
 class AllreduceLink(MPILink):
     """A worker's side: its own state orders its next task."""
 
     state: State  # built as rank 0's; to be set before the first task
+    make_owner: Callable[[Layout], Owner]  # to be set before `connect`
+    owner: Owner | None = None  # of a range of elements, if payloads are rounded
     check: int  # period, in updates, of the digests of θ in reports
     save: Callable[[int], None]  # writes this worker's part of a checkpoint, with its next task
 
@@ -147,18 +220,20 @@ class AllreduceLink(MPILink):
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
-        self._own, self._total = own, total = [
-            [Sum(layout, number, self._workers.size) for number, layout in enumerate(layouts)]
-            for _ in range(2)
-        ]
-        self._task = Task(layouts, buffer(buffer_sizes(layouts)[0])[0])
-        self._inbox = Task(layouts, buffer(HEADER.size)[0])
-        size = max(map(report_bytes, total))
+        self._sums: list[Summation | Averaging] = []
+        for number, layout in enumerate(layouts):
+            if layout.exact:
+                self._sums.append(Summation(layout, number, self._workers))
+            else:
+                self.owner = self.make_owner(layout)
+                self._sums.append(Averaging(layout, number, self._workers, self.owner))
+        self._task, self._inbox = (Task(layouts, row) for row in buffer(buffer_sizes(layouts)[0], 2))
+        size = longest_report([each.total for each in self._sums])
         slots = max(2, min(PENDING, PENDING_BYTES // size))
         self._outbox, self._sends = buffer(size, slots), [MPI.REQUEST_NULL] * slots
         self._started = self._save_requested = False  # by rank 0
         self._tasks = self._version = self._digest = 0
-        return [each.reply for each in own]
+        return [each.own.reply for each in self._sums]
 
     def _message_arrived(self) -> bool:
         if super()._message_arrived():
@@ -174,11 +249,11 @@ class AllreduceLink(MPILink):
     def reply(self, computed: Computed) -> None:
         _, loss, t_start_ns, t_compute_ns, delay_ns = computed
         task = self._task
-        own, total = self._own[task.round], self._total[task.round]
+        own, total = self._sums[task.round].own, self._sums[task.round].total
         own.end_requested, own.save_requested = self._message_arrived(), self._save_requested
         now_ns = clocks.now_ns()
         total.reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
-        self._request = self._workers.Iallreduce(own.vector, total.vector)
+        self._sums[task.round].start(task)
 
     def next_task(self) -> Task | None:
         if not (self._step() if self._started else self._start()):
@@ -187,8 +262,8 @@ class AllreduceLink(MPILink):
             MPI.Request.Waitall(self._sends)
             self._workers.Free()
             return None
-        order = self.state.order(self.worker, self._tasks)
-        self._total[order.round].arrival.codewords = order.codewords
+        order = self.state.order(0, self._tasks)  # the same for all workers
+        self._sums[order.round].total.arrival.codewords = order.codewords
         self._task.write(self.worker, self._tasks, self._version, order, 0)
         self._task.sent_ns[0] = clocks.now_ns() - self._started_ns
         self._task.read()
@@ -209,8 +284,8 @@ class AllreduceLink(MPILink):
 
     def _step(self) -> bool:
         """Wait for the sum, report it to rank 0, and step; return false at the end of the run."""
-        total = self._total[self._task.round]
-        self._poller.wait(self._request.Test)
+        total = self._sums[self._task.round].total
+        self._poller.wait(self._sums[self._task.round].done)
         self._report(total)
         if total.end_requested or not total.is_finite:
             return False
@@ -223,11 +298,11 @@ class AllreduceLink(MPILink):
             self.save(self._tasks + 1)  # for rank 0 the next task is in flight, and will be lost
         return True
 
-    def _report(self, total: Sum) -> None:
+    def _report(self, total: Sum | Mean) -> None:
         """Send rank 0 the times of the last task, and this worker's part of the sum."""
         slot = self._tasks % len(self._sends)
         self._poller.wait(self._sends[slot].Test)
-        message = self._outbox[slot, : report_bytes(total)]
+        message = self._outbox[slot, : report_bytes(total, self.worker)]
         message[: HEADER.size] = np.frombuffer(total.reply.header, np.uint8)
         REPORT.pack_into(message.data, HEADER.size, clocks.now_ns(), self._digest)
         message[REPORT_BYTES:] = total.segments[self.worker].view(np.uint8)

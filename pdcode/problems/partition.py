@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -166,6 +167,23 @@ def partition(
         layers.append(by_input if wanted == "input" else by_output)
         offset += by_output.length
     return layers
+
+
+def cut(units: Sequence[Unit], parts: int) -> list[Unit]:
+    """Cut units where `parts` equal ranges of their elements meet, coded ones at the nearest block."""
+    total = sum(unit.length for unit in units)
+    ends = [total * part // parts for part in range(1, parts)]
+    pieces, start = list[Unit](), 0
+    for unit in units:
+        size = 1 if unit.uncoded else unit.elements
+        blocks = -(-unit.length // size)
+        inner = {round((end - start) / size) for end in ends}
+        places = [0, *sorted(place for place in inner if 0 < place < blocks), blocks]
+        for first, last in pairwise(places):
+            length = min(last * size, unit.length) - first * size
+            pieces.append(Unit(unit.offset + first * size, length, 1 if unit.uncoded else last - first))
+        start += unit.length
+    return pieces
 
 
 def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -19,6 +20,7 @@ from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, config_attributes, counters
 from ..training.setup import prepare, worker_builder
 from ..transport.layout import RETURNED
+from ..transport.messages import Task
 from ..util.errors import InputError, prefix_errors
 from ..virtual import oracle
 from ..virtual.calibration import config_of
@@ -35,6 +37,16 @@ LATER_ATTRIBUTES = {"rows", "task_flops", "step_flops", "task_rows"}  # older tr
 
 class EndOfTrace(Exception):
     """All recorded arrivals of an unfinished run have been recomputed."""
+
+
+class ReplayExecutor(InProcessExecutor):
+    """Executor that does not perform tasks while `loses` returns true."""
+
+    loses: Callable[[], bool] = staticmethod(bool)
+
+    def perform(self, worker: int, task: Task, number: int) -> None:
+        if not self.loses():
+            super().perform(worker, task, number)
 
 
 class Replayer:
@@ -59,6 +71,7 @@ class Replayer:
         self._trace, self._print_line = trace, print_line
         self._config = config = replayable_config(trace)
         self._components = components = prepare(config, str(trace.path), check=False)
+        components.average_for_owners()
         self._refuse_other_arithmetic()
         if trace.attributes.get("task_flops", components.flops()) != components.flops():
             # Earlier versions counted the nonzeros of the rows for evaluation.
@@ -82,10 +95,14 @@ class Replayer:
             self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
             workers = config.workers.count
-            executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
             fractions = components.delay_fractions
             schedule = RecordedSchedule(trace, workers, model, self._has_ended, self._resume, fractions)
-            self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
+            executor = ReplayExecutor(components.layouts, workers, worker_builder(config, components))
+            if config.has_owners:
+                executor.loses = schedule.loses
+            self._fleet = VirtualFleet(
+                components.layouts, workers, executor, schedule, exchanged=components.exchanged
+            )
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config)
         self._training = TrainingRun(
@@ -191,6 +208,8 @@ class Replayer:
         roster = coordinator.roster
         flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
+        if self._config.has_owners:  # workers' memories are those before the lost tasks
+            lost = [0] * len(lost)
         roster.restart(self._config.workers.count)
         roster.flags = lost
         state.resumed()
@@ -237,7 +256,7 @@ def replayable_config(trace: TraceReader) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     config = config_of(trace)
-    if config.reduce.summed and trace.attributes.get("clock") == "real":
+    if config.reduce.summed and not config.has_owners and trace.attributes.get("clock") == "real":
         raise InputError(
             f"{trace.path}: reduce.kind: 'allreduce': MPI adds payloads in an order of its own, which no "
             "trace records, so theta cannot be recomputed to the last bit; digests of the theta that all "

@@ -84,6 +84,10 @@ class RecordedSchedule(Schedule):
     def start(self) -> None:
         return
 
+    def loses(self) -> bool:
+        """Return whether the tasks that are sent now were lost, because the run then resumed."""
+        return bool(self._segments) and self._segments[0] == self._row
+
     def dispatch_stamp_ns(self, worker: int, task: int) -> int:
         return self._sent_ns.get((worker, task), self.now_ns)
 

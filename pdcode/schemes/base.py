@@ -22,7 +22,7 @@ from ..config import Config, Table, Tables, kinds
 from ..config.requirements import Needs
 from ..decoders import Decoder
 from ..problems import Problem
-from ..problems.partition import Unit
+from ..problems.partition import Unit, cut
 from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
 from ..transport.log import excluded_bytes
@@ -223,7 +223,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         """Return the segments of θ whose blocks the codewords combine."""
-        return problem.layers
+        return cut(problem.layers, self.workers) if self.config.has_owners else problem.layers
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         """Return the rule by which tasks get their codewords."""
@@ -260,7 +260,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             Average number of training rows of a worker.
         """
         config, layout = self.config, layouts[number]
-        if self.fused:
+        if self.fused and not config.has_owners:
             return Work(flops.task_flops(config, problem, layout, shard))
         gradient = flops.gradient_flops(config, problem, shard)
         return Work(gradient + flops.coding_flops(config, problem, layout))
@@ -339,8 +339,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """
         (reply,) = replies
         memory, units = self.config.memory, reply.layout.units
-        rule = self.codewords(units)
-        if memory.kind in ("none", "coordinator") and not rule.worker_selected and self.fused:
+        rule, fused = self.codewords(units), self.fused and not self.config.has_owners
+        if memory.kind in ("none", "coordinator") and not rule.worker_selected and fused:
             source = self.source(problem, worker, rows, reply)
             assert isinstance(source, BatchGradient)
             return [StatelessEncoder(source, reply)]

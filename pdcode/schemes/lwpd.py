@@ -52,6 +52,15 @@ class LWPD(Scheme):
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
+        # Links without stragglers: an all-reduce in two bits, with error feedback at workers and owners.
+        "sharded": {
+            **WHITENED,
+            "memory": {"kind": "worker", "lookahead": 0.2},
+            "wire": {"dtype": "int2"},
+            "update": {"mode": "all"},
+            "reduce": {"kind": "allreduce"},
+            "optimizer": {"rate": 1.2, "momentum": 0.6, "nesterov": True},
+        },
         # Fast links with stragglers: the first three quarters of the whitened gradients.
         "first": {
             **WHITENED,

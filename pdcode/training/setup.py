@@ -10,11 +10,12 @@ import numpy as np
 from .. import faults, problems, stragglers
 from ..coding import auto_keys
 from ..coding.policies import check_end
+from ..coding.reduced import AveragingState
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config import Config, requirements
-from ..config.requirements import Needs, none_of, one_of
+from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
@@ -23,13 +24,17 @@ from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..transport.layout import MAX_ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
+from ..transport.sums import exchanged_bytes
 from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from . import link_sizing
 from .worker import Worker
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
-CODED = "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded"
+CODED = (
+    "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded, and with a wire.dtype "
+    "such as 'int2' scheme 'lwpd' has all workers send the same blocks"
+)
 
 
 @dataclass
@@ -75,6 +80,13 @@ class Components:
         """Message layout of the first round."""
         return self.state.layouts[0]
 
+    @property
+    def exchanged(self) -> list[int] | None:
+        """Bytes that a worker sends, and receives, in each round; None unless workers add up payloads."""
+        if not self.config.reduce.summed:
+            return None
+        return [exchanged_bytes(layout, self.config.workers.count) for layout in self.layouts]
+
     def flops(self, number: int = 0) -> float:
         """Return the flops of the largest task in round `number`, on the average number of rows."""
         return float(np.max(self.flops_by_worker(number)))
@@ -108,6 +120,12 @@ class Components:
         spent = [self._work(number).by_message for number in range(len(self.layouts))]
         total = sum(float(part.sum()) for part in spent)
         return [(part / total).tolist() for part in spent]
+
+    def average_for_owners(self) -> None:
+        """Have the state also average payloads, if workers that own ranges of elements do so over MPI."""
+        config = self.config
+        if config.has_owners and not isinstance(self.state, AveragingState):
+            self.state = AveragingState(self.state, config)
 
     def remarks(self) -> list[str]:
         """Describe non-obvious treatment of data, formats and delays, one line each."""
@@ -213,8 +231,13 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         ),
         (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=SELECTED)}),
         (
-            not all(unit.uncoded for layout in layouts for unit in layout.units),
+            not all(unit.uncoded for layout in layouts for unit in layout.units)
+            and not (scheme.config.has_owners and type(scheme).units is Scheme.units),
             {"reduce.kind": one_of("star", why=CODED)},
+        ),
+        (
+            len(layouts) > 1 and scheme.config.has_owners,
+            {"wire.dtype": unrounded("has several rounds, whose sums are not rounded")},
         ),
     ]
     for found, needs in structures:

@@ -1,11 +1,17 @@
 """Sums of payloads over the workers (``[reduce] kind = "allreduce"``), and the workers' reports to rank 0.
 
-The workers add up their payloads among themselves, together with two elements: how many workers ask for the
+The workers add up their payloads among themselves, together with two numbers: how many workers ask for the
 end of the run, and how many for a checkpoint. Rank 0 does not take part. Each worker then sends it a report,
 with the time at which the worker had the sum, and one of n segments of the sum. No worker waits for that.
+
+Rounded payloads are averaged by owners: worker j owns the j-th of n ranges of elements. It gets that segment
+of every payload (a reduce-scatter), and sends its mean, which it has rounded again, to all (an allgather).
 """
 
 import struct
+from itertools import pairwise
+
+import numpy as np
 
 from ..kernels import finite
 from .base import Arrival
@@ -15,15 +21,20 @@ from .messages import Reply
 REPORT = struct.Struct("<qq")
 """Fields of a report after the header: time at which the worker had the sum, and a digest of θ, or 0."""
 REPORT_BYTES = HEADER.size + REPORT.size
+REQUEST_BYTES = 8  # of a segment of a mean
 
 
 def exchanged_bytes(layout: Layout, workers: int) -> int:
     """Return the bytes that a worker sends, and receives, in a round: 2 (n - 1)/n of the payload.
 
     No allreduce of long vectors takes less (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for
-    clusters of workstations", J. Parallel Distrib. Comput. 2009).
+    clusters of workstations", J. Parallel Distrib. Comput. 2009). If payloads are rounded, those of the owner
+    of the longest segment: its mean to all others, and the rest of its payload.
     """
-    return round(2 * (workers - 1) / workers * layout.payload_bytes)
+    if layout.exact:
+        return round(2 * (workers - 1) / workers * layout.payload_bytes)
+    sizes = [REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, workers)]
+    return sum(sizes) + (workers - 2) * max(sizes)
 
 
 class Sum:
@@ -67,3 +78,74 @@ class Sum:
     def is_finite(self) -> bool:
         """Whether the payload is finite."""
         return finite.all_finite(self.vector[: self._size])
+
+    def assemble(self) -> None:
+        """Read the payload from the segments; here it is a view of them."""
+
+
+def owned_fields(layout: Layout, workers: int) -> list[slice]:
+    """Return the units of a payload that each worker owns: those with their middle in its n-th of θ."""
+    ends = np.cumsum([unit.length for unit in layout.units])
+    middles = ends - np.array([unit.length for unit in layout.units]) / 2
+    firsts = np.searchsorted(middles * workers, np.arange(workers + 1) * ends[-1]).tolist()
+    return [slice(*pair) for pair in pairwise(firsts)]
+
+
+def owned_places(layout: Layout, workers: int) -> list[slice]:
+    """Return the place in a message of the part of the payload that each worker owns."""
+    starts = [*(field.offset for field in layout.fields), layout.reply_bytes]
+    return [slice(starts[own.start], starts[own.stop]) for own in owned_fields(layout, workers)]
+
+
+class Mean:
+    """Rounded payload of a round, or the mean of those of all workers, in segments of an owner each.
+
+    A segment has the numbers of workers that ask for the end and for a checkpoint, two int32, and the owner's
+    units as in the message. `segments` are views of `message`; the other attributes are as for `Sum`.
+    """
+
+    def __init__(self, layout: Layout, number: int, workers: int) -> None:
+        self.reply = reply = Reply(layout, buffer(layout.buffer_bytes)[0])
+        self.arrival = Arrival(reply, number)
+        places = owned_places(layout, workers)
+        ends = np.cumsum([0, *(REQUEST_BYTES + place.stop - place.start for place in places)]).tolist()
+        self.message = buffer(ends[-1])[0][: ends[-1]]
+        self.segments = [self.message[slice(*pair)] for pair in pairwise(ends)]
+        self.sizes, self.offsets = np.diff(ends), np.array(ends[:-1])
+        self._copies = [
+            (segment[REQUEST_BYTES:], reply.message[place])
+            for segment, place in zip(self.segments, places, strict=True)
+        ]
+        self._requests = [segment[:REQUEST_BYTES].view(np.int32) for segment in self.segments]
+        self.is_finite = True
+
+    @property
+    def end_requested(self) -> bool:
+        """Whether a worker asks for the end of the run."""
+        return bool(self._requests[0][0])
+
+    @end_requested.setter
+    def end_requested(self, value: bool) -> None:
+        for requests in self._requests:
+            requests[0] = value
+
+    @property
+    def save_requested(self) -> bool:
+        """Whether a worker asks all to write a checkpoint once they have the mean."""
+        return bool(self._requests[0][1])
+
+    @save_requested.setter
+    def save_requested(self, value: bool) -> None:
+        for requests in self._requests:
+            requests[1] = value
+
+    def divide(self) -> None:
+        """Write the payload to the segments."""
+        for segment, part in self._copies:
+            segment[:] = part
+
+    def assemble(self) -> None:
+        """Read the payload from the segments."""
+        for segment, part in self._copies:
+            part[:] = segment
+        self.is_finite = self.reply.read()

@@ -285,6 +285,9 @@ class AllreduceSchedule(CostModelSchedule):
     is the latency, and β one over the bandwidth, or two over it if half duplex. Rank 0 takes no time;
     `update_s` is the time of a step at each worker. `payload_bytes` are those of each round; the other
     parameters are as for `CostModelSchedule`.
+
+    Owners of ranges do the latter, with the bytes S' that one exchanges in place of 2 (n - 1)/n S, and take
+    time to average: `owned` is S' and this time in s, of the only round.
     """
 
     state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done")
@@ -295,6 +298,7 @@ class AllreduceSchedule(CostModelSchedule):
         task_ns: Sequence[np.ndarray],
         payload_bytes: Sequence[int],
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
+        owned: tuple[int, float] | None = None,
     ) -> None:
         link, workers = config.link, config.workers.count
         free = msgspec.structs.replace(
@@ -316,6 +320,9 @@ class AllreduceSchedule(CostModelSchedule):
             )
             for size in payload_bytes
         ]
+        if owned is not None:
+            size, owner_s = owned
+            self._allreduce_ns = [round(1e9 * (2 * steps * link.latency_s + size * byte_s + owner_s))]
         self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and their arrival time
         self._done = deque[int]()  # workers that have finished computing
 

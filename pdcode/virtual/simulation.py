@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..coding.flops import owner_flops
 from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
@@ -41,6 +42,7 @@ class Simulation:
     ) -> None:
         check_count(config)
         self.components = components or prepare(config)
+        self.components.average_for_owners()
         self.config = config = self.components.config
         layouts, workers = self.components.layouts, config.workers.count
         by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
@@ -49,7 +51,7 @@ class Simulation:
         self.schedule = schedule or cost_model_schedule(self.charged, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
-        exchanged = [exchanged_bytes(layout, workers) for layout in layouts] if config.reduce.summed else None
+        exchanged = self.components.exchanged
         self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged)
 
     def run(
@@ -128,8 +130,11 @@ def cost_model_schedule(config: Config, components: Components) -> CostModelSche
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
     if config.reduce.summed:
-        sizes = [layout.payload_bytes for layout in components.layouts]
-        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions)
+        sizes, owned = [layout.payload_bytes for layout in components.layouts], None
+        if config.has_owners:
+            size = exchanged_bytes(components.layout, config.workers.count)
+            owned = size, owner_flops(config, components.layout) / config.machine.flops_per_s
+        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
     sizes = [layout.reply_bytes for layout in components.layouts]
     exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
     return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)

@@ -54,7 +54,10 @@ def test_a_worker_with_another_theta_is_named() -> None:
     [
         (["update.mode=async"], ["update.mode: 'async'", "needs 'all'"]),
         (["update.mode=first"], ["update.mode: 'first'"]),
-        (["wire.dtype=int8"], ["wire.dtype: 'int8'", "leave it out"]),
+        (
+            ["scheme.name=powersgd", "reduce.kind=allreduce", "wire.dtype=int8"],
+            ["wire.dtype: 'int8'", "leave it out", "several rounds"],
+        ),
         (["downlink.kind=codewords"], ["downlink.kind: 'codewords'"]),
         (["decoder.kind=least_squares"], ["decoder.kind: 'least_squares'", "only the sum of the payloads"]),
         (["memory.kind=coordinator"], ["decoder.kind: 'tracking'"]),
@@ -86,7 +89,7 @@ def test_configurations_without_sums_are_refused(overrides: list[str], words: li
     [
         ["scheme.name=uncoded", "memory.kind=difference"],
         ["scheme.name=uncoded", "optimizer.kind=adam", "wire.dtype=float32"],
-        ["scheme.name=local"],
+        ["scheme.name=local", "wire.dtype=qsgd"],
         ["scheme.name=powersgd"],
         ["scheme.name=lwpd", "code.blocks=1"],
         [f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped"],

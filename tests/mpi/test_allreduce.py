@@ -15,7 +15,9 @@ from test_faults import processes_of, ranks_of, wait_for
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.coding.replica import digest
+from pdcode.config import load as configfile
 from pdcode.trace.schema import DRAINED, REFUSED, USED
+from pdcode.virtual.simulation import Simulation
 
 PROGRAM = Path(__file__).parent / "programs" / "ring.py"
 SUMMED = ["reduce.kind=allreduce", "reduce.check=1"]
@@ -37,10 +39,20 @@ PAIRS = {
     ],
     "local": ["scheme.name=local", "scheme.options.steps=3", "optimizer.rate=1.0", "wire.dtype=float64"],
 }  # fmt: skip
+LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", "reduce.check=1", "problem.dtype=float32"]
+BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
+AVERAGED = {
+    "sharded": LWPD,
+    "sharded blocks": [*LWPD, *BLOCKS, "wire.dtype=int8", "optimizer.momentum=0.6"],
+    "sharded local": [
+        "scheme.name=local", "scheme.options.steps=3", "wire.dtype=float16", *SUMMED, "optimizer.rate=1.0",
+    ],
+}  # fmt: skip
 LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002", "stragglers.slow=[1]"]
 ENDS = {
     "late": [*SUMMED, *LATE, "scheme.name=uncoded", "stragglers.slowdown=5"],
     "nan": [*SUMMED, "scheme.name=uncoded", 'faults.events=[{kind="nan", worker=1, task=30}]'],
+    "nan sharded": [*LWPD, 'faults.events=[{kind="nan", worker=1, task=30}]'],
     "dead": [
         *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.dead=[2]", "stop.seconds=0.3",
     ],
@@ -59,7 +71,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     stars = {f"{name} star": [*COMMON, *how] for name, how in PAIRS.items()}
     sums = {name: [*COMMON, *how, *SUMMED] for name, how in PAIRS.items()}
     ends = {name: [*COMMON, *how] for name, how in ENDS.items()}
-    return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | ends, job="")
+    means = {name: [*COMMON, *how] for name, how in AVERAGED.items()}
+    return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | means | ends, job="")
 
 
 @pytest.mark.parametrize("how", PAIRS)
@@ -76,7 +89,18 @@ def test_theta_is_that_of_rank_0s_sums_to_rounding_on_every_rank(runs, how, caps
     assert "MPI adds payloads in an order of its own" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", [*PAIRS, "late"])
+@pytest.mark.parametrize("how", AVERAGED)
+def test_means_of_rounded_payloads_are_those_of_the_virtual_clock_and_of_the_replay(runs, how, capsys):
+    assert runs[how].returncode == 0, runs[how].stderr
+    trace = Trace(runs[how].path)
+    simulation = Simulation(configfile.resolve({}, [*COMMON, *AVERAGED[how], "workers.count=4"]))
+    assert simulation.run()[0].coordinator.theta.tobytes() == trace.theta.tobytes()
+    assert trace.updates["digest"][-1] == digest(trace.theta)
+    assert main(["replay", str(runs[how].path)]) == 0
+    assert "bit-identical: 320 arrivals, 80 updates" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", [*PAIRS, *AVERAGED, "late"])
 def test_times_and_bytes_are_those_of_the_sums(runs: dict[str, Run], how: str) -> None:
     trace = Trace(runs[how].path, correct_clocks=False)
     rows = trace.arrivals
@@ -84,7 +108,7 @@ def test_times_and_bytes_are_those_of_the_sums(runs: dict[str, Run], how: str) -
     rounds = 2 if "powersgd" in how else 1
     assert np.count_nonzero(used) == 4 * 80 * rounds
     np.testing.assert_array_equal(rows["bytes_up"], rows["bytes_down"])
-    if rounds == 1:
+    if rounds == 1 and how not in AVERAGED:
         assert set(rows["bytes_up"]) == {round(1.5 * trace.attributes["payload_bytes"])}
     names = [f"t_{name}_ns" for name in ("dispatch", "start", "compute", "send", "recv", "decoded")]
     for before, after in pairwise(names):
@@ -96,10 +120,11 @@ def test_times_and_bytes_are_those_of_the_sums(runs: dict[str, Run], how: str) -
     assert (rows["t_recv_ns"][used].reshape(-1, 4).min(axis=1) >= starts).all()
 
 
-def test_a_payload_that_is_not_finite_ends_the_run(runs: dict[str, Run]) -> None:
-    assert runs["nan"].returncode == 1
-    assert "stopped: diverged: every payload of update 30 was refused" in runs["nan"].stdout
-    trace = Trace(runs["nan"].path)
+@pytest.mark.parametrize("how", ["nan", "nan sharded"])
+def test_a_payload_that_is_not_finite_ends_the_run(runs: dict[str, Run], how: str) -> None:
+    assert runs[how].returncode == 1
+    assert "stopped: diverged: every payload of update 30 was refused" in runs[how].stdout
+    trace = Trace(runs[how].path)
     assert trace.finished
     assert trace.counters["version"] == 30
     assert (trace.arrivals["status"] == REFUSED).sum() == 4
@@ -218,10 +243,11 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
     assert set(trace.faults["kind"]) == {"stop", "missing"}
 
 
-def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(run, trace_path, tmp_path):
+@pytest.mark.parametrize("how", [[], ["wire.dtype=float16"]])
+def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(how, run, trace_path, tmp_path):
     output = tmp_path / "monitoring"
     done = run(
-        "stop.updates=1000", job=JOB, OMPI_MCA_pml_monitoring_enable="1",
+        "stop.updates=1000", *how, job=JOB, OMPI_MCA_pml_monitoring_enable="1",
         OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

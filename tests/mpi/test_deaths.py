@@ -132,14 +132,15 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
     assert Trace(trace_path).updates.rows > 0
 
 
-@pytest.mark.parametrize("kind", ["allreduce", "rank 0"])
+@pytest.mark.parametrize("kind", ["allreduce", "averaged", "rank 0"])
 def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
-    job = SUMMED if kind == "allreduce" else JOB
-    process = start(*SLOW, "stop.updates=1000000", job=job, options=("-n", "2"))
-    kill_workers(process, trace_path, 1 if kind == "allreduce" else -1)
+    job = JOB if kind == "rank 0" else SUMMED
+    how = ["wire.dtype=int2", "memory.kind=worker"] if kind == "averaged" else []
+    process = start(*SLOW, *how, "stop.updates=1000000", job=job, options=("-n", "2"))
+    kill_workers(process, trace_path, -1 if kind == "rank 0" else 1)
     err = process.stderr.read()
     assert process.wait() == 1
-    who = "worker 1" if kind == "allreduce" else "rank 0"
+    who = "rank 0" if kind == "rank 0" else "worker 1"
     assert f"pdcode: {who} died; the run cannot continue without" in err
     assert "Traceback" not in err
     wait_for(lambda: not processes_of(process.pid), 10)

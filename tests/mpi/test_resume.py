@@ -35,6 +35,11 @@ KINDS = {
         'code={family="uncoded",blocks=1,rotate=false}',
         "problem.batch=0",
     ),
+    "averaged": (
+        "scheme.preset=sharded",
+        "wire.dtype=int8",
+        'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
+    ),
 }
 
 

@@ -1,0 +1,92 @@
+"""Owners: workers that average a range of elements of all rounded payloads, and round the mean again.
+
+With ``memory.kind = "worker"`` an owner adds what its rounding has left out to the next mean, as workers do
+with gradients: error feedback at both ends (Tang, Yu, Lian, Zhang and Liu, "DoubleSqueeze", ICML 2019; with
+such an all-reduce: Tang et al., "1-bit Adam", ICML 2021). Payloads are added in the order of the workers, so
+that a replay gets the same bits.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..config import Config
+from ..kernels import decode
+from ..problems.partition import Unit
+from ..transport.layout import HEADER, Codewords, Layout, buffer
+from ..transport.messages import Reply, Task
+from ..transport.sums import owned_fields
+from ..util.stateful import Stateful
+from .memory import MemoryEncoder
+from .source import Source
+
+
+class MeanPayload(Source):
+    """The mean of payloads, each a linear combination of blocks, as a vector of the range's size."""
+
+    def __init__(self, size: int, dtype: np.dtype, workers: int) -> None:
+        self.gradient, self._factor = np.zeros(size, dtype), dtype.type(1 / workers)
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        self.gradient *= self._factor
+        return 0.0
+
+
+class Owner(Stateful):
+    """Owner of a range of elements: worker `worker`'s part in the messages of `layout`.
+
+    Attributes
+    ----------
+    fields : slice
+        Numbers of the units of `layout` that it owns; there may be none.
+    received : Reply
+        Buffer for its segment of a worker's payload.
+    """
+
+    state_names = ("_encoders",)
+
+    def __init__(self, config: Config, layout: Layout, worker: int) -> None:
+        workers = config.workers.count
+        self.fields = own = owned_fields(layout, workers)[worker]
+        self._keys = config.seed, workers + worker  # others than those of the workers' own rounding
+        self._encoders: list[MemoryEncoder] = []
+        if own.start == own.stop:
+            return
+        start = layout.units[own.start].offset
+        units = [Unit(unit.offset - start, unit.length, unit.count) for unit in layout.units[own]]
+        small = Layout(
+            units, layout.rows[own], layout.weights[own], layout.dtype, layout.wires[own], False, 0
+        )
+        replies = [Reply(small, message) for message in buffer(small.buffer_bytes, 2)]
+        self.received, self._sent = replies
+        self._task = Task([small], buffer(small.task_bytes)[0])
+        size = sum(unit.length for unit in units)
+        self._mean = MeanPayload(size, layout.dtype, workers)
+        kind = "worker" if config.memory.kind == "worker" else "none"
+        self._encoders.append(MemoryEncoder(self._mean, self._sent, kind, [None] * len(units)))
+        views = [self._mean.gradient[unit.offset : unit.offset + unit.length] for unit in units]
+        self._sums = decode.Accumulators(views)
+
+    def read(self, segment: np.ndarray) -> Sequence[np.ndarray]:
+        """Return its part of a worker's payload, from the bytes of the worker's message."""
+        if not self._encoders:
+            return ()
+        self.received.body[: len(segment)] = segment
+        self.received.read()
+        return self.received.payloads
+
+    def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> None:
+        """Add its part of a worker's payload; codewords are those of all units."""
+        if self._encoders:
+            self._sums.add(codewords[self.fields], payloads)
+
+    def average(self, codewords: Codewords, task: int) -> np.ndarray:
+        """Return the rounded mean of what has been added, as the bytes of its part of a message."""
+        if not self._encoders:
+            return np.empty(0, np.uint8)
+        (encoder,) = self._encoders
+        self._task.codewords = list(codewords[self.fields])
+        encoder.encode(self._mean.gradient, self._task)
+        encoder.quantise((*self._keys, task))
+        self._mean.gradient.fill(0)
+        return self._sent.body[: self._sent.layout.reply_bytes - HEADER.size]
