@@ -1,13 +1,14 @@
 """Real runs over MPI for benchmarks, in their own processes."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_value
-from ..mpi import launch
 from ..trace.reader import TraceReader
 from ..util.progress import OFF
 
@@ -24,8 +25,9 @@ def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Conf
     overrides = [*overrides, f"trace.path={to_value(str(trace), 'trace.path')}"]
     config, _ = configfile.load(path, overrides)
     arguments = [word for override in overrides for word in ("--set", override)]
-    command, environment = launch.command(config.workers.count, ["run", str(path), *arguments])
-    done = subprocess.run(command, env=environment | OFF, capture_output=True, text=True, timeout=TIMEOUT_S)
+    command = [sys.executable, "-P", "-m", "pdcode", "run", str(path), *arguments]
+    environment = os.environ | OFF
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return config, TraceReader(trace)

@@ -62,6 +62,11 @@ def find_mpirun() -> str:
     return path
 
 
+def on_one_machine(environment: Mapping[str, str]) -> bool:
+    """Return whether Open MPI has started all ranks of this job on this machine."""
+    return environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "") == environment.get("OMPI_COMM_WORLD_SIZE")
+
+
 def survives_deaths(environment: Mapping[str, str]) -> bool:
     """Return whether the job of this rank continues when another rank dies."""
     return environment.get(SURVIVES, "").lower() in ("1", "true", "yes")

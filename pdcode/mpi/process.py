@@ -16,7 +16,7 @@ from mpi4py import MPI
 from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import print_error
-from . import clocks, launch, supervised
+from . import clocks, launch, siblings, supervised
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; NEVER is not sent
@@ -115,7 +115,7 @@ def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     if launch.survives_deaths(os.environ):  # MPI_Abort ends this rank alone
         comm.Revoke()
         if comm.rank == 0 and not supervised.is_attached():
-            os.kill(os.getppid(), signal.SIGTERM)  # for ranks that hang
+            siblings.outlive(launch.on_one_machine(os.environ))
         os._exit(code)
     comm.Abort(code)
     raise SystemExit(code)  # not reached

@@ -123,6 +123,17 @@ def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) 
     assert Trace(trace_path).faults["kind"].tolist().count("dead") == 1
 
 
+def test_a_worker_that_raises_ends_the_users_job_though_another_is_stopped(start, trace_path):
+    command, environment = launcher(3, survives=True)
+    raises = 'faults.events=[{kind="raise", worker=0, at_s=1.0}]'
+    job = *SLOW, "update.mode=async", "stop.updates=1000000", raises
+    process = start(*job, launcher=tuple(command), **environment)
+    kill_workers(process, trace_path, 1, number=signal.SIGSTOP)
+    assert process.wait(20) == 1
+    assert "pdcode: rank 1, worker 0, failed:" in process.stderr.read()
+    wait_for(lambda: not processes_of(process.pid), 5)
+
+
 def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, trace_path: Path) -> None:
     process = start(*SLOW, "stop.updates=1000000", options=("-n", "2"), OMPI_MCA_pml="ob1")
     kill_workers(process, trace_path, 1)
