@@ -2,8 +2,10 @@
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from glob import glob
+from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from runpy import run_path
 
@@ -36,7 +38,6 @@ class Build(build_ext.build_ext):
     def build_extensions(self) -> None:
         threads = len(os.sched_getaffinity(0))
         self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
-        print(f"pdcode: translating {len(KERNELS)} modules to C", flush=True)
         expand = run_path("csrc/wrappers.py")["expand"]
         for path in KERNELS:
             source, target = Path(f"{path}.pyx"), Path(f"build/cython/{path}.pyx")
@@ -44,13 +45,12 @@ class Build(build_ext.build_ext):
             if not target.exists() or target.read_text("utf-8") != expanded:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(expanded, "utf-8")
-        cythonize(
-            list(MODULES.values()),
-            nthreads=threads,
-            quiet=True,
-            compiler_directives=DIRECTIVES,
-            shared_utility_qualified_name=SHARED.replace("/", "."),
-        )
+        with ProcessPoolExecutor(threads, get_context("fork")) as processes:
+            for number, translated in enumerate(processes.map(translate, MODULES), 1):
+                if translated:
+                    show(f"translated {number} of {len(MODULES)} modules to C")
+        sources = [*sorted(glob("csrc/*.c")), *(f"build/cython/{path}.c" for path in MODULES)]
+        self.outdated, self.numbers = list(filter(self.is_outdated, sources)), count(1)
         with ThreadPoolExecutor(threads) as pool:
             kernels = list(pool.map(self.compile, sorted(glob("csrc/*.c"))))
             library = self.compiler.library_filename("pdcode", output_dir=self.build_temp)
@@ -62,19 +62,50 @@ class Build(build_ext.build_ext):
                 extension.sources = []
                 extension.extra_objects = extension.depends = [module, library]
             list(pool.map(self.build_extension, MODULES.values()))
+        if self.outdated and sys.stdout.isatty():
+            print()
+
+    def object_of(self, source: str) -> str:
+        """Return the path of a C file's object."""
+        (compiled,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        return compiled
+
+    def is_outdated(self, source: str) -> bool:
+        """Return whether a C file's object is older than it, or than what it includes."""
+        rule = Path(self.object_of(source) + ".d")  # for make: "object: source header …"
+        needed = rule.read_text().replace("\\\n", " ").split()[1:] if rule.exists() else [source]
+        return newer_group(["setup.py", *needed], self.object_of(source), "newer")
 
     def compile(self, source: str) -> str:
-        """Compile a C file if its object is older than it, or than what it includes; return the object."""
-        (compiled,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        rule = Path(compiled + ".d")  # for make: "object: source header …"
-        needed = rule.read_text().replace("\\\n", " ").split()[1:] if rule.exists() else [source]
-        if newer_group(["setup.py", *needed], compiled, "newer"):
-            print(f"pdcode: compiling {source}", flush=True)
-            flags = [*FLAGS, "-O3" if source.startswith("csrc/") else "-O2", "-MMD", "-MF", str(rule)]
+        """Compile a C file if that is needed; return its object."""
+        compiled = self.object_of(source)
+        if source in self.outdated:
+            show(f"compiling {next(self.numbers)} of {len(self.outdated)} files: {Path(source).name}")
+            rule = f"{compiled}.d"
+            flags = [*FLAGS, "-O3" if source.startswith("csrc/") else "-O2", "-MMD", "-MF", rule]
             macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
             headers = [*self.include_dirs, "csrc", numpy.get_include()]
             self.compiler.compile([source], self.build_temp, macros, headers, extra_postargs=flags)
         return compiled
+
+
+def translate(path: str) -> bool:
+    """Translate a module to C if that is needed; return whether it was."""
+    target = Path(f"build/cython/{path}.c")
+    before = target.stat().st_mtime_ns if target.exists() else 0
+    cythonize(
+        [MODULES[path]],
+        quiet=True,
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED.replace("/", "."),
+    )
+    return target.stat().st_mtime_ns != before
+
+
+def show(text: str) -> None:
+    """Print a line, on a terminal in place of the one before."""
+    start, end = ("\r\x1b[K", "") if sys.stdout.isatty() else ("", "\n")
+    print(f"{start}pdcode: {text}", end=end, flush=True)
 
 
 setup(

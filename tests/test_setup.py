@@ -92,3 +92,31 @@ def test_a_shell_finds_the_command(machine: Machine) -> None:
         check=False,
     )  # fmt: skip
     assert done.stdout == "found\n", done.stderr
+
+
+def test_the_build_shows_how_far_it_is(tmp_path: Path) -> None:
+    """Of the modules that have changed alone; without a change it prints nothing."""
+    for name in ("pdcode/kernels", "csrc"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("setup.py", "csrc/wrappers.py", "csrc/wrapper.pyx.tp"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "csrc" / "one.c").write_text("int one;\n")
+    (tmp_path / "csrc" / "small.h").write_text("")
+    kernel = tmp_path / "pdcode" / "kernels" / "small.pyx"
+    kernel.write_text("one = 1\n")
+
+    def build() -> list[str]:
+        command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True)
+        return [line for line in done.stdout.splitlines() if line.startswith("pdcode: ")]
+
+    lines = build()
+    assert lines[:2] == [f"pdcode: translated {number} of 2 modules to C" for number in (1, 2)]
+    assert sorted(line.rpartition(":")[0] for line in lines[2:]) == [
+        f"pdcode: compiling {number} of 3 files" for number in (1, 2, 3)
+    ]
+    kernel.write_text("one = 2\n")
+    assert build() == [
+        "pdcode: translated 1 of 2 modules to C", "pdcode: compiling 1 of 1 files: small.c",
+    ]  # fmt: skip
+    assert build() == []
