@@ -213,7 +213,7 @@ class Mine(Law, tag="{name}"):
         (
             LAW.format(name="a4"),
             '[stragglers]\nkind = "a4"\nwidth_s = "x"',
-            ["stragglers.width_s: expected float, got str", "'x'"],
+            ["stragglers.width_s: expected number (got 'x')"],
         ),
     ],
 )

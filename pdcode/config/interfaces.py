@@ -16,6 +16,9 @@ from .requirements import KeyNeeds, Need, having, none_of, one_of
 
 FORMATS = {
     "npz": r"\.npz$",
+    "npy": r"\.npy$",
+    "csv": r"\.(csv|tsv)(\.(gz|bz2|zst))?$",
+    "parquet": r"\.(parquet|pq)$",
     "hdf5": r"\.(h5|hdf5)$",
     "idx": r"[.-]idx\d*(-ubyte)?(\.gz)?$",
     "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
@@ -25,9 +28,16 @@ BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # val
 
 
 def _file_of(needed: str, *formats: str) -> Need:
-    """Return the requirement of a file of one of these formats."""
+    """Return the requirement of a file of one of these formats.
+
+    Configurations of older versions have inputs "x" and targets "y" with data of any format.
+    """
     pattern = re.compile("|".join(FORMATS[each] for each in formats))
-    return Need(lambda name, config: bool(pattern.search(str(name))), needed)
+
+    def applies(config: Any) -> bool:
+        return (config.problem.inputs, config.problem.targets) != ("x", "y")
+
+    return Need(lambda name, config: bool(pattern.search(str(name))), needed, when=applies)
 
 
 class ProblemTable(Kind, tag_field="kind"):
@@ -48,19 +58,25 @@ class ProblemTable(Kind, tag_field="kind"):
         ("samples", "features", "outputs", "noise", "condition", "density"): {
             "problem.data": one_of("synthetic")
         },
-        "labels": {"problem.data": _file_of("an IDX file", "idx")},
-        ("inputs", "targets"): {"problem.data": _file_of("an npz or HDF5 file", "npz", "hdf5")},
+        "labels": {"problem.data": _file_of("an IDX, npy or sparse npz file", "idx", "npy", "npz")},
+        ("inputs", "targets"): {
+            "problem.data": _file_of("a table, npz or HDF5 file", "csv", "parquet", "npz", "hdf5")
+        },
     }
 
     #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
     #: line to the current folder
     data: str = "digits"
-    labels: str | None = None  #: path, as for `data`, of the labels of IDX data; none: found by its name
+    #: path, as for `data`, of the targets of data in a file of their own: of IDX, where none means found by
+    #: its name, npy, and scipy's sparse npz
+    labels: str | None = None
     #: type of the targets, for kinds that have both: classes or real numbers; auto: classes if they are
     #: integers, refused if in doubt; type: classes if and only if their type is an integer
     task: Literal["auto", "classification", "regression", "type"] = "auto"
-    inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
-    targets: str = "y"  #: name of the targets in an npz or HDF5 file
+    #: name of the array of inputs, or names of columns; none: x, and of CSV and Parquet all columns but the
+    #: targets
+    inputs: str | list[str] | None = None
+    targets: str | list[str] | None = None  #: name of the array or column of targets, or names; none: y
     hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
     activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
@@ -90,6 +106,11 @@ class ProblemTable(Kind, tag_field="kind"):
         if self.classes is not None:
             return self.classes
         return {"classification": True, "regression": False}.get(self.task)
+
+    def array(self, key: str) -> Any:
+        """Return the name of the array, or the names of columns, of the "inputs" or "targets"."""
+        name = self.inputs if key == "inputs" else self.targets
+        return ("x" if key == "inputs" else "y") if name is None else name
 
     def loss_of(self, classes: int | None) -> Any:
         """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""

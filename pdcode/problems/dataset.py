@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from . import split
 from .matrix import Array, Csr, Matrix, inputs_per_row
+from .samples import Statistics
 from .split import evenly_spaced
 
 
@@ -19,7 +20,7 @@ class Dataset:
     y: Array  # labels 0 … classes - 1, int32, (rows,); or real targets in the problem's dtype, (rows, T)
     test_x: Matrix
     test_y: Array
-    names: list[str] | None = None  # of the classes; None for real targets
+    common: Statistics = field(default_factory=Statistics)  # labels of the classes, and scales
     whole_inputs: float | None = None  # `inputs_per_row` of all rows, if these are a sample
 
     @property
@@ -40,7 +41,7 @@ class Dataset:
     @property
     def classes(self) -> int | None:
         """Number of classes; None for real targets."""
-        return None if self.names is None else len(self.names)
+        return None if self.common.values is None else len(self.common.values)
 
     @property
     def outputs(self) -> int:
@@ -65,7 +66,7 @@ class Dataset:
         return replace(found, test_x=self.test_x[test], test_y=self.test_y[test])
 
     def arrays(self) -> dict[str, Array]:
-        """Return the data set as named arrays of numbers, the input of `from_arrays`."""
+        """Return rows and labels as named arrays, the input of `from_arrays`."""
         arrays = {"y": self.y, "test_y": self.test_y}
         for name, x in (("x", self.x), ("test_x", self.test_x)):
             if isinstance(x, Csr):
@@ -73,9 +74,7 @@ class Dataset:
                 arrays[f"{name}.width"] = np.array([x.width], np.int64)
             else:
                 arrays[name] = x
-        if self.names is not None:
-            arrays["names"] = np.frombuffer("\0".join(self.names).encode(), np.uint8)
-        return arrays
+        return arrays if self.common.values is None else arrays | {"values": self.common.values}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Dataset:
@@ -87,5 +86,4 @@ class Dataset:
             else:
                 parts = [arrays[f"{name}.{part}"] for part in ("indptr", "columns", "data")]
                 inputs.append(Csr(parts[0], parts[1], parts[2], int(arrays[f"{name}.width"][0])))
-        names = arrays["names"].tobytes().decode().split("\0") if "names" in arrays else None
-        return cls(inputs[0], arrays["y"], inputs[1], arrays["test_y"], names)
+        return cls(inputs[0], arrays["y"], inputs[1], arrays["test_y"], Statistics(arrays.get("values")))

@@ -1,73 +1,189 @@
-"""Readers of npz and svmlight files."""
+"""Readers of npz, npy and svmlight files."""
 
+import io
 import math
+import os
 import zipfile
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import ProblemTable
 from ..util import npz
-from ..util.errors import InputError
+from ..util.errors import InputError, short_repr
 from ..util.memory import ensure_fits
 from .formats import existing_path
 from .matrix import Array, Csr
-from .samples import Samples, quoted_name
+from .samples import Samples
+from .tables import as_list, choose_columns, from_columns, missing_name
 
 MAX_FEATURES = 2**31 - 2  # features, as columns are int32 and the last one is the bias
+SPARSE = {"data", "format", "shape"}  # arrays of every file of scipy.sparse.save_npz
+COLUMNS = ".columns"  # ends the name of the array with the names of the columns of another
 
 
-def read_npz(table: ProblemTable) -> Samples:
-    """Read inputs and targets from the arrays of an npz file that the table names."""
+def read_npz(table: ProblemTable, required: bool = True) -> Samples:
+    """Read inputs and targets from an npz file: arrays, columns, or a sparse matrix that scipy wrote."""
     path = existing_path("data", table.data)
     if not zipfile.is_zipfile(path):
         raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
         with npz.open_npz(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            for key, name in (("inputs", table.inputs), ("targets", table.targets)):
+
+            def array(key: str, name: str) -> Array:
                 if name not in names:
-                    raise missing_array(key, name, table, names)
-            return Samples(_array(table, "inputs", archive), _array(table, "targets", archive))
+                    raise missing_name(key, name, table, names)
+                member, shape, dtype = npz.read_header(archive, name)
+                _check(f"problem.{key}", f"{name!r} in {table.data!r}", shape, dtype)
+                return npz.read_array(archive, member)
+
+            y, (target, *more) = None, as_list(table.targets, "y")
+            if table.labels is not None:
+                y = _read_npy(table.labels, "labels")
+            if isinstance(table.inputs, list) or more:
+                inputs, targets = choose_columns(table, names, required and y is None)
+                columns = {name: array("inputs", name) for name in [*inputs, *targets]}
+                if wrong := [name for name, column in columns.items() if column.ndim != 1]:
+                    raise InputError(f"problem.inputs: {wrong[0]!r} in {table.data!r} is not one column")
+                samples = from_columns(table, inputs, targets, columns)
+                return samples if y is None else samples._replace(y=y)
+            if y is None and (required or target in names):
+                if {*names} >= SPARSE and target not in names:
+                    raise InputError(
+                        f"problem.labels: not given, and {table.data!r} has no targets, only a matrix"
+                    )
+                y = array("targets", target)
+            if {*names} >= SPARSE and table.inputs is None:
+                return Samples(_sparse({name: array("data", name) for name in names if name != target}), y)
+            name = table.array("inputs")
+            columns_ = tuple(array("inputs", name + COLUMNS).tolist()) if name + COLUMNS in names else ()
+            return Samples(array("inputs", name), y, columns=columns_)
     except InputError:
         raise
     except npz.ERRORS as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
-def _array(table: ProblemTable, key: str, archive: zipfile.ZipFile) -> Array:
-    """Read an array, after checks of the size and type that its header claims."""
-    name = table.inputs if key == "inputs" else table.targets
-    member, shape, dtype = npz.read_header(archive, name)
+def read_npy(table: ProblemTable, required: bool = True) -> Samples:
+    """Read inputs from an npy file, and targets from another, `labels`."""
+    x = _read_npy(table.data, "data")
+    if table.labels is None and required:
+        raise InputError(
+            f"problem.labels: not given, and {table.data!r} has inputs alone; name a file of targets"
+        )
+    return Samples(x, None if table.labels is None else _read_npy(table.labels, "labels"))
+
+
+def _read_npy(name: str, key: str) -> Array:
+    """Read an npy file that a key of [problem] names."""
+    path = existing_path(key, name)
+    try:
+        with path.open("rb") as file:
+            _check(f"problem.{key}", repr(name), *npz.read_npy_header(file, name, os.stat(path).st_size))
+            file.seek(0)
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except InputError:
+        raise
+    except npz.ERRORS as error:
+        raise InputError(f"problem.{key}: {name!r} cannot be read as npy: {error}") from error
+
+
+def _check(key: str, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Check the size and type that an array's header claims."""
     if dtype.hasobject:
-        raise InputError(f"problem.{key}: {quoted_name(table, key)} holds Python objects, not real numbers")
-    size = 2 * math.prod(shape) * dtype.itemsize  # it is copied
-    ensure_fits(f"problem.{key}", f"{quoted_name(table, key)} of shape {shape}", size)
-    return npz.read_array(archive, member)
+        raise InputError(f"{key}: {name} holds Python objects, not real numbers")
+    ensure_fits(key, f"{name} of shape {shape}", 2 * math.prod(shape) * dtype.itemsize)  # it is copied
 
 
-def read_svmlight(table: ProblemTable) -> Samples:
+def _sparse(arrays: dict[str, Array]) -> Csr:
+    """Return the matrix of the arrays that `scipy.sparse.save_npz` writes."""
+    from scipy import sparse
+
+    shape = tuple(int(length) for length in arrays["shape"].tolist())
+    kind = arrays["format"].item()
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"a sparse matrix of shape {shape}")
+    ensure_fits("problem.data", f"a sparse matrix of shape {shape}", 8 * sum(shape))
+    if kind in ("csr", "csc", "bsr"):
+        matrix = getattr(sparse, f"{kind}_array")(
+            (arrays["data"], arrays["indices"], arrays["indptr"]), shape
+        )
+        matrix.check_format(full_check=True)
+    elif kind == "coo":
+        matrix = sparse.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape)
+    elif kind == "dia":
+        matrix = sparse.dia_array((arrays["data"], arrays["offsets"]), shape)
+    else:
+        raise ValueError(f"a sparse matrix of format {short_repr(kind)}")
+    return as_csr(matrix)
+
+
+def as_csr(matrix: Any) -> Csr:
+    """Convert a sparse matrix or array of scipy."""
+    matrix = matrix.tocsr()
+    if matrix.dtype.kind not in "buif":
+        raise InputError(f"problem.data: a sparse matrix holds {matrix.dtype}, not real numbers")
+    if matrix.shape[1] > MAX_FEATURES:
+        raise InputError(f"problem.data: {matrix.shape[1]} features are more than {MAX_FEATURES}")
+    data = matrix.data if matrix.dtype.kind == "f" else matrix.data.astype(np.float64)
+    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), data, matrix.shape[1])
+
+
+def read_svmlight(table: ProblemTable, required: bool = True) -> Samples:
     """Read sparse inputs and targets; targets that are all integers may serve as classes."""
-    from sklearn.datasets import load_svmlight_file
-
     path = existing_path("data", table.data)
     try:
-        matrix, targets = load_svmlight_file(str(path), dtype=np.float64)
+        matrix, targets = _load_svmlight(str(path))
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise InputError(f"problem.data: {table.data!r} cannot be read as svmlight: {error}") from error
+        why = _bad_line(path) or error
+        raise InputError(f"problem.data: {table.data!r} cannot be read as svmlight: {why}") from error
     if 0 in matrix.shape:
         raise InputError(f"problem.data: {table.data!r} has shape {matrix.shape}, not (rows, features)")
-    width = matrix.shape[1]
-    if width > MAX_FEATURES:
-        raise InputError(f"problem.data: {table.data!r} has {width} features, more than {MAX_FEATURES}")
-    x = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, width)
-    return Samples(x, _exact_integers(targets))
+    if matrix.shape[1] > MAX_FEATURES:
+        raise InputError(
+            f"problem.data: {table.data!r} has {matrix.shape[1]} features, more than {MAX_FEATURES}"
+        )
+    return Samples(as_csr(matrix), _exact_integers(targets))
 
 
-def missing_array(key: str, name: str, table: ProblemTable, names: list[str]) -> InputError:
-    """Return the InputError for an array that is missing in a file."""
-    present = ", ".join(sorted(names)[:20] + ["…"] * (len(names) > 20)) or "nothing"
-    return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}")
+def _load_svmlight(file: Any) -> tuple[Any, Array]:
+    from sklearn.datasets import load_svmlight_file
+
+    matrix, targets = load_svmlight_file(file, dtype=np.float64)
+    return matrix, targets
+
+
+def _bad_line(path: Path) -> str:
+    """Describe the first line that is not svmlight; empty if no single line is wrong."""
+    import bz2
+    import gzip
+
+    def reason(lines: Sequence[bytes]) -> str:
+        try:
+            _load_svmlight(io.BytesIO(b"".join(lines)))
+        except (ValueError, OverflowError) as error:
+            return str(error)
+        return ""
+
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+    try:
+        with openers.get(path.suffix, open)(path, "rb") as file:
+            lines = file.readlines()
+    except (OSError, EOFError, zlib.error):
+        return ""
+    first, last = 0, len(lines)
+    while last - first > 1:  # lines before `first` are right, one before `last` is wrong
+        middle = (first + last) // 2
+        first, last = (first, middle) if reason(lines[first:middle]) else (middle, last)
+    why = reason(lines[first:last])
+    return (
+        f"line {first + 1}, {short_repr(lines[first].decode(errors='replace').strip())}: {why}" if why else ""
+    )
 
 
 def _exact_integers(targets: Array) -> Array:

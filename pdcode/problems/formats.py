@@ -19,7 +19,7 @@ def format_of(table: ProblemTable) -> str:
     existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}")
     raise InputError(
         f"problem.data: {table.data!r} does not end in a known format:"
-        " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
+        " .csv, .tsv, .parquet, .npz, .npy, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
 from .dataset import Dataset
-from .files import missing_array
 from .formats import existing_path
 from .matrix import Array
 from .samples import (
@@ -30,6 +29,7 @@ from .samples import (
 )
 from .scaling import moments
 from .split import evenly_spaced
+from .tables import missing_name
 
 if TYPE_CHECKING:
     import h5py
@@ -38,13 +38,29 @@ WINDOWS = 64  # number of runs of rows that rank 0 reads for evaluation
 GAP = 16  # gap in rows up to which reading on is cheaper than skipping
 
 
-def read_all(table: ProblemTable) -> Samples:
-    """Read all rows."""
-    with open_datasets(table) as (x, y):
+class Text:
+    """A dataset of text, which is read as such."""
+
+    dtype = np.dtype("U")
+
+    def __init__(self, data: h5py.Dataset) -> None:
+        self._data, self.shape, self.ndim, self.size = data, data.shape, data.ndim, data.size
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, rows: slice) -> Array:
+        return np.array(self._data.asstr(errors="replace")[rows], np.str_)
+
+
+def read_all(table: ProblemTable, required: bool = True) -> Samples:
+    """Read all rows; unless targets are `required`, they may be missing."""
+    with open_datasets(table, required) as (x, y):
         for key, data in (("inputs", x), ("targets", y)):
-            size = 2 * data.size * data.dtype.itemsize  # it is copied
-            ensure_fits(f"problem.{key}", f"{quoted_name(table, key)} of shape {data.shape}", size)
-        return Samples(x[:], y[:])
+            if data is not None:
+                size = 2 * data.size * data.dtype.itemsize  # it is copied
+                ensure_fits(f"problem.{key}", f"{quoted_name(table, key)} of shape {data.shape}", size)
+        return Samples(x[:], None if y is None else y[:])
 
 
 def statistics(table: ProblemTable) -> tuple[int, Statistics]:
@@ -79,10 +95,11 @@ def load_sample(table: ProblemTable, common: Statistics, most: int) -> Dataset:
 
 
 @contextmanager
-def open_datasets(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+def open_datasets(table: ProblemTable, required: bool = True) -> Iterator[tuple[h5py.Dataset, Any]]:
     """Open the file, and yield its datasets of inputs and targets, with checked shapes.
 
-    The block must only read them: an OSError in it is reported as a damaged file.
+    Targets that are missing and not `required` are None. The block must only read the datasets: an OSError in
+    it is reported as a damaged file.
     """
     import h5py
 
@@ -90,10 +107,13 @@ def open_datasets(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Data
     try:
         with h5py.File(path, "r") as file:
             x = _find_dataset(table, "inputs", file)
-            y = _find_dataset(table, "targets", file)
+            y: Any = None
+            if required or table.array("targets") in file:
+                y = _find_dataset(table, "targets", file)
+                ensure_written(y, "problem.targets", quoted_name(table, "targets"))
+                y = y if h5py.check_string_dtype(y.dtype) is None else Text(y)
             check_shapes(table, x, y)
-            for key, data in (("inputs", x), ("targets", y)):
-                ensure_written(data, f"problem.{key}", quoted_name(table, key))
+            ensure_written(x, "problem.inputs", quoted_name(table, "inputs"))
             ensure_fits("problem.data", f"a permutation of the {len(x)} rows of {table.data!r}", 32 * len(x))
             yield x, y
     except OSError as error:  # from h5py, also while the block reads
@@ -104,7 +124,9 @@ def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Datase
     """Return the dataset of the inputs or targets; an InputError describes another object of that name."""
     import h5py
 
-    name = table.inputs if key == "inputs" else table.targets
+    name = table.array(key)
+    if not isinstance(name, str):
+        raise InputError(f"problem.{key}: a list names columns of a table, and {table.data!r} has arrays")
     where = f"problem.{key}: {quoted_name(table, key)}"
     found = link = None
     ensure_files(file, name, where)
@@ -128,7 +150,7 @@ def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Datase
         raise InputError(f"{where} is a link to {link.path!r}, which leads nowhere")
     if link is not None:
         raise InputError(f"{where} is damaged or not a dataset")
-    raise missing_array(key, name, table, _names(file, table))
+    raise missing_name(key, name, table, _names(file, table))
 
 
 def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
@@ -150,7 +172,7 @@ def _spread_runs(rows: int, most: int) -> Array:
     return (evenly_spaced(rows, windows)[:, None] + np.arange(most // windows)).ravel()
 
 
-def _read_rows(data: h5py.Dataset, rows: Array) -> Array:
+def _read_rows(data: Any, rows: Array) -> Array:
     """Read rows of a dataset by ascending numbers; rows close together are read at once."""
     if not len(rows):
         return data[:0]
@@ -160,7 +182,7 @@ def _read_rows(data: h5py.Dataset, rows: Array) -> Array:
 
 
 def _build_dataset(
-    table: ProblemTable, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
+    table: ProblemTable, common: Statistics, x: h5py.Dataset, y: Any, train: Array, test: Array
 ) -> Dataset:
     """Build a Dataset from training and test rows."""
     pairs = []
@@ -170,6 +192,5 @@ def _build_dataset(
         inputs, targets = _read_rows(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _read_rows(y, rows)
         if common.values is not None:
             targets = label_column(table, targets)
-        pairs.append(common.apply(table, inputs, targets))
-    names = None if common.values is None else [str(value) for value in common.values]
-    return Dataset(*pairs[0], *pairs[1], names)
+        pairs.append(common.apply(table, inputs, targets, rows))
+    return Dataset(*pairs[0], *pairs[1], common)

@@ -20,7 +20,7 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 GZIP = b"\x1f\x8b"
 
 
-def read_images_and_labels(table: ProblemTable) -> Samples:
+def read_images_and_labels(table: ProblemTable, required: bool = True) -> Samples:
     """Read images and their labels; bytes 0 … 255 become 0 … 1.
 
     The file of labels is the table's `labels`, or the file whose name has "labels" and "idx1" in place of
@@ -28,9 +28,11 @@ def read_images_and_labels(table: ProblemTable) -> Samples:
     """
     path = existing_path("data", table.data)
     images = read_idx(path, "data")
+    x = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    if not (required or table.labels):
+        return Samples(x, None)
     labels = existing_path("labels", table.labels) if table.labels else _labels_path(path)
-    scale = 255 if images.dtype == np.uint8 else 1
-    return Samples(images.astype(np.float32) / scale, read_idx(labels, "labels"))
+    return Samples(x, read_idx(labels, "labels"))
 
 
 def read_idx(path: Path, key: str = "data") -> Array:

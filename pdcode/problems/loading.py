@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ..config import ProblemTable
-from . import bundled, files, hdf5, idx, split, synthetic
+from . import bundled, files, hdf5, idx, split, synthetic, tables
 from .dataset import Dataset
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
@@ -17,17 +15,25 @@ from .scaling import column_maxima, moments
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 1 << 30
 
-READERS: dict[str, Callable[[ProblemTable], Samples]] = {
-    "digits": lambda table: bundled.digits(),
-    "breast-cancer": lambda table: bundled.breast_cancer(),
-    "diabetes": lambda table: bundled.diabetes(),
-    "mnist5k": lambda table: bundled.mnist5k(),
-    "synthetic": synthetic.generate,
+READERS: dict[str, Callable[[ProblemTable, bool], Samples]] = {
+    "digits": lambda table, required: bundled.digits(),
+    "breast-cancer": lambda table, required: bundled.breast_cancer(),
+    "diabetes": lambda table, required: bundled.diabetes(),
+    "mnist5k": lambda table, required: bundled.mnist5k(),
+    "synthetic": lambda table, required: synthetic.generate(table),
+    "csv": tables.read_csv,
+    "parquet": tables.read_parquet,
     "npz": files.read_npz,
+    "npy": files.read_npy,
     "svmlight": files.read_svmlight,
     "hdf5": hdf5.read_all,
     "idx": idx.read_images_and_labels,
 }
+
+
+def read(table: ProblemTable, required: bool = True) -> Samples:
+    """Read all rows; unless targets are `required`, they may be missing. Inputs become (rows, d)."""
+    return flatten_inputs(table, READERS[format_of(table)](table, required))
 
 
 def load(table: ProblemTable) -> Dataset:
@@ -36,15 +42,13 @@ def load(table: ProblemTable) -> Dataset:
     Raises InputError if the data are missing, damaged or unfit for the kind of problem; the message names key
     and value.
     """
-    x, y, names = flatten_inputs(table, READERS[format_of(table)](table))
+    x, y, labels, columns = read(table)
+    assert y is not None
     values = None
-    if is_classification(table, y, certain=names is not None):
+    if is_classification(table, y, certain=labels is not None):
         y = label_column(table, y)
         values = label_values(table, y)
-        if names is None:
-            names = [str(value) for value in values]
-        else:  # some class may have no rows
-            values = np.arange(len(names))
+        values = values if labels is None else labels  # some class may have no rows
     train, test = split.split(table, len(x))
     mean = deviation = None
     if table.standardise and isinstance(x, Csr):
@@ -52,9 +56,9 @@ def load(table: ProblemTable) -> Dataset:
     elif table.standardise:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
         mean, deviation = moments(chunks, x.shape[1])
-    common = Statistics(values, mean, deviation)
-    pairs = [common.apply(table, x[rows], y[rows]) for rows in (train, test)]
-    return Dataset(*pairs[0], *pairs[1], names if values is not None else None)
+    common = Statistics(values, mean, deviation, columns)
+    pairs = [common.apply(table, x[rows], y[rows], rows) for rows in (train, test)]
+    return Dataset(*pairs[0], *pairs[1], common)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,5 +128,6 @@ def load_source(table: ProblemTable) -> DataSource:
 def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
     """Build a worker's Dataset from the result of `DataSource.shard`, or from its slice of the file."""
     if sliced(table):
-        return hdf5.load_slice(table, worker, workers, Statistics(**arrays))
+        common = Statistics(arrays.get("values"), arrays.get("mean"), arrays.get("deviation"))
+        return hdf5.load_slice(table, worker, workers, common)
     return Dataset.from_arrays(arrays)

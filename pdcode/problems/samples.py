@@ -7,56 +7,75 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import ProblemTable
-from ..util.errors import InputError
+from ..util.errors import InputError, short_repr
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
 CHUNK = 4096  # rows per step of passes that copy data
+HELD = {
+    "U": "text",
+    "S": "bytes",
+    "O": "Python objects",
+    "M": "dates",
+    "m": "durations",
+    "c": "complex numbers",
+}
+"""Kind of a type of numpy -> what an array of it holds."""
 MAX_CLASSES = 100  # integers with more distinct values than this, or than half the rows, may not be classes
 
 
 class Samples(NamedTuple):
-    """Inputs (rows, d) without the column of ones, targets (rows,) or (rows, T), and class names."""
+    """Inputs (rows, d) without the column of ones, and targets (rows,) or (rows, T)."""
 
     x: Matrix
-    y: Array
-    names: list[str] | None = None
+    y: Array | None  # None: the data have no targets
+    labels: Array | None = None  # of the classes, if integers are known to be classes
+    columns: tuple[str, ...] = ()  # names of the inputs
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Statistics of all rows of a data set: label values and scaling of the inputs."""
+    """Statistics of all rows of a data set: labels, scaling and names of the inputs."""
 
-    values: Array | None = None  # the distinct labels, int64, ascending; None for real targets
+    values: Array | None = None  # the distinct labels, ascending: int64, bool or text; None for real targets
     mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
+    columns: tuple[str, ...] = ()  # names of the inputs
 
     def arrays(self) -> dict[str, Array]:
-        """Return the fields that are not None, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """Return the arrays that are not None, by name."""
+        arrays = {"values": self.values, "mean": self.mean, "deviation": self.deviation}
+        return {name: array for name, array in arrays.items() if array is not None}
 
-    def apply(self, table: ProblemTable, x: Matrix, y: Array) -> tuple[Matrix, Array]:
+    def apply(self, table: ProblemTable, x: Matrix, y: Array, rows: Array) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
-        Raises InputError if an input or target is NaN or infinite, or a count negative.
+        Raises InputError if an input or target is NaN or infinite, or a count negative; `rows` are the
+        numbers of the rows in the data, for its message.
         """
-        dtype = np.dtype(table.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
-            if self.mean is None or self.deviation is None:
-                x = x.astype(dtype)
-            elif isinstance(x, Csr):
-                x = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
-            else:
-                x = ((x - self.mean) / self.deviation).astype(dtype)
-        check_finite(table, "inputs", x)
+        given, dtype = y, np.dtype(table.dtype)
+        scaled = self.scale(x, dtype, f"problem.inputs: {quoted_name(table, 'inputs')}", rows)
         if self.values is None:
             with np.errstate(over="ignore"):
                 y = (y if y.ndim == 2 else y[:, None]).astype(dtype)
-            check_finite(table, "targets", y)
+            check_finite(f"problem.targets: {quoted_name(table, 'targets')}", y, given, rows)
             check_counts(table, y)
         else:
             y = np.searchsorted(self.values, y).astype(np.int32)
-        return with_ones(x), y
+        return with_ones(scaled), y
+
+    def scale(self, x: Matrix, dtype: np.dtype, name: str, rows: Array | None = None) -> Matrix:
+        """Scale inputs; refuse those that are NaN or infinite then, by a message that begins with `name`."""
+        scaled: Matrix
+        with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
+            if self.mean is None or self.deviation is None:
+                scaled = x.astype(dtype)
+            elif isinstance(x, Csr):
+                scaled = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
+            else:
+                scaled = ((x - self.mean) / self.deviation).astype(dtype)
+        check_finite(name, scaled, x, rows, self.columns)
+        return scaled
 
 
 def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
@@ -65,20 +84,21 @@ def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
     if not isinstance(x, Csr):
         check_shapes(table, x, y)
         x = x.reshape(len(x), -1)
-    return Samples(x, y, samples.names)
+    return samples._replace(x=x)
 
 
-def check_shapes(table: ProblemTable, x: Array, y: Array) -> None:
+def check_shapes(table: ProblemTable, x: Array, y: Array | None) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
-    for key, array in (("inputs", x), ("targets", y)):
+    for key, array in (("inputs", x), *([] if y is None else [("targets", y)])):
         name = f"problem.{key}: {quoted_name(table, key)}"
-        if array.dtype.kind not in "buif":
-            raise InputError(f"{name} holds {array.dtype}, not real numbers")
+        if array.dtype.kind not in ("buif" if key == "inputs" else "buifU"):
+            held = HELD.get(array.dtype.kind, str(array.dtype))
+            raise InputError(f"{name} holds {held}, not real numbers{' or labels' * (key == 'targets')}")
         if key == "inputs" and (array.ndim < 2 or 0 in array.shape):
             raise InputError(f"{name} has shape {array.shape}, not (rows, features)")
         if key == "targets" and (array.ndim not in (1, 2) or 0 in array.shape):
             raise InputError(f"{name} has shape {array.shape}, not (rows,) or (rows, outputs)")
-    if len(x) != len(y):
+    if y is not None and len(x) != len(y):
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
 
@@ -88,9 +108,12 @@ def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> boo
     `certain` is set if integers are known to be classes. Raises InputError if ``task`` is auto, and integers
     may be other than classes or other numbers may be classes.
     """
-    if table.classification is not None:
-        return table.classification
-    integer = y.dtype.kind in "bui"
+    if y.dtype.kind == "U" and table.classification is False:
+        text = f"text, such as {short_repr(str(y.flat[0]))}, not real numbers"
+        raise InputError(f"problem.targets: {quoted_name(table, 'targets')} holds {text}")
+    if table.classification is not None or y.dtype.kind in "bU":
+        return table.classification is not False
+    integer = y.dtype.kind in "ui"
     if table.task == "type" or certain or math.prod(y.shape[1:]) != 1:
         return integer
     targets = y[:]
@@ -106,18 +129,23 @@ def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> boo
 
 
 def label_column(table: ProblemTable, y: Array) -> Array:
-    """Return the labels, int64, shape (rows,); raise InputError if targets are not one integer per row."""
+    """Return the labels, int64, bool or text, shape (rows,).
+
+    Raises InputError if targets are not one label per row.
+    """
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
         raise InputError(f"problem.targets: labels must have shape (rows,), not {y.shape}, in {table.data!r}")
+    if y.dtype.kind in "bU":
+        return y
     with np.errstate(invalid="ignore"):
         labels = y.astype(np.int64)
     wrong = np.flatnonzero(labels != y)
     if wrong.size:
         raise InputError(
-            f"problem.targets: labels of {table.data!r} must be whole numbers for kind {table.kind!r},"
-            f" but row {wrong[0]} has {y[wrong[0]]}"
+            f"problem.targets: labels of {table.data!r} must be whole numbers below 2^63, or text, for kind "
+            f"{table.kind!r}, but row {wrong[0]} has {y[wrong[0]]}"
         )
     return labels
 
@@ -126,7 +154,7 @@ def label_values(table: ProblemTable, labels: Array) -> Array:
     """Return the distinct labels, ascending: at least two, and no more than the kind of problem allows."""
     values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
     if len(values) < 2:
-        raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
+        raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0].item()!r}")
     if table.max_classes is not None and len(values) > table.max_classes:
         raise InputError(
             f"problem.kind: '{table.kind}' needs two classes, but {table.data!r} has {len(values)};"
@@ -135,11 +163,25 @@ def label_values(table: ProblemTable, labels: Array) -> Array:
     return values
 
 
-def check_finite(table: ProblemTable, key: str, values: Matrix) -> None:
-    """Refuse NaN and infinity."""
-    if np.isfinite(values.data if isinstance(values, Csr) else values).all():
+def check_finite(
+    name: str, values: Matrix, given: Matrix, rows: Array | None = None, columns: tuple[str, ...] = ()
+) -> None:
+    """Refuse NaN and infinity, by a message that begins with `name`, in values converted from `given`.
+
+    `rows` and `columns` are the rows' numbers, and the columns' names.
+    """
+    finite = np.isfinite(values.data if isinstance(values, Csr) else values)
+    if finite.all():
         return
-    raise InputError(f"problem.{key}: {quoted_name(table, key)} has a NaN or infinite value in {table.dtype}")
+    first = int(np.argmin(finite))
+    if isinstance(values, Csr):
+        row, column = values.row_numbers()[first], values.columns[first]
+    else:
+        row, column = divmod(first, values.shape[1])
+    value = (given.data if isinstance(given, Csr) else given).reshape(-1)[first]
+    row = row if rows is None else rows[row]
+    where = f"row {row}, column {short_repr(columns[column]) if columns else column}"
+    raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}")
 
 
 def check_counts(table: ProblemTable, targets: Array) -> None:
@@ -153,7 +195,7 @@ def check_counts(table: ProblemTable, targets: Array) -> None:
 
 def quoted_name(table: ProblemTable, key: str) -> str:
     """Return the user's name for the inputs or targets, for messages."""
-    if format_of(table) not in ("npz", "hdf5"):
+    name = table.array(key)
+    if format_of(table) not in ("npz", "hdf5") or not isinstance(name, str):
         return f"the {key} of {table.data!r}"
-    name = table.inputs if key == "inputs" else table.targets
     return f"{name!r} in {table.data!r}"

@@ -53,7 +53,7 @@ def generate(table: ProblemTable) -> Samples:
     if table.counts:
         return Samples(x, random.poisson(np.exp(np.minimum(y, HIGHEST))))
     if classes:
-        return Samples(x, y.argmax(axis=1), [str(number) for number in range(classes)])
+        return Samples(x, y.argmax(axis=1), np.arange(classes))
     return Samples(x, y)
 
 

@@ -1,4 +1,4 @@
-"""Reading of npz files: sizes are checked before memory is allocated, and nothing is unpickled."""
+"""Reading of npz and npy files: sizes are checked before memory is allocated, and nothing is unpickled."""
 
 import lzma
 import math
@@ -10,13 +10,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 
 ERRORS = (  # of zipfile and numpy for damaged files
     OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, struct.error, tokenize.TokenError,
+    lzma.LZMAError, struct.error,
 )  # fmt: skip
 
 
@@ -35,15 +36,29 @@ def read_header(archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, t
     """
     member = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-        if header is None:
-            raise ValueError(f"version {version} of the format of arrays")
+        return member, *read_npy_header(file, name, member.file_size)
+
+
+def read_npy_header(file: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and type of the array in an npy file of `size` bytes; errors as for `read_header`."""
+    version = npy.read_magic(file)
+    header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if header is None:
+        raise ValueError(f"version {version} of the format of arrays")
+    try:
         shape, _, dtype = header(file)
-    size = math.prod(shape) * dtype.itemsize
-    if size > member.file_size and not dtype.hasobject:
-        raise ValueError(f"{name!r} is cut off: shape {shape} needs {size} bytes of {member.file_size}")
-    return member, shape, dtype
+    except (
+        *ERRORS,
+        SyntaxError,
+        TypeError,
+        KeyError,
+        tokenize.TokenError,
+    ):  # of numpy's parser, about itself
+        raise ValueError(f"the header of {name!r} is damaged") from None
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size and not dtype.hasobject:
+        raise ValueError(f"{name!r} is cut off: shape {shape} needs {needed} bytes of {size}")
+    return shape, dtype
 
 
 def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

@@ -280,9 +280,9 @@ def test_the_penalty_is_a_table_of_the_configuration(tmp_path):
     [
         (["optimizer.proximal={kind='l3'}"], r"optimizer.proximal.kind: expected one of l1, elastic-net"),
         (["optimizer.proximal={kind='l1'}"], r"optimizer.proximal.weight: must be given"),
-        (["optimizer.proximal={kind='l1', weight=-1}"], r"optimizer.proximal.weight: expected float >= 0"),
+        (["optimizer.proximal={kind='l1', weight=-1}"], r"optimizer.proximal.weight: expected number >= 0"),
         (["optimizer.proximal={kind='l1', weight=1, low=0}"], r"optimizer.proximal.low: unknown key"),
-        (["optimizer.proximal=3"], r"optimizer.proximal: expected object, got int"),
+        (["optimizer.proximal=3"], r"optimizer.proximal: expected table \(got 3\)"),
         (["optimizer.proximal={kind='box'}"], r"optimizer.proximal.low: give a bound"),
         (["optimizer.proximal={kind='box', low=2, high=1}"], r"optimizer.proximal.low: 2 is above .*high, 1"),
         (["optimizer.proximal={kind='l1', weight=1}", "optimizer.kind=adam"],

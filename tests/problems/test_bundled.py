@@ -14,4 +14,5 @@ def test_they_are_those_of_scikit_learn(name: str, scale: float) -> None:
     np.testing.assert_array_equal(samples.x, bunch.data / scale)
     np.testing.assert_array_equal(samples.y, bunch.target)
     assert (samples.x.dtype, samples.y.dtype) == (bunch.data.dtype, bunch.target.dtype)
-    assert (samples.names or []) == [str(name) for name in bunch.get("target_names", [])]
+    labels = [] if samples.labels is None else samples.labels.tolist()
+    assert labels == [*range(len(bunch.get("target_names", [])))]

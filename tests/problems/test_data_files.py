@@ -45,7 +45,7 @@ def test_npz(tmp_path, zipped):
     data = load(path)
     np.testing.assert_array_equal(data.x, np.hstack([X, np.ones((20, 1))]))
     np.testing.assert_array_equal(data.y, Y)
-    assert (data.y.dtype, data.classes, data.names) == (np.int32, 3, ["0", "1", "2"])
+    assert (data.y.dtype, data.classes, data.common.values.tolist()) == (np.int32, 3, [0, 1, 2])
     images = load(path, inputs="images", targets="real")
     np.testing.assert_array_equal(images.x, data.x)
     np.testing.assert_array_equal(images.y, X[:, :2])
@@ -58,7 +58,7 @@ def test_labels_of_any_whole_numbers_become_classes(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=np.where(Y > 0, 1.0, -1.0)[:, None])
     data = load(tmp_path / "a.npz", kind="logistic")
     np.testing.assert_array_equal(data.y, Y > 0)
-    assert data.names == ["-1", "1"]
+    assert data.common.values.tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,11 @@ def test_labels_of_any_whole_numbers_become_classes(tmp_path):
         ({"x": X, "y": np.zeros((20, 2))}, {"kind": "softmax"}, ["problem.targets: labels", "(20, 2)"]),
         ({"x": X, "y": Y * 0 + 7}, {}, ["one class only, 7"]),
         ({"x": X, "y": Y}, {"kind": "logistic"}, ["problem.kind: 'logistic' needs two classes", "has 3"]),
-        ({"x": X, "y": Y.astype(str)}, {}, ["problem.targets", "not real numbers"]),
+        (
+            {"x": X, "y": Y.astype(str)},
+            {"kind": "least-squares"},
+            ["problem.targets: 'y' in", "holds text, such as '0', not real numbers"],
+        ),
         ({"x": X.astype(complex), "y": Y}, {}, ["problem.inputs", "not real numbers"]),
         ({"x": X, "y": Y.astype(object)}, {}, ["problem.targets: 'y' in", "Python objects"]),
     ],
@@ -102,8 +106,8 @@ def test_unknown_data_are_refused(tmp_path):
     refused("x.npz", "problem.data: no such file: '/", "/x.npz'")
     refused("some/where", "problem.data: no such file: '/", "some/where', nor one of digits")
     refused("digit", "problem.data: no such file: '/", "/digit', nor one of digits, breast-cancer,")
-    (tmp_path / "a.csv").write_text("1,2\n")
-    refused(tmp_path / "a.csv", "problem.data: '", "a.csv' does not end in a known format")
+    (tmp_path / "a.docx").write_text("1,2\n")
+    refused(tmp_path / "a.docx", "problem.data: '", "a.docx' does not end in a known format")
     (tmp_path / "d.npz").mkdir()
     refused(tmp_path / "d.npz", "problem.data:", "a directory, not a file")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pdcode import problems
 from pdcode.problems.dataset import Dataset
 from pdcode.problems.matrix import Csr, with_ones
+from pdcode.problems.samples import Statistics
 
 ROWS, FEATURES = 12, 5
 
@@ -24,11 +25,11 @@ def dataset(random, targets, dtype, sparse, rows=ROWS, counts=False):
     x = random.standard_normal((rows, FEATURES)) * (random.random((rows, FEATURES)) < (0.4 if sparse else 1))
     x = with_ones(csr(x.astype(dtype)) if sparse else x.astype(dtype))
     if targets > 0:
-        y, names = (np.arange(rows) % targets).astype(np.int32), [str(c) for c in range(targets)]
+        y, labels = (np.arange(rows) % targets).astype(np.int32), np.arange(targets)
     else:
-        y, names = random.standard_normal((rows, -targets)).astype(dtype), None
+        y, labels = random.standard_normal((rows, -targets)).astype(dtype), None
         y = np.maximum(np.rint(2 * y), 0) if counts else y
-    return Dataset(x, y, x[:0], y[:0], names)
+    return Dataset(x, y, x[:0], y[:0], Statistics(labels))
 
 
 @st.composite
@@ -92,7 +93,7 @@ def test_gradient_equals_central_differences_of_the_loss(case):
     data = problem.dataset
     y = data.y if problem.classes else data.y.astype(np.float64)
     x = data.x.astype(np.float64)
-    batch = Dataset(x[rows], y[rows], x[:0], y[:0], data.names)
+    batch = Dataset(x[rows], y[rows], x[:0], y[:0], data.common)
     table = msgspec.to_builtins(problem.table) | {"dtype": "float64"}
     blocks = [layer.count for layer in problem.layers]
     double = problems.Problem.from_dataset(table, batch, blocks)

@@ -124,8 +124,8 @@ def test_hidden_is_ignored_by_linear_models():
     [
         ({"kinds": "mlp"}, "problem.kinds: unknown key (value 'mlp'); known: kind (mlp), data"),
         ({"kind": "lasso"}, "problem.kind: expected one of least-squares, logistic, softmax"),
-        ({"batch": -1}, "problem.batch: expected int >= 0 (got -1)"),
-        ({"hidden": [0]}, "problem.hidden: expected int >= 1 (got [0])"),
+        ({"batch": -1}, "problem.batch: expected integer >= 0 (got -1)"),
+        ({"hidden": [0]}, "problem.hidden: expected integer >= 1 (got [0])"),
         ({"kind": "logistic"}, "problem.kind: 'logistic' needs two classes, but 'digits' has 10"),
     ],
 )

@@ -444,7 +444,7 @@ def regrouped(file: h5py.File, name: str) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "no-config": (lambda file: file.attrs.pop("config_resolved"), "config_resolved: missing"),
-    "config": (lambda file: configured(file, seed=-1), "config_resolved: seed: expected int >= 0"),
+    "config": (lambda file: configured(file, seed=-1), "config_resolved: seed: expected integer >= 0"),
     "no-utf-8": (lambda file: configured(file, **{"\udc9a": 1}), "config_resolved: "),
     "no-json": (lambda file: file.attrs.modify("config_resolved", "{"), "damaged: config_resolved"),
     "sampled": (lambda file: configured(file, trace={"arrivals": "sampled"}), "a replay needs every arrival"),

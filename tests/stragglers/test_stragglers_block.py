@@ -124,5 +124,5 @@ def test_a_length_without_blocks_is_refused(file: Path) -> None:
         InputError, match=r"stragglers\.block: 9 has no effect with stragglers\.draw 'replay'"
     ):
         model(file, "replay", block=9)
-    with pytest.raises(InputError, match=r"stragglers\.block: expected int >= 1"):
+    with pytest.raises(InputError, match=r"stragglers\.block: expected integer >= 1"):
         model(file, "block", block=0)

@@ -98,8 +98,8 @@ SHOW = [
     ),
     (attribute("code/4", "weight", "x"), "attribute of the code of 4 blocks weight is 'x'"),
     (put("code/4", 3), "4 is not a group"),
-    (attribute("/", "config_resolved", '{"stop": {"loss": "x"}}'), "stop.loss: expected float"),
-    (attribute("/", "config_resolved", '{"stop": [1]}'), "config_resolved: stop: expected object"),
+    (attribute("/", "config_resolved", '{"stop": {"loss": "x"}}'), "stop.loss: expected number"),
+    (attribute("/", "config_resolved", '{"stop": [1]}'), "config_resolved: stop: expected table"),
     (attribute("/", "config_resolved", '{"problem": {"data": "\\ud800"}}'), "surrogates not allowed"),
     ((b'"least-squares"', b'"least\xff\xfequares"'), "attribute 'config' is not UTF-8 text"),
 ]

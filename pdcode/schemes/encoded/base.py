@@ -17,6 +17,7 @@ from ...config.requirements import Needs, lacking, none_of, one_of, unrounded
 from ...problems import Dataset, Problem
 from ...problems.matrix import Csr
 from ...problems.network import build_network
+from ...problems.samples import Statistics
 from ...util.errors import InputError
 from ..base import NOT_SUMMED, Scheme
 from ..placement import Placement
@@ -65,8 +66,8 @@ class EncodedRows(Placement):
         table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
         network = build_network(table, features, outputs, classes or None, self.config.code.blocks)
         nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
-        names = [str(number) for number in range(classes)] if classes else None
-        problem = EncodedProblem(table, Dataset(*nothing, *nothing, names), network)
+        known = Statistics(np.arange(classes) if classes else None)
+        problem = EncodedProblem(table, Dataset(*nothing, *nothing, known), network)
         problem.encoded = {name: array for name, array in arrays.items() if name != "sizes"}
         return problem
 
