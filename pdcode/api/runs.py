@@ -14,12 +14,14 @@ from ..util.output import print_line
 from ..util.threads import one_thread
 from . import command, configs
 from .configs import ConfigLike, PathLike, Settings, path_of
+from .data import Data, own_keys, store
 from .traces import Trace
 
 
 def run(
     config: ConfigLike,
     *,
+    data: Data = None,
     workers: int | None = None,
     output: PathLike | None = None,
     set: Settings = (),
@@ -35,6 +37,10 @@ def run(
     config : dict, path or Trace
         Tables of a configuration, a TOML file of them, or the trace of a run to repeat. Paths in a dict are
         relative to the current folder.
+    data : tuple or data frame, optional
+        Data in place of ``problem.data``: a pair (X, y) of an array, sparse matrix or data frame and targets,
+        or a frame whose columns ``problem.inputs`` and ``problem.targets`` choose. They are written to a file
+        beside the trace, ``NAME.data.npz``, from which the run reads them, and a replay or resumption, too.
     workers : int, optional
         Number of workers, instead of ``workers.count``.
     output : path, optional
@@ -71,7 +77,7 @@ def run(
     """
     if launch.launched_rank(os.environ) is not None:
         raise InputError("pdcode.run: it starts mpirun itself; start the script without a launcher")
-    settings = configs.overrides(set, workers, output)
+    settings = store(config, configs.overrides(set, workers, output), data)
     job = configs.read(config, settings)
     path = Path(job.config.trace.path)
     with job.as_file() as file, _with_trace(path):
@@ -85,6 +91,7 @@ def run(
 def simulate(
     config: ConfigLike,
     *,
+    data: Data = None,
     workers: int | None = None,
     output: PathLike | None = None,
     set: Settings = (),
@@ -103,6 +110,8 @@ def simulate(
     config : dict, path or Trace
         Tables of a configuration, a TOML file of them, or the trace of a run to repeat. Paths in a dict are
         relative to the current folder.
+    data : tuple or data frame, optional
+        As for `run`.
     workers : int, optional
         Number of workers, instead of ``workers.count``.
     output : path, optional
@@ -152,7 +161,7 @@ def simulate(
     """
     from . import simulation
 
-    settings = configs.overrides(set, workers, output)
+    settings = store(config, configs.overrides(set, workers, output), data)
     files = path_of(output), path_of(stragglers), path_of(cost)
     request = simulation.load(config, settings, *files, timing_only, resume)
     path = Path(request.loaded.config.trace.path)
@@ -173,6 +182,7 @@ def simulate(
 def plan(
     config: ConfigLike,
     *,
+    data: Data = None,
     trace: PathLike | Trace | None = None,
     target: float | None = None,
     workers: int | None = None,
@@ -191,6 +201,8 @@ def plan(
     ----------
     config : dict, path or Trace
         As for `run`.
+    data : tuple or data frame, optional
+        As for `run`; the file lies beside `output`, and is deleted if that is not given.
     trace : path or Trace, optional
         Recorded run whose delays, machine and link are used.
     target : float, optional
@@ -218,14 +230,19 @@ def plan(
     """
     options = {"trace": path_of(trace), "target": target, "candidates": candidates, "seeds": seeds}
     options |= {"eta": eta, "seconds": seconds, "processes": processes}
-    settings = configs.overrides(set, workers)
-    job = configs.read(config, settings)
-    with job.as_file() as file, tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
         best = Path(output or Path(folder) / "plan.toml")
-        command.run_command(
-            ["plan", *command.to_options(options, settings), f"--output={best}", "--", file], progress
-        )
-        return tomllib.loads(best.read_text(encoding="utf-8"))
+        settings = store(config, configs.overrides(set, workers), data, best)
+        with configs.read(config, settings).as_file() as file:
+            command.run_command(
+                ["plan", *command.to_options(options, settings), f"--output={best}", "--", file], progress
+            )
+        tables = tomllib.loads(best.read_text(encoding="utf-8"))
+    if data is not None and output is None:  # the file of data is gone; `run` is given them again
+        for key, value in own_keys(config, configs.overrides(set, workers)).items():
+            tables["problem"].pop(key, None)
+            tables["problem"] |= {} if value is None else {key: value}
+    return tables
 
 
 @contextmanager

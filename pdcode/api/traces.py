@@ -6,14 +6,18 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..trace import reader
-from ..util.errors import Failure, InputError
+from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
 from ..util.threads import one_thread
 
 if TYPE_CHECKING:
-    import numpy as np
+    import numpy.typing as npt
     from matplotlib.figure import Figure
+
+    from ..problems.model import Model
 
 PANELS = "loss", "accuracy", "timeline", "rate"
 
@@ -98,6 +102,37 @@ class Trace(reader.TraceReader):
                 return replay(recorded, print_line if progress else lambda line: None).theta
         except Difference as difference:
             raise Failure(f"{self.path}: not the same: {difference}") from None
+
+    def model(self, theta: npt.ArrayLike | None = None) -> Model:
+        """Return the trained model, from this trace alone.
+
+        Parameters
+        ----------
+        theta : array_like, shape (parameters,), optional
+            Parameters of another update, such as those that `replay` returns; by default the final ones.
+
+        Returns
+        -------
+        Model
+            With `predict`, `predict_proba` and `score`, on raw inputs.
+
+        Raises
+        ------
+        InputError
+            If the run has not ended, or the trace is that of an older version.
+        """
+        from ..config import legacy
+        from ..problems.model import model_of
+
+        where = str(self.path)
+        if not self.data:
+            raise InputError(f"{where}: has no labels and scales, as older versions of pdcode wrote none")
+        chosen = self.theta if theta is None else theta
+        if chosen is None:
+            raise InputError(f"{where}: has no final theta, as the run has not ended or computed none")
+        with prefix_errors(where):
+            config = legacy.read(self.config)
+            return model_of(config.problem, config.code.blocks, self.data, np.asarray(chosen))
 
     def _repr_html_(self) -> str:
         """Describe the run for notebooks."""

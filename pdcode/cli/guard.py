@@ -29,10 +29,18 @@ def probe_inputs(config: Config) -> None:
     """
     from ..stragglers.records import is_hdf5
 
-    data, delays = config.problem.data, config.stragglers.reads
-    for path in map(Path, filter(None, (data, delays))):
-        if not not_a_file(path) and is_hdf5(path) and (path != Path(data) or path.stat().st_size <= LARGEST):
-            probe_in_subprocess(path)
+    probe_data(config.problem.data)
+    if (delays := config.stragglers.reads) and not not_a_file(delays) and is_hdf5(Path(delays)):
+        probe_in_subprocess(delays)
+
+
+def probe_data(name: str) -> None:
+    """Probe a file of data, unless it is large or of another format."""
+    from ..stragglers.records import is_hdf5
+
+    path = Path(name)
+    if not not_a_file(path) and path.stat().st_size <= LARGEST and is_hdf5(path):
+        probe_in_subprocess(path)
 
 
 def probe_in_subprocess(path: str | Path) -> None:

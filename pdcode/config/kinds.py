@@ -171,8 +171,13 @@ KINDS: dict[str, dict[str, Any]] = {
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
 
 TYPES = {
-    "object": "table", "array": "list", "str": "text", "int": "integer", "float": "number", "bool": "true or false"
-}  # fmt: skip
+    "object": "table",
+    "array": "list",
+    "str": "text",
+    "int": "integer",
+    "float": "number",
+    "bool": "true or false",
+}
 """Type in a message of msgspec -> a user's word for it."""
 
 Struct = TypeVar("Struct")
@@ -406,10 +411,9 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
     """
     at = re.search(r" - at `\$([^`]*)`$", message)
     text = message[: at.start()] if at else message
-    if text.startswith("Expected"):
-        named = re.search(r"`([^`]*)`", text)
-        types = [TYPES.get(each, each) for each in (named[1] if named else "").split(" | ") if each != "null"]
-        text = re.sub(r"`[^`]*`", " or ".join(", ".join(types).rsplit(", ", 1)), text.partition(", got ")[0], count=1)
+    if named := re.match(r"Expected `([^`]*)`", text):
+        types = ", ".join(TYPES.get(each, each) for each in named[1].split(" | ") if each != "null")
+        text = text.partition(", got ")[0].replace(named[1], " or ".join(types.rsplit(", ", 1)))
     text = text.replace("`", "")
     path = [part for part in re.sub(r"\[[^]]*\]", "", at[1] if at else "").split(".") if part]
     value, holder = table, struct

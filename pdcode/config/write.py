@@ -44,7 +44,9 @@ def to_value(value: Any, name: str) -> str:
         return float.__repr__(value) if isinstance(value, float) else int.__repr__(value)
     if hasattr(value, "tolist"):
         return to_value(value.tolist(), name)
-    raise InputError(f"{name}: {short_repr(value)}: expected a number, text, a list or a table")
+    hint = "; the argument `data` takes data of Python" if name == "problem.data" else ""
+    what = f"{type(value).__name__} {short_repr(value)}".partition("\n")[0]
+    raise InputError(f"{name}: {what}: expected a number, text, a list or a table{hint}")
 
 
 def _lines(table: Mapping[str, Any], origins: Origins | None, prefix: str = "") -> list[str]:

@@ -2,7 +2,8 @@
 
 from .checking import check_loss
 from .dataset import Dataset
-from .loading import DataSource, load, load_source, receive, sliced
+from .formats import fingerprint
+from .loading import DataSource, load, load_source, read, receive, sliced
 from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import GradientPlan
@@ -20,10 +21,12 @@ __all__ = [
     "as_table",
     "check_loss",
     "create",
+    "fingerprint",
     "load",
     "load_source",
     "partition",
     "payload_layout",
+    "read",
     "receive",
     "sliced",
     "sparse_codewords",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,15 @@ class Dataset:
     def outputs(self) -> int:
         """Number of targets per row; 1 for labels."""
         return 1 if self.y.ndim == 1 else self.y.shape[1]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts that predictions need, for the trace."""
+        sizes = {"features": self.features, "outputs": self.outputs}
+        arrays = {
+            "labels" if name == "values" else name: array for name, array in self.common.arrays().items()
+        }
+        return sizes | arrays | ({"columns": np.array(self.common.columns)} if self.common.columns else {})
 
     def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
         """Return a worker's training rows, without test rows; `how` is a result of `split.sharding`."""

@@ -2,11 +2,15 @@
 
 import os
 import re
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from ..config import BUNDLED, ProblemTable
 from ..config.interfaces import FORMATS
 from ..util.errors import InputError, not_a_file
+
+PIECES, PIECE = 64, 1 << 16  # number and bytes of the samples of a file
 
 
 def format_of(table: ProblemTable) -> str:
@@ -21,6 +25,19 @@ def format_of(table: ProblemTable) -> str:
         f"problem.data: {table.data!r} does not end in a known format:"
         " .csv, .tsv, .parquet, .npz, .npy, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
     )
+
+
+def fingerprint(table: ProblemTable) -> str:
+    """Return sizes and CRC-32 of the files of data, of large ones by samples; empty for bundled data."""
+    found = []
+    for name in filter(None, (table.data, table.labels)):
+        with suppress(OSError), open(name, "rb") as file:
+            size, crc = os.fstat(file.fileno()).st_size, 0
+            for piece in range(PIECES):  # the whole file if it is no larger than these
+                file.seek(max(piece * PIECE, piece * (size - PIECE) // (PIECES - 1)))
+                crc = zlib.crc32(file.read(PIECE), crc)
+            found.append(f"{size}-{crc:08x}")
+    return "" if table.data in BUNDLED else " ".join(found)
 
 
 def existing_path(key: str, name: str | Path, otherwise: str = "") -> Path:

@@ -76,6 +76,9 @@ def statistics(table: ProblemTable) -> tuple[int, Statistics]:
             starts = range(0, rows, CHUNK)
             flat = ((_flat_rows(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
             mean, deviation = moments(flat, math.prod(x.shape[1:]))
+            if not (finite := np.isfinite(mean + deviation)).all():
+                where = f"problem.inputs: {quoted_name(table, 'inputs')}"
+                raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")
         return rows, Statistics(values, mean, deviation)
 
 

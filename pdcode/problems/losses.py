@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import ProblemTable
 from ..kernels import loss
+from ..util.errors import InputError
 from .matrix import Array
 
 Evaluator = Callable[[Array, Array, Array, float], float]
@@ -40,6 +41,20 @@ class Loss(ProblemTable):
     def accuracy(self, outputs: Array, targets: Array) -> float:
         """Return the accuracy of the outputs, 1 at best; the outputs may be overwritten."""
         raise NotImplementedError
+
+    def predict(self, outputs: Array) -> Array:
+        """Return predictions for outputs: real targets, shape (B, T), or numbers of classes, shape (B,)."""
+        return np.argmax(outputs, axis=1) if self.classes else outputs
+
+    def probabilities(self, outputs: Array) -> Array:
+        """Return the probabilities of the classes, shape (B, classes).
+
+        Raises
+        ------
+        InputError
+            If this kind of problem has none.
+        """
+        raise InputError(f"problem.kind: '{self.kind}' has no probabilities of classes")
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
         """Return the number T of the network's outputs, given the number of real targets or of classes."""
@@ -84,7 +99,7 @@ class Classification(Loss):
     classes: ClassVar[bool | None] = True
 
     def accuracy(self, outputs: Array, targets: Array) -> float:
-        return float(np.count_nonzero(np.argmax(outputs, axis=1) == targets) / len(outputs))
+        return float(np.count_nonzero(self.predict(outputs) == targets) / len(outputs))
 
 
 class LeastSquaresProblem(Regression, tag="least-squares"):
@@ -115,6 +130,9 @@ class Poisson(Regression, tag="poisson"):
             return float(deviance == 0)
         return 1 - deviance / variation
 
+    def predict(self, outputs: Array) -> Array:
+        return np.exp(outputs)
+
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return loss.poisson_loss
 
@@ -127,8 +145,13 @@ class Logistic(Classification, tag="logistic"):
     def outputs_for(self, targets: int, classes: int | None) -> int:
         return 1
 
-    def accuracy(self, outputs: Array, targets: Array) -> float:
-        return float(np.count_nonzero((outputs[:, 0] > 0) == targets) / len(outputs))
+    def predict(self, outputs: Array) -> Array:
+        return (outputs[:, 0] > 0).astype(np.int64)
+
+    def probabilities(self, outputs: Array) -> Array:
+        from scipy.special import expit
+
+        return np.column_stack([expit(-outputs[:, 0]), expit(outputs[:, 0])])
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return loss.logistic_loss
@@ -136,6 +159,11 @@ class Logistic(Classification, tag="logistic"):
 
 class Softmax(Classification, tag="softmax"):
     """Softmax regression: cross-entropy of classes, with one output per class."""
+
+    def probabilities(self, outputs: Array) -> Array:
+        from scipy.special import softmax
+
+        return np.asarray(softmax(outputs, axis=1))
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return loss.softmax_loss

@@ -170,10 +170,10 @@ def check_finite(
 
     `rows` and `columns` are the rows' numbers, and the columns' names.
     """
-    finite = np.isfinite(values.data if isinstance(values, Csr) else values)
-    if finite.all():
+    before, after = (np.isfinite(each.data if isinstance(each, Csr) else each) for each in (given, values))
+    if after.all():
         return
-    first = int(np.argmin(finite))
+    first = int(np.argmin(after if before.all() else before.reshape(after.shape)))
     if isinstance(values, Csr):
         row, column = values.row_numbers()[first], values.columns[first]
     else:

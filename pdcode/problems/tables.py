@@ -150,6 +150,15 @@ def labels_or_numbers(column: Array, where: str, name: str, place: Place = "row 
     return np.array(values, kind)
 
 
+def frame_columns(frame: Any, where: str) -> dict[str, Any]:
+    """Return the names of a data frame's columns, as text -> as the frame has them; refuse equal ones."""
+    names = [*frame.columns]
+    for place, name in enumerate(names):
+        if str(name) in map(str, names[:place]):
+            raise InputError(f"{where}: two columns {short_repr(str(name))}")
+    return {str(name): name for name in names}
+
+
 def as_list(names: str | list[str] | None, default: str | None = None) -> list[str]:
     """Return the value of the key `inputs` or `targets` as a list."""
     names = default if names is None else names

@@ -15,6 +15,7 @@ from ..config import Config
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
+from ..training.checkpoint import ensure_same_data
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, config_attributes, counters
@@ -273,7 +274,8 @@ def replayable_config(trace: TraceReader) -> Config:
         )
     if not trace.attributes.get("numerics", True):
         raise InputError(f"{trace.path}: numerics: False: only times were simulated; there is no theta")
-    with prefix_errors(str(trace.path)):  # before the data are generated
+    with prefix_errors(str(trace.path)):  # before the data are read or generated
+        ensure_same_data(config, trace, "since the run")
         for name, size in problems.synthetic_sizes(config.problem, config.code.blocks).items():
             recorded = trace.attributes.get(name, size)
             if size != recorded:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from ..analysis import printing
 from ..api import command, configs
 from ..api.configs import ConfigLike, PathLike, Settings, path_of
+from ..api.data import Data, store
 from ..config import Config, legacy
 from ..config import load as configfile
 from ..trace import frames
@@ -158,6 +159,7 @@ def compare(
     config: ConfigLike,
     schemes: str | Sequence[str],
     *,
+    data: Data = None,
     seeds: int | None = None,
     tune: int | None = None,
     rates: PathLike | None = None,
@@ -183,6 +185,8 @@ def compare(
     schemes : str or sequence of str
         Candidates: ``NAME`` or ``NAME:PRESET``, with ``/KEY=VALUE`` for each key to change; ``"yours"`` is
         the configuration as it is, ``"all"`` every scheme and preset that can run.
+    data : tuple or data frame, optional
+        As for `run`; the file lies beside `output`, as the candidates' configurations read it.
     seeds : int, optional
         Runs of each; default 5.
     tune : int, optional
@@ -251,11 +255,10 @@ def compare(
         "link": link,
         "processes": processes,
     }
-    settings = configs.overrides(set, workers)
-    job = configs.read(config, settings)
-    stem = Path(job.name).stem if job.name else "config"
+    stem = Path(config).stem if isinstance(config, str | os.PathLike) else "config"
     written = Path(output or Path("results") / f"{stem}.compare.h5")
-    with job.as_file() as path:
+    settings = store(config, configs.overrides(set, workers), data, written)
+    with configs.read(config, settings).as_file() as path:
         command.run_command(
             ["compare", *command.to_options(options, settings), f"--output={written}", "--", path], progress
         )

@@ -18,7 +18,7 @@ import numpy as np
 from ..util.threads import VARIABLES
 from ..util.version import __version__
 from . import dimensions
-from .schema import ARITHMETIC, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
+from .schema import ARITHMETIC, DATA, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
 
 if TYPE_CHECKING:
     import h5py
@@ -56,7 +56,7 @@ def write_header(
     """Write everything except the growing tables; `TraceWriter` describes the arguments."""
     rest = dict(metadata)
     environment = rest.pop("environment", None) or {}
-    resolved = _config_as_json(rest.pop("config", None))
+    resolved, data = _config_as_json(rest.pop("config", None)), rest.pop("data", {})
     attributes = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -78,6 +78,7 @@ def write_header(
     for code in codes:
         _write_code(file, code, bool(getattr(code, "rotate", rotate)))
     _write_workers(file, workers)
+    _write_data(file, data)
 
 
 def describe_column(dataset: h5py.Dataset, column: Column) -> None:
@@ -159,6 +160,23 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
         describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
     _set_attributes(group, {**scalars, "rotate": rotate})
+
+
+def _write_data(file: h5py.File, data: Mapping[str, Any]) -> None:
+    import h5py
+
+    group = file.create_group("data")
+    for name, value in data.items():
+        if name not in DATA:
+            group.attrs[name] = value
+            continue
+        text = value.dtype.kind == "U"
+        dataset = group.create_dataset(
+            name, data=value.astype(object) if text else value, dtype=h5py.string_dtype() if text else None
+        )
+        axis = "class" if name == "labels" else "input"
+        dimensions.attach(dataset, dimensions.make(group, axis, len(value)))
+        describe_column(dataset, Column("", "1", DATA[name]))
 
 
 def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> None:

@@ -20,7 +20,9 @@ from .contents import damaged
 from .schema import (
     ATTRIBUTES,
     CODE,
+    COUNT,
     COUNTER,
+    DATA,
     DIMENSIONS,
     LAYERS,
     SCHEMA,
@@ -245,6 +247,28 @@ class TraceReader:
         for k, attributes in found.items():
             what = f"attribute of the code of {k} blocks"
             contents.check_attributes(dict.fromkeys(CODE) | attributes, CODE, where, what)
+        return found
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Facts of the data that predictions need: `features`, `outputs`, and the datasets of ``/data``.
+
+        Empty for traces of older versions.
+        """
+        where = str(self.path)
+        with self._open() as file:
+            if "data" not in contents.names(file, where):
+                return {}
+            group = contents.group(file, "data", where)
+            found, present = contents.attributes(group, where), contents.names(group, where)
+            for name in (name for name in DATA if name in present):
+                array = contents.array(contents.dataset(group, name, f"{where}: data/{name}"), where)
+                if array.dtype.kind in "SO":
+                    array = np.array([bytes(text).decode(errors="replace") for text in array], np.str_)
+                found[name] = array
+        contents.check_attributes(
+            found, dict.fromkeys(("features", "outputs"), COUNT), where, "attribute of data"
+        )
         return found
 
     @cached_property

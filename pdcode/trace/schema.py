@@ -201,11 +201,21 @@ ATTRIBUTES = {
 }
 """Root attributes that readers use; any may be missing."""
 
+DATA = {
+    "labels": "labels of the classes, in the order of the model's outputs",
+    "mean": "mean of each input of the training rows, subtracted first",
+    "deviation": "standard deviation of each input, by which it is divided then",
+    "columns": "names of the inputs",
+}
+"""Datasets of ``/data``, any of which may be missing; its attributes are `features`, `outputs`."""
+
 LAYERS = "blocks", "rows_per_task", "weights"
 """Root attributes that are lists with an entry per layer."""
 
 CODE = {"family": Attribute(str), "weight": Attribute(int), "coherence": Attribute(float, -inf)}
 """Attributes of a code."""
+
+COUNT = Attribute(int, 1, 2**31 - 1)
 
 COUNTER = Attribute(float, 0, inf)
 """An attribute of ``/checkpoint``; times in ns are `Attribute(float)`, within int64, instead."""

@@ -37,9 +37,9 @@ class TraceWriter(Recorder):
     path : str or Path
         The file. An existing file is first renamed to ``<stem>.previous.h5``; folders are created.
     metadata : dict
-        Root attributes, without those that are None. Two keys are special: ``config``, the resolved
+        Root attributes, without those that are None. Three keys are special: ``config``, the resolved
         configuration (struct, dict or JSON text), becomes the attribute ``config_resolved``; ``environment``,
-        a dict, becomes the attributes of ``/environment``.
+        a dict, becomes the attributes of ``/environment``; ``data`` becomes the group of this name.
     workers : sequence of dict
         One per rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns of the measurement.
     flush_s : float
@@ -84,6 +84,7 @@ class TraceWriter(Recorder):
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
+        arrays += [value for value in metadata.get("data", {}).values() if isinstance(value, np.ndarray)]
         with self._deleted_on_failure(new):
             with self._guard.writing(bytes_needed(arrays, len(workers))):
                 header.write_header(file, config_text, {**metadata, **recording}, workers, codes)

@@ -21,6 +21,7 @@ import msgspec
 
 from ..coding.state import Coded
 from ..config import Config
+from ..problems import fingerprint
 from ..trace import ResumePoint, TraceReader, opening
 from ..util import checked
 from ..util.errors import InputError, reason, short_repr
@@ -219,10 +220,21 @@ def check(found: Checkpoint, config: Config) -> None:
     was, now = flat_keys(found.header.config), flat_keys(msgspec.to_builtins(config))
     free = FREE_KEYS if found.header.local else {"workers.count", *FREE_KEYS}
     named = "kind", "name", "family"  # reported first: if one of them differs, other keys do, too
+    if Path(config.trace.path).exists() and found.header.run == (
+        trace := TraceReader(config.trace.path)
+    ).attributes.get("run"):
+        ensure_same_data(config, trace, f"since the checkpoint {found.path}")
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
         if was.get(key) != now.get(key):
             before, after = short_repr(was.get(key)), short_repr(now.get(key))
             raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
+
+
+def ensure_same_data(config: Config, trace: TraceReader, when: str) -> None:
+    """Refuse files of data that have changed since a trace was begun."""
+    recorded, now = trace.data.get("digest"), fingerprint(config.problem)
+    if recorded and now and recorded != now:
+        raise InputError(f"problem.data: {config.problem.data!r} has changed {when}")
 
 
 def flat_keys(tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import problems
 from ..coding.clipping import make_clip
 from ..config import Config, legacy
 from ..trace import Recorder, TraceWriter, opening
@@ -269,6 +270,7 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
     return {
         "config": config,
         "plugin_digests": [legacy.plugin_digest(path) for path in config.plugins] or None,
+        "data": components.problem.dataset.facts | {"digest": problems.fingerprint(config.problem)},
         **config_attributes(config, components),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,

@@ -1,0 +1,105 @@
+"""Data given in Python, in a file that ranks, replays and later commands read."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..config import Config, ProblemTable
+from ..problems.files import COLUMNS, as_csr
+from ..problems.tables import as_list, choose_columns, frame_columns, labels_or_numbers, numbers
+from ..util.errors import Failure, InputError, reason
+from ..util.output import ensure_replaceable
+from . import configs
+
+Data = Any
+"""A pair (X, y) of an array, sparse matrix or data frame and targets; a data frame; None: none are given."""
+
+COMMENT = b"data that pdcode was given in Python"
+
+
+def store(
+    given: configs.ConfigLike, settings: Sequence[str], data: Any, path: Path | None = None
+) -> list[str]:
+    """Write data to `path`, by default beside the trace; return settings with which they are read."""
+    if data is None:
+        return [*settings]
+    config = _read(given, settings)
+    if config.problem.labels is not None:
+        raise InputError(f"problem.labels: {config.problem.labels!r}: the targets are given with `data`")
+    path = (path or Path(config.trace.path)).absolute().with_suffix(".data.npz")
+    arrays, keys = arrays_of(data, msgspec.structs.replace(config.problem, data="data"))
+    ensure_replaceable(path, str(path), "data", _is_ours)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(new, "w") as archive:
+            archive.comment = COMMENT
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise Failure(f"{path}: cannot write the data: {reason(error)}") from None
+    named = {f"problem.{key}": name for key, name in (keys | {"data": str(path)}).items()}
+    return [*settings, *configs.overrides(named)]
+
+
+def own_keys(given: configs.ConfigLike, settings: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of [problem] that `store` replaces, with the user's values for frames; None: none."""
+    table = _read(given, settings).problem
+    return {"data": None, "inputs": table.inputs, "targets": table.targets}
+
+
+def _read(given: configs.ConfigLike, settings: Sequence[str]) -> Config:
+    return configs.read(given, [*settings, "problem.data=data.npz"]).config
+
+
+def _is_ours(path: Path) -> bool:
+    return zipfile.is_zipfile(path) and zipfile.ZipFile(path).comment == COMMENT
+
+
+def arrays_of(data: Any, table: ProblemTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return named arrays of a pair (X, y) or of a data frame, and values of the keys that name them."""
+    arrays: dict[str, np.ndarray] = {}
+    if isinstance(data, tuple) and len(data) == 2:
+        x, y = data
+        targets = [str(getattr(y, "name", None) or "y")] if table.targets is None else as_list(table.targets)
+        if len(targets) > 1:
+            raise InputError(f"problem.targets: {targets}: `data` is a pair, whose targets are one array")
+        inputs = as_list(table.inputs) if hasattr(x, "columns") else []
+        y = np.asarray(y)
+        columns = [labels_or_numbers(y, "data", targets[0])] if y.ndim == 1 else [y]
+    elif hasattr(data, "columns"):
+        inputs, targets = choose_columns(table, [*frame_columns(data, "data")])
+        x, given = data, frame_columns(data, "data")
+        read = labels_or_numbers if len(targets) == 1 else numbers
+        columns = [read(np.asarray(data[given[name]]), "data", name) for name in targets]
+    else:
+        raise InputError(f"data: {type(data).__name__}: expected a pair (X, y) or a data frame")
+    arrays = dict(zip(targets, columns, strict=True))
+    keys: dict[str, Any] = {"targets": targets[0] if len(targets) == 1 else targets}
+    if hasattr(x, "tocsr"):
+        if table.inputs is not None:
+            raise InputError(f"problem.inputs: {table.inputs!r}: a sparse matrix has no names")
+        matrix = as_csr(x)
+        parts = {"indptr": matrix.indptr, "indices": matrix.columns, "data": matrix.data}
+        return arrays | parts | {"shape": np.array(matrix.shape), "format": np.array("csr")}, keys
+    keys["inputs"] = name = "inputs" if "x" in arrays else "x"
+    if hasattr(x, "columns"):
+        given = frame_columns(x, "data")
+        inputs = inputs or [*given]
+        if missing := [each for each in inputs if each not in given]:
+            raise InputError(f"problem.inputs: no column {missing[0]!r} in data")
+        arrays[name] = np.column_stack([numbers(np.asarray(x[given[each]]), "data", each) for each in inputs])
+        arrays[name + COLUMNS] = np.array(inputs)
+    else:
+        arrays[name] = np.asarray(x)
+    if objects := [each for each, array in arrays.items() if array.dtype.hasobject]:
+        raise InputError(f"data: {objects[0]!r} holds Python objects, not real numbers")
+    return arrays, keys
