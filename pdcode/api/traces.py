@@ -131,7 +131,7 @@ class Trace(reader.TraceReader):
         if chosen is None:
             raise InputError(f"{where}: has no final theta, as the run has not ended or computed none")
         with prefix_errors(where):
-            config = legacy.read(self.config)
+            config = legacy.read(self.config, self.plugin_digests)
             return model_of(config.problem, config.code.blocks, self.data, np.asarray(chosen))
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from typing import Any
 
 from ..util.errors import InputError
@@ -56,6 +57,20 @@ def add_resume(command: Any) -> None:
         "resume from the newest checkpoint beside the trace (see trace.checkpoint_s); without one, begin anew"
     )
     command.add_argument("--resume", action="store_true", help=what)
+
+
+def add_plugin(command: Any) -> None:
+    """Add --plugin."""
+    what = "import this file, one of the run's plug-ins, though others could have written it; may be repeated"
+    command.add_argument("--plugin", action="append", default=[], metavar="FILE", help=what)
+
+
+def import_plugins(options: argparse.Namespace) -> None:
+    """Import the files of --plugin."""
+    from ..config import kinds
+
+    for path in options.plugin:
+        kinds.load_plugin(os.path.abspath(path))
 
 
 def ensure_in_range(options: argparse.Namespace, **more: tuple[float, float, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..util.errors import InputError, prefix_errors
 from ..util.output import ensure_writable, print_line, write_file
+from . import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -29,6 +30,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("-o", "--output", metavar="CSV", help=what)
     what = "also write the probabilities of the classes, a column each"
     command.add_argument("--probabilities", action="store_true", help=what)
+    arguments.add_plugin(command)
     command.set_defaults(function=predict)
 
 
@@ -44,11 +46,14 @@ def predict(options: argparse.Namespace) -> int:
     from ..problems.tables import as_list
     from . import guard
 
+    arguments.import_plugins(options)
     guard.probe_in_subprocess(options.trace)
     trace = Trace(options.trace)
     model = trace.model()
     table = msgspec.structs.replace(
-        legacy.read(trace.config).problem, data=os.path.abspath(options.data), labels=None
+        legacy.read(trace.config, trace.plugin_digests).problem,
+        data=os.path.abspath(options.data),
+        labels=None,
     )
     if format_of(table) in ("csv", "parquet"):
         table = msgspec.structs.replace(table, inputs=list(model.columns) or None)

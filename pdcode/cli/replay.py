@@ -1,12 +1,12 @@
 """`pdcode replay`: verification of a trace."""
 
 import argparse
-import os
 import time
 from typing import Any
 
 from ..mpi import launch
 from ..util.output import print_line
+from . import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -22,22 +22,19 @@ def add_parser(commands: Any) -> None:
         "Exit codes: 0 identical, 1 different, 2 bad input, such as a trace without all arrivals.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
-    what = "import this file, one of the run's plug-ins, though others could have written it; may be repeated"
-    command.add_argument("--plugin", action="append", default=[], metavar="FILE", help=what)
+    arguments.add_plugin(command)
     command.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Replay a trace; print whether it is bit-identical."""
     from ..coding.replica import digest
-    from ..config import kinds
     from ..replay import Difference, replay
     from ..trace.reader import TraceReader
     from . import guard
 
     launch.require_one_process("replay")
-    for path in options.plugin:
-        kinds.load_plugin(os.path.abspath(path))
+    arguments.import_plugins(options)
     guard.probe_in_subprocess(options.trace)
     trace, began_s = TraceReader(options.trace, correct_clocks=False), time.perf_counter()
     try:

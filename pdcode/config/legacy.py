@@ -46,7 +46,7 @@ def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None
         if not kinds.is_loaded(path) and not not_a_file(path) and (why := _distrust(path, known.get(path))):
             raise InputError(
                 f"plugins: {path}: not imported, because {why}; to have it run, name it: --plugin of "
-                "`replay`, else `plugins` in your configuration"
+                "`replay` and `predict`, else `plugins` in your configuration"
             )
         kinds.load_plugin(os.path.realpath(path))
 
