@@ -5,20 +5,25 @@ networks", 2024. v ← βv + ĝ and u = ĝ + βv (Nesterov's momentum); five New
 singular values of a matrix U of u near 1, and the step is along the result times √max(1, d_out/d_in).
 Coefficients, β and the scale are those of the authors' code.
 
+`Dion2`: Ahn, Amsel and Langford, "Dion2: a simple method to shrink matrix in Muon", arXiv 2512.16928, 2025,
+after the abstract and the authors' package (github.com/microsoft/dion). M ← M + Ĝ; of the rows, or columns if
+there are fewer of them, the share of largest sums of magnitudes is orthogonalised and stepped along, and only
+these are then multiplied by μ in M, as error feedback.
+
 This project's: output layers are treated like the others, and biases step along the signs of u, or along u;
-Muon leaves both to AdamW.
+the papers leave both to AdamW or Lion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta
 
-from ..config import OptimizerTable, Positive, Real
+from ..config import Fraction, OptimizerTable, Positive, Real
 from ..kernels import optimize
 from .optimizers import NO_MOMENTUM, Optimizer
 
@@ -55,9 +60,7 @@ class Muon(Optimizer):
 
     def __init__(self, table: MuonTable, size: int, dtype: Any, layers: Sequence[Blocks]) -> None:
         super().__init__(table, size, dtype)
-        self._direction = np.zeros(self.size, self.dtype)
-        views = [layer.weights(self._direction) for layer in layers]
-        self._layers = [(view[:, :-1], view[:, -1]) for view in views]
+        self._layers, self._direction = layers, np.zeros(self.size, self.dtype)
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
@@ -67,24 +70,57 @@ class Muon(Optimizer):
         ]
 
     def _advance(self, rate: float) -> float:
-        table, beta = self.table, self.dtype.type(self.table.momentum)
-        for decoder, _, gradient, velocity, direction in self._plan:
+        for decoder, _, gradient, _, direction in self._plan:
             decoder.solve()
             np.multiply(gradient, self.dtype.type(decoder.scale), out=direction)
-            velocity *= beta
-            velocity += direction
-            if table.nesterov:
-                direction += beta * velocity
-            else:
-                np.copyto(direction, velocity)
-        for weights, biases in self._layers:
-            scale = sqrt(max(1.0, weights.shape[0] / weights.shape[1]))
-            np.multiply(orthogonalise(weights, table.iterations), self.dtype.type(scale), out=weights)
-            if table.vectors == "sign":
+        self.turn(self._direction, self.state["velocity"])
+        for layer in self._layers:
+            biases = layer.weights(self._direction)[:, -1]
+            if self.table.vectors == "sign":
                 np.sign(biases, out=biases)
         views = self._theta, self._no_velocity, self._direction
         total: float = optimize.sgd_step(*views, 1.0, rate, *NO_MOMENTUM, False)
         return total
+
+    def turn(self, direction: np.ndarray, velocity: np.ndarray) -> None:
+        """Replace the gradient in `direction` by the step's direction, and update the momentum."""
+        beta = self.dtype.type(self.table.momentum)
+        velocity *= beta
+        velocity += direction
+        if self.table.nesterov:
+            direction += beta * velocity
+        else:
+            np.copyto(direction, velocity)
+        for layer in self._layers:
+            weights = layer.weights(direction)[:, :-1]
+            weights[:] = self.orthogonal(layer, weights)
+
+    def orthogonal(self, layer: Blocks, weights: np.ndarray) -> np.ndarray:
+        """Return an orthogonalised matrix, a layer's weights or a part of them, times the layer's scale."""
+        scale = sqrt(max(1.0, layer.outputs / layer.inputs))
+        return self.dtype.type(scale) * orthogonalise(weights, self.table.iterations)
+
+
+class Dion2(Muon):
+    """Newton–Schulz steps on the rows or columns of largest momentum of each layer's weights."""
+
+    table: Dion2Table
+
+    def turn(self, direction: np.ndarray, velocity: np.ndarray) -> None:
+        velocity += direction
+        direction.fill(0)
+        mu = self.dtype.type(self.table.momentum)
+        for layer in self._layers:
+            momentum, step = layer.weights(velocity), layer.weights(direction)
+            step[:, -1] = momentum[:, -1]
+            momentum[:, -1] *= mu
+            momentum, step = momentum[:, :-1], step[:, :-1]
+            if layer.outputs > layer.inputs:
+                momentum, step = momentum.T, step.T
+            order = np.argsort(-np.abs(momentum).sum(axis=1), kind="stable")
+            chosen = np.sort(order[: self.table.chosen(layer)])
+            step[chosen] = self.orthogonal(layer, momentum[chosen])
+            momentum[chosen] *= mu
 
 
 class MuonTable(OptimizerTable, tag="muon"):
@@ -103,4 +139,24 @@ class MuonTable(OptimizerTable, tag="muon"):
 
     def flops(self, layers: Sequence[Blocks]) -> float:
         steps = sum(orthogonalise_flops(layer.outputs, layer.inputs, self.iterations) for layer in layers)
+        return steps + 8.0 * sum(layer.length for layer in layers)
+
+
+class Dion2Table(MuonTable, tag="dion2"):
+    """Dion2: Muon on a fraction of the rows or columns of each weight matrix, those of largest momentum."""
+
+    share: Fraction = 0.25  #: fraction of the rows, or of fewer columns, that a step moves, rounded up
+
+    def make(
+        self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Sequence[Blocks] = ()
+    ) -> Optimizer:
+        return Dion2(self, size, dtype, layers)
+
+    def chosen(self, layer: Blocks) -> int:
+        """Return the number of rows or columns of a layer that a step moves."""
+        return max(1, ceil(self.share * min(layer.outputs, layer.inputs) - 1e-9))
+
+    def flops(self, layers: Sequence[Blocks]) -> float:
+        sides = [(self.chosen(layer), max(layer.outputs, layer.inputs)) for layer in layers]
+        steps = sum(orthogonalise_flops(*pair, self.iterations) for pair in sides)
         return steps + 8.0 * sum(layer.length for layer in layers)

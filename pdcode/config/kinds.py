@@ -82,6 +82,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "adam": "pdcode.coding.optimizers:AdamTable",
         "sign": "pdcode.coding.optimizers:SignTable",
         "muon": "pdcode.coding.muon:MuonTable",
+        "dion2": "pdcode.coding.muon:Dion2Table",
     },
     "policies": {
         "async": "pdcode.coding.policies:AsyncTable",
@@ -147,6 +148,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "diloco": "pdcode.schemes.diloco:DiLoCo",
         "muloco": "pdcode.schemes.muloco:MuLoCo",
         "sparse-muloco": "pdcode.schemes.sparse_muloco:SparseMuLoCo",
+        "heloco": "pdcode.schemes.heloco:HeLoCo",
         "delayed-nesterov": "pdcode.schemes.delayed_nesterov:DelayedNesterov",
         "sparseloco": "pdcode.schemes.sparseloco:SparseLoCo",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",

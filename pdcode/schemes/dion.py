@@ -8,8 +8,8 @@ feedback, and of the rest the fraction μ. Rank 0 steps along √(d_out/d_in) P 
 worker instead of the mean in M, are those of `powersgd`.
 
 Not the paper's: biases are sent whole, M ← μB, and step along the signs of their mean, where the paper leaves
-vectors and output layers to Lion or AdamW. "Dion2" (arXiv 2512.16928), which orthonormalises some rows of the
-momentum, is another algorithm, and not included.
+vectors and output layers to Lion or AdamW. "Dion2" (arXiv 2512.16928) is another algorithm, the optimizer
+`coding.muon.Dion2`.
 """
 
 from collections.abc import Sequence

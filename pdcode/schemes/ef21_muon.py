@@ -75,5 +75,5 @@ class EF21Muon(TopK):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return WorkerMomentum(super().source(problem, worker, rows), self.options.beta)
 
-    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return super().work(problem, layouts, number, shard).plus(4.0 * problem.size)

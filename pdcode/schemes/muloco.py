@@ -4,7 +4,8 @@ Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimiz
 2505.23725, 2025. It is DiLoCo with Muon in place of AdamW. Muon (Jordan et al., "Muon: an optimizer for
 hidden layers in neural networks", 2024) adds a layer's gradient to a momentum, brings the singular values of
 the sum near 1 by Newton–Schulz steps, and steps along the result times √max(1, d_out/d_in). Coefficients and
-defaults are those of Muon. The momentum stays at the worker from task to task.
+defaults are those of Muon. The momentum stays at the worker from task to task. Preset ``2-bit`` has the
+paper's error feedback, with displacements in 2 bits.
 
 This project's: a layer's biases are a column of its weight matrix, and the output layer is treated like the
 others, while Muon leaves vectors and output layers to AdamW. A gradient that is not finite leaves the
@@ -13,7 +14,7 @@ momentum unchanged, so that a worker can recover.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Annotated, ClassVar
 
@@ -63,6 +64,9 @@ class MuLoCo(Local):
     step_flops = 7.0
     gradient_rate = ""
     tables: ClassVar[Tables] = DiLoCo.tables
+    presets: ClassVar[Mapping[str, Tables]] = {
+        "2-bit": {**tables, "memory": {"kind": "worker"}, "wire": {"dtype": "int2"}},
+    }
 
     class Options(Local.Options):
         """Keys of ``[scheme] options``."""

@@ -1,13 +1,13 @@
 """SparseLoCo with Muon: H local steps of Muon, then the largest elements of a decaying memory, in 2 bits.
 
 Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimizer for DiLoCo", arXiv
-2505.23725, 2025, also compress the displacements of Muon, with error feedback. The compression here is that
-of `sparseloco`, and the local steps are those of `muloco`.
+2505.23725, 2025, also sparsify the displacements of Muon, with error feedback. The compression, and the step
+without a momentum at rank 0, are those of `sparseloco` here, and the local steps are those of `muloco`.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
-from ..config import Positive, Tables
+from ..config import Positive
 from .muloco import MuLoCo
 from .sparseloco import SparseLoCo
 
@@ -17,7 +17,7 @@ class SparseMuLoCo(MuLoCo, SparseLoCo):
 
     name = "sparse-muloco"
     summary = "H steps of Muon, then the largest elements of the displacements; norms clipped to the median"
-    tables: ClassVar[Tables] = SparseLoCo.tables
+    tables, presets = SparseLoCo.tables, SparseLoCo.presets
 
     class Options(MuLoCo.Options):
         """Keys of ``[scheme] options``: those of `muloco` and of `sparseloco`."""

@@ -48,6 +48,34 @@ def test_descents_are_those_in_numpy(name: str) -> None:
     network.run(made, step)
 
 
+@pytest.mark.parametrize(("hidden", "share"), [(5, 0.4), (40, 0.25), (5, 1.0)])
+def test_dion2_turns_the_rows_or_columns_of_largest_momentum(hidden: int, share: float) -> None:
+    """Of 5 or 30 of them, of two in the second layer; only these decay."""
+    dion2 = ["optimizer.kind=dion2", "optimizer.rate=0.03", "optimizer.momentum=0.8", *PLAIN]
+    made = Descent([*NETWORK, f"problem.hidden=[{hidden}]", *dion2, f"optimizer.share={share}"], TIMES)
+    m = np.zeros_like(made.thetas[0])
+
+    def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
+        m[:] += network.gradients(theta, task).mean(axis=0)
+        moved = np.zeros_like(theta)
+        for layer in network.layers:
+            own, to = layer.weights(m), layer.weights(moved)
+            to[:, -1] = np.sign(own[:, -1])
+            own[:, -1] *= 0.8
+            outputs, inputs = own[:, :-1].shape
+            own, to = (own[:, :-1], to[:, :-1]) if outputs <= inputs else (own[:, :-1].T, to[:, :-1].T)
+            largest = np.argsort(-np.linalg.norm(own, 1, axis=1))[: int(np.ceil(share * len(own)))]
+            to[largest] = newton_schulz(own[largest], 5) * max(1, outputs / inputs) ** 0.5
+            own[largest] *= 0.8
+        return theta - 0.03 * moved
+
+    assert made.run() == "enough"
+    Network(made).run(made, step)
+    quarter = made.config.optimizer.flops(made.components.problem.layers)
+    whole = create({"kind": "muon"}, 1, "float32").table.flops(made.components.problem.layers)
+    assert (quarter < whole) == (share < 1)
+
+
 def seconds(*settings: str) -> float:
     wide = ["problem.hidden=[64]", "machine.flops_per_s=1e9", "stop.updates=5", "link.bandwidth=1e12"]
     config = configfile.resolve({}, [*NETWORK, *wide, *settings])

@@ -183,7 +183,7 @@ def test_staleness():
 
 def test_bad_input():
     for table, message in [
-        ({"kind": "newton"}, "optimizer.kind: expected one of sgd, adam, sign, muon .got 'newton'"),
+        ({"kind": "newton"}, "optimizer.kind: expected one of sgd, adam, sign, muon, dion2 .got 'newton'"),
         ({"rate": -1.0}, "optimizer.rate: expected number > 0.0"),
         ({"speed": 1}, "optimizer.speed: unknown key"),
     ]:

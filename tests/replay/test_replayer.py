@@ -74,7 +74,7 @@ CASES = {
     "streaming": ["scheme.name=streaming", "code.blocks=3", "wire.dtype=int8", "update.mode=first"],
     "muon": ["scheme.name=powersgd", "code.blocks=1", "optimizer.kind=muon"],
     "dion": ["scheme.name=dion", "code.blocks=1", "wire.dtype=bfloat16", *FIRST, "update.late=waste"],
-    "muon-relay": [*FIRST, "memory.kind=worker", "downlink.kind=codewords", "optimizer.kind=muon"],
+    "muon-relay": [*FIRST, "memory.kind=worker", "downlink.kind=codewords", "optimizer.kind=dion2"],
     "streaming-async": ["scheme.name=streaming", "code.blocks=4", "optimizer.momentum=0.5"],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],

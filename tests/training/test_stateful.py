@@ -49,6 +49,7 @@ CASES = {
     "captured": ["update.mode=captured", "decoder.kind=least_squares", "memory.kind=none"],
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
     "muon": ["downlink.kind=codewords", "optimizer.kind=muon", "machine.coordinator_speed=3"],
+    "dion2": ["optimizer.kind=dion2", "update.mode=all"],
     "clipped": ["update.clip=median", "stragglers={kind='pareto',shift_s=0.001,shape=1.5}"],
     "quorum": [
         "update.mode=quorum", "update.count=3", "stragglers={kind='lognormal',median_s=0.002,sigma=1.0}",
@@ -77,8 +78,10 @@ CASES = {
         "ef21-muon", "memory.kind=difference", "downlink.kind=codewords", "optimizer.kind=muon"
     ),
     "dion": scheme("dion", "memory.kind=worker", "update.late=waste", *FIRST),
+    "heloco": scheme("heloco", "optimizer.momentum=0.9", "optimizer.nesterov=true"),
     "unequal": scheme("unequal", "update.late=waste", *FIRST),
     "rennala": scheme("rennala", "scheme.options.gradients=9", "update={mode='first',late='waste'}"),
+    "sparse-muloco": scheme("sparse-muloco", "scheme.options={steps=2,chunk=100}", *FIRST),
     "sparseloco": scheme("sparseloco", "scheme.options={steps=3,chunk=100}", *FIRST),
     "delayed-nesterov": scheme("delayed-nesterov", "scheme.options.steps=4"),
     "streaming": scheme("streaming", "code.blocks=3"),
@@ -126,7 +129,7 @@ LEFT = {
     "RelayedState": "_scratch _codeword_view _last_entries",
     "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",
     "GradientTable": "_change", "Clip": "gradient",
-    "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before", "Muon": "_direction _layers",
+    "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before", "Muon": "_direction",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
     "t_start_ns",
 }  # fmt: skip
