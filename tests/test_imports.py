@@ -42,7 +42,7 @@ from pdcode import problems
 table = problems.as_table({"kind": "softmax", "data": "digits", "hidden": [4]})
 random = np.random.default_rng(0)
 x, y = random.standard_normal((8, 5)).astype(np.float32), (np.arange(8) % 2).astype(np.int32)
-arrays = {"x": x, "y": y, "test_x": x[:0], "test_y": y[:0], "names": np.frombuffer(b"a\\0b", np.uint8)}
+arrays = {"x": x, "y": y, "test_x": x[:0], "test_y": y[:0], "values": np.arange(2)}
 problem = problems.Problem.from_dataset(table, problems.receive(table, arrays, 0, 2), 2)
 problem.coded_derivative(problem.initial(0), None, [[[1.0, 0.5]]])
 """,

@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         "of a table are found by the names of the training data. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run that has ended")
-    what = "file of inputs in a format that problem.data has; if it has the targets, too, they are scored"
+    what = "inputs, as problem.data; if they come with targets, the predictions are scored"
     command.add_argument("data", metavar="DATA", help=what)
     what = "CSV file to write (default: standard output, without the score)"
     command.add_argument("-o", "--output", metavar="CSV", help=what)
@@ -39,7 +39,7 @@ def predict(options: argparse.Namespace) -> int:
     import msgspec
 
     from ..api.traces import Trace
-    from ..config import legacy
+    from ..config import BUNDLED, legacy
     from ..problems import read
     from ..problems.formats import format_of
     from ..problems.matrix import Csr
@@ -50,11 +50,9 @@ def predict(options: argparse.Namespace) -> int:
     guard.probe_in_subprocess(options.trace)
     trace = Trace(options.trace)
     model = trace.model()
-    table = msgspec.structs.replace(
-        legacy.read(trace.config, trace.plugin_digests).problem,
-        data=os.path.abspath(options.data),
-        labels=None,
-    )
+    data = options.data if options.data in BUNDLED else os.path.abspath(options.data)
+    table = legacy.read(trace.config, trace.plugin_digests).problem
+    table = msgspec.structs.replace(table, data=data, labels=None)
     if format_of(table) in ("csv", "parquet"):
         table = msgspec.structs.replace(table, inputs=list(model.columns) or None)
     guard.probe_data(table.data)

@@ -1,5 +1,7 @@
 """Data given in Python, and the model of a trace: labels and scales as they were, without the data."""
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,32 @@ def test_data_that_have_changed_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.data.npz").write_bytes(b"mine")
     with refused("a.data.npz: the existing file is not data of pdcode"):
         simulate(tmp_path, (X, SPECIES))
+
+
+def test_a_run_resumes_with_the_same_data_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    config = CONFIG | {"stop": {"updates": 10**6}, "trace": {"checkpoint_s": 0.01, "path": str(path)}}
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def interrupt() -> None:
+        while not (tmp_path / "a.h5.checkpoint" / "coordinator").exists() and not stopped.wait(0.02):
+            pass
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    stopped = threading.Event()
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    how: dict[str, Any] = {"output": path, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        pdcode.simulate(config, data=(X, SPECIES), **how)
+    watch.join()
+    done = pdcode.Trace(path).updates.rows
+    config["stop"] = {"updates": done + 100}
+    with refused("a.data.npz' has changed since the checkpoint"):
+        pdcode.simulate(config, data=(X + 1, SPECIES), resume=True, **how)
+    trace = pdcode.simulate(config, data=(X, SPECIES), resume=True, **how)
+    assert (trace.segments.rows, trace.updates.rows) == (2, done + 100)
 
 
 def test_plan_and_compare_take_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
