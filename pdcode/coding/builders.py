@@ -122,10 +122,12 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
         raise InputError(f"code.weight: {weight} is above the number of blocks, {k}")
     refuse_arguments(table.options, "code.options.")
     sizes = [table.rows or workers * r]
-    # Rows for all tasks of an update, if such a code exists; else a single basis.
+    # Rows for all tasks of an update, if such a code exists; else a single basis. With owners successive
+    # tasks have all rows of a basis, the last task some of them again.
     if table.rows is None and table.rotate:
         one = codes.fitting_rows(table.family, r, k)
         sizes = [codes.fitting_rows(table.family, workers * r, k), one] if each_update else [one]
+        sizes = [-(-one // r) * r, one] if config.has_owners else sizes
     for last, rows in enumerate(sizes, 1 - len(sizes)):
         try:
             return codes.design(

@@ -141,6 +141,9 @@ class ReduceTable(Table):
                 "one format for all layers",
                 "cuts layers into ranges of elements",
             ),
+            "code.rows_per_task": none_of(
+                "auto", needed="a number, or code.share", why="has no link of rank 0 that would determine it"
+            ),
             "memory.kind": one_of(
                 "none", "worker", why="has owners round the mean again", when=lambda config: config.has_owners
             ),

@@ -109,6 +109,18 @@ def test_gradients_are_what_was_applied_and_the_memories(wire: str, coded: list[
     assert len({row["code_row"] for row in rows.arrivals}) == (20 if coded else 1)
 
 
+def test_blocks_are_sent_in_turn() -> None:
+    """The cut leaves odd numbers of blocks."""
+    state = prepare(configfile.resolve({}, [*JOB, *HALF, "workers.count=3"])).state
+    counts = {unit.count for unit in state.layouts[0].units if not unit.uncoded}
+    assert any(count % 2 for count in counts)
+    pairs = [state.order(0, task).codewords for task in range(10)]
+    for number, unit in enumerate(state.layouts[0].units):
+        for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+            sent = {*first[number][0].ravel(), *second[number][0].ravel()}
+            assert sent == set(range(unit.count))
+
+
 def test_unrounded_means_are_those_of_an_allreduce_to_rounding() -> None:
     """Of float64 in float32, and without a memory."""
     thetas = []
@@ -160,6 +172,7 @@ def test_every_element_has_one_owner_and_ranges_are_even(sizes, workers):
     [
         (["memory.kind=difference"], ["memory.kind: 'difference'", "owners round the mean again"]),
         (["wire.dtype=['int2','int4']"], ["wire.dtype: 'int2'", "one format for all layers"]),
+        (["code.blocks=units", "code.rows_per_task=auto"], ["code.rows_per_task: 'auto'", "code.share"]),
         (["wire.dtype=qsgd"], ["wire.dtype: 'qsgd'", "contraction"]),
         (["code.family=matched", "code.blocks=units", "code.share=0.5"], ["has workers choose"]),
     ],
