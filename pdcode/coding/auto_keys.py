@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable, kinds
+from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable
+from ..config.defaults import gradient_rate
 from ..problems import DataSource, Problem, split
 
 TABLES = "scheme", "code", "memory", "optimizer"  # tables with keys that may be "auto"
@@ -20,8 +21,6 @@ SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
-# Longest good step of a whitened payload that is applied by itself (mnist5k, 1 to 16 workers).
-MAX_WHITENED_STEP = 0.25
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
 # factor on it that is stable where shards differ (both, sorted by label, asynchronous).
 PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
@@ -60,20 +59,6 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return _with(config, **changes), lines
-
-
-def better_rate(config: Config) -> float | None:
-    """Return a smaller learning rate if few workers make too long whitened steps of rate/n per payload."""
-    whitened = config.code.whiten != "none" and gradient_rate(config) == "optimizer.rate"
-    alone = config.update.asynchronous and config.memory.kind == "worker"
-    most = MAX_WHITENED_STEP * config.workers.count
-    return most if whitened and alone and config.optimizer.rate > 2 * most else None
-
-
-def gradient_rate(config: Config) -> str:
-    """Return the key of the learning rate that scales the gradients of mini-batches, or an empty string."""
-    key: str = kinds.find("schemes", config.scheme.name).gradient_rate
-    return "" if key == "optimizer.rate" and not config.optimizer.linear else key
 
 
 def lookahead(config: Config) -> float:

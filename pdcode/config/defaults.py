@@ -4,7 +4,8 @@ A key has the first of these values that exists:
 
 1. that of the command line: `--set`, or an option such as `-n`;
 2. that of the file;
-3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables;
+3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables; the
+   learning rate of a preset is at most `longest_rate`, which depends on the number of workers;
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
 A value drops keys of later levels that have no effect with it. `config.load.resolve` applies these levels.
@@ -17,6 +18,7 @@ Where the value is none or "auto", it then follows
 "auto" in `[problem]`, and none where the description of a key gives its meaning, are values themselves.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -67,6 +69,37 @@ class Origins(dict[str, str]):
         for name, value in _flat(msgspec.to_builtins(after)).items():
             if name not in old or old[name] != value:
                 self[name] = origin or _derived(name)
+
+
+def gradient_rate(config: Config) -> str:
+    """Return the key of the learning rate that scales the gradients of mini-batches, or an empty string."""
+    key: str = kinds.find("schemes", config.scheme.name).gradient_rate
+    return "" if key == "optimizer.rate" and not config.optimizer.linear else key
+
+
+def longest_rate(config: Config) -> float:
+    """Return the longest good learning rate, infinite if the number of workers n does not limit it.
+
+    It does where each whitened payload is a step of rate/n by itself: to the scheme's `longest_step`.
+    """
+    whitened = config.code.whiten != "none" and gradient_rate(config) == "optimizer.rate"
+    alone = config.update.asynchronous and config.memory.kind == "worker"
+    return _longest_step(config) * config.workers.count if whitened and alone else math.inf
+
+
+def _longest_step(config: Config) -> float:
+    step: float = kinds.find("schemes", config.scheme.name).longest_step
+    return step
+
+
+def limit_preset_rate(config: Config, origins: Origins) -> Config:
+    """Reduce the learning rate to `longest_rate` if a preset provides it, and note that."""
+    origin, longest = origins.get("optimizer.rate", ""), longest_rate(config)
+    if not origin.startswith("preset") or config.optimizer.rate <= longest:
+        return config
+    origins["optimizer.rate"] = f"{origin}, at most {_longest_step(config):g} · workers.count"
+    optimizer = msgspec.structs.replace(config.optimizer, rate=longest)
+    return msgspec.structs.replace(config, optimizer=optimizer)
 
 
 def _derived(name: str) -> str:

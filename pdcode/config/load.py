@@ -103,14 +103,13 @@ def resolve(
         if isinstance(tables.get(name), dict):
             tables[name] = defaults.without_conflicting(name, tables[name], table)
     tables = defaults.add_defaults(tables, given)
-    if origins is not None:
-        origins.note_tables(of_file, tables, parsed)
+    origins = Origins() if origins is None else origins
+    origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
         _insert(tables, keys, value)
-    config = Config.of(tables)
+    config = defaults.limit_preset_rate(Config.of(tables), origins)
     complete = _with_files(config, parsed, Path(folder))
-    if origins is not None:
-        origins.note_completed(tables, complete)
+    origins.note_completed(tables, complete)
     check_consistency(complete)
     return complete
 

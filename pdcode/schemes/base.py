@@ -167,6 +167,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     gradient_rate : str
         The key of the learning rate that scales the gradients of mini-batches; empty: there is none, and
         steps do not depend on the length of gradients.
+    longest_step : float
+        Longest good step of a whitened payload that is applied by itself, as a length; presets keep to it.
     steps_by_update : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
@@ -185,6 +187,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "fused": ("units", "source"),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
+    longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 

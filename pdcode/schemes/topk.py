@@ -54,6 +54,7 @@ class TopK(SingleElements):
         ),
         **SingleElements.requires,
     }
+    longest_step: ClassVar[float] = 0.5  # digits, 2 to 8 workers
     presets: ClassVar[Mapping[str, Tables]] = {
         # Very slow links: few elements of the whitened gradient, to rank 0 and to the other workers.
         "whitened": {

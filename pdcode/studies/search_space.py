@@ -13,6 +13,7 @@ import numpy as np
 
 from ..config import Config, MemoryTable, UpdateTable, kinds
 from ..config import load as configfile
+from ..config.defaults import longest_rate
 from ..training import setup
 from ..util.errors import InputError
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
@@ -81,7 +82,7 @@ def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple
     if multiple == 1 and not tables:
         return base
     if has_rate(tables):
-        config = with_rate(config, multiple * rate_of(config))
+        config = with_rate(config, multiple * min(rate_of(config), longest_rate(config)))
     else:
         config = converted(config, base, multiple)
     configfile.check_consistency(config)

@@ -15,6 +15,7 @@ from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config import Config, requirements
+from ..config.defaults import longest_rate
 from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
@@ -31,6 +32,7 @@ from . import link_sizing
 from .worker import Worker
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
+TOO_LONG = 1.5  # multiple of `longest_rate` from which on a learning rate is too long
 CODED = (
     "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded, and with a wire.dtype "
     "such as 'int2' scheme 'lwpd' has all workers send the same blocks"
@@ -145,7 +147,7 @@ class Components:
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
                 f"'{config.update.mode}': the workers' residuals already act as a momentum"
             )
-        if (rate := auto_keys.better_rate(config)) is not None:
+        if config.optimizer.rate > TOO_LONG * (rate := longest_rate(config)):
             lines.append(
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"

@@ -1,14 +1,18 @@
 """Whitening is on where shards are alike, and off by itself, with a rate to match, where they are not."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import origins
 import pytest
 
 from pdcode import problems
+from pdcode.__main__ import main
 from pdcode.coding import auto_keys
-from pdcode.config import Config
+from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
 from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
@@ -148,13 +152,56 @@ def test_a_resolved_configuration_is_not_changed() -> None:
     assert Config.of(msgspec.to_builtins(config)) == config
 
 
-@pytest.mark.parametrize(("workers", "better"), [(1, "0.25"), (2, "0.5"), (3, "0.75"), (4, ""), (8, "")])
-def test_few_workers_get_a_note_on_a_smaller_rate(workers: int, better: str) -> None:
-    said = f"optimizer.rate 2 is too long for whitened steps of so few workers: try {better}"
-    assert (said in prepared(f"workers.count={workers}").remarks()) == bool(better)
-    for other in ("update.mode=all", "code.whiten=none", f"optimizer.rate={better or 2.0}"):
-        remarks = prepared(f"workers.count={workers}", other).remarks()
-        assert not any("too long" in line for line in remarks)
+@pytest.mark.parametrize(
+    ("workers", "better"), [(1, 0.375), (2, 0.75), (3, 1.125), (4, 1.5), (6, 2.0), (8, 2.0)]
+)
+def test_a_rate_that_is_too_long_for_few_workers_is_the_presets_at_most(workers: int, better: float) -> None:
+    """A preset's is settled, one that is given is not changed, and noted if it is much too long."""
+    count = f"workers.count={workers}"
+    assert prepared(count).config.optimizer.rate == better
+    given = prepared(count, "optimizer.rate=2.0")
+    assert given.config.optimizer.rate == 2.0
+    said = f"optimizer.rate 2 is too long for whitened steps of so few workers: try {better:g}"
+    assert (said in given.remarks()) == (workers < 4)
+    for other in ("update.mode=all", "code.whiten=none", f"optimizer.rate={better}"):
+        changed = prepared(count, "optimizer.rate=2.0", other)
+        assert not any("too long" in line for line in changed.remarks())
+    for other in ("update.mode=all", "code.whiten=none"):
+        assert prepared(count, other).config.optimizer.rate == 2.0
+
+
+PRESETS = [
+    (name, preset) for name in kinds.names("schemes") for preset in kinds.find("schemes", name).presets
+]
+
+
+@pytest.mark.parametrize(("scheme", "preset"), PRESETS)
+def test_no_run_complains_of_what_its_preset_has_chosen(scheme: str, preset: str) -> None:
+    chosen = [f"scheme.name={scheme}", f"scheme.preset={preset}", "stop.updates=1"]
+    if preset == "shards":
+        chosen.append("problem.kind=softmax")
+    for workers in (5, 7, 16, 64) if scheme == "robust" else (1, 2, 3, 4, 7, 16, 64):
+        for other in (
+            "seed=1",
+            "stragglers={kind='shifted-exponential',mean_s=0.01}",
+            "update.mode=all",
+            "code.whiten=none",
+        ):
+            if scheme != "lwpd" and "." in other:
+                continue
+            config = configfile.resolve({}, [*chosen, f"workers.count={workers}", other])
+            remarks = "\n".join(setup.prepare(config).remarks())
+            assert not re.search("too long|slow|biased|no effect", remarks), (workers, other)
+
+
+def test_a_dry_run_names_the_origin_of_a_settled_rate(tmp_path: Path, capsys: Any) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text("scheme = {preset = 'default'}\nstop = {updates = 1}\n")
+    for workers, rate, origin in ((3, 1.125, ", at most 0.375 · workers.count"), (8, 2.0, "")):
+        assert main(["run", str(job), "--dry-run", "-n", str(workers)]) == 0
+        out = capsys.readouterr().out
+        assert origins.of(out)["optimizer.rate"] == f"preset default{origin}"
+        assert f"\nrate = {rate}" in out
 
 
 def test_momentum_in_async_mode_gives_a_warning() -> None:

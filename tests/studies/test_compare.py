@@ -300,7 +300,7 @@ def test_a_candidate_has_the_tables_of_its_scheme_and_the_rest_in_common() -> No
             assert getattr(each.config, key) == getattr(own.config, key)
     assert coded.config.downlink.kind == "exchange"
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
-    assert (own.rate, coded.rate) == (0.5, 2.0)  # the preset has a rate of its own
+    assert (own.rate, coded.rate) == (0.5, 1.5)  # the preset has a rate of its own, for four workers
     assert uncoded.rate == 0.125
     assert (rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
     assert local.at(0.3).config.scheme.options.rate == 0.3

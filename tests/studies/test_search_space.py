@@ -95,7 +95,7 @@ def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
     (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == name]
     for table in ("code", "memory", "wire", "downlink", "update"):
         assert getattr(preset.config, table) == getattr(asked, table)
-    assert preset.config.optimizer.rate == (2.0 if name == "preset default" else 0.4)
+    assert preset.config.optimizer.rate == (1.5 if name == "preset default" else 0.4)  # of four workers
 
 
 def test_step_sizes_are_multiples_of_a_whole_step():
@@ -108,7 +108,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     }
     assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
     own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring", "first")]
-    assert own == [2.0, 1.0, 0.7, 0.7]
+    assert own == [1.5, 1.0, 0.7, 0.7]
     assert rates["preset regression", 1] == 0.16  # its momentum makes steps 2.5 times as long
     assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
     assert rates[OWN, 2] == 0.8
