@@ -2,10 +2,10 @@
 
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from pathlib import Path
 from runpy import run_path
 
@@ -45,10 +45,7 @@ class Build(build_ext.build_ext):
             if not target.exists() or target.read_text("utf-8") != expanded:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(expanded, "utf-8")
-        with ProcessPoolExecutor(threads, get_context("fork")) as processes:
-            for number, translated in enumerate(processes.map(translate, MODULES), 1):
-                if translated:
-                    show(f"translated {number} of {len(MODULES)} modules to C")
+        translate(threads)
         sources = [*sorted(glob("csrc/*.c")), *(f"build/cython/{path}.c" for path in MODULES)]
         self.outdated, self.numbers = list(filter(self.is_outdated, sources)), count(1)
         with ThreadPoolExecutor(threads) as pool:
@@ -89,17 +86,32 @@ class Build(build_ext.build_ext):
         return compiled
 
 
-def translate(path: str) -> bool:
-    """Translate a module to C if that is needed; return whether it was."""
+def translate(most: int) -> None:
+    """Translate the modules to C where that is needed, in this many processes at once."""
+    options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED.replace("/", ".")}
+    todo, running = list(MODULES), {}
+    for number in range(1, len(MODULES) + 1):
+        while todo and len(running) < most:
+            path = todo.pop(0)
+            before = written(path)
+            # Not by a pool, which would look functions up in a module; build front ends import none.
+            process = get_context("fork").Process(
+                target=cythonize, args=([MODULES[path]],), kwargs=options | {"quiet": True}
+            )
+            process.start()
+            running[process.sentinel] = process, path, before
+        process, path, before = running.pop(connection.wait(running)[0])
+        process.join()
+        if process.exitcode:
+            sys.exit(f"pdcode: {path}.pyx cannot be translated")
+        if written(path) != before:
+            show(f"translated {number} of {len(MODULES)} modules to C")
+
+
+def written(path: str) -> int:
+    """Return when a module was translated, or 0."""
     target = Path(f"build/cython/{path}.c")
-    before = target.stat().st_mtime_ns if target.exists() else 0
-    cythonize(
-        [MODULES[path]],
-        quiet=True,
-        compiler_directives=DIRECTIVES,
-        shared_utility_qualified_name=SHARED.replace("/", "."),
-    )
-    return target.stat().st_mtime_ns != before
+    return target.stat().st_mtime_ns if target.exists() else 0
 
 
 def show(text: str) -> None:

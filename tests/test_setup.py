@@ -116,7 +116,7 @@ def test_the_build_shows_how_far_it_is(tmp_path: Path) -> None:
         f"pdcode: compiling {number} of 3 files" for number in (1, 2, 3)
     ]
     kernel.write_text("one = 2\n")
-    assert build() == [
-        "pdcode: translated 1 of 2 modules to C", "pdcode: compiling 1 of 1 files: small.c",
-    ]  # fmt: skip
+    translated, compiled = build()
+    assert translated in lines
+    assert compiled == "pdcode: compiling 1 of 1 files: small.c"
     assert build() == []
