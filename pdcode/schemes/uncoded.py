@@ -2,7 +2,8 @@
 
 Presets are the usual schemes without a code. ``all``: synchronous SGD. ``first``: the first q gradients at
 the newest θ, later ones dropped (Chen, Pan, Monga, Bengio and Jozefowicz, "Revisiting distributed synchronous
-SGD", ICLR workshop 2016). ``async``: asynchronous SGD. ``k-async``: any K gradients, stale ones included
+SGD", ICLR workshop 2016). Under many laws of delays its time is near the optimum: "Do we need asynchronous
+SGD?", arXiv 2602.03802, 2026. ``async``: asynchronous SGD. ``k-async``: any K gradients, stale ones included
 (Dutta, Joshi, Ghosh, Dube and Nagpurkar, "Slow and stale gradients can win the race", AISTATS 2018). ``qsgd``
 rounds without bias (Alistarh, Grubic, Li, Tomioka and Vojnovic, "QSGD", NeurIPS 2017), ``ef-signsgd`` to one
 bit with error feedback (Karimireddy, Rebjock, Stich and Jaggi, "Error feedback fixes SignSGD and other

@@ -43,8 +43,15 @@ def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
 
 
 def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
-    """Return the configuration with the learning rate of `base`, times a multiple, for its kind of step."""
-    rate = multiple * base_rate(base) * unit_rate(config)
+    """Return the configuration with the learning rate of `base`, times a multiple, for its kind of step.
+
+    Steps of an optimizer that is not linear in the gradient, if `base` has another, begin with its default.
+    """
+    own = config.optimizer
+    if own.kind != base.optimizer.kind and not own.linear:
+        rate = multiple * type(own)().rate
+    else:
+        rate = multiple * base_rate(base) * unit_rate(config)
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
     return msgspec.structs.replace(config, optimizer=optimizer)
 

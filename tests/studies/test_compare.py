@@ -124,6 +124,14 @@ def test_a_target_is_reached_where_the_curve_crosses_it(once: Made) -> None:
             assert 0.5 < each.stop_s / each.oracle_s < 20
 
 
+def test_an_optimizer_of_steps_of_one_length_begins_with_its_own_rate() -> None:
+    muon = "uncoded:all/optimizer.kind=muon"
+    found = made(JOB, f"{muon},{muon}/optimizer.rate=0.3,uncoded:all,dion")
+    rates = {each.name: each.config.optimizer.rate for each in found}
+    assert (rates[muon], rates[f"{muon}/optimizer.rate=0.3"], rates["dion"]) == (0.02, 0.3, 0.02)
+    assert rates["uncoded:all"] > 0.02  # converted from that of the job
+
+
 def test_traces_are_kept_on_request(job: Path) -> None:
     compared(job, "--keep", schemes="uncoded", seeds=1)
     assert TraceReader("results/job.compare/uncoded-1.h5").finished
