@@ -67,6 +67,10 @@ CASES = {
     "randomk": scheme("randomk", *FIRST, "stragglers={kind='heterogeneous',slowdown=3}"),
     "uncoded": scheme("uncoded", *FIRST, "stragglers={kind='bimodal',extra_s=0.01,probability=0.2}"),
     "allreduce": scheme("allreduce"),
+    "averaged": [
+        "reduce.kind=allreduce", "update.mode=all", "wire.dtype=int8", "memory.kind=worker",
+        'code={family="uncoded",blocks="units",share=0.5,rotate=true}', "optimizer.momentum=0.5",
+    ],
     "sag": scheme("sag", "problem.batch=0", "update.count=3"),
     "dsag": scheme("dsag", "update.count=3"),
     "signsgd": scheme("signsgd", "memory.kind=none", "update.mode=first"),
@@ -128,6 +132,7 @@ LEFT = {
     "MirroredReplica": "_codewords _codeword_view _entry _reply",
     "RelayedState": "_scratch _codeword_view _last_entries",
     "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",
+    "AveragingState": "_mean", "Owner": "_encoders _sent _task",  # the residual has an effect on later rows
     "GradientTable": "_change", "Clip": "gradient",
     "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before", "Muon": "_direction",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
