@@ -49,6 +49,7 @@ def local(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
         ("uncoded", mean, ["optimizer.rate=0.1"]),
         ("allreduce", mean, ["optimizer.rate=0.1"]),
         ("streaming", mean, ["code.blocks=3", "optimizer.rate=0.1"]),
+        ("cyclic", mean, ["scheme.options.stragglers=1", "optimizer.rate=0.1"]),
         ("topk", mean, [ALL, "wire.dtype=float64", "optimizer.rate=0.1"]),
         ("randomk", mean, [ALL, "wire.dtype=float64", "optimizer.rate=0.1"]),
         ("demo", sign, ["wire.dtype=float64", "scheme.options={chunk=1,largest=1}", "optimizer.rate=0.01"]),
