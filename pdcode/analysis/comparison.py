@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SIZE = 12, 4.8  # inches
+TIMES = "time, s", "virtual time, s"  # labels of the real and the virtual clock's times
 FAR = 20  # ratio of the longest to the shortest run above which an axis is logarithmic
 DECADES = 1e3  # ratio of the shortest run's length to the earliest start of a logarithmic axis
 
@@ -103,39 +104,46 @@ def draw(traces: Sequence[TraceReader]) -> Figure:
     """Draw the training losses of runs against time and bytes."""
     with sheet(*SIZE) as drawing:
         left, right = drawing.subplots(1, 2, sharey=True)
+        labels, virtual = names(traces), [description.is_virtual(trace) for trace in traces]
+        one_clock = len({*virtual}) == 1
         measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
         starts = (
             scale(left, [times for _, times, _ in measured]),
             scale(right, [sizes for *_, sizes in measured]),
         )
-        for place, (name, (loss, *positions)) in enumerate(zip(names(traces), measured, strict=True)):
+        for place, (name, (loss, *positions)) in enumerate(zip(labels, measured, strict=True)):
+            label = name if one_clock else f"{name} ({'virtual' if virtual[place] else 'real'} clock)"
             colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
             for axes, position, start in zip((left, right), positions, starts, strict=True):
                 shown = np.maximum(position, start)
-                axes.plot(shown, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
+                axes.plot(shown, loss, color=colour, linestyle=dashes, linewidth=2, label=label)
                 axes.plot(shown[-1:], loss[-1:], "o", color=colour, markersize=6)
         targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
         target = targets.pop() if len(targets) == 1 else None
         titles = ["Training loss against time", "Training loss against bytes"]
         reached = [
             (times[at[0]], count[at[0]], name)
-            for (loss, times, count), name in zip(measured, names(traces), strict=True)
+            for (loss, times, count), name in zip(measured, labels, strict=True)
             if len(at := np.flatnonzero(loss <= (target or -math.inf)))
         ]
         if reached:
             seconds, _, name = min(reached)
-            titles[0] = f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}"
+            if one_clock:  # times of different clocks are not comparable
+                titles[0] = f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}"
             count, name = min(each[1:] for each in reached)
             titles[1] = f"{name} needs the fewest bytes: {size(count)}"
-        virtual = all(description.is_virtual(trace) for trace in traces)
-        complete(drawing, [loss for loss, _, _ in measured], target, virtual, titles)
+        clock = TIMES[virtual[0]] if one_clock else "time of each run's clock, s"
+        complete(drawing, [loss for loss, _, _ in measured], target, clock, titles)
     return drawing
 
 
 def complete(
-    figure: Figure, losses: Sequence[np.ndarray], target: float | None, virtual: bool, titles: Sequence[str]
+    figure: Figure, losses: Sequence[np.ndarray], target: float | None, clock: str, titles: Sequence[str]
 ) -> None:
-    """Add labels, titles, target and legend to a figure of losses against time and against bytes."""
+    """Add labels, titles, target and legend to a figure of losses against time and against bytes.
+
+    `clock` is the label of the axis of time.
+    """
     from matplotlib.ticker import EngFormatter
 
     left, right = figure.axes
@@ -144,9 +152,9 @@ def complete(
         axes.set_title(title)
         if target:
             axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-    left.set_xlabel("virtual time, s" if virtual else "time, s")
+    left.set_xlabel(clock)
     right.set_xlabel("bytes up and down")
-    right.xaxis.set_major_formatter(EngFormatter("B", places=0))
+    right.xaxis.set_major_formatter(EngFormatter("B"))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
 
 

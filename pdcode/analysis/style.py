@@ -36,6 +36,11 @@ LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", INK)
 """Colours of the curves of several runs."""
 DASHES = "-", "--", "-.", ":"
 """Line styles: the next one when all colours are used."""
+FONT = "DejaVu Sans"  # comes with matplotlib
+OTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "IPAGothic", "Droid Sans Fallback", "Noto Sans", "Noto Emoji", "Arial Unicode MS",
+)  # fmt: skip
 STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -76,10 +81,42 @@ def sheet(width: float, height: float) -> Iterator[Figure]:
     """Yield a figure to draw on, `width` × `height` inches."""
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.family": _fonts()}):
         drawing = _figure_class()(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawing
+        _make_drawable(drawing)
         drawing.draw_without_rendering()  # creates the ticks in this style
+
+
+@cache
+def _fonts() -> list[str]:
+    """Return the font of figures, and the installed ones for characters that it has not."""
+    from matplotlib import font_manager
+
+    installed = {*font_manager.get_font_names()}
+    return [FONT, *(name for name in OTHER_FONTS if name in installed)]
+
+
+@cache
+def _characters() -> set[str]:
+    """Return the characters that figures can show."""
+    from matplotlib import font_manager
+
+    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in _fonts()]
+    return {"\n"}.union(*(map(chr, font.get_charmap()) for font in fonts))
+
+
+def _make_drawable(drawing: Figure) -> None:
+    """Show names as they are: without mathematics, and with escapes of characters that no font has."""
+    from matplotlib.text import Text
+
+    known = _characters()
+    for text in drawing.findobj(Text):
+        assert isinstance(text, Text)
+        if shown := text.get_text():
+            text.set_parse_math(False)
+            escaped = (c if c in known else ascii(c)[1:-1] for c in shown)
+            text.set_text("".join(escaped))
 
 
 @cache

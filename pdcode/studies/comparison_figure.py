@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..analysis.comparison import complete, scale
+from ..analysis.comparison import TIMES, complete, scale
 from ..analysis.style import DASHES, GREY, LINES, sheet
 from ..util.formats import duration, size
 from .measurement import Curves
@@ -48,7 +48,7 @@ def draw(rows: Sequence[Row[str]], clock: str) -> Figure:
             note = f"The first {len(shown)} of {len(rows)} schemes"
             drawing.text(0.995, 0.995, note, ha="right", va="top", color=GREY, fontsize=10)
         losses, titles = [curves["loss"] for curves in every], (_fastest(rows[0]), _fewest_bytes(rows))
-        complete(drawing, losses, target, clock == "virtual", titles)
+        complete(drawing, losses, target, TIMES[clock == "virtual"], titles)
     return drawing
 
 

@@ -1,13 +1,15 @@
 """The comparison of several runs, as `pdcode show A B C` prints and draws it."""
 
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import traces
 
 from pdcode.__main__ import main
-from pdcode.analysis import comparison
+from pdcode.analysis import comparison, style
 from pdcode.trace import TraceReader
 from pdcode.util.formats import duration
 
@@ -100,6 +102,43 @@ def test_the_figure_compares_over_time_and_bytes(runs: list[str], tmp_path: Path
     assert "target 1.5" in [text.get_text() for text in drawing.legends[0].get_texts()]
     assert main(["show", *runs, "--figure", str(tmp_path / "a.png")]) == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_times_of_different_clocks_are_not_ranked(runs: list[str], tmp_path: Path) -> None:
+    shutil.copy(runs[1], real := tmp_path / "real.h5")
+    with h5py.File(real, "a") as file:
+        file.attrs["clock"] = "real"
+    drawing = comparison.draw([TraceReader(runs[0]), TraceReader(real)])
+    left, right = drawing.axes
+    assert left.get_title("left") == "Training loss against time"
+    assert left.get_xlabel() == "time of each run's clock, s"
+    assert right.get_title("left").partition(" needs")[0] in ("sync", "real")  # bytes are those of any clock
+    labels = [text.get_text() for text in drawing.legends[0].get_texts()]
+    assert labels[:2] == ["sync (virtual clock)", "real (real clock)"]
+    alone = comparison.draw([TraceReader(real)]).axes[0]
+    assert alone.get_xlabel() == "time, s"
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_and_bytes_are_shown_as_they_are(runs: list[str], tmp_path: Path) -> None:
+    """No mathematics, no character without a glyph, and no two numbers of bytes that look alike."""
+    known = style._characters()
+    for ending in ("png", "svg", "pdf"):
+        paths = [shutil.copy(runs[0], tmp_path / f"{name}.h5") for name in ("国际试验", "$x_", "a$\\frac$")]
+        drawing = comparison.draw([TraceReader(path) for path in paths])
+        style.save(drawing, tmp_path / f"figure.{ending}")
+        shown = [text.get_text() for text in drawing.legends[0].get_texts()]
+        assert shown[:3] == [
+            "".join(c if c in known else ascii(c)[1:-1] for c in "国际试验"),
+            "$x_",
+            "a$\\frac$",
+        ]
+    right = drawing.axes[1]
+    for end in (3e3, 4.4e5, 2.6e6, 1.7e9):
+        right.set_xlim(0, end)
+        drawing.draw_without_rendering()
+        ticks = [label.get_text() for label in right.get_xticklabels()]
+        assert len({*ticks}) == len(ticks) > 2
 
 
 def test_runs_of_which_nothing_is_recorded_are_compared(tmp_path: Path) -> None:
