@@ -140,6 +140,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ringmaster": "pdcode.schemes.ringmaster:Ringmaster",
         "ringmaster-muon": "pdcode.schemes.ringmaster_muon:RingmasterMuon",
         "rennala": "pdcode.schemes.rennala:Rennala",
+        "mindflayer": "pdcode.schemes.mindflayer:MindFlayer",
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "randomk": "pdcode.schemes.randomk:RandomK",

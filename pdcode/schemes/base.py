@@ -52,10 +52,13 @@ class TaskSize(NamedTuple):
         fraction. A task has the injected delays of that many tasks of one mini-batch.
     messages : int
         Number of messages in which a worker answers a task.
+    limits_s : ndarray of float64, shape (n,), optional
+        Longest delay of a mini-batch of each worker in s, which then interrupts it.
     """
 
     batches: Sequence[float] = (1.0,)
     messages: int = 1
+    limits_s: np.ndarray | None = None
 
 
 class Work(NamedTuple):
@@ -383,4 +386,5 @@ def coded_state(
 def delay_model(config: Config) -> stragglers.DelayModel:
     """Build the model of the delays of the scheme's tasks."""
     model = config.stragglers.make(config.seed, config.workers.count)
-    return model.merge(make_scheme(config).task_size.batches)
+    size = make_scheme(config).task_size
+    return model.merge(size.batches, size.limits_s)

@@ -102,6 +102,8 @@ class DelayModel:
         Number of successive delays that add up to a task's delay, for schemes whose tasks replace several.
     fraction : ndarray of float64, shape (n,)
         Fraction of a delay that a task has, for schemes whose tasks do a part of the usual work.
+    limits_s : ndarray of float64, shape (n,)
+        Longest delay of a worker in s, for schemes that interrupt longer ones.
     is_plugin : bool
         Whether the law is a plug-in's, whose delays are checked.
     """
@@ -113,6 +115,7 @@ class DelayModel:
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
         self.merged, self.fraction = np.ones(workers, np.int64), np.ones(workers)
+        self.limits_s = np.full(workers, MAX_VALUE)
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
@@ -156,16 +159,18 @@ class DelayModel:
             if self.is_plugin:
                 self._ensure_delays(delays, (len(workers), count))
             delays *= (self.fraction * self.factor)[workers, None]
-        np.minimum(delays, MAX_VALUE, out=delays)
+        np.minimum(delays, self.limits_s[workers, None], out=delays)
         delays[self.dead[workers]] = np.inf
         return delays
 
-    def merge(self, batches: Any) -> Self:
+    def merge(self, batches: Any, limits_s: Any = None) -> Self:
         """Let each task have the sum of several successive delays, or a fraction of one; return the model.
 
         `batches` are the numbers of delays, of all workers or of each: an array of shape (), (1,) or (n,), of
-        whole numbers or of fractions below 1.
+        whole numbers or of fractions below 1. `limits_s` are the longest delays in s, by default 1e9.
         """
+        if limits_s is not None:
+            self.limits_s[:] = np.minimum(limits_s, MAX_VALUE)
         self.merged[:] = np.maximum(1, batches)
         self.fraction[:] = np.minimum(1.0, batches)
         return self

@@ -37,7 +37,7 @@ SCHEMES = {
     "sgc": "stragglers = 2",
     "delayed-nesterov": "steps = 3", "muloco": "steps = 3", "rennala": "gradients = 3",
     "ringmaster-muon": "threshold = 3", "ef21-muon": "share = 0.05",
-    "unequal": "shards = 3", "sparse-muloco": "steps = 3", "heloco": "steps = 3",
+    "unequal": "shards = 3", "sparse-muloco": "steps = 3", "heloco": "steps = 3", "mindflayer": "trials = 3",
 }  # fmt: skip
 
 
