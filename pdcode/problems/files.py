@@ -103,24 +103,25 @@ def _sparse(arrays: dict[str, Array]) -> Csr:
     """Return the matrix of the arrays that `scipy.sparse.save_npz` writes."""
     from scipy import sparse
 
-    shape = tuple(int(length) for length in arrays["shape"].tolist())
-    kind = arrays["format"].item()
-    kind = kind.decode() if isinstance(kind, bytes) else kind
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"a sparse matrix of shape {shape}")
-    ensure_fits("problem.data", f"a sparse matrix of shape {shape}", 8 * sum(shape))
-    if kind in ("csr", "csc", "bsr"):
-        matrix = getattr(sparse, f"{kind}_array")(
-            (arrays["data"], arrays["indices"], arrays["indptr"]), shape
-        )
-        matrix.check_format(full_check=True)
-    elif kind == "coo":
-        matrix = sparse.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape)
-    elif kind == "dia":
-        matrix = sparse.dia_array((arrays["data"], arrays["offsets"]), shape)
-    else:
+    shape, kind = arrays["shape"].ravel().tolist(), arrays["format"].item()
+    kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind
+    if len(shape) != 2 or not all(isinstance(length, int) and length > 0 for length in shape):
+        raise ValueError(f"a sparse matrix of shape {short_repr(tuple(shape))}")
+    ensure_fits("problem.data", f"a sparse matrix of shape {short_repr(tuple(shape))}", 8 * sum(shape))
+    parts = {"csr": ("indices", "indptr"), "coo": (("row", "col"),), "dia": ("offsets",)}
+    parts |= dict.fromkeys(("csc", "bsr"), parts["csr"])
+    if kind not in parts:
         raise ValueError(f"a sparse matrix of format {short_repr(kind)}")
-    return as_csr(matrix)
+    given = (
+        tuple(map(arrays.get, part)) if isinstance(part, tuple) else arrays.get(part) for part in parts[kind]
+    )
+    try:
+        matrix = getattr(sparse, f"{kind}_array")((arrays["data"], *given), shape)
+        if parts[kind] == parts["csr"]:
+            matrix.check_format(full_check=True)
+        return as_csr(matrix)
+    except (TypeError, LookupError, AttributeError, OverflowError) as error:  # of scipy, for damaged arrays
+        raise ValueError(f"a sparse matrix of format {kind}: {error}") from None
 
 
 def as_csr(matrix: Any) -> Csr:

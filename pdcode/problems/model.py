@@ -178,7 +178,6 @@ def model_of(
         not features * outputs
         or any(each is not None and each.shape != (features,) for each in (mean, deviation))
         or len(columns) not in (0, features)
-        or (labels is not None and labels.ndim != 1)
     ):
         raise InputError("damaged: arrays of data do not fit together")
     network = build_network(table, features, outputs, None if labels is None else len(labels), blocks)

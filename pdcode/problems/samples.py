@@ -80,16 +80,17 @@ class Statistics:
 
 def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
     """Check types and shapes of samples, and flatten inputs such as images to shape (rows, d)."""
-    x, y = samples.x, samples.y
-    if not isinstance(x, Csr):
-        check_shapes(table, x, y)
-        x = x.reshape(len(x), -1)
-    return samples._replace(x=x)
+    x = samples.x
+    check_shapes(table, x, samples.y)
+    return samples if isinstance(x, Csr) else samples._replace(x=x.reshape(len(x), -1))
 
 
-def check_shapes(table: ProblemTable, x: Array, y: Array | None) -> None:
+def check_shapes(table: ProblemTable, x: Matrix, y: Array | None) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
-    for key, array in (("inputs", x), *([] if y is None else [("targets", y)])):
+    arrays = {"targets": y} if isinstance(x, Csr) else {"inputs": x, "targets": y}
+    for key, array in arrays.items():
+        if array is None:
+            continue
         name = f"problem.{key}: {quoted_name(table, key)}"
         if array.dtype.kind not in ("buif" if key == "inputs" else "buifU"):
             held = HELD.get(array.dtype.kind, str(array.dtype))

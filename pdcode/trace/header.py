@@ -176,7 +176,7 @@ def _write_data(file: h5py.File, data: Mapping[str, Any]) -> None:
         )
         axis = "class" if name == "labels" else "input"
         dimensions.attach(dataset, dimensions.make(group, axis, len(value)))
-        describe_column(dataset, Column("", "1", DATA[name]))
+        describe_column(dataset, Column("", "1", DATA[name].description))
 
 
 def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> None:

@@ -201,11 +201,19 @@ ATTRIBUTES = {
 }
 """Root attributes that readers use; any may be missing."""
 
+
+class Fact(NamedTuple):
+    """A dataset of ``/data``."""
+
+    kinds: str  # of its type, as numpy names them
+    description: str
+
+
 DATA = {
-    "labels": "labels of the classes, in the order of the model's outputs",
-    "mean": "mean of each input of the training rows, subtracted first",
-    "deviation": "standard deviation of each input, by which it is divided then",
-    "columns": "names of the inputs",
+    "labels": Fact("biSO", "labels of the classes, in the order of the model's outputs"),
+    "mean": Fact("f", "mean of each input of the training rows, subtracted first"),
+    "deviation": Fact("f", "standard deviation of each input, by which it is divided then"),
+    "columns": Fact("SO", "names of the inputs"),
 }
 """Datasets of ``/data``, any of which may be missing; its attributes are `features`, `outputs`."""
 

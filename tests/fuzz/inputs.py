@@ -16,6 +16,9 @@ from typing import Any
 import damage
 import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet
+from scipy import sparse
 
 from pdcode import faults, problems
 from pdcode.config import StragglersTable, kinds, settings
@@ -146,6 +149,13 @@ def data(folder: Path) -> list[Path]:
     x, y = rng.standard_normal((40, 6)), np.arange(40) % 2
     np.savez(folder / "a.npz", x=x, y=y)
     np.savez_compressed(folder / "packed.npz", x=x.astype("f4"), y=y / 3)
+    matrix = sparse.csr_array(np.where(x > 0, x, 0))
+    parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape", "format")}
+    np.savez(folder / "sparse.npz", **parts, y=y)
+    np.save(folder / "a.npy", x)
+    np.save(folder / "labels.npy", y.astype("U"))
+    frame = pyarrow.table({**{f"column {i}": each for i, each in enumerate(x.T)}, "y": [*"ab"] * 20})
+    pyarrow.parquet.write_table(frame, folder / "a.parquet")
     with h5py.File(folder / "a.h5", "w") as file:
         file["x"], file["y"] = x, y
     with h5py.File(folder / "packed.h5", "w", libver="latest") as file:
@@ -156,7 +166,9 @@ def data(folder: Path) -> list[Path]:
         for label, row in zip(y, x, strict=True)
     ]
     images = b"\0\0\x08\3" + struct.pack(">3I", 40, 2, 3) + bytes(range(240))
-    for name, content in (("a.svm", "\n".join(rows).encode()), ("a-images-idx3-ubyte", images)):
+    lines = [",".join(frame.column_names), *(",".join(map(str, row.values())) for row in frame.to_pylist())]
+    texts = {"a.svm": "\n".join(rows).encode(), "a.csv": "\n".join(lines).encode()}
+    for name, content in {**texts, "a-images-idx3-ubyte": images}.items():
         (folder / name).write_bytes(content)
         (folder / f"{name}.gz").write_bytes(gzip.compress(content))
     labels = b"\0\0\x08\1" + struct.pack(">I", 40) + bytes(y.astype("u1"))
@@ -229,7 +241,8 @@ def _keys(source: random.Random, path: Path) -> list[str]:
         f"problem.shards={source.choice(['auto', 'contiguous', 'replicated'])}",
         "workers.count=3",
     ]
-    return keys + [f"problem.labels={path.parents[1] / 'a-labels-idx1-ubyte'}"] * ("idx" in path.name)
+    labels = "labels.npy" if path.suffix == ".npy" else "a-labels-idx1-ubyte" if "idx" in path.name else ""
+    return keys + [f"problem.labels={path.parents[1] / labels}"] * bool(labels)
 
 
 def read_data(source: random.Random, path: Path) -> None:

@@ -20,6 +20,7 @@ from pdcode_packings.restarts import PackingProblem
 
 from pdcode.__main__ import main
 from pdcode.analysis.summary import summarise
+from pdcode.api.traces import Trace
 from pdcode.codes import Code
 from pdcode.config import Config
 from pdcode.config import load as configfile
@@ -93,7 +94,7 @@ def traces(folder: Path) -> list[Path]:
 def read_trace(source: random.Random, path: Path) -> None:
     """Read some of a trace, as reading all of it takes 60 ms."""
     trace = TraceReader(path)
-    way = source.randrange(8)
+    way = source.randrange(9)
     if way == 0:
         summarise(trace)
     elif way == 1:
@@ -104,6 +105,8 @@ def read_trace(source: random.Random, path: Path) -> None:
         Code.load_all(path)
     elif way == 4:
         calibration.config_of(trace)
+    elif way == 8:
+        Trace(path).model()
     else:
         table = trace._table(source.choice([*COLUMNS]))
         sum(len(table[key]) for key in source.sample([*table], min(8, len(table))))
@@ -114,7 +117,7 @@ def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str
     trace, out = str(path), ["-o", str(path.with_suffix(".out.h5"))]
     commands = [
         ["show", trace, *_figure(source, path)], ["show", trace, trace, *_figure(source, path)],
-        ["codes", "show", trace], ["replay", trace],
+        ["codes", "show", trace], ["replay", trace], ["predict", trace, job],
         ["simulate", job, "--stragglers", trace, *out], ["simulate", job, "--cost", trace, *out],
     ]  # fmt: skip
     size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]
@@ -254,6 +257,9 @@ KINDS = {
     "states": Kind(states, inputs.npz, read_state, state_commands),
     "comparisons": Kind(comparisons, damage.hdf5, read_comparison, comparison_commands),
     "npz": Kind(inputs.data_of(".npz"), inputs.npz, inputs.read_data, inputs.data_commands),
+    "npy": Kind(inputs.data_of("a.npy"), damage.content, inputs.read_data, inputs.data_commands),
+    "csv": Kind(inputs.data_of(".csv", ".csv.gz"), inputs.text, inputs.read_data, inputs.data_commands),
+    "parquet": Kind(inputs.data_of(".parquet"), damage.content, inputs.read_data, inputs.data_commands),
     "svmlight": Kind(inputs.data_of(".svm", ".svm.gz"), inputs.text, inputs.read_data, inputs.data_commands),
     "idx": Kind(inputs.data_of("ubyte", "ubyte.gz"), inputs.text, inputs.read_data, inputs.data_commands),
     "hdf5": Kind(inputs.data_of(".h5"), inputs.hdf5, inputs.read_data, inputs.data_commands),
