@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
@@ -70,6 +70,7 @@ class Policy(Stateful, Capable):
         "steps_every_arrival": ("__init__", "enough", "ready", "usable"),
     }
     state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
+    state_types: ClassVar[tuple[tuple[str, Any], ...]] = (("wake_ns", int | None),)
     workers_wait: ClassVar[bool] = True
     waits_for_overdue: ClassVar[bool] = False
     steps_every_arrival: ClassVar[bool] = False

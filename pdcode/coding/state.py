@@ -62,6 +62,7 @@ class State(Stateful, Capable, ABC):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("theta", "optimizer", "round", "wake_ns", "digest", "stuck")
+    state_types: ClassVar[tuple[tuple[str, Any], ...]] = (("wake_ns", int | None),)
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"default_rule": ("ready", "usable")}
     default_rule: ClassVar[bool] = True
 

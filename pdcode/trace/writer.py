@@ -265,8 +265,13 @@ def read_earlier_rows(path: Path, rows: Mapping[str, int]) -> dict[str, EarlierR
                 raise InputError(f"{where}: {name} is not a table of a trace")
             group = contents.group(file, name, where)
             present = [key for key in TABLES[name] if key in contents.names(group, where)]
+            for key in TABLES[name].keys() - {*present}:
+                if TABLES[name][key].default is None:
+                    raise contents.damaged(where, f"{name} has no column {key}")
             data = {key: contents.dataset(group, key, where, f"column {key} of {name}") for key in present}
-            length = min((each.shape[0] for each in data.values()), default=0)
+            length = min((each.shape[0] if each.ndim == 1 else -1 for each in data.values()), default=0)
+            if length < 0:
+                raise contents.damaged(where, f"a column of {name} is not one")
             if length < count:
                 raise InputError(f"{where}: {name} has {length} rows, and had {count} at the checkpoint")
             columns = {key: contents.array(each, where, count) for key, each in data.items()}

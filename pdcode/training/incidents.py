@@ -25,6 +25,7 @@ class Incidents(Stateful):
     """
 
     state_names = ("notes", "_refused")
+    state_types = (("notes", list[str]),)
 
     def __init__(self, trace: Recorder, roster: Roster, lost_with: str = "") -> None:
         self._trace, self._roster, self._lost_with = trace, roster, lost_with

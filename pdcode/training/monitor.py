@@ -39,6 +39,7 @@ class Monitor(Stateful):
         "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
         "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version",
     )  # fmt: skip
+    state_types = (("_waited", list[int]),)
 
     def __init__(
         self,

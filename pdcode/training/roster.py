@@ -41,6 +41,7 @@ class Roster(Stateful, roster.WorkerCounters):
     state_names = (
         *COUNTERS, "states", "idle", "arrivals", "outstanding", "overdue_count", "fates", "times", "unsaved"
     )  # fmt: skip
+    state_types = (("idle", list[int]), ("unsaved", list[int]))
 
     def __init__(self, workers: int) -> None:
         self.states, self.idle = [IDLE] * workers, list(range(workers))

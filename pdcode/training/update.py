@@ -14,6 +14,7 @@ class Update(Stateful, roster.UpdateCounters):
         "version", "now_ns", "stepped_ns", "latest_ns", "before_ns", "used", "fresh", "captured", "damping",
         "senders", "times_ns",
     )  # fmt: skip
+    state_types = (("senders", list[int]), ("times_ns", list[int] | None))
 
     def __init__(self, workers: Roster, policy: Policy) -> None:
         self._roster, self._policy = workers, policy

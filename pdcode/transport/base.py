@@ -28,6 +28,7 @@ class Arrival(Stateful, headers.Received, Event):
 
     handler = "on_reply"
     state_names = ("worker", "task", "version", "row", "bytes_down")  # of the expected reply
+    state_types = (("codewords", list[Any]),)
 
     worker: int
     task: int

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from .errors import InputError
@@ -26,9 +27,13 @@ class Stateful:
     state_names : tuple of str
         Names of the attributes that change during a run and do not follow from others. A subclass extends
         the tuple of its base class, ``state_names = (*Base.state_names, "sums")``.
+    state_types : tuple of (str, type)
+        Names of attributes that may be None, are empty at first, or are lists of any length, and the types of
+        their states. Other values are replaced by values of their own type and length.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
+    state_types: ClassVar[tuple[tuple[str, Any], ...]] = ()
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state.
@@ -62,10 +67,19 @@ class Stateful:
             raise InputError(f"not a state of {type(self).__name__}")
         for name in self.state_names:
             with part(name):
-                before = getattr(self, name)
-                after = load_state(before, state[name])
+                before, declared = getattr(self, name), _type_of(type(self), name)
+                if declared is not None:
+                    msgspec.convert(state[name], declared)
+                optional = declared is not None and state[name] is None
+                after = None if optional else load_state(before, state[name], declared is None)
                 if after is not before:
                     setattr(self, name, after)
+
+
+def _type_of(kind: type, name: str) -> Any:
+    """Return the type that a class or one of its bases declares of an attribute's state, or None."""
+    declared = [dict(vars(each).get("state_types", ())) for each in kind.__mro__]
+    return next((types[name] for types in declared if name in types), None)
 
 
 @contextmanager
@@ -92,8 +106,11 @@ def state_of(value: Any) -> Any:
     raise InputError(f"a {type(value).__name__} has no state_dict")
 
 
-def load_state(value: Any, state: Any) -> Any:
-    """Return what replaces a value when a state is loaded: an object or array itself, else new plain data."""
+def load_state(value: Any, state: Any, sized: bool = True) -> Any:
+    """Return what replaces a value when a state is loaded: an object or array itself, else new plain data.
+
+    With `sized` a list of plain data must have the length of the value's.
+    """
     if hasattr(value, "load_state_dict"):
         value.load_state_dict(state)
     elif isinstance(value, np.ndarray):
@@ -109,7 +126,7 @@ def load_state(value: Any, state: Any) -> Any:
             with part(key):
                 load_state(each, its[key])
     else:
-        return _replacement(value, state)
+        return _replacement(value, state, sized)
     return value
 
 
@@ -122,16 +139,18 @@ def _in_place(value: Any) -> bool:
     return hasattr(value, "load_state_dict")
 
 
-def _replacement(value: Any, state: Any) -> Any:
+def _replacement(value: Any, state: Any, sized: bool) -> Any:
     """Return plain data in place of other plain data of the same kind."""
     if value is None:
         _check(value, state, (*PLAIN, list))
     elif isinstance(value, list | tuple | deque | set | frozenset):
         _check(value, state, list)
+        if sized and isinstance(value, list | tuple) and value and len(state) != len(value):
+            raise InputError(f"{len(state)} values in place of {len(value)}")
         kinds = {type(each) for each in value if isinstance(each, PLAIN)}
         for each in state if kinds else ():
             _check(next(iter(value)), each, (*kinds, int) if float in kinds else tuple(kinds))
-    elif state is not None or isinstance(value, dict):
+    else:
         _check(value, state, (int, float) if isinstance(value, float) else type(value))
     made = state_of(state)
     if isinstance(value, deque):

@@ -46,6 +46,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         "executor", "schedule", "bytes_up", "bytes_down", "_until_ns", "_arrivals", "_rounds", "_parts",
         "_slots", "_leaving", "_sizes",
     )  # fmt: skip
+    state_types = (("_leaving", list[tuple[int, int]]),)
 
     def __init__(
         self,

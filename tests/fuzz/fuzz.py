@@ -4,9 +4,9 @@
     python tests/fuzz/fuzz.py formats=codes first=4711 n=1
 
 A case damages a copy of a whole file at random, by (seed, case). A forked process, which does many cases,
-reads it by the functions that commands call, and runs whole commands every `OFTEN` cases. It passes if it
-ends with one line on stderr and exit code 2, or with nothing there and 0 (1 for a verdict: `replay` finds a
-difference, `plan` finds nothing), in less than `SECONDS` of processor time and `MEMORY` of additional memory.
+reads it by the functions that commands call, and runs whole commands now and then. It passes if it ends with
+one line on stderr and exit code 2, or with nothing there and 0 (1 for a verdict: `replay` finds a difference,
+`plan` finds nothing), in less than the `seconds` of its kind and `MEMORY` of additional memory.
 If a function crashes, does not end or takes memory, as HDF5 may, the commands must survive that.
 
 The files of cases that fail are made smaller, and kept in results/fuzz. Those in `findings` failed once; a
@@ -39,8 +39,8 @@ from kinds import JOB, KINDS, quiet  # noqa: E402
 from pdcode.util.errors import InputError  # noqa: E402
 from pdcode.util.output import print_error  # noqa: E402
 
-SECONDS, HANG_S, MEMORY = 5.0, 100, 200 << 20  # limits: processor time, time, additional memory
-BATCH, OFTEN = 500, 100  # cases of a process; cases from one with whole commands to the next
+HANG_S, MEMORY = 200, 200 << 20  # limits: time, additional memory
+BATCH = 500  # cases of a process
 ALL = 99  # commands
 TRIES = 300  # smaller files to try
 KEPT = Path("results/fuzz")
@@ -88,7 +88,8 @@ class Fuzzer:
         """Read the files of cases, and run some of the commands on all or some; yield the outcomes."""
         while cases:
             done = _forked(
-                cases[:BATCH], lambda case: self._perform(case, file, commands if case % OFTEN else 2)
+                cases[:BATCH],
+                lambda case: self._perform(case, file, commands if case % self.kind.every else 2),
             )
             for result in done:
                 if result.step in ("", "read") and result.problem.startswith(("ended by", "memory")):
@@ -150,7 +151,7 @@ class Fuzzer:
             steps += source.sample(found, min(commands, len(found)))
         for step in steps:
             name = "read" if callable(step) else " ".join(each for each in step[:3] if "/" not in each)
-            problem, text = outcome(name, step)
+            problem, text = outcome(name, step, self.kind.seconds)
             result = result._replace(step=name, text=text, problem=problem)
             if path.read_bytes() != content:
                 result = result._replace(problem="the file was changed")
@@ -200,10 +201,10 @@ def _limit() -> None:
         signal.signal(number, signal.SIG_DFL)  # pytest-timeout handles one
 
 
-def outcome(name: str, step: Sequence[str] | Callable[[], object]) -> tuple[str, str]:
+def outcome(name: str, step: Sequence[str] | Callable[[], object], limit_s: float) -> tuple[str, str]:
     """Read, or run a command; return what is wrong (or an empty text), and what went to stderr."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # without handlers they end the process
+    signal.setitimer(signal.ITIMER_PROF, limit_s)  # without handlers they end the process
     signal.alarm(HANG_S)
     with _stderr() as errors:
         began = sum(os.times()[:4])  # with those of its own children
@@ -214,7 +215,7 @@ def outcome(name: str, step: Sequence[str] | Callable[[], object]) -> tuple[str,
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.alarm(0)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before << 10
-    return judge(name, code, seconds, memory, text), text
+    return judge(name, code, memory, text) or (f"{seconds:.1f} s" if seconds > limit_s else ""), text
 
 
 @contextmanager
@@ -248,16 +249,15 @@ def _code(step: Sequence[str] | Callable[[], object]) -> object:
     return 0
 
 
-def judge(command: str, code: object, seconds: float, memory: int, text: str) -> str:
+def judge(command: str, code: object, memory: int, text: str) -> str:
     """Return what is wrong with the end of a command, or an empty text."""
     lines = len(text.splitlines())
     if "Traceback" in text:
         return f"traceback: {text.splitlines()[-1]:.100}"
     verdict = code == 1 and not lines and command.startswith(VERDICTS)
+    verdict |= (code, lines) == (1, 1) and command.startswith("simulate --resume")  # its run failed
     if (code, lines) not in ((2, 1), (0, 0)) and not verdict:
         return f"exit code {code}, {lines} lines on stderr"
-    if seconds > SECONDS:
-        return f"{seconds:.1f} s"
     return f"memory: {memory >> 20} MiB" if memory > MEMORY else ""
 
 
@@ -294,11 +294,13 @@ def command_line() -> int:
     """Fuzz as the arguments say; return 1 if a case failed."""
     parser = argparse.ArgumentParser(description="Damage files, and read them.")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="n, formats, seed, first")
-    given = {"n": "100000", "seed": "1", "first": "0", "formats": " ".join(KINDS)}
+    given = {"n": "", "seed": "1", "first": "0", "formats": " ".join(KINDS)}
     given |= dict(word.split("=", 1) for word in parser.parse_args().words)
-    first = int(given["first"])
-    cases = range(first, first + int(given["n"]))
-    return max([told(name, cases, int(given["seed"])) for name in given["formats"].split()])
+    first, failed = int(given["first"]), False
+    for name in given["formats"].split():
+        cases = range(first, first + int(given["n"] or 1000 * KINDS[name].every))
+        failed |= told(name, cases, int(given["seed"]))
+    return int(failed)
 
 
 if __name__ == "__main__":

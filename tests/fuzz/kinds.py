@@ -7,9 +7,11 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import damage
+import fabricate
 import h5py
 import inputs
 import msgspec
@@ -28,8 +30,9 @@ from pdcode.studies.comparison import Comparison
 from pdcode.trace import TraceReader
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint
-from pdcode.training.checkpoint import CoordinatorFile
+from pdcode.training.checkpoint import CheckpointWriter, CoordinatorFile
 from pdcode.util import checked
+from pdcode.util.errors import Failure
 from pdcode.virtual import calibration
 
 JOB = """
@@ -55,6 +58,8 @@ class Kind(NamedTuple):
     damage: Callable[[random.Random, Path], str]
     read: Callable[[random.Random, Path], object]
     commands: Callable[[random.Random, Path, str], list[list[str]]]
+    every: int = 100  # cases from one with whole commands to the next
+    seconds: float = 5.0  # limit of processor time
 
 
 def quiet(arguments: list[str]) -> int:
@@ -81,14 +86,16 @@ def traces(folder: Path) -> list[Path]:
         keys = [part for option in options for part in ("--set", option)]
         only = ["--timing-only"] if name == "timing" else []
         assert quiet(["simulate", job, "-o", str(folder / f"{name}.h5"), *keys, *only]) == 0
-    with (
-        h5py.File(folder / "virtual.h5") as file,
-        h5py.File(folder / "old.h5", "w") as old,
-    ):  # has no checksums
-        old.attrs.update(file.attrs)
-        for name in file:
-            file.copy(name, old)
+    _rewrite(folder / "virtual.h5", folder / "old.h5")  # has no checksums
     return [folder / f"{name}.h5" for name in (*runs, "old")]
+
+
+def _rewrite(path: Path, new: Path, **options: Any) -> None:
+    """Write the content of an HDF5 file, also of one that is open, to another one."""
+    with h5py.File(path, swmr=True) as file, h5py.File(new, "w", **options) as copy:
+        copy.attrs.update(file.attrs)
+        for name in file:
+            file.copy(name, copy)
 
 
 def read_trace(source: random.Random, path: Path) -> None:
@@ -122,6 +129,70 @@ def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str
     ]  # fmt: skip
     size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]
     return [*commands, ["plan", job, "--trace", trace, *size, "-o", str(path.with_suffix(".toml"))]]
+
+
+def fabricated(folder: Path) -> list[Path]:
+    """Record what is fabricated anew."""
+    fabricate.surroundings(folder)
+    return traces(folder)
+
+
+def nothing(source: random.Random, path: Path) -> None:
+    """Read nothing: commands do."""
+
+
+def use(*words: str) -> Callable[[random.Random, Path, str], list[list[str]]]:
+    """Return what gives the commands of a use of a trace: words, and ``{}`` for its file."""
+
+    def commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+        command, *options = words
+        out = path.with_suffix(".out.toml" if command == "plan" else ".out.h5")
+        return [[command, job, *(str(path) if each == "{}" else each for each in options), "-o", str(out)]]
+
+    return commands
+
+
+SMALL = "--seeds", "1", "--processes", "1"
+PLAN = "--candidates", "2", *SMALL
+
+
+def resumed(folder: Path) -> list[Path]:
+    """Fail a run after its third checkpoint; its trace and that are the files to fabricate."""
+    fabricate.surroundings(folder)
+    (made := folder / "made").mkdir()
+    taken, take = list[None](), CheckpointWriter.take
+
+    def fail(writer: CheckpointWriter, *arguments: Any) -> None:
+        take(writer, *arguments)
+        writer.wait()
+        taken.append(None)
+        if len(taken) == 3:
+            raise Failure("enough")
+
+    with patch.object(CheckpointWriter, "take", fail), patch.object(sys, "stderr", open(os.devnull, "w")):
+        assert quiet(["simulate", str(folder / "job.toml"), *_of_resumed(made / "t.h5")]) == 1
+    _rewrite(made / "t.h5", folder / "t.h5", libver="v110")
+    shutil.copy(made / "t.h5.checkpoint" / "coordinator", folder)
+    return [folder / "t.h5", folder / "coordinator"]
+
+
+def _of_resumed(path: Path) -> list[str]:
+    keys = ["memory.kind=worker", "trace.checkpoint_s=0.001"]
+    return ["-o", str(path), *(part for key in keys for part in ("--set", key))]
+
+
+def damage_resumed(source: random.Random, path: Path) -> str:
+    return (damage_checkpoint if path.name == "coordinator" else fabricate.trace)(source, path)
+
+
+def resume_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    """Put the damaged file beside the other one, and resume."""
+    folder, whole = path.parent / "again", Path(job).parent
+    place = folder / "t.h5.checkpoint"
+    place.mkdir(parents=True, exist_ok=True)
+    for each in (whole / "t.h5", whole / "coordinator"):
+        shutil.copy(path if path.name == each.name else each, place if each.name == "coordinator" else folder)
+    return [["simulate", job, "--resume", *_of_resumed(folder / "t.h5")]]
 
 
 def codes(folder: Path) -> list[Path]:
@@ -241,17 +312,31 @@ def state_commands(source: random.Random, path: Path, job: str) -> list[list[str
     return []
 
 
-def _figure(source: random.Random, path: Path) -> list[str]:
-    """Ask for a figure now and then, as it takes a second."""
-    return [] if source.randrange(100) else ["--figure", str(path.with_suffix(".svg"))]
-
-
 KINDS = {
     "configurations": Kind(
         inputs.configurations, inputs.configuration, inputs.read_configuration, inputs.configuration_commands
     ),
     "tables": Kind(inputs.tables, inputs.text, inputs.read_table, inputs.table_commands),
     "traces": Kind(traces, damage.hdf5, read_trace, trace_commands),
+    "stragglers": Kind(fabricated, fabricate.trace, nothing, use("simulate", "--stragglers", "{}"), 1, 60.0),
+    "costs": Kind(fabricated, fabricate.trace, nothing, use("simulate", "--cost", "{}"), 1, 60.0),
+    "plans": Kind(
+        fabricated,
+        fabricate.trace,
+        nothing,
+        use("plan", "--trace", "{}", *PLAN),
+        1,
+        60.0,
+    ),
+    "resumed": Kind(resumed, damage_resumed, nothing, resume_commands, 1, 60.0),
+    "rates": Kind(
+        comparisons,
+        fabricate.comparison,
+        nothing,
+        use("compare", "--rates", "{}", "--schemes", "yours,uncoded", *SMALL),
+        1,
+        60.0,
+    ),
     "checkpoints": Kind(checkpoints, damage_checkpoint, read_checkpoint, checkpoint_commands),
     "codes": Kind(codes, damage.hdf5, read_code, code_commands),
     "states": Kind(states, inputs.npz, read_state, state_commands),

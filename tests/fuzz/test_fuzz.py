@@ -17,21 +17,21 @@ COUNT = 60
 
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files_end_in_one_line(name: str) -> None:
+    count = COUNT if KINDS[name].every > 1 else COUNT // 5
     with fuzz.scratch() as folder:
         fuzzer = fuzz.Fuzzer(name, folder)
-        results = list(fuzzer.fuzz(range(1, COUNT + 1)))
+        results = list(fuzzer.fuzz(range(1, count + 1)))
         results += [fuzzer.again(kept) for kept in (HERE / "findings").glob(f"{name}.*")]
     assert [result for result in results if result.problem] == []
-    assert sum(bool(result.text) for result in results) > COUNT // 5
+    assert sum(bool(result.text) for result in results) > count // 5
 
 
 def test_what_is_wrong_with_a_command_is_told() -> None:
     line, lines = "pdcode: a.h5: damaged", "pdcode: a.h5: damaged\nmore"
-    passed = [("show", 2, 1.0, 0, line), ("show", 0, 1.0, 0, ""), ("replay", 1, 1.0, 0, "")]
+    passed = [("show", 2, 0, line), ("show", 0, 0, ""), ("replay", 1, 0, "")]
     failed = [
-        ("show", 1, 1.0, 0, line), ("show", 2, 1.0, 0, lines), ("show", 0, 1.0, 0, line),
-        ("show", 1, 1.0, 0, ""), ("read", 1, 1.0, 0, "Traceback …\nKeyError"), ("show", 2, 9.0, 0, line),
-        ("show", 2, 1.0, 2**30, line),
+        ("show", 1, 0, line), ("show", 2, 0, lines), ("show", 0, 0, line), ("show", 1, 0, ""),
+        ("read", 1, 0, "Traceback …\nKeyError"), ("show", 2, 2**30, line),
     ]  # fmt: skip
     assert [fuzz.judge(*each) for each in passed] == ["", "", ""]
     assert all(fuzz.judge(*each) for each in failed)

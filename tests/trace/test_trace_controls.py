@@ -126,6 +126,16 @@ def test_nor_by_other_commands(folder, capsys):
         assert r"\x1b[31m" in output
 
 
+@pytest.mark.usefixtures("read_at_once")
+def test_nor_is_a_name_taken_for_a_formula_in_a_figure(folder, capsys, recwarn):
+    names = [str(folder / name) for name in ("a$\\frac$.h5", "b\x1b[31m.h5")]
+    for name in names:
+        shutil.copy(folder / "a.h5", name)
+    assert main(["show", *names, "--figure", str(folder / "a.svg")]) == 0
+    assert not FORBIDDEN.search(capsys.readouterr().out)
+    assert not recwarn.list
+
+
 def test_a_message_has_no_line_of_a_files_own(folder, capsys):
     """A newline could imitate a line of pdcode."""
     path = broken(folder, "a.h5", set_attribute("/", "created", "now\npdcode: all is well"))

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from outcomes import error_line
 from pdcode.__main__ import main
 from pdcode.cli import guard
 from pdcode.trace import TraceReader
+from pdcode.trace.writer import read_earlier_rows
+from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -251,6 +254,25 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[
     for command in ("show", "replay"):
         assert main([command, "x" * 300]) == 2
         assert capsys.readouterr().err == f"pdcode: {'x' * 300}: File name too long\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("segments/arrivals", 3.0), "damaged: a column of segments is not one$"),
+        (put("segments/arrivals", None), "damaged: segments has no column arrivals$"),
+        (
+            lambda file: file["segments/t_ns"].resize(0, 0),
+            "segments has 0 rows, and had 1 at the checkpoint$",
+        ),
+    ],
+)
+def test_rows_to_go_on_from_are_checked(whole, tmp_path, change, message):
+    path = Path(shutil.copy(whole / "a.h5", tmp_path))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(InputError, match=message):
+        read_earlier_rows(path, {"segments": 1})
 
 
 def test_newer_files_are_not_called_damaged(whole, tmp_path, capsys):

@@ -292,6 +292,24 @@ def test_a_value_of_another_kind_is_refused(there: Any, state: Any) -> None:
         load_state(there, state)
 
 
+class Typed(Stateful):
+    state_names = ("at", "names", "free")
+    state_types = (("at", int | None), ("names", list[str]))
+
+    def __init__(self) -> None:
+        self.at, self.names, self.free = 3, set[str](), 3
+
+
+def test_types_are_declared_of_what_may_be_none_or_empty() -> None:
+    typed = Typed()
+    typed.load_state_dict({"at": None, "names": ["a"], "free": 4})
+    assert (typed.at, typed.names, typed.free) == (None, {"a"}, 4)
+    typed.load_state_dict({"at": 5, "names": [], "free": 4})
+    for wrong in ({"at": "x"}, {"names": [1]}, {"names": None}, {"free": None}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Typed().load_state_dict({"at": 5, "names": [], "free": 4} | wrong)
+
+
 def test_what_has_no_state_is_an_error() -> None:
     with pytest.raises(InputError, match="a list_iterator has no state_dict"):
         state_of([iter([])])
