@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -76,15 +77,13 @@ def choose_columns(
     By default the target is `y`, and the inputs are all other columns. Targets may be missing unless they are
     `required`.
     """
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise InputError(f"problem.data: {table.data!r} has two columns {short_repr(twice)}")
+    present = _distinct(names, f"problem.data: {table.data!r} has")
     targets = as_list(table.targets, "y")
-    if not required and not {*targets} <= {*names}:
+    if not required and not {*targets} <= present:
         targets = []
     inputs = as_list(table.inputs) or [name for name in names if name not in targets]
     for key, chosen in (("inputs", inputs), ("targets", targets)):
-        if missing := [name for name in chosen if name not in names]:
+        if missing := [name for name in chosen if name not in present]:
             raise missing_name(key, missing[0], table, names)
     if "" in inputs:
         raise InputError(
@@ -152,11 +151,16 @@ def labels_or_numbers(column: Array, where: str, name: str, place: Place = "row 
 
 def frame_columns(frame: Any, where: str) -> dict[str, Any]:
     """Return the names of a data frame's columns, as text -> as the frame has them; refuse equal ones."""
-    names = [*frame.columns]
-    for place, name in enumerate(names):
-        if str(name) in map(str, names[:place]):
-            raise InputError(f"{where}: two columns {short_repr(str(name))}")
-    return {str(name): name for name in names}
+    _distinct([*map(str, frame.columns)], f"{where}:")
+    return {str(name): name for name in frame.columns}
+
+
+def _distinct(names: Sequence[str], where: str) -> set[str]:
+    """Return the set of names; refuse two that are equal."""
+    name, number = Counter(names).most_common(1)[0] if names else ("", 1)
+    if number > 1:
+        raise InputError(f"{where} two columns {short_repr(name)}")
+    return {*names}
 
 
 def as_list(names: str | list[str] | None, default: str | None = None) -> list[str]:

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas
 import pytest
@@ -112,6 +113,58 @@ def test_predictions_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(logistic.predict_proba(x), judge.predict_proba(scaled), atol=1e-3)
     with refused("predict_proba: the model has real targets"):
         linear.predict_proba(x)
+
+
+@pytest.mark.parametrize(
+    ("problem", "tables"),
+    [
+        (
+            {"kind": "mlp", "hidden": [5, 4], "axis": "input"},
+            {"code": {"family": "random", "blocks": [2, 3, 1]}},
+        ),
+        ({"kind": "mlp", "task": "regression", "dtype": "float32"}, {"optimizer": {"rate": 0.02}}),
+        (
+            {"kind": "mlp", "activation": "gelu"},
+            {"code": {"blocks": "units"}, "downlink": {"kind": "codewords"}},
+        ),
+        (
+            {"kind": "least-squares", "dtype": "float32"},
+            {"scheme": {"name": "mds"}, "code": {}, "update": {}},
+        ),
+        ({"kind": "poisson"}, {}),
+        ({"kind": "softmax", "data": "a.h5"}, {}),
+    ],
+    ids=range(6),
+)
+def test_the_score_is_the_accuracy_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Any, tables: Any
+) -> None:
+    """Of all rows, at the last update: the model of a trace is that of the run, whatever its form."""
+    y = IRIS.target.to_numpy()
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("a.h5", "w") as file:
+        file.update({"x": X, "y": y})
+    config = CONFIG | {"optimizer": {"rate": 0.1}} | tables
+    config = {name: table for name, table in config.items() if table} | {
+        "problem": CONFIG["problem"] | problem
+    }
+    trace = pdcode.simulate(config, data=None if "data" in problem else (X, y), output="r.h5", progress=False)
+    assert trace.progress["version"][-1] == trace.counters["version"]
+    np.testing.assert_allclose(trace.model().score(X, y), trace.progress["accuracy"][-1], rtol=1e-6)
+
+
+def test_traces_without_a_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = simulate(tmp_path, (X, SPECIES))
+    timed = pdcode.simulate(trace, timing_only=True, output=tmp_path / "timed.h5", progress=False)
+    with refused("timed.h5: has no final theta"):
+        timed.model()
+    with h5py.File(trace.path, "a") as file:
+        del file["data"]  # as in traces of older versions
+    assert_replays(trace.path, capsys)
+    with refused("a.h5: has no labels and scales, as older versions"):
+        pdcode.Trace(trace.path).model()
+    assert main(["predict", str(trace.path), "digits"]) == 2
+    assert "older versions" in error_line(capsys)
 
 
 def test_the_model_of_a_plug_in(tmp_path: Path) -> None:
@@ -267,6 +320,10 @@ def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert lines[1:] == [f"accuracy {model.score(X, SPECIES):.4f} on the targets of iris.csv"] * (
             name == "iris.csv"
         )
+    rows = [" ".join(["0", *(f"{place + 1}:{value}" for place, value in enumerate(row[:3]))]) for row in X]
+    Path("narrow.svm").write_text("\n".join(rows))  # no entry of the last input
+    assert main(["predict", "a.h5", "narrow.svm"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [*model.predict(X * [1, 1, 1, 0])]
     assert main(["predict", "a.h5", "new.npz"]) == 0
     assert capsys.readouterr().out.splitlines() == ["species", *model.predict(X)]
     for arguments, words in (

@@ -46,6 +46,13 @@ def npz(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+def hdf5(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w") as written:
+        written.update(arrays)
+    return file.getvalue()
+
+
 def npy(array: Any) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
@@ -175,6 +182,8 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.npy", npy(X)[:-8], {"labels": "a.npy"}, "problem.data: '{}' cannot be read as npy: "),
     ("a.npy", DAMAGED, {"labels": "a.npy"}, "'{}' cannot be read as npy: the header of '{}' is damaged"),
     ("a.npy", npy(np.array([{}])), {"labels": "a.npy"}, "problem.data: '{}' holds Python objects"),
+    ("a.h5", hdf5(x=X, y=np.arange(ROWS)), {"inputs": ["x"]}, "problem.inputs: a list names columns of a"),
+    ("a.h5", hdf5(x=X), {}, "problem.targets: no 'y' in '{}', which holds x"),
     ("a.svm", "1 1:1\n\n0 2:abc\n1 1:1\n", {}, "read as svmlight: line 3, '0 2:abc': could not"),
     ("a.svm", "1 1:1\n0 2:1 1:1\n", {}, "svmlight: line 2, '0 2:1 1:1': Feature indices"),
 ]  # fmt: skip
