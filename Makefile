@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/* pdcode/kernels/*.pyx pdcode
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell lab test test-long fuzz soak check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-long fuzz soak storm check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 # Images of containers set it. Every rank would compile all modules, which takes half of its start.
@@ -41,6 +41,10 @@ test-long: $(tested) ## run all tests, with twenty times as many examples of eac
 fuzz: $(tested) ## damage files of each format and read them: n=100000 seed=1 first=0 formats="traces npz"
 	@nice $(python) -P tests/fuzz/fuzz.py $(foreach key,n seed first,$(addprefix $(key)=,$($(key)))) \
 	    $(if $(formats),formats="$(formats)")
+
+storm: .venv/built ## many starts of a job, in each something is killed, stopped or raises: starts=200 others=50 seed=1 first=0
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" nice $(python) -P tests/soak/storm.py \
+	    $(foreach key,starts others seed first workers lanes,$(addprefix $(key)=,$($(key))))
 
 soak: .venv/built ## a long run with a fault now and then, memory watched: arrivals=1000000 every=10000 record=all
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) -P tests/soak/soak.py \

@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from io import TextIOWrapper
 
-from .mpi import launch, supervised
+from .mpi import launch, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, reason
 from .util.version import __version__
@@ -39,12 +39,17 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
     supervised.attach()
+    place = launch.launched_rank(os.environ)
+    if place and place[1] > 1:
+        siblings.watch(place[0])
     output.open_streams()
     code = 1  # after an unexpected exception
     try:
         code = run_command(list(sys.argv[1:] if argv is None else argv))
     finally:
         supervised.report_exit(code)
+        if code and place and place[1] > 1:
+            siblings.say_end()
     return code
 
 
@@ -80,8 +85,10 @@ def run_command(argv: list[str]) -> int:
         if place is None or place[0] == 0:
             output.print_error(str(error))
         else:
-            # Rank 0 finds the same error and reports it first: the launcher kills all ranks when one ends.
+            # Rank 0 mostly finds the same error and reports it: the launcher kills all ranks when one ends.
             time.sleep(3)
+            if siblings.rank_0_lives() or not launch.on_one_machine(os.environ):
+                output.print_error(f"{siblings.named(place[0])}: {error}")
         return 2
     except Failure as error:
         output.print_error(str(error))

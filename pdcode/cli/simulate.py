@@ -76,7 +76,7 @@ def spread(request: Request) -> int:
     if request.resume or request.loaded.config.trace.checkpoint_s is not None:
         launch.require_one_process("trace.checkpoint_s")
     from ..api import simulation
-    from ..mpi import spread
+    from ..mpi import siblings, spread
     from ..mpi.process import job
     from ..training.session import check_writable
     from ..training.setup import prepare, worker_builder
@@ -94,6 +94,7 @@ def spread(request: Request) -> int:
 
     with job(named=False) as comm:
         components = spread.collective(make, comm)
+        siblings.begun()
         config = components.config
         mine = components.layouts, config.workers.count, worker_builder(config, components), comm
         if comm.rank:

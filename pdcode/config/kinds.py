@@ -377,7 +377,7 @@ def load_plugin(path: str) -> None:
             if other is not kind:
                 place = inspect.getfile(other if inspect.isclass(other) else other.build)
                 raise InputError(f"'{name}' of {group} is already defined in {place}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):
             raise InputError(f"plugins: {path}: {error}") from None
@@ -386,6 +386,8 @@ def load_plugin(path: str) -> None:
         ]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
         text = " ".join(str(getattr(error, "msg", error)).split())
+        if isinstance(error, SystemExit):
+            text = f"it ends the program, with {text or 'no'} exit code"
         raise InputError(f"plugins: {path}, line {line}: {type(error).__name__}: {text}") from error
     for (group, name), kind in own.items():
         KINDS[group][name] = kind

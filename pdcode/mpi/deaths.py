@@ -6,7 +6,7 @@ unknown which of them have completed; completed ones are null or inactive.
 
 from collections.abc import Collection, Sequence
 
-from mpi4py import MPI
+from .initialise import MPI
 
 FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}  # classes of errors
 

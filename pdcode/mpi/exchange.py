@@ -16,13 +16,13 @@ from itertools import chain
 from threading import Event, Thread
 
 import numpy as np
-from mpi4py import MPI
 
 from ..transport.base import Computed
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, buffer_sizes
 from ..transport.log import FORWARDED, LogFormat, read_excluded
 from ..transport.messages import Reply, Task
 from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .initialise import MPI
 from .link import MPILink
 from .process import NEVER, PEER
 

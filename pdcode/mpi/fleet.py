@@ -24,7 +24,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from mpi4py import MPI
 
 from ..kernels import roster
 from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
@@ -34,6 +33,7 @@ from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from . import clocks, pace
 from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .initialise import MPI
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Poller, library
 
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint

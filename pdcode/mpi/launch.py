@@ -14,6 +14,7 @@ _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
 )
+_LOCAL = ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"), ("MPI_LOCALNRANKS", "PMI_SIZE")
 SURVIVAL = ["--with-ft", "ulfm"]
 SRUN = ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]  # else the others wait for a dead rank
 LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), or srun in a SLURM job
@@ -63,8 +64,8 @@ def find_mpirun() -> str:
 
 
 def on_one_machine(environment: Mapping[str, str]) -> bool:
-    """Return whether Open MPI has started all ranks of this job on this machine."""
-    return environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "") == environment.get("OMPI_COMM_WORLD_SIZE")
+    """Return whether all ranks of this job are on this machine, as far as the launcher says."""
+    return all(environment.get(here) in (None, environment.get(size)) for here, size in _LOCAL)
 
 
 def survives_deaths(environment: Mapping[str, str]) -> bool:
@@ -87,8 +88,10 @@ def survival_options(mpirun: str, environment: Mapping[str, str]) -> list[str]:
 
     try:
         done = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return []
+    except subprocess.TimeoutExpired:  # on a machine that is busy
+        return SURVIVAL
     found = re.search(r"Open MPI\D*(\d+)", done.stdout)
     return SURVIVAL if found and int(found[1]) >= 5 else []
 
@@ -107,13 +110,19 @@ def mpirun_beside(library: Path) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
+def lacking_home() -> dict[str, str]:
+    """Return HOME, as Open MPI does not start without; empty if the environment has it."""
+    home = os.path.expanduser("~")  # that of the user's account
+    return {} if os.environ.get("HOME") else {"HOME": home if os.path.isabs(home) else "/"}
+
+
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Build the command line and environment that start rank 0 and the workers on this machine.
 
     `arguments` are those of ``python -P -m pdcode``; -P, as modules in the user's folder must not hide
     others.
     """
-    environment = dict(os.environ)
+    environment = dict(os.environ) | lacking_home()
     threads.limit(environment)
     ranks = workers + 1
     if hasattr(os, "geteuid") and os.geteuid() == 0:

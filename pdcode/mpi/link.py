@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from mpi4py import MPI
 
 from ..kernels import headers
 from ..transport.base import Computed, Link
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from . import clocks
+from .initialise import MPI
 from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Poller
 
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from mpi4py import MPI
 
 from ..transport.speeds import Speeds
+from .initialise import MPI
 from .process import PACE, Poller
 
 MAX_TOTAL_BYTES = 1 << 18  # that rank 0 receives, or sends, in one repeat

@@ -4,8 +4,8 @@ import json
 import os
 
 import mpi4py
-from mpi4py import MPI
 
+from .initialise import MPI
 from .launch import library_path
 from .process import library
 

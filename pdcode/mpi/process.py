@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
-from mpi4py import MPI
 
 from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import print_error
 from . import clocks, launch, siblings, supervised
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
+from .initialise import MPI
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; NEVER is not sent
 REPORT_S = 1.0  # time for one rank to report an error of all
@@ -157,6 +157,7 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
         if comm is None:
             check_launcher()
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
+        siblings.met()
         ranks = ranks.Dup()
         ranks.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
         gc.freeze()  # existing objects are permanent

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from .. import faults
 from ..coding.auto_keys import with_resolved
@@ -32,9 +31,10 @@ from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
-from . import launch, pace, supervised
+from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
+from .initialise import MPI
 from .link import MPILink
 from .process import end_job, exit_without_finalize, job
 from .reduce import AllreduceFleet, AllreduceLink
@@ -87,6 +87,7 @@ def coordinate(
                 fleet.resize(components.layouts)
                 for worker in range(fleet.workers):
                     fleet.set_up(worker, facts, {})
+            siblings.begun()
             trace = open_trace(config, text, components, fleet, found, run=run)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
             descent = TrainingRun(
@@ -113,6 +114,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             AllreduceLink if config.reduce.summed else ExchangeLink if config.downlink.exchanges else MPILink
         )
         link = kind(comm)
+        if link.worker >= config.workers.count:  # a spare rank waits during the run
+            siblings.begun()
         given = link.set_up()
         if given is None:
             if link.has_failures:
@@ -121,6 +124,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         facts, arrays = given
         place = facts["memory"]
         scheme = make_scheme(with_resolved(config, facts["resolved"]))
+        siblings.begun()
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
             timed = partial(link_sizing.gradient_s, scheme, factory.problem, link.worker)

@@ -14,7 +14,6 @@ theirs after the sum in which that one has set the save flag; rank 0 writes its 
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-from mpi4py import MPI
 
 from ..coding.owner import Owner
 from ..coding.reduced import due_digest
@@ -28,6 +27,7 @@ from ..util.errors import Failure
 from . import clocks
 from .deaths import dead_ranks, describe_deaths
 from .fleet import MPIFleet
+from .initialise import MPI
 from .link import MPILink
 from .process import REPLY
 

@@ -1,47 +1,242 @@
-"""Ranks as processes: those that one launcher has started here, and the launcher. Imports no MPI."""
+"""Ranks as processes: those that one launcher has started here, and the launcher. Imports no MPI.
 
+In MPI_Init ranks wait for each other, for ever if one has died (``mpirun --with-ft ulfm``) or is stopped. So
+from its first moment to the beginning of the run, each rank watches the next one on its machine, in a thread,
+and all watch rank 0 after that. The first to see one dead or stopped prints a line and ends the job.
+"""
+
+import fcntl
+import math
 import os
 import signal
+import socket
+import struct
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
+
+from . import launch, supervised
 
 END_S = 2.0  # for ranks to end by themselves, and for a launcher to end after a signal
-POLL_S = 0.02
+POLL_S = 0.25
+STOPPED_S = 3.0  # that a stopped rank may remain stopped before it ends the job
+STARTED_S = 4.0  # for the other ranks here to appear after this one
+FORKED_S = 2.0  # for a rank to appear after one with a higher number: launchers start them in their order
+SAID_S = 3.5  # for a job to end after a rank that has printed why
+SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
+PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
+PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
 
 _launcher = os.getppid()  # until it ends
+_met, _begun = threading.Event(), threading.Event()
 
 
-def state(pid: int) -> str:
-    """Return the state letter of a process, such as T for stopped; Z, that of a zombie, if there is none."""
+def state(pid: int) -> tuple[str, str]:
+    """Return name and state letter of a process, T if it is stopped, Z if it is a zombie or gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        name, _, values = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        return name, values.split()[0]
     except OSError:
-        return "Z"
+        return "", "Z"
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped by a signal."""
+    return state(pid)[1] == "T"
 
 
 def living() -> list[int]:
-    """Return the process ids of the launcher's children, without this process and those that have ended."""
+    """Return the process ids of the launcher's children that live, without this process."""
     found = []
     for path in Path(f"/proc/{_launcher}/task").glob("*/children"):
         with suppress(OSError):
             found += [int(pid) for pid in path.read_text().split()]
-    return [pid for pid in found if pid != os.getpid() and state(pid) != "Z"]
+    return [pid for pid in found if pid != os.getpid() and state(pid)[1] != "Z"]
+
+
+def rank_0_lives() -> bool:
+    """Return whether rank 0 lives on this machine."""
+    return any(_rank(pid) == 0 for pid in living())
 
 
 def outlive(everyone_here: bool) -> None:
-    """Wait until the other ranks have ended; if some hang, or may hang elsewhere, end the launcher.
-
-    The launcher ends all ranks, this one too. A signal that reaches PRRTE 3, Open MPI's launcher, while its
-    last rank ends makes it wait for ever: it completes the job twice, and uses freed memory. So this rank
-    lives on until it is ended. After a third signal PRRTE ends all processes at once.
-    """
+    """Wait until the other ranks have ended; if some hang, or may hang elsewhere, end the launcher."""
     until = time.monotonic() + END_S
     while (hanging := bool(living()) or not everyone_here) and time.monotonic() < until:
-        time.sleep(POLL_S)
+        time.sleep(0.02)
     if hanging:
-        for _ in range(3):
-            if os.getppid() != _launcher:  # it has ended
-                return
-            os.kill(_launcher, signal.SIGTERM)
-            time.sleep(END_S)
+        _end_launcher()
+
+
+def _end_launcher() -> None:
+    """Have the launcher end all ranks, this one too.
+
+    A signal that reaches PRRTE 3, Open MPI's launcher, while its last rank ends makes it wait for ever: it
+    completes the job twice, and uses freed memory. So this rank lives on until it is ended. After a third
+    signal PRRTE ends all processes at once.
+    """
+    for _ in range(3):
+        if os.getppid() != _launcher:  # it has ended
+            return
+        os.kill(_launcher, signal.SIGTERM)
+        time.sleep(END_S)
+
+
+def watch(rank: int) -> None:
+    """Watch the other ranks on this machine."""
+    threading.Thread(target=_Watch(rank).run, daemon=True).start()
+
+
+def met() -> None:
+    """Leave deaths to MPI from now on: MPI_Init is over."""
+    _met.set()
+
+
+def begun() -> None:
+    """End the watch of the start: the run begins."""
+    _begun.set()
+
+
+def say_end() -> None:
+    """Leave other ranks a sign that this one ends, and has printed why, if that is before the run."""
+    if _begun.is_set():
+        return
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(SAID)
+    time.sleep(2 * POLL_S)  # until they have seen it
+
+
+def named(rank: int) -> str:
+    """Name a rank of this machine."""
+    return f"rank {rank} on {socket.gethostname()}"
+
+
+def stopped(who: str) -> str:
+    """Return the line about a process that has been stopped."""
+    return f"{who} is stopped by a signal; the job ends in {STOPPED_S:g} s unless it continues (SIGCONT)"
+
+
+def named_signal(number: int) -> str:
+    """Name a signal by which a process has ended."""
+    memory = ", which Linux also sends when memory runs out" if number == signal.SIGKILL else ""
+    return f"signal {number} ({signal.Signals(number).name}{memory})"
+
+
+class _Watch:
+    """Watch of this machine's ranks by one of them. Counts polls, not time: this rank may be stopped, too."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.ranks = {os.getpid(): rank}  # by process id, of all that have been seen
+        direct = state(_launcher)[0] in PRRTE  # no script or container between it and this rank
+        self.expected = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) if direct else 1
+        self.next, self.handle = os.getpid(), -1  # process id and pidfd of the watched rank
+        self.said = False  # whether it has the name SAID
+        self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
+
+    def run(self) -> None:
+        while not _begun.wait(POLL_S):
+            self.poll_start()
+        while self.rank and (rank_0 := next((pid for pid, rank in self.ranks.items() if not rank), None)):
+            time.sleep(POLL_S)
+            self.check_stopped(rank_0)
+
+    def poll_start(self) -> None:
+        if os.getppid() != _launcher:
+            if not supervised.is_attached() and self.rank == min(self.ranks.values()):
+                supervised.print_line(f"{named(self.rank)}: the launcher has ended before the run began")
+            os._exit(1)
+        alive = {*living(), os.getpid()}
+        for pid in alive - self.ranks.keys():
+            if (rank := _rank(pid)) is not None:
+                self.ranks[pid] = rank
+        if not _met.is_set():
+            self.check_deaths(alive)
+        self.choose()
+        self.check_stopped(self.next)
+
+    def choose(self) -> None:
+        """Watch the rank after this one; the lowest if this one is the highest here."""
+        order = sorted(self.ranks, key=lambda pid: self.ranks[pid])
+        pid = order[(order.index(os.getpid()) + 1) % len(order)]
+        if pid != self.next:
+            if self.handle >= 0:
+                os.close(self.handle)
+            self.next, self.handle, self.stopped, self.gone = pid, -1, 0, 0
+            with suppress(OSError):
+                self.handle = os.pidfd_open(pid)
+
+    def check_deaths(self, alive: set[int]) -> None:
+        name = state(self.next)[0]
+        self.said = self.said if not name else name == SAID
+        dead = self.ranks.keys() - alive
+        self.gone = self.gone + 1 if dead else 0
+        if self.next in dead and not self.said:
+            self.end(f"{named(self.ranks[self.next])} {_cause(self.next, self.handle)} before the run began")
+        if self.gone * POLL_S > SAID_S:  # the dead rank has printed why, or its watcher is dead, too
+            self.end("")
+        missing = self.expected - len(self.ranks)
+        self.missing = self.missing + 1 if missing > 0 and alive <= self.ranks.keys() else 0
+        if self.missing and self.rank == min(self.ranks.values()):
+            first, last = (
+                min(set(range(self.expected + 1)) - set(self.ranks.values())),
+                max(self.ranks.values()),
+            )
+            here = launch.on_one_machine(os.environ)
+            if self.missing * POLL_S > (FORKED_S if here and first < last else STARTED_S):
+                which = named(first) if here else f"{missing} ranks on {socket.gethostname()}"
+                self.end(f"{which} died before the run began")
+
+    def check_stopped(self, pid: int) -> None:
+        self.stopped = self.stopped + 1 if pid != os.getpid() and is_stopped(pid) else 0
+        who = named(self.ranks[pid])
+        if self.stopped == 2 and self.speaks():
+            supervised.print_line(stopped(who))
+        if self.stopped * POLL_S > STOPPED_S:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)  # not all launchers do
+            self.end(f"{who} remained stopped" if self.speaks() else "")
+
+    def speaks(self) -> bool:
+        """Return whether this is the first of the living ranks that see the same."""
+        return not _begun.is_set() or self.rank < min(filter(None, map(_rank, living())), default=math.inf)
+
+    def end(self, why: str) -> NoReturn:
+        """End the job, with a line."""
+        if why:
+            supervised.print_line(f"{why}; the job ends")
+        supervised.report_exit(1)
+        say_end()
+        if launch.survives_deaths(os.environ) and not supervised.is_attached():
+            _end_launcher()
+        os._exit(1)
+
+
+def _rank(pid: int) -> int | None:
+    """Return the rank of a child of the launcher; None if it is not yet known."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    place = launch.launched_rank(dict(variable.partition("=")[::2] for variable in variables))
+    return place and place[0]
+
+
+def _cause(pid: int, handle: int) -> str:
+    """Describe how a process has ended, where the system tells: of a zombie, or by its pidfd."""
+    info = bytearray(struct.pack("Q56x", PIDFD_INFO_EXIT))
+    try:
+        status = int(Path(f"/proc/{pid}/stat").read_text().split()[-1])
+    except OSError:
+        try:
+            fcntl.ioctl(handle, PIDFD_GET_INFO, info)
+        except OSError:
+            return "ended"
+        known, *_, status = struct.unpack("Q52xi", info)
+        if not known & PIDFD_INFO_EXIT:
+            return "ended"
+    if os.WIFSIGNALED(status):
+        return f"was ended by {named_signal(os.WTERMSIG(status))}"
+    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"

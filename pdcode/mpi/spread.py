@@ -16,11 +16,11 @@ from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
-from mpi4py import MPI
 
 from ..transport.layout import HEADER, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task, control_message
 from ..virtual.executor import BuildWorker, Executor
+from .initialise import MPI
 from .process import REPLY, TASK, Poller
 
 MAX_TASKS, MAX_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes

@@ -7,27 +7,41 @@ import os
 import signal
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from . import clocks, launch
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 READY, EXIT, JOB_EXIT = b"r", b"e", b"l"
 
 _command: socket.socket | None = None  # the connection
+_own_stderr, _mpirun_stderr = 2, -1
+
+
+def here() -> str:
+    """Return the identity of this machine, and of its network, in which the socket's name is known."""
+    network = Path("/proc/self/ns/net")
+    return f"{clocks.identity()} {os.readlink(network) if network.exists() else ''}"
 
 
 def attach() -> None:
     """Take over stdout and stderr of the command that started mpirun on this machine, and end with it."""
-    global _command
-    name = os.environ.pop(VARIABLE, None)
-    if name is None:
+    global _command, _mpirun_stderr
+    name, _, place = os.environ.pop(VARIABLE, "").partition(" ")
+    if not name:
         return
     command = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         command.connect(f"\0{name}")
         _, streams, _, _ = socket.recv_fds(command, 1, 2)
-    except OSError:  # on another machine
+    except OSError:
+        if place == here():  # the command has ended
+            os._exit(1)
         command.close()
         return
+    _mpirun_stderr = os.dup(2)
     for target, stream in enumerate(streams, 1):
         os.dup2(stream, target)
         os.close(stream)
@@ -37,10 +51,36 @@ def attach() -> None:
 
 
 def _follow(command: socket.socket) -> None:
-    """End this process when the command ends, even if it is killed."""
+    """End this process when the command ends, even if it is killed; then rank 0 prints a line."""
+    ended = b""
     with suppress(OSError):
-        command.recv(1)
+        ended = command.recv(1)
+    place = launch.launched_rank(os.environ)
+    if not ended and place and place[0] == 0:
+        print_line("the command that started mpirun was killed; the job ends")
     os._exit(1)
+
+
+@contextmanager
+def through_launcher() -> Iterator[None]:
+    """Let the block print errors through mpirun: the command drops them if a rank has said why it ends."""
+    if _command is None:
+        yield
+        return
+    global _own_stderr
+    _own_stderr = os.dup(2)
+    os.dup2(_mpirun_stderr, 2)
+    try:
+        yield
+    finally:
+        os.dup2(_own_stderr, 2)
+        _own_stderr = 2
+
+
+def print_line(text: str) -> None:
+    """Print a line on stderr, in another thread than the one that lets errors go through mpirun."""
+    with suppress(OSError):
+        os.write(_own_stderr, f"pdcode: {text}\n".encode())
 
 
 def is_attached() -> bool:

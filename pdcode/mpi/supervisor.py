@@ -22,7 +22,8 @@ from typing import Any
 
 from ..util import progress, signals
 from ..util.output import print_error
-from .supervised import EXIT, JOB_EXIT, READY, VARIABLE
+from . import siblings
+from .supervised import EXIT, JOB_EXIT, READY, VARIABLE, here
 
 JOB_ENDED = (
     "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
@@ -48,6 +49,7 @@ class Supervisor:
         self._code: int | None = None  # exit code of the first rank that failed, else of the first
         self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
+        self._stopped = 0  # number of polls in a row that found mpirun stopped
         self._output: list[tuple[int, bytes]] = []  # mpirun's, after a rank has ended
         self._selector = selectors.DefaultSelector()
 
@@ -67,7 +69,7 @@ class Supervisor:
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
             server.listen(1024)
-            environment = {**self._environment, VARIABLE: name}
+            environment = {**self._environment, VARIABLE: f"{name} {here()}"}
             with suppress(OSError):  # mpirun reports what it cannot write
                 # A killed job leaves its session files in /tmp, named by the process id of mpirun. An mpirun
                 # with the same id would not start.
@@ -89,6 +91,10 @@ class Supervisor:
                 assert pipe is not None
                 self._serve(target, pipe, self._on_output)
             self._forward(process)
+            for key in self._selector.get_map().values():
+                if key.data[0] == 0 and key.fileobj is not server:
+                    with suppress(OSError):
+                        key.fileobj.send(b"e")  # type: ignore[union-attr]  # to ranks that live on
             return self._exit_code(process.wait())
 
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
@@ -102,7 +108,8 @@ class Supervisor:
         """Serve ranks and signals until mpirun has closed its stdout and stderr and ended, or is killed."""
         pipes = 2
         while pipes or process.poll() is None:
-            wait_s = POLL_S if not pipes or self._end_s < math.inf else None
+            wait_s = POLL_S if not pipes or self._end_s < math.inf else siblings.POLL_S
+            self._check_stopped(process.pid)
             ready = [key.data for key, _ in self._selector.select(wait_s)]
             late_s = time.monotonic() - self._end_s
             if late_s > KILL_S:
@@ -141,6 +148,7 @@ class Supervisor:
         self._rank_0_ended |= pid == self._rank_0 and message[:1] in (EXIT, JOB_EXIT)
         if message == READY:
             self._rank_0 = pid
+            self._flush()
         elif message[:1] == JOB_EXIT:
             self._code = self._job_code = message[1]
         elif message:
@@ -150,13 +158,29 @@ class Supervisor:
         return bool(message)
 
     def _on_output(self, pipe: Any, target: int) -> bool:
-        """Forward mpirun's output, or store it after a rank has reported its exit code."""
+        """Forward mpirun's output; store it while MPI starts, and after a rank has reported its exit code."""
         output = os.read(pipe.fileno(), 1 << 16)
-        if output and self._code is None:
+        starting = self._started and self._rank_0 is None
+        if output and self._code is None and not starting:
             _write(target, output)
         elif output:
             self._output.append((target, output))
         return bool(output)
+
+    def _flush(self) -> None:
+        """Print the stored output."""
+        for target, output in self._output:
+            _write(target, output)
+        self._output.clear()
+
+    def _check_stopped(self, pid: int) -> None:
+        """End the job if mpirun remains stopped. Counts polls, as this process may be stopped, too."""
+        self._stopped = self._stopped + 1 if siblings.is_stopped(pid) else 0
+        if self._stopped == 2:
+            print_error(siblings.stopped("mpirun"))
+        elif self._stopped * siblings.POLL_S > siblings.STOPPED_S and self._end_s == math.inf:
+            print_error("mpirun remained stopped; the job ends")
+            self._code, self._end_s = 1, time.monotonic() - KILL_S
 
     def _on_signal(self, receiver: socket.socket, _: int) -> bool:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
@@ -180,9 +204,10 @@ class Supervisor:
             print_error("interrupted")
             return 1
         if code and not self._code:
-            for target, output in self._output:
-                _write(target, output)
-            if self._rank_0 is not None and not self._survives:  # it had started
+            self._flush()
+            if code < 0:
+                print_error(f"mpirun was ended by {siblings.named_signal(-code)}; the job ends")
+            elif self._rank_0 is not None and not self._survives:  # it had started
                 print_error(JOB_ENDED)
         return self._code or int(code != 0)
 
