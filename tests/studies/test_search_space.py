@@ -62,7 +62,7 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    names_of = "default", "starved", "ring", "first", "regression"
+    names_of = "default", "starved", "ring", "sharded", "first", "regression"
     presets = [f"preset {name}" for name in names_of]
     names = {
         OWN,
@@ -70,12 +70,12 @@ def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
         "topk whitened",
         *(f"uncoded {name}" for name in ("all", "first", "async", "k-async")),
     }
-    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 24, seed=7)
+    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 28, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)
-    assert space.candidates(base, 24, seed=7) == many
-    assert space.candidates(base, 30, seed=7)[:24] == many
-    other = space.candidates(base, 24, seed=8)
+    assert space.candidates(base, 28, seed=7) == many
+    assert space.candidates(base, 34, seed=7)[:28] == many
+    other = space.candidates(base, 28, seed=8)
     assert [candidate for candidate in other if candidate.name != DRAWN] == [
         candidate for candidate in many if candidate.name != DRAWN
     ]
@@ -103,7 +103,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     assert base_rate(base) == 0.4
     rates = {
         (candidate.name, candidate.multiple): candidate.config.optimizer.rate
-        for candidate in space.candidates(base, 24, seed=7)
+        for candidate in space.candidates(base, 30, seed=7)
         if candidate.name != DRAWN
     }
     assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
