@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
     arguments.add_job(command, "link.bandwidth=1e6")
     option("--trace", metavar="TRACE", help="plan with the delays, machine and link of this recorded run")
     arguments.add_target(command)
-    what = "initial candidates (default: 24); presets and uncoded schemes are always included"
+    what = "initial candidates (default: 26); presets and uncoded schemes are always included"
     option("--candidates", type=int, metavar="N", help=what)
     option("--seeds", type=int, metavar="N", help="runs per finalist (default: 5)")
     what = "each rung of the search keeps 1/η of its candidates (default: 3)"
@@ -59,7 +59,7 @@ def plan(options: argparse.Namespace) -> int:
     environment = load_environment(options)
     goal, trace = environment.goal, environment.trace
     path = plan_file.output_path(options.config, options.output)
-    size = options.candidates or 24, options.seeds or 5, options.eta or 3.0, options.seconds
+    size = options.candidates or 26, options.seeds or 5, options.eta or 3.0, options.seconds
     with Pool(options.processes) as pool:
         found = search.search(environment, pool, print_line, *size)
     row = found.rows[0]

@@ -74,7 +74,7 @@ def search(
     environment: Environment,
     pool: Pool,
     print_line: Print,
-    candidates: int = 24,
+    candidates: int = 26,
     seeds: int = 5,
     eta: float = 3.0,
     limit_s: float | None = None,
