@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from io import TextIOWrapper
 
+from .cli import arguments
 from .mpi import launch, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, reason
@@ -25,7 +26,7 @@ COMMANDS = (
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser of all commands, or of `only` one."""
-    top = argparse.ArgumentParser(
+    top = arguments.Parser(
         prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
     )
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.errors import InputError, reason
+from ..util.errors import InputError, did_you_mean, reason
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
 
@@ -66,7 +66,8 @@ STYLE: Any = {
 def ensure_figure_can_be_drawn(path: str) -> None:
     """Refuse a path to which no figure can be written, or of another file, before work begins."""
     if Path(path).suffix.lower() not in FORMATS:
-        raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
+        meant = did_you_mean(Path(path).suffix, FORMATS)
+        raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}{meant}")
     ensure_writable(Path(path), f"--figure {path}")
     ensure_replaceable(Path(path), f"--figure {path}", "a figure", is_figure)
 

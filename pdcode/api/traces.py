@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..trace import reader
-from ..util.errors import Failure, InputError, prefix_errors
+from ..util.errors import Failure, InputError, expected, prefix_errors
 from ..util.output import print_line
 from ..util.threads import one_thread
 
@@ -74,7 +74,7 @@ class Trace(reader.TraceReader):
         if kind == "code":
             return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
         if kind not in PANELS:
-            raise InputError(f"kind {kind!r}: not one of run, {', '.join(PANELS)}, code")
+            raise InputError(f"kind: {expected(kind, ['run', *PANELS, 'code'])}")
         with style.sheet(8, 4.5) as drawing:
             getattr(plots, kind)(self, drawing.subplots())
         return drawing

@@ -3,9 +3,37 @@
 import argparse
 import math
 import os
-from typing import Any
+import re
+from typing import Any, NoReturn
 
-from ..util.errors import InputError
+from ..util.errors import InputError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser that suggests commands and options for misspelt ones.
+
+    `hint` ends the message about an option that is like none.
+    """
+
+    hint = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse unknown arguments here: the parser of a command knows its options."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            words = (word.partition("=")[0] for word in unknown)
+            meant = next(
+                filter(None, (did_you_mean(each, self._option_string_actions) for each in words)), ""
+            )
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant or self.hint}")
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with code 2."""
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += did_you_mean(found[1], re.split(r",\s*", found[2].replace("'", "")))
+        super().error(message)
+
 
 RANGES = {
     "seeds": (1, 1000, "1 to 1000"),

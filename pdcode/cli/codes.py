@@ -156,7 +156,7 @@ def _option(text: str) -> tuple[str, Any]:
     """Parse KEY=VALUE of ``--option``; the value is TOML, or else a string."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
-        raise InputError(f"--option {text}: not KEY=VALUE")
+        raise InputError(f"--option {text}: expected KEY=VALUE, such as dither=false")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

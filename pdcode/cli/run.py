@@ -60,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
         spares = configfile.load(path, configs.overrides(overrides, place[1] - 1, output))[0].workers.spares
         workers = place[1] - 1 - spares
         if workers < 1:
-            raise InputError(f"workers.spares: {spares}: the launcher started {place[1]} ranks")
+            raise InputError(
+                f"workers.spares: {spares}: expected {place[1] - 2} at most, "
+                f"as the launcher started {place[1]} ranks"
+            )
         started = f"the launcher started {place[1]} ranks, i.e. {workers} workers"
         if requested not in (None, workers):
             raise InputError(f"--workers {requested}: {started}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..mpi import launch
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from ..util.output import print_line
 from . import arguments
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     arguments.ensure_in_range(options)
     if options.link not in LINKS:
-        raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
+        raise InputError(f"--link: {expected(options.link, LINKS)}")
     folder = Path(options.output)
     bench = scale_bench.ScaleBench(
         _numbers(options.workers, "--workers", 2, MAX_WORKERS),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..mpi import launch
-from ..util.errors import InputError
+from ..util.errors import InputError, did_you_mean
 from ..util.output import print_line
 from . import arguments
 
@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
         given = (getattr(options, name) or default).split(",")
         for each in given:
             if each not in known:
-                raise InputError(f"--{name} {each}: expected some of {', '.join(known)}")
+                meant = did_you_mean(each, known)
+                raise InputError(f"--{name} {each}: expected some of {', '.join(known)}{meant}")
         return given
 
     if options.delays and not {*options.delays.split(",")} <= {*schemes_bench.DELAYS}:

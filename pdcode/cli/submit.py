@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     option("--dry-run", action="store_true", help="print the command and exit")
     command.set_defaults(function=submit)
 
+    command.hint = "; options for sbatch come after --, as in: pdcode submit job.toml -- --time=2:00:00"
     parse = command.parse_known_args
 
     def split(argv: Sequence[str], options: argparse.Namespace | None = None) -> Any:

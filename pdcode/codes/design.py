@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError
+from ..util.errors import InputError, did_you_mean
 from ..util.memory import ensure_fits
 from . import auto
 from .code import Code
@@ -97,7 +97,8 @@ def design(
     else:
         entry = family_of(family)
         for name in given.keys() - entry.options:
-            raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
+            meant = did_you_mean(name, entry.options)
+            raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code{meant}")
         fitting = entry.weight(n, k, w)
     size = f"workers = {n}, blocks = {k}, weight = {fitting}"
     ensure_fits(size, "this code", BYTES_PER_ENTRY * max(n, k) * fitting)  # no family makes less than k rows

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from ..config import kinds
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from .family import Family
 
 
@@ -24,6 +24,5 @@ def family_of(name: Any) -> Family:
     """Return a family by its name; raise InputError if there is none."""
     family = find(name)
     if family is None:
-        known = ", ".join(kinds.names("families"))
-        raise InputError(f"family = {name!r}: not one of {known}, auto")
+        raise InputError(f"family: {expected(name, [*kinds.names('families'), 'auto'])}")
     return family

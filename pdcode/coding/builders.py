@@ -13,7 +13,7 @@ from ..config import Config, DesignedTable, kinds
 from ..decoders import Context, Decoder
 from ..problems import Problem
 from ..problems.partition import Unit, per_layer, task_rows
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from . import proximals
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
@@ -116,8 +116,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     assert isinstance(table, DesignedTable)
     if table.family != "auto" and registry.find(table.family) is None:
         known = [*kinds.names("families"), "auto", *kinds.names("codes")]
-        families = ", ".join(dict.fromkeys(known))
-        raise InputError(f"code.family: '{table.family}' is not one of {families}")
+        raise InputError(f"code.family: {expected(table.family, dict.fromkeys(known))}")
     if weight is not None and weight > k and table.family != "auto":
         raise InputError(f"code.weight: {weight} is above the number of blocks, {k}")
     refuse_arguments(table.options, "code.options.")

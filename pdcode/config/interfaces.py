@@ -1,7 +1,7 @@
 """Base classes of kinds: the keys that all kinds of a table have, and the methods that a kind implements."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
@@ -142,6 +142,11 @@ class CodeTable(Kind, tag_field="family"):
         if isinstance(name, str) and name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
             return DesignedTable  # without a search of the installed packages
         return super().find(name) or DesignedTable
+
+    @classmethod
+    def members(cls) -> Iterator[tuple[str, Any]]:
+        yield from super().members()
+        yield cls.default, DesignedTable  # as of all other families
 
     @property
     def family(self) -> str:

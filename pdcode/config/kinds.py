@@ -13,16 +13,19 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
+from itertools import chain
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ..util.errors import InputError, not_a_file, short_repr, shorten
+from ..util.errors import InputError, did_you_mean, expected, not_a_file, short_repr, shorten
+from ..util.formats import listing
 from .fields import Table
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -222,12 +225,14 @@ class Kind(Table):
             raise InputError(f"{cls.table}: expected table (got {short_repr(table)})")
         kind, tag_field = cls.named(table), str(cls.__struct_config__.tag_field)
         if kind is None:
-            known, name = ", ".join(names(cls.group)), short_repr(table[tag_field])
-            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name})")
+            raise InputError(f"{cls.table}.{tag_field}: {expected(table[tag_field], names(cls.group))}")
         fields = kind.__struct_fields__
         ignored = {tag_field, *(key for key, value in cls.legacy_keys.items() if table.get(key) == value)}
         keys = {key: value for key, value in table.items() if key in fields or key not in ignored}
-        built: Self = build(kind, keys, cls.table)
+        name = table.get(tag_field) or cls.default
+        refuse_keys_of_others(cls.table, keys, kind, f"{tag_field} {name!r}", cls.members())
+        others = chain.from_iterable(each.__struct_fields__ for _, each in cls.members())
+        built: Self = build(kind, keys, cls.table, others)
         inner = {key: base.of(table[key]) for key, base in kind.nested.items() if table.get(key) is not None}
         return msgspec.structs.replace(built, **inner) if inner else built
 
@@ -241,6 +246,11 @@ class Kind(Table):
     def find(cls, name: Any) -> Any:
         """Return the class of the kind with this name, or None."""
         return find(cls.group, name)
+
+    @classmethod
+    def members(cls) -> Iterator[tuple[str, Any]]:
+        """Yield name and class of all kinds of the table that can be imported."""
+        return members(cls.group)
 
     @classmethod
     def name_of(cls) -> str:
@@ -327,6 +337,30 @@ def find(group: str, name: Any) -> Any:
     return kind
 
 
+def members(group: str) -> Iterator[tuple[str, Any]]:
+    """Yield name and class of all kinds of a group that can be imported."""
+    for name in names(group):
+        with suppress(InputError):
+            yield name, find(group, name)
+
+
+def refuse_keys_of_others(
+    where: str, table: Mapping[str, Any], own: Any, kind: str, others: Iterable[tuple[str, Any]]
+) -> None:
+    """Refuse a key of a table that only other kinds have, and name these.
+
+    `own` is the struct of the table's kind, and `kind` describes it; `others` are names and structs.
+    """
+    unknown = next((key for key in table if key not in own.__struct_fields__), None)
+    if unknown is None:
+        return
+    if having := [repr(name) for name, each in others if unknown in each.__struct_fields__]:
+        raise InputError(
+            f"{where}.{unknown}: {kind} has no such key (value {short_repr(table[unknown])}); "
+            f"{listing(having)} {'has' if len(having) == 1 else 'have'} it"
+        )
+
+
 @cache
 def _entries(group: str) -> tuple[Any, ...]:
     """Return the entry points of installed packages; on demand, as the search takes 60 ms."""
@@ -401,15 +435,19 @@ def _kinds_of(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
             yield kind.group, name, kind
 
 
-def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
-    """Convert a table to a struct; `where` is its name, for messages, empty for the whole configuration."""
+def build(struct: type[Struct], table: Any, where: str = "", others: Iterable[str] = ()) -> Struct:
+    """Convert a table to a struct.
+
+    `where` is its name, for messages, empty for the whole configuration; `others` are keys of other kinds,
+    which may have been meant.
+    """
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
-        raise InputError(_explain(str(error), struct, table, where)) from None
+        raise InputError(_explain(str(error), struct, table, where, others)) from None
 
 
-def _explain(message: str, struct: Any, table: Any, where: str) -> str:
+def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable[str]) -> str:
     """Reword a message of msgspec in the form of pdcode's.
 
     ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected integer (got 'four')``.
@@ -436,11 +474,13 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"
-        return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}"
+        meant = did_you_mean(name, known) or did_you_mean(name, others)
+        return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}{meant}"
     if text.startswith("Invalid enum value"):
         for key in path[:-1]:
             holder = get_type_hints(holder)[key]
-        text = f"expected one of {', '.join(map(str, _choices(get_type_hints(holder)[path[-1]])))}"
+        choices = map(str, _choices(get_type_hints(holder)[path[-1]]))
+        return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
     return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
 
 

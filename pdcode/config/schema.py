@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from ..util.errors import InputError, short_repr
+from ..util.errors import InputError, did_you_mean, expected, short_repr
 from . import kinds
 from .fields import MAX_VALUE, Count, Positive, Real, Seconds, Table
 from .interfaces import (
@@ -42,14 +42,18 @@ class SchemeTable(Table):
         built = kinds.build(cls, table, "scheme")
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
-            names = ", ".join(kinds.names("schemes"))
-            raise InputError(f"scheme.name: expected one of {names} (got {short_repr(built.name)})")
+            raise InputError(f"scheme.name: {expected(built.name, kinds.names('schemes'))}")
         if built.preset is not None and built.preset not in scheme.presets:
             names = f"known: {', '.join(scheme.presets)}" if scheme.presets else "it has none"
             raise InputError(
                 f"scheme.preset: scheme '{built.name}' has no preset {short_repr(built.preset)}; {names}"
+                f"{did_you_mean(built.preset, scheme.presets)}"
             )
         options = {} if built.options is None else built.options
+        if isinstance(options, Mapping):
+            others = ((name, each.Options) for name, each in kinds.members("schemes"))
+            kind = f"scheme '{built.name}'"
+            kinds.refuse_keys_of_others("scheme.options", options, scheme.Options, kind, others)
         return msgspec.structs.replace(built, options=kinds.build(scheme.Options, options, "scheme.options"))
 
     def check(self, config: Config) -> None:
@@ -84,8 +88,8 @@ class WireTable(Table):
         """Return the classes of these formats, subclasses of `transport.wires.WireFormat`."""
         classes = [kinds.find("wires", name) for name in self.formats]
         if None in classes:
-            known, name = ", ".join(kinds.names("wires")), self.formats[classes.index(None)]
-            raise InputError(f"wire.dtype: expected one of {known} (got {short_repr(name)})")
+            unknown = self.formats[classes.index(None)]
+            raise InputError(f"wire.dtype: {expected(unknown, kinds.names('wires'))}")
         return classes
 
 
@@ -258,8 +262,9 @@ class FaultsTable(Table):
             each.check(config)
         if self.failure is not None:
             for key in ("worker", "at_s", "task"):
-                if getattr(self.failure, key, None) is not None:
-                    raise InputError(f"faults.failure.{key}: workers and times are drawn, by faults.mtbf_s")
+                if (value := getattr(self.failure, key, None)) is not None:
+                    why = "workers and times are drawn, by faults.mtbf_s; leave it out"
+                    raise InputError(f"faults.failure.{key}: {value}: {why}")
 
     def ensure_endless(self, what: str) -> None:
         """Refuse faults that end the run."""

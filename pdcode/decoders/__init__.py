@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..config import DecoderTable, kinds
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from .base import Context, Decoder
 
 __all__ = ["Context", "Decoder", "DecoderTable", "create"]
@@ -43,7 +43,7 @@ def create(
     """
     table = kinds.find("decoders", kind)
     if table is None:
-        raise InputError(f"decoder.kind = {kind!r}: not one of {', '.join(kinds.names('decoders'))}")
+        raise InputError(f"decoder.kind: {expected(kind, kinds.names('decoders'))}")
     decoder: type[Decoder] = table.makes
     for name in options.keys() - set(decoder.options):
         raise InputError(

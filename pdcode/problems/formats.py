@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import BUNDLED, ProblemTable
 from ..config.interfaces import FORMATS
-from ..util.errors import InputError, not_a_file
+from ..util.errors import InputError, did_you_mean, not_a_file
 
 PIECES, PIECE = 64, 1 << 16  # number and bytes of the samples of a file
 
@@ -20,7 +20,8 @@ def format_of(table: ProblemTable) -> str:
     for name, pattern in FORMATS.items():
         if re.search(pattern, Path(table.data).name):
             return name
-    existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}")
+    meant = did_you_mean(Path(table.data).name, BUNDLED)
+    existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}{meant}")
     raise InputError(
         f"problem.data: {table.data!r} does not end in a known format:"
         " .csv, .tsv, .parquet, .npz, .npy, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from .matrix import Array
 
 Axis = Literal["output", "input"]
@@ -159,7 +159,7 @@ def partition(
             size = outputs * (inputs + 1)
             raise InputError(f"code.blocks: {count} is more than the {size} parameters of layer {number}")
         if wanted not in ("auto", "output", "input"):
-            raise InputError(f"problem.axis: {wanted!r} is not one of auto, output, input")
+            raise InputError(f"problem.axis: {expected(wanted, ('auto', 'output', 'input'))}")
         by_output = Blocks(number, "output", int(count), outputs, inputs + 1, offset)
         by_input = Blocks(number, "input", int(count), inputs + 1, outputs, offset)
         if wanted == "auto":

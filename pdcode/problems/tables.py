@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..config import ProblemTable
-from ..util.errors import InputError, short_repr
+from ..util.errors import InputError, did_you_mean, short_repr
 from ..util.memory import ensure_fits
 from .formats import existing_path
 from .matrix import Array
@@ -173,7 +173,8 @@ def missing_name(key: str, name: str, table: ProblemTable, names: Sequence[str])
     """Return the InputError for an array or column that is missing in a file."""
     present = ", ".join([*map(str, names[:20])] + ["…"] * (len(names) > 20)) or "nothing"
     headless = any(map(_is_number, names)) and ("; its first line must have the names of the columns")
-    return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}{headless or ''}")
+    hint = headless or did_you_mean(name, names)
+    return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}{hint}")
 
 
 def _refusal(where: str, name: str, place: str, value: Any, needed: str) -> InputError:

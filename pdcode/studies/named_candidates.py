@@ -10,7 +10,7 @@ import msgspec
 from ..config import Config, kinds
 from ..config import load as configfile
 from ..training import setup
-from ..util.errors import InputError, prefix_errors
+from ..util.errors import InputError, expected, prefix_errors
 from .candidate import OWN, VARIED, Candidate, identity
 from .learning_rates import converted, has_rate
 from .trial import data_source, payloads_per_update
@@ -87,7 +87,7 @@ def _candidate(
     scheme, _, preset = aliases.get(spec, spec).partition(":")
     kind = kinds.find("schemes", scheme)
     if kind is None:
-        raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")
+        raise InputError(f"scheme.name: {expected(scheme, [*kinds.names('schemes'), OWN])}")
     chosen = {"name": scheme} | ({"preset": preset} if preset else {})
     common = {key: table for key, table in tables.items() if key not in VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables

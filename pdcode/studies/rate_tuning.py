@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ..training.monitor import Print
-from ..util.errors import InputError
+from ..util.errors import InputError, did_you_mean
 from ..util.formats import listing
 from ..util.processes import Pool
 from ..util.progress import work
@@ -146,5 +146,6 @@ def take_rates(candidates: Sequence[Candidate], path: str, other: Comparison) ->
     """Give each candidate its learning rate in another comparison."""
     rates = dict(zip(other.names, map(rate_of, other.read_configs(path)), strict=True))
     if missing := [each.name for each in candidates if each.name not in rates]:
-        raise InputError(f"--rates {path}: has no scheme {listing([repr(name) for name in missing])}")
+        meant = did_you_mean(missing[0], rates)
+        raise InputError(f"--rates {path}: has no scheme {listing([*map(repr, missing)])}{meant}")
     return [each.at(rates[each.name]) for each in candidates]

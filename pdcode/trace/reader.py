@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import legacy
-from ..util.errors import InputError
+from ..util.errors import InputError, expected
 from . import contents, frames, opening
 from .clocks import correct_drift
 from .contents import damaged
@@ -339,7 +339,7 @@ class TraceReader:
 
     def _table(self, name: str) -> RecordedTable:
         if name not in COLUMNS:
-            raise InputError(f"table {name!r}: not one of {', '.join(COLUMNS)}")
+            raise InputError(f"table: {expected(name, COLUMNS)}")
         table: RecordedTable = getattr(self, name)
         return table
 

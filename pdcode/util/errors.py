@@ -4,7 +4,7 @@ import os
 import re
 import reprlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,21 @@ def short_repr(value: object) -> str:
 def shorten(text: str) -> str:
     """Cut a user's text, such as a key, in the middle if it is too long for a message."""
     return text if len(text) <= 120 else f"{text[:58]}...{text[-59:]}"
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'sgd'?" for a misspelt word, to end a message; "" if no known one is like it."""
+    from difflib import get_close_matches  # not loaded without an error
+
+    plain = {each.lower().replace("_", "-"): each for each in known}
+    found = get_close_matches(str(word).lower().replace("_", "-"), plain, 1)
+    return f"; did you mean {plain[found[0]]!r}?" if found else ""
+
+
+def expected(word: object, known: Iterable[str]) -> str:
+    """Return "expected one of …" for a word that is none of the known ones, with what was given."""
+    known = list(known)
+    return f"expected one of {', '.join(known)} (got {short_repr(word)}){did_you_mean(word, known)}"
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def test_the_figures(trace: pdcode.Trace, tmp_path: Path) -> None:
         assert callable(figure._repr_png_)
         assert figure.get_axes()
     assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows: all are of one class
-    with pytest.raises(pdcode.InputError, match="kind 'x': not one of run, loss, "):
+    with pytest.raises(pdcode.InputError, match="kind: expected one of run, loss, "):
         trace.plot("x")
 
 

@@ -114,7 +114,10 @@ def test_the_codes_of_a_trace_are_shown(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["design", "magic", "-n", "4", "-k", "4"], "family = 'magic'"),
-        (["design", "net", "-n", "4", "-k", "4", "--option", "dither"], "--option dither: not KEY=VALUE"),
+        (
+            ["design", "net", "-n", "4", "-k", "4", "--option", "dither"],
+            "--option dither: expected KEY=VALUE",
+        ),
         (["design", "net", "-n", "4", "-k", "4", "--option", "colour=red"], "colour = 'red': not an option"),
         (["design", "net", "-n", "8", "-k", "4", "--option", "seed=1"], "--option seed: not an option of a"),
         (["design", "repetition", "-n", "5", "-k", "4"], "nearest: workers = 4, blocks = 4"),

@@ -136,7 +136,7 @@ def test_a_family_of_a_plugin_is_one_record(monkeypatch, tmp_path):
 
     with pytest.raises(InputError, match="ZeroDivisionError"):
         plugin("twins", "1 / 0")
-    with pytest.raises(InputError, match=r"'twins': not one of uncoded, .*, auto"):
+    with pytest.raises(InputError, match=r"family: expected one of uncoded, .*, auto .got 'twins'"):
         codes.design("twins", 8, 4)
     plugin("twins")
     assert codes.design("twins", 8, 4).tightness == 1

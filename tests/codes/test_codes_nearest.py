@@ -51,7 +51,7 @@ def test_the_size_that_a_refusal_names_does_work(family, n, k, w):
             "the number of blocks; nearest: ",
         ),
         (("optimized", 130, 65), "nearest: workers = 130, blocks = 64, weight = 64"),
-        (("fountain", 3, 4), "family = 'fountain': not one of uncoded"),
+        (("fountain", 3, 4), "family: expected one of uncoded"),
         (("net", 0, 4), "workers = 0: not a positive whole number"),
         (("net", 4, 4.0), "blocks = 4.0: not a positive whole number"),
         (("net", 4, 4, 4, -1), "seed = -1: not a whole number"),

@@ -145,7 +145,7 @@ def test_bad_questions_are_refused():
     code = codes.design("net", 16, 8, 2)
     for arguments, message in [
         ({"arrivals": 17}, "arrivals = 17: not from 0 to the code's 16 rows; nearest: 16"),
-        ({"decoder": "magic"}, "decoder = 'magic': not one of least_squares, adjoint, mmse"),
+        ({"decoder": "magic"}, "decoder: expected one of least_squares, adjoint, mmse"),
         ({"covariance": np.zeros(8)}, "covariance: zero"),
         ({"covariance": np.eye(7)}, r"covariance: not a symmetric \(8, 8\) matrix, nor 8 energies"),
         ({"covariance": -np.eye(8)}, "not positive semidefinite"),

@@ -140,7 +140,7 @@ def test_the_options_of_a_family_are_printed_as_they_are_read(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["code.family=nett"], ["code.family: 'nett'", "net", "auto", "matched"]),
+        (["code.family=nett"], ["code.family: expected one of", "'nett'", "net", "auto", "matched"]),
         (["code.options.foo=1"], ["code.family", "net", "foo = 1"]),
         (["code.options.seed=3"], ["code.options.seed: not an option of a code"]),
         (["code.family=optimized", "code.options.progress=1"], ["code.options.progress: not an option"]),

@@ -92,7 +92,7 @@ def test_a_whole_table_with_a_path_replaces_the_family(folder: Path) -> None:
         (["code.blocks=16"], "code.blocks: 16: the code in {net} is over 32 blocks"),
         (["code.blocks=units"], "code.blocks: 64: the code in {net} is over 32 blocks"),
         (["code.blocks=[0, 1, 1]"], "code.blocks: [32, 1, 1] has 3 entries, but there are 2 layers"),
-        (["code.weight=4"], "code.weight: unknown key (value 4)"),
+        (["code.weight=4"], "code.weight: family 'file' has no such key (value 4)"),
         (
             ["code.rotate=false", "workers.count=33"],
             "{net} has 64 codewords, fewer than 33 workers × 2 a task",
@@ -130,5 +130,5 @@ def test_rows_of_a_code_that_does_not_rotate_are_those_of_the_file(folder: Path)
 
 
 def test_a_family_and_a_path_contradict_each_other(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"code\.path: unknown key"):
+    with pytest.raises(InputError, match=r"code\.path: family 'net' has no such key .*; 'file' has it"):
         configfile.resolve({"code": {"family": "net", "path": "net.h5"}}, [])

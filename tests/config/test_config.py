@@ -114,12 +114,15 @@ def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, w
     [
         (["stragglers.kind=pareto", "stragglers.shift_s=1", "stragglers.shape=2"], None),  # not of the file's
         (["stragglers.kind=none"], None),
-        (["stragglers.kind=none", "stragglers.shift_s=1.0"], ["stragglers.shift_s", "1.0", "kind (none)"]),
-        (["stragglers.probability=0.5"], ["stragglers.probability", "0.5", "kind (shifted-exponential)"]),
+        (["stragglers.kind=none", "stragglers.shift_s=1.0"], ["stragglers.shift_s: kind 'none' has", "1.0"]),
+        (["stragglers.probability=0.5"], ["stragglers.probability", "0.5", "'bimodal' has it"]),
         (["code.family=matched"], None),
-        (["code.family=matched", "code.rotate=true"], ["code.rotate", "True", "family (matched)"]),
+        (
+            ["code.family=matched", "code.rotate=true"],
+            ["code.rotate: family 'matched'", "True", "'file' and 'net' have it"],
+        ),
         (["memory.kind=coordinator", "decoder.step=0.5"], None),
-        (["decoder.step=0.5"], ["decoder.step", "0.5", "kind (adjoint)"]),
+        (["decoder.step=0.5"], ["decoder.step: kind 'adjoint'", "0.5"]),
         (["stragglers.kind=tides"], ["stragglers.kind", "slow-set", "'tides'"]),
     ],
 )

@@ -107,7 +107,7 @@ def test_bad_input(kind):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("magic", {}, "decoder.kind = 'magic': not one of adjoint, least_squares, tracking, mmse"),
+        ("magic", {}, "decoder.kind: expected one of adjoint, least_squares, tracking, mmse"),
         ("tracking", {"step": 0.0}, "decoder.step = 0.0: not between 0 and 2"),
         ("tracking", {"step": 2.0}, "decoder.step = 2.0: not between 0 and 2"),
         ("adjoint", {"scale": "max"}, "decoder.scale = 'max': neither 'mean' nor a number"),

@@ -100,7 +100,7 @@ def test_sparse_codewords_are_padded_with_zeros():
         (["auto"], 2, "problem.axis: ['auto'] has 1 entries"),
         ("auto", 0, "code.blocks: 0 is not a positive whole number"),
         ("auto", [1, 2.5], "code.blocks: 2.5 is not"),
-        ("sideways", 1, "problem.axis: 'sideways' is not one of"),
+        ("sideways", 1, "problem.axis: expected one of auto, output, input"),
     ],
 )
 def test_bad_partitions_are_refused(axis, blocks, message):

@@ -117,7 +117,7 @@ def test_it_learns(overrides: list[str]) -> None:
     ("overrides", "words"),
     [
         (["scheme.options.share=0"], ["scheme.options.share", "0"]),
-        (["scheme.options.chunk=3"], ["scheme.options.chunk: unknown key"]),
+        (["scheme.options.chunk=3"], ["scheme.options.chunk: scheme 'randomk' has no such key"]),
         (["code.blocks=4"], ["code.blocks: 4 has no effect"]),
         (["update.mode=captured"], ["update.mode: 'captured'"]),
         (["memory.kind=none", "decoder.kind=least_squares"], ["decoder.kind: 'least_squares'", "tracking"]),

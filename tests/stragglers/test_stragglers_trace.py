@@ -193,7 +193,9 @@ def test_a_task_takes_the_time_of_a_whole_task(tmp_path: Path) -> None:
     np.testing.assert_allclose(0.1 + 1e-9 * late[2], 3 * values[2, :99], rtol=1e-6)
     nothing = csv(tmp_path / "nothing.csv", "0,0\n0,0\n")
     assert not table(nothing, times="task").make(1, 2).delays_s([0, 1], [0, 0], 3).any()
-    with pytest.raises(InputError, match=r"stragglers\.times: unknown key .value 'task'"):
+    with pytest.raises(
+        InputError, match=r"stragglers\.times: kind 'pareto' has no such key .value 'task'.; 'trace' has it"
+    ):
         delayed(kind="pareto", shift_s=1.0, shape=2.0, times="task")
     run = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
     with pytest.raises(InputError, match=r"stragglers\.times: .*trace\.h5: 'task' is for matrices"):

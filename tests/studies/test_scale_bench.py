@@ -85,7 +85,7 @@ def test_costs_are_measured_once(folder, capsys, monkeypatch):
         (["--workers", "1"], "--workers 1: expected numbers from 2 to 65536"),
         (["--workers", "65537"], "--workers 65537: expected numbers"),
         (["--coordinators", "0"], "--coordinators 0: expected numbers from 1 to 1024"),
-        (["--link", "2G"], "--link 2G: expected one of 100G, 1G, 100M, 10M"),
+        (["--link", "2G"], "--link: expected one of 100G, 1G, 100M, 10M (got '2G')"),
         (["--cost", "nosuch.toml"], "nosuch.toml"),
         (["--schemes", "nosuch", "--cost", "cost.toml"], "--schemes nosuch"),
         (["--tune", "2"], "--tune 2: expected 3 to 99"),

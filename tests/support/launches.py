@@ -39,7 +39,7 @@ INVALID = [  # overrides, and words of what is said of them
     ("stop.updates=0", "stop.updates"),
     ("workers.count=5000", "workers.count"),
     ("code.rows_per_task=1000", "code.rows_per_task"),
-    ("code.family=nett", "code.family: 'nett' is not one of"),
+    ("code.family=nett", "(got 'nett'); did you mean 'net'?"),
 ]
 NOT_STARTED = "listener thread failed to start"  # mpirun itself, now and then on a loaded machine
 RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"

@@ -114,7 +114,7 @@ def test_every_axis_has_one_dimension(path: Path) -> None:
 
 def test_messages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = TraceReader(path)
-    with pytest.raises(InputError, match="table 'arrival': not one of arrivals"):
+    with pytest.raises(InputError, match="table: expected one of arrivals"):
         trace.to_xarray("arrival")
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(InputError, match="to_xarray needs xarray: pip install xarray"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...util.errors import InputError
+from ...util.errors import InputError, expected
 from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
@@ -83,7 +83,7 @@ def graph(
     with an edge per row. `kind` is that of the `regular_graph`.
     """
     if kind not in KINDS:
-        raise InputError(f"kind = {kind!r}: not one of {', '.join(KINDS)}")
+        raise InputError(f"kind: {expected(kind, KINDS)}")
     per_block = default_degree(rows, blocks) if degree is None else degree
     close = nearest_degrees(blocks, per_block if isinstance(per_block, int) else 2)
     if not isinstance(per_block, int) or per_block not in close:

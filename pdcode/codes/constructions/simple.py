@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...util.errors import InputError
+from ...util.errors import InputError, expected
 from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
@@ -54,7 +54,7 @@ def random(
     low weight.
     """
     if entries not in ENTRIES:
-        raise InputError(f"entries = {entries!r}: not one of {', '.join(ENTRIES)}")
+        raise InputError(f"entries: {expected(entries, ENTRIES)}")
     if not isinstance(balanced, bool):
         raise InputError(f"balanced = {balanced!r}: neither true nor false")
     if balanced:

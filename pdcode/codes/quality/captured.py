@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...util.errors import InputError
+from ...util.errors import InputError, expected
 from .. import keyed
 from . import closed_forms, projection
 from .information import covariance_of, root_of, rows_of
@@ -161,7 +161,7 @@ def check_arguments(
     rows = rows_of(code)
     most = len(rows)
     if decoder not in DECODERS:
-        raise InputError(f"decoder = {decoder!r}: not one of {', '.join(DECODERS)}")
+        raise InputError(f"decoder: {expected(decoder, DECODERS)}")
     if arrivals is None:
         arrivals = most
     if not 0 <= arrivals <= most:
