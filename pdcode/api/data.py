@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Config, ProblemTable
 from ..problems.files import COLUMNS, as_csr
-from ..problems.tables import as_list, choose_columns, frame_columns, labels_or_numbers, numbers
+from ..problems.tables import as_list, choose_columns, frame_columns, labels_or_numbers, numbers, stack
 from ..util.errors import Failure, InputError, reason
 from ..util.output import ensure_replaceable
 from . import configs
@@ -61,12 +61,14 @@ def _read(given: configs.ConfigLike, settings: Sequence[str]) -> Config:
 
 
 def _is_ours(path: Path) -> bool:
-    return zipfile.is_zipfile(path) and zipfile.ZipFile(path).comment == COMMENT
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment == COMMENT
 
 
 def arrays_of(data: Any, table: ProblemTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return named arrays of a pair (X, y) or of a data frame, and values of the keys that name them."""
-    arrays: dict[str, np.ndarray] = {}
     if isinstance(data, tuple) and len(data) == 2:
         x, y = data
         targets = [str(getattr(y, "name", None) or "y")] if table.targets is None else as_list(table.targets)
@@ -96,7 +98,7 @@ def arrays_of(data: Any, table: ProblemTable) -> tuple[dict[str, np.ndarray], di
         inputs = inputs or [*given]
         if missing := [each for each in inputs if each not in given]:
             raise InputError(f"problem.inputs: no column {missing[0]!r} in data")
-        arrays[name] = np.column_stack([numbers(np.asarray(x[given[each]]), "data", each) for each in inputs])
+        arrays[name] = stack({each: np.asarray(x[given[each]]) for each in inputs}, "data")
         arrays[name + COLUMNS] = np.array(inputs)
     else:
         arrays[name] = np.asarray(x)

@@ -18,7 +18,7 @@ from ..util.memory import ensure_fits
 from .formats import existing_path
 from .matrix import Array, Csr
 from .samples import Samples
-from .tables import as_list, choose_columns, from_columns, missing_name
+from .tables import as_list, missing_name, stack
 
 MAX_FEATURES = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 SPARSE = {"data", "format", "shape"}  # arrays of every file of scipy.sparse.save_npz
@@ -41,27 +41,30 @@ def read_npz(table: ProblemTable, required: bool = True) -> Samples:
                 _check(f"problem.{key}", f"{name!r} in {table.data!r}", shape, dtype)
                 return npz.read_array(archive, member)
 
-            y, (target, *more) = None, as_list(table.targets, "y")
+            def columns(key: str, chosen: Sequence[str]) -> Array:
+                return stack({name: array(key, name) for name in chosen}, f"problem.{key}: {table.data!r}")
+
+            y, targets = None, as_list(table.targets, "y")
+            sparse = {*names} >= SPARSE and table.inputs is None
             if table.labels is not None:
                 y = _read_npy(table.labels, "labels")
-            if isinstance(table.inputs, list) or more:
-                inputs, targets = choose_columns(table, names, required and y is None)
-                columns = {name: array("inputs", name) for name in [*inputs, *targets]}
-                if wrong := [name for name, column in columns.items() if column.ndim != 1]:
-                    raise InputError(f"problem.inputs: {wrong[0]!r} in {table.data!r} is not one column")
-                samples = from_columns(table, inputs, targets, columns)
-                return samples if y is None else samples._replace(y=y)
-            if y is None and (required or target in names):
-                if {*names} >= SPARSE and target not in names:
-                    raise InputError(
-                        f"problem.labels: not given, and {table.data!r} has no targets, only a matrix"
-                    )
-                y = array("targets", target)
-            if {*names} >= SPARSE and table.inputs is None:
-                return Samples(_sparse({name: array("data", name) for name in names if name != target}), y)
+            elif sparse and required and targets[0] not in names:
+                raise InputError(f"problem.labels: not given, and {table.data!r} has no targets")
+            elif required or {*targets} <= {*names}:
+                y = columns("targets", targets) if len(targets) > 1 else array("targets", targets[0])
+            if sparse:
+                return Samples(
+                    _sparse({each: array("data", each) for each in names if each not in targets}), y
+                )
+            if isinstance(table.inputs, list):
+                return Samples(columns("inputs", table.inputs), y, columns=tuple(table.inputs))
             name = table.array("inputs")
-            columns_ = tuple(array("inputs", name + COLUMNS).tolist()) if name + COLUMNS in names else ()
-            return Samples(array("inputs", name), y, columns=columns_)
+            x, named = array("inputs", name), np.empty(0, np.str_)
+            if name + COLUMNS in names:
+                named = array("inputs", name + COLUMNS)
+                if named.dtype.kind != "U" or named.shape != x.shape[1:]:
+                    raise InputError(f"problem.inputs: names of {name!r} in {table.data!r} do not fit it")
+            return Samples(x, y, columns=tuple(named.tolist()))
     except InputError:
         raise
     except npz.ERRORS as error:

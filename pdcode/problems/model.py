@@ -13,7 +13,7 @@ from .forward import Forward
 from .matrix import Array, Csr, Matrix, as_dense, with_ones
 from .network import Network, build_network
 from .samples import CHUNK, Statistics
-from .tables import frame_columns, labels_or_numbers, numbers
+from .tables import frame_columns, labels_or_numbers, numbers, stack
 
 
 class Model:
@@ -156,7 +156,7 @@ class Model:
             if missing := [name for name in self.columns if name not in columns]:
                 raise InputError(f"X: no column {short_repr(missing[0])}")
             names = self.columns or tuple(columns)
-            x = np.column_stack([numbers(np.asarray(X[columns[name]]), "X", name) for name in names])
+            x = stack({name: np.asarray(X[columns[name]]) for name in names}, "X")
         else:
             x = np.asarray(X)
             if x.dtype.kind not in "buif" or x.ndim < 2:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_csv(table: ProblemTable, required: bool = True) -> Samples:
             return f"line {next(islice(numbers, record, None))}"
 
     inputs, targets = choose_columns(table, names, required)
-    with _refused(table, pyarrow, "CSV", lambda row: line_of(row)):
+    with _refused(table, pyarrow, "CSV", line_of):
         content = pyarrow.csv.read_csv(
             str(path),
             pyarrow.csv.ReadOptions(use_threads=False),  # which makes its messages name a row
@@ -102,18 +103,21 @@ def from_columns(
     inputs: Sequence[str],
     targets: Sequence[str],
     columns: Mapping[str, Array],
-    place: Place = "row {}".format,
+    place: Place,
 ) -> Samples:
     """Return samples of the named columns; refuse other values than numbers, except for labels of classes."""
-    x = np.column_stack(
-        [numbers(columns[name], f"problem.inputs: {table.data!r}", name, place) for name in inputs]
-    )
-    where = f"problem.targets: {table.data!r}"
+    x = stack({name: columns[name] for name in inputs}, f"problem.inputs: {table.data!r}", place)
+    where, y = f"problem.targets: {table.data!r}", None
     if len(targets) == 1:
         y = labels_or_numbers(columns[targets[0]], where, targets[0], place)
     elif targets:
-        y = np.column_stack([numbers(columns[name], where, name, place) for name in targets])
-    return Samples(x, y if targets else None, columns=tuple(inputs))
+        y = stack({name: columns[name] for name in targets}, where, place)
+    return Samples(x, y, columns=tuple(inputs))
+
+
+def stack(columns: Mapping[str, Array], where: str, place: Place = "row {}".format) -> Array:
+    """Return columns of numbers as an array of shape (rows, columns); see `numbers`."""
+    return np.column_stack([numbers(column, where, name, place) for name, column in columns.items()])
 
 
 def numbers(column: Array, where: str, name: str, place: Place = "row {}".format) -> Array:
@@ -122,6 +126,8 @@ def numbers(column: Array, where: str, name: str, place: Place = "row {}".format
     The message begins with `where`, and names the column and the row.
     """
     values = column
+    if column.ndim != 1:
+        raise InputError(f"{where}: {short_repr(name)} has shape {column.shape}, not that of a column")
     if column.dtype.kind not in "buif":
         readable = column.dtype.kind in "OU"  # not dates, which would be read as their ns
         for row, each in enumerate(column):
@@ -172,8 +178,8 @@ def as_list(names: str | list[str] | None, default: str | None = None) -> list[s
 def missing_name(key: str, name: str, table: ProblemTable, names: Sequence[str]) -> InputError:
     """Return the InputError for an array or column that is missing in a file."""
     present = ", ".join([*map(str, names[:20])] + ["…"] * (len(names) > 20)) or "nothing"
-    headless = any(map(_is_number, names)) and ("; its first line must have the names of the columns")
-    hint = headless or did_you_mean(name, names)
+    headless = any(map(_is_number, names))
+    hint = "; its first line must have the names of the columns" if headless else did_you_mean(name, names)
     return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}{hint}")
 
 
@@ -201,7 +207,7 @@ def _arrays(content: Any) -> dict[str, Array]:
 def _import(table: ProblemTable, module: str) -> Any:
     """Import pyarrow, with one of its modules."""
     try:
-        __import__(f"pyarrow.{module}")
+        import_module(f"pyarrow.{module}")
     except ImportError:
         raise InputError(
             f"problem.data: {table.data!r} is read by the package pyarrow: pip install 'pdcode[tables]'"

@@ -12,7 +12,7 @@ import pytest
 from outcomes import assert_replays, error_line, refused
 from scipy import sparse
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 
 import pdcode
 from pdcode.__main__ import main
@@ -165,6 +165,21 @@ def test_traces_without_a_model_are_refused(tmp_path: Path, capsys: pytest.Captu
         pdcode.Trace(trace.path).model()
     assert main(["predict", str(trace.path), "digits"]) == 2
     assert "older versions" in error_line(capsys)
+
+
+def test_several_targets_of_a_frame(tmp_path: Path) -> None:
+    names = [*IRIS.data.columns]
+    keys: dict[str, Any] = {"kind": "least-squares", "inputs": names[:2], "targets": names[2:]}
+    model = pdcode.simulate(
+        CONFIG | {"problem": CONFIG["problem"] | keys, "optimizer": {"rate": 0.1}},
+        data=FRAME, output=tmp_path / "a.h5", progress=False,
+    ).model()  # fmt: skip
+    judge = LinearRegression().fit(X[:, :2], X[:, 2:])
+    assert model.columns == tuple(names[:2])
+    np.testing.assert_allclose(model.predict(FRAME), judge.predict(X[:, :2]), atol=1e-3)
+    np.testing.assert_allclose(
+        model.score(FRAME, FRAME[names[2:]]), judge.score(X[:, :2], X[:, 2:]), atol=1e-6
+    )
 
 
 def test_the_model_of_a_plug_in(tmp_path: Path) -> None:

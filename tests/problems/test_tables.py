@@ -167,7 +167,7 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.parquet", frame(a=[[1], [2]], y=[1, 2]), {}, "problem.inputs: '{}', row 0, column 'a': "),
     ("a.parquet", frame(a=[1, 2], y=[None, "yes"]), {}, "problem.targets: '{}', row 0, column 'y': is"),
     ("a.npz", npz(x=X, y=NAMES[:-1]), {}, "problem.data: '{}' has 20 rows of inputs but 19 of targets"),
-    ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: 'a' in '{}' is not one column"),
+    ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: '{}': 'a' has shape (20, 2), not that"),
     ("a.npz", npz(x=np.where(X[3, 1] == X, np.nan, X), y=NAMES), {}, "row 3, column 1 has nan"),
     ("a.npz", npz(x=NAMES, y=NAMES), {}, "problem.inputs: 'x' in '{}' holds text, not real numbers"),
     ("a.npz", npz(data=X, format="csr", shape=[ROWS, 2]), {}, "problem.labels: not given, and '{}'"),
