@@ -32,7 +32,14 @@ from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buf
 from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from . import clocks, pace
-from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .deaths import (
+    all_complete,
+    dead_ranks,
+    describe_deaths,
+    failed_ranks,
+    is_proc_failure,
+    reraise_unless_proc_failed,
+)
 from .initialise import MPI
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Poller, library
 
@@ -165,6 +172,12 @@ class MPIFleet(Fleet):
             self.joins_ns[worker] = [time_ns for time_ns in times_ns if time_ns >= at_ns]
         self.now_ns = roster.Clock(clocks.now_ns, self._start_ns).now_ns  # type: ignore[method-assign]  # in one call
         self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
+
+    def cause(self, error: BaseException) -> str:
+        if not (isinstance(error, MPI.Exception) and is_proc_failure(error, self._comm)):
+            return super().cause(error)
+        ranks = set[int]() if self._comm.Is_revoked() else dead_ranks(self._comm)
+        return describe_deaths(ranks) if ranks else "another rank has ended the job, and has printed why"
 
     def now_ns(self) -> int:
         return clocks.now_ns() - self._start_ns

@@ -149,7 +149,7 @@ class TrainingRun:
             reason = self.coordinator.run(monitor, self.save if self.checkpoints else None)
         except BaseException as error:
             with suppress(Failure):  # a full disk must not hide the error
-                self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
+                self.trace.fault(fleet.now_ns(), -1, -1, "exception", fleet.cause(error))
             raise
         if self.checkpoints is not None:
             self.checkpoints.wait()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import headers
+from ..util.errors import Failure
 from ..util.stateful import Stateful
 from .events import Event
 from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
@@ -124,6 +125,10 @@ class Fleet(ABC):
     @abstractmethod
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         """Return the next events, in order; none after `timeout_ns`, or at the time `wake_ns`."""
+
+    def cause(self, error: BaseException) -> str:
+        """Describe an error that ends the run, for the trace."""
+        return str(error) if isinstance(error, Failure) else repr(error)
 
     @property
     def joining(self) -> bool:

@@ -31,7 +31,7 @@ from pdcode.trace import TraceReader
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint
 from pdcode.training.checkpoint import CheckpointWriter, CoordinatorFile
-from pdcode.util import checked
+from pdcode.util import checked, progress
 from pdcode.util.errors import Failure
 from pdcode.virtual import calibration
 
@@ -63,9 +63,9 @@ class Kind(NamedTuple):
 
 
 def quiet(arguments: list[str]) -> int:
-    """Run a command in this process without its output; return its exit code."""
+    """Run a command in this process without its output and progress; return its exit code."""
     kept = sys.stdout
-    with open(os.devnull, "w") as sys.stdout:
+    with patch.dict(os.environ, progress.OFF), open(os.devnull, "w") as sys.stdout:
         try:
             return main(arguments)
         finally:

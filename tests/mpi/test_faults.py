@@ -13,6 +13,7 @@ from launches import INVALID, JOB, launcher
 
 from pdcode import Trace
 from pdcode.__main__ import main
+from pdcode.analysis.description import failure
 from pdcode.util import progress
 
 
@@ -94,6 +95,7 @@ def test_an_exception_in_a_worker_ends_the_job_within_five_seconds(start: object
     assert not trace.finished
     assert trace.arrivals["task"][trace.arrivals["worker"] == 1].max() >= 100
     assert last_ns(trace_path) > 1e9
+    assert failure(trace) == "another rank has ended the job, and has printed why"
 
 
 def test_rank_0_killed_in_mid_run_leaves_its_trace(start: object, trace_path: Path) -> None:
