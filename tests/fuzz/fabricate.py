@@ -206,7 +206,8 @@ def comparison(source: random.Random, path: Path) -> str:
 
 
 def surroundings(folder: Path) -> None:
-    """Write what fabricated files refer to: a plug-in, and an archive that runs code if it is unpickled."""
+    """Write what is used with fabricated files: rows, a plug-in, an archive that runs code if unpickled."""
+    (folder / "rows.csv").write_text(f"{','.join(f'x{number}' for number in range(12))}\n{'1,' * 11}2\n")
     (folder / "plugin.py").write_text(PLUGIN)
     np.savez(folder / "pickled.npz", x=np.array([inputs.Run()], object), y=np.zeros(1))
     shutil.copy(folder / "plugin.py", folder / "other.py")

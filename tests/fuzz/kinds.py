@@ -152,6 +152,11 @@ def use(*words: str) -> Callable[[random.Random, Path, str], list[list[str]]]:
     return commands
 
 
+def predictions(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    rows = str(Path(job).with_name("rows.csv"))
+    return [["predict", str(path), rows, "-o", str(path.with_suffix(".out.csv"))]]
+
+
 SMALL = "--seeds", "1", "--processes", "1"
 PLAN = "--candidates", "2", *SMALL
 
@@ -319,6 +324,7 @@ KINDS = {
     "tables": Kind(inputs.tables, inputs.text, inputs.read_table, inputs.table_commands),
     "traces": Kind(traces, damage.hdf5, read_trace, trace_commands),
     "stragglers": Kind(fabricated, fabricate.trace, nothing, use("simulate", "--stragglers", "{}"), 1, 60.0),
+    "models": Kind(fabricated, fabricate.trace, nothing, predictions, 1, 60.0),
     "costs": Kind(fabricated, fabricate.trace, nothing, use("simulate", "--cost", "{}"), 1, 60.0),
     "plans": Kind(
         fabricated,

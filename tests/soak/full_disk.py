@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pdcode.__main__ import main
+from pdcode.util import progress
 
 JOB = """
 problem = {kind = "least-squares", data = "synthetic", samples = 64, features = 32, batch = 4}
@@ -74,7 +75,7 @@ def run(folder: Path, clock: str, moment_s: float | None, rest: int = 0) -> Run:
     words = ["run" if clock == "mpi" else "simulate", str(folder / "job.toml"), "-o", str(path)]
     job = subprocess.Popen(
         [sys.executable, "-P", "-m", "pdcode", *words],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | progress.OFF,
     )  # fmt: skip
     while job.poll() is None and not path.exists():
         time.sleep(0.005)
