@@ -106,7 +106,8 @@ def run(names: list[str]) -> int:
             folder = Path(scratch)
             documents.prepare(folder, smaller=False)
             try:
-                if name != "docs/tutorial.md":  # whose first command records it
+                runs = any(block.language in ("sh", "pycon") for block in documents.blocks(name))
+                if runs and name != "docs/tutorial.md":  # whose first command records it
                     recording = documents.Block(name, 0, "", "sh", "pdcode run jobs/digits.toml")
                     documents.run_shell(recording, folder)
                 count = documents.follow(name, folder, long=True)

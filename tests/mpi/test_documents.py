@@ -48,6 +48,29 @@ def test_a_wrong_block_is_found(tmp_path: Path) -> None:
         documents.run_examples(block(">>> 1 + 1\n3\n", "pycon"), {}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```python\nprint(1)\n```\n", "page.md:1: a block of 'python' that no test runs"),
+        ("```python\n# mine.py\nprint(1)\n```\n", "'python' that no test runs"),
+        (
+            "```python\n# mine.py\n```\n<!-- long -->\n```sh\npython mine.py\n```\n",
+            "'python' that no test runs",
+        ),
+        ("```\nprint(1)\n```\n", "a block of '' that no test runs"),
+        ("<!-- elsewhere -->\n```sh\nmake run\n```\n", "page.md:2: expected <!-- long -->"),
+        ("<!-- slow -->\n```sh\nmake run\n```\n", "page.md:2: expected <!-- long -->"),
+        ("- a list\n\n  ```sh\n  make run\n  ```\n", "page.md: a block that is indented"),
+    ],
+)
+def test_a_block_that_nothing_runs_is_found(text: str, message: str) -> None:
+    with pytest.raises(documents.Wrong, match=re.escape(message)):
+        documents.parse("page.md", text)
+    assert len(documents.parse("page.md", "<!-- elsewhere: it takes hours -->\n```python\nrun()\n```\n")) == 1
+    file = "```python\n# mine.py\nprint(1)\n```\n```sh\npython mine.py\n```\n"
+    assert [block.language for block in documents.parse("page.md", file)] == ["python", "sh"]
+
+
 def test_readme_is_short() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120

@@ -1,8 +1,9 @@
 """Shell blocks and examples of README and docs/**/*.md, run in a scratch folder or checked.
 
 A document is a story: its blocks are run in order in one folder. A block whose first line names a file,
-``# mine.toml``, is that file. ``<!-- long -->`` above a block leaves it to `make docs-check`; one that says
-``<!-- elsewhere -->`` cannot run here, and its commands are only checked.
+``# mine.toml``, is that file; a Python file must be used by a later block. ``<!-- long -->`` above a block
+leaves it to `make docs-check`; one that says ``<!-- elsewhere: REASON -->`` cannot run here, and its commands
+are only checked. There are no other blocks, except those of Sphinx and ``text``, what commands print.
 """
 
 import doctest
@@ -21,12 +22,23 @@ from paths import JOBS, ROOT
 from shell import environment
 
 from pdcode.__main__ import parser
+from pdcode.config import kinds
 from pdcode.config import load as configfile
+from pdcode.mpi import launch
 
-FENCE = re.compile(r"(?:^<!-- (\w+) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"(?:^<!-- (\w+)(?:: ([^\n]+))? -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
 MARKS = ("", "long", "elsewhere")
-OTHERS = ("source", "sudo", "for", "done", "python")  # commands that `check` does not look into
+RUN = ("sh", "pycon", "toml")  # a configuration is read, and with it its plug-ins
+OTHERS = (
+    "source",
+    "sudo",
+    "for",
+    "done",
+    "python",
+    "mpirun",
+    "pip",
+)  # commands that `check` does not look into
 SMALLER = (
     (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
     (r"\bslow = \[[37]\]", "slow = [1]"), (r"\bseconds = 20.0\b", "seconds = 0.6"),
@@ -42,6 +54,7 @@ class Block(NamedTuple):
     mark: str  # one of `MARKS`
     language: str
     text: str
+    reason: str = ""  # why it runs elsewhere
 
     @property
     def place(self) -> str:
@@ -53,22 +66,45 @@ class Wrong(Exception):
 
 
 def documents() -> list[str]:
-    """List the documents that have commands or examples, README first."""
-    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    names = [str(path.relative_to(ROOT)) for path in paths]
-    return [name for name in names if any(block.language in ("sh", "pycon") for block in blocks(name))]
+    """List the documents that have blocks to run or to check, README first."""
+    paths = [*ROOT.glob("*.md"), *(ROOT / "packings").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    names = sorted((str(path.relative_to(ROOT)) for path in paths), key=lambda name: ("/" in name, name))
+    return [name for name in names if any(not is_text(block) for block in blocks(name))]
+
+
+def is_text(block: Block) -> bool:
+    """Whether a block is what a command prints, or a directive of Sphinx."""
+    return block.language == "text" or block.language.startswith("{")
 
 
 def blocks(document: str) -> list[Block]:
     """Return the fenced blocks of a document."""
-    text = (ROOT / document).read_text(encoding="utf-8")
+    return parse(document, (ROOT / document).read_text(encoding="utf-8"))
+
+
+def parse(document: str, text: str) -> list[Block]:
+    """Return the fenced blocks of a text; refuse those that nothing runs and that do not say why."""
     found = [
-        Block(document, text.count("\n", 0, match.start(2)) + 1, match[1] or "", match[2], match[3])
+        Block(
+            document,
+            text.count("\n", 0, match.start(3)) + 1,
+            match[1] or "",
+            match[3],
+            match[4],
+            match[2] or "",
+        )
         for match in FENCE.finditer(text)
     ]
-    for block in found:
-        if block.mark not in MARKS:
-            raise Wrong(f"{block.place}: '{block.mark}' is none of {MARKS}")
+    if len(re.findall(r"^ *(?:```|~~~)", text, re.MULTILINE)) != 2 * len(found):
+        raise Wrong(f"{document}: a block that is indented, or not closed, is not run")
+    for place, block in enumerate(found):
+        if block.mark not in MARKS or (block.mark == "elsewhere") != bool(block.reason):
+            raise Wrong(f"{block.place}: expected <!-- long --> or <!-- elsewhere: REASON -->")
+        named = FILE.match(block.text)
+        later = [each.text for each in found[place + 1 :] if each.mark == "" and each.language in RUN]
+        used = block.language == "python" and named and any(Path(named[1]).stem in each for each in later)
+        if not (block.language in RUN or block.mark == "elsewhere" or used or is_text(block)):
+            raise Wrong(f"{block.place}: a block of '{block.language}' that no test runs")
     return found
 
 
@@ -93,13 +129,14 @@ def shrink(text: str) -> str:
 def follow(document: str, folder: Path, long: bool) -> int:
     """Run the blocks of a document in order, and check those that are not run; return how many were run."""
     names: dict[str, object] = {}
-    count = 0
-    for block in blocks(document):
+    count, found = 0, blocks(document)
+    for block in found:
         named = FILE.match(block.text)
         if named and block.language in ("toml", "python"):
             text = block.text if long else shrink(block.text)
             (folder / named[1]).write_text(text, encoding="utf-8")
-        if block.language == "toml":
+    for block in found:
+        if block.language == "toml" and block.mark == "":
             read_toml(block, folder)
         elif block.language == "pycon":
             run_examples(block, names, folder)
@@ -116,10 +153,18 @@ def read_toml(block: Block, folder: Path) -> None:
     """Read a configuration."""
     path = folder / "block.toml"
     path.write_text(block.text, encoding="utf-8")
+    registered, imported = {group: {**names} for group, names in kinds.KINDS.items()}, {*sys.modules}
     try:
         configfile.load(path)
     except Exception as error:
         raise Wrong(f"{block.place}: {error}") from error
+    finally:  # other tests import the same plug-ins from other places
+        for group, names in registered.items():
+            kinds.KINDS[group].clear()
+            kinds.KINDS[group].update(names)
+        for name in {*sys.modules} - imported:
+            if name.startswith("pdcode plug-in"):
+                del sys.modules[name]
 
 
 def run_examples(block: Block, names: dict[str, object], folder: Path) -> None:
@@ -138,8 +183,8 @@ def run_shell(block: Block, folder: Path) -> None:
     """Run a block by bash; the first command that fails ends it."""
     scripts = str(Path(sys.executable).parent)
     extra = {"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PDCODE_VENV": str(Path(scripts).parent)}
-    if os.geteuid() == 0:
-        extra |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    _, ranks = launch.command(63, [])  # for mpirun on fewer cores
+    extra |= {name: value for name, value in ranks.items() if name.startswith(("OMPI_", "PRTE_"))}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment() | extra,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False,
