@@ -44,7 +44,7 @@ fuzz: $(tested) ## damage files of each format and read them: n=100000 seed=1 fi
 
 storm: .venv/built ## many starts of a job, in each something is killed, stopped or raises: starts=200 others=50 seed=1 first=0
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" nice $(python) -P tests/soak/storm.py \
-	    $(foreach key,starts others seed first workers lanes,$(addprefix $(key)=,$($(key))))
+	    $(foreach key,starts others seed first workers lanes within,$(addprefix $(key)=,$($(key))))
 
 soak: .venv/built ## a long run with a fault now and then, memory watched: arrivals=1000000 every=10000 record=all
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) -P tests/soak/soak.py \

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -47,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 1  # after an unexpected exception
     try:
         code = run_command(list(sys.argv[1:] if argv is None else argv))
+    except Exception as error:
+        if not place or place[1] < 2:
+            raise
+        text = "".join(traceback.format_exception(error)).rstrip()
+        output.print_error(f"{siblings.named(place[0])} failed:\n{text}")
     finally:
         supervised.report_exit(code)
         if code and place and place[1] > 1:

@@ -31,7 +31,7 @@ from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
-from . import clocks, pace
+from . import clocks, pace, supervised
 from .deaths import (
     all_complete,
     dead_ranks,
@@ -43,6 +43,7 @@ from .deaths import (
 from .initialise import MPI
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Poller, library
 
+ANSWER_NS = 1_000_000_000  # least time for another host's answer to one of the last clock requests
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
 
 BYTE, REQUEST_NULL = MPI.BYTE, MPI.REQUEST_NULL
@@ -72,6 +73,7 @@ class Incoming(Arrival):
 class MPIFleet(Fleet):
     """Rank 0's side, for the message layouts of all rounds; the last `spares` ranks of `comm` are spare."""
 
+    ending_s = 1e-9 * ANSWER_NS + supervised.END_S
     # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
     spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
     joins_ns: dict[int, list[int]]  # times at which a worker is replaced; of workers not here: at once
@@ -82,6 +84,7 @@ class MPIFleet(Fleet):
         self.bytes_up = self.bytes_down = 0
         self._ranks = list(range(1, comm.size))  # of the workers, and at first the spare ranks
         self._failed: set[int] = set()  # ranks
+        self._silent: set[str] = set()  # hosts whose workers do not answer at the end
         self._left: set[int] = set()  # ranks of workers that have left
         self._setup_sends: list[tuple[MPI.Request, np.ndarray]] = []  # to spare ranks that join, in flight
         self.detached = True  # whether every worker that was shut down had DETACHED in its last message
@@ -135,13 +138,17 @@ class MPIFleet(Fleet):
             member.offset_ns, member.error_ns = self.clock_offset(worker, rounds)
         return member
 
-    def clock_offset(self, worker: int, rounds: int) -> tuple[int, int]:
-        """Measure the offset of a worker's clock and its error bound, in ns."""
+    def clock_offset(self, worker: int, rounds: int, limit_ns: int | None = None) -> tuple[int, int]:
+        """Measure the offset of a worker's clock and its error bound, in ns; TimeoutError if it is late."""
         stamp = np.zeros(1, np.int64)
 
         def exchange() -> int:
             self._send(worker, CLOCK, stamp)
-            self._comm.Recv(stamp, source=self._ranks[worker], tag=CLOCK)
+            answer = self._comm.Irecv(stamp, source=self._ranks[worker], tag=CLOCK)
+            if limit_ns is None:
+                answer.Wait()
+            elif not self._poller.wait(answer.Test, limit_ns):
+                raise TimeoutError
             self.bytes_up += stamp.nbytes
             return int(stamp[0])
 
@@ -353,8 +360,14 @@ class MPIFleet(Fleet):
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._poller.wait(saved.Test, SAVING_NS)
+            if member.host in self._silent:
+                return True
             if member.rounds and self._ranks[worker] not in self._failed:
-                member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
+                limit_ns = max(ANSWER_NS, until_ns - self.now_ns())
+                member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds, limit_ns)
+        except TimeoutError:
+            self._silent.add(member.host)
+            return True
         except MPI.Exception as error:
             self._record_failures(error)
         member.measured_ns = self.now_ns()

@@ -142,7 +142,7 @@ class AllreduceFleet(MPIFleet):
                 self._take_sum()  # arrivals of the last round may still be handled
             else:
                 self._timed_out = True
-        return self._timed_out or super().shutdown(worker)
+        return self._timed_out or super().shutdown(worker, until_ns)
 
     def close(self) -> None:
         for request in () if self._timed_out else self._requests:

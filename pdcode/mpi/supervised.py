@@ -14,6 +14,7 @@ from pathlib import Path
 from . import clocks, launch
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
+END_S = 4.0  # for mpirun to end, at most, once rank 0 has reported the end of the job or any rank an error
 READY, EXIT, JOB_EXIT = b"r", b"e", b"l"
 
 _command: socket.socket | None = None  # the connection

@@ -23,7 +23,7 @@ from typing import Any
 from ..util import progress, signals
 from ..util.output import print_error
 from . import siblings
-from .supervised import EXIT, JOB_EXIT, READY, VARIABLE, here
+from .supervised import END_S, EXIT, JOB_EXIT, READY, VARIABLE, here
 
 JOB_ENDED = (
     "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
@@ -31,7 +31,7 @@ JOB_ENDED = (
 )
 EXIT_GRACE_S = 1.0  # for mpirun to end by itself
 FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # variable: Open MPI 5's folder of session files
-KILL_S = 3.0  # for mpirun to end after SIGTERM: it waits for unreachable hosts
+KILL_S = END_S - EXIT_GRACE_S  # for mpirun to end after SIGTERM: it waits for unreachable hosts
 POLL_S = 0.05  # between polls of an mpirun that has closed its pipes
 
 

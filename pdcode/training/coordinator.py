@@ -207,6 +207,7 @@ class Coordinator(Stateful):
             if interrupted_now or self.fleet.now_ns() >= self.drain_until_ns:
                 for worker in self.roster.in_flight:
                     self.give_up(worker)
+                self.given_up = True
 
     def on_died(self, event: Died) -> None:
         """Continue without workers that have died."""
@@ -313,7 +314,6 @@ class Coordinator(Stateful):
         """Stop waiting for a worker's reply."""
         self.incidents.missing(self.fleet.now_ns(), worker)
         self.roster.remove(worker, MISSING)
-        self.given_up = True
 
     # Times at which to proceed without an event of the fleet.
 

@@ -84,7 +84,10 @@ class Incidents(Stateful):
     def missing(self, now_ns: int, worker: int) -> None:
         """Record that the run ends without a worker's reply."""
         task, sent_ns = self._roster.tasks[worker] - 1, self._roster.sent_ns[worker]
-        self._trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
+        message = missing_message(worker, task, sent_ns)
+        if not self._roster.awaited[worker]:
+            message = f"worker {worker} answered its last task, and then nothing, when the run ended"
+        self._trace.fault(now_ns, worker, task, "missing", message)
 
     def refused(self, reply: Arrival, version: int) -> None:
         """Count a refused payload of the update after this version."""

@@ -99,7 +99,7 @@ class Monitor(Stateful):
         if reason and not coordinator.stopping:
             # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)
-            self._line_ns = wall_ns + LINE_NS
+            self._line_ns = wall_ns + LINE_NS // 4
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
             begun_ns = coordinator.fleet.now_ns()
@@ -160,7 +160,7 @@ class Monitor(Stateful):
         waited_before = [*self._waited, *[0] * workers][:workers]  # their number may change at a resume
         self._waited = roster.waited_ns.copy()
         if coordinator.stopping:
-            left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
+            left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns)) + coordinator.fleet.ending_s
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
             return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(roster.in_flight)}{most}"
         measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""

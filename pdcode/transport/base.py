@@ -98,6 +98,9 @@ class Fleet(ABC):
     initial_members: list[RankInfo]  # the workers at the start, for the trace
     library: str  # name of the message-passing library
     interrupted: int = 0  # number of the signal that asks for the end of the run
+    ending_s: float = (
+        0.0  # longest time in which the job ends after the wait for replies, if some are missing
+    )
     local: bool = False  # whether the workers are in this process, and their state is part of the fleet's
     bytes_up: int  # total bytes received, including set-up
     bytes_down: int  # total bytes sent

@@ -1,8 +1,8 @@
 """Many starts of a job; in each, one of its processes is killed, stopped or made to raise at a random moment.
 
-    python tests/soak/storm.py starts=200 others=50 seed=1 first=0 workers=8 lanes=2
+    python tests/soak/storm.py starts=200 others=50 seed=1 first=0 workers=8 lanes=2 within=5
 
-In `starts` jobs this meets a random rank, in `others` mpirun or the command itself, within the first five
+In `starts` jobs this meets a random rank, in `others` mpirun or the command itself, within the first `within`
 seconds. Each job must end within `LIMIT_S` of it, with exit code 1 or 2 and a line that names what happened,
 or go on to its end; and no process may remain. The exit code is 1 if that does not hold of any. `launcher=`
 gives a launcher of the user's own in place of the command's, such as "mpirun -n 9 --with-ft ulfm".
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIMIT_S = 10.0
-WITHIN_S = 5.0  # of the start: the moment
 RUN_S = 4.0  # stop.seconds
 LOST_S = 90.0  # until a job counts as hanging
 VARIABLE = "PDCODE_STORM"  # by which processes of a job are found
@@ -46,7 +45,7 @@ def fail(number, frame):
 
 signal.signal(signal.SIGUSR2, fail)
 """
-DEFAULTS = {"starts": 200, "others": 50, "seed": 1, "first": 0, "workers": 8, "lanes": 2}
+DEFAULTS = {"starts": 200, "others": 50, "seed": 1, "first": 0, "workers": 8, "lanes": 2, "within": 5}
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "raise": signal.SIGUSR2}
 NAMED = {  # what a line must have, by what the deed was done to
     "mpirun": r"mpirun was ended by signal 9|mpirun is stopped|mpirun remained stopped",
@@ -192,21 +191,21 @@ def line(number: int, outcome: Outcome) -> str:
     return f"{text}: {fault}\n{outcome.said[-3000:]}" if fault else text
 
 
-def draw(seed: int, number: int, starts: int, workers: int) -> Deed:
+def draw(seed: int, number: int, starts: int, workers: int, within_s: float) -> Deed:
     """Draw what is done to job `number`: to a rank in the first `starts`, to another process after that."""
     dice = random.Random(f"{seed} {number}")
     if number < starts:
-        return Deed(dice.choice(list(SIGNALS)), dice.randrange(workers + 1), dice.uniform(0, WITHIN_S))
-    return Deed(dice.choice(["kill", "stop"]), dice.choice(["mpirun", "command"]), dice.uniform(0, WITHIN_S))
+        return Deed(dice.choice(list(SIGNALS)), dice.randrange(workers + 1), dice.uniform(0, within_s))
+    return Deed(dice.choice(["kill", "stop"]), dice.choice(["mpirun", "command"]), dice.uniform(0, within_s))
 
 
 def main(words: list[str]) -> int:
     """Run the jobs that the words ask for; return the exit code."""
     given = dict(word.partition("=")[::2] for word in words)
-    starts, others, seed, first, workers, lanes = (
+    starts, others, seed, first, workers, lanes, within_s = (
         int(given.get(name) or default) for name, default in DEFAULTS.items()
     )
-    deeds = [draw(seed, number, starts, workers) for number in range(first, starts + others)]
+    deeds = [draw(seed, number, starts, workers, within_s) for number in range(first, starts + others)]
     outcomes = storm(deeds, workers, shlex.split(given.get("launcher", "")), lanes)
     faults = [outcome for outcome in outcomes if outcome.fault()]
     ended = [outcome.took_s for outcome in outcomes if outcome.code and outcome.took_s is not None]

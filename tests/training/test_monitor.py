@@ -57,7 +57,8 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         stopping="", interrupted=0, stuck=False, version=version,
         theta=problem.initial(1) if theta is None else theta, roster=roster, update=SimpleNamespace(used=1),
         state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient)),
-        incidents=SimpleNamespace(notes=more.pop("notes", [])), fleet=SimpleNamespace(now_ns=lambda: 0),
+        incidents=SimpleNamespace(notes=more.pop("notes", [])),
+        fleet=SimpleNamespace(now_ns=lambda: 0, ending_s=0.0),
         drain_until_ns=0, **more,
     )  # fmt: skip
 
@@ -135,8 +136,8 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
     assert len(rows.flushed) >= 4
     said = [line.strip() for line in lines]
     assert said[:2] == [
-        "2.0 s  stopped; waiting for workers 0 and 2, 3.0 s at most",
-        "3.0 s  stopped; waiting for workers 0 and 2, 2.0 s at most",
+        "1.2 s  stopped; waiting for workers 0 and 2, 3.8 s at most",
+        "2.2 s  stopped; waiting for workers 0 and 2, 2.8 s at most",
     ]
     made.roster.states, lines[:] = [IDLE] * 3, []
     watch(7 * S, made)
