@@ -111,6 +111,9 @@ class Supervisor:
             wait_s = POLL_S if not pipes or self._end_s < math.inf else siblings.POLL_S
             self._check_stopped(process.pid)
             ready = [key.data for key, _ in self._selector.select(wait_s)]
+            if self._rank_0 is None and time.monotonic() > self._line_s + progress.LINE_S:
+                self._line_s = time.monotonic()
+                progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
             late_s = time.monotonic() - self._end_s
             if late_s > KILL_S:
                 process.kill()  # what it has started holds its pipes
@@ -135,9 +138,6 @@ class Supervisor:
             socket.send_fds(connection, [b"."], [1, 2])
         self._serve(0, connection, lambda rank, _: self._on_message(rank, pid))
         self._started += 1
-        if time.monotonic() - self._line_s > progress.LINE_S:
-            self._line_s = time.monotonic()
-            progress.print_line(f"{self._started} processes have started")
         return True
 
     def _on_message(self, rank: socket.socket, pid: int) -> bool:

@@ -75,9 +75,11 @@ class Lines:
 
     def __init__(self, begun: bool = False) -> None:
         self.works: list[Work] = []
-        self._begun, self._next_s = begun, time.monotonic() + LINE_S
+        self._begun, self._next_s = begun, 0.0
 
     def open(self, work: Work) -> None:
+        if not self.works:
+            self._next_s = time.monotonic() + LINE_S
         self.works.append(work)
         if work.total not in (None, 1) and not self._begun:
             self._begun = True

@@ -113,7 +113,7 @@ def test_the_codes_of_a_trace_are_shown(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["design", "magic", "-n", "4", "-k", "4"], "family = 'magic'"),
+        (["design", "magic", "-n", "4", "-k", "4"], "(got 'magic')"),
         (
             ["design", "net", "-n", "4", "-k", "4", "--option", "dither"],
             "--option dither: expected KEY=VALUE",
