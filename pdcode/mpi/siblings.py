@@ -58,7 +58,7 @@ def living() -> list[int]:
 
 def rank_0_lives() -> bool:
     """Return whether rank 0 lives on this machine."""
-    return any(_rank(pid) == 0 for pid in living())
+    return any(rank_of(pid) == 0 for pid in living())
 
 
 def outlive(everyone_here: bool) -> None:
@@ -150,7 +150,7 @@ class _Watch:
             os._exit(1)
         alive = {*living(), os.getpid()}
         for pid in alive - self.ranks.keys():
-            if (rank := _rank(pid)) is not None:
+            if (rank := rank_of(pid)) is not None:
                 self.ranks[pid] = rank
         if not _met.is_set():
             self.check_deaths(alive)
@@ -201,7 +201,7 @@ class _Watch:
 
     def speaks(self) -> bool:
         """Return whether this is the first of the living ranks that see the same."""
-        return not _begun.is_set() or self.rank < min(filter(None, map(_rank, living())), default=math.inf)
+        return not _begun.is_set() or self.rank < min(filter(None, map(rank_of, living())), default=math.inf)
 
     def end(self, why: str) -> NoReturn:
         """End the job, with a line."""
@@ -214,7 +214,7 @@ class _Watch:
         os._exit(1)
 
 
-def _rank(pid: int) -> int | None:
+def rank_of(pid: int) -> int | None:
     """Return the rank of a child of the launcher; None if it is not yet known."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")

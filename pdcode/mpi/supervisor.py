@@ -26,7 +26,7 @@ from . import siblings
 from .supervised import END_S, EXIT, JOB_EXIT, READY, VARIABLE, here
 
 JOB_ENDED = (
-    "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
+    "{} has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
     "with its own choice of transports, the others would continue"
 )
 EXIT_GRACE_S = 1.0  # for mpirun to end by itself
@@ -49,6 +49,10 @@ class Supervisor:
         self._code: int | None = None  # exit code of the first rank that failed, else of the first
         self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
+        self._ranks: list[socket.socket] = []  # connections to all, closed or not
+        # Ranks that have ended without a report: all, and those that ended first, before mpirun ended others.
+        self._dead: list[int] = []
+        self._first: list[int] = []
         self._stopped = 0  # number of polls in a row that found mpirun stopped
         self._output: list[tuple[int, bytes]] = []  # mpirun's, after a rank has ended
         self._selector = selectors.DefaultSelector()
@@ -91,10 +95,7 @@ class Supervisor:
                 assert pipe is not None
                 self._serve(target, pipe, self._on_output)
             self._forward(process)
-            for key in self._selector.get_map().values():
-                if key.data[0] == 0 and key.fileobj is not server:
-                    with suppress(OSError):
-                        key.fileobj.send(b"e")  # type: ignore[union-attr]  # to ranks that live on
+            self._end_ranks()
             return self._exit_code(process.wait())
 
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
@@ -110,12 +111,15 @@ class Supervisor:
         while pipes or process.poll() is None:
             wait_s = POLL_S if not pipes or self._end_s < math.inf else siblings.POLL_S
             self._check_stopped(process.pid)
+            self._first = self._first or self._dead.copy()
             ready = [key.data for key, _ in self._selector.select(wait_s)]
             if self._rank_0 is None and time.monotonic() > self._line_s + progress.LINE_S:
                 self._line_s = time.monotonic()
                 progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
             late_s = time.monotonic() - self._end_s
             if late_s > KILL_S:
+                self._end_ranks()
+                time.sleep(POLL_S)  # MPI in ranks that lose mpirun prints a banner each
                 process.kill()  # what it has started holds its pipes
                 return
             if late_s > 0:
@@ -127,6 +131,12 @@ class Supervisor:
                     source.close()
                     pipes -= target in (1, 2)
 
+    def _end_ranks(self) -> None:
+        """End the ranks that live on."""
+        for rank in self._ranks:
+            with suppress(OSError):
+                rank.send(b"e")
+
     def _on_connection(self, server: socket.socket, _: int) -> bool:
         """Pass stdout and stderr to a rank of this user."""
         connection, _ = server.accept()
@@ -136,15 +146,19 @@ class Supervisor:
             return True
         with suppress(OSError):  # the rank has ended already
             socket.send_fds(connection, [b"."], [1, 2])
-        self._serve(0, connection, lambda rank, _: self._on_message(rank, pid))
+        self._ranks.append(connection)
+        rank = siblings.rank_of(pid)
+        self._serve(0, connection, lambda source, _: self._on_message(source, pid, rank))
         self._started += 1
         return True
 
-    def _on_message(self, rank: socket.socket, pid: int) -> bool:
+    def _on_message(self, source: socket.socket, pid: int, rank: int | None) -> bool:
         try:
-            message = rank.recv(16)
+            message = source.recv(16)
         except OSError:
-            return False
+            message = b""
+        if not message and self._code is None and rank is not None:
+            self._dead.append(rank)
         self._rank_0_ended |= pid == self._rank_0 and message[:1] in (EXIT, JOB_EXIT)
         if message == READY:
             self._rank_0 = pid
@@ -205,10 +219,13 @@ class Supervisor:
             return 1
         if code and not self._code:
             self._flush()
+            who = siblings.named(self._first[0]) if len(self._first) == 1 else "a process of the job"
             if code < 0:
                 print_error(f"mpirun was ended by {siblings.named_signal(-code)}; the job ends")
             elif self._rank_0 is not None and not self._survives:  # it had started
-                print_error(JOB_ENDED)
+                print_error(JOB_ENDED.format(who))
+            elif self._rank_0 is None and self._dead:
+                print_error(f"{who} has ended before the run began, and with it the job")
         return self._code or int(code != 0)
 
 

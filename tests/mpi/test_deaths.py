@@ -1,6 +1,7 @@
 """Ranks that are killed during a run: the others continue without them."""
 
 import os
+import platform
 import signal
 import subprocess
 from pathlib import Path
@@ -138,7 +139,9 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
     process = start(*SLOW, "stop.updates=1000000", options=("-n", "2"), OMPI_MCA_pml="ob1")
     kill_workers(process, trace_path, 1)
     assert process.wait() == 1
-    assert "under Open MPI 5 or later (mpirun --with-ft ulfm)" in process.stderr.read()
+    err = process.stderr.read()
+    assert "under Open MPI 5 or later (mpirun --with-ft ulfm)" in err
+    assert f"rank 2 on {platform.node()} has ended" in err or "pdcode: a process of the job has ended" in err
     wait_for(lambda: not processes_of(process.pid), 5)
     assert Trace(trace_path).updates.rows > 0
 
