@@ -1,8 +1,9 @@
 """Ranks as processes: those that one launcher has started here, and the launcher. Imports no MPI.
 
 In MPI_Init ranks wait for each other, for ever if one has died (``mpirun --with-ft ulfm``) or is stopped. So
-from its first moment to the beginning of the run, each rank watches the next one on its machine, in a thread,
-and all watch rank 0 after that. The first to see one dead or stopped prints a line and ends the job.
+from its first moment to the beginning of the run, each rank watches the others on its machine, in a thread:
+the lowest that lives says which one has died, and each whether the next one is stopped. After that, all watch
+whether rank 0 is stopped.
 """
 
 import fcntl
@@ -47,13 +48,18 @@ def is_stopped(pid: int) -> bool:
     return state(pid)[1] == "T"
 
 
-def living() -> list[int]:
-    """Return the process ids of the launcher's children that live, without this process."""
+def children() -> list[int]:
+    """Return the process ids of the launcher's children."""
     found = []
     for path in Path(f"/proc/{_launcher}/task").glob("*/children"):
         with suppress(OSError):
             found += [int(pid) for pid in path.read_text().split()]
-    return [pid for pid in found if pid != os.getpid() and state(pid)[1] != "Z"]
+    return found
+
+
+def living() -> list[int]:
+    """Return the process ids of the launcher's children that live, without this process."""
+    return [pid for pid in children() if pid != os.getpid() and state(pid)[1] != "Z"]
 
 
 def rank_0_lives() -> bool:
@@ -132,8 +138,9 @@ class _Watch:
         self.ranks = {os.getpid(): rank}  # by process id, of all that have been seen
         direct = state(_launcher)[0] in PRRTE  # no script or container between it and this rank
         self.expected = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) if direct else 1
-        self.next, self.handle = os.getpid(), -1  # process id and pidfd of the watched rank
-        self.said = False  # whether it has the name SAID
+        self.handles: dict[int, int] = {}  # pidfds, by process id
+        self.said: set[int] = set()  # process ids of those that have printed why they end
+        self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
 
     def run(self) -> None:
@@ -148,38 +155,41 @@ class _Watch:
             if not supervised.is_attached() and self.rank == min(self.ranks.values()):
                 supervised.print_line(f"{named(self.rank)}: the launcher has ended before the run began")
             os._exit(1)
-        alive = {*living(), os.getpid()}
+        alive = {*children(), os.getpid()}
         for pid in alive - self.ranks.keys():
             if (rank := rank_of(pid)) is not None:
                 self.ranks[pid] = rank
+                with suppress(OSError):
+                    self.handles[pid] = os.pidfd_open(pid)
         if not _met.is_set():
             self.check_deaths(alive)
-        self.choose()
-        self.check_stopped(self.next)
-
-    def choose(self) -> None:
-        """Watch the rank after this one; the lowest if this one is the highest here."""
         order = sorted(self.ranks, key=lambda pid: self.ranks[pid])
         pid = order[(order.index(os.getpid()) + 1) % len(order)]
         if pid != self.next:
-            if self.handle >= 0:
-                os.close(self.handle)
-            self.next, self.handle, self.stopped, self.gone = pid, -1, 0, 0
-            with suppress(OSError):
-                self.handle = os.pidfd_open(pid)
+            self.next, self.stopped = pid, 0
+        self.check_stopped(pid)
 
     def check_deaths(self, alive: set[int]) -> None:
-        name = state(self.next)[0]
-        self.said = self.said if not name else name == SAID
+        """End the job if a rank has died; the lowest that lives says so."""
+        known = self.ranks.keys() & alive
+        lowest = self.rank == min(self.ranks[pid] for pid in known)
+        for pid in known if lowest else ():
+            name, letter = state(pid)
+            if name == SAID:
+                self.said.add(pid)
+            if letter == "Z":
+                alive.discard(pid)
         dead = self.ranks.keys() - alive
         self.gone = self.gone + 1 if dead else 0
-        if self.next in dead and not self.said:
-            self.end(f"{named(self.ranks[self.next])} {_cause(self.next, self.handle)} before the run began")
-        if self.gone * POLL_S > SAID_S:  # the dead rank has printed why, or its watcher is dead, too
+        for pid in sorted(dead - self.said) if lowest else ():
+            self.end(
+                f"{named(self.ranks[pid])} {_cause(pid, self.handles.get(pid, -1))} before the run began"
+            )
+        if self.gone * POLL_S > (SAID_S if lowest else 2 * SAID_S):
             self.end("")
         missing = self.expected - len(self.ranks)
         self.missing = self.missing + 1 if missing > 0 and alive <= self.ranks.keys() else 0
-        if self.missing and self.rank == min(self.ranks.values()):
+        if self.missing and lowest:
             first, last = (
                 min(set(range(self.expected + 1)) - set(self.ranks.values())),
                 max(self.ranks.values()),
@@ -209,7 +219,9 @@ class _Watch:
             supervised.print_line(f"{why}; the job ends")
         supervised.report_exit(1)
         say_end()
-        if launch.survives_deaths(os.environ) and not supervised.is_attached():
+        if supervised.is_attached():
+            time.sleep(supervised.END_S)  # until the command ends this rank: no other shall take it for dead
+        elif launch.survives_deaths(os.environ):
             _end_launcher()
         os._exit(1)
 
