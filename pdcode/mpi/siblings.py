@@ -25,6 +25,7 @@ POLL_S = 0.25
 STOPPED_S = 3.0  # that a stopped rank may remain stopped before it ends the job
 STARTED_S = 4.0  # for the other ranks here to appear after this one
 FORKED_S = 2.0  # for a rank to appear after one with a higher number: launchers start them in their order
+STRANGE = 4  # polls in which a child of the launcher may become a rank
 SAID_S = 3.5  # for a job to end after a rank that has printed why
 SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
 PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
@@ -139,6 +140,8 @@ class _Watch:
         direct = state(_launcher)[0] in PRRTE  # no script or container between it and this rank
         self.expected = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) if direct else 1
         self.handles: dict[int, int] = {}  # pidfds, by process id
+        # Number of polls that have seen a child that is no rank, for good or not yet.
+        self.strangers: dict[int, int] = {}
         self.said: set[int] = set()  # process ids of those that have printed why they end
         self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
@@ -161,6 +164,7 @@ class _Watch:
                 self.ranks[pid] = rank
                 with suppress(OSError):
                     self.handles[pid] = os.pidfd_open(pid)
+        self.strangers = {pid: self.strangers.get(pid, 0) + 1 for pid in alive - self.ranks.keys()}
         if not _met.is_set():
             self.check_deaths(alive)
         order = sorted(self.ranks, key=lambda pid: self.ranks[pid])
@@ -172,7 +176,8 @@ class _Watch:
     def check_deaths(self, alive: set[int]) -> None:
         """End the job if a rank has died; the lowest that lives says so."""
         known = self.ranks.keys() & alive
-        lowest = self.rank == min(self.ranks[pid] for pid in known)
+        complete = all(polls > STRANGE for polls in self.strangers.values())
+        lowest = complete and self.rank == min(self.ranks[pid] for pid in known)
         for pid in known if lowest else ():
             name, letter = state(pid)
             if name == SAID:
@@ -188,7 +193,7 @@ class _Watch:
         if self.gone * POLL_S > (SAID_S if lowest else 2 * SAID_S):
             self.end("")
         missing = self.expected - len(self.ranks)
-        self.missing = self.missing + 1 if missing > 0 and alive <= self.ranks.keys() else 0
+        self.missing = self.missing + 1 if missing > 0 and complete else 0
         if self.missing and lowest:
             first, last = (
                 min(set(range(self.expected + 1)) - set(self.ranks.values())),
