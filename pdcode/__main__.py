@@ -80,7 +80,8 @@ def run_command(argv: list[str]) -> int:
     try:
         with signals.handled(handlers), redirect_stdout(output.CheckedStream(sys.stdout)) as stdout:
             try:
-                ensure_folder()
+                if argv[:1] != ["doctor"]:  # it examines the folder
+                    ensure_folder()
                 options = parser(argv[0] if argv else None).parse_args(argv)
                 options.argv = argv
                 with progress.shown(place):

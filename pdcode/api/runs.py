@@ -255,7 +255,8 @@ def _with_trace(path: Path) -> Iterator[None]:
         if _identity(path) in (None, before):
             raise
         trace = Trace(path)
-        failure = Failure(trace.summary()["failure"] or str(error))
+        reason, text = trace.summary()["failure"] or "", str(error)
+        failure = Failure(text if reason in text else reason)
         failure.trace = trace
         raise failure from None
 

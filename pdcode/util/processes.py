@@ -17,6 +17,7 @@ from . import signals
 from .errors import Failure
 
 MAX_PROCESSES = 1024  # of a pool
+ENDED_S = 2.0  # for terminated processes to end
 
 Key = TypeVar("Key")
 In = TypeVar("In")
@@ -37,7 +38,10 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
         except BaseException as error:
             for process in list((executor._processes or {}).values()):
                 process.terminate()
+            manager: Any = executor._executor_manager_thread
             executor.shutdown(wait=False, cancel_futures=True)
+            if manager is not None:
+                manager.join(ENDED_S)  # Python's exit would race with it, and print a traceback
             if isinstance(error, BrokenProcessPool):
                 raise Failure("a process that shared the work was killed") from None
             raise

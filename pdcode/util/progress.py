@@ -99,6 +99,9 @@ class Lines:
     def show(self) -> None:
         """Draw it again."""
 
+    def erase_row(self) -> None:
+        """Erase the last row once more."""
+
 
 class Bars(Lines):
     """A bar for each work, on a terminal; they vanish at the end. No signal interrupts drawing or erasing."""
@@ -132,6 +135,11 @@ class Bars(Lines):
         if self._tasks:
             with signals.deferred():
                 self._bars.start()
+
+    def erase_row(self) -> None:
+        if self._bars is not None:
+            with suppress(OSError):  # at Ctrl-C a terminal drops output that it has not shown yet
+                print("\r\x1b[2K\x1b[?25h", end="", file=sys.stderr, flush=True)
 
 
 def _make_bars() -> Any:
@@ -172,6 +180,11 @@ def shown(rank: tuple[int, int] | None = None) -> Iterator[None]:
         _display = Bars() if terminal and rank is None else Lines(begun=rank is not None)
     try:
         yield
+    except KeyboardInterrupt:
+        hide()
+        if _display is not None:
+            _display.erase_row()
+        raise
     finally:
         hide()
         _display = None

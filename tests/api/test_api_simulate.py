@@ -97,7 +97,7 @@ def test_without_output_the_extension_tells(tmp_path: Path, monkeypatch: pytest.
         ({**CONFIG, "problem": {"kind": "x"}}, "problem.kind: "),
         ({**CONFIG, "stop": {"loss": "low"}}, "stop.loss: "),
         ({**CONFIG, "sotp": {}}, "sotp: "),
-        ({**CONFIG, "seed": object()}, "seed: <object"),
+        ({**CONFIG, "seed": object()}, "seed: object <object"),
         ({1: 2}, "1: expected text as a key"),
         ("absent.toml", "absent.toml: No such file"),
         (3, "config: 3: expected a dict, the path of a TOML file, or a Trace"),

@@ -7,10 +7,10 @@ from paths import JOBS
 
 from pdcode.__main__ import main
 
-DELAYS = "'shifted-exponential', 'pareto', 'bimodal', 'lognormal', 'markov', 'slow-set' and 'trace'"
+DELAYS = "'shifted-exponential', 'pareto', 'bimodal', 'lognormal', 'markov', 'slow-set'"  # and plug-ins'
 CASES = {
     "simulate JOB --set stragglers={kind='none',slow=[7]}": "stragglers.slow: kind 'none' has no such "
-    f"key (value [7]); {DELAYS} have it",
+    f"key (value [7]); {DELAYS}",
     "simulate JOB --set stragglers={kind='none',slwo=[7]}": "; did you mean 'slow'?",
     "simulate JOB --set update={mode='all',count=2}": "mode 'all' has no such key (value 2); 'first' and "
     "'quorum' have it",
