@@ -27,6 +27,7 @@ STARTED_S = 4.0  # for the other ranks here to appear after this one
 FORKED_S = 2.0  # for a rank to appear after one with a higher number: launchers start them in their order
 STRANGE = 4  # polls in which a child of the launcher may become a rank
 SAID_S = 3.5  # for a job to end after a rank that has printed why
+NOTED_S, ELSEWHERE_S = 10.0, 120.0  # waits for ranks on other machines: until a line, until the job ends
 SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
 PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
@@ -145,6 +146,9 @@ class _Watch:
         self.said: set[int] = set()  # process ids of those that have printed why they end
         self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
+        # Whether ranks on other machines may die without an end of MPI_Init; number of polls until its end.
+        self.spread = launch.survives_deaths(os.environ) and not launch.on_one_machine(os.environ)
+        self.polls, self.noted = 0, False
 
     def run(self) -> None:
         while not _begun.wait(POLL_S):
@@ -167,6 +171,8 @@ class _Watch:
         self.strangers = {pid: self.strangers.get(pid, 0) + 1 for pid in alive - self.ranks.keys()}
         if not _met.is_set():
             self.check_deaths(alive)
+            if self.spread:
+                self.check_elsewhere()
         order = sorted(self.ranks, key=lambda pid: self.ranks[pid])
         pid = order[(order.index(os.getpid()) + 1) % len(order)]
         if pid != self.next:
@@ -204,6 +210,19 @@ class _Watch:
                 which = named(first) if here else f"{missing} ranks on {socket.gethostname()}"
                 self.end(f"{which} died before the run began")
 
+    def check_elsewhere(self) -> None:
+        """Bound the wait in MPI_Init for ranks elsewhere: nobody sees one that is alone there die."""
+        self.polls += 1
+        waited_s = self.polls * POLL_S
+        if self.rank == 0 and waited_s >= NOTED_S and not self.noted:
+            self.noted = True
+            line = f"waits for ranks on other machines; the job ends if that takes {ELSEWHERE_S:g} s"
+            supervised.print_line(f"{named(0)} {line}")
+        limit_s = ELSEWHERE_S if self.rank == 0 else ELSEWHERE_S + SAID_S  # rank 0 may be the one
+        if waited_s > limit_s and self.rank == min(self.ranks.values()):
+            why = f"has waited {ELSEWHERE_S:g} s for ranks on other machines; one may have died"
+            self.end(f"{named(self.rank)} {why}")
+
     def check_stopped(self, pid: int) -> None:
         self.stopped = self.stopped + 1 if pid != os.getpid() and is_stopped(pid) else 0
         who = named(self.ranks[pid])
@@ -233,12 +252,22 @@ class _Watch:
 
 def rank_of(pid: int) -> int | None:
     """Return the rank of a child of the launcher; None if it is not yet known."""
+    place = launch.launched_rank(_environment(pid))
+    return place and place[0]
+
+
+def is_alone(pid: int) -> bool:
+    """Return whether Open MPI has started a rank as the only one on this machine."""
+    return _environment(pid).get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """Return the environment with which a process has started; empty if it is gone."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return None
-    place = launch.launched_rank(dict(variable.partition("=")[::2] for variable in variables))
-    return place and place[0]
+        return {}
+    return dict(variable.partition("=")[::2] for variable in variables)
 
 
 def _cause(pid: int, handle: int) -> str:

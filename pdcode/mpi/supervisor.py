@@ -147,18 +147,21 @@ class Supervisor:
         with suppress(OSError):  # the rank has ended already
             socket.send_fds(connection, [b"."], [1, 2])
         self._ranks.append(connection)
-        rank = siblings.rank_of(pid)
-        self._serve(0, connection, lambda source, _: self._on_message(source, pid, rank))
+        rank, alone = siblings.rank_of(pid), siblings.is_alone(pid)
+        self._serve(0, connection, lambda source, _: self._on_message(source, pid, rank, alone))
         self._started += 1
         return True
 
-    def _on_message(self, source: socket.socket, pid: int, rank: int | None) -> bool:
+    def _on_message(self, source: socket.socket, pid: int, rank: int | None, alone: bool) -> bool:
         try:
             message = source.recv(16)
         except OSError:
             message = b""
         if not message and self._code is None and rank is not None:
             self._dead.append(rank)
+            if alone and self._rank_0 is None:  # no other rank sees that
+                print_error(f"{siblings.named(rank)} has ended before the run began; the job ends")
+                self._code, self._end_s = 1, time.monotonic()
         self._rank_0_ended |= pid == self._rank_0 and message[:1] in (EXIT, JOB_EXIT)
         if message == READY:
             self._rank_0 = pid

@@ -85,6 +85,30 @@ def test_the_kernel_counts_the_bytes_that_the_trace_has(lab: Lab, tmp_path: Path
             assert 0 <= more < limit, (host, way, resent)
 
 
+ALONE = """
+import os
+from pdcode.mpi import siblings
+siblings.NOTED_S, siblings.ELSEWHERE_S = 1.0, 4.0
+if os.environ.get("OMPI_COMM_WORLD_RANK") == "{rank}":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_rank_alone_on_its_host_that_dies_at_first_ends_the_job(
+    lab: Lab, tmp_path: Path, rank: int
+) -> None:
+    (tmp_path / "alone.py").write_text(ALONE.format(rank=rank))
+    process = start(lab, tmp_path / "trace.h5", 3, f'plugins=["{tmp_path}/alone.py"]')
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, printed
+    if rank:
+        assert "rank 0 on h0 waits for ranks on other machines; the job ends if that takes 4 s" in printed
+        assert "has waited 4 s for ranks on other machines; one may have died; the job ends" in printed
+    else:
+        assert printed == "pdcode: rank 0 on h0 has ended before the run began; the job ends\n"
+
+
 @pytest.mark.timeout(120)
 def test_the_others_go_on_when_links_are_cut(lab: Lab, tmp_path: Path) -> None:
     """That of h3 for good, that of h4 for 2 s."""
