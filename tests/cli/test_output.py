@@ -47,7 +47,7 @@ def test_a_command_that_only_prints_fails_with_one_line(words, capsys):
     [
         ("simulate", JOB), ("run", JOB, "--dry-run"), ("run", JOB), ("show", "t.h5"), ("replay", "t.h5"),
         ("plan", JOB), ("compare", JOB, "--schemes", "yours"), ("chaos", JOB), ("submit", JOB),
-        ("codes", "list"), ("bench", "machine"), ("doctor",),
+        ("codes", "list"), ("bench", "machine"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys, words):

@@ -39,6 +39,9 @@ def on_terminal(command: list[str], folder: Path, columns: int, until: bytes = b
     """Run a command on a terminal of this width; once it has written `until`, press Ctrl-C every 5 s."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 30, columns, 0, 0))
+    settings = termios.tcgetattr(its)
+    settings[3] |= termios.NOFLSH  # else Ctrl-C drops what the terminal has not shown yet, anything
+    termios.tcsetattr(its, termios.TCSANOW, settings)
     variables = environment() | {"TERM": "xterm", progress.VARIABLE: "on"} | extra
     with subprocess.Popen(
         command, cwd=folder, env=variables, stdin=its, stdout=its, stderr=its, start_new_session=True,
