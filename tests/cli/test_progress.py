@@ -43,6 +43,7 @@ def on_terminal(command: list[str], folder: Path, columns: int, until: bytes = b
     settings[3] |= termios.NOFLSH  # else Ctrl-C drops what the terminal has not shown yet, anything
     termios.tcsetattr(its, termios.TCSANOW, settings)
     variables = environment() | {"TERM": "xterm", progress.VARIABLE: "on"} | extra
+    variables.pop("COLUMNS", None)  # of pytest-xdist: it hides the terminal's own width
     with subprocess.Popen(
         command, cwd=folder, env=variables, stdin=its, stdout=its, stderr=its, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
