@@ -256,6 +256,5 @@ def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(how, run, trace_path,
     among = sum(int(match[3]) for match in sent if match and "0" not in match.groups()[:2])
     trace = Trace(trace_path)
     assert trace.counters["version"] == 1000
-    assert (
-        0.97 < among / trace.arrivals["bytes_up"].sum() < 1.1
-    )  # Open MPI's count: up to 1.06 on a busy machine
+    # Open MPI counts up to 6 % more on a busy machine.
+    assert 0.97 < among / trace.arrivals["bytes_up"].sum() < 1.1
