@@ -106,7 +106,7 @@ def test_a_rank_alone_on_its_host_that_dies_at_first_ends_the_job(
         assert "rank 0 on h0 waits for ranks on other machines; the job ends if that takes 4 s" in printed
         assert "has waited 4 s for ranks on other machines; one may have died; the job ends" in printed
     else:
-        assert printed == "pdcode: rank 0 on h0 has ended before the run began; the job ends\n"
+        assert "pdcode: rank 0 on h0 has ended before the run began; the job ends\n" in printed
 
 
 @pytest.mark.timeout(120)
