@@ -4,7 +4,6 @@ import numpy as np
 
 from ..config.kinds import is_plugin
 from ..util.errors import InputError
-from .losses import Loss
 from .matrix import Array
 from .problem import Problem
 
@@ -27,7 +26,7 @@ def check_loss(problem: Problem) -> None:
         return
     y, outputs = problem.dataset.y[:ROWS], problem.network.layers[-1].outputs
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
-    if type(loss).evaluator is Loss.evaluator:
+    if loss.by_samples:
         shapes = np.zeros((len(y), outputs), problem.dtype)
         found = tuple(np.shape(part) for part in loss.loss(shapes, y))
         if found != ((len(y),), shapes.shape):

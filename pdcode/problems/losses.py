@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from ..config import ProblemTable
 from ..kernels import loss
+from ..util.capabilities import Capable
 from ..util.errors import InputError
 from .matrix import Array
 
 Evaluator = Callable[[Array, Array, Array, float], float]
 
 
-class Loss(ProblemTable):
+class Loss(ProblemTable, Capable):
     """Problem with one loss, the mean over the samples; its model is linear unless `deep`."""
 
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"by_samples": ("evaluator",)}
+    by_samples: ClassVar[bool] = True  #: capability: `loss` is what is evaluated
     deep: ClassVar[bool] = False
     score: ClassVar[str] = "accuracy"  #: name of the accuracy
 

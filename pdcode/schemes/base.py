@@ -177,6 +177,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     fused : bool
         Whether the payload may be computed without the full gradient: units are layers, and the source is a
         mini-batch gradient.
+    cuts_units : bool
+        Whether units end where the ranges of owners do (`Config.has_owners`).
     """
 
     name: ClassVar[str]
@@ -188,11 +190,13 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "steps_by_update": ("policy",),
         "fused": ("units", "source"),
+        "cuts_units": ("units",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
     longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
+    cuts_units: ClassVar[bool] = True
 
     class Options(Table):
         """Keys of ``[scheme] options``: none.

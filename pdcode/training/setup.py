@@ -234,7 +234,7 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=SELECTED)}),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units)
-            and not (scheme.config.has_owners and type(scheme).units is Scheme.units),
+            and not (scheme.config.has_owners and scheme.cuts_units),
             {"reduce.kind": one_of("star", why=CODED)},
         ),
         (
