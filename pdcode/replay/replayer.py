@@ -1,6 +1,5 @@
 """The replayer: it recomputes a run from its trace."""
 
-import dataclasses
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from ..coding.assignments import Rotating
 from ..config import Config
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
-from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
+from ..trace.schema import APPLIED, ARITHMETIC, COSTS, DRAINED, REFUSED
 from ..training.checkpoint import ensure_same_data
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
@@ -34,6 +33,7 @@ from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedSchedule
 
 LATER_ATTRIBUTES = {"rows", "task_flops", "step_flops", "task_rows"}  # older traces lack them
+CHARGED = {"task_flops", "step_flops"}  # attributes that depend on the costs of the virtual clock
 
 
 class EndOfTrace(Exception):
@@ -74,12 +74,11 @@ class Replayer:
         self._components = components = prepare(config, str(trace.path), check=False)
         components.average_for_owners()
         self._refuse_other_arithmetic()
-        if trace.attributes.get("task_flops", components.flops()) != components.flops():
-            # Earlier versions counted the nonzeros of the rows for evaluation.
-            data = components.problem.dataset
-            components.problem.dataset = dataclasses.replace(data, whole_inputs=None)
-        attributes = config_attributes(config, components)
-        for key in LATER_ATTRIBUTES - trace.attributes.keys():
+        attributes, of_today = (
+            config_attributes(config, components),
+            trace.attributes.get("costs", 1) == COSTS,
+        )
+        for key in (LATER_ATTRIBUTES - trace.attributes.keys()) | (set() if of_today else CHARGED):
             del attributes[key]
         compare("attributes", trace.attributes, attributes)  # before the workers are built
         model, self.untimed_reason = None, ""
@@ -87,7 +86,10 @@ class Replayer:
             model = delay_model(components.config)
         except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.untimed_reason = str(error)
-        self.timed = model is not None and trace.attributes.get("clock") == "virtual"
+        virtual = trace.attributes.get("clock") == "virtual"
+        if virtual and not of_today:
+            model, self.untimed_reason = None, "the virtual clock of that version had other costs"
+        self.timed = virtual and model is not None
         self.compared = RunComparison(trace, self.timed)
         self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:

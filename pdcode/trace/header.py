@@ -18,7 +18,7 @@ import numpy as np
 from ..util.threads import VARIABLES
 from ..util.version import __version__
 from . import dimensions
-from .schema import ARITHMETIC, DATA, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
+from .schema import ARITHMETIC, COSTS, DATA, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
 
 if TYPE_CHECKING:
     import h5py
@@ -61,6 +61,7 @@ def write_header(
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "arithmetic": ARITHMETIC,
+        "costs": COSTS,
         "run": os.urandom(16).hex(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "creator": f"pdcode {__version__}",

@@ -13,6 +13,9 @@ SCHEMA_VERSION = 2
 ARITHMETIC = 3
 """Version of the arithmetic of θ: rounding, order of codewords, whitening; 1 if the trace has none."""
 
+COSTS = 2
+"""Version of the costs of the virtual clock; 1 if the trace has none."""
+
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
 """Fates of payloads, the values of `arrivals/status`: used in a step; too late; after the stop; not finite or
 not the answer to the worker's task; scaled down and used; lost with its worker (without a row); lost with
@@ -187,7 +190,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
     **dict.fromkeys(("git_commit", "mpi_library", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
-    **dict.fromkeys(("arithmetic", "schema_version"), Attribute(int, 1)),
+    **dict.fromkeys(("arithmetic", "costs", "schema_version"), Attribute(int, 1)),
     "sample": Attribute(int, 1, 2**31 - 1),
     "workers": Attribute(int, 0, 2**31 - 1),
     "task_ns": Attribute(int, 0, 2**62),

@@ -54,7 +54,7 @@ class Monitor(Stateful):
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
         self.report: Report = ignore
-        self._plan = problem.plan(0)
+        self._plan, self._in_rounds = problem.plan(0), config.reduce.summed
         self._penalty = penalty_of(config.optimizer.proximal, problem.network)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
@@ -101,7 +101,8 @@ class Monitor(Stateful):
             self.trace.flush(wall_ns)
             self._line_ns = wall_ns + LINE_NS // 4
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
-        if now_ns >= self._measure_ns:
+        # Where workers add up payloads, rank 0 has only a part of the sum by which they step now.
+        if now_ns >= self._measure_ns and not (self._in_rounds and coordinator.update.used):
             begun_ns = coordinator.fleet.now_ns()
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
             cost_ns = coordinator.fleet.now_ns() - begun_ns

@@ -207,6 +207,19 @@ def test_sums_by_mpi_cannot_be_recomputed_and_those_of_the_virtual_clock_can(tmp
         replayed(real)
 
 
+def test_times_under_other_costs_are_not_compared(runs: Runs, tmp_path: Path) -> None:
+    path = tmp_path / "older.h5"
+    shutil.copy(runs[next(iter(CASES)), "virtual"], path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["costs"]
+        file.attrs["task_flops"] *= 2
+        file["arrivals/injected_delay_ns"][:] += 1
+    done = replayed(path)
+    assert not done.timed
+    assert "other costs" in done.untimed_reason
+    assert done.compared.updates.equal == Trace(path).counters["version"]
+
+
 def test_a_trace_of_other_arithmetic_is_refused_where_that_matters(tmp_path: Path) -> None:
     """It is neither called different, nor replayed to other values."""
     rounded = ["wire.dtype=int8", "memory.kind=worker"]

@@ -10,7 +10,7 @@ from pdcode.coding.clipping import make_clip
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
 from pdcode.trace import Recorder
-from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
+from pdcode.trace.schema import ARRIVALS, FAULTS, PROGRESS, UPDATES
 from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
@@ -30,6 +30,7 @@ class Rows(Recorder):
         self.arrivals: list[dict[str, Any]] = []
         self.updates: list[dict[str, Any]] = []
         self.faults: list[dict[str, Any]] = []
+        self.measured: list[dict[str, Any]] = []
 
     def arrival(self, *values: float) -> None:
         self.arrivals.append(dict(zip(ARRIVALS, values, strict=True)))
@@ -41,7 +42,7 @@ class Rows(Recorder):
         self.faults.append(dict(zip(FAULTS, values, strict=True)))
 
     def progress(self, *values: float) -> None:
-        pass
+        self.measured.append(dict(zip(PROGRESS, values, strict=True)))
 
     def due(self, now_ns: int) -> bool:
         return False

@@ -80,6 +80,16 @@ def test_it_computes_what_rank_0_would(scheme: str, late: list[str]) -> None:
     assert len({row["t_recv_ns"] for row in arrivals}) == len(arrivals) // 4
 
 
+def test_theta_is_measured_at_the_time_of_its_update() -> None:
+    """Not when the next sum arrives, before rank 0 steps by it."""
+    rows, _, _ = simulated(
+        "scheme.name=allreduce", *LATE, "trace.progress_s=0.001", "machine.update_s=0.0001"
+    )
+    stepped = {0: 0} | {row["version"]: row["t_ns"] for row in rows.updates}
+    assert len(rows.measured) > 8
+    assert all(row["t_ns"] == stepped[row["version"]] for row in rows.measured)
+
+
 def test_a_dead_worker_holds_all_up_until_the_end() -> None:
     rows, _, _ = simulated(
         "scheme.name=allreduce", "workers.count=3", *LATE, "stragglers.dead=[2]", "stop.seconds=0.1"
