@@ -40,7 +40,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
-    supervised.attach()
+    supervised.attach(siblings.kill_launcher)
     place = launch.launched_rank(os.environ)
     if place and place[1] > 1:
         siblings.watch(place[0])

@@ -78,12 +78,18 @@ def outlive(everyone_here: bool) -> None:
         _end_launcher()
 
 
+def kill_launcher() -> None:
+    """Kill Open MPI's launcher: it may wait for ever if its ranks end at the same time (`_end_launcher`)."""
+    if os.getppid() == _launcher and state(_launcher)[0] in PRRTE:
+        os.kill(_launcher, signal.SIGKILL)
+
+
 def _end_launcher() -> None:
     """Have the launcher end all ranks, this one too.
 
-    A signal that reaches PRRTE 3, Open MPI's launcher, while its last rank ends makes it wait for ever: it
-    completes the job twice, and uses freed memory. So this rank lives on until it is ended. After a third
-    signal PRRTE ends all processes at once.
+    PRRTE 3, Open MPI's launcher, may complete a job twice if its ranks end at the same time, or a signal
+    reaches it while the last one ends: it uses freed memory, and waits for ever. So this rank lives on until
+    it is ended. After a third signal PRRTE ends all processes at once.
     """
     for _ in range(3):
         if os.getppid() != _launcher:  # it has ended

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from . import clocks, launch
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 END_S = 4.0  # for mpirun to end, at most, once rank 0 has reported the end of the job or any rank an error
+QUIET_S = 0.05  # until all ranks have no stderr
 READY, EXIT, JOB_EXIT = b"r", b"e", b"l"
 
 _command: socket.socket | None = None  # the connection
@@ -27,8 +29,11 @@ def here() -> str:
     return f"{clocks.identity()} {os.readlink(network) if network.exists() else ''}"
 
 
-def attach() -> None:
-    """Take over stdout and stderr of the command that started mpirun on this machine, and end with it."""
+def attach(kill_launcher: Callable[[], None]) -> None:
+    """Take over stdout and stderr of the command that started mpirun on this machine, and end with it.
+
+    If the command is killed, `kill_launcher` is called before this process ends.
+    """
     global _command, _mpirun_stderr
     name, _, place = os.environ.pop(VARIABLE, "").partition(" ")
     if not name:
@@ -39,6 +44,7 @@ def attach() -> None:
         _, streams, _, _ = socket.recv_fds(command, 1, 2)
     except OSError:
         if place == here():  # the command has ended
+            kill_launcher()
             os._exit(1)
         command.close()
         return
@@ -48,17 +54,21 @@ def attach() -> None:
         os.close(stream)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as `stty tostop` stops background processes that print
     _command = command
-    threading.Thread(target=_follow, args=(command,), daemon=True).start()
+    threading.Thread(target=_follow, args=(command, kill_launcher), daemon=True).start()
 
 
-def _follow(command: socket.socket) -> None:
+def _follow(command: socket.socket, kill_launcher: Callable[[], None]) -> None:
     """End this process when the command ends, even if it is killed; then rank 0 prints a line."""
     ended = b""
     with suppress(OSError):
         ended = command.recv(1)
     place = launch.launched_rank(os.environ)
-    if not ended and place and place[0] == 0:
-        print_line("the command that started mpirun was killed; the job ends")
+    if not ended:
+        if place and place[0] == 0:
+            print_line("the command that started mpirun was killed; the job ends")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI in a rank that loses mpirun prints a banner
+        time.sleep(QUIET_S)
+        kill_launcher()
     os._exit(1)
 
 

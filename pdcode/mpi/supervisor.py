@@ -10,6 +10,7 @@ is killed, and the ranks end, too. Ranks on other machines cannot connect, and p
 import math
 import os
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -49,7 +50,7 @@ class Supervisor:
         self._code: int | None = None  # exit code of the first rank that failed, else of the first
         self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
-        self._ranks: list[socket.socket] = []  # connections to all, closed or not
+        self._ranks: list[tuple[socket.socket, int]] = []  # connections to all, closed or not; process ids
         # Ranks that have ended without a report: all, and those that ended first, before mpirun ended others.
         self._dead: list[int] = []
         self._first: list[int] = []
@@ -132,10 +133,12 @@ class Supervisor:
                     pipes -= target in (1, 2)
 
     def _end_ranks(self) -> None:
-        """End the ranks that live on."""
-        for rank in self._ranks:
-            with suppress(OSError):
+        """End the ranks that live on: those in MPI_Finalize have no thread that could receive a message."""
+        for rank, pid in self._ranks:
+            with suppress(OSError):  # the connection is closed: the rank has ended
                 rank.send(b"e")
+                if pid:  # 0 in another namespace
+                    os.kill(pid, signal.SIGKILL)
 
     def _on_connection(self, server: socket.socket, _: int) -> bool:
         """Pass stdout and stderr to a rank of this user."""
@@ -146,7 +149,7 @@ class Supervisor:
             return True
         with suppress(OSError):  # the rank has ended already
             socket.send_fds(connection, [b"."], [1, 2])
-        self._ranks.append(connection)
+        self._ranks.append((connection, pid))
         rank, alone = siblings.rank_of(pid), siblings.is_alone(pid)
         self._serve(0, connection, lambda source, _: self._on_message(source, pid, rank, alone))
         self._started += 1

@@ -1,6 +1,8 @@
 """Processes that die, are stopped or raise before the run begins, or later: every job ends, with a line."""
 
+import os
 import platform
+import signal
 import sys
 import time
 
@@ -12,6 +14,8 @@ from test_faults import processes_of, wait_for
 sys.path.insert(0, str(ROOT / "tests" / "soak"))
 
 from storm import Deed, storm
+
+from pdcode.mpi import siblings
 
 PLUGIN = """
 import os, signal, sys
@@ -57,3 +61,23 @@ def test_a_stopped_rank_0_or_mpirun_and_a_killed_command_end_the_job() -> None:
     for outcome in outcomes:
         assert not outcome.fault() or outcome.fault().startswith("it ended "), outcome  # it may be busy here
         assert outcome.code, outcome
+
+
+def test_ranks_that_wait_for_a_stopped_mpirun_at_their_end_print_nothing(start, trace_path):
+    process = start("stop={seconds=1.0}", options=("-n", "3"))
+    wait_for(trace_path.exists, 60)
+    [mpirun] = [pid for pid in processes_of(process.pid) if siblings.state(pid)[0] in siblings.PRRTE]
+    os.kill(mpirun, signal.SIGSTOP)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, "stopped: 1 s" in out) == (1, True), out
+    assert "mpirun remained stopped; the job ends" in err
+    assert len(err.splitlines()) == 2, err
+
+
+@pytest.mark.parametrize("stop", ["stop={updates=60}", "stop={seconds=20.0}"])  # while ranks end, or work
+def test_mpirun_ends_with_ranks_that_end_at_once_as_the_command_is_killed(stop, start, trace_path):
+    process = start(stop, options=("-n", "5"))
+    wait_for(trace_path.exists, 60)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not processes_of(process.pid), 20)
