@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from . import ddp, scale, schemes
+from . import ablation, ddp, scale, schemes
 
 BENCHES = {
     "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
                 help="override a key, such as link.bandwidth=1.25e7 on a link of 100 Mbit/s; may be repeated",
             )
     schemes.add_parser(benches)
+    ablation.add_parser(benches)
     scale.add_parser(benches)
     ddp.add_parser(benches)
 

@@ -68,7 +68,7 @@ RATES = "rates"  # part of the name of the file in which rates are chosen
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
 EVALUATION_ROWS = 1000  # rows on which the loss is measured
 ROUNDS = 2  # payloads of each worker between measurements
-MAX_PAYLOADS = 8000  # payloads of a run
+MAX_PAYLOADS = 8000  # payloads of a run, at most
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
 EXCHANGE = "/downlink.kind=exchange"
 
@@ -112,6 +112,8 @@ class SchemesBench:
     rates: int  # learning rates tried for a candidate
     schemes: Sequence[str]
     folder: Path
+    tuning_seeds: int = TUNING_SEEDS
+    payloads: int = MAX_PAYLOADS  # of a run, at most
 
     def file(self, problem: str, link: str, delay: str) -> Path:
         """Return the file of a cell."""
@@ -141,14 +143,14 @@ def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) ->
         ensure_savable(path)
     for path, problem, link, name, workers, seeds in track(cells, len(cells), "comparisons"):
         delays = bench.delays.get(name, DELAYS[TUNING_DELAYS])
-        job = write_job(bench.folder, problem, link, name, delays, workers)
+        job = write_job(bench.folder, problem, link, name, delays, workers, bench.payloads)
         request = ComparisonRequest(
             str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS
         )
         how = (
             {"rates": bench.file(problem, link, rates_cell(workers))}
             if seeds
-            else {"tune": bench.rates, "tuning_seeds": TUNING_SEEDS}
+            else {"tune": bench.rates, "tuning_seeds": bench.tuning_seeds}
         )
         perform_once(path, request, command, pool, print_line, **how)
 
@@ -175,7 +177,13 @@ def rates_cell(workers: int) -> str:
 
 
 def write_job(
-    folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any], workers: int
+    folder: Path,
+    problem: str,
+    link: str,
+    name: str,
+    delays: Mapping[str, Any],
+    workers: int,
+    payloads: int = MAX_PAYLOADS,
 ) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
     table, target, rate = PROBLEMS[problem]
@@ -187,7 +195,7 @@ def write_job(
         "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
         "scheme": {"name": "uncoded", "preset": "async"},
         "optimizer": {"rate": rate},
-        "stop": {"loss": target, "updates": MAX_PAYLOADS},
+        "stop": {"loss": target, "updates": payloads},
     }
     config = configfile.resolve(tables)
     unit_s = task_s(config)
@@ -196,7 +204,7 @@ def write_job(
     if delays.get("dead"):  # some schemes would wait forever for dead workers
         need = capacity.load_of(setup.prepare(config))
         round_s = need.task_s * max(1.0, need.bottleneck[1])  # rank 0's time for one payload of each worker
-        tables["stop"] |= {"seconds": MAX_PAYLOADS / workers * round_s}
+        tables["stop"] |= {"seconds": payloads / workers * round_s}
     if "path" in delays:
         times, text = records.read_csv(Path(delays["path"])), io.StringIO()
         typical = float(np.median(times))
@@ -247,7 +255,7 @@ def show(bench: SchemesBench) -> None:
             name_of = min(rivals, key=lambda family: _key(rivals[family]), default=None)
             best += [rivals[name_of]] if name_of else []
             table.add_row(
-                f"{link}bit/s", name, _time(mine), ratio(mine.oracle),
+                f"{link}bit/s", name, describe_time(mine), ratio(mine.oracle),
                 f"{name_of} {_multiple(rivals[name_of])}" if name_of else DASH,
                 *(_multiple(found[-1]) for found in every.values()),
             )  # fmt: skip
@@ -284,7 +292,7 @@ def _multiple(speedup: Speedup) -> str:
     return f"{speedup.bound} {ratio(speedup.ratio.mean)}".strip()
 
 
-def _time(row: Row[str]) -> str:
+def describe_time(row: Row[str]) -> str:
     return (f"{row.reached} in " if row.missed else "") + duration(1e9 * row.time.mean)
 
 

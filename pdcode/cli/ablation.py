@@ -1,0 +1,48 @@
+"""`pdcode bench ablation`: what each part of the preset `default` is worth."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.output import print_line
+from . import arguments, schemes
+
+ABOUT = "what each part of the preset `default` is worth on the virtual clock, by problem, link and delays"
+
+
+def add_parser(benches: Any) -> None:
+    """Add the bench to the parser."""
+    bench = benches.add_parser(
+        "ablation",
+        help=ABOUT,
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Parts are taken away from the preset one by one, and "
+        "added one by one to plain descent. Cells and files are as of `pdcode bench schemes`; existing files "
+        "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "exponential,none")
+    schemes.add_runs(bench, 5, "in a run each", "results/ablation")
+    bench.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the comparisons, and print a table for each cell."""
+    launch.require_one_process("bench ablation")
+    from ..studies import ablation, schemes_bench
+    from ..util.processes import Pool
+
+    arguments.ensure_in_range(options)
+    bench = schemes_bench.SchemesBench(
+        *schemes.chosen_cells(options),
+        options.seeds,
+        options.tune,
+        ablation.candidates(),
+        Path(options.output),
+        tuning_seeds=1,
+        payloads=ablation.MAX_PAYLOADS,
+    )
+    with Pool(options.processes) as pool:
+        schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
+    ablation.show(bench)
+    return 0

@@ -1,0 +1,155 @@
+"""`pdcode bench ablation`: what each part of the preset `default` is worth.
+
+Parts are taken away from the preset one by one, and added one by one to plain stochastic gradient descent, in
+the order of `PARTS` and in the reverse order. Each variant is the preset with some keys changed, and a
+candidate of `pdcode bench schemes`: cells, delays and the choice of learning rates are that bench's.
+"""
+
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from ..analysis import printing
+from ..util.formats import DASH, ratio, span
+from .comparison import Comparison
+from .measurement import Measured
+from .ranking import Row, compare_times, geometric_interval
+from .schemes_bench import WORKERS, SchemesBench, describe_time
+
+PRESET = "lwpd:default/code.family=uncoded"
+"""The preset with blocks in turn; codewords in their place are one of `REPLACEMENTS`."""
+
+MAX_PAYLOADS = 3000  # payloads of a run, at most
+
+PARTS: Mapping[str, str] = {
+    "whitening": "code.whiten=none",
+    "partial gradients": "code.share=1.0",
+    "asynchrony": "update.mode=first",
+    "two bits": "wire.dtype=float16",
+    "look-ahead": "memory.lookahead=0",
+    "exchange": "downlink.kind=full",
+}
+"""Parts of the preset, and the keys without each."""
+
+EVERY = frozenset(PARTS)
+
+
+def variant(parts: Collection[str], *changes: str) -> str:
+    """Return the candidate with these parts of the preset, and further keys changed.
+
+    Where payloads are neither partial nor rounded there are no residuals, so no memory and no look-ahead.
+    Where rank 0 waits for payloads it has Nesterov's momentum, as our presets and the rivals that wait, and
+    late payloads are dropped if no memory takes them back. The rate is the first that is tried.
+    """
+    memory = not {"partial gradients", "two bits"}.isdisjoint(parts)
+    whitened, waits = "whitening" in parts, "asynchrony" not in parts
+    momentum = 0.0 if not waits else 0.9 if not whitened else 0.6 if memory else 0.8
+    rate = (2.0 if whitened else 1.5) * (1 - momentum) / (1 if memory or waits else WORKERS)
+    lost = [PARTS[each] for each in PARTS if each not in parts and (memory or each != "look-ahead")]
+    lost += [] if memory else ["memory.kind=none"]
+    if waits:
+        lost += [f"optimizer.momentum={momentum}", "optimizer.nesterov=true"]
+        lost += [] if memory else ["update.late=waste"]
+    return "/".join([PRESET, *lost, *changes, f"optimizer.rate={rate:.3g}"])
+
+
+WHOLE, PLAIN = variant(EVERY), variant(())
+
+REPLACEMENTS: Mapping[str, str] = {
+    "codewords of weight 4": variant(EVERY, "code.family=auto", "code.weight=4"),
+    "relay by rank 0": variant(EVERY, "downlink.kind=codewords"),
+    "waiting for all": variant(EVERY - {"asynchrony"}, "update.mode=all"),
+}
+"""Changes of the preset that replace a part by another, and their candidates."""
+
+Step = tuple[str, str]
+"""Two candidates, without a part and with it."""
+
+
+def taken_away(part: str) -> Step:
+    """Return the preset without the part, and the preset."""
+    return variant(EVERY - {part}), WHOLE
+
+
+def added(part: str, order: Sequence[str]) -> Step:
+    """Return plain descent with the parts that come before this one in the order, and those with it."""
+    place = order.index(part)
+    return variant(order[:place]), variant(order[: place + 1])
+
+
+def steps(part: str) -> tuple[Step, Step, Step]:
+    """Return the part taken away from the preset, added in the order of `PARTS`, and in the reverse order."""
+    return taken_away(part), added(part, [*PARTS]), added(part, [*PARTS][::-1])
+
+
+def candidates() -> list[str]:
+    """Return the names of all variants, the preset first."""
+    pairs = itertools.chain.from_iterable(steps(part) for part in PARTS)
+    return list(dict.fromkeys([WHOLE, *REPLACEMENTS.values(), *itertools.chain.from_iterable(pairs)]))
+
+
+def worth(runs: Mapping[str, Sequence[Measured]], compared: Sequence[Step], power: float = 1.0) -> str:
+    """Describe the times without parts over those with them: the geometric mean over the seeds.
+
+    Of several steps it is the product to this power, seed by seed: of two, a half gives the geometric mean.
+    """
+    pairs = [(runs[without], runs[having]) for without, having in compared]
+    found = [compare_times(*pair) for pair in pairs]
+    bounds = {each.bound for each in found} - {""}
+    if any(math.isnan(each.ratio.mean) for each in found) or len(bounds) > 1:
+        return DASH  # both runs of a step missed the target, or bounds from both sides
+    logs = [[math.log(a.spent_s / b.spent_s) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    made = geometric_interval(np.exp(power * np.sum(logs, axis=0)).tolist())
+    if bounds or not made.known:
+        return f"{''.join(bounds)} {ratio(made.mean)}".strip()
+    return f"{ratio(made.mean)} ({span(f'{made.low:.2f}', f'{made.high:.2f}')})"
+
+
+def payloads(runs: Mapping[str, Sequence[Measured]], step: Step) -> str:
+    """Describe the number of payloads without a part over that with it, if all runs reached the target."""
+    without, having = (runs[name] for name in step)
+    if not all(run.reached for run in (*without, *having)):
+        return DASH
+    pairs = zip(without, having, strict=True)
+    return ratio(geometric_interval([a.arrivals / b.arrivals for a, b in pairs]).mean)
+
+
+def show(bench: SchemesBench) -> None:
+    """Print for each cell what each part is worth, and how far the parts explain the lead."""
+    sections: list[printing.Section] = []
+    for problem, link, name in itertools.product(bench.problems, bench.links, bench.delays):
+        made = Comparison.load(bench.file(problem, link, name))
+        runs = dict(zip(made.names, made.measured, strict=True))
+        table = printing.make_table(
+            "part", "taken away", "… payloads", "added in order", "added in reverse", "mean of both",
+            left=("part",), fold=False,
+        )  # fmt: skip
+        for part in PARTS:
+            away, forward, backward = steps(part)
+            table.add_row(
+                part, worth(runs, [away]), payloads(runs, away), worth(runs, [forward]),
+                worth(runs, [backward]), worth(runs, [forward, backward], 0.5),
+            )  # fmt: skip
+        every = [worth(runs, chain) for chain in zip(*map(steps, PARTS), strict=True)]
+        table.add_row("product", every[0], "", *every[1:], worth(runs, [(PLAIN, WHOLE)]))
+        table.add_section()
+        for what, other in REPLACEMENTS.items():
+            table.add_row(what, worth(runs, [(other, WHOLE)]), payloads(runs, (other, WHOLE)))
+        times = (describe_time(Row(each, runs[each])) for each in (WHOLE, PLAIN))
+        sections.append(("{}, {}bit/s, {}: preset {}, plain {}".format(problem, link, name, *times), [table]))
+    printing.show([*sections, ("", [printing.note(LEGEND)])])
+
+
+LEGEND = (
+    "Times to the target without a part as multiples of those with it, and 95 % intervals over the seeds, "
+    "in pairs; >: runs without it missed the target, <: runs with it did. Each variant has the best of the "
+    "same number of learning rates, chosen under exponential delays. Payloads: their number, likewise. "
+    "Taken away: from the preset with blocks in turn; below, blocks, exchange and asynchrony are replaced. "
+    "Added: to plain descent by the first three quarters of full 16-bit gradients at the newest θ, with "
+    "Nesterov's momentum and θ in each task; one by one, in order from the first row to the last, in "
+    "reverse from the last to the first. The product of the parts that are added is the lead over plain "
+    "descent, by construction; the mean of both orders estimates each part's Shapley value. The product of "
+    "the parts that are taken away differs from the lead by their interactions."
+)
