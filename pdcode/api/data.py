@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..config import Config, ProblemTable
+from ..config import Config, NetworkTable
 from ..problems.files import COLUMNS, as_csr
 from ..problems.tables import as_list, choose_columns, frame_columns, labels_or_numbers, numbers, stack
 from ..util.errors import Failure, InputError, reason
@@ -28,11 +28,11 @@ def store(
     """Write data to `path`, by default beside the trace; return settings with which they are read."""
     if data is None:
         return [*settings]
-    config = _read(given, settings)
-    if config.problem.labels is not None:
-        raise InputError(f"problem.labels: {config.problem.labels!r}: the targets are given with `data`")
+    config, table = _read(given, settings)
+    if table.labels is not None:
+        raise InputError(f"problem.labels: {table.labels!r}: the targets are given with `data`")
     path = (path or Path(config.trace.path)).absolute().with_suffix(".data.npz")
-    arrays, keys = arrays_of(data, msgspec.structs.replace(config.problem, data="data"))
+    arrays, keys = arrays_of(data, msgspec.structs.replace(table, data="data"))
     ensure_replaceable(path, str(path), "data", _is_ours)
     new = path.with_name(f"{path.name}.new")
     try:
@@ -52,12 +52,15 @@ def store(
 
 def own_keys(given: configs.ConfigLike, settings: Sequence[str]) -> dict[str, Any]:
     """Return the keys of [problem] that `store` replaces, with the user's values for frames; None: none."""
-    table = _read(given, settings).problem
+    _, table = _read(given, settings)
     return {"data": None, "inputs": table.inputs, "targets": table.targets}
 
 
-def _read(given: configs.ConfigLike, settings: Sequence[str]) -> Config:
-    return configs.read(given, [*settings, "problem.data=data.npz"]).config
+def _read(given: configs.ConfigLike, settings: Sequence[str]) -> tuple[Config, NetworkTable]:
+    config = configs.read(given, [*settings, "problem.data=data.npz"]).config
+    if not isinstance(config.problem, NetworkTable):
+        raise InputError(f"data: problem.kind '{config.problem.kind}' has rows of its own, by problem.data")
+    return config, config.problem
 
 
 def _is_ours(path: Path) -> bool:
@@ -67,7 +70,7 @@ def _is_ours(path: Path) -> bool:
         return archive.comment == COMMENT
 
 
-def arrays_of(data: Any, table: ProblemTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return named arrays of a pair (X, y) or of a data frame, and values of the keys that name them."""
     if isinstance(data, tuple) and len(data) == 2:
         x, y = data

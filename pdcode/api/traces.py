@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
-    from ..problems.model import Model
+    from ..problems.trained import TrainedModel
 
 PANELS = "loss", "accuracy", "timeline", "rate"
 
@@ -103,7 +103,7 @@ class Trace(reader.TraceReader):
         except Difference as difference:
             raise Failure(f"{self.path}: not the same: {difference}") from None
 
-    def model(self, theta: npt.ArrayLike | None = None) -> Model:
+    def model(self, theta: npt.ArrayLike | None = None) -> TrainedModel:
         """Return the trained model, from this trace alone.
 
         Parameters
@@ -113,7 +113,7 @@ class Trace(reader.TraceReader):
 
         Returns
         -------
-        Model
+        TrainedModel
             With `predict`, `predict_proba` and `score`, on raw inputs.
 
         Raises
@@ -121,8 +121,8 @@ class Trace(reader.TraceReader):
         InputError
             If the run has not ended, or the trace is that of an older version.
         """
-        from ..config import legacy
-        from ..problems.model import model_of
+        from ..config import NetworkTable, legacy
+        from ..problems.trained import model_of
 
         where = str(self.path)
         if not self.data:
@@ -132,6 +132,8 @@ class Trace(reader.TraceReader):
             raise InputError(f"{where}: has no final theta, as the run has not ended or computed none")
         with prefix_errors(where):
             config = legacy.read(self.config, self.plugin_digests)
+            if not isinstance(config.problem, NetworkTable):
+                raise InputError(f"problem.kind: '{config.problem.kind}' has no predictions; take `theta`")
             return model_of(config.problem, config.code.blocks, self.data, np.asarray(chosen))
 
     def _repr_html_(self) -> str:

@@ -39,7 +39,7 @@ def predict(options: argparse.Namespace) -> int:
     import msgspec
 
     from ..api.traces import Trace
-    from ..config import BUNDLED, legacy
+    from ..config import BUNDLED, NetworkTable, legacy
     from ..problems import read
     from ..problems.formats import format_of
     from ..problems.matrix import Csr
@@ -52,6 +52,7 @@ def predict(options: argparse.Namespace) -> int:
     model = trace.model()
     data = options.data if options.data in BUNDLED else os.path.abspath(options.data)
     table = legacy.read(trace.config, trace.plugin_digests).problem
+    assert isinstance(table, NetworkTable)  # `model` refuses others
     table = msgspec.structs.replace(table, data=data, labels=None)
     if format_of(table) in ("csv", "parquet"):
         table = msgspec.structs.replace(table, inputs=list(model.columns) or None)

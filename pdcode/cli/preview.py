@@ -72,8 +72,8 @@ def layers(components: Components) -> list[str]:
     for layer in components.problem.layers:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
         lines.append(
-            f"#   {layer.layer}: {layer.inputs} inputs and bias → {layer.outputs} outputs, "
-            f"{layer.length} parameters" + coded * f", {'uncoded' if layer.uncoded else cut}"
+            f"#   {layer.name}: {layer.description}, {layer.length} parameters"
+            + coded * f", {'uncoded' if layer.uncoded else cut}"
         )
     if not coded:
         lines.append("# Units of a payload")

@@ -29,7 +29,7 @@ def wires_of(config: Config, layers: Sequence[Unit]) -> list[str]:
 def initial_theta(config: Config, problem: Problem) -> np.ndarray:
     """Draw the θ from which the descent starts, and move it into the penalty's domain."""
     theta = problem.initial(config.seed)
-    penalty = proximals.penalty_of(config.optimizer.proximal, problem.network)
+    penalty = proximals.penalty_of(config.optimizer.proximal, problem)
     if penalty is not None:
         penalty.apply(theta, 0.0)
     return theta

@@ -75,7 +75,7 @@ class Muon(Optimizer):
             np.multiply(gradient, self.dtype.type(decoder.scale), out=direction)
         self.turn(self._direction, self.state["velocity"])
         for layer in self._layers:
-            biases = layer.weights(self._direction)[:, -1]
+            biases = layer.biases(self._direction)
             if self.table.vectors == "sign":
                 np.sign(biases, out=biases)
         views = self._theta, self._no_velocity, self._direction
@@ -92,7 +92,9 @@ class Muon(Optimizer):
         else:
             np.copyto(direction, velocity)
         for layer in self._layers:
-            weights = layer.weights(direction)[:, :-1]
+            if not layer.inputs:  # vectors
+                continue
+            weights = layer.unbiased(direction)
             weights[:] = self.orthogonal(layer, weights)
 
     def orthogonal(self, layer: Blocks, weights: np.ndarray) -> np.ndarray:
@@ -111,10 +113,12 @@ class Dion2(Muon):
         direction.fill(0)
         mu = self.dtype.type(self.table.momentum)
         for layer in self._layers:
-            momentum, step = layer.weights(velocity), layer.weights(direction)
-            step[:, -1] = momentum[:, -1]
-            momentum[:, -1] *= mu
-            momentum, step = momentum[:, :-1], step[:, :-1]
+            vectors = layer.biases(velocity)
+            layer.biases(direction)[:] = vectors
+            vectors *= mu
+            if not layer.inputs:
+                continue
+            momentum, step = layer.unbiased(velocity), layer.unbiased(direction)
             if layer.outputs > layer.inputs:
                 momentum, step = momentum.T, step.T
             order = np.argsort(-np.abs(momentum).sum(axis=1), kind="stable")

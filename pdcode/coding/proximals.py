@@ -7,7 +7,6 @@ gradient of a penalty it makes weights exactly zero, or keeps them in a set. Bia
 ``problem.penalise_bias`` is set.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Any, ClassVar
@@ -18,7 +17,7 @@ from msgspec import Meta
 from ..config import MAX_VALUE, NonNegative, Positive, Proximal
 from ..config.requirements import KeyNeeds, one_of
 from ..kernels import proximal
-from ..problems.network import Network
+from ..problems import Problem
 from ..util.errors import InputError
 
 Bound = Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)]
@@ -109,26 +108,21 @@ class GroupLasso(Proximal, tag="group-lasso"):
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """The penalty h of a network's weights."""
+    """The penalty h of a model's weights."""
 
     kind: Proximal
-    network: Network
+    problem: Problem
 
     def apply(self, theta: np.ndarray, step: float) -> None:
         """Replace θ, shape (size,), by prox_{step·h}(θ); a step of 0 only moves it into the domain of h."""
-        for weights in self._penalised(theta):
+        for weights in self.problem.penalised(theta):
             self.kind.shrink(weights, step)
 
     def value(self, theta: np.ndarray) -> float:
         """Return h(θ); 0, and not infinity, if θ is outside its domain."""
-        return sum(self.kind.value(weights) for weights in self._penalised(theta))
-
-    def _penalised(self, theta: np.ndarray) -> Iterator[np.ndarray]:
-        for layer in self.network.layers:
-            weights = layer.weights(theta)
-            yield weights if self.network.penalise_bias else weights[:, :-1]
+        return sum(self.kind.value(weights) for weights in self.problem.penalised(theta))
 
 
-def penalty_of(kind: Proximal | None, network: Network) -> Penalty | None:
+def penalty_of(kind: Proximal | None, problem: Problem) -> Penalty | None:
     """Return the penalty of a table ``[optimizer]``; None if it has none."""
-    return None if kind is None else Penalty(kind, network)
+    return None if kind is None else Penalty(kind, problem)

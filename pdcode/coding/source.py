@@ -40,8 +40,9 @@ class BatchGradient(Source):
         return self._plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
-        return self._plan.gradient(theta, self._batches.draw(task.task))
+        return self._plan.gradient(theta, self._batches.draw(task.task), self._batches.key(task.task))
 
     def coded(self, theta: np.ndarray, task: Task) -> float:
         """Compute the task's payload without forming the gradient; return the mini-batch loss."""
-        return self._plan.coded_derivative(theta, self._batches.draw(task.task), task.codewords)
+        rows, key = self._batches.draw(task.task), self._batches.key(task.task)
+        return self._plan.coded_derivative(theta, rows, task.codewords, key)

@@ -11,6 +11,7 @@ from .interfaces import (
     DesignedTable,
     FaultEvent,
     MemoryTable,
+    NetworkTable,
     OptimizerTable,
     ProblemTable,
     Proximal,
@@ -35,7 +36,7 @@ from .schema import (
 __all__ = [
     "BUNDLED", "KINDS", "MAX_VALUE", "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
     "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
-    "MemoryTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal", "Real",
-    "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table", "Tables", "TraceTable",
-    "UpdateTable", "WireTable", "WorkersTable",
+    "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal",
+    "Real", "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table", "Tables",
+    "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
 ]  # fmt: skip

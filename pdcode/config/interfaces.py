@@ -41,13 +41,33 @@ def _file_of(needed: str, *formats: str) -> Need:
 
 
 class ProblemTable(Kind, tag_field="kind"):
-    """The model, its loss, and the data."""
+    """The model, its loss, and the data: the keys of all kinds."""
 
     table, group, default = "problem", "problems", "mlp"
+    deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
+    paths: ClassVar[tuple[str, ...]] = ("data",)
+
+    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
+    #: line to the current folder
+    data: str = "digits"
+    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
+    #: how mini-batches are drawn: each row from the whole shard, or without replacement, in epochs
+    sampling: Literal["replacement", "epochs"] = "replacement"
+    dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
+    split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
+    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
+    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
+    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
+    evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
+
+
+class NetworkTable(ProblemTable):
+    """A network or linear model, its loss, and rows of inputs and targets."""
+
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
-    deep: ClassVar[bool] = True  #: whether there are hidden layers
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
     effective: ClassVar[KeyNeeds] = {
@@ -64,9 +84,6 @@ class ProblemTable(Kind, tag_field="kind"):
         },
     }
 
-    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
-    #: line to the current folder
-    data: str = "digits"
     #: path, as for `data`, of the targets of data in a file of their own: of IDX, where none means found by
     #: its name, npy, and scipy's sparse npz
     labels: str | None = None
@@ -81,18 +98,10 @@ class ProblemTable(Kind, tag_field="kind"):
     activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
-    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
     l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
-    dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
     #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
     standardise: bool = False
-    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
-    split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
-    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
-    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
-    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
-    evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
     samples: Positive = 1000  #: synthetic data: number of rows, training and test
     features: Positive = 20  #: synthetic data: number of inputs
     outputs: Positive = 1  #: synthetic data: number of targets or classes

@@ -304,6 +304,7 @@ class TraceTable(Table):
     flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
     progress_s: Real = 1.0
+    progress_updates: Positive | None = None  #: updates after which they are measured, too; none: by time
     #: time between checkpoints for `--resume`, on the run's clock; none: no checkpoints [s]
     checkpoint_s: Real | None = None
     arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record

@@ -1,13 +1,14 @@
 """Problems: models, data, losses, and coded derivatives."""
 
 from .checking import check_loss
-from .dataset import Dataset
+from .dataset import Dataset, RowSet
 from .formats import fingerprint
 from .loading import DataSource, load, load_source, read, receive, sliced
 from .losses import Classification, Loss, Regression
+from .model import Measurement, Model, ModelTable
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import GradientPlan
-from .problem import Problem, as_table, create, synthetic_sizes
+from .problem import NetworkProblem, Problem, as_table, create, of_network, synthetic_sizes
 
 __all__ = [
     "Blocks",
@@ -16,14 +17,20 @@ __all__ = [
     "Dataset",
     "GradientPlan",
     "Loss",
+    "Measurement",
+    "Model",
+    "ModelTable",
+    "NetworkProblem",
     "Problem",
     "Regression",
+    "RowSet",
     "as_table",
     "check_loss",
     "create",
     "fingerprint",
     "load",
     "load_source",
+    "of_network",
     "partition",
     "payload_layout",
     "read",

@@ -5,7 +5,7 @@ import numpy as np
 from ..config.kinds import is_plugin
 from ..util.errors import InputError
 from .matrix import Array
-from .problem import Problem
+from .problem import NetworkProblem, Problem
 
 ROWS, POINTS = 16, 8  # training rows, and random outputs at which derivatives are compared
 STEPS = 10.0 ** np.arange(-7, 0)  # of differences: some are too short for float32, some too long for e^z
@@ -21,10 +21,9 @@ def check_loss(problem: Problem) -> None:
         If a shape differs, or derivatives contradict the losses at most of some random outputs, with steps of
         all sizes. Where losses are not finite, nothing is compared.
     """
-    loss = problem.network.loss
-    if not is_plugin(loss):
+    if not isinstance(problem, NetworkProblem) or not is_plugin(loss := problem.model.loss):
         return
-    y, outputs = problem.dataset.y[:ROWS], problem.network.layers[-1].outputs
+    y, outputs = problem.dataset.y[:ROWS], problem.layers[-1].outputs
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
     if loss.by_samples:
         shapes = np.zeros((len(y), outputs), problem.dtype)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -12,27 +13,123 @@ from .matrix import Array, Csr, Matrix, inputs_per_row
 from .samples import Statistics
 from .split import evenly_spaced
 
+Rows = tuple[Any, ...]
+"""Arrays, or sparse matrices, of the same number of rows: inputs and targets, or whatever a model takes."""
+
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Training and test rows: inputs with a last column of ones, and targets."""
+class RowSet:
+    """Training and test rows, as arrays of any shape."""
 
-    x: Matrix  # (rows, d_in + 1), in the problem's dtype; CSR rows store the one of column d_in explicitly
-    y: Array  # labels 0 … classes - 1, int32, (rows,); or real targets in the problem's dtype, (rows, T)
-    test_x: Matrix
-    test_y: Array
+    names: ClassVar[tuple[str, ...]] = ()  # of the arrays in messages; by default their numbers
+
+    train: Rows
+    test: Rows  # as many arrays; without rows, or empty, if there are none
+
+    @property
+    def rows(self) -> int:
+        """Number of training rows."""
+        return len(self.train[0])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row; of sparse arrays, those that do not grow with their width."""
+        return sum(0 if isinstance(each, Csr) else each[:1].nbytes for each in self.train)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts that predictions need, for the trace."""
+        return {}
+
+    def shard(self, worker: int, workers: int, how: str = "shuffled") -> Self:
+        """Return a worker's training rows, without test rows; `how` is a result of `split.sharding`."""
+        mine = split.shard(self.rows, worker, workers, how)
+        train = (each[mine] for each in self.train)
+        held = tuple(each if isinstance(each, Csr) else np.ascontiguousarray(each) for each in train)
+        return replace(self, train=held, test=tuple(each[:0] for each in self.test))
+
+    def sample(self, most: int) -> Self:
+        """Return at most `most` training rows and `most` test rows, evenly spaced."""
+        train, test = (_some(rows, most) for rows in (self.train, self.test))
+        return self if train is self.train and test is self.test else replace(self, train=train, test=test)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the rows as named arrays, the input of `from_arrays`."""
+        arrays = dict[str, Array]()
+        for prefix, rows in (("", self.train), ("test_", self.test)):
+            for number, x in enumerate(rows):
+                name = prefix + (self.names[number] if self.names else str(number))
+                if isinstance(x, Csr):
+                    arrays |= {f"{name}.indptr": x.indptr, f"{name}.columns": x.columns}
+                    arrays |= {f"{name}.data": x.data, f"{name}.width": np.array([x.width], np.int64)}
+                else:
+                    arrays[name] = x
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+        """Rebuild a set of rows from the result of `arrays`."""
+        train, test = list[Any](), list[Any]()
+        for key in arrays:
+            name, _, piece = key.partition(".")
+            rows = test if name.startswith("test_") else train
+            if piece == "indptr":
+                parts = [arrays[f"{name}.{each}"] for each in ("indptr", "columns", "data")]
+                rows.append(Csr(parts[0], parts[1], parts[2], int(arrays[f"{name}.width"][0])))
+            elif not piece:
+                rows.append(arrays[key])
+        return cls(tuple(train), tuple(test))
+
+
+def _some(rows: Rows, most: int) -> Rows:
+    """Return at most `most` rows, evenly spaced; the same tuple if there are no more."""
+    if not rows or len(rows[0]) <= most:
+        return rows
+    chosen = evenly_spaced(len(rows[0]), most)
+    return tuple(each[chosen] for each in rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(RowSet):
+    """Rows of a network: inputs with a last column of ones, and targets.
+
+    Inputs x are (rows, d_in + 1), in the problem's dtype; CSR rows store the one of column d_in explicitly.
+    Targets y are labels 0 … classes - 1, int32, (rows,), or real in the problem's dtype, (rows, T).
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("x", "y")
+
     common: Statistics = field(default_factory=Statistics)  # labels of the classes, and scales
     whole_inputs: float | None = None  # `inputs_per_row` of all rows, if these are a sample
+
+    @property
+    def x(self) -> Matrix:
+        """Inputs of the training rows."""
+        x: Matrix = self.train[0]
+        return x
+
+    @property
+    def y(self) -> Array:
+        """Targets of the training rows."""
+        y: Array = self.train[1]
+        return y
+
+    @property
+    def test_x(self) -> Matrix:
+        """Inputs of the test rows."""
+        x: Matrix = self.test[0]
+        return x
+
+    @property
+    def test_y(self) -> Array:
+        """Targets of the test rows."""
+        y: Array = self.test[1]
+        return y
 
     @property
     def inputs_per_row(self) -> float:
         """Number of inputs of a row with the bias; of all sparse rows the average number of nonzeros."""
         return inputs_per_row(self.x) if self.whole_inputs is None else self.whole_inputs
-
-    @property
-    def rows(self) -> int:
-        """Number of training rows."""
-        return len(self.x)
 
     @property
     def features(self) -> int:
@@ -51,49 +148,22 @@ class Dataset:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts that predictions need, for the trace."""
         sizes = {"features": self.features, "outputs": self.outputs}
         arrays = {
             "labels" if name == "values" else name: array for name, array in self.common.arrays().items()
         }
         return sizes | arrays | ({"columns": np.array(self.common.columns)} if self.common.columns else {})
 
-    def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
-        """Return a worker's training rows, without test rows; `how` is a result of `split.sharding`."""
-        mine = split.shard(self.rows, worker, workers, how)
-        x = self.x[mine]
-        if not isinstance(x, Csr):
-            x = np.ascontiguousarray(x)
-        y = np.ascontiguousarray(self.y[mine])
-        return replace(self, x=x, y=y, test_x=self.test_x[:0], test_y=self.test_y[:0])
-
-    def sample(self, most: int) -> Dataset:
-        """Return at most `most` training rows and `most` test rows, evenly spaced."""
-        train, test = (evenly_spaced(n, min(n, most)) for n in (self.rows, len(self.test_x)))
-        if len(train) == self.rows and len(test) == len(self.test_x):
-            return self
-        found = replace(self, x=self.x[train], y=self.y[train], whole_inputs=self.inputs_per_row)
-        return replace(found, test_x=self.test_x[test], test_y=self.test_y[test])
+    def sample(self, most: int) -> Self:
+        found = super().sample(most)
+        return found if found is self else replace(found, whole_inputs=self.inputs_per_row)
 
     def arrays(self) -> dict[str, Array]:
-        """Return rows and labels as named arrays, the input of `from_arrays`."""
-        arrays = {"y": self.y, "test_y": self.test_y}
-        for name, x in (("x", self.x), ("test_x", self.test_x)):
-            if isinstance(x, Csr):
-                arrays |= {f"{name}.indptr": x.indptr, f"{name}.columns": x.columns, f"{name}.data": x.data}
-                arrays[f"{name}.width"] = np.array([x.width], np.int64)
-            else:
-                arrays[name] = x
+        arrays = super().arrays()
         return arrays if self.common.values is None else arrays | {"values": self.common.values}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array]) -> Dataset:
-        """Rebuild a data set from the result of `arrays`."""
-        inputs: list[Matrix] = []
-        for name in ("x", "test_x"):
-            if name in arrays:
-                inputs.append(arrays[name])
-            else:
-                parts = [arrays[f"{name}.{part}"] for part in ("indptr", "columns", "data")]
-                inputs.append(Csr(parts[0], parts[1], parts[2], int(arrays[f"{name}.width"][0])))
-        return cls(inputs[0], arrays["y"], inputs[1], arrays["test_y"], Statistics(arrays.get("values")))
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+        values = arrays.get("values")
+        rows = RowSet.from_arrays({name: each for name, each in arrays.items() if name != "values"})
+        return cls(rows.train, rows.test, Statistics(values))

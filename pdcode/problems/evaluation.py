@@ -3,16 +3,12 @@
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import Network
-from .split import evenly_spaced
 
 
 class Evaluation:
-    """Evaluator of a network's loss and accuracy on at most `most` of the rows, evenly spaced."""
+    """Evaluator of a network's loss and accuracy on fixed rows."""
 
-    def __init__(self, network: Network, x: Matrix, y: Array, most: int) -> None:
-        if len(x) > most:
-            chosen = evenly_spaced(len(x), most)
-            x, y = x[chosen], y[chosen]
+    def __init__(self, network: Network, x: Matrix, y: Array) -> None:
         self._network = network
         self._forward = Forward(network, x, y, batch=0)
         self._targets = y

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util import npz
 from ..util.errors import InputError, short_repr
 from ..util.memory import ensure_fits
@@ -25,7 +25,7 @@ SPARSE = {"data", "format", "shape"}  # arrays of every file of scipy.sparse.sav
 COLUMNS = ".columns"  # ends the name of the array with the names of the columns of another
 
 
-def read_npz(table: ProblemTable, required: bool = True) -> Samples:
+def read_npz(table: NetworkTable, required: bool = True) -> Samples:
     """Read inputs and targets from an npz file: arrays, columns, or a sparse matrix that scipy wrote."""
     path = existing_path("data", table.data)
     if not zipfile.is_zipfile(path):
@@ -71,7 +71,7 @@ def read_npz(table: ProblemTable, required: bool = True) -> Samples:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
-def read_npy(table: ProblemTable, required: bool = True) -> Samples:
+def read_npy(table: NetworkTable, required: bool = True) -> Samples:
     """Read inputs from an npy file, and targets from another, `labels`."""
     x = _read_npy(table.data, "data")
     if table.labels is None and required:
@@ -138,7 +138,7 @@ def as_csr(matrix: Any) -> Csr:
     return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), data, matrix.shape[1])
 
 
-def read_svmlight(table: ProblemTable, required: bool = True) -> Samples:
+def read_svmlight(table: NetworkTable, required: bool = True) -> Samples:
     """Read sparse inputs and targets; targets that are all integers may serve as classes."""
     path = existing_path("data", table.data)
     try:

@@ -6,7 +6,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from ..config import BUNDLED, ProblemTable
+from ..config import BUNDLED, NetworkTable, ProblemTable
 from ..config.interfaces import FORMATS
 from ..util.errors import InputError, did_you_mean, not_a_file
 
@@ -14,7 +14,9 @@ PIECES, PIECE = 64, 1 << 16  # number and bytes of the samples of a file
 
 
 def format_of(table: ProblemTable) -> str:
-    """Return the name of a bundled data set, or the format of a file, by its file name."""
+    """Return the name of a bundled data set, or the format of a file, by its name; empty: made rows."""
+    if not isinstance(table, NetworkTable):
+        return ""
     if table.data in BUNDLED:
         return table.data
     for name, pattern in FORMATS.items():
@@ -31,7 +33,7 @@ def format_of(table: ProblemTable) -> str:
 def fingerprint(table: ProblemTable) -> str:
     """Return sizes and CRC-32 of the files of data, of large ones by samples; empty for bundled data."""
     found = []
-    for name in filter(None, (table.data, table.labels)):
+    for name in filter(None, (table.data, getattr(table, "labels", None))):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0
             for piece in range(PIECES):  # the whole file if it is no larger than these

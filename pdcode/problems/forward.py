@@ -54,7 +54,7 @@ class Forward:
         """Compute at θ, whose elements may change, from now on; return whether it is another array."""
         if theta is self._theta:
             return False
-        self.weights, self._theta = self._network.views(theta), theta
+        self.weights, self._theta = self._network.layer_views(theta), theta
         products = [
             layer.forward(weights.forward, scores)
             for layer, weights, scores in zip(self.layers, self.weights, self.scores, strict=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util.datasets import ensure_files, ensure_written, errors_as_damage
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -53,7 +53,7 @@ class Text:
         return np.array(self._data.asstr(errors="replace")[rows], np.str_)
 
 
-def read_all(table: ProblemTable, required: bool = True) -> Samples:
+def read_all(table: NetworkTable, required: bool = True) -> Samples:
     """Read all rows; unless targets are `required`, they may be missing."""
     with open_datasets(table, required) as (x, y):
         for key, data in (("inputs", x), ("targets", y)):
@@ -63,7 +63,7 @@ def read_all(table: ProblemTable, required: bool = True) -> Samples:
         return Samples(x[:], None if y is None else y[:])
 
 
-def statistics(table: ProblemTable) -> tuple[int, Statistics]:
+def statistics(table: NetworkTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with open_datasets(table) as (x, y):
         rows = len(x)
@@ -82,7 +82,7 @@ def statistics(table: ProblemTable) -> tuple[int, Statistics]:
         return rows, Statistics(values, mean, deviation)
 
 
-def load_slice(table: ProblemTable, worker: int, workers: int, common: Statistics) -> Dataset:
+def load_slice(table: NetworkTable, worker: int, workers: int, common: Statistics) -> Dataset:
     """Read one worker's training rows; `common` are the statistics of all rows, from rank 0."""
     with open_datasets(table) as (x, y):
         train, test = split.split(table, len(x))
@@ -90,7 +90,7 @@ def load_slice(table: ProblemTable, worker: int, workers: int, common: Statistic
         return _build_dataset(table, common, x, y, mine, test[:0])
 
 
-def load_sample(table: ProblemTable, common: Statistics, most: int) -> Dataset:
+def load_sample(table: NetworkTable, common: Statistics, most: int) -> Dataset:
     """Read at most `most` training and `most` test rows, in runs spread evenly over the file."""
     with open_datasets(table) as (x, y):
         train, test = (rows[_spread_runs(len(rows), most)] for rows in split.split(table, len(x)))
@@ -98,7 +98,7 @@ def load_sample(table: ProblemTable, common: Statistics, most: int) -> Dataset:
 
 
 @contextmanager
-def open_datasets(table: ProblemTable, required: bool = True) -> Iterator[tuple[h5py.Dataset, Any]]:
+def open_datasets(table: NetworkTable, required: bool = True) -> Iterator[tuple[h5py.Dataset, Any]]:
     """Open the file, and yield its datasets of inputs and targets, with checked shapes.
 
     Targets that are missing and not `required` are None. The block must only read the datasets: an OSError in
@@ -123,7 +123,7 @@ def open_datasets(table: ProblemTable, required: bool = True) -> Iterator[tuple[
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
 
 
-def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
+def _find_dataset(table: NetworkTable, key: str, file: h5py.File) -> h5py.Dataset:
     """Return the dataset of the inputs or targets; an InputError describes another object of that name."""
     import h5py
 
@@ -156,7 +156,7 @@ def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Datase
     raise missing_name(key, name, table, _names(file, table))
 
 
-def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
+def _names(group: h5py.Group, table: NetworkTable) -> list[str]:
     """Return the names in a group, as text."""
     with errors_as_damage(f"problem.data: {table.data!r}"):
         return sorted(map(str, group))
@@ -185,7 +185,7 @@ def _read_rows(data: Any, rows: Array) -> Array:
 
 
 def _build_dataset(
-    table: ProblemTable, common: Statistics, x: h5py.Dataset, y: Any, train: Array, test: Array
+    table: NetworkTable, common: Statistics, x: h5py.Dataset, y: Any, train: Array, test: Array
 ) -> Dataset:
     """Build a Dataset from training and test rows."""
     pairs = []
@@ -196,4 +196,4 @@ def _build_dataset(
         if common.values is not None:
             targets = label_column(table, targets)
         pairs.append(common.apply(table, inputs, targets, rows))
-    return Dataset(*pairs[0], *pairs[1], common)
+    return Dataset(pairs[0], pairs[1], common)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util.errors import InputError, short_repr
 from ..util.memory import MAX_COMPRESSION, ensure_fits
 from .formats import existing_path
@@ -20,7 +20,7 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 GZIP = b"\x1f\x8b"
 
 
-def read_images_and_labels(table: ProblemTable, required: bool = True) -> Samples:
+def read_images_and_labels(table: NetworkTable, required: bool = True) -> Samples:
     """Read images and their labels; bytes 0 … 255 become 0 … 1.
 
     The file of labels is the table's `labels`, or the file whose name has "labels" and "idx1" in place of

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..kernels import loss
 from ..util.capabilities import Capable
 from ..util.errors import InputError
@@ -16,7 +16,7 @@ from .matrix import Array
 Evaluator = Callable[[Array, Array, Array, float], float]
 
 
-class Loss(ProblemTable, Capable):
+class Loss(NetworkTable, Capable):
     """Problem with one loss, the mean over the samples; its model is linear unless `deep`."""
 
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"by_samples": ("evaluator",)}
@@ -172,7 +172,7 @@ class Softmax(Classification, tag="softmax"):
         return loss.softmax_loss
 
 
-class Perceptron(ProblemTable, tag="mlp"):
+class Perceptron(NetworkTable, tag="mlp"):
     """Multilayer perceptron: softmax cross-entropy for integer targets, least squares for real ones."""
 
     def loss_of(self, classes: int | None) -> Loss:

@@ -1,191 +1,122 @@
-"""`Model`: the predictions of a trained model."""
+"""`Model`: parameters with names and shapes, and the loss and gradient of rows at given parameters."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from math import nan
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..config import ProblemTable
-from ..util.errors import InputError, short_repr
-from .files import as_csr
-from .forward import Forward
-from .matrix import Array, Csr, Matrix, as_dense, with_ones
-from .network import Network, build_network
-from .samples import CHUNK, Statistics
-from .tables import frame_columns, labels_or_numbers, numbers, stack
+from .dataset import Rows, RowSet
+from .matrix import Array
+from .partition import Parameter, arrange
+
+Key = tuple[int, int, int, int]
+"""Key of a gradient's random numbers: seed, worker, task, and step within the task."""
+NO_KEY: Key = (0, 0, 0, 0)
 
 
-class Model:
-    """A trained model, which predicts from raw inputs; made by `Trace.model`.
+class Measurement(NamedTuple):
+    """Loss and accuracy of a θ at rank 0; NaN where a model does not compute one."""
 
-    Inputs are scaled as in training, and labels are those of the training data. `X` is an array (rows, …), a
-    sparse matrix of scipy, or a data frame, whose columns are chosen by the names of the training data.
+    loss: float
+    accuracy: float = nan
+    grad_norm: float = nan
+
+
+class Model(ABC):
+    """Parameters with names, and the loss and gradient of rows at given parameters θ.
+
+    One object serves all workers of a process: what a worker changes during the run is in its `state`.
 
     Attributes
     ----------
-    classes : ndarray, shape (classes,), or None
-        Labels of the classes; None for real targets.
-    columns : tuple of str
-        Names of the inputs; empty if they have none.
-    features : int
-        Number of inputs.
-    measure : str
-        Name of the score: "accuracy", "R²" or "D²".
+    score : str
+        Name of the accuracy, for lines of progress.
+    near_zero : bool
+        Whether the least loss is near 0, so that whitened steps become shorter on the way to it.
     """
 
-    def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
-        self._network, self._theta, self._common, self._targets = network, theta, common, outputs
-        self.measure = network.loss.score
-        self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
+    score: str = "score"
+    near_zero: bool = False
 
-    def __repr__(self) -> str:
-        targets = f"{self._targets} targets" if self.classes is None else f"{len(self.classes)} classes"
-        return f"<Model: {self.features} inputs, {targets}>"
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the parameters by name; see `partition.arrange` for their places in θ."""
 
-    def predict(self, X: Any) -> Array:
-        """Predict the targets of rows.
+    @abstractmethod
+    def initial(self, seed: int) -> Array:
+        """Return the θ, shape (size,), from which a run of this seed starts."""
+
+    @abstractmethod
+    def gradient(self, theta: Array, rows: Rows, out: Array, key: Key, state: dict[str, Array]) -> float:
+        """Compute the mean loss of rows, and its gradient.
 
         Parameters
         ----------
-        X : array_like, sparse matrix or data frame
-            Raw inputs.
+        theta : ndarray, shape (size,)
+            Parameters, not to be changed.
+        rows : tuple of ndarray, shapes (B, …)
+            Rows of a mini-batch, or all rows of a worker.
+        out : ndarray, shape (size,)
+            Filled with the gradient.
+        key : (seed, worker, task, step)
+            Key of random numbers, such as those of dropout: equal keys must give equal results.
+        state : dict of str to ndarray
+            The worker's arrays, as `state` made them; to be changed in place.
 
         Returns
         -------
-        ndarray, shape (rows,) or (rows, T)
-            Labels, or T > 1 real targets. Kind ``poisson`` predicts the expected count.
-
-        Raises
-        ------
-        InputError
-            If the inputs do not fit, or one is missing, NaN or infinite.
+        float
+            The mean loss.
         """
-        predicted = self._network.loss.predict(self._outputs(X))
-        if self.classes is not None:
-            return self.classes[predicted]
-        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
 
-    def predict_proba(self, X: Any) -> Array:
-        """Predict the probabilities of the classes.
+    @abstractmethod
+    def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
+        """Measure θ for rank 0, without random numbers; `test` may have no rows."""
 
-        Parameters
-        ----------
-        X : array_like, sparse matrix or data frame
-            Raw inputs.
+    @abstractmethod
+    def flops(self, rows: int) -> float:
+        """Return the floating-point operations of the gradient of so many rows, for the virtual clock."""
 
-        Returns
-        -------
-        ndarray, shape (rows, classes)
-            Columns are in the order of `classes`.
+    def state(self) -> dict[str, Array]:
+        """Return new arrays of a worker's own, such as running averages; checkpoints save them."""
+        return {}
 
-        Raises
-        ------
-        InputError
-            As for `predict`, and if the model has no classes or its kind of problem no probabilities.
-        """
-        if self.classes is None:
-            raise InputError("predict_proba: the model has real targets, not classes")
-        return self._network.loss.probabilities(self._outputs(X))
+    @cached_property
+    def _places(self) -> dict[str, Parameter]:
+        return arrange(self.shapes)[1]
 
-    def score(self, X: Any, y: npt.ArrayLike) -> float:
-        """Compute the accuracy of predictions: the fraction of correct labels, R², or D² of kind ``poisson``.
+    @property
+    def size(self) -> int:
+        """Length of θ."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
-        As in scikit-learn, R² of several targets is their mean.
+    def views(self, flat: Array) -> dict[str, Array]:
+        """Return views of the parameters, or of their gradients, in a θ-sized array."""
+        return {name: place.view(flat) for name, place in self._places.items()}
 
-        Parameters
-        ----------
-        X : array_like, sparse matrix or data frame
-            Raw inputs.
-        y : array_like, shape (rows,) or (rows, T)
-            Labels or real targets.
-
-        Raises
-        ------
-        InputError
-            As for `predict`, and if the targets do not fit.
-        """
-        outputs, targets = self._outputs(X), np.asarray(y)
-        shapes = [(len(outputs),)] * (self._targets == 1) + [(len(outputs), self._targets)]
-        if targets.shape not in shapes or not len(outputs):
-            raise InputError(
-                f"y: shape {targets.shape}, and the predictions have {' or '.join(map(str, shapes))}"
-            )
-        loss, columns = self._network.loss, targets.reshape(len(outputs), -1).T
-        if self.classes is not None:
-            labels = labels_or_numbers(columns[0], "y", "y")
-            if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
-                mine, given = (short_repr(each[0].item()) for each in (self.classes, labels))
-                raise InputError(f"y: {given} is no label such as {mine}")
-            return float(np.mean(self.classes[loss.predict(outputs)] == labels))
-        real = [numbers(each, "y", str(place)) for place, each in enumerate(columns)]
-        if outputs.shape[1] != len(real):
-            return loss.accuracy(outputs, np.column_stack(real))
-        pairs = zip(outputs.T, real, strict=True)
-        return float(np.mean([loss.accuracy(one[:, None].copy(), each[:, None]) for one, each in pairs]))
-
-    def _outputs(self, X: Any) -> Array:
-        """Compute the outputs of the network, in chunks of rows."""
-        x = self._inputs(X)
-        network, mean = self._network, self._common.mean
-        outputs = np.empty((len(x), network.layers[-1].outputs), network.dtype)
-        for start in range(0, len(x), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(x)))
-            raw = x[rows]
-            if isinstance(raw, Csr) and mean is not None and mean.any():  # trained on dense rows
-                raw = as_dense(raw)
-            scaled = with_ones(self._common.scale(raw, network.dtype, "X", rows))
-            targets = np.zeros((len(rows), self._targets), network.dtype)
-            if self.classes is not None:
-                targets = np.zeros(len(rows), np.int32)
-            forward = Forward(network, scaled, targets, 0)
-            forward.bind(self._theta)
-            forward.run()
-            outputs[rows] = forward.scores[-1]
-        return outputs
-
-    def _inputs(self, X: Any) -> Matrix:
-        """Convert inputs to a matrix of shape (rows, features)."""
-        x: Matrix
-        if isinstance(X, Csr):
-            x = X
-        elif hasattr(X, "tocsr"):
-            x = as_csr(X)
-        elif hasattr(X, "columns"):
-            columns = frame_columns(X, "X")
-            if missing := [name for name in self.columns if name not in columns]:
-                raise InputError(f"X: no column {short_repr(missing[0])}")
-            names = self.columns or tuple(columns)
-            x = stack({name: np.asarray(X[columns[name]]) for name in names}, "X")
-        else:
-            x = np.asarray(X)
-            if x.dtype.kind not in "buif" or x.ndim < 2:
-                raise InputError(f"X: {x.dtype} of shape {x.shape}, not real numbers (rows, {self.features})")
-            x = x.reshape(len(x), -1)
-        if x.shape[1] != self.features:
-            raise InputError(f"X: {x.shape[1]} inputs, and the model has {self.features}")
-        return x
+    def flat(self, arrays: Mapping[str, Array], dtype: np.dtype) -> Array:
+        """Return a θ with these parameters."""
+        theta = np.empty(self.size, dtype)
+        for name, view in self.views(theta).items():
+            view[...] = arrays[name]
+        return theta
 
 
-def model_of(
-    table: ProblemTable, blocks: int | str | list[int], data: Mapping[str, Any], theta: Array
-) -> Model:
-    """Build a model from the configuration and the facts of the data in a trace."""
-    labels, mean, deviation = data.get("labels"), data.get("mean"), data.get("deviation")
-    columns = tuple(data.get("columns", np.empty(0, np.str_)).tolist())
-    features, outputs = data.get("features", 0), data.get("outputs", 0)
-    if (
-        not features * outputs
-        or any(each is not None and each.shape != (features,) for each in (mean, deviation))
-        or len(columns) not in (0, features)
-    ):
-        raise InputError("damaged: arrays of data do not fit together")
-    network = build_network(table, features, outputs, None if labels is None else len(labels), blocks)
-    if theta.shape != (network.size,) or theta.dtype.kind != "f":
-        raise InputError(
-            f"theta: {theta.dtype} of shape {theta.shape}, and the model has {network.size} parameters"
-        )
-    if not np.isfinite(theta).all():
-        raise InputError("theta: has a NaN or infinite element, as the run diverged")
-    common = Statistics(labels, mean, deviation, columns)
-    return Model(network, np.ascontiguousarray(theta, network.dtype), common, outputs)
+class ModelTable(ProblemTable):
+    """Kind of problem with a model and rows of its own."""
+
+    #: how workers get their rows: sent by rank 0, or made by each rank, which then takes its shard
+    rows: Literal["sent", "made"] = "sent"
+
+    def model(self) -> Model:
+        """Build the model."""
+        raise NotImplementedError
+
+    def read(self) -> RowSet:
+        """Read or make all training and test rows."""
+        raise NotImplementedError

@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import ProblemTable
 from ..kernels import blas
-from ..util.errors import InputError
-from ..util.memory import ensure_fits
 from .losses import Loss
 from .matrix import Array
-from .partition import Blocks, partition
+from .model import Model
+from .partition import Blocks
 
 
 class LayerViews(NamedTuple):
@@ -26,8 +24,8 @@ class LayerViews(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A multilayer perceptron; without hidden layers it is a linear model."""
+class Network(Model):
+    """A multilayer perceptron; without hidden layers it is a linear model. `CompiledNetwork` is complete."""
 
     layers: tuple[Blocks, ...]  # shape and blocks of each layer
     loss: Loss  # of the outputs, a mean over the samples
@@ -41,7 +39,26 @@ class Network:
         """Length of θ."""
         return self.layers[-1].offset + self.layers[-1].length
 
-    def views(self, theta: Array) -> list[LayerViews]:
+    @property
+    def near_zero(self) -> bool:  # type: ignore[override]
+        """Whether the least loss is near 0, as that of classes may be."""
+        return bool(self.loss.classes)
+
+    @property
+    def score(self) -> str:  # type: ignore[override]
+        """Name of the accuracy."""
+        return self.loss.score
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        sizes = [(f"{layer.name}.{part}", layer) for layer in self.layers for part in ("weight", "bias")]
+        return {n: (each.outputs, each.inputs)[: 1 + n.endswith("weight")] for n, each in sizes}
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        parts = [part for layer in self.layers for part in (layer.unbiased(flat), layer.biases(flat))]
+        return dict(zip(self.shapes, parts, strict=True))
+
+    def layer_views(self, theta: Array) -> list[LayerViews]:
         """Return views of the layers' weights in θ, a contiguous array of the network's dtype and size."""
         if theta.dtype != self.dtype or theta.shape != (self.size,) or not theta.flags.c_contiguous:
             raise ValueError(
@@ -76,26 +93,3 @@ class Network:
             draws = random.standard_normal((layer.outputs, layer.inputs))
             layer.weights(theta)[:, :-1] = math.sqrt(variance) * draws
         return theta
-
-
-def build_network(
-    table: ProblemTable, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
-) -> Network:
-    """Build the network of a [problem] table for data with `features` inputs, without the bias.
-
-    `outputs` is the number of real targets, used only if there are no classes; `blocks` is as for
-    `partition`. Raises InputError if kind and targets do not fit, or axis or blocks are invalid.
-    """
-    loss: Loss = table.loss_of(classes)
-    if loss.classes != (classes is not None):
-        what = f"{classes} classes" if classes else "real targets"
-        raise InputError(f"problem.kind: {table.kind!r} does not go with {what}")
-    if loss.max_classes is not None and classes != loss.max_classes:
-        raise InputError(f"problem.kind: '{table.kind}' needs two classes, but the data have {classes}")
-    hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
-    sizes = [features, *hidden, width]
-    layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
-    dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
-    key = "problem.hidden" if hidden else "problem.data"
-    ensure_fits(key, f"θ of {size:,} elements", 4 * size * dtype.itemsize)  # θ, gradients, optimizer
-    return Network(tuple(layers), loss, table.activation, table.l2, table.penalise_bias, dtype)

@@ -1,9 +1,10 @@
-"""Blocks of a layer's gradient, and their places in θ and in a payload."""
+"""Units of θ: the parameters of a model, their blocks, and their places in θ and in a payload."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from math import prod
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,31 +56,48 @@ class Unit:
 
 @dataclass(frozen=True, init=False)
 class Blocks(Unit):
-    """The blocks of one layer's gradient SᵀO, cut along the columns of the small factor S.
+    """The blocks of a matrix of a model's parameters, of a layer with its biases, or of all vectors together.
 
-    The layer is stored in θ as a C-ordered matrix of shape (rows, width). Block j is its rows j·size …
+    The matrix is stored in θ as a C-ordered matrix of shape (rows, width). Block j is its rows j·size …
     (j+1)·size - 1: contiguous memory for either axis. The last blocks may be short or empty; they are padded
-    with zeros.
+    with zeros. The gradient of a layer is SᵀO, and is cut along the columns of the small factor S.
 
     Attributes
     ----------
     layer : int
-        Number of the layer, from the inputs.
+        Number of the layer or matrix, from the inputs.
     axis : "output" or "input"
         Units that are cut: output units (S = Δ, O = A), or input units with the bias last (S = A, O = Δ).
     rows, width : int
         p and m, the numbers of columns of S and of O.
+    bias : int
+        Number of columns of biases in (d_out, d_in + bias), 1 or 0. Vectors are biases without weights.
+    name : str
+        Name of the parameters.
     """
 
     layer: int
     axis: Axis
     rows: int
     width: int
+    bias: int
+    name: str
 
-    def __init__(self, layer: int, axis: Axis, count: int, rows: int, width: int, offset: int) -> None:
+    def __init__(
+        self,
+        layer: int,
+        axis: Axis,
+        count: int,
+        rows: int,
+        width: int,
+        offset: int,
+        bias: int = 1,
+        name: str = "",
+    ) -> None:
         super().__init__(offset, rows * width, count)
-        for name, value in (("layer", layer), ("axis", axis), ("rows", rows), ("width", width)):
-            object.__setattr__(self, name, value)
+        given = {"layer": layer, "axis": axis, "rows": rows, "width": width, "bias": bias}
+        for key, value in (given | {"name": name or str(layer)}).items():
+            object.__setattr__(self, key, value)
 
     @property
     def size(self) -> int:
@@ -98,8 +116,15 @@ class Blocks(Unit):
 
     @property
     def inputs(self) -> int:
-        """Number of input units d_in, without the bias."""
-        return (self.width if self.axis == "output" else self.rows) - 1
+        """Number of input units d_in, without the bias; 0 for vectors."""
+        return (self.width if self.axis == "output" else self.rows) - self.bias
+
+    @property
+    def description(self) -> str:
+        """The sides of the matrix, as text."""
+        if not self.inputs:
+            return "vectors"
+        return f"{self.inputs} inputs{' and bias' * self.bias} → {self.outputs} outputs"
 
     @property
     def outputs(self) -> int:
@@ -111,9 +136,17 @@ class Blocks(Unit):
         return flat[self.offset : self.offset + self.length].reshape(self.rows, self.width)
 
     def weights(self, flat: Array) -> Array:
-        """Return a view of a θ-sized array as weights (d_out, d_in + 1), biases last, for either axis."""
+        """Return a view of a θ-sized array as weights (d_out, d_in + bias), biases last, for either axis."""
         matrix = self.matrix(flat)
         return matrix if self.axis == "output" else matrix.T
+
+    def unbiased(self, flat: Array) -> Array:
+        """Return a view of a θ-sized array as weights without biases, (d_out, d_in)."""
+        return self.weights(flat)[:, : self.inputs]
+
+    def biases(self, flat: Array) -> Array:
+        """Return a view of the biases in a θ-sized array, (d_out,), or of all vectors; it may be empty."""
+        return self.weights(flat)[:, self.inputs :].reshape(-1)
 
     def split(self, flat: Array) -> Array:
         """Copy this layer's part of a θ-sized array to blocks (k, b, m), padded with zeros."""
@@ -153,11 +186,7 @@ def partition(
     layers: list[Blocks] = []
     offset = 0
     for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-            raise InputError(f"code.blocks: {count!r} is not a positive whole number")
-        if count > max(MAX_EMPTY_BLOCKS, outputs * (inputs + 1)):
-            size = outputs * (inputs + 1)
-            raise InputError(f"code.blocks: {count} is more than the {size} parameters of layer {number}")
+        _check_count(count, outputs * (inputs + 1), f"layer {number}")
         if wanted not in ("auto", "output", "input"):
             raise InputError(f"problem.axis: {expected(wanted, ('auto', 'output', 'input'))}")
         by_output = Blocks(number, "output", int(count), outputs, inputs + 1, offset)
@@ -167,6 +196,97 @@ def partition(
         layers.append(by_input if wanted == "input" else by_output)
         offset += by_output.length
     return layers
+
+
+def _check_count(count: object, size: int, what: str) -> None:
+    """Refuse a number of blocks that is none, or more than a matrix has parameters."""
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"code.blocks: {count!r} is not a positive whole number")
+    if count > max(MAX_EMPTY_BLOCKS, size):
+        raise InputError(f"code.blocks: {count} is more than the {size} parameters of {what}")
+
+
+class Parameter(NamedTuple):
+    """Place of a parameter in θ: columns of a matrix that is stored there."""
+
+    shape: tuple[int, ...]
+    offset: int  # of the matrix
+    rows: int
+    width: int
+    columns: slice
+
+    def view(self, flat: Array) -> Array:
+        """Return a view of a θ-sized array, of the parameter's shape."""
+        matrix = flat[self.offset : self.offset + self.rows * self.width].reshape(self.rows, self.width)
+        return matrix[:, self.columns].reshape(self.shape)
+
+
+def arrange(
+    shapes: Mapping[str, tuple[int, ...]], blocks: int | str | Sequence[int] = 1
+) -> tuple[list[Blocks], dict[str, Parameter]]:
+    """Arrange named parameters in θ: matrices with their biases, then all other vectors together.
+
+    A parameter of two or more axes is a matrix of its first axis and the rest. A vector named "w.bias" is the
+    last column of the matrix "w", or "w.weight", if it has an element for each row. The other vectors are one
+    unit: uncoded beside matrices; without matrices it is a matrix of one column.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Shapes of the parameters by name.
+    blocks : int, list of int, or "units"
+        Number of blocks k of all matrices, or of each unit. "units": a block for each row.
+
+    Returns
+    -------
+    units : list of Blocks
+    places : dict of str to Parameter
+        In the order of `shapes`.
+
+    Raises
+    ------
+    InputError
+        If there are no parameters, a list does not have one entry per unit, or k < 1.
+    """
+    stems = {name.removesuffix("weight").removesuffix(".") + ".bias": name for name in shapes}
+    stems |= {f"{name}.bias": name for name in shapes}
+    biases = {
+        stems[name]: name
+        for name, shape in shapes.items()
+        if name in stems and len(shapes[stems[name]]) > 1 and shape == shapes[stems[name]][:1]
+    }
+    matrices = [name for name, shape in shapes.items() if len(shape) > 1]
+    vectors = [name for name in shapes if name not in (*matrices, *biases.values())]
+    length = sum(prod(shapes[name]) for name in vectors)
+    places, units, offset = dict[str, Parameter](), list[tuple[str, int, int, int, int]](), 0
+    for name in matrices:
+        rows, inner = shapes[name][0], prod(shapes[name][1:])
+        width = inner + (name in biases)
+        places[name] = Parameter(shapes[name], offset, rows, width, slice(inner))
+        if name in biases:
+            places[biases[name]] = Parameter((rows,), offset, rows, width, slice(inner, width))
+        units.append((name, rows, width, offset, width - inner))
+        offset += rows * width
+    if length:
+        name = vectors[0] if len(vectors) == 1 else "vectors"
+        units.append((name, length, 1, offset, 1 if matrices else 0))
+    for name in vectors:
+        size = prod(shapes[name])
+        places[name] = Parameter(shapes[name], offset, size, 1, slice(1))
+        offset += size
+    if not units or not all(rows * width for _, rows, width, _, _ in units):
+        raise InputError("problem.start: there are no parameters, or a matrix without elements")
+    if blocks == "units":
+        counts = [1 if bias and width == 1 else rows for _, rows, width, _, bias in units]
+    else:
+        counts = per_layer("code.blocks", blocks, len(units))
+        if length and matrices and isinstance(blocks, int):
+            counts[-1] = 1
+    made = []
+    for number, ((name, rows, width, start, bias), count) in enumerate(zip(units, counts, strict=True)):
+        _check_count(count, rows * width, repr(name))
+        made.append(Blocks(number, "output", int(count), rows, width, start, bias, name))
+    return made, {name: places[name] for name in shapes}
 
 
 def cut(units: Sequence[Unit], parts: int) -> list[Unit]:

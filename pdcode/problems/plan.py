@@ -1,5 +1,6 @@
 """Coded derivatives and gradients of batches of a fixed size, in preallocated buffers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -7,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import activation, blas, encode, passes
+from .dataset import Rows
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix, inputs_per_row
+from .model import NO_KEY, Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
 from .whitening import WhitenedLayer, step_factor
@@ -26,8 +29,150 @@ class LayerResult(NamedTuple):
     unbiased: Array  # (r·b, m - 1), the other columns
 
 
-class GradientPlan:
-    """Buffers and kernels that compute coded derivatives and gradients.
+class GradientPlan(ABC):
+    """Gradients and coded derivatives of a worker's batches of a fixed size, in preallocated buffers.
+
+    Parameters
+    ----------
+    layers : sequence of Blocks
+        Blocks of the parameters.
+    dtype : numpy dtype
+    codewords_per_task : int or list of int, optional
+        r, of all layers or of each; an uncoded layer has the one codeword [1]. Without r only `gradient` is
+        available.
+    payload : ndarray, shape (payload_size,), optional
+        Buffer for payloads, such as the send buffer of a message; allocated if not given.
+    weight : float
+        Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
+        differ in size.
+
+    Attributes
+    ----------
+    size : int
+        Length of θ.
+    payload : ndarray, shape (payload_size,)
+        The coded derivatives of all layers; padding between layers is zero.
+    offsets : list of int
+        First element of each layer in a payload.
+    views : list of ndarray, shape (r_l, b·m)
+        Views of each layer in the payload.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Blocks],
+        dtype: np.dtype,
+        codewords_per_task: int | Sequence[int] | None = None,
+        payload: Array | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        self.size, self.dtype, self.weight = layers[-1].offset + layers[-1].length, dtype, weight
+        rows = [0] * len(layers)
+        self.offsets, self.payload_size = [0] * len(rows), 0
+        if codewords_per_task is not None:
+            rows = task_rows(layers, codewords_per_task)
+            self.offsets, self.payload_size = payload_layout(layers, rows, dtype)
+        self.payload = np.empty(self.payload_size, dtype) if payload is None else payload
+        if self.payload.shape != (self.payload_size,) or self.payload.dtype != dtype:
+            raise ValueError(f"the payload must be {self.payload_size} elements of {dtype}")
+        self.payload.fill(0)
+        self.views = [
+            self.payload[start : start + count * layer.elements].reshape(count, layer.elements)
+            for layer, count, start in zip(layers, rows, self.offsets, strict=True)
+        ]
+
+    @cached_property
+    def full_gradient(self) -> Array:
+        """The result of `gradient`, θ-sized; allocated on first use, as coded derivatives do not need it."""
+        return np.empty(self.size, self.dtype)
+
+    @abstractmethod
+    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+        """Write the gradient of a batch to `full_gradient`; return as `coded_derivative`."""
+
+    def coded_derivative(
+        self, theta: Array, indices: Array | None, codewords: Sequence[Codeword | None], key: Key = NO_KEY
+    ) -> float:
+        """Write the coded derivatives of a batch to `payload`; return its mean loss, including the penalty.
+
+        `indices`, int64 (batch,), are the rows of the batch, which must be in range; they are ignored if the
+        batch is all rows. `codewords` are the indices and values of each layer, (r, w), int32 and of the
+        plan's dtype; they are ignored if the layer is uncoded. `key` is that of the model's random numbers.
+        """
+        loss = self.prepare(theta, indices, key)
+        self.encode(codewords)
+        return loss
+
+    @abstractmethod
+    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+        """Compute what `encode` needs of a batch; return as `coded_derivative`."""
+
+    @abstractmethod
+    def encode(self, codewords: Sequence[Codeword | None]) -> None:
+        """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
+
+    def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
+        """Return a layer's codewords, after checking that they fit its part of the payload."""
+        wanted = len(self.views[number])
+        if codeword is None or len(codeword[0]) != wanted:
+            raise ValueError(f"layer {number} needs {wanted} codewords")
+        return codeword
+
+
+class ModelPlan(GradientPlan):
+    """Plan of any model: the full gradient, which is then encoded.
+
+    Parameters
+    ----------
+    model : Model
+    rows : tuple of ndarray
+        The rows from which batches are drawn.
+    state : dict of str to ndarray
+        The worker's arrays, see `Model.state`.
+    batch : int
+        Rows of a batch; 0 takes all rows.
+    layers, dtype, codewords_per_task, payload, weight
+        As for `GradientPlan`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        rows: Rows,
+        state: dict[str, Array],
+        batch: int,
+        layers: Sequence[Blocks],
+        dtype: np.dtype,
+        codewords_per_task: int | Sequence[int] | None = None,
+        payload: Array | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(layers, dtype, codewords_per_task, payload, weight)
+        self._model, self._rows, self._state = model, rows, state
+        self._layers, self._full = layers, batch == 0
+
+    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+        rows = self._rows if self._full else tuple(each[indices] for each in self._rows)
+        loss = self._model.gradient(theta, rows, self.full_gradient, key, self._state)
+        if self.weight != 1:
+            self.full_gradient *= self.dtype.type(self.weight)
+        return float(loss)
+
+    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+        return self.gradient(theta, indices, key)
+
+    def encode(self, codewords: Sequence[Codeword | None]) -> None:
+        for number, (layer, view) in enumerate(zip(self._layers, self.views, strict=True)):
+            part = self.full_gradient[layer.offset : layer.offset + layer.length]
+            if layer.uncoded:
+                view[0] = part
+            else:
+                support, values = self._checked(number, codewords[number])
+                encode.encode(part.reshape(1, -1), support, values, layer.elements, view.reshape(1, -1))
+
+
+class NetworkPlan(GradientPlan):
+    """Compiled plan of a network: coded derivatives without the gradient.
 
     Parameters
     ----------
@@ -37,26 +182,11 @@ class GradientPlan:
         The rows from which batches are drawn, as for `Forward`.
     batch : int
         Rows of a batch; 0 takes all rows.
-    codewords_per_task : int or list of int, optional
-        r, of all layers or of each; an uncoded layer has the one codeword [1]. Without r only `gradient` is
-        available.
-    payload : ndarray, shape (payload_size,), optional
-        Buffer for payloads, such as the send buffer of a message; allocated if not given.
-    weight : float
-        Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
-        differ in size.
+    codewords_per_task, payload, weight
+        As for `GradientPlan`.
     whiten : {"none", "norm", "gram"}
         Whitening of each layer's gradient, see `whitening`; the penalty's gradient is added unwhitened. The
         mean loss of zero scores, to which losses are compared, is that of the rows given here.
-
-    Attributes
-    ----------
-    payload : ndarray, shape (payload_size,)
-        The coded derivatives of all layers; padding between layers is zero.
-    offsets : list of int
-        First element of each layer in a payload.
-    views : list of ndarray, shape (r_l, b·m)
-        Views of each layer in the payload.
     """
 
     def __init__(
@@ -70,17 +200,8 @@ class GradientPlan:
         weight: float = 1.0,
         whiten: str = "none",
     ) -> None:
-        self.network, self.weight = network, weight
-        self._l2 = weight * network.l2
-        dtype, rows = network.dtype, [0] * len(network.layers)
-        self.offsets, self.payload_size = [0] * len(rows), 0
-        if codewords_per_task is not None:
-            rows = task_rows(network.layers, codewords_per_task)
-            self.offsets, self.payload_size = payload_layout(network.layers, rows, dtype)
-        self.payload = np.empty(self.payload_size, dtype) if payload is None else payload
-        if self.payload.shape != (self.payload_size,) or self.payload.dtype != dtype:
-            raise ValueError(f"the payload must be {self.payload_size} elements of {dtype}")
-        self.payload.fill(0)
+        super().__init__(network.layers, network.dtype, codewords_per_task, payload, weight)
+        self.network, self._l2, dtype = network, weight * network.l2, network.dtype
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
@@ -92,14 +213,11 @@ class GradientPlan:
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
             self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()
-        self.views: list[Array] = []
         self._results: list[LayerResult] = []  # the same memory as `views`
-        for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
+        for layer, view, delta in zip(self._layers, self.views, self._deltas, strict=True):
             blocks = layer.blocks
-            part = self.payload[start : start + count * blocks.elements]
-            self.views.append(part.reshape(count, blocks.elements))
-            self._results.append(self._result_views(blocks, part.reshape(count * blocks.size, blocks.width)))
-            layer.attach(delta, count, self._results[-1].matrix)
+            self._results.append(self._result_views(blocks, view.reshape(-1, blocks.width)))
+            layer.attach(delta, len(view), self._results[-1].matrix)
         self._uncoded_codeword = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
         self._uncoded_gradients = [
             layer.gradient(part.matrix) if layer.blocks.uncoded and part.matrix.size else None
@@ -109,35 +227,15 @@ class GradientPlan:
         self._gradient: passes.Operation = None  # computes errors and gradients
 
     @cached_property
-    def full_gradient(self) -> Array:
-        """The result of `gradient`, θ-sized; allocated on first use, as coded derivatives do not need it."""
-        return np.empty(self.network.size, self.network.dtype)
-
-    @cached_property
     def _gradients(self) -> list[LayerResult]:
         return [self._result_views(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
 
-    def coded_derivative(
-        self, theta: Array, indices: Array | None, codewords: Sequence[Codeword | None]
-    ) -> float:
-        """Write the coded derivatives of a batch to `payload`; return its mean loss, including the penalty.
-
-        `indices`, int64 (batch,), are the rows of the batch, which must be in range; they are ignored if the
-        batch is all rows. `codewords` are the indices and values of each layer, (r, w), int32 and of the
-        network's dtype; they are ignored if the layer is uncoded.
-        """
-        loss = self.prepare(theta, indices)
-        self.encode(codewords)
-        return loss
-
-    def prepare(self, theta: Array, indices: Array | None) -> float:
-        """Compute the forward and backward pass of a batch, for `encode`; return as `coded_derivative`."""
+    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
         loss = self._run_forward(theta, indices)
         self._backward()
         return loss
 
     def encode(self, codewords: Sequence[Codeword | None]) -> None:
-        """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
         parts = zip(self._layers, self._results, self._uncoded_gradients, strict=True)
         for number, (layer, part, whole) in enumerate(parts):
             if whole is not None:
@@ -149,8 +247,7 @@ class GradientPlan:
             if self._l2:
                 self._add_penalty(number, support, values, layer.blocks.elements, part)
 
-    def gradient(self, theta: Array, indices: Array | None) -> float:
-        """Write the gradient of a batch to `full_gradient`; return as `coded_derivative`."""
+    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
         loss = self._run_forward(theta, indices)
         if self._gradient is None:
             self._gradient = passes.Pass([self._backward, *self._gradient_operations()])
@@ -209,10 +306,3 @@ class GradientPlan:
         )
         if part.bias is not None:
             part.bias[:] = bias
-
-    def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
-        """Return a layer's codewords, after checking that they fit its part of the payload."""
-        wanted = len(self.views[number])
-        if codeword is None or len(codeword[0]) != wanted:
-            raise ValueError(f"layer {number} needs {wanted} codewords")
-        return codeword

@@ -1,90 +1,138 @@
-"""Problems: a model with its data, losses, gradients and coded derivatives."""
+"""Problems: a model with its rows, gradients and coded derivatives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config import ProblemTable
+from ..config import NetworkTable, ProblemTable
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from . import optimum, split, synthetic
-from .dataset import Dataset
+from ..util.rng import BatchSampler
+from . import counts, optimum, split, synthetic
+from .compiled import build_network
+from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
 from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
-from .matrix import Array
-from .network import Network, build_network
-from .partition import Blocks, sparse_codewords, task_rows
-from .plan import GradientPlan
+from .matrix import Array, Csr
+from .model import Measurement, Model, ModelTable
+from .network import Network
+from .partition import Blocks, arrange, sparse_codewords, task_rows
+from .plan import GradientPlan, ModelPlan, NetworkPlan
 
 
 class Problem:
-    """A model and its data; built by `create` or `from_dataset`.
+    """A model, its rows and its blocks; built by `create` or `from_dataset`.
 
     Attributes
     ----------
     table : pdcode.config.ProblemTable
         The table ``[problem]``.
-    dataset : Dataset
+    dataset : RowSet
         Training and test rows.
-    network : Network
+    model : Model
         The model.
     layers : list of Blocks
-        Blocks of each layer's gradient.
+        Blocks of the model's parameters.
     size : int
         Length of θ.
     dtype : numpy dtype
         Type of θ, float32 or float64.
     rows : int
         Number of training rows.
-    classes : int or None
-        Number of classes; None for regression.
+    state : dict of str to ndarray
+        The worker's arrays of the model, see `Model.state`.
     """
 
-    def __init__(self, table: ProblemTable, dataset: Dataset, network: Network) -> None:
-        self.table, self.dataset, self.network = table, dataset, network
-        self.layers: list[Blocks] = list(network.layers)
-        self.size, self.dtype = network.size, network.dtype
-        self.rows, self.classes = dataset.rows, dataset.classes
+    dataset: RowSet
+    model: Model
+
+    def __init__(
+        self, table: ProblemTable, dataset: RowSet, model: Model, layers: Sequence[Blocks] = ()
+    ) -> None:
+        self.table, self.dataset, self.model, self.layers = table, dataset, model, list(layers)
+        self.size, self.dtype, self.rows = model.size, np.dtype(table.dtype), dataset.rows
+        self.state = model.state()
         self._plans: dict[tuple[int, ...], GradientPlan] = {}
 
     @classmethod
     def from_dataset(
-        cls, table: Mapping[str, Any] | ProblemTable, dataset: Dataset, blocks: int | str | list[int] = 1
+        cls, table: Mapping[str, Any] | ProblemTable, dataset: RowSet, blocks: int | str | list[int] = 1
     ) -> Problem:
         """Build a problem on given rows, such as a worker's shard."""
         table = as_table(table)
+        if isinstance(table, ModelTable):
+            model = table.model()
+            return cls(table, dataset, model, arrange(model.shapes, blocks)[0])
+        assert isinstance(table, NetworkTable)
+        assert isinstance(dataset, Dataset)
         network = build_network(table, dataset.features, dataset.outputs, dataset.classes, blocks)
-        return cls(table, dataset, network)
+        return NetworkProblem(table, dataset, network)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None if there are none."""
+        return None
 
     def blocks(self, layer: int) -> Blocks:
         """Return the blocks of a layer's gradient."""
         return self.layers[layer]
 
     def weights(self, theta: Array, layer: int) -> Array:
-        """Return a view of a layer's weights in θ, shape (d_out, d_in + 1), biases last, for either axis."""
+        """Return a view of a layer's weights in θ, (d_out, d_in + bias), biases last, for either axis."""
         return self.layers[layer].weights(theta)
 
+    def penalised(self, theta: Array) -> Iterator[Array]:
+        """Yield views of the weights in θ that a penalty includes: those of each layer, without biases."""
+        for layer in self.layers:
+            yield layer.unbiased(theta)
+
     def initial(self, seed: int) -> Array:
-        """Draw a random θ, see `Network.initial`."""
-        return self.network.initial(seed)
+        """Draw the θ, keyed by the seed, from which a run starts."""
+        return np.ascontiguousarray(self.model.initial(seed), self.dtype)
+
+    def batches(
+        self, seed: int, worker: int, batch: int | None = None, rows: int | None = None
+    ) -> BatchSampler:
+        """Return the sampler of a worker's batches, by default of `table.batch` of its rows."""
+        batch = self.table.batch if batch is None else batch
+        epochs = self.table.sampling == "epochs"
+        return BatchSampler(seed, worker, self.rows if rows is None else rows, batch, epochs)
+
+    def measure(self, theta: Array) -> Measurement:
+        """Measure θ on the training rows, and its accuracy on test rows, if there are any."""
+        return self.model.evaluate(theta, self.dataset.train, self.dataset.test)
 
     def loss(self, theta: npt.ArrayLike) -> float:
         """Compute the mean training loss plus the penalty, on at most `evaluate` rows, evenly spaced."""
-        return self._training.loss(self._theta(theta))
+        return self._sample.measure(self._theta(theta)).loss
 
     def accuracy(self, theta: npt.ArrayLike) -> float:
-        """Compute the accuracy on the test rows: the fraction of correct classes, R² or D².
+        """Compute the accuracy on the test rows: the fraction of correct classes, R², D², or a score.
 
         At most `evaluate` rows are used, evenly spaced. Without test rows, training rows are used.
         """
-        return self._testing.accuracy(self._theta(theta))
+        return self._sample.measure(self._theta(theta)).accuracy
+
+    def gradient_flops(self, batch: int, whiten: str = "none") -> float:
+        """Return the flops of the full gradient of a mini-batch."""
+        return self.model.flops(batch)
+
+    def passes_flops(self, batch: int, whiten: str = "none") -> float:
+        """Return the flops of `GradientPlan.prepare`."""
+        return self.gradient_flops(batch, whiten)
+
+    def coded_flops(self, batch: int, whiten: str, rows: Sequence[int], weights: Sequence[int]) -> float:
+        """Return the flops of coded derivatives by r codewords of weight w of each layer."""
+        units = zip(self.layers, rows, weights, strict=True)
+        encoded = sum(2.0 * r * w * unit.elements for unit, r, w in units if not unit.uncoded)
+        return self.gradient_flops(batch, whiten) + encoded
 
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
         """Compute the gradient of the mean loss over training rows, shape (size,).
@@ -150,32 +198,30 @@ class Problem:
         whiten: str = "none",
     ) -> GradientPlan:
         """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
-        network, data = self.network, self.dataset
-        return GradientPlan(network, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
+        if whiten != "none":
+            raise InputError(f"code.whiten: '{whiten}' does not go with problem.kind '{self.table.kind}'")
+        blocks = self.layers, self.dtype, codewords_per_task, payload, weight
+        return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks)
 
     def ensure_fits(self, key: str, rows: int) -> None:
         """Refuse a number of rows, determined by `key`, whose gradient would need too much memory."""
-        widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)
         what = f"the gradient of {rows:,} rows at once"
-        ensure_fits(key, what, (4 * self.size + rows * widths) * self.dtype.itemsize)
+        ensure_fits(key, what, 4 * self.size * self.dtype.itemsize + rows * self.dataset.row_bytes)
 
-    @cached_property
+    def remarks(self, rows: int) -> list[str]:
+        """Describe the data, of so many training rows, and its treatment, one line each."""
+        shapes = ", ".join(f"{each.dtype} {each.shape[1:]}" for each in self.dataset.train)
+        return [f"{self.table.data}: {rows:,} training rows of {shapes}"]
+
+    @property
     def optimum(self) -> Array | None:
         """θ of least training loss for least squares; None for other kinds of problem."""
-        if not isinstance(self.table, LeastSquaresProblem):
-            return None
-        return optimum.least_squares(self.network, self.dataset.x, self.dataset.y)
+        return None
 
     @cached_property
-    def _training(self) -> Evaluation:
-        return Evaluation(self.network, self.dataset.x, self.dataset.y, self.table.evaluate)
-
-    @cached_property
-    def _testing(self) -> Evaluation:
-        data = self.dataset
-        if not len(data.test_x):
-            return self._training
-        return Evaluation(self.network, data.test_x, data.test_y, self.table.evaluate)
+    def _sample(self) -> Problem:
+        """The problem on at most `evaluate` rows."""
+        return Problem(self.table, self.dataset.sample(self.table.evaluate), self.model, self.layers)
 
     def _theta(self, theta: npt.ArrayLike) -> Array:
         """Convert θ to a contiguous array of the problem's dtype."""
@@ -216,6 +262,97 @@ class Problem:
         return dense
 
 
+class NetworkProblem(Problem):
+    """A network and its rows, with a compiled plan."""
+
+    table: NetworkTable
+    dataset: Dataset
+    model: Network
+
+    def __init__(self, table: NetworkTable, dataset: Dataset, network: Network) -> None:
+        super().__init__(table, dataset, network, network.layers)
+
+    @property
+    def classes(self) -> int | None:
+        return self.dataset.classes
+
+    def penalised(self, theta: Array) -> Iterator[Array]:
+        for layer in self.layers:
+            yield layer.weights(theta) if self.model.penalise_bias else layer.unbiased(theta)
+
+    def measure(self, theta: Array) -> Measurement:
+        loss = self._whole.gradient(theta, None)
+        return Measurement(loss, self.accuracy(theta), float(np.linalg.norm(self._whole.full_gradient)))
+
+    def loss(self, theta: npt.ArrayLike) -> float:
+        return self._training.loss(self._theta(theta))
+
+    def accuracy(self, theta: npt.ArrayLike) -> float:
+        return self._testing.accuracy(self._theta(theta))
+
+    def gradient_flops(self, batch: int, whiten: str = "none") -> float:
+        return counts.gradient(self.model, batch, self.dataset.inputs_per_row, whiten)
+
+    def passes_flops(self, batch: int, whiten: str = "none") -> float:
+        return counts.passes(self.model, batch, self.dataset.inputs_per_row)
+
+    def coded_flops(self, batch: int, whiten: str, rows: Sequence[int], weights: Sequence[int]) -> float:
+        data = self.dataset.inputs_per_row, whiten, isinstance(self.dataset.x, Csr)
+        return counts.coded(self.model, batch, *data, rows, weights)
+
+    def plan(
+        self,
+        batch: int,
+        codewords_per_task: int | Sequence[int] | None = None,
+        payload: Array | None = None,
+        weight: float = 1.0,
+        whiten: str = "none",
+    ) -> GradientPlan:
+        data = self.dataset
+        return NetworkPlan(self.model, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
+
+    def ensure_fits(self, key: str, rows: int) -> None:
+        widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)
+        what = f"the gradient of {rows:,} rows at once"
+        ensure_fits(key, what, (4 * self.size + rows * widths) * self.dtype.itemsize)
+
+    def remarks(self, rows: int) -> list[str]:
+        data, task = self.dataset, f"classification, {self.classes} classes"
+        if self.classes is None:
+            task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
+        lines = [f"{self.table.data}: {task}; {rows:,} training rows of {data.features:,} inputs"]
+        if self.table.standardise and isinstance(data.x, Csr):
+            lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
+        return lines
+
+    @cached_property
+    def optimum(self) -> Array | None:
+        if not isinstance(self.table, LeastSquaresProblem):
+            return None
+        return optimum.least_squares(self.model, self.dataset.x, self.dataset.y)
+
+    @cached_property
+    def _whole(self) -> GradientPlan:
+        return self.plan(0)
+
+    @cached_property
+    def _training(self) -> Evaluation:
+        data = self.dataset.sample(self.table.evaluate)
+        return Evaluation(self.model, data.x, data.y)
+
+    @cached_property
+    def _testing(self) -> Evaluation:
+        data = self.dataset.sample(self.table.evaluate)
+        return Evaluation(self.model, data.test_x, data.test_y) if len(data.test_x) else self._training
+
+
+def of_network(problem: Problem, owner: str) -> NetworkProblem:
+    """Return the problem of a network; refuse that of another model, for an owner such as "scheme 'mds'"."""
+    if not isinstance(problem, NetworkProblem):
+        raise InputError(f"problem.kind: '{problem.table.kind}' does not go with {owner}; it needs a network")
+    return problem
+
+
 def create(table: Mapping[str, Any] | ProblemTable, blocks: int | str | list[int] = 1) -> Problem:
     """Create a problem and load its data.
 
@@ -245,7 +382,7 @@ def synthetic_sizes(table: ProblemTable, blocks: int | str | list[int]) -> dict[
 
     The result is empty for other data: their sizes are known only after they have been read.
     """
-    if format_of(table) != "synthetic":
+    if not isinstance(table, NetworkTable) or format_of(table) != "synthetic":
         return {}
     classes = synthetic.number_of_classes(table) or None
     network = build_network(table, table.features, table.outputs, classes, blocks)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util.errors import InputError, short_repr
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
@@ -47,7 +47,7 @@ class Statistics:
         arrays = {"values": self.values, "mean": self.mean, "deviation": self.deviation}
         return {name: array for name, array in arrays.items() if array is not None}
 
-    def apply(self, table: ProblemTable, x: Matrix, y: Array, rows: Array) -> tuple[Matrix, Array]:
+    def apply(self, table: NetworkTable, x: Matrix, y: Array, rows: Array) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
         Raises InputError if an input or target is NaN or infinite, or a count negative; `rows` are the
@@ -78,14 +78,14 @@ class Statistics:
         return scaled
 
 
-def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
+def flatten_inputs(table: NetworkTable, samples: Samples) -> Samples:
     """Check types and shapes of samples, and flatten inputs such as images to shape (rows, d)."""
     x = samples.x
     check_shapes(table, x, samples.y)
     return samples if isinstance(x, Csr) else samples._replace(x=x.reshape(len(x), -1))
 
 
-def check_shapes(table: ProblemTable, x: Matrix, y: Array | None) -> None:
+def check_shapes(table: NetworkTable, x: Matrix, y: Array | None) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
     arrays = {"targets": y} if isinstance(x, Csr) else {"inputs": x, "targets": y}
     for key, array in arrays.items():
@@ -103,7 +103,7 @@ def check_shapes(table: ProblemTable, x: Matrix, y: Array | None) -> None:
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
 
-def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> bool:
+def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> bool:
     """Return whether targets are classes: by the kind of problem, by ``task``, or by their type.
 
     `certain` is set if integers are known to be classes. Raises InputError if ``task`` is auto, and integers
@@ -129,7 +129,7 @@ def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> boo
     return integer
 
 
-def label_column(table: ProblemTable, y: Array) -> Array:
+def label_column(table: NetworkTable, y: Array) -> Array:
     """Return the labels, int64, bool or text, shape (rows,).
 
     Raises InputError if targets are not one label per row.
@@ -151,7 +151,7 @@ def label_column(table: ProblemTable, y: Array) -> Array:
     return labels
 
 
-def label_values(table: ProblemTable, labels: Array) -> Array:
+def label_values(table: NetworkTable, labels: Array) -> Array:
     """Return the distinct labels, ascending: at least two, and no more than the kind of problem allows."""
     values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
     if len(values) < 2:
@@ -185,7 +185,7 @@ def check_finite(
     raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}")
 
 
-def check_counts(table: ProblemTable, targets: Array) -> None:
+def check_counts(table: NetworkTable, targets: Array) -> None:
     """Refuse negative targets where the kind of problem takes counts."""
     if table.counts and targets.size and targets.min() < 0:
         raise InputError(
@@ -194,7 +194,7 @@ def check_counts(table: ProblemTable, targets: Array) -> None:
         )
 
 
-def quoted_name(table: ProblemTable, key: str) -> str:
+def quoted_name(table: NetworkTable, key: str) -> str:
     """Return the user's name for the inputs or targets, for messages."""
     name = table.array(key)
     if format_of(table) not in ("npz", "hdf5") or not isinstance(name, str):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
@@ -14,7 +14,7 @@ REFLECTIONS = 3
 HIGHEST = 20.0  # logarithm of the largest rate of counts
 
 
-def generate(table: ProblemTable) -> Samples:
+def generate(table: NetworkTable) -> Samples:
     """Generate random inputs and the targets of a random teacher, keyed by `split_seed`.
 
     Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly
@@ -57,7 +57,7 @@ def generate(table: ProblemTable) -> Samples:
     return Samples(x, y)
 
 
-def number_of_classes(table: ProblemTable) -> int:
+def number_of_classes(table: NetworkTable) -> int:
     """Return the number of classes; 0 for real targets."""
     if table.max_classes is not None:
         if table.outputs > table.max_classes:
@@ -70,7 +70,7 @@ def number_of_classes(table: ProblemTable) -> int:
     return table.outputs if table.outputs > 1 and table.classification is not False else 0
 
 
-def _width(table: ProblemTable) -> int:
+def _width(table: NetworkTable) -> int:
     """Return the number of columns of the linear map: a teacher's hidden units, or outputs or classes."""
     return 16 if table.deep else number_of_classes(table) or table.outputs
 

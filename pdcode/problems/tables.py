@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ProblemTable
+from ..config import NetworkTable
 from ..util.errors import InputError, did_you_mean, short_repr
 from ..util.memory import ensure_fits
 from .formats import existing_path
@@ -27,7 +27,7 @@ Place = Callable[[int], str]
 """Row of a table -> its name for messages."""
 
 
-def read_csv(table: ProblemTable, required: bool = True) -> Samples:
+def read_csv(table: NetworkTable, required: bool = True) -> Samples:
     """Read columns of a CSV file, whose first line has their names; separators are commas, ; | or tabs."""
     pyarrow, path = _import(table, "csv"), existing_path("data", table.data)
     with _refused(table, pyarrow, "CSV"), pyarrow.input_stream(str(path), compression="detect") as stream:
@@ -58,7 +58,7 @@ def read_csv(table: ProblemTable, required: bool = True) -> Samples:
     return from_columns(table, inputs, targets, _arrays(content), lambda row: line_of(row + 1))
 
 
-def read_parquet(table: ProblemTable, required: bool = True) -> Samples:
+def read_parquet(table: NetworkTable, required: bool = True) -> Samples:
     """Read columns of a Parquet file, without the index of a frame."""
     pyarrow, path = _import(table, "parquet"), existing_path("data", table.data)
     with _refused(table, pyarrow, "Parquet"), pyarrow.parquet.ParquetFile(path) as file:
@@ -71,7 +71,7 @@ def read_parquet(table: ProblemTable, required: bool = True) -> Samples:
 
 
 def choose_columns(
-    table: ProblemTable, names: Sequence[str], required: bool = True
+    table: NetworkTable, names: Sequence[str], required: bool = True
 ) -> tuple[list[str], list[str]]:
     """Return the names of the inputs and targets among the columns of a table.
 
@@ -99,7 +99,7 @@ def choose_columns(
 
 
 def from_columns(
-    table: ProblemTable,
+    table: NetworkTable,
     inputs: Sequence[str],
     targets: Sequence[str],
     columns: Mapping[str, Array],
@@ -175,7 +175,7 @@ def as_list(names: str | list[str] | None, default: str | None = None) -> list[s
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def missing_name(key: str, name: str, table: ProblemTable, names: Sequence[str]) -> InputError:
+def missing_name(key: str, name: str, table: NetworkTable, names: Sequence[str]) -> InputError:
     """Return the InputError for an array or column that is missing in a file."""
     present = ", ".join([*map(str, names[:20])] + ["…"] * (len(names) > 20)) or "nothing"
     headless = any(map(_is_number, names))
@@ -204,7 +204,7 @@ def _arrays(content: Any) -> dict[str, Array]:
     return {name: content.column(name).to_numpy() for name in content.schema.names}
 
 
-def _import(table: ProblemTable, module: str) -> Any:
+def _import(table: NetworkTable, module: str) -> Any:
     """Import pyarrow, with one of its modules."""
     try:
         import_module(f"pyarrow.{module}")
@@ -218,7 +218,7 @@ def _import(table: ProblemTable, module: str) -> Any:
 
 
 @contextmanager
-def _refused(table: ProblemTable, pyarrow: Any, what: str, line_of: Place | None = None) -> Iterator[None]:
+def _refused(table: NetworkTable, pyarrow: Any, what: str, line_of: Place | None = None) -> Iterator[None]:
     """Report errors of pyarrow by a line; `line_of` names a record, counted from 0."""
     try:
         yield

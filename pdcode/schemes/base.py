@@ -28,7 +28,6 @@ from ..transport.layout import Codewords, Layout
 from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
 from ..util.capabilities import Capable
-from ..util.rng import BatchSampler
 from .placement import Placement
 
 # Reasons and alternatives in error messages about `requires`.
@@ -297,7 +296,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             displacements by H local steps.
         """
         table = self.config.optimizer
-        penalty = proximals.penalty_of(table.proximal, problem.network)
+        penalty = proximals.penalty_of(table.proximal, problem)
         return optimizers.create(table, problem.size, problem.dtype, penalty, span, problem.layers)
 
     def policy(self) -> Policy:
@@ -333,7 +332,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             if reply is None
             else problem.plan(batch, reply.layout.rows, reply.payload, weight, whiten)
         )
-        return BatchGradient(plan, BatchSampler(self.config.seed, worker, problem.rows, batch))
+        return BatchGradient(plan, problem.batches(self.config.seed, worker))
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]

@@ -38,8 +38,9 @@ class ShardedProblem(Problem):
 
     def __init__(self, shards: dict[int, Problem]) -> None:
         first = next(iter(shards.values()))
-        super().__init__(first.table, first.dataset, first.network)
+        super().__init__(first.table, first.dataset, first.model, first.layers)
         self.shards = shards
+        self.state = {f"{n}/{name}": a for n, own in shards.items() for name, a in own.state.items()}
 
 
 class SeveralShards(Placement):
@@ -74,8 +75,8 @@ class ShardSum(Source):
     """Source of Σ_s u_s · gradient of shard s; its mini-batches are the same at all workers that share it."""
 
     def __init__(self, parts: Sequence[tuple[float, GradientPlan, BatchSampler]]) -> None:
-        self._shards, network = parts, parts[0][1].network
-        self.gradient = np.empty(network.size, network.dtype)
+        self._shards, plan = parts, parts[0][1]
+        self.gradient = np.empty(plan.size, plan.dtype)
         self._scaled = np.empty_like(self.gradient)
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
@@ -86,7 +87,7 @@ class ShardSum(Source):
         self.gradient.fill(0)
         loss = 0.0
         for weight, plan, batches in self._shards:
-            loss += plan.gradient(theta, batches.draw(number)) / len(self._shards)
+            loss += plan.gradient(theta, batches.draw(number), batches.key(number)) / len(self._shards)
             np.multiply(plan.full_gradient, self.gradient.dtype.type(weight), out=self._scaled)
             self.gradient += self._scaled
         return loss
@@ -135,7 +136,7 @@ class DataCode(Scheme):
         for shard in shards:
             own = problem.shards[shard]
             plan = own.plan(batch, weight=own.rows / rows, whiten=self.config.code.whiten)
-            parts.append((self.matrix[worker, shard], plan, BatchSampler(seed, shard, own.rows, batch)))
+            parts.append((self.matrix[worker, shard], plan, own.batches(seed, shard)))
         return ShardSum(parts)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:

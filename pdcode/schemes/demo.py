@@ -65,8 +65,10 @@ class Transform:
         self._pieces: list[tuple[Blocks, slice, np.ndarray, np.ndarray]] = []
         for layer in layers:
             at = layer.offset
-            for columns in (slice(0, layer.inputs), slice(layer.inputs, None)):
-                width = layer.inputs if columns.start == 0 else 1
+            parts = ((slice(0, layer.inputs), layer.inputs), (slice(layer.inputs, None), layer.bias))
+            for columns, width in parts:
+                if not width:
+                    continue
                 length, sides = layer.outputs * width, (layer.outputs, width)
                 down, across = (dct(largest_divisor(each, max_side)).astype(dtype) for each in sides)
                 self._pieces.append((layer, columns, down, across))

@@ -36,7 +36,7 @@ class DionState(PowerState):
         self, layer: Blocks, p: np.ndarray, q: np.ndarray, bias: np.ndarray
     ) -> Sequence[np.ndarray]:
         q /= np.linalg.norm(q, axis=1, keepdims=True) + q.dtype.type(EPSILON)
-        return q.dtype.type(sqrt(layer.outputs / layer.inputs)) * p.T @ q, np.sign(bias)
+        return q.dtype.type(sqrt(layer.outputs / max(1, layer.inputs))) * p.T @ q, np.sign(bias)
 
 
 class Dion(PowerSGD):

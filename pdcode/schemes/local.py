@@ -52,10 +52,10 @@ class LocalSteps(Source):
     def __init__(
         self, plan: GradientPlan, batches: BatchSampler, steps: int, inner: InnerOptimizer, weight: float
     ) -> None:
-        dtype = plan.network.dtype
+        dtype = plan.dtype
         self._plan, self._batches, self._steps, self.inner = plan, batches, steps, inner
         self._weight = dtype.type(weight)
-        self._theta = np.empty(plan.network.size, dtype)
+        self._theta = np.empty(plan.size, dtype)
         self.gradient = np.empty_like(self._theta)
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
@@ -63,7 +63,7 @@ class LocalSteps(Source):
         rows, loss = self._batches.draw(task.task), 0.0
         for step in range(self._steps):
             batch = rows if self._batches.full else np.split(rows, self._steps)[step]
-            loss += self._plan.gradient(self._theta, batch) / self._steps
+            loss += self._plan.gradient(self._theta, batch, self._batches.key(task.task, step)) / self._steps
             self.inner.step(self._theta, self._plan.full_gradient)
         np.subtract(theta, self._theta, out=self.gradient)
         self.gradient *= self._weight
@@ -109,7 +109,7 @@ class Local(Scheme):
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
-        batches = BatchSampler(self.config.seed, worker, problem.rows, steps * batch)
+        batches = problem.batches(self.config.seed, worker, steps * batch)
         weight = builders.gradient_weight(self.config, problem, rows)
         plan = problem.plan(batch, whiten=self.config.code.whiten)
         return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)

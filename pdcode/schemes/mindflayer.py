@@ -45,7 +45,7 @@ class Trials(Source):
     ) -> None:
         self._plan, self._batches, self._delays, self._worker = plan, batches, delays, worker
         self._trials, self._limit_s = trials, limit_s
-        self.gradient = np.empty(plan.network.size, plan.network.dtype)
+        self.gradient = np.empty(plan.size, plan.dtype)
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         first = [task.task * self._trials]
@@ -54,7 +54,7 @@ class Trials(Source):
         self.gradient.fill(0)
         for trial in np.flatnonzero(succeeds):
             own = rows if self._batches.full else np.split(rows, self._trials)[trial]
-            losses.append(self._plan.gradient(theta, own))
+            losses.append(self._plan.gradient(theta, own, self._batches.key(task.task, int(trial))))
             self.gradient += self._plan.full_gradient
         return float(np.mean(losses)) if losses else float("nan")
 
@@ -95,7 +95,7 @@ class MindFlayer(Scheme):
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, trials = self.config.problem.batch, self.options.trials
-        batches = BatchSampler(self.config.seed, worker, problem.rows, trials * batch)
+        batches = problem.batches(self.config.seed, worker, trials * batch)
         successes = max(1.0, float((self._drawn_s <= self.limits_s[:, None]).mean(axis=1).sum()) * trials)
         weight = builders.gradient_weight(self.config, problem, rows) * self.workers / successes
         plan = problem.plan(batch, weight=weight, whiten=self.config.code.whiten)

@@ -52,7 +52,7 @@ class InnerMuon(InnerOptimizer):
         theta *= number(1 - options.rate * options.weight_decay)
         for layer in self._layers:
             direction = orthogonalise(layer.weights(gradient), options.iterations)
-            factor = options.rate * sqrt(max(1.0, layer.outputs / (layer.inputs + 1)))
+            factor = options.rate * sqrt(max(1.0, layer.outputs / (layer.inputs + layer.bias)))
             layer.weights(theta)[:] -= number(factor) * direction
 
 
@@ -81,5 +81,7 @@ class MuLoCo(Local):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         iterations = self.options.steps * self.options.iterations
-        inner = [orthogonalise_flops(each.outputs, each.inputs + 1, iterations) for each in problem.layers]
+        inner = [
+            orthogonalise_flops(each.outputs, each.inputs + each.bias, iterations) for each in problem.layers
+        ]
         return super().work(problem, layouts, number, shard).plus(sum(inner))

@@ -53,16 +53,6 @@ def basis_views(body: np.ndarray, factors: Sequence[Factor], number: int) -> lis
     return views
 
 
-def weights(layer: Blocks, flat: np.ndarray) -> np.ndarray:
-    """Return a view of a θ-sized array as a layer's weights without biases, shape (d_out, d_in)."""
-    return layer.weights(flat)[:, :-1]
-
-
-def biases(layer: Blocks, flat: np.ndarray) -> np.ndarray:
-    """Return a view of a θ-sized array as a layer's biases, shape (d_out,)."""
-    return layer.weights(flat)[:, -1]
-
-
 class PowerState(State):
     """State with the two bases of each layer, and the sums of a round; the first Q is random."""
 
@@ -87,7 +77,7 @@ class PowerState(State):
             [np.zeros((r, unit.length), theta.dtype) for unit, r in zip(one.units, one.rows, strict=True)]
             for one in self.layouts
         ]
-        known = sum(layer.outputs for layer, _ in factors)
+        known = sum(layer.outputs * layer.bias for layer, _ in factors)
         # Payloads of a gradient (1 if workers have added them up), and payloads received for the next one.
         self._senders, self._received = 1 if config.reduce.summed else self._workers, 0
         self._captured = known / len(theta), (known + len(last)) / len(theta)
@@ -114,7 +104,7 @@ class PowerState(State):
         ):
             np.divide(total, self._workers, out=q)
             direction = self.direction(layer, p, q, bias[0] / self._workers)
-            weights(layer, gradient)[:], biases(layer, gradient)[:] = direction
+            layer.unbiased(gradient)[:], layer.biases(gradient)[:] = direction
         for total in (*first, *second):
             total.fill(0)
         share, self._received = self._received / self._senders, 0
@@ -134,8 +124,8 @@ class WorkerResidual(Stateful):
 
     def __init__(self, size: int, dtype: np.dtype, factors: Sequence[Factor]) -> None:
         self.loss, self.flat = float("nan"), np.zeros(size, dtype)  # loss of the last mini-batch
-        self.weights = [weights(layer, self.flat) for layer, _ in factors]
-        self.biases = [biases(layer, self.flat) for layer, _ in factors]
+        self.weights = [layer.unbiased(self.flat) for layer, _ in factors]
+        self.biases = [layer.biases(self.flat) for layer, _ in factors]
 
 
 class FirstRound(PayloadEncoder):
@@ -263,7 +253,9 @@ class PowerSGD(Scheme):
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
         factors, wires = self.factors(problem), builders.wires_of(self.config, problem.layers)
-        first = [pair for layer, r in factors for pair in ((layer.outputs, r), (layer.outputs, 1))]
+        first = [
+            pair for layer, r in factors for pair in ((layer.outputs, r), (layer.outputs * layer.bias, 1))
+        ]
         second = [(layer.inputs, r) for layer, r in factors]
         sizes = (r * length for length, r in second), (r * layer.outputs for layer, r in factors)
         bodies = problem.size + sum(sizes[0]), sum(sizes[1])

@@ -71,13 +71,13 @@ class PartGradient(Source):
         self._plans: dict[int, tuple[GradientPlan, BatchSampler]] = {}  # by number of rows of a part
         for size in sorted(set(np.diff(self._bounds).tolist())):
             plan = problem.plan(batch or (size if parts > 1 else 0), weight=share * size)
-            self._plans[size] = plan, BatchSampler(config.seed, worker, size, batch)
+            self._plans[size] = plan, problem.batches(config.seed, worker, rows=size)
         self.gradient = plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         first, end = self._bounds[part := task.row % (len(self._bounds) - 1)], self._bounds[part + 1]
         plan, batches = self._plans[end - first]
-        loss = plan.gradient(theta, first + batches.draw(task.task))
+        loss = plan.gradient(theta, first + batches.draw(task.task), batches.key(task.task))
         if plan.full_gradient is not self.gradient:
             self.gradient[:] = plan.full_gradient
         return loss

@@ -112,7 +112,8 @@ class PartEncoder(Memoryless):
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         if task.part == 0:
-            self._loss = self._plan.prepare(theta, self._batches.draw(task.task))
+            batches = self._batches
+            self._loss = self._plan.prepare(theta, batches.draw(task.task), batches.key(task.task))
         self._plan.encode(self._codewords[task.part])
         self._reply = self._replies[task.part]
         for sent, view in zip(self._reply.payloads, self._plan.views, strict=True):
@@ -184,7 +185,7 @@ class Streaming(Scheme):
         (reply,) = replies
         batch, weight = self.config.problem.batch, builders.gradient_weight(self.config, problem, rows)
         plan = problem.plan(batch, 1, weight=weight, whiten=self.config.code.whiten)
-        return [PartEncoder(plan, BatchSampler(self.config.seed, worker, problem.rows, batch), reply)]
+        return [PartEncoder(plan, problem.batches(self.config.seed, worker), reply)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         passes, layout = flops.passes_flops(self.config, problem, shard), layouts[number]

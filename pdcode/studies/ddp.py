@@ -27,7 +27,7 @@ from ..analysis import statistics
 from ..bench.machine import processor
 from ..coding.optimizers import SGDTable
 from ..config import Config, StopTable, StragglersTable
-from ..problems import Problem
+from ..problems import Problem, of_network
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..problems.matrix import Csr
 from ..schemes import make_scheme
@@ -146,8 +146,8 @@ def check(candidates: Sequence[Candidate]) -> None:
                 raise InputError("optimizer.proximal: DDP has no proximal steps")
             if config.faults:
                 raise InputError("faults.events: DDP has no injected faults")
-            problem = prepare(config, source=data_source(config)).problem
-            if type(problem.network.loss) not in (Softmax, Logistic, LeastSquaresProblem):
+            problem = of_network(prepare(config, source=data_source(config)).problem, "DDP")
+            if type(problem.model.loss) not in (Softmax, Logistic, LeastSquaresProblem):
                 raise InputError(f"problem.kind: '{config.problem.kind}' is not known to DDP")
             if isinstance(problem.dataset.x, Csr):
                 raise InputError(f"problem.data: '{config.problem.data}' is sparse; DDP takes dense rows")

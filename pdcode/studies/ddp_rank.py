@@ -88,11 +88,11 @@ class RankResult(NamedTuple):
 
 def load_shard(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
     """Load a rank's rows; return scheme, problem, mini-batches, and the weight of its gradients."""
-    scheme, source, batch = make_scheme(config), problems.load_source(config.problem), config.problem.batch
+    scheme, source = make_scheme(config), problems.load_source(config.problem)
     placement = scheme.placement
     problem = placement.build_problem(placement.worker_data(source, rank), rank)
     weight = builders.gradient_weight(config, problem, placement.total_rows(source))
-    return scheme, problem, BatchSampler(config.seed, rank, problem.rows, batch), weight
+    return scheme, problem, problem.batches(config.seed, rank), weight
 
 
 def train_rank(job: DDPJob, rank: int) -> RankResult:
@@ -209,7 +209,8 @@ class TorchNetwork:
     def __init__(self, problem: Problem, weight: float) -> None:
         import torch
 
-        nn, data, network = torch.nn, problem.dataset, problem.network
+        nn, own = torch.nn, problems.of_network(problem, "DDP")
+        data, network = own.dataset, own.model
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[network.activation]
         dtype = getattr(torch, network.dtype.name)
         self._blocks, self._weight = network.layers, weight  # factor of the loss

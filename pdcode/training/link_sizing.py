@@ -23,7 +23,6 @@ from ..transport.layout import Layout
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError
-from ..util.rng import BatchSampler
 
 FRACTIONS = 1 / 8, 1 / 16, 1 / 32
 MAX_LOAD = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
@@ -178,7 +177,7 @@ def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
     """
     table, seed = scheme.config.problem, scheme.config.seed
     plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
-    theta, batches = problem.initial(seed), BatchSampler(seed, worker, problem.rows, table.batch)
+    theta, batches = problem.initial(seed), problem.batches(seed, worker)
     plan.gradient(theta, batches.draw(0))  # warms up
     count, start_s = 0, time.perf_counter()
     while (spent_s := time.perf_counter() - start_s) < SPAN_S or count < GRADIENTS:

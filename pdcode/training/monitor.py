@@ -37,7 +37,7 @@ class Monitor(Stateful):
 
     state_names = (
         "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
-        "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version",
+        "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_due_version",
     )  # fmt: skip
     state_types = (("_waited", list[int]),)
 
@@ -54,11 +54,12 @@ class Monitor(Stateful):
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
         self.report: Report = ignore
-        self._plan, self._in_rounds = problem.plan(0), config.reduce.summed
-        self._penalty = penalty_of(config.optimizer.proximal, problem.network)
+        self._in_rounds, self._penalty = config.reduce.summed, penalty_of(config.optimizer.proximal, problem)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
+        self._each_updates = config.trace.progress_updates or math.inf
+        self._due_version = float(self._each_updates)
         self._measure_ns = self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
@@ -69,7 +70,7 @@ class Monitor(Stateful):
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
-        self.score = problem.network.loss.score
+        self.score = problem.model.score
         self.reached = False  # whether the target loss or accuracy is reached
         self.failed = False  # whether the run counts as failed
 
@@ -81,7 +82,8 @@ class Monitor(Stateful):
             self.measure(now_ns, coordinator.version, coordinator.theta)
         wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.interrupted
-        if quiet and (not reason or coordinator.stopping):
+        by_version = coordinator.version >= self._due_version
+        if quiet and not by_version and (not reason or coordinator.stopping):
             return reason
         for note in coordinator.incidents.notes:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
@@ -102,7 +104,9 @@ class Monitor(Stateful):
             self._line_ns = wall_ns + LINE_NS // 4
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         # Where workers add up payloads, rank 0 has only a part of the sum by which they step now.
-        if now_ns >= self._measure_ns and not (self._in_rounds and coordinator.update.used):
+        partial = self._in_rounds and coordinator.update.used
+        if (now_ns >= self._measure_ns or by_version) and not partial:
+            self._due_version = coordinator.version + self._each_updates
             begun_ns = coordinator.fleet.now_ns()
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
             cost_ns = coordinator.fleet.now_ns() - begun_ns
@@ -127,11 +131,9 @@ class Monitor(Stateful):
         if version == self._last_version or not self._numerics:
             return ""
         self._last_version = version
-        self.loss = self._plan.gradient(theta, None)
+        self.loss, self.accuracy, self.grad_norm = self.problem.measure(theta)
         if self._penalty is not None:
             self.loss += self._penalty.value(theta)
-        self.grad_norm = float(np.linalg.norm(self._plan.full_gradient))
-        self.accuracy = self.problem.accuracy(theta)
         self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
         if not math.isfinite(self.loss):
             self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")

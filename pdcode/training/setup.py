@@ -19,7 +19,6 @@ from ..config.defaults import longest_rate
 from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
-from ..problems.matrix import Csr
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..transport.layout import MAX_ROUNDS, Layout
@@ -131,14 +130,8 @@ class Components:
 
     def remarks(self) -> list[str]:
         """Describe non-obvious treatment of data, formats and delays, one line each."""
-        config, problem, data = self.scheme.config, self.problem, self.problem.dataset
-        rows = f"{self.rows:,} training rows"
-        task = f"classification, {problem.classes} classes"
-        if problem.classes is None:
-            task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
-        lines = [f"{config.problem.data}: {task}; {rows} of {data.features:,} inputs"]
-        if config.problem.standardise and isinstance(data.x, Csr):
-            lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
+        config = self.scheme.config
+        lines = self.problem.remarks(self.rows)
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
         if biased and not config.memory.has_residual:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
@@ -285,4 +278,4 @@ class WorkerFactory:
         if numeric := [event for event in events if event.numeric]:
             active = faults.ActiveFaults(numeric)
             encoders = faulty_encoders(encoders, replies, self.worker, config.seed, active)
-        return Worker(self.worker, self.replica, encoders, config.seed, replies)
+        return Worker(self.worker, self.replica, encoders, config.seed, replies, self.problem.state)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from ..coding.memory import PayloadEncoder
 from ..coding.replica import Replica
 from ..transport.base import Computed, Link
@@ -23,10 +25,10 @@ class Worker(Stateful):
     """Worker: computes replies to tasks, on a rank or in a simulation.
 
     `replica` is its copy of θ; `encoders` compute the payload of each round into the buffers of `replies`,
-    with random numbers keyed by `seed`, worker and task.
+    with random numbers keyed by `seed`, worker and task. `model_state` has the arrays of `Model.state`.
     """
 
-    state_names = ("replica", "encoders", "_messages", "_round", "next_task")
+    state_names = ("replica", "encoders", "model_state", "_messages", "_round", "next_task")
 
     def __init__(
         self,
@@ -35,9 +37,10 @@ class Worker(Stateful):
         encoders: Sequence[PayloadEncoder],
         seed: int,
         replies: Sequence[Reply],
+        model_state: dict[str, np.ndarray] | None = None,
     ) -> None:
         self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
-        self.seed = seed
+        self.seed, self.model_state = seed, model_state or {}
         self._messages = [part for reply in replies for part in reply.parts]
         self._round = self.next_task = 0  # round of the last payload; number of the next task
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import philox
 
-BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT = 1, 2, 3, 4, 5, 6, 7  # streams
+BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT, EPOCH = 1, 2, 3, 4, 5, 6, 7, 8  # streams
 
 _one = np.empty(1, np.float64)
 
@@ -27,14 +27,38 @@ def generator(seed: int, stream: int, *place: int) -> np.random.Generator:
 
 
 class BatchSampler:
-    """Sampler of a worker's mini-batches, with replacement from its rows; batch 0: all rows in order."""
+    """Sampler of a worker's mini-batches from its rows; batch 0: all rows in order.
 
-    def __init__(self, seed: int, worker: int, rows: int, batch: int) -> None:
+    Rows are drawn with replacement, or in epochs: task t has the rows t·B … (t + 1)·B - 1 of permutations of
+    all rows, one after another.
+    """
+
+    def __init__(self, seed: int, worker: int, rows: int, batch: int, epochs: bool = False) -> None:
         self.seed, self.worker, self.rows, self.full = seed, worker, rows, batch == 0
+        self._epochs = epochs
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)  # the last one that was drawn
         self._indices = np.arange(rows, dtype=np.int64) if self.full else np.empty(batch, np.int64)
+
+    def key(self, task: int, step: int = 0) -> tuple[int, int, int, int]:
+        """Return the key of the random numbers of a model in a step of a task."""
+        return self.seed, self.worker, task, step
 
     def draw(self, task: int) -> np.ndarray:
         """Return the row indices (batch,) int64 of a task, in the same buffer each time."""
-        if not self.full:
+        if self._epochs and not self.full:
+            self._fill(task)
+        elif not self.full:
             philox.integers(self.seed, BATCH, self.worker, task, self.rows, self._indices)
         return self._indices
+
+    def _fill(self, task: int) -> None:
+        """Fill in the rows of a task, of one epoch or of several."""
+        done, count = 0, len(self._indices)
+        while done < count:
+            epoch, at = divmod(task * count + done, self.rows)
+            if epoch != self._epoch:
+                random = generator(self.seed, EPOCH, self.worker, epoch)
+                self._epoch, self._permutation = epoch, random.permutation(self.rows)
+            part = self._permutation[at : at + count - done]
+            self._indices[done : done + len(part)] = part
+            done += len(part)

@@ -84,7 +84,7 @@ def test_groups_are_the_weights_of_an_input_scaled_by_the_root_of_their_size():
 def test_biases_are_left_out_unless_they_are_penalised(axis, penalise_bias):
     table = {"kind": "mlp", "hidden": [5], "axis": axis, "penalise_bias": penalise_bias, "dtype": "float64"}
     problem = problems.create(table)
-    penalty, theta = Penalty(kind_of("l1"), problem.network), np.ones(problem.size)
+    penalty, theta = Penalty(kind_of("l1"), problem), np.ones(problem.size)
     biases = 0 if penalise_bias else 15
     assert penalty.value(theta) == pytest.approx(0.4 * (problem.size - biases))
     penalty.apply(theta, 5.0)
@@ -95,7 +95,7 @@ def test_biases_are_left_out_unless_they_are_penalised(axis, penalise_bias):
 @pytest.mark.parametrize("table", [{"momentum": 0.0}, {"momentum": 0.6}, {"momentum": 0.6, "nesterov": True}])
 def test_without_an_effect_the_steps_are_those_without_it(table):
     problem = problems.create(SQUARES)
-    penalty = Penalty(Proximal.of({"kind": "l1", "weight": 0.0}), problem.network)
+    penalty = Penalty(Proximal.of({"kind": "l1", "weight": 0.0}), problem)
     thetas, random = [problem.initial(1), problem.initial(1)], np.random.default_rng(0)
     makes = [
         optimizers.create(table, problem.size, "float64"),

@@ -29,7 +29,7 @@ def dataset(random, targets, dtype, sparse, rows=ROWS, counts=False):
     else:
         y, labels = random.standard_normal((rows, -targets)).astype(dtype), None
         y = np.maximum(np.rint(2 * y), 0) if counts else y
-    return Dataset(x, y, x[:0], y[:0], Statistics(labels))
+    return Dataset((x, y), (x[:0], y[:0]), Statistics(labels))
 
 
 @st.composite
@@ -93,7 +93,7 @@ def test_gradient_equals_central_differences_of_the_loss(case):
     data = problem.dataset
     y = data.y if problem.classes else data.y.astype(np.float64)
     x = data.x.astype(np.float64)
-    batch = Dataset(x[rows], y[rows], x[:0], y[:0], data.common)
+    batch = Dataset((x[rows], y[rows]), (x[:0], y[:0]), data.common)
     table = msgspec.to_builtins(problem.table) | {"dtype": "float64"}
     blocks = [layer.count for layer in problem.layers]
     double = problems.Problem.from_dataset(table, batch, blocks)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from outcomes import refused
 
 from pdcode.config import load as configfile
-from pdcode.schemes.powersgd import FirstRound, PowerState, SecondRound, biases, weights
+from pdcode.schemes.powersgd import FirstRound, PowerState, SecondRound
 from pdcode.trace.schema import REFUSED, WASTED
 from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED, aligned
@@ -67,16 +67,16 @@ def test_updates_are_those_of_the_paper(rank: int, axis: str, subtracted: str) -
         deltas = [error + own[update] for error, own in zip(errors, gradients, strict=True)]
         step = np.zeros_like(deltas[0])
         for number, layer in enumerate(layers):
-            matrices = [weights(layer, delta) for delta in deltas]
+            matrices = [layer.unbiased(delta) for delta in deltas]
             p = gram_schmidt(np.mean([matrix @ qs[number] for matrix in matrices], axis=0))
             own = [matrix.T @ p for matrix in matrices]
             qs[number] = np.mean(own, axis=0)
             for matrix, q in zip(matrices, own, strict=True):
                 matrix -= p @ (q if subtracted == "own" else qs[number]).T
-            weights(layer, step)[:] = p @ qs[number].T
-            biases(layer, step)[:] = np.mean([biases(layer, delta) for delta in deltas], axis=0)
+            layer.unbiased(step)[:] = p @ qs[number].T
+            layer.biases(step)[:] = np.mean([layer.biases(delta) for delta in deltas], axis=0)
             for delta in deltas:
-                biases(layer, delta)[:] = 0
+                layer.biases(delta)[:] = 0
         errors = np.array(deltas)
         np.testing.assert_allclose(
             made.thetas[update] - made.thetas[update + 1], 0.2 * step, rtol=0, atol=1e-12
@@ -150,20 +150,20 @@ def test_p_is_orthonormal_and_what_is_sent_only_gets_shorter(rank: int, seed: in
     for layer in side.layers:
         shape = layer.outputs, layer.inputs
         one = np.outer(random.standard_normal(shape[0]), random.standard_normal(shape[1]))
-        weights(layer, side.given)[:] = one + tail * random.standard_normal(shape)
-        biases(layer, side.given)[:] = random.standard_normal(shape[0])
+        layer.unbiased(side.given)[:] = one + tail * random.standard_normal(shape)
+        layer.biases(side.given)[:] = random.standard_normal(shape[0])
     for total, payload in zip(side.state._sums[0], side.round(0), strict=True):
         total += payload
     assert side.state.step(1.0) is None
     for p in side.state._p:
         np.testing.assert_allclose(p @ p.T, np.eye(len(p)), atol=1e-12)
-    before = [np.sum(weights(layer, side.residual) ** 2) for layer in side.layers]
+    before = [np.sum(layer.unbiased(side.residual) ** 2) for layer in side.layers]
     sent = [np.sum(q**2) for q in side.round(1)]
     for layer, m, q in zip(side.layers, before, sent, strict=True):
-        left = np.sum(weights(layer, side.residual) ** 2)
+        left = np.sum(layer.unbiased(side.residual) ** 2)
         assert left == pytest.approx(m - q, abs=1e-9 * m)
         assert left <= (1 - 1e-6) * m  # P holds the one dominant direction of M
-        assert not biases(layer, side.residual).any()
+        assert not layer.biases(side.residual).any()
 
 
 @pytest.mark.parametrize("wire", ["int8", "bfloat16", "float16"])
@@ -184,12 +184,12 @@ def test_rounding_errors_stay_with_the_worker_and_do_not_grow(wire: str, rank: i
             summed += 4 * payload
         side.state.step(1.0)
         for number, layer in enumerate(side.layers):
-            weights(layer, sent)[:] += side.state._p[number].T @ second[number]
-            biases(layer, sent)[:] += first[2 * number + 1][0]
+            layer.unbiased(sent)[:] += side.state._p[number].T @ second[number]
+            layer.biases(sent)[:] += first[2 * number + 1][0]
         norms.append(np.linalg.norm(side.residual))
     np.testing.assert_allclose(sent + side.residual, total, atol=1e-11 * np.abs(total).max())
     assert max(norms[40:]) < 1.2 * max(norms[20:40])
-    assert 0 < np.abs(biases(side.layers[0], side.residual)).max() < 0.1
+    assert 0 < np.abs(side.layers[0].biases(side.residual)).max() < 0.1
 
 
 @given(

@@ -55,7 +55,7 @@ class Answer(Stateful):
         self.plan, self.batches, self.reply, self.number, self.rolled = plan, batches, reply, number, 0
 
     def encode(self, theta: np.ndarray, task: Any) -> float:
-        size = self.plan.network.size
+        size = self.plan.size
         loss = self.plan.gradient(theta[:size], self.batches.draw(task.version))
         gradient = self.plan.full_gradient
         self.reply.payloads[0][0] = gradient * theta[size] if self.number else np.linalg.norm(gradient)

@@ -13,8 +13,9 @@ from pdcode.config.load import resolve
 from pdcode.problems.bundled import digits
 
 MEASURED = [
-    "problem.evaluate=60", "trace.progress_s=1e-4", "trace.flush_s=0.01", "trace.arrivals=none",
-    "trace.checkpoint_s=1e-3", "stop.seconds=1e6", "stop.loss=1e-12", "stop.accuracy=1.0", "stop.drain_s=0.5",
+    "problem.evaluate=60", "trace.progress_s=1e-4", "trace.progress_updates=5", "trace.flush_s=0.01",
+    "trace.arrivals=none", "trace.checkpoint_s=1e-3", "stop.seconds=1e6", "stop.loss=1e-12",
+    "stop.accuracy=1.0", "stop.drain_s=0.5",
 ]  # fmt: skip
 JOB = ["workers.count=9", "stop.updates=12", "problem.standardise=true"]
 DELAYS = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=1e-4"]

@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -124,6 +125,14 @@ def test_the_last_theta_of_a_run_is_measured_too(problem: problems.Problem) -> N
     assert reason.startswith("diverged")
     assert watch.failed
     assert [row[0] for row in rows.measured] == [0, 10]
+
+
+def test_loss_is_also_measured_after_a_number_of_updates(problem: problems.Problem) -> None:
+    watch, rows, _ = monitor(problem, "trace.progress_s=100.0", "trace.progress_updates=3", "stop.loss=100.0")
+    watch.stop = msgspec.structs.replace(watch.stop, loss=None)
+    for version in (0, 1, 2, 3, 5, 6):
+        assert watch(version + 1, state(problem, version)) == ""
+    assert [row[0] for row in rows.measured] == [0, 3, 6]
 
 
 def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems.Problem) -> None:

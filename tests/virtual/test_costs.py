@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from pdcode.coding.flops import POINTWISE, task_flops
+from pdcode.coding.flops import task_flops
 from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
 from pdcode.kernels import blas, passes
+from pdcode.problems.counts import POINTWISE
 from pdcode.training import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task

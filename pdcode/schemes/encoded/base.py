@@ -12,18 +12,18 @@ from typing import ClassVar
 import numpy as np
 
 from ... import problems
-from ...config import Config, Tables
+from ...config import Config, NetworkTable, Tables
 from ...config.requirements import Needs, lacking, none_of, one_of, unrounded
-from ...problems import Dataset, Problem
+from ...problems import Dataset, NetworkProblem, Problem
+from ...problems.compiled import build_network
 from ...problems.matrix import Csr
-from ...problems.network import build_network
 from ...problems.samples import Statistics
 from ...util.errors import InputError
 from ..base import NOT_SUMMED, Scheme
 from ..placement import Placement
 
 
-class EncodedProblem(Problem):
+class EncodedProblem(NetworkProblem):
     """A linear model, with a worker's encoded data, by name, instead of rows."""
 
     encoded: dict[str, np.ndarray]
@@ -47,6 +47,7 @@ class EncodedRows(Placement):
         return data.whole.rows
 
     def inspect_data(self, data: problems.DataSource) -> None:
+        assert isinstance(data.whole, Dataset)  # see `EncodedScheme.requires`
         self.whole, self.total = data.whole, data.whole.rows
         if isinstance(self.whole.x, Csr):
             raise InputError(
@@ -58,16 +59,17 @@ class EncodedRows(Placement):
         self.draw = os.urandom
 
     def worker_data(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        whole = data.whole
+        whole = self.whole
         sizes = [whole.rows, whole.features, whole.outputs, whole.classes or 0]
         return {"sizes": np.array(sizes, np.int64), **self._encode(worker)}
 
     def build_problem(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
         table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
+        assert isinstance(table, NetworkTable)  # see `requires`
         network = build_network(table, features, outputs, classes or None, self.config.code.blocks)
         nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
         known = Statistics(np.arange(classes) if classes else None)
-        problem = EncodedProblem(table, Dataset(*nothing, *nothing, known), network)
+        problem = EncodedProblem(table, Dataset(nothing, nothing, known), network)
         problem.encoded = {name: array for name, array in arrays.items() if name != "sizes"}
         return problem
 
@@ -88,6 +90,7 @@ class EncodedScheme(Scheme):
         "problem.kind": lacking(
             "deep", "a linear model, such as 'softmax'", "codes the data of linear models"
         ),
+        "problem.sampling": one_of("replacement", why="draws the rows of all workers together"),
         "problem.shards": none_of(
             "replicated", "contiguous", needed="'auto' or 'shuffled'", why="encodes all rows at rank 0"
         ),

@@ -9,7 +9,7 @@ from ...coding.optimizers import Optimizer
 from ...coding.policies import Progress
 from ...coding.state import State
 from ...decoders.summing import SummingDecoder
-from ...problems import Problem
+from ...problems import Problem, of_network
 from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.layout import Layout
@@ -41,7 +41,7 @@ class DecodedState(State):
     ) -> None:
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
         self.robust, self._liars, self._least = liars > 0, liars, least
-        (self._layer,), self._network = problem.layers, problem.network
+        (self._layer,), self._network = problem.layers, of_network(problem, "a code over data").model
         self._units, self._decoders = (
             [Unit(0, len(theta), 1)],
             [SummingDecoder(1, (len(theta),), theta.dtype)],

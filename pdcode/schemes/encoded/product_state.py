@@ -13,7 +13,7 @@ import numpy as np
 from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
 from ...decoders.payloads import PayloadStore
-from ...problems import Problem
+from ...problems import Problem, of_network
 from ...problems.partition import Blocks
 from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
@@ -119,7 +119,7 @@ class ProductState(DecodedState):
         self._targets, self._data, self._code = targets, data, code
         self._groups, self._inputs, self._seed = groups, inputs, seed
         self._outputs, dtype = self._layer.outputs, theta.dtype
-        self._evaluate = problem.network.loss.evaluator(dtype)
+        self._evaluate = of_network(problem, "a code over data").model.loss.evaluator(dtype)
         self._scores = np.zeros((groups.count * groups.width, self._outputs), dtype)  # of all rows
         self._derivatives = np.zeros((groups.max_used * groups.width, self._outputs), dtype)  # of an update's
         self._received = [PayloadStore(layout.units[0].length, dtype) for layout in layouts]

@@ -334,7 +334,7 @@ def test_a_worker_that_is_back_counts_once() -> None:
         shares.append(state.fold(arrival))  # type: ignore[arg-type]
     assert shares == [0.2, 0.4, 0.4, 0.6, 0.8, 0.8, 1.0]
     assert state.flagged == [3]
-    assert plain.network.size == payload.size
+    assert plain.size == payload.size
 
 
 def test_remarks_describe_the_code() -> None:

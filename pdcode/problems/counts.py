@@ -1,0 +1,81 @@
+"""Floating-point operations of a network's derivatives, counted as the kernels perform them.
+
+With a batch of B samples, a layer of d_in + 1 inputs (the bias included) and d_out outputs, cut into k blocks
+of shape (b, m) along its small factor of p columns, r codewords of weight w a task:
+
+- forward 2·B·(d_in + 1)·d_out; errors for the layer below 2·B·d_in·d_out; `POINTWISE` per unit and sample
+- the gradient 2·B·p·m
+- a coded derivative 2·B·r·w·b to encode the small factor, then one product 2·B·(r·b)·m
+- with `code.whiten`: that of each layer, see `whitening.flops`
+
+With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1 inputs;
+if it is coded along the inputs, only the fraction w/k that a codeword covers. `entries` is that number.
+"""
+
+from collections.abc import Sequence
+
+from . import whitening
+from .network import Network
+from .partition import Blocks
+
+POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
+
+
+def passes(network: Network, batch: int, entries: float) -> float:
+    """Count the forward pass, and the errors back to the first layer."""
+    total = 2.0 * network.size if network.l2 else 0.0  # the penalty
+    for number, blocks in enumerate(network.layers):
+        total += batch * blocks.outputs * (2.0 * _entries(network, number, entries) + POINTWISE)
+        if number:
+            total += 2.0 * batch * blocks.inputs * blocks.outputs
+    return total
+
+
+def gradient(network: Network, batch: int, entries: float, whiten: str = "none") -> float:
+    """Count the full gradient of a mini-batch."""
+    total = passes(network, batch, entries)
+    for number, blocks in enumerate(network.layers):
+        inputs = _entries(network, number, entries)
+        total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
+        total += whitening.flops(whiten, blocks, batch, inputs, True)
+    return total
+
+
+def coded(
+    network: Network,
+    batch: int,
+    entries: float,
+    whiten: str,
+    sparse: bool,
+    rows: Sequence[int],
+    weights: Sequence[int],
+) -> float:
+    """Count the coded derivatives of a mini-batch, by r codewords of weight w of each layer."""
+    total = passes(network, batch, entries)
+    for number, (blocks, r, w) in enumerate(zip(network.layers, rows, weights, strict=True)):
+        inputs = _entries(network, number, entries)
+        total += whitening.flops(whiten, blocks, batch, inputs, blocks.uncoded)
+        if blocks.uncoded:
+            total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
+        else:
+            total += _coded(blocks, batch, inputs, number == 0 and sparse, r, w)
+            total += _penalty(network, r, w, blocks.elements)
+    return total
+
+
+def _entries(network: Network, number: int, entries: float) -> float:
+    """Count the inputs of a layer with the bias; for sparse data, the average number of nonzeros."""
+    return float(network.layers[number].inputs + 1) if number else entries
+
+
+def _coded(blocks: Blocks, batch: int, inputs: float, sparse: bool, r: int, w: int) -> float:
+    """Count the coded derivative of a layer: encode the small factor, then one product."""
+    if sparse and blocks.axis == "input":  # each entry scaled by its coefficient
+        return batch * inputs * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.outputs)
+    other = inputs if blocks.axis == "output" else blocks.width
+    return 2.0 * batch * r * blocks.size * (w + other)
+
+
+def _penalty(network: Network, r: int, w: int, elements: int) -> float:
+    """Count adding l2 times a combination of blocks of θ to each of r payload rows."""
+    return 2.0 * r * w * elements if network.l2 else 0.0

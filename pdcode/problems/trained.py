@@ -1,0 +1,192 @@
+"""`TrainedModel`: the predictions of a trained network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import NetworkTable
+from ..util.errors import InputError, short_repr
+from .compiled import build_network
+from .files import as_csr
+from .forward import Forward
+from .matrix import Array, Csr, Matrix, as_dense, with_ones
+from .network import Network
+from .samples import CHUNK, Statistics
+from .tables import frame_columns, labels_or_numbers, numbers, stack
+
+
+class TrainedModel:
+    """A trained model, which predicts from raw inputs; made by `Trace.model`.
+
+    Inputs are scaled as in training, and labels are those of the training data. `X` is an array (rows, …), a
+    sparse matrix of scipy, or a data frame, whose columns are chosen by the names of the training data.
+
+    Attributes
+    ----------
+    classes : ndarray, shape (classes,), or None
+        Labels of the classes; None for real targets.
+    columns : tuple of str
+        Names of the inputs; empty if they have none.
+    features : int
+        Number of inputs.
+    measure : str
+        Name of the score: "accuracy", "R²" or "D²".
+    """
+
+    def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
+        self._network, self._theta, self._common, self._targets = network, theta, common, outputs
+        self.measure = network.loss.score
+        self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
+
+    def __repr__(self) -> str:
+        targets = f"{self._targets} targets" if self.classes is None else f"{len(self.classes)} classes"
+        return f"<TrainedModel: {self.features} inputs, {targets}>"
+
+    def predict(self, X: Any) -> Array:
+        """Predict the targets of rows.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or data frame
+            Raw inputs.
+
+        Returns
+        -------
+        ndarray, shape (rows,) or (rows, T)
+            Labels, or T > 1 real targets. Kind ``poisson`` predicts the expected count.
+
+        Raises
+        ------
+        InputError
+            If the inputs do not fit, or one is missing, NaN or infinite.
+        """
+        predicted = self._network.loss.predict(self._outputs(X))
+        if self.classes is not None:
+            return self.classes[predicted]
+        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or data frame
+            Raw inputs.
+
+        Returns
+        -------
+        ndarray, shape (rows, classes)
+            Columns are in the order of `classes`.
+
+        Raises
+        ------
+        InputError
+            As for `predict`, and if the model has no classes or its kind of problem no probabilities.
+        """
+        if self.classes is None:
+            raise InputError("predict_proba: the model has real targets, not classes")
+        return self._network.loss.probabilities(self._outputs(X))
+
+    def score(self, X: Any, y: npt.ArrayLike) -> float:
+        """Compute the accuracy of predictions: the fraction of correct labels, R², or D² of kind ``poisson``.
+
+        As in scikit-learn, R² of several targets is their mean.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or data frame
+            Raw inputs.
+        y : array_like, shape (rows,) or (rows, T)
+            Labels or real targets.
+
+        Raises
+        ------
+        InputError
+            As for `predict`, and if the targets do not fit.
+        """
+        outputs, targets = self._outputs(X), np.asarray(y)
+        shapes = [(len(outputs),)] * (self._targets == 1) + [(len(outputs), self._targets)]
+        if targets.shape not in shapes or not len(outputs):
+            raise InputError(
+                f"y: shape {targets.shape}, and the predictions have {' or '.join(map(str, shapes))}"
+            )
+        loss, columns = self._network.loss, targets.reshape(len(outputs), -1).T
+        if self.classes is not None:
+            labels = labels_or_numbers(columns[0], "y", "y")
+            if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
+                mine, given = (short_repr(each[0].item()) for each in (self.classes, labels))
+                raise InputError(f"y: {given} is no label such as {mine}")
+            return float(np.mean(self.classes[loss.predict(outputs)] == labels))
+        real = [numbers(each, "y", str(place)) for place, each in enumerate(columns)]
+        if outputs.shape[1] != len(real):
+            return loss.accuracy(outputs, np.column_stack(real))
+        pairs = zip(outputs.T, real, strict=True)
+        return float(np.mean([loss.accuracy(one[:, None].copy(), each[:, None]) for one, each in pairs]))
+
+    def _outputs(self, X: Any) -> Array:
+        """Compute the outputs of the network, in chunks of rows."""
+        x = self._inputs(X)
+        network, mean = self._network, self._common.mean
+        outputs = np.empty((len(x), network.layers[-1].outputs), network.dtype)
+        for start in range(0, len(x), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(x)))
+            raw = x[rows]
+            if isinstance(raw, Csr) and mean is not None and mean.any():  # trained on dense rows
+                raw = as_dense(raw)
+            scaled = with_ones(self._common.scale(raw, network.dtype, "X", rows))
+            targets = np.zeros((len(rows), self._targets), network.dtype)
+            if self.classes is not None:
+                targets = np.zeros(len(rows), np.int32)
+            forward = Forward(network, scaled, targets, 0)
+            forward.bind(self._theta)
+            forward.run()
+            outputs[rows] = forward.scores[-1]
+        return outputs
+
+    def _inputs(self, X: Any) -> Matrix:
+        """Convert inputs to a matrix of shape (rows, features)."""
+        x: Matrix
+        if isinstance(X, Csr):
+            x = X
+        elif hasattr(X, "tocsr"):
+            x = as_csr(X)
+        elif hasattr(X, "columns"):
+            columns = frame_columns(X, "X")
+            if missing := [name for name in self.columns if name not in columns]:
+                raise InputError(f"X: no column {short_repr(missing[0])}")
+            names = self.columns or tuple(columns)
+            x = stack({name: np.asarray(X[columns[name]]) for name in names}, "X")
+        else:
+            x = np.asarray(X)
+            if x.dtype.kind not in "buif" or x.ndim < 2:
+                raise InputError(f"X: {x.dtype} of shape {x.shape}, not real numbers (rows, {self.features})")
+            x = x.reshape(len(x), -1)
+        if x.shape[1] != self.features:
+            raise InputError(f"X: {x.shape[1]} inputs, and the model has {self.features}")
+        return x
+
+
+def model_of(
+    table: NetworkTable, blocks: int | str | list[int], data: Mapping[str, Any], theta: Array
+) -> TrainedModel:
+    """Build a model from the configuration and the facts of the data in a trace."""
+    labels, mean, deviation = data.get("labels"), data.get("mean"), data.get("deviation")
+    columns = tuple(data.get("columns", np.empty(0, np.str_)).tolist())
+    features, outputs = data.get("features", 0), data.get("outputs", 0)
+    if (
+        not features * outputs
+        or any(each is not None and each.shape != (features,) for each in (mean, deviation))
+        or len(columns) not in (0, features)
+    ):
+        raise InputError("damaged: arrays of data do not fit together")
+    network = build_network(table, features, outputs, None if labels is None else len(labels), blocks)
+    if theta.shape != (network.size,) or theta.dtype.kind != "f":
+        raise InputError(
+            f"theta: {theta.dtype} of shape {theta.shape}, and the model has {network.size} parameters"
+        )
+    if not np.isfinite(theta).all():
+        raise InputError("theta: has a NaN or infinite element, as the run diverged")
+    common = Statistics(labels, mean, deviation, columns)
+    return TrainedModel(network, np.ascontiguousarray(theta, network.dtype), common, outputs)
