@@ -28,7 +28,7 @@ def summary(config: Config, result: Result) -> Iterator[str]:
         f"{percent(result.ingress, 1)} % and sent {percent(result.egress, 1)} %"
     )
     traffic = f"{size(result.bytes_up)} up, {size(result.bytes_down)} down"
-    yield f"{result.arrivals:,} arrivals{wasted}; {traffic}" + ("" if config.reduce.summed else loads)
+    yield f"{result.arrivals:,} arrivals{wasted}; {traffic}" + ("" if config.sums_all else loads)
 
 
 def after(seconds: float) -> str:

@@ -99,7 +99,7 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     """Describe the message sizes of a round; `theta` is the size of θ in bytes."""
     header = layout.header_bytes
     if config.reduce.summed:
-        least = exchanged_bytes(layout, config.workers.count)
+        least = exchanged_bytes(layout, config.owners)
         payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.wires[0]}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_offset

@@ -53,12 +53,12 @@ def owner_flops(config: Config, layout: Layout) -> float:
 
     Every worker also steps θ by the mean: `machine.update_s`.
     """
-    workers, sent = config.workers.count, _sent(layout)
+    sent = _sent(layout)
     units = zip(layout.units, layout.rows, layout.weights, layout.fields, strict=True)
     rounding = sum(
         unit.length * 2.0 + r * unit.elements * (4.0 * w + field.format.flops) for unit, r, w, field in units
     )
-    return sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / workers
+    return sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / config.owners
 
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:

@@ -4,9 +4,15 @@ With ``memory.kind = "worker"`` an owner adds what its rounding has left out to 
 with gradients: error feedback at both ends (Tang, Yu, Lian, Zhang and Liu, "DoubleSqueeze", ICML 2019; with
 such an all-reduce: Tang et al., "1-bit Adam", ICML 2021). Payloads are added in the order of the workers, so
 that a replay gets the same bits.
+
+If an update adds up the first q payloads, there are q ranges, and its *members*, the workers with these
+payloads, own a range each. A worker has a memory for every range that it has owned: a residual in several
+parts is still error feedback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, cycle
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +22,7 @@ from ..problems.partition import Unit
 from ..transport.layout import HEADER, Codewords, Layout, buffer
 from ..transport.messages import Reply, Task
 from ..transport.sums import owned_fields
+from ..util.errors import InputError
 from ..util.stateful import Stateful
 from .memory import MemoryEncoder
 from .source import Source
@@ -24,16 +31,16 @@ from .source import Source
 class MeanPayload(Source):
     """The mean of payloads, each a linear combination of blocks, as a vector of the range's size."""
 
-    def __init__(self, size: int, dtype: np.dtype, workers: int) -> None:
-        self.gradient, self._factor = np.zeros(size, dtype), dtype.type(1 / workers)
+    def __init__(self, size: int, dtype: np.dtype, payloads: int) -> None:
+        self.gradient, self.payloads = np.zeros(size, dtype), payloads
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
-        self.gradient *= self._factor
+        self.gradient *= self.gradient.dtype.type(1 / self.payloads)
         return 0.0
 
 
 class Owner(Stateful):
-    """Owner of a range of elements: worker `worker`'s part in the messages of `layout`.
+    """Owner of range number `worker` of the elements: worker `worker`'s part in the messages of `layout`.
 
     Attributes
     ----------
@@ -47,7 +54,7 @@ class Owner(Stateful):
 
     def __init__(self, config: Config, layout: Layout, worker: int) -> None:
         workers = config.workers.count
-        self.fields = own = owned_fields(layout, workers)[worker]
+        self.fields = own = owned_fields(layout, config.owners)[worker]
         self._keys = config.seed, workers + worker  # others than those of the workers' own rounding
         self._encoders: list[MemoryEncoder] = []
         if own.start == own.stop:
@@ -80,13 +87,74 @@ class Owner(Stateful):
         if self._encoders:
             self._sums.add(codewords[self.fields], payloads)
 
-    def average(self, codewords: Codewords, task: int) -> np.ndarray:
-        """Return the rounded mean of what has been added, as the bytes of its part of a message."""
+    def average(self, codewords: Codewords, task: int, payloads: int | None = None) -> np.ndarray:
+        """Return the rounded mean of what has been added, as the bytes of its part of a message.
+
+        It is the sum over the number of payloads, by default of all workers.
+        """
         if not self._encoders:
             return np.empty(0, np.uint8)
         (encoder,) = self._encoders
+        if payloads is not None:
+            self._mean.payloads = payloads
         self._task.codewords = list(codewords[self.fields])
         encoder.encode(self._mean.gradient, self._task)
         encoder.quantise((*self._keys, task))
         self._mean.gradient.fill(0)
         return self._sent.body[: self._sent.layout.reply_bytes - HEADER.size]
+
+    @property
+    def residual(self) -> np.ndarray:
+        """What rounding has left out."""
+        return self._encoders[0].residual if self._encoders else np.zeros(0)
+
+
+class Owners(Stateful):
+    """Owners of all ranges, and workers' memories for them: of all workers, or of one."""
+
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self.owners = [Owner(config, layout, number) for number in range(config.owners)]
+        self._memories: dict[str, np.ndarray] = {}  # by worker and range
+        self._changed: dict[str, np.ndarray] = {}  # those of the last update, which may be made again
+
+    def average(
+        self,
+        worker: int,
+        number: int,
+        payloads: Iterable[Sequence[np.ndarray]],
+        count: int,
+        codewords: Codewords,
+        version: int,
+    ) -> np.ndarray:
+        """Return the rounded mean of `count` payloads in a worker's range, as bytes of its part."""
+        owner, key = self.owners[number], f"{worker} {number}"
+        owner.residual[:] = self._memories.get(key, 0)
+        for each in payloads:
+            owner.add(codewords, each)
+        mean = owner.average(codewords, version, count)
+        self._changed[key] = owner.residual.copy()
+        return mean
+
+    def settle(self, made: bool) -> None:
+        """Note whether the last update has been made with these means; else it has been made without."""
+        if made:
+            self._memories |= self._changed
+        self._changed = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: memory.copy() for key, memory in self._memories.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for key, memory in state.items():
+            if memory.shape != self.owners[int(key.split()[1])].residual.shape:
+                raise InputError(f"{key}: a memory of {len(memory)} elements")
+        self._memories, self._changed = {key: memory.copy() for key, memory in state.items()}, {}
+
+
+def assigned(members: Sequence[int], ranges: int) -> list[int]:
+    """Return the member that owns each range.
+
+    Worker r owns range r if it is a member; the other members own the ranges that are left.
+    """
+    takers = chain((worker for worker in members if worker >= ranges), cycle(members))
+    return [number if number in members else next(takers) for number in range(ranges)]

@@ -1,6 +1,6 @@
 """Rank 0's state where workers add up their payloads, and each worker has a state of the scheme."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from ..config import Config
 from ..transport.base import Arrival
-from ..transport.layout import Codewords, Layout
-from ..transport.messages import Order
+from ..transport.layout import RETURNED, Codewords, Layout
+from ..transport.messages import NO_WORKERS, Order
 from ..transport.sums import REQUEST_BYTES, Mean
-from .owner import Owner
+from .owner import Owner, Owners, assigned
+from .relay import RelayedState
 from .replica import ReplicaError, digest
-from .state import State
+from .state import Coded, State
 
 
 class ReducedState(State):
@@ -106,3 +107,111 @@ class AveragingState(ReducedState):
 def due_digest(state: State, version: int, check: int) -> int:
     """Return the digest of θ at this version, 0 if no comparison is due."""
     return 0 if version % check else digest(state.theta)
+
+
+Average = Callable[[Mean, Sequence[int], int], Collection[int]]
+"""Function (segments of a mean, members of an update, its number) -> members whose payloads are left out.
+
+It writes the rounded mean of the others' payloads to the segments.
+"""
+
+
+class FirstState(RelayedState):
+    """State of the mean of the first payloads of an update, which their workers compute among themselves.
+
+    The log has the means. The *members* of an update, the workers with these payloads, have its mean already;
+    other workers get it with their next task. All tasks of an update have the same codewords.
+
+    Attributes
+    ----------
+    average : Average
+        Has the members exchange their payloads; by default the payloads are those that have arrived.
+    omitted : set of (int, int)
+        Worker and task of the payloads that the last update has left out, as their workers did not respond in
+        the exchange.
+    recorded : collection of (int, int)
+        The same of all updates of a recorded run.
+    """
+
+    # In a run whose state is saved here, no payload is left out.
+    state_names = (*RelayedState.state_names, "_current", "_arrivals", "_owners", "_version")
+
+    def __init__(self, state: Coded, config: Config) -> None:
+        super().__init__(state, config.workers.count, config.reduce.check, exchanged=True)
+        self._min_entries, self._mean = 2, Mean(self.layouts[0], 0, config.owners)
+        self._current: list[Any] | None = None  # row and codewords of the tasks of this update
+        # Worker, task and payload of each arrival since the last step.
+        self._arrivals: list[tuple[int, int, list[np.ndarray]]] = []
+        self._version = 0  # of θ at which they are
+        self.average: Average = self._average_here
+        self._owners = Owners(config, self.layouts[0])
+        self.omitted: set[tuple[int, int]] = set()
+        self.recorded: Collection[tuple[int, int]] = ()
+        layout = self.layouts[0]
+        sent = sum(r * unit.elements for unit, r in zip(layout.units, layout.rows, strict=True))
+        self._captured = min(1.0, sent / len(self.theta))
+
+    def _codewords(self, worker: int, task: int) -> Order:
+        if self._current is None:
+            order = super()._codewords(0, task)
+            self._current = [order.row, order.codewords]
+        flags = RETURNED if (worker, task - 1) in self.omitted else 0
+        row, codewords = self._current
+        return Order(row, codewords, (), flags)
+
+    def _update_excluded(self) -> np.ndarray:
+        return NO_WORKERS
+
+    def fold(self, arrival: Arrival) -> float:
+        self._arrivals.append((arrival.worker, arrival.task, arrival.payloads))
+        self._version = arrival.version
+        return self._captured
+
+    def step(self, damping: float) -> float | None:
+        self._arrivals.sort(key=itemgetter(0))
+        members = {worker: task for worker, task, _ in self._arrivals}
+        left_out = self.average(self._mean, list(members), self._version)
+        self.omitted = {(worker, members[worker]) for worker in left_out}
+        if present := [worker for worker in members if worker not in left_out]:
+            assert self._current is not None
+            self._mean.assemble()
+            mean = self._mean.arrival
+            mean.row, mean.codewords = self._current
+            mean.worker, mean.task = present[0], self._version
+            self._log_arrival(mean, np.setdiff1d(np.arange(self._workers), present))
+            self._state.fold(mean)
+        self._current = None
+        self._arrivals.clear()
+        return super().step(1.0)
+
+    def _average_here(self, mean: Mean, members: Sequence[int], version: int) -> Collection[int]:
+        """Do the owners' work, with the payloads that have arrived."""
+        arrivals = [each for each in self._arrivals if each[:2] not in self.recorded]
+        present = [worker for worker, *_ in arrivals]
+        if present:
+            assert self._current is not None
+            owners, (_, codewords) = self._owners, self._current
+            for number, worker in enumerate(assigned(present, len(mean.segments))):
+                own = owners.owners[number].fields
+                payloads = (payloads[own] for *_, payloads in arrivals)
+                mean.segments[number][REQUEST_BYTES:] = owners.average(
+                    worker, number, payloads, len(present), codewords, version
+                )
+            owners.settle(True)
+        return [worker for worker in members if worker not in present]
+
+    def resumed(self) -> None:
+        super().resumed()
+        self._current = None
+
+    @property
+    def is_between_updates(self) -> bool:
+        """Whether no payload of this update has arrived."""
+        return not self._arrivals
+
+    def undelivered_payloads(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
+        return [
+            self._format.forwarded(each.content)
+            for each in self._last_entries[worker]
+            if each.sender >= 0 and each.reaches(worker)
+        ]

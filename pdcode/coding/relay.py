@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -58,7 +58,7 @@ class RelayedState(State):
     """
 
     # `_last_entries` has an effect only over MPI, where this state is not saved.
-    state_names = (
+    state_names: ClassVar[tuple[str, ...]] = (
         "_state", "_first", "_next", "_delivered", "_review_at", "_last_excluded", "_dead", "_digest",
     )  # fmt: skip
 
@@ -109,6 +109,11 @@ class RelayedState(State):
         return Entry(content, np.frombuffer(HEAD.pack(REFERENCE, number), np.uint8), sender, excluded)
 
     def fold(self, arrival: Arrival) -> float:
+        self._log_arrival(arrival, self._last_excluded[arrival.worker])
+        return self._state.fold(arrival)
+
+    def _log_arrival(self, arrival: Arrival, excluded: np.ndarray) -> None:
+        """Append an arrival to the log; `excluded` are the workers that get it from rank 0."""
         worker, sizes = arrival.worker, self._format
         entry = np.zeros(sizes.entry_bytes, np.uint8)
         entry.data[: HEAD.size] = entry_head(ARRIVAL, worker, arrival.task)
@@ -118,8 +123,7 @@ class RelayedState(State):
             entry[at : at + sizes.codeword_bytes] = self._scratch[self._layout.header_bytes :]
             at += sizes.codeword_bytes
         entry[at : at + len(arrival.body)] = arrival.body
-        self._append(self._entry(entry, worker, self._last_excluded[worker]))
-        return self._state.fold(arrival)
+        self._append(self._entry(entry, worker, excluded))
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
@@ -155,13 +159,13 @@ class RelayedState(State):
             self._first += 1
 
     def order(self, worker: int, task: int) -> Order:
-        order = self._state.order(worker, task)
+        order = self._codewords(worker, task)
         delivered, self._delivered[worker] = self._delivered[worker], self._next
-        flags, checked = 0, 0
+        flags, checked = order.flags, 0
         if not task or task % self._check == self._check - 1:
             if self._digest is None:
                 self._digest = digest(self._state.theta)
-            flags, checked = CHECK, self._digest
+            flags, checked = flags | CHECK, self._digest
         entries = None if delivered < self._first else list(islice(self._log, delivered - self._first, None))
         standalone = partial(self._segments, flags, entries)
         if not self.exchanged:
@@ -172,6 +176,10 @@ class RelayedState(State):
         self._last_excluded[worker] = excluded = self._update_excluded()
         order = replace(order, segments=[self._excluded_section, *segments], flags=flags, digest=checked)
         return replace(order, standalone=standalone, excluded=excluded)
+
+    def _codewords(self, worker: int, task: int) -> Order:
+        """Return a worker's next task, of which the codewords are used."""
+        return self._state.order(worker, task)
 
     def _segments(
         self, flags: int, entries: Sequence[Entry] | None, worker: int | None = None

@@ -7,7 +7,7 @@ coordinator and worker use nothing else. If replies are relayed, every worker ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -57,6 +57,8 @@ class State(Stateful, Capable, ABC):
         Digest of θ after the last step, for the trace; 0: not computed.
     default_rule : bool
         Capability: the policy alone decides when to step, and which payloads of this round to use.
+    omitted : collection of (int, int)
+        Worker and task of payloads that the last step has left out, as their workers did not respond.
     stuck : str
         Reason why the current update cannot end without another payload; empty: not known.
     """
@@ -77,6 +79,7 @@ class State(Stateful, Capable, ABC):
     robust = False
     digest = 0
     stuck = ""
+    omitted: Collection[tuple[int, int]] = ()
 
     @abstractmethod
     def order(self, worker: int, task: int) -> Order:

@@ -131,7 +131,8 @@ class ReduceTable(Table):
     """The ranks that add up the payloads."""
 
     #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ; if
-    #: `wire.dtype` rounds, each averages a range of elements, and rounds the mean again
+    #: `wire.dtype` rounds, or with `update.mode = "first"`, each averages a range of elements, and rounds
+    #: the mean again
     kind: Literal["star", "allreduce"] = "star"
     check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
 
@@ -139,7 +140,17 @@ class ReduceTable(Table):
     requires: ClassVar[KeyNeeds] = {
         "kind": {
             "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
-            "update.mode": having("complete", "'all'", "has every worker take part"),
+            "update.mode": Need(
+                lambda mode, config: mode.complete or mode.name_of() == "first",
+                "'all' or 'first'",
+                "has workers wait for each other",
+                of_kind=True,
+            ),
+            "update.late": Need(
+                lambda late, config: late == "waste" or not config.sums_first,
+                "'waste'",
+                "adds up payloads at the same θ",
+            ),
             "wire.dtype": Need(
                 lambda name, config: not (config.has_owners and isinstance(config.wire.dtype, list)),
                 "one format for all layers",
@@ -340,8 +351,30 @@ class Config(Table):
 
     @property
     def has_owners(self) -> bool:
-        """Whether payloads that workers add up are rounded: each worker then averages a range of elements."""
-        return self.reduce.summed and any(name != self.problem.dtype for name in self.wire.formats)
+        """Whether workers that add up payloads average a range of elements each: if rounded, or the first."""
+        rounded = any(name != self.problem.dtype for name in self.wire.formats)
+        return self.reduce.summed and (rounded or self.sums_first)
+
+    @property
+    def owners(self) -> int:
+        """Number of ranges of elements that have an owner."""
+        workers = self.workers.count
+        return (self.update.min_payloads(workers) or workers) if self.sums_first else workers
+
+    @property
+    def sums_all(self) -> bool:
+        """Whether all workers add up their payloads, without rank 0."""
+        return self.reduce.summed and self.update.complete
+
+    @property
+    def sums_first(self) -> bool:
+        """Whether the workers with the first payloads, which rank 0 chooses, add these up."""
+        return self.reduce.summed and not self.update.complete
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether tasks have what brings a worker's replica of θ up to date."""
+        return self.downlink.relays or self.sums_first
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Config:

@@ -10,6 +10,7 @@ computes. At the end the workers exchange the counts of their messages, and rece
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -31,7 +32,44 @@ PROGRESS_S = 2e-3  # between the thread's calls
 BODY_BYTES = slice(4, 8)  # field of the header
 
 
-class ExchangeLink(MPILink):
+class LogLink(MPILink, ABC):
+    """Link of a worker whose tasks refer to payloads that other workers send it."""
+
+    def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
+        replies = super()._allocate(layouts)
+        self._layouts, self._format = layouts, LogFormat(layouts[0])
+        self._task = Task(layouts, buffer(buffer_sizes(layouts)[0])[0])  # with the payloads themselves
+        return replies
+
+    @abstractmethod
+    def _payload(self, worker: int, task: int) -> np.ndarray:
+        """Return the message of a worker's payload of a task; wait for it."""
+
+    def _body_buffer(self, size: int) -> np.ndarray:
+        """Return the buffer of the task's body, enlarged to `size` bytes if necessary."""
+        start = self._layouts[0].body_offset
+        if start + size > len(self._task.message):
+            self._task = Task(self._layouts, buffer(start + 2 * size)[0])
+        return self._task.message[start:]
+
+    def _take_excluded(self, excluded: np.ndarray) -> None:
+        """Note the excluded workers."""
+
+    def _assemble_task(self) -> None:
+        inbox, start = self._inbox, self._layouts[0].body_offset
+        excluded, log = read_excluded(inbox.body)
+        self._take_excluded(excluded)
+        if inbox.flags & SNAPSHOT:
+            size = len(log)
+            self._body_buffer(size)[:size] = log
+        else:
+            size = self._format.restore(log, self._payload, self._body_buffer)
+        self._task.message[:start] = inbox.message[:start]
+        self._task.message[BODY_BYTES].view(np.uint32)[0] = size
+        self._task.read()
+
+
+class ExchangeLink(LogLink):
     """A worker's side of the transport, with links to all other workers."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
@@ -40,8 +78,7 @@ class ExchangeLink(MPILink):
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = super()._allocate(layouts)
-        n, self._layouts, self._format = self._workers.size, layouts, LogFormat(layouts[0])
-        self._task = Task(layouts, buffer(buffer_sizes(layouts)[0])[0])  # with the payloads of all workers
+        n = self._workers.size
         self._recipients, self._excluded = self._others(()), b""  # workers; bytes of rank 0's list
         self._messages: list[dict[int, np.ndarray]] = [{} for _ in range(n)]  # by worker and task
         self._newest = [-1] * n  # each worker's newest task with a message here at the last reply
@@ -114,33 +151,18 @@ class ExchangeLink(MPILink):
         return super()._message_arrived()
 
     def _payload(self, worker: int, task: int) -> np.ndarray:
-        """Return the message of a worker's reply to a task."""
         messages = self._messages[worker]
         if task not in messages:
             self._wait_for(lambda: task in messages)
         return messages.pop(task)
 
-    def _body_buffer(self, size: int) -> np.ndarray:
-        """Return the buffer of the task's body, enlarged to `size` bytes if necessary."""
-        start = self._layouts[0].body_offset
-        if start + size > len(self._task.message):
-            self._task = Task(self._layouts, buffer(start + 2 * size)[0])
-        return self._task.message[start:]
+    def _take_excluded(self, excluded: np.ndarray) -> None:
+        if excluded.tobytes() != self._excluded:
+            self._recipients, self._excluded = self._others(excluded), excluded.tobytes()
 
     def _assemble_task(self) -> None:
         self._outgoing = [sends for sends in self._outgoing if not all_complete(sends)]
-        inbox, start = self._inbox, self._layouts[0].body_offset
-        excluded, log = read_excluded(inbox.body)
-        if excluded.tobytes() != self._excluded:
-            self._recipients, self._excluded = self._others(excluded), excluded.tobytes()
-        if inbox.flags & SNAPSHOT:
-            size = len(log)
-            self._body_buffer(size)[:size] = log
-        else:
-            size = self._format.restore(log, self._payload, self._body_buffer)
-        self._task.message[:start] = inbox.message[:start]
-        self._task.message[BODY_BYTES].view(np.uint32)[0] = size
-        self._task.read()
+        super()._assemble_task()
         self._drop_unneeded()
 
     def _drop_unneeded(self) -> None:

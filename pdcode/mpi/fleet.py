@@ -105,10 +105,11 @@ class MPIFleet(Fleet):
     def _allocate(self, layouts: Sequence[Layout]) -> None:
         """Allocate the message buffers and receives."""
         workers = self.workers
-        task_bytes, reply_bytes = buffer_sizes(layouts)
+        replies = self._reply_layouts(layouts)
+        task_bytes, reply_bytes = buffer_sizes(layouts)[0], buffer_sizes(replies)[1]
         self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
         self._slots = [  # the parts of a reply, by slot and round
-            [incoming_parts(Reply(layout, row), number) for number, layout in enumerate(layouts)]
+            [incoming_parts(Reply(layout, row), number) for number, layout in enumerate(replies)]
             for row in buffer(reply_bytes, 2 * workers)
         ]
         for slot in range(2 * workers):
@@ -118,6 +119,10 @@ class MPIFleet(Fleet):
         self._active = [MPI.REQUEST_NULL] * workers  # receive of the next part
         self._statuses = [MPI.Status() for _ in range(workers)]  # of completed receives
         self._sends = [MPI.REQUEST_NULL] * workers
+
+    def _reply_layouts(self, layouts: Sequence[Layout]) -> Sequence[Layout]:
+        """Return the layouts of the messages from workers."""
+        return layouts
 
     def _init_receives(self, slot: int) -> None:
         """Create the persistent receives of a slot."""
@@ -288,8 +293,12 @@ class MPIFleet(Fleet):
 
         A reply that completed in the failing call cannot be told from a pending one, and is dropped.
         """
+        self._record_dead(failed_ranks(error, self._comm))
+
+    def _record_dead(self, ranks: Collection[int]) -> None:
+        """Record ranks that have failed."""
         died = []
-        for rank in sorted(failed_ranks(error, self._comm) - self._failed):
+        for rank in sorted(set(ranks) - self._failed):
             self._failed.add(rank)
             self._spares = [member for member in self._spares if member.rank != rank]
             if rank in self._ranks and rank not in self._left:

@@ -19,7 +19,8 @@ from . import clocks, launch, siblings, supervised
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 
-HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; NEVER is not sent
+# Tags; NEVER is not sent.
+HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, MEMBERS, ANSWER, NEVER = range(1, 12)
 REPORT_S = 1.0  # time for one rank to report an error of all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node

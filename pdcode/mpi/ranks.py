@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import faults
 from ..coding.auto_keys import with_resolved
-from ..coding.owner import Owner
-from ..coding.reduced import ReducedState
+from ..coding.owner import Owner, Owners
+from ..coding.reduced import FirstState, ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
 from ..problems import DataSource
@@ -33,6 +33,7 @@ from ..util.output import print_line
 from ..util.progress import track
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
+from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet
 from .initialise import MPI
 from .link import MPILink
@@ -58,10 +59,13 @@ def coordinate(
     given = config if given is None else given
     keeps = resume or config.trace.checkpoint_s is not None
     with job(comm=comm) as comm:
-        if config.reduce.summed:
+        if config.sums_all:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
-        kind = AllreduceFleet if config.reduce.summed else MPIFleet
+        kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
         fleet = kind(components.layouts, comm, config.workers.spares)
+        if isinstance(fleet, FirstFleet):
+            assert isinstance(components.state, FirstState)
+            fleet.attach(components.state)
         with signals.handled(signals.interrupts(fleet)):
             supervised.report_ready()
             facts, source, components.source = components.facts, components.source, None
@@ -110,10 +114,7 @@ def coordinate(
 def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
     with job(comm=comm) as comm:
-        kind = (
-            AllreduceLink if config.reduce.summed else ExchangeLink if config.downlink.exchanges else MPILink
-        )
-        link = kind(comm)
+        link = link_kind(config)(comm)
         if link.worker >= config.workers.count:  # a spare rank waits during the run
             siblings.begun()
         given = link.set_up()
@@ -137,6 +138,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             )
         if isinstance(link, AllreduceLink):
             link.make_owner = partial(Owner, factory.scheme.config, worker=link.worker)
+        elif isinstance(link, FirstLink):
+            link.make_owners = partial(Owners, factory.scheme.config)
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
@@ -145,6 +148,13 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         if link.detached:
             exit_without_finalize(0)
     return 0
+
+
+def link_kind(config: Config) -> type[MPILink]:
+    """Return the class of a worker's link."""
+    if config.reduce.summed:
+        return AllreduceLink if config.sums_all else FirstLink
+    return ExchangeLink if config.downlink.exchanges else MPILink
 
 
 def wrapped(
@@ -171,6 +181,8 @@ def wrapped(
         link.save, saving.stateful["state"] = saving.save, link.state
         if link.owner is not None:
             saving.stateful["owner"] = link.owner
+    elif isinstance(link, FirstLink):
+        saving.stateful["owners"] = link.owners
     if not saving.restore(task):
         damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
         if isinstance(link, AllreduceLink):
@@ -203,5 +215,5 @@ def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
     def end_job(number: int, frame: FrameType | None) -> None:
         link.leaving = True
 
-    mortal = not launch.survives_deaths(os.environ) or isinstance(link, AllreduceLink)
+    mortal = not launch.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
     return signals.handled({} if mortal else {signal.SIGTERM: end_job})

@@ -86,7 +86,8 @@ class RunComparison(Recorder):
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
         # Other faults depend on the machine.
-        self._kinds = ("refused", "flagged", "stop", "missing", "overdue", "returned")[: 6 if timed else 2]
+        kinds = "refused", "flagged", "omitted", "stop", "missing", "overdue", "returned"
+        self._kinds = kinds if timed else kinds[:3]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:

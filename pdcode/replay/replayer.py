@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import problems
 from ..coding.assignments import Rotating
+from ..coding.reduced import FirstState
 from ..config import Config
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
@@ -101,11 +102,21 @@ class Replayer:
             fractions = components.delay_fractions
             schedule = RecordedSchedule(trace, workers, model, self._has_ended, self._resume, fractions)
             executor = ReplayExecutor(components.layouts, workers, worker_builder(config, components))
-            if config.has_owners:
+            if loses_tasks(config):
                 executor.loses = schedule.loses
             self._fleet = VirtualFleet(
-                components.layouts, workers, executor, schedule, exchanged=components.exchanged
+                components.layouts,
+                workers,
+                executor,
+                schedule,
+                exchanged=components.exchanged,
+                reply_bytes=components.reply_bytes,
             )
+            if isinstance(components.state, FirstState):
+                omitted = trace.faults["kind"] == "omitted"
+                components.state.recorded = set(
+                    zip(*(trace.faults[key][omitted].tolist() for key in ("worker", "task")), strict=True)
+                )
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config)
         self._training = TrainingRun(
@@ -211,7 +222,7 @@ class Replayer:
         roster = coordinator.roster
         flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
-        if self._config.has_owners:  # workers' memories are those before the lost tasks
+        if loses_tasks(self._config):
             lost = [0] * len(lost)
         roster.restart(self._config.workers.count)
         roster.flags = lost
@@ -239,6 +250,11 @@ class Replayer:
             }
         # Older traces lack some numbers.
         compare("checkpoint", recorded, {key: value for key, value in counted.items() if key in recorded})
+
+
+def loses_tasks(config: Config) -> bool:
+    """Return whether in a resumed run the memories of workers are those before their lost tasks."""
+    return config.has_owners and config.sums_all
 
 
 def replay(trace: TraceReader, print_line: Print) -> Replayer:

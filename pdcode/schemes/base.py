@@ -15,6 +15,7 @@ from ..coding import builders, flops, optimizers, proximals
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from ..coding.policies import Policy
+from ..coding.reduced import FirstState
 from ..coding.relay import RelayedState
 from ..coding.source import BatchGradient, Source
 from ..coding.state import Coded, State
@@ -232,7 +233,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         """Return the segments of θ whose blocks the codewords combine."""
-        return cut(problem.layers, self.workers) if self.config.has_owners else problem.layers
+        return cut(problem.layers, self.config.owners) if self.config.has_owners else problem.layers
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         """Return the rule by which tasks get their codewords."""
@@ -308,6 +309,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """Build rank 0's state."""
         state = coded_state(self, problem, self.assignment(self.units(problem)))
         state.policy, down = self.policy(), self.config.downlink
+        if self.config.sums_first:
+            return FirstState(state, self.config)
         return RelayedState(state, self.workers, down.check, down.exchanges) if down.relays else state
 
     # Used by the workers.
@@ -378,9 +381,9 @@ def coded_state(
     state = Coded(theta, units, decoders, optimizer, assignment)
     if config.reduce.summed:
         state.senders = 1  # workers send the sum of their payloads
-    down, longest = config.downlink, None
-    if down.relays:
-        longest = state.max_snapshot_bytes + (excluded_bytes(scheme.workers) if down.exchanges else 0)
+    longest = None
+    if config.has_replicas:
+        longest = state.max_snapshot_bytes + excluded_bytes(scheme.workers)
     weights = weights if assignment is None else assignment.weights
     state.layouts = scheme.layouts(problem, weights, longest)
     return state

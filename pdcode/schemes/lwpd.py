@@ -61,6 +61,15 @@ class LWPD(Scheme):
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 1.2, "momentum": 0.6, "nesterov": True},
         },
+        # The same with stragglers: the first three quarters of the workers average their payloads.
+        "sharded-first": {
+            **WHITENED,
+            "memory": {"kind": "worker", "lookahead": 0.2},
+            "wire": {"dtype": "int2"},
+            "update": {"mode": "first", "late": "waste"},
+            "reduce": {"kind": "allreduce"},
+            "optimizer": {"rate": 1.2, "momentum": 0.6, "nesterov": True},
+        },
         # Fast links with stragglers: the first three quarters of the whitened gradients.
         "first": {
             **WHITENED,

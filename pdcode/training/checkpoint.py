@@ -143,7 +143,8 @@ class Checkpoint:
     def _restore_resized(self, stateful: dict[str, Any], config: Config) -> None:
         """Load θ, the optimizer and counters from a run with another number of workers."""
         state, before, now = stateful["state"], len(self.header.tasks), config.workers.count
-        if not (isinstance(state, Coded) and state.resizes) or config.memory.kind not in ("none", "worker"):
+        resizes = isinstance(state, Coded) and state.resizes and not config.has_owners
+        if not resizes or config.memory.kind not in ("none", "worker"):
             raise InputError(
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
                 f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has state of each worker"
@@ -185,7 +186,7 @@ def find(config: Config) -> Checkpoint | None:
     best.lines += problems
     if best is not found[0]:
         best.lines.append(f"{found[0].path}: workers have not written their parts; the older one is used")
-    if best.incomplete and config.reduce.summed:
+    if best.incomplete and config.sums_all:
         have = "have" if len(best.incomplete) > 1 else "has"
         raise InputError(
             f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "

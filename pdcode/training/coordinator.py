@@ -150,6 +150,8 @@ class Coordinator(Stateful):
         update.stepped_ns = update.now_ns
         norm = state.step(update.damping / update.used)
         self.fleet.stepped()
+        if state.omitted:
+            self.incidents.omitted(self.fleet.now_ns(), state.omitted)
         if norm is not None:  # None: the update continues with another round
             update.version += 1
             now_ns = self.fleet.now_ns()

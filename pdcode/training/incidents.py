@@ -3,7 +3,7 @@
 All texts about workers are in this module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..trace import Recorder
 from ..transport.base import Arrival, RankInfo
@@ -112,6 +112,12 @@ class Incidents(Stateful):
                 text = "sent a payload that contradicts the others; it was left out"
                 self._record(now_ns, worker, self._roster.tasks[worker] - 1, "flagged", text)
             self._roster.flagged[worker] += 1
+
+    def omitted(self, now_ns: int, payloads: Collection[tuple[int, int]]) -> None:
+        """Record payloads that an update has left out, by worker and task."""
+        for worker, task in sorted(payloads):
+            text = f"did not respond in an exchange; the update was made without its payload of task {task}"
+            self._record(now_ns, worker, task, "omitted", text)
 
     def stuck(self, version: int, why: str) -> str:
         """Return why the run ends after this version; `why` is the scheme's own explanation, if any."""

@@ -10,13 +10,13 @@ import numpy as np
 from .. import faults, problems, stragglers
 from ..coding import auto_keys
 from ..coding.policies import check_end
-from ..coding.reduced import AveragingState
+from ..coding.reduced import AveragingState, FirstState
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config import Config, requirements
 from ..config.defaults import longest_rate
-from ..config.requirements import Needs, none_of, one_of, unrounded
+from ..config.requirements import Need, Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
@@ -24,7 +24,7 @@ from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..transport.layout import MAX_ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
-from ..transport.sums import exchanged_bytes
+from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from . import link_sizing
@@ -82,9 +82,16 @@ class Components:
         return self.state.layouts[0]
 
     @property
+    def reply_bytes(self) -> list[int]:
+        """Bytes of a worker's message to rank 0 in each round."""
+        if self.config.sums_first:
+            return [announcement(self.layout).reply_bytes]
+        return [layout.reply_bytes for layout in self.layouts]
+
+    @property
     def exchanged(self) -> list[int] | None:
         """Bytes that a worker sends, and receives, in each round; None unless workers add up payloads."""
-        if not self.config.reduce.summed:
+        if not self.config.sums_all:
             return None
         return [exchanged_bytes(layout, self.config.workers.count) for layout in self.layouts]
 
@@ -125,7 +132,7 @@ class Components:
     def average_for_owners(self) -> None:
         """Have the state also average payloads, if workers that own ranges of elements do so over MPI."""
         config = self.config
-        if config.has_owners and not isinstance(self.state, AveragingState):
+        if config.has_owners and config.sums_all and not isinstance(self.state, AveragingState):
             self.state = AveragingState(self.state, config)
 
     def remarks(self) -> list[str]:
@@ -215,6 +222,14 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         raise InputError(f"scheme.name: '{name}' has more than {MAX_ROUNDS} rounds per update")
     structures: list[tuple[bool, Needs]] = [
         (not isinstance(state, RelayedState), {"downlink.kind": one_of("full", why=SENDS_THETA)}),
+        (
+            not isinstance(state, FirstState),
+            {
+                "update.mode": Need(
+                    lambda mode, config: not config.sums_first, "'all'", "has a state of its own"
+                )
+            },
+        ),
         (not state.optimizer.penalises, {"optimizer.proximal": one_of(None, why="has steps of its own")}),
         (len(layouts) > 1, {"update.late": one_of("waste", why=SEVERAL_ROUNDS)}),
         (
@@ -264,7 +279,7 @@ class WorkerFactory:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
         self.problem = scheme.placement.build_problem(arrays, worker)
         self.replica: Replica = FullReplica(self.problem.dtype)
-        if scheme.config.downlink.relays:
+        if scheme.config.has_replicas:
             state = coded_state(scheme, self.problem, weights=facts["weights"])
             self.replica, self.layouts = MirroredReplica(state), state.layouts
         else:

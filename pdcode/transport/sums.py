@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..kernels import finite
+from ..problems.partition import Unit
 from .base import Arrival
 from .layout import HEADER, Layout, buffer
 from .messages import Reply
@@ -22,6 +23,7 @@ REPORT = struct.Struct("<qq")
 """Fields of a report after the header: time at which the worker had the sum, and a digest of θ, or 0."""
 REPORT_BYTES = HEADER.size + REPORT.size
 REQUEST_BYTES = 8  # of a segment of a mean
+MEMBERS_BYTES = 8  # of attempt, version, number of members, and each member, in the list of members
 
 
 def exchanged_bytes(layout: Layout, workers: int) -> int:
@@ -35,6 +37,14 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
         return round(2 * (workers - 1) / workers * layout.payload_bytes)
     sizes = [REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, workers)]
     return sum(sizes) + (workers - 2) * max(sizes)
+
+
+def announcement(layout: Layout) -> Layout:
+    """Return the layout of the message by which a worker announces a payload of this layout.
+
+    It has one number in place of the payload: NaN if that is not finite.
+    """
+    return Layout([Unit(0, 1, 1)], [1], [1], layout.dtype)
 
 
 class Sum:
@@ -95,6 +105,17 @@ def owned_places(layout: Layout, workers: int) -> list[slice]:
     """Return the place in a message of the part of the payload that each worker owns."""
     starts = [*(field.offset for field in layout.fields), layout.reply_bytes]
     return [slice(starts[own.start], starts[own.stop]) for own in owned_fields(layout, workers)]
+
+
+def longest_segment(layout: Layout, owners: int) -> int:
+    """Return the length of the longest segment of a mean, with its numbers of requests."""
+    return REQUEST_BYTES + max(place.stop - place.start for place in owned_places(layout, owners))
+
+
+def chosen_bytes(layout: Layout, members: int) -> tuple[int, int]:
+    """Return the bytes that rank 0 receives, and sends, when it has chosen the members of an update."""
+    up = sum(REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, members))
+    return up, members * MEMBERS_BYTES * (3 + members)
 
 
 class Mean:

@@ -111,7 +111,7 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
     dispatch = min(dispatch, update)
     step, step_s = trace.attributes.get("step_flops", 0.0), update - dispatch
     computing = {"flops_per_s": flops / max(measured.compute, 1e-9), "task_s": measured.nap}
-    if config.reduce.summed:
+    if config.sums_all:
         return msgspec.structs.replace(config.machine, **computing), config.link
     machine = msgspec.structs.replace(
         MachineTable(),

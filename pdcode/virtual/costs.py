@@ -47,7 +47,7 @@ def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> 
     """Return the busy time of rank 0's processor in ns; every task must have been answered."""
     machine = config.machine
     seconds = machine.update_s * steps
-    if not config.reduce.summed:
+    if not config.sums_all:
         part = bytes_up / machine.coordinators
         seconds += (machine.arrival_s + machine.dispatch_s) * arrivals + part / (
             machine.decode_bandwidth or math.inf

@@ -39,7 +39,8 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     The executor computes the tasks, and the schedule determines when replies arrive. `until_ns` is the time
     limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
     to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
-    in each round; default: those of its messages.
+    in each round; default: those of its messages, of which `reply_bytes` are the lengths in each round;
+    default: those of the layouts.
     """
 
     state_names = (
@@ -47,6 +48,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         "_slots", "_leaving", "_sizes",
     )  # fmt: skip
     state_types = (("_leaving", list[tuple[int, int]]),)
+    step_bytes = 0, 0  # that rank 0 receives, and sends, for a step; to be set
 
     def __init__(
         self,
@@ -56,23 +58,22 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         schedule: Schedule,
         until_ns: int | None = None,
         exchanged: Sequence[int] | None = None,
+        reply_bytes: Sequence[int] | None = None,
     ) -> None:
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
         self.now_ns = schedule.time_ns  # type: ignore[method-assign]
-        task_bytes, reply_bytes = buffer_sizes(layouts)
-        self._replies = [
-            [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
-        ]
+        task_bytes, longest = buffer_sizes(layouts)
+        self._replies = [[Reply(layout, row) for layout in layouts] for row in buffer(longest, 2 * workers)]
         self._task = Task(layouts, buffer(task_bytes)[0])
         self._arrivals = [
             [[Arrival(part, number) for part in reply.parts] for number, reply in enumerate(rounds)]
             for rounds in self._replies
         ]
-        if exchanged is not None:
-            for arrivals in self._arrivals:
-                for (arrival,), size in zip(arrivals, exchanged, strict=True):
+        for arrivals in self._arrivals:
+            for parts, size in zip(arrivals, exchanged or reply_bytes or (), strict=False):
+                for arrival in parts:
                     arrival.bytes_up = size
         self._starts = [layout.body_offset for layout in layouts]
         self._rounds = [0] * workers  # round of each worker's task
@@ -185,6 +186,8 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         return self._joining_now or self.schedule.joining
 
     def stepped(self) -> None:
+        up, down = self.step_bytes
+        self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
         self.flush()  # earlier tasks leave before this message
         self.schedule.stepped()
 

@@ -350,6 +350,37 @@ class AllreduceSchedule(CostModelSchedule):
         return self._done.popleft()
 
 
+class FirstSchedule(CostModelSchedule):
+    """Schedule of workers of which those with the first payloads of an update add these up.
+
+    Rank 0 sends the q members of an update their list. Each sends q - 1 segments of its payload to others,
+    averages its own range, and sends the mean to the others and to rank 0. All links are like rank 0's. Rank
+    0 handles q messages with means. Its link and its processor are charged as usual for what it sends to all.
+    `owned` are the bytes of the longest segment, and an owner's time to average, in s.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task_ns: Sequence[np.ndarray],
+        reply_bytes: Sequence[int],
+        delay_fractions: Sequence[Sequence[float]],
+        owned: tuple[int, float],
+    ) -> None:
+        super().__init__(config, task_ns, reply_bytes, delay_fractions)
+        machine, link, members, (size, owner_s) = config.machine, config.link, config.owners, owned
+        bytes_s = (1 + link.half_duplex) * size / link.bandwidth
+        decoding_s = members * size / (machine.decode_bandwidth or math.inf)
+        at_rank_0_s = members * (machine.dispatch_s + machine.arrival_s) + decoding_s
+        self._exchange_ns = round(
+            1e9 * (at_rank_0_s + 3 * link.latency_s + (2 * members - 1) * bytes_s + owner_s)
+        )
+
+    def stepped(self) -> None:
+        self._events.now_ns += self._exchange_ns
+        super().stepped()
+
+
 def split_compute_time(task_ns: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
     """Split times of tasks, int64, shape (n,), among parts in proportion to `fractions`; shape (parts, n)."""
     ends = [

@@ -16,13 +16,13 @@ from ..training.monitor import Print, Report, ignore
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
 from ..transport.log import LogFormat
-from ..transport.sums import exchanged_bytes
+from ..transport.sums import chosen_bytes, exchanged_bytes, longest_segment
 from ..util.errors import InputError
 from . import costs, timing_only
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, Schedule
+from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, Schedule
 
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 
@@ -51,8 +51,10 @@ class Simulation:
         self.schedule = schedule or cost_model_schedule(self.charged, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
-        exchanged = self.components.exchanged
-        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged)
+        exchanged, sizes = self.components.exchanged, self.components.reply_bytes
+        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged, sizes)
+        if config.sums_first:
+            self.fleet.step_bytes = chosen_bytes(self.components.layout, config.owners)
 
     def run(
         self,
@@ -129,13 +131,16 @@ def drain_ns(config: Config) -> int | None:
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
-    if config.reduce.summed:
+    owner_s = owner_flops(config, components.layout) / config.machine.flops_per_s if config.has_owners else 0
+    if config.sums_all:
         sizes, owned = [layout.payload_bytes for layout in components.layouts], None
         if config.has_owners:
-            size = exchanged_bytes(components.layout, config.workers.count)
-            owned = size, owner_flops(config, components.layout) / config.machine.flops_per_s
+            owned = exchanged_bytes(components.layout, config.workers.count), owner_s
         return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
-    sizes = [layout.reply_bytes for layout in components.layouts]
+    sizes = components.reply_bytes
+    if config.sums_first:
+        longest = longest_segment(components.layout, config.owners)
+        return FirstSchedule(config, task_ns, sizes, components.delay_fractions, (longest, owner_s))
     exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
     return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)
 

@@ -13,6 +13,7 @@ from pdcode.kernels.quantise import KINDS
 
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Unit, cut
+from pdcode.trace.schema import USED, WASTED
 from pdcode.training.setup import prepare
 from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Reply
@@ -87,6 +88,64 @@ def test_theta_is_that_of_the_algorithm_by_hand(wire: str) -> None:
         theta = theta - 0.5 * (step + 0.6 * velocity)
     descent, _ = simulation.run(Rows())
     np.testing.assert_allclose(descent.coordinator.theta, theta, atol=1e-6)  # scales are of type float32
+
+
+FIRST = [
+    *JOB, "scheme.preset=sharded-first", "update.count=3", "stragglers.kind=shifted-exponential",
+    "stragglers.mean_s=0.01",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wire", ["int2", "int8"])
+def test_theta_of_the_first_payloads_is_that_of_the_algorithm_by_hand(wire: str) -> None:
+    """Late payloads return to their memories; owners have a memory for each range that they have owned."""
+    config = configfile.resolve({}, [*FIRST, "problem.dtype=float64", f"wire.dtype={wire}"])
+    simulation, components, rows = Simulation(config), prepare(config), Rows()
+    theta, layers = components.state.theta.copy(), components.problem.layers
+    n, q, size = 5, 3, len(theta)
+    ends = {size * part // q for part in range(q + 1)} | {layer.offset for layer in layers}
+    pieces = [slice(*pair) for pair in np.lib.stride_tricks.sliding_window_view(sorted(ends), 2)]
+    ranges = [(piece.start + piece.stop) * q // (2 * size) for piece in pieces]
+    scheme, data = components.scheme, components.source
+    shards = [scheme.placement.build_problem(scheme.placement.worker_data(data, i), i) for i in range(n)]
+    sources = [scheme.source(shard, i, components.total_rows) for i, shard in enumerate(shards)]
+    own, mean_errors, velocity = np.zeros((n, size)), np.zeros((n, size)), np.zeros(size)
+    thetas, payloads, sets = [theta], dict[int, np.ndarray](), set()
+    descent, _ = simulation.run(rows)
+    for row in rows.arrivals:
+        i, task, sent = row["worker"], row["task"], np.zeros(size)
+        if row["status"] not in (USED, WASTED):
+            continue
+        sources[i](thetas[row["version"]] - 0.2 * 0.5 * own[i], Numbered(task))
+        own[i] += sources[i].gradient
+        for number, piece in enumerate(pieces):
+            sent[piece] = rounded(wire, own[i, piece], i, task, number)
+        if row["status"] == WASTED:
+            continue
+        own[i] -= sent
+        payloads[i] = sent
+        if len(payloads) < q:
+            continue
+        version, step, members = len(thetas) - 1, np.zeros(size), sorted(payloads)
+        left = iter(worker for worker in members if worker >= q)
+        owners = [number if number in members else next(left) for number in range(q)]
+        mean = sum(payloads[worker] for worker in members) / q
+        for number, (piece, each) in enumerate(zip(pieces, ranges, strict=True)):
+            total = mean_errors[owners[each], piece] + mean[piece]
+            step[piece] = rounded(wire, total, n + each, version, number - ranges.index(each))
+            mean_errors[owners[each], piece] = total - step[piece]
+        velocity = 0.6 * velocity + step
+        thetas.append(thetas[-1] - 0.5 * (step + 0.6 * velocity))
+        sets.add(tuple(members))
+        payloads.clear()
+    assert len(sets) > 5
+    assert len(thetas) == 21
+    np.testing.assert_allclose(descent.coordinator.theta, thetas[-1], atol=1e-6)
+    for (
+        worker
+    ) in simulation.fleet.executor.local_workers:  # who has replied has the last θ, or the one before
+        distances = [np.abs(worker.replica._state.theta - each).max() for each in thetas]
+        assert min(distances) < 1e-6
 
 
 @pytest.mark.parametrize("wire", ["int2", "sign", "int8", "float16", "float32"])

@@ -52,8 +52,13 @@ def test_a_worker_with_another_theta_is_named() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["update.mode=async"], ["update.mode: 'async'", "needs 'all'"]),
-        (["update.mode=first"], ["update.mode: 'first'"]),
+        (["update.mode=async"], ["update.mode: 'async'", "needs 'all' or 'first'"]),
+        (["update.mode=first"], ["update.late: 'use'", "needs 'waste'"]),
+        (["update.mode=quorum", "update.late=waste"], ["update.mode: 'quorum'", "needs 'all' or 'first'"]),
+        (
+            ["scheme.name=powersgd", "reduce.kind=allreduce", "update.mode=first", "update.late=waste"],
+            ["update.mode: 'first'", "needs 'all'"],
+        ),
         (
             ["scheme.name=powersgd", "reduce.kind=allreduce", "wire.dtype=int8"],
             ["wire.dtype: 'int8'", "leave it out", "several rounds"],

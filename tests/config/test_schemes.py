@@ -9,7 +9,7 @@ from pdcode.config import load as configfile
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
 
-PRESET = "default", "starved", "ring", "sharded", "first", "regression", "shards"
+PRESET = "default", "starved", "ring", "sharded", "sharded-first", "first", "regression", "shards"
 
 
 def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from launches import JOB, launcher
+from launches import JOB, launcher, on_ranks
 from outcomes import assert_replays
 from test_faults import processes_of, ranks_of, wait_for
 
@@ -15,13 +15,19 @@ from pdcode import Trace
 
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02"  # few arrivals to compute, and to replay
 SUMMED = JOB.replace("[code]\nblocks = [8, 1]\nweight = 4", "[scheme]\nname = 'allreduce'")
+FIRST = (
+    'code={family="uncoded",blocks=1,rotate=false}', "memory.kind=worker", "wire.dtype=int8",
+    "reduce.kind=allreduce", "update.mode=first", "update.late=waste",
+)  # fmt: skip
 KINDS = {
     "async": ("update.mode=async",),
     "all": ("update.mode=all",),
     "first": ("update.mode=first", "update.count=3"),
     "relayed": ("update.mode=async", "downlink.kind=codewords"),
     "exchanged": ("update.mode=async", "downlink.kind=exchange"),
+    "averaged": (*FIRST, "update.count=3"),
 }
+PROGRAM = Path(__file__).parent / "programs" / "first.py"
 
 
 def kill_workers(
@@ -53,6 +59,28 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert set(trace.faults["kind"][~dead]) <= {"overdue", "returned"}  # on a loaded machine
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
+    assert_replays(trace_path, capsys)
+
+
+@pytest.mark.parametrize("when", ["scatter", "gather", "stop"])
+def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp_path, trace_path, capsys):
+    """A mean of a member that then dies is used. After a stop its payload returns to the memory."""
+    job = tmp_path / "job.toml"
+    job.write_text(JOB, encoding="utf-8")
+    more = *SLOW, *FIRST, "update.count=4", "stop.updates=40", "workers.count=4", "reduce.check=1"
+    sets = [word for each in more for word in ("--set", each)]
+    words = str(PROGRAM), when, "run", str(job), "-o", str(trace_path), *sets
+    done = on_ranks(5, *words, survives=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert trace.counters["version"] == 40
+    kinds = trace.faults["kind"].tolist()
+    assert kinds.count("omitted") == (when != "gather")
+    assert kinds.count("dead") == (when != "stop")
+    rows = trace.arrivals
+    at_end = rows["worker"][rows["applied_version"] == 39]
+    assert sorted(at_end) == ([0, 1, 2, 3] if when == "stop" else [0, 2, 3])
     assert_replays(trace_path, capsys)
 
 

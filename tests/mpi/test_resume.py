@@ -40,6 +40,7 @@ KINDS = {
         "wire.dtype=int8",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
     ),
+    "first, averaged": ("scheme.preset=sharded-first", "update.count=1", "wire.dtype=int8"),
 }
 
 

@@ -62,7 +62,7 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    names_of = "default", "starved", "ring", "sharded", "first", "regression"
+    names_of = "default", "starved", "ring", "sharded", "sharded-first", "first", "regression"
     presets = [f"preset {name}" for name in names_of]
     names = {
         OWN,

@@ -54,10 +54,10 @@ def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, s
 
 
 def on_ranks(
-    ranks: int, *words: str, timeout_s: float = 60, **extra: str
+    ranks: int, *words: str, timeout_s: float = 60, survives: bool = False, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments on ranks, to the end."""
-    command, kept = launcher(ranks)
+    command, kept = launcher(ranks, survives)
     own = environment() | kept | extra
     for _ in range(3):
         done = subprocess.run(

@@ -1,0 +1,265 @@
+"""Workers of which those with the first payloads of an update add these up (``reduce.kind = "allreduce"``).
+
+A worker announces a payload to rank 0 by a short message. Once rank 0's policy steps, rank 0 sends the
+*members* of the update, the workers with its payloads, their list. They are idle. Each sends the others their
+segments of its payload, averages the range that it owns (`coding.owner`), and sends the mean to the others,
+and to rank 0. Then rank 0 steps θ. Its next task refers a member to the mean, and has the mean for others.
+
+If a member dies, or the exchange takes too long, rank 0 asks all members to answer, and those that do make
+the update without the others. A member that has lost part of a mean by a death gets it from rank 0, as its
+task refers to it. Messages of each attempt have tags of their own.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from ..coding.owner import Owners, assigned
+from ..coding.reduced import FirstState
+from ..transport.base import Computed
+from ..transport.layout import HEADER, Layout, buffer
+from ..transport.messages import Reply
+from ..transport.sums import REQUEST_BYTES, Mean, announcement
+from . import clocks
+from .deaths import all_complete, dead_ranks, reraise_unless_proc_failed
+from .exchange import LogLink
+from .fleet import MPIFleet
+from .initialise import MPI
+from .process import ANSWER, MEMBERS, PEER, REPLY
+
+CHECK_NS = 100_000_000  # between looks for dead members
+ANSWER_NS = 1_000_000_000  # for members to answer
+LONGEST_S, LEAST_BANDWIDTH = 5.0, 1e6  # of an exchange: time without bytes, and bytes per second
+LEAVE_NS = 1_000_000_000  # for the last exchange to end at a worker
+TAGS, ATTEMPTS = 16, 8192  # first tag of exchanges, and number of attempts with different tags
+
+
+def tags(attempt: int) -> tuple[int, int]:
+    """Return the tags of payloads and of means in an attempt."""
+    first = TAGS + 2 * (attempt % ATTEMPTS)
+    return first, first + 1
+
+
+class FirstFleet(MPIFleet):
+    """Rank 0's side: replies are announcements, and the members of an update average their payloads."""
+
+    def _reply_layouts(self, layouts: Sequence[Layout]) -> Sequence[Layout]:
+        return [announcement(layout) for layout in layouts]
+
+    def attach(self, state: FirstState) -> None:
+        """Have the members of the updates of a state average their payloads."""
+        self._state, state.average = state, self._average
+        self._attempt = 0
+        self._kept: list[object] = []  # requests and buffers of failed attempts
+
+    def savable(self) -> bool:
+        return self._state.is_between_updates
+
+    def _average(self, mean: Mean, members: Sequence[int], version: int) -> Collection[int]:
+        """Have members average their payloads, again without those that fail; return the latter."""
+        present = list(members)
+        while present and not self._exchanges(mean, present, version):
+            present = self._answering(present)
+        return [worker for worker in members if worker not in present]
+
+    def _send_members(self, receivers: Sequence[int], version: int, members: Sequence[int]) -> None:
+        """Send workers the list of members; an empty one asks for an answer."""
+        message = np.array([self._attempt, version, len(members), *members])
+        for worker in receivers:
+            self._kept.append((self._comm.Isend(message, self._ranks[worker], MEMBERS), message))
+            self.bytes_down += message.nbytes
+
+    def _exchanges(self, mean: Mean, members: Sequence[int], version: int) -> bool:
+        """Have members average their payloads; return whether all have done so."""
+        self._attempt += 1
+        _, tag = tags(self._attempt)
+        owners, inboxes = assigned(members, len(mean.segments)), [each.copy() for each in mean.segments]
+        limit_s = LONGEST_S + mean.message.nbytes / LEAST_BANDWIDTH
+        until_ns, kept = clocks.now_ns() + round(1e9 * limit_s), self._kept
+        self._kept = []
+        try:
+            requests = [
+                self._comm.Irecv(inbox, self._ranks[worker], tag)
+                for worker, inbox in zip(owners, inboxes, strict=True)
+            ]
+            kept.append((requests, inboxes))
+            self._send_members(members, version, members)
+            while not self._poller.wait(partial(MPI.Request.Testall, requests), CHECK_NS):
+                dead = dead_ranks(self._comm).intersection(self._ranks[worker] for worker in members)
+                if dead or clocks.now_ns() > until_ns:
+                    self._record_dead(dead)
+                    self._kept += kept
+                    return False
+        except MPI.Exception as error:
+            self._record_failures(error)
+            self._kept += kept
+            return False
+        for segment, inbox in zip(mean.segments, inboxes, strict=True):
+            segment[:] = inbox
+        self.bytes_up += sum(map(len, inboxes))
+        return True
+
+    def _answering(self, members: Sequence[int]) -> list[int]:
+        """Return the members that answer in time; all leave their exchange."""
+        self._attempt += 1
+        answers, answered = dict[int, MPI.Request](), set[int]()
+        for worker in members:
+            try:
+                inbox = np.zeros(1, np.int64)
+                answers[worker] = self._comm.Irecv(inbox, self._ranks[worker], ANSWER)
+                self._kept.append((answers[worker], inbox))
+                self._send_members([worker], 0, ())
+            except MPI.Exception as error:
+                self._record_failures(error)
+                answers.pop(worker, None)
+
+        def complete() -> bool:
+            for worker, request in list(answers.items()):
+                try:
+                    if request.Test():
+                        answered.add(worker)
+                        del answers[worker]
+                except MPI.Exception as error:
+                    self._record_failures(error)
+                    del answers[worker]
+            return not answers
+
+        self._poller.wait(complete, ANSWER_NS)
+        return [worker for worker in members if worker in answered]
+
+
+class FirstLink(LogLink):
+    """A worker's side: it announces its payloads, and exchanges them with the other members of an update."""
+
+    make_owners: Callable[[Layout], Owners]  # to be set before `connect`
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        super().__init__(comm)
+        self._poller.longest_s = 50e-6  # others wait for this rank to take part
+
+    def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
+        super()._allocate(layouts)
+        (layout,) = layouts
+        self.owners = self.make_owners(layout)
+        ranges = len(self.owners.owners)
+        self._own, self._mean = Mean(layout, 0, ranges), Mean(layout, 0, ranges)
+        short = announcement(layout)
+        self._announcement = Reply(short, buffer(short.buffer_bytes)[0])
+        self._list = np.zeros(3 + self._comm.size, np.int64)  # attempt, version and members of an exchange
+        self._receive_list = self._comm.Recv_init(self._list, 0, MEMBERS)
+        self._receive_list.Start()
+        self._post_forward()
+        self._exchange: Iterator[None] = iter(())
+        self._kept: list[tuple[list[MPI.Request], object]] = []  # of exchanges: requests and buffers
+        self._means: dict[int, np.ndarray] = {}  # message with the mean of the last exchange, by update
+        self._has_mean = False  # whether the last task has referred to that mean
+        return [self._own.reply]
+
+    def _post_forward(self) -> None:
+        """Post the receive of a mean that rank 0 forwards."""
+        self._forwarded = np.empty(self._format.message_bytes, np.uint8)
+        self._receive_forwarded = self._comm.Irecv(self._forwarded, 0, PEER)
+
+    def reply(self, computed: Computed) -> None:
+        _, loss, t_start_ns, t_compute_ns, delay_ns = computed
+        self.owners.settle(self._has_mean)
+        self._has_mean = False
+        task, reply, now_ns = self._task, self._announcement, clocks.now_ns()
+        reply.payload[0] = 0.0 if self._own.reply.read() else math.nan
+        reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
+        self._post_receive()
+        self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))
+
+    def _message_arrived(self) -> bool:
+        self._advance()
+        return super()._message_arrived()
+
+    def _payload(self, worker: int, task: int) -> np.ndarray:
+        self._poller.wait(lambda: self._advance() or task in self._means)
+        self._has_mean = True
+        return self._means[task]
+
+    def _advance(self) -> bool:
+        """Advance the exchange as far as possible without waiting; return whether it has ended."""
+        if self._receive_list.Test():
+            attempt, version, count, *members = self._list.tolist()
+            self._receive_list.Start()
+            self.owners.settle(False)
+            self._exchange = self._attend(attempt, version, members[:count])
+        if self._receive_forwarded.Test():
+            _, _, _, version, *_ = HEADER.unpack_from(self._forwarded.data)
+            self._means[version] = self._forwarded
+            self._post_forward()
+        try:
+            return next(self._exchange, self) is self
+        except MPI.Exception as error:  # rank 0 will ask for an answer, or forward the mean
+            reraise_unless_proc_failed(error)
+            self._exchange = iter(())
+            return True
+
+    def _attend(self, attempt: int, version: int, members: Sequence[int]) -> Iterator[None]:
+        """Take part in an exchange; yield while others have to proceed."""
+        comm, own, mean, me = self._comm, self._own, self._mean, self.worker
+        self._means.clear()
+        self._kept = [kept for kept in self._kept if not all_complete(kept[0])]
+        if not members:
+            answer = np.array([attempt])
+            self._kept.append(([comm.Isend(answer, 0, ANSWER)], answer))
+            return
+        scatter, gather = tags(attempt)
+        own.divide()
+        owners, others = assigned(members, len(own.segments)), [each for each in members if each != me]
+        sent, means = [each.copy() for each in own.segments], [each.copy() for each in mean.segments]
+        segments = {
+            (worker, number): np.empty_like(sent[number]) if worker != me else sent[number]
+            for number, owner in enumerate(owners)
+            if owner == me
+            for worker in members
+        }
+        requests = list[MPI.Request]()
+        self._kept.append((requests, (sent, means, segments)))
+        requests += [
+            comm.Irecv(segment, 1 + worker, scatter)
+            for (worker, _), segment in segments.items()
+            if worker != me
+        ]
+        arriving = requests.copy()
+        gathered = [
+            comm.Irecv(means[number], 1 + owner, gather) for number, owner in enumerate(owners) if owner != me
+        ]
+        requests += gathered
+        requests += [
+            comm.Isend(sent[number], 1 + owner, scatter) for number, owner in enumerate(owners) if owner != me
+        ]
+        while not MPI.Request.Testall(arriving):
+            yield
+        codewords = self._task.codewords
+        for number, owner in enumerate(owners):
+            if owner == me:
+                read = self.owners.owners[number].read
+                payloads = (read(segments[worker, number][REQUEST_BYTES:]) for worker in members)
+                means[number][REQUEST_BYTES:] = self.owners.average(
+                    me, number, payloads, len(members), codewords, version
+                )
+                ranks = [0, *(1 + worker for worker in others)]
+                requests += [comm.Isend(means[number], rank, gather) for rank in ranks]
+        while not MPI.Request.Testall(gathered):
+            yield
+        for segment, each in zip(mean.segments, means, strict=True):
+            segment[:] = each
+        mean.assemble()
+        sections = self._task.message[HEADER.size : HEADER.size + self._format.codeword_bytes]
+        self._means[version] = self._format.message(members[0], version, sections, mean.reply.body)
+        while not all_complete(requests):
+            yield
+
+    def leave(self) -> None:
+        super().leave()
+        if self.detached:
+            return
+        self._poller.wait(self._advance, LEAVE_NS)
+        for request in (self._receive_list, self._receive_forwarded):
+            request.Cancel()
+            request.Wait()
