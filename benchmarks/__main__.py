@@ -7,7 +7,7 @@ from importlib import import_module
 from pdcode.util import threads
 from pdcode.util.errors import InputError
 
-NAMES = "kernels", "messages", "tasks", "events", "decoders"
+NAMES = "kernels", "messages", "tasks", "events", "decoders", "charges"
 
 
 def main(chosen: list[str]) -> int:

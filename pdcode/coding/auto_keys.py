@@ -6,14 +6,18 @@ optimum of a regression, or of full batches, is to be reached. There, gradients 
 learning rate, which has no dimension for whitened gradients, is converted.
 """
 
+from math import ceil, log2
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from .. import stragglers
 from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable
 from ..config.defaults import gradient_rate
 from ..problems import DataSource, Problem, split
+from ..problems.whitening import NONE, Whitening
+from . import flops
 
 TABLES = "scheme", "code", "memory", "optimizer"  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
@@ -21,6 +25,12 @@ SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
+# A whitened step of B samples replaces about 2 - FEWER/B plain ones without a memory. Measured by all-reduce
+# of 8 workers with Nesterov's momentum, at the best of two rates each, for softmax of mnist5k, digits (64
+# hidden units) and mnist5k (256): 1.0 and 1.25 for B = 16; 1.4, 1.9 and 1.3 for 32; 2.3, 2.1 and 1.8 for 128;
+# 2.9, 2.2 and 2.1 for 512. With a memory and hidden layers: 2.5 and more (digits, preset default).
+FEWER = 13
+DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
 # factor on it that is stable where shards differ (both, sorted by label, asynchronous).
 PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
@@ -81,7 +91,32 @@ def reason_against(config: Config, sample: Problem) -> str:
         return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
-    return ""
+    gain, cost = 2 - FEWER / config.problem.batch, whitening_cost(config, sample)
+    if cost < gain or (config.memory.has_residual and len(sample.layers) > 1):
+        return ""
+    return (
+        f"it would make an update {cost:.3g} times as long by [machine] and [link], and one with "
+        f"{config.problem.batch} samples (problem.batch) replaces about {gain:.2g}"
+    )
+
+
+def whitening_cost(config: Config, problem: Problem) -> float:
+    """Return the approximate time of an update with whitening, on the virtual clock, over that without."""
+    machine, link, workers = config.machine, config.link, config.workers.count
+    plain, whitened = (
+        flops.gradient_flops(_with(config, code={"whiten": kind}), problem, 1) / machine.flops_per_s
+        for kind in ("none", "gram")
+    )
+    message_s = problem.size * problem.dtype.itemsize / link.bandwidth
+    if config.reduce.summed:
+        rest = 2 * (ceil(log2(workers)) * link.latency_s + message_s)
+    else:
+        rest = 2 * link.latency_s + workers * (machine.arrival_s + machine.dispatch_s + message_s)
+    model, numbers = config.stragglers.make(config.seed, workers), np.arange(workers)
+    compute_ns = np.full(workers, 1e9 * plain)
+    delays_ns = stragglers.delays_ns(model, numbers, np.zeros_like(numbers), DELAYS, compute_ns)
+    rest += machine.task_s + 1e-9 * float(np.maximum(delays_ns, 0).mean())
+    return (whitened + rest) / (plain + rest)
 
 
 def shard_difference(config: Config, sample: Problem, rows: int) -> str:
@@ -140,8 +175,9 @@ def plain_rate(config: Config, problem: Problem) -> float:
     starts = [problem.initial(seed) for seed in range(SAMPLES)]
     rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in starts]
     lengths = []
-    for kind in ("norm" if config.code.whiten == "norm" else "gram", "none"):
-        plan, total = problem.plan(batch, whiten=kind), 0.0
+    whitened = Whitening("norm" if config.code.whiten == "norm" else "gram", *config.code.whitening[1:])
+    for whiten in (whitened, NONE):
+        plan, total = problem.plan(batch, whiten=whiten), 0.0
         for theta, each in zip(starts, rows, strict=True):
             plan.gradient(theta, each)
             total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))

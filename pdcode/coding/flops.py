@@ -24,19 +24,19 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> 
     """
     if config.memory.has_residual or layout.worker_selected:
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
-    batch, whiten = config.problem.batch or shard, config.code.whiten
+    batch, whiten = config.problem.batch or shard, config.code.whitening
     coded = problem.coded_flops(batch, whiten, layout.rows, layout.weights)
     return round(coded + message_flops(config, problem, layout))
 
 
 def gradient_flops(config: Config, problem: Problem, shard: int) -> float:
     """Return the flops of the full gradient of a mini-batch."""
-    return problem.gradient_flops(config.problem.batch or shard, config.code.whiten)
+    return problem.gradient_flops(config.problem.batch or shard, config.code.whitening)
 
 
 def passes_flops(config: Config, problem: Problem, shard: int) -> float:
     """Return the flops of a mini-batch up to the point where parts of its gradient can be encoded."""
-    return problem.passes_flops(config.problem.batch or shard, config.code.whiten)
+    return problem.passes_flops(config.problem.batch or shard, config.code.whitening)
 
 
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:

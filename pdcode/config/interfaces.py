@@ -140,10 +140,17 @@ class CodeTable(Kind, tag_field="family"):
     #: of 1/8, 1/16 and 1/32 that rank 0's link can carry
     rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
-    #: whitening of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz step
+    #: whitening of each layer's gradient: norm: divided by its norm; gram: then Newton–Schulz steps
     #: towards equal singular values; auto: gram, but none if the workers' shards differ, targets are real
-    #: numbers or batches are full
+    #: numbers, batches are full, or it costs more than it gives
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
+    steps: Annotated[int, Meta(ge=1, le=5)] = 1  #: Newton–Schulz steps of a whitened gradient
+    #: matrices of these steps: factors: of samples or outputs, from the two factors of a layer's gradient, as
+    #: before there was a choice; auto: also of the gradient itself; whichever need the fewest operations
+    form: Literal["auto", "factors"] = "auto"
+
+    legacy_values: ClassVar[Mapping[str, Any]] = {"form": "factors"}
+    effective: ClassVar[KeyNeeds] = {"steps": {"code.whiten": one_of("gram", "auto")}}
 
     @classmethod
     def find(cls, name: Any) -> Any:
@@ -161,6 +168,11 @@ class CodeTable(Kind, tag_field="family"):
     def family(self) -> str:
         """Name of the kind."""
         return self.name_of()
+
+    @property
+    def whitening(self) -> tuple[str, int, str]:
+        """Kind, steps and form of the whitening, see `problems.whitening.Whitening`."""
+        return self.whiten, self.steps, self.form
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
         """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""

@@ -109,7 +109,8 @@ def _check_unused(config: Any, scheme: Any) -> None:
         for key, value in msgspec.to_builtins(getattr(config, name)).items():
             default = msgspec.to_builtins(getattr(standard, name)).get(key)
             usual = scheme.tables.get(name, {}).get(key, default)
-            if value != usual and f"!{name}.{key}" not in scheme.unused:
+            older = getattr(getattr(config, name), "legacy_values", {}).get(key, usual)
+            if value not in (usual, older) and f"!{name}.{key}" not in scheme.unused:
                 raise InputError(f"{name}.{key}: {value!r} has no effect with scheme '{scheme.name}'")
 
 

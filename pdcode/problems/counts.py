@@ -13,10 +13,12 @@ if it is coded along the inputs, only the fraction w/k that a codeword covers. `
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from . import whitening
 from .network import Network
 from .partition import Blocks
+from .whitening import NONE, Whitening
 
 POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
 
@@ -31,13 +33,13 @@ def passes(network: Network, batch: int, entries: float) -> float:
     return total
 
 
-def gradient(network: Network, batch: int, entries: float, whiten: str = "none") -> float:
+def gradient(network: Network, batch: int, entries: float, whiten: Sequence[Any] = NONE) -> float:
     """Count the full gradient of a mini-batch."""
     total = passes(network, batch, entries)
     for number, blocks in enumerate(network.layers):
         inputs = _entries(network, number, entries)
         total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
-        total += whitening.flops(whiten, blocks, batch, inputs, True)
+        total += whitening.flops(Whitening(*whiten), blocks, batch, inputs, True)
     return total
 
 
@@ -45,7 +47,7 @@ def coded(
     network: Network,
     batch: int,
     entries: float,
-    whiten: str,
+    whiten: Sequence[Any],
     sparse: bool,
     rows: Sequence[int],
     weights: Sequence[int],
@@ -54,7 +56,7 @@ def coded(
     total = passes(network, batch, entries)
     for number, (blocks, r, w) in enumerate(zip(network.layers, rows, weights, strict=True)):
         inputs = _entries(network, number, entries)
-        total += whitening.flops(whiten, blocks, batch, inputs, blocks.uncoded)
+        total += whitening.flops(Whitening(*whiten), blocks, batch, inputs, blocks.uncoded)
         if blocks.uncoded:
             total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
         else:

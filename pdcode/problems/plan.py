@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .matrix import Array, Matrix, inputs_per_row
 from .model import NO_KEY, Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
-from .whitening import WhitenedLayer, step_factor
+from .whitening import NONE, WhitenedLayer, Whitening, step_factor
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -184,9 +184,9 @@ class NetworkPlan(GradientPlan):
         Rows of a batch; 0 takes all rows.
     codewords_per_task, payload, weight
         As for `GradientPlan`.
-    whiten : {"none", "norm", "gram"}
-        Whitening of each layer's gradient, see `whitening`; the penalty's gradient is added unwhitened. The
-        mean loss of zero scores, to which losses are compared, is that of the rows given here.
+    whiten : Whitening
+        Whitening of each layer's gradient; the penalty's gradient is added unwhitened. The mean loss of zero
+        scores, to which losses are compared, is that of the rows given here.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class NetworkPlan(GradientPlan):
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
-        whiten: str = "none",
+        whiten: Sequence[Any] = NONE,
     ) -> None:
         super().__init__(network.layers, network.dtype, codewords_per_task, payload, weight)
         self.network, self._l2, dtype = network, weight * network.l2, network.dtype
@@ -206,10 +206,10 @@ class NetworkPlan(GradientPlan):
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
         self._whitened: list[WhitenedLayer] = []
-        if whiten != "none":
+        if (whitening := Whitening(*whiten)).kind != "none":
             inputs = [inputs_per_row(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
             self._whitened = [
-                WhitenedLayer(layer, whiten, forward.count, nonzeros, weight)
+                WhitenedLayer(layer, whitening, forward.count, nonzeros, weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
             self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()

@@ -25,6 +25,7 @@ from .model import Measurement, Model, ModelTable
 from .network import Network
 from .partition import Blocks, arrange, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan
+from .whitening import NONE
 
 
 class Problem:
@@ -120,15 +121,17 @@ class Problem:
         """
         return self._sample.measure(self._theta(theta)).accuracy
 
-    def gradient_flops(self, batch: int, whiten: str = "none") -> float:
+    def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of the full gradient of a mini-batch."""
         return self.model.flops(batch)
 
-    def passes_flops(self, batch: int, whiten: str = "none") -> float:
+    def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of `GradientPlan.prepare`."""
         return self.gradient_flops(batch, whiten)
 
-    def coded_flops(self, batch: int, whiten: str, rows: Sequence[int], weights: Sequence[int]) -> float:
+    def coded_flops(
+        self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
+    ) -> float:
         """Return the flops of coded derivatives by r codewords of weight w of each layer."""
         units = zip(self.layers, rows, weights, strict=True)
         encoded = sum(2.0 * r * w * unit.elements for unit, r, w in units if not unit.uncoded)
@@ -195,11 +198,11 @@ class Problem:
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
-        whiten: str = "none",
+        whiten: Sequence[Any] = NONE,
     ) -> GradientPlan:
         """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
-        if whiten != "none":
-            raise InputError(f"code.whiten: '{whiten}' does not go with problem.kind '{self.table.kind}'")
+        if whiten[0] != "none":
+            raise InputError(f"code.whiten: '{whiten[0]}' does not go with problem.kind '{self.table.kind}'")
         blocks = self.layers, self.dtype, codewords_per_task, payload, weight
         return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks)
 
@@ -290,13 +293,15 @@ class NetworkProblem(Problem):
     def accuracy(self, theta: npt.ArrayLike) -> float:
         return self._testing.accuracy(self._theta(theta))
 
-    def gradient_flops(self, batch: int, whiten: str = "none") -> float:
+    def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         return counts.gradient(self.model, batch, self.dataset.inputs_per_row, whiten)
 
-    def passes_flops(self, batch: int, whiten: str = "none") -> float:
+    def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         return counts.passes(self.model, batch, self.dataset.inputs_per_row)
 
-    def coded_flops(self, batch: int, whiten: str, rows: Sequence[int], weights: Sequence[int]) -> float:
+    def coded_flops(
+        self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
+    ) -> float:
         data = self.dataset.inputs_per_row, whiten, isinstance(self.dataset.x, Csr)
         return counts.coded(self.model, batch, *data, rows, weights)
 
@@ -306,7 +311,7 @@ class NetworkProblem(Problem):
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
-        whiten: str = "none",
+        whiten: Sequence[Any] = NONE,
     ) -> GradientPlan:
         data = self.dataset
         return NetworkPlan(self.model, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)

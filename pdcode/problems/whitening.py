@@ -3,10 +3,16 @@
 The gradient of a layer is G = ΔᵀA, with errors Δ (B × k) and inputs A (B × d, the bias a column of ones). One
 Newton–Schulz step X ← aX + b(XXᵀ)X + c(XXᵀ)²X, from X = G/‖G‖, brings its singular values closer together:
 the quintic step of Muon, with its coefficients (Jordan et al., "Muon: an optimizer for hidden layers in
-neural networks", 2024). Since G has rank B at most, the step is a change of Δ alone: with Ka = AAᵀ, Kd = ΔΔᵀ,
-ν² = ΣKa∘Kd = ‖G‖² and M = KaKd/ν² it is Δᵀ(aI + bM + cM²)A/ν, followed by the same product as without
-whitening. For a layer of few outputs the same step is made in k × k matrices, of XXᵀ. Steps are scaled by
-√max(1, k/d).
+neural networks", 2024). A layer's step takes the form that needs the fewest operations:
+
+- By samples. Since G has rank B at most, the step is a change of Δ alone: with Ka = AAᵀ, Kd = ΔΔᵀ,
+  ν² = ΣKa∘Kd = ‖G‖² and M = KaKd/ν² it is Δᵀ(aI + bM + cM²)A/ν, followed by the same product as without
+  whitening.
+- By outputs: the same change of Δ in k × k matrices, with M = GGᵀ/ν².
+- By the gradient, where it is formed: (aI + bM + cM²)G/ν, or, if d < k, G(aI + bM + cM²)/ν with M = GᵀG/ν².
+
+Further steps multiply the polynomial by p(M), where M becomes p(M)²M each time: all of these commute. The
+result is scaled by √max(1, k/d).
 
 With steps of constant length, weights would grow long after the loss is small. Steps therefore shrink with
 the mini-batch's loss f once it is less than a fiftieth of the loss of zero scores, f₀: by the factor 50 f/f₀.
@@ -17,8 +23,9 @@ Two things are this project's addition: each worker whitens its own gradient her
 steps shrink in this way.
 """
 
+from functools import cached_property
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,35 +34,67 @@ from .layers import DenseLayer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
 
-Form = Literal["samples", "outputs"]
+Form = Literal["samples", "outputs", "gradient"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 SMALL_LOSS = 1 / 50  # of the loss of zero scores: below it steps shrink
 POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
-SMALL_PRODUCTS = 2.5  # measured time of a flop of small products and sums, relative to one of a gradient
 SCALING = 12.0  # measured time, in the same unit, of the norm and the scaling of a gradient's element
 
 
-def form_of(blocks: Blocks, batch: int, entries: float) -> Form:
-    """Return the cheaper form of the step for a layer: matrices of B × B, or of k × k of its gradient."""
-    forms: tuple[Form, ...] = "samples", "outputs"
-    return min(forms, key=lambda form: _step_flops(form, blocks, batch, entries))
+class Whitening(NamedTuple):
+    """Whitening of gradients; the default is none.
+
+    Attributes
+    ----------
+    kind : {"none", "norm", "gram"}
+        "norm": G/‖G‖; "gram": Newton–Schulz steps from there.
+    steps : int
+        Number of these steps.
+    form : {"auto", "factors"}
+        "factors": by samples or outputs only.
+    """
+
+    kind: str = "none"
+    steps: int = 1
+    form: str = "auto"
 
 
-def flops(kind: str, blocks: Blocks, batch: int, entries: float, formed: bool) -> float:
+NONE = Whitening()
+
+
+def form_of(
+    blocks: Blocks, batch: int, entries: float, whitening: Whitening = NONE, formed: bool = False
+) -> Form:
+    """Return the form of the steps for a layer that needs the fewest flops; `formed` as for `flops`."""
+    forms: list[Form] = ["samples", "outputs"]
+    if formed and whitening.form == "auto":
+        forms.append("gradient")
+    return min(forms, key=lambda form: _step_flops(form, blocks, batch, entries, whitening.steps))
+
+
+def flops(whitening: Whitening, blocks: Blocks, batch: int, entries: float, formed: bool) -> float:
     """Return the additional flops of whitening a layer's gradient, in flops of a gradient that take its time.
 
     `entries` are the nonzero inputs of a sample, with the bias; `formed` is set if the gradient is formed,
     and not encoded at once.
     """
-    if kind == "none":
+    if whitening.kind == "none":
         return 0.0
-    if kind == "norm" and formed:
+    if whitening.kind == "norm" and formed:
         return SCALING * blocks.length
-    form = form_of(blocks, batch, entries)
-    if kind == "gram":
-        return SMALL_PRODUCTS * _step_flops(form, blocks, batch, entries)
+    form = form_of(blocks, batch, entries, whitening, formed)
+    if whitening.kind == "gram":
+        return _slowness(batch) * _step_flops(form, blocks, batch, entries, whitening.steps)
     grams = _gram_flops(blocks, batch, entries)
-    return SMALL_PRODUCTS * (grams if form == "samples" else 2.0 * batch * entries * blocks.outputs)
+    return _slowness(batch) * (grams if form == "samples" else 2.0 * batch * entries * blocks.outputs)
+
+
+def _slowness(batch: int) -> float:
+    """Return the time of a flop of small products and sums, as a multiple of that of a gradient's flop.
+
+    Measured for 16 to 512 samples by ``python -m benchmarks charges``.
+    """
+    return 1.2 + 40 / batch
 
 
 def _gram_flops(blocks: Blocks, batch: int, entries: float) -> float:
@@ -64,14 +103,18 @@ def _gram_flops(blocks: Blocks, batch: int, entries: float) -> float:
     return batch * batch * (per_entry * entries + blocks.outputs)
 
 
-def _step_flops(form: Form, blocks: Blocks, batch: int, entries: float) -> float:
-    """Count the flops of a Newton–Schulz step."""
-    k, width = blocks.outputs, blocks.inputs + 1
+def _step_flops(form: Form, blocks: Blocks, batch: int, entries: float, steps: int) -> float:
+    """Count the flops of Newton–Schulz steps."""
+    k, (short, long) = blocks.outputs, sorted((blocks.rows, blocks.width))
+    size = {"samples": batch, "outputs": k, "gradient": short}[form]
+    powers = 4.0 if form == "samples" else 2.0
+    small = (powers + 8.0 * (steps - 1)) * size**3 + POINTWISE * steps * size**2
     if form == "samples":
-        small = 4.0 * batch**3 + POINTWISE * batch**2
         return _gram_flops(blocks, batch, entries) + small + 2.0 * batch * batch * k
-    small = 2.0 * k**3 + POINTWISE * k * k
-    return 2.0 * batch * entries * k + 1.0 * k * k * width + small + 2.0 * batch * k * k
+    if form == "outputs":
+        formed = 2.0 * batch * entries * k
+        return formed + 1.0 * k * k * (blocks.inputs + 1) + small + 2.0 * batch * k * k
+    return 3.0 * short * short * long + small
 
 
 def step_factor(loss: float, zero: float) -> float:
@@ -82,15 +125,21 @@ def step_factor(loss: float, zero: float) -> float:
 class WhitenedLayer:
     """A layer whose gradient is whitened; methods as for `DenseLayer`.
 
-    The kind is "norm": G/‖G‖, or "gram": one Newton–Schulz step from there. The result is multiplied by
-    `weight`.
+    The result is multiplied by `weight`.
     """
 
     def __init__(
-        self, layer: DenseLayer | SparseLayer, kind: str, batch: int, entries: float, weight: float = 1.0
+        self,
+        layer: DenseLayer | SparseLayer,
+        whitening: Whitening,
+        batch: int,
+        entries: float,
+        weight: float = 1.0,
     ) -> None:
         self.layer, self.blocks, self.forward = layer, layer.blocks, layer.forward
-        self._step, self._form = kind == "gram", form_of(layer.blocks, batch, entries)
+        self._steps = whitening.steps if whitening.kind == "gram" else 0
+        forms = [form_of(layer.blocks, batch, entries, whitening, formed) for formed in (False, True)]
+        self._form, self._form_if_formed = forms
         self._scale = weight * sqrt(max(1.0, layer.blocks.outputs / (layer.blocks.inputs + 1)))
         self._step_factor = np.ones(1)
 
@@ -107,11 +156,12 @@ class WhitenedLayer:
     def attach(self, delta: Array, rows: int, payload: Array) -> None:
         self._delta, self._errors = delta, np.empty_like(delta)
         self.layer.attach(self._errors, rows, payload)
-        self._whiten = self._sample_form() if self._form == "samples" else self._output_form()
 
     def gradient(self, out: Array) -> passes.Operation:
         """Return the operation that computes the whitened gradient into `out`, shape (p, m)."""
-        if self._step:
+        if self._steps and self._form_if_formed == "gradient":
+            return self._gradient_form(out)
+        if self._steps:
             return passes.Pass([self._whiten, self.layer.gradient(out)])
         before = passes.Pass([self._copy, self.layer.gradient(out)])
         return whiten.Scale(before, _squared(out), [], self._scale, self._step_factor, out, out)
@@ -121,33 +171,60 @@ class WhitenedLayer:
         self._whiten()
         self.layer.coded(indices, values)
 
+    @cached_property
+    def _whiten(self) -> passes.Operation:
+        """Operation on the errors that whitens their product with inputs."""
+        return self._sample_form() if self._form == "samples" else self._output_form()
+
     def _sample_form(self) -> passes.Operation:
-        """Return the operation on the errors that whitens their product with inputs, by B × B matrices."""
+        """Return the operation by B × B matrices."""
         delta = self._delta
         inputs, errors, total = self._small(len(delta))
         before = passes.Pass([self.layer.gram(inputs), blas.Product(delta, delta.T, errors)])
         # If the samples' gradients cancel, their sum is rounding error: small in comparison with these.
         others = [_squared(inputs), _squared(errors)]
         powers = passes.Pass([blas.Product(inputs, errors, total), blas.Product(total, total, inputs)])
-        after = blas.Product(total.T, delta, self._errors)
         square = blas.Dot(inputs.reshape(-1), errors.reshape(-1))
-        return self._operation(before, square, others, errors, powers, (total, inputs, total), after)
+        sums = before, square, others, errors, powers, (total, inputs, total)
+        return self._operation(self._delta, self._errors, sums, lambda p: (p.T, delta))
 
     def _output_form(self) -> passes.Operation:
         """Return the same operation by k × k matrices."""
         gradient = np.empty((self.blocks.rows, self.blocks.width), self._delta.dtype)
         outputs = gradient if self.blocks.axis == "output" else gradient.T  # (k, d)
-        power, square, total = self._small(self.blocks.outputs)
-        form = passes.Pass([self._copy, self.layer.gradient(gradient)])
-        powers = blas.Product(power, power, square)
-        after = blas.Product(self._delta, total, self._errors)
-        before = passes.Pass([form, blas.Product(outputs, outputs.T, power)]) if self._step else form
-        return self._operation(before, _squared(gradient), [], power, powers, (power, square, total), after)
+        sums = self._sums(gradient, outputs)
+        return self._operation(self._delta, self._errors, sums, lambda p: (self._delta, p))
 
-    def _operation(self, before: Any, square: Any, others: list[Any], *step: Any) -> passes.Operation:
-        """Return the operation from those that compute the norm and those of a step."""
-        norm = before, square, others, self._scale, self._step_factor, self._delta, self._errors
-        return whiten.Step(*norm, COEFFICIENTS, *step) if self._step else whiten.Scale(*norm)
+    def _gradient_form(self, out: Array) -> passes.Operation:
+        """Return the operation that whitens the gradient itself, by its smaller Gram matrix."""
+        gradient = np.empty_like(out)
+        if len(out) <= out.shape[1]:
+            return self._operation(gradient, out, self._sums(gradient, gradient), lambda p: (p, gradient))
+        return self._operation(gradient, out, self._sums(gradient, gradient.T), lambda p: (gradient, p))
+
+    def _sums(self, gradient: Array, matrix: Array) -> tuple[Any, ...]:
+        """Return the operations that form the gradient, its norm, and M of a view of it, and M's square."""
+        power, square, total = self._small(len(matrix))
+        form = passes.Pass([self._copy, self.layer.gradient(gradient)])
+        before = passes.Pass([form, blas.Product(matrix, matrix.T, power)]) if self._steps else form
+        small = power, square, total
+        return before, _squared(gradient), [], power, blas.Product(power, power, square), small
+
+    def _operation(self, source: Array, out: Array, sums: tuple[Any, ...], factors: Any) -> passes.Operation:
+        """Return the operation that computes `out`, the product of `factors(P)` with the polynomial P of M.
+
+        Without steps it scales `source`, by the norm.
+        """
+        before, square, others, power, powers, (matrix, squared, total) = sums
+        norm = before, square, others, self._scale, self._step_factor, source, out
+        if not self._steps:
+            return whiten.Scale(*norm)
+        further: list[passes.Operation] = []
+        if self._steps > 1:
+            total = np.empty_like(total)  # the matrices are needed longer
+            further = _further_steps(self._steps - 1, matrix, squared, total)
+        after = passes.Pass([*further, blas.Product(*factors(total), out)])
+        return whiten.Step(*norm, COEFFICIENTS, power, powers, (matrix, squared, total), after)
 
     @property
     def _copy(self) -> passes.Operation:
@@ -155,6 +232,30 @@ class WhitenedLayer:
 
     def _small(self, size: int) -> list[Array]:
         return [np.empty((size, size), self._delta.dtype) for _ in range(3)]
+
+
+def _further_steps(count: int, matrix: Array, square: Array, total: Array) -> list[passes.Operation]:
+    """Return the operations of further steps: M ← p(M)²M, its square, and P ← p(M)P in `total`."""
+    polynomial, product = np.empty_like(total), np.empty_like(total)
+    evaluate = passes.Call(_evaluate, matrix, square, polynomial)
+    step = [
+        blas.Product(polynomial, matrix, product),
+        blas.Product(polynomial, product, matrix),
+        blas.Product(matrix, matrix, square),
+        evaluate,
+        blas.Product(polynomial, total, product),
+        passes.Call(np.copyto, total, product),
+    ]
+    return [evaluate, *step * count]
+
+
+def _evaluate(power: Array, square: Array, out: Array) -> None:
+    """Compute the polynomial aI + bM + cM² of M and its square, which is overwritten."""
+    a, b, c = map(out.dtype.type, COEFFICIENTS)
+    np.multiply(power, b, out=out)
+    square *= c
+    out += square
+    np.einsum("ii->i", out)[:] += a
 
 
 def _squared(matrix: Array) -> blas.Dot:

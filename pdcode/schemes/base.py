@@ -41,6 +41,9 @@ SEVERAL_ROUNDS = "has several rounds per update and cannot use payloads of anoth
 UNCODED: Tables = {"code": {"family": "uncoded", "blocks": 1, "rotate": False}, "memory": {"kind": "none"}}
 """Tables of schemes without a code."""
 
+WHITENING = "!code.whiten", "!code.steps", "!code.form"
+"""Entries of `Scheme.unused` of schemes without a code whose gradients may be whitened."""
+
 
 class TaskSize(NamedTuple):
     """Size of a task, the same in every round.
@@ -328,7 +331,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         reply : Reply, optional
             Where to write the payload if it is computed without the full gradient.
         """
-        batch, whiten = self.config.problem.batch, self.config.code.whiten
+        batch, whiten = self.config.problem.batch, self.config.code.whitening
         weight = builders.gradient_weight(self.config, problem, rows)
         plan = (
             problem.plan(batch, weight=weight, whiten=whiten)

@@ -25,7 +25,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import NOT_SUMMED, SENDS_THETA, UNCODED, Scheme, Work
+from .base import NOT_SUMMED, SENDS_THETA, UNCODED, WHITENING, Scheme, Work
 from .placement import Placement
 
 NO_ROUNDING: Needs = {"wire.dtype": unrounded("decodes with weights that amplify rounding errors")}
@@ -96,7 +96,7 @@ class ShardSum(Source):
 class DataCode(Scheme):
     """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s d(shard s) or an approximation."""
 
-    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", "!code.whiten")
+    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         "reduce.kind": one_of("star", why=NOT_SUMMED),
         "downlink.kind": one_of("full", why=SENDS_THETA),  # the decoder of a replica would hold all payloads
@@ -135,7 +135,7 @@ class DataCode(Scheme):
         batch, seed, parts = self.config.problem.batch, self.config.seed, []
         for shard in shards:
             own = problem.shards[shard]
-            plan = own.plan(batch, weight=own.rows / rows, whiten=self.config.code.whiten)
+            plan = own.plan(batch, weight=own.rows / rows, whiten=self.config.code.whitening)
             parts.append((self.matrix[worker, shard], plan, own.batches(seed, shard)))
         return ShardSum(parts)
 

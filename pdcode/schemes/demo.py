@@ -33,7 +33,7 @@ from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
-from .base import UNCODED, CodewordRule, Scheme, Work
+from .base import UNCODED, WHITENING, CodewordRule, Scheme, Work
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class DeMo(Scheme):
 
     name = "demo"
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
-    unused = ("code", "decoder", "!code.whiten")
+    unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="has its momentum at the worker"),
         "memory.lookahead": one_of(0.0, why="has no use for it"),

@@ -11,7 +11,7 @@ from ..config import Fraction, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..problems import Problem
 from ..problems.partition import Unit
-from .base import COUNTING_MODE, UNCODED, Scheme
+from .base import COUNTING_MODE, UNCODED, WHITENING, Scheme
 
 NO_SQUARE_MATRIX = "has as many codewords as parameters, and other decoders hold a square matrix of them"
 
@@ -19,7 +19,7 @@ NO_SQUARE_MATRIX = "has as many codewords as parameters, and other decoders hold
 class SingleElements(Scheme):
     """Elements of each layer's gradient, with error feedback."""
 
-    unused: ClassVar[tuple[str, ...]] = ("code", "!code.whiten")
+    unused: ClassVar[tuple[str, ...]] = ("code", *WHITENING)
     requires: ClassVar[Needs] = {
         "decoder.kind": one_of("adjoint", "summing", why=NO_SQUARE_MATRIX),
         "update.mode": lacking("by_fraction", COUNTING_MODE, "may send the same elements in several tasks"),

@@ -111,7 +111,7 @@ class Local(Scheme):
         batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
         batches = problem.batches(self.config.seed, worker, steps * batch)
         weight = builders.gradient_weight(self.config, problem, rows)
-        plan = problem.plan(batch, whiten=self.config.code.whiten)
+        plan = problem.plan(batch, whiten=self.config.code.whitening)
         return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:

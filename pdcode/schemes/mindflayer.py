@@ -98,7 +98,7 @@ class MindFlayer(Scheme):
         batches = problem.batches(self.config.seed, worker, trials * batch)
         successes = max(1.0, float((self._drawn_s <= self.limits_s[:, None]).mean(axis=1).sum()) * trials)
         weight = builders.gradient_weight(self.config, problem, rows) * self.workers / successes
-        plan = problem.plan(batch, weight=weight, whiten=self.config.code.whiten)
+        plan = problem.plan(batch, weight=weight, whiten=self.config.code.whitening)
         delays = self.config.stragglers.make(self.config.seed, self.workers)
         return Trials(plan, batches, delays, worker, trials, float(self.limits_s[worker]))
 

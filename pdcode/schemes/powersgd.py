@@ -37,7 +37,7 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.stateful import Stateful
-from .base import COUNTING_MODE, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, Scheme, Work
+from .base import COUNTING_MODE, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, WHITENING, Scheme, Work
 
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
@@ -218,7 +218,7 @@ class PowerSGD(Scheme):
     name = "powersgd"
     summary = "two factors of each layer's gradient, in two rounds, with error feedback"
     steps_by_update = False
-    unused = ("code", "decoder", "!code.whiten")
+    unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="is error feedback"),
         "memory.keep": one_of(1.0, why="keeps its residual"),

@@ -31,7 +31,7 @@ from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.memory import ensure_fits
-from .base import NOT_SUMMED, UNCODED, Scheme
+from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme
 
 
 class GradientTable(Decoder):
@@ -128,7 +128,7 @@ class Ringleader(Scheme):
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
-    unused = ("code", "memory", "decoder", "update", "downlink", "!code.whiten")
+    unused = ("code", "memory", "decoder", "update", "downlink", *WHITENING)
     tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "captured", "fraction": 1.0}}
 
     class Options(Table):

@@ -43,7 +43,7 @@ from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from .base import NOT_SUMMED, UNCODED, Scheme
+from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme
 
 Rule = Literal["median", "trimmed", "geometric", "krum", "multi-krum", "clipping"]
 TABLES: Tables = {**UNCODED, "update": {"mode": "all"}}
@@ -231,7 +231,7 @@ class Robust(Scheme):
             "compares the gradients of several workers",
         ),
     }
-    unused = ("code", "memory", "decoder", "downlink", "!code.whiten")
+    unused = ("code", "memory", "decoder", "downlink", *WHITENING)
     tables: ClassVar[Tables] = TABLES
     presets: ClassVar[Mapping[str, Tables]] = {
         rule: {**TABLES, "scheme": {"options": {"rule": rule}}} for rule in get_args(Rule)

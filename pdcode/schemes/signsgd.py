@@ -14,7 +14,7 @@ from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
 from ..problems.partition import Unit
-from .base import NOT_SUMMED, UNCODED, Scheme
+from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme
 
 
 class SignSGD(Scheme):
@@ -22,7 +22,7 @@ class SignSGD(Scheme):
 
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
-    unused = ("code", "memory", "decoder", "!code.whiten")
+    unused = ("code", "memory", "decoder", *WHITENING)
     gradient_rate = ""
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}
     tables: ClassVar[Tables] = {

@@ -31,6 +31,7 @@ from ..decoders.adjoint import AdjointDecoder
 from ..kernels import decode
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
+from .base import WHITENING
 from .diloco import DiLoCo
 from .topk import TopK
 
@@ -101,7 +102,7 @@ class SparseLoCo(TopK, DiLoCo):
     name = "sparseloco"
     summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
     presets: ClassVar[Mapping[str, Tables]] = {}  # not those of `topk`, which are for gradients
-    unused = ("code", "decoder", "!code.whiten")
+    unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         **TopK.requires,
         "memory.kind": one_of("worker", why="has error feedback"),

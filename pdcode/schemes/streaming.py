@@ -36,7 +36,7 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
-from .base import SENDS_THETA, SEVERAL_MESSAGES, Scheme, TaskSize, Work
+from .base import SENDS_THETA, SEVERAL_MESSAGES, WHITENING, Scheme, TaskSize, Work
 
 
 def part_segments(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
@@ -131,7 +131,7 @@ class Streaming(Scheme):
 
     name = "streaming"
     summary = "full gradients in parts, each sent as soon as it is computed"
-    unused = ("code", "memory", "decoder", "!code.blocks", "!code.whiten")
+    unused = ("code", "memory", "decoder", "!code.blocks", *WHITENING)
     requires: ClassVar[Needs] = {
         "code.blocks": Need(
             lambda blocks, config: isinstance(blocks, int),
@@ -184,7 +184,7 @@ class Streaming(Scheme):
     ) -> Sequence[PayloadEncoder]:
         (reply,) = replies
         batch, weight = self.config.problem.batch, builders.gradient_weight(self.config, problem, rows)
-        plan = problem.plan(batch, 1, weight=weight, whiten=self.config.code.whiten)
+        plan = problem.plan(batch, 1, weight=weight, whiten=self.config.code.whitening)
         return [PartEncoder(plan, problem.batches(self.config.seed, worker), reply)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:

@@ -176,7 +176,7 @@ def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
     The measurement takes long enough for workers that share a core to alternate, as in the run.
     """
     table, seed = scheme.config.problem, scheme.config.seed
-    plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
+    plan = problem.plan(table.batch, whiten=scheme.config.code.whitening)
     theta, batches = problem.initial(seed), problem.batches(seed, worker)
     plan.gradient(theta, batches.draw(0))  # warms up
     count, start_s = 0, time.perf_counter()

@@ -127,6 +127,29 @@ def test_whitened_steps_are_not_made_where_they_would_not_converge(settings: lis
     assert components.config.memory.lookahead == 0.2
 
 
+@pytest.mark.parametrize(
+    ("settings", "whitens"),
+    [
+        ([], False),
+        (["problem.batch=128"], True),
+        (["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01"], True),
+        (["link.bandwidth=1e6"], True),
+        (["memory.kind=worker"], True),
+        (["code.whiten=gram"], True),
+    ],
+)
+def test_gradients_are_whitened_where_it_gives_more_than_it_costs(settings: list[str], whitens: bool) -> None:
+    fast = ["scheme.name=uncoded", "update.mode=all", "code.whiten=auto", "problem.batch=16"]
+    fast += [
+        "link={latency_s=0,bandwidth=1e12}",
+        "machine={flops_per_s=1e9,arrival_s=0,dispatch_s=0,task_s=0}",
+    ]
+    components = setup.prepare(configfile.resolve({}, ["stop.updates=1", *fast, *settings]))
+    assert components.config.code.whiten == ("gram" if whitens else "none")
+    said = "by [machine] and [link], and one with 16 samples (problem.batch) replaces about 1.2"
+    assert any(said in note for note in components.notes) != whitens
+
+
 def test_the_converted_rate_is_stable_where_targets_are_large() -> None:
     components = prepared("problem.data=diabetes", "problem.standardise=true", "stop.updates=200")
     problem: Problem = components.problem

@@ -8,6 +8,7 @@ from allocations import allocated
 from pdcode import problems
 from pdcode.problems import sparse_codewords, whitening
 from pdcode.problems.partition import Blocks
+from pdcode.problems.whitening import Whitening
 
 BASE = {"kind": "mlp", "data": "synthetic", "samples": 300, "features": 40, "outputs": 5}
 BASE |= {"hidden": [30, 20], "task": "regression"}
@@ -30,13 +31,16 @@ def factors(problem, theta, batch):
     return inputs[:-1], errors
 
 
-@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize(
+    "whitening", [["norm"], ["gram"], ["gram", 1, "factors"], ["gram", 4], ["gram", 2, "factors"]]
+)
 @pytest.mark.parametrize("axis", ["output", "input"])
 @pytest.mark.parametrize("density", [1.0, 0.2])
 @pytest.mark.parametrize("batch", [6, 25, 64])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, density, batch, dtype):
-    """With 6 samples all layers have matrices of samples but the last; with 64 all have those of outputs."""
+def test_gradient_and_coded_derivative_are_those_of_the_definition(whitening, axis, density, batch, dtype):
+    """By 6 samples in all layers but the last; by outputs of 64, or where it is formed by the gradient."""
+    kind, steps = whitening[0], (*whitening, 1)[1]
     problem = problems.create(
         BASE | {"axis": axis, "density": density, "dtype": dtype, "l2": 0.01}, [8, 4, 1]
     )
@@ -44,7 +48,7 @@ def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, d
     random = np.random.default_rng(2)
     dense = [random.standard_normal((2, layer.count)) for layer in problem.layers]
     dense[2] = np.ones((1, 1))
-    plan = problem.plan(batch, [2, 2, 1], weight=1.5, whiten=kind)
+    plan = problem.plan(batch, [2, 2, 1], weight=1.5, whiten=whitening)
     plain = problem.plan(batch, [2, 2, 1], weight=1.5)
     assert plan.gradient(theta, rows) == plain.gradient(theta, rows)
     plan.coded_derivative(theta, rows, [sparse_codewords(each, problem.dtype) for each in dense])
@@ -52,7 +56,7 @@ def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, d
     for number, (layer, inputs, errors) in enumerate(
         zip(problem.layers, *factors(problem, theta, rows), strict=True)
     ):
-        expected = reference.whiten(inputs, errors, kind, 1.5)
+        expected = reference.whiten(inputs, errors, kind, 1.5, steps)
         expected[:, :-1] += 1.5 * 0.01 * problem.weights(theta, number)[:, :-1]
         np.testing.assert_allclose(layer.weights(plan.full_gradient), expected, atol=tolerance)
         flat = np.zeros(problem.size)
@@ -72,8 +76,8 @@ def test_steps_shrink_with_the_loss_once_it_is_small(kind, task):
     y[:] = scores if task == "regression" else scores.argmax(axis=1)
     zero = np.square(y).sum(axis=1).mean() / 2 if task == "regression" else np.log(5)
     plan, plain, rows, shares = (
-        problem.plan(64, whiten=kind),
-        problem.plan(64, whiten=kind),
+        problem.plan(64, whiten=[kind]),
+        problem.plan(64, whiten=[kind]),
         np.arange(64),
         [],
     )
@@ -92,6 +96,11 @@ def test_the_form_with_fewer_flops_is_taken():
     assert whitening.form_of(wide, 32, 785) == "samples"
     assert whitening.form_of(narrow, 32, 257) == "outputs"
     assert whitening.form_of(wide, 1000, 785) == "outputs"
+    tall = Blocks(0, "input", 1, 785, 10, 0)
+    for blocks, batch in ((wide, 320), (narrow, 32), (tall, 32)):
+        assert whitening.form_of(blocks, batch, blocks.inputs + 1, formed=True) == "gradient"
+    assert whitening.form_of(wide, 64, 785, formed=True) == "samples"
+    assert whitening.form_of(tall, 32, 785, Whitening(form="factors"), formed=True) == "outputs"
 
 
 @pytest.mark.parametrize("batch", [6, 64])
@@ -102,7 +111,7 @@ def test_singular_values_come_together(batch, dtype):
     theta, rows = problem.initial(3), np.arange(batch)
     spread = {}
     for kind in ("norm", "gram"):
-        plan = problem.plan(batch, whiten=kind)
+        plan = problem.plan(batch, whiten=[kind])
         plan.gradient(theta, rows)
         matrix = problem.layers[0].weights(plan.full_gradient)
         spread[kind] = np.linalg.svd(matrix, compute_uv=False)[: min(batch, 30)]
@@ -117,7 +126,7 @@ def test_singular_values_come_together(batch, dtype):
 @pytest.mark.parametrize("batch", [6, 64])
 def test_a_gradient_of_zero_stays_zero_and_one_out_of_range_is_not_hidden(kind, batch):
     problem = problems.create(BASE | {"noise": 0.0, "hidden": []})
-    plan = problem.plan(batch, [1], whiten=kind)
+    plan = problem.plan(batch, [1], whiten=[kind])
     rows, words = np.arange(batch), [None]
     theta = problem.initial(0)
     problem.dataset.y[:] = 0
@@ -141,19 +150,19 @@ def test_a_direction_lost_in_rounding_is_not_chosen():
     problem = problems.create(BASE | {"hidden": []})
     problem.dataset.x[:] = np.float32(1 / 3)
     problem.dataset.y[:6] = np.array([1, -1, 1, -1, 1 + 1e-7, -1], np.float32)[:, None]
-    plan = problem.plan(6, whiten="gram")
-    plan._layers[0]._form = "samples"  # the layer is narrow
+    plan = problem.plan(6, whiten=["gram"])
+    plan._layers[0]._form = plan._layers[0]._form_if_formed = "samples"  # the layer is narrow
     plan._layers[0].attach(plan._deltas[0], 1, np.empty((plan._layers[0].blocks.size, 7), np.float32))
     plan.gradient(np.zeros(problem.size, np.float32), np.arange(6))
     assert not plan.full_gradient.any()
 
 
-@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize("whitening", [["norm"], ["gram"], ["gram", 3]])
 @pytest.mark.parametrize("density", [1.0, 0.2])
 @pytest.mark.parametrize("batch", [0, 32])
-def test_steady_state_allocates_no_arrays(kind, density, batch):
+def test_steady_state_allocates_no_arrays(whitening, density, batch):
     problem = problems.create(BASE | {"density": density, "hidden": [50, 40]}, [8, 8, 1])
-    plan = problem.plan(batch, 1, whiten=kind)
+    plan = problem.plan(batch, 1, whiten=whitening)
     theta, indices = problem.initial(0), np.arange(batch or 1)
     words = [sparse_codewords(np.eye(1, layer.count), problem.dtype) for layer in problem.layers]
 

@@ -125,7 +125,7 @@ def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
     problem = problems.create(base.problem)
     lengths = []
     for kind in ("gram", "none"):
-        plan = problem.plan(32, whiten=kind)
+        plan = problem.plan(32, whiten=[kind])
         found = []
         for seed in range(40):
             plan.gradient(

@@ -485,11 +485,11 @@ def deflate(memory, indices, values, block, out):
     feedback_encode(memory, numpy.zeros_like(memory), indices, values, block, out)
 
 
-def whiten(inputs, delta, kind, scale=1.0):
-    """Return a layer's whitened gradient (k, d): scale * max(1, k/d)^½ times G/|G|, or a step from it."""
+def whiten(inputs, delta, kind, scale=1.0, steps=1):
+    """Return a layer's whitened gradient (k, d): scale * max(1, k/d)^½ times G/|G|, or steps from it."""
     gradient = delta.T @ inputs
     x = gradient / numpy.linalg.norm(gradient)
-    s = x @ x.T
-    if kind == "gram":
+    for _ in range(steps if kind == "gram" else 0):
+        s = x @ x.T
         x = 3.4445 * x - 4.7750 * s @ x + 2.0315 * s @ s @ x
     return scale * math.sqrt(max(1, len(x) / x.shape[1])) * x
