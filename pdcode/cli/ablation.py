@@ -22,7 +22,7 @@ def add_parser(benches: Any) -> None:
         "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "exponential,none")
-    schemes.add_runs(bench, 5, "in a run each", "results/ablation")
+    schemes.add_runs(bench, "tune", 5, "learning rate is", "results/ablation")
     bench.set_defaults(function=run)
 
 
@@ -30,16 +30,16 @@ def run(options: argparse.Namespace) -> int:
     """Run the comparisons, and print a table for each cell."""
     launch.require_one_process("bench ablation")
     from ..studies import ablation, schemes_bench
+    from ..studies.tuning import Tuning
     from ..util.processes import Pool
 
     arguments.ensure_in_range(options)
     bench = schemes_bench.SchemesBench(
         *schemes.chosen_cells(options),
         options.seeds,
-        options.tune,
+        Tuning(options.tune, with_knobs=False),
         ablation.candidates(),
         Path(options.output),
-        tuning_seeds=1,
         payloads=ablation.MAX_PAYLOADS,
     )
     with Pool(options.processes) as pool:

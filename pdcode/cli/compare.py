@@ -10,7 +10,7 @@ from ..mpi import launch
 from ..util.output import print_line
 from . import arguments
 
-RUNS = 7  # per scheme, of --tune without a number
+RUNS = 16  # per scheme, of --tune without a number
 
 
 def add_parser(commands: Any) -> None:
@@ -32,9 +32,12 @@ def add_parser(commands: Any) -> None:
     option("--schemes", metavar="A,B,…", required=True, help=what)
     option("--seeds", type=int, default=5, metavar="N", help="runs per scheme (default: 5)")
     rate = command.add_mutually_exclusive_group()
-    what = f"choose each scheme's learning rate first, by N runs with another seed (default: {RUNS})"
+    what = (
+        "choose each scheme's learning rate and knobs first, such as momentum, wire format and rank, by N "
+        f"runs with another seed (default: {RUNS}); keys that --schemes or --set gives stay"
+    )
     rate.add_argument("--tune", type=int, nargs="?", const=RUNS, metavar="N", help=what)
-    what = "read each scheme's learning rate from an earlier comparison, such as one of the other clock"
+    what = "read them from an earlier comparison, such as one of the other clock"
     rate.add_argument("--rates", metavar="FILE", help=what)
     arguments.add_clock(command)
     arguments.add_target(command)
@@ -62,6 +65,7 @@ def compare(options: argparse.Namespace) -> int:
     from ..studies import tournament
     from ..studies.comparison import Comparison
     from ..studies.comparison_file import ensure_savable
+    from ..studies.tuning import Tuning
     from ..util.processes import Pool
     from . import guard
 
@@ -84,8 +88,10 @@ def compare(options: argparse.Namespace) -> int:
     for line in prepared.notes:
         print_line(line)
     with Pool(options.processes) as pool:
-        how = {"tune": options.tune, "rates": rates, "keep": options.keep}
-        comparison = tournament.perform(prepared, command, pool, print_line, **how)
+        tune = Tuning(options.tune) if options.tune else None
+        comparison = tournament.perform(
+            prepared, command, pool, print_line, tune=tune, rates=rates, keep=options.keep
+        )
     comparison.save(output)
     print_line("")
     comparison.show()

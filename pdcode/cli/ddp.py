@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from ..studies.comparison import Comparison
     from ..studies.comparison_file import ensure_savable
     from ..studies.learning_rates import rate_of
+    from ..studies.tuning import Tuning
     from ..util.processes import Pool
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         for line in ddp.self_check(runs.candidates, ranks):
             print_line(line)
             runs.notes.append(line)
-        tuned = None if rates else options.tune
+        tuned = Tuning(options.tune, with_knobs=False) if options.tune and not rates else None
         compared = tournament.perform(runs, command, pool, print_line, tune=tuned, rates=rates)
     chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
     compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")

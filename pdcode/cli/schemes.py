@@ -1,4 +1,4 @@
-"""`pdcode bench schemes`: presets against every kind of rival, over problems, links and delays."""
+"""`pdcode bench schemes`: ours against every kind of rival, over problems, links and delays."""
 
 import argparse
 import shlex
@@ -11,7 +11,7 @@ from ..util.errors import InputError, did_you_mean
 from ..util.output import print_line
 from . import arguments
 
-ABOUT = "presets and every kind of rival on the virtual clock, over problems, links and delays"
+ABOUT = "ours and every kind of rival, tuned alike, on the virtual clock, over problems, links and delays"
 
 
 def add_parser(benches: Any) -> None:
@@ -20,11 +20,15 @@ def add_parser(benches: Any) -> None:
         "schemes",
         help=ABOUT,
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each cell is a comparison, as of `pdcode compare`, in a "
-        "file of its own; existing files are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
+        "file of its own; existing files are not computed again, an interrupted cell resumes. The last line "
+        "says whether the goal is met. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
-    add_cells(bench, "mnist5k,digits,deep", "100G,1G,100M,10M", None)
-    bench.add_argument("--schemes", metavar="A,B,…", help="only these of the candidates")
-    add_runs(bench, 7, "in two runs each", "results/schemes")
+    add_cells(bench, "mnist5k,digits,deep,softmax,batch128", "100G,1G,100M,10M", None)
+    what = "only these of the entrants, one of ours among them"
+    bench.add_argument("--schemes", metavar="A,B,…", help=what)
+    add_runs(
+        bench, "budget", 24, "learning rate and knobs, such as momentum and rank, are", "results/schemes"
+    )
     bench.set_defaults(function=run)
 
 
@@ -34,18 +38,19 @@ def add_cells(bench: Any, problems: str, links: str, delays: str | None) -> None
     option("--problems", metavar="A,B,…", default=problems, help=f"default: {problems}")
     option("--links", metavar="A,B,…", default=links, help=f"bit/s; default: {links}")
     what = (
-        f"exponential, none, markov, persistent, dead (default: {delays or 'all'}), or a folder of recorded "
-        "ones: CSV, workers × rounds, task times in multiples of a gradient's compute time"
+        f"exponential, none, markov, persistent, dead (default: {delays or 'all'}), and folders of recorded "
+        "ones: CSV, workers × rounds, task times in any unit"
     )
     option("--delays", metavar="A,B,…", default=delays, help=what)
 
 
-def add_runs(bench: Any, rates: int, tuning: str, folder: str) -> None:
-    """Add --seeds, --tune, --processes and --output."""
+def add_runs(bench: Any, name: str, runs: int, chosen: str, folder: str) -> None:
+    """Add --seeds, an option for the number of runs of tuning, --processes and --output."""
     option = bench.add_argument
-    option("--seeds", type=int, default=5, metavar="N", help="runs per candidate and cell (default: 5)")
-    what = f"learning rates that are tried for each candidate, {tuning} (default: {rates})"
-    option("--tune", type=int, default=rates, metavar="N", help=what)
+    what = "runs per candidate and cell, four times as many under markov (default: 5)"
+    option("--seeds", type=int, default=5, metavar="N", help=what)
+    what = f"runs by which each candidate's {chosen} chosen in each cell (default: {runs})"
+    option(f"--{name}", type=int, default=runs, metavar="N", help=what)
     arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default=folder, help=f"default: {folder}")
 
@@ -56,19 +61,17 @@ def run(options: argparse.Namespace) -> int:
     from ..studies import schemes_bench
     from ..util.processes import Pool
 
-    arguments.ensure_in_range(options)
+    arguments.ensure_in_range(options, budget=(3, 99, "3 to 99"))
     every = schemes_bench.candidates()
     bench = schemes_bench.SchemesBench(
         *chosen_cells(options),
         options.seeds,
-        options.tune,
+        schemes_bench.tuning(options.budget),
         chosen(options, "schemes", every),
         Path(options.output),
     )
-    for link in bench.links:
-        for name, table in bench.delays.items():
-            if (ours := schemes_bench.our_preset(link, table)) not in bench.schemes:
-                raise InputError(f"--schemes: '{ours}' is missing, which is ours in {link}bit/s, {name}")
+    if not bench.ours:
+        raise InputError(f"--schemes {options.schemes}: none of them is ours, such as {every[0]}")
     with Pool(options.processes) as pool:
         schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
     schemes_bench.show(bench)
@@ -89,8 +92,11 @@ def chosen_cells(options: argparse.Namespace) -> tuple[list[str], list[str], dic
     """Return the names of problems and links, and the tables of delays."""
     from ..studies.schemes_bench import DELAYS, LINKS, PROBLEMS, recorded_delays
 
-    if options.delays and Path(options.delays).is_dir() and options.delays not in DELAYS:
-        delays = recorded_delays(Path(options.delays))
-    else:
-        delays = {name: DELAYS[name] for name in chosen(options, "delays", DELAYS)}
+    delays: dict[str, dict[str, Any]] = {}
+    for each in options.delays.split(",") if options.delays else DELAYS:
+        folder = each not in DELAYS and Path(each).is_dir()
+        delays |= recorded_delays(Path(each)) if folder else {each: DELAYS.get(each, {})}
+    if unknown := [each for each, table in delays.items() if not table]:
+        meant = did_you_mean(unknown[0], DELAYS)
+        raise InputError(f"--delays {unknown[0]}: expected some of {', '.join(DELAYS)}, or a folder{meant}")
     return chosen(options, "problems", PROBLEMS), chosen(options, "links", LINKS), delays

@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal, Protocol
 import numpy as np
 from msgspec import Meta
 
-from ..config import Fraction, MemoryTable
+from ..config import Candidates, Fraction, MemoryTable
 from ..config.requirements import KeyNeeds, Needs, having, one_of
 from ..kernels import decode, encode, finite, fold
 from ..transport.layout import Pair
@@ -50,6 +50,7 @@ class WorkerMemory(MemoryTable, tag="worker"):
     #: workers; with `optimizer.kind` sgd
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
+    candidates: ClassVar[Candidates] = {"lookahead": (0.0, 0.2, "auto")}
     requires: ClassVar[KeyNeeds] = {
         "kind": RESIDUAL_NEEDS,
         "lookahead": {"optimizer.kind": having("linear", "'sgd'", "is a share of a gradient step")},

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
 
-from ..config import Fraction, OptimizerTable, Positive, Real
+from ..config import Candidates, Fraction, OptimizerTable, Positive, Real
 from ..kernels import optimize
 from .optimizers import NO_MOMENTUM, Optimizer
 
@@ -135,6 +135,8 @@ class MuonTable(OptimizerTable, tag="muon"):
     nesterov: bool = True  #: whether the momentum is Nesterov's; else it is the heavy ball's
     iterations: Positive = 5  #: Newton–Schulz steps on each matrix
     vectors: Literal["sign", "momentum"] = "sign"  #: steps of biases: along the signs of the momentum, or it
+
+    candidates: ClassVar[Candidates] = {"momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5)}
 
     def make(
         self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Sequence[Blocks] = ()

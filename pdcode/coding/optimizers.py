@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Config, OptimizerTable, Proximal, Real
+from ..config import Candidates, Config, OptimizerTable, Proximal, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..kernels import optimize, proximal
@@ -312,6 +312,9 @@ class SGDTable(OptimizerTable, tag="sgd"):
     #: there is none
     proximal: Any = None
 
+    candidates: ClassVar[Candidates] = {
+        ("momentum", "nesterov"): ((0.0, False), (0.6, True), (0.8, True), (0.9, True))
+    }
     effective: ClassVar[KeyNeeds] = {"nesterov": {"optimizer.momentum": given("momentum")}}
 
     def check(self, config: Config) -> None:

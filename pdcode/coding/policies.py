@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
-from ..config import Config, Fraction, Positive, UpdateTable
+from ..config import Candidates, Config, Fraction, Positive, UpdateTable
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
@@ -172,6 +172,12 @@ class CountTable(UpdateTable):
     #: (least) number of payloads of an update; none: three quarters of the workers
     count: Positive | None = None
 
+    candidates: ClassVar[Candidates] = {
+        "count": lambda n: sorted(
+            {*(max(1, round(share * n)) for share in (0.5, 0.75, 0.875)), max(1, n - 1)}
+        )
+    }
+
     def resolved(self, workers: int) -> Self:
         count = self.min_payloads(workers)
         if count > workers:
@@ -208,6 +214,8 @@ class CapturedTable(UpdateTable, tag="captured"):
     by_fraction: ClassVar[bool] = True
 
     fraction: Fraction = 0.75  #: captured fraction of the gradient at which to step
+
+    candidates: ClassVar[Candidates] = {"fraction": (0.5, 0.75, 0.9)}
 
     def description(self, workers: int) -> str:
         return f"{self.mode} {self.fraction:g}"

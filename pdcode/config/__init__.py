@@ -3,7 +3,19 @@
 An invalid key or value raises `InputError`; the message is one line that names both.
 """
 
-from .fields import MAX_VALUE, Count, Factor, Fraction, NonNegative, Positive, Real, Seconds, Table, Tables
+from .fields import (
+    MAX_VALUE,
+    Candidates,
+    Count,
+    Factor,
+    Fraction,
+    NonNegative,
+    Positive,
+    Real,
+    Seconds,
+    Table,
+    Tables,
+)
 from .interfaces import (
     BUNDLED,
     CodeTable,
@@ -34,7 +46,8 @@ from .schema import (
 )
 
 __all__ = [
-    "BUNDLED", "KINDS", "MAX_VALUE", "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
+    "BUNDLED", "KINDS", "MAX_VALUE", "Candidates",
+    "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
     "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
     "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal",
     "Real", "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table", "Tables",

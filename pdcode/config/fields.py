@@ -15,6 +15,9 @@ Seconds = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns ca
 Factor = Annotated[float, Meta(ge=1, le=MAX_VALUE)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]
+Candidates = Mapping[Any, Any]
+"""Key, or tuple of keys -> values to try, in order (tuples of values), or a function of the number of workers
+that returns them."""
 STRICT: Any = {"frozen": True, "forbid_unknown_fields": True}  # Any: mypy has subclasses repeat it
 
 
@@ -25,7 +28,10 @@ class Table(msgspec.Struct, **STRICT):
     ----------
     effective, requires : dict
         Needs of other keys, by key; see `config.requirements`.
+    candidates : dict
+        Values that plans and tuning try, by key, see `Candidates`.
     """
 
     effective: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     requires: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    candidates: ClassVar[Candidates] = {}

@@ -10,7 +10,7 @@ from msgspec import Meta
 from ..util.capabilities import Capable
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Seconds
+from .fields import Candidates, Count, Factor, Fraction, NonNegative, Positive, Real, Seconds
 from .kinds import Kind
 from .requirements import KeyNeeds, Need, having, none_of, one_of
 
@@ -151,6 +151,8 @@ class CodeTable(Kind, tag_field="family"):
 
     legacy_values: ClassVar[Mapping[str, Any]] = {"form": "factors"}
     effective: ClassVar[KeyNeeds] = {"steps": {"code.whiten": one_of("gram", "auto")}}
+
+    candidates: ClassVar[Candidates] = {"whiten": ("none", "auto")}
 
     @classmethod
     def find(cls, name: Any) -> Any:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ..util.errors import InputError, did_you_mean, expected, short_repr
 from . import kinds
-from .fields import MAX_VALUE, Count, Positive, Real, Seconds, Table
+from .fields import MAX_VALUE, Candidates, Count, Positive, Real, Seconds, Table
 from .interfaces import (
     CodeTable,
     DecoderTable,
@@ -67,6 +67,7 @@ class WireTable(Table):
     #: name of the format of payloads in messages, of all layers or of each; none: the problem's type
     dtype: str | list[str] | None = None
 
+    candidates: ClassVar[Candidates] = {"dtype": (None, "float16", "int8", "int4", "int2")}
     requires: ClassVar[KeyNeeds] = {
         "dtype": {
             "problem.dtype": Need(

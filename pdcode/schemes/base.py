@@ -205,7 +205,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """Keys of ``[scheme] options``: none.
 
         Comparisons tune a key ``rate`` in place of ``optimizer.rate``. An optional class attribute
-        ``candidates`` lists the values that plans try, by key.
+        ``candidates`` has the values that plans and tuning try, by key: see `config.fields.Candidates`;
+        a key with a dot is one of another table.
         """
 
     def __init__(self, config: Config) -> None:

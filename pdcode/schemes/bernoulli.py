@@ -8,10 +8,11 @@ included.
 """
 
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from ..config import Config, Factor, Table
+from ..config import Candidates, Config, Factor, Table
 from ..util.errors import InputError
 from .data_code import DataCode
 
@@ -26,6 +27,8 @@ class Bernoulli(DataCode):
         """Keys of ``[scheme] options``."""
 
         shards: Factor = 3.0  #: expected number of shards of a worker, s, at most the number of workers
+
+        candidates: ClassVar[Candidates] = {"shards": (1.5, 2.0, 3.0)}
 
     @classmethod
     def check(cls, config: Config) -> None:

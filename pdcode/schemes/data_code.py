@@ -6,7 +6,7 @@ any s stragglers.
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
-from ..config import Config, Count, Table, Tables
+from ..config import Candidates, Config, Count, Table, Tables
 from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
@@ -161,7 +161,7 @@ class GradientCode(DataCode):
 
         stragglers: Count = 1  #: number of stragglers tolerated, s
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
+        candidates: ClassVar[Candidates] = {"stragglers": (1, 2, 3)}
 
     @classmethod
     def check(cls, config: Config) -> None:

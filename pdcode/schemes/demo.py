@@ -23,7 +23,7 @@ from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, SignDescent
 from ..coding.source import Source
-from ..config import OptimizerTable, Positive, Table, Tables
+from ..config import Candidates, OptimizerTable, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
@@ -205,6 +205,8 @@ class DeMo(Scheme):
 
         chunk: Positive = 64  #: longest side of a chunk
         largest: Positive = 32  #: coefficients of each chunk that a task sends, k; all of a smaller chunk
+
+        candidates: ClassVar[Candidates] = {"largest": (8, 32, 128)}
 
     def transform(self, problem: Problem) -> Transform:
         """Build the transform of θ-sized vectors."""

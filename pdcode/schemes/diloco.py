@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import NonNegative, Real, Tables
+from ..config import Candidates, NonNegative, Real, Tables
 from ..kernels import finite, optimize
 from ..problems import Problem
 from .local import InnerOptimizer, Local
@@ -68,6 +68,10 @@ class DiLoCo(Local):
         beta2: Decay = 0.999  #: decay of AdamW's mean squared gradient
         epsilon: Real = 1e-8  #: added to AdamW's denominator
         weight_decay: NonNegative = 0.1  #: λ: each local step scales θ by 1 - ηλ
+
+        candidates: ClassVar[Candidates] = {
+            **Local.Options.candidates, "optimizer.rate": (0.2, 0.4, 0.7, 1.0),
+        }  # fmt: skip
 
     def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         return InnerAdamW(self.options, problem.size, problem.dtype)

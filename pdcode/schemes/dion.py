@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..coding.state import State
-from ..config import Tables
+from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
 from ..problems import Problem
 from ..problems.partition import Blocks
@@ -56,6 +56,10 @@ class Dion(PowerSGD):
         """Keys of ``[scheme] options``."""
 
         momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: μ, fraction of what was sent that is kept
+
+        candidates: ClassVar[Candidates] = {
+            **PowerSGD.Options.candidates, "momentum": (0.8, 0.9, 0.95), "optimizer.momentum": (0.0,),
+        }  # fmt: skip
 
     @property
     def kept(self) -> float:

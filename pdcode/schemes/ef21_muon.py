@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..coding.source import Source
-from ..config import Tables
+from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
 from ..kernels import finite
 from ..problems import Problem
@@ -71,6 +71,10 @@ class EF21Muon(TopK):
         """Keys of ``[scheme] options``."""
 
         beta: Annotated[float, Meta(gt=0, le=1)] = 0.1  #: β, weight of a gradient in a worker's momentum
+
+        candidates: ClassVar[Candidates] = {
+            **TopK.Options.candidates, "beta": (0.1, 0.3, 1.0), "optimizer.momentum": (0.0,),
+        }  # fmt: skip
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return WorkerMomentum(super().source(problem, worker, rows), self.options.beta)

@@ -4,10 +4,10 @@ A unit is a layer, cut into blocks of one element. A codeword is one of them wit
 is that element. In wire formats with scales, the payloads of a unit share scales.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-from ..config import Fraction, Table, Tables
+from ..config import Candidates, Fraction, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -31,7 +31,7 @@ class SingleElements(Scheme):
 
         share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"share": (0.0025, 0.01, 0.05)}
+        candidates: ClassVar[Candidates] = {"share": (0.0025, 0.004, 0.01, 0.02, 0.05)}
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(layer.offset, layer.length, layer.length) for layer in problem.layers]

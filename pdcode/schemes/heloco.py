@@ -13,7 +13,7 @@ ours, because each worker's displacement is a step of its own.
 from typing import ClassVar
 
 from ..coding.optimizers import Momentum, Optimizer, SGDTable
-from ..config import Tables
+from ..config import Candidates, Tables
 from ..config.requirements import Needs, given, one_of
 from ..kernels import optimize
 from ..problems import Problem
@@ -50,6 +50,13 @@ class HeLoCo(DiLoCo):
         "update": {"mode": "async"},
         "optimizer": {"kind": "sgd", "rate": 0.02, "momentum": 0.9, "nesterov": True},
     }
+
+    class Options(DiLoCo.Options):
+        """Keys of ``[scheme] options``."""
+
+        candidates: ClassVar[Candidates] = {
+            **DiLoCo.Options.candidates, "optimizer.rate": (0.01, 0.02, 0.05, 0.1),
+        }  # fmt: skip
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
         assert isinstance(self.config.optimizer, SGDTable)

@@ -5,15 +5,15 @@ gradient, with any code and memory, is this project's addition, and so is whiten
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ..coding import builders, flops
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
-from ..config import Positive, Real, Table, Tables
+from ..config import Candidates, Positive, Real, Table, Tables
 from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
@@ -89,7 +89,7 @@ class Local(Scheme):
         steps: Positive = 8  #: local steps per task, H
         rate: Real = 0.1  #: learning rate of the local steps; that of rank 0 is in [optimizer]
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"steps": (2, 4, 8)}
+        candidates: ClassVar[Candidates] = {"steps": (1, 2, 4, 8)}
 
     @property
     def steps(self) -> np.ndarray:

@@ -11,15 +11,15 @@ another seed. Only injected delays are interrupted, those that are no multiples 
 worker that is slow by itself is waited for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ..coding import builders, flops
 from ..coding.source import Source
-from ..config import Positive, Seconds, Table, Tables
+from ..config import Candidates, Positive, Seconds, Table, Tables
 from ..config.requirements import Needs, one_of
 from ..problems import GradientPlan, Problem
 from ..stragglers import DelayModel
@@ -74,7 +74,7 @@ class MindFlayer(Scheme):
         #: t, longest delay of a trial [s]; none: the median of each worker's delays
         limit_s: Seconds | None = None
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"trials": (1, 2, 4)}
+        candidates: ClassVar[Candidates] = {"trials": (1, 2, 4)}
 
     @cached_property
     def _drawn_s(self) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..coding.muon import orthogonalise, orthogonalise_flops
-from ..config import NonNegative, Positive, Real, Tables
+from ..config import Candidates, NonNegative, Positive, Real, Tables
 from ..kernels import finite
 from ..problems import Problem
 from ..problems.partition import Blocks
@@ -75,6 +75,10 @@ class MuLoCo(Local):
         momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on Muon's momentum at each step
         iterations: Positive = 5  #: Newton–Schulz steps for each local step
         weight_decay: NonNegative = 0.0  #: λ: each local step scales θ by 1 - ηλ
+
+        candidates: ClassVar[Candidates] = {
+            **DiLoCo.Options.candidates, "momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5),
+        }  # fmt: skip
 
     def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         return InnerMuon(self.options, problem.layers, problem.size, problem.dtype)

@@ -18,8 +18,8 @@ a P of lower rank. A worker that misses a round keeps its contribution for later
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from ..coding import builders, flops
 from ..coding.memory import PayloadEncoder
 from ..coding.source import Source
 from ..coding.state import State
-from ..config import Positive, Table, Tables
+from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..decoders.summing import SummingDecoder
 from ..kernels import finite
@@ -237,7 +237,7 @@ class PowerSGD(Scheme):
 
         rank: Positive = 4  #: rank of each layer's gradient, r; at most its number of inputs or outputs
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"rank": (1, 2, 4)}
+        candidates: ClassVar[Candidates] = {"rank": (1, 2, 4, 8, 16)}
 
     @property
     def kept(self) -> float:

@@ -16,7 +16,7 @@ from math import ceil
 from typing import ClassVar
 
 from ..coding.policies import Policy
-from ..config import NonNegative, Positive, Real, Table, Tables, UpdateTable
+from ..config import Candidates, NonNegative, Positive, Real, Table, Tables, UpdateTable
 from ..config.requirements import KeyNeeds, none_of, one_of
 from .base import UNCODED, Scheme
 
@@ -47,6 +47,7 @@ class Ringmaster(Scheme):
         sigma2: NonNegative | None = None  #: σ², the variance of a worker's gradient
         epsilon: Real | None = None  #: ε, the squared norm of the gradient to reach
 
+        candidates: ClassVar[Candidates] = {"threshold": lambda n: (max(1, n // 2), n, 2 * n)}
         effective: ClassVar[KeyNeeds] = {
             "sigma2": {
                 "scheme.options.threshold": one_of(None),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ..codes import Code
-from ..config import Tables
+from ..config import Candidates, Table, Tables
 from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
@@ -31,6 +31,11 @@ class SignSGD(Scheme):
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 0.001},
     }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``: none."""
+
+        candidates: ClassVar[Candidates] = {"wire.dtype": ("sign",)}
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         dtype = self.config.problem.dtype

@@ -5,9 +5,9 @@ Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimiz
 without a momentum at rank 0, are those of `sparseloco` here, and the local steps are those of `muloco`.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from ..config import Positive
+from ..config import Candidates, Positive
 from .muloco import MuLoCo
 from .sparseloco import SparseLoCo
 
@@ -27,3 +27,5 @@ class SparseMuLoCo(MuLoCo, SparseLoCo):
         #: whether the mean of an element is over all "workers" or over the "senders" of it
         mean: Literal["workers", "senders"] = "workers"
         clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
+
+        candidates: ClassVar[Candidates] = {**MuLoCo.Options.candidates, "largest": (16, 64, 256)}

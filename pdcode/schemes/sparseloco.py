@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..codes import Code
-from ..config import Config, Positive, Tables
+from ..config import Candidates, Config, Positive, Tables
 from ..config.requirements import Need, Needs, one_of
 from ..decoders import Decoder
 from ..decoders.adjoint import AdjointDecoder
@@ -132,6 +132,8 @@ class SparseLoCo(TopK, DiLoCo):
         #: whether the mean of an element is over all "workers" or over the "senders" of it
         mean: Literal["workers", "senders"] = "workers"
         clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
+
+        candidates: ClassVar[Candidates] = {**DiLoCo.Options.candidates, "largest": (16, 64, 256)}
 
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
         sizes = [min(self.options.chunk, unit.count) for unit in units]

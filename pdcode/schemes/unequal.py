@@ -15,14 +15,14 @@ allocation of data is not included: worker i has the shards i … i + d - 1, mod
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
 from ..codes import Code
-from ..config import Config, Positive, Table
+from ..config import Candidates, Config, Positive, Table
 from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
 from ..problems.partition import Unit
@@ -52,6 +52,8 @@ class Unequal(DataCode):
         shards: Positive = 2  #: shards of a worker, d
         #: each worker's probability of being late; none: the fraction of workers that an update leaves out
         probabilities: list[Probability] = msgspec.field(default_factory=list)
+
+        candidates: ClassVar[Candidates] = {"shards": (1, 2, 3)}
 
     @classmethod
     def check(cls, config: Config) -> None:

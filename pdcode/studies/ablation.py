@@ -2,7 +2,8 @@
 
 Parts are taken away from the preset one by one, and added one by one to plain stochastic gradient descent, in
 the order of `PARTS` and in the reverse order. Each variant is the preset with some keys changed, and a
-candidate of `pdcode bench schemes`: cells, delays and the choice of learning rates are that bench's.
+candidate of `pdcode bench schemes`, whose cells and delays these are. In each cell the learning rate of each
+is chosen by the same number of runs.
 """
 
 import itertools
@@ -145,7 +146,7 @@ def show(bench: SchemesBench) -> None:
 LEGEND = (
     "Times to the target without a part as multiples of those with it, and 95 % intervals over the seeds, "
     "in pairs; >: runs without it missed the target, <: runs with it did. Each variant has the best of the "
-    "same number of learning rates, chosen under exponential delays. Payloads: their number, likewise. "
+    "same number of learning rates, chosen in the cell. Payloads: their number, likewise. "
     "Taken away: from the preset with blocks in turn; below, blocks, exchange and asynchrony are replaced. "
     "Added: to plain descent by the first three quarters of full 16-bit gradients at the newest θ, with "
     "Nesterov's momentum and θ in each task; one by one, in order from the first row to the last, in "

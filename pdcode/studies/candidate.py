@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -24,6 +25,7 @@ class Candidate:
     config: Config
     # Learning rate as a multiple of the user's converted rate, see `learning_rates.converted`.
     multiple: float = 1.0
+    held: tuple[str, ...] = ()  # keys that the name or the command gives, which tuning leaves
 
     @property
     def is_own(self) -> bool:
@@ -43,6 +45,14 @@ class Candidate:
     def at(self, rate: float) -> Candidate:
         """Return the candidate with another learning rate."""
         return replace(self, config=with_rate(self.config, rate))
+
+    def within(self, limit_s: float) -> Candidate:
+        """Return the candidate with a time limit of at most `limit_s`."""
+        config, given = self.config, self.config.stop.seconds
+        if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
+            return self
+        stop = msgspec.structs.replace(config.stop, seconds=limit_s)
+        return replace(self, config=msgspec.structs.replace(config, stop=stop))
 
     def __str__(self) -> str:
         return f"{self.title}: {summary(self.config)}"

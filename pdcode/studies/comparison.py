@@ -190,9 +190,9 @@ def compare(
     seeds : int, optional
         Runs of each; default 5.
     tune : int, optional
-        Number of runs by which each scheme's learning rate is chosen first.
+        Number of runs by which each scheme's learning rate and knobs are chosen first.
     rates : path, optional
-        Take the learning rates from this earlier comparison.
+        Take them from this earlier comparison.
     clock : {"virtual", "mpi"}
         Clock of the runs.
     target : float, optional

@@ -1,9 +1,10 @@
 """Figures of a run, computed from its trace."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -60,6 +61,18 @@ class Measured:
     def figures(self) -> dict[str, float]:
         """The figures by name, without the curves."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+    def to_json(self) -> str:
+        """Return the figures and curves as a line of text."""
+        curves = {key: values.tolist() for key, values in self.curves.items()}
+        return json.dumps({**self.figures, "curves": curves}, default=float)
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what `to_json` returned."""
+        values = json.loads(line)
+        curves = {key: np.array(each, np.float64) for key, each in values.pop("curves").items()}
+        return cls(**values, curves=curves)
 
     @property
     def reached(self) -> bool:

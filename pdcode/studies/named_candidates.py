@@ -101,4 +101,5 @@ def _candidate(
         config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))
     configfile.check_consistency(config)
     setup.prepare(config, source=data_source(config))
-    return Candidate(name, config)
+    held = (each.partition("=")[0].strip() for each in [*overrides, *changes])
+    return Candidate(name, config, held=tuple(each for each in held if not each.endswith(".rate")))

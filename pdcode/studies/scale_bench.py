@@ -35,6 +35,7 @@ from .learning_rates import rate_of
 from .measurement import Measured
 from .schemes_bench import LINKS, NESTEROV
 from .tournament import ComparisonRequest, perform_once
+from .tuning import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,7 +129,8 @@ def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_l
         write_file(job, to_toml(tables), "the configuration")
         request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
         fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)
-        tune = bench.runs if workers <= MAX_TUNED_WORKERS or coordinators not in rates else None
+        tuned = workers <= MAX_TUNED_WORKERS or coordinators not in rates
+        tune = Tuning(bench.runs, with_knobs=False) if tuned else None
         with Pool(max(1, min(processes, fitting))) as pool:
             perform_once(path, request, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
         rates[coordinators] = path

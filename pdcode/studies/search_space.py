@@ -17,6 +17,7 @@ from ..config.defaults import longest_rate
 from ..training import setup
 from ..util.errors import InputError
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
+from .knobs import knobs, set_keys
 from .learning_rates import converted, has_rate, rate_of, with_rate
 from .trial import data_source
 
@@ -113,12 +114,16 @@ def drawn_schemes() -> list[str]:
     return [name for name in kinds.names("schemes") if name not in ("lwpd", "uncoded")]
 
 
-def draw_options(tables: Tables, random: np.random.Generator) -> Tables:
-    """Draw the scheme's options from its candidates."""
-    scheme = tables["scheme"]
-    candidates = getattr(kinds.find("schemes", scheme["name"]).Options, "candidates", {})
-    options = {key: draw_value(random, values, [1] * len(values)) for key, values in candidates.items()}
-    return tables | {"scheme": scheme | {"options": options}} if options else tables
+def draw_knobs(base: Config, tables: Tables, random: np.random.Generator) -> Tables:
+    """Draw values of the knobs of a configuration with these tables."""
+    try:
+        found = knobs(apply_tables(base, tables))
+    except InputError:
+        return tables
+    for knob in found:
+        settings = knob.settings(draw_value(random, range(len(knob.values)), [1] * len(knob.values)))
+        tables = set_keys(tables, settings)
+    return tables
 
 
 def draw_value(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
@@ -131,26 +136,22 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     """Draw the tables of a scheme, which may be inconsistent."""
     if random.random() < RIVALS:
         names = drawn_schemes()
-        return draw_options(preset(draw_value(random, names, [1] * len(names))), random)
+        return draw_knobs(base, preset(draw_value(random, names, [1] * len(names))), random)
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = draw_value(random, families, (4, 2, 4, 1, 1, 3))
     memory = draw_value(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
-    whiten = "auto" if base.problem.batch and draw_value(random, (True, False), (1, 1)) else "none"
-    lookahead = {"lookahead": draw_value(random, (0.0, "auto"), (1, 1))} if memory == "worker" else {}
-    wires = (None, "bfloat16", "float16", "int8", "int2")
     tables = BLANK | {
-        "code": {**_code(base, family, random), "whiten": whiten},
-        "memory": {"kind": memory, **lookahead},
-        "wire": {"dtype": draw_value(random, wires, (2, 1, 1, 2, 2))},
+        "code": _code(base, family, random),
+        "memory": {"kind": memory},
         "downlink": {"kind": draw_value(random, ("full", "exchange"), (1, 1))},
-        "update": _update(base.workers.count, random),
+        "update": _update(random),
     }
     several = not UpdateTable.of(tables["update"]).asynchronous
     if memory == "none" and several and family not in ("uncoded", "matched"):
         tables["decoder"] = {"kind": draw_value(random, (None, "least_squares"), (1, 1))}
     if family == "uncoded":
         tables["scheme"] = {"name": "uncoded"}
-    return tables
+    return draw_knobs(base, tables, random)
 
 
 def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, Any]:
@@ -172,12 +173,8 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
     return code
 
 
-def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
-    """Draw the table ``[update]``."""
-    modes = ("async", ""), ("first", "count"), ("captured", "fraction"), ("all", "")
-    mode, key = draw_value(random, modes, (4, 4, 1, 1))
-    share = draw_value(random, (0.5, 0.75, 0.9), (1, 2, 1))
-    if not key:
-        return {"mode": mode}
-    amount = share if key == "fraction" else max(1, round(share * workers))
-    return {"mode": mode, key: amount, "late": draw_value(random, ("use", "waste"), (3, 1))}
+def _update(random: np.random.Generator) -> dict[str, Any]:
+    """Draw the table ``[update]``, but for its knobs."""
+    mode = draw_value(random, ("async", "first", "captured", "all"), (4, 4, 1, 1))
+    late = {"late": draw_value(random, ("use", "waste"), (3, 1))} if mode in ("first", "captured") else {}
+    return {"mode": mode, **late}

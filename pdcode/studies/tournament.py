@@ -1,7 +1,8 @@
 """The tournament of `pdcode compare`: candidates under the same seeds, from the request to the results."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -19,7 +20,7 @@ from ..util.formats import duration, listing, size
 from ..util.processes import Pool
 from ..util.progress import track
 from ..virtual import capacity, costs
-from . import rate_tuning
+from . import tuning
 from .candidate import Candidate
 from .comparison import Comparison
 from .goal import Goal, choose_goal
@@ -27,7 +28,10 @@ from .limits import Limits, find_limits, with_limits
 from .measurement import Measured
 from .named_candidates import named_candidates
 from .results_table import describe_run
-from .trial import TUNING_OFFSET, Trial, check_seed, data_source, perform_all
+from .trial import TUNING_OFFSET, Journal, Trial, check_seed, data_source, perform_all
+from .tuning import Tuning
+
+BEYOND = 4.0  # limit of a run to the lower loss, as a multiple of the best candidate's longest tuning run
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class ComparisonRequest:
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
     rounds: float | None = None  # time between measurements, in rounds of one payload of each worker
+    beyond: float | None = None  # lower loss to which runs go on after tuning
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Tournament:
     folder: Path  # folder for the candidates' TOML files and the traces
     text: str = ""  # the user's TOML file
     notes: list[str] = field(default_factory=list)  # sentences on the common conditions
+    beyond: float | None = None  # lower loss to which runs go on after tuning
 
     @property
     def names(self) -> list[str]:
@@ -78,33 +84,70 @@ class Tournament:
         return range(self.seeds[0] + TUNING_OFFSET, self.seeds[0] + TUNING_OFFSET + count)
 
     def tuning_trial(self, candidate: Candidate, seed: int, number: int) -> Trial:
-        """Return a run of a candidate with a configuration file of its own, which a real run reads."""
+        """Return a run of a candidate; a real run has a configuration file of its own, which it reads."""
+        if self.clock == "virtual":
+            return replace(self.trial(candidate, seed), trace="", file="")
         stem = str(self.folder / f"tuning-{number}")
         trial = replace(self.trial(candidate, seed), trace=f"{stem}.h5", file=f"{stem}.toml")
         trial.write(f"{self.HEAD} to tune '{candidate.name}'")
         return trial
 
-    def with_rates(self, candidates: list[Candidate], note: str) -> Self:
-        """Return the tournament with other learning rates, and a note on them."""
-        return replace(self, candidates=candidates, notes=[*self.notes, note])
+    def with_settings(self, candidates: list[Candidate], *notes: str) -> Self:
+        """Return the tournament with other settings of candidates, and notes on them."""
+        return replace(self, candidates=candidates, notes=[*self.notes, *notes])
+
+    def continued(self, seconds: float) -> Self:
+        """Return the tournament with runs that go on to the lower loss, for `seconds` at most."""
+        if self.beyond is None:
+            return self
+        made = []
+        for each in self.candidates:
+            stop = msgspec.structs.replace(each.config.stop, loss=self.beyond, seconds=seconds)
+            made.append(replace(each, config=msgspec.structs.replace(each.config, stop=stop)))
+        return self.with_settings(
+            made, f"Runs go on to loss {self.beyond:g}, and other figures are those of the stop."
+        )
 
     def write(self, command: str) -> None:
         """Write each candidate's configuration, to which the commands of its runs refer."""
         for candidate in self.candidates:
             self.trial(candidate, 0).write(f"{self.HEAD} as '{candidate.name}' of `{command}`")
 
-    def run(self, pool: Pool, print_line: Print, keep: bool) -> list[list[Measured]]:
-        """Run every candidate under every seed; return the results by candidate and seed."""
+    def run(
+        self,
+        pool: Pool,
+        print_line: Print,
+        keep: bool,
+        slack: float = math.inf,
+        journal: Journal | None = None,
+    ) -> list[list[Measured]]:
+        """Run every candidate under every seed; return the results by candidate and seed.
+
+        With a finite `slack` the first candidate runs first, and a run of another ends after `slack` times
+        its time under the same seed.
+        """
         places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
-        trials = [self.trial(self.candidates[place], seed) for place, seed in places]
         done: dict[tuple[int, int], Measured] = {}
-        for number, run in track(perform_all(enumerate(trials), pool), len(trials), "runs"):
-            place, seed = places[number]
+
+        def trials(mine: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Trial]]:
+            for place, seed in mine:
+                candidate, first = self.candidates[place], done.get((0, seed))
+                if math.isfinite(slack) and first is not None and first.reached:
+                    candidate = candidate.within(slack * first.stop_s)
+                yield (place, seed), self.trial(candidate, seed)
+
+        first = [pair for pair in places if pair[0] == 0 and math.isfinite(slack)]
+
+        def results() -> Iterator[tuple[tuple[int, int], Measured]]:
+            for mine in (first, [pair for pair in places if pair not in first]):
+                yield from perform_all(trials(mine), pool, journal)
+
+        for (place, seed), run in track(results(), len(places), "runs"):
             done[place, seed] = run
             if not keep:
-                Path(trials[number].trace).unlink(missing_ok=True)
+                Path(self.trial(self.candidates[place], seed).trace).unlink(missing_ok=True)
             text = f"{self.names[place]}, seed {seed}: {describe_run(run, self.goal)}"
-            print_line(f"{len(done)} of {len(trials)}: {text}")
+            print_line(f"{len(done)} of {len(places)}: {text}")
         return [[done[place, seed] for seed in self.seeds] for place in range(len(self.candidates))]
 
 
@@ -136,7 +179,11 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
             raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
         made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
-        limits = find_limits(config, goal, request.config, request.seconds, request.clock)
+        given = request.seconds or config.stop.seconds
+        if request.rounds is not None and given is not None:
+            limits = Limits(given, math.nan)  # each candidate has its own time between measurements
+        else:
+            limits = find_limits(config, goal, request.config, request.seconds, request.clock)
     for place, each in enumerate(made):
         own = _at_pace(each.config, limits, request.rounds)
         made[place] = replace(each, config=with_limits(each.config, goal, own, each.config.stop.updates))
@@ -148,7 +195,7 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
             notes.append(f"Costs: those of {fitted}, but for keys that are set.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
     seeds = range(config.seed, config.seed + request.seeds)
-    return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes)
+    return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes, request.beyond)
 
 
 def _at_pace(config: Config, limits: Limits, rounds: float | None) -> Limits:
@@ -165,29 +212,46 @@ def perform(
     pool: Pool,
     print_line: Print,
     *,
-    tune: int | None = None,
-    tuning_seeds: int = 1,
+    tune: Tuning | None = None,
+    groups: Sequence[Collection[str]] = (),
     rates: tuple[str, Comparison] | None = None,
     keep: bool = False,
+    journal: Journal | None = None,
 ) -> Comparison:
-    """Choose the learning rates, write the candidates' files, and perform all runs.
+    """Tune the candidates, write their files, and perform all runs.
 
-    Learning rates are those of another comparison, given with its file; or the best of `tune` rates, each
-    judged by `tuning_seeds` runs; or unchanged. Traces are deleted unless `keep` is set.
+    Settings are those of another comparison, given with its file; or chosen by `tune`; or unchanged. If
+    `tune` has a finite slack, candidates beyond it are left out, but for the best of each of the `groups` of
+    names, and the best candidate comes first. Traces are deleted unless `keep` is set.
     """
+    slack = math.inf
     if rates:
-        chosen = rate_tuning.take_rates(tournament.candidates, *rates)
-        tournament = tournament.with_rates(chosen, f"Learning rates: those of {rates[0]}.")
+        chosen = tuning.take_rates(tournament.candidates, *rates)
+        tournament = tournament.with_settings(chosen, f"Learning rates: those of {rates[0]}.")
     if tune:
         tournament.write(command)
-        seeds = tournament.tuning_seeds(tuning_seeds)
-        chosen, edges = rate_tuning.tune(
-            tournament.candidates, tournament.goal, tune, seeds, tournament.tuning_trial, pool, print_line
+        seeds, slack = tournament.tuning_seeds(tune.seeds), tune.slack
+        tuned = tuning.tune(
+            tournament.candidates,
+            tournament.goal,
+            tune,
+            seeds,
+            tournament.tuning_trial,
+            pool,
+            print_line,
+            journal,
         )
-        text = rate_tuning.describe_tuning(tune, seeds)
-        if edges:
-            text += f" Those of {listing(edges)} are the least or largest that were tried."
-        tournament = tournament.with_rates(chosen, text)
+        notes = [tuning.describe_tuning(tune, seeds) + tuning.describe_edges(tuned)]
+        if math.isfinite(slack):
+            tuned, dropped = tuning.select(tuned, slack, groups)
+            if dropped:
+                notes.append(
+                    f"Left out, over {slack:g} times as slow as the best in tuning: {listing(dropped)}."
+                )
+        tournament = tournament.with_settings([each.tuned for each in tuned], *notes)
+        longest = max(tuned[0].search.seconds)
+        if math.isfinite(slack):
+            tournament = tournament.continued(min(BEYOND * longest, tournament.limits.seconds))
     tournament.write(command)
     return Comparison(
         tournament.names,
@@ -195,7 +259,7 @@ def perform(
         list(tournament.seeds),
         tournament.clock,
         tournament.goal,
-        tournament.run(pool, print_line, keep),
+        tournament.run(pool, print_line, keep, slack, journal),
         command,
         tournament.text,
         tournament.notes,
@@ -209,21 +273,33 @@ def perform_once(
     pool: Pool,
     print_line: Print,
     *,
-    tune: int | None = None,
-    tuning_seeds: int = 1,
+    tune: Tuning | None = None,
+    groups: Sequence[Collection[str]] = (),
     rates: Path | None = None,
 ) -> None:
-    """Perform a comparison of a benchmark and write its file, unless the file exists."""
+    """Perform a comparison of a benchmark and write its file, unless the file exists.
+
+    Its runs are in a journal beside the file until it is written, from which an interrupted one resumes.
+    """
     tournament = prepare(request, path.with_suffix(""))
     if path.exists():
         found = Comparison.load(path)
-        wanted = (tournament.names, [*tournament.seeds], tournament.text)
-        note = rate_tuning.describe_tuning(tune, tournament.tuning_seeds(tuning_seeds)) if tune else ""
-        if (found.names, found.seeds, found.config) != wanted or note not in " ".join(found.notes):
+        wanted = (tournament.notes[:1], [*tournament.seeds], tournament.text)
+        note = tuning.describe_tuning(tune, tournament.tuning_seeds(tune.seeds)) if tune else ""
+        others = {*found.names} - {*tournament.names}  # some may have been left out
+        if (
+            (found.notes[:1], found.seeds, found.config) != wanted
+            or others
+            or note not in " ".join(found.notes)
+        ):
             raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
         print_line(f"{path}: there already")
         return
     print_line(f"{path}:")
     taken = None if rates is None else (str(rates), Comparison.load(rates))
-    made = perform(tournament, command, pool, print_line, tune=tune, tuning_seeds=tuning_seeds, rates=taken)
+    journal = Journal(path.with_suffix(".journal"))
+    made = perform(
+        tournament, command, pool, print_line, tune=tune, groups=groups, rates=taken, journal=journal
+    )
     made.save(path)
+    journal.remove()

@@ -1,12 +1,14 @@
 """One run of a configuration under a seed: on the virtual clock, with or without a trace, or over MPI."""
 
 import functools
+import hashlib
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -17,6 +19,7 @@ from ..api import command, simulation
 from ..api.configs import LoadedConfig
 from ..api.simulation import Request
 from ..config import Config, ProblemTable
+from ..config.load import read_text
 from ..config.write import to_toml
 from ..mpi import launch
 from ..schemes import make_scheme
@@ -24,7 +27,7 @@ from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
 from ..training.monitor import INTERRUPTED
-from ..util.errors import Failure, InputError
+from ..util.errors import Failure, InputError, reason
 from ..util.output import write_file
 from ..util.processes import Pool
 from ..virtual.simulation import Simulation
@@ -116,15 +119,73 @@ class ProgressRecorder(Recorder):
         self.rows.append(values[:4])
 
 
-def perform_all(trials: Iterable[tuple[int, Trial]], pool: Pool) -> Iterator[tuple[int, Measured]]:
-    """Perform numbered trials, those over MPI one after another, and yield results as they are complete."""
-    virtual: list[tuple[int, Trial]] = []
-    for number, trial in trials:
-        if trial.clock == "mpi":
-            yield number, trial.perform()
+class Journal:
+    """File of the runs of a study that are done, so that it resumes behind them.
+
+    A run is known by its configuration, seed and target. A last line that was cut off is ignored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._done = path, dict[str, str]()
+        text = read_text(path, "the journal") if path.exists() else ""
+        for line in text.splitlines(keepends=True):
+            if line.endswith("\n"):
+                self._done[line[:KEY_LENGTH]] = line[KEY_LENGTH:]
+        if text and not text.endswith("\n"):
+            write_file(path, "".join(key + line for key, line in self._done.items()), "the journal")
+
+    def find(self, trial: Trial) -> Measured | None:
+        """Return the result of a run that is done."""
+        line = self._done.get(_digest(trial))
+        try:
+            return None if line is None else Measured.from_json(line)
+        except (ValueError, TypeError, LookupError):
+            raise InputError(f"{self._path}: damaged, remove it") from None
+
+    def add(self, trial: Trial, run: Measured) -> None:
+        """Write the result of a run."""
+        key, line = _digest(trial), run.to_json() + "\n"
+        self._done[key] = line
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(key + line)
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot write the journal: {reason(error)}") from None
+
+    def remove(self) -> None:
+        """Remove the file, once the study is written."""
+        self._path.unlink(missing_ok=True)
+
+
+KEY_LENGTH = 64
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _digest(trial: Trial) -> str:
+    goal = None if trial.goal is None else (trial.goal.kind, trial.goal.level)
+    content = trial.config, trial.seed, goal, trial.clock, bool(trial.trace)
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
+def perform_all(
+    trials: Iterable[tuple[Key, Trial]], pool: Pool, journal: Journal | None = None
+) -> Iterator[tuple[Key, Measured]]:
+    """Perform trials by key, those over MPI one after another, and yield results as they are complete.
+
+    Trials that are in the journal are not performed; others are added to it.
+    """
+    virtual: dict[Key, Trial] = {}
+    for key, trial in trials:
+        if journal is not None and (done := journal.find(trial)) is not None:
+            yield key, done
+        elif trial.clock == "mpi":
+            yield key, trial.perform()
         else:
-            virtual.append((number, trial))
-    yield from pool.results(methodcaller("perform"), virtual)
+            virtual[key] = trial
+    for key, run in pool.results(methodcaller("perform"), virtual.items()):
+        if journal is not None:
+            journal.add(virtual[key], run)
+        yield key, run
 
 
 def check_seed(config: Config) -> None:

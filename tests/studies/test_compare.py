@@ -16,7 +16,7 @@ from outcomes import error_line
 import pdcode
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.studies import comparison_file, comparisons_table, measurement, rate_tuning, results_table, trial
+from pdcode.studies import comparison_file, comparisons_table, measurement, results_table, trial, tuning
 from pdcode.studies.candidate import Candidate
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.goal import Goal
@@ -193,12 +193,13 @@ def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pyt
     limits, goal = Limits(1.0, 0.1), Goal("loss", 1.0)
     begun = Tournament(made(JOB, "uncoded:all"), [1], goal, "mpi", limits, tmp_path / "made")
     with Pool(1) as pool:
-        (tuned,), _ = rate_tuning.tune(
-            begun.candidates, goal, 5, begun.tuning_seeds(1), begun.tuning_trial, pool, lambda line: None
+        how = tuning.Tuning(5, with_knobs=False)
+        (entrant,) = tuning.tune(
+            begun.candidates, goal, how, begun.tuning_seeds(1), begun.tuning_trial, pool, lambda line: None
         )
-    rates = [0.125, 0.5, 2.0, 1.0, 0.7071]
+    rates = [0.5, 0.125, 2.0, 1.0, 1.414]
     assert tried == [(rate, rate) for rate in rates]
-    assert tuned.rate == 1.0
+    assert entrant.tuned.rate == 1.0
     assert not list(begun.folder.iterdir())
 
 
@@ -223,34 +224,20 @@ def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.Captu
     job.write_text(JOB.replace("rate = 0.5", "rate = 0.01").replace("loss = 1.0", "loss = 1.8"))
     done = compared(job, "--tune", "3", "--seconds", "1", schemes="yours,local", seeds=1)
     text = capsys.readouterr().out
-    assert text.count("tuning ") == 6
-    assert "local, scheme.options.rate 0.4:" in text
-    assert "rate = 0.04\n" in done.configs[0].partition("[optimizer]")[2]
+    assert "tuning: 3 runs of each scheme, 6 in total" in text
+    assert "tuning 2 of 6: local, steps 8, dtype None, momentum 0.0, rate 0.1:" in text
+    assert "tuning 3 of 6: yours, rate 0.0025:" in text  # it has no knobs
     assert any("yours" in note and "least or largest" in note for note in done.notes)
     assert "seed 1001" in " ".join(done.notes)
-    chosen = [rate_of(config) for config in done.read_configs("")]
+    chosen = [(config.scheme.options, config.wire, rate_of(config)) for config in done.read_configs("")]
     other = compared(job, "--rates", "results/job.compare.h5", "-o", "b.h5", schemes="local,yours", seeds=1)
     assert len(other.names) == 2
     taken = Comparison.load("b.h5")
-    assert [rate_of(config) for config in taken.read_configs("")] == chosen[::-1]
+    again = [(config.scheme.options, config.wire, rate_of(config)) for config in taken.read_configs("")]
+    assert again == chosen[::-1]
     assert "Learning rates: those of results/job.compare.h5." in taken.notes
     assert main(["compare", str(job), "--schemes", "yours,topk", "--rates", "b.h5"]) == 2
     assert "--rates b.h5: has no scheme 'topk'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("best", [-9.3, -1.0, 0.0, 0.7, 6.2])
-def test_the_search_for_a_rate_finds_it_beyond_those_it_starts_with(best: float) -> None:
-    """Seconds are least at `best`; a power of 2 too much diverges, and far below the target is missed."""
-    search, tried = rate_tuning.RateSearch(), []
-    while len(tried) < 12:
-        for power in search.next():
-            tried.append(power)
-            off = abs(power - best)
-            found = {"seconds": 1 + off} if off < 3 else {"loss": 0.1 + off, "failed": power > best}
-            search.add(power, Measured(**{"loss": 0.1} | found), Goal("loss", 0.1, "--target"))
-    assert abs(search.best - best) <= 0.5
-    assert not search.at_an_edge
-    assert len({*tried}) == len(tried)
 
 
 def test_a_run_that_diverged_early_is_not_ahead_of_one_that_went_on() -> None:

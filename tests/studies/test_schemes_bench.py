@@ -5,48 +5,96 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tuning
 from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.studies import schemes_bench
 from pdcode.studies.comparison import Comparison
+from pdcode.studies.measurement import Measured
 from pdcode.studies.tournament import ComparisonRequest, prepare
+from pdcode.studies.trial import Trial
 
 pytestmark = pytest.mark.slow
 
-SCHEMES = "lwpd:default,uncoded:async,topk/downlink.kind=exchange"
+SCHEMES = "lwpd:ring,topk:whitened,uncoded:async"
+CELLS = "digits-1G-none", "digits-1G-recorded-job"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(schemes_bench.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
+    monkeypatch.setitem(schemes_bench.LOWER, "digits", 1.8)
     monkeypatch.setattr(schemes_bench, "MAX_PAYLOADS", 500)
-    tuning.without_runs(monkeypatch, schemes_bench.TUNING_SEEDS)
+    (tmp_path / "recorded").mkdir()
+    np.savetxt(tmp_path / "recorded" / "job.csv", [[0.2, 0.2], [0.2, 0.6], [0.4, 0.1]], delimiter=",")
     return tmp_path / "made"
 
 
-def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none,persistent"]
-    command += ["--schemes", SCHEMES, "--seeds", "2", "--tune", "3", "--processes", "1", "-o", str(folder)]
-    assert main(command) == 0
+def command(folder: Path, *options: str) -> list[str]:
+    asked = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none,recorded"]
+    asked += ["--schemes", SCHEMES, "--seeds", "2", "--budget", "4", "--processes", "1", "-o", str(folder)]
+    return [*asked, *options]
+
+
+def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    perform = Trial.perform
+
+    def counted(trial: Trial) -> Measured:
+        if len(runs) == 8:
+            runs.append(trial)
+            raise KeyboardInterrupt
+        runs.append(trial)
+        return perform(trial)
+
+    monkeypatch.setattr(Trial, "perform", counted)
+    assert main(command(folder)) == 1
+    journal = folder / f"{CELLS[0]}.journal"
+    done = journal.read_text()
+    assert len(done.splitlines()) == 7  # the first run was for the estimate
+    journal.write_text(done + "half a li")
+    capsys.readouterr()
+    assert main(command(folder)) == 0
     text = capsys.readouterr().out
-    files = sorted(path.name for path in folder.glob("*.h5"))
-    assert files == ["digits-1G-none.h5", "digits-1G-persistent.h5", "digits-1G-rates.h5"]
-    lines = {tuple(line.split()[:2]): line for line in text.splitlines()}
-    made = Comparison.load(folder / "digits-1G-persistent.h5")
-    our_preset, *rivals = (np.log([each.seconds for each in row]).mean() for row in made.measured)
-    least = math.exp(min(rivals) - our_preset)
-    assert f"{least:.2f}×" in lines["1Gbit/s", "persistent"]
-    assert main(command) == 0
+    assert text.startswith("2 cells, 24 runs of tuning and those that follow: about ")
+    assert text.count("tuning: 4 runs of each scheme, 12 in total") == 2
+    assert sorted(path.stem for path in folder.glob("*.h5")) == sorted(CELLS)
+    assert not journal.exists()
+    made = [Comparison.load(folder / f"{cell}.h5") for cell in CELLS]
+    tuned = 2 * 12
+    judged = sum(len(each.names) * len(each.seeds) for each in made)
+    assert len(runs) == 9 + 1 + tuned - 7 + judged  # none of the seven again
+    for each in made:
+        assert {"lwpd:ring", "topk:whitened", "uncoded:async"} == {*each.names}  # each is the best of a group
+        assert each.goal is not None
+        assert each.goal.level == 2.0
+        assert {config.stop.loss for config in each.read_configs("")} == {1.8}
+        for row in each.measured:
+            assert all(run.seconds < run.stop_s for run in row if run.reached)
+    seconds = dict(
+        zip(made[0].names, ([run.spent_s for run in row] for row in made[0].measured), strict=True)
+    )
+    lead = {
+        name: math.exp(np.log(seconds["lwpd:ring"]).mean() - np.log(seconds[name]).mean()) for name in seconds
+    }
+    (line,) = (line for line in text.splitlines() if line.split()[:3] == ["1G", "none", "lwpd:ring"])
+    for rival in ("uncoded:async", "topk:whitened"):
+        assert f"{lead[rival]:.2f}×" in line.partition(rival)[2]
+    closing = text.splitlines()[-1]
+    assert closing.startswith(("goal met: median ", "goal missed: median "))
+    assert ("digits-1G-none" in closing) == (max(lead["uncoded:async"], lead["topk:whitened"]) > 1.05)
+    count = len(runs)
+    assert main(command(folder)) == 0
     again = capsys.readouterr().out
-    assert again.count("there already") == 3
-    fewer = "lwpd:default,topk/downlink.kind=exchange"
-    for other in (["--seeds", "1"], ["--tune", "4"], ["--schemes", fewer]):
-        assert main([*command, *other]) == 2
+    assert again.count("there already") == 2
+    assert again.partition("digits, to training")[2] == text.partition("digits, to training")[2]
+    for other in (["--seeds", "1"], ["--budget", "5"], ["--schemes", "lwpd:ring,uncoded:async"]):
+        assert main(command(folder, *other)) == 2
         assert "is there, of another bench; use another folder" in capsys.readouterr().err
-    assert again.partition("digits, time")[2] == text.partition("digits, time")[2]
+    assert len(runs) == count
 
 
 def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,18 +108,7 @@ def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
-    recorded = folder.parent / "recorded"
-    recorded.mkdir()
-    np.savetxt(recorded / "job.csv", [[0.2, 0.2], [0.2, 0.6], [0.4, 0.1]], delimiter=",")
-    found = schemes_bench.recorded_delays(recorded)
-    bench = schemes_bench.SchemesBench(
-        ["digits"], ["1G"], found | schemes_bench.DELAYS, 1, 3, ["uncoded:async"], folder
-    )
-    first = [path.name for path, *_ in schemes_bench._cells(bench)][
-        :3
-    ]  # rates of three workers are their own
-    assert first == ["digits-1G-rates-3.h5", "digits-1G-rates.h5", "digits-1G-recorded-job.h5"]
-    (delays,) = found.values()
+    (delays,) = schemes_bench.recorded_delays(folder.parent / "recorded").values()
     job = schemes_bench.write_job(folder, "digits", "1G", "job", delays, schemes_bench.worker_count(delays))
     made = prepare(ComparisonRequest(str(job), "uncoded:async", [], 1, "virtual"), folder)
     config = made.candidates[0].config
@@ -98,12 +135,12 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--problems", "nosuch"], "--problems nosuch: expected some of mnist5k, digits, deep"),
+        (["--problems", "nosuch"], "--problems nosuch: expected some of mnist5k, digits, deep, softmax"),
         (["--delays", "nosuch"], "--delays nosuch: expected some of exponential"),
         (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:default"),
         (["--delays", "."], "--delays .: no CSV files in it"),
-        (["--schemes", "uncoded:async"], "--schemes: 'lwpd:first' is missing, which is ours in 100Gbit/s"),
-        (["--tune", "2"], "--tune 2: expected 3 to 99"),
+        (["--schemes", "uncoded:async"], "--schemes uncoded:async: none of them is ours, such as lwpd:"),
+        (["--budget", "2"], "--budget 2: expected 3 to 99"),
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
     ],
 )

@@ -14,9 +14,9 @@ Avestimehr, "CodedPrivateML", IEEE J. Sel. Areas Inf. Theory 2021); mini-batches
 numbers of each part; and the location of wrong results. Targets are coded, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta
@@ -24,7 +24,7 @@ from msgspec import Meta
 from ...coding import builders, flops
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
-from ...config import Config, Count, Positive, Real, Table
+from ...config import Candidates, Config, Count, Positive, Real, Table
 from ...config.requirements import KeyNeeds, one_of
 from ...problems import Problem
 from ...problems.partition import Unit
@@ -118,7 +118,7 @@ class Lagrange(EncodedScheme):
         sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
         range: Real = 5.0  #: with problem.kind "logistic": largest score |z| for the approximation of σ
 
-        candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
+        candidates: ClassVar[Candidates] = {"stragglers": (1, 2, 3)}
         effective: ClassVar[KeyNeeds] = {
             ("sigmoid", "range"): {"problem.kind": one_of("logistic")},
             ("prime", "data_bits", "theta_bits"): {"scheme.options.arithmetic": one_of("field")},
