@@ -23,7 +23,7 @@ from ..transport.layout import HEADER, Layout, buffer
 from ..transport.messages import Reply
 from ..transport.sums import REQUEST_BYTES, Mean, announcement
 from . import clocks
-from .deaths import all_complete, dead_ranks, reraise_unless_proc_failed
+from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
 from .exchange import LogLink
 from .fleet import MPIFleet
 from .initialise import MPI
@@ -52,6 +52,7 @@ class FirstFleet(MPIFleet):
         """Have the members of the updates of a state average their payloads."""
         self._state, state.average = state, self._average
         self._attempt = 0
+        self._lists: list[tuple[MPI.Request, np.ndarray]] = []  # sends of lists of members, in flight
         self._kept: list[object] = []  # requests and buffers of failed attempts
 
     def savable(self) -> bool:
@@ -59,42 +60,39 @@ class FirstFleet(MPIFleet):
 
     def _average(self, mean: Mean, members: Sequence[int], version: int) -> Collection[int]:
         """Have members average their payloads, again without those that fail; return the latter."""
-        present = list(members)
-        while present and not self._exchanges(mean, present, version):
-            present = self._answering(present)
+        present, limit_s = list(members), LONGEST_S + mean.message.nbytes / LEAST_BANDWIDTH
+        while present and not self._exchanges(mean, present, version, limit_s):
+            present, limit_s = self._answering(present), 2 * limit_s
         return [worker for worker in members if worker not in present]
 
     def _send_members(self, receivers: Sequence[int], version: int, members: Sequence[int]) -> None:
         """Send workers the list of members; an empty one asks for an answer."""
         message = np.array([self._attempt, version, len(members), *members])
+        self._lists = [sent for sent in self._lists if not all_complete([sent[0]])]
         for worker in receivers:
-            self._kept.append((self._comm.Isend(message, self._ranks[worker], MEMBERS), message))
+            self._lists.append((self._comm.Isend(message, self._ranks[worker], MEMBERS), message))
             self.bytes_down += message.nbytes
 
-    def _exchanges(self, mean: Mean, members: Sequence[int], version: int) -> bool:
-        """Have members average their payloads; return whether all have done so."""
+    def _exchanges(self, mean: Mean, members: Sequence[int], version: int, limit_s: float) -> bool:
+        """Have members average their payloads; return whether all have done so in time."""
         self._attempt += 1
         _, tag = tags(self._attempt)
-        owners, inboxes = assigned(members, len(mean.segments)), [each.copy() for each in mean.segments]
-        limit_s = LONGEST_S + mean.message.nbytes / LEAST_BANDWIDTH
-        until_ns, kept = clocks.now_ns() + round(1e9 * limit_s), self._kept
-        self._kept = []
+        ranks = [self._ranks[worker] for worker in assigned(members, len(mean.segments))]
+        inboxes, requests = [each.copy() for each in mean.segments], list[MPI.Request]()
+        until_ns, done, dead = clocks.now_ns() + round(1e9 * limit_s), False, set[int]()
         try:
-            requests = [
-                self._comm.Irecv(inbox, self._ranks[worker], tag)
-                for worker, inbox in zip(owners, inboxes, strict=True)
-            ]
-            kept.append((requests, inboxes))
+            for inbox, rank in zip(inboxes, ranks, strict=True):
+                requests.append(self._comm.Irecv(inbox, rank, tag))
             self._send_members(members, version, members)
-            while not self._poller.wait(partial(MPI.Request.Testall, requests), CHECK_NS):
-                dead = dead_ranks(self._comm).intersection(self._ranks[worker] for worker in members)
-                if dead or clocks.now_ns() > until_ns:
-                    self._record_dead(dead)
-                    self._kept += kept
-                    return False
+            test = partial(MPI.Request.Testall, requests)
+            while not (dead or done) and clocks.now_ns() < until_ns:
+                done = self._poller.wait(test, CHECK_NS)
+                dead = set() if done else dead_ranks(self._comm).intersection(ranks)
         except MPI.Exception as error:
-            self._record_failures(error)
-            self._kept += kept
+            dead, done = failed_ranks(error, self._comm), False
+        self._record_dead(dead)
+        if not done:
+            self._kept.append((requests, inboxes))
             return False
         for segment, inbox in zip(mean.segments, inboxes, strict=True):
             segment[:] = inbox
@@ -177,7 +175,11 @@ class FirstLink(LogLink):
         return super()._message_arrived()
 
     def _payload(self, worker: int, task: int) -> np.ndarray:
-        self._poller.wait(lambda: self._advance() or task in self._means)
+        def arrived() -> bool:
+            self._advance()
+            return task in self._means
+
+        self._poller.wait(arrived)
         self._has_mean = True
         return self._means[task]
 
