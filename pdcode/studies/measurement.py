@@ -88,6 +88,14 @@ class Measured:
         """Return the last loss, or 1 - accuracy for a target accuracy: less is better."""
         return float(goal.value(self.loss, self.accuracy)) if goal else self.loss
 
+    def value_at(self, goal: Goal | None, t_s: float) -> float:
+        """Return the value at a time, or the last one before the end."""
+        curves = self.curves
+        if t_s >= self.stop_s or not len(curves["t_s"]):
+            return self.value(goal)
+        values = goal.value(curves["loss"], curves["accuracy"]) if goal else curves["loss"]
+        return float(np.interp(t_s, curves["t_s"], values))
+
     def key(self, goal: Goal | None) -> tuple[float, float]:
         """Return the sort key of single runs: time to the target, then the last value."""
         value = self.value(goal)

@@ -91,10 +91,17 @@ class Trial:
         with np.errstate(all="ignore"):  # the run may diverge
             _, result = Simulation(config, setup.prepare(config, source=data_source(config))).run(recorder)
         seconds = math.inf if result.failed else result.seconds
+        _, t_ns, loss, accuracy = np.array(recorder.rows).T
         if self.goal is not None:
-            _, t_ns, loss, accuracy = np.array(recorder.rows).T
             seconds = crossing(1e-9 * t_ns, self.goal.value(loss, accuracy), self.goal.bound)
+        curves = {
+            "t_s": 1e-9 * t_ns,
+            "loss": loss,
+            "accuracy": accuracy,
+            "bytes": np.full(len(loss), math.nan),
+        }
         return Measured(
+            curves=curves,
             seconds=seconds,
             stop_s=result.seconds,
             updates=result.updates,

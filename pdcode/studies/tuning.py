@@ -99,9 +99,9 @@ class Search:
 
     def add(self, run: Measured) -> None:
         """Record the run of the settings `now`, and choose the next."""
-        runs = self._runs[self.now]
+        runs, beaten = self._runs[self.now], not run.reached and run.stop_s >= self.limit_s
         runs.append(run)
-        ahead = self.now == self.best or self._key(self.now) < self._key(self.best, len(runs))
+        ahead = self.now == self.best or (not beaten and self._is_ahead())
         if ahead and len(runs) < self._seeds:
             return
         self._choose(ahead and self.now != self.best)
@@ -110,17 +110,38 @@ class Search:
         """Choose other settings than `now`, which cannot run."""
         self._choose(False)
 
-    def key(self) -> tuple[float, ...]:
-        """Sort key of the best settings: less is better."""
-        return self._key(self.best)
+    @property
+    def stops_s(self) -> list[float]:
+        """Length of each run of the best settings."""
+        return [run.stop_s for run in self._runs[self.best]]
 
-    def _key(self, point: Point, count: int | None = None) -> tuple[float, ...]:
-        """Return the sort key of the first runs; of failed ones, those with lower rates are better."""
-        runs = self._runs[point][:count]
-        values = [run.value(self._goal) for run in runs]
+    def key(self, until_s: Sequence[float]) -> tuple[float, ...]:
+        """Return the sort key of the best settings: less is better.
+
+        Runs that missed the target by the times `until_s` are judged by their values then.
+        """
+        return self._key(self.best, until_s)
+
+    def _is_ahead(self) -> bool:
+        """Return whether the settings `now` are better than the best under the seeds so far.
+
+        Where one of two runs missed the target, they are judged at the end of the shorter one.
+        """
+        pairs = zip(self._runs[self.now], self._runs[self.best], strict=False)
+        until_s = [
+            math.inf if run.reached and other.reached else min(run.stop_s, other.stop_s)
+            for run, other in pairs
+        ]
+        return self._key(self.now, until_s) < self._key(self.best, until_s)
+
+    def _key(self, point: Point, until_s: Sequence[float]) -> tuple[float, ...]:
+        """Return the sort key of as many runs; of failed ones, those with lower rates are better."""
+        pairs = list(zip(self._runs[point], until_s, strict=False))
+        runs = [run for run, _ in pairs]
+        values = [run.value_at(self._goal, t_s) for run, t_s in pairs]
         if any(run.failed for run in runs) or not all(map(math.isfinite, values)):
             return 2, point[0]
-        if self._goal and all(run.reached for run in runs):
+        if self._goal and all(run.reached and run.seconds <= t_s for run, t_s in pairs):
             return 0, _log_mean([run.seconds for run in runs])
         return 1, float(np.mean(values)), point[0]
 
@@ -302,12 +323,18 @@ def select(
 
     They are sorted, the best first.
     """
-    ranked = sorted(entrants, key=lambda each: each.search.key())
+    until_s = [min(times) for times in zip(*(each.search.stops_s for each in entrants), strict=False)]
+
+    def key(entrant: Entrant) -> tuple[float, ...]:
+        reached = all(map(math.isfinite, entrant.search.seconds))
+        return entrant.search.key([math.inf] * len(until_s) if reached else until_s)
+
+    ranked = sorted(entrants, key=key)
     firsts = [next((each for each in ranked if each.candidate.name in group), None) for group in groups]
-    reached, *best = ranked[0].search.key()
+    reached, *best = key(ranked[0])
     kept, dropped = list[Entrant](), list[Entrant]()
     for each in ranked:
-        near = each.search.key() <= (reached, best[0] + math.log(slack)) if reached == 0 else True
+        near = reached > 0 or key(each) <= (0, best[0] + math.log(slack))
         (kept if near or each in firsts else dropped).append(each)
     return kept, [each.candidate.name for each in dropped]
 
