@@ -48,6 +48,10 @@ AVERAGED = {
         "scheme.name=local", "scheme.options.steps=3", "wire.dtype=float16", *SUMMED, "optimizer.rate=1.0",
     ],
 }  # fmt: skip
+FIRST = [
+    *LWPD, *BLOCKS, "update.mode=first", "update.count=2", "stragglers.kind=slow-set",
+    "stragglers.slow=[0, 3]", "stragglers.shift_s=0.002", "stragglers.slowdown=10000",
+]  # fmt: skip
 LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002", "stragglers.slow=[1]"]
 ENDS = {
     "late": [*SUMMED, *LATE, "scheme.name=uncoded", "stragglers.slowdown=5"],
@@ -70,7 +74,7 @@ ENDS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     stars = {f"{name} star": [*COMMON, *how] for name, how in PAIRS.items()}
     sums = {name: [*COMMON, *how, *SUMMED] for name, how in PAIRS.items()}
-    ends = {name: [*COMMON, *how] for name, how in ENDS.items()}
+    ends = {name: [*COMMON, *how] for name, how in (ENDS | {"first": FIRST}).items()}
     means = {name: [*COMMON, *how] for name, how in AVERAGED.items()}
     return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | means | ends, job="")
 
@@ -98,6 +102,19 @@ def test_means_of_rounded_payloads_are_those_of_the_virtual_clock_and_of_the_rep
     assert trace.updates["digest"][-1] == digest(trace.theta)
     assert main(["replay", str(runs[how].path)]) == 0
     assert "bit-identical: 320 arrivals, 80 updates" in capsys.readouterr().out
+
+
+def test_means_of_the_first_payloads_are_those_of_the_virtual_clock_and_of_the_replay(runs, capsys):
+    assert runs["first"].returncode == 0, runs["first"].stderr
+    trace = Trace(runs["first"].path)
+    descent, result = Simulation(configfile.resolve({}, [*COMMON, *FIRST, "workers.count=4"])).run()
+    assert descent.coordinator.theta.tobytes() == trace.theta.tobytes()
+    assert set(trace.arrivals["worker"][trace.arrivals["status"] == USED]) == {1, 2}
+    for way in ("up", "down"):
+        moved = trace.counters[f"bytes_{way}"] - trace.attributes[f"setup_bytes_{way}"]
+        assert moved == pytest.approx(getattr(result, f"bytes_{way}"), abs=1000), way  # notices of the end
+    assert main(["replay", str(runs["first"].path)]) == 0
+    assert "bit-identical: 162 arrivals, 80 updates" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", [*PAIRS, *AVERAGED, "late"])
