@@ -4,7 +4,8 @@
  * of codes (group.h); indices and values are (rows, weight), a zero value pads. A tile is a group of a row: its
  * numbers are decoded into the level 1 cache and go from there to their blocks. Rows that follow each other and
  * have the same blocks, as those of a Hadamard matrix, are folded in together: each of the blocks is then read and
- * written once for all of them. Bound by that: by the second-level cache for models of its size.
+ * written once for all of them, and four rows of weight four are added up once for all of their columns. Bound by
+ * the blocks of target: by the second-level cache for models of its size.
  *
  * Arithmetic is that of decode.c, then optimize.c, where no two sets of rows share a block: the same bits.
  */
@@ -98,6 +99,36 @@ INLINE double NAME(descend)(REAL *restrict z, const REAL *restrict g, ptrdiff_t 
     return (double)sum;
 }
 
+/* Whether four rows of weight four are ±½ times a Hadamard matrix, up to signs of rows and columns; rank[t] is which
+ * of the four sums of `add_up` column t needs, and sign that of the last row's numbers. */
+INLINE int NAME(is_hadamard)(const REAL *g, int rank[TOGETHER], REAL *sign)
+{
+    int found = 0;
+    for (int t = 0; t < 4; t++) {
+        const REAL a = g[t], b = a * g[4 + t], c = a * g[8 + t], d = a * g[12 + t], product = b * c * d;
+        if (a * a != (REAL)0.25 || b * b != (REAL)0.0625 || c * c != (REAL)0.0625 || d * d != (REAL)0.0625)
+            return 0;
+        rank[t] = (b < 0) + 2 * (c < 0);
+        found |= 1 << rank[t] | (product < 0 ? 16 : 32);
+        *sign = product < 0 ? -1 : 1;
+    }
+    return found == 31 || found == 47;
+}
+
+/* y_0 ± y_1 ± y_2 ± y_3 for the four columns, in ten additions, in the order of `descend`. */
+INLINE void NAME(add_up)(REAL *restrict y, REAL sign, ptrdiff_t count)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const REAL plus = y[i] + y[GROUP + i], minus = y[i] - y[GROUP + i];
+        const REAL c = y[2 * GROUP + i], d = sign * y[3 * GROUP + i];
+        y[i] = (plus + c) + d;
+        y[GROUP + i] = (minus + c) - d;
+        y[2 * GROUP + i] = (plus - c) - d;
+        y[3 * GROUP + i] = (minus - c) + d;
+    }
+}
+
 /* target_j -= factor * sum over i of g_ij y_i; returns the squared norm of the steps. If the payload is not finite,
  * the target stays as it is, and the result is negative. */
 VECTORISED
@@ -116,15 +147,22 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
         const int32_t *index = indices + row * weight;
         const REAL *value = values + row * weight;
         size = together(index, rows - row, weight);
+        int rank[TOGETHER];
+        REAL sign = 1;
+        const int hadamard = size == 4 && weight == 4 && NAME(is_hadamard)(value, rank, &sign);
         for (ptrdiff_t g = 0; g < p.groups; g++) {
             const ptrdiff_t start = g * GROUP, count = block - start < GROUP ? block - start : GROUP;
             for (ptrdiff_t i = 0; i < size; i++)
                 NAME(decode_group)(kind, scales + ((row + i) * p.groups + g) * p.scales,
                                    codes + (row + i) * p.row + start / 8 * p.bits, y + i * GROUP, count, 1);
+            if (hadamard)
+                NAME(add_up)(y, sign, count);
             for (ptrdiff_t t = 0; t < weight; t++) {
                 const ptrdiff_t valid = NAME(span)(length, block, index[t], start, count);
                 REAL *z = target + (valid > 0 ? (ptrdiff_t)index[t] * block + start : 0);
-                if (size == 1)
+                if (hadamard)
+                    total += NAME(descend)(z, value + t, weight, y + rank[t] * GROUP, 1, factor, valid);
+                else if (size == 1)
                     total += NAME(descend)(z, value + t, weight, y, 1, factor, value[t] == 0 ? 0 : valid);
                 else if (size == 2)
                     total += NAME(descend)(z, value + t, weight, y, 2, factor, valid);

@@ -88,10 +88,16 @@ def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
     return total
 
 
-def _scatter(layout: Layout) -> float:
-    """Count adding a payload's blocks to an accumulator by their codewords."""
+def _scatter(layout: Layout, grouped: bool = False) -> float:
+    """Count adding a payload's blocks to an accumulator by their codewords.
+
+    `grouped`: codewords of one Hadamard matrix of order 4 follow each other, and `fold.decode` needs ten
+    additions for the sums of four rows in all of their columns.
+    """
     units = zip(layout.units, layout.rows, layout.weights, strict=True)
-    return sum(2.0 * r * w * unit.elements for unit, r, w in units)
+    return sum(
+        r * unit.elements * (3.5 if grouped and w == 4 and r % 4 == 0 else 2.0 * w) for unit, r, w in units
+    )
 
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
@@ -99,4 +105,6 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
     step = 2.0 * problem.size + config.optimizer.flops(problem.layers)
-    return workers * _scatter(layout) + step * workers / payloads
+    nets = config.code.family in ("net", "auto") and config.code.rotate
+    grouped = nets and config.update.asynchronous and layout.rows_have_scales
+    return workers * _scatter(layout, grouped) + step * workers / payloads

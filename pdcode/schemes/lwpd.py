@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from ..config import Tables
 from .base import UNCODED, Scheme
 
-NET: Mapping[str, Any] = {"family": "auto", "blocks": "units", "weight": 4, "rotate": True}
+TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
+"""Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
 WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto"}}
 
 
@@ -26,10 +27,10 @@ class LWPD(Scheme):
     }
     presets: ClassVar[Mapping[str, Tables]] = {
         # Classifiers with mini-batches. A task sends an eighth of the whitened gradient (less on slow links)
-        # at two bits per element to rank 0 and to the other workers. Family "auto" is a net if one exists.
+        # at two bits per element to rank 0 and to the other workers.
         # The learning rate of whitened gradients is dimensionless.
         "default": {
-            "code": {**NET, "rows_per_task": "auto", "whiten": "auto"},
+            "code": {**TURN, "rows_per_task": "auto", "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
@@ -38,7 +39,7 @@ class LWPD(Scheme):
         },
         # Very slow links: a thirty-second of the gradient, and half the rate, since residuals are larger.
         "starved": {
-            "code": {**NET, "share": 0.03125, "whiten": "auto"},
+            "code": {**TURN, "share": 0.03125, "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
@@ -79,7 +80,7 @@ class LWPD(Scheme):
         },
         # Regression: not whitened, so that steps shrink with the gradient. The rate is the user's.
         "regression": {
-            "code": {**NET, "share": 0.125},
+            "code": {**TURN, "share": 0.125},
             "memory": {"kind": "worker"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},

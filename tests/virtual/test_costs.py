@@ -118,6 +118,25 @@ def test_replicas_of_theta_cost_flops() -> None:
     assert flops(**relayed, update={"mode": "async"}) > flops(**relayed, update={"mode": "all"})
 
 
+def test_a_net_relayed_in_whole_matrices_costs_a_replica_three_quarters_more_than_blocks_in_turn() -> None:
+    relayed = {"downlink": {"kind": "codewords"}, "update": {"mode": "async"}, "wire": {"dtype": "int2"}}
+
+    def replica(**code: Any) -> int:
+        tables = {"code": {"blocks": 8, "rows_per_task": 4, "rotate": True, **code}}
+        return flops(**tables, **relayed) - flops(**tables, **relayed | {"downlink": {"kind": "full"}})
+
+    net, turn, drawn = (
+        replica(**code)
+        for code in (
+            {"family": "net", "weight": 4},
+            {"family": "uncoded", "weight": None},
+            {"family": "random", "weight": 4},
+        )
+    )
+    assert turn < net < drawn
+    assert (drawn - turn) / (net - turn) == pytest.approx((8 - 2) / (3.5 - 2))
+
+
 def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
     config, made_of = made(machine={"task_s": 1e-3, "flops_per_s": 1e6})
     expected = 1e6 + 1e3 * made_of.flops()
