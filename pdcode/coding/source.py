@@ -27,22 +27,27 @@ class Source(Stateful, ABC):
 
 
 class BatchGradient(Source):
-    """The gradient of a task's mini-batch, of rows that `batches` draws.
+    """The gradient of a task's mini-batch, of rows that `batches` draws: by task, or (`common`) by θ's version.
 
     `plan` is built with the reply's payload if `coded` is used.
     """
 
-    def __init__(self, plan: GradientPlan, batches: BatchSampler) -> None:
-        self._plan, self._batches = plan, batches
+    def __init__(self, plan: GradientPlan, batches: BatchSampler, common: bool = False) -> None:
+        self._plan, self._batches, self._common = plan, batches, common
 
     @property
     def gradient(self) -> np.ndarray:  # type: ignore[override]  # not allocated for `coded`
         return self._plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
-        return self._plan.gradient(theta, self._batches.draw(task.task), self._batches.key(task.task))
+        number = self._number(task)
+        return self._plan.gradient(theta, self._batches.draw(number), self._batches.key(number))
 
     def coded(self, theta: np.ndarray, task: Task) -> float:
         """Compute the task's payload without forming the gradient; return the mini-batch loss."""
-        rows, key = self._batches.draw(task.task), self._batches.key(task.task)
+        number = self._number(task)
+        rows, key = self._batches.draw(number), self._batches.key(number)
         return self._plan.coded_derivative(theta, rows, task.codewords, key)
+
+    def _number(self, task: Task) -> int:
+        return task.version if self._common else task.task

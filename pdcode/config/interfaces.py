@@ -46,6 +46,15 @@ class ProblemTable(Kind, tag_field="kind"):
     table, group, default = "problem", "problems", "mlp"
     deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
     paths: ClassVar[tuple[str, ...]] = ("data",)
+    requires: ClassVar[KeyNeeds] = {
+        "shards": {
+            "scheme.name": Need(
+                lambda name, config: kinds.find("schemes", name).one_batch,
+                "a scheme that sends gradients of one mini-batch each, such as 'lwpd'",
+                when=lambda config: config.problem.shards == "common",
+            )
+        }
+    }
 
     #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
     #: line to the current folder
@@ -56,9 +65,10 @@ class ProblemTable(Kind, tag_field="kind"):
     dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
     test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
     split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
-    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
-    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
-    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
+    #: how training rows are divided among workers; "replicated": every worker has all rows; "common": and all
+    #: draw the same mini-batch at a version of θ, so that redundant codewords agree; auto: contiguous for HDF5
+    #: files, replicated on the virtual clock if workers outnumber rows, else shuffled
+    shards: Literal["auto", "shuffled", "contiguous", "replicated", "common"] = "auto"
     evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
 
 

@@ -16,7 +16,7 @@ def sharding(table: ProblemTable) -> Literal["shuffled", "contiguous", "replicat
     """Return the kind of shards: `auto` is contiguous for HDF5 files, to be read in slices, else shuffled."""
     if table.shards == "auto":
         return "contiguous" if format_of(table) == "hdf5" else "shuffled"
-    return table.shards
+    return "replicated" if table.shards == "common" else table.shards
 
 
 def split(table: ProblemTable, rows: int) -> tuple[Array, Array]:

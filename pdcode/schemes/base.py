@@ -182,6 +182,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         mini-batch gradient.
     cuts_units : bool
         Whether units end where the ranges of owners do (`Config.has_owners`).
+    one_batch : bool
+        Whether a task sends the gradient of one mini-batch, which may be the same at all workers.
     """
 
     name: ClassVar[str]
@@ -194,12 +196,14 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "steps_by_update": ("policy",),
         "fused": ("units", "source"),
         "cuts_units": ("units",),
+        "one_batch": ("source",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
     longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
     cuts_units: ClassVar[bool] = True
+    one_batch: ClassVar[bool] = True
 
     class Options(Table):
         """Keys of ``[scheme] options``: none.
@@ -339,7 +343,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             if reply is None
             else problem.plan(batch, reply.layout.rows, reply.payload, weight, whiten)
         )
-        return BatchGradient(plan, problem.batches(self.config.seed, worker))
+        common = self.config.problem.shards == "common"
+        return BatchGradient(plan, problem.batches(self.config.seed, 0 if common else worker), common)
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]

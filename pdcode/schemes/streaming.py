@@ -155,6 +155,7 @@ class Streaming(Scheme):
             ),
         ),
     }
+    one_batch: ClassVar[bool] = False  # `encoders` draw it
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 4, "rotate": False},
         "memory": {"kind": "none"},
