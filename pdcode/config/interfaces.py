@@ -66,8 +66,8 @@ class ProblemTable(Kind, tag_field="kind"):
     test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
     split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
     #: how training rows are divided among workers; "replicated": every worker has all rows; "common": and all
-    #: draw the same mini-batch at a version of θ, so that redundant codewords agree; auto: contiguous for HDF5
-    #: files, replicated on the virtual clock if workers outnumber rows, else shuffled
+    #: draw the same mini-batch at a version of θ, so that redundant codewords agree; auto: contiguous for
+    #: HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
     shards: Literal["auto", "shuffled", "contiguous", "replicated", "common"] = "auto"
     evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
 

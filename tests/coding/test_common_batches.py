@@ -1,4 +1,4 @@
-"""Mini-batches that all workers have in common: exact gradients of any sufficient payloads, and liars found."""
+"""Mini-batches that all workers have in common: exact gradients of sufficient payloads, and liars."""
 
 from typing import Any
 

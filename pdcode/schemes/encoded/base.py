@@ -92,7 +92,11 @@ class EncodedScheme(Scheme):
         ),
         "problem.sampling": one_of("replacement", why="draws the rows of all workers together"),
         "problem.shards": none_of(
-            "replicated", "common", "contiguous", needed="'auto' or 'shuffled'", why="encodes all rows at rank 0"
+            "replicated",
+            "common",
+            "contiguous",
+            needed="'auto' or 'shuffled'",
+            why="encodes all rows at rank 0",
         ),
         "reduce.kind": one_of("star", why=NOT_SUMMED),
         "update.late": one_of("waste", why="decodes results at one θ"),
