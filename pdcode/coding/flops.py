@@ -5,7 +5,7 @@ A matrix product (a × b)(b × c) counts 2abc. Elementwise work counts one flop 
 absorbed by a rate fitted to measured times. `problems.counts` has the counts of gradients.
 """
 
-from ..config import Config
+from ..config import Config, DesignedTable
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout
@@ -105,6 +105,7 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
     step = 2.0 * problem.size + config.optimizer.flops(problem.layers)
-    nets = config.code.family in ("net", "auto") and config.code.rotate
+    code = config.code
+    nets = isinstance(code, DesignedTable) and code.family in ("net", "auto") and code.rotate
     grouped = nets and config.update.asynchronous and layout.rows_have_scales
     return workers * _scatter(layout, grouped) + step * workers / payloads

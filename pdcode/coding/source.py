@@ -29,7 +29,8 @@ class Source(Stateful, ABC):
 class BatchGradient(Source):
     """The gradient of a task's mini-batch, of rows that `batches` draws.
 
-    They are drawn by task, or by the version of θ if `common`. `plan` is built with the reply's payload if `coded` is used.
+    They are drawn by task, or by the version of θ if `common`. `plan` is built with the reply's payload if
+    `coded` is used.
     """
 
     def __init__(self, plan: GradientPlan, batches: BatchSampler, common: bool = False) -> None:
