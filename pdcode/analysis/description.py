@@ -143,7 +143,8 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 def accuracy_name(table: Mapping[str, Any]) -> str:
     """Return the name of the score of a table ``[problem]``: accuracy, R² or D²."""
     kind = kinds.find("problems", table.get("kind"))
-    return str(getattr(kind, "score", "accuracy"))
+    name = getattr(kind, "score", "accuracy")
+    return name if isinstance(name, str) else "score"
 
 
 def _workers(trace: TraceReader) -> str:

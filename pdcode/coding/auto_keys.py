@@ -15,7 +15,7 @@ import numpy as np
 from .. import stragglers
 from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable
 from ..config.defaults import gradient_rate
-from ..problems import DataSource, Problem, split
+from ..problems import DataSource, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
 from . import flops
 
@@ -87,8 +87,11 @@ def reason_against(config: Config, sample: Problem) -> str:
     """Return why whitening would slow the descent where shards are alike, or an empty string."""
     if config.optimizer.proximal is not None:
         return "a proximal step (optimizer.proximal) must follow a step along the gradient"
-    if sample.classes is None:
-        return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
+    if not sample.model.near_zero:
+        why = "targets are real numbers"
+        if not isinstance(sample, NetworkProblem):
+            why = "the least loss may be far from 0 (problem.near_zero)"
+        return f"{why}, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
     gain, cost = 2 - FEWER / config.problem.batch, whitening_cost(config, sample)

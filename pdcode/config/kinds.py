@@ -14,11 +14,12 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from itertools import chain
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -73,6 +74,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "softmax": "pdcode.problems.losses:Softmax",
         "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
+        "function": "pdcode.problems.function:FunctionProblem",
     },
     "proximals": {
         "l1": "pdcode.coding.proximals:L1",
@@ -176,6 +178,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
 
+OBJECTS: dict[str, Any] = {}
+"""Objects that a Python program has given in place of FILE.py:NAME, by the name that stands for them."""
+
+PACKAGE = str(Path(__file__).parents[1])  # of frames that are not a user's
+
 TYPES = {
     "object": "table",
     "array": "list",
@@ -202,6 +209,8 @@ class Kind(Table):
         Name of the kind of a table that names none.
     paths : tuple of str
         Keys that are paths of files to read; in a TOML file they are relative to its folder.
+    references : tuple of str
+        Keys that are FILE.py:NAME, of an object in a Python file that becomes a plug-in, or npz files.
     legacy_values : dict
         Values of newer keys for traces that lack them.
     legacy_keys : dict
@@ -214,6 +223,7 @@ class Kind(Table):
     group: ClassVar[str]
     default: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
+    references: ClassVar[tuple[str, ...]] = ()
     legacy_values: ClassVar[Mapping[str, Any]] = {}
     legacy_keys: ClassVar[Mapping[str, Any]] = {}
     nested: ClassVar[Mapping[str, type[Kind]]] = {}
@@ -378,6 +388,51 @@ class _Loader(SourceFileLoader):
 
 def _module_name(path: str) -> str:
     return f"pdcode plug-in {path if not_a_file(path) else os.path.realpath(path)}"  # one name for all links
+
+
+def locate(key: str, reference: str, folder: Path) -> tuple[str, str]:
+    """Return a reference with an absolute path, and the path of the Python file to import for it, or "".
+
+    A reference is FILE.py:NAME, the path of an npz file, or a name in `OBJECTS`.
+    """
+    path, _, name = reference.rpartition(":")
+    if reference in OBJECTS:
+        return reference, ""
+    if reference.endswith(".npz"):
+        return os.path.abspath(folder / reference), ""
+    if not path.endswith(".py") or not name.isidentifier():
+        raise InputError(f"{key}: {short_repr(reference)}: expected FILE.py:NAME")
+    path = os.path.abspath(folder / path)
+    return f"{path}:{name}", path
+
+
+def referenced(key: str, reference: str) -> Any:
+    """Return the object that a reference names, of a file that is imported."""
+    if reference in OBJECTS:
+        return OBJECTS[reference]
+    path, _, name = reference.rpartition(":")
+    module = sys.modules.get(_module_name(path))
+    if module is None:
+        why = (
+            "its file is not imported" if path else "it was an object of a Python program, which no file has"
+        )
+        raise InputError(f"{key}: {reference!r}: {why}")
+    if not hasattr(module, name):
+        raise InputError(f"{key}: {path} has no {name!r}{did_you_mean(name, vars(module))}")
+    return getattr(module, name)
+
+
+@contextmanager
+def errors_of_user(name: str) -> Iterator[None]:
+    """Turn errors of a user's code into an `InputError` that begins with `name`, with the place."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if PACKAGE not in each.filename]
+        place = f", in {frames[0].filename}, line {frames[0].lineno}" if frames else ""
+        raise InputError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}{place}") from error
 
 
 def is_loaded(path: str) -> bool:

@@ -120,15 +120,22 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     Paths from the command line are relative to the current folder, others to `folder`.
     """
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
-    changed = {}
+    changed, plugins = dict[str, Any](), list(config.plugins)
     for name in ("faults", *KINDS):
         table = getattr(config, name)
         paths = {key: value for key in table.paths if (value := getattr(table, key)) not in (None, *BUNDLED)}
         for key, value in paths.items():
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)
+        for key in (each for each in getattr(table, "references", ()) if getattr(table, each)):
+            here = {(name,), (name, key)} & commanded
+            given = getattr(table, key), Path() if here else folder
+            paths[key], file = kinds.locate(f"{name}.{key}", *given)
+            plugins += [file] * (file not in ("", *plugins))
         changed[name] = msgspec.structs.replace(table, **paths).completed()
-    return msgspec.structs.replace(config, **changed)
+    for path in plugins:
+        kinds.load_plugin(path)
+    return msgspec.structs.replace(config, plugins=plugins, **changed)
 
 
 def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str], Any]]:

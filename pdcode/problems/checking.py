@@ -1,10 +1,11 @@
-"""A check of the losses that plug-ins define, before a run."""
+"""A check of the losses and models that users define, before a run."""
 
 import numpy as np
 
-from ..config.kinds import is_plugin
+from ..config import kinds
 from ..util.errors import InputError
 from .matrix import Array
+from .model import NO_KEY
 from .problem import NetworkProblem, Problem
 
 ROWS, POINTS = 16, 8  # training rows, and random outputs at which derivatives are compared
@@ -13,7 +14,7 @@ NEAR = 0.05  # relative difference of a derivative that counts as equal
 
 
 def check_loss(problem: Problem) -> None:
-    """Check a plug-in's loss: the shapes of its results, and its derivatives against finite differences.
+    """Check a user's loss or model: the shapes of its results, and derivatives against finite differences.
 
     Raises
     ------
@@ -21,7 +22,11 @@ def check_loss(problem: Problem) -> None:
         If a shape differs, or derivatives contradict the losses at most of some random outputs, with steps of
         all sizes. Where losses are not finite, nothing is compared.
     """
-    if not isinstance(problem, NetworkProblem) or not is_plugin(loss := problem.model.loss):
+    if not isinstance(problem, NetworkProblem):
+        _check_gradient(problem)
+        return
+    loss = problem.model.loss
+    if not kinds.is_plugin(loss):
         return
     y, outputs = problem.dataset.y[:ROWS], problem.layers[-1].outputs
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
@@ -52,4 +57,35 @@ def check_loss(problem: Problem) -> None:
         raise InputError(
             f"{name}: loss returns derivatives that contradict its losses: along a random direction "
             f"{given:.3g}, by differences {differences[len(STEPS) // 2]:.3g}"
+        )
+
+
+def _check_gradient(problem: Problem) -> None:
+    """Compare the gradient of a model with differences of its loss, along random parts of the gradient."""
+    name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
+    rows = tuple(each[:ROWS] for each in problem.dataset.train)
+    theta = problem.initial(0)
+    found, unused = np.empty_like(theta), np.empty_like(theta)
+
+    def loss(point: Array, out: Array) -> float:
+        return problem.model.gradient(point.astype(problem.dtype), rows, out, NO_KEY, problem.model.state())
+
+    with kinds.errors_of_user(name):
+        first, compared = loss(theta, found), list[bool]()
+        problem.measure(theta)
+    with np.errstate(all="ignore"):
+        for _ in range(POINTS):
+            direction = found * (random.random(problem.size) < 0.5)
+            if not (length := float(np.linalg.norm(direction))) > 0:
+                continue
+            given, direction = length, direction / length
+            steps = STEPS * max(1.0, float(np.linalg.norm(theta)))
+            ends = [[loss(theta + sign * h * direction, unused) for sign in (1, -1)] for h in steps]
+            differences = np.subtract(*np.transpose(ends)) / (2 * steps)
+            if np.isfinite([given, *differences]).any():
+                compared.append(bool(np.isclose(differences, given, NEAR, 1e-9 * (1 + abs(first))).any()))
+    if sum(compared) < len(compared) / 2:
+        raise InputError(
+            f"{name}: gradients contradict the losses: along a part of the gradient {given:.3g}, "
+            f"by differences {differences[len(STEPS) // 2]:.3g}"
         )

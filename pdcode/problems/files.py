@@ -71,6 +71,23 @@ def read_npz(table: NetworkTable, required: bool = True) -> Samples:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
+def read_arrays(name: str, key: str) -> dict[str, Array]:
+    """Read all arrays of an npz file, in their order in the file; `key` of [problem] names it."""
+    path, found = existing_path(key, name), dict[str, Array]()
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"problem.{key}: {name!r} is not an npz file, a zip archive of arrays")
+    try:
+        with npz.open_npz(path) as archive:
+            for each in archive.namelist():
+                array = each.removesuffix(".npy")
+                member, shape, dtype = npz.read_header(archive, array)
+                _check(f"problem.{key}", f"{array!r} in {name!r}", shape, dtype)
+                found[array] = npz.read_array(archive, member)
+    except npz.ERRORS as error:
+        raise InputError(f"problem.{key}: {name!r} cannot be read: {error}") from None
+    return found
+
+
 def read_npy(table: NetworkTable, required: bool = True) -> Samples:
     """Read inputs from an npy file, and targets from another, `labels`."""
     x = _read_npy(table.data, "data")

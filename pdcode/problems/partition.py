@@ -15,6 +15,7 @@ from .matrix import Array
 Axis = Literal["output", "input"]
 
 MAX_EMPTY_BLOCKS = 64  # number of blocks allowed for a layer of fewer parameters, for small examples
+MIN_UNITS = 16  # rows from which on a matrix of a model is cut into a block for each row
 ALIGNMENT = 64  # bytes; each layer starts on a cache line in a payload
 
 
@@ -235,7 +236,8 @@ def arrange(
     shapes : mapping of str to tuple of int
         Shapes of the parameters by name.
     blocks : int, list of int, or "units"
-        Number of blocks k of all matrices, or of each unit. "units": a block for each row.
+        Number of blocks k of all matrices, or of each unit. "units": a block for each row of matrices of
+        `MIN_UNITS` rows, or of the most rows; others, such as output layers of few classes, are uncoded.
 
     Returns
     -------
@@ -277,7 +279,8 @@ def arrange(
     if not units or not all(rows * width for _, rows, width, _, _ in units):
         raise InputError("problem.start: there are no parameters, or a matrix without elements")
     if blocks == "units":
-        counts = [1 if bias and width == 1 else rows for _, rows, width, _, bias in units]
+        sides = [rows if width > 1 or not matrices else 1 for _, rows, width, _, _ in units]
+        counts = [rows if rows >= min(MIN_UNITS, max(sides)) else 1 for rows in sides]
     else:
         counts = per_layer("code.blocks", blocks, len(units))
         if length and matrices and isinstance(blocks, int):

@@ -15,7 +15,9 @@ from .matrix import Array, Matrix, inputs_per_row
 from .model import NO_KEY, Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
-from .whitening import NONE, WhitenedLayer, Whitening, step_factor
+from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, step_factor
+
+ZERO_ROWS = 256  # rows on which the loss is computed to which the losses of a model are compared
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -133,6 +135,8 @@ class ModelPlan(GradientPlan):
         Rows of a batch; 0 takes all rows.
     layers, dtype, codewords_per_task, payload, weight
         As for `GradientPlan`.
+    whiten : Whitening
+        As for `NetworkPlan`; in place of the loss of zero scores that of the first θ.
     """
 
     def __init__(
@@ -146,15 +150,25 @@ class ModelPlan(GradientPlan):
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
+        whiten: Sequence[Any] = NONE,
     ) -> None:
         super().__init__(layers, dtype, codewords_per_task, payload, weight)
+        self._whitened: list[WhitenedGradient] = []
+        if (whitening := Whitening(*whiten)).kind != "none":
+            some = tuple(each[:ZERO_ROWS] for each in rows)
+            start, out = np.ascontiguousarray(model.initial(0), dtype), self.full_gradient
+            self._zero_loss = float(model.gradient(start, some, out, NO_KEY, model.state()))
+            self._whitened = [WhitenedGradient(each, each.matrix(out), whitening, weight) for each in layers]
         self._model, self._rows, self._state = model, rows, state
         self._layers, self._full = layers, batch == 0
 
     def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
         rows = self._rows if self._full else tuple(each[indices] for each in self._rows)
         loss = self._model.gradient(theta, rows, self.full_gradient, key, self._state)
-        if self.weight != 1:
+        for layer in self._whitened:
+            layer.step_factor = step_factor(float(loss), self._zero_loss)
+            layer.run()
+        if self.weight != 1 and not self._whitened:
             self.full_gradient *= self.dtype.type(self.weight)
         return float(loss)
 

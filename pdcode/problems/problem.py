@@ -25,7 +25,7 @@ from .model import Measurement, Model, ModelTable
 from .network import Network
 from .partition import Blocks, arrange, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan
-from .whitening import NONE
+from .whitening import NONE, Whitening, matrix_flops
 
 
 class Problem:
@@ -123,7 +123,7 @@ class Problem:
 
     def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of the full gradient of a mini-batch."""
-        return self.model.flops(batch)
+        return self.model.flops(batch) + sum(matrix_flops(Whitening(*whiten), layer) for layer in self.layers)
 
     def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of `GradientPlan.prepare`."""
@@ -201,9 +201,7 @@ class Problem:
         whiten: Sequence[Any] = NONE,
     ) -> GradientPlan:
         """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
-        if whiten[0] != "none":
-            raise InputError(f"code.whiten: '{whiten[0]}' does not go with problem.kind '{self.table.kind}'")
-        blocks = self.layers, self.dtype, codewords_per_task, payload, weight
+        blocks = self.layers, self.dtype, codewords_per_task, payload, weight, whiten
         return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks)
 
     def ensure_fits(self, key: str, rows: int) -> None:

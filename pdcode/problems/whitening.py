@@ -261,3 +261,37 @@ def _evaluate(power: Array, square: Array, out: Array) -> None:
 def _squared(matrix: Array) -> blas.Dot:
     """Return the operation that sums up the squares of a matrix's elements."""
     return blas.Dot(matrix.reshape(-1), matrix.reshape(-1))
+
+
+class FormedGradient:
+    """A gradient that is there, in place of a layer that computes it."""
+
+    def __init__(self, matrix: Array) -> None:
+        self._matrix = matrix
+
+    def gradient(self, out: Array) -> passes.Operation:
+        """Return the operation that copies the gradient."""
+        return passes.Pass([] if out is self._matrix else [passes.Call(np.copyto, out, self._matrix)])
+
+
+class WhitenedGradient(WhitenedLayer):
+    """A gradient, of any matrix, that `run` whitens in place.
+
+    One column is scaled to the length of a matrix of rank 1.
+    """
+
+    def __init__(self, blocks: Blocks, matrix: Array, whitening: Whitening, weight: float = 1.0) -> None:
+        self.blocks, self._form_if_formed = blocks, "gradient"
+        self.layer = FormedGradient(matrix)  # type: ignore[assignment]
+        self._steps = whitening.steps if whitening.kind == "gram" else 0
+        ratio = len(matrix) / matrix.shape[1] if matrix.shape[1] > 1 else 1.0
+        self._scale, self._step_factor = weight * sqrt(max(1.0, ratio)), np.ones(1)
+        self._delta = self._errors = np.empty((1, 1), matrix.dtype)  # there are no factors
+        self.run = self.gradient(matrix)
+
+
+def matrix_flops(whitening: Whitening, blocks: Blocks) -> float:
+    """Return the flops of whitening a gradient that is formed."""
+    if whitening.kind == "gram":
+        return _step_flops("gradient", blocks, 0, 0.0, whitening.steps)
+    return SCALING * blocks.length if whitening.kind == "norm" else 0.0

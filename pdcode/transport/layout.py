@@ -185,7 +185,10 @@ class Layout:
         at = at if worker_selected else self.header_bytes
         formats = [wire_format(name) for name in self.wires]
         # Rows of a single element share their scales; longer rows have scales of their own.
-        rows = [1 if unit.elements == 1 else r for unit, r in zip(self.units, self.rows, strict=True)]
+        rows = [
+            1 if unit.elements == 1 else max(1, r)  # a unit of vectors may have no rows
+            for unit, r in zip(self.units, self.rows, strict=True)
+        ]
         lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
         sizes = [each.padded(r, n) for each, r, n in zip(formats, rows, lengths, strict=True)]
         if self.exact:

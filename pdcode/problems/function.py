@@ -1,0 +1,189 @@
+"""Kind "function": any Python function that computes loss and gradient, of arrays of numpy or JAX."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from math import nan
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..config import Real, kinds
+from ..util.errors import InputError
+from . import split
+from .dataset import Rows, RowSet
+from .files import read_arrays
+from .matrix import Array
+from .model import Key, Measurement, Model, ModelTable
+
+CHUNK = 1024  # rows that are measured at once
+FLOPS = 6.0  # operations of a row's gradient for each parameter, unless they are given
+
+
+class FunctionModel(Model):
+    """Model of a user's functions of θ, as an array or as a tree of dicts and lists of arrays.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(theta, *rows) -> loss, gradient``: the mean loss, and the gradient in the form of θ. An
+        argument `key` gets the key of the task's random numbers.
+    start : array, tree or callable
+        θ at the start, or ``start(seed)``.
+    score : callable, optional
+        ``score(theta, *rows)``: a number, 1 at best, averaged over chunks of test rows.
+    table : FunctionProblem
+    """
+
+    def __init__(self, function: Any, start: Any, score: Any, table: Any) -> None:
+        self._function, self._start, self._score = function, start, score
+        self._dtype, self._row_flops, self.near_zero = np.dtype(table.dtype), table.flops, table.near_zero
+        self._keyed = "key" in inspect.signature(function).parameters
+
+    @cached_property
+    def _tree(self) -> Any:
+        return self._made(0)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: np.shape(leaf) for name, leaf in leaves(self._tree)}
+
+    def initial(self, seed: int) -> Array:
+        return self._fill(np.empty(self.size, self._dtype), self._made(seed), "problem.start")
+
+    def gradient(
+        self, theta: Array, rows: Rows, out: Array, key: Key, state: dict[str, Array] | None = None
+    ) -> float:
+        more = {"key": key} if self._keyed else {}
+        loss, gradient = self._function(self.unflatten(theta), *rows, **more)
+        self._fill(out, gradient, "problem.function: the gradient")
+        return float(loss)
+
+    def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
+        scratch = np.empty(self.size, self._dtype)
+
+        def loss(*rows: Any) -> float:
+            return self.gradient(theta, rows, scratch, (0, 0, 0, 0))
+
+        def score(*rows: Any) -> float:
+            return float(self._score(self.unflatten(theta), *rows))
+
+        scored = test if len(test) and len(test[0]) else train
+        return Measurement(mean(loss, train), mean(score, scored) if self._score else nan)
+
+    def flops(self, rows: int) -> float:
+        return rows * (FLOPS * self.size if self._row_flops is None else self._row_flops)
+
+    def unflatten(self, theta: Array) -> Any:
+        """Return θ in the form of the user's, as views that cannot be written."""
+        views = self.views(theta)
+        for view in views.values():
+            view.flags.writeable = False
+        return rebuilt(self._tree, iter(views[name] for name in self.shapes))
+
+    def _made(self, seed: int) -> Any:
+        with kinds.errors_of_user("problem.start"):
+            return self._start(seed) if callable(self._start) else self._start
+
+    def _fill(self, out: Array, tree: Any, what: str) -> Array:
+        """Write the arrays of a tree to a θ-sized array."""
+        found = dict(leaves(tree))
+        for name, view in self.views(out).items():
+            if name not in found or np.shape(found[name]) != view.shape:
+                has = np.shape(found[name]) if name in found else "missing"
+                raise InputError(f"{what}: {name!r} is {has}, not an array of shape {view.shape}")
+            view[...] = found[name]
+        return out
+
+
+def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each array of a tree; a single array is named "theta"."""
+    if isinstance(tree, Mapping | list | tuple):
+        for key, each in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from leaves(each, f"{name}.{key}" if name else str(key))
+    else:
+        yield name or "theta", tree
+
+
+def rebuilt(tree: Any, values: Iterator[Any]) -> Any:
+    """Return a tree of the same form with other arrays."""
+    if isinstance(tree, Mapping):
+        return {key: rebuilt(each, values) for key, each in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)([rebuilt(each, values) for each in tree])
+    return next(values)
+
+
+def mean(function: Any, rows: Rows) -> float:
+    """Return the mean over rows of a function's values for chunks of them."""
+    starts = range(0, len(rows[0]), CHUNK)
+    values = [function(*(each[start : start + CHUNK] for each in rows)) for start in starts]
+    return float(np.average(values, weights=[min(CHUNK, len(rows[0]) - start) for start in starts]))
+
+
+class FunctionProblem(ModelTable, tag="function"):
+    """Loss and gradient by a Python function, of arrays of numpy or JAX."""
+
+    paths: ClassVar[tuple[str, ...]] = ()
+    references: ClassVar[tuple[str, ...]] = ("function", "start", "data", "score")
+
+    #: FILE.py:NAME of ``function(theta, *rows) -> loss, gradient``, the mean over the rows
+    function: str = ""
+    #: FILE.py:NAME of θ at the start, an array, or a dict or list of arrays, or of ``start(seed)``; or an npz
+    #: file
+    start: str = ""
+    #: FILE.py:NAME of the rows, a tuple of arrays, or a pair (training rows, test rows), or of a function of
+    #: them; or an npz file of arrays
+    data: str = ""
+    score: str | None = None  #: FILE.py:NAME of ``score(theta, *rows)``, 1 at best
+    flops: Real | None = None  #: operations of a row's gradient, for the virtual clock; none: 6 per parameter
+    near_zero: bool = False  #: whether the least loss is near 0, as whitened gradients need
+
+    def check(self, config: Any) -> None:
+        for key in ("function", "start", "data"):
+            if not getattr(self, key):
+                raise InputError(f"problem.{key}: must be given with problem.kind 'function'")
+        if config.stop.accuracy is not None and self.score is None:
+            raise InputError("stop.accuracy: there is none without problem.score")
+
+    def model(self) -> FunctionModel:
+        function, score = kinds.referenced("problem.function", self.function), None
+        if self.score is not None:
+            score = kinds.referenced("problem.score", self.score)
+        for key, each in (("function", function), ("score", score)):
+            if each is not None and not callable(each):
+                raise InputError(f"problem.{key}: {getattr(self, key)!r} is no function")
+        start = self._object("start")
+        if isinstance(start, dict) and [*start] == ["theta"]:
+            start = start["theta"]
+        return FunctionModel(function, start, score, self)
+
+    def read(self) -> RowSet:
+        found = self._object("data")
+        with kinds.errors_of_user("problem.data"):
+            found = found() if callable(found) else found
+        found = tuple(found.values()) if isinstance(found, dict) else found
+        if isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], list | tuple):
+            return RowSet(*(self._rows(part) for part in found))
+        whole = self._rows(found)
+        train, test = split.split(self, len(whole[0]))
+        return RowSet(tuple(each[train] for each in whole), tuple(each[test] for each in whole))
+
+    def _object(self, key: str) -> Any:
+        """Return what the table names, or the arrays of an npz file."""
+        value = getattr(self, key)
+        if value.endswith(".npz"):
+            return read_arrays(value, key)
+        return kinds.referenced(f"problem.{key}", value)
+
+    def _rows(self, found: Any) -> Rows:
+        """Check arrays of rows, and convert real numbers to the problem's type."""
+        arrays = tuple(map(np.asarray, found if isinstance(found, list | tuple) else (found,)))
+        name = f"problem.data: {self.data!r}"
+        for each in arrays:
+            if each.dtype.kind not in "buif" or not each.ndim:
+                raise InputError(f"{name} has {each.dtype} of shape {each.shape}, not rows of numbers")
+        if len({len(each) for each in arrays}) != 1:
+            raise InputError(f"{name} has arrays of {', '.join(str(len(each)) for each in arrays)} rows")
+        real = np.dtype(self.dtype)
+        return tuple(each.astype(real, copy=False) if each.dtype.kind == "f" else each for each in arrays)
