@@ -22,7 +22,9 @@ from pdcode.schemes import Scheme
 from pdcode.training import setup
 from pdcode.util.errors import InputError
 
-EXAMPLES = ("weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "clipped")
+EXAMPLES = (
+    "weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "factors", "clipped",
+)  # fmt: skip
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
 
@@ -126,6 +128,7 @@ deadline = deadline:DeadlineTable
 ternary = ternary:Ternary
 [pdcode.problems]
 huber = huber:Huber
+factors = factors:FactorsTable
 [pdcode.families]
 ladder = ladder:LADDER
 [pdcode.schemes]

@@ -5,7 +5,6 @@ import numpy as np
 from ..config import kinds
 from ..util.errors import InputError
 from .matrix import Array
-from .model import NO_KEY
 from .problem import NetworkProblem, Problem
 
 ROWS, POINTS = 16, 8  # training rows, and random outputs at which derivatives are compared
@@ -68,7 +67,7 @@ def _check_gradient(problem: Problem) -> None:
     found, unused = np.empty_like(theta), np.empty_like(theta)
 
     def loss(point: Array, out: Array) -> float:
-        return problem.model.gradient(point.astype(problem.dtype), rows, out, NO_KEY, problem.model.state())
+        return problem.model.gradient(point.astype(problem.dtype), rows, out, None, problem.model.state())
 
     with kinds.errors_of_user(name):
         first, compared = loss(theta, found), list[bool]()

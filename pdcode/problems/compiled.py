@@ -10,7 +10,7 @@ from .dataset import Rows
 from .evaluation import Evaluation
 from .losses import Loss
 from .matrix import Array
-from .model import NO_KEY, Key, Measurement
+from .model import Key, Measurement
 from .network import Network
 from .partition import partition
 from .plan import NetworkPlan
@@ -20,7 +20,12 @@ class CompiledNetwork(Network):
     """A network whose gradients and losses compiled kernels compute."""
 
     def gradient(
-        self, theta: Array, rows: Rows, out: Array, key: Key = NO_KEY, state: dict[str, Array] | None = None
+        self,
+        theta: Array,
+        rows: Rows,
+        out: Array,
+        key: Key | None = None,
+        state: dict[str, Array] | None = None,
     ) -> float:
         plan = NetworkPlan(self, rows[0], rows[1], 0)
         loss = plan.gradient(theta, None)

@@ -27,7 +27,7 @@ class FunctionModel(Model):
     ----------
     function : callable
         ``function(theta, *rows) -> loss, gradient``: the mean loss, and the gradient in the form of θ. An
-        argument `key` gets the key of the task's random numbers.
+        argument `key` gets the key of the task's random numbers; None for evaluation, without them.
     start : array, tree or callable
         θ at the start, or ``start(seed)``.
     score : callable, optional
@@ -52,7 +52,7 @@ class FunctionModel(Model):
         return self._fill(np.empty(self.size, self._dtype), self._made(seed), "problem.start")
 
     def gradient(
-        self, theta: Array, rows: Rows, out: Array, key: Key, state: dict[str, Array] | None = None
+        self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
     ) -> float:
         more = {"key": key} if self._keyed else {}
         loss, gradient = self._function(self.unflatten(theta), *rows, **more)
@@ -63,7 +63,7 @@ class FunctionModel(Model):
         scratch = np.empty(self.size, self._dtype)
 
         def loss(*rows: Any) -> float:
-            return self.gradient(theta, rows, scratch, (0, 0, 0, 0))
+            return self.gradient(theta, rows, scratch, None)
 
         def score(*rows: Any) -> float:
             return float(self._score(self.unflatten(theta), *rows))

@@ -15,7 +15,6 @@ from .partition import Parameter, arrange
 
 Key = tuple[int, int, int, int]
 """Key of a gradient's random numbers: seed, worker, task, and step within the task."""
-NO_KEY: Key = (0, 0, 0, 0)
 
 
 class Measurement(NamedTuple):
@@ -52,7 +51,9 @@ class Model(ABC):
         """Return the θ, shape (size,), from which a run of this seed starts."""
 
     @abstractmethod
-    def gradient(self, theta: Array, rows: Rows, out: Array, key: Key, state: dict[str, Array]) -> float:
+    def gradient(
+        self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array]
+    ) -> float:
         """Compute the mean loss of rows, and its gradient.
 
         Parameters
@@ -63,8 +64,9 @@ class Model(ABC):
             Rows of a mini-batch, or all rows of a worker.
         out : ndarray, shape (size,)
             Filled with the gradient.
-        key : (seed, worker, task, step)
-            Key of random numbers, such as those of dropout: equal keys must give equal results.
+        key : (seed, worker, task, step), or None
+            Key of random numbers, such as those of dropout: equal keys must give equal results. None: without
+            random numbers, as at rank 0.
         state : dict of str to ndarray
             The worker's arrays, as `state` made them; to be changed in place.
 

@@ -12,7 +12,7 @@ from .dataset import Rows
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix, inputs_per_row
-from .model import NO_KEY, Key, Model
+from .model import Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
 from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, step_factor
@@ -89,11 +89,15 @@ class GradientPlan(ABC):
         return np.empty(self.size, self.dtype)
 
     @abstractmethod
-    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def gradient(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         """Write the gradient of a batch to `full_gradient`; return as `coded_derivative`."""
 
     def coded_derivative(
-        self, theta: Array, indices: Array | None, codewords: Sequence[Codeword | None], key: Key = NO_KEY
+        self,
+        theta: Array,
+        indices: Array | None,
+        codewords: Sequence[Codeword | None],
+        key: Key | None = None,
     ) -> float:
         """Write the coded derivatives of a batch to `payload`; return its mean loss, including the penalty.
 
@@ -106,7 +110,7 @@ class GradientPlan(ABC):
         return loss
 
     @abstractmethod
-    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def prepare(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         """Compute what `encode` needs of a batch; return as `coded_derivative`."""
 
     @abstractmethod
@@ -157,12 +161,12 @@ class ModelPlan(GradientPlan):
         if (whitening := Whitening(*whiten)).kind != "none":
             some = tuple(each[:ZERO_ROWS] for each in rows)
             start, out = np.ascontiguousarray(model.initial(0), dtype), self.full_gradient
-            self._zero_loss = float(model.gradient(start, some, out, NO_KEY, model.state()))
+            self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
             self._whitened = [WhitenedGradient(each, each.matrix(out), whitening, weight) for each in layers]
         self._model, self._rows, self._state = model, rows, state
         self._layers, self._full = layers, batch == 0
 
-    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def gradient(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         rows = self._rows if self._full else tuple(each[indices] for each in self._rows)
         loss = self._model.gradient(theta, rows, self.full_gradient, key, self._state)
         for layer in self._whitened:
@@ -172,7 +176,7 @@ class ModelPlan(GradientPlan):
             self.full_gradient *= self.dtype.type(self.weight)
         return float(loss)
 
-    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def prepare(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         return self.gradient(theta, indices, key)
 
     def encode(self, codewords: Sequence[Codeword | None]) -> None:
@@ -244,7 +248,7 @@ class NetworkPlan(GradientPlan):
     def _gradients(self) -> list[LayerResult]:
         return [self._result_views(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
 
-    def prepare(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def prepare(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         loss = self._run_forward(theta, indices)
         self._backward()
         return loss
@@ -261,7 +265,7 @@ class NetworkPlan(GradientPlan):
             if self._l2:
                 self._add_penalty(number, support, values, layer.blocks.elements, part)
 
-    def gradient(self, theta: Array, indices: Array | None, key: Key = NO_KEY) -> float:
+    def gradient(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         loss = self._run_forward(theta, indices)
         if self._gradient is None:
             self._gradient = passes.Pass([self._backward, *self._gradient_operations()])

@@ -284,7 +284,8 @@ class WhitenedGradient(WhitenedLayer):
         self.blocks, self._form_if_formed = blocks, "gradient"
         self.layer = FormedGradient(matrix)  # type: ignore[assignment]
         self._steps = whitening.steps if whitening.kind == "gram" else 0
-        ratio = len(matrix) / matrix.shape[1] if matrix.shape[1] > 1 else 1.0
+        columns = blocks.inputs + blocks.bias
+        ratio = blocks.outputs / columns if columns > 1 else 1.0
         self._scale, self._step_factor = weight * sqrt(max(1.0, ratio)), np.ones(1)
         self._delta = self._errors = np.empty((1, 1), matrix.dtype)  # there are no factors
         self.run = self.gradient(matrix)

@@ -146,6 +146,11 @@ class Monitor(Stateful):
             return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
         return ""
 
+    @property
+    def has_score(self) -> bool:
+        """Whether the model computes an accuracy."""
+        return not math.isnan(self.accuracy) or math.isnan(self.loss)
+
     def fail(self, now_ns: int, message: str) -> None:
         """Record, once, why the run counts as failed."""
         if not self.failed:
@@ -166,7 +171,8 @@ class Monitor(Stateful):
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns)) + coordinator.fleet.ending_s
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
             return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(roster.in_flight)}{most}"
-        measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
+        scored = f"{self.score} {self.accuracy:<7.4f} " if self.has_score else ""
+        measured = f"loss {self.loss:<9.4g} {scored}" if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
         text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"

@@ -153,7 +153,8 @@ class TrainingRun:
             raise
         if self.checkpoints is not None:
             self.checkpoints.wait()
-        measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
+        measured = f"loss {monitor.loss:.4g}"
+        measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","
         took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")

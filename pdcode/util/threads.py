@@ -1,4 +1,4 @@
-"""BLAS's number of threads: its environment variables, which numpy reads at import, and its limit later."""
+"""Threads of BLAS, by environment variables that numpy reads at import and by a limit later, and of JAX."""
 
 import os
 from collections.abc import MutableMapping
@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 OMP = "OMP_NUM_THREADS"
+XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 # Libraries read their own variable first.
 VARIABLES = "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", OMP
 
@@ -15,6 +16,8 @@ def limit(environment: MutableMapping[str, str]) -> None:
     number = environment.get(OMP, "1")
     for name in VARIABLES:
         environment.setdefault(name, number)
+    if number == "1":
+        environment.setdefault("XLA_FLAGS", XLA_FLAGS)
 
 
 def requested() -> int:

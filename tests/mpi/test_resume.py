@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from outcomes import assert_replays
+from paths import SUPPORT
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -18,9 +19,19 @@ ENDLESS = (
     "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.02",
 )  # fmt: skip
 RESUME = ("--resume",)
+NAMES = {"function": "loss_and_gradient", "start": "start", "data": "rows", "score": "score"}
+KEYS = (f'{key} = "{SUPPORT / "functions.py"}:{name}"' for key, name in NAMES.items())
+FUNCTION = f'{{kind = "function", {", ".join(KEYS)}}}'
 KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
     "first, relayed": ("update.mode=first", "update.count=1", "update.late=waste", "downlink.kind=codewords"),
+    "function": (
+        f"problem={FUNCTION}",
+        "code.blocks=4",
+        "memory.kind=worker",
+        "wire.dtype=int2",
+        "downlink.kind=exchange",
+    ),
     "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
     "streamed": (
         "problem.kind=softmax",

@@ -21,12 +21,13 @@ def paste(folder: Path) -> dict[str, str]:
 
 
 def together(configurations: dict[str, str], plugins: bool = True) -> str:
-    """One configuration with the tables of which the examples are kinds."""
+    """One configuration with the tables of which the examples are kinds, of a table the first."""
     parsed = {name: tomllib.loads(text) for name, text in configurations.items()}
-    lines = [f"plugins = {json.dumps([f'{name}.py' for name in parsed])}"] if plugins else []
+    lines, written = [f"plugins = {json.dumps([f'{name}.py' for name in parsed])}"] if plugins else [], set()
     for name, tables in parsed.items():
         for key, table in tables.items():
-            if isinstance(table, dict) and name in table.values():
+            if isinstance(table, dict) and name in table.values() and key not in written:
+                written.add(key)
                 lines += [f"[{key}]", *(f"{option} = {_value(value)}" for option, value in table.items())]
     return "\n".join([*lines, "[memory]", 'kind = "none"', ""])
 

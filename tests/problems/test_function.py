@@ -1,0 +1,173 @@
+"""Models of a user's own: the general plan, functions under all schemes, their replays and refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from interrupted import built, interrupted
+from outcomes import refused
+from paths import SUPPORT
+
+import pdcode
+from pdcode import problems
+from pdcode.config import kinds
+from pdcode.config.load import resolve
+from pdcode.problems import Problem
+from pdcode.problems.partition import arrange
+from pdcode.problems.whitening import Whitening
+from pdcode.training import checkpoint
+
+FILE = SUPPORT / "functions.py"
+FUNCTION: dict[str, Any] = {
+    "kind": "function",
+    "function": f"{FILE}:loss_and_gradient",
+    "start": f"{FILE}:start",
+    "data": f"{FILE}:rows",
+    "score": f"{FILE}:score",
+    "batch": 8,
+}
+PRESETS = {"lwpd": [None, *kinds.find("schemes", "lwpd").presets]}
+SCHEMES = [(name, preset) for name in kinds.names("schemes") for preset in PRESETS.get(name, [None])]
+LINEAR = {"lagrange", "mds", "byzantine"}  # they code the data of linear models
+
+
+def run(path: Path, problem: dict[str, Any] | None = None, updates: int = 12, **tables: Any) -> pdcode.Trace:
+    config = {"problem": FUNCTION | (problem or {}), "stop": {"updates": updates}, "workers": {"count": 4}}
+    return pdcode.simulate({**config, **tables}, output=path / "f.h5", progress=False)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("table", [{"hidden": [12]}, {"kind": "softmax"}, {"hidden": [12], "axis": "input"}])
+def test_a_network_is_a_model_like_any_other(table: dict[str, Any], steps: int) -> None:
+    """The general plan computes what the compiled one does, whitened up to rounding."""
+    own = problems.create({**table, "dtype": "float64"}, blocks=4)
+    general = Problem(own.table, own.dataset, own.model, own.layers)
+    theta, rows = own.initial(3), np.arange(16)
+    whiten, words = Whitening("gram", steps) if steps else Whitening(), []
+    plans = [each.plan(16, 2, weight=0.5, whiten=whiten) for each in (own, general)]
+    if steps:  # the one compares losses with that of zero scores, the other with that at the first θ
+        assert all(plan.gradient(theta, rows) > 0.02 * np.log(10) for plan in plans)
+    for layer in own.layers:
+        dense = np.random.default_rng(layer.layer).standard_normal((2, layer.count))
+        words.append(problems.sparse_codewords(dense, own.dtype))
+    losses = [plan.coded_derivative(theta, rows, words) for plan in plans]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    np.testing.assert_allclose(plans[1].payload, plans[0].payload, rtol=1e-9, atol=1e-12)
+    assert general.measure(theta) == pytest.approx(own.measure(theta))
+    views = own.model.views(theta)
+    assert [view.shape for view in views.values()] == [*own.model.shapes.values()]
+    assert all(np.shares_memory(view, theta) for view in views.values())
+
+
+def test_parameters_have_places_by_their_names() -> None:
+    shapes = {"a.weight": (3, 2, 2), "a.bias": (3,), "scale": (), "b": (4, 2), "b.bias": (4,), "c.bias": (5,)}
+    layers, places = arrange(shapes, 2)
+    assert [(each.name, each.rows, each.width, each.bias, each.count) for each in layers] == [
+        ("a.weight", 3, 5, 1, 2), ("b", 4, 3, 1, 2), ("vectors", 6, 1, 1, 1),
+    ]  # fmt: skip
+    theta = np.arange(33.0)
+    views = {name: place.view(theta) for name, place in places.items()}
+    assert {name: view.shape for name, view in views.items()} == shapes
+    assert views["a.bias"].tolist() == [4, 9, 14]
+    assert views["a.weight"][1].reshape(-1).tolist() == [5, 6, 7, 8]
+    assert sorted(np.concatenate([view.reshape(-1) for view in views.values()])) == theta.tolist()
+    np.testing.assert_array_equal(layers[1].biases(theta), views["b.bias"])
+    np.testing.assert_array_equal(layers[1].unbiased(theta), views["b"])
+    assert arrange({"theta": (20,)}, 5)[0][0].count == 5  # nothing else is there to be coded
+    assert [each.count for each in arrange({"a": (20, 3), "b": (4, 20), "c": (2,)}, "units")[0]] == [20, 1, 1]
+    with refused("code.blocks: [2] has 1 entries, but there are 3 layers"):
+        arrange(shapes, [2])
+
+
+@pytest.mark.parametrize(("name", "preset"), SCHEMES)
+def test_every_scheme_trains_a_function(name: str, preset: str | None, tmp_path: Path) -> None:
+    scheme = {"name": name} | ({"preset": preset} if preset else {})
+    if name in LINEAR:
+        with refused("problem.kind: 'function' does not go with", "codes the data of linear models"):
+            run(tmp_path, scheme=scheme)
+        return
+    trace = run(tmp_path, scheme=scheme)
+    assert trace.updates.rows >= 12
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "no memory": {"memory": {"kind": "none"}},
+    "memory": {"memory": {"kind": "worker"}, "wire": {"dtype": "int8"}},
+    "difference, 2 bits": {"memory": {"kind": "difference"}, "wire": {"dtype": "int2"}},
+    "matched": {"code": {"family": "matched", "blocks": 4}, "memory": {"kind": "worker"}},
+    "codewords": {"downlink": {"kind": "codewords"}, "problem": {"sampling": "epochs", "rows": "made"}},
+    "exchange": {"downlink": {"kind": "exchange"}, "scheme": {"name": "lwpd", "preset": "default"}},
+    "whitened": {"code": {"whiten": "gram", "blocks": 4}, "problem": {"near_zero": True}},
+    "muon": {"optimizer": {"kind": "muon"}},
+    "penalty": {"optimizer": {"proximal": {"kind": "l1", "weight": 0.01}}},
+    "a vector": {
+        "problem": {"function": f"{FILE}:flat", "data": f"{FILE}:line", "start": "start.npz", "score": None}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_replay_has_the_same_bits(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("start.npz", theta=np.ones(6))
+    trace = run(tmp_path, **{"updates": 40, **CASES[case]})
+    assert np.array_equal(trace.replay(progress=False), trace.theta)
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+    assert np.isnan(trace.progress["accuracy"]).any() == (case == "a vector")
+    with refused("'function' has no predictions"):
+        trace.model()
+
+
+def test_a_resumed_run_keeps_the_state_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a plug-in's own kind, with random numbers by the task's key and a running mean of each worker."""
+    sets = ["problem.kind=averaged", "workers.count=3", "stop.updates=20", f"trace.path={tmp_path}/t.h5"]
+    monkeypatch.setitem(kinds.KINDS, "problems", {**kinds.KINDS["problems"]})
+    config = resolve({"plugins": [str(SUPPORT / "averaged.py")]}, sets)
+    done = interrupted(config)
+    found = checkpoint.find(config)
+    assert found is not None
+    resumed = built(found.resumed_config(config))
+    found.restore(resumed.stateful, resumed.components.config)
+    states = [worker.model_state["mean"] for worker in resumed.fleet.executor.local_workers]
+    assert len({float(state[0]) for state in states}) == 3
+    resumed.coordinator.run(resumed.monitor)
+    np.testing.assert_array_equal(resumed.coordinator.theta, done.coordinator.theta)
+    assert resumed.monitor.accuracy == -resumed.monitor.loss
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({"start": ""}, "problem.start: must be given with problem.kind 'function'"),
+    "no reference": ({"function": "mine:loss"}, "problem.function: 'mine:loss': expected FILE.py:NAME"),
+    "no name": ({"function": f"{FILE}:scor"}, "has no 'scor'; did you mean 'score'?"),
+    "no function": ({"score": f"{FILE}:FILE"}, "has no 'FILE'"),
+    "wrong": ({"function": f"{FILE}:wrong"}, "gradients contradict the losses"),
+    "fails": ({"function": f"{FILE}:fails"}, "ValueError: no such luck, in "),
+    "another form": ({"function": f"{FILE}:flat", "data": f"{FILE}:line"}, "ValueError: matmul"),
+    "data": ({"data": f"{FILE}:start"}, "problem.data: TypeError: start() missing"),
+    "unknown key": ({"hidden": [3]}, "problem.hidden: kind 'function' has no such key"),
+    "no score": ({"score": None}, "stop.accuracy: there is none without problem.score"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_does_not_fit_is_one_line(case: str, tmp_path: Path) -> None:
+    keys, message = REFUSALS[case]
+    with refused(message):
+        run(tmp_path, keys, stop={"updates": 1, "accuracy": 0.9})
+
+
+def test_a_trace_does_not_import_a_file_that_has_changed(tmp_path: Path) -> None:
+    (copy := tmp_path / "mine.py").write_text(FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    keys = ("function", "start", "data")
+    names = {key: FUNCTION[key].replace(str(FILE), "mine.py") for key in keys}
+    job = tmp_path / "job.toml"
+    lines = ["[problem]", 'kind = "function"', *(f'{key} = "{value}"' for key, value in names.items())]
+    job.write_text("\n".join([*lines, "[stop]", "updates = 2", ""]), encoding="utf-8")
+    trace = pdcode.simulate(job, output=tmp_path / "f.h5", progress=False)
+    assert trace.config["plugins"] == [str(copy)]
+    kinds.sys.modules.pop(kinds._module_name(str(copy)))
+    copy.write_text(copy.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with refused("mine.py: not imported, because it differs from that of the run"):
+        trace.replay(progress=False)
