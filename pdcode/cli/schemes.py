@@ -38,8 +38,8 @@ def add_cells(bench: Any, problems: str, links: str, delays: str | None) -> None
     option("--problems", metavar="A,B,…", default=problems, help=f"default: {problems}")
     option("--links", metavar="A,B,…", default=links, help=f"bit/s; default: {links}")
     what = (
-        f"exponential, none, markov, persistent, dead (default: {delays or 'all'}), and folders of recorded "
-        "ones: CSV, workers × rounds, task times in any unit"
+        f"exponential, none, markov, persistent, dead (default: {delays or 'all'}), and recorded ones: "
+        "CSV files and folders of them, workers × rounds, task times in any unit"
     )
     option("--delays", metavar="A,B,…", default=delays, help=what)
 
@@ -94,9 +94,11 @@ def chosen_cells(options: argparse.Namespace) -> tuple[list[str], list[str], dic
 
     delays: dict[str, dict[str, Any]] = {}
     for each in options.delays.split(",") if options.delays else DELAYS:
-        folder = each not in DELAYS and Path(each).is_dir()
-        delays |= recorded_delays(Path(each)) if folder else {each: DELAYS.get(each, {})}
+        recorded = each not in DELAYS and Path(each).exists()
+        delays |= recorded_delays(Path(each)) if recorded else {each: DELAYS.get(each, {})}
     if unknown := [each for each, table in delays.items() if not table]:
         meant = did_you_mean(unknown[0], DELAYS)
-        raise InputError(f"--delays {unknown[0]}: expected some of {', '.join(DELAYS)}, or a folder{meant}")
+        raise InputError(
+            f"--delays {unknown[0]}: expected some of {', '.join(DELAYS)}, or a file or folder{meant}"
+        )
     return chosen(options, "problems", PROBLEMS), chosen(options, "links", LINKS), delays

@@ -170,14 +170,14 @@ def tuning(budget: int) -> Tuning:
     return Tuning(budget, TUNING_SEEDS, hold=False, untuned=(AUTO,), slack=SLACK)
 
 
-def recorded_delays(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return tables ``[stragglers]`` for the CSV files of a folder: whole task times, workers × rounds."""
+def recorded_delays(path: Path) -> dict[str, dict[str, Any]]:
+    """Return tables ``[stragglers]`` for a CSV file, or those of a folder: task times, workers × rounds."""
     found = {
-        f"recorded-{path.stem}": {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
-        for path in sorted(folder.glob("*.csv"))
+        f"recorded-{each.stem}": {"kind": "trace", "path": str(each), "times": "task", "draw": "replay"}
+        for each in (sorted(path.glob("*.csv")) if path.is_dir() else [path])
     }
     if not found:
-        raise InputError(f"--delays {folder}: no CSV files in it")
+        raise InputError(f"--delays {path}: no CSV files in it")
     return found
 
 
@@ -312,11 +312,15 @@ class Cell:
             rows = rank([row.candidate for row in rows], measured, self.made.goal)
         return next((row for row in rows if row.candidate in names), None)
 
+    @property
+    def own(self) -> list[str]:
+        """Our entrants."""
+        return [name for name in (AUTO, *PRESETS) if name in self.made.names]
+
     def ours(self, lower: bool = False) -> Row[str]:
         """Return `auto`, or else the preset that was the best in tuning, before these runs."""
         names = self.made.names
-        chosen = AUTO if AUTO in names else next(name for name in names if name in PRESETS)
-        row = self.best([chosen], lower)
+        row = self.best([AUTO if AUTO in names else min(self.own, key=names.index)], lower)
         assert row is not None
         return row
 
@@ -351,6 +355,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
         "link", "delays", "ours/best to lower", "accuracy at target", "best rival's", "best accuracy",
         "best rival's", left=("delays",), fold=False,
     )  # fmt: skip
+    presets = printing.make_table("link", "delays", *cells[0].own, left=("delays",), fold=False)
     tuned = printing.make_table(
         "link", "delays", "best rival", "settings", left=("delays", "best rival", "settings")
     )
@@ -362,6 +367,8 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
             if rival:
                 tuned.add_row(cell.link, cell.delay, rival.candidate, cell.settings(rival.candidate))
         times.add_row(cell.link, cell.delay, ours.candidate, describe_time(ours), *shown)
+        rows = (cell.best([name]) for name in cells[0].own)
+        presets.add_row(cell.link, cell.delay, *(describe_time(row) if row else DASH for row in rows))
         rival = cell.best(EVERY)
         accuracies = [[_accuracies(run) for run in row.runs] if row else [] for row in (ours, rival)]
         means = [np.mean(each, axis=0) if each else (math.nan, math.nan) for each in accuracies]
@@ -374,6 +381,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
     target = PROBLEMS[problem][1]
     return [
         (f"{problem}, to training loss {target:g}", [times]),
+        (f"{problem}, our entrants", [presets]),
         (f"{problem}, to loss {LOWER[problem]:g}, and test accuracy", [beside]),
         (f"{problem}, settings", [tuned]),
     ]
