@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import codes as codes
     from . import decoders as decoders
     from . import problems as problems
+    from .api.minimize import minimize as minimize
     from .api.runs import plan as plan
     from .api.runs import run as run
     from .api.runs import simulate as simulate
@@ -27,14 +28,15 @@ _HOMES = {
     "Comparison": "studies.comparison",
     "Trace": "api.traces",
     "compare": "studies.comparison",
+    "minimize": "api.minimize",
     "plan": "api.runs",
     "run": "api.runs",
     "simulate": "api.runs",
 }
 
 __all__ = [
-    "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "plan", "problems", "run",
-    "simulate",
+    "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "minimize", "plan",
+    "problems", "run", "simulate",
 ]  # fmt: skip
 
 

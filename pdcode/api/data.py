@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ def store(
         raise InputError(f"problem.labels: {table.labels!r}: the targets are given with `data`")
     path = (path or Path(config.trace.path)).absolute().with_suffix(".data.npz")
     arrays, keys = arrays_of(data, msgspec.structs.replace(table, data="data"))
+    write_arrays(path, arrays)
+    named = {f"problem.{key}": name for key, name in (keys | {"data": str(path)}).items()}
+    return [*settings, *configs.overrides(named)]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to an npz file, unless there is a file that is not pdcode's."""
     ensure_replaceable(path, str(path), "data", _is_ours)
     new = path.with_name(f"{path.name}.new")
     try:
@@ -46,8 +53,6 @@ def store(
     except OSError as error:
         new.unlink(missing_ok=True)
         raise Failure(f"{path}: cannot write the data: {reason(error)}") from None
-    named = {f"problem.{key}": name for key, name in (keys | {"data": str(path)}).items()}
-    return [*settings, *configs.overrides(named)]
 
 
 def own_keys(given: configs.ConfigLike, settings: Sequence[str]) -> dict[str, Any]:

@@ -162,7 +162,10 @@ class FunctionProblem(ModelTable, tag="function"):
         found = self._object("data")
         with kinds.errors_of_user("problem.data"):
             found = found() if callable(found) else found
-        found = tuple(found.values()) if isinstance(found, dict) else found
+        if isinstance(found, dict):
+            tests = tuple(each for name, each in found.items() if name.startswith("test_"))
+            found = tuple(each for name, each in found.items() if not name.startswith("test_"))
+            found = (found, tests) if tests else found
         if isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], list | tuple):
             return RowSet(*(self._rows(part) for part in found))
         whole = self._rows(found)

@@ -9,7 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from paths import SUPPORT
 from shell import environment
 
 import pdcode
@@ -93,3 +95,15 @@ def test_the_example_in_the_docstring(function, tmp_path, monkeypatch):
     (example,) = doctest.DocTestFinder(recurse=False).find(function)
     assert example.examples
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_minimize_over_mpi_writes_arrays_and_imports_names(tmp_path: Path) -> None:
+    rows, file = np.random.default_rng(0).standard_normal((60, 3)), SUPPORT / "functions.py"
+    found = pdcode.minimize(
+        f"{file}:flat", np.zeros(3), (rows, rows @ np.arange(3.0)), mpi=True, workers=2,
+        config={"scheme": {"name": "uncoded"}, "problem": {"batch": 0}, "optimizer": {"rate": 0.5}},
+        set={"stop.updates": 80}, output=tmp_path / "f.h5", progress=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.x, np.arange(3.0), atol=0.01)
+    assert {path.name for path in tmp_path.glob("*.npz")} == {"f.start.npz", "f.data.npz"}
+    assert np.array_equal(found.trace.replay(progress=False), found.trace.theta)

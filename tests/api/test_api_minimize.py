@@ -1,0 +1,116 @@
+"""`pdcode.minimize`: closures on the virtual clock, names over MPI, functions of JAX."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from outcomes import refused
+from paths import SUPPORT
+
+import pdcode
+from pdcode.config import kinds
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.standard_normal((120, 4))
+Y = X @ np.arange(4.0) + 0.1 * RANDOM.standard_normal(120)
+FILE = SUPPORT / "functions.py"
+PLAIN: dict[str, Any] = {
+    "scheme": {"name": "uncoded"}, "update": {"mode": "all"}, "problem": {"dtype": "float64", "batch": 0},
+    "optimizer": {"rate": 0.5},
+}  # fmt: skip
+
+
+def squares(x: Any, a: Any, b: Any) -> tuple[float, Any]:
+    errors = a @ x - b
+    return 0.5 * float(np.mean(errors**2)), a.T @ errors / len(a)
+
+
+def test_a_closure_is_minimised_and_replayed_while_the_result_is_there(tmp_path: Path) -> None:
+    scale, path = 2.0, tmp_path / "f.h5"
+
+    def closure(x: Any, a: Any, b: Any) -> tuple[float, Any]:
+        loss, gradient = squares(x, a, b)
+        return scale * loss, scale * gradient
+
+    before = {*kinds.OBJECTS}
+    sets = {"stop.updates": 100, "trace.progress_updates": 10}
+    found = pdcode.minimize(
+        closure, [0, 0, 0, 0], (X, Y), config=PLAIN, workers=3, output=path, set=sets, progress=False
+    )
+    exact = np.linalg.lstsq(X, Y, rcond=None)[0]
+    np.testing.assert_allclose(found.x, exact, atol=1e-6)
+    assert found.fun == pytest.approx(closure(exact, X, Y)[0])
+    assert (found.success, found.nit, found.message) == (True, 100, "stopped after 100 updates")
+    assert np.array_equal(found.trace.replay(progress=False), found.trace.theta)
+    del found
+    gc.collect()
+    assert {*kinds.OBJECTS} == before
+    with refused("problem.data: ':data-", "it was an object of a Python program, which no file has"):
+        pdcode.Trace(path).replay(progress=False)
+
+
+def test_parameters_keep_their_form_and_a_target_is_one(tmp_path: Path) -> None:
+    def parts(x: Any, a: Any, b: Any) -> tuple[float, Any]:
+        loss, gradient = squares(x["w"][0] + x["shift"], a, b)
+        return loss, {"w": gradient[None], "shift": gradient}
+
+    start = {"w": np.zeros((1, 4)), "shift": np.zeros(4)}
+    config = {**PLAIN, "stop": {"loss": 0.01, "updates": 500}, "trace": {"progress_updates": 5}}
+    found = pdcode.minimize(
+        parts, start, ((X, Y), (X[:9], Y[:9])), score=lambda x, a, b: -parts(x, a, b)[0], config=config,
+        output=tmp_path / "f.h5", progress=False,
+    )  # fmt: skip
+    assert {name: each.shape for name, each in found.x.items()} == {"w": (1, 4), "shift": (4,)}
+    assert found.success
+    assert found.message.startswith("reached loss 0.01 after ")
+    assert parts(found.x, X[:9], Y[:9])[0] == pytest.approx(-found.trace.progress["accuracy"][-1])
+    missed = pdcode.minimize(
+        parts, start, (X, Y), config=config, set={"stop.updates": 2}, output=tmp_path / "m.h5", progress=False
+    )
+    assert not missed.success
+
+
+@pytest.mark.parametrize(
+    "given", [{"fun": squares}, {"rows": lambda: (X, Y)}, {"x0": lambda seed: np.zeros(4)}]
+)
+def test_what_has_no_name_is_refused_over_mpi(given: dict[str, Any], tmp_path: Path) -> None:
+    arguments = {"fun": f"{FILE}:flat", "x0": np.zeros(4), "rows": (X, Y)} | given
+    with refused(f"{next(iter(given))}: over MPI all ranks import it by its name: give 'FILE.py:NAME'"):
+        pdcode.minimize(**arguments, mpi=True, output=tmp_path / "f.h5", progress=False)
+
+
+JAX = """
+import jax
+from jax import numpy as jnp
+
+def loss(theta, x, y, key):
+    hidden = jnp.tanh(x @ theta[0]["w"] + theta[0]["b"])
+    if key is not None:
+        random = jax.random.key(0)
+        for each in key:
+            random = jax.random.fold_in(random, each)
+        hidden *= jax.random.bernoulli(random, 0.9, hidden.shape) / 0.9
+    z = jax.nn.log_softmax(hidden @ theta[1]["w"])
+    return -z[jnp.arange(len(y)), y].mean()
+
+value_and_grad = jax.value_and_grad(loss)
+
+def start(seed):
+    first, second = jax.random.split(jax.random.key(seed))
+    hidden = {"w": jax.random.normal(first, (6, 8)) / 2, "b": jnp.zeros(8)}
+    return [hidden, {"w": jax.random.normal(second, (8, 3)) / 3}]
+"""
+
+
+def test_a_function_of_jax_trains_and_replays(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    (file := tmp_path / "mine.py").write_text(JAX, encoding="utf-8")
+    config = {"scheme": {"name": "lwpd", "preset": "default"}, "problem": {"near_zero": True}}
+    found = pdcode.minimize(
+        f"{file}:value_and_grad", f"{file}:start", f"{FILE}:rows", config=config, set={"stop.updates": 40},
+        output=tmp_path / "f.h5", progress=False,
+    )  # fmt: skip
+    assert found.fun < 0.9 * found.trace.progress["loss"][0]
+    assert np.array_equal(found.trace.replay(progress=False), found.trace.theta)
