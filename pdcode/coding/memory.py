@@ -145,9 +145,11 @@ class MemoryEncoder(PayloadEncoder):
         Factor on the residual at each task.
     ahead : float
         The vector is computed at θ - ahead·residual; `ahead` includes the learning rate.
+    drops : bool
+        Whether the gradient of a payload that rank 0 has dropped is dropped, too.
     """
 
-    state_names = ("source", "selectors", "residual", "_last", "_codewords", "_committed")
+    state_names = ("source", "selectors", "residual", "_last", "_before", "_codewords", "_committed")
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class MemoryEncoder(PayloadEncoder):
         selectors: list[CodewordSelector | None],
         keep: float = 1.0,
         ahead: float = 0.0,
+        drops: bool = False,
     ) -> None:
         self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
         self._keep, self._ahead = keep, ahead
@@ -164,6 +167,7 @@ class MemoryEncoder(PayloadEncoder):
         self._point = np.empty(size if ahead else 0, dtype)
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
+        self._before = np.zeros(size if drops else 0, dtype)  # residual before the last task
         self._sent = np.empty_like(reply.payload)
         self._units, self._rounding_errors = [], []
         layout = reply.layout
@@ -181,6 +185,7 @@ class MemoryEncoder(PayloadEncoder):
             np.multiply(self.residual, -self._ahead, out=self._point)
             theta = np.add(self._point, theta, out=self._point)
         loss, gradient = self.source(theta, task), self.source.gradient
+        self._before[:] = self.residual[: len(self._before)]
         self._committed = finite.all_finite(gradient)
         if not self._committed:
             for view in self.reply.payloads:
@@ -250,7 +255,10 @@ class MemoryEncoder(PayloadEncoder):
 
     def rollback(self) -> None:
         if self._committed:
-            self._add(self.reply.payloads)
+            if len(self._before):
+                self.residual[:] = self._before
+            else:
+                self._add(self.reply.payloads)
         self._committed = False
 
     def _add(self, payloads: list[np.ndarray]) -> None:

@@ -366,7 +366,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             assert isinstance(source, BatchGradient)
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
-        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, self.look_ahead)]
+        drops = self.config.sums_first  # stale gradients would make up much of a mean
+        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, self.look_ahead, drops)]
 
     @property
     def look_ahead(self) -> float:
