@@ -69,6 +69,10 @@ Step = tuple[str, str]
 """Two candidates, without a part and with it."""
 
 
+TOGETHER: Step = variant({"whitening"}), variant(EVERY - {"look-ahead"})
+"""Partial gradients, asynchrony, two bits and exchange as one part, which look-ahead comes after."""
+
+
 def taken_away(part: str) -> Step:
     """Return the preset without the part, and the preset."""
     return variant(EVERY - {part}), WHOLE
@@ -124,7 +128,7 @@ def show(bench: SchemesBench) -> None:
         made = Comparison.load(bench.file(problem, link, name))
         runs = dict(zip(made.names, made.measured, strict=True))
         table = printing.make_table(
-            "part", "taken away", "… payloads", "added in order", "added in reverse", "mean of both",
+            "part", "taken away", "payloads", "added in order", "added in reverse", "mean of both",
             left=("part",), fold=False,
         )  # fmt: skip
         for part in PARTS:
@@ -136,6 +140,10 @@ def show(bench: SchemesBench) -> None:
         every = [worth(runs, chain) for chain in zip(*map(steps, PARTS), strict=True)]
         table.add_row("product", every[0], "", *every[1:], worth(runs, [(PLAIN, WHOLE)]))
         table.add_section()
+        explained = [taken_away("whitening"), TOGETHER, taken_away("look-ahead")]
+        table.add_row("payloads", worth(runs, [TOGETHER]), payloads(runs, TOGETHER))
+        table.add_row("whitening, payloads, look-ahead", worth(runs, explained))
+        table.add_section()
         for what, other in REPLACEMENTS.items():
             table.add_row(what, worth(runs, [(other, WHOLE)]), payloads(runs, (other, WHOLE)))
         times = (describe_time(Row(each, runs[each])) for each in (WHOLE, PLAIN))
@@ -146,11 +154,13 @@ def show(bench: SchemesBench) -> None:
 LEGEND = (
     "Times to the target without a part as multiples of those with it, and 95 % intervals over the seeds, "
     "in pairs; >: runs without it missed the target, <: runs with it did. Each variant has the best of the "
-    "same number of learning rates, chosen in the cell. Payloads: their number, likewise. "
-    "Taken away: from the preset with blocks in turn; below, blocks, exchange and asynchrony are replaced. "
-    "Added: to plain descent by the first three quarters of full 16-bit gradients at the newest θ, with "
-    "Nesterov's momentum and θ in each task; one by one, in order from the first row to the last, in "
-    "reverse from the last to the first. The product of the parts that are added is the lead over plain "
-    "descent, by construction; the mean of both orders estimates each part's Shapley value. The product of "
-    "the parts that are taken away differs from the lead by their interactions."
+    "same number of learning rates, chosen in the cell. The second column has the numbers of payloads, "
+    "likewise. Taken away: from the preset with blocks in turn. Added: to plain descent by the first three "
+    "quarters of full 16-bit gradients at the newest θ, with Nesterov's momentum and θ in each task; one by "
+    "one, in order from the first row to the last, in reverse from the last to the first. The product of "
+    "the parts that are added is the lead over plain descent, by construction; the mean of both orders "
+    "estimates each part's Shapley value. Parts that pay only together make the product of those taken away "
+    "differ from the lead. Payloads: partial gradients, asynchrony, two bits and exchange as one part, "
+    "without look-ahead, which needs their residuals; below it the product of the three parts, to compare "
+    "with the lead. Last, blocks, exchange and asynchrony are replaced."
 )

@@ -91,6 +91,9 @@ def test_products_of_both_orders_are_the_lead(
     away = math.exp(
         sum((logs[ablation.taken_away(p)[0]] - logs[ablation.WHOLE]).mean() for p in ablation.PARTS)
     )
-    (product,) = (line for line in text.splitlines() if line.strip().startswith("product"))
-    assert product.count(f"{lead:.2f}×") >= 3
-    assert f"{away:.2f}×" in product
+    alone = logs[ablation.variant({"whitening"})] + logs[ablation.taken_away("whitening")[0]]
+    explained = math.exp((alone - 2 * logs[ablation.WHOLE]).mean())
+    rows = {line.strip().partition("  ")[0]: line for line in text.splitlines()}
+    assert rows["product"].count(f"{lead:.2f}×") >= 3
+    assert f"{away:.2f}×" in rows["product"]
+    assert f"{explained:.2f}×" in rows["whitening, payloads, look-ahead"]
