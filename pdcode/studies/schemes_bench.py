@@ -82,43 +82,45 @@ WHITENED = f"/code.whiten=auto{NESTEROV}"
 
 AUTO = "lwpd:auto"
 PRESETS = "lwpd:default", "lwpd:ring", "lwpd:sharded", "lwpd:sharded-first", "lwpd:first"
-RIVALS: Mapping[str, Sequence[str]] = {
-    "plain": (
-        f"allreduce{NESTEROV}",
-        f"uncoded:all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
-        "allreduce/optimizer.kind=muon",
-        f"uncoded:first/wire.dtype=float16{NESTEROV}",
-        f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{NESTEROV}",
-        "uncoded:async",
-        f"powersgd{ALLREDUCE}{NESTEROV}",
-        f"powersgd/update.mode=first{NESTEROV}",
-        f"dion{ALLREDUCE}",
-        f"topk{EXCHANGE}",
-        f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{NESTEROV}",
-        "signsgd",
-        "diloco",
-        "muloco",
-        "heloco",
-        f"sparseloco/update.mode=first{EXCHANGE}",
-        f"demo/update.mode=first{EXCHANGE}",
-        f"mindflayer{NESTEROV}",
-        f"rennala{NESTEROV}",
-        "ringmaster-muon",
-        "ef21-muon",
-        f"frc{NESTEROV}",
-        f"unequal{NESTEROV}",
-    ),
-    "armed": (
-        f"powersgd{ALLREDUCE}{WHITENED}",
-        f"powersgd/update.mode=first{WHITENED}",
-        f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{WHITENED}",
-        f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{WHITENED}",
-        "topk:whitened",
-        f"mindflayer{WHITENED}",
-    ),
+RIVALS: Mapping[str, Mapping[str, str]] = {
+    "plain": {
+        "all-reduce": f"allreduce{NESTEROV}",
+        "compressed all-reduce": f"uncoded:all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
+        "Muon": "allreduce/optimizer.kind=muon",
+        "first-q": f"uncoded:first/wire.dtype=float16{NESTEROV}",
+        "compressed first-q": f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{NESTEROV}",
+        "asynchronous": "uncoded:async",
+        "PowerSGD": f"powersgd{ALLREDUCE}{NESTEROV}",
+        "PowerSGD first-q": f"powersgd/update.mode=first{NESTEROV}",
+        "Dion": f"dion{ALLREDUCE}",
+        "top-k": f"topk{EXCHANGE}",
+        "top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{NESTEROV}",
+        "signSGD": "signsgd",
+        "DiLoCo": "diloco",
+        "MuLoCo": "muloco",
+        "HeLoCo": "heloco",
+        "SparseLoCo": f"sparseloco/update.mode=first{EXCHANGE}",
+        "DeMo": f"demo/update.mode=first{EXCHANGE}",
+        "MindFlayer": f"mindflayer{NESTEROV}",
+        "Rennala": f"rennala{NESTEROV}",
+        "Ringmaster Muon": "ringmaster-muon",
+        "EF21-Muon": "ef21-muon",
+        "fractional repetition": f"frc{NESTEROV}",
+        "unequal gradient code": f"unequal{NESTEROV}",
+    },
+    "armed": {
+        "whitened PowerSGD": f"powersgd{ALLREDUCE}{WHITENED}",
+        "whitened PowerSGD first-q": f"powersgd/update.mode=first{WHITENED}",
+        "whitened first-q": f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{WHITENED}",
+        "whitened top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{WHITENED}",
+        "whitened top-k": "topk:whitened",
+        "whitened MindFlayer": f"mindflayer{WHITENED}",
+    },
 }
 """Rivals of the literature, plain, and armed with our whitening and look-ahead, which no paper has; tuning
 begins with the keys given here."""
+
+LABELS = {name: label for members in RIVALS.values() for label, name in members.items()}
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,8 @@ def recorded_delays(path: Path) -> dict[str, dict[str, Any]]:
 
 def candidates() -> list[str]:
     """Return the names of all entrants, ours first."""
-    auto = [AUTO] if "auto" in kinds.find("schemes", "lwpd").presets else []
-    return [*auto, *PRESETS, *itertools.chain.from_iterable(RIVALS.values())]
+    auto = [AUTO] if getattr(kinds.find("schemes", "lwpd"), "candidates", {}) else []
+    return [*auto, *PRESETS, *LABELS]
 
 
 def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) -> None:
@@ -194,7 +196,7 @@ def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) ->
         ensure_savable(bench.file(*cell))
     if missing := [cell for cell in cells if not bench.file(*cell).exists()]:
         print_line(_estimate(bench, missing))
-    groups = [*([name] for name in bench.ours), *RIVALS.values()]
+    groups = [*([name] for name in bench.ours), *(members.values() for members in RIVALS.values())]
     for problem, link, delay in track(cells, len(cells), "comparisons"):
         path, begun = bench.file(problem, link, delay), time.process_time()
         perform_once(
@@ -338,9 +340,6 @@ class Cell:
         return f"{self.problem}-{self.link}-{self.delay}"
 
 
-EVERY = [*itertools.chain.from_iterable(RIVALS.values())]
-
-
 def _until(run: Measured, loss: float) -> Measured:
     """Return a run with its time to another loss."""
     return replace(run, seconds=crossing(run.curves["t_s"], run.curves["loss"], loss))
@@ -362,14 +361,15 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
     for cell in cells:
         ours, shown = cell.ours(), list[str]()
         for members in RIVALS.values():
-            rival = cell.best(members)
-            shown += [rival.candidate if rival else DASH, _multiple(cell.lead(members))]
+            rival = cell.best(members.values())
+            label = LABELS[rival.candidate] if rival else DASH
+            shown += [label, _multiple(cell.lead(members.values()))]
             if rival:
-                tuned.add_row(cell.link, cell.delay, rival.candidate, cell.settings(rival.candidate))
+                tuned.add_row(cell.link, cell.delay, label, cell.settings(rival.candidate))
         times.add_row(cell.link, cell.delay, ours.candidate, describe_time(ours), *shown)
         rows = (cell.best([name]) for name in cells[0].own)
         presets.add_row(cell.link, cell.delay, *(describe_time(row) if row else DASH for row in rows))
-        rival = cell.best(EVERY)
+        rival = cell.best(LABELS)
         accuracies = [[_accuracies(run) for run in row.runs] if row else [] for row in (ours, rival)]
         means = [np.mean(each, axis=0) if each else (math.nan, math.nan) for each in accuracies]
         figures = [
@@ -377,7 +377,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
             for pair in zip(*means, strict=True)
             for value in pair
         ]
-        beside.add_row(cell.link, cell.delay, _multiple(cell.lead(EVERY, lower=True)), *figures)
+        beside.add_row(cell.link, cell.delay, _multiple(cell.lead(LABELS, lower=True)), *figures)
     target = PROBLEMS[problem][1]
     return [
         (f"{problem}, to training loss {target:g}", [times]),
@@ -396,7 +396,8 @@ def _accuracies(run: Measured) -> tuple[float, float]:
 
 def print_goal(cells: Sequence[Cell], print_line: Print = print) -> None:
     """Print whether our time is near enough to the best rival's, and the cells that miss it."""
-    for kind, names in {**RIVALS, "all": EVERY}.items():
+    groups: dict[str, Collection[str]] = {kind: each.values() for kind, each in RIVALS.items()}
+    for kind, names in {**groups, "all": LABELS}.items():
         leads = {str(cell): cell.lead(names) for cell in cells}
         values = {
             name: math.inf if lead.bound == ">" else lead.ratio.mean

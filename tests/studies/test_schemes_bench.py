@@ -81,8 +81,8 @@ def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
         name: math.exp(np.log(seconds["lwpd:ring"]).mean() - np.log(seconds[name]).mean()) for name in seconds
     }
     (line,) = (line for line in text.splitlines() if line.split()[:3] == ["1G", "none", "lwpd:ring"])
-    for rival in ("uncoded:async", "topk:whitened"):
-        assert f"{lead[rival]:.2f}×" in line.partition(rival)[2]
+    for rival, label in (("uncoded:async", "asynchronous"), ("topk:whitened", "whitened top-k")):
+        assert f"{lead[rival]:.2f}×" in line.partition(label)[2]
     closing = text.splitlines()[-1]
     assert closing.startswith(("goal met: median ", "goal missed: median "))
     assert ("digits-1G-none" in closing) == (max(lead["uncoded:async"], lead["topk:whitened"]) > 1.05)
