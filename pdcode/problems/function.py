@@ -56,7 +56,7 @@ class FunctionModel(Model):
     ) -> float:
         more = {"key": key} if self._keyed else {}
         loss, gradient = self._function(self.unflatten(theta), *rows, **more)
-        self._fill(out, gradient, "problem.function: the gradient")
+        self._fill(out, gradient, "problem.function: the gradient", exact=True)
         return float(loss)
 
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
@@ -85,13 +85,15 @@ class FunctionModel(Model):
         with kinds.errors_of_user("problem.start"):
             return self._start(seed) if callable(self._start) else self._start
 
-    def _fill(self, out: Array, tree: Any, what: str) -> Array:
+    def _fill(self, out: Array, tree: Any, what: str, exact: bool = False) -> Array:
         """Write the arrays of a tree to a θ-sized array."""
         found = dict(leaves(tree))
         for name, view in self.views(out).items():
             if name not in found or np.shape(found[name]) != view.shape:
                 has = np.shape(found[name]) if name in found else "missing"
                 raise InputError(f"{what}: {name!r} is {has}, not an array of shape {view.shape}")
+            if exact and getattr(found[name], "dtype", self._dtype) == np.float32 != self._dtype:
+                raise InputError(f"{what}: {name!r} is float32, and problem.dtype is '{self._dtype}'")
             view[...] = found[name]
         return out
 

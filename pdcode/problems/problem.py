@@ -96,7 +96,7 @@ class Problem:
 
     def initial(self, seed: int) -> Array:
         """Draw the θ, keyed by the seed, from which a run starts."""
-        return np.ascontiguousarray(self.model.initial(seed), self.dtype)
+        return self._theta(self.model.initial(seed))
 
     def batches(
         self, seed: int, worker: int, batch: int | None = None, rows: int | None = None

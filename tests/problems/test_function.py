@@ -143,6 +143,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"function": f"{FILE}:scor"}, "has no 'scor'; did you mean 'score'?"),
     "no function": ({"score": f"{FILE}:FILE"}, "has no 'FILE'"),
     "wrong": ({"function": f"{FILE}:wrong"}, "gradients contradict the losses"),
+    "another type": (
+        {"function": f"{FILE}:short", "data": f"{FILE}:line", "start": f"{FILE}:SIX", "dtype": "float64"},
+        "the gradient: 'theta' is float32, and problem.dtype is 'float64'",
+    ),
     "fails": ({"function": f"{FILE}:fails"}, "ValueError: no such luck, in "),
     "another form": ({"function": f"{FILE}:flat", "data": f"{FILE}:line"}, "ValueError: matmul"),
     "data": ({"data": f"{FILE}:start"}, "problem.data: TypeError: start() missing"),
@@ -155,7 +159,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_does_not_fit_is_one_line(case: str, tmp_path: Path) -> None:
     keys, message = REFUSALS[case]
     with refused(message):
-        run(tmp_path, keys, stop={"updates": 1, "accuracy": 0.9})
+        run(tmp_path, {"score": f"{FILE}:score"} | keys, stop={"updates": 1, "accuracy": 0.9})
 
 
 def test_a_trace_does_not_import_a_file_that_has_changed(tmp_path: Path) -> None:
