@@ -53,7 +53,7 @@ def run() -> int:
         command, environment = launch.command(1, [])
         start = command[: command.index(sys.executable)]
         return subprocess.call([*start, sys.executable, "-m", "benchmarks", "messages"], env=environment)
-    from pdcode.mpi.fleet import MPIFleet
+    from pdcode.mpi.fleet import MPIFleet, Ranks
     from pdcode.mpi.process import job
 
     from . import bare_mpi, loopback
@@ -73,7 +73,7 @@ def run() -> int:
             if comm.rank:
                 echo(layout, comm)
             else:
-                fleet = MPIFleet([layout], comm)
+                fleet = MPIFleet(Ranks(comm), [layout])
                 ranks.append((rate, measure_rate(fleet, layout, code, trace, time.perf_counter)))
         if not comm.rank:
             report(layout, alone[1:], ranks[1:])
@@ -107,9 +107,9 @@ def measure_rate(
 
 def echo(layout: Layout, comm: Any) -> None:
     """Run the worker's side, which replies immediately."""
-    from pdcode.mpi.link import MPILink
+    from pdcode.mpi.link import Entry, MPILink
 
-    link = MPILink(comm)
+    link = MPILink(Entry(comm))
     link.connect([layout])
     while link.next_task() is not None:
         link.reply(Computed(0, 0.0, 0, 0))

@@ -17,11 +17,12 @@ from ..training import checkpoint
 from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print, Report, ignore
 from ..training.session import check_writable, close_trace, open_trace, run_identity
-from ..training.setup import Components, prepare
+from ..training.setup import Components
 from ..util import signals
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import duration
 from ..virtual import costs, timing_only
+from ..virtual.choice import prepare
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks
 from ..virtual.result import Result

@@ -2,7 +2,7 @@
 
 from ..coding.assignments import DataRows, Rotating
 from ..config import Config
-from ..config.defaults import Origins, with_derived_keys
+from ..config.defaults import Origins, preset_filled, with_derived_keys
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
@@ -22,7 +22,12 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
         Of the values of `given`; those of the keys that are resolved since are added.
     components : Components
     """
-    config, sized = components.config, components.requested or components.config
+    config, sized = components.config, components.requested
+    if given.scheme.is_auto:
+        chosen, own = f"{sized.scheme.name}:{sized.scheme.preset}", Origins()
+        given = preset_filled(given, chosen, own)
+        origins.update({key: origin for key, origin in own.items() if key not in origins})
+        origins.update(dict.fromkeys(("scheme.name", "scheme.preset"), "auto, by predicted times"))
     origins.note_resolved(given, sized, "auto, by the data")
     origins.note_resolved(sized, config, "auto, by the link")
     origins.note_resolved(config, with_derived_keys(config))

@@ -145,7 +145,7 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
 def prepare_ranks(config: Config, path: str) -> Components:
     """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake."""
     from .. import faults
-    from ..training.setup import prepare
+    from ..virtual.choice import prepare
 
     with prefix_errors(path):
         faults.check_real(config)

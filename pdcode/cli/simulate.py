@@ -79,7 +79,8 @@ def spread(request: Request) -> int:
     from ..mpi import siblings, spread
     from ..mpi.process import job
     from ..training.session import check_writable
-    from ..training.setup import prepare, worker_builder
+    from ..training.setup import worker_builder
+    from ..virtual.choice import prepare
     from ..virtual.simulation import Simulation, check_count
 
     config, _, name = request.loaded

@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config import CodeTable, Config, MemoryTable, OptimizerTable, SchemeTable
-from ..config.defaults import gradient_rate
+from ..config import Config
+from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
 from . import flops
 
-TABLES = "scheme", "code", "memory", "optimizer"  # tables with keys that may be "auto"
+TABLES = "scheme", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
@@ -190,13 +190,8 @@ def plain_rate(config: Config, problem: Problem) -> float:
 
 def with_resolved(config: Config, tables: dict[str, Any]) -> Config:
     """Return a worker's configuration with the tables that rank 0 has resolved."""
-    return msgspec.structs.replace(
-        config,
-        scheme=SchemeTable.of(tables["scheme"]),
-        code=CodeTable.of(tables["code"]),
-        memory=MemoryTable.of(tables["memory"]),
-        optimizer=OptimizerTable.of(tables["optimizer"]),
-    )
+    made = Config.of(tables)
+    return msgspec.structs.replace(config, **{name: getattr(made, name) for name in TABLES})
 
 
 def _with(config: Config, **tables: dict[str, Any]) -> Config:

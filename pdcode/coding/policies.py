@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
+import numpy as np
 
-from ..config import Candidates, Config, Fraction, Positive, UpdateTable
+from ..config import Candidates, Config, Fraction, Positive, UpdateTable, kinds
+from ..kernels import events, rounds
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
+
+EXPONENT = 0.6  # of the number of updates, in the part of the payloads that is used (digits .8, mnist5k .4)
+REPEATED, SIMULATED = 8, 24  # last tasks of a worker that are repeated, and updates of a simulation
+ADAPTED_EVERY = 2  # updates between changes of an adaptive count
 
 
 class Progress(Protocol):
@@ -40,6 +46,10 @@ class Progress(Protocol):
 
     def expected_soon(self, within_ns: float) -> float:
         """Return the expected number of usable payloads within a time from now."""
+        ...
+
+    def recent_ns(self, most: int) -> np.ndarray:
+        """Return the times of the last tasks of each worker that is expected to answer, shape (m, most)."""
         ...
 
 
@@ -106,6 +116,76 @@ class FixedCount(Policy):
     """A step at a number of payloads, including those of workers that are presumed lost."""
 
     waits_for_overdue = True
+
+
+class AdaptiveCount(Policy):
+    """A step at the number of payloads with which the descent is fastest, by the workers' last task times.
+
+    These times are repeated in simulations without numerics. With q of n payloads the number of updates to a
+    target is about n/q to the power of `EXPONENT` times that with all.
+    """
+
+    state_names = (*Policy.state_names, "count", "_steps")
+
+    def __init__(self, table: UpdateTable, workers: int) -> None:
+        super().__init__(table, workers)
+        self.count, self._steps = self.table.typical_payloads(workers), 0
+        self._workers = workers
+
+    def enough(self, progress: Progress) -> bool:
+        return progress.used >= self.count
+
+    def ready(self, progress: Progress, expected: int) -> bool:
+        if not super().ready(progress, expected):
+            return False
+        self._steps += 1
+        if self._steps % ADAPTED_EVERY == 0:
+            self.count = best_count(progress.recent_ns(REPEATED), not self._late)
+        return True
+
+
+def best_count(times_ns: np.ndarray, waste: bool = True) -> int:
+    """Return the number of payloads of an update with which the descent is fastest.
+
+    Parameters
+    ----------
+    times_ns : ndarray of float64, shape (m, r)
+        Times of r tasks of each of m workers, which are repeated.
+    waste : bool
+        Whether late payloads are dropped.
+    """
+    if not len(times_ns):
+        return 1
+    cost = {
+        q: round_ns(times_ns, q, waste) * relative_updates(q, len(times_ns)) for q in counts(len(times_ns))
+    }
+    return max(cost, key=lambda q: (-cost[q], q))
+
+
+def counts(workers: int) -> list[int]:
+    """Return the numbers of payloads that are tried: all but 0, 1, 2, 4, … workers, and eighths."""
+    few = {max(1, workers - (1 << step >> 1)) for step in range(workers.bit_length() + 1)}
+    return sorted(few | {max(1, part * workers // 8) for part in range(3, 8)})
+
+
+def relative_updates(count: int, workers: int) -> float:
+    """Return the number of updates to a target with `count` payloads each, relative to that with all."""
+    return float((workers / count) ** EXPONENT)
+
+
+def round_ns(times_ns: np.ndarray, count: int, waste: bool) -> float:
+    """Return the mean time of an update with `count` payloads, for repeated task times, without links."""
+    workers, columns = times_ns.shape
+    queue = events.Events(workers, 1, 1e18, 0, 0, 0, 0, False, False, 2, 1, math.inf, None)
+    delays_ns = np.rint(times_ns).astype(np.int64)
+    half = 1 << (columns - 1).bit_length()
+    loop = rounds.Rounds(
+        queue, np.ones(1, np.int64), 2 * half, 0, 0, count, waste, SIMULATED, room=SIMULATED, drain_ns=0
+    )
+    while loop.run() == rounds.DRY:
+        short, first = loop.short()
+        loop.fill(short, delays_ns[short[:, None], (first[:, None] + np.arange(half)) % columns])
+    return float(loop.stopped_ns) / SIMULATED
 
 
 class Quorum(Policy):
@@ -196,6 +276,34 @@ class FirstTable(CountTable, tag="first"):
 
     makes: ClassVar[type[Policy]] = FixedCount
     by_count: ClassVar[bool] = True
+
+    #: number of payloads of an update; none: three quarters of the workers; auto: the number with which the
+    #: descent is fastest by the workers' last task times, which leaves out those that are slow
+    count: Positive | Literal["auto"] | None = None  # type: ignore[assignment]
+
+    def check(self, config: Config) -> None:
+        if self.is_adaptive and not kinds.find("schemes", config.scheme.name).steps_by_update:
+            raise InputError(f"update.count: 'auto' has no effect with scheme '{config.scheme.name}'")
+
+    def make(self, workers: int) -> Policy:
+        return AdaptiveCount(self, workers) if self.is_adaptive else FixedCount(self, workers)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the number of payloads follows the arrivals."""
+        return self.count == "auto"
+
+    def resolved(self, workers: int) -> Self:
+        return self if self.is_adaptive else super().resolved(workers)
+
+    def min_payloads(self, workers: int) -> int:
+        return max(1, 3 * workers // 4) if self.is_adaptive else super().min_payloads(workers)
+
+    def proceeds(self, living: int, workers: int) -> bool:
+        return living > 0 if self.is_adaptive else super().proceeds(living, workers)
+
+    def description(self, workers: int) -> str:
+        return self.mode if self.is_adaptive else super().description(workers)
 
 
 class QuorumTable(CountTable, tag="quorum"):

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,11 @@ def resolve(
     overrides: Sequence[str] = (),
     folder: str | Path = "",
     origins: Origins | None = None,
+    auto: bool = True,
 ) -> Config:
     """Convert the tables of a TOML file to a checked configuration, by the rules of `config.defaults`.
 
+    Without `auto`, no preset is the default. With preset "auto" the tables are those of a candidate.
     Plug-ins are imported. Paths of files to read become absolute: those in `tables` are relative to `folder`,
     the folder of the file, and those in `overrides` to the current folder.
     """
@@ -102,16 +104,55 @@ def resolve(
     for name, table in given.items():
         if isinstance(tables.get(name), dict):
             tables[name] = defaults.without_conflicting(name, tables[name], table)
+    if auto:
+        tables = defaults.with_default_preset(tables, [keys[0] for keys, _ in parsed])
     tables = defaults.add_defaults(tables, given)
     origins = Origins() if origins is None else origins
     origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
         _insert(tables, keys, value)
+    if defaults.is_auto(tables):
+        tables = _with_given(tables, parsed, Path(folder))
     config = defaults.limit_preset_rate(Config.of(tables), origins)
     complete = _with_files(config, parsed, Path(folder))
+    if complete.scheme.is_auto:
+        return provisional(complete)
     origins.note_completed(tables, complete)
     check_consistency(complete)
     return complete
+
+
+def _with_given(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> dict[str, Any]:
+    """Move the tables that presets fill to `scheme.given`; paths of files become absolute."""
+    given = {name: tables[name] for name in defaults.FILLED if name in tables}
+    code = given.get("code")
+    if isinstance(code, dict) and isinstance(path := code.get("path"), str):
+        here = any(keys in (["code"], ["code", "path"]) for keys, _ in parsed)
+        given["code"] = {**code, "path": os.path.abspath(path if here else folder / path)}
+    others = {name: table for name, table in tables.items() if name not in given}
+    return others | {"scheme": {**tables["scheme"], "given": given}}
+
+
+def candidates(config: Config) -> Iterator[tuple[str, Config | InputError]]:
+    """Yield the candidates of preset "auto": the name, and the configuration or why there is none."""
+    scheme: Any = kinds.find("schemes", config.scheme.name)
+    for name in scheme.candidates:
+        try:
+            made = defaults.preset_filled(config, name, Origins())
+            check_consistency(made)
+            yield name, made
+        except InputError as error:
+            yield name, error
+
+
+def provisional(config: Config) -> Config:
+    """Return the configuration with the tables of the first candidate that the given keys allow."""
+    found = list(candidates(config))
+    errors = [made for _, made in found if isinstance(made, InputError)]
+    for _, made in found:
+        if not isinstance(made, InputError):
+            return msgspec.structs.replace(made, scheme=config.scheme)
+    raise errors[0]
 
 
 def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:

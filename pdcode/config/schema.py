@@ -28,13 +28,25 @@ from .interfaces import (
 from .kinds import Kind
 from .requirements import KeyNeeds, Need, given, having, none_of, one_of
 
+AUTO = "auto"
+"""Value of ``[scheme] preset`` that has the preset chosen by predicted times, see `virtual.choice`."""
+
 
 class SchemeTable(Table):
     """The scheme, which also provides defaults for tables that are not given."""
 
     name: str = "lwpd"  #: name of the scheme
-    preset: str | None = None  #: name of one of the scheme's presets, which provides defaults for single keys
+    #: name of one of the scheme's presets, which provides defaults for single keys; "auto": the one with the
+    #: shortest predicted time
+    preset: str | None = None
     options: Any = None  #: the scheme's own keys
+    #: with preset "auto": the keys of other tables that are given, by table; filled in when a file is read
+    given: dict[str, Any] | None = None
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the preset is still to be chosen."""
+        return self.preset == AUTO
 
     @classmethod
     def of(cls, table: Any) -> SchemeTable:
@@ -43,11 +55,12 @@ class SchemeTable(Table):
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
             raise InputError(f"scheme.name: {expected(built.name, kinds.names('schemes'))}")
-        if built.preset is not None and built.preset not in scheme.presets:
-            names = f"known: {', '.join(scheme.presets)}" if scheme.presets else "it has none"
+        presets = [*scheme.presets, *([AUTO] if scheme.candidates else [])]
+        if built.preset is not None and built.preset not in presets:
+            names = f"known: {', '.join(presets)}" if presets else "it has none"
             raise InputError(
                 f"scheme.preset: scheme '{built.name}' has no preset {short_repr(built.preset)}; {names}"
-                f"{did_you_mean(built.preset, scheme.presets)}"
+                f"{did_you_mean(built.preset, presets)}"
             )
         options = {} if built.options is None else built.options
         if isinstance(options, Mapping):

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, short_repr
-from .defaults import Origins
-from .schema import Config
+from .defaults import FILLED, Origins
+from .schema import AUTO, Config
 
 WIDTH = 31  # columns before comments
 
@@ -21,6 +21,9 @@ def to_toml(config: Config | Mapping[str, Any], origins: Origins | None = None) 
     With `origins`, a comment on each line names the origin of the value.
     """
     tables = msgspec.to_builtins(config) if isinstance(config, Config) else config
+    if isinstance(config, Config) and config.scheme.is_auto:  # the tables that presets fill are a candidate's
+        scheme, others = tables["scheme"], {key: tables[key] for key in tables if key not in FILLED}
+        tables = others | {"scheme": {"name": scheme["name"], "preset": AUTO}} | (scheme["given"] or {})
     lines = _lines({key: value for key, value in tables.items() if not isinstance(value, Mapping)}, origins)
     for name, table in tables.items():
         if isinstance(table, Mapping):

@@ -24,7 +24,7 @@ from ..transport.log import FORWARDED, LogFormat, read_excluded
 from ..transport.messages import Reply, Task
 from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
 from .initialise import MPI
-from .link import MPILink
+from .link import Entry, MPILink
 from .process import NEVER, PEER
 
 POSTED = 2  # receives posted per rank
@@ -72,9 +72,9 @@ class LogLink(MPILink, ABC):
 class ExchangeLink(LogLink):
     """A worker's side of the transport, with links to all other workers."""
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        super().__init__(comm)
-        self._workers = comm.Create_group(comm.group.Excl([0]))
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry)
+        self._workers = self._comm.Create_group(self._comm.group.Excl([0]))
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = super()._allocate(layouts)

@@ -27,6 +27,7 @@ from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_
 from .exchange import LogLink
 from .fleet import MPIFleet
 from .initialise import MPI
+from .link import Entry
 from .process import ANSWER, MEMBERS, PEER, REPLY
 
 CHECK_NS = 100_000_000  # between looks for dead members
@@ -133,8 +134,8 @@ class FirstLink(LogLink):
 
     make_owners: Callable[[Layout], Owners]  # to be set before `connect`
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        super().__init__(comm)
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry)
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:

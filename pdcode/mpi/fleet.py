@@ -70,28 +70,16 @@ class Incoming(Arrival):
         self.buffer = reply.message
 
 
-class MPIFleet(Fleet):
-    """Rank 0's side, for the message layouts of all rounds; the last `spares` ranks of `comm` are spare."""
+class Ranks:
+    """The other ranks as rank 0 knows them before the run; the last `spares` ranks of `comm` are spare."""
 
-    ending_s = 1e-9 * ANSWER_NS + supervised.END_S
-    # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
-    spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
-    joins_ns: dict[int, list[int]]  # times at which a worker is replaced; of workers not here: at once
+    interrupted = 0
 
-    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, spares: int = 0) -> None:
+    def __init__(self, comm: MPI.Intracomm, spares: int = 0) -> None:
         self._comm = comm
         self.workers = self._comm.size - 1 - spares
         self.bytes_up = self.bytes_down = 0
         self._ranks = list(range(1, comm.size))  # of the workers, and at first the spare ranks
-        self._failed: set[int] = set()  # ranks
-        self._silent: set[str] = set()  # hosts whose workers do not answer at the end
-        self._left: set[int] = set()  # ranks of workers that have left
-        self._setup_sends: list[tuple[MPI.Request, np.ndarray]] = []  # to spare ranks that join, in flight
-        self.detached = True  # whether every worker that was shut down had DETACHED in its last message
-        self._vacancies: dict[int, int] = {}  # worker to be replaced -> earliest time, ns
-        self.joins_ns = {}  # set before a run is started
-        self._pending: list[Event] = []  # events besides replies that `events` has not returned yet
-        self._forwarded: list[MPI.Request] = []  # sends of other workers' payloads, in flight
         self.library = library()
         self._poller = Poller(50e-6, comm)
         self.coordinator = RankInfo(0, clocks.host())
@@ -99,35 +87,6 @@ class MPIFleet(Fleet):
         self.members, self._spares = members[: self.workers], members[self.workers :]
         self.initial_members = self.members.copy()
         del self._ranks[self.workers :]
-        self._allocate(layouts)
-        self.start()
-
-    def _allocate(self, layouts: Sequence[Layout]) -> None:
-        """Allocate the message buffers and receives."""
-        workers = self.workers
-        replies = self._reply_layouts(layouts)
-        task_bytes, reply_bytes = buffer_sizes(layouts)[0], buffer_sizes(replies)[1]
-        self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
-        self._slots = [  # the parts of a reply, by slot and round
-            [incoming_parts(Reply(layout, row), number) for number, layout in enumerate(replies)]
-            for row in buffer(reply_bytes, 2 * workers)
-        ]
-        for slot in range(2 * workers):
-            self._init_receives(slot)
-        self._slot_of = [2 * worker for worker in range(workers)]  # slot of each worker's current task
-        self._expected = [self._slots[2 * worker][0][0] for worker in range(workers)]  # next part
-        self._active = [MPI.REQUEST_NULL] * workers  # receive of the next part
-        self._statuses = [MPI.Status() for _ in range(workers)]  # of completed receives
-        self._sends = [MPI.REQUEST_NULL] * workers
-
-    def _reply_layouts(self, layouts: Sequence[Layout]) -> Sequence[Layout]:
-        """Return the layouts of the messages from workers."""
-        return layouts
-
-    def _init_receives(self, slot: int) -> None:
-        """Create the persistent receives of a slot."""
-        for part in chain.from_iterable(self._slots[slot]):
-            part.receive = self._comm.Recv_init(part.buffer, source=self._ranks[slot // 2], tag=REPLY)
 
     def _handshake(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -173,10 +132,56 @@ class MPIFleet(Fleet):
         self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
         return measured
 
-    def resize(self, layouts: Sequence[Layout]) -> None:
-        """Allocate the buffers again for other layouts, before the first task."""
-        self._free_slots()
+
+class MPIFleet(Ranks, Fleet):
+    """Rank 0's side of a run, for the message layouts of all rounds."""
+
+    interrupted = 0
+    ending_s = 1e-9 * ANSWER_NS + supervised.END_S
+    # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
+    spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
+    joins_ns: dict[int, list[int]]  # times at which a worker is replaced; of workers not here: at once
+
+    def __init__(self, ranks: Ranks, layouts: Sequence[Layout]) -> None:
+        vars(self).update(vars(ranks))  # with what has been measured and counted so far
+        self._failed: set[int] = set()  # ranks
+        self._silent: set[str] = set()  # hosts whose workers do not answer at the end
+        self._left: set[int] = set()  # ranks of workers that have left
+        self._setup_sends: list[tuple[MPI.Request, np.ndarray]] = []  # to spare ranks that join, in flight
+        self.detached = True  # whether every worker that was shut down had DETACHED in its last message
+        self._vacancies: dict[int, int] = {}  # worker to be replaced -> earliest time, ns
+        self.joins_ns = {}  # set before a run is started
+        self._pending: list[Event] = []  # events besides replies that `events` has not returned yet
+        self._forwarded: list[MPI.Request] = []  # sends of other workers' payloads, in flight
         self._allocate(layouts)
+        self.start()
+
+    def _allocate(self, layouts: Sequence[Layout]) -> None:
+        """Allocate the message buffers and receives."""
+        workers = self.workers
+        replies = self._reply_layouts(layouts)
+        task_bytes, reply_bytes = buffer_sizes(layouts)[0], buffer_sizes(replies)[1]
+        self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
+        self._slots = [  # the parts of a reply, by slot and round
+            [incoming_parts(Reply(layout, row), number) for number, layout in enumerate(replies)]
+            for row in buffer(reply_bytes, 2 * workers)
+        ]
+        for slot in range(2 * workers):
+            self._init_receives(slot)
+        self._slot_of = [2 * worker for worker in range(workers)]  # slot of each worker's current task
+        self._expected = [self._slots[2 * worker][0][0] for worker in range(workers)]  # next part
+        self._active = [MPI.REQUEST_NULL] * workers  # receive of the next part
+        self._statuses = [MPI.Status() for _ in range(workers)]  # of completed receives
+        self._sends = [MPI.REQUEST_NULL] * workers
+
+    def _reply_layouts(self, layouts: Sequence[Layout]) -> Sequence[Layout]:
+        """Return the layouts of the messages from workers."""
+        return layouts
+
+    def _init_receives(self, slot: int) -> None:
+        """Create the persistent receives of a slot."""
+        for part in chain.from_iterable(self._slots[slot]):
+            part.receive = self._comm.Recv_init(part.buffer, source=self._ranks[slot // 2], tag=REPLY)
 
     def start(self, at_ns: int = 0) -> None:
         self._start_ns = clocks.now_ns() - at_ns

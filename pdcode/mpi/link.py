@@ -18,33 +18,30 @@ from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Poller
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts
 
 
-class MPILink(Link):
-    """Link of a worker to rank 0 over MPI."""
-
-    leaving = False  # whether to leave after this task; to be set
+class Entry:
+    """A worker's side of `fleet.Ranks`: clocks, and what rank 0 sends before the run."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm, self.has_failures = comm, False
-        self.worker = self._comm.rank - 1
-        self._poller = Poller(1e-3, comm)
-        self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
+        self.comm, self.worker, self.has_failures = comm, comm.rank - 1, False
+        self.poller = Poller(1e-3, comm)
+        comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
         self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
-        self.serve_clock(self._rounds)
+        self.serve_clock()
 
-    def serve_clock(self, rounds: int) -> None:
+    def serve_clock(self) -> None:
         """Answer rank 0's clock requests."""
         stamp = np.zeros(1, np.int64)
-        for _ in range(rounds):
-            self._comm.Recv(stamp, source=0, tag=CLOCK)
+        for _ in range(self._rounds):
+            self.comm.Recv(stamp, source=0, tag=CLOCK)
             stamp[0] = clocks.now_ns()
-            self._comm.Send(stamp, dest=0, tag=CLOCK)
+            self.comm.Send(stamp, dest=0, tag=CLOCK)
 
     def _receive(self, tag: int, array: np.ndarray) -> np.ndarray:
-        self._poller.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
+        self.poller.wait(self.comm.Irecv(array, source=0, tag=tag).Test)
         return array
 
     def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """Receive facts and arrays of `MPIFleet.set_up`, and set `worker`; None at an unused spare rank."""
+        """Receive facts and arrays of `Ranks.set_up`, and set `worker`; None at an unused spare rank."""
         size, has_failures = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
         if not size:
             self.has_failures = bool(has_failures)
@@ -59,6 +56,16 @@ class MPILink(Link):
                 self._receive(SETUP, flat[start : start + CHUNK])
             arrays[name] = array
         return facts, arrays
+
+
+class MPILink(Link):
+    """Link of a worker to rank 0 over MPI."""
+
+    leaving = False  # whether to leave after this task; to be set
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry, self._comm, self.worker = entry, entry.comm, entry.worker
+        self._poller = entry.poller
 
     def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = self._allocate(layouts)
@@ -113,7 +120,7 @@ class MPILink(Link):
     @property
     def detached(self) -> bool:
         """Whether the run has ended with failed ranks, so that this rank ends without a collective call."""
-        return self.has_failures or bool(self._inbox.flags & DETACHED)
+        return bool(self._inbox.flags & DETACHED)
 
     def next_task(self) -> Task | None:
         self._next_message()
@@ -138,7 +145,7 @@ class MPILink(Link):
         """Confirm a checkpoint, answer the last clock requests, free the receive."""
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
-        self.serve_clock(self._rounds)
+        self._entry.serve_clock()
         self._receive_task.Free()
 
     def reply(self, computed: Computed) -> None:

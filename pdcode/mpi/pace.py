@@ -1,4 +1,4 @@
-"""Measurement of rank 0's link and of the workers' speeds, before the size of messages is chosen.
+"""Measurement of rank 0's link and of the workers' speeds, by which preset and size of messages are chosen.
 
 The workers compute gradients at the same time. Then, repeatedly, all send to rank 0, and rank 0 sends to all.
 The messages are as long as the run's, as the overhead of a message counts. Bandwidths are the best of all
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..training.link_sizing import SAMPLES
 from ..transport.speeds import Speeds
 from .initialise import MPI
 from .process import PACE, Poller
@@ -53,16 +54,17 @@ def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds
             times.append(exchange(sent, copies, inbox))
         return min(times)
 
-    compute_s = np.zeros(len(workers))
-    exchange(np.zeros(1, np.uint8), 1, compute_s.reshape(-1, 1, 1))
+    samples_s = np.zeros((len(workers), SAMPLES))
+    exchange(np.zeros(1, np.uint8), 1, samples_s.reshape(-1, 1, SAMPLES))
     inbox, word = np.empty((len(workers), ups, up), np.uint8), np.empty((len(workers), 1, 1), np.uint8)
     into_s = best_s(np.zeros(1, np.uint8), 1, inbox)
     out_s = best_s(np.zeros(down, np.uint8), downs, word)
-    return Speeds(inbox.nbytes / into_s, len(workers) * downs * down / out_s, compute_s), moved[0], moved[1]
+    rates = inbox.nbytes / into_s, len(workers) * downs * down / out_s
+    return Speeds(*rates, samples_s.mean(axis=1), samples_s), moved[0], moved[1]
 
 
-def answer(comm: MPI.Intracomm, planned: list[int], time_s: Callable[[], float]) -> None:
-    """Take part at a worker; `time_s` measures the time of a task."""
+def answer(comm: MPI.Intracomm, planned: list[int], times_s: Callable[[], np.ndarray]) -> None:
+    """Take part at a worker; `times_s` measures times of tasks."""
     up, ups, down, downs = planned
     poller = Poller(POLL_S, comm)
 
@@ -77,7 +79,7 @@ def answer(comm: MPI.Intracomm, planned: list[int], time_s: Callable[[], float])
 
     word, message, inbox = (np.zeros(shape, np.uint8) for shape in ((1, 1), up, (downs, down)))
     receive(word)
-    send(np.array([time_s()]), 1)
+    send(times_s(), 1)
     for received, sent, copies in ((word, message, ups), (inbox, word, 1)):
         last = False
         while not last:

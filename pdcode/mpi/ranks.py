@@ -31,12 +31,13 @@ from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
+from ..virtual import choice
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
-from .fleet import MPIFleet
+from .fleet import MPIFleet, Ranks
 from .initialise import MPI
-from .link import MPILink
+from .link import Entry, MPILink
 from .process import end_job, exit_without_finalize, job
 from .reduce import AllreduceFleet, AllreduceLink
 
@@ -55,42 +56,43 @@ def coordinate(
     checkpoints; `found` a checkpoint to resume from. With `resume` a signal that ends the run causes a
     checkpoint even if no others are taken.
     """
-    config, run = components.config, run_identity(found)
-    given = config if given is None else given
-    keeps = resume or config.trace.checkpoint_s is not None
+    run = run_identity(found)
+    given = components.config if given is None else given
+    keeps = resume or given.trace.checkpoint_s is not None
     with job(comm=comm) as comm:
+        ranks = Ranks(comm, given.workers.spares)
+        with signals.handled(signals.interrupts(ranks)):
+            supervised.report_ready()
+            source, components.source = components.source, None
+            assert source is not None
+            planned = None
+            if components.by_speeds:
+                sized = components.config if components.auto else components.requested
+                planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
+            empty = memory_places(given, run, None)
+            places = memory_places(given, run, found) if keeps else [None] * ranks.workers
+            components.scheme.placement.seed_secrets()
+            facts = components.facts
+            for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
+                arrays = components.scheme.placement.worker_data(source, worker)
+                ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
+            if planned is not None:
+                components = choice.settle(components, ranks.measure(planned))
+                for worker in range(ranks.workers):
+                    ranks.set_up(worker, components.facts, {})
+        config = components.config
         if config.sums_all:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
         kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
-        fleet = kind(components.layouts, comm, config.workers.spares)
+        fleet = kind(ranks, components.layouts)
         if isinstance(fleet, FirstFleet):
             assert isinstance(components.state, FirstState)
             fleet.attach(components.state)
         with signals.handled(signals.interrupts(fleet)):
-            supervised.report_ready()
-            facts, source, components.source = components.facts, components.source, None
-            assert source is not None
-            planned = None
-            if components.requested is not None:  # code.rows_per_task "auto" is resolved by measurement
-                planned = pace.plan(
-                    fleet.workers, *link_sizing.message_bytes(components.requested, components.problem)
-                )
-            empty = memory_places(config, run, None)
-            places = memory_places(config, run, found) if keeps else [None] * fleet.workers
-            components.scheme.placement.seed_secrets()
-            for worker in track(range(fleet.workers), fleet.workers, "workers with data"):
-                arrays = components.scheme.placement.worker_data(source, worker)
-                fleet.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
             if config.workers.spares:  # they need `source` later
                 fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
                 fleet.joins_ns = faults.joins(config)
             del source  # frees the full data; rank 0 keeps only its evaluation set
-            if planned is not None:
-                components.resolve_rows(fleet.measure(planned))
-                config, facts = components.config, components.facts
-                fleet.resize(components.layouts)
-                for worker in range(fleet.workers):
-                    fleet.set_up(worker, facts, {})
             siblings.begun()
             trace = open_trace(config, text, components, fleet, found, run=run)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
@@ -114,32 +116,32 @@ def coordinate(
 def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
     with job(comm=comm) as comm:
-        link = link_kind(config)(comm)
-        if link.worker >= config.workers.count:  # a spare rank waits during the run
+        entry = Entry(comm)
+        if entry.worker >= config.workers.count:  # a spare rank waits during the run
             siblings.begun()
-        given = link.set_up()
-        if given is None:
-            if link.has_failures:
+        sent = entry.set_up()
+        if sent is None:
+            if entry.has_failures:
                 exit_without_finalize(0)
             return 0
-        facts, arrays = given
+        facts, arrays = sent
         place = facts["memory"]
-        scheme = make_scheme(with_resolved(config, facts["resolved"]))
+        config = with_resolved(config, facts["resolved"])
         siblings.begun()
-        factory = WorkerFactory(scheme, link.worker, arrays, facts)
+        factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
         if facts["pace"] is not None:
-            timed = partial(link_sizing.gradient_s, scheme, factory.problem, link.worker)
+            timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
             pace.answer(comm, facts["pace"], timed)
-            again = link.set_up()
+            again = entry.set_up()
             assert again is not None
             facts, _ = again
-            factory = WorkerFactory(
-                make_scheme(with_resolved(config, facts["resolved"])), link.worker, arrays, facts
-            )
+            config = with_resolved(config, facts["resolved"])
+            factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
+        link = link_kind(config)(entry)
         if isinstance(link, AllreduceLink):
-            link.make_owner = partial(Owner, factory.scheme.config, worker=link.worker)
+            link.make_owner = partial(Owner, config, worker=link.worker)
         elif isinstance(link, FirstLink):
-            link.make_owners = partial(Owners, factory.scheme.config)
+            link.make_owners = partial(Owners, config)
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check

@@ -28,7 +28,7 @@ from . import clocks
 from .deaths import dead_ranks, describe_deaths
 from .fleet import MPIFleet
 from .initialise import MPI
-from .link import MPILink
+from .link import Entry, MPILink
 from .process import REPLY
 
 PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived reports
@@ -214,9 +214,9 @@ class AllreduceLink(MPILink):
     check: int  # period, in updates, of the digests of θ in reports
     save: Callable[[int], None]  # writes this worker's part of a checkpoint, with its next task
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        super().__init__(comm)
-        self._workers = comm.Create_group(comm.group.Excl([0]))
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry)
+        self._workers = self._comm.Create_group(self._comm.group.Excl([0]))
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:

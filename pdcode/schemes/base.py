@@ -162,6 +162,9 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Default tables, for those missing in a configuration.
     presets : dict
         Default keys by table, for those missing in a configuration, by preset name.
+    candidates : dict
+        Presets from which preset "auto" chooses, as "preset" or "scheme:preset", and the number of updates
+        that each needs, see `virtual.choice`; empty: there is no preset "auto".
     unused : tuple of str
         Tables of the configuration without effect; values other than those of `tables` are refused. An entry
         "!table.key" is a key of such a table that has an effect.
@@ -190,6 +193,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     summary: ClassVar[str]
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
+    candidates: ClassVar[Mapping[str, float]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[Needs] = {}
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -9,6 +9,7 @@ import msgspec
 
 from ..config import Config, kinds
 from ..config import load as configfile
+from ..config.schema import AUTO
 from ..training import setup
 from ..util.errors import InputError, expected, prefix_errors
 from .candidate import OWN, VARIED, Candidate, identity
@@ -91,10 +92,11 @@ def _candidate(
     chosen = {"name": scheme} | ({"preset": preset} if preset else {})
     common = {key: table for key, table in tables.items() if key not in VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables
-    if has_rate(filled):
+    rated = preset == AUTO or has_rate(filled)
+    if rated:
         common.pop("optimizer", None)
-    config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder)
-    if not any(key.startswith("optimizer.rate") for key in changes) and not has_rate(filled):
+    config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder, auto=False)
+    if not any(key.startswith("optimizer.rate") for key in changes) and not rated:
         config = converted(config, own)
     if own.stop.updates is not None:  # the same number of payloads as in the user's configuration
         updates = max(1, round(own.stop.updates * payloads_per_update(own) / payloads_per_update(config)))

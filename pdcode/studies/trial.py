@@ -25,11 +25,11 @@ from ..mpi import launch
 from ..schemes import make_scheme
 from ..trace import Recorder
 from ..trace.reader import TraceReader
-from ..training import setup
 from ..training.monitor import INTERRUPTED
 from ..util.errors import Failure, InputError, reason
 from ..util.output import write_file
 from ..util.processes import Pool
+from ..virtual.choice import prepare
 from ..virtual.simulation import Simulation
 from .goal import Goal
 from .measurement import Measured, measure
@@ -89,7 +89,7 @@ class Trial:
         """Simulate without a trace; payloads that are drained after the stop are also counted."""
         config, recorder = msgspec.structs.replace(self.config, seed=self.seed), ProgressRecorder()
         with np.errstate(all="ignore"):  # the run may diverge
-            _, result = Simulation(config, setup.prepare(config, source=data_source(config))).run(recorder)
+            _, result = Simulation(config, prepare(config, source=data_source(config))).run(recorder)
         seconds = math.inf if result.failed else result.seconds
         _, t_ns, loss, accuracy = np.array(recorder.rows).T
         if self.goal is not None:

@@ -21,6 +21,7 @@ import msgspec
 
 from ..coding.state import Coded
 from ..config import Config
+from ..config.defaults import Origins, preset_filled
 from ..problems import fingerprint
 from ..trace import ResumePoint, TraceReader, opening
 from ..util import checked
@@ -125,7 +126,9 @@ class Checkpoint:
         Keys that are "auto" have the values of the interrupted run, unless the number of workers differs.
         """
         if len(self.header.tasks) != config.workers.count:
-            return config
+            before = self.config.scheme
+            auto = config.scheme.is_auto  # the preset remains
+            return preset_filled(config, f"{before.name}:{before.preset}", Origins()) if auto else config
         free = {name: getattr(config, name) for name in FREE_TABLES}
         return msgspec.structs.replace(self.config, workers=config.workers, **free)
 

@@ -29,6 +29,7 @@ MAX_LOAD = 0.9  # largest fraction of the time for which either direction of ran
 MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at least by this factor
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn for each worker, and at most for all
 GRADIENTS, SPAN_S = 3, 0.05  # least number of gradients that a worker times, and least time
+SAMPLES = 8  # times that it reports
 
 
 class LinkLoad(msgspec.Struct, frozen=True):
@@ -161,8 +162,8 @@ def relayed_bytes(state: RelayedState, workers: int) -> int:
 
 
 def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
-    """Return the bytes of a reply and of a task at the largest fraction."""
-    scheme = make_scheme(candidates(config)[0])
+    """Return the bytes of a reply and of a task, at the largest fraction if it is to be chosen."""
+    scheme = make_scheme(candidates(config)[0] if config.code.rows_per_task == "auto" else config)
     state = scheme.state(problem)
     layout, body = state.layouts[0], problem.size * np.dtype(problem.dtype).itemsize
     if isinstance(state, RelayedState):
@@ -170,8 +171,8 @@ def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
     return layout.reply_bytes, layout.body_offset + body
 
 
-def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
-    """Return the mean time in s of a worker's mini-batch gradient.
+def gradient_times_s(scheme: Scheme, problem: Problem, worker: int) -> np.ndarray:
+    """Return `SAMPLES` times in s of a worker's mini-batch gradients: evenly spaced ones of the sorted times.
 
     The measurement takes long enough for workers that share a core to alternate, as in the run.
     """
@@ -179,8 +180,10 @@ def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
     plan = problem.plan(table.batch, whiten=scheme.config.code.whitening)
     theta, batches = problem.initial(seed), problem.batches(seed, worker)
     plan.gradient(theta, batches.draw(0))  # warms up
-    count, start_s = 0, time.perf_counter()
-    while (spent_s := time.perf_counter() - start_s) < SPAN_S or count < GRADIENTS:
-        plan.gradient(theta, batches.draw(count))
-        count += 1
-    return spent_s / count
+    ends_s = [time.perf_counter()]
+    while ends_s[-1] - ends_s[0] < SPAN_S or len(ends_s) <= GRADIENTS:
+        plan.gradient(theta, batches.draw(len(ends_s) - 1))
+        ends_s.append(time.perf_counter())
+    times_s = np.diff(ends_s)
+    samples_s: np.ndarray = np.quantile(times_s, (np.arange(SAMPLES) + 0.5) / SAMPLES)
+    return samples_s * (times_s.mean() / samples_s.mean())

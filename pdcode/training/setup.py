@@ -1,7 +1,8 @@
 """Setup of rank 0 and the workers from a configuration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -48,18 +49,23 @@ class Components:
     problem: Problem
     scheme: Scheme
     state: State
+    requested: Config  # the configuration before keys were resolved by speeds
     notes: list[str] = field(default_factory=list)  # on the values of keys that are "auto"
-    # The configuration with ``code.rows_per_task = "auto"``, if the user gave that; the last note is on it.
-    requested: Config | None = None
+    by_data: int = 0  # number of the notes on keys that the data determine, the first ones
+    # The user's configuration if it has preset "auto", and the candidates among which speeds choose, by name.
+    auto: Config | None = None
+    alternatives: Mapping[str, Callable[[Speeds], "Components"]] = field(default_factory=dict)
 
-    def resolve_rows(self, speeds: Speeds) -> None:
-        """Resolve ``code.rows_per_task = "auto"`` again, by the measured speeds."""
-        assert self.requested is not None
-        config, self.notes[-1] = link_sizing.resolve_rows(
-            self.requested, self.problem, self.total_rows, speeds
-        )
-        self.scheme = make_scheme(config)
-        self.state = self.scheme.state(self.problem)
+    @property
+    def by_speeds(self) -> bool:
+        """Whether measured speeds determine keys."""
+        return self.auto is not None or self.requested.code.rows_per_task == "auto"
+
+    @property
+    def rebuild(self) -> Callable[[Speeds], "Components"]:
+        """Function that builds the components for measured speeds, also once the workers have the data."""
+        notes = self.notes[: self.by_data]
+        return partial(assemble, self.requested, self.problem, self.rows, self.total_rows, notes)
 
     @property
     def config(self) -> Config:
@@ -191,23 +197,37 @@ def prepare(
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         config, notes = auto_keys.resolve_auto(config, source)
         total_rows = make_scheme(config).placement.total_rows(source)
-        requested = config if config.code.rows_per_task == "auto" else None
-        if requested is not None:
-            config, line = link_sizing.resolve_rows(config, problem, total_rows)
-            notes = [*notes, line]
-        scheme = make_scheme(config)
-        scheme.placement.inspect_data(source)
-        state = scheme.state(problem)
-        ensure_structure(scheme, state)
+        components = assemble(config, problem, source.rows, total_rows, notes, source=source)
         if check:
             problems.check_loss(problem)
             stragglers.check_law(delay_model(config))
         if config.faults and check:
-            faults.check(config, sum(layout.messages for layout in state.layouts))
-        components = Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
+            faults.check(config, sum(layout.messages for layout in components.layouts))
         problem.ensure_fits("problem.evaluate", problem.rows)
         problem.ensure_fits("problem.batch", components.task_rows)
     return components
+
+
+def assemble(
+    config: Config,
+    problem: Problem,
+    rows: int,
+    total_rows: int,
+    notes: Sequence[str],
+    speeds: Speeds | None = None,
+    source: DataSource | None = None,
+) -> Components:
+    """Build the components of a configuration whose keys are resolved by the data, given measured speeds."""
+    requested, by_data, notes = config, len(notes), list(notes)
+    if config.code.rows_per_task == "auto":
+        config, line = link_sizing.resolve_rows(config, problem, total_rows, speeds)
+        notes.append(line)
+    scheme = make_scheme(config)
+    if source is not None:
+        scheme.placement.inspect_data(source)
+    state = scheme.state(problem)
+    ensure_structure(scheme, state)
+    return Components(source, rows, total_rows, problem, scheme, state, requested, notes, by_data)
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:

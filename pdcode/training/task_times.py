@@ -22,6 +22,11 @@ class TaskTimes(Stateful, roster.RecentTimes):
     def __init__(self, workers: int) -> None:
         super().__init__(workers, RECENT)
 
+    def last(self, workers: np.ndarray, most: int) -> np.ndarray:
+        """Return the last times of these workers, the newest first, shape (m, most); nan: none yet."""
+        counts = np.array(self.counts, np.int64)[workers, None] - 1 - np.arange(most)
+        return np.where(counts < 0, np.nan, self.kept_ns[workers[:, None], counts % RECENT])
+
     def limits_ns(self) -> np.ndarray:
         """Return the time after which a task of each worker is overdue, shape (workers,); infinite: unknown.
 

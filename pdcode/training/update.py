@@ -1,10 +1,12 @@
 """The current update, as policies see it."""
 
+import numpy as np
+
 from ..coding.policies import Policy
 from ..kernels import roster
 from ..transport.base import Arrival
 from ..util.stateful import Stateful
-from .roster import BUSY, Roster
+from .roster import BUSY, IDLE, Roster
 
 
 class Update(Stateful, roster.UpdateCounters):
@@ -42,6 +44,23 @@ class Update(Stateful, roster.UpdateCounters):
         workers = [worker for worker in roster.in_states((BUSY,)) if roster.begun_ns[worker] >= since_ns]
         elapsed_ns = [self.now_ns - roster.begun_ns[worker] for worker in workers]
         return roster.times.expected_soon(workers, elapsed_ns, within_ns)
+
+    def recent_ns(self, most: int) -> np.ndarray:
+        """Return the times of the last tasks of each living worker that is not overdue, shape (m, most).
+
+        For a task in flight that takes longer than these on average, the time so far is one of them.
+        """
+        roster = self._roster
+        workers = np.array(roster.in_states((IDLE, BUSY)), np.int64)
+        times = roster.times.last(workers, most)
+        with np.errstate(invalid="ignore"):
+            means = np.nanmean(np.where(np.isnan(times).all(axis=1, keepdims=True), 0.0, times), axis=1)
+        for place, worker in enumerate(workers.tolist()):
+            elapsed_ns = self.now_ns - roster.begun_ns[worker]
+            if roster.states[worker] == BUSY and elapsed_ns > means[place]:
+                times[place, 1:] = times[place, :-1]
+                times[place, 0] = means[place] = elapsed_ns
+        return np.where(np.isnan(times), means[:, None], times)
 
     def waited(self, alone: bool) -> tuple[int, int]:
         """Return the worker that alone delayed a step, -1 for none, and the time of the delay, in ns.

@@ -11,4 +11,6 @@ class Speeds:
 
     ingress: float  # bytes per second
     egress: float
-    compute_s: np.ndarray  # time of each worker's task without its delay, float64, shape (n,)
+    compute_s: np.ndarray  # mean time of each worker's task without its delay, float64, shape (n,)
+    # Times of some tasks of each worker, in any order, shape (n, m); None: all take the mean.
+    samples_s: np.ndarray | None = None

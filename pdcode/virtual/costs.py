@@ -14,14 +14,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ..coding.flops import owner_flops
 from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
 from ..training.setup import Components, prepare
+from ..transport.log import LogFormat
+from ..transport.sums import exchanged_bytes, longest_segment
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
-from .schedule import NEVER_NS
+from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule
 
 
 def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
@@ -41,6 +44,31 @@ def charged(config: Config, components: Components) -> Config:
     return msgspec.structs.replace(
         config, machine=msgspec.structs.replace(machine, update_s=min(seconds, MAX_VALUE))
     )
+
+
+def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
+    """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
+    task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
+    owner_s = owner_flops(config, components.layout) / config.machine.flops_per_s if config.has_owners else 0
+    if config.sums_all:
+        sizes, owned = [layout.payload_bytes for layout in components.layouts], None
+        if config.has_owners:
+            owned = exchanged_bytes(components.layout, config.workers.count), owner_s
+        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
+    sizes = components.reply_bytes
+    if config.sums_first:
+        longest = longest_segment(components.layout, config.owners)
+        return FirstSchedule(config, task_ns, sizes, components.delay_fractions, (longest, owner_s))
+    exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
+    return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)
+
+
+def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:
+    """Return the compute time in ns of a task in round `number`, on the average number of rows.
+
+    Shape (1,) if it is the same for all workers, else (n,).
+    """
+    return times_ns(config.machine, components.flops_by_worker(number))
 
 
 def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> int:

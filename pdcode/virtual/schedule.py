@@ -310,7 +310,7 @@ class AllreduceSchedule(CostModelSchedule):
         )
         super().__init__(free, task_ns, payload_bytes, delay_fractions)
         steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
-        self._allreduce_ns = [
+        self.allreduce_ns = [
             round(
                 1e9
                 * min(
@@ -322,7 +322,7 @@ class AllreduceSchedule(CostModelSchedule):
         ]
         if owned is not None:
             size, owner_s = owned
-            self._allreduce_ns = [round(1e9 * (2 * steps * link.latency_s + size * byte_s + owner_s))]
+            self.allreduce_ns = [round(1e9 * (2 * steps * link.latency_s + size * byte_s + owner_s))]
         self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and their arrival time
         self._done = deque[int]()  # workers that have finished computing
 
@@ -341,7 +341,7 @@ class AllreduceSchedule(CostModelSchedule):
             if worker < 0:
                 return -1
             self._done.append(worker)
-            self._end_ns = self._events.now_ns + self._allreduce_ns[self._number]
+            self._end_ns = self._events.now_ns + self.allreduce_ns[self._number]
         if self._end_ns > limit_ns:
             self._events.now_ns = max(self._events.now_ns, limit_ns)
             return -1
@@ -372,12 +372,12 @@ class FirstSchedule(CostModelSchedule):
         bytes_s = (1 + link.half_duplex) * size / link.bandwidth
         decoding_s = members * size / (machine.decode_bandwidth or math.inf)
         at_rank_0_s = members * (machine.dispatch_s + machine.arrival_s) + decoding_s
-        self._exchange_ns = round(
+        self.exchange_ns = round(
             1e9 * (at_rank_0_s + 3 * link.latency_s + (2 * members - 1) * bytes_s + owner_s)
         )
 
     def stepped(self) -> None:
-        self._events.now_ns += self._exchange_ns
+        self._events.now_ns += self.exchange_ns
         super().stepped()
 
 

@@ -7,22 +7,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..coding.flops import owner_flops
 from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
 from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print, Report, ignore
 from ..training.session import TrainingRun
-from ..training.setup import Components, prepare, worker_builder
-from ..transport.log import LogFormat
-from ..transport.sums import chosen_bytes, exchanged_bytes, longest_segment
+from ..training.setup import Components, worker_builder
+from ..transport.sums import chosen_bytes
 from ..util.errors import InputError
 from . import costs, timing_only
+from .choice import prepare
+from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, Schedule
+from .schedule import NEVER_NS, Schedule
 
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 
@@ -126,31 +126,6 @@ def drain_ns(config: Config) -> int | None:
     if config.stop.drain_s is not None:
         return round(1e9 * config.stop.drain_s)
     return None if config.faults else NEVER_NS
-
-
-def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
-    """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
-    task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
-    owner_s = owner_flops(config, components.layout) / config.machine.flops_per_s if config.has_owners else 0
-    if config.sums_all:
-        sizes, owned = [layout.payload_bytes for layout in components.layouts], None
-        if config.has_owners:
-            owned = exchanged_bytes(components.layout, config.workers.count), owner_s
-        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
-    sizes = components.reply_bytes
-    if config.sums_first:
-        longest = longest_segment(components.layout, config.owners)
-        return FirstSchedule(config, task_ns, sizes, components.delay_fractions, (longest, owner_s))
-    exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
-    return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)
-
-
-def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:
-    """Return the compute time in ns of a task in round `number`, on the average number of rows.
-
-    Shape (1,) if it is the same for all workers, else (n,).
-    """
-    return costs.times_ns(config.machine, components.flops_by_worker(number))
 
 
 def simulate_timing(

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import stragglers
 from ..config import Config, kinds, requirements
-from ..config.requirements import Needs, having, one_of
+from ..config.requirements import Needs, having, none_of, one_of
 from ..kernels import events, rounds
 from ..schemes import delay_model
 from ..trace import TraceWriter
@@ -33,6 +33,7 @@ MAX_INTERVALS = 1 << 20  # times between updates stored for the median
 
 NEEDS: Needs = {
     "update.mode": having("by_count", "a mode that counts payloads", "has no payloads"),
+    "update.count": none_of("auto", needed="a number", why="has no coordinator that would adapt it"),
     "downlink.kind": one_of("full", why="has no payloads, whose number decides the size of a task"),
     "reduce.kind": "star",
     "update.clip": one_of("none", why="has no payloads"),
@@ -105,11 +106,19 @@ class TimingOnly:
     """A timing-only run of a configuration that passes `ensure_timeable`, ready to start.
 
     `task_ns` is the compute time of a task, of all workers or of each, see `costs.times_ns`; `body_bytes` and
-    `own_bytes` are the bytes of a task common to all workers, and specific to each.
+    `own_bytes` are the bytes of a task common to all workers, and specific to each; `exchanged` is that of
+    `make_events`, and `model` of the delays, by default the configuration's.
     """
 
     def __init__(
-        self, config: Config, task_ns: int | np.ndarray, reply_bytes: int, body_bytes: int, own_bytes: int
+        self,
+        config: Config,
+        task_ns: int | np.ndarray,
+        reply_bytes: int,
+        body_bytes: int,
+        own_bytes: int,
+        exchanged: int | None = None,
+        model: stragglers.DelayModel | None = None,
     ) -> None:
         ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
@@ -118,8 +127,8 @@ class TimingOnly:
         self._task_ns = np.broadcast_to(task_ns, n)
         self.interrupted = 0  # set from outside to end the run
         self._bytes = reply_bytes, body_bytes + own_bytes
-        self._model = delay_model(config)
-        self.events = make_events(config, reply_bytes)
+        self._model = model or delay_model(config)
+        self.events = make_events(config, reply_bytes, exchanged)
         split = config.machine.coordinators
         ahead = min(MAX_AHEAD, max(MIN_AHEAD, 1 << max(1, MAX_AHEAD_TOTAL // n).bit_length() - 1))
         self._half = ahead // 2

@@ -27,7 +27,9 @@ def write(folder: Path, text: str) -> Path:
 def test_an_empty_file_is_the_default_scheme(tmp_path: Path) -> None:
     config, text = configfile.load(write(tmp_path, ""))
     assert text == ""
-    assert (config.scheme.name, config.code.family, config.memory.kind) == ("lwpd", "net", "worker")
+    assert (config.scheme.name, config.scheme.preset) == ("lwpd", "auto")
+    plain = configfile.resolve({}, auto=False)
+    assert (plain.scheme.name, plain.code.family, plain.memory.kind) == ("lwpd", "net", "worker")
 
 
 def test_a_scheme_fills_in_only_the_tables_that_are_not_given() -> None:

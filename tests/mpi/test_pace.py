@@ -1,4 +1,4 @@
-"""With code.rows_per_task = "auto", a run over MPI measures its link and its workers before it starts."""
+"""With a preset or code.rows_per_task "auto", a run over MPI measures link and workers before it starts."""
 
 import re
 
@@ -16,9 +16,26 @@ CASES = {
 }
 
 
+PRESET = {"preset": ["scheme.preset=auto", "stragglers={kind='slow-set',slow=[2],slowdown=30.0}"]}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    return run_all(tmp_path_factory.mktemp("pace"), 3, CASES)
+    return run_all(tmp_path_factory.mktemp("pace"), 3, CASES | PRESET)
+
+
+def test_a_preset_is_chosen_by_measured_speeds(runs: dict[str, Run]) -> None:
+    run = runs["preset"]
+    assert run.returncode == 0, run.stderr
+    said = re.search(
+        r"^preset '(?:(topk):)?([\w-]+)' \(scheme.preset 'auto'\): .* \(by measured speeds\)$",
+        run.stdout,
+        re.M,
+    )
+    assert said
+    assert said[2] in ("first", "sharded-first", "default", "whitened", "starved")  # none that waits for all
+    scheme = Trace(run.path).config["scheme"]
+    assert (scheme["name"], scheme["preset"]) == (said[1] or "lwpd", said[2])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -39,6 +56,6 @@ def test_sizes_follow_the_measurement_not_the_configured_link(runs: dict[str, Ru
     assert list(trace.attributes["rows_per_task"]) == [2, 1]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "preset"])
 def test_a_replay_uses_the_number(runs, name, capsys):
     assert_replays(runs[name].path, capsys)

@@ -119,12 +119,12 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
 def test_a_measured_pace_decides_instead() -> None:
     components = prepared("link.bandwidth=1e12")
     assert components.config.code.share == 1 / 8
-    components.resolve_rows(Speeds(1e3, 1e3, np.full(4, 0.01)))
+    components = components.rebuild(Speeds(1e3, 1e3, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 32
     assert components.layout.rows[0] == 2  # of 64
     (note,) = components.notes
     assert "measured: 1e+03 bytes/s in" in note
-    components.resolve_rows(Speeds(1e12, 1e12, np.full(4, 0.01)))
+    components = components.rebuild(Speeds(1e12, 1e12, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 8
 
 

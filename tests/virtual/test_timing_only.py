@@ -44,7 +44,7 @@ class Sink(Rows):
 
 
 def load(overrides: list[str]) -> Config:
-    return configfile.resolve({}, [*TINY, *overrides])
+    return configfile.resolve({}, [*TINY, *overrides], auto=False)
 
 
 def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:

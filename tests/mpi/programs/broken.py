@@ -3,8 +3,8 @@
 import numpy as np
 from mpi4py import MPI
 
-from pdcode.mpi.fleet import MPIFleet
-from pdcode.mpi.link import MPILink
+from pdcode.mpi.fleet import MPIFleet, Ranks
+from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import REPLY, job
 from pdcode.problems.partition import Blocks
 from pdcode.transport.base import Arrival
@@ -24,7 +24,7 @@ SOUND = "good", "flood", "worker", "other task"
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job() as comm:
     if comm.rank == 0:
-        fleet = MPIFleet([layout], comm)
+        fleet = MPIFleet(Ranks(comm), [layout])
         fleet.start()
         theta = np.zeros(16, np.float32).view(np.uint8)
         for task, case in enumerate(CASES):
@@ -41,7 +41,7 @@ with job() as comm:
         fleet.shutdown(0)
         fleet.close()
     else:
-        link = MPILink(comm)
+        link = MPILink(Entry(comm))
         (reply,) = link.connect([layout])
         for case in CASES:
             task = link.next_task()

@@ -5,8 +5,8 @@ import time
 from mpi4py import MPI
 
 from pdcode.mpi import clocks
-from pdcode.mpi.fleet import MPIFleet
-from pdcode.mpi.link import MPILink
+from pdcode.mpi.fleet import MPIFleet, Ranks
+from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
 from pdcode.transport.layout import Layout
@@ -19,13 +19,13 @@ clocks.now_ns = lambda: time.perf_counter_ns() + AHEAD_NS * rank
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job() as comm:
     if rank == 0:
-        fleet = MPIFleet([layout], comm)
+        fleet = MPIFleet(Ranks(comm), [layout])
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
         fleet.shutdown(0)
         fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
     else:
-        link = MPILink(comm)
+        link = MPILink(Entry(comm))
         link.connect([layout])
         assert link.next_task() is None
         link.leave()

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pdcode.mpi.fleet import MPIFleet
-from pdcode.mpi.link import MPILink
+from pdcode.mpi.fleet import MPIFleet, Ranks
+from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
 from pdcode.transport.base import Computed
@@ -13,7 +13,7 @@ from pdcode.transport.messages import Order
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job() as comm:
     if comm.rank == 0:
-        fleet = MPIFleet([layout], comm)
+        fleet = MPIFleet(Ranks(comm), [layout])
         fleet.start()
         for task in range(2):
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
@@ -29,7 +29,7 @@ with job() as comm:
         fleet.shutdown(0)
         fleet.close()
     else:
-        link = MPILink(comm)
+        link = MPILink(Entry(comm))
         (reply,) = link.connect([layout])
         for delay_ns in (0, -1):
             task = link.next_task()

@@ -1,0 +1,191 @@
+"""Preset "auto": the preset with the shortest predicted time to a target.
+
+The candidates are those of `Scheme.candidates` that fit the data and the keys that are given. The time of a
+candidate is the number of updates that it needs, a constant from trials, times the mean time of an update,
+by a simulation without numerics: at the speeds of ``[machine]`` and ``[link]`` or at measured ones, and under
+the law of the delays, but not under those that the run will have.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .. import problems, stragglers
+from ..coding import flops
+from ..coding.policies import counts, relative_updates
+from ..coding.relay import RelayedState
+from ..config import Config, DownlinkTable, FaultsTable, ReduceTable, StopTable, UpdateTable, kinds
+from ..config import load as configfile
+from ..problems import DataSource, Problem
+from ..schemes import delay_model
+from ..training import setup
+from ..training.link_sizing import relayed_bytes
+from ..training.setup import Components
+from ..transport.log import LogFormat
+from ..transport.speeds import Speeds
+from ..util.errors import InputError, prefix_errors
+from . import costs
+from .costs import cost_model_schedule, task_times_ns
+from .schedule import AllreduceSchedule, FirstSchedule
+from .timing_only import TimingOnly
+
+ROUNDS, DRAWS = 192, 1 << 16  # simulated payloads of each worker, and at most of all
+OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
+MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
+
+
+def prepare(
+    config: Config, path: str = "", source: DataSource | None = None, check: bool = True
+) -> Components:
+    """Build rank 0's components as `setup.prepare`, after the choice of the preset if it is "auto"."""
+    if not config.scheme.is_auto:
+        return setup.prepare(config, path, source, check)
+    with prefix_errors(path):
+        source = source or problems.load_source(config.problem)
+        model = Problem.from_dataset(config.problem, source.dataset, config.code.blocks).model
+        suited = "shards" if not config.problem.batch else "" if model.near_zero else "regression"
+        choice = Choice(config)
+        for name, made in configfile.candidates(config):
+            if name != suited if suited else name in ("shards", "regression"):
+                continue
+            try:
+                if isinstance(made, InputError):
+                    raise made
+                choice.add(name, setup.prepare(made, "", source, check))
+            except InputError as error:
+                choice.excluded[name] = error
+        return choice.made()
+
+
+def settle(components: Components, speeds: Speeds) -> Components:
+    """Return the components that are best at measured speeds, of those that are possible."""
+    if not components.auto:
+        return components.rebuild(speeds)
+    choice = Choice(components.auto, speeds)
+    for name, rebuild in components.alternatives.items():
+        choice.add(name, rebuild(speeds))
+    return choice.made()
+
+
+class Choice:
+    """The choice among candidates, given one after another; the components of only the best are kept."""
+
+    def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
+        self._config, self._speeds = config, speeds
+        self._scheme: Any = kinds.find("schemes", config.scheme.name)
+        self._builds: dict[str, Callable[[Speeds], Components]] = {}
+        self._times: dict[str, tuple[float, float]] = {}  # rank, and predicted time to the target, in s
+        self.excluded: dict[str, InputError] = {}
+
+    def add(self, name: str, components: Components) -> None:
+        """Predict the time of a candidate."""
+        time_s = self._scheme.candidates[name] * round_s(components, self._speeds)
+        waits = components.config.update.complete
+        self._builds[name], self._times[name] = components.rebuild, (time_s * MARGIN**waits, time_s)
+        if min(self._times, key=self._times.__getitem__) == name:
+            self._best = components
+
+    def made(self) -> Components:
+        """Return the components of the best, with a line on the reason; refuse if there is no candidate."""
+        if not self._times:
+            raise next(iter(self.excluded.values()))
+        chosen, *others = sorted(self._times, key=self._times.__getitem__)
+        least = self._times[chosen][1]
+        line = f"preset '{chosen}' (scheme.preset 'auto')"
+        if others and 0 < least < math.inf:
+            multiples = (f"{name} {self._times[name][1] / least:.3g}" for name in others)
+            line += f": predicted times as multiples of its time are {', '.join(multiples)}"
+        configured = "by [machine] and [link]; a run over MPI measures first"
+        line += f" ({configured if self._speeds is None else 'by measured speeds'})"
+        if self.excluded:
+            line += f"; against the given keys: {', '.join(self.excluded)}"
+        self._best.notes.insert(0, line)
+        self._best.alternatives, self._best.auto = self._builds, self._config
+        return self._best
+
+
+class MeasuredDelays:
+    """Delays of a model, and the time by which measured tasks exceed the shortest of their worker.
+
+    `excess_s` has shape (n, m); the tasks of a worker take its columns in turn.
+    """
+
+    def __init__(self, model: stragglers.DelayModel, excess_s: np.ndarray) -> None:
+        self._model, self._excess_s, self.stretch = model, excess_s, model.stretch
+
+    def delays_s(self, workers: Any, first: Any, count: int) -> np.ndarray:
+        """Return delays as `DelayModel.delays_s`."""
+        columns = (np.asarray(first)[:, None] + np.arange(count)) % self._excess_s.shape[1]
+        return (
+            self._model.delays_s(workers, first, count)
+            + self._excess_s[np.asarray(workers)[:, None], columns]
+        )
+
+
+def round_s(components: Components, speeds: Speeds | None = None) -> float:
+    """Return the predicted mean time of an update in s, or of n payloads if each is one.
+
+    It is infinite if a dead worker would be waited for. Links and rank 0 are as on the virtual clock; if
+    `speeds` are measured, links have the lower of the two bandwidths.
+    """
+    config, n = costs.charged(components.config, components), components.scheme.workers
+    task_s = 1e-9 * np.broadcast_to(task_times_ns(config, components), n)
+    model: Any = delay_model(msgspec.structs.replace(config, seed=config.seed ^ OTHER_SEED))
+    if speeds is not None:
+        whole = flops.gradient_flops(config, components.problem, components.shard)
+        samples_s = speeds.compute_s[:, None] if speeds.samples_s is None else speeds.samples_s
+        samples_s = samples_s * np.broadcast_to(components.flops_by_worker() / whole, n)[:, None]
+        task_s = samples_s.min(axis=1)
+        model = MeasuredDelays(model, samples_s - task_s[:, None])
+        link = msgspec.structs.replace(config.link, bandwidth=min(speeds.ingress, speeds.egress))
+        config = msgspec.structs.replace(config, link=link)
+    task_ns = np.maximum(1, np.rint(1e9 * task_s)).astype(np.int64)
+    rounds = max(8, min(ROUNDS, DRAWS // n))
+    schedule = cost_model_schedule(config, components)
+    if isinstance(schedule, AllreduceSchedule):
+        delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), rounds, task_ns)
+        if (delays_ns < 0).any():
+            return math.inf
+        slowest_ns = (task_ns[:, None] + delays_ns).max(axis=0)
+        return 1e-9 * float(slowest_ns.mean() + sum(schedule.allreduce_ns)) + config.machine.update_s
+    if isinstance(schedule, FirstSchedule):
+        update_s = config.machine.update_s + 1e-9 * schedule.exchange_ns
+        config = msgspec.structs.replace(
+            config, machine=msgspec.structs.replace(config.machine, update_s=update_s), reduce=ReduceTable()
+        )
+    update, star_s = config.update, partial(_star_s, config, components, task_ns, model, rounds)
+    if getattr(update, "is_adaptive", False):
+        times = (star_s(msgspec.structs.replace(update, count=q)) * relative_updates(q, n) for q in counts(n))
+        return min(times)
+    if not update.by_count:
+        update = UpdateTable.of({"mode": "first", "count": update.typical_payloads(n), "late": update.late})
+    return star_s(update)
+
+
+def _star_s(
+    config: Config, components: Components, task_ns: np.ndarray, model: Any, rounds: int, update: UpdateTable
+) -> float:
+    """Return the time of `round_s` where rank 0 steps, by a simulation without numerics."""
+    state, layout, n, single = components.state, components.layout, config.workers.count, update.asynchronous
+    body, own, exchanged = layout.gradient_bytes, layout.task_bytes - layout.gradient_bytes, None
+    (reply,) = components.reply_bytes
+    if isinstance(state, RelayedState):
+        body, own = 0, layout.body_offset + relayed_bytes(state, n)
+    if config.downlink.exchanges:
+        exchanged = LogFormat(layout).message_bytes
+    delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), 8, task_ns)
+    one_by_one_s = n * (reply + body + own) / config.link.bandwidth
+    longest_s = 1e-9 * float((task_ns + delays_ns.mean(axis=1)).max()) + one_by_one_s
+    timed = msgspec.structs.replace(
+        config,
+        update=msgspec.structs.replace(update, clip="none"),
+        downlink=DownlinkTable(),
+        faults=FaultsTable(),
+        stop=StopTable(updates=rounds * (n if single else 1), seconds=2 * rounds * longest_s),
+    )
+    made = TimingOnly(timed, task_ns, reply, body, own, exchanged, model).run()
+    return made.seconds / made.updates * (n if single else 1) if made.updates else math.inf

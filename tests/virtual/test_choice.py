@@ -1,0 +1,200 @@
+"""Preset "auto": the candidate with the shortest predicted time, on the virtual clock."""
+
+import msgspec
+import numpy as np
+import origins
+import pytest
+
+from pdcode import Trace
+from pdcode.__main__ import main
+from pdcode.coding.auto_keys import with_resolved
+from pdcode.coding.policies import best_count
+from pdcode.config import Config
+from pdcode.config import load as configfile
+from pdcode.config.write import to_toml
+from pdcode.transport.speeds import Speeds
+from pdcode.util.errors import InputError
+from pdcode.virtual import choice
+
+TASK_S = 0.01
+JOB = {
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [512], "batch": 32},
+    "workers": {"count": 16},
+    "machine": {"flops_per_s": 1e18, "task_s": TASK_S, "arrival_s": 1e-6, "dispatch_s": 1e-7},
+    "link": {"broadcast": "tree"},
+    "stop": {"updates": 30},
+}
+THETA = 4 * 38410  # bytes
+LINKS = {name: ratio * THETA / TASK_S for name, ratio in (("100G", 240), ("1G", 2.4), ("10M", 0.024))}
+"""Bandwidths at which θ takes as large a part of a task's time as that of `bench schemes`."""
+DELAYS = {
+    "none": {"kind": "none"},
+    "exponential": {"kind": "shifted-exponential", "mean_s": TASK_S},
+    "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
+}
+AUTO = ["scheme.preset=auto"]
+
+
+def resolved(*settings: str, **tables: dict[str, object]) -> Config:
+    return configfile.resolve({**JOB, **tables}, settings)
+
+
+def chosen(config: Config) -> str:
+    scheme = choice.prepare(config).config.scheme
+    return f"{scheme.name}:{scheme.preset}"
+
+
+@pytest.mark.parametrize(
+    ("link", "delays", "best"),
+    [
+        ("100G", "none", {"ring", "first"}),
+        ("100G", "exponential", {"default", "first"}),
+        ("100G", "persistent", {"first", "sharded-first"}),
+        ("1G", "none", {"sharded", "sharded-first"}),
+        ("1G", "persistent", {"sharded-first"}),
+        ("10M", "none", {"whitened"}),
+        ("10M", "persistent", {"whitened"}),
+    ],
+)
+def test_the_choice_follows_link_and_delays(link: str, delays: str, best: set[str]) -> None:
+    table = {"bandwidth": LINKS[link], "broadcast": "tree"}
+    assert chosen(resolved(link=table, stragglers=DELAYS[delays])).partition(":")[2] in best
+
+
+def test_dead_workers_are_not_waited_for() -> None:
+    config = resolved(stragglers={"kind": "slow-set", "dead": [3]}, stop={"seconds": 1.0})
+    assert not choice.prepare(config).config.update.complete
+
+
+@pytest.mark.parametrize(
+    ("settings", "auto"),
+    [
+        ([], True),
+        (AUTO, True),
+        (["code.weight=2"], False),
+        (["update.mode=all"], False),
+        (["optimizer.rate=0.3"], False),
+        (["scheme.preset=ring"], False),
+        (["scheme.name=topk"], False),
+    ],
+)
+def test_it_is_the_default_where_nothing_is_given(settings: list[str], auto: bool) -> None:
+    config = resolved(*settings)
+    assert config.scheme.is_auto == auto
+    if auto:
+        again = configfile.resolve(configfile.parse(to_toml(config)))
+        assert again == config
+
+
+def test_given_keys_win() -> None:
+    config = resolved(*AUTO, "update.mode=all", "optimizer.momentum=0.5")
+    components = choice.prepare(config)
+    assert set(components.alternatives) == {"ring", "sharded"}
+    assert components.config.optimizer.momentum == 0.5
+    assert components.config.optimizer.rate in (0.7, 1.2)
+    assert "against the given keys: default, " in components.notes[0]
+    commanded = configfile.resolve({**JOB, "update": {"mode": "all"}}, AUTO)  # in place of the file's tables
+    assert len(choice.prepare(commanded).alternatives) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["scheme={name='topk',preset='auto'}"], "has no preset 'auto'"),
+        ([*AUTO, "optimizer.rate=fast"], "optimizer.rate"),
+        ([*AUTO, "update.mode=all", "downlink.kind=exchange"], "is given, and preset 'default' has 'async'"),
+        (["scheme.preset=atuo"], "did you mean 'auto'"),
+        (
+            ["scheme={name='rennala'}", "update={mode='first',late='waste',count='auto'}"],
+            "update.count: 'auto'",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(settings: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        choice.prepare(resolved(*settings))
+
+
+@pytest.mark.parametrize(
+    ("problem", "preset"),
+    [
+        ({"kind": "least-squares", "data": "synthetic"}, "regression"),
+        ({"kind": "mlp", "data": "digits", "batch": 0}, "shards"),
+    ],
+)
+def test_data_and_batches_decide_first(problem: dict[str, object], preset: str) -> None:
+    assert chosen(resolved(problem=problem)) == f"lwpd:{preset}"
+
+
+def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
+    config = resolved()
+    components = choice.prepare(config)
+    tasks_s = np.full(16, 0.01)
+    slow = choice.settle(components, Speeds(4e4, 4e4, tasks_s))
+    assert slow.config.scheme.preset == "whitened"
+    assert "(by measured speeds)" in slow.notes[0]
+    fast = choice.settle(slow, Speeds(1e12, 1e12, tasks_s))
+    assert fast.config.scheme.preset in ("ring", "first")
+    samples_s = np.tile([0.01, 0.01, 0.01, 0.1], (16, 1))
+    varying = choice.settle(fast, Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
+    assert not varying.config.update.complete
+    facts = msgspec.msgpack.decode(msgspec.msgpack.encode(slow.facts))
+    assert with_resolved(config, facts["resolved"]) == slow.config
+
+
+def test_a_trace_has_the_choice_and_a_resumption_keeps_it(tmp_path, capsys) -> None:
+    job, trace = tmp_path / "job.toml", tmp_path / "t.h5"
+    job.write_text(to_toml(JOB))
+    words = [str(job), "-o", str(trace), "--set", "trace.checkpoint_s=0.05", "-n", "4"]
+    assert main(["simulate", *words]) == 0
+    assert "scheme.preset 'auto'" in capsys.readouterr().out
+    scheme = Trace(trace).config["scheme"]
+    assert scheme["preset"] != "auto"
+    assert scheme["given"] is None
+    assert main(["replay", str(trace)]) == 0
+    assert main(["run", str(job), "--dry-run", "-n", "4"]) == 0
+    found = origins.of(capsys.readouterr().out)
+    assert found["scheme.preset"] == "auto, by predicted times"
+    assert found["optimizer.rate"].startswith("preset ")
+    assert found["problem.hidden"] == "file"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "workers", "rate"),
+    [([64], 16, 0.7), ([64, 64], 8, 0.7), ([64] * 4, 16, 0.301), ([64] * 6, 16, 0.168), ([64], 4, 0.35)],
+)
+def test_rates_of_presets_shrink_with_matrices_and_few_workers(
+    hidden: list[int], workers: int, rate: float
+) -> None:
+    tables = {"problem": {"kind": "mlp", "data": "digits", "hidden": hidden}, "workers": {"count": workers}}
+    assert resolved("scheme.preset=ring", **tables).optimizer.rate == rate
+    assert resolved("scheme.preset=ring", "optimizer.rate=0.7", **tables).optimizer.rate == 0.7
+
+
+def test_a_count_leaves_out_slow_workers() -> None:
+    equal = np.full((16, 8), 1e6)
+    assert best_count(equal) == 16
+    slow = equal.copy()
+    slow[3] = 1e7
+    assert best_count(slow) == 15
+    slow[5, :2] = 1e7  # it has turned slow only now
+    assert best_count(slow) == 14
+    random = np.random.default_rng(0)
+    assert 5 <= best_count(1e6 * (1 + random.exponential(size=(16, 8)))) <= 13
+    assert best_count(np.empty((0, 8))) == 1
+
+
+def test_the_count_follows_a_worker_that_turns_slow_and_recovers(tmp_path) -> None:
+    delays = np.zeros((6, 400))
+    delays[2, 30:60] = 0.1
+    np.savetxt(tmp_path / "delays.csv", delays, delimiter=",")
+    job, trace = tmp_path / "job.toml", tmp_path / "t.h5"
+    stragglers = {"kind": "trace", "path": "delays.csv", "draw": "replay"}
+    stop = {"updates": 500}
+    job.write_text(to_toml(JOB | {"stragglers": stragglers, "scheme": {"preset": "first"}, "stop": stop}))
+    assert main(["simulate", str(job), "-o", str(trace), "-n", "6"]) == 0
+    used = Trace(trace).updates["n_used"]
+    assert (used[10:28] == 6).all()
+    assert (used[60:200] == 5).mean() > 0.9
+    assert (used[-50:] == 6).all()
+    assert main(["replay", str(trace)]) == 0
