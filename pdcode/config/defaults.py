@@ -129,10 +129,11 @@ def rate_factors(config: Config) -> dict[str, float]:
     if config.code.whiten == "none" or gradient_rate(config) != "optimizer.rate":
         return {}
     workers, many = config.workers.count, matrices(config)
-    factors = {f"{many} matrices": (FEW_MATRICES / max(FEW_MATRICES, many)) ** DEEP_EXPONENT}
+    deep = (FEW_MATRICES / max(FEW_MATRICES, many)) ** DEEP_EXPONENT
+    factors = {f"{many} matrices": float(f"{deep:.2g}")}
     if not config.update.asynchronous:
         factors[f"{workers} workers"] = min(1.0, workers / FEW_WORKERS)
-    return {what: float(f"{factor:.2g}") for what, factor in factors.items() if factor < 1}
+    return {what: factor for what, factor in factors.items() if factor < 1}
 
 
 def matrices(config: Config) -> int:

@@ -72,7 +72,8 @@ count = 4
 )
 def test_a_scheme_is_described(tmp_path, capsys, name, planned, shown, hidden):
     job, trace = tmp_path / "job.toml", tmp_path / "trace.h5"
-    job.write_text(JOB.format(name=name), encoding="utf-8")
+    plain = '[memory]\nkind = "worker"\n' if name == "lwpd" else ""  # its tables, not preset "auto"
+    job.write_text(JOB.format(name=name) + plain, encoding="utf-8")
     assert main(["run", str(job), "--dry-run"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for part in planned:

@@ -189,8 +189,8 @@ def test_a_rate_that_is_too_long_for_few_workers_is_the_presets_at_most(workers:
     for other in ("update.mode=all", "code.whiten=none", f"optimizer.rate={better}"):
         changed = prepared(count, "optimizer.rate=2.0", other)
         assert not any("too long" in line for line in changed.remarks())
-    for other in ("update.mode=all", "code.whiten=none"):
-        assert prepared(count, other).config.optimizer.rate == 2.0
+    assert prepared(count, "code.whiten=none").config.optimizer.rate == 2.0
+    assert prepared(count, "update.mode=all").config.optimizer.rate == 2.0 * min(1, workers / 8)
 
 
 PRESETS = [

@@ -142,7 +142,7 @@ def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     assert with_resolved(config, facts["resolved"]) == slow.config
 
 
-def test_a_trace_has_the_choice_and_a_resumption_keeps_it(tmp_path, capsys) -> None:
+def test_a_trace_has_the_choice_and_each_key_its_origin(tmp_path, capsys) -> None:
     job, trace = tmp_path / "job.toml", tmp_path / "t.h5"
     job.write_text(to_toml(JOB))
     words = [str(job), "-o", str(trace), "--set", "trace.checkpoint_s=0.05", "-n", "4"]
