@@ -1,14 +1,17 @@
 """Floating-point operations of a worker's task, counted as the kernels perform them.
 
-A matrix product (a × b)(b × c) counts 2abc. Elementwise work counts one flop per addition or multiplication;
-`WireFormat.flops` is an estimate of functions without such a count. Memory traffic is not counted; it is
-absorbed by a rate fitted to measured times. `problems.counts` has the counts of gradients.
+The unit is a flop of a gradient: other work counts as many as take its time. A matrix product (a × b)(b × c)
+counts 2abc. Elementwise work counts `ELEMENTWISE` for each addition or multiplication, as it is bound by
+memory; `WireFormat.flops` is an estimate of functions without such a count. `problems.counts` has the counts
+of gradients. ``python -m benchmarks charges`` compares the counts with times.
 """
 
 from ..config import Config, DesignedTable
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout
+
+ELEMENTWISE = 4.0  # measured time of an operation, in flops of the gradient of 784-256-10 by 32 samples
 
 
 def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> int:
@@ -18,7 +21,8 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> 
     - where the worker needs the full gradient (error feedback or worker-selected codewords), with codewords
       of r rows of weight w: 4·r·w·b·m to subtract the projection, and the sums with the memory
     - with `memory.lookahead`: 2 per element of θ
-    - rounding to the wire format: `flops` per element; a replica of θ also does rank 0's decoding and steps
+    - rounding to the wire format: `WireFormat.flops` per element
+    - a replica of θ: rank 0's decoding and steps
 
     `shard` is the number of rows of a worker's shard, for full batches.
     """
@@ -42,10 +46,10 @@ def passes_flops(config: Config, problem: Problem, shard: int) -> float:
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
     units = zip(layout.units, layout.rows, layout.weights, strict=True)
-    total = sum(_memory(config, unit, r, w) for unit, r, w in units) + message_flops(config, problem, layout)
+    total = sum(_memory(config, unit, r, w) for unit, r, w in units)
     if not layout.exact:  # the rounding error is added to the memory
         total += _sent(layout) + _scatter(layout)
-    return total
+    return ELEMENTWISE * total + message_flops(config, problem, layout)
 
 
 def owner_flops(config: Config, layout: Layout) -> float:
@@ -58,7 +62,16 @@ def owner_flops(config: Config, layout: Layout) -> float:
     rounding = sum(
         unit.length * 2.0 + r * unit.elements * (4.0 * w + field.format.flops) for unit, r, w, field in units
     )
-    return sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / config.owners
+    return ELEMENTWISE * (sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / config.owners)
+
+
+def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
+    """Return the flops of a step of θ; plain descent moves only the payloads' blocks, if these are long."""
+    whole = config.optimizer.flops(problem.layers)
+    if not _descends(config) or min(unit.elements for unit in layout.units) == 1:
+        return whole
+    moved = config.update.typical_payloads(config.workers.count) * _scatter(layout) / 2
+    return whole * min(1.0, moved / problem.size)
 
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
@@ -66,7 +79,7 @@ def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     total = 0.0
     for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
         exact = field.format.name == layout.dtype.name
-        total += (1.0 if exact else field.format.flops) * r * unit.elements
+        total += ELEMENTWISE * (1.0 if exact else field.format.flops) * r * unit.elements
     if config.downlink.relays:
         total += _replica(config, problem, layout)
     return total
@@ -104,8 +117,15 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
-    step = 2.0 * problem.size + config.optimizer.flops(problem.layers)
+    one_pass = _descends(config) and config.update.asynchronous  # a payload and its step
+    step = 0.0 if one_pass else step_flops(config, problem, layout)
     code = config.code
     nets = isinstance(code, DesignedTable) and code.family in ("net", "auto") and code.rotate
     grouped = nets and config.update.asynchronous and layout.rows_have_scales
-    return workers * _scatter(layout, grouped) + step * workers / payloads
+    return ELEMENTWISE * workers * _scatter(layout, grouped) + step * workers / payloads
+
+
+def _descends(config: Config) -> bool:
+    """Return whether steps are plain gradient descent."""
+    optimizer = config.optimizer
+    return optimizer.linear and not optimizer.momentum and optimizer.proximal is None

@@ -317,6 +317,10 @@ class SGDTable(OptimizerTable, tag="sgd"):
     }
     effective: ClassVar[KeyNeeds] = {"nesterov": {"optimizer.momentum": given("momentum")}}
 
+    def flops(self, layers: Any) -> float:
+        passes = 1 + (self.momentum > 0) + 2 * (self.proximal is not None)
+        return passes * super().flops(layers)
+
     def check(self, config: Config) -> None:
         if self.proximal is not None:
             self.proximal.check(config)
@@ -333,6 +337,7 @@ class AdamTable(OptimizerTable, tag="adam"):
     """Adam."""
 
     makes: ClassVar[type[Optimizer]] = Adam
+    element_flops: ClassVar[float] = 95.0
 
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: decay of the mean gradient
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: decay of the mean squared gradient
@@ -343,6 +348,7 @@ class SignTable(OptimizerTable, tag="sign"):
     """Steps of the learning rate along the signs of the gradient."""
 
     makes: ClassVar[type[Optimizer]] = SignDescent
+    element_flops: ClassVar[float] = 105.0
 
 
 def create(table: OptimizerTable | Mapping[str, Any], *arguments: Any) -> Optimizer:

@@ -346,6 +346,8 @@ class OptimizerTable(Kind, tag_field="kind"):
     }  # fmt: skip
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
+    #: flops of a gradient that take as long as a step, per element of θ: ``python -m benchmarks charges``
+    element_flops: ClassVar[float] = 30.0
 
     #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
     #: other memories every update is a full step, also in `async` mode
@@ -377,7 +379,7 @@ class OptimizerTable(Kind, tag_field="kind"):
 
     def flops(self, layers: Any) -> float:
         """Return the operations of a step that the virtual clock adds to `machine.update_s`."""
-        return 0.0
+        return self.element_flops * sum(layer.length for layer in layers)
 
 
 class StragglersTable(Kind, tag_field="kind"):

@@ -216,8 +216,8 @@ class MachineTable(Table):
     decode_bandwidth: Annotated[float, Meta(ge=1, le=1e18)] | None = None
     dispatch_s: Seconds = 5e-6  #: rank 0's time per dispatched task [s]
     update_s: Seconds = 0.0  #: rank 0's time per update [s]
-    #: rank 0's speed on the operations of `muon` and `dion2`, in addition to `update_s`, as a multiple of
-    #: a worker's; with `reduce.kind = "allreduce"` workers step themselves
+    #: rank 0's speed on the operations of a step, in addition to `update_s`, as a multiple of a worker's;
+    #: with `reduce.kind = "allreduce"` workers step themselves
     coordinator_speed: Real = 1.0
     #: number of coordinators, each with a link, a processor and a part of θ's elements
     coordinators: Annotated[int, Meta(ge=1, le=1024)] = 1

@@ -91,9 +91,9 @@ class Work(NamedTuple):
         mean: np.ndarray = np.atleast_2d(self.flops).mean(axis=1)
         return mean
 
-    def plus(self, flops: float) -> Work:
-        """Return the work with further operations."""
-        return self._replace(flops=self.flops + flops)
+    def plus(self, more: float = 0.0, elementwise: float = 0.0) -> Work:
+        """Return the work with further operations, and with elementwise ones."""
+        return self._replace(flops=self.flops + more + flops.ELEMENTWISE * elementwise)
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,16 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             return Work(flops.task_flops(config, problem, layout, shard))
         gradient = flops.gradient_flops(config, problem, shard)
         return Work(gradient + flops.coding_flops(config, problem, layout))
+
+    def step_flops(self, problem: Problem, layouts: Sequence[Layout]) -> float:
+        """Return the flops of a step of θ, with those that precede it at rank 0, in all rounds of an update.
+
+        Parameters
+        ----------
+        problem : Problem
+        layouts : sequence of Layout
+        """
+        return flops.step_flops(self.config, problem, layouts[0])
 
     # Used by rank 0.
 

@@ -245,4 +245,9 @@ class DeMo(Scheme):
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         # Selection takes about five operations per element. A replica also transforms back.
         transforms = (1 + self.config.downlink.relays) * self.transform(problem).flops
-        return super().work(problem, layouts, number, shard).plus(transforms).plus(5.0 * problem.size)
+        return (
+            super()
+            .work(problem, layouts, number, shard)
+            .plus(transforms)
+            .plus(elementwise=5.0 * problem.size)
+        )

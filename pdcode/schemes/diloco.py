@@ -53,7 +53,7 @@ class DiLoCo(Local):
 
     name = "diloco"
     summary = "H steps of AdamW at the worker, Nesterov's momentum at rank 0"
-    step_flops = 18.0
+    inner_operations = 18.0
     gradient_rate = ""
     tables: ClassVar[Tables] = {
         **Local.tables,

@@ -80,4 +80,4 @@ class EF21Muon(TopK):
         return WorkerMomentum(super().source(problem, worker, rows), self.options.beta)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        return super().work(problem, layouts, number, shard).plus(4.0 * problem.size)
+        return super().work(problem, layouts, number, shard).plus(elementwise=4.0 * problem.size)

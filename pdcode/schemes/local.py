@@ -76,7 +76,7 @@ class Local(Scheme):
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
     gradient_rate = "scheme.options.rate"
-    step_flops: ClassVar[float] = 2.0  # operations of the inner optimizer per element of θ and step
+    inner_operations: ClassVar[float] = 2.0  # elementwise ones of a local step, per element of θ
     tables: ClassVar[Tables] = {
         **UNCODED,
         "update": {"mode": "all"},
@@ -115,7 +115,10 @@ class Local(Scheme):
         return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
+        step = (
+            flops.gradient_flops(self.config, problem, shard)
+            + self.inner_operations * flops.ELEMENTWISE * problem.size
+        )
         coding = flops.coding_flops(self.config, problem, layouts[number])
         rows = float(self.steps.mean()) * (self.config.problem.batch or shard)
         return Work(self.steps * step + coding, rows)

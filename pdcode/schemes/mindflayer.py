@@ -104,6 +104,6 @@ class MindFlayer(Scheme):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         trials = self.options.trials
-        one = flops.gradient_flops(self.config, problem, shard) + problem.size
+        one = flops.gradient_flops(self.config, problem, shard) + flops.ELEMENTWISE * problem.size
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return Work(trials * one + coding, trials * (self.config.problem.batch or shard))

@@ -61,7 +61,7 @@ class MuLoCo(Local):
 
     name = "muloco"
     summary = "H steps of Muon at the worker, Nesterov's momentum at rank 0"
-    step_flops = 7.0
+    inner_operations = 7.0
     gradient_rate = ""
     tables: ClassVar[Tables] = DiLoCo.tables
     presets: ClassVar[Mapping[str, Tables]] = {

@@ -39,6 +39,8 @@ from ..transport.messages import Order, Reply, Task
 from ..util.stateful import Stateful
 from .base import COUNTING_MODE, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, WHITENING, Scheme, Work
 
+SMALL = 10.0  # measured time of a flop of these small factorisations, relative to one of a gradient
+
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
 
@@ -289,4 +291,13 @@ class PowerSGD(Scheme):
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))
         own = 2 * product if number else flops.gradient_flops(self.config, problem, shard) + product
         sums = 4.0 if self.look_ahead and not number else 2.0
-        return Work(own + sums * problem.size + flops.message_flops(self.config, problem, layouts[number]))
+        own += flops.message_flops(self.config, problem, layouts[number])
+        return Work(own).plus(elementwise=sums * problem.size)
+
+    def step_flops(self, problem: Problem, layouts: Sequence[Layout]) -> float:
+        factors = self.factors(problem)
+        # Householder reflections, and the matrix that they make.
+        orthonormal = sum(4.0 * layer.outputs * r * r for layer, r in factors)
+        product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in factors)
+        moved = flops.ELEMENTWISE * 2.0 * problem.size  # to the decoder
+        return self.config.optimizer.flops(problem.layers) + SMALL * orthonormal + product + moved

@@ -94,4 +94,4 @@ class TopK(SingleElements):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         # Selection takes about five operations per element.
-        return super().work(problem, layouts, number, shard).plus(5.0 * problem.size)
+        return super().work(problem, layouts, number, shard).plus(elementwise=5.0 * problem.size)

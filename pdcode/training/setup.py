@@ -111,8 +111,8 @@ class Components:
 
     @property
     def step_flops(self) -> float:
-        """Flops of the optimizer's step, see `OptimizerTable.flops`."""
-        return self.config.optimizer.flops(self.problem.layers)
+        """Flops of a step of θ, see `Scheme.step_flops`."""
+        return self.scheme.step_flops(self.problem, self.layouts)
 
     @property
     def task_rows(self) -> int:

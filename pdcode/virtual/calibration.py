@@ -83,9 +83,11 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     return MeasuredTimes(*seconds)
 
 
-def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
+def fit(
+    trace: TraceReader, flops: float, base: Base = "median", step: float | None = None
+) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a trace, for a task of `flops`, see `schemes.Work`; `base` as for
-    `times`.
+    `times`, `step` the flops of a step, by default as recorded.
 
     From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
     size does not separate a fixed part of the compute time; latency_s = (down + up) / 2; arrival_s = arrival;
@@ -109,7 +111,7 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
     dispatch = _first(measured.dispatch, config.machine.dispatch_s)
     update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
-    step, step_s = trace.attributes.get("step_flops", 0.0), update - dispatch
+    step, step_s = trace.attributes.get("step_flops", 0.0) if step is None else step, update - dispatch
     computing = {"flops_per_s": flops / max(measured.compute, 1e-9), "task_s": measured.nap}
     if config.sums_all:
         return msgspec.structs.replace(config.machine, **computing), config.link
@@ -125,12 +127,17 @@ def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[Machin
 
 
 def fit_two_sizes(
-    measured: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float], replies: Sequence[int]
+    measured: Sequence[MeasuredTimes],
+    flops: Sequence[float],
+    sizes: Sequence[float],
+    replies: Sequence[int],
+    step: float = 0.0,
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
     `measured` are results of `times` for an infinite bandwidth; `flops` those of a task, `sizes` the mean
-    bytes of a message, `replies` the bytes of a reply. 1 / flops_per_s, 1 / bandwidth and 1 /
+    bytes of a message, `replies` the bytes of a reply, `step` the flops of the small run's steps, which the
+    clock charges beside update_s. 1 / flops_per_s, 1 / bandwidth and 1 /
     decode_bandwidth are the slopes, task_s, latency_s and arrival_s the intercepts. Rank 0's other times are
     those of the small run.
     """
@@ -147,7 +154,7 @@ def fit_two_sizes(
         arrival_s=max(0.0, small.arrival - (replies[0] / decode if decode else 0.0)),
         decode_bandwidth=decode,
         dispatch_s=dispatch,
-        update_s=_first(small.update, dispatch) - dispatch,
+        update_s=max(0.0, _first(small.update, dispatch) - dispatch - step / rate),
     )
     latency = max(0.0, one_way[0] - sizes[0] / bandwidth)
     return machine, LinkTable(latency_s=latency, bandwidth=bandwidth, broadcast="star")

@@ -19,6 +19,7 @@ from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
+from ..trace.schema import COSTS
 from ..training.setup import Components, prepare
 from ..transport.log import LogFormat
 from ..transport.sums import exchanged_bytes, longest_segment
@@ -108,10 +109,11 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
     """Fit the costs to the trace of a run.
 
-    Traces of older versions lack the flops of a task; these are counted on the data that the traces name.
+    Missing flops, and those under other costs than today's, are counted on the data that the trace names.
     """
     trace = TraceReader(path)
-    flops = trace.attributes.get("task_flops")
-    if flops is None:
-        flops = prepare(config_of(trace), path, check=False).flops()
-    return fit(trace, flops, base)
+    flops, of_today = trace.attributes.get("task_flops"), trace.attributes.get("costs", 1) == COSTS
+    if flops is not None and of_today:
+        return fit(trace, flops, base)
+    components = prepare(config_of(trace), path, check=False)
+    return fit(trace, components.flops(), base, None if of_today else components.step_flops)

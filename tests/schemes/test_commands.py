@@ -20,6 +20,8 @@ hidden = [16]
 batch = 16
 [workers]
 count = 4
+[machine]
+coordinator_speed = 1e6
 [stragglers]
 kind = "shifted-exponential"
 mean_s = 0.002
@@ -86,4 +88,4 @@ def test_a_step_more_or_a_shard_more_costs_one_gradient_more(scheme: str, key: s
     cost = [flops(f"scheme.name={scheme}", f"scheme.options.{key}={count}") for count in (1, 2, 5)]
     assert cost[2] - cost[1] == pytest.approx(3 * (cost[1] - cost[0]))
     full = flops("scheme.name=uncoded")
-    assert full <= cost[1] - cost[0] <= 1.1 * full
+    assert full <= cost[1] - cost[0] <= 1.3 * full
