@@ -72,7 +72,7 @@ ROUNDS = 2  # payloads of each worker between measurements
 MAX_PAYLOADS = 8000  # payloads of a run
 DELAYED = 4  # factor on the time of as many rounds without delays, the limit of a run
 TUNING_SEEDS = 2  # runs of settings that may be the best
-SPELLS = 4  # factor on seeds under `markov`, whose times differ most between them
+SPELLS, TUNING_SPELLS = 4, 2  # factors on seeds under `markov`, whose times differ most between them
 SLACK = 1.5  # limit of a run, as a multiple of the best entrant's time
 MOST, MEDIAN = 1.05, 0.8  # the goal: our time over the best rival's, in every cell and in the median
 EXCHANGE = "/downlink.kind=exchange"
@@ -144,13 +144,17 @@ class SchemesBench:
         """Yield problem, link and delays of each cell."""
         yield from itertools.product(self.problems, self.links, self.delays)
 
-    def factor(self, delay: str) -> int:
-        """Return the factor on the numbers of seeds."""
-        return SPELLS if self.delays[delay]["kind"] == "markov" else 1
+    def spells(self, delay: str) -> bool:
+        """Return whether workers are slow for some time, so that more seeds are needed."""
+        return bool(self.delays[delay]["kind"] == "markov")
+
+    def runs(self, delay: str) -> int:
+        """Return the number of runs of an entrant in a cell."""
+        return self.seeds * (SPELLS if self.spells(delay) else 1)
 
     def tuning(self, delay: str) -> Tuning:
         """Return how entrants are tuned in a cell."""
-        return replace(self.tune, seeds=self.tune.seeds * self.factor(delay))
+        return replace(self.tune, seeds=self.tune.seeds * (TUNING_SPELLS if self.spells(delay) else 1))
 
     def request(self, problem: str, link: str, delay: str) -> ComparisonRequest:
         """Write the configuration of a cell, and return the request for its comparison."""
@@ -158,7 +162,7 @@ class SchemesBench:
         workers = worker_count(delays)
         job = write_job(self.folder, problem, link, delay, delays, workers, self.payloads)
         lower = LOWER[problem] if math.isfinite(self.tune.slack) else None
-        seeds, schemes = self.seeds * self.factor(delay), ",".join(self.schemes)
+        seeds, schemes = self.runs(delay), ",".join(self.schemes)
         return ComparisonRequest(str(job), schemes, [], seeds, "virtual", rounds=ROUNDS, beyond=lower)
 
     @property
@@ -221,7 +225,7 @@ def _estimate(bench: SchemesBench, cells: Sequence[tuple[str, str, str]]) -> str
         tuned = bench.tune.runs * len(bench.schemes)
         runs += tuned
         # A third of the entrants remain, and runs to the lower loss take twice as long.
-        total_s += run_s[problem] * (tuned + 2 / 3 * len(bench.schemes) * bench.seeds * bench.factor(delay))
+        total_s += run_s[problem] * (tuned + 2 / 3 * len(bench.schemes) * bench.runs(delay))
     many = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
     return f"{many}, {runs} runs of tuning and those that follow: about {duration(1e9 * total_s)} of CPU time"
 

@@ -249,8 +249,8 @@ def perform(
                     f"Left out, over {slack:g} times as slow as the best in tuning: {listing(dropped)}."
                 )
         tournament = tournament.with_settings([each.tuned for each in tuned], *notes)
-        longest = max(tuned[0].search.seconds)
         if math.isfinite(slack):
+            longest = max(tuned[0].search.seconds)
             tournament = tournament.continued(min(BEYOND * longest, tournament.limits.seconds))
     tournament.write(command)
     return Comparison(
