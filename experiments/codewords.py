@@ -242,7 +242,11 @@ def chosen(tables: Tables) -> dict[str, Tables]:
     return {"in turn": merged(tables, of_weight(1)), **matched}
 
 
-CHOSEN = {"plain, rate 1": chosen(merged(PLAIN, rate(1.0))), "whitened": chosen({})}
+CHOSEN = {
+    "plain, rate 1": chosen(merged(PLAIN, rate(1.0))),
+    "whitened": chosen({}),
+    "whitened, look-ahead": chosen(AHEAD),
+}
 FIRST: Tables = {"update": {"mode": "first", "count": 12, "late": "waste"}}
 
 
@@ -297,19 +301,17 @@ def with_liars(family: Tables, decoder: Tables) -> Tables:
 
 GAUSSIAN: Tables = {"family": "random", "weight": 10, "options": {"entries": "gaussian"}}
 EXPOSED: dict[str, Tables] = {
-    "codewords of 10 of 10 blocks, liars identified": with_liars(
-        GAUSSIAN, {"kind": "residual", "faults": LIARS}
-    ),
-    "single blocks in turn, nothing identified": with_liars({"family": "uncoded"}, {"kind": "least_squares"}),
-} | {
-    f"mini-batches of each worker, whole, {rule}, {dtype}": merged(
+    f"whole, {rule}": merged(
         NO_MEMORY,
         LIES,
-        {"scheme": {"name": "robust", "options": {"rule": rule, **knows}}, "wire": {"dtype": dtype}},
+        {"scheme": {"name": "robust", "options": {"rule": rule, **knows}}, "wire": {"dtype": "int8"}},
     )
     for rule, knows in (("median", {}), ("trimmed", {"liars": LIARS}), ("geometric", {}))
-    for dtype in ("int8",)
+} | {
+    "single blocks": with_liars({"family": "uncoded"}, {"kind": "least_squares"}),
+    "codewords": with_liars(GAUSSIAN, {"kind": "residual", "faults": LIARS}),
 }
+"""Whole gradients of mini-batches of each worker, or a tenth of a common one; the last identify liars."""
 LIARS_RATES = 0.3, 1.0
 
 UNEQUAL_BLOCKS: dict[str, Tables] = {
@@ -421,8 +423,8 @@ def main(quick: bool) -> None:
         for step in (0.3, 1.0)
     }
     exposed = {
-        name: {f"rate {step}": merged(tables, rate(step)) for step in LIARS_RATES}
-        for name, tables in EXPOSED.items()
+        f"rate {step}": {name: merged(tables, rate(step)) for name, tables in EXPOSED.items()}
+        for step in LIARS_RATES
     }
     show("Updates to loss 0.1, asynchronous", asynchronous)
     show("Workers that choose: updates to loss 0.1, asynchronous", CHOSEN)
