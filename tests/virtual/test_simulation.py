@@ -290,7 +290,8 @@ def test_recorded_times_of_whole_tasks_are_what_tasks_take(job: Path, capsys: An
     times.write_text("0.5,0.5,0.5,0.5,1.5\n" * 4)
     path = job.with_suffix(".virtual.h5")
     sets = ["--set", "stragglers.times=task", "--set", "update.mode=all", "--set", "stop={updates=10}"]
-    for more in ([], ["--timing-only"], ["--set", "machine.flops_per_s=1e6"]):
+    slow = ["--set", "machine.flops_per_s=1e6", "--set", "machine.coordinator_speed=1e6"]
+    for more in ([], ["--timing-only"], slow):
         assert main(["simulate", str(job), "--stragglers", str(times), *sets, *more]) == 0
         assert Trace(path).counters["t_stop_ns"] == pytest.approx(7e9, rel=1e-2)
     assert "recorded tasks take no longer" not in capsys.readouterr().out
