@@ -192,12 +192,12 @@ def test_the_work_of_a_task_is_that_of_its_shards() -> None:
 
     full = flops("uncoded")
     two = flops("cyclic", stragglers(1)) - full
-    assert full == pytest.approx(two, rel=0.02)
-    assert flops("frc", stragglers(2)) == pytest.approx(full + 2 * two, rel=0.02)
-    assert flops("expander", "scheme.options.degree=4") == pytest.approx(4 * full, rel=0.02)
-    assert flops("expander", *EDGES) == pytest.approx(3 * full, rel=0.02)
+    assert full == pytest.approx(two, rel=0.05)
+    assert flops("frc", stragglers(2)) == pytest.approx(full + 2 * two, rel=0.05)
+    assert flops("expander", "scheme.options.degree=4") == pytest.approx(4 * full, rel=0.05)
+    assert flops("expander", *EDGES) == pytest.approx(3 * full, rel=0.05)
     shards = np.count_nonzero(make("bernoulli", 9).matrix)
-    assert flops("bernoulli") == pytest.approx(shards / 9 * full, rel=0.02)
+    assert flops("bernoulli") == pytest.approx(shards / 9 * full, rel=0.05)
 
 
 @pytest.mark.parametrize(
