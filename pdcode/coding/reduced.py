@@ -131,6 +131,8 @@ class FirstState(RelayedState):
         the exchange.
     recorded : collection of (int, int)
         The same of all updates of a recorded run.
+    members : int
+        Number of members of the last update.
     """
 
     # In a run whose state is saved here, no payload is left out.
@@ -147,6 +149,7 @@ class FirstState(RelayedState):
         self._owners = Owners(config, self.layouts[0])
         self.omitted: set[tuple[int, int]] = set()
         self.recorded: Collection[tuple[int, int]] = ()
+        self.members = 0
         layout = self.layouts[0]
         sent = sum(r * unit.elements for unit, r in zip(layout.units, layout.rows, strict=True))
         self._captured = min(1.0, sent / len(self.theta))
@@ -170,6 +173,7 @@ class FirstState(RelayedState):
     def step(self, damping: float) -> float | None:
         self._arrivals.sort(key=itemgetter(0))
         members = {worker: task for worker, task, _ in self._arrivals}
+        self.members = len(members)
         left_out = self.average(self._mean, list(members), self._version)
         self.omitted = {(worker, members[worker]) for worker in left_out}
         if present := [worker for worker in members if worker not in left_out]:

@@ -79,6 +79,7 @@ class FirstFleet(MPIFleet):
         self._attempt += 1
         _, tag = tags(self._attempt)
         ranks = [self._ranks[worker] for worker in assigned(members, len(mean.segments))]
+        needed = {self._ranks[worker] for worker in members}
         inboxes, requests = [each.copy() for each in mean.segments], list[MPI.Request]()
         until_ns, done, dead = clocks.now_ns() + round(1e9 * limit_s), False, set[int]()
         try:
@@ -88,7 +89,7 @@ class FirstFleet(MPIFleet):
             test = partial(MPI.Request.Testall, requests)
             while not (dead or done) and clocks.now_ns() < until_ns:
                 done = self._poller.wait(test, CHECK_NS)
-                dead = set() if done else dead_ranks(self._comm).intersection(ranks)
+                dead = set() if done else dead_ranks(self._comm) & needed
         except MPI.Exception as error:
             dead, done = failed_ranks(error, self._comm), False
         self._record_dead(dead)

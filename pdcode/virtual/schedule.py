@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar
 
@@ -359,6 +359,8 @@ class FirstSchedule(CostModelSchedule):
     `owned` are the bytes of the longest segment, and an owner's time to average, in s.
     """
 
+    members: Callable[[], int]  # returns the number of members of the last update; to be set, default q
+
     def __init__(
         self,
         config: Config,
@@ -368,13 +370,19 @@ class FirstSchedule(CostModelSchedule):
         owned: tuple[int, float],
     ) -> None:
         super().__init__(config, task_ns, reply_bytes, delay_fractions)
-        machine, link, members, (size, owner_s) = config.machine, config.link, config.owners, owned
-        bytes_s = (1 + link.half_duplex) * size / link.bandwidth
-        decoding_s = members * size / (machine.decode_bandwidth or math.inf)
-        at_rank_0_s = members * (machine.dispatch_s + machine.arrival_s) + decoding_s
-        self.exchange_ns = round(
-            1e9 * (at_rank_0_s + 3 * link.latency_s + (2 * members - 1) * bytes_s + owner_s)
-        )
+        machine, link, (size, owner_s) = config.machine, config.link, owned
+        self._ranges, self._fixed_s = config.owners, 3 * link.latency_s + owner_s
+        self._segment_s = (1 + link.half_duplex) * size / link.bandwidth
+        decoding_s = config.owners * size / (machine.decode_bandwidth or math.inf)
+        self._fixed_s += config.owners * machine.arrival_s + decoding_s
+        self._member_s, self.members = machine.dispatch_s, lambda: config.owners
+
+    @property
+    def exchange_ns(self) -> int:
+        """Time of the last update's exchange."""
+        members = self.members()
+        segments = (2 * members - 1) * math.ceil(self._ranges / max(1, members))
+        return round(1e9 * (self._fixed_s + members * self._member_s + segments * self._segment_s))
 
     def stepped(self) -> None:
         self._events.now_ns += self.exchange_ns

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..coding.reduced import FirstState
 from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
@@ -22,7 +23,7 @@ from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, Schedule
+from .schedule import NEVER_NS, FirstSchedule, Schedule
 
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 
@@ -53,7 +54,9 @@ class Simulation:
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         exchanged, sizes = self.components.exchanged, self.components.reply_bytes
         self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged, sizes)
-        if config.sums_first:
+        state = self.components.state
+        if isinstance(state, FirstState) and isinstance(self.schedule, FirstSchedule):
+            self.schedule.members = lambda: state.members
             self.fleet.step_bytes = chosen_bytes(self.components.layout, config.owners)
 
     def run(

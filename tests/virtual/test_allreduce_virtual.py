@@ -114,17 +114,21 @@ def test_votes_do_not_add_up() -> None:
 def test_the_first_payloads_are_exchanged_after_the_last_of_them_and_a_death_ends_nothing() -> None:
     how = "workers.count=4", "machine.arrival_s=0", "machine.dispatch_s=0", "link.bandwidth=1e6", *LATE
     kill = 'faults.events=[{kind="kill", worker=2, at_s=0.02}]'
-    rows, simulation, _ = simulated("scheme.name=lwpd", "scheme.preset=sharded-first", *how, kill)
+    rows, simulation, _ = simulated(
+        "scheme.name=lwpd", "scheme.preset=sharded-first", "update.count=3", *how, kill
+    )
     layout, config = simulation.components.layout, simulation.config
     owner_s = owner_flops(config, layout) / config.machine.flops_per_s
-    # Two of a payload's three segments, and three times that of a mean:
-    least_s = 5 * longest_segment(layout, 3) / 1e6 + owner_s
+    least_s = owner_s + simulation.charged.machine.update_s + 3 * config.link.latency_s
     used = [row for row in rows.arrivals if row["status"] == USED]
     assert len(rows.updates) == 12
     for version, update in enumerate(rows.updates):
         own = [row for row in used if row["applied_version"] == version]
         took_ns = update["t_ns"] - max(row["t_recv_ns"] for row in own)
-        assert took_ns == pytest.approx(1e9 * (least_s + 3 * config.link.latency_s), abs=2)
+        # Of three members two of a payload's three segments, and three times that of a mean; of two, one and
+        # two of twice the length.
+        segments_s = {3: 5, 2: 6}[len(own)] * longest_segment(layout, 3) / 1e6
+        assert took_ns == pytest.approx(1e9 * (least_s + segments_s), abs=2)
     assert {row["worker"] for row in used if row["applied_version"] == 11} == {0, 1, 3}
     assert any(row["status"] == WASTED for row in rows.arrivals)
     assert {row["bytes_up"] for row in rows.arrivals} == {128}
