@@ -21,7 +21,7 @@ import numpy as np
 
 from ..analysis import printing
 from ..analysis.statistics import crossing
-from ..config import Config, kinds
+from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..stragglers import records
@@ -189,8 +189,7 @@ def recorded_delays(path: Path) -> dict[str, dict[str, Any]]:
 
 def candidates() -> list[str]:
     """Return the names of all entrants, ours first."""
-    auto = [AUTO] if getattr(kinds.find("schemes", "lwpd"), "candidates", {}) else []
-    return [*auto, *PRESETS, *LABELS]
+    return [AUTO, *PRESETS, *LABELS]
 
 
 def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) -> None:

@@ -16,7 +16,7 @@ from pdcode.studies.trial import Trial
 
 pytestmark = pytest.mark.slow
 
-SCHEMES = "lwpd:ring,topk:whitened,uncoded:async"
+SCHEMES = "lwpd:auto,topk:whitened,uncoded:async"
 CELLS = "digits-1G-none", "digits-1G-recorded-job"
 
 
@@ -60,15 +60,15 @@ def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
     assert main(command(folder)) == 0
     text = capsys.readouterr().out
     assert text.startswith("2 cells, 24 runs of tuning and those that follow: about ")
-    assert text.count("tuning: 4 runs of each scheme, 12 in total") == 2
+    assert text.count("tuning: 4 runs of each scheme, 10 in total") == 2
     assert sorted(path.stem for path in folder.glob("*.h5")) == sorted(CELLS)
     assert not journal.exists()
     made = [Comparison.load(folder / f"{cell}.h5") for cell in CELLS]
-    tuned = 2 * 12
+    tuned = 2 * 10  # `auto` is not tuned
     judged = sum(len(each.names) * len(each.seeds) for each in made)
     assert len(runs) == 9 + 1 + tuned - 7 + judged  # none of the seven again
     for each in made:
-        assert {"lwpd:ring", "topk:whitened", "uncoded:async"} == {*each.names}  # each is the best of a group
+        assert {"lwpd:auto", "topk:whitened", "uncoded:async"} == {*each.names}  # each is the best of a group
         assert each.goal is not None
         assert each.goal.level == 2.0
         assert {config.stop.loss for config in each.read_configs("")} == {1.8}
@@ -78,9 +78,9 @@ def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
         zip(made[0].names, ([run.spent_s for run in row] for row in made[0].measured), strict=True)
     )
     lead = {
-        name: math.exp(np.log(seconds["lwpd:ring"]).mean() - np.log(seconds[name]).mean()) for name in seconds
+        name: math.exp(np.log(seconds["lwpd:auto"]).mean() - np.log(seconds[name]).mean()) for name in seconds
     }
-    (line,) = (line for line in text.splitlines() if line.split()[:3] == ["1G", "none", "lwpd:ring"])
+    (line,) = (line for line in text.splitlines() if line.split()[:3] == ["1G", "none", "lwpd:auto"])
     for rival, label in (("uncoded:async", "asynchronous"), ("topk:whitened", "whitened top-k")):
         assert f"{lead[rival]:.2f}×" in line.partition(label)[2]
     closing = text.splitlines()[-1]
@@ -91,7 +91,7 @@ def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
     again = capsys.readouterr().out
     assert again.count("there already") == 2
     assert again.partition("digits, to training")[2] == text.partition("digits, to training")[2]
-    for other in (["--seeds", "1"], ["--budget", "5"], ["--schemes", "lwpd:ring,uncoded:async"]):
+    for other in (["--seeds", "1"], ["--budget", "5"], ["--schemes", "lwpd:auto,uncoded:async"]):
         assert main(command(folder, *other)) == 2
         assert "is there, of another bench; use another folder" in capsys.readouterr().err
     assert len(runs) == count
