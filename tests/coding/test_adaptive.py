@@ -104,8 +104,8 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
         plan = worker.encoders[0].source._plan
         whole = plan.gradient
 
-        def gradient(theta: np.ndarray, rows: np.ndarray, worker=worker, plan=plan, whole=whole) -> float:
-            loss = whole(theta, rows)
+        def gradient(*arguments: object, worker=worker, plan=plan, whole=whole) -> float:
+            loss = whole(*arguments)
             gradients[worker.worker] += plan.full_gradient
             return loss
 
