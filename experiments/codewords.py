@@ -198,6 +198,7 @@ def forget(tasks: int) -> Tables:
 LOST: Tables = {
     "faults": {"events": [{"kind": "vanish", "worker": worker, "task": 0} for worker in range(WORKERS)]}
 }
+FIXED: Tables = {"code": {"rotate": False, "rows": BLOCKS}}
 AHEAD: Tables = {"memory": {"lookahead": 0.1}}
 ASYNCHRONOUS: dict[str, Tables] = {
     "int2, scales of rows": {},
@@ -212,14 +213,14 @@ ASYNCHRONOUS: dict[str, Tables] = {
     "rows of unequal scale, sign, scales of rows": merged(UNEQUAL, wire("sign")),
     "rows of unequal scale, sign, one scale": merged(UNEQUAL, wire("sign-payload")),
     "30 % lost without notice": LOST,
-    "30 % lost, no memory, rate 0.5": merged(LOST, NO_MEMORY, rate(0.5)),
+    "30 % lost, no memory, rate 0.05": merged(LOST, NO_MEMORY, rate(0.05)),
     "memory lost every 20 tasks": forget(20),
     "memory lost every 8 tasks": forget(8),
-    "no memory, rate 1": merged(NO_MEMORY, rate(1.0)),
-    "no memory, rate 0.5": merged(NO_MEMORY, rate(0.5)),
+    "no memory, rate 0.1": merged(NO_MEMORY, rate(0.1)),
+    "no memory, rate 0.05": merged(NO_MEMORY, rate(0.05)),
     "plain gradients, rate 1": merged(PLAIN, rate(1.0)),
     "plain gradients, rate 2": merged(PLAIN, rate(2.0)),
-    "plain gradients, rate 1, a worker's rows fixed": merged(PLAIN, rate(1.0), {"code": {"rotate": False}}),
+    "plain gradients, rate 1, rows fixed": merged(PLAIN, rate(1.0), FIXED),
     "sign, scales of rows, look-ahead": merged(wire("sign"), AHEAD),
     "sign, one scale, look-ahead": merged(wire("sign-payload"), AHEAD),
 }  # fmt: skip
@@ -227,7 +228,7 @@ ASYNCHRONOUS: dict[str, Tables] = {
 
 def of_weight(weight: int, rows: int | None = None) -> Tables:
     """Return the tables of a code of a weight, with 8 codewords a task."""
-    code: dict[str, Any] = {"blocks": [BLOCKS, 1], "rows_per_task": 8, "rows": rows}
+    code = {"blocks": [BLOCKS, 1], "rows_per_task": 8, **({} if rows is None else {"rows": rows})}
     family = {"family": "uncoded"} if weight == 1 else {"family": "net", "weight": weight}
     return {"code": {**code, **family}}
 
@@ -263,14 +264,14 @@ def redundant(weight: int, fraction: float) -> Tables:
 
 
 NESTEROV: Tables = {
-    "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
+    "optimizer": {"rate": 0.1, "momentum": 0.8, "nesterov": True},
     "stop": {"loss": 0.1, "updates": 600},
 }
 REDUNDANT: dict[str, dict[str, Tables]] = {
     f"one mini-batch for all, {fraction:.0%} known": {
         f"weight {weight}": redundant(weight, fraction) for weight in WEIGHTS
     }
-    for fraction in (0.75, 1.0)
+    for fraction in (1.0,)
 }
 FULL: Tables = {"scheme": {"name": "uncoded"}, "memory": {"kind": "none"}, "wire": {"dtype": "float32"}}
 REDUNDANT["mini-batches of each worker"] = {
