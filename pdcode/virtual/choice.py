@@ -23,7 +23,7 @@ from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import delay_model
 from ..training import setup
-from ..training.link_sizing import relayed_bytes
+from ..training.link_sizing import FRACTIONS, relayed_bytes
 from ..training.setup import Components
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
@@ -35,6 +35,7 @@ from .timing_only import TimingOnly
 
 ROUNDS, DRAWS = 192, 1 << 16  # simulated payloads of each worker, and at most of all
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
+SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 
 
@@ -84,6 +85,8 @@ class Choice:
     def add(self, name: str, components: Components) -> None:
         """Predict the time of a candidate."""
         time_s = self._scheme.candidates[name] * round_s(components, self._speeds)
+        if components.requested.code.rows_per_task == "auto" and components.config.code.share:
+            time_s *= (FRACTIONS[0] / components.config.code.share) ** SHARE_EXPONENT
         waits = components.config.update.complete
         self._builds[name], self._times[name] = components.rebuild, (time_s * MARGIN**waits, time_s)
         if min(self._times, key=self._times.__getitem__) == name:
