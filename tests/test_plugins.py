@@ -272,7 +272,7 @@ def test_a_loss_is_compared_with_its_derivatives_before_a_run(tmp_path, losses, 
     [
         ("np.where(u > 0.99, np.nan, u)", "a delay of nan s"),
         ("u - 0.5", "a delay of -0.49"),
-        ("u.mean()", "an array of shape () for random numbers of shape (8, 64)"),
+        ("u.mean()", "an array of shape () for random numbers of shape (8, "),
     ],
 )
 def test_delays_that_are_none_end_the_program(tmp_path: Path, capsys: Any, delay: str, found: str) -> None:

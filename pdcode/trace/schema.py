@@ -13,7 +13,7 @@ SCHEMA_VERSION = 2
 ARITHMETIC = 3
 """Version of the arithmetic of θ: rounding, order of codewords, whitening; 1 if the trace has none."""
 
-COSTS = 4
+COSTS = 5
 """Version of the costs of the virtual clock; 1 if the trace has none."""
 
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)

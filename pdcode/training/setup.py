@@ -195,11 +195,12 @@ def prepare(
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        if check:
+            problems.check_loss(problem)
         config, notes = auto_keys.resolve_auto(config, source)
         total_rows = make_scheme(config).placement.total_rows(source)
         components = assemble(config, problem, source.rows, total_rows, notes, source=source)
         if check:
-            problems.check_loss(problem)
             stragglers.check_law(delay_model(config))
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in components.layouts))

@@ -105,7 +105,6 @@ def start(seed):
 
 
 def test_a_function_of_jax_trains_and_replays(tmp_path: Path) -> None:
-    pytest.importorskip("jax")
     (file := tmp_path / "mine.py").write_text(JAX, encoding="utf-8")
     config = {"scheme": {"name": "lwpd", "preset": "default"}, "problem": {"near_zero": True}}
     found = pdcode.minimize(

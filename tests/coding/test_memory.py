@@ -43,6 +43,9 @@ class Given:
     def draw(self, task: int) -> np.ndarray:
         return self.rows
 
+    def key(self, task: int) -> tuple[int, ...]:
+        return (task,)
+
     def __call__(self, rows: np.ndarray, codewords: list[Pair]) -> Any:
         self.rows, self.codewords = rows, codewords
         return self

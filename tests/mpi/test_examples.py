@@ -36,5 +36,5 @@ def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     assert chosen == ["weibull", "diagonal", "huber", "adagrad"]
     chosen = [config["code"]["family"], config["update"]["mode"], config["wire"]["dtype"]]
     assert chosen == ["ladder", "deadline", "ternary"]
-    assert config["scheme"] == {"name": "clipped", "preset": None, "options": {"norm": 0.5}}
+    assert config["scheme"] == {"name": "clipped", "preset": None, "options": {"norm": 0.5}, "given": None}
     assert "bit-identical" in pdcode("replay", trace)

@@ -15,7 +15,7 @@ from pdcode.studies.halving import Rung, RungResult
 from pdcode.studies.measurement import Measured
 from pdcode.studies.ranking import Interval, Row, geometric_interval, student_interval
 
-CONFIG, GOAL = configfile.resolve({}, ["stop.loss=0.3"]), Goal("loss", 0.3)
+CONFIG, GOAL = configfile.resolve({}, ["memory.kind=worker", "stop.loss=0.3"]), Goal("loss", 0.3)
 
 
 def candidate(name: str, multiple: float = 1.0) -> Candidate:

@@ -137,7 +137,7 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
     [
         (["--problems", "nosuch"], "--problems nosuch: expected some of mnist5k, digits, deep, softmax"),
         (["--delays", "nosuch"], "--delays nosuch: expected some of exponential"),
-        (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:default"),
+        (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:auto, lwpd:default"),
         (["--delays", "."], "--delays .: no CSV files in it"),
         (["--schemes", "uncoded:async"], "--schemes uncoded:async: none of them is ours, such as lwpd:"),
         (["--budget", "2"], "--budget 2: expected 3 to 99"),
