@@ -49,7 +49,7 @@ WORKS = {
     "… whitened, 512 samples": ["scheme.name=uncoded", ALL, "code.whiten=gram", "problem.batch=512"],
     "… whitened, in 3 steps": ["scheme.name=uncoded", ALL, "code.whiten=gram", "code.steps=3"],
     "lwpd:default": ["scheme.preset=default"],
-    "… blocks in turn": ["scheme.preset=default", "code.family=uncoded"],
+    "… codewords of weight 4": ["scheme.preset=default", "code.family=auto", "code.weight=4"],
     "… relayed by rank 0": ["scheme.preset=default", "downlink.kind=codewords"],
     "lwpd, no memory": ["memory.kind=none", "code.share=0.125", ALL],
     "lwpd:sharded": ["scheme.preset=sharded"],
