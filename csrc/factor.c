@@ -34,6 +34,7 @@ void factorisation_begin(struct factorisation *f, double prior)
     f->count = 0;
     f->rank = prior > 0 ? k : 0;
     f->largest = prior;
+    memset(f->errors, 0, (size_t)k * sizeof(double));
     if (prior > 0) {
         memset(f->middle, 0, (size_t)(k * k) * sizeof(double));
         memset(f->right, 0, (size_t)(k * k) * sizeof(double));
@@ -64,8 +65,8 @@ int factorisation_add(struct factorisation *f, const double *a)
     double noise = 0;
     f->largest = size > f->largest ? size : f->largest;
 
-    /* s T = d, so that a = s U' A + c: an error of one rounding in A is an error of |s| |A| roundings in c.
-     */
+    /* s T = d, so that a = s U' A + c: an error of one rounding in A is an error of |s| |A| roundings in c. A row
+     * of Q that came from a short c has a large error, which remains when other rows make T well-conditioned. */
     if (rank < k) {
         memcpy(s, d, (size_t)rank * sizeof(double));
         for (ptrdiff_t i = rank - 1; i >= 0; i--) {
@@ -73,6 +74,8 @@ int factorisation_add(struct factorisation *f, const double *a)
             add(s, -s[i], f->middle + i * k, i);
         }
         noise = 4 * DBL_EPSILON * (double)k * (size + sqrt(dot(s, s, rank)) * f->largest);
+        for (ptrdiff_t i = 0; i < rank; i++)
+            noise += fabs(d[i]) * f->errors[i];
     }
     for (ptrdiff_t i = 0; i < rank; i++)
         f->left[i * f->capacity + q] = 0;
@@ -88,6 +91,7 @@ int factorisation_add(struct factorisation *f, const double *a)
             add(f->solver + i * k, -s[i], column, k);
         memcpy(f->middle + rank * k, d, (size_t)rank * sizeof(double));
         f->middle[rank * k + rank] = fresh;
+        f->errors[rank] = noise / fresh;
         memset(left, 0, (size_t)q * sizeof(double));
         left[q] = 1;
         f->rank++;

@@ -13,6 +13,7 @@ struct factorisation {
     double *middle; /* (length, length): T */
     double *right;  /* (length, length): Q */
     double *solver; /* (length, length): W transposed */
+    double *errors; /* (length): bounds on the error of the rows of Q */
     double *work;   /* (4 * length + capacity) */
 };
 

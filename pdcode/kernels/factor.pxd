@@ -9,6 +9,7 @@ cdef extern from "factor.h" nogil:
         double *middle
         double *right
         double *solver
+        double *errors
         double *work
     void factorisation_begin(factorisation *f, double prior)
     int factorisation_add(factorisation *f, const double *codeword)

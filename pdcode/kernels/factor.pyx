@@ -39,8 +39,8 @@ cdef class Factorisation:
             raise ValueError(f"k is {k}, capacity is {capacity}: both must be at least 1")
         if not 0 <= prior < float("inf"):
             raise ValueError(f"prior is {prior}: must be finite and not negative")
-        buffer = numpy.zeros(3 * k * k)
-        middle, right, solver = numpy.split(buffer, 3)
+        buffer = numpy.zeros(3 * k * k + k)
+        middle, right, solver, errors = numpy.split(buffer, [k * k, 2 * k * k, 3 * k * k])
         self.fixed = buffer
         self.right = right.reshape(k, k)
         self.solver = solver.reshape(k, k)
@@ -50,6 +50,7 @@ cdef class Factorisation:
         self.state.middle = address(middle)
         self.state.right = address(right)
         self.state.solver = address(solver)
+        self.state.errors = address(errors)
         self.left = numpy.zeros((k, 0))
         self.codes = numpy.zeros((0, k))
         self.room(capacity)

@@ -1,4 +1,4 @@
-"""`pdcode.minimize`: closures on the virtual clock, names over MPI, functions of JAX."""
+"""`pdcode.minimize`: closures on the virtual clock, names over MPI."""
 
 import gc
 from pathlib import Path
@@ -79,37 +79,3 @@ def test_what_has_no_name_is_refused_over_mpi(given: dict[str, Any], tmp_path: P
     arguments = {"fun": f"{FILE}:flat", "x0": np.zeros(4), "rows": (X, Y)} | given
     with refused(f"{next(iter(given))}: over MPI all ranks import it by its name: give 'FILE.py:NAME'"):
         pdcode.minimize(**arguments, mpi=True, output=tmp_path / "f.h5", progress=False)
-
-
-JAX = """
-import jax
-from jax import numpy as jnp
-
-def loss(theta, x, y, key):
-    hidden = jnp.tanh(x @ theta[0]["w"] + theta[0]["b"])
-    if key is not None:
-        random = jax.random.key(0)
-        for each in key:
-            random = jax.random.fold_in(random, each)
-        hidden *= jax.random.bernoulli(random, 0.9, hidden.shape) / 0.9
-    z = jax.nn.log_softmax(hidden @ theta[1]["w"])
-    return -z[jnp.arange(len(y)), y].mean()
-
-value_and_grad = jax.value_and_grad(loss)
-
-def start(seed):
-    first, second = jax.random.split(jax.random.key(seed))
-    hidden = {"w": jax.random.normal(first, (6, 8)) / 2, "b": jnp.zeros(8)}
-    return [hidden, {"w": jax.random.normal(second, (8, 3)) / 3}]
-"""
-
-
-def test_a_function_of_jax_trains_and_replays(tmp_path: Path) -> None:
-    (file := tmp_path / "mine.py").write_text(JAX, encoding="utf-8")
-    config = {"scheme": {"name": "lwpd", "preset": "default"}, "problem": {"near_zero": True}}
-    found = pdcode.minimize(
-        f"{file}:value_and_grad", f"{file}:start", f"{FILE}:rows", config=config, set={"stop.updates": 40},
-        output=tmp_path / "f.h5", progress=False,
-    )  # fmt: skip
-    assert found.fun < 0.9 * found.trace.progress["loss"][0]
-    assert np.array_equal(found.trace.replay(progress=False), found.trace.theta)

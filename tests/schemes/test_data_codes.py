@@ -83,6 +83,14 @@ def test_the_error_falls_with_every_arrival(scheme, n, seed, random, data):
         before = error
 
 
+@pytest.mark.parametrize("last", [(1, 4), (4, 1)])
+def test_decoding_stays_exact_after_rows_that_are_nearly_dependent(last):
+    """Rows 0, 2, 3 and 5 have a singular value of 1e-3, and the next row makes the rank clear."""
+    rank0 = Rank0(make("cyclic", 6, "seed=58", stragglers(2)).matrix)
+    for count in (5, 6):
+        np.testing.assert_allclose(rank0.decode((0, 2, 3, 5, *last)[:count]), 1, rtol=0, atol=1e-9)
+
+
 PARETO = ["stragglers.kind=pareto", "stragglers.shift_s=0.001", "stragglers.shape=1.2"]
 SLOW = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01", "stragglers.slow=[0,3]"]
 BIMODAL = ["stragglers.kind=bimodal", "stragglers.probability=0.3", "stragglers.extra_s=0.02"]
