@@ -56,7 +56,8 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert trace.finished
     dead = trace.faults["kind"] == "dead"
     assert sorted(trace.faults["worker"][dead].tolist()) == [0, 2]
-    assert set(trace.faults["kind"][~dead]) <= {"overdue", "returned"}  # on a loaded machine
+    others = {"overdue", "returned"} | ({"omitted"} if kind == "averaged" else set())  # by load and moment
+    assert set(trace.faults["kind"][~dead]) <= others
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
     assert_replays(trace_path, capsys)

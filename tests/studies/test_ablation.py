@@ -11,6 +11,7 @@ from pdcode.__main__ import main
 from pdcode.studies import ablation, schemes_bench
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.measurement import Measured
+from pdcode.util.formats import ratio
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,6 @@ def test_products_of_both_orders_are_the_lead(
     alone = logs[ablation.variant({"whitening"})] + logs[ablation.taken_away("whitening")[0]]
     explained = math.exp((alone - 2 * logs[ablation.WHOLE]).mean())
     rows = {line.strip().partition("  ")[0]: line for line in text.splitlines()}
-    assert rows["product"].count(f"{lead:.2f}×") >= 3
-    assert f"{away:.2f}×" in rows["product"]
-    assert f"{explained:.2f}×" in rows["whitening, payloads, look-ahead"]
+    assert rows["product"].count(ratio(lead)) >= 3
+    assert ratio(away) in rows["product"]
+    assert ratio(explained) in rows["whitening, payloads, look-ahead"]
