@@ -99,8 +99,11 @@ def test_a_rank_alone_on_its_host_that_dies_at_first_ends_the_job(
     lab: Lab, tmp_path: Path, rank: int
 ) -> None:
     (tmp_path / "alone.py").write_text(ALONE.format(rank=rank))
-    process = start(lab, tmp_path / "trace.h5", 3, f'plugins=["{tmp_path}/alone.py"]')
-    printed, _ = process.communicate(timeout=60)
+    for _ in range(2):
+        process = start(lab, tmp_path / "trace.h5", 3, f'plugins=["{tmp_path}/alone.py"]')
+        printed, _ = process.communicate(timeout=60)
+        if "A daemon failed to report back" not in printed:  # PRRTE's own start, on a busy machine
+            break
     assert process.returncode == 1, printed
     if rank:
         assert "rank 0 on h0 waits for ranks on other machines; the job ends if that takes 4 s" in printed
