@@ -8,6 +8,7 @@ from itertools import count
 from multiprocessing import connection, get_context
 from pathlib import Path
 from runpy import run_path
+from threading import Lock
 
 import numpy
 from Cython.Build import cythonize
@@ -47,7 +48,7 @@ class Build(build_ext.build_ext):
                 target.write_text(expanded, "utf-8")
         translate(threads)
         sources = [*sorted(glob("csrc/*.c")), *(f"build/cython/{path}.c" for path in MODULES)]
-        self.outdated, self.numbers = list(filter(self.is_outdated, sources)), count(1)
+        self.outdated, self.numbers, self.one = list(filter(self.is_outdated, sources)), count(1), Lock()
         with ThreadPoolExecutor(threads) as pool:
             kernels = list(pool.map(self.compile, sorted(glob("csrc/*.c"))))
             library = self.compiler.library_filename("pdcode", output_dir=self.build_temp)
@@ -77,7 +78,8 @@ class Build(build_ext.build_ext):
         """Compile a C file if that is needed; return its object."""
         compiled = self.object_of(source)
         if source in self.outdated:
-            show(f"compiling {next(self.numbers)} of {len(self.outdated)} files: {Path(source).name}")
+            with self.one:  # thread after thread: neither lines nor their order mix
+                show(f"compiling {next(self.numbers)} of {len(self.outdated)} files: {Path(source).name}")
             rule = f"{compiled}.d"
             flags = [*FLAGS, "-O3" if source.startswith("csrc/") else "-O2", "-MMD", "-MF", rule]
             macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
