@@ -66,7 +66,6 @@ docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/htm
 
 docs-check: docs .venv/packings .venv/extra-test .venv/extra-bench ## look questions up in the documentation, run all its commands and examples
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) docs/check.py
-	@if $(python) -c 'import torch' 2>/dev/null; then $(python) tests/studies/ddp_kinds.py; fi
 
 lint: .venv/installed .venv/extra-lint ## check style, types and who imports whom
 	$(python) -m ruff check .

@@ -25,7 +25,6 @@ import numpy as np
 
 from ..analysis import statistics
 from ..bench.machine import processor
-from ..coding.optimizers import SGDTable
 from ..config import Config, StopTable, StragglersTable
 from ..problems import Problem, of_network
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
@@ -140,9 +139,7 @@ def check(candidates: Sequence[Candidate]) -> None:
                 table, _, name = key.partition(".")
                 if tables[table][name] != usual:
                     raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
-            if not isinstance(config.optimizer, SGDTable):
-                raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
-            if config.optimizer.proximal is not None:
+            if getattr(config.optimizer, "proximal", None) is not None:
                 raise InputError("optimizer.proximal: DDP has no proximal steps")
             if config.faults:
                 raise InputError("faults.events: DDP has no injected faults")

@@ -19,9 +19,12 @@ import numpy as np
 
 from .. import problems, stragglers
 from ..coding import builders
+from ..coding.optimizers import Optimizer, SGDTable
 from ..config import Config
+from ..decoders.summing import SummingDecoder
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
+from ..problems.partition import Unit
 from ..schemes import Scheme, delay_model, make_scheme
 from ..util import threads
 from ..util.rng import BatchSampler
@@ -121,7 +124,7 @@ def train_rank(job: DDPJob, rank: int) -> RankResult:
     parallel = torch.nn.parallel.DistributedDataParallel(model.layers, gradient_as_bucket_view=True)
     if job.compresses:
         register_powersgd(parallel, scheme.options.rank)
-    optimizer = model.optimizer(config)
+    optimizer = model.optimizer(config, scheme)
 
     def forward(update: int) -> Any:
         return model.loss(parallel, batches.draw(update))
@@ -222,18 +225,20 @@ class TorchNetwork:
         if data.classes is not None:
             self._y = self._y.long()
         self._tensor = torch.from_numpy
-        self._network = network
+        self._network, self._problem = network, problem
 
     def loss(self, parallel: Any, rows: np.ndarray) -> Any:
         """Compute the loss of a mini-batch, without the penalty."""
         chosen = self._tensor(rows)
         return self._weight * self._loss(parallel(self._x[chosen]), self._y[chosen])
 
-    def optimizer(self, config: Config) -> Any:
-        """Build the optimizer, whose weight decay is the penalty."""
+    def optimizer(self, config: Config, scheme: Scheme) -> Any:
+        """Build PyTorch's optimizer, whose weight decay is the penalty; of other kinds than SGD, pdcode's."""
         import torch
 
         table, network = config.optimizer, self._network
+        if not isinstance(table, SGDTable):
+            return OwnOptimizer(self, scheme.optimizer(self._problem))
         biases = network.l2 if network.penalise_bias else 0.0
         return torch.optim.SGD(
             [
@@ -244,6 +249,15 @@ class TorchNetwork:
             momentum=table.momentum,
             nesterov=table.nesterov and table.momentum > 0,
         )
+
+    def gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
+        """Write the gradient at θ, with that of the penalty."""
+        network = self._network
+        for blocks, layer in zip(self._blocks, self._linear, strict=True):
+            part, parameters = blocks.weights(gradient), blocks.weights(theta)
+            part[:, :-1], part[:, -1] = layer.weight.grad.numpy(), layer.bias.grad.numpy()
+            penalised = slice(None) if network.penalise_bias else slice(-1)
+            part[:, penalised] += network.l2 * parameters[:, penalised]
 
     def load(self, theta: np.ndarray) -> None:
         """Set the parameters to θ."""
@@ -257,6 +271,27 @@ class TorchNetwork:
         for blocks, layer in zip(self._blocks, self._linear, strict=True):
             weights = blocks.weights(theta)
             weights[:, :-1], weights[:, -1] = layer.weight.data.numpy(), layer.bias.data.numpy()
+
+
+class OwnOptimizer:
+    """One of pdcode's optimizers, with the methods of PyTorch's that a rank calls."""
+
+    def __init__(self, model: TorchNetwork, optimizer: Optimizer) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._theta = np.empty(optimizer.size, optimizer.dtype)
+        model.save(self._theta)
+        self._units = [Unit(0, optimizer.size, 1)]
+        self._decoders = [SummingDecoder(1, (optimizer.size,), optimizer.dtype)]
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self._model.layers.zero_grad()
+
+    def step(self) -> None:
+        """Step along the gradient that the ranks have averaged."""
+        self._model.gradient(self._theta, self._decoders[0].accumulator)
+        self._optimizer.step(self._theta, self._units, self._decoders)
+        self._model.load(self._theta)
 
 
 def losses(torch: Any) -> dict[type, Callable[[Any, Any], Any]]:

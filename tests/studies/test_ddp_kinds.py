@@ -1,12 +1,13 @@
-"""With PyTorch: θ of DDP is that of pdcode's allreduce for all kinds of problem. `make docs-check` runs it.
-
-python tests/studies/ddp_kinds.py
-"""
+"""θ of DDP is that of pdcode's allreduce for all kinds of problem and optimizer, by PyTorch itself."""
 
 from pathlib import Path
 
+import pytest
+
 from pdcode.studies import ddp
 from pdcode.studies.named_candidates import named_candidates
+
+pytestmark = pytest.mark.slow
 
 COMMON = ["workers.count=3", "problem.batch=16", "problem.l2=0.01", "update.mode=all", "stop.updates=9"]
 DOUBLE = "problem.dtype=float64"
@@ -22,15 +23,21 @@ CASES = {
         "problem.kind=softmax", "problem.data=digits", "optimizer.momentum=0.9", "optimizer.nesterov=true",
         DOUBLE,
     ],
+    "Muon, a penalty": ["problem.data=digits", "problem.hidden=[12]", "optimizer.kind=muon", DOUBLE],
+    "Adam, a penalty of biases, too": [
+        "problem.kind=softmax", "problem.data=digits", "problem.penalise_bias=true", "optimizer.kind=adam",
+        DOUBLE,
+    ],
     "logistic": ["problem.kind=logistic", "problem.data=breast-cancer", DOUBLE],
     "least squares": ["problem.kind=least-squares", "problem.data=diabetes", "optimizer.rate=0.05", DOUBLE],
     "all rows": ["problem.kind=softmax", "problem.data=digits", "problem.batch=0", DOUBLE],
 }  # fmt: skip
 
-if __name__ == "__main__":
-    ddp.ensure_torch()
+
+def test_theta_is_that_of_allreduce() -> None:
     with ddp.DDPRanks(3) as ranks:
         for name, settings in CASES.items():
             made = named_candidates({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
             ddp.check(made)
-            print(f"{name}:", *ddp.self_check(made, ranks), flush=True)
+            (line,) = ddp.self_check(made, ranks)  # raises where θ differs
+            assert line.startswith("After 5 updates θ of ddp is that of allreduce"), name
