@@ -137,8 +137,12 @@ two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_
 	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable packings
 	@touch $@
 
+# PyTorch of PyPI has CUDA, of gigabytes; where pip is told of wheels of the machine it finds these.
+without_cuda = test -z "$$PIP_FIND_LINKS" && ! $(pip) config get global.find-links >/dev/null 2>&1 && \
+    echo --extra-index-url https://download.pytorch.org/whl/cpu
+
 .venv/extra-%: pyproject.toml | .venv/installed
 	@echo "pdcode: installing the extra $*"
 	@$(call requirements,p["project"]["optional-dependencies"]["$*"]) >.venv/requirements-$*.txt
-	@$(pip) install --prefer-binary -r .venv/requirements-$*.txt
+	@$(pip) install --prefer-binary $$(grep -q '^torch' .venv/requirements-$*.txt && $(without_cuda)) -r .venv/requirements-$*.txt
 	@touch $@

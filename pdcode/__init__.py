@@ -1,8 +1,9 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
 `run`, `simulate`, `plan` and `compare` are the commands of these names; `Trace` and `Comparison` read their
-files; `codes`, `decoders` and `problems` are the components. Bad input raises `InputError`, a failed run
-`Failure`. Names are imported on first use: importing the package loads neither MPI, HDF5 nor matplotlib.
+files; `codes`, `decoders` and `problems` are the components, and `torch` trains modules of PyTorch. Bad
+input raises `InputError`, a failed run `Failure`. Names are imported on first use: importing the package
+loads neither MPI, HDF5 nor matplotlib.
 """
 
 import importlib
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from . import codes as codes
     from . import decoders as decoders
     from . import problems as problems
+    from . import torch as torch
     from .api.minimize import minimize as minimize
     from .api.runs import plan as plan
     from .api.runs import run as run
@@ -36,7 +38,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "minimize", "plan",
-    "problems", "run", "simulate",
+    "problems", "run", "simulate", "torch",
 ]  # fmt: skip
 
 

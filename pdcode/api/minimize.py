@@ -1,25 +1,18 @@
 """`pdcode.minimize`: train a function of parameters and rows by a call, as `scipy.optimize.minimize` does."""
 
-import weakref
 from collections.abc import Callable, Mapping
-from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import kinds, legacy
-from ..util.errors import InputError
-from . import configs
+from ..config import legacy
 from .configs import ConfigLike, PathLike, Settings
-from .data import write_arrays
-from .runs import run, simulate
+from .objects import train_given
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 UPDATES = 1000  # of a run without [stop]
-_numbers = count()
 
 
 def minimize(
@@ -82,52 +75,10 @@ def minimize(
     ):
         x0 = np.asarray(x0, float)
     given = {"function": fun, "start": x0, "data": rows} | ({} if score is None else {"score": score})
-    settings = configs.overrides(set)
-    objects = dict[str, Any]()
-    if mpi:
-        place = tables, configs.overrides(settings, workers, output)
-        names = {key: _stored(key, each, *place) for key, each in given.items()}
-    else:
-        number = next(_numbers)
-        names = {key: each if isinstance(each, str) else f":{key}-{number}" for key, each in given.items()}
-        objects = {names[key]: each for key, each in given.items() if not isinstance(each, str)}
-        kinds.OBJECTS.update(objects)
-    keys = {"kind": "function", **names}
-    settings += configs.overrides({f"problem.{key}": name for key, name in keys.items()})
-    start = run if mpi else simulate
-    try:
-        trace = start(tables, workers=workers, output=output, set=settings, resume=resume, progress=progress)
-    except BaseException:
-        _forget([*objects])
-        raise
-    weakref.finalize(trace, _forget, [*objects])
-    return _result(trace)
-
-
-def _forget(names: list[str]) -> None:
-    for name in names:
-        kinds.OBJECTS.pop(name, None)
-
-
-def _stored(key: str, given: Any, tables: ConfigLike, settings: list[str]) -> str:
-    """Return the name of an object that all ranks can import, or write arrays to a file beside the trace."""
-    if isinstance(given, str):
-        return given
-    found: Any = given
-    if key == "data" and isinstance(given, tuple) and isinstance(given[0], tuple):
-        train, test = given
-        found = dict(enumerate(train)) | {f"test_{number}": each for number, each in enumerate(test)}
-    elif key == "data":
-        found = dict(enumerate(given if isinstance(given, tuple) else (given,)))
-    elif not isinstance(given, Mapping):
-        found = {"theta": given}
-    if any(not hasattr(each, "dtype") for each in found.values()):
-        what = {"function": "fun", "start": "x0", "data": "rows"}.get(key, key)
-        raise InputError(f"{what}: over MPI all ranks import it by its name: give 'FILE.py:NAME'")
-    written = Path(configs.read(tables, settings).config.trace.path)
-    path = written.absolute().with_suffix(f".{key}.npz")
-    write_arrays(path, {str(name): np.asarray(each) for name, each in found.items()})
-    return str(path)
+    called = {"function": "fun", "start": "x0", "data": "rows"}
+    return _result(
+        train_given("function", given, called, tables, mpi, workers, output, set, resume, progress)
+    )
 
 
 def _result(trace: Any) -> "OptimizeResult":

@@ -136,6 +136,29 @@ class Trace(reader.TraceReader):
                 raise InputError(f"problem.kind: '{config.problem.kind}' has no predictions; take `theta`")
             return model_of(config.problem, config.code.blocks, self.data, np.asarray(chosen))
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the trained weights by name, as ``pdcode export`` writes them.
+
+        Of kind "torch" they are those of the module's ``state_dict``, with statistics and buffers computed
+        from training rows, for which module and data are imported.
+
+        Raises
+        ------
+        InputError
+            If the run has not ended.
+        """
+        from ..config import legacy
+        from ..problems.model import ModelTable
+
+        if self.theta is None:
+            raise InputError(f"{self.path}: has no final theta, as the run has not ended or computed none")
+        with prefix_errors(str(self.path)):
+            table = legacy.read(self.config, self.plugin_digests).problem
+            if not isinstance(table, ModelTable):
+                return self.model().weights
+            train = table.read().sample(table.evaluate).train
+            return dict(table.model().weights(self.theta, train))
+
     def _repr_html_(self) -> str:
         """Describe the run for notebooks."""
         from ..analysis import description

@@ -75,6 +75,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
         "function": "pdcode.problems.function:FunctionProblem",
+        "torch": "pdcode.torch.kind:TorchProblem",
     },
     "proximals": {
         "l1": "pdcode.coding.proximals:L1",
@@ -210,7 +211,8 @@ class Kind(Table):
     paths : tuple of str
         Keys that are paths of files to read; in a TOML file they are relative to its folder.
     references : tuple of str
-        Keys that are FILE.py:NAME, of an object in a Python file that becomes a plug-in, or npz files.
+        Keys that are FILE.py:NAME, of an object in a Python file that becomes a plug-in, or npz files; a kind
+        may allow single words.
     legacy_values : dict
         Values of newer keys for traces that lack them.
     legacy_keys : dict
@@ -410,6 +412,8 @@ def referenced(key: str, reference: str) -> Any:
     """Return the object that a reference names, of a file that is imported."""
     if reference in OBJECTS:
         return OBJECTS[reference]
+    if ":" not in reference:
+        raise InputError(f"{key}: {short_repr(reference)}: expected FILE.py:NAME")
     path, _, name = reference.rpartition(":")
     module = sys.modules.get(_module_name(path))
     if module is None:

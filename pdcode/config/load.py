@@ -168,10 +168,13 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
         for key, value in paths.items():
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)
-        for key in (each for each in getattr(table, "references", ()) if getattr(table, each)):
+        for key in getattr(table, "references", ()):
+            if (
+                not (value := getattr(table, key)) or value.isidentifier()
+            ):  # a library's, where that is allowed
+                continue
             here = {(name,), (name, key)} & commanded
-            given = getattr(table, key), Path() if here else folder
-            paths[key], file = kinds.locate(f"{name}.{key}", *given)
+            paths[key], file = kinds.locate(f"{name}.{key}", value, Path() if here else folder)
             plugins += [file] * (file not in ("", *plugins))
         changed[name] = msgspec.structs.replace(table, **paths).completed()
     for path in plugins:

@@ -37,7 +37,7 @@ class CompiledNetwork(Network):
         loss, accuracy = plan.gradient(theta, None), Evaluation(self, scored[0], scored[1]).accuracy(theta)
         return Measurement(loss, accuracy, float(np.linalg.norm(plan.full_gradient)))
 
-    def flops(self, rows: int) -> float:
+    def flops(self, rows: int, like: Rows) -> float:
         return counts.gradient(self, rows, self.layers[0].inputs + 1.0)
 
 

@@ -31,9 +31,9 @@ def format_of(table: ProblemTable) -> str:
 
 
 def fingerprint(table: ProblemTable) -> str:
-    """Return sizes and CRC-32 of the files of data, of large ones by samples; empty for bundled data."""
+    """Return sizes and CRC-32 of files of data and starts, of large ones by samples; empty if bundled."""
     found = []
-    for name in filter(None, (table.data, getattr(table, "labels", None))):
+    for name in filter(None, (getattr(table, key, None) for key in ("data", "labels", "start", "init"))):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0
             for piece in range(PIECES):  # the whole file if it is no larger than these

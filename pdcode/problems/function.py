@@ -37,7 +37,11 @@ class FunctionModel(Model):
 
     def __init__(self, function: Any, start: Any, score: Any, table: Any) -> None:
         self._function, self._start, self._score = function, start, score
-        self._dtype, self._row_flops, self.near_zero = np.dtype(table.dtype), table.flops, table.near_zero
+        self._dtype, self._row_flops, self.near_zero = (
+            np.dtype(table.dtype),
+            table.flops,
+            bool(table.near_zero),
+        )
         self._keyed = "key" in inspect.signature(function).parameters
 
     @cached_property
@@ -68,10 +72,9 @@ class FunctionModel(Model):
         def score(*rows: Any) -> float:
             return float(self._score(self.unflatten(theta), *rows))
 
-        scored = test if len(test) and len(test[0]) else train
-        return Measurement(mean(loss, train), mean(score, scored) if self._score else nan)
+        return Measurement(mean(loss, train), mean(score, scored(train, test)) if self._score else nan)
 
-    def flops(self, rows: int) -> float:
+    def flops(self, rows: int, like: Rows) -> float:
         return rows * (FLOPS * self.size if self._row_flops is None else self._row_flops)
 
     def unflatten(self, theta: Array) -> Any:
@@ -116,54 +119,64 @@ def rebuilt(tree: Any, values: Iterator[Any]) -> Any:
     return next(values)
 
 
-def mean(function: Any, rows: Rows) -> float:
+def scored(train: Rows, test: Rows) -> Rows:
+    """Return the rows whose score is measured: training rows if there are no others."""
+    return test if len(test) and len(test[0]) else train
+
+
+def chunks(rows: Rows, size: int) -> Iterator[Rows]:
+    """Yield at most `size` rows at a time."""
+    for start in range(0, len(rows[0]), size):
+        yield tuple(each[start : start + size] for each in rows)
+
+
+def mean(function: Any, rows: Rows, size: int = CHUNK) -> float:
     """Return the mean over rows of a function's values for chunks of them."""
-    starts = range(0, len(rows[0]), CHUNK)
-    values = [function(*(each[start : start + CHUNK] for each in rows)) for start in starts]
-    return float(np.average(values, weights=[min(CHUNK, len(rows[0]) - start) for start in starts]))
+    parts = [*chunks(rows, size)]
+    return float(np.average([function(*part) for part in parts], weights=[len(part[0]) for part in parts]))
 
 
-class FunctionProblem(ModelTable, tag="function"):
-    """Loss and gradient by a Python function, of arrays of numpy or JAX."""
+class UserTable(ModelTable):
+    """A model and rows that objects in a user's files define."""
 
     paths: ClassVar[tuple[str, ...]] = ()
-    references: ClassVar[tuple[str, ...]] = ("function", "start", "data", "score")
+    needed: ClassVar[tuple[str, ...]] = ()  # keys that must be given
 
-    #: FILE.py:NAME of ``function(theta, *rows) -> loss, gradient``, the mean over the rows
-    function: str = ""
-    #: FILE.py:NAME of θ at the start, an array, or a dict or list of arrays, or of ``start(seed)``; or an npz
-    #: file
-    start: str = ""
     #: FILE.py:NAME of the rows, a tuple of arrays, or a pair (training rows, test rows), or of a function of
     #: them; or an npz file of arrays
     data: str = ""
-    score: str | None = None  #: FILE.py:NAME of ``score(theta, *rows)``, 1 at best
-    flops: Real | None = None  #: operations of a row's gradient, for the virtual clock; none: 6 per parameter
-    near_zero: bool = False  #: whether the least loss is near 0, as whitened gradients need
+    #: FILE.py:NAME of ``score(theta, *rows)``, with kind "torch" ``score(module, *rows)``, 1 at best
+    score: str | None = None
+    #: operations of a row's gradient, for the virtual clock; none: counted by PyTorch, or 6 per parameter
+    flops: Real | None = None
+    #: whether the least loss is near 0, as whitened gradients need; none: no, and with kind "torch" yes,
+    #: unless the loss is that of a regression
+    near_zero: bool | None = None
 
     def check(self, config: Any) -> None:
-        for key in ("function", "start", "data"):
+        for key in self.needed:
             if not getattr(self, key):
-                raise InputError(f"problem.{key}: must be given with problem.kind 'function'")
-        if config.stop.accuracy is not None and self.score is None:
+                raise InputError(f"problem.{key}: must be given with problem.kind '{self.kind}'")
+        if config.stop.accuracy is not None and not self.has_score:
             raise InputError("stop.accuracy: there is none without problem.score")
 
-    def model(self) -> FunctionModel:
-        function, score = kinds.referenced("problem.function", self.function), None
-        if self.score is not None:
-            score = kinds.referenced("problem.score", self.score)
-        for key, each in (("function", function), ("score", score)):
-            if each is not None and not callable(each):
-                raise InputError(f"problem.{key}: {getattr(self, key)!r} is no function")
-        start = self._object("start")
-        if isinstance(start, dict) and [*start] == ["theta"]:
-            start = start["theta"]
-        return FunctionModel(function, start, score, self)
+    @property
+    def has_score(self) -> bool:
+        """Whether there is a score."""
+        return self.score is not None
+
+    def function_of(self, key: str) -> Any:
+        """Return the function that a key names; None if the key has no value."""
+        name = getattr(self, key)
+        found = None if name is None else kinds.referenced(f"problem.{key}", name)
+        if name is not None and not callable(found):
+            raise InputError(f"problem.{key}: {name!r} is no function")
+        return found
 
     def read(self) -> RowSet:
         found = self._object("data")
         with kinds.errors_of_user("problem.data"):
-            found = found() if callable(found) else found
+            found = self.plain(found() if callable(found) else found)
         if isinstance(found, dict):
             tests = tuple(each for name, each in found.items() if name.startswith("test_"))
             found = tuple(each for name, each in found.items() if not name.startswith("test_"))
@@ -173,6 +186,10 @@ class FunctionProblem(ModelTable, tag="function"):
         whole = self._rows(found)
         train, test = split.split(self, len(whole[0]))
         return RowSet(tuple(each[train] for each in whole), tuple(each[test] for each in whole))
+
+    def plain(self, found: Any) -> Any:
+        """Return arrays for what `data` is."""
+        return found
 
     def _object(self, key: str) -> Any:
         """Return what the table names, or the arrays of an npz file."""
@@ -192,3 +209,23 @@ class FunctionProblem(ModelTable, tag="function"):
             raise InputError(f"{name} has arrays of {', '.join(str(len(each)) for each in arrays)} rows")
         real = np.dtype(self.dtype)
         return tuple(each.astype(real, copy=False) if each.dtype.kind == "f" else each for each in arrays)
+
+
+class FunctionProblem(UserTable, tag="function"):
+    """Loss and gradient by a Python function, of arrays of numpy or JAX."""
+
+    needed: ClassVar[tuple[str, ...]] = ("function", "start", "data")
+    references: ClassVar[tuple[str, ...]] = (*needed, "score")
+
+    #: FILE.py:NAME of ``function(theta, *rows) -> loss, gradient``, the mean over the rows
+    function: str = ""
+    #: FILE.py:NAME of θ at the start, an array, or a dict or list of arrays, or of ``start(seed)``; or an npz
+    #: file
+    start: str = ""
+
+    def model(self) -> FunctionModel:
+        function, score = self.function_of("function"), self.function_of("score")
+        start = self._object("start")
+        if isinstance(start, dict) and [*start] == ["theta"]:
+            start = start["theta"]
+        return FunctionModel(function, start, score, self)

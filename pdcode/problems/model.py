@@ -81,8 +81,8 @@ class Model(ABC):
         """Measure θ for rank 0, without random numbers; `test` may have no rows."""
 
     @abstractmethod
-    def flops(self, rows: int) -> float:
-        """Return the floating-point operations of the gradient of so many rows, for the virtual clock."""
+    def flops(self, rows: int, like: Rows) -> float:
+        """Return the floating-point operations of the gradient of so many rows, such as those of `like`."""
 
     def state(self) -> dict[str, Array]:
         """Return new arrays of a worker's own, such as running averages; checkpoints save them."""
@@ -100,6 +100,10 @@ class Model(ABC):
     def views(self, flat: Array) -> dict[str, Array]:
         """Return views of the parameters, or of their gradients, in a θ-sized array."""
         return {name: place.view(flat) for name, place in self._places.items()}
+
+    def weights(self, theta: Array, train: Rows) -> Mapping[str, Array]:
+        """Return the parameters, and whatever else a file of weights has; some of it may need rows."""
+        return self.views(theta)
 
     def flat(self, arrays: Mapping[str, Array], dtype: np.dtype) -> Array:
         """Return a θ with these parameters."""

@@ -123,7 +123,8 @@ class Problem:
 
     def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of the full gradient of a mini-batch."""
-        return self.model.flops(batch) + sum(matrix_flops(Whitening(*whiten), layer) for layer in self.layers)
+        whitened = sum(matrix_flops(Whitening(*whiten), layer) for layer in self.layers)
+        return self.model.flops(batch, self.dataset.train) + whitened
 
     def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of `GradientPlan.prepare`."""

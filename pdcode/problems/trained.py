@@ -33,11 +33,13 @@ class TrainedModel:
         Number of inputs.
     measure : str
         Name of the score: "accuracy", "R²" or "D²".
+    weights : dict of str to ndarray
+        Weights and biases of the layers, by name.
     """
 
     def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
         self._network, self._theta, self._common, self._targets = network, theta, common, outputs
-        self.measure = network.loss.score
+        self.measure, self.weights = network.loss.score, network.views(theta)
         self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
 
     def __repr__(self) -> str:

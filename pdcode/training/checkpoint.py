@@ -238,7 +238,12 @@ def ensure_same_data(config: Config, trace: TraceReader, when: str) -> None:
     """Refuse files of data that have changed since a trace was begun."""
     recorded, now = trace.data.get("digest"), fingerprint(config.problem)
     if recorded and now and recorded != now:
-        raise InputError(f"problem.data: {config.problem.data!r} has changed {when}")
+        files = (
+            config.problem.data,
+            getattr(config.problem, "start", None),
+            getattr(config.problem, "init", None),
+        )
+        raise InputError(f"problem.data: {' or '.join(map(repr, filter(None, files)))} has changed {when}")
 
 
 def flat_keys(tables: Mapping[str, Any]) -> dict[str, Any]:

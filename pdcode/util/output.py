@@ -120,11 +120,11 @@ def ensure_writable(path: Path, name: str) -> None:
         raise InputError(f"{name}: cannot write there: {reason(error)}") from None
 
 
-def write_file(path: Path, text: str, what: str) -> None:
-    """Write a text file and create its folder; `what` names the content in an error message."""
+def write_file(path: Path, content: str | bytes, what: str) -> None:
+    """Write a file and create its folder; `what` names the content in an error message."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise InputError(f"{path}: cannot write {what}: {reason(error)}") from None
 

@@ -1,0 +1,303 @@
+"""`TorchModel`: a module whose parameters are views of θ."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cached_property
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..config import kinds
+from ..kernels import philox
+from ..problems.dataset import Rows
+from ..problems.function import FLOPS, chunks, mean, scored
+from ..problems.matrix import Array
+from ..problems.model import Key, Measurement, Model
+from ..util import threads
+from ..util.errors import InputError, not_a_file
+from ..util.rng import MODEL
+from .losses import CLASSES, REGRESSIONS, accuracy, functional
+
+CHUNK = 256  # rows that are measured at once
+STATISTICS = 2048  # training rows from which statistics of the data are computed
+CACHED = 1 << 26  # bytes of arrays whose views are kept, four arrays at least
+
+
+class TorchModel(Model):
+    """A module, its loss and its score.
+
+    A weight and the bias of its name are one matrix of θ, of which both are views. The statistics of batch
+    normalisation are computed anew for each measurement, as are other buffers; of these each worker has its
+    own, except for those that are not in the module's ``state_dict``.
+
+    Parameters
+    ----------
+    make : callable or torch.nn.Module
+        Function or class that makes the module, or a module.
+    options : dict
+        Keyword arguments of `make`.
+    loss, score : callable
+        Functions of module and rows; `score` may be None.
+    table : kind.TorchProblem
+    """
+
+    def __init__(self, make: Any, options: dict[str, Any], loss: Any, score: Any, table: Any) -> None:
+        self._make, self._options, self._init = make, options, table.init
+        self._loss, self._score, self._row_flops = loss, score, table.flops
+        if score is not None and table.score is None:
+            self.score = "accuracy"
+        self.near_zero = table.loss not in REGRESSIONS if table.near_zero is None else table.near_zero
+        self._dtype = getattr(torch, table.dtype)
+        self.module = self._made(0)
+        self._parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+        for name, each in self._parameters.items():
+            if each.dtype != self._dtype or each.device.type != "cpu":
+                raise InputError(
+                    f"problem.module: {name!r} is {each.dtype} on {each.device}, not {self._dtype} on cpu"
+                )
+        self._started = 0, self._flat(self.module)
+        self._bound: Array | None = None
+        self._views: OrderedDict[int, tuple[Array, dict[str, Tensor]]] = OrderedDict()
+        norms = (nn.modules.batchnorm._NormBase,)
+        self._norms = [
+            each for each in self.module.modules()
+            if isinstance(each, norms) and each.training and each.running_mean is not None
+        ]  # fmt: skip
+        self._buffers = {
+            f"{where}.{name}".lstrip("."): (owner, name)
+            for where, owner in self.module.named_modules()
+            for name, buffer in owner._buffers.items()
+            if buffer is not None and name not in owner._non_persistent_buffers_set
+            if not isinstance(owner, norms)
+        }
+        owners = (*self._norms, *(owner for owner, _ in self._buffers.values() if owner.training))
+        self._refreshed = {id(each): each for each in owners}  # by a pass in training mode
+        self._start = {name: buffer.clone() for name, buffer in self._own_buffers()}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: tuple(each.shape) for name, each in self._parameters.items()}
+
+    def initial(self, seed: int) -> Array:
+        if seed != self._started[0]:
+            self._started = seed, self._flat(self._made(seed))
+        return self._started[1].copy()
+
+    def state(self) -> dict[str, Array]:
+        return {name: each.numpy().copy() for name, each in self._start.items()}
+
+    def gradient(
+        self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
+    ) -> float:
+        self.bind(theta)
+        torch.default_generator.manual_seed(random_seed(key))
+        with self._with_buffers({} if state is None else state):
+            loss = self._loss(self.module, *map(torch.as_tensor, rows))
+            if loss.dim():
+                raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
+            found = torch.autograd.grad(loss, [*self._parameters.values()], allow_unused=True)
+        for view, each in zip(self._viewed(out).values(), found, strict=True):
+            if each is None:
+                view.zero_()
+            else:
+                view.copy_(each.to_dense() if each.is_sparse else each)
+        return float(loss.item())
+
+    def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
+        with self._evaluating(theta, train):
+
+            def loss(*rows: Any) -> float:
+                return float(self._loss(self.module, *map(torch.as_tensor, rows)).item())
+
+            def score(*rows: Any) -> float:
+                return float(self._score(self.module, *map(torch.as_tensor, rows)))
+
+            accuracy = mean(score, scored(train, test), CHUNK) if self._score else nan
+            return Measurement(mean(loss, train, CHUNK), accuracy)
+
+    def flops(self, rows: int, like: Rows) -> float:
+        if self._row_flops is None:
+            self._row_flops = self._counted(like) or FLOPS * self.size
+        return rows * self._row_flops
+
+    def weights(self, theta: Array, train: Rows) -> dict[str, Array]:
+        """Return a copy of the module's ``state_dict`` at θ, with statistics and buffers of training rows."""
+        with self._evaluating(theta, train):
+            return {name: each.numpy().copy() for name, each in self.module.state_dict().items()}
+
+    def trained(self, theta: Array, train: Rows) -> nn.Module:
+        """Return a copy of the module at θ, in evaluation mode."""
+        module = self._made(0)
+        weights = self.weights(theta, train)
+        module.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()})
+        return module.eval()
+
+    def bind(self, theta: Array) -> None:
+        """Make the parameters views of θ, and set the number of threads, by which results would differ."""
+        if torch.get_num_threads() != (number := threads.requested() or 1):  # of this thread
+            torch.set_num_threads(number)
+        if self._bound is not theta:
+            for parameter, view in zip(self._parameters.values(), self._viewed(theta).values(), strict=True):
+                parameter.data = view
+            self._bound = theta
+
+    def _made(self, seed: int) -> nn.Module:
+        """Make the module, in training mode, with random numbers by the seed."""
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.manual_seed(seed)
+        try:
+            with kinds.errors_of_user("problem.module"):
+                module = (
+                    deepcopy(self._make) if isinstance(self._make, nn.Module) else self._make(**self._options)
+                )
+                if not isinstance(module, nn.Module):
+                    raise InputError(f"problem.module: it is {type(module).__name__}, not a torch.nn.Module")
+                module = module.to(self._dtype).train()
+        finally:
+            generator.set_state(before)
+        if self._init is not None:
+            load_weights(module, self._init)
+        return module
+
+    def _flat(self, module: nn.Module) -> Array:
+        found = {name: each.detach().numpy() for name, each in module.named_parameters()}
+        return self.flat(
+            {name: found[name] for name in self.shapes}, np.dtype(str(self._dtype).removeprefix("torch."))
+        )
+
+    def _viewed(self, flat: Array) -> dict[str, Tensor]:
+        """Return views of an array in θ's order; the last ones are kept."""
+        at = flat.__array_interface__["data"][0]
+        found = self._views.get(at)
+        if found is None:
+            found = flat, {name: torch.from_numpy(view) for name, view in self.views(flat).items()}
+            self._views[at] = found
+            while len(self._views) > max(4, CACHED // flat.nbytes):
+                self._views.popitem(last=False)
+        self._views.move_to_end(at)
+        return found[1]
+
+    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for name, (owner, key) in self._buffers.items():
+            buffer = owner._buffers[key]
+            assert buffer is not None
+            yield name, buffer
+
+    @contextmanager
+    def _with_buffers(self, state: Mapping[str, Array]) -> Iterator[None]:
+        """Lend the module a worker's buffers."""
+        lent = {name: torch.from_numpy(array) for name, array in state.items()}
+        before = dict(self._own_buffers()) if lent else {}
+        self._set_buffers(lent)
+        try:
+            yield
+            for name, buffer in self._own_buffers() if lent else ():
+                if buffer is not lent[name]:
+                    lent[name].copy_(buffer.detach())
+        finally:
+            self._set_buffers(before)
+
+    def _set_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            owner, key = self._buffers[name]
+            owner._buffers[key] = buffer
+
+    @contextmanager
+    def _evaluating(self, theta: Array, train: Rows) -> Iterator[None]:
+        """Put the module into evaluation mode at θ, with buffers computed from training rows."""
+        self.bind(theta)
+        torch.default_generator.manual_seed(random_seed(None))
+        with self._with_buffers(self.state()), torch.no_grad():
+            self.module.eval()
+            momenta = [each.momentum for each in self._norms]
+            for each in self._norms:
+                each.reset_running_stats()
+                each.momentum = None  # an average over all rows
+            for owner in self._refreshed.values():
+                owner.training = True
+            parts = chunks(tuple(each[:STATISTICS] for each in train), CHUNK) if self._refreshed else ()
+            for number, part in enumerate(parts):
+                if not number or len(part[0]) == CHUNK:
+                    self._loss(self.module, *map(torch.as_tensor, part))
+            for each, momentum in zip(self._norms, momenta, strict=True):
+                each.momentum = momentum
+            self.module.eval()
+            try:
+                yield
+            finally:
+                self.module.train()
+
+    def _counted(self, like: Rows) -> float:
+        """Count the operations of a row's gradient."""
+        from torch.utils.flop_counter import FlopCounterMode  # takes 0.3 s
+
+        self.bind(self.initial(0))
+        rows = [torch.as_tensor(np.repeat(each[:1], 2, axis=0)) for each in like]  # one row has no variance
+        with FlopCounterMode(display=False) as counter, self._with_buffers(self.state()):
+            self._loss(self.module, *rows).backward()  # its hooks do not allow `autograd.grad`
+        for each in self._parameters.values():
+            each.grad = None
+        return counter.get_total_flops() / 2
+
+
+def random_seed(key: Key | None) -> int:
+    """Return the seed of PyTorch's generator for a key."""
+    if key is None:
+        return 0
+    seed, worker, task, step = key
+    drawn = np.empty(step + 1, np.int64)
+    philox.integers(seed, MODEL, worker, task, np.iinfo(np.int64).max, drawn)
+    return int(drawn[-1])
+
+
+def model_of(table: Any) -> TorchModel:
+    """Return the model of a [problem] table, the same one for all workers of a process."""
+    made = kinds.referenced("problem.module", table.module)
+    loss = table.function_of("loss") if ":" in table.loss else functional(table.loss)
+    score = table.function_of("score") or (accuracy if table.loss in CLASSES else None)
+    if not callable(made):
+        raise InputError(f"problem.module: {table.module!r} is neither a module nor makes one")
+    key = made, loss, score, msgspec.json.encode(table), table.init and stamp(Path(table.init))
+    if key not in _MODELS:
+        _MODELS.clear()
+        _MODELS[key] = TorchModel(made, table.options, loss, score, table)
+    return _MODELS[key]
+
+
+_MODELS: dict[Any, TorchModel] = {}
+
+
+def stamp(path: Path) -> int:
+    """Return the time at which a file of weights was written."""
+    if why := not_a_file(str(path)):
+        raise InputError(f"problem.init: {path}: {why}")
+    return path.stat().st_mtime_ns
+
+
+def load_weights(module: nn.Module, path: str) -> None:
+    """Load all weights from a safetensors file; of tied ones one name is enough."""
+    try:
+        weights = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"problem.init: {path}: {error}") from None
+    own = module.state_dict()
+    places = {each.data_ptr() for name, each in own.items() if name in weights}
+    missing = [name for name, each in own.items() if name not in weights and each.data_ptr() not in places]
+    unknown = [name for name in weights if name not in own]
+    shaped = [name for name in weights if name in own and own[name].shape != weights[name].shape]
+    for names, what in ((missing, "does not have"), (unknown, "has"), (shaped, "has another shape for")):
+        if names:
+            raise InputError(
+                f"problem.init: {path} {what} {names[0]!r}{' of the module' * (names is missing)}"
+            )
+    module.load_state_dict(weights, strict=False)

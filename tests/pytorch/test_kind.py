@@ -1,0 +1,183 @@
+"""Kind "torch": gradients, replays and resumption of modules with dropout and buffers, and refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from interrupted import built, interrupted
+from outcomes import refused
+from paths import SUPPORT
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import pdcode
+from pdcode import problems
+from pdcode.__main__ import main
+from pdcode.config import kinds
+from pdcode.config.load import resolve
+from pdcode.problems.whitening import Whitening
+from pdcode.training import checkpoint
+
+FILE = SUPPORT / "modules.py"
+
+
+def named(module: str, data: str, **more: Any) -> dict[str, Any]:
+    keys = {"module": module, "data": data, **more}
+    names = {
+        key: f"{FILE}:{value}" for key, value in keys.items() if key in ("module", "data", "loss", "score")
+    }
+    return {"kind": "torch", "batch": 8, **keys, **names}
+
+
+CNN = named("Convolutions", "data")
+TRANSFORMER = named("Sequences", "lines", loss="next_token", score="share")
+BOUNDED = named("Bounded", "flat")
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_gradients_are_those_of_the_built_in_network(steps: int, tmp_path: Path) -> None:
+    """In float64 to 1e-12, of the same θ: blocks, codewords and whitening are of the same units."""
+    kinds.load_plugin(str(FILE))
+    x, y = kinds.referenced("data", f"{FILE}:flat")()
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+    own = problems.create(
+        {"hidden": [12], "axis": "output", "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
+    )
+    mine = problems.create({**named("perceptron", "flat"), "dtype": "float64"}, 4)
+    theta, rows = own.initial(3), np.arange(0, 150, 3)
+    words, whiten = [], Whitening("gram", steps) if steps else Whitening()
+    for layer in own.layers:
+        dense = np.random.default_rng(layer.layer).standard_normal((2, layer.count))
+        words.append(problems.sparse_codewords(dense, own.dtype))
+    plans = [each.plan(len(rows), 2, whiten=whiten) for each in (own, mine)]
+    losses = [plan.coded_derivative(theta, rows, words, (1, 2, 3, 0)) for plan in plans]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    np.testing.assert_allclose(plans[1].payload, plans[0].payload, rtol=0, atol=1e-12 if not steps else 1e-9)
+    np.testing.assert_allclose(mine.gradient(theta), own.gradient(theta), rtol=0, atol=1e-12)
+    assert mine.measure(theta)[:2] == pytest.approx(own.measure(theta)[:2], rel=1e-12)
+    assert mine.gradient_flops(10) == pytest.approx(own.gradient_flops(10), rel=0.1)
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "convolutions, exchange": (CNN, {"scheme": {"name": "lwpd", "preset": "default"}}),
+    "convolutions, no memory": (CNN, {"memory": {"kind": "none"}, "code": {"blocks": 4}}),
+    "convolutions, matched": (
+        CNN, {"code": {"family": "matched", "blocks": 4}, "memory": {"kind": "worker"}}
+    ),
+    "transformer, int8": (TRANSFORMER, {"memory": {"kind": "worker"}, "wire": {"dtype": "int8"}}),
+    "transformer, codewords": (
+        TRANSFORMER | {"sampling": "epochs", "rows": "made"}, {"downlink": {"kind": "codewords"}}
+    ),
+    "spectral norm, int2": (BOUNDED, {"memory": {"kind": "difference"}, "wire": {"dtype": "int2"}}),
+    "spectral norm, local": (BOUNDED, {"scheme": {"name": "local"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_replay_has_the_same_bits(case: str, tmp_path: Path) -> None:
+    problem, tables = CASES[case]
+    config = {"problem": problem, "stop": {"updates": 30}, "workers": {"count": 3}, **tables}
+    trace = pdcode.simulate(config, output=tmp_path / "f.h5", progress=False)
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+    assert trace.theta is not None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # as a host program may
+    assert np.array_equal(trace.replay(progress=False), trace.theta)
+    torch.set_num_threads(threads)
+
+
+def test_a_resumed_run_keeps_the_buffers_of_each_worker(tmp_path: Path) -> None:
+    sets = ["workers.count=3", "stop.updates=20", f"trace.path={tmp_path}/t.h5"]
+    config = resolve({"problem": BOUNDED}, sets)
+    done = interrupted(config)
+    found = checkpoint.find(config)
+    assert found is not None
+    resumed = built(found.resumed_config(config))
+    found.restore(resumed.stateful, resumed.components.config)
+    states = [worker.model_state for worker in resumed.fleet.executor.local_workers]
+    vectors = [f"{layer}.parametrizations.weight.0._{name}" for layer in ("first", "last") for name in "uv"]
+    assert [*states[0]] == ["mean", *vectors]
+    assert len({state["mean"].tobytes() for state in states}) == 3
+    resumed.coordinator.run(resumed.monitor)
+    np.testing.assert_array_equal(resumed.coordinator.theta, done.coordinator.theta)
+
+
+def test_train_returns_a_module_that_export_writes_too(tmp_path: Path) -> None:
+    """By objects on the virtual clock; statistics and buffers are those of training rows."""
+    module = nn.Sequential(
+        nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 10)
+    )
+    before = {name: each.clone() for name, each in module.state_dict().items()}
+    kinds.load_plugin(str(FILE))
+    rows = kinds.referenced("data", f"{FILE}:Batches")()
+    torch.manual_seed(5)
+    drawn = torch.get_rng_state()
+    trace, trained = pdcode.torch.train(
+        module, rows, workers=3, output=tmp_path / "a.h5", config={"stop": {"updates": 60}}, progress=False
+    )
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
+    table = problems.as_table({**{key: trace.config["problem"][key] for key in trace.config["problem"]}})
+    test = table.read().test  # type: ignore[attr-defined]
+    right = (trained(torch.from_numpy(test[0])).argmax(1).numpy() == test[1]).mean()
+    assert right == trace.progress["accuracy"][-1] > 0.5
+    assert np.array_equal(trace.replay(progress=False), trace.theta)
+    weights = trace.weights()
+    module.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()})
+    assert all(torch.equal(each, trained.state_dict()[name]) for name, each in module.state_dict().items())
+    with refused("model: over MPI all ranks import it by its name: give 'FILE.py:NAME'"):
+        pdcode.torch.train(module, rows, mpi=True)
+
+
+@pytest.mark.parametrize("kind", ["torch", "function", "softmax"])
+def test_a_run_starts_from_weights_that_another_has_exported(kind: str, tmp_path: Path, capsys: Any) -> None:
+    path, trace = tmp_path / "w.safetensors", tmp_path / "a.h5"
+    functions = {key: f"{SUPPORT}/functions.py:{name}" for key, name in
+                 (("function", "loss_and_gradient"), ("start", "start"), ("data", "rows"))}  # fmt: skip
+    problem = {"torch": TRANSFORMER, "function": {"kind": kind, **functions}, "softmax": {"kind": kind}}[kind]
+    first = pdcode.simulate(
+        {"problem": problem, "stop": {"updates": 20}}, workers=2, output=trace, progress=False
+    )
+    assert main(["export", str(trace), "--state", str(path)]) == 0
+    written = load_file(path)
+    assert f"weights: {path}, {len(written)} arrays" in capsys.readouterr().out
+    if kind == "torch":
+        assert torch.equal(written["head.weight"], written["embed.weight"])
+        save_file({name: each for name, each in written.items() if name != "head.weight"}, path)  # tied
+        config = {"problem": {**problem, "init": str(path)}, "stop": {"updates": 1}}
+        second = pdcode.simulate(config, workers=2, output=tmp_path / "b.h5", progress=False)
+        assert second.progress["loss"][0] == first.progress["loss"][-1]
+    else:
+        assert sum(each.numel() for each in written.values()) == len(first.theta)  # type: ignore[arg-type]
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({"module": ""}, "problem.module: must be given with problem.kind 'torch'"),
+    "no loss": ({"loss": "cross_entrpy", "score": f"{FILE}:share"}, "'cross_entrpy'; did you mean 'cross_entropy'?"),
+    "no module": ({"module": f"{FILE}:flat"}, "problem.module: it is tuple, not a torch.nn.Module"),
+    "neither": ({"module": f"{FILE}:DIGITS"}, "is neither a module nor makes one"),
+    "options": ({"options": {"depth": 3}}, "problem.module: TypeError: perceptron() got an unexpected"),
+    "outputs": ({"loss": f"{FILE}:vector", "score": f"{FILE}:share"}, "problem.loss: it has shape (16, 10), not that of a number"),
+    "rows": ({"data": f"{FILE}:data"}, "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+    "no weights": ({"init": "nothing.safetensors"}, "problem.init: "),
+    "other weights": ({"init": "other.safetensors"}, "other.safetensors does not have '0.weight'"),
+    "no score": ({"loss": "mse_loss"}, "stop.accuracy: there is none without problem.score"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_does_not_fit_is_one_line(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({"weight": torch.zeros(2)}, "other.safetensors")
+    keys, message = REFUSALS[case]
+    config = {"problem": {**named("perceptron", "flat"), **keys}, "stop": {"updates": 1, "accuracy": 0.9}}
+    with refused(message):
+        pdcode.simulate(config, workers=2, output="f.h5", progress=False)
+
+
+def test_without_torch_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kinds.sys.modules, "pdcode.torch.model", None)
+    with refused("problem.kind: 'torch' needs PyTorch: pip install 'pdcode[torch]'"):
+        problems.as_table(named("perceptron", "flat")).model()  # type: ignore[attr-defined]
