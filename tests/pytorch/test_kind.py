@@ -153,13 +153,14 @@ def test_a_run_starts_from_weights_that_another_has_exported(kind: str, tmp_path
         assert sum(each.numel() for each in written.values()) == len(first.theta)  # type: ignore[arg-type]
 
 
+SCORE = {"score": f"{FILE}:share"}
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"module": ""}, "problem.module: must be given with problem.kind 'torch'"),
-    "no loss": ({"loss": "cross_entrpy", "score": f"{FILE}:share"}, "'cross_entrpy'; did you mean 'cross_entropy'?"),
+    "no loss": ({"loss": "cross_entrpy", **SCORE}, "'cross_entrpy'; did you mean 'cross_entropy'?"),
     "no module": ({"module": f"{FILE}:flat"}, "problem.module: it is tuple, not a torch.nn.Module"),
     "neither": ({"module": f"{FILE}:DIGITS"}, "is neither a module nor makes one"),
     "options": ({"options": {"depth": 3}}, "problem.module: TypeError: perceptron() got an unexpected"),
-    "outputs": ({"loss": f"{FILE}:vector", "score": f"{FILE}:share"}, "problem.loss: it has shape (16, 10), not that of a number"),
+    "outputs": ({"loss": f"{FILE}:vector", **SCORE}, "problem.loss: it has shape (16, 10), not"),
     "rows": ({"data": f"{FILE}:data"}, "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
     "no weights": ({"init": "nothing.safetensors"}, "problem.init: "),
     "other weights": ({"init": "other.safetensors"}, "other.safetensors does not have '0.weight'"),
