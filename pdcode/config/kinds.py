@@ -147,6 +147,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ringmaster-muon": "pdcode.schemes.ringmaster_muon:RingmasterMuon",
         "rennala": "pdcode.schemes.rennala:Rennala",
         "mindflayer": "pdcode.schemes.mindflayer:MindFlayer",
+        "shadowheart": "pdcode.schemes.shadowheart:Shadowheart",
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "randomk": "pdcode.schemes.randomk:RandomK",

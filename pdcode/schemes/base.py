@@ -239,6 +239,24 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     # Tasks and messages: used by rank 0 and by the workers.
 
     @property
+    def awaits_speeds(self) -> bool:
+        """Whether options are missing that depend on the speeds of workers and link."""
+        return False
+
+    def with_speeds(self, problem: Problem, rates: np.ndarray, bandwidth: float) -> tuple[Config, str]:
+        """Return the configuration with the options that `awaits_speeds`, and a line on them.
+
+        Parameters
+        ----------
+        problem : Problem
+        rates : ndarray of float64, shape (n,)
+            Tasks per second of each worker that never waits, with its delays; 0 if it is dead.
+        bandwidth : float
+            Bytes per second that rank 0 receives.
+        """
+        raise NotImplementedError
+
+    @property
     def task_size(self) -> TaskSize:
         """Mini-batches and messages of a task."""
         return TaskSize()

@@ -26,15 +26,25 @@ DRAW_FLOPS = 8.0  # operations per drawn element
 
 
 class RandomElements(Assignment):
-    """Distinct random elements of each unit, all sets of r equally likely, keyed by (seed, worker, task)."""
+    """Random elements of each unit, keyed by (seed, worker, task): `draws` sets of as many as in `sizes`.
+
+    The elements of a set are distinct, and all sets are equally likely.
+    """
 
     state_names = ("_tasks",)
 
     def __init__(
-        self, units: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, seed: int, workers: int
+        self,
+        units: Sequence[Unit],
+        sizes: Sequence[int],
+        dtype: np.dtype,
+        seed: int,
+        workers: int,
+        draws: int,
     ) -> None:
+        rows = [size if unit.uncoded else draws * size for unit, size in zip(units, sizes, strict=True)]
         super().__init__(units, rows, dtype)
-        self._seed, self._tasks = seed, [0] * workers
+        self._seed, self._tasks, self._draws = seed, [0] * workers, draws
         self._marks = np.zeros(max(unit.count for unit in units) // 64 + 1, np.uint64)
 
     def row(self, worker: int) -> int:
@@ -50,9 +60,11 @@ class RandomElements(Assignment):
         ]
 
     def _draw(self, count: int, r: int, *key: int) -> Pair:
-        indices = np.empty(r, np.int32)
-        selection.sample(count, indices, *key, self._marks)
-        return indices[:, None], np.ones((r, 1), self.dtype)
+        indices = np.empty((self._draws, r // self._draws), np.int32)
+        *keys, number = key
+        for draw, places in enumerate(indices):
+            selection.sample(count, places, *keys, number + draw * len(self.layers), self._marks)
+        return indices.reshape(r, 1), np.ones((r, 1), self.dtype)
 
 
 class RandomK(SingleElements):
@@ -65,14 +77,19 @@ class RandomK(SingleElements):
         "decoder.kind": one_of("adjoint", "summing", "tracking", why=NO_SQUARE_MATRIX),
     }
 
+    @property
+    def draws(self) -> int:
+        """Number of sets of elements that a task draws."""
+        return 1
+
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         drawn = self.assignment(units)
         return CodewordRule(drawn.rows, keyed=drawn.codewords)
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        rows = [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
+        sizes = [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
         dtype = np.dtype(self.config.problem.dtype)
-        return RandomElements(units, rows, dtype, self.config.seed, self.workers)
+        return RandomElements(units, sizes, dtype, self.config.seed, self.workers, self.draws)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return super().work(problem, layouts, number, shard).plus(DRAW_FLOPS * sum(layouts[number].rows))

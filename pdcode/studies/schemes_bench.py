@@ -103,6 +103,7 @@ RIVALS: Mapping[str, Mapping[str, str]] = {
         "DeMo": f"demo/update.mode=first{EXCHANGE}",
         "MindFlayer": f"mindflayer{NESTEROV}",
         "Rennala": f"rennala{NESTEROV}",
+        "Shadowheart": f"shadowheart{EXCHANGE}{NESTEROV}",
         "Ringmaster Muon": "ringmaster-muon",
         "EF21-Muon": "ef21-muon",
         "fractional repetition": f"frc{NESTEROV}",

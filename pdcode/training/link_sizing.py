@@ -105,6 +105,17 @@ def resolve_rows(
     )
 
 
+def resolve_options(
+    scheme: Scheme, problem: Problem, total_rows: int, speeds: Speeds | None = None
+) -> tuple[Config, str]:
+    """Return the configuration with the scheme's options that depend on speeds, and a line on them.
+
+    Parameters are as for `resolve_rows`.
+    """
+    assumed = speeds or configured_speeds(scheme, problem, scheme.state(problem).layouts, total_rows)
+    return scheme.with_speeds(problem, task_rates(scheme, assumed.compute_s), assumed.ingress)
+
+
 def configured_speeds(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], total_rows: int) -> Speeds:
     """Return the speeds of ``[link]`` and ``[machine]``."""
     machine, link = scheme.config.machine, scheme.config.link

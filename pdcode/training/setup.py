@@ -59,7 +59,9 @@ class Components:
     @property
     def by_speeds(self) -> bool:
         """Whether measured speeds determine keys."""
-        return self.auto is not None or self.requested.code.rows_per_task == "auto"
+        requested = self.requested
+        sized = requested.code.rows_per_task == "auto"
+        return self.auto is not None or sized or make_scheme(requested).awaits_speeds
 
     @property
     def rebuild(self) -> Callable[[Speeds], "Components"]:
@@ -224,6 +226,10 @@ def assemble(
         config, line = link_sizing.resolve_rows(config, problem, total_rows, speeds)
         notes.append(line)
     scheme = make_scheme(config)
+    if scheme.awaits_speeds:
+        config, line = link_sizing.resolve_options(scheme, problem, total_rows, speeds)
+        notes.append(line)
+        scheme = make_scheme(config)
     if source is not None:
         scheme.placement.inspect_data(source)
     state = scheme.state(problem)

@@ -40,6 +40,7 @@ SCHEMES = {
     "delayed-nesterov": "steps = 3", "muloco": "steps = 3", "rennala": "gradients = 3",
     "ringmaster-muon": "threshold = 3", "ef21-muon": "share = 0.05",
     "unequal": "shards = 3", "sparse-muloco": "steps = 3", "heloco": "steps = 3", "mindflayer": "trials = 3",
+    "shadowheart": "gradients = [2, 1, 1, 0]",
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert trace.attributes["payload_bytes"] == promised[1]
     assert "bit-identical" in say("replay", path)
     key = SCHEMES[scheme].replace(" = ", " ").replace('"', "")
-    assert re.search(rf"scheme +{scheme} \(.*{key}", say("show", path))
+    assert re.search(rf"scheme +{scheme} \(.*{re.escape(key)}", say("show", path))
     say("simulate", str(job), "--timing-only", "-o", other)
     for name in ("t_dispatch_ns", "t_recv_ns", "t_decoded_ns", "worker", "version", "status", "bytes_down"):
         np.testing.assert_array_equal(TraceReader(other).arrivals[name], trace.arrivals[name], name)

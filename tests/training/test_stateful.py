@@ -84,6 +84,7 @@ CASES = {
     "dion": scheme("dion", "memory.kind=worker", "update.late=waste", *FIRST),
     "heloco": scheme("heloco", "optimizer.momentum=0.9", "optimizer.nesterov=true"),
     "mindflayer": scheme("mindflayer", "update.mode=all"),
+    "shadowheart": scheme("shadowheart", "memory.kind=none", "update={mode='first',late='waste'}"),
     "unequal": scheme("unequal", "update.late=waste", *FIRST),
     "rennala": scheme("rennala", "scheme.options.gradients=9", "update={mode='first',late='waste'}"),
     "sparse-muloco": scheme("sparse-muloco", "scheme.options={steps=2,chunk=100}", *FIRST),
