@@ -57,7 +57,7 @@ def main(quick: bool) -> None:
             base = merged(BASE, {"problem": {"data": "digits"}, "stop": {"updates": 2}})
             tuning, seeds, rates = (101,), (1,), dict.fromkeys(SCHEMES, (1.0,))
         else:
-            samples, path = bundled.mnist5k(), Path(folder) / "mnist5k.npz"  # takes seconds to read
+            samples, path = bundled.mnist5k(None, True), Path(folder) / "mnist5k.npz"  # takes seconds to read
             np.savez(path, x=np.asarray(samples.x, np.float32), y=samples.y)
             base = merged(BASE, {"problem": {"data": str(path)}})
         schemes = {

@@ -134,6 +134,8 @@ class Trace(reader.TraceReader):
             config = legacy.read(self.config, self.plugin_digests)
             if not isinstance(config.problem, NetworkTable):
                 raise InputError(f"problem.kind: '{config.problem.kind}' has no predictions; take `theta`")
+            if config.problem.latent:
+                raise InputError("problem.kind: 'sparse-coding' predicts nothing; take `pdcode reconstruct`")
             return model_of(config.problem, config.code.blocks, self.data, np.asarray(chosen))
 
     def weights(self) -> dict[str, np.ndarray]:

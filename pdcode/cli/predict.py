@@ -39,7 +39,8 @@ def predict(options: argparse.Namespace) -> int:
     import msgspec
 
     from ..api.traces import Trace
-    from ..config import BUNDLED, NetworkTable, legacy
+    from ..config import NetworkTable, legacy
+    from ..config.interfaces import is_bundled
     from ..problems import read
     from ..problems.formats import format_of
     from ..problems.matrix import Csr
@@ -50,7 +51,7 @@ def predict(options: argparse.Namespace) -> int:
     guard.probe_in_subprocess(options.trace)
     trace = Trace(options.trace)
     model = trace.model()
-    data = options.data if options.data in BUNDLED else os.path.abspath(options.data)
+    data = options.data if is_bundled(options.data) else os.path.abspath(options.data)
     table = legacy.read(trace.config, trace.plugin_digests).problem
     assert isinstance(table, NetworkTable)  # `model` refuses others
     table = msgspec.structs.replace(table, data=data, labels=None)

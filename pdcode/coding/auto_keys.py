@@ -85,7 +85,7 @@ def lookahead(config: Config) -> float:
 
 def reason_against(config: Config, sample: Problem) -> str:
     """Return why whitening would slow the descent where shards are alike, or an empty string."""
-    if config.optimizer.proximal is not None:
+    if "code.whiten" in getattr(config.optimizer.proximal, "requires", {}).get("kind", {}):
         return "a proximal step (optimizer.proximal) must follow a step along the gradient"
     if not sample.model.near_zero:
         why = "targets are real numbers"

@@ -106,6 +106,27 @@ class GroupLasso(Proximal, tag="group-lasso"):
         return np.sqrt(np.add.reduceat(squares, starts)), np.sqrt(outputs * inputs), inputs
 
 
+class UnitNorm(Proximal, tag="unit-norm"):
+    """Projection: the weights of each input of a layer have norm 1, as the features of a dictionary.
+
+    Unlike the other kinds it goes with whitened steps, since it does not depend on the length of a step.
+    """
+
+    bounded = True
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            "optimizer.nesterov": one_of(False, why="holds θ in a set that Nesterov's momentum leaves"),
+        }
+    }
+
+    def shrink(self, weights: np.ndarray, step: float) -> None:
+        norms = np.sqrt(np.square(weights).sum(axis=0))
+        weights /= np.where(norms > 0, norms, 1)
+
+    def value(self, weights: np.ndarray) -> float:
+        return 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Penalty:
     """The penalty h of a model's weights."""

@@ -24,7 +24,16 @@ FORMATS = {
     "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
 }
 """Format of data -> pattern of the file's name."""
-BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
+FIXED, PHOTOGRAPHS = ("digits", "breast-cancer", "diabetes", "mnist5k"), ("china-flower", "photographs")
+BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
+"""Data sets that are values of problem.data."""
+
+
+def is_bundled(data: str | None) -> bool:
+    """Return whether the value of problem.data names a data set, also one of a plug-in, and no file."""
+    if data is None or data in BUNDLED:
+        return data is not None
+    return data.isidentifier() and data not in FORMATS and kinds.find("readers", data) is not None
 
 
 def _file_of(needed: str, *formats: str) -> Need:
@@ -56,8 +65,8 @@ class ProblemTable(Kind, tag_field="kind"):
         }
     }
 
-    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
-    #: line to the current folder
+    #: name of a data set, bundled or of a plug-in, or path of a file: in a TOML file relative to its folder,
+    #: on the command line to the current folder
     data: str = "digits"
     batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
     #: how mini-batches are drawn: each row from the whole shard, or without replacement, in epochs
@@ -78,6 +87,7 @@ class NetworkTable(ProblemTable):
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
+    latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
     effective: ClassVar[KeyNeeds] = {
@@ -85,8 +95,12 @@ class NetworkTable(ProblemTable):
             "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
         },
         "task": {"problem.kind": having("classes", "a kind for both tasks, such as 'mlp'", value=None)},
-        ("samples", "features", "outputs", "noise", "condition", "density"): {
-            "problem.data": one_of("synthetic")
+        ("features", "outputs", "noise", "condition", "density"): {"problem.data": one_of("synthetic")},
+        "samples": {
+            "problem.data": Need(
+                lambda data, config: is_bundled(data) and data not in FIXED,
+                "'synthetic', photographs, or the data set of a plug-in",
+            )
         },
         "labels": {"problem.data": _file_of("an IDX, npy or sparse npz file", "idx", "npy", "npz")},
         ("inputs", "targets"): {
@@ -112,7 +126,7 @@ class NetworkTable(ProblemTable):
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
     standardise: bool = False
-    samples: Positive = 1000  #: synthetic data: number of rows, training and test
+    samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test
     features: Positive = 20  #: synthetic data: number of inputs
     outputs: Positive = 1  #: synthetic data: number of targets or classes
     noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise

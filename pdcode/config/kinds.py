@@ -74,14 +74,32 @@ KINDS: dict[str, dict[str, Any]] = {
         "softmax": "pdcode.problems.losses:Softmax",
         "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
+        "sparse-coding": "pdcode.problems.sparse_coding:SparseCoding",
         "function": "pdcode.problems.function:FunctionProblem",
         "torch": "pdcode.torch.kind:TorchProblem",
+    },
+    "readers": {
+        "digits": "pdcode.problems.bundled:digits",
+        "breast-cancer": "pdcode.problems.bundled:breast_cancer",
+        "diabetes": "pdcode.problems.bundled:diabetes",
+        "mnist5k": "pdcode.problems.bundled:mnist5k",
+        "china-flower": "pdcode.problems.photographs:cut_two",
+        "photographs": "pdcode.problems.photographs:cut_seven",
+        "synthetic": "pdcode.problems.synthetic:generate",
+        "csv": "pdcode.problems.tables:read_csv",
+        "parquet": "pdcode.problems.tables:read_parquet",
+        "npz": "pdcode.problems.files:read_npz",
+        "npy": "pdcode.problems.files:read_npy",
+        "svmlight": "pdcode.problems.files:read_svmlight",
+        "hdf5": "pdcode.problems.hdf5:read_all",
+        "idx": "pdcode.problems.idx:read_images_and_labels",
     },
     "proximals": {
         "l1": "pdcode.coding.proximals:L1",
         "elastic-net": "pdcode.coding.proximals:ElasticNet",
         "box": "pdcode.coding.proximals:Box",
         "group-lasso": "pdcode.coding.proximals:GroupLasso",
+        "unit-norm": "pdcode.coding.proximals:UnitNorm",
     },
     "optimizers": {
         "sgd": "pdcode.coding.optimizers:SGDTable",
@@ -178,7 +196,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "byzantine": "pdcode.schemes.encoded.byzantine:Byzantine",
     },
 }
-"""Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
+"""Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`, readers
+functions of a table, or `problems.Reader`."""
 
 OBJECTS: dict[str, Any] = {}
 """Objects that a Python program has given in place of FILE.py:NAME, by the name that stands for them."""
@@ -469,7 +488,7 @@ def load_plugin(path: str) -> None:
         for group, name, kind in _kinds_of(module):
             other = own.setdefault((group, name), find(group, name) or kind)
             if other is not kind:
-                place = inspect.getfile(other if inspect.isclass(other) else other.build)
+                place = inspect.getfile(getattr(other, "build", None) or getattr(other, "read", other))
                 raise InputError(f"'{name}' of {group} is already defined in {place}")
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]

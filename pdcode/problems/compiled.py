@@ -38,7 +38,7 @@ class CompiledNetwork(Network):
         return Measurement(loss, accuracy, float(np.linalg.norm(plan.full_gradient)))
 
     def flops(self, rows: int, like: Rows) -> float:
-        return counts.gradient(self, rows, self.layers[0].inputs + 1.0)
+        return counts.gradient(self, rows * self.samples, self.layers[0].inputs + 1.0)
 
 
 def build_network(
@@ -56,9 +56,10 @@ def build_network(
     if loss.max_classes is not None and classes != loss.max_classes:
         raise InputError(f"problem.kind: '{table.kind}' needs two classes, but the data have {classes}")
     hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
-    sizes = [features, *hidden, width]
+    sizes = [loss.inputs_for(features), *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
     key = "problem.hidden" if hidden else "problem.data"
     ensure_fits(key, f"θ of {size:,} elements", 4 * size * dtype.itemsize)  # θ, gradients, optimizer
-    return CompiledNetwork(tuple(layers), loss, table.activation, table.l2, table.penalise_bias, dtype)
+    others = table.activation, table.l2, table.penalise_bias, dtype, loss.samples_for(outputs)
+    return CompiledNetwork(tuple(layers), loss, *others)

@@ -9,7 +9,8 @@ of shape (b, m) along its small factor of p columns, r codewords of weight w a t
 - with `code.whiten`: that of each layer, see `whitening.flops`
 
 With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1 inputs;
-if it is coded along the inputs, only the fraction w/k that a codeword covers. `entries` is that number.
+if it is coded along the inputs, only the fraction w/k that a codeword covers. `entries` is that number. With
+latent inputs, B is the number of rows of these.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ POINTWISE = 4  # an activation and its derivative, or a loss and its error, per 
 def passes(network: Network, batch: int, entries: float) -> float:
     """Count the forward pass, and the errors back to the first layer."""
     total = 2.0 * network.size if network.l2 else 0.0  # the penalty
+    if network.loss.latent:
+        total += batch * network.loss.inference_flops(network.layers[0].inputs, network.layers[0].outputs)
     for number, blocks in enumerate(network.layers):
         total += batch * blocks.outputs * (2.0 * _entries(network, number, entries) + POINTWISE)
         if number:

@@ -4,10 +4,11 @@ import os
 import re
 import zlib
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
-from ..config import BUNDLED, NetworkTable, ProblemTable
-from ..config.interfaces import FORMATS
+from ..config import BUNDLED, NetworkTable, ProblemTable, kinds
+from ..config.interfaces import FORMATS, is_bundled
 from ..util.errors import InputError, did_you_mean, not_a_file
 
 PIECES, PIECE = 64, 1 << 16  # number and bytes of the samples of a file
@@ -17,10 +18,11 @@ def format_of(table: ProblemTable) -> str:
     """Return the name of a bundled data set, or the format of a file, by its name; empty: made rows."""
     if not isinstance(table, NetworkTable):
         return ""
-    if table.data in BUNDLED:
+    if is_bundled(table.data):
         return table.data
-    for name, pattern in FORMATS.items():
-        if re.search(pattern, Path(table.data).name):
+    added = ((name, getattr(each, "pattern", "")) for name, each in kinds.members("readers"))
+    for name, pattern in chain(FORMATS.items(), added):
+        if pattern and re.search(pattern, Path(table.data).name):
             return name
     meant = did_you_mean(Path(table.data).name, BUNDLED)
     existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}{meant}")
@@ -40,7 +42,7 @@ def fingerprint(table: ProblemTable) -> str:
                 file.seek(max(piece * PIECE, piece * (size - PIECE) // (PIECES - 1)))
                 crc = zlib.crc32(file.read(PIECE), crc)
             found.append(f"{size}-{crc:08x}")
-    return "" if table.data in BUNDLED else " ".join(found)
+    return "" if is_bundled(table.data) else " ".join(found)
 
 
 def existing_path(key: str, name: str | Path, otherwise: str = "") -> Path:

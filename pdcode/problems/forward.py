@@ -4,7 +4,7 @@ import numpy as np
 
 from ..kernels import activation, passes
 from .layers import DenseLayer, SparseLayer
-from .matrix import Array, Csr, Matrix
+from .matrix import Array, Csr, Matrix, inputs_per_row
 from .network import LayerViews, Network
 
 
@@ -19,13 +19,18 @@ class Forward:
     weights: list[LayerViews]
 
     def __init__(self, network: Network, x: Matrix, y: Array, batch: int) -> None:
-        dtype = network.dtype
-        self.count = batch or len(x)
+        dtype, loss = network.dtype, network.loss
+        self.batch, self._latent = batch or len(x), loss.latent
+        self.count = self.batch * network.samples  # rows of inputs
         self._y, self._full = y, batch == 0
         self.targets = y if self._full else np.empty((batch, *y.shape[1:]), y.dtype)
         self.layers: list[DenseLayer | SparseLayer] = []
         first = network.layers[0]
-        if isinstance(x, Csr):
+        self.entries = first.inputs + 1.0 if loss.latent else inputs_per_row(x)
+        if loss.latent:
+            self._inputs = np.zeros((self.count, first.inputs + 1), dtype)  # biases have no effect
+            self.layers.append(DenseLayer(first, self._inputs))
+        elif isinstance(x, Csr):
             self._inputs = np.arange(self.count, dtype=np.int64)  # row numbers of the batch
             self.layers.append(SparseLayer(first, x, self._inputs))
         else:
@@ -39,9 +44,9 @@ class Forward:
             self.layers.append(DenseLayer(layer, inputs))
         if not self._full:
             rows = np.arange(len(x)) if isinstance(x, Csr) else x
-            self._rows = passes.Rows([(rows, self._inputs), (y, self.targets)])
+            self._rows = passes.Rows([(rows, self._inputs)] * (not loss.latent) + [(y, self.targets)])
         self.kind = activation.KINDS[network.activation]
-        self._loss = network.loss.evaluator(dtype)
+        self._loss = loss.evaluator(dtype)
         self._network = network
         self._theta: Array | None = None
 
@@ -60,6 +65,9 @@ class Forward:
             for layer, weights, scores in zip(self.layers, self.weights, self.scores, strict=True)
         ]
         operations = products[:1]
+        if self._latent:
+            infer = self._network.loss.inference(self.targets, self.weights[0].forward, self._inputs)
+            operations.insert(0, infer)
         for product, scores, hidden in zip(products[1:], self.scores, self.hidden, strict=False):
             operations += [passes.Call(activation.forward, self.kind, scores, hidden), product]
         self.run, self._squares = passes.Pass(operations), self._network.squares(theta, self.weights)
@@ -73,9 +81,11 @@ class Forward:
 
     def loss(self, weight: float = 1.0) -> float:
         """Return the mean loss without the penalty, and replace the last scores by errors weight·Δ/B."""
-        return self._loss(self.scores[-1], self.targets, self.scores[-1], weight)
+        mean = self._loss(self.scores[-1], self.targets, self.scores[-1], weight)
+        return mean + self._network.loss.prior(self._inputs) / self.batch if self._latent else mean
 
     def zero_loss(self) -> float:
         """Return the mean loss of zero scores over all rows."""
-        zeros = np.zeros((len(self._y), self.scores[-1].shape[1]), self.scores[-1].dtype)
+        rows = len(self._y) * self._network.samples
+        zeros = np.zeros((rows, self.scores[-1].shape[1]), self.scores[-1].dtype)
         return self._loss(zeros, self._y, zeros, 1.0)

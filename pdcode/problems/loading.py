@@ -1,11 +1,13 @@
 """Loading of the data that a [problem] table names: all rows, or a worker's shard."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config import NetworkTable, ProblemTable
-from . import bundled, files, hdf5, idx, split, synthetic, tables
+import numpy as np
+
+from ..config import NetworkTable, ProblemTable, kinds
+from ..util.errors import InputError
+from . import hdf5, split
 from .dataset import Dataset, RowSet
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
@@ -16,25 +18,13 @@ from .scaling import column_maxima, moments
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 1 << 30
 
-READERS: dict[str, Callable[[NetworkTable, bool], Samples]] = {
-    "digits": lambda table, required: bundled.digits(),
-    "breast-cancer": lambda table, required: bundled.breast_cancer(),
-    "diabetes": lambda table, required: bundled.diabetes(),
-    "mnist5k": lambda table, required: bundled.mnist5k(),
-    "synthetic": lambda table, required: synthetic.generate(table),
-    "csv": tables.read_csv,
-    "parquet": tables.read_parquet,
-    "npz": files.read_npz,
-    "npy": files.read_npy,
-    "svmlight": files.read_svmlight,
-    "hdf5": hdf5.read_all,
-    "idx": idx.read_images_and_labels,
-}
-
 
 def read(table: NetworkTable, required: bool = True) -> Samples:
     """Read all rows; unless targets are `required`, they may be missing. Inputs become (rows, d)."""
-    return flatten_inputs(table, READERS[format_of(table)](table, required))
+    samples: Samples = kinds.find("readers", format_of(table))(table, required)
+    if required and samples.y is None:
+        raise InputError(f"problem.data: {table.data!r} has no targets, which kind {table.kind!r} needs")
+    return flatten_inputs(table, samples)
 
 
 def load(table: ProblemTable) -> RowSet:
@@ -46,14 +36,17 @@ def load(table: ProblemTable) -> RowSet:
     if isinstance(table, ModelTable):
         return table.read()
     assert isinstance(table, NetworkTable)
-    x, y, labels, columns = read(table)
+    x, y, labels, columns = read(table, not table.latent)
+    train, test = split.split(table, len(x))
+    if table.latent:
+        x, y = np.empty((len(x), 0)), table.loss_of(None).prepare(as_dense(x), train)
+        labels, columns = None, ()
     assert y is not None
     values = None
     if is_classification(table, y, certain=labels is not None):
         y = label_column(table, y)
         values = label_values(table, y)
         values = values if labels is None else labels  # some class may have no rows
-    train, test = split.split(table, len(x))
     mean = deviation = None
     if table.standardise and isinstance(x, Csr):
         mean, deviation = column_maxima(x[train])
@@ -116,6 +109,8 @@ def sliced(table: ProblemTable) -> bool:
     """Return whether each worker reads its own rows, from HDF5 with contiguous shards, or makes them."""
     if isinstance(table, ModelTable):
         return table.rows == "made"
+    if isinstance(table, NetworkTable) and table.latent:
+        return False
     return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
 
 

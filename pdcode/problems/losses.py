@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..config import NetworkTable
-from ..kernels import loss
+from ..kernels import loss, passes
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from .matrix import Array
@@ -65,6 +65,40 @@ class Loss(NetworkTable, Capable):
 
     def loss_of(self, classes: int | None) -> Loss:
         return self
+
+    def inputs_for(self, features: int) -> int:
+        """Return the number of inputs of the first layer, given that of the data."""
+        return features
+
+    def samples_for(self, targets: int) -> int:
+        """Return the number of rows of latent inputs, and of outputs, for a row of so many targets."""
+        return 1
+
+    def prepare(self, rows: Array, train: Array) -> Array:
+        """Return the targets of a model with latent inputs for rows of data; `train` are training rows."""
+        return rows
+
+    def inference(self, targets: Array, weights: Array, inputs: Array) -> passes.Operation:
+        """Return the operation that infers latent inputs, before each product of inputs and weights.
+
+        Parameters
+        ----------
+        targets : ndarray, shape (B, T)
+            Targets, which change from mini-batch to mini-batch, as `weights` do.
+        weights : ndarray, shape (d_in + 1, d_out)
+            Weights of the first layer; the last row is the bias, which stays zero.
+        inputs : ndarray, shape (B·samples_for(T), d_in + 1)
+            To be filled by the operation, but for the last column, of zeros.
+        """
+        raise NotImplementedError
+
+    def prior(self, inputs: Array) -> float:
+        """Return what latent inputs add to the sum of the losses of a mini-batch."""
+        return 0.0
+
+    def inference_flops(self, inputs: int, outputs: int) -> float:
+        """Return the operations of `inference` for each row of latent inputs."""
+        return 0.0
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         """Return a function (outputs, targets, out, factor) -> mean loss.

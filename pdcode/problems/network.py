@@ -33,6 +33,7 @@ class Network(Model):
     l2: float  # weight of the penalty ½·l2·‖W‖² on the weights W
     penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: np.dtype  # of θ and of all arrays, float32 or float64
+    samples: int = 1  # rows of inputs and outputs for a row of targets; more only if inputs are latent
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ from ..kernels import activation, blas, encode, passes
 from .dataset import Rows
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
-from .matrix import Array, Matrix, inputs_per_row
+from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
@@ -225,7 +225,7 @@ class NetworkPlan(GradientPlan):
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
         self._whitened: list[WhitenedLayer] = []
         if (whitening := Whitening(*whiten)).kind != "none":
-            inputs = [inputs_per_row(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
+            inputs = [forward.entries, *(layer.inputs + 1.0 for layer in network.layers[1:])]
             self._whitened = [
                 WhitenedLayer(layer, whitening, forward.count, nonzeros, weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)

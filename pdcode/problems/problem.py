@@ -293,16 +293,16 @@ class NetworkProblem(Problem):
         return self._testing.accuracy(self._theta(theta))
 
     def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
-        return counts.gradient(self.model, batch, self.dataset.inputs_per_row, whiten)
+        return counts.gradient(self.model, batch * self.model.samples, self._entries, whiten)
 
     def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
-        return counts.passes(self.model, batch, self.dataset.inputs_per_row)
+        return counts.passes(self.model, batch * self.model.samples, self._entries)
 
     def coded_flops(
         self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
     ) -> float:
-        data = self.dataset.inputs_per_row, whiten, isinstance(self.dataset.x, Csr)
-        return counts.coded(self.model, batch, *data, rows, weights)
+        data = self._entries, whiten, isinstance(self.dataset.x, Csr)
+        return counts.coded(self.model, batch * self.model.samples, *data, rows, weights)
 
     def plan(
         self,
@@ -325,9 +325,18 @@ class NetworkProblem(Problem):
         if self.classes is None:
             task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
         lines = [f"{self.table.data}: {task}; {rows:,} training rows of {data.features:,} inputs"]
+        if self.table.latent:
+            shape = f"{self.layers[0].outputs:,} elements, at {self.model.samples:,} places"
+            features = f"{self.layers[0].inputs:,} features of {shape}"
+            lines = [f"{self.table.data}: {features}; {rows:,} training rows of {data.outputs:,} elements"]
         if self.table.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
         return lines
+
+    @property
+    def _entries(self) -> float:
+        """Number of inputs of a row with the bias; of sparse rows the average number of nonzeros."""
+        return self.layers[0].inputs + 1.0 if self.model.loss.latent else self.dataset.inputs_per_row
 
     @cached_property
     def optimum(self) -> Array | None:

@@ -1,12 +1,14 @@
 """Samples as a loader read them, their checks, and their conversion for training."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..config import NetworkTable
+from ..config.kinds import errors_of_user
 from ..util.errors import InputError, short_repr
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
@@ -31,6 +33,25 @@ class Samples(NamedTuple):
     y: Array | None  # None: the data have no targets
     labels: Array | None = None  # of the classes, if integers are known to be classes
     columns: tuple[str, ...] = ()  # names of the inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A kind of data that a plug-in adds: a data set, or with a `pattern` a format of files."""
+
+    group: ClassVar[str] = "readers"
+
+    name: str  # value of ``problem.data`` that names the data set; name of the format
+    read: Callable[[NetworkTable, bool], Samples]  # of a table; unless True is given, targets may be missing
+    pattern: str = ""  # regular expression, which is searched for in a file's name
+
+    def name_of(self) -> str:
+        """Name of the kind."""
+        return self.name
+
+    def __call__(self, table: NetworkTable, required: bool) -> Samples:
+        with errors_of_user(f"problem.data: {table.data!r}"):
+            return self.read(table, required)
 
 
 @dataclass(frozen=True, eq=False)

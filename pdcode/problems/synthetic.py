@@ -14,7 +14,7 @@ REFLECTIONS = 3
 HIGHEST = 20.0  # logarithm of the largest rate of counts
 
 
-def generate(table: NetworkTable) -> Samples:
+def generate(table: NetworkTable, required: bool = True) -> Samples:
     """Generate random inputs and the targets of a random teacher, keyed by `split_seed`.
 
     Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly

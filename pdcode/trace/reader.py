@@ -268,9 +268,8 @@ class TraceReader:
                 if array.dtype.kind in "SO":
                     array = np.array([bytes(text).decode(errors="replace") for text in array], np.str_)
                 found[name] = array
-        contents.check_attributes(
-            found, dict.fromkeys(("features", "outputs"), COUNT), where, "attribute of data"
-        )
+        counts = {"features": Attribute(int, 0, COUNT.most), "outputs": COUNT}  # latent inputs: no features
+        contents.check_attributes(found, counts, where, "attribute of data")
         return found
 
     @cached_property

@@ -30,7 +30,15 @@ def scheme(name: str) -> list[str]:
 
 
 LINEAR = ["problem.kind=softmax", "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}']
+SPARSE = (
+    '{kind="sparse-coding", data="china-flower", samples=300, atoms=24, iterations=20, evaluate=40, batch=8, '
+    'patch=4, stride=2, axis="input"}'
+)
 CASES = {
+    "sparse-coding": [
+        *MANY, f"problem={SPARSE}", "code.blocks=8", "memory.kind=worker", "downlink.kind=codewords",
+        "optimizer.proximal={kind='unit-norm'}",
+    ],
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
     "settled": ["memory.lookahead=0.2", "code.whiten=auto", "problem.batch=0"],  # not whitened, another rate

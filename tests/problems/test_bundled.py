@@ -10,7 +10,7 @@ from pdcode.problems import bundled
 def test_they_are_those_of_scikit_learn(name: str, scale: float) -> None:
     from sklearn import datasets  # takes over a second
 
-    samples, bunch = getattr(bundled, name)(), getattr(datasets, f"load_{name}")()
+    samples, bunch = getattr(bundled, name)(None, True), getattr(datasets, f"load_{name}")()
     np.testing.assert_array_equal(samples.x, bunch.data / scale)
     np.testing.assert_array_equal(samples.y, bunch.target)
     assert (samples.x.dtype, samples.y.dtype) == (bunch.data.dtype, bunch.target.dtype)

@@ -76,6 +76,30 @@ def poisson_loss(scores, targets, delta, scale):
     return float((rates * (1 + over) - targets * scores + constant).sum() / len(scores))
 
 
+def leave(images, patches, height, rows, columns, stride, scale):
+    """Replace patches by scale times those of images less the sums of patches; return half its squares."""
+    rest = images.reshape(len(images), height, -1).copy()
+    across = (rest.shape[2] - columns) // stride + 1
+    cut = patches.reshape(len(images), -1, rows, columns)
+    for sign in (-1, 0):
+        for place in range(cut.shape[1]):
+            y, x = stride * (place // across), stride * (place % across)
+            window = rest[:, y : y + rows, x : x + columns]
+            if sign:
+                window -= cut[:, place]
+            else:
+                cut[:, place] = scale * window
+    return float(0.5 * (rest**2).sum())
+
+
+def compete(drive, potential, codes, thresholds, speed, hard, nonnegative):
+    """Compute potential += speed * (drive - potential + codes), and codes by the threshold."""
+    potential += speed * (drive - potential + codes)
+    size = numpy.abs(potential) if not nonnegative else potential
+    left = potential if hard else numpy.sign(potential) * (size - thresholds)
+    codes[:] = numpy.where(size > thresholds, left, 0)
+
+
 def normal(z):
     """Return the normal distribution function."""
     return 0.5 * numpy.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))

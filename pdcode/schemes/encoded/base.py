@@ -13,7 +13,7 @@ import numpy as np
 
 from ... import problems
 from ...config import Config, NetworkTable, Tables
-from ...config.requirements import Needs, lacking, none_of, one_of, unrounded
+from ...config.requirements import Need, Needs, none_of, one_of, unrounded
 from ...problems import Dataset, NetworkProblem, Problem
 from ...problems.compiled import build_network
 from ...problems.matrix import Csr
@@ -87,8 +87,11 @@ class EncodedScheme(Scheme):
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
     }
     requires: ClassVar[Needs] = {
-        "problem.kind": lacking(
-            "deep", "a linear model, such as 'softmax'", "codes the data of linear models"
+        "problem.kind": Need(
+            lambda kind, config: not (kind.deep or kind.latent),
+            "a linear model, such as 'softmax'",
+            "codes the data of linear models",
+            of_kind=True,
         ),
         "problem.sampling": one_of("replacement", why="draws the rows of all workers together"),
         "problem.shards": none_of(
