@@ -38,6 +38,8 @@ PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
 
 def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]:
     """Return the configuration with values for the keys that are "auto", and lines that give the reasons."""
+    optimizer = config.optimizer.resolved(config.stop.updates)
+    config = msgspec.structs.replace(config, optimizer=optimizer)
     if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})
     whiten = config.code.whiten

@@ -135,4 +135,5 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
 def _descends(config: Config) -> bool:
     """Return whether steps are plain gradient descent."""
     optimizer = config.optimizer
-    return optimizer.linear and not optimizer.momentum and optimizer.proximal is None
+    more = optimizer.momentum or optimizer.decays or optimizer.clip is not None
+    return optimizer.linear and not more and optimizer.proximal is None

@@ -11,6 +11,7 @@ makes this error feedback on gradient differences, summed at rank 0. ``coordinat
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -147,6 +148,8 @@ class MemoryEncoder(PayloadEncoder):
         The vector is computed at θ - ahead·residual; `ahead` includes the learning rate.
     drops : bool
         Whether the gradient of a payload that rank 0 has dropped is dropped, too.
+    factor : callable
+        The factor on the learning rate at a version of θ.
     """
 
     state_names = ("source", "selectors", "residual", "_last", "_before", "_codewords", "_committed")
@@ -160,8 +163,10 @@ class MemoryEncoder(PayloadEncoder):
         keep: float = 1.0,
         ahead: float = 0.0,
         drops: bool = False,
+        factor: Callable[[int], float] = lambda version: 1.0,
     ) -> None:
         self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
+        self._factor = factor
         self._keep, self._ahead = keep, ahead
         dtype, size = source.gradient.dtype, source.gradient.size
         self._point = np.empty(size if ahead else 0, dtype)
@@ -182,7 +187,7 @@ class MemoryEncoder(PayloadEncoder):
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         if self._ahead:
-            np.multiply(self.residual, -self._ahead, out=self._point)
+            np.multiply(self.residual, -self._ahead * self._factor(task.version), out=self._point)
             theta = np.add(self._point, theta, out=self._point)
         loss, gradient = self.source(theta, task), self.source.gradient
         self._before[:] = self.residual[: len(self._before)]

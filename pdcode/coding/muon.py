@@ -54,14 +54,14 @@ def orthogonalise_flops(rows: int, columns: int, iterations: int) -> float:
 
 
 class Muon(Optimizer):
-    """Momentum, then Newton–Schulz steps on the weights of each of `layers`."""
+    """Momentum, then Newton–Schulz steps on the weights of each layer."""
 
     table: MuonTable
     moments = ("velocity",)
 
-    def __init__(self, table: MuonTable, size: int, dtype: Any, layers: Sequence[Blocks]) -> None:
-        super().__init__(table, size, dtype)
-        self._layers, self._direction = layers, np.zeros(self.size, self.dtype)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._direction = np.zeros(self.size, self.dtype)
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
@@ -72,8 +72,7 @@ class Muon(Optimizer):
 
     def _advance(self, rate: float) -> float:
         for decoder, _, gradient, _, direction in self._plan:
-            decoder.solve()
-            np.multiply(gradient, self.dtype.type(decoder.scale), out=direction)
+            np.multiply(gradient, self.dtype.type(self._scale(decoder)), out=direction)
         self.turn(self._direction, self.state["velocity"])
         for layer in self._layers:
             biases = layer.biases(self._direction)
@@ -131,6 +130,7 @@ class Dion2(Muon):
 class MuonTable(OptimizerTable, tag="muon"):
     """Muon: momentum, then Newton–Schulz steps on each weight matrix."""
 
+    makes: ClassVar[type[Optimizer]] = Muon
     element_flops: ClassVar[float] = 100.0
 
     rate: Real = 0.02  #: learning rate: the largest singular value of a step, about
@@ -141,11 +141,6 @@ class MuonTable(OptimizerTable, tag="muon"):
 
     candidates: ClassVar[Candidates] = {"momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5)}
 
-    def make(
-        self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Sequence[Blocks] = ()
-    ) -> Optimizer:
-        return Muon(self, size, dtype, layers)
-
     def flops(self, layers: Sequence[Blocks]) -> float:
         steps = sum(orthogonalise_flops(layer.outputs, layer.inputs, self.iterations) for layer in layers)
         return steps + super().flops(layers)
@@ -154,12 +149,9 @@ class MuonTable(OptimizerTable, tag="muon"):
 class Dion2Table(MuonTable, tag="dion2"):
     """Dion2: Muon on a fraction of the rows or columns of each weight matrix, those of largest momentum."""
 
-    share: Fraction = 0.25  #: fraction of the rows, or of fewer columns, that a step moves, rounded up
+    makes: ClassVar[type[Optimizer]] = Dion2
 
-    def make(
-        self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Sequence[Blocks] = ()
-    ) -> Optimizer:
-        return Dion2(self, size, dtype, layers)
+    share: Fraction = 0.25  #: fraction of the rows, or of fewer columns, that a step moves, rounded up
 
     def chosen(self, layer: Blocks) -> int:
         """Return the number of rows or columns of a layer that a step moves."""
@@ -168,4 +160,4 @@ class Dion2Table(MuonTable, tag="dion2"):
     def flops(self, layers: Sequence[Blocks]) -> float:
         sides = [(self.chosen(layer), max(layer.outputs, layer.inputs)) for layer in layers]
         steps = sum(orthogonalise_flops(*pair, self.iterations) for pair in sides)
-        return steps + self.element_flops * sum(layer.length for layer in layers)
+        return steps + OptimizerTable.flops(self, layers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Candidates, Config, OptimizerTable, Proximal, Real
+from ..config import Candidates, Config, NonNegative, OptimizerTable, Proximal, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..kernels import optimize, proximal
@@ -18,7 +18,7 @@ from ..util.errors import InputError
 from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
-    from ..problems.partition import Unit
+    from ..problems.partition import Blocks, Unit
     from .proximals import Penalty
 
 
@@ -29,7 +29,8 @@ NO_MOMENTUM = 0.0, 0.0, 1.0, 0.0
 class Optimizer(Stateful, Capable):
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
 
-    A subclass defines `direction`, and `moments` if it has state.
+    A subclass defines `direction`, and `moments` if it has state. Weight decay and clipping are the same for
+    all; the schedule's factor is a part of the damping.
 
     Parameters
     ----------
@@ -39,6 +40,11 @@ class Optimizer(Stateful, Capable):
         Number of parameters in θ.
     dtype : dtype
         float32 or float64, of θ and of the decoders.
+    layers : sequence of Blocks
+        Matrices and vectors of θ, for weight decay.
+    span : float
+        Learning rate of the gradient steps whose sums the decoded vectors are, 1 for gradients; weight decay
+        is multiplied by it.
 
     Attributes
     ----------
@@ -65,9 +71,17 @@ class Optimizer(Stateful, Capable):
     state_names = ("state",)
     moments: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
+    def __init__(
+        self,
+        table: OptimizerTable,
+        size: int,
+        dtype: Any,
+        layers: Sequence[Blocks] = (),
+        span: float = 1.0,
+    ) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
-        self.rate = table.rate
+        self.rate, self._layers, self._span = table.rate, layers, span
+        self._shrinkage = 1.0  # factor of clipping on the gradient of this step
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
         self._no_velocity = np.empty(0, self.dtype)
         # Arguments of the last step, and the views planned for them.
@@ -106,18 +120,44 @@ class Optimizer(Stateful, Capable):
         decoders : sequence of Decoder
             One per unit. Views are planned once; repeated steps should pass the same objects.
         damping : float
-            Factor of the learning rate.
+            Factor of the learning rate, including `OptimizerTable.factor`.
         fraction : float
-            Fraction of a gradient that the decoders hold; the penalty is scaled by it.
+            Fraction of a gradient that the decoders hold; penalty, weight decay and the largest norm are
+            scaled by it.
 
         Returns
         -------
         float
-            Euclidean norm of the step.
+            Euclidean norm of the step, without that of the weight decay.
         """
         if theta is not self._theta or decoders is not self._decoders:
             self._bind(theta, units, decoders)
+        table = self.table
+        if table.clip is not None:
+            self._shrinkage = self._clipping(table.clip * fraction)
+        if table.decays:
+            step = self.rate * damping * fraction * self._span
+            for layer in self._layers:
+                for part, decay in (
+                    (layer.unbiased(theta), table.weight_decay),
+                    (layer.biases(theta), table.vector_decay),
+                ):
+                    part *= self.dtype.type(1 - step * decay)
         return sqrt(self._advance(self.rate * damping))
+
+    def _clipping(self, longest: float) -> float:
+        """Return the factor by which the decoded gradient is no longer than `longest`."""
+        total = 0.0
+        for decoder, _, gradient, *_ in self._plan:
+            decoder.solve()
+            with np.errstate(over="ignore"):
+                total += decoder.scale**2 * float(np.vdot(gradient, gradient))
+        return min(1.0, longest / sqrt(total)) if total > 0 else 1.0
+
+    def _scale(self, decoder: Decoder) -> float:
+        """Bring a decoder up to date; return the factor from its accumulator to the clipped gradient."""
+        decoder.solve()
+        return decoder.scale * self._shrinkage
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         if theta.shape != (self.size,) or theta.dtype != self.dtype:
@@ -151,8 +191,7 @@ class Optimizer(Stateful, Capable):
         """Step all units; return the squared norm of the step."""
         total = 0.0
         for decoder, theta, gradient, *moments in self._plan:
-            decoder.solve()
-            direction = self.direction(gradient * self.dtype.type(decoder.scale), *moments)
+            direction = self.direction(gradient * self.dtype.type(self._scale(decoder)), *moments)
             total += optimize.sgd_step(theta, self._no_velocity, direction, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
@@ -176,13 +215,12 @@ class SGD(Optimizer):
     def _advance(self, rate: float) -> float:
         total = 0.0
         for decoder, theta, gradient, blocks in self._plan:
-            decoder.solve()
-            touched = decoder.touched
+            scale, touched = self._scale(decoder), decoder.touched
             if touched is None:
                 views = theta, self._no_velocity, gradient
-                total += optimize.sgd_step(*views, decoder.scale, rate, *NO_MOMENTUM, decoder.clears)
+                total += optimize.sgd_step(*views, scale, rate, *NO_MOMENTUM, decoder.clears)
                 continue
-            factor = rate * decoder.scale
+            factor = rate * scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 total = blocks.step(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
@@ -200,16 +238,22 @@ class ProximalSGD(SGD):
     Imaging Sci. 2014). Nesterov: x ← prox_{ηh}(θ - η ĝ), θ ← x + β(x - the last x), FISTA (Beck and Teboulle
     2009) with a constant β; gradients are taken at θ. Without h these are the steps of `Momentum` at a
     constant rate.
-
-    `span` is the learning rate of the gradient steps whose sums the decoded vectors are; 1 for gradients.
     """
 
     table: SGDTable
     penalises = True
 
-    def __init__(self, table: SGDTable, size: int, dtype: Any, penalty: Penalty, span: float) -> None:
-        super().__init__(table, size, dtype)
-        self._penalty, self._span = penalty, span
+    def __init__(
+        self,
+        table: SGDTable,
+        size: int,
+        dtype: Any,
+        layers: Sequence[Blocks],
+        span: float,
+        penalty: Penalty,
+    ) -> None:
+        super().__init__(table, size, dtype, layers, span)
+        self._penalty = penalty
         self._before = np.empty(self.size, self.dtype)
         if table.momentum:  # the heavy ball's d, or Nesterov's θ - x
             self.state["displacement"] = np.zeros(self.size, self.dtype)
@@ -224,7 +268,7 @@ class ProximalSGD(SGD):
     ) -> float:
         before, beta, last = self._before, self.table.momentum, self.state.get("displacement")
         np.copyto(before, theta)
-        super().step(theta, units, decoders, damping)
+        super().step(theta, units, decoders, damping, fraction)
         if last is not None and not self.table.nesterov:
             optimize.sgd_step(theta, self._no_velocity, last, 1.0, -beta, *NO_MOMENTUM, False)
         self._penalty.apply(theta, self.rate * damping * fraction * self._span)
@@ -257,9 +301,8 @@ class Momentum(Optimizer):
     def _advance(self, rate: float) -> float:
         coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
-            decoder.solve()
-            views = theta, velocity, gradient
-            total += optimize.sgd_step(*views, decoder.scale, rate, *coefficients, decoder.clears)
+            views, scale = (theta, velocity, gradient), self._scale(decoder)
+            total += optimize.sgd_step(*views, scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total
@@ -283,8 +326,8 @@ class Adam(Optimizer):
     table: AdamTable
     moments = ("first", "second")
 
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
-        super().__init__(table, size, dtype)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.state["steps"] = np.zeros(1, np.int64)
 
     def _advance(self, rate: float) -> float:
@@ -292,8 +335,7 @@ class Adam(Optimizer):
         table, total = self.table, 0.0
         betas = table.beta1, table.beta2, table.epsilon, int(self.state["steps"][0])
         for decoder, theta, gradient, *moments in self._plan:
-            decoder.solve()
-            scale, clears = decoder.scale, decoder.clears
+            scale, clears = self._scale(decoder), decoder.clears
             total += optimize.adam_step(theta, *moments, gradient, scale, rate, *betas, clears)
             if decoder.clears:
                 decoder.touched.clear()
@@ -315,13 +357,17 @@ class SGDTable(OptimizerTable, tag="sgd"):
     candidates: ClassVar[Candidates] = {
         ("momentum", "nesterov"): ((0.0, False), (0.6, True), (0.8, True), (0.9, True))
     }
-    effective: ClassVar[KeyNeeds] = {"nesterov": {"optimizer.momentum": given("momentum")}}
+    effective: ClassVar[KeyNeeds] = {
+        **OptimizerTable.effective,
+        "nesterov": {"optimizer.momentum": given("momentum")},
+    }
 
     def flops(self, layers: Any) -> float:
         passes = 1 + (self.momentum > 0) + 2 * (self.proximal is not None)
         return passes * super().flops(layers)
 
     def check(self, config: Config) -> None:
+        super().check(config)
         if self.proximal is not None:
             self.proximal.check(config)
 
@@ -329,8 +375,8 @@ class SGDTable(OptimizerTable, tag="sgd"):
         self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0, layers: Any = ()
     ) -> Optimizer:
         if penalty is not None:
-            return ProximalSGD(self, size, dtype, penalty, span)
-        return (Momentum if self.momentum else SGD)(self, size, dtype)
+            return ProximalSGD(self, size, dtype, layers, span, penalty)
+        return (Momentum if self.momentum else SGD)(self, size, dtype, layers, span)
 
 
 class AdamTable(OptimizerTable, tag="adam"):
@@ -342,6 +388,13 @@ class AdamTable(OptimizerTable, tag="adam"):
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: decay of the mean gradient
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: decay of the mean squared gradient
     epsilon: Real = 1e-8  #: added to the denominator
+
+
+class AdamWTable(AdamTable, tag="adamw"):
+    """AdamW: Adam with weight decay, of matrices by default (Loshchilov and Hutter, ICLR 2019)."""
+
+    rate: Real = 0.001  #: learning rate: about the largest change of a parameter in a step
+    weight_decay: NonNegative = 0.01  #: weight decay of matrices
 
 
 class SignTable(OptimizerTable, tag="sign"):

@@ -186,7 +186,7 @@ class FirstState(RelayedState):
             self._state.fold(mean)
         self._current = None
         self._arrivals.clear()
-        return super().step(1.0)
+        return super().step(self.optimizer.table.factor(self._version))
 
     def _average_here(self, mean: Mean, members: Sequence[int], version: int) -> Collection[int]:
         """Do the owners' work, with the payloads that have arrived."""

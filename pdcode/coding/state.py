@@ -313,7 +313,10 @@ def descent_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
 
     `rows` are the codewords of an arrival, of each unit.
     """
-    if not (state.default_update and isinstance(state.optimizer, SGD) and state.optimizer.descends):
+    optimizer = state.optimizer
+    if not (state.default_update and isinstance(optimizer, SGD) and optimizer.descends):
+        return None
+    if optimizer.table.decays or optimizer.table.clip is not None:
         return None
     adjoints = [each for each in state.decoders if isinstance(each, AdjointDecoder) and each.only_scales]
     if len(adjoints) < len(rows):

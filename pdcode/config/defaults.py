@@ -45,6 +45,7 @@ FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
 DERIVED = {
     "code.blocks": "code.path",
     "decoder.kind": "memory.kind",
+    "optimizer.updates": "stop.updates",
     "update.count": "workers.count",
     "wire.dtype": "problem.dtype",
 }
@@ -162,7 +163,8 @@ def with_derived_keys(config: Config) -> Config:
     """Return a configuration with values for the keys that other keys determine."""
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
     update = config.update.resolved(config.workers.count)
-    return msgspec.structs.replace(config, wire=wire, update=update)
+    optimizer = config.optimizer.resolved(config.stop.updates)
+    return msgspec.structs.replace(config, wire=wire, update=update, optimizer=optimizer)
 
 
 def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Base classes of kinds: the keys that all kinds of a table have, and the methods that a kind implements."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -24,6 +25,7 @@ FORMATS = {
     "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
 }
 """Format of data -> pattern of the file's name."""
+DECAY_FLOPS, CLIP_FLOPS = 20.0, 15.0  # of an optimizer's passes over θ for these, see `element_flops`
 FIXED, PHOTOGRAPHS = ("digits", "breast-cancer", "diabetes", "mnist5k"), ("china-flower", "photographs")
 BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
 """Data sets that are values of problem.data."""
@@ -367,6 +369,60 @@ class OptimizerTable(Kind, tag_field="kind"):
     #: other memories every update is a full step, also in `async` mode
     rate: Real = 0.1
     staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
+    #: course of the rate after the warm-up: constant, or to the fraction `final` of it, along a line or half
+    #: a wave of a cosine
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Count = 0  #: updates W of the warm-up; the rate of update k < W is (k + 1)/(W + 1) of it
+    updates: Positive | None = None  #: number of updates at which the schedule ends; none: `stop.updates`
+    final: Annotated[float, Meta(ge=0, le=1)] = 0.0  #: fraction of the rate at the end of the schedule
+    #: weight decay of matrices λ: before a step, weights W lose rate · λ · W, beside the gradient's step
+    #: (AdamW's); of an update by a part of the payloads in proportion
+    weight_decay: NonNegative = 0.0
+    vector_decay: NonNegative = 0.0  #: the same of biases and of all other vectors
+    #: largest norm of a decoded gradient, to which longer ones are scaled; none: no limit
+    clip: Real | None = None
+
+    effective: ClassVar[KeyNeeds] = {
+        ("updates", "final"): {"optimizer.schedule": one_of("linear", "cosine")},
+        "clip": {"optimizer.kind": none_of("sign", needed="one whose steps depend on lengths")},
+    }
+
+    def check(self, config: Any) -> None:
+        updates = self.updates or config.stop.updates
+        if self.schedule != "constant" and updates is None:
+            raise InputError(
+                f"optimizer.updates: must be given with optimizer.schedule '{self.schedule}', as there is no "
+                "stop.updates"
+            )
+        if self.schedule != "constant" and self.warmup >= updates:
+            raise InputError(f"optimizer.warmup: {self.warmup}, and the schedule ends at update {updates}")
+
+    def resolved(self, updates: int | None) -> Self:
+        """Return the table with the end of its schedule, for a run of at most so many updates."""
+        if self.schedule == "constant" or self.updates is not None:
+            return self
+        return msgspec.structs.replace(self, updates=updates)
+
+    def factor(self, update: int) -> float:
+        """Return the factor on the rate of an update, which are counted from 0, by warm-up and schedule."""
+        if update < self.warmup:
+            return (update + 1) / (self.warmup + 1)
+        if self.schedule == "constant":
+            return 1.0
+        assert self.updates is not None
+        done = min(1.0, (update - self.warmup) / max(1, self.updates - self.warmup))
+        left = 1.0 - done if self.schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
+        return self.final + (1.0 - self.final) * left
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the rate depends on the update."""
+        return self.schedule != "constant" or self.warmup > 0
+
+    @property
+    def decays(self) -> bool:
+        """Whether there is a weight decay."""
+        return self.weight_decay > 0 or self.vector_decay > 0
 
     @property
     def momentum(self) -> float:
@@ -389,11 +445,12 @@ class OptimizerTable(Kind, tag_field="kind"):
         `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps whose sums
         the decoded vectors are: 1 for gradients; `layers` the `problems.partition.Blocks` of θ.
         """
-        return self.makes(self, size, dtype)
+        return self.makes(self, size, dtype, layers, span)
 
     def flops(self, layers: Any) -> float:
         """Return the operations of a step that the virtual clock adds to `machine.update_s`."""
-        return self.element_flops * sum(layer.length for layer in layers)
+        passes = DECAY_FLOPS * self.decays + CLIP_FLOPS * (self.clip is not None)
+        return (self.element_flops + passes) * sum(layer.length for layer in layers)
 
 
 class StragglersTable(Kind, tag_field="kind"):

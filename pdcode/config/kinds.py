@@ -104,6 +104,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "optimizers": {
         "sgd": "pdcode.coding.optimizers:SGDTable",
         "adam": "pdcode.coding.optimizers:AdamTable",
+        "adamw": "pdcode.coding.optimizers:AdamWTable",
         "sign": "pdcode.coding.optimizers:SignTable",
         "muon": "pdcode.coding.muon:MuonTable",
         "dion2": "pdcode.coding.muon:Dion2Table",

@@ -66,7 +66,7 @@ cdef class FusedReply:
     cdef object coordinator, fleet, state, trace, liveness
     cdef WorkerCounters roster
     cdef UpdateCounters update
-    cdef bint late, undamped
+    cdef bint late, undamped, scheduled
     cdef SingleUpdate single
     cdef Batch rows, steps
     cdef int fate, why
@@ -76,6 +76,7 @@ cdef class FusedReply:
         self.roster, self.update, self.trace = coordinator.roster, coordinator.update, coordinator.trace
         self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
         self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
+        self.scheduled = self.state.optimizer.table.scheduled
         self.rows, self.steps = self.trace.batches
 
     def handle(self, Received reply not None):
@@ -129,6 +130,8 @@ cdef class FusedReply:
             self.trace.arrived(reply, update.version, staleness, roster.sent_ns[worker], now_ns, captured,
                                self.fate)
         damping = 1.0 if self.undamped else self.state.optimizer.damping(staleness)
+        if self.scheduled:
+            damping *= self.state.optimizer.table.factor(update.version)
         if alone:
             norm = sqrt(self.single.step(reply.codewords, <double> self.state.optimizer.rate * damping))
         else:

@@ -290,7 +290,7 @@ class AllreduceLink(MPILink):
         if total.end_requested or not total.is_finite:
             return False
         self.state.fold(total.arrival)
-        if self.state.step(1.0) is not None:
+        if self.state.step(self.state.optimizer.table.factor(self._version)) is not None:
             self._version += 1
             self._digest = due_digest(self.state, self._version, self.check)
         if total.save_requested:

@@ -399,7 +399,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
         drops = self.config.sums_first  # stale gradients would make up much of a mean
-        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, self.look_ahead, drops)]
+        factor, own = self.config.optimizer.factor, (memory.kind, selectors, memory.keep, self.look_ahead)
+        return [MemoryEncoder(source, reply, *own, drops, factor)]
 
     @property
     def look_ahead(self) -> float:

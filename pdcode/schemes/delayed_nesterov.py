@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from ..coding.optimizers import Momentum, Optimizer, SGDTable
+from ..coding.optimizers import Momentum, Optimizer
 from ..config import Config, Positive, Real, Tables
 from ..config.requirements import Needs, one_of
 from ..problems import Problem
@@ -33,8 +33,8 @@ class DelayedMomentum(Momentum):
     Between these steps the velocity is βm plus 1/N of the gradients since then. `period` is N.
     """
 
-    def __init__(self, table: SGDTable, size: int, dtype: Any, period: int) -> None:
-        super().__init__(table, size, dtype)
+    def __init__(self, period: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._period = period
         self.state["steps"] = np.zeros(1, np.int64)
 
@@ -92,5 +92,5 @@ class DelayedNesterov(DiLoCo):
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
         period = self.options.period or self.workers
-        assert isinstance(self.config.optimizer, SGDTable)
-        return DelayedMomentum(self.config.optimizer, problem.size, problem.dtype, period)
+        table, size, dtype = self.config.optimizer, problem.size, problem.dtype
+        return DelayedMomentum(period, table, size, dtype, problem.layers, span * self.span)

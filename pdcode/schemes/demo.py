@@ -23,7 +23,7 @@ from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, SignDescent
 from ..coding.source import Source
-from ..config import Candidates, OptimizerTable, Positive, Table, Tables
+from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
@@ -159,8 +159,8 @@ class SenderMean(Decoder):
 class CoefficientSigns(SignDescent):
     """Optimizer that steps along the signs of the vector whose coefficients the decoders have."""
 
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any, transform: Transform) -> None:
-        super().__init__(table, size, dtype)
+    def __init__(self, transform: Transform, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._transform, self._coefficients = transform, np.empty(self.size, self.dtype)
         self._whole, self._mean = [Unit(0, self.size, 1)], [SummingDecoder(1, (self.size,), self.dtype)]
 
@@ -176,7 +176,7 @@ class CoefficientSigns(SignDescent):
             part = self._coefficients[unit.offset : unit.offset + unit.length]
             decoder.gradient(part.reshape(decoder.blocks, *decoder.block_shape))
         self._transform.inverse(self._coefficients, self._mean[0].accumulator)
-        return super().step(theta, self._whole, self._mean, damping)
+        return super().step(theta, self._whole, self._mean, damping, fraction)
 
 
 class DeMo(Scheme):
@@ -237,7 +237,8 @@ class DeMo(Scheme):
         return [SenderMean(unit.count, unit.shape, dtype, length=unit.length) for unit in units]
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
-        return CoefficientSigns(self.config.optimizer, problem.size, problem.dtype, self.transform(problem))
+        table, size, dtype = self.config.optimizer, problem.size, problem.dtype
+        return CoefficientSigns(self.transform(problem), table, size, dtype, problem.layers, span)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return CoefficientSource(super().source(problem, worker, rows), self.transform(problem))

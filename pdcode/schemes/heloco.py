@@ -12,7 +12,7 @@ ours, because each worker's displacement is a step of its own.
 
 from typing import ClassVar
 
-from ..coding.optimizers import Momentum, Optimizer, SGDTable
+from ..coding.optimizers import Momentum, Optimizer
 from ..config import Candidates, Tables
 from ..config.requirements import Needs, given, one_of
 from ..kernels import optimize
@@ -26,8 +26,7 @@ class AlignedMomentum(Momentum):
     def _advance(self, rate: float) -> float:
         coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
-            decoder.solve()
-            direction = gradient * self.dtype.type(decoder.scale)
+            direction = gradient * self.dtype.type(self._scale(decoder))
             along = float(direction @ velocity)
             if along < 0:
                 direction -= self.dtype.type(along / float(velocity @ velocity)) * velocity
@@ -59,5 +58,5 @@ class HeLoCo(DiLoCo):
         }  # fmt: skip
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
-        assert isinstance(self.config.optimizer, SGDTable)
-        return AlignedMomentum(self.config.optimizer, problem.size, problem.dtype)
+        table, size, dtype = self.config.optimizer, problem.size, problem.dtype
+        return AlignedMomentum(table, size, dtype, problem.layers, span * self.span)

@@ -101,7 +101,12 @@ class Local(Scheme):
         return TaskSize(self.steps.tolist())
 
     def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
-        return super().optimizer(problem, span * float(self.options.rate * self.steps.mean()))
+        return super().optimizer(problem, span * self.span)
+
+    @property
+    def span(self) -> float:
+        """Learning rate of the local steps of a task together, η·H."""
+        return float(self.options.rate * self.steps.mean())
 
     def inner_optimizer(self, problem: Problem) -> InnerOptimizer:
         """Build the optimizer of a worker's local steps."""

@@ -18,7 +18,7 @@ a P of lower rank. A worker that misses a round keeps its contribution for later
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -142,17 +142,20 @@ class FirstRound(PayloadEncoder):
         factors: Sequence[Factor],
         reply: Reply,
         ahead: float,
+        factor: Callable[[int], float],
         kept: float,
     ) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
-        self._ahead, self._share = ahead, reply.layout.dtype.type(1 - kept)
+        self._ahead, self._factor, self._share = ahead, factor, reply.layout.dtype.type(1 - kept)
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
         self._valid = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         residual, gradient = self._residual, self._source.gradient
         point = theta[: len(gradient)]
-        residual.loss = self._source(point - self._ahead * residual.flat if self._ahead else point, task)
+        if self._ahead:
+            point = point - self._ahead * self._factor(task.version) * residual.flat
+        residual.loss = self._source(point, task)
         self._valid = finite.all_finite(gradient)
         if not self._valid:  # the residual is unchanged, and rank 0 refuses the payload
             self._reply.payload.fill(np.nan)
@@ -282,8 +285,9 @@ class PowerSGD(Scheme):
         factors, (first, second) = self.factors(problem), replies
         residual = WorkerResidual(problem.size, problem.dtype, factors)
         source = self.source(problem, worker, rows)
+        ahead = self.look_ahead, self.config.optimizer.factor
         return [
-            FirstRound(source, residual, factors, first, self.look_ahead, self.kept),
+            FirstRound(source, residual, factors, first, *ahead, self.kept),
             SecondRound(residual, factors, second, self.kept),
         ]
 

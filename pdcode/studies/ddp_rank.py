@@ -233,12 +233,14 @@ class TorchNetwork:
         return self._weight * self._loss(parallel(self._x[chosen]), self._y[chosen])
 
     def optimizer(self, config: Config, scheme: Scheme) -> Any:
-        """Build PyTorch's optimizer, whose weight decay is the penalty; of other kinds than SGD, pdcode's."""
+        """Build PyTorch's SGD, whose weight decay is the penalty, or else pdcode's optimizer."""
         import torch
 
         table, network = config.optimizer, self._network
-        if not isinstance(table, SGDTable):
-            return OwnOptimizer(self, scheme.optimizer(self._problem))
+        own = table.scheduled or table.decays or table.clip is not None
+        if own or not isinstance(table, SGDTable):
+            factor = table.resolved(config.stop.updates).factor
+            return OwnOptimizer(self, scheme.optimizer(self._problem), factor)
         biases = network.l2 if network.penalise_bias else 0.0
         return torch.optim.SGD(
             [
@@ -276,12 +278,13 @@ class TorchNetwork:
 class OwnOptimizer:
     """One of pdcode's optimizers, with the methods of PyTorch's that a rank calls."""
 
-    def __init__(self, model: TorchNetwork, optimizer: Optimizer) -> None:
-        self._model, self._optimizer = model, optimizer
+    def __init__(self, model: TorchNetwork, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
+        self._model, self._optimizer, self._factor = model, optimizer, factor
         self._theta = np.empty(optimizer.size, optimizer.dtype)
         model.save(self._theta)
         self._units = [Unit(0, optimizer.size, 1)]
         self._decoders = [SummingDecoder(1, (optimizer.size,), optimizer.dtype)]
+        self._updates = 0
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -290,7 +293,8 @@ class OwnOptimizer:
     def step(self) -> None:
         """Step along the gradient that the ranks have averaged."""
         self._model.gradient(self._theta, self._decoders[0].accumulator)
-        self._optimizer.step(self._theta, self._units, self._decoders)
+        self._optimizer.step(self._theta, self._units, self._decoders, self._factor(self._updates))
+        self._updates += 1
         self._model.load(self._theta)
 
 

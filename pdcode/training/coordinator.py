@@ -148,7 +148,8 @@ class Coordinator(Stateful):
             self.incidents.flagged(self.fleet.now_ns(), flagged)
         waited = (-1, 0) if update.used == 1 and why == ENOUGH else update.waited(why != ENOUGH)
         update.stepped_ns = update.now_ns
-        norm = state.step(update.damping / update.used)
+        factor = state.optimizer.table.factor(update.version)
+        norm = state.step(update.damping / update.used * factor)
         self.fleet.stepped()
         if state.omitted:
             self.incidents.omitted(self.fleet.now_ns(), state.omitted)

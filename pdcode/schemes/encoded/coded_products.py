@@ -46,6 +46,8 @@ class CodedProducts(EncodedScheme):
                 "optimizer.kind": one_of("sgd", why=SOME_WEIGHTS),
                 "optimizer.momentum": one_of(0.0, why=SOME_WEIGHTS),
                 "optimizer.proximal": one_of(None, why=SOME_WEIGHTS),
+                "optimizer.weight_decay": one_of(0.0, why=SOME_WEIGHTS),
+                "optimizer.vector_decay": one_of(0.0, why=SOME_WEIGHTS),
             }
         }
 
