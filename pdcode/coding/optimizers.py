@@ -136,14 +136,18 @@ class Optimizer(Stateful, Capable):
         if table.clip is not None:
             self._shrinkage = self._clipping(table.clip * fraction)
         if table.decays:
-            step = self.rate * damping * fraction * self._span
-            for layer in self._layers:
-                for part, decay in (
-                    (layer.unbiased(theta), table.weight_decay),
-                    (layer.biases(theta), table.vector_decay),
-                ):
-                    part *= self.dtype.type(1 - step * decay)
+            self._decay(theta, self.rate * damping * fraction * self._span)
         return sqrt(self._advance(self.rate * damping))
+
+    def _decay(self, theta: np.ndarray, step: float) -> None:
+        """Decay all parameters, matrices in one pass with their biases."""
+        decays = self.table.weight_decay, self.table.vector_decay
+        weights, vectors = (self.dtype.type(1 - step * decay) for decay in decays)
+        for layer in self._layers:
+            biases = layer.biases(theta)
+            decayed = biases * vectors
+            theta[layer.offset : layer.offset + layer.length] *= weights
+            biases[:] = decayed
 
     def _clipping(self, longest: float) -> float:
         """Return the factor by which the decoded gradient is no longer than `longest`."""

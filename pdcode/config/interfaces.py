@@ -25,7 +25,7 @@ FORMATS = {
     "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
 }
 """Format of data -> pattern of the file's name."""
-DECAY_FLOPS, CLIP_FLOPS = 20.0, 15.0  # of an optimizer's passes over θ for these, see `element_flops`
+DECAY_FLOPS, CLIP_FLOPS = 30.0, 20.0  # of an optimizer's passes over θ for these, see `element_flops`
 FIXED, PHOTOGRAPHS = ("digits", "breast-cancer", "diabetes", "mnist5k"), ("china-flower", "photographs")
 BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
 """Data sets that are values of problem.data."""
@@ -389,12 +389,14 @@ class OptimizerTable(Kind, tag_field="kind"):
 
     def check(self, config: Any) -> None:
         updates = self.updates or config.stop.updates
-        if self.schedule != "constant" and updates is None:
+        if self.schedule == "constant" or not config.stop.ends:  # refused later
+            return
+        if updates is None:
             raise InputError(
                 f"optimizer.updates: must be given with optimizer.schedule '{self.schedule}', as there is no "
                 "stop.updates"
             )
-        if self.schedule != "constant" and self.warmup >= updates:
+        if self.warmup >= updates:
             raise InputError(f"optimizer.warmup: {self.warmup}, and the schedule ends at update {updates}")
 
     def resolved(self, updates: int | None) -> Self:

@@ -33,7 +33,11 @@ OPTIMIZERS = {
         "optimizer.rate=0.02",
         "optimizer.proximal={kind='l1', weight=0.01}",
     ],
-}
+    "adjusted": [
+        "optimizer.schedule=cosine", "optimizer.updates=15", "optimizer.warmup=4", "optimizer.final=0.1",
+        "optimizer.weight_decay=0.5", "optimizer.vector_decay=0.1", "optimizer.clip=0.5",
+    ],
+}  # fmt: skip
 DECODERS = {
     "sum": [],
     "mean": ["memory.kind=none"],

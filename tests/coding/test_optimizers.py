@@ -1,5 +1,6 @@
 """Optimizers against numpy twins, over every decoder."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from pdcode import codes, decoders
 from pdcode.coding import optimizers
 from pdcode.config import OptimizerTable, kinds
+from pdcode.config.load import resolve
+from pdcode.problems.partition import Blocks, partition
 from pdcode.util.errors import InputError
 
 KINDS = sorted(kinds.KINDS["decoders"])
@@ -175,6 +178,108 @@ def test_checkpoint(table):
             second.load_state_dict({"state": {}})
 
 
+CLIPPED = {"rate": 0.1, "momentum": 0.9, "clip": 0.5}
+REFERENCES = {
+    "adamw": {"kind": "adamw", "rate": 0.05, "weight_decay": 0.3, "vector_decay": 0.02, "epsilon": 1e-6},
+    "adam, clipped": {"kind": "adam", "rate": 0.05, "beta1": 0.8, "clip": 0.4, "warmup": 6},
+    "heavy ball": CLIPPED | {"schedule": "linear", "updates": 15, "final": 0.1},
+    "nesterov": CLIPPED | {"nesterov": True, "schedule": "cosine", "updates": 20, "warmup": 5},
+    "decaying": {"rate": 0.1, "weight_decay": 0.5, "vector_decay": 0.1, "schedule": "cosine", "updates": 30},
+}
+
+
+def torch_optimizer(torch, table, matrices, vectors):
+    """PyTorch's optimizer and schedule of a table."""
+    groups = [
+        {"params": matrices, "weight_decay": table.weight_decay},
+        {"params": vectors, "weight_decay": table.vector_decay},
+    ]
+    if table.kind == "sgd":
+        more = {"momentum": table.momentum, "nesterov": table.nesterov}
+        optimizer = torch.optim.SGD(groups, lr=table.rate, **more)
+    else:
+        more = {"betas": (table.beta1, table.beta2), "eps": table.epsilon}
+        optimizer = torch.optim.AdamW(groups, lr=table.rate, **more)
+    schedulers, left, lr = torch.optim.lr_scheduler, (table.updates or 0) - table.warmup, table.rate
+    main = {
+        "constant": lambda: schedulers.ConstantLR(optimizer, 1.0),
+        "linear": lambda: schedulers.LinearLR(optimizer, 1.0, table.final, total_iters=left),
+        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, left, eta_min=table.final * lr),
+    }[table.schedule]()
+    if table.warmup:
+        first = schedulers.LinearLR(optimizer, 1 / (table.warmup + 1), 1.0, total_iters=table.warmup)
+        main = schedulers.SequentialLR(optimizer, [first, main], [table.warmup])
+    return optimizer, main
+
+
+@pytest.mark.parametrize("axis", ["output", "input"])
+@pytest.mark.parametrize("case", REFERENCES)
+def test_equals_pytorch(case, axis):
+    """θ of a network's gradients after 20 updates, with PyTorch's clipping."""
+    torch = pytest.importorskip("torch")
+    table, layers = OptimizerTable.of(REFERENCES[case]), partition([(4, 3), (2, 4)], axis)
+    rng = np.random.default_rng(5)
+    theta = rng.normal(size=layers[-1].offset + layers[-1].length)
+    x, y = (torch.from_numpy(rng.normal(size=(8, width))) for width in (3, 2))
+    weights, biases = (
+        [torch.tensor(part(each, theta), requires_grad=True) for each in layers]
+        for part in (Blocks.unbiased, Blocks.biases)
+    )
+    reference, scheduler = torch_optimizer(torch, table, weights, biases)
+    ours = table.make(len(theta), theta.dtype, None, 1.0, layers)
+    stack = [decoders.create("summing", 1, each.shape, "float64") for each in layers]
+    for update in range(20):
+        reference.zero_grad()
+        outputs = torch.tanh(x @ weights[0].T + biases[0]) @ weights[1].T + biases[1]
+        (outputs - y).square().sum(1).mean().backward()
+        flat = np.empty_like(theta)
+        for each, weight, bias in zip(layers, weights, biases, strict=True):
+            each.unbiased(flat)[:], each.biases(flat)[:] = weight.grad.numpy(), bias.grad.numpy()
+        if table.clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_([*weights, *biases], table.clip)
+            assert update > 5 or norm > table.clip
+        reference.step()
+        scheduler.step()
+        for each, decoder in zip(layers, stack, strict=True):
+            decoder.accumulator[:] = flat[each.offset : each.offset + each.length]
+        ours.step(theta, layers, stack, table.factor(update))
+        for each, weight, bias in zip(layers, weights, biases, strict=True):
+            # PyTorch's clipping adds 1e-6 to the norm.
+            exact = {"rtol": 0, "atol": 1e-12 if table.clip is None else 1e-5}
+            np.testing.assert_allclose(each.unbiased(theta), weight.detach().numpy(), **exact)
+            np.testing.assert_allclose(each.biases(theta), bias.detach().numpy(), **exact)
+
+
+def test_decay_and_clipping_count_fractions_of_a_gradient():
+    layers = partition([(4, 3)])
+    optimizer = OptimizerTable.of({"rate": 0.1, "weight_decay": 0.5, "clip": 2.0}).make(
+        16, "f8", layers=layers
+    )
+    theta, stack = np.ones(16), [decoders.create("summing", 1, (4, 4), "float64")]
+    stack[0].accumulator[:] = 1.0  # of norm 4
+    assert optimizer.step(theta, layers, stack, 0.5, fraction=0.25) == pytest.approx(0.05 * 0.5)
+    np.testing.assert_allclose(layers[0].unbiased(theta), 1 - 0.05 * 0.25 * 0.5 - 0.05 * 0.125)
+    np.testing.assert_allclose(layers[0].biases(theta), 1 - 0.05 * 0.125)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            ["schedule=cosine", "updates=5", "warmup=5"],
+            "optimizer.warmup: 5, and the schedule ends at update",
+        ),
+        (["schedule=linear"], "optimizer.updates: must be given with optimizer.schedule 'linear'"),
+        (["final=0.5"], "optimizer.final: 0.5 has no effect with optimizer.schedule 'constant'"),
+        (["kind=sign", "clip=1"], "optimizer.clip: 1.0 has no effect with optimizer.kind 'sign'"),
+        (["weight_decay=-1"], "optimizer.weight_decay: expected number >= 0.0"),
+    ],
+)
+def test_keys_without_effect_are_refused(keys, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        resolve({"stop": {"seconds": 1.0}}, [f"optimizer.{key}" for key in keys], auto=False)
+
+
 def test_staleness():
     assert optimizers.create({}, 1, "float32").damping(5) == 1
     inverse = optimizers.create({"staleness": "inverse"}, 1, "float32")
@@ -183,8 +288,13 @@ def test_staleness():
 
 def test_bad_input():
     for table, message in [
-        ({"kind": "newton"}, "optimizer.kind: expected one of sgd, adam, sign, muon, dion2 .got 'newton'"),
+        (
+            {"kind": "newton"},
+            "optimizer.kind: expected one of sgd, adam, adamw, .*, dion2 .got 'newton'",
+        ),
         ({"rate": -1.0}, "optimizer.rate: expected number > 0.0"),
+        ({"schedule": "step"}, "optimizer.schedule: expected one of constant, linear, cosine"),
+        ({"clip": 0}, "optimizer.clip: expected"),
         ({"speed": 1}, "optimizer.speed: unknown key"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -26,7 +26,7 @@ COMMON = [
     "optimizer.rate=0.2", "stop.updates=80",
 ]  # fmt: skip
 PAIRS = {
-    "uncoded": ["scheme.name=uncoded", "optimizer.momentum=0.5"],
+    "uncoded": ["scheme.name=uncoded", "optimizer.momentum=0.5", "optimizer.schedule=cosine"],
     "difference": ["scheme.name=uncoded", "memory.kind=difference", "problem.batch=0"],
     "powersgd": ["scheme.name=powersgd", "scheme.options.rank=2"],
     "proximal": [
@@ -42,7 +42,7 @@ PAIRS = {
 LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", "reduce.check=1", "problem.dtype=float32"]
 BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
 AVERAGED = {
-    "sharded": LWPD,
+    "sharded": [*LWPD, "optimizer.schedule=linear", "optimizer.warmup=9"],
     "sharded blocks": [*LWPD, *BLOCKS, "wire.dtype=int8", "optimizer.momentum=0.6"],
     "sharded local": [
         "scheme.name=local", "scheme.options.steps=3", "wire.dtype=float16", *SUMMED, "optimizer.rate=1.0",

@@ -26,6 +26,7 @@ from pdcode.virtual.simulation import Simulation
 TIMES_MS = [1, 1.3, 1.7, 25.5]
 START = ["workers.count=4", "code.blocks=[16,8]", "stop.updates=25"]
 RELAYED = ["downlink.kind=codewords", "downlink.check=3", "update.mode=async"]
+SCHEDULED = ["optimizer.schedule=linear", "optimizer.updates=40", "optimizer.warmup=5"]
 SCHEMES = {
     "sum": [],
     "mean": ["memory.kind=none"],
@@ -44,6 +45,7 @@ SCHEMES = {
     "relayed, selected": [*RELAYED, "code.family=energy"],
     "relayed, a sample": [*RELAYED, "memory.kind=none", "optimizer.staleness=inverse"],
     "relayed, momentum": [*RELAYED, "optimizer.momentum=0.7"],
+    "relayed, scheduled": [*RELAYED, *SCHEDULED],
     "relayed, several a step": [*RELAYED, "update.mode=first", "update.count=2"],
 }
 WIRES = ["float32", "bfloat16", "int8", "int4", "int2", "sign"]
@@ -101,6 +103,8 @@ TURNS = {
     "energy": [*PLAIN, "code.family=energy"],
     "selected": ["update.mode=async", "code.family=matched"],
     "exchanged": [*RELAYED, "downlink.kind=exchange"],
+    "scheduled": [*PLAIN, *SCHEDULED],
+    "clipped, decaying": [*PLAIN, "optimizer.clip=0.5", "optimizer.weight_decay=0.1"],
 }
 
 
@@ -240,6 +244,8 @@ def test_relayed_arrivals_and_their_steps_are_taken_in_at_once(wire: str, proble
         ['wire.dtype=["int8","float32"]'],
         ["optimizer.momentum=0.5"],
         ["optimizer.kind=adam"],
+        ["optimizer.weight_decay=0.1"],
+        ["optimizer.clip=0.1"],
         ["memory.kind=difference"],
         ["memory.kind=coordinator"],
     ],

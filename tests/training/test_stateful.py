@@ -50,6 +50,10 @@ CASES = {
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
     "muon": ["downlink.kind=codewords", "optimizer.kind=muon", "machine.coordinator_speed=3"],
     "dion2": ["optimizer.kind=dion2", "update.mode=all"],
+    "adamw": [
+        "optimizer={kind='adamw', rate=0.01, warmup=9, schedule='cosine', updates=200, clip=0.3}",
+        "downlink.kind=codewords",
+    ],
     "clipped": ["update.clip=median", "stragglers={kind='pareto',shift_s=0.001,shape=1.5}"],
     "quorum": [
         "update.mode=quorum", "update.count=3", "stragglers={kind='lognormal',median_s=0.002,sigma=1.0}",
@@ -122,7 +126,7 @@ LEFT = {
     "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
-    "Events": "flights", "CostModelSchedule": "_excluded", "Optimizer": "_theta _decoders _plan",
+    "Events": "flights", "CostModelSchedule": "_excluded", "Optimizer": "_theta _decoders _plan _shrinkage",
     "PayloadStore": "_addresses", "ProductState": "_matrix",
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
