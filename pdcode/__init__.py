@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from . import codes as codes
     from . import decoders as decoders
     from . import problems as problems
+    from . import sklearn as sklearn
     from . import torch as torch
     from .api.minimize import minimize as minimize
     from .api.runs import plan as plan
     from .api.runs import run as run
     from .api.runs import simulate as simulate
+    from .api.runs import train as train
     from .api.traces import Trace as Trace
     from .studies.comparison import Comparison as Comparison
     from .studies.comparison import compare as compare
@@ -34,11 +36,12 @@ _HOMES = {
     "plan": "api.runs",
     "run": "api.runs",
     "simulate": "api.runs",
+    "train": "api.runs",
 }
 
 __all__ = [
     "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "minimize", "plan",
-    "problems", "run", "simulate", "torch",
+    "problems", "run", "simulate", "sklearn", "torch", "train",
 ]  # fmt: skip
 
 

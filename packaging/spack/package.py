@@ -23,5 +23,5 @@ class PyPdcode(PythonPackage):
     depends_on("py-matplotlib@3.9:", type=("build", "run"))
     depends_on("py-rich@13.7:", type=("build", "run"))
     depends_on("py-scipy@1.13:", type=("build", "run"))
-    depends_on("py-scikit-learn@1.5:", type=("build", "run"))
+    depends_on("py-scikit-learn@1.6:", type=("build", "run"))
     depends_on("py-threadpoolctl@3.1:", type=("build", "run"))

@@ -179,6 +179,87 @@ def simulate(
     return Trace(path)
 
 
+def train(
+    config: ConfigLike,
+    *,
+    comm: Any = None,
+    data: Data = None,
+    output: PathLike | None = None,
+    set: Settings = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> Trace | None:
+    """Train a model on ranks of the caller's own MPI program, which goes on afterwards. Collective.
+
+    Rank 0 of the communicator is the coordinator, the others are workers. Runs on communicators without a
+    common rank can take place at the same time.
+
+    Parameters
+    ----------
+    config : dict, path or Trace
+        As for `run`, on every rank.
+    comm : mpi4py.MPI.Intracomm, optional
+        Communicator of two ranks or more; default: ``MPI.COMM_WORLD``.
+    data : tuple or data frame, optional
+        As for `run`; only that of rank 0 is used.
+    output, set, resume
+        As for `run`, on every rank.
+    progress : bool
+        Whether rank 0 prints the lines of the run.
+
+    Returns
+    -------
+    Trace or None
+        The trace on rank 0, None on the others.
+
+    Raises
+    ------
+    InputError
+        If the input is bad.
+    Failure
+        If the run fails, for example by divergence or an error of a worker; on rank 0 the exception's `trace`
+        is what it recorded. An error of another type is raised on its own rank.
+    KeyboardInterrupt
+        If a signal has ended the run, on all ranks.
+    """
+    import numpy as np
+
+    from ..mpi import ranks
+    from ..mpi.hosted import hosted
+    from ..training import checkpoint
+    from ..training.session import INTERRUPTED, check_writable
+    from ..virtual.choice import prepare_ranks
+
+    with hosted(comm) as group, one_thread():
+        given = np.array([data is not None])
+        group.Bcast(given)
+        settings = configs.overrides(set, group.size - 1, output)
+        if group.rank == 0:
+            settings = store(config, settings, data)
+        elif given[0]:
+            settings.append("problem.data=data.npz")  # rank 0 sends the rows
+        if spares := configs.read(config, settings).config.workers.spares:
+            settings += configs.overrides((), group.size - 1 - spares)
+        job, text, name = configs.read(config, settings)
+        if group.rank:
+            ranks.serve(group, job)
+            return None
+        path = Path(job.trace.path)
+        found = checkpoint.find(job) if resume else None
+        if resume and found is None and checkpoint.is_finished(path):
+            return Trace(path)
+        components = prepare_ranks(job if found is None else found.resumed_config(job), name)
+        check_writable(str(path), name, job.stragglers.reads)
+        with _with_trace(path):
+            show = print_line if progress else lambda line: None
+            descent = ranks.coordinate(group, text, components, job, found, resume, show)
+            if descent.coordinator.stopping == INTERRUPTED:
+                raise KeyboardInterrupt
+            if descent.failed:
+                raise Failure(descent.coordinator.stopping)
+        return Trace(path)
+
+
 def plan(
     config: ConfigLike,
     *,

@@ -16,7 +16,6 @@ from . import arguments
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..training.setup import Components
 
 
 def add_parser(commands: Any) -> None:
@@ -76,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if dry_run or place is None:
         guard.probe_inputs(config)
     if origins is not None:
+        from ..virtual.choice import prepare_ranks
         from . import preview
 
         print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))
@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
         progress.print_line(f"{path}: {config.workers.count} workers, loading {config.problem.data}")
     if place is None:
         from ..mpi.supervisor import Supervisor
+        from ..virtual.choice import prepare_ranks
 
         if options.resume and report_if_ended(config, path):
             return 0
@@ -97,9 +98,11 @@ def run(options: argparse.Namespace) -> int:
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
         return rank_0(config, text, path, options.resume)
-    from ..mpi import ranks
+    from ..mpi import process, ranks
 
-    return ranks.serve(config)
+    with process.job() as comm:
+        ranks.serve(comm, config)
+    return 0
 
 
 def report_if_ended(config: Config, path: str) -> bool:
@@ -108,7 +111,6 @@ def report_if_ended(config: Config, path: str) -> bool:
     Refused are checkpoints that are all of another configuration.
     """
     from ..training import checkpoint
-    from ..util.errors import prefix_errors
     from ..util.output import print_line
 
     with prefix_errors(path):
@@ -124,6 +126,7 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     from ..mpi import process, ranks
     from ..training import checkpoint
     from ..training.session import check_writable
+    from ..virtual.choice import prepare_ranks
 
     process.check_launcher()  # first, as the other ranks check it now
     found, given = None, config
@@ -139,22 +142,5 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     except BaseException as error:
         process.abort(error)
         raise  # not reached
-    return ranks.coordinate(text, components, given=given, found=found, resume=resume)
-
-
-def prepare_ranks(config: Config, path: str) -> Components:
-    """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake."""
-    from .. import faults
-    from ..virtual.choice import prepare
-
-    with prefix_errors(path):
-        faults.check_real(config)
-    components, workers = prepare(config, path), config.workers.count
-    assert components.source is not None
-    rows = components.source.rows
-    if workers > rows and config.problem.shards == "auto":
-        raise InputError(
-            f"{path}: workers.count: {workers} workers are more than the {rows} training rows of "
-            "problem.data; problem.shards = 'replicated' gives all rows to each"
-        )
-    return components
+    with process.job() as comm:
+        return ranks.coordinate(comm, text, components, given, found, resume).code

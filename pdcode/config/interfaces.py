@@ -90,7 +90,7 @@ class NetworkTable(ProblemTable):
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
-    paths: ClassVar[tuple[str, ...]] = ("data", "labels")
+    paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
     effective: ClassVar[KeyNeeds] = {
         ("hidden", "activation"): {
@@ -128,6 +128,7 @@ class NetworkTable(ProblemTable):
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
     standardise: bool = False
+    init: str | None = None  #: trace of a run, or npy file, with the θ from which the run starts
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test
     features: Positive = 20  #: synthetic data: number of inputs
     outputs: Positive = 1  #: synthetic data: number of targets or classes

@@ -74,7 +74,7 @@ class ExchangeLink(LogLink):
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry)
-        self._workers = self._comm.Create_group(self._comm.group.Excl([0]))
+        self._workers = self._comm.workers
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         replies = super()._allocate(layouts)
@@ -194,11 +194,14 @@ class ExchangeLink(LogLink):
             self._outgoing.append(sends)
             self._sends_pending.set()
 
-    def leave(self) -> None:
-        super().leave()
+    def close(self) -> None:
         self._ended = True
         self._sends_pending.set()
         self._thread.join()
+
+    def leave(self) -> None:
+        super().leave()
+        self.close()
         if self.detached:
             return
         expected_counts = np.zeros_like(self._sent_counts)

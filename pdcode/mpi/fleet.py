@@ -41,7 +41,7 @@ from .deaths import (
     reraise_unless_proc_failed,
 )
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Poller, library
+from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Group, Poller, library
 
 ANSWER_NS = 1_000_000_000  # least time for another host's answer to one of the last clock requests
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
@@ -75,7 +75,7 @@ class Ranks:
 
     interrupted = 0
 
-    def __init__(self, comm: MPI.Intracomm, spares: int = 0) -> None:
+    def __init__(self, comm: Group, spares: int = 0) -> None:
         self._comm = comm
         self.workers = self._comm.size - 1 - spares
         self.bytes_up = self.bytes_down = 0

@@ -13,7 +13,7 @@ from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buf
 from ..transport.messages import Reply, Task
 from . import clocks
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Poller
+from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Group, Poller
 
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts
 
@@ -21,7 +21,7 @@ LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrup
 class Entry:
     """A worker's side of `fleet.Ranks`: clocks, and what rank 0 sends before the run."""
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: Group) -> None:
         self.comm, self.worker, self.has_failures = comm, comm.rank - 1, False
         self.poller = Poller(1e-3, comm)
         comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
@@ -147,6 +147,9 @@ class MPILink(Link):
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self._entry.serve_clock()
         self._receive_task.Free()
+
+    def close(self) -> None:
+        """End what the link does beside the worker's loop, also after an error."""
 
     def reply(self, computed: Computed) -> None:
         part, loss, t_start_ns, t_compute_ns, delay_ns = computed

@@ -13,7 +13,7 @@ import numpy as np
 from ..training.link_sizing import SAMPLES
 from ..transport.speeds import Speeds
 from .initialise import MPI
-from .process import PACE, Poller
+from .process import PACE, Group, Poller
 
 MAX_TOTAL_BYTES = 1 << 18  # that rank 0 receives, or sends, in one repeat
 MAX_MESSAGES, MAX_MESSAGE_BYTES = 16, 1 << 17  # per worker and repeat; per message
@@ -30,7 +30,7 @@ def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
     return planned
 
 
-def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds, int, int]:
+def measure(comm: Group, planned: list[int], count: int) -> tuple[Speeds, int, int]:
     """Measure at rank 0, while `count` workers are in `answer`; return also the bytes received and sent."""
     workers = range(1, 1 + count)
     up, ups, down, downs = planned
@@ -63,7 +63,7 @@ def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds
     return Speeds(*rates, samples_s.mean(axis=1), samples_s), moved[0], moved[1]
 
 
-def answer(comm: MPI.Intracomm, planned: list[int], times_s: Callable[[], np.ndarray]) -> None:
+def answer(comm: Group, planned: list[int], times_s: Callable[[], np.ndarray]) -> None:
     """Take part at a worker; `times_s` measures times of tasks."""
     up, ups, down, downs = planned
     poller = Poller(POLL_S, comm)

@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,7 +21,7 @@ from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless
 from .initialise import MPI
 
 # Tags; NEVER is not sent.
-HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, MEMBERS, ANSWER, NEVER = range(1, 12)
+HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, MEMBERS, ANSWER, NEVER, OUTCOME, VERDICT = range(1, 14)
 REPORT_S = 1.0  # time for one rank to report an error of all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
@@ -38,20 +39,48 @@ def oversubscribed(comm: MPI.Intracomm) -> bool:
     return ranks > int(np.count_nonzero(np.unpackbits(bits)))
 
 
+class Group(MPI.Intracomm):
+    """Communicator of a run's ranks, which are a job of their own. Construction is collective."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self.polls = 20 if oversubscribed(self) else 200_000  # before a rank that waits sleeps
+        self.buffers: list[object] = []  # owners of those that MPI may write to until the end of the job
+        self.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
+
+    @cached_property
+    def workers(self) -> MPI.Intracomm:
+        """Communicator of all ranks but rank 0; collective among these at first."""
+        return self.Create_group(self.group.Excl([0]))
+
+    def watched(self, poll: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what a rank that waits polls."""
+        return poll
+
+    def finish_coordinator(self, code: int, missing: Collection[int], failures: bool, detached: bool) -> None:
+        """End rank 0 without MPI_Finalize if workers are `missing`, or if all have left after failures."""
+        if missing:
+            end_job(code, self)
+        elif failures:
+            supervised.report_job_exit(code)
+            if detached:
+                exit_without_finalize(code)
+
+    def finish_detached(self) -> None:
+        """End a worker without MPI_Finalize, as others have failed."""
+        exit_without_finalize(0)
+
+
 class Poller:
-    """Waiting strategy: busy polling at first, then sleeps of growing length, up to `longest_s`.
+    """Waiting strategy: busy polling at first, then sleeps of growing length, up to `longest_s`."""
 
-    Construction is collective over `comm`, the job's ranks.
-    """
-
-    def __init__(self, longest_s: float, comm: MPI.Intracomm) -> None:
-        self.polls = 20 if oversubscribed(comm) else 200_000
-        self.longest_s = longest_s
+    def __init__(self, longest_s: float, comm: Group) -> None:
+        self.longest_s, self._comm = longest_s, comm
 
     def wait(self, poll: Callable[[], Any], timeout_ns: int | None = None) -> Any:
         """Poll until the result is true or the timeout has passed; return the last result."""
+        poll = self._comm.watched(poll)
         until = None if timeout_ns is None else clocks.now_ns() + timeout_ns
-        for count in range(self.polls):
+        for count in range(self._comm.polls):
             if (result := poll()) or (until and count % 64 == 63 and clocks.now_ns() >= until):
                 return result
         pause_s = 20e-6
@@ -145,25 +174,23 @@ def library() -> str:
 
 
 @contextmanager
-def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.Intracomm]:
+def job(named: bool = True) -> Iterator[Group]:
     """Run a rank's work after MPI_Init: an exception on any rank ends the whole job. Collective.
 
-    Yields a duplicate of `comm`, the job's ranks (default: all). Terminating signals, which launchers send to
-    all ranks, are handled by rank 0 only. With `named`, error messages name the worker.
+    Terminating signals, which launchers send to all ranks, are handled by rank 0 only. With `named`, error
+    messages name the worker.
     """
     with ExitStack() as stack:
         stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, signal.SIG_IGN)))
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
-        ranks = MPI.COMM_WORLD if comm is None else comm
-        if comm is None:
-            check_launcher()
+        ranks = MPI.COMM_WORLD
+        check_launcher()
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
         siblings.met()
-        ranks = ranks.Dup()
-        ranks.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
+        ranks = group = Group(ranks.Dup())
         gc.freeze()  # existing objects are permanent
         gc.enable()
-        yield ranks
+        yield group
         gc.freeze()  # remaining objects end with the process
         try:
             ranks.Free()  # collective: only at the end of a job, not before its abort

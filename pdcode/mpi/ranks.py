@@ -22,6 +22,7 @@ from ..stragglers import WorkerDelays
 from ..training import link_sizing
 from ..training.checkpoint import Checkpoint, CheckpointWriter, folder_of
 from ..training.links import DelayedLink, SavingLink
+from ..training.monitor import Print
 from ..training.session import TrainingRun, close_trace, open_trace, run_identity
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import Computes, Worker, work
@@ -36,21 +37,21 @@ from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet, Ranks
-from .initialise import MPI
 from .link import Entry, MPILink
-from .process import end_job, exit_without_finalize, job
+from .process import Group
 from .reduce import AllreduceFleet, AllreduceLink
 
 
 def coordinate(
+    comm: Group,
     text: str,
     components: Components,
-    comm: MPI.Intracomm | None = None,
     given: Config | None = None,
     found: Checkpoint | None = None,
     resume: bool = False,
-) -> int:
-    """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
+    print_line: Print = print_line,
+) -> TrainingRun:
+    """Run rank 0: set the workers up, train, close the trace and print its path; return the run.
 
     `text` is the TOML text of the configuration, for the trace; `given` the user's configuration, for
     checkpoints; `found` a checkpoint to resume from. With `resume` a signal that ends the run causes a
@@ -59,97 +60,93 @@ def coordinate(
     run = run_identity(found)
     given = components.config if given is None else given
     keeps = resume or given.trace.checkpoint_s is not None
-    with job(comm=comm) as comm:
-        ranks = Ranks(comm, given.workers.spares)
-        with signals.handled(signals.interrupts(ranks)):
-            supervised.report_ready()
-            source, components.source = components.source, None
-            assert source is not None
-            planned = None
-            if components.by_speeds:
-                sized = components.config if components.auto else components.requested
-                planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
-            empty = memory_places(given, run, None)
-            places = memory_places(given, run, found) if keeps else [None] * ranks.workers
-            components.scheme.placement.seed_secrets()
-            facts = components.facts
-            for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
-                arrays = components.scheme.placement.worker_data(source, worker)
-                ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
-            if planned is not None:
-                components = choice.settle(components, ranks.measure(planned))
-                for worker in range(ranks.workers):
-                    ranks.set_up(worker, components.facts, {})
-        config = components.config
-        if config.sums_all:
-            components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
-        kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
-        fleet = kind(ranks, components.layouts)
-        if isinstance(fleet, FirstFleet):
-            assert isinstance(components.state, FirstState)
-            fleet.attach(components.state)
-        with signals.handled(signals.interrupts(fleet)):
-            if config.workers.spares:  # they need `source` later
-                fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
-                fleet.joins_ns = faults.joins(config)
-            del source  # frees the full data; rank 0 keeps only its evaluation set
-            siblings.begun()
-            trace = open_trace(config, text, components, fleet, found, run=run)
-            drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
-            descent = TrainingRun(
-                config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found
-            )
-            if keeps:
-                descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
-            descent.run()
-            close_trace(trace, descent)
-            code = descent.code
-            if descent.coordinator.roster.missing:
-                end_job(code, comm)
-            elif fleet.has_failures:
-                supervised.report_job_exit(code)
-                if fleet.detached:
-                    exit_without_finalize(code)
-    return code
-
-
-def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
-    """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
-    with job(comm=comm) as comm:
-        entry = Entry(comm)
-        if entry.worker >= config.workers.count:  # a spare rank waits during the run
-            siblings.begun()
-        sent = entry.set_up()
-        if sent is None:
-            if entry.has_failures:
-                exit_without_finalize(0)
-            return 0
-        facts, arrays = sent
-        place = facts["memory"]
-        config = with_resolved(config, facts["resolved"])
+    ranks = Ranks(comm, given.workers.spares)
+    with signals.handled(signals.interrupts(ranks)):
+        supervised.report_ready()
+        source, components.source = components.source, None
+        assert source is not None
+        planned = None
+        if components.by_speeds:
+            sized = components.config if components.auto else components.requested
+            planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
+        empty = memory_places(given, run, None)
+        places = memory_places(given, run, found) if keeps else [None] * ranks.workers
+        components.scheme.placement.seed_secrets()
+        facts = components.facts
+        for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
+            arrays = components.scheme.placement.worker_data(source, worker)
+            ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
+        if planned is not None:
+            components = choice.settle(components, ranks.measure(planned))
+            for worker in range(ranks.workers):
+                ranks.set_up(worker, components.facts, {})
+    config = components.config
+    if config.sums_all:
+        components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
+    kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
+    fleet = kind(ranks, components.layouts)
+    comm.buffers.append(fleet)
+    if isinstance(fleet, FirstFleet):
+        assert isinstance(components.state, FirstState)
+        fleet.attach(components.state)
+    with signals.handled(signals.interrupts(fleet)):
+        if config.workers.spares:  # they need `source` later
+            fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
+            fleet.joins_ns = faults.joins(config)
+        del source  # frees the full data; rank 0 keeps only its evaluation set
         siblings.begun()
+        trace = open_trace(config, text, components, fleet, found, run=run)
+        drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
+        descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found)
+        if keeps:
+            descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
+        descent.run()
+        close_trace(trace, descent)
+    comm.finish_coordinator(
+        descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
+    )
+    return descent
+
+
+def serve(comm: Group, config: Config) -> None:
+    """Run a worker: receive the data, build the problem, serve tasks."""
+    entry = Entry(comm)
+    if entry.worker >= config.workers.count:  # a spare rank waits during the run
+        siblings.begun()
+    sent = entry.set_up()
+    if sent is None:
+        if entry.has_failures:
+            comm.finish_detached()
+        return
+    facts, arrays = sent
+    place = facts["memory"]
+    config = with_resolved(config, facts["resolved"])
+    siblings.begun()
+    factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
+    if facts["pace"] is not None:
+        timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
+        pace.answer(comm, facts["pace"], timed)
+        again = entry.set_up()
+        assert again is not None
+        facts, _ = again
+        config = with_resolved(config, facts["resolved"])
         factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
-        if facts["pace"] is not None:
-            timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
-            pace.answer(comm, facts["pace"], timed)
-            again = entry.set_up()
-            assert again is not None
-            facts, _ = again
-            config = with_resolved(config, facts["resolved"])
-            factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
-        link = link_kind(config)(entry)
-        if isinstance(link, AllreduceLink):
-            link.make_owner = partial(Owner, config, worker=link.worker)
-        elif isinstance(link, FirstLink):
-            link.make_owners = partial(Owners, config)
-        worker = factory.build(link.connect(factory.layouts))
-        if isinstance(link, AllreduceLink):
-            link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
+    link = link_kind(config)(entry)
+    comm.buffers.append(link)
+    if isinstance(link, AllreduceLink):
+        link.make_owner = partial(Owner, config, worker=link.worker)
+    elif isinstance(link, FirstLink):
+        link.make_owners = partial(Owners, config)
+    worker = factory.build(link.connect(factory.layouts))
+    if isinstance(link, AllreduceLink):
+        link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
+    try:
         with leaves_by_signal(link):
             work(*wrapped(config, link, worker, place, facts["delay_fractions"]))
-        if link.detached:
-            exit_without_finalize(0)
-    return 0
+    finally:
+        link.close()
+    if link.detached:
+        comm.finish_detached()
 
 
 def link_kind(config: Config) -> type[MPILink]:

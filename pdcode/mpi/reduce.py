@@ -216,7 +216,7 @@ class AllreduceLink(MPILink):
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry)
-        self._workers = self._comm.Create_group(self._comm.group.Excl([0]))
+        self._workers = self._comm.workers
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:

@@ -21,7 +21,7 @@ from ..transport.layout import HEADER, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task, control_message
 from ..virtual.executor import BuildWorker, Executor
 from .initialise import MPI
-from .process import REPLY, TASK, Poller
+from .process import REPLY, TASK, Group, Poller
 
 MAX_TASKS, MAX_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes
 
@@ -36,9 +36,7 @@ def slots(layouts: Sequence[Layout]) -> int:
 class RankWorkers:
     """The workers of this rank, of a number of workers of all ranks."""
 
-    def __init__(
-        self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
-    ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: Group) -> None:
         self._size = comm.size
         mine = range(comm.rank, workers, comm.size)
         size = buffer_sizes(layouts)[1]
@@ -58,9 +56,7 @@ class RankWorkers:
 class MPIExecutor(Executor):
     """Executor on rank 0, while the other ranks `serve`. Collective."""
 
-    def __init__(
-        self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
-    ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: Group) -> None:
         self._comm = comm
         self._size = size = self._comm.size
         self._poller = Poller(50e-6, comm)
@@ -123,7 +119,7 @@ class MPIExecutor(Executor):
             self._comm.Send(last, rank, TASK)
 
 
-def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm) -> None:
+def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: Group) -> None:
     """Perform the tasks of this rank's workers until rank 0 ends the run. Collective with `MPIExecutor`."""
     poller = Poller(1e-3, comm)
     own = RankWorkers(layouts, workers, build, comm)
@@ -148,7 +144,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
     MPI.Request.Waitall([*receives, *sends])
 
 
-def collective(make: Callable[[], T], comm: MPI.Intracomm) -> T:
+def collective(make: Callable[[], T], comm: Group) -> T:
     """Call `make` on every rank; the first rank that fails reports the error and ends the job. Collective.
 
     Most errors occur on all ranks and should be reported once, but a file may be missing on one machine only.
@@ -165,7 +161,7 @@ def collective(make: Callable[[], T], comm: MPI.Intracomm) -> T:
     return result
 
 
-def _first_to_fail(failed: bool, comm: MPI.Intracomm) -> int:
+def _first_to_fail(failed: bool, comm: Group) -> int:
     """Return the lowest rank that has failed; the number of ranks if none has."""
     first = np.array([comm.rank if failed else comm.size])
     comm.Allreduce(MPI.IN_PLACE, first, MPI.MIN)

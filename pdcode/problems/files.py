@@ -88,6 +88,18 @@ def read_arrays(name: str, key: str) -> dict[str, Array]:
     return found
 
 
+def trained_theta(name: str) -> Array:
+    """Read the θ of `problem.init`: the final one of a trace, or an npy file."""
+    if name.endswith(".npy"):
+        return _read_npy(name, "init")
+    from ..trace.reader import TraceReader  # workers seldom need it
+
+    theta = TraceReader(existing_path("init", name)).theta
+    if theta is None:
+        raise InputError(f"problem.init: {name!r} has no final theta, as the run has not ended")
+    return theta
+
+
 def read_npy(table: NetworkTable, required: bool = True) -> Samples:
     """Read inputs from an npy file, and targets from another, `labels`."""
     x = _read_npy(table.data, "data")

@@ -35,14 +35,15 @@ def format_of(table: ProblemTable) -> str:
 def fingerprint(table: ProblemTable) -> str:
     """Return sizes and CRC-32 of files of data and starts, of large ones by samples; empty if bundled."""
     found = []
-    for name in filter(None, (getattr(table, key, None) for key in ("data", "labels", "start", "init"))):
+    names = [getattr(table, key, None) for key in ("data", "labels", "start", "init")]
+    for name in (each for each in names if each and not is_bundled(each)):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0
             for piece in range(PIECES):  # the whole file if it is no larger than these
                 file.seek(max(piece * PIECE, piece * (size - PIECE) // (PIECES - 1)))
                 crc = zlib.crc32(file.read(PIECE), crc)
             found.append(f"{size}-{crc:08x}")
-    return "" if is_bundled(table.data) else " ".join(found)
+    return " ".join(found)
 
 
 def existing_path(key: str, name: str | Path, otherwise: str = "") -> Path:

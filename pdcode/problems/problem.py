@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkTable, ProblemTable
-from ..util.errors import InputError
+from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
 from . import counts, optimum, split, synthetic
 from .compiled import build_network
 from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
+from .files import trained_theta
 from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
@@ -277,6 +278,13 @@ class NetworkProblem(Problem):
     @property
     def classes(self) -> int | None:
         return self.dataset.classes
+
+    def initial(self, seed: int) -> Array:
+        if self.table.init is None:
+            return super().initial(seed)
+        theta = trained_theta(self.table.init)
+        with prefix_errors(f"problem.init: {self.table.init!r}"):
+            return self._theta(theta)
 
     def penalised(self, theta: Array) -> Iterator[Array]:
         for layer in self.layers:

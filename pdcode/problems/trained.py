@@ -33,12 +33,14 @@ class TrainedModel:
         Number of inputs.
     measure : str
         Name of the score: "accuracy", "R²" or "D²".
+    theta : ndarray, shape (parameters,)
+        Parameters.
     weights : dict of str to ndarray
         Weights and biases of the layers, by name.
     """
 
     def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
-        self._network, self._theta, self._common, self._targets = network, theta, common, outputs
+        self._network, self.theta, self._common, self._targets = network, theta, common, outputs
         self.measure, self.weights = network.loss.score, network.views(theta)
         self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
 
@@ -142,7 +144,7 @@ class TrainedModel:
             if self.classes is not None:
                 targets = np.zeros(len(rows), np.int32)
             forward = Forward(network, scaled, targets, 0)
-            forward.bind(self._theta)
+            forward.bind(self.theta)
             forward.run()
             outputs[rows] = forward.scores[-1]
         return outputs

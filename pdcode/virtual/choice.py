@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .. import problems, stragglers
+from .. import faults, problems, stragglers
 from ..coding import flops
 from ..coding.policies import counts, relative_updates
 from ..coding.relay import RelayedState
@@ -60,6 +60,21 @@ def prepare(
             except InputError as error:
                 choice.excluded[name] = error
         return choice.made()
+
+
+def prepare_ranks(config: Config, path: str) -> Components:
+    """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake."""
+    with prefix_errors(path):
+        faults.check_real(config)
+    components, workers = prepare(config, path), config.workers.count
+    assert components.source is not None
+    rows = components.source.rows
+    if workers > rows and config.problem.shards == "auto":
+        raise InputError(
+            f"{path}: workers.count: {workers} workers are more than the {rows} training rows of "
+            "problem.data; problem.shards = 'replicated' gives all rows to each"
+        )
+    return components
 
 
 def settle(components: Components, speeds: Speeds) -> Components:

@@ -1,9 +1,12 @@
 """What a Problem says about itself, its start, its accuracy and its optimum."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from outcomes import refused
 
+import pdcode
 from pdcode import problems
 
 
@@ -132,3 +135,18 @@ def test_hidden_is_ignored_by_linear_models():
 def test_bad_tables_are_refused(table, message):
     with refused(message):
         problems.create(table)
+
+
+def test_a_run_starts_from_the_theta_of_another(tmp_path: Path) -> None:
+    """Also at the replicas of θ that workers have."""
+    config = {"problem": {"hidden": [8]}, "stop": {"updates": 20}, "scheme": {"preset": "default"}}
+    first = pdcode.simulate(config, output=tmp_path / "a.h5", progress=False)
+    init = {"problem.init": str(tmp_path / "a.h5")}
+    second = pdcode.simulate(config, output=tmp_path / "b.h5", set=init, progress=False)
+    assert second.progress["loss"][0] == first.progress["loss"][-1]
+    assert np.array_equal(second.replay(progress=False), second.theta)
+    np.save(tmp_path / "c.npy", first.theta[:-1])
+    for path, message in (("c.npy", "θ has shape"), ("none.h5", "no such file")):
+        init = {"problem.init": str(tmp_path / path)}
+        with pytest.raises(pdcode.InputError, match=rf"problem\.init: .*{message}"):
+            pdcode.simulate(config, output=tmp_path / "d.h5", set=init, progress=False)
