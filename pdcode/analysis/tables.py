@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
-from . import description, printing, statistics, timing
+from . import description, diagnosis, printing, statistics, timing
+from .diagnosis import Diagnosis
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
@@ -25,15 +26,24 @@ FAULTS, OUTAGES = 5, 3  # number of shown faults, and of described outages
 BAR = 14
 
 
-def show(trace: TraceReader, console: Console | None = None) -> None:
-    """Print a summary of a trace: configuration, loss, time, slow workers, staleness and bytes."""
-    printing.show(sections(trace), console)
+def show(
+    trace: TraceReader,
+    console: Console | None = None,
+    diagnose: Callable[[TraceReader], Diagnosis] = diagnosis.diagnose,
+) -> None:
+    """Print a summary of a trace: configuration, diagnosis, loss, time, staleness and bytes."""
+    printing.show(sections(trace, diagnose), console)
 
 
-def sections(trace: TraceReader) -> Iterator[Section]:
+def sections(trace: TraceReader, diagnose: Callable[[TraceReader], Diagnosis]) -> Iterator[Section]:
     """Yield the titles and contents of the sections of `show`."""
     length = description.stop_ns(trace)
     yield description.headline(trace), [_description(trace)]
+    if trace.arrivals.rows:
+        table = make_table("line", "text", left=("line", "text"), header=False)
+        for line in diagnose(trace).lines():
+            table.add_row(*line)
+        yield "Diagnosis", [table]
     if trace.progress.rows:
         yield "Loss and accuracy", _loss(trace)
     if trace.faults.rows:
@@ -47,7 +57,9 @@ def sections(trace: TraceReader) -> Iterator[Section]:
     pace = timing.pace(trace.arrivals, trace.worker_count)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     fates = describe_fates(trace.arrivals["status"], trace.counters)
-    yield "\n".join([fates, *describe_outages(outages, pace), *describe_slow_workers(pace)]), []
+    silent = pace.silent()
+    without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
+    yield "\n".join([fates, *describe_outages(outages, pace), *without]), []
     until = "until the stop" if trace.finished else "so far"
     out = {outage.worker for outage in outages}
     yield f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
@@ -199,25 +211,6 @@ def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> lis
             texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is outstanding")
     if more := len(groups) - OUTAGES:
         texts += [f"{more:,} more outages were shorter"] if more > 0 else []
-    return texts
-
-
-def describe_slow_workers(pace: timing.Pace) -> list[str]:
-    """Describe the slow workers, and those without arrivals."""
-    total = int(pace.arrivals.sum())
-    texts = [
-        f"worker {worker} is slow: {ratio(pace.ratio[worker])} the median task time of the others; "
-        f"{100 * pace.arrivals[worker] / total:.2g} % of the arrivals"
-        for worker in pace.slow()[:FEW]
-    ]
-    if len(pace.slow()) > FEW:
-        texts.append(f"{len(pace.slow()) - FEW} more workers are slow")
-    if silent := pace.silent():
-        texts.append(f"no arrival from {workers_named(silent)}, of {len(pace.arrivals):,}")
-    if not texts and np.isfinite(pace.ratio).any():
-        worst = int(np.nanargmax(pace.ratio))
-        most = ratio(pace.ratio[worst])
-        texts.append(f"no worker is slow: the slowest, {worst}, has {most} the median task time of others")
     return texts
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    from ..analysis.diagnosis import Diagnosis
     from ..problems.trained import TrainedModel
 
 PANELS = "loss", "accuracy", "timeline", "rate"
@@ -44,6 +45,30 @@ class Trace(reader.TraceReader):
         from ..analysis.summary import summarise
 
         return asdict(summarise(self, loss, accuracy))
+
+    def diagnose(self, what_if: bool = True) -> Diagnosis:
+        """Find the slow workers: which, since when, by how much, why, what that costs, and what to try.
+
+        Parameters
+        ----------
+        what_if : bool
+            Whether to predict the costs, on the virtual clock under the recorded delays. That takes about a
+            second, and reads the data that the trace names.
+
+        Returns
+        -------
+        Diagnosis
+            `print` shows its lines: verdict, why, cost, next.
+
+        Raises
+        ------
+        InputError
+            If the trace is damaged.
+        """
+        from ..analysis.diagnosis import diagnose
+        from .what_if import diagnosed
+
+        return diagnosed(self) if what_if else diagnose(self)
 
     def plot(self, kind: str = "run") -> Figure:
         """Draw the run, finished or not.

@@ -11,10 +11,10 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "show",
         help="summarise a trace, or compare several; show the results of `pdcode compare`",
-        description="Print configuration, loss and accuracy, a breakdown of the time, slow workers and "
-        "outages, staleness and bytes; of several traces a table with a row for each. Traces of running "
-        "and killed runs can be shown, too. Of a file of `pdcode compare`: its table; of several a table "
-        "with a row for each scheme, and the agreement of their rankings.",
+        description="Print configuration, slow workers with their cost and what to try, loss and "
+        "accuracy, a breakdown of the time, outages, staleness and bytes; of several traces a table with a "
+        "row for each. Traces of running and killed runs can be shown, too. Of a file of `pdcode compare`: "
+        "its table; of several a table with a row for each scheme, and the agreement of their rankings.",
     )
     command.add_argument(
         "trace", nargs="+", metavar="TRACE", help="HDF5 file of a run, or of `pdcode compare`"
@@ -44,10 +44,11 @@ def show(options: argparse.Namespace) -> int:
         compare(options)
     else:
         from ..analysis import tables
+        from ..api.what_if import diagnosed
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])
-        tables.show(trace)
+        tables.show(trace, diagnose=diagnosed)
         if options.figure:
             from ..analysis import plots
 

@@ -1,5 +1,6 @@
 """Recorded delays in a file: a trace of pdcode, or a matrix of workers × rounds as CSV or HDF5."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,21 @@ class DelayRecords:
     counts: Integers  # number of delays of each worker, (m,)
     # additional delay as a multiple of a task's compute time, (m,); -1: delays are total durations of tasks
     stretch: Reals
+
+
+def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
+    """Return the records in which these workers have the delays of a usual one, from its middle on.
+
+    That is the worker whose mean delay is the median of the others', the lower of two.
+    """
+    rows = np.split(recorded.delays_s, np.cumsum(recorded.counts)[:-1])
+    stretch = recorded.stretch.copy()
+    others = [each for each, row in enumerate(rows) if each not in workers and len(row)]
+    ranked = sorted(others, key=lambda each: (stretch[each], rows[each].mean()))
+    usual = ranked[(len(ranked) - 1) // 2]
+    for each in workers:
+        rows[each], stretch[each] = np.roll(rows[usual], -(len(rows[usual]) // 2)), stretch[usual]
+    return DelayRecords(np.concatenate(rows), np.array([*map(len, rows)], np.int64), stretch)
 
 
 def file_error(path: Path, what: str, key: str = "path") -> InputError:

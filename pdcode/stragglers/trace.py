@@ -5,13 +5,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import numpy as np
 
-from ..config import Positive
+from ..config import Config, Count, Positive
 from ..config.requirements import KeyNeeds, one_of
 from ..kernels import philox
 from ..util import rng
-from ..util.errors import not_a_file
+from ..util.errors import InputError, not_a_file
+from ..util.formats import workers_named
 from . import records
 from .base import DelayModel, Integers, Law, Reals
 
@@ -31,6 +33,9 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: with "block", number of consecutive tasks; none: from the number of recorded delays and their
     #: autocorrelation
     block: Positive | None = None
+    #: recorded workers that are replaced by a usual one: each takes the delays of the worker whose mean delay
+    #: is the median of the others', from the middle of its record on
+    replaced: list[Count] = msgspec.field(default_factory=list)
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
@@ -44,13 +49,22 @@ class Recorded(Law, tag="trace", kw_only=True):
     def reads(self) -> str:
         return self.path
 
+    def check(self, config: Config) -> None:
+        super().check(config)
+        count = len(load_records(self).counts) if self.replaced else 0
+        if count and (max(self.replaced) >= count or len({*self.replaced}) == count):
+            raise InputError(
+                f"stragglers.replaced: {self.replaced}: some of workers 0 to {count - 1}, not all"
+            )
+
     def make(self, seed: int, workers: int) -> DelayModel:
         return DRAWS[self.draw](self, seed, workers)
 
     def description(self) -> str:
         size = "" if self.block is None else f" of {self.block} tasks"
         drawn = {"bootstrap": "at random", "block": f"in random blocks{size}", "replay": "in their order"}
-        return f"those recorded in {self.path}, {drawn[self.draw]}"
+        usual = f"; {workers_named(self.replaced)} as a usual worker" if self.replaced else ""
+        return f"those recorded in {self.path}, {drawn[self.draw]}{usual}"
 
 
 class RecordedDelays(DelayModel):
@@ -63,6 +77,8 @@ class RecordedDelays(DelayModel):
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
         recorded = load_records(table)
+        if table.replaced:
+            recorded = records.replace(recorded, table.replaced)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self.recorded = len(recorded.counts)
         self._counts = recorded.counts[model]

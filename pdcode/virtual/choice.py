@@ -144,11 +144,12 @@ class MeasuredDelays:
         )
 
 
-def round_s(components: Components, speeds: Speeds | None = None) -> float:
+def round_s(components: Components, speeds: Speeds | None = None, rounds: int | None = None) -> float:
     """Return the predicted mean time of an update in s, or of n payloads if each is one.
 
-    It is infinite if a dead worker would be waited for. Links and rank 0 are as on the virtual clock; if
-    `speeds` are measured, links have the lower of the two bandwidths.
+    It is that of the first `rounds` updates, by default as many as are simulated quickly. It is infinite if a
+    dead worker would be waited for. Links and rank 0 are as on the virtual clock; if `speeds` are measured,
+    links have the lower of the two bandwidths.
     """
     config, n = costs.charged(components.config, components), components.scheme.workers
     task_s = 1e-9 * np.broadcast_to(task_times_ns(config, components), n)
@@ -162,7 +163,7 @@ def round_s(components: Components, speeds: Speeds | None = None) -> float:
         link = msgspec.structs.replace(config.link, bandwidth=min(speeds.ingress, speeds.egress))
         config = msgspec.structs.replace(config, link=link)
     task_ns = np.maximum(1, np.rint(1e9 * task_s)).astype(np.int64)
-    rounds = max(8, min(ROUNDS, DRAWS // n))
+    rounds = max(8, min(ROUNDS, DRAWS // n)) if rounds is None else rounds
     schedule = cost_model_schedule(config, components)
     if isinstance(schedule, AllreduceSchedule):
         delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), rounds, task_ns)

@@ -1,0 +1,375 @@
+"""Diagnosis of a run: which workers are slow, since when, by how much, and whether by computing or by links.
+
+A worker's task time is relative to that of the others at the same time: the median over them of the mean
+logarithm of the times of tasks that begin then. A worker is slow in a part of the run in which its
+relative time is at least `WARN` above 1, and more than noise explains.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..trace.schema import DRAINED
+from ..util.formats import duration, number, percent, ratio, span, workers_named
+from . import changes, description, timing
+
+WARN, CRITICAL = 0.1, 0.2  # excess over the others' time, as a fraction of it
+JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and may be critical
+COVERAGE = 0.8  # fraction of the excess that a cause must explain
+CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
+GROUPS = 256  # groups of consecutive tasks, at most, in which changes are sought
+AVERAGED = 8  # tasks of another worker, at least, whose mean time is taken
+REFERENCES = 64  # workers, at most, with which one is compared
+CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
+FAINT = 1e-9  # smaller probabilities are not told apart
+SHOWN = 3  # slow workers that the verdict describes
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of a worker in the order of their start: arrays of shape (m,), times in ns."""
+
+    number: np.ndarray
+    begin: np.ndarray  # when rank 0 began to wait for it
+    end: np.ndarray
+    compute: np.ndarray
+    delay: np.ndarray  # injected
+    link: np.ndarray  # between rank 0 and the worker, both ways, and queues there
+
+    @property
+    def total(self) -> np.ndarray:
+        """Duration without waiting for other workers."""
+        return np.maximum(self.compute + self.delay + self.link, 1.0)
+
+
+@dataclass(frozen=True)
+class SlowPart:
+    """A part of the run in which a worker is slow.
+
+    Attributes
+    ----------
+    worker : int
+    ratio, low, high : float
+        Task time over that of the others, with a 95 % interval.
+    first, last : int
+        Numbers of its first and last task.
+    begin_ns, end_ns : int
+    pattern : str
+        "chronic", "onset" (until the end), "spell", or "once" (a single task).
+    chance : float
+        Probability that noise alone looks like this.
+    needed : int
+        Tasks after which the evidence sufficed.
+    causes : dict of str to float
+        Fraction of the excess by cause: computing, injected delay, link.
+    excess_ns : float
+        Time beyond the others' in all of its tasks.
+    """
+
+    worker: int
+    ratio: float
+    low: float
+    high: float
+    first: int
+    last: int
+    begin_ns: int
+    end_ns: int
+    pattern: str
+    chance: float
+    needed: int
+    causes: Mapping[str, float]
+    excess_ns: float
+
+    @property
+    def critical(self) -> bool:
+        """Whether the worker is slow enough, and for long enough, to act."""
+        return self.ratio >= 1 + CRITICAL and self.last - self.first + 1 >= TASKS
+
+    @property
+    def cause(self) -> str:
+        """The cause that explains at least `COVERAGE` of the excess; empty if none does."""
+        best = max(self.causes, key=self.causes.__getitem__)
+        return best if self.causes[best] >= COVERAGE else ""
+
+    def when(self) -> str:
+        """Describe the part of the run."""
+        if self.pattern == "chronic":
+            return "from the start"
+        if self.pattern == "once":
+            return f"once, at task {self.first:,} (after {duration(self.begin_ns)})"
+        since = f"since its task {self.first:,} (after {duration(self.begin_ns)})"
+        if self.pattern == "onset":
+            return since
+        until = f"{duration(self.begin_ns)} to {duration(self.end_ns)}"
+        return f"for a spell of tasks {self.first:,} to {self.last:,} ({until})"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Who is slow in a run, why, what that costs, and what to try.
+
+    Attributes
+    ----------
+    verdict, why, cost, next : str
+        A line each; empty where there is nothing to say.
+    slow : list of SlowPart
+        The slow workers, each in the part of the run that costs the most time, the worst first.
+    ratios : ndarray of float64, shape (n,)
+        Task time of each worker over that of the others, by all of its tasks; nan if it is not known.
+    missing : str
+        What is missing for a verdict; empty if nothing is.
+    """
+
+    verdict: str
+    why: str
+    cost: str = ""
+    next: str = ""
+    slow: Sequence[SlowPart] = ()
+    ratios: np.ndarray = field(default_factory=lambda: np.empty(0))
+    missing: str = ""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the lines with their names."""
+        named = (("verdict", self.verdict), ("why", self.why), ("cost", self.cost), ("next", self.next))
+        return [(name, text) for name, text in named if text]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self.lines())
+
+
+def tasks_of(trace: TraceReader) -> list[Tasks]:
+    """Return the tasks of each worker whose payloads arrived before the stop."""
+    rows = trace.arrivals
+    chosen = rows["status"] != DRAINED
+    table = {key: rows[key][chosen] for key in rows if key == "worker" or key == "task" or "ns" in key}
+    shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
+    found = [_tasks(table, indices) for indices in timing.by_worker(table, trace.worker_count)]
+    return _without_waiting(found) if shared else found
+
+
+def _tasks(table: timing.Columns, rows: np.ndarray) -> Tasks:
+    """Return the tasks with these rows."""
+    begin = timing.task_begins(table, rows) if len(rows) else np.empty(0, np.int64)
+    start, compute, send, recv = (
+        table[f"t_{name}_ns"][rows] for name in ("start", "compute", "send", "recv")
+    )
+    gap = np.maximum(send - compute, 0)
+    delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
+    link = np.maximum(start - begin + recv - send, 0)  # offsets of the worker's clock cancel
+    own = np.maximum(compute - start, 0) + gap - delay
+    return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
+
+
+def _without_waiting(found: Sequence[Tasks]) -> list[Tasks]:
+    """Replace each worker's link time by the least of all workers: the others' includes waiting."""
+    known = [tasks for tasks in found if len(tasks.number)]
+    if not known:
+        return [*found]
+    least = np.full(1 + max(int(tasks.number.max()) for tasks in known), math.inf)
+    for tasks in known:
+        np.minimum.at(least, tasks.number, tasks.link)
+    return [
+        Tasks(each.number, each.begin, each.end, each.compute, each.delay, least[each.number])
+        for each in found
+    ]
+
+
+def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
+    """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
+
+    Those after the last task of all others are left out.
+    """
+    own = tasks[worker]
+    logs = np.concatenate(([0.0], np.cumsum(np.log(own.total))))
+    mine = np.diff(logs[edges]) / np.diff(edges)
+    begins, ends = own.begin[edges[:-1]], own.end[edges[1:] - 1]
+    others = [each for number, each in enumerate(tasks) if number != worker and len(each.end)]
+    step = math.ceil(len(others) / REFERENCES)
+    means = np.full((len(others[::step]), len(mine)), np.nan)
+    for row, each in zip(means, others[::step], strict=True):
+        # Those that begin in this time: that which is under way at some time is a longer one than usual.
+        count = len(each.end)
+        first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
+        end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
+        sums = np.concatenate(([0.0], np.cumsum(np.log(each.total))))
+        there = begins < each.end[-1]  # not after its last task, or its death
+        row[there] = ((sums[end] - sums[first]) / (end - first))[there]
+    until = np.isfinite(means).any(axis=0)
+    last = int(until.argmin()) if not until.all() else len(mine)
+    return mine[:last] - np.nanmedian(means[:, :last], axis=0)
+
+
+def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
+    """Find the slow workers, the worst first; return them with the ratios of all."""
+    ratios, slow = np.full(len(tasks), np.nan), []
+    if len([each for each in tasks if len(each.number)]) < 2:
+        return [], ratios
+    series = dict[int, tuple[np.ndarray, np.ndarray]]()
+    for worker, each in enumerate(tasks):
+        if (count := len(each.number)) >= JUDGED:
+            edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
+            if len(values := relative(tasks, worker, edges)) >= JUDGED:
+                series[worker] = edges, values
+    # Of few tasks the noise is uncertain: at least that of a usual worker.
+    noises = {worker: changes.noise(values) for worker, (_, values) in series.items()}
+    usual, chance = float(np.median([*noises.values()] or [0.0])), CHANCE / max(1, len(series))
+    for worker, (edges, values) in series.items():
+        ratios[worker] = math.exp(float(np.median(values)))
+        sigma, found = max(usual, noises[worker]), []
+        for part in changes.segments(values, chance, sigma):
+            by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
+            if part.level >= math.log1p(WARN) and by_chance <= chance:
+                found.append((part, by_chance))
+        if found:
+            slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
+    return sorted(slow, key=lambda each: -each.excess_ns), ratios
+
+
+def _slow_part(
+    tasks: Sequence[Tasks],
+    worker: int,
+    edges: np.ndarray,
+    values: np.ndarray,
+    found: Sequence[tuple[changes.Segment, float]],
+    sigma: float,
+    chance: float,
+) -> SlowPart:
+    """Describe the part of the run in which a worker loses the most time; adjacent segments are one."""
+    own, runs = tasks[worker], [[found[0]]]
+    for each in found[1:]:
+        if each[0].first == runs[-1][-1][0].end:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    best = max(runs, key=lambda run: sum((part.end - part.first) * part.level for part, _ in run))
+    begin, end = best[0][0].first, best[-1][0].end
+    first, last = int(edges[begin]), int(edges[end]) - 1
+    level = float(np.median(values[begin:end]))
+    error = 1.96 * sigma / math.sqrt(end - begin)
+    all_slow = sum(int(edges[part.end] - edges[part.first]) for part, _ in found)
+    if all_slow >= CHRONIC * len(own.number) or (begin == 0 and end == len(values)):
+        pattern = "chronic"
+    else:
+        pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
+    inside = slice(first, last + 1)
+    causes, excess = _causes(tasks, worker, inside)
+    return SlowPart(
+        worker, math.exp(level), math.exp(level - error), math.exp(level + error),
+        int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
+        pattern, min(by_chance for _, by_chance in best), _needed(values, begin, end, edges, sigma, chance),
+        causes, excess,
+    )  # fmt: skip
+
+
+def _needed(values: np.ndarray, begin: int, end: int, edges: np.ndarray, sigma: float, chance: float) -> int:
+    """Return after how many slow tasks a test of all that came before would have found them."""
+    count = np.arange(1, end - begin + 1)
+    level = np.cumsum(values[begin:end]) / count
+    scores = level * np.sqrt(count) / sigma
+    enough = np.flatnonzero(
+        (level >= math.log1p(WARN))
+        & (scores >= -NormalDist().inv_cdf(chance / 2))
+        & (count >= min(changes.LEAST, len(count)))
+    )
+    groups = int(enough[0]) + 1 if len(enough) else end - begin
+    return int(edges[begin + groups] - edges[begin])
+
+
+def _causes(tasks: Sequence[Tasks], worker: int, inside: slice) -> tuple[dict[str, float], float]:
+    """Return the fractions of a worker's excess by cause, and the excess in ns, in a part of its tasks."""
+    own = tasks[worker]
+    begin, end = own.begin[inside][0], own.end[inside][-1]
+    windows = [(each.end >= begin) & (each.begin <= end) for n, each in enumerate(tasks) if n != worker]
+    others = [each for number, each in enumerate(tasks) if number != worker]
+    excess = {}
+    for name, key in (("computing", "compute"), ("injected delay", "delay"), ("link", "link")):
+        usual = [
+            float(getattr(each, key)[window].mean())
+            for each, window in zip(others, windows, strict=True)
+            if window.any()
+        ]
+        excess[name] = max(0.0, float(getattr(own, key)[inside].mean()) - float(np.median(usual or [0.0])))
+    total = sum(excess.values())
+    shares = {name: value / total if total else 0.0 for name, value in excess.items()}
+    return shares, total * (inside.stop - inside.start)
+
+
+def diagnose(trace: TraceReader) -> Diagnosis:
+    """Diagnose a run by its recorded times; without the costs, which need simulations."""
+    if not trace.arrivals.rows:
+        return _insufficient("no arrival is recorded", np.full(trace.worker_count, np.nan))
+    tasks = tasks_of(trace)
+    slow, ratios = find_slow(tasks)
+    gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
+    lost = f"{workers_named(gone)} died" if len(gone) else ""
+    if slow:
+        return Diagnosis(
+            "; ".join(filter(None, (_verdict(slow), lost))), _why(trace, slow[0]), slow=slow, ratios=ratios
+        )
+    pace = timing.pace(trace.arrivals, trace.worker_count)
+    outages = timing.outages(trace.arrivals, trace.updates, pace, description.stop_ns(trace))
+    if outages:
+        worst = outages[0]
+        verdict = (
+            f"worker {worst.worker} is slow once: its task {worst.task:,} took {duration(worst.length_ns)}, "
+            f"{ratio(worst.length_ns / max(pace.usual(worst.worker), 1.0))} the usual time"
+        )
+        return Diagnosis(
+            "; ".join(filter(None, (verdict, lost))),
+            f"it or its link was stalled after {duration(worst.begin_ns)}; no delay was injected that long",
+            ratios=ratios,
+        )
+    if lost:
+        return Diagnosis(lost, "see the faults", ratios=ratios)
+    known = np.flatnonzero(np.isfinite(ratios))
+    counts = [len(each.number) for each in tasks]
+    if len(known) < 2:
+        few = f"{max(counts)} tasks of a worker at most, of the {JUDGED} that a verdict needs"
+        if max(counts) >= JUDGED:
+            few = "there is no other worker to compare with"
+        return _insufficient(few, ratios)
+    worst_worker = int(known[np.argmax(ratios[known])])
+    unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
+    most = ratio(ratios[worst_worker])
+    return Diagnosis(
+        f"no worker is slow: the slowest, {worst_worker}, takes {most} the others' time",
+        f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} tasks" if unjudged else "",
+        ratios=ratios,
+    )
+
+
+def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:
+    return Diagnosis("insufficient evidence", missing, ratios=ratios, missing=missing)
+
+
+def _verdict(slow: Sequence[SlowPart]) -> str:
+    """Describe the slow workers."""
+    texts = []
+    for each in slow[:SHOWN]:
+        interval = span(number(each.low, 3), number(each.high, 3))
+        texts.append(
+            f"worker {each.worker} is slow {each.when()}: {ratio(each.ratio)} ({interval}) the others' time"
+        )
+    if len(slow) > SHOWN:
+        texts.append(f"{len(slow) - SHOWN} more workers are slow")
+    level = "critical" if any(each.critical for each in slow) else "warning"
+    return f"{level}: {'; '.join(texts)}"
+
+
+def _why(trace: TraceReader, worst: SlowPart) -> str:
+    """Describe the evidence about the slowest worker."""
+    shares = ", ".join(
+        f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01
+    )
+    text = f"the excess of {duration(worst.excess_ns)} is {shares}"
+    text += "" if worst.cause else "; insufficient evidence of one cause"
+    chance = f"below {FAINT:g}" if worst.chance < FAINT else number(worst.chance, 1)
+    text += f"; {worst.needed:,} tasks sufficed as evidence, the probability of chance is {chance}"
+    hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
+    if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
+        text += f"; it runs on {hosts[worst.worker - trace.worker_count]}"
+    return text

@@ -1,0 +1,129 @@
+"""Costs of slow workers in a recorded run, and what would help, by the virtual clock under its delays."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..analysis.diagnosis import WARN, Diagnosis, SlowPart, diagnose
+from ..analysis.summary import summarise
+from ..config import Config, NetworkTable
+from ..trace import Recorder
+from ..trace.reader import TraceReader
+from ..training import setup
+from ..util.errors import InputError
+from ..util.formats import duration, percent, ratio, workers_named
+from ..util.threads import one_thread
+from ..virtual import choice, costs
+from ..virtual.simulation import Simulation
+from . import configs
+
+GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
+WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
+FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
+"""Settings by which rank 0 steps at the first payloads; the first that fit a run are proposed."""
+
+MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
+DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
+
+
+def diagnosed(trace: TraceReader) -> Diagnosis:
+    """Diagnose a run, with the costs of its slow workers and what to try."""
+    found = diagnose(trace)
+    if not found.slow:
+        return found
+    try:
+        cost, after = predicted(trace, found.slow)
+    except InputError as error:
+        cost, after = f"not known: the virtual clock does not predict this run: {error}", ""
+    return replace(found, cost=cost, next=after)
+
+
+def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
+    """Predict the run without its slow workers, and with other policies; return lines `cost` and `next`.
+
+    Raises
+    ------
+    InputError
+        If the virtual clock cannot predict such a run.
+    """
+    run, n = summarise(trace), trace.worker_count
+    update = configs.read(trace, []).config.update
+    reached = math.isfinite(run.target_s)
+    recorded_s = run.target_s if reached else run.seconds
+    own_s = update_s(trace)
+    if not 0 < own_s < math.inf:
+        raise InputError("a worker never answers")
+
+    def time(other_s: float) -> str:
+        return duration(1e9 * recorded_s * other_s / own_s)
+
+    workers = [each.worker for each in slow]
+    without_s = update_s(trace, workers[:1])
+    share = max(0.0, 1 - without_s / own_s)
+    texts = [
+        f"{f'{run.target} after' if reached else 'the run took'} {time(own_s)}; {time(without_s)} if worker "
+        f"{workers[0]} were as the others, {percent(share, 1)} % less"
+    ]
+    if workers[1:]:
+        alone, none = time(update_s(trace, workers[1:])), time(update_s(trace, workers))
+        named = workers_named(sorted(workers))
+        texts.append(f"{alone} if it alone were slow, {none} if none of {named} were")
+    fit = own_s * run.updates / ((n if update.asynchronous else 1) * run.seconds)
+    if not 1 / DOUBT <= fit <= DOUBT:
+        texts.append(f"in doubt, as the clock predicts {ratio(fit)} the recorded time")
+
+    if share < WARN:
+        return "; ".join(texts), "nothing: the run hardly waits for it"
+    if not update.asynchronous and reached:
+        for settings in FIRST:
+            try:
+                target_s = simulated_s(trace, settings, recorded_s)
+            except InputError:  # not with the other keys of the run
+                continue
+            if target_s <= GAIN * recorded_s:
+                shown = " ".join(f"--set {each}" for each in settings)
+                return "; ".join(texts), f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
+            break
+    plan = f"; pdcode plan JOB.toml --trace {trace.path} searches for more"
+    return "; ".join(texts), f"replace worker {workers[0]}'s machine: predicted {time(without_s)}{plan}"
+
+
+def simulated_s(trace: TraceReader, settings: Sequence[str], limit_s: float) -> float:
+    """Return when a run with these settings ``KEY=VALUE`` reaches its target, in s; inf: not in `limit_s`.
+
+    Raises
+    ------
+    InputError
+        If the settings do not go with the run's other keys, or its arithmetic takes too long here.
+    """
+    work = float(trace.attributes.get("task_flops", math.inf)) * trace.arrivals.rows
+    if work > MOST_FLOPS:
+        raise InputError("its arithmetic takes too long here")
+    config = recorded_config(trace, [*settings, f"stop.seconds={limit_s}"])
+    components = choice.prepare(config, str(trace.path), check=False)
+    with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
+        _, result = Simulation(components.config, components).run(Recorder())
+    return result.target_s
+
+
+def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequence[str] = ()) -> float:
+    """Return the time of an update in s, or of n payloads if each is one, under a run's recorded delays.
+
+    Workers in `replaced` take the delays of a usual one; `settings` are other keys ``KEY=VALUE``.
+    """
+    config = recorded_config(trace, settings, replaced)
+    components = setup.prepare(config, str(trace.path), check=False)
+    return choice.round_s(components, rounds=max(1, trace.arrivals.rows // trace.worker_count))
+
+
+def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Sequence[int] = ()) -> Config:
+    """Return a run's configuration with its recorded delays and costs, and settings ``KEY=VALUE``."""
+    path = str(trace.path)
+    draw = "replay" if trace.attributes.get("arrivals", "all") == "all" else "block"
+    delays = {"kind": "trace", "path": path, "draw": draw, "replaced": [*replaced]}
+    config = configs.read(trace, [*configs.overrides({"stragglers": delays}), *settings]).config
+    if not isinstance(config.problem, NetworkTable):
+        raise InputError("its model is a program of the user's")
+    return costs.load(path, config, base="low")

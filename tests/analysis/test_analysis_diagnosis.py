@@ -1,0 +1,139 @@
+"""Verdicts on slow workers, from synthetic task times."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pdcode.analysis import changes
+from pdcode.analysis.diagnosis import SlowPart, Tasks, find_slow
+
+RUNS, WORKERS = 50, 8
+
+
+def tasks(compute: Sequence[np.ndarray], link: Sequence[np.ndarray] | float = 1e5) -> list[Tasks]:
+    """Return tasks of workers that begin the next one at once, until the first worker has ended."""
+    links = [np.full(len(each), link) for each in compute] if isinstance(link, float) else link
+    ends = [np.cumsum(own + way) for own, way in zip(compute, links, strict=True)]
+    stop, made = min(end[-1] for end in ends), []
+    for own, way, end in zip(compute, links, ends, strict=True):
+        count = int(np.searchsorted(end, stop, "right"))
+        begin = (end - own - way).astype(np.int64)
+        arrays = np.arange(len(end)), begin, end.astype(np.int64), own, np.zeros(len(end)), way
+        made.append(Tasks(*(array[:count] for array in arrays)))
+    return made
+
+
+def times(seed: int, count: int, spread: float = 0.2, correlation: float = 0.0) -> list[np.ndarray]:
+    """Draw lognormal task times in ns, with correlated logarithms."""
+    random = np.random.default_rng(seed)
+    logs = random.standard_normal((WORKERS, count))
+    for task in range(1, count):
+        logs[:, task] *= np.sqrt(1 - correlation**2)
+        logs[:, task] += correlation * logs[:, task - 1]
+    return list(1e7 * np.exp(spread * logs))
+
+
+def of_worker_3(slow: Sequence[SlowPart]) -> SlowPart | None:
+    return next((part for part in slow if part.worker == 3), None)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_identical_workers_get_no_verdict(correlation: float) -> None:
+    for seed in range(RUNS):
+        slow, ratios = find_slow(tasks(times(seed, 300, 0.3, correlation)))
+        assert slow == []
+        assert np.all(np.abs(ratios - 1) < 0.3)
+
+
+@pytest.mark.parametrize(("by", "least"), [(1.2, 0.9), (1.5, 0.99)])
+def test_a_slow_worker_is_found_within_100_tasks(by: float, least: float) -> None:
+    found = 0
+    for seed in range(RUNS):
+        drawn = times(seed, 100)
+        drawn[3] *= by
+        slow, _ = find_slow(tasks(drawn))
+        assert [part.worker for part in slow] in ([], [3])
+        if part := of_worker_3(slow):
+            found += 1
+            assert part.pattern == "chronic"
+            assert part.cause == "computing"
+            assert part.low < by < part.high or abs(part.ratio - by) < 0.15
+            assert part.needed <= 100
+    assert found >= least * RUNS
+
+
+def test_the_task_from_which_a_worker_is_slow() -> None:
+    begins, patterns = [], []
+    for seed in range(RUNS):
+        drawn = times(seed, 400)
+        drawn[3][200:] *= 1.5
+        part = of_worker_3(find_slow(tasks(drawn))[0])
+        assert part is not None
+        assert part.critical
+        begins.append(part.first)
+        patterns.append(part.pattern)
+    assert patterns.count("onset") >= 0.9 * RUNS
+    assert abs(np.median(begins) - 200) <= 2
+    assert np.mean(np.abs(np.array(begins) - 200) <= 10) >= 0.9
+
+
+def test_a_spell_and_a_single_long_task() -> None:
+    drawn = times(1, 300, 0.1)
+    drawn[3][150:170] *= 1.6
+    (part,), _ = find_slow(tasks(drawn))
+    assert (part.worker, part.pattern) == (3, "spell")
+    assert abs(part.first - 150) <= 3
+    assert abs(part.last - 169) <= 3
+    drawn = times(1, 300, 0.1)
+    drawn[3][150] *= 20
+    assert find_slow(tasks(drawn))[0] == []
+
+
+def test_a_slow_link_and_two_causes() -> None:
+    usual = [np.full(100, 2e6) for _ in range(WORKERS)]
+    drawn = times(2, 100)
+    usual[3] = usual[3] + 1e7
+    (part,), _ = find_slow(tasks(drawn, usual))
+    assert (part.worker, part.cause) == (3, "link")
+    drawn[3] *= 2
+    (part,), _ = find_slow(tasks(drawn, usual))
+    assert part.cause == ""
+    assert sum(part.causes.values()) == pytest.approx(1)
+
+
+def test_few_tasks_are_no_evidence_and_the_dead_no_reference() -> None:
+    drawn = times(3, 200)
+    few = [each[:7] for each in drawn]
+    slow, ratios = find_slow(tasks(few))
+    assert slow == []
+    assert np.isnan(ratios).all()
+    made = tasks(drawn)
+    for worker in range(4, WORKERS):  # they die early
+        each = made[worker]
+        made[worker] = Tasks(
+            each.number[:30],
+            each.begin[:30],
+            each.end[:30],
+            each.compute[:30],
+            each.delay[:30],
+            each.link[:30],
+        )
+    slow, ratios = find_slow(made)
+    assert slow == []
+    assert np.isfinite(ratios).all()
+
+
+def test_changes_of_a_series() -> None:
+    random = np.random.default_rng(4)
+    values = 0.1 * random.standard_normal(200)
+    values[50:80] += 0.5
+    values[150:] -= 0.3
+    parts = changes.segments(values, 1e-4)
+    assert [part.first for part in parts] == pytest.approx([0, 50, 80, 150], abs=2)
+    assert [part.level for part in parts] == pytest.approx([0, 0.5, 0, -0.3], abs=0.06)
+    assert parts[0].chance == 1
+    assert all(part.chance <= 1e-4 for part in parts[1:])
+    assert len(changes.segments(np.zeros(3), 1e-4)) == 1
+    assert changes.segments(np.empty(0), 1e-4) == []
+    assert changes.noise(0.1 * random.standard_normal(2000)) == pytest.approx(0.1, rel=0.35)

@@ -1,0 +1,94 @@
+"""Diagnoses of simulated runs: their costs and advice beside runs that do as they say."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pdcode
+from pdcode.util.errors import InputError
+
+JOB = {
+    "seed": 3,
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [16]},
+    "workers": {"count": 8},
+    "scheme": {"name": "uncoded", "preset": "all"},
+    "optimizer": {"rate": 0.5},
+    "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.001},
+    "stop": {"loss": 0.5, "seconds": 60},
+    "trace": {"progress_s": 0.01},
+}
+SLOW = {"stragglers.slow": [7], "stragglers.slowdown": 6.0}
+
+
+def simulate(path: Path, settings: Mapping[str, Any]) -> pdcode.Trace:
+    return pdcode.simulate(JOB, output=path, set=settings, progress=False)
+
+
+def seconds(text: str) -> float:
+    """Read a duration."""
+    value, unit = text.split()
+    return float(value) * {"ms": 1e-3, "s": 1.0}[unit]
+
+
+def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> None:
+    found = simulate(tmp_path / "slow.h5", SLOW).diagnose()
+    assert found.verdict.startswith("critical: worker 7 is slow from the start: ")
+    assert " % injected delay" in found.why
+    usual = simulate(tmp_path / "usual.h5", {}).summary()["target_s"]
+    predicted = re.search(r"; ([\d.]+ m?s) if worker 7 were as the others", found.cost)
+    assert predicted is not None
+    assert seconds(predicted[1]) == pytest.approx(usual, rel=0.15)
+    advice = re.fullmatch(r"pdcode run JOB.toml (.*): predicted (.* m?s)", found.next)
+    assert advice is not None
+    settings = dict(each.split("=") for each in advice[1].split("--set ")[1:])
+    followed = simulate(
+        tmp_path / "followed.h5", {**SLOW, **{key: value.strip() for key, value in settings.items()}}
+    )
+    assert seconds(advice[2]) == pytest.approx(followed.summary()["target_s"], rel=0.15)
+
+
+def test_two_slow_workers_hide_each_other(tmp_path: Path) -> None:
+    found = simulate(tmp_path / "slow.h5", SLOW | {"stragglers.slow": [2, 7]}).diagnose()
+    assert {part.worker for part in found.slow} == {2, 7}
+    without, alone, none = map(seconds, re.findall(r"([\d.]+ m?s) if", found.cost))
+    assert none < 0.5 * without
+    assert without == pytest.approx(alone, rel=0.1)  # either of them
+
+
+@pytest.mark.parametrize("scheme", [{"name": "allreduce"}, {"name": "lwpd", "preset": "default"}])
+def test_where_all_wait_and_where_none_does(tmp_path: Path, scheme: dict[str, str]) -> None:
+    job = {**JOB, "scheme": scheme, "stop": {"updates": 600 if "preset" in scheme else 60}}
+    found = pdcode.simulate(job, output=tmp_path / "slow.h5", set=SLOW, progress=False).diagnose()
+    assert [part.worker for part in found.slow] == [7]
+    share = re.search(r"([\d.]+) % less", found.cost)
+    assert share is not None
+    assert (float(share[1]) > 60) == (scheme["name"] == "allreduce")
+
+
+def test_no_verdict_without_a_slow_worker(tmp_path: Path) -> None:
+    found = simulate(tmp_path / "usual.h5", {}).diagnose()
+    assert found.verdict.startswith("no worker is slow: the slowest, ")
+    assert found.lines() == [("verdict", found.verdict)]
+    found = simulate(tmp_path / "short.h5", {"stop.updates": 5}).diagnose()
+    assert (found.verdict, found.missing) == (
+        "insufficient evidence", "5 tasks of a worker at most, of the 8 that a verdict needs",
+    )  # fmt: skip
+
+
+def test_recorded_workers_can_be_replaced(tmp_path: Path) -> None:
+    made = simulate(tmp_path / "slow.h5", SLOW)
+    table = {"kind": "trace", "path": str(made.path), "draw": "replay"}
+
+    def again(replaced: list[int]) -> dict[str, Any]:
+        job = JOB | {"stragglers": table | {"replaced": replaced}}
+        return pdcode.simulate(job, output=tmp_path / "again.h5", progress=False).summary()
+
+    times = [again([]), again([7])]
+    assert times[0]["target_s"] == pytest.approx(made.summary()["target_s"], rel=0.05)
+    assert times[1]["target_s"] < 0.4 * times[0]["target_s"]
+    for wrong in ([8], [*range(8)]):
+        with pytest.raises(InputError, match=r"stragglers.replaced: .*: some of workers 0 to 7, not all"):
+            again(wrong)
