@@ -15,7 +15,7 @@ from ..config import Config
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, ARITHMETIC, COSTS, DRAINED, REFUSED
-from ..training.checkpoint import ensure_same_data
+from ..training.checkpoint import changed_files, ensure_same_data, other_arithmetic
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, config_attributes, counters
@@ -262,8 +262,14 @@ def replay(trace: TraceReader, print_line: Print) -> Replayer:
 
     Parameters and exceptions are those of `Replayer`, which is returned after the run.
     """
-    replayer = Replayer(trace, print_line)
-    replayer.run()
+    try:
+        replayer = Replayer(trace, print_line)
+        replayer.run()
+    except Difference as difference:
+        changed = [f"{path} has changed" for path in changed_files(config_of(trace), trace)]
+        if causes := [*changed, *other_arithmetic(trace)]:
+            difference.args = (f"{difference}; possible causes: {', '.join(causes)}",)
+        raise
     return replayer
 
 

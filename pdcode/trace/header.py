@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..util.threads import VARIABLES
+from ..util import threads
 from ..util.version import __version__
 from . import dimensions
 from .schema import ARITHMETIC, COSTS, DATA, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     import h5py
 
 COMPRESS = 1 << 20  # bytes from which a code's matrix, mostly zeros, is compressed
-ENVIRONMENT = (*VARIABLES, "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+INSTRUCTIONS = "OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
+ENVIRONMENT = (*threads.VARIABLES, "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+LIBRARIES = "torch", "jax", "jaxlib", "scipy"  # which a user's model may use
+SETS = "AVX512F", "AVX2", "AVX", "SVE", "ASIMD"  # of instructions, from the largest one on
 
 
 class CodeLike(Protocol):
@@ -131,13 +135,28 @@ def _config_as_json(config: Any) -> Any:
     return json.loads(config) if isinstance(config, str) else msgspec.to_builtins(config)
 
 
+def arithmetic() -> dict[str, str]:
+    """Return what the bits of results depend on: versions, threads, and instruction sets."""
+    from importlib import metadata
+
+    loaded = {name: metadata.version(name) for name in LIBRARIES if name in sys.modules}
+    features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    return {
+        "numpy": np.__version__,
+        **loaded,
+        "threads": str(threads.requested() or 1),
+        "instructions": next((each for each in SETS if features.get(each)), platform.machine()),
+        **{name: os.environ.get(name, "") for name in INSTRUCTIONS},  # "": the library chooses
+    }
+
+
 def _environment() -> dict[str, str]:
     import h5py
 
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__}
+    versions = {"python": platform.python_version(), "h5py": h5py.__version__}
     variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    variables["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "")  # "": OpenBLAS chooses
-    return {**versions, "hdf5": h5py.version.hdf5_version, "platform": platform.platform(), **variables}
+    others = {"hdf5": h5py.version.hdf5_version, "platform": platform.platform()}
+    return {**versions, **others, **variables, **arithmetic()}
 
 
 def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:

@@ -219,6 +219,15 @@ class TraceReader:
         found = self.attributes.get("plugin_digests", [])
         return found if isinstance(found, list) else []
 
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, platform and variables of the run, see ``/environment``."""
+        where = str(self.path)
+        with self._open() as file:
+            if "environment" not in contents.names(file, where):
+                return {}
+            return contents.attributes(contents.group(file, "environment", where), where)
+
     arrivals = _table_property("arrivals")
     updates = _table_property("updates")
     progress = _table_property("progress")

@@ -20,10 +20,11 @@ from typing import Any
 import msgspec
 
 from ..coding.state import Coded
-from ..config import Config
+from ..config import Config, legacy
 from ..config.defaults import Origins, preset_filled
 from ..problems import fingerprint
 from ..trace import ResumePoint, TraceReader, opening
+from ..trace.header import arithmetic
 from ..util import checked
 from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
@@ -227,7 +228,12 @@ def check(found: Checkpoint, config: Config) -> None:
     if Path(config.trace.path).exists() and found.header.run == (
         trace := TraceReader(config.trace.path)
     ).attributes.get("run"):
-        ensure_same_data(config, trace, f"since the checkpoint {found.path}")
+        when = f"since the checkpoint {found.path}"
+        ensure_same_data(config, trace, when)
+        if files := changed_files(config, trace):
+            raise InputError(f"plugins: {files[0]} has changed {when}")
+        if others := other_arithmetic(trace):
+            found.lines.append(f"the run may go on otherwise than it would have: {', '.join(others)}")
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
         if was.get(key) != now.get(key):
             before, after = short_repr(was.get(key)), short_repr(now.get(key))
@@ -244,6 +250,22 @@ def ensure_same_data(config: Config, trace: TraceReader, when: str) -> None:
             getattr(config.problem, "init", None),
         )
         raise InputError(f"problem.data: {' or '.join(map(repr, filter(None, files)))} has changed {when}")
+
+
+def changed_files(config: Config, trace: TraceReader) -> list[str]:
+    """Return the plug-ins, and files with a user's model, whose text has changed since a trace was begun."""
+    pairs = zip(config.plugins, trace.plugin_digests, strict=False)
+    return [path for path, digest in pairs if digest != legacy.plugin_digest(path)]
+
+
+def other_arithmetic(trace: TraceReader) -> list[str]:
+    """Describe versions, threads and instructions that differ from those of a trace."""
+    now, before = arithmetic(), trace.environment
+    return [
+        f"{key} {value or 'unset'} and {before[key] or 'unset'} in {trace.path}"
+        for key, value in now.items()
+        if key in before and before[key] != value
+    ]
 
 
 def flat_keys(tables: Mapping[str, Any]) -> dict[str, Any]:

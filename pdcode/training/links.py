@@ -36,7 +36,10 @@ class SavingLink(WrappedLink):
     def __init__(self, link: Link, worker: Worker, files: WorkerCheckpoint) -> None:
         super().__init__(link)
         self._worker, self._files = worker, files
-        self.stateful: dict[str, object] = {"encoders": worker.encoders}  # objects whose state is saved
+        # Objects whose state is saved; a model has seen the rows of a payload, even if that is dropped.
+        self.stateful: dict[str, object] = {"encoders": worker.encoders}
+        if worker.model_state:
+            self.stateful["model"] = worker.model_state
         state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
 
     def restore(self, task: int) -> bool:

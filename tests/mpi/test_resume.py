@@ -55,7 +55,7 @@ KINDS = {
 }
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], path: Path) -> None:
+def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: float = 30) -> None:
     """Wait until three more have been written."""
     newest, written = path.with_name(path.name + ".checkpoint") / "coordinator", set()
 
@@ -65,7 +65,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], path: Path) -> None:
             written.add(newest.stat().st_ino)
         return len(written) > 3
 
-    wait_for(look, 30)
+    wait_for(look, within_s)
 
 
 @pytest.mark.parametrize("kind", KINDS)

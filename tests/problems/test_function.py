@@ -1,8 +1,10 @@
 """Models of a user's own: the general plan, functions under all schemes, their replays and refusals."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from interrupted import built, interrupted
@@ -27,6 +29,7 @@ FUNCTION: dict[str, Any] = {
     "score": f"{FILE}:score",
     "batch": 8,
 }
+NAMES = {key: value for key, value in FUNCTION.items() if str(FILE) in str(value)}
 PRESETS = {"lwpd": [None, *kinds.find("schemes", "lwpd").presets]}
 SCHEMES = [(name, preset) for name in kinds.names("schemes") for preset in PRESETS.get(name, [None])]
 LINEAR = {"lagrange", "mds", "byzantine"}  # they code the data of linear models
@@ -174,4 +177,28 @@ def test_a_trace_does_not_import_a_file_that_has_changed(tmp_path: Path) -> None
     kinds.sys.modules.pop(kinds._module_name(str(copy)))
     copy.write_text(copy.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     with refused("mine.py: not imported, because it differs from that of the run"):
+        trace.replay(progress=False)
+
+
+def test_what_has_changed_since_a_run_is_named(tmp_path: Path) -> None:
+    """A resumed run does not go on with another file; a replay that differs names files and versions."""
+    copy, path = tmp_path / "mine.py", tmp_path / "t.h5"
+    copy.write_text(FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    problem = FUNCTION | {key: value.replace(str(FILE), str(copy)) for key, value in NAMES.items()}
+    tables, sets = {"problem": problem}, ["workers.count=3", "stop.updates=20", f"trace.path={path}"]
+    trace = pdcode.simulate(tables, set=sets, progress=False, output=path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["run"] = "it"
+        file["environment"].attrs["threads"] = "7"
+        file["progress/loss"][0] += 1
+    config = resolve(tables, sets)
+    interrupted(config)
+    found = checkpoint.find(config)
+    assert found is not None
+    assert found.lines == [f"the run may go on otherwise than it would have: threads 1 and 7 in {path}"]
+    copy.write_text(copy.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with refused(f"plugins: {copy} has changed since the checkpoint "):
+        checkpoint.find(config)
+    causes = re.escape(f"; possible causes: {copy} has changed, threads 1 and 7 in {path}")
+    with pytest.raises(pdcode.Failure, match=causes):
         trace.replay(progress=False)

@@ -158,7 +158,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"module": ""}, "problem.module: must be given with problem.kind 'torch'"),
     "no loss": ({"loss": "cross_entrpy", **SCORE}, "'cross_entrpy'; did you mean 'cross_entropy'?"),
     "no module": ({"module": f"{FILE}:flat"}, "problem.module: it is tuple, not a torch.nn.Module"),
-    "neither": ({"module": f"{FILE}:DIGITS"}, "is neither a module nor makes one"),
+    "neither": ({"module": f"{FILE}:NAME"}, "is neither a module nor makes one"),
     "options": ({"options": {"depth": 3}}, "problem.module: TypeError: perceptron() got an unexpected"),
     "outputs": ({"loss": f"{FILE}:vector", **SCORE}, "problem.loss: it has shape (16, 10), not"),
     "rows": ({"data": f"{FILE}:data"}, "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),

@@ -1,17 +1,25 @@
 """A user's file: small modules of PyTorch, their rows, a loss and a score."""
 
+from functools import cache
+
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-DIGITS = load_digits()
+NAME = "digits"
+
+
+@cache
+def digits():
+    from sklearn.datasets import load_digits  # takes long; rank 0 sends the rows
+
+    return load_digits()
 
 
 def data():
     """Two hundred digits, 8 × 8."""
-    return (DIGITS.images[:200] / 16).astype(np.float32)[:, None], DIGITS.target[:200]
+    return (digits().images[:200] / 16).astype(np.float32)[:, None], digits().target[:200]
 
 
 def flat():
@@ -54,7 +62,7 @@ class Sequences(nn.Module):
 
 def lines():
     """Middle columns of digits as tokens."""
-    return ((DIGITS.images[:200, :, 4]).astype(np.int64),)
+    return ((digits().images[:200, :, 4]).astype(np.int64),)
 
 
 def next_token(module, tokens):
@@ -81,6 +89,22 @@ class Bounded(nn.Module):
         return self.scale * self.last(torch.relu(self.first(x - self.mean)))
 
 
+class Mixed(nn.Module):
+    """Convolutions with all of these, before a transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1)
+        )
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.head = spectral_norm(nn.Linear(16, 10))
+
+    def forward(self, images):
+        tokens = self.first(images).flatten(2).transpose(1, 2)
+        return 5 * self.head(self.encoder(tokens).mean(1))
+
+
 class Batches(torch.utils.data.Dataset):
     """A data set in which an item is a pair."""
 
@@ -89,9 +113,6 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, number):
         return tuple(each[number] for each in flat())
-
-
-linear = nn.Linear(64, 10)
 
 
 def vector(module, x, y):
