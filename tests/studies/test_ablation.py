@@ -98,3 +98,4 @@ def test_products_of_both_orders_are_the_lead(
     assert rows["product"].count(ratio(lead)) >= 3
     assert ratio(away) in rows["product"]
     assert ratio(explained) in rows["whitening, payloads, look-ahead"]
+    assert ratio(explained / lead) in rows["… over the lead"]
