@@ -8,6 +8,7 @@
 #define EVENTS_WORKER_BITS 24                /* of a key: the worker; the rest: number of the dispatch */
 #define EVENTS_LAST (((int64_t)1 << 62) - 1) /* ns: the end of time, 146 years */
 #define EVENTS_SLOT 32                       /* room of a slot: two cache lines */
+#define EVENTS_MEDIUM 2                      /* value of `tree`: all hear a body at once */
 
 enum { IDLE, OUT, DEAD, CANCELLED }; /* state of a worker; only OUT and CANCELLED have a reply */
 
@@ -46,7 +47,7 @@ struct events {
     int64_t dispatched, arrived;     /* tasks, replies */
     int64_t up, latency, arrival, dispatch, update; /* ns; up: a reply on the link */
     int64_t *ups, *arrivals;         /* (workers): `up` and `arrival` by worker if they differ; else NULL */
-    int64_t half_duplex, tree, fanout;
+    int64_t half_duplex, tree, fanout; /* tree: 0, 1, or EVENTS_MEDIUM: a body is heard by all at once */
     int64_t *heard, *spoken; /* (workers): times at which a worker has received and sent its payloads; ... */
     uint8_t *deaf;           /* ... whether the others send it none; all NULL if none are exchanged */
     int64_t peer;            /* ns: such a payload on a worker's link */

@@ -138,7 +138,7 @@ INLINE struct batch set_out(struct events *e, const struct parts *parts, int64_t
         emit(e, bodies);
         batch.level = after(e->out_free, e->latency);
         batch.ready = batch.left = batch.width = fanout;
-        batch.deeper = after(e->latency, scaled(parts->piece, fanout));
+        batch.deeper = e->tree == EVENTS_MEDIUM ? 0 : after(e->latency, scaled(parts->piece, fanout));
     }
     return batch;
 }

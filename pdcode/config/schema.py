@@ -187,6 +187,44 @@ class ReduceTable(Table):
         return self.kind == "allreduce"
 
 
+class ShuffleTable(Table):
+    """Reshuffling of the training rows among the workers."""
+
+    #: how rows move: "uncoded", each worker gets its new rows from rank 0; "coded", all get XORs of rows,
+    #: which they decode by their old rows; "exchange", workers send each other rows
+    kind: Literal["none", "uncoded", "coded", "exchange"] = "none"
+    every: Positive = 100  #: updates between two shuffles
+    #: with "coded": batches S that a worker stores, its own included; above 1 whole first shards move, and
+    #: XORs of their parts deliver any permutation in (n - S)/S batches
+    cache: Positive = 1
+
+    candidates: ClassVar[Candidates] = {"every": (20, 60, 200)}
+    effective: ClassVar[KeyNeeds] = {
+        "every": {"shuffle.kind": none_of("none", needed="a kind that moves rows")},
+        "cache": {"shuffle.kind": one_of("coded")},
+    }
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            "problem.shards": none_of(
+                "replicated", "common", needed="shards that differ", why="moves rows among shards"
+            ),
+            "reduce.kind": one_of("star", why="has rows follow the tasks that rank 0 sends"),
+            "scheme.name": Need(
+                lambda name, config: kinds.find("schemes", name).has_shard,
+                "a scheme whose workers have a shard each, such as 'lwpd'",
+                "moves rows among shards",
+            ),
+        },
+        "cache": {
+            "workers.count": Need(
+                lambda count, config: count > config.shuffle.cache,
+                "more workers than that",
+                "leaves nothing to be sent where every worker has all batches",
+            )
+        },
+    }
+
+
 REPLACED = "cannot replace a worker to which the others send payloads"
 
 
@@ -230,12 +268,22 @@ class LinkTable(Table):
     #: bandwidth of rank 0's link in each direction [bytes/s]
     bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
     half_duplex: bool = False  #: whether rank 0 cannot send and receive at once; sending has priority
-    #: transmission of θ to many workers: by a pipelined tree, or one by one as in a run over MPI
-    broadcast: Literal["star", "tree"] = "star"
+    #: transmission of θ to many workers: one by one as in a run over MPI, by a pipelined tree, from worker to
+    #: worker, or by a medium that all hear; rows of `shuffle.kind = "coded"` are also broadcast so, over MPI
+    #: by a chain, but not by "tree"
+    broadcast: Literal["star", "tree", "chain", "multicast"] = "star"
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
-    segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
+    segment: Positive = 65536  #: size of the segments pipelined through the tree or chain [bytes]
 
-    effective: ClassVar[KeyNeeds] = {("fanout", "segment"): {"link.broadcast": one_of("tree")}}
+    effective: ClassVar[KeyNeeds] = {
+        "fanout": {"link.broadcast": one_of("tree")},
+        "segment": {"link.broadcast": one_of("tree", "chain")},
+    }
+
+    @property
+    def children(self) -> int:
+        """Copies of θ that rank 0 sends to many workers, which pass them on; 0: one for each worker."""
+        return {"star": 0, "tree": self.fanout}.get(self.broadcast, 1)
 
 
 class FaultsTable(Table):
@@ -353,6 +401,7 @@ class Config(Table):
     wire: WireTable = WireTable()
     downlink: DownlinkTable = DownlinkTable()
     reduce: ReduceTable = ReduceTable()
+    shuffle: ShuffleTable = ShuffleTable()
     update: UpdateTable = kinds.field(UpdateTable)
     optimizer: OptimizerTable = kinds.field(OptimizerTable)
     workers: WorkersTable = WorkersTable()

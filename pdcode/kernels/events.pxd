@@ -5,6 +5,7 @@ cdef extern from "events.h" nogil:
     enum:
         EVENTS_WORKER_BITS
         EVENTS_SLOT
+        EVENTS_MEDIUM
         IDLE
         OUT
         DEAD

@@ -10,7 +10,7 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
-    CANCELLED, DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events, in_flight,
+    CANCELLED, DEAD, EVENTS_LAST, EVENTS_MEDIUM, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events, in_flight,
     events_begin, events_cancel, events_follow, events_pop, events_postpone, events_put, events_send,
     events_step, parts)
 
@@ -50,7 +50,8 @@ cdef class Events:
     the links a byte takes 1e9 / bandwidth ns, and a message `latency_ns` more. Tasks that are sent together
     may share a body, which is then broadcast down a tree: rank 0 sends it to `fanout` workers, which forward
     it in pieces of `segment` bytes. The body waits for the processor's work on those tasks only; the bytes
-    specific to each worker follow through the link.
+    specific to each worker follow through the link. On a medium (`tree` 2) a body leaves once, and all workers
+    have it at the same time.
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ cdef class Events:
     half_duplex : bool
         Whether rank 0's link carries one message at a time, in either direction. A task that may leave has
         priority over replies that are not passing yet; replies pass while the processor is busy.
-    tree : bool
-        Whether bodies are broadcast down a tree.
+    tree : int
+        Whether bodies are broadcast: 0 not, 1 down a tree, 2 by a medium.
     fanout, segment : int
         Children per node, and bytes forwarded at a time.
     decode_bandwidth : float
@@ -95,7 +96,7 @@ cdef class Events:
     """
 
     def __init__(self, workers, bytes_up, bandwidth, latency_ns, arrival_ns=0, dispatch_ns=0, update_ns=0,
-                 half_duplex=False, tree=False, fanout=2, segment=65536, decode_bandwidth=math.inf,
+                 half_duplex=False, tree=0, fanout=2, segment=65536, decode_bandwidth=math.inf,
                  exchanged=None):
         if not 1 <= workers <= WORKERS:
             raise ValueError(f"workers is {workers}: must be from 1 to {WORKERS}")
@@ -138,8 +139,8 @@ cdef class Events:
         self.state.arrival = self.at_processor(bytes_up)
         self.state.dispatch = bounded("dispatch_ns", dispatch_ns, 0)
         self.state.update = bounded("update_ns", update_ns, 0)
-        self.state.half_duplex, self.state.tree = bool(half_duplex), bool(tree)
-        self.state.fanout = bounded("fanout", fanout, 1)
+        self.state.half_duplex, self.state.tree = bool(half_duplex), tree
+        self.state.fanout = 1 if tree == EVENTS_MEDIUM else bounded("fanout", fanout, 1)
         events_begin(&self.state)
 
     cdef int64_t on_link(self, size) except -1:

@@ -20,6 +20,7 @@ from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, config_attributes, counters
 from ..training.setup import prepare, worker_builder
+from ..training.shuffling import make_row_sender
 from ..transport.layout import RETURNED
 from ..transport.messages import Task
 from ..util.errors import InputError, prefix_errors
@@ -111,6 +112,7 @@ class Replayer:
                 schedule,
                 exchanged=components.exchanged,
                 reply_bytes=components.reply_bytes,
+                row_sender=make_row_sender(config, components.source),
             )
             if isinstance(components.state, FirstState):
                 omitted = trace.faults["kind"] == "omitted"
@@ -227,6 +229,8 @@ class Replayer:
         roster.restart(self._config.workers.count)
         roster.flags = lost
         state.resumed()
+        if self._fleet.row_sender is not None:
+            self._fleet.row_sender.restart()
         coordinator.dispatch_idle()
         self._fleet.flush()
 

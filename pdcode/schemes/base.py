@@ -185,6 +185,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         mini-batch gradient.
     cuts_units : bool
         Whether units end where the ranges of owners do (`Config.has_owners`).
+    has_shard : bool
+        Whether each worker has one shard of the training rows, which may change.
     one_batch : bool
         Whether a task sends the gradient of one mini-batch, which may be the same at all workers.
     """
@@ -201,6 +203,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "fused": ("units", "source"),
         "cuts_units": ("units",),
         "one_batch": ("source",),
+        "has_shard": ("placement",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
     longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
@@ -208,6 +211,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     fused: ClassVar[bool] = True
     cuts_units: ClassVar[bool] = True
     one_batch: ClassVar[bool] = True
+    has_shard: ClassVar[bool] = True
 
     class Options(Table):
         """Keys of ``[scheme] options``: none.

@@ -163,8 +163,8 @@ def mean_task_s(rates: np.ndarray) -> float:
 
 def common_copies(config: Config, workers: int) -> float:
     """Return the number of copies, per task, of the common part of a task that rank 0 sends."""
-    broadcasts = not config.update.asynchronous and config.link.broadcast == "tree"
-    return min(1.0, config.link.fanout / workers) if broadcasts else 1.0
+    copies = config.link.children
+    return min(1.0, copies / workers) if copies and not config.update.asynchronous else 1.0
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:

@@ -98,6 +98,8 @@ class TrainingRun:
         fleet.bytes_down += bytes_down
         coordinator.roster.restart(fleet.workers)
         state.resumed()
+        if fleet.row_sender is not None:
+            fleet.row_sender.restart()
 
     @property
     def failed(self) -> bool:

@@ -29,6 +29,7 @@ from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from . import link_sizing
+from .shuffling import Shard, check_rows
 from .worker import Worker
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
@@ -196,6 +197,7 @@ def prepare(
         if check:
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
+        check_rows(config, source)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         if check:
             problems.check_loss(problem)
@@ -304,6 +306,9 @@ class WorkerFactory:
         self, scheme: Scheme, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
+        self.shuffles = scheme.config.shuffle.kind != "none"
+        if self.shuffles:  # in place
+            arrays = {name: array.copy() for name, array in arrays.items()}
         self.problem = scheme.placement.build_problem(arrays, worker)
         self.replica: Replica = FullReplica(self.problem.dtype)
         if scheme.config.has_replicas:
@@ -320,4 +325,7 @@ class WorkerFactory:
         if numeric := [event for event in events if event.numeric]:
             active = faults.ActiveFaults(numeric)
             encoders = faulty_encoders(encoders, replies, self.worker, config.seed, active)
-        return Worker(self.worker, self.replica, encoders, config.seed, replies, self.problem.state)
+        shard = None
+        if self.shuffles:
+            shard = Shard(config, self.worker, self.rows, self.problem.dataset.train)
+        return Worker(self.worker, self.replica, encoders, config.seed, replies, self.problem.state, shard)

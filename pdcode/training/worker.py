@@ -11,6 +11,7 @@ from ..transport.base import Computed, Link
 from ..transport.layout import RETURNED
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
+from .shuffling import Shard
 
 
 class Computes(Protocol):
@@ -25,7 +26,8 @@ class Worker(Stateful):
     """Worker: computes replies to tasks, on a rank or in a simulation.
 
     `replica` is its copy of θ; `encoders` compute the payload of each round into the buffers of `replies`,
-    with random numbers keyed by `seed`, worker and task. `model_state` has the arrays of `Model.state`.
+    with random numbers keyed by `seed`, worker and task. `model_state` has the arrays of `Model.state`. A
+    task may bring rows for `shard`.
     """
 
     state_names = ("replica", "encoders", "model_state", "_messages", "_round", "next_task")
@@ -38,9 +40,12 @@ class Worker(Stateful):
         seed: int,
         replies: Sequence[Reply],
         model_state: dict[str, np.ndarray] | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
-        self.seed, self.model_state = seed, model_state or {}
+        self.seed, self.model_state, self.shard = seed, model_state or {}, shard
+        if shard is not None:
+            self.state_names = (*self.state_names, "shard")  # type: ignore[misc]
         self._messages = [part for reply in replies for part in reply.parts]
         self._round = self.next_task = 0  # round of the last payload; number of the next task
 
@@ -54,6 +59,9 @@ class Worker(Stateful):
         self.next_task = task.task + 1
         if task.flags & RETURNED:
             self.rollback()
+        if task.rows is not None:
+            assert self.shard is not None
+            self.shard.take(task.rows)
         theta = self.replica.update(task)
         self._round, encoder = task.round, self.encoders[task.round]
         for part in range(task.messages):

@@ -16,6 +16,7 @@ from ..util.stateful import Stateful
 from .events import Event
 from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
 from .messages import Order, Reply, Task
+from .rows import RowSender
 
 INVALID_PAYLOAD = "is not finite, or has codewords out of range"
 """Reason to refuse a payload whose header is right."""
@@ -104,6 +105,7 @@ class Fleet(ABC):
     local: bool = False  # whether the workers are in this process, and their state is part of the fleet's
     bytes_up: int  # total bytes received, including set-up
     bytes_down: int  # total bytes sent
+    row_sender: RowSender | None = None  # sends the rows of new epochs; None: no row ever moves
 
     @abstractmethod
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import philox
 
-BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT, EPOCH, MODEL = 1, 2, 3, 4, 5, 6, 7, 8, 9  # streams
+BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT, EPOCH, MODEL, SHUFFLE = range(1, 11)  # streams
 
 _one = np.empty(1, np.float64)
 

@@ -12,9 +12,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
-from ..transport.events import Event, Joined, Stray
+from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
+from ..transport.rows import RowSender
 from ..util.errors import Failure
 from ..util.stateful import Stateful
 from .executor import Executor
@@ -40,7 +41,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
     to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
     in each round; default: those of its messages, of which `reply_bytes` are the lengths in each round;
-    default: those of the layouts.
+    default: those of the layouts. `row_sender` sends rows of new epochs.
     """
 
     state_names = (
@@ -59,10 +60,13 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         until_ns: int | None = None,
         exchanged: Sequence[int] | None = None,
         reply_bytes: Sequence[int] | None = None,
+        row_sender: RowSender | None = None,
     ) -> None:
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
+        if row_sender is not None:
+            self.row_sender, self.state_names = row_sender, (*self.state_names, "row_sender")  # type: ignore[misc]
         self.now_ns = schedule.time_ns  # type: ignore[method-assign]
         task_bytes, longest = buffer_sizes(layouts)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in buffer(longest, 2 * workers)]
@@ -107,6 +111,10 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
             own, segments = order.standalone()
             self._task.write(worker, task, version, replace(order, flags=own, segments=segments), flags)
         self._task.sent_ns[0] = self.schedule.dispatch_stamp_ns(worker, task)
+        rows_bytes = 0
+        if self.row_sender is not None:
+            rows_bytes = self._send_rows(worker, version)
+            size += rows_bytes
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
@@ -115,13 +123,24 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
                 arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)
         self.bytes_down += size if self._exchanged is None else self._exchanged[number]
-        own = self._starts[number]
+        own = self._starts[number] + rows_bytes
         sizes = size - own, own, number
         if sizes != self._sizes:
             self.flush()
             self._sizes = sizes
         self._leaving.append((worker, task))
         return self.schedule.now_ns
+
+    def _send_rows(self, worker: int, version: int) -> int:
+        """Have the rows of a worker's next task follow it; return their bytes."""
+        assert self.row_sender is not None
+        rows, task = self.row_sender.rows(worker, version), self._task
+        task.rows = None if rows is None else rows.message
+        if rows is None:
+            return 0
+        task.rows_bytes[0] = len(rows.message)
+        self.schedule.wait_for_rows(worker, rows.place, rows.exchanged)
+        return rows.size
 
     def flush(self) -> None:
         """Send the tasks that leave together."""
@@ -175,6 +194,11 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
             if isinstance(event, Joined):
                 for worker in event.workers:
                     self.executor.rebuild(worker)
+                    if self.row_sender is not None:
+                        self.row_sender.joined(worker)
+            elif isinstance(event, Died) and self.row_sender is not None:
+                for worker in event.workers:
+                    self.row_sender.lost(worker)
             elif isinstance(event, Stray):
                 worker = event.worker
                 number, part = self._rounds[worker], self._parts[worker]
@@ -201,6 +225,8 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self.schedule.dismiss(worker)
+        if self.row_sender is not None:
+            self.row_sender.lost(worker)
 
     def close(self) -> None:
         self.executor.close()

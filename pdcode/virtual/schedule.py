@@ -98,6 +98,10 @@ class Schedule(Stateful, ABC):
         """Set the workers to which the others send no payloads from now on."""
         return
 
+    def wait_for_rows(self, worker: int, place: int, exchanged: int) -> None:
+        """Have a worker's next task wait for rows, see `transport.rows.Rows`."""
+        return
+
     def cancel(self) -> None:
         """Interrupt the delays of all tasks in flight; dead workers reply, too."""
         return
@@ -114,7 +118,8 @@ class CostModelSchedule(Schedule):
 
     # A run with injected faults takes no checkpoints.
     state_names = (
-        *Schedule.state_names, "_events", "_cancelled", "_ahead_ns", "_delays_ns", "_drawn", "_injected_ns"
+        *Schedule.state_names, "_events", "_cancelled", "_ahead_ns", "_delays_ns", "_drawn", "_injected_ns",
+        "_rows_ns",
     )  # fmt: skip
 
     def __init__(
@@ -146,6 +151,10 @@ class CostModelSchedule(Schedule):
             (max(map(len, delay_fractions)), workers), np.int64
         )  # of the parts of this one
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
+        self._rows_ns = np.zeros(workers, np.int64)  # that the next task waits for rows
+        link = config.link
+        self._latency_s, self._byte_s = link.latency_s, (1 + link.half_duplex) / link.bandwidth
+        self._hop_s = 0.0 if link.broadcast == "multicast" else link.latency_s + link.segment / link.bandwidth
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
         self.t_send_ns = self._events.t_send_ns
@@ -215,8 +224,10 @@ class CostModelSchedule(Schedule):
         self._delays_ns[: len(delay_fractions), workers] = delays_ns
         self._injected_ns[workers] = delays_ns[0]
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
+        busy_ns = compute_ns[0] + self._rows_ns[workers]
+        self._rows_ns[workers] = 0
         self._events.send(
-            workers.astype(np.int32), compute_ns[0], delays_ns[0], body_bytes, own_bytes, reply_bytes
+            workers.astype(np.int32), busy_ns, delays_ns[0], body_bytes, own_bytes, reply_bytes
         )
 
     def _send_one(self, worker: int, task: int, body_bytes: int, own_bytes: int) -> bool:
@@ -226,7 +237,8 @@ class CostModelSchedule(Schedule):
         for part in range(len(self._ahead_ns)):
             self._delays_ns[part, worker] = self._ahead_ns.item(part, worker, task % BLOCK)
         self._injected_ns[worker] = delay_ns = self._delays_ns.item(0, worker)
-        compute_ns = self._part_ns[0].item(0, worker)
+        compute_ns = self._part_ns[0].item(0, worker) + self._rows_ns.item(worker)
+        self._rows_ns[worker] = 0
         self._events.send_one(worker, compute_ns, delay_ns, body_bytes, own_bytes)
         return True
 
@@ -265,6 +277,12 @@ class CostModelSchedule(Schedule):
         if workers is not self._excluded:
             self._excluded, self._events.deaf[:] = workers, 0
             self._events.deaf[workers] = 1
+
+    def wait_for_rows(self, worker: int, place: int, exchanged: int) -> None:
+        seconds = place * self._hop_s
+        if exchanged:
+            seconds += self._latency_s + exchanged * self._byte_s
+        self._rows_ns[worker] = round(1e9 * seconds)
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -409,8 +427,8 @@ def make_events(config: Config, reply_bytes: int, exchanged: int | None = None) 
         link.bandwidth,
         *(round(1e9 * s) for s in (link.latency_s, machine.arrival_s, machine.dispatch_s, machine.update_s)),
         link.half_duplex,
-        link.broadcast == "tree",
-        link.fanout,
+        {"star": 0, "multicast": 2}.get(link.broadcast, 1),
+        max(1, link.children),
         link.segment,
         machine.decode_bandwidth or math.inf,
         exchanged,

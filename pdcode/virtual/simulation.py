@@ -15,6 +15,7 @@ from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print, Report, ignore
 from ..training.session import TrainingRun
 from ..training.setup import Components, worker_builder
+from ..training.shuffling import make_row_sender
 from ..transport.sums import chosen_bytes
 from ..util.errors import InputError
 from . import costs, timing_only
@@ -53,7 +54,10 @@ class Simulation:
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         exchanged, sizes = self.components.exchanged, self.components.reply_bytes
-        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged, sizes)
+        sender = make_row_sender(config, self.components.source)
+        self.fleet = VirtualFleet(
+            layouts, workers, executor, self.schedule, until_ns, exchanged, sizes, sender
+        )
         state = self.components.state
         if isinstance(state, FirstState) and isinstance(self.schedule, FirstSchedule):
             self.schedule.members = lambda: state.members

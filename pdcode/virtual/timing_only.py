@@ -36,6 +36,7 @@ NEEDS: Needs = {
     "update.count": none_of("auto", needed="a number", why="has no coordinator that would adapt it"),
     "downlink.kind": one_of("full", why="has no payloads, whose number decides the size of a task"),
     "reduce.kind": "star",
+    "shuffle.kind": one_of("none", why="has no rows"),
     "update.clip": one_of("none", why="has no payloads"),
 }
 """Needs of a run without numerics."""
