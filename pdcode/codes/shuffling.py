@@ -1,9 +1,9 @@
 """Coded shuffling: broadcasts by which workers exchange the rows of their shards.
 
-Worker i holds rows that worker j shall hold: an arc from i to j of a directed graph. A cycle i₁ → i₂ → … → i_L
-→ i₁ of wanted rows a₁ … a_L costs the L - 1 XORs a_l ⊕ a_(l+1) in place of L rows: worker i_(l+1) holds
-a_(l+1), and i₁ holds a₁ and adds up all XORs. Rows are packed into cycles greedily, pairs first, then the
-shortest. No worker stores more than its rows, and it decodes by its own rows alone.
+A row of worker i that worker j shall hold is an arc from i to j of a directed graph. A cycle of L workers and
+wanted rows a₁ … a_L costs the L - 1 XORs a_l ⊕ a_(l+1) in place of L rows: worker l + 1 holds a_(l+1), and
+worker 1 holds a₁ and adds up all XORs. Rows are packed into cycles greedily, pairs first, then the shortest.
+No worker stores more than its rows, and it decodes by its own rows alone.
 
 The abstract of coded shuffling has a scheme for any shuffle and any number of workers, optimal in the worst
 case, N(K - 1)/K rows (Attia and Tandon, "On the worst-case communication overhead for distributed data
@@ -363,11 +363,10 @@ class Caches:
                 continue
             unknown, bits = basis[subfile]
             assert unknown == {subfile}
-            terms = set[int]()
-            used = list(_bits(bits))
-            for number in used:
-                terms ^= set(xors[number])
-            solved[subfile] = used, sorted(terms - {subfile})
+            known_terms = {subfile}
+            for number in (used := list(_bits(bits))):
+                known_terms ^= {*xors[number]}
+            solved[subfile] = used, sorted(known_terms)
         return solved
 
     def shuffled(self, sources: Sequence[int]) -> "Caches":

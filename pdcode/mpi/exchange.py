@@ -195,6 +195,7 @@ class ExchangeLink(LogLink):
             self._sends_pending.set()
 
     def close(self) -> None:
+        super().close()
         self._ended = True
         self._sends_pending.set()
         self._thread.join()

@@ -30,6 +30,7 @@ from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
+from ..transport.rows import Rows
 from ..transport.speeds import Speeds
 from . import clocks, pace, supervised
 from .deaths import (
@@ -41,7 +42,8 @@ from .deaths import (
     reraise_unless_proc_failed,
 )
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Group, Poller, library
+from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, ROWS, SAVED, SETUP, TASK, Group, Poller, library
+from .rows import RowSends
 
 ANSWER_NS = 1_000_000_000  # least time for another host's answer to one of the last clock requests
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
@@ -140,6 +142,7 @@ class MPIFleet(Ranks, Fleet):
     ending_s = 1e-9 * ANSWER_NS + supervised.END_S
     # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
     spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
+    segment = 65536  # bytes that are broadcast at a time; to be set
     joins_ns: dict[int, list[int]]  # times at which a worker is replaced; of workers not here: at once
 
     def __init__(self, ranks: Ranks, layouts: Sequence[Layout]) -> None:
@@ -152,7 +155,8 @@ class MPIFleet(Ranks, Fleet):
         self._vacancies: dict[int, int] = {}  # worker to be replaced -> earliest time, ns
         self.joins_ns = {}  # set before a run is started
         self._pending: list[Event] = []  # events besides replies that `events` has not returned yet
-        self._forwarded: list[MPI.Request] = []  # sends of other workers' payloads, in flight
+        self._forwarded: list[MPI.Request] = []  # sends of other workers' payloads and of rows, in flight
+        self._row_sends = RowSends(self._comm)
         self._allocate(layouts)
         self.start()
 
@@ -210,15 +214,44 @@ class MPIFleet(Ranks, Fleet):
                 part.receive.Start()
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
             size = message.write(worker, task, version, order, flags)
+            rows = None if self.row_sender is None else self._open_epoch(worker, version, message)
+            own = size if rows is None else size + rows.size
             for part in parts:
-                part.answers(worker, task, version, order.row, order.codewords, size)
+                part.answers(worker, task, version, order.row, order.codewords, own)
             message.sent_ns[0] = now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, BYTE), self._ranks[worker], TASK)
+            if rows is not None:
+                self._send_rows(worker, rows.sent)
         except MPI.Exception as error:
             self._record_failures(error)
             return self.now_ns()
         self.bytes_down += size
         return now_ns
+
+    def _open_epoch(self, worker: int, version: int, message: Task) -> Rows | None:
+        """Announce the rows of a worker's next task, and send all workers those of an epoch that begins."""
+        assert self.row_sender is not None
+        rows = self.row_sender.rows(worker, version)
+        if rows is None:
+            return None
+        message.rows_bytes[0] = len(rows.sent)
+        if rows.opening is not None:
+            self._row_sends.open(rows.opening, self._ranks, self.segment)
+        return rows
+
+    def _send_rows(self, worker: int, rows: np.ndarray) -> None:
+        """Send the message of rows that follows a worker's task."""
+        self._forwarded = [send for send in self._forwarded if not all_complete([send])]
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            self._forwarded.append(self._comm.Isend(chunk, self._ranks[worker], ROWS))
+        self.bytes_down += len(rows)
+
+    def _lose(self, worker: int) -> None:
+        """Note that a worker gets no further task; send what others wait for."""
+        if self.row_sender is not None:
+            self.row_sender.lost(worker)
+            self._row_sends.replace(self.row_sender.missing(worker), self._ranks, self.segment)
 
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         sizes: dict[int, int] | None = None
@@ -310,6 +343,7 @@ class MPIFleet(Ranks, Fleet):
                 worker = self._ranks.index(rank)
                 died.append(worker)
                 self._active[worker] = MPI.REQUEST_NULL
+                self._lose(worker)
                 self._add_vacancy(worker)
         if died:
             self._pending.append(Died(died))
@@ -340,6 +374,8 @@ class MPIFleet(Ranks, Fleet):
         self._ranks[worker], self.members[worker] = member.rank, member
         self._offsets_ns[worker] = self._start_ns + member.offset_ns
         self._sends[worker] = MPI.REQUEST_NULL
+        if self.row_sender is not None:
+            self.row_sender.joined(worker)
         for slot in (2 * worker, 2 * worker + 1):
             self._free_slot(slot)
             self._init_receives(slot)
@@ -370,7 +406,9 @@ class MPIFleet(Ranks, Fleet):
         try:
             self._sends[worker].Wait()
             self.detached &= self.has_failures
-            self._send_control(worker, STOP | flags | (DETACHED if self.has_failures else 0))
+            # Its version is the number of openings for whose rows the worker waits.
+            openings = 0 if self.row_sender is None else self.row_sender.members(worker)
+            self._send_control(worker, STOP | flags | (DETACHED if self.has_failures else 0), 0, openings)
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._poller.wait(saved.Test, SAVING_NS)
@@ -389,6 +427,7 @@ class MPIFleet(Ranks, Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self._left.add(self._ranks[worker])
+        self._lose(worker)
         self._send_control(worker, STOP | DETACHED | flags)
         self._add_vacancy(worker)
 
@@ -408,6 +447,8 @@ class MPIFleet(Ranks, Fleet):
 
     def close(self) -> None:
         self._free_slots()
+        self._poller.wait(lambda: self.has_failures or self._row_sends.complete())
+        self.bytes_down += self._row_sends.bytes
         for member in self._spares:  # not needed any more
             try:
                 self._comm.Send(np.array([0, self.has_failures]), dest=member.rank, tag=SETUP)

@@ -13,7 +13,8 @@ from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buf
 from ..transport.messages import Reply, Task
 from . import clocks
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Group, Poller
+from .process import CHUNK, CLOCK, HELLO, REPLY, ROWS, SAVED, SETUP, TASK, Group, Poller
+from .rows import RowChannel
 
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts
 
@@ -62,6 +63,7 @@ class MPILink(Link):
     """Link of a worker to rank 0 over MPI."""
 
     leaving = False  # whether to leave after this task; to be set
+    rows: RowChannel | None = None  # of rows that move; to be set
 
     def __init__(self, entry: Entry) -> None:
         self._entry, self._comm, self.worker = entry, entry.comm, entry.worker
@@ -132,7 +134,18 @@ class MPILink(Link):
         if self._inbox.flags & STOP:
             return None
         self._assemble_task()
+        if self.rows is not None:
+            self._receive_rows(self.rows, self._task)
         return self._task
+
+    def _receive_rows(self, channel: RowChannel, task: Task) -> None:
+        """Receive the rows that follow a task."""
+        size, task.rows = task.rows_bytes[0], None
+        if size:
+            rows = np.empty(size, np.uint8)
+            for start in range(0, size, CHUNK):
+                self._poller.wait(self._comm.Irecv(rows[start : start + CHUNK], 0, ROWS).Test)
+            task.rows = channel.complete(rows)
 
     def _assemble_task(self) -> None:
         """Assemble the task from rank 0's message; here they are the same."""
@@ -142,7 +155,9 @@ class MPILink(Link):
         return self._inbox.flags
 
     def leave(self) -> None:
-        """Confirm a checkpoint, answer the last clock requests, free the receive."""
+        """Pass on the last rows, confirm a checkpoint, answer the last clock requests, free the receive."""
+        if self.rows is not None:
+            self.rows.leave(self._inbox.version, self.detached)
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self._entry.serve_clock()
@@ -150,6 +165,8 @@ class MPILink(Link):
 
     def close(self) -> None:
         """End what the link does beside the worker's loop, also after an error."""
+        if self.rows is not None:
+            self.rows.close()
 
     def reply(self, computed: Computed) -> None:
         part, loss, t_start_ns, t_compute_ns, delay_ns = computed

@@ -25,6 +25,7 @@ from ..training.links import DelayedLink, SavingLink
 from ..training.monitor import Print
 from ..training.session import TrainingRun, close_trace, open_trace, run_identity
 from ..training.setup import Components, WorkerFactory
+from ..training.shuffling import make_row_sender
 from ..training.worker import Computes, Worker, work
 from ..training.worker_checkpoint import WorkerCheckpoint
 from ..transport.base import Link
@@ -40,6 +41,7 @@ from .fleet import MPIFleet, Ranks
 from .link import Entry, MPILink
 from .process import Group
 from .reduce import AllreduceFleet, AllreduceLink
+from .rows import RowChannel
 
 
 def coordinate(
@@ -85,6 +87,7 @@ def coordinate(
         components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
     kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
     fleet = kind(ranks, components.layouts)
+    fleet.row_sender, fleet.segment = make_row_sender(config, source), config.link.segment
     comm.buffers.append(fleet)
     if isinstance(fleet, FirstFleet):
         assert isinstance(components.state, FirstState)
@@ -138,6 +141,8 @@ def serve(comm: Group, config: Config) -> None:
     elif isinstance(link, FirstLink):
         link.make_owners = partial(Owners, config)
     worker = factory.build(link.connect(factory.layouts))
+    if worker.shard is not None:
+        link.rows = RowChannel(comm, entry.poller, worker.shard)
     if isinstance(link, AllreduceLink):
         link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
     try:

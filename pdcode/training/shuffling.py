@@ -8,20 +8,20 @@ one, such as a slow worker that had no task in it, or one that has replaced anot
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..codes.shuffling import Caches, CachePlan, CyclePlan, ShufflePlan
+from ..codes.shuffling import CachePlan, Caches, CyclePlan, ShufflePlan
 from ..config import Config
 from ..problems import DataSource
 from ..problems.dataset import Rows as Arrays
 from ..problems.matrix import Csr
 from ..problems.split import shard, sharding
-from ..transport.rows import Kind, Opening, Rows, RowSender, message, read
+from ..transport.rows import Kind, Missing, Opening, Rows, RowSender, message, read
 from ..util.errors import InputError
 from ..util.rng import SHUFFLE, generator
 from ..util.stateful import Stateful
@@ -276,19 +276,19 @@ class Shuffler(RowSender):
     def members(self, worker: int) -> int:
         return self._openings[worker]
 
-    def missing(self, worker: int, lost: int) -> Sequence[tuple[Opening, np.ndarray]]:
-        found = []
-        for opening in self._recent:
-            members, content = opening.members, opening.content
-            if worker not in members or lost not in members:
-                continue
-            if content is None:
-                units = self._deal.exchanged(opening.base, opening.epoch, worker)
-                mine = units[self._deal.owners(opening.base)[units] == lost]
-                found.append((opening, self.fetch(mine).reshape(-1)))
-            elif members.index(lost) < members.index(worker):
-                found.append((opening, content))
-        return found
+    def missing(self, lost: int) -> Missing:
+        broadcasts, parts = list[Opening](), []
+        for opening in (each for each in self._recent if lost in each.members):
+            base, epoch, members, content = opening
+            after = [each for each in members[members.index(lost) + 1 :] if each not in self._dead]
+            if content is not None and after:
+                broadcasts.append(opening._replace(members=after))
+            for worker in members if content is None else ():
+                units = self._deal.exchanged(base, epoch, worker)
+                mine = units[self._deal.owners(base)[units] == lost]
+                if worker not in self._dead and len(mine):
+                    parts.append((worker, epoch, lost, self.fetch(mine).reshape(-1)))
+        return Missing(broadcasts, parts)
 
 
 class Shard(Stateful):
@@ -392,8 +392,8 @@ def check_rows(config: Config, source: DataSource) -> None:
         return
     if any(isinstance(each, Csr) for each in source.dataset.train):
         raise InputError(
-            f"shuffle.kind: '{config.shuffle.kind}' moves rows of one length, and {config.problem.data!r} has "
-            "sparse ones"
+            f"shuffle.kind: '{config.shuffle.kind}' moves rows of one length, and those of "
+            f"{config.problem.data!r} are sparse"
         )
     if source.rows < config.workers.count:
         raise InputError(

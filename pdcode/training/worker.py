@@ -45,7 +45,7 @@ class Worker(Stateful):
         self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
         self.seed, self.model_state, self.shard = seed, model_state or {}, shard
         if shard is not None:
-            self.state_names = (*self.state_names, "shard")  # type: ignore[misc]
+            self.state_names = (*self.state_names, "shard")  # type: ignore[misc, assignment]
         self._messages = [part for reply in replies for part in reply.parts]
         self._round = self.next_task = 0  # round of the last payload; number of the next task
 

@@ -45,6 +45,13 @@ class Opening(NamedTuple):
     content: np.ndarray | None  # what all of them get from rank 0; None: they send rows to each other
 
 
+class Missing(NamedTuple):
+    """What workers may wait for since another one is lost, of the last openings."""
+
+    broadcasts: Sequence[Opening]  # with the workers that came after it
+    rows: Sequence[tuple[int, int, int, np.ndarray]]  # receiver, epoch, lost worker, and its rows, uint8
+
+
 class Rows(NamedTuple):
     """Rows for a worker's task."""
 
@@ -81,8 +88,5 @@ class RowSender(Stateful, ABC):
         """Note that this holds for all workers."""
 
     @abstractmethod
-    def missing(self, worker: int, lost: int) -> Sequence[tuple[Opening, np.ndarray]]:
-        """Return what a worker may wait for since another one is lost, of the last openings.
-
-        The whole content of a broadcast, or the rows that the other one was to send, uint8.
-        """
+    def missing(self, lost: int) -> Missing:
+        """Return what workers may wait for since one is lost."""

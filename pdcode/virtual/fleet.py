@@ -66,7 +66,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
         if row_sender is not None:
-            self.row_sender, self.state_names = row_sender, (*self.state_names, "row_sender")  # type: ignore[misc]
+            self.row_sender, self.state_names = row_sender, (*self.state_names, "row_sender")  # type: ignore[misc, assignment]
         self.now_ns = schedule.time_ns  # type: ignore[method-assign]
         task_bytes, longest = buffer_sizes(layouts)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in buffer(longest, 2 * workers)]

@@ -226,9 +226,7 @@ class CostModelSchedule(Schedule):
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
         busy_ns = compute_ns[0] + self._rows_ns[workers]
         self._rows_ns[workers] = 0
-        self._events.send(
-            workers.astype(np.int32), busy_ns, delays_ns[0], body_bytes, own_bytes, reply_bytes
-        )
+        self._events.send(workers.astype(np.int32), busy_ns, delays_ns[0], body_bytes, own_bytes, reply_bytes)
 
     def _send_one(self, worker: int, task: int, body_bytes: int, own_bytes: int) -> bool:
         """Send one task whose delay has been drawn: `send` without arrays. Return whether it was."""

@@ -1,0 +1,228 @@
+"""Rows that do not come with tasks: broadcasts along a chain of workers, and rows between workers.
+
+A broadcast leaves rank 0 once, in segments, which every worker passes on to the next one. In each epoch the
+chain begins with the workers that have done the most tasks. A thread passes segments on, and sends rows to
+other workers, while the worker computes; without MPI_THREAD_MULTIPLE this waits for the end of the task.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from threading import RLock, Thread
+from typing import NamedTuple
+
+import numpy as np
+
+from ..training.shuffling import Shard
+from ..transport.rows import Kind, Missing, Opening, message, read
+from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .initialise import MPI
+from .process import SPREAD, Poller
+
+SEGMENT, NOTICE, PART = range(3)  # what a message is: of a broadcast, of an epoch's members, a worker's rows
+NAP_S = 1e-3  # between two calls of the thread
+
+
+class Message(NamedTuple):
+    """A message: five numbers, a list of numbers, and bytes."""
+
+    what: int
+    epoch: int
+    first: int  # of a segment: its offset; of a notice: the epoch before; of rows: the worker that had them
+    total: int  # bytes of a whole broadcast
+    numbers: list[int]  # ranks after the receiver; or members, then their ranks
+    content: np.ndarray  # uint8
+
+    def encode(self) -> np.ndarray:
+        head = np.array([*self[:4], len(self.numbers), *self.numbers], np.int64)
+        return np.concatenate([head.view(np.uint8), self.content])
+
+    @classmethod
+    def decode(cls, buffer: np.ndarray) -> "Message":
+        what, epoch, first, total, count = buffer[:40].view(np.int64).tolist()
+        end = 40 + 8 * count
+        return cls(what, epoch, first, total, buffer[40:end].view(np.int64).tolist(), buffer[end:])
+
+
+class RowSends:
+    """Messages on their way to other ranks; `bytes` counts all of them."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm, self._requests, self.bytes = comm, list[MPI.Request](), 0
+
+    def send(self, content: Message, rank: int) -> None:
+        """Send a message; one to a failed rank is lost."""
+        encoded = content.encode()
+        self.bytes += len(encoded)
+        try:
+            self._requests.append(self._comm.Isend((encoded, MPI.BYTE), rank, SPREAD))
+        except MPI.Exception as error:
+            reraise_unless_proc_failed(error)
+
+    def complete(self) -> bool:
+        """Return whether all messages have left."""
+        self._requests = [each for each in self._requests if not all_complete([each])]
+        return not self._requests
+
+    def open(self, opening: Opening, ranks: Sequence[int], segment: int) -> None:
+        """Begin an epoch; `ranks` are those of all workers."""
+        members = [ranks[worker] for worker in opening.members]
+        if opening.content is None:
+            for rank in members:
+                named = [*opening.members, *members]
+                self.send(Message(NOTICE, opening.epoch, opening.base, 0, named, np.empty(0, np.uint8)), rank)
+            return
+        total = len(opening.content)
+        for start in range(0, max(1, total), segment):
+            part = opening.content[start : start + segment]
+            self.send(Message(SEGMENT, opening.epoch, start, total, members[1:], part), members[0])
+
+    def replace(self, missing: Missing, ranks: Sequence[int], segment: int) -> None:
+        """Send what others wait for in vain."""
+        for opening in missing.broadcasts:
+            self.open(opening, ranks, segment)
+        for receiver, epoch, owner, rows in missing.rows:
+            self.send(Message(PART, epoch, owner, 0, [], rows), ranks[receiver])
+
+
+class Broadcast:
+    """A broadcast that is being received."""
+
+    def __init__(self, total: int) -> None:
+        self.content = np.empty(total, np.uint8)
+        self._left, self._seen = total, set[int]()
+
+    def put(self, start: int, part: np.ndarray) -> bool:
+        """Store a segment; return whether it is the last that was missing."""
+        if start in self._seen:
+            return False
+        self._seen.add(start)
+        self.content[start : start + len(part)] = part
+        self._left -= len(part)
+        return not self._left
+
+
+class RowChannel:
+    """A worker's side: it receives rows of `shard`, and passes on those for others."""
+
+    def __init__(self, comm: MPI.Intracomm, poller: Poller, shard: Shard) -> None:
+        self._comm, self._poller, self._shard, self._sends = comm, poller, shard, RowSends(comm)
+        self._broadcasts: dict[int, Broadcast] = {}  # by epoch
+        self._members: dict[int, list[int]] = {}
+        self._parts: dict[int, dict[int, np.ndarray]] = {}  # by epoch and the worker that had the rows
+        self._notices: list[Message] = []  # whose rows are still to be sent
+        self._awaited: dict[int, set[int]] = {}  # workers whose rows have not come, by epoch
+        self._taken = 0  # last epoch
+        self._done = 0  # broadcasts that are complete, and notices that have been answered
+        self._lock, self._ended, self._failed = RLock(), False, False
+        self._thread = Thread(target=self._progress, daemon=True)
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
+
+    def _progress(self) -> None:
+        while not self._ended:
+            if not self._poll():
+                time.sleep(NAP_S)
+
+    def _poll(self) -> bool:
+        """Handle the messages that have arrived; return whether there was one."""
+        found, status = False, MPI.Status()
+        with self._lock:
+            try:
+                while (arrived := self._comm.Improbe(MPI.ANY_SOURCE, SPREAD, status)) is not None:
+                    buffer = np.empty(status.Get_count(MPI.BYTE), np.uint8)
+                    arrived.Recv((buffer, MPI.BYTE))
+                    self._take(Message.decode(buffer))
+                    found = True
+            except MPI.Exception as error:
+                failed_ranks(error, self._comm)
+                self._failed = True
+            if self._notices and self._shard.lock.acquire(blocking=False):
+                try:
+                    self._answer()
+                finally:
+                    self._shard.lock.release()
+            self._sends.complete()
+        return found
+
+    def _take(self, got: Message) -> None:
+        """Handle a message."""
+        if got.what == SEGMENT:
+            if got.numbers:
+                self._sends.send(got._replace(numbers=got.numbers[1:]), got.numbers[0])
+            if got.epoch > self._taken:  # else it is a copy
+                broadcast = self._broadcasts.setdefault(got.epoch, Broadcast(got.total))
+                self._done += broadcast.put(got.first, got.content)
+        elif got.what == NOTICE:
+            self._notices.append(got)
+            members = self._members[got.epoch] = got.numbers[: len(got.numbers) // 2]
+            wanted = self._owners(got.first, got.epoch)
+            had = {*members} & {*wanted.tolist()} - {*self._parts.get(got.epoch, ())}
+            self._awaited[got.epoch] = had
+        else:
+            if got.epoch > self._taken:
+                self._parts.setdefault(got.epoch, {}).setdefault(got.first, got.content)
+            self._awaited.get(got.epoch, set()).discard(got.first)
+
+    def _owners(self, base: int, epoch: int) -> np.ndarray:
+        """Return the workers of the rows that this one wants, in their order."""
+        deal = self._shard.deal
+        owners: np.ndarray = deal.owners(base)[deal.exchanged(base, epoch, self._shard.worker)]
+        return owners
+
+    def _answer(self) -> None:
+        """Send rows to the other members of epochs."""
+        shard, deal = self._shard, self._shard.deal
+        for notice in [each for each in self._notices if each.first == shard.epoch]:
+            self._notices.remove(notice)
+            count = len(notice.numbers) // 2
+            for worker, rank in zip(notice.numbers[:count], notice.numbers[count:], strict=True):
+                units = deal.exchanged(notice.first, notice.epoch, worker)
+                mine = units[deal.owners(notice.first)[units] == shard.worker]
+                if len(mine) and worker != shard.worker:
+                    rows = shard.fetch(mine).reshape(-1)
+                    self._sends.send(Message(PART, notice.epoch, shard.worker, 0, [], rows), rank)
+            self._done += 1
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        def poll() -> bool:
+            self._poll()
+            return done()
+
+        self._poller.wait(poll)
+
+    def complete(self, rows: np.ndarray) -> np.ndarray:
+        """Return a message of rows with its whole content, for which this waits."""
+        kind, base, epoch, openings, content = read(rows)
+        self._wait(lambda: self._done >= openings)
+        if kind == Kind.BROADCAST:
+            content = self._broadcasts[epoch].content
+        elif kind == Kind.EXCHANGED:
+            self._wait(lambda: not self._awaited[epoch])
+            size, at, pieces = self._shard.row_bytes, 0, []
+            owners, counts = np.unique(self._owners(base, epoch), return_counts=True)
+            for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
+                if owner in self._members[epoch]:
+                    pieces.append(self._parts[epoch][owner])
+                else:
+                    pieces.append(content[at : at + count * size])
+                    at += count * size
+            content = np.concatenate([content[:0], *pieces])
+        with self._lock:
+            self._taken = epoch
+            for table in (self._broadcasts, self._parts, self._members):
+                for each in [each for each in table if each <= epoch]:
+                    del table[each]
+        return message(kind, base, epoch, openings, content)
+
+    def leave(self, openings: int, detached: bool) -> None:
+        """Take part until all rows of these openings have reached their workers."""
+        if not detached:
+            self._wait(
+                lambda: (
+                    self._failed
+                    or (self._done >= openings and not any(self._awaited.values()) and self._sends.complete())
+                )
+            )
+        self._ended = True
+        if self._thread.ident is not None:
+            self._thread.join()
