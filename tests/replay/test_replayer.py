@@ -72,6 +72,10 @@ CASES = {
         "downlink.kind=codewords", "downlink.check=5", *FIRST,
     ],
     "streaming": ["scheme.name=streaming", "code.blocks=3", "wire.dtype=int8", "update.mode=first"],
+    "reshuffled": [
+        "shuffle.kind=coded", "shuffle.every=3", "link.broadcast=chain", "downlink.kind=codewords", *FIRST,
+    ],
+    "cached": ["shuffle.kind=coded", "shuffle.every=2", "shuffle.cache=2", "stragglers.slow=[1]"],
     "muon": ["scheme.name=powersgd", "code.blocks=1", "optimizer.kind=muon"],
     "dion": ["scheme.name=dion", "code.blocks=1", "wire.dtype=bfloat16", *FIRST, "update.late=waste"],
     "muon-relay": [*FIRST, "memory.kind=worker", "downlink.kind=codewords", "optimizer.kind=dion2"],

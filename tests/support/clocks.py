@@ -20,7 +20,7 @@ OPTIONS = st.fixed_dictionaries(
         "bandwidth": st.sampled_from([1e9, 3e8, 1e12]),
         **dict.fromkeys(("latency_ns", "arrival_ns", "dispatch_ns", "update_ns"), SPANS),
         "half_duplex": st.booleans(),
-        "tree": st.booleans(),
+        "tree": st.integers(0, 2),
         "fanout": st.integers(1, 5),
         "segment": st.integers(1, 40),
         "decode_bandwidth": st.sampled_from([math.inf, 1e9, 3e7]),
@@ -47,14 +47,14 @@ class PlainEvents:
 
     def __init__(
         self, workers: int, bytes_up: int, bandwidth: float, latency_ns: int, arrival_ns: int = 0,
-        dispatch_ns: int = 0, update_ns: int = 0, half_duplex: bool = False, tree: bool = False,
+        dispatch_ns: int = 0, update_ns: int = 0, half_duplex: bool = False, tree: int = 0,
         fanout: int = 2, segment: int = 65536, decode_bandwidth: float = math.inf,
         exchanged: int | None = None,
     ) -> None:  # fmt: skip
         self.bandwidth, self.latency_ns = bandwidth, latency_ns
         self.dispatch_ns, self.update_ns = dispatch_ns, update_ns
         self.arrival_ns = after(arrival_ns, round(1e9 * bytes_up / decode_bandwidth))
-        self.tree, self.fanout, self.segment = tree, fanout, segment
+        self.tree, self.fanout, self.segment = tree, 1 if tree == 2 else fanout, segment
         self.up_ns = self.on_link(bytes_up)
         self.now_ns = self.ingress_ns = self.egress_ns = self.t_recv_ns = 0
         self.dispatched = self.arrived = 0
@@ -97,7 +97,7 @@ class PlainEvents:
         if not whole:
             ready, size = fanout, min(body_bytes, self.segment)
             level_ns = self.leave(fanout, min(fanout * self.on_link(body_bytes), LAST))
-            deeper_ns = self.latency_ns + fanout * self.on_link(size)
+            deeper_ns = 0 if self.tree == 2 else self.latency_ns + fanout * self.on_link(size)
         own_ns = self.on_link(own_bytes + whole * body_bytes)
         for i, (worker, compute, delay) in enumerate(zip(workers, compute_ns, delay_ns, strict=True)):
             body_there_ns = after(level_ns, (depth(i, fanout) - 1) * deeper_ns)

@@ -14,6 +14,7 @@ from pdcode.trace.schema import ARRIVALS, FAULTS, PROGRESS, UPDATES
 from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
+from pdcode.training.shuffling import make_row_sender
 from pdcode.training.worker import Worker
 from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.fleet import VirtualFleet
@@ -107,7 +108,9 @@ class Descent:
             duration_ns = lambda worker, task: times[worker]  # noqa: E731
         layouts = self.components.layouts
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
-        self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
+        schedule = FixedDurations(workers, duration_ns)
+        sender = make_row_sender(config, self.components.source)
+        self.fleet = VirtualFleet(layouts, workers, self.executor, schedule, row_sender=sender)
         self.state, self.trace = self.components.state, Rows() if trace is None else trace
         self.coordinator = make_coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
         self.thetas = [self.state.theta.copy()]

@@ -1,0 +1,117 @@
+"""Rows that move among workers: each has the right ones in every epoch, in whatever way they came."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from descents import Descent
+from interrupted import built, interrupted
+
+from pdcode.config import Config
+from pdcode.config.load import resolve
+from pdcode.training import checkpoint
+from pdcode.training.shuffling import Packing, deal_of
+from pdcode.training.worker import Worker
+from pdcode.util.errors import InputError
+
+KINDS = {
+    "uncoded": ["shuffle.kind=uncoded"],
+    "coded": ["shuffle.kind=coded"],
+    "chain": ["shuffle.kind=coded", "link.broadcast=chain"],
+    "multicast": ["shuffle.kind=coded", "link.broadcast=multicast"],
+    "exchange": ["shuffle.kind=exchange"],
+    "cached": ["shuffle.kind=coded", "shuffle.cache=3"],
+    "cached multicast": ["shuffle.kind=coded", "shuffle.cache=2", "link.broadcast=multicast"],
+}
+EVERY = ["shuffle.every=6", "workers.count=5", "stop.updates=80"]
+TIMES_MS = [1, 1.2, 1.5, 2, 11]  # the last worker has no task in most epochs
+
+
+def assert_has_its_rows(worker: Worker, config: Config, arrays: Any) -> None:
+    """A worker's rows are those of its epoch."""
+    shard = worker.shard
+    assert shard is not None
+    deal = deal_of(config, len(arrays[0]))
+    rows = np.flatnonzero(deal.owners(shard.epoch) == worker.worker)
+    mine = Packing(shard._packing.arrays).pack(slice(None))
+    if config.shuffle.cache > 1:
+        rows = rows[np.arange(len(mine)) % len(rows)]
+    np.testing.assert_array_equal(mine, Packing(arrays).pack(rows))
+
+
+@pytest.mark.parametrize("scheme", ["lwpd", "topk"])
+@pytest.mark.parametrize("shards", ["shuffled", "contiguous"])
+def test_all_kinds_give_workers_the_same_rows_and_the_same_theta(shards: str, scheme: str) -> None:
+    thetas = {}
+    own = {"lwpd": ["downlink.kind=codewords"], "topk": ["code.blocks=1", "memory.kind=worker"]}[scheme]
+    for name, kind in KINDS.items():
+        run = Descent([*EVERY, *kind, f"problem.shards={shards}", f"scheme.name={scheme}", *own], TIMES_MS)
+        assert run.run() == "enough"
+        source = run.components.source
+        assert source is not None
+        epochs = [worker.shard.epoch for worker in run.workers if worker.shard]
+        assert max(epochs) >= 12 > epochs[-1] > 0
+        for worker in run.workers:
+            assert_has_its_rows(worker, run.config, source.whole.train)
+        thetas[name] = run.state.theta.tobytes()
+    assert len({thetas[name] for name in KINDS if "cached" not in name}) == 1
+    assert thetas["cached"] == thetas["cached multicast"]
+
+
+def test_bytes_are_those_of_the_plan() -> None:
+    """Of five workers that are all in every epoch."""
+    moved = {}
+    for name, kind in [("none", []), *KINDS.items()]:
+        every = ["shuffle.every=6"] if kind else []
+        overrides = ["workers.count=5", "stop.updates=13", "update.mode=all", *every, *kind]
+        run = Descent(overrides, [1] * 5)
+        run.run()
+        moved[name] = run.fleet.bytes_down
+        config, source = run.config, run.components.source
+    assert source is not None
+    deal = deal_of(resolve({}, ["workers.count=5", "shuffle.kind=coded"]), source.rows)
+    plans = [deal.plan(0, 1), deal.plan(1, 2)]
+    size, heads = Packing(source.whole.train).bytes, 2 * 5 * 32
+    rows = {name: moved[name] - moved["none"] - heads for name in KINDS}
+    assert rows["uncoded"] == size * sum(plan.uncoded for plan in plans)
+    assert rows["chain"] == rows["multicast"] == size * sum(plan.load for plan in plans)
+    assert rows["coded"] == size * sum(len(plan.needed(w)) for plan in plans for w in range(5))
+    assert rows["exchange"] == 0
+    assert rows["multicast"] < 0.6 * rows["uncoded"] < rows["coded"]
+    assert config.workers.count == 5
+
+
+JOB = ["problem.hidden=[8]", "code.blocks=[4, 1]", "code.weight=2", "workers.count=4", "stop.updates=40"]
+
+
+@pytest.mark.parametrize("kind", ["chain", "exchange", "cached"])
+def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, tmp_path: Any) -> None:
+    path = tmp_path / "t.h5"
+    config = resolve({}, [*JOB, "shuffle.every=4", *KINDS[kind], f"trace.path={path}"])
+    whole = interrupted(config)
+    found = checkpoint.find(config)
+    assert found is not None
+    resumed = built(found.resumed_config(config))
+    found.restore(resumed.stateful, resumed.components.config)
+    resumed.coordinator.resumed = True
+    resumed.coordinator.run(resumed.monitor)
+    assert (resumed.components.state.theta == whole.components.state.theta).all()
+    assert resumed.fleet.bytes_down == whole.fleet.bytes_down
+    for worker in resumed.fleet.executor.local_workers:
+        assert_has_its_rows(worker, resumed.components.config, resumed.components.source.whole.train)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["problem.shards=replicated"], "problem.shards: 'replicated' does not go with shuffle.kind 'coded'"),
+        (["scheme.name=cyclic", "code.blocks=1"], "scheme.name: 'cyclic' does not go with .* a shard each"),
+        (["scheme.name=allreduce"], "reduce.kind: 'allreduce' does not go with shuffle.kind 'coded'"),
+        (["shuffle.cache=4"], "workers.count: 4 does not go with shuffle.cache 4"),
+        (["problem.data=synthetic", "problem.density=0.1"], "shuffle.kind: 'coded' moves rows of one length"),
+        (["workers.count=2000"], "shuffle.kind: 'coded' needs a row for each of 2000 workers"),
+    ],
+)
+def test_what_cannot_move_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        built(resolve({}, ["workers.count=4", "stop.updates=1", "shuffle.kind=coded", *overrides]))
