@@ -223,6 +223,9 @@ class RowChannel:
                     or (self._done >= openings and not any(self._awaited.values()) and self._sends.complete())
                 )
             )
+
+    def close(self) -> None:
+        """End the thread."""
         self._ended = True
         if self._thread.ident is not None:
             self._thread.join()
