@@ -23,7 +23,7 @@ from pdcode.training import setup
 from pdcode.util.errors import InputError
 
 EXAMPLES = (
-    "weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "factors", "clipped",
+    "weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "waves", "factors", "clipped",
 )  # fmt: skip
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 

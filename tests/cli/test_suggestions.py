@@ -17,7 +17,7 @@ CASES = {
     "simulate JOB --set code={family='matched',options={}}": "family 'matched' has no such key (value {}); "
     "'energy' and 'net' have it",
     "simulate JOB --set scheme={name='lwpd',options={share=1}}": "scheme.options.share: scheme 'lwpd' has no "
-    "such key (value 1); 'topk', 'randomk'",
+    "such key (value 1); 'shadowheart', 'topk', 'randomk'",
     "simulate JOB --set optimizr.rate=1": "; did you mean 'optimizer'?",
     "simulate JOB --set stop.secnds=1": "; did you mean 'seconds'?",
     "simulate JOB --set trace.progresss=1": "; did you mean 'progress_s'?",

@@ -1,0 +1,85 @@
+"""`pdcode watch`: lines in a pipe until the run ends; on a terminal q and Ctrl-C end it and leave it sane."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import traces
+
+from pdcode.__main__ import main
+
+pytestmark = pytest.mark.slow
+WATCH = [sys.executable, "-m", "pdcode", "watch"]
+LONG_S = 60.0
+
+
+def read_until(master: int, wanted: str) -> str:
+    """Read from a terminal until a text appears."""
+    text, until_s = "", time.monotonic() + LONG_S
+    while wanted not in text and time.monotonic() < until_s:
+        if select.select([master], [], [], 1.0)[0]:
+            text += os.read(master, 1 << 16).decode(errors="replace")
+    assert wanted in text
+    return text
+
+
+def test_lines_until_the_run_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    watching = subprocess.Popen(
+        [*WATCH, path, "--every", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert watching.stdout is not None
+    assert watching.stdout.readline() == f"{path}: waiting for the run to begin\n"
+    writer = traces.writer(path, workers=2)
+    writer.flush(0)
+    assert watching.stdout.readline().startswith("0 s  update 0")
+    writer.arrival(*traces.row(worker=1, t_start_ns=1, t_compute_ns=2, t_send_ns=3, t_recv_ns=4_000_000))
+    writer.progress(7, 5_000_000, 0.25, 0.5, 1.0)
+    writer.flush(0)
+    line = ""
+    while "loss" not in line:
+        line = watching.stdout.readline()
+    assert line.split("  ")[:4] == ["5.00 ms", "loss 0.25", "accuracy 0.5", "update 7"]
+    writer.close(counters={"t_stop_ns": 5_000_000})
+    rest, errors = watching.communicate(timeout=LONG_S)
+    assert rest.splitlines()[-1] == f"{path}: finished after 5.00 ms"
+    assert (watching.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_a_terminal_is_left_as_it_was(tmp_path: Path, key: str) -> None:
+    traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False)
+    child, master = pty.fork()
+    if child == 0:
+        os.environ["COLUMNS"] = "80"
+        os.execv(sys.executable, [*WATCH, str(tmp_path / "a.h5")])
+    before = termios.tcgetattr(master)
+    shown = read_until(master, "q quits")
+    assert "7" in shown
+    assert " slow" in shown
+    assert not termios.tcgetattr(master)[3] & termios.ECHO
+    os.write(master, key.encode())
+    read_until(master, "\x1b[?25h")  # the cursor is shown again
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert termios.tcgetattr(master)[3] == before[3]
+    os.close(master)
+
+
+def test_an_ended_run_and_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces.simulate(tmp_path / "a.h5", seconds=0.5)
+    assert main(["watch", str(tmp_path / "a.h5")]) == 0
+    line, outcome = capsys.readouterr().out.splitlines()
+    assert "slowest: worker 7" in line
+    assert outcome.startswith(f"{tmp_path / 'a.h5'}: finished after ")
+    assert main(["watch", str(tmp_path)]) == 2
+    assert main(["watch", str(tmp_path / "a.h5"), "--every", "0"]) == 2
+    (tmp_path / "b.h5").write_text("no trace")
+    assert main(["watch", str(tmp_path / "b.h5")]) == 2
+    assert "b.h5" in capsys.readouterr().err
