@@ -115,7 +115,9 @@ def rebuilt(tree: Any, values: Iterator[Any]) -> Any:
     if isinstance(tree, Mapping):
         return {key: rebuilt(each, values) for key, each in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)([rebuilt(each, values) for each in tree])
+        return getattr(tree, "_make", type(tree))(
+            [rebuilt(each, values) for each in tree]
+        )  # named tuples, too
     return next(values)
 
 

@@ -2,7 +2,7 @@
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +20,10 @@ PLAIN: dict[str, Any] = {
     "scheme": {"name": "uncoded"}, "update": {"mode": "all"}, "problem": {"dtype": "float64", "batch": 0},
     "optimizer": {"rate": 0.5},
 }  # fmt: skip
+
+
+class Shift(NamedTuple):
+    by: Any
 
 
 def squares(x: Any, a: Any, b: Any) -> tuple[float, Any]:
@@ -53,16 +57,16 @@ def test_a_closure_is_minimised_and_replayed_while_the_result_is_there(tmp_path:
 
 def test_parameters_keep_their_form_and_a_target_is_one(tmp_path: Path) -> None:
     def parts(x: Any, a: Any, b: Any) -> tuple[float, Any]:
-        loss, gradient = squares(x["w"][0] + x["shift"], a, b)
-        return loss, {"w": gradient[None], "shift": gradient}
+        loss, gradient = squares(x["w"][0] + x["shift"].by, a, b)
+        return loss, {"w": gradient[None], "shift": Shift(gradient)}
 
-    start = {"w": np.zeros((1, 4)), "shift": np.zeros(4)}
+    start = {"w": np.zeros((1, 4)), "shift": Shift(np.zeros(4))}
     config = {**PLAIN, "stop": {"loss": 0.01, "updates": 500}, "trace": {"progress_updates": 5}}
     found = pdcode.minimize(
         parts, start, ((X, Y), (X[:9], Y[:9])), score=lambda x, a, b: -parts(x, a, b)[0], config=config,
         output=tmp_path / "f.h5", progress=False,
     )  # fmt: skip
-    assert {name: each.shape for name, each in found.x.items()} == {"w": (1, 4), "shift": (4,)}
+    assert (found.x["w"].shape, found.x["shift"].by.shape) == ((1, 4), (4,))
     assert found.success
     assert found.message.startswith("reached loss 0.01 after ")
     assert parts(found.x, X[:9], Y[:9])[0] == pytest.approx(-found.trace.progress["accuracy"][-1])

@@ -1,6 +1,7 @@
 """`pdcode.run` from Python, and the programs in examples/."""
 
 import doctest
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paths import SUPPORT
+from paths import ROOT, SUPPORT
 from shell import environment
 
 import pdcode
@@ -21,7 +22,8 @@ CONFIG: dict[str, Any] = {
     "workers": {"count": 2},
     "stop": {"updates": 40, "seconds": 60.0},
 }
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MODELS = sorted(path.parent for path in (ROOT / "examples").glob("*/job.toml"))
 
 
 def test_a_script_without_a_guard(tmp_path: Path) -> None:
@@ -87,6 +89,24 @@ def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "predicted" in done.stdout
     assert {path.suffix for path in tmp_path.rglob("*.*")} == {".h5", ".png"}
+
+
+@pytest.mark.timeout(600)  # imports of JAX take long on a busy machine
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_an_example_of_a_model_reaches_its_target(folder: Path, tmp_path: Path) -> None:
+    """As a program, by a call on the virtual clock; numpy's over MPI, too."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (program,) = tmp_path.glob("*.py")
+    words = {
+        "call.h5": (program.name,),
+        "run.h5": ("-m", "pdcode", "run", "job.toml", "-n", "2", "-o", "run.h5"),
+    }
+    for name in ("call.h5", "run.h5") if folder.name == "numpy" else ("call.h5",):
+        done = subprocess.run(
+            [sys.executable, *words[name]], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert np.isfinite(pdcode.Trace(tmp_path / name).summary()["target_s"])
 
 
 @pytest.mark.parametrize("function", [pdcode.run, pdcode.compare])
