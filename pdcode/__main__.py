@@ -21,7 +21,7 @@ from .util.version import __version__
 
 COMMANDS = (
     "run", "submit", "simulate", "replay", "show", "watch", "predict", "export", "codes", "plan", "compare",
-    "chaos", "bench", "doctor",
+    "chaos", "bench", "doctor", "completion",
 )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top = arguments.Parser(
         prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
     )
+    top.set_defaults(parser=parser)
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

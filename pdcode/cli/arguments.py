@@ -8,9 +8,38 @@ from typing import Any, NoReturn
 
 from ..util.errors import InputError, did_you_mean
 
+EXAMPLES = {
+    "pdcode": "run jobs/digits.toml -n 4",
+    "run": "jobs/digits.toml -n 4 -o results/digits.h5 --set stop.seconds=5",
+    "submit": "jobs/digits.toml -n 63 -- --time=0:30:00 --nodes=2",
+    "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=1.25e7",
+    "replay": "results/digits.h5",
+    "show": "results/digits.h5 --figure digits.png",
+    "watch": "results/digits.h5",
+    "predict": "results/digits.h5 new.csv -o predicted.csv",
+    "export": "results/digits.h5 --state digits.safetensors",
+    "codes": "design net -n 64 -k 16",
+    "codes list": "",
+    "codes design": "net -n 64 -k 16 -o net.h5",
+    "codes show": "net.h5 --figure net.png",
+    "plan": "jobs/digits.toml --target 0.1 -o best.toml",
+    "compare": "jobs/digits.toml --schemes lwpd,uncoded,topk --target 0.1 --tune",
+    "chaos": "jobs/digits.toml -n 8 --kill 2 --trials 10",
+    "bench": "machine",
+    "bench clocks": "--set link.bandwidth=1.25e7",
+    "bench machine": "",
+    "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
+    "bench ablation": "--problems digits --links 1G --seeds 3",
+    "bench scale": "--workers 8,64,512 --link 100M",
+    "bench ddp": "jobs/digits.toml -n 3 --seeds 3",
+    "doctor": "",
+    "completion": "bash > ~/.local/share/bash-completion/completions/pdcode",
+}
+"""Command -> arguments of the example that its help ends with."""
+
 
 class Parser(argparse.ArgumentParser):
-    """Parser that suggests commands and options for misspelt ones.
+    """Parser that suggests commands and options for misspelt ones, and whose help ends with an example.
 
     `hint` ends the message about an option that is like none.
     """
@@ -27,6 +56,12 @@ class Parser(argparse.ArgumentParser):
             )
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant or self.hint}")
         return parsed, unknown
+
+    def format_help(self) -> str:
+        """Return the help, with the example of `EXAMPLES`."""
+        example = EXAMPLES.get(self.prog.removeprefix("pdcode "))
+        line = "" if example is None else f"\nexample: {self.prog} {example}".rstrip() + "\n"
+        return super().format_help() + line  # on one line, to be copied
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with code 2."""

@@ -1,0 +1,53 @@
+"""Every help ends with an example that the parser takes; shells get scripts that complete arguments."""
+
+import argparse
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from pdcode.__main__ import main, parser
+
+
+def below(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield command
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from below(each)
+
+
+@pytest.mark.parametrize("command", [*below(parser())], ids=lambda command: command.prog)
+def test_an_example_ends_each_help(command: argparse.ArgumentParser) -> None:
+    last = command.format_help().splitlines()[-1]
+    name, *words = shlex.split(last.removeprefix("example: ").partition(" > ")[0])
+    assert last.startswith(f"example: {command.prog}")
+    assert name == "pdcode"
+    options = parser().parse_args(words)
+    assert (ROOT / getattr(options, "config", "jobs/digits.toml")).exists()
+
+
+def test_bash_completes_commands_options_values_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf-8")
+    (tmp_path / "job.toml").touch()
+    asked = {
+        "pdcode simu": "simulate",
+        "pdcode compare --cl": "--clock",
+        "pdcode compare --clock v": "virtual",
+        "pdcode codes de": "design",
+        "pdcode run jo": "job.toml",
+    }
+    lines = ["source ./script"]
+    for words in asked:
+        lines.append(f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()")
+        lines.append('$(complete -p pdcode | sed "s/.* -F //;s/ .*//") pdcode; echo "${COMPREPLY[*]}"')
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert dict(zip(asked, done.stdout.split("\n"), strict=False)) == asked, done.stderr
