@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..analysis.diagnosis import Diagnosis
+    from ..events import Dictionary
     from ..problems.trained import TrainedModel
 
 PANELS = "loss", "accuracy", "timeline", "rate"
@@ -185,6 +187,33 @@ class Trace(reader.TraceReader):
                 return self.model().weights
             train = table.read().sample(table.evaluate).train
             return dict(table.model().weights(self.theta, train))
+
+    def dictionary(self) -> Dictionary:
+        """Return the features that a run of kind ``sparse-coding`` has learnt, for images.
+
+        Returns
+        -------
+        pdcode.events.Dictionary
+            Its `features` have the learnt ones, shape (atoms + 1, pixels), and a constant one at the end.
+
+        Raises
+        ------
+        InputError
+            If the run is of another kind or has not ended, or its features are not square.
+        """
+        from ..config import NetworkTable, legacy
+        from ..events import Dictionary
+        from ..problems.compiled import build_network
+
+        table, blocks = legacy.read(self.config, self.plugin_digests).problem, self.config["code"]["blocks"]
+        if not isinstance(table, NetworkTable) or not table.latent:
+            raise InputError(f"problem.kind: '{table.kind}' has no dictionary; 'sparse-coding' has one")
+        if self.theta is None:
+            raise InputError("has no final theta, as the run has not ended or computed none")
+        layer = build_network(table, 0, self.data["outputs"], None, blocks).layers[0]
+        if math.isqrt(layer.outputs) ** 2 != layer.outputs:
+            raise InputError(f"features of {layer.outputs} elements are no square images")
+        return Dictionary.of(layer.unbiased(self.theta).T)
 
     def _repr_html_(self) -> str:
         """Describe the run for notebooks."""

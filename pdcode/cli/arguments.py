@@ -144,7 +144,7 @@ def ensure_in_range(options: argparse.Namespace, **more: tuple[float, float, str
     for name, (least, most, text) in {**RANGES, "processes": processes, **more}.items():
         value = getattr(options, name, None)
         if isinstance(value, int | float) and not least <= value <= most:
-            raise InputError(f"--{name} {value:.15g}: expected {text}")
+            raise InputError(f"--{name.replace('_', '-')} {value:.15g}: expected {text}")
 
 
 def ensure_virtual(options: argparse.Namespace, *names: str) -> None:

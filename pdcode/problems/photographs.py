@@ -26,7 +26,12 @@ def cut_two(table: NetworkTable, required: bool) -> Samples:
 
 def cut_seven(table: NetworkTable, required: bool) -> Samples:
     """Cut thumbnails from these and five photographs of scikit-image."""
-    return _cut(table, [halved(photograph(name)) for name in (*TWO, *map(SKIMAGE.format, FIVE))])
+    return _cut(table, training())
+
+
+def training() -> list[Array]:
+    """Return the greys of the seven photographs."""
+    return [halved(photograph(name)) for name in (*TWO, *map(SKIMAGE.format, FIVE))]
 
 
 def held_out() -> list[tuple[str, Array]]:

@@ -1,0 +1,104 @@
+"""`pdcode reconstruct`: images from trains of events, by the dictionary of a run."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..util.errors import InputError, prefix_errors
+from ..util.output import ensure_writable, print_line
+from . import arguments
+
+IMAGES = ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "reconstruct",
+        help="images from trains of events, by the dictionary of a trace",
+        description="Reconstruct images from the events that a model of a retina sends in a time window, or "
+        "a model of an event camera that moves over an image, or frames of a recording (AEDAT 2 or 4, CSV "
+        "with columns t [µs], x, y, p). The trace is of problem.kind 'sparse-coding'. Beside it: counts, "
+        "and the linear estimate of least mean square error. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run that has ended")
+    what = (
+        "image files, or recordings (default: five photographs of scikit-image, which no run is trained on)"
+    )
+    command.add_argument("files", metavar="FILE", nargs="*", help=what)
+    what = "model that sends an image's events (default: retina)"
+    command.add_argument("--sensor", choices=("retina", "camera"), default="retina", help=what)
+    what = "time window [ms] (default: 32)"
+    command.add_argument("--window-ms", type=int, default=32, metavar="MS", help=what)
+    what = "camera: random events of each pixel [1/s] (default: 20)"
+    command.add_argument("--noise-hz", type=float, default=20.0, metavar="HZ", help=what)
+    command.add_argument("--size", type=int, default=96, metavar="PIXELS", help="largest side (default: 96)")
+    what = "most frames of a recording (default: 10)"
+    command.add_argument("--frames", type=int, default=10, metavar="N", help=what)
+    command.add_argument(
+        "--seed", type=int, default=1, help="seed of the models' random numbers (default: 1)"
+    )
+    what = "folder to write PNG files to: image, counts, linear estimate and sparse coding side by side"
+    command.add_argument("-o", "--output", metavar="FOLDER", help=what)
+    arguments.add_plugin(command)
+    command.set_defaults(function=reconstruct)
+
+
+def reconstruct(options: argparse.Namespace) -> int:
+    """Reconstruct, print what came out, and write images."""
+    import numpy as np
+
+    from ..analysis import printing
+    from ..api.traces import Trace
+    from ..events import sensors
+    from ..problems import photographs
+    from . import guard
+
+    arguments.import_plugins(options)
+    limits = {"window_ms": (1, 10_000, "from 1 to 10000"), "noise_hz": (0, 1000, "from 0 to 1000")}
+    more = {
+        "size": (16, 4096, "from 16 to 4096"),
+        "frames": (1, 100_000, "from 1 to 100000"),
+        "seed": (0, 2**63, "0 or more"),
+    }
+    arguments.ensure_in_range(options, **limits, **more)
+    guard.probe_in_subprocess(options.trace)
+    with prefix_errors(options.trace):
+        dictionary = Trace(options.trace).dictionary()
+    recordings = [each for each in options.files if Path(each).suffix.lower() not in IMAGES]
+    if recordings and len(recordings) < len(options.files):
+        raise InputError(f"{recordings[0]}: recordings and images need a command each")
+    folder = None if options.output is None else Path(options.output)
+    if folder is not None:
+        ensure_writable(folder / "1.png", f"-o {options.output}")
+    if recordings:
+        made = sensors.recorded(recordings, dictionary, options.window_ms, options.frames, options.size)
+    else:
+        images = [(Path(each).stem, photographs.read_image(each)) for each in options.files]
+        random = np.random.default_rng(options.seed)
+        sensor = sensors.Retina(options.window_ms, random)
+        if options.sensor == "camera":
+            sensor = sensors.Camera(options.window_ms, random, options.noise_hz)
+        made = sensors.simulated(images or photographs.held_out(), dictionary, sensor, options.size)
+    rows, sums = printing.make_table("image", *sensors.COLUMNS, left=("image",)), []
+    for name, found in made:
+        if found.scores:
+            rows.add_row(name, *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in found.scores))
+            sums.append(found.scores)
+        else:
+            print_line(f"{name}: {found.events:,} events")
+        if folder is not None:
+            found.write(folder / f"{name}.png")
+    if sums:
+        means = [
+            [sum(each) / len(sums) for each in zip(*column, strict=True)]
+            for column in zip(*sums, strict=True)
+        ]
+        rows.add_row("mean", *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in means))
+        legend = (
+            "PSNR and SSIM. Counts are in units of the image; fitted: by the best affine function of them."
+        )
+        printing.show([("", [rows, printing.note(legend)])])
+    if folder is not None:
+        print_line(f"images: {folder}")
+    return 0

@@ -1,0 +1,125 @@
+"""Images from the counts of events: linear estimates, and sparse coding of what these leave.
+
+Counts, in units of the signal, are z = D s + noise: D is the receptive field of a retina, or the identity of
+a camera. The linear estimate of least mean square error (MMSE) knows the spectrum of training signals. What
+is left of z by its low frequencies is coded by a dictionary, as convolution: D Φ a, with thresholds chosen on
+training signals.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import dctn
+
+from ..kernels import lca
+from ..problems.sparse_coding import Grid
+from .retina import filtered, frequencies, gaussian
+
+LOW = 1.5  # standard deviation of the filter of low frequencies [pixels]
+BINS = np.geomspace(0.02, 4.5, 13)  # of angular frequencies [1/pixel]
+THRESHOLDS = 0.25, 0.5, 1.0, 2.0, 4.0  # in standard deviations of the noise
+POWERS, STEP = 8, 0.9  # iterations that estimate the largest eigenvalue, and the step in units of its inverse
+
+
+class Estimates(NamedTuple):
+    """Estimates of a signal, each of its shape."""
+
+    counts: np.ndarray  # z
+    linear: np.ndarray  # MMSE
+    sparse: np.ndarray  # low frequencies of it, and sparse coding
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """Statistics of training signals and of their counts."""
+
+    spectrum: np.ndarray  # log mean square of cosine coefficients at the logarithms of `BINS`
+    variance: float  # of the noise
+
+    @classmethod
+    def of(cls, signals: Sequence[np.ndarray], variance: float) -> "Signal":
+        """Return the statistics of signals, all of one scale, with noise of this variance."""
+        squares = np.concatenate([np.square(dctn(each, norm="ortho")).ravel() for each in signals])
+        length = np.sqrt(np.concatenate([frequencies(each.shape).ravel() for each in signals]))
+        logs = np.log(np.maximum(length, BINS[0]))
+        bins = np.digitize(logs, np.log(BINS))
+        means = [np.log(max(squares[bins == each].mean(), 1e-12)) for each in np.unique(bins)]
+        places = [logs[bins == each].mean() for each in np.unique(bins)]
+        return cls(np.interp(np.log(BINS), places, means), variance)
+
+    def power(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return the mean square of each cosine coefficient of a signal of this shape."""
+        logs = np.log(np.maximum(np.sqrt(frequencies(shape)), BINS[0]))
+        return np.exp(np.interp(logs, np.log(BINS), self.spectrum))
+
+    def linear(self, counts: np.ndarray, field: np.ndarray) -> np.ndarray:
+        """Return the linear estimate of least mean square error; `field` scales cosine coefficients."""
+        power = self.power(counts.shape)
+        return filtered(counts, field * power / (field**2 * power + self.variance))
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Square features of a trained dictionary, and a constant one that has no threshold."""
+
+    features: np.ndarray  # float32, (M + 1, P²)
+    stride: int = 2
+    iterations: int = 240
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Dictionary":
+        """Return the dictionary of features (M, P²)."""
+        pixels = features.shape[1]
+        return cls(np.vstack([features, np.full((1, pixels), pixels**-0.5)]).astype(np.float32))
+
+    @property
+    def side(self) -> int:
+        """Rows of a feature [pixels]."""
+        return round(self.features.shape[1] ** 0.5)
+
+    def cropped(self, image: np.ndarray, margin: int = 0) -> np.ndarray:
+        """Return the largest part of an image that features fill, with a margin around it."""
+        sides = [(size - 2 * margin - self.side) // self.stride * self.stride for size in image.shape]
+        return image[: sides[0] + self.side + 2 * margin, : sides[1] + self.side + 2 * margin]
+
+    def estimates(self, counts: np.ndarray, field: np.ndarray, signal: Signal, threshold: float) -> Estimates:
+        """Return the estimates of a signal; the threshold is in standard deviations of the noise."""
+        linear = signal.linear(counts, field)
+        low = filtered(linear, gaussian(counts.shape, LOW))
+        rest = counts - filtered(low, field)
+        return Estimates(counts, linear, low + self._coded(rest, field, threshold * signal.variance**0.5))
+
+    def _coded(self, counts: np.ndarray, field: np.ndarray, threshold: float) -> np.ndarray:
+        """Return the image of the codes that the Locally Competitive Algorithm infers from counts."""
+        height, width = counts.shape
+        grid = Grid(height, width, self.side, self.side, self.stride)
+        features, image = self.features, np.empty(counts.size, np.float32)
+        patches = np.empty((grid.places, features.shape[1]), np.float32)
+        potential, codes, drive = np.zeros((3, grid.places, len(features)), np.float32)
+        thresholds = np.full(len(features), threshold, np.float32)
+        thresholds[-1] = 0
+
+        def synthesis() -> np.ndarray:
+            np.matmul(codes, features, out=patches)
+            grid.leave(np.zeros((1, counts.size), np.float32), patches, 1.0, image)
+            return -image.reshape(counts.shape).astype(np.float64)
+
+        def correlate(error: np.ndarray) -> None:
+            patches[:] = 0
+            grid.leave(error.astype(np.float32).reshape(1, -1), patches, 1.0, image)
+            np.matmul(patches, features.T, out=drive)
+
+        codes[:] = np.random.default_rng(0).standard_normal(codes.shape)
+        largest = 1.0
+        for _ in range(POWERS):
+            codes /= np.linalg.norm(codes)
+            correlate(filtered(synthesis(), field**2))
+            largest = max(largest, float(np.vdot(codes, drive)))
+            codes[:] = drive
+        codes[:] = 0
+        for _ in range(self.iterations):
+            correlate(filtered(counts - filtered(synthesis(), field), field))
+            lca.compete(drive, potential, codes, thresholds, STEP / largest, False, False)
+        return synthesis()

@@ -1,0 +1,159 @@
+"""Images through models of sensors, and recordings, and what is reconstructed of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..problems import photographs
+from ..util.errors import InputError
+from . import camera, retina
+from .readers import read_events
+from .reconstruction import THRESHOLDS, Dictionary, Estimates, Signal
+
+COLUMNS = "counts", "counts, fitted", "linear MMSE", "sparse coding"
+TRAINED, EXAMPLES = 96, 3  # side of training images [pixels]; signals on which thresholds are chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Estimates of an image, and their PSNR [dB] and SSIM if it is known."""
+
+    panels: list[np.ndarray]  # greys from 0 to 1: the image if it is known, and its estimates
+    scores: list[tuple[float, float]]  # by `COLUMNS`; empty if it is not known
+    events: int = 0
+
+    def write(self, path: Path) -> None:
+        """Write the panels side by side to a PNG file."""
+        from PIL import Image
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        greys = np.hstack([np.pad(np.clip(panel, 0, 1), 2, constant_values=1) for panel in self.panels])
+        Image.fromarray(np.rint(255 * greys).astype(np.uint8)).save(path)
+
+
+class Retina:
+    """The model retina, of images of greys."""
+
+    margin, grey = 0, retina.GREY
+
+    def __init__(self, window_ms: int, random: np.random.Generator) -> None:
+        self.window_ms, self.random = window_ms, random
+
+    def sense(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the signal and its counts."""
+        on, off = retina.spikes(image, self.random, self.window_ms)
+        return image - self.grey, (on - off).astype(float)
+
+    def field(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return the factors by which the counts' unit has cosine coefficients of a signal."""
+        return retina.receptive_field(shape)
+
+    def unit(self, driven: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the polynomial of counts that fits what drives the cells: rates saturate."""
+        return np.polyfit(counts, driven, 3)
+
+
+class Camera(Retina):
+    """The model camera, of the change of log intensity as it moves over images."""
+
+    margin, grey = camera.MARGIN, 0.0
+
+    def __init__(self, window_ms: int, random: np.random.Generator, noise_hz: float) -> None:
+        super().__init__(window_ms, random)
+        self.noise_hz = noise_hz
+
+    def sense(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        events, change = camera.render(image, self.random, self.window_ms, self.noise_hz)
+        return change, events.counts(0, 1000 * self.window_ms, change.shape)
+
+    def field(self, shape: tuple[int, int]) -> np.ndarray:
+        return np.ones(shape)
+
+    def unit(self, driven: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.array([camera.THRESHOLD, 0.0])
+
+
+class Calibrated:
+    """A sensor's model, with what training images tell of it: unit of counts, noise, signals, threshold."""
+
+    def __init__(self, sensor: Retina, dictionary: Dictionary, size: int) -> None:
+        self.sensor, self.dictionary = sensor, dictionary
+        most = min(size, TRAINED) + 2 * sensor.margin
+        images = [dictionary.cropped(each[:most, :most], sensor.margin) for each in photographs.training()]
+        signals, counts = zip(*(sensor.sense(each.astype(float)) for each in images), strict=True)
+        driven = [retina.filtered(each, sensor.field(each.shape)) for each in signals]
+        x, y = (np.concatenate([each.ravel() for each in arrays]) for arrays in (driven, counts))
+        self.unit = sensor.unit(x, y)
+        self.signal = Signal.of(signals, float(np.square(x - np.polyval(self.unit, y)).mean()))
+        few = [(s, np.polyval(self.unit, each)) for s, each in zip(signals[:EXAMPLES], counts, strict=False)]
+        self.threshold = min(
+            THRESHOLDS,
+            key=lambda each: sum(np.square(self.estimates(z, each).sparse - s).mean() for s, z in few),
+        )
+
+    def estimates(self, counts: np.ndarray, threshold: float) -> Estimates:
+        """Return the estimates from counts in units of the signal."""
+        return self.dictionary.estimates(counts, self.sensor.field(counts.shape), self.signal, threshold)
+
+
+def simulated(
+    images: Sequence[tuple[str, np.ndarray]], dictionary: Dictionary, sensor: Retina, size: int
+) -> Iterator[tuple[str, Reconstruction]]:
+    """Yield names of images, and what is reconstructed of the events that a sensor's model sends."""
+    similarity, least = _similarity(), dictionary.side + 2 * sensor.margin + 8
+    for name, image in images:
+        if min(image.shape) < least:
+            raise InputError(
+                f"{name}: {image.shape[1]} × {image.shape[0]} pixels are too few, fewer than {least}"
+            )
+    model, most = Calibrated(sensor, dictionary, size), size + 2 * sensor.margin
+    for name, image in images:
+        truth, counts = sensor.sense(dictionary.cropped(image[:most, :most].astype(float), sensor.margin))
+        found = model.estimates(np.polyval(model.unit, counts), model.threshold)
+        fitted = np.polyval(np.polyfit(counts.ravel(), truth.ravel(), 1), counts)
+        low, span = (-sensor.grey, 1.0) if sensor.grey else (truth.min(), np.ptp(truth) or 1.0)
+        wanted = (truth - low) / span
+        greys = [np.clip((each - low) / span, 0, 1) for each in (found.counts, fitted, *found[1:])]
+        decibels = [-10 * np.log10(max(np.square(each - wanted).mean(), 1e-12)) for each in greys]
+        likeness = [float(similarity(wanted, each, data_range=1.0)) for each in greys]
+        yield name, Reconstruction([wanted, *greys[1:]], [*zip(decibels, likeness, strict=True)])
+
+
+def recorded(
+    files: Sequence[str], dictionary: Dictionary, window_ms: int, frames: int, size: int
+) -> Iterator[tuple[str, Reconstruction]]:
+    """Yield names of frames of recordings, and the change of log intensity that is reconstructed of each.
+
+    The variance of its noise is that of independent events, and the spectrum of signals is that of rendered
+    training images, scaled to the variance of the counts.
+    """
+    recordings = [(file, read_events(file)) for file in files]
+    for file, events in recordings:
+        if min(events.shape) < dictionary.side:
+            raise InputError(f"{file}: {events.shape[1]} × {events.shape[0]} pixels are too few")
+    usual = Calibrated(Camera(window_ms, np.random.default_rng(0), 0.0), dictionary, size).signal
+    for file, events in recordings:
+        shape = dictionary.cropped(np.empty([min(side, size) for side in events.shape])).shape
+        start, step = int(events.times_us.min()), 1000 * window_ms
+        last = int(events.times_us.max())
+        for frame in range(min(frames, (last - start) // step + 1)):
+            whole = events.counts(start + frame * step, start + (frame + 1) * step, events.shape)
+            counts = camera.THRESHOLD * whole[: shape[0], : shape[1]]
+            noise = max(camera.THRESHOLD * float(np.abs(counts).mean()), 1e-9)
+            gain = max(float(counts.var()) - noise, 0.1 * noise) / float(usual.power(shape).mean())
+            signal = replace(usual, spectrum=usual.spectrum + np.log(gain), variance=noise)
+            found = dictionary.estimates(counts, np.ones(shape), signal, 1.0)
+            span = 6 * max(float(counts.std()), 1e-9)
+            panels = [0.5 + each / span for each in found]
+            yield f"{Path(file).stem}-{frame:04}", Reconstruction(panels, [], int(np.abs(whole).sum()))
+
+
+def _similarity() -> Any:
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError:
+        raise InputError("SSIM is computed by scikit-image: pip install 'pdcode[images]'") from None
+    return structural_similarity

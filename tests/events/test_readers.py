@@ -1,0 +1,195 @@
+"""Recordings: AEDAT 4 as the package `aedat` reads it, AEDAT 2, CSV; damaged files are refused.
+
+No recording is at hand without a network. The files of AEDAT 4 are written by Google's `flatbuffers`, and
+compressed by pyarrow.
+"""
+
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import aedat
+import flatbuffers
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from outcomes import refused
+
+from pdcode import InputError
+from pdcode.events import Events, read_events
+
+COMPRESSIONS = {"none": 0, "lz4": 1, "zstd": 3}
+INFO = """<dv version="2.0"><node name="outInfo" path="/outInfo/"><node name="0" path="/outInfo/0/">
+<attr key="typeIdentifier" type="string">EVTS</attr><node name="info" path="/outInfo/0/info/">
+<attr key="sizeX" type="int">346</attr><attr key="sizeY" type="int">260</attr></node></node>
+<node name="1" path="/outInfo/1/"><attr key="typeIdentifier" type="string">IMUS</attr></node>
+</node></dv>"""
+
+
+def made(count: int = 500, seed: int = 0) -> Events:
+    random = np.random.default_rng(seed)
+    times = np.sort(random.integers(10**6, 10**6 + 10**5, count)).astype(np.int64)
+    return Events(
+        times, random.integers(346, size=count), random.integers(260, size=count), random.random(count) < 0.4
+    )
+
+
+def finished(builder: flatbuffers.Builder, root: int, kind: bytes) -> bytes:
+    builder.FinishSizePrefixed(root, kind)
+    return bytes(builder.Output())
+
+
+def compressed(data: bytes, how: str) -> bytes:
+    if how == "none":
+        return data
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, how) as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+def packet(events: Events, part: slice) -> bytes:
+    """A packet of events: a table with a vector of structs of 16 bytes."""
+    builder = flatbuffers.Builder(1024)
+    rows = [each[part].tolist() for each in events]
+    builder.StartVector(16, len(rows[0]), 8)
+    for t, x, y, on in reversed(list(zip(*rows, strict=True))):
+        builder.Prep(8, 16)
+        builder.Pad(3)
+        builder.PrependBool(on)
+        builder.PrependInt16(y)
+        builder.PrependInt16(x)
+        builder.PrependInt64(t)
+    vector = builder.EndVector()
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(0, vector, 0)
+    return finished(builder, builder.EndObject(), b"EVTS")
+
+
+def aedat4(events: Events, how: str, table: bool = True) -> bytes:
+    """A recording of three packets, one of another stream among them, with or without a table at its end."""
+    builder = flatbuffers.Builder(1024)
+    builder.StartVector(4, 0, 4)
+    vector = builder.EndVector()
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(0, vector, 0)
+    other = finished(builder, builder.EndObject(), b"IMUS")
+    third = len(events.x) // 3
+    parts = [(0, packet(events, slice(third))), (1, other), (0, packet(events, slice(third, None)))]
+    body = b"".join(
+        struct.pack("<ii", number, len(data)) + data
+        for number, data in ((n, compressed(d, how)) for n, d in parts)
+    )
+    end = -1
+    for _ in range(2):  # the place of the table needs the length of the header
+        builder = flatbuffers.Builder(1024)
+        info = builder.CreateString(INFO)
+        builder.StartObject(3)
+        builder.PrependInt32Slot(0, COMPRESSIONS[how], -1)
+        builder.PrependInt64Slot(1, end, 0)
+        builder.PrependUOffsetTRelativeSlot(2, info, 0)
+        start = b"#!AER-DAT4.0\r\n" + finished(builder, builder.EndObject(), b"IOHE")
+        end = len(start) + len(body) if table else -1
+    return start + body + (b"a table of packets" if table else b"")
+
+
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("how", COMPRESSIONS)
+def test_aedat_4_is_what_the_package_aedat_reads(how: str, table: bool, tmp_path: Path) -> None:
+    """It does not read a file's table of packets, here only a place beyond which there are no packets."""
+    path, events = tmp_path / "a.aedat4", made()
+    path.write_bytes(aedat4(events, how, table))
+    found = read_events(path)
+    for mine, written in zip(found, events, strict=True):
+        np.testing.assert_array_equal(mine, written)
+    if not table:
+        packets = [each["events"] for each in aedat.Decoder(str(path)) if "events" in each]
+        theirs = np.concatenate([each for each in packets if len(each)])
+        for name, mine in zip(("t", "x", "y", "on"), found, strict=True):
+            np.testing.assert_array_equal(mine, theirs[name])
+
+
+def aedat2(events: Events, chip: str) -> bytes:
+    t, x, y, on = (np.asarray(each, np.int64) for each in events)
+    if chip == "DVS128":
+        address = (127 - x) << 1 | (127 - y) << 8 | (1 - on)
+    else:
+        address = (259 - y) << 22 | x << 12 | on << 11
+    rows = np.stack([address, t], axis=1).astype(">u4")
+    others = np.array([[1 << 31 | 5, 7], [1 << 10, 7]] if chip != "DVS128" else [[1 << 15, 7]], ">u4")
+    header = f"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.{chip}\r\n"
+    return header.encode() + np.concatenate([rows, others]).astype(">u4").tobytes()
+
+
+@pytest.mark.parametrize("chip", ["DVS128", "davis.Davis346"])
+def test_aedat_2_has_the_addresses_of_its_chip(chip: str, tmp_path: Path) -> None:
+    events = made()
+    if chip == "DVS128":
+        events = events._replace(x=events.x % 128, y=events.y % 128)
+    events.y[:2] = 0, 127 if chip == "DVS128" else 259
+    (tmp_path / "a.aedat").write_bytes(aedat2(events, chip))
+    for mine, given_ in zip(read_events(tmp_path / "a.aedat"), events, strict=True):
+        np.testing.assert_array_equal(mine, given_)
+
+
+@pytest.mark.parametrize(("names", "separator"), [("t,x,y,p", ","), ("polarity;Y;X;timestamp", ";")])
+def test_csv_columns_are_found_by_name(names: str, separator: str, tmp_path: Path) -> None:
+    events = made(50)
+    columns = {"t": events.times_us, "timestamp": events.times_us, "x": events.x, "y": events.y}
+    columns |= {"p": events.on.astype(int), "polarity": np.where(events.on, 1, -1)}
+    rows = zip(*(columns[each.lower()].tolist() for each in names.split(separator)), strict=True)
+    text = "\n".join([names, *(separator.join(map(str, row)) for row in rows)])
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    for mine, given_ in zip(read_events(tmp_path / "a.csv"), events, strict=True):
+        np.testing.assert_array_equal(mine, given_)
+
+
+def test_counts_are_those_of_the_window(tmp_path: Path) -> None:
+    ones = Events(
+        np.array([0, 5, 9, 10]), np.array([1, 1, 0, 0]), np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]) > 0
+    )
+    np.testing.assert_array_equal(ones.counts(0, 10, ones.shape), [[0, 2], [0, 0], [-1, 0]])
+
+
+WRONG = {
+    "empty": (b"", "no column t or timestamp"),
+    "no columns": (b"a,b\n1,2\n", "no column t or timestamp in 'a,b'"),
+    "text": (b"t,x,y,p\n1,2,3,up\n", "line 2: '1,2,3,up' has more than numbers"),
+    "width": (b"t,x,y,p\n1,2,3,1\n1,2,3\n", "line 3: 3 values, but 4 columns"),
+    "fractions": (b"t,x,y,p\n1,2.5,3,1\n", "event 0: t [µs], x and y must be whole numbers"),
+    "negative": (b"t,x,y,p\n1,-2,3,1\n", "x -2 of event 0 is not in [0, 16384)"),
+    "no events": (b"t,x,y,p\n", "no events"),
+    "version": (b"#!AER-DAT3.1\r\n", "AEDAT version 3.1; versions 2 and 4 are read"),
+    "chip": (b"#!AER-DAT2.0\r\n\0\0\0\1\0\0\0\1", "names neither a DVS128 nor a DAVIS"),
+    "length": (b"#!AER-DAT2.0\r\n# DVS128\r\n\0\0\0\1", "4 bytes of events, which is no multiple of 8"),
+    "header": (b"#!AER-DAT2.0\r\n# DVS128", "its header does not end"),
+    "aedat4": (b"#!AER-DAT4.0\r\n", "damaged or cut off at byte 14"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_malformed_files_are_refused(case: str, tmp_path: Path) -> None:
+    data, text = WRONG[case]
+    (tmp_path / "a").write_bytes(data)
+    with refused(text, start=str(tmp_path / "a")):
+        read_events(tmp_path / "a")
+
+
+@pytest.mark.parametrize("how", COMPRESSIONS)
+@settings(max_examples=60)
+@given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.booleans())
+def test_damage_is_refused_or_changes_values(
+    how: str, place: float, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = bytearray(aedat4(made(30), how))
+    at = min(int(place * len(data)), len(data) - 1)
+    if cut:
+        del data[at:]
+    else:
+        data[at] = value
+    path = tmp_path_factory.mktemp("damaged") / "a.aedat4"
+    path.write_bytes(data)
+    with suppress(InputError):
+        assert len(read_events(path).x) <= 60

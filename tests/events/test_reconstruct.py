@@ -1,0 +1,87 @@
+"""`pdcode reconstruct` on photographs and recordings, by a dictionary that a short run has learnt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pdcode
+from pdcode.__main__ import main
+from pdcode.events import camera
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The trace of 40 updates of 48 features."""
+    problem = {"kind": "sparse-coding", "data": "photographs", "samples": 2000, "atoms": 48, "evaluate": 50}
+    path = tmp_path_factory.mktemp("trace") / "d.h5"
+    optimizer = {"rate": 1.0, "proximal": {"kind": "unit-norm"}}
+    config = {"problem": problem, "optimizer": optimizer, "stop": {"updates": 40}, "workers": {"count": 4}}
+    pdcode.simulate(config | {"scheme": {"name": "uncoded"}}, output=path, progress=False)
+    return str(path)
+
+
+def table(text: str) -> dict[str, list[float]]:
+    """PSNR of counts, of fitted counts, of the linear estimate and of sparse coding, by image."""
+    lines = [line.split() for line in text.splitlines() if " dB " in line]
+    return {words[0]: [float(each) for each in words[1::3]] for words in lines}
+
+
+def test_sparse_coding_beats_the_counts_of_a_retina(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconstruct", trace, "--size", "48", "-o", str(tmp_path / "images")]) == 0
+    found = table(capsys.readouterr().out)
+    assert [*found] == ["astronaut", "camera", "coins", "rocket", "moon", "mean"]
+    _, fitted, linear, sparse = found["mean"]
+    assert sparse > fitted + 1.5
+    assert sparse > linear
+    with Image.open(tmp_path / "images" / "coins.png") as image:
+        panels = np.asarray(image) / 255
+    assert panels.shape == (52, 4 * 52)
+    known, estimate = panels[2:50, 2:50], panels[2:50, 3 * 52 + 2 : 4 * 52 - 2]
+    psnr = -10 * np.log10(np.square(known - estimate).mean())
+    assert psnr == pytest.approx(found["coins"][3], abs=0.1)
+
+
+def test_noisy_events_of_a_camera_and_recordings(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).random((12, 12)).repeat(8, axis=0).repeat(8, axis=1)
+    Image.fromarray((255 * image).astype(np.uint8)).save(tmp_path / "squares.png")
+    words = ["reconstruct", trace, str(tmp_path / "squares.png"), "--sensor", "camera", "--size", "48"]
+    assert main([*words, "--noise-hz", "100"]) == 0
+    counts, _, _, sparse = table(capsys.readouterr().out)["squares"]
+    assert sparse > counts + 2
+    events, _ = camera.render(image, np.random.default_rng(0), 64)
+    rows = "\n".join(f"{t},{x},{y},{int(on)}" for t, x, y, on in zip(*events, strict=True))
+    (tmp_path / "r.csv").write_text(f"t,x,y,p\n{rows}\n")
+    assert (
+        main(["reconstruct", trace, str(tmp_path / "r.csv"), "--size", "32", "-o", str(tmp_path / "frames")])
+        == 0
+    )
+    assert capsys.readouterr().out.count(" events") == 2
+    assert sorted(each.name for each in (tmp_path / "frames").iterdir()) == ["r-0000.png", "r-0001.png"]
+
+
+def test_bad_input_is_refused(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.csv").write_text("t,x,y,p\n1,2,3,1\n")
+    (tmp_path / "x.png").write_text("no image")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "small.png")
+    for words, text in (
+        ([str(tmp_path / "x.csv"), str(tmp_path / "x.png")], "recordings and images need a command each"),
+        ([str(tmp_path / "x.png")], "x.png: no image"),
+        ([str(tmp_path / "x.csv")], "4 pixels are too few"),
+        ([str(tmp_path / "small.png")], "8 × 8 pixels are too few"),
+        ([str(tmp_path / "none.aedat4")], "no such file"),
+        (["--window-ms", "0"], "--window-ms 0: expected"),
+    ):
+        assert main(["reconstruct", trace, *words]) == 2
+        assert text in capsys.readouterr().err
+    other = tmp_path / "o.h5"
+    pdcode.simulate({"stop": {"updates": 1}}, output=other, progress=False)
+    assert main(["reconstruct", str(other)]) == 2
+    assert "problem.kind: 'mlp' has no dictionary" in capsys.readouterr().err
