@@ -1,4 +1,4 @@
-"""Runs in one program on 5 ranks: ``halves.py FOLDER``. Every rank prints what each run came to."""
+"""Runs in one program on 5 ranks: ``halves.py FOLDER``. Every rank notes there what each run came to."""
 
 import gc
 import signal
@@ -16,6 +16,11 @@ CONFIG = {"problem": {"data": "digits", "hidden": [16], "batch": 16}, **ALL}
 world = MPI.COMM_WORLD
 
 
+def note(name, came):
+    with (FOLDER / f"rank{world.rank}.txt").open("a") as file:
+        print(f"{name} {world.rank}: {came}", file=file)
+
+
 def train(name, comm, config=CONFIG, **more):
     try:
         trace = pdcode.train(config, comm=comm, output=FOLDER / f"{name}.h5", progress=False, **more)
@@ -25,7 +30,7 @@ def train(name, comm, config=CONFIG, **more):
     except BaseException as error:  # noqa: BLE001
         trace = getattr(error, "trace", None)
         came = f"{type(error).__name__}: {error}" + ("" if trace is None else " with a trace")
-    print(f"{name} {world.rank}: {came}", flush=True)
+    note(name, came)
 
 
 before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
@@ -55,4 +60,4 @@ if world.rank == 0:
 train("again", world)
 assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 assert not gc.get_freeze_count()
-print(f"end {world.rank}: {world.allreduce(1)}", flush=True)
+note("end", world.allreduce(1))
