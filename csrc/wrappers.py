@@ -25,7 +25,8 @@ from Cython.Tempita import Template
 TEMPLATE = Template(Path(__file__).with_name("wrapper.pyx.tp").read_text())
 KERNEL = re.compile(r"^@kernel\n(def .*\n(?: .*\n|\n)*)", re.M)
 NUMPY = {f"{each}_t": f"cnp.NPY_{each.upper()}" for each in ("uint8", "int32", "int64", "uint64")}
-NUMPY |= {"double": "cnp.NPY_FLOAT64", "real": "real"}  # `real` is a variable of the wrapper
+NUMPY |= {"double": "cnp.NPY_FLOAT64", "float": "cnp.NPY_FLOAT32"}
+NUMPY["real"] = "real"  # a variable of the wrapper
 CHECKS = {"rows": "has_rows", "strided": "is_strided"}
 
 

@@ -94,7 +94,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
         "update": _update(
-            policy(trace) + _allreduces(config) * " by allreduce",
+            policy(trace) + _reduction(config),
             config.get("update", {}),
             config.get("optimizer", {}),
         ),
@@ -220,7 +220,7 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
         _decoder_kind(decoder, memory) if decoder else "",
         f"memory {memory['kind']}{kept}" if "kind" in memory else "",
         f"wire {formats if isinstance(formats, str) else '/'.join(formats)}" if formats else "",
-        "" if _allreduces(config) else f"downlink {down['kind']}" if "kind" in down else "",
+        "" if _by_workers(config) else f"downlink {down['kind']}" if "kind" in down else "",
     )
 
 
@@ -247,8 +247,14 @@ def _policy(update: Mapping[str, Any]) -> UpdateTable | None:
         return None
 
 
-def _allreduces(config: Mapping[str, Mapping[str, Any]]) -> bool:
-    return bool(config.get("reduce", {}).get("kind") == "allreduce")
+def _by_workers(config: Mapping[str, Mapping[str, Any]]) -> str:
+    kind = str(config.get("reduce", {}).get("kind", "star"))
+    return "" if kind == "star" else f" by {kind}"
+
+
+def _reduction(config: Mapping[str, Mapping[str, Any]]) -> str:
+    bits = config.get("reduce", {}).get("bits")
+    return _by_workers(config) + (f" of integers of {bits} bits" if bits else "")
 
 
 def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:

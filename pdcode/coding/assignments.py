@@ -256,6 +256,33 @@ class Rotating(Static):
         return names.take(indices), values * signs.astype(self.dtype).take(indices)
 
 
+class ByUpdate(Assignment):
+    """Assignment of the same codewords to all tasks of an update, whose payloads then add up.
+
+    Successive updates get those of successive tasks of another assignment.
+    """
+
+    state_names = ("inner", "_row", "_updates")
+    state_types = (("_row", int | None),)
+
+    def __init__(self, inner: Static) -> None:
+        super().__init__(inner.layers, inner.rows, inner.dtype)
+        self.inner, self.designs, self.weights = inner, inner.designs, inner.weights
+        self._row: int | None = None  # of this update
+        self._updates = 0
+
+    def row(self, worker: int) -> int:
+        if self._row is None:
+            self._row = self.inner.row(0 if isinstance(self.inner, Rotating) else self._updates)
+        return self._row
+
+    def codewords(self, row: int) -> Codewords:
+        return self.inner.codewords(row)
+
+    def stepped(self) -> None:
+        self._row, self._updates = None, self._updates + 1
+
+
 def group_by_support(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:
     """Return an order of codewords, indices (n, w), in which codewords of the same blocks follow each other.
 

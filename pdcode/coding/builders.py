@@ -15,7 +15,7 @@ from ..problems import Problem
 from ..problems.partition import Unit, per_layer, task_rows
 from ..util.errors import InputError, expected
 from . import proximals
-from .assignments import Assignment, Rotating, Static
+from .assignments import Assignment, ByUpdate, Rotating, Static
 from .memory import CodewordSelector
 from .saved import FileTable
 
@@ -84,8 +84,8 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     for layer, r in zip(layers, rows, strict=True):
         if not layer.uncoded:
             needed[layer.count] = max(needed.get(layer.count, 0), r)
-    # Owners add up payloads of the same codewords, which successive updates take in turn.
-    each_update = not (config.update.asynchronous or config.has_owners)
+    # Payloads that add up have the same codewords, which successive updates take in turn.
+    each_update = not (config.update.asynchronous or config.reduce.adds)
     if isinstance(table, FileTable):
         designs = table.designs(config, needed)
     else:
@@ -94,8 +94,12 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     if table.rotate:
         # Taking rows in turn improves descents with look-ahead, and makes others unstable.
         ahead = bool(config.memory.lookahead)
-        return Rotating(layers, rows, dtype, designs, config.seed, each_update, ahead and not each_update)
-    return Static(layers, rows, dtype, designs)
+        by_worker = ahead and not each_update
+        made: Static = Rotating(layers, rows, dtype, designs, config.seed, each_update, by_worker)
+    else:
+        made = Static(layers, rows, dtype, designs)
+    one_each = config.has_owners or not (config.reduce.bits or (config.reduce.adds and needed))
+    return made if one_each else ByUpdate(made)
 
 
 def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[int, int | None]:
@@ -121,12 +125,12 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
         raise InputError(f"code.weight: {weight} is above the number of blocks, {k}")
     refuse_arguments(table.options, "code.options.")
     sizes = [table.rows or workers * r]
-    # Rows for all tasks of an update, if such a code exists; else a single basis. With owners successive
-    # tasks have all rows of a basis, the last task some of them again.
+    # Rows for all tasks of an update, if such a code exists; else a single basis. Where payloads add up
+    # successive tasks have all rows of a basis, the last task some of them again.
     if table.rows is None and table.rotate:
         one = codes.fitting_rows(table.family, r, k)
         sizes = [codes.fitting_rows(table.family, workers * r, k), one] if each_update else [one]
-        sizes = [-(-one // r) * r, one] if config.has_owners else sizes
+        sizes = [-(-one // r) * r, one] if config.reduce.adds else sizes
     for last, rows in enumerate(sizes, 1 - len(sizes)):
         try:
             return codes.design(
@@ -154,7 +158,7 @@ def make_decoders(
     workers = config.workers.count
     # With error feedback or worker-selected codewords, payloads are averaged, not scaled to be unbiased;
     # likewise where workers add up the payloads of all. Owners of ranges send their mean.
-    mean_of = workers if config.memory.has_residual or worker_selected or config.reduce.summed else None
+    mean_of = workers if config.memory.has_residual or worker_selected or config.reduce.adds else None
     mean_of = 1 if config.has_owners else mean_of
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):

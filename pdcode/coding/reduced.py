@@ -48,8 +48,7 @@ class ReducedState(State):
     def fold(self, arrival: Arrival) -> float:
         if arrival.digest not in (0, self.digest):
             raise ReplicaError(
-                f"reduce.kind 'allreduce': worker {arrival.worker}'s θ differs from rank 0's at version "
-                f"{arrival.version}"
+                f"reduce.kind: worker {arrival.worker}'s θ differs from rank 0's at version {arrival.version}"
             )
         self._arrived += 1
         return 0.0 if self._arrived < self._workers else self._state.fold(arrival)
@@ -109,6 +108,12 @@ def due_digest(state: State, version: int, check: int) -> int:
     return 0 if version % check else digest(state.theta)
 
 
+def captured_share(layout: Layout) -> float:
+    """Return the share of θ's elements that a payload of this layout has."""
+    sent = sum(r * unit.elements for unit, r in zip(layout.units, layout.rows, strict=True))
+    return min(1.0, sent / layout.parameters)
+
+
 Average = Callable[[Mean, Sequence[int], int], Collection[int]]
 """Function (segments of a mean, members of an update, its number) -> members whose payloads are left out.
 
@@ -150,9 +155,7 @@ class FirstState(RelayedState):
         self.omitted: set[tuple[int, int]] = set()
         self.recorded: Collection[tuple[int, int]] = ()
         self.members = 0
-        layout = self.layouts[0]
-        sent = sum(r * unit.elements for unit, r in zip(layout.units, layout.rows, strict=True))
-        self._captured = min(1.0, sent / len(self.theta))
+        self._captured = captured_share(self.layouts[0])
 
     def _codewords(self, worker: int, task: int) -> Order:
         if self._current is None:

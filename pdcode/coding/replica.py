@@ -50,6 +50,18 @@ class FullReplica(Replica):
         return self._theta
 
 
+class ScaledReplica(Replica):
+    """Replica that reads θ and the scales of the next payload from each task, without a copy of θ."""
+
+    def __init__(self, dtype: np.dtype, reply: Reply) -> None:
+        self._dtype, self._scales = dtype, reply.scales
+
+    def update(self, task: Task) -> np.ndarray:
+        split = len(task.body) - self._scales.nbytes
+        self._scales[:] = task.body[split:].view(np.float32)
+        return task.body[:split].view(self._dtype)
+
+
 class MirroredReplica(Replica):
     """Replica that repeats rank 0's operations on a state of its own, built as rank 0's, with any θ.
 

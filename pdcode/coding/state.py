@@ -59,6 +59,8 @@ class State(Stateful, Capable, ABC):
         Capability: the policy alone decides when to step, and which payloads of this round to use.
     omitted : collection of (int, int)
         Worker and task of payloads that the last step has left out, as their workers did not respond.
+    wrapped : (int, int)
+        Groups of elements whose last sum was beyond ``reduce.bits``: mended, and lost.
     stuck : str
         Reason why the current update cannot end without another payload; empty: not known.
     """
@@ -80,6 +82,7 @@ class State(Stateful, Capable, ABC):
     digest = 0
     stuck = ""
     omitted: Collection[tuple[int, int]] = ()
+    wrapped: tuple[int, int] = (0, 0)
 
     @abstractmethod
     def order(self, worker: int, task: int) -> Order:

@@ -26,7 +26,7 @@ from .interfaces import (
     UpdateTable,
 )
 from .kinds import Kind
-from .requirements import KeyNeeds, Need, given, having, none_of, one_of
+from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
 
 AUTO = "auto"
 """Value of ``[scheme] preset`` that has the preset chosen by predicted times, see `virtual.choice`."""
@@ -139,6 +139,11 @@ class DownlinkTable(Table):
 
 
 SUMMED = "gives rank 0 only the sum of the payloads"
+SUMMED_NEEDS: dict[str, Need] = {
+    "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
+    "update.clip": one_of("none", why=SUMMED),
+    "downlink.kind": one_of("full", why="leaves θ with every worker, or sends it"),
+}
 
 
 class ReduceTable(Table):
@@ -146,14 +151,21 @@ class ReduceTable(Table):
 
     #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ; if
     #: `wire.dtype` rounds, or with `update.mode = "first"`, each averages a range of elements, and rounds
-    #: the mean again
-    kind: Literal["star", "allreduce"] = "star"
-    check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
+    #: the mean again; "tree": the workers along a tree, which needs `bits`
+    kind: Literal["star", "allreduce", "tree"] = "star"
+    #: workers round once, to integers modulo 2^bits, which anyone adds up exactly; none: not so
+    bits: Annotated[int, Meta(ge=2, le=16)] | None = None
+    fanout: Annotated[int, Meta(ge=1, le=1024)] = 4  #: with "tree": workers below a worker
+    #: with "allreduce" or "tree": updates between comparisons of all workers' θ with rank 0's
+    check: Positive = 64
 
-    effective: ClassVar[KeyNeeds] = {"check": {"reduce.kind": one_of("allreduce")}}
+    effective: ClassVar[KeyNeeds] = {
+        "check": {"reduce.kind": none_of("star", needed="'allreduce' or 'tree'")},
+        "fanout": {"reduce.kind": one_of("tree")},
+    }
     requires: ClassVar[KeyNeeds] = {
         "kind": {
-            "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
+            **SUMMED_NEEDS,
             "update.mode": Need(
                 lambda mode, config: mode.complete or mode.name_of() == "first",
                 "'all' or 'first'",
@@ -176,15 +188,29 @@ class ReduceTable(Table):
             "memory.kind": one_of(
                 "none", "worker", why="has owners round the mean again", when=lambda config: config.has_owners
             ),
-            "update.clip": one_of("none", why=SUMMED),
-            "downlink.kind": one_of("full", why="leaves θ with every worker"),
-        }
+            "reduce.bits": Need(
+                lambda bits, config: bits is not None or config.reduce.kind != "tree",
+                "a number of bits",
+                "adds up payloads without decoding them",
+            ),
+        },
+        "bits": {
+            **SUMMED_NEEDS,
+            "update.mode": having("complete", "'all'", "has scales for the sum of all payloads"),
+            "memory.kind": one_of("worker", why="rounds to few integers"),
+            "wire.dtype": unrounded("rounds by itself"),
+        },
     }
 
     @property
     def summed(self) -> bool:
         """Whether workers add up their payloads."""
-        return self.kind == "allreduce"
+        return self.kind != "star"
+
+    @property
+    def adds(self) -> bool:
+        """Whether an update gets the sum of all payloads, not the single ones."""
+        return self.summed or self.bits is not None
 
 
 class ShuffleTable(Table):

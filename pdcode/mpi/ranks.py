@@ -138,6 +138,7 @@ def serve(comm: Group, config: Config) -> None:
     comm.buffers.append(link)
     if isinstance(link, AllreduceLink):
         link.make_owner = partial(Owner, config, worker=link.worker)
+        link.fanout = config.reduce.fanout if config.reduce.kind == "tree" else None
     elif isinstance(link, FirstLink):
         link.make_owners = partial(Owners, config)
     worker = factory.build(link.connect(factory.layouts))

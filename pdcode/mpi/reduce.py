@@ -1,7 +1,8 @@
 """Workers that add up their payloads among themselves, without rank 0.
 
-Payloads in the problem's type are added up by MPI_Iallreduce. Rounded ones are averaged by owners of ranges
-(`coding.owner`): MPI_Ialltoallv brings each owner its segments, and MPI_Iallgatherv the means to all.
+Payloads in the problem's type are added up by MPI_Iallreduce, and integers modulo 2^bits with an operation of
+ours, or along a tree. Rounded ones are averaged by owners of ranges (`coding.owner`): MPI_Ialltoallv brings
+each owner its segments, and MPI_Iallgatherv the means to all.
 
 Every worker has the scheme's state: it folds the sum in, steps, and asks the state for its next task. Rank 0
 takes no part in the sums. It follows by the workers' reports, measures and traces, and may lag behind: a
@@ -11,18 +12,30 @@ a sum that is not finite. A checkpoint is agreed on likewise: rank 0 asks one wo
 theirs after the sum in which that one has set the save flag; rank 0 writes its own once it has read that sum.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..coding.owner import Owner
 from ..coding.reduced import due_digest
 from ..coding.state import State
+from ..kernels import modular
 from ..transport.base import Arrival, Computed
 from ..transport.events import Event
 from ..transport.layout import HEADER, ROUND_SHIFT, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
-from ..transport.sums import REPORT, REPORT_BYTES, REQUEST_BYTES, Mean, Sum, exchanged_bytes
+from ..transport.sums import (
+    REPORT,
+    REPORT_BYTES,
+    REQUEST_BYTES,
+    Mean,
+    ModularSum,
+    Sum,
+    exchanged_bytes,
+    tree_neighbours,
+)
 from ..util.errors import Failure
 from . import clocks
 from .deaths import dead_ranks, describe_deaths
@@ -34,19 +47,23 @@ from .process import REPLY
 PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived reports
 
 
-def report_bytes(total: Sum | Mean, worker: int) -> int:
+Total = Sum | Mean | ModularSum
+
+
+def report_bytes(total: Total, worker: int) -> int:
     """Return the length of a worker's report to rank 0."""
     return REPORT_BYTES + int(total.segments[worker].nbytes)
 
 
-def longest_report(totals: Sequence[Sum | Mean]) -> int:
+def longest_report(totals: Sequence[Total]) -> int:
     """Return the length of the longest report."""
     return REPORT_BYTES + max(segment.nbytes for total in totals for segment in total.segments)
 
 
-def total_of(layout: Layout, number: int, workers: int) -> Sum | Mean:
+def total_of(layout: Layout, number: int, workers: int) -> Total:
     """Return the buffer of the sum, or the mean, of the payloads of a round."""
-    return (Sum if layout.exact else Mean)(layout, number, workers)
+    kind = Sum if layout.exact else Mean if layout.blocks is None else ModularSum
+    return kind(layout, number, workers)
 
 
 class AllreduceFleet(MPIFleet):
@@ -105,7 +122,7 @@ class AllreduceFleet(MPIFleet):
             arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.is_finite
         return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
 
-    def _take_sum(self) -> tuple[Sum | Mean, list[Arrival]]:
+    def _take_sum(self) -> tuple[Total, list[Arrival]]:
         """Collect a round's sum, and note whether it is the last; return it and its unread arrivals."""
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND_SHIFT
         total, arrivals = self._sums[number], self._arrivals[number]
@@ -165,6 +182,83 @@ class Summation:
         return self._request.Test()
 
 
+class ModularSummation:
+    """A round at a worker: its own integers, and the sum of all, by MPI_Iallreduce.
+
+    An operation of ours adds whole blocks. MPI_SUM would not do: Open MPI's vectorised code saturates
+    integers of 8 and 16 bits, and no type of MPI has fewer.
+    """
+
+    def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm) -> None:
+        self.own, self.total = (ModularSum(layout, number, comm.size) for _ in range(2))
+        self._comm, blocks = comm, layout.blocks
+        assert blocks is not None
+        self._add = partial(modular.add, block=blocks.words, bits=blocks.bits)
+        self._block = MPI.UINT64_T.Create_contiguous(blocks.words).Commit()
+        self._operation = MPI.Op.Create(self._add_buffers, commute=True)
+
+    def _add_buffers(self, words: Any, total: Any, datatype: MPI.Datatype) -> None:
+        self._add(np.frombuffer(total, np.uint64), np.frombuffer(words, np.uint64))
+
+    def start(self, task: Task) -> None:
+        """Send the payload of a task."""
+        own, total = ([each.vector, self._block] for each in (self.own, self.total))
+        self._request = self._comm.Iallreduce(own, total, self._operation)
+
+    def done(self) -> bool:
+        """Return whether the sum is there."""
+        if not self._request.Test():
+            return False
+        self.total.assemble()
+        return True
+
+
+class TreeSummation(ModularSummation):
+    """A round at a worker: its own integers, and the sum of all, along a tree whose root is worker 0.
+
+    A worker adds the sums of those below it to its own, sends the result up, and the sum of all down.
+    """
+
+    def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm, fanout: int) -> None:
+        super().__init__(layout, number, comm)
+        self._above, self._below = tree_neighbours(comm.rank, comm.size, fanout)
+        self._sums = [np.empty_like(self.own.vector) for _ in self._below]
+        self._sent: list[MPI.Request] = []
+
+    def start(self, task: Task) -> None:
+        MPI.Request.Waitall(self._sent)
+        self._arriving = [
+            (self._comm.Irecv(each, worker, REPLY), each)
+            for worker, each in zip(self._below, self._sums, strict=True)
+        ]
+        self._steps = self._advance()
+
+    def done(self) -> bool:
+        return next(self._steps, False) is False
+
+    def _advance(self) -> Iterator[bool]:
+        """Add up, and pass on; yield true while another worker has to proceed."""
+        own, total, comm = self.own.vector, self.total.vector, self._comm
+        while self._arriving:
+            arrived, self._arriving = self._arriving, []
+            for request, words in arrived:
+                if request.Test():
+                    self._add(own, words)
+                else:
+                    self._arriving.append((request, words))
+            yield True
+        if self._above >= 0:
+            sent = comm.Isend(own, self._above, REPLY)
+            received = comm.Irecv(total, self._above, REPLY)
+            while not received.Test():
+                yield True
+            sent.Wait()  # no later than the receive
+        else:
+            total[:] = own
+        self._sent = [comm.Isend(total, worker, REPLY) for worker in self._below]
+        self.total.assemble()
+
+
 class Averaging:
     """A round at a worker: its own payload, and the mean of all, of which this worker owns a range."""
 
@@ -212,6 +306,7 @@ class AllreduceLink(MPILink):
     make_owner: Callable[[Layout], Owner]  # to be set before `connect`
     owner: Owner | None = None  # of a range of elements, if payloads are rounded
     check: int  # period, in updates, of the digests of θ in reports
+    fanout: int | None  # of the tree along which workers add up; None: by MPI_Iallreduce
     save: Callable[[int], None]  # writes this worker's part of a checkpoint, with its next task
 
     def __init__(self, entry: Entry) -> None:
@@ -220,10 +315,14 @@ class AllreduceLink(MPILink):
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
-        self._sums: list[Summation | Averaging] = []
+        self._sums: list[Summation | Averaging | ModularSummation] = []
         for number, layout in enumerate(layouts):
             if layout.exact:
                 self._sums.append(Summation(layout, number, self._workers))
+            elif layout.blocks is not None and self.fanout is not None:
+                self._sums.append(TreeSummation(layout, number, self._workers, self.fanout))
+            elif layout.blocks is not None:
+                self._sums.append(ModularSummation(layout, number, self._workers))
             else:
                 self.owner = self.make_owner(layout)
                 self._sums.append(Averaging(layout, number, self._workers, self.owner))
@@ -298,7 +397,7 @@ class AllreduceLink(MPILink):
             self.save(self._tasks + 1)  # for rank 0 the next task is in flight, and will be lost
         return True
 
-    def _report(self, total: Sum | Mean) -> None:
+    def _report(self, total: Total) -> None:
         """Send rank 0 the times of the last task, and this worker's part of the sum."""
         slot = self._tasks % len(self._sends)
         self._poller.wait(self._sends[slot].Test)

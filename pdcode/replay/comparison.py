@@ -86,8 +86,8 @@ class RunComparison(Recorder):
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
         # Other faults depend on the machine.
-        kinds = "refused", "flagged", "omitted", "stop", "missing", "overdue", "returned"
-        self._kinds = kinds if timed else kinds[:3]
+        kinds = "refused", "flagged", "omitted", "wrapped", "stop", "missing", "overdue", "returned"
+        self._kinds = kinds if timed else kinds[:4]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:

@@ -258,7 +258,7 @@ class Replayer:
 
 def loses_tasks(config: Config) -> bool:
     """Return whether in a resumed run the memories of workers are those before their lost tasks."""
-    return config.has_owners and config.sums_all
+    return config.sums_all and (config.has_owners or config.reduce.bits is not None)
 
 
 def replay(trace: TraceReader, print_line: Print) -> Replayer:
@@ -285,11 +285,13 @@ def replayable_config(trace: TraceReader) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     config = config_of(trace)
-    if config.reduce.summed and not config.has_owners and trace.attributes.get("clock") == "real":
+    exact = config.has_owners or config.reduce.bits is not None
+    if config.reduce.summed and not exact and trace.attributes.get("clock") == "real":
         raise InputError(
             f"{trace.path}: reduce.kind: 'allreduce': MPI adds payloads in an order of its own, which no "
-            "trace records, so theta cannot be recomputed to the last bit; digests of the theta that all "
-            "workers had are in updates/digest, to compare with another run of the same MPI"
+            "trace records, so theta cannot be recomputed to the last bit (reduce.bits has sums that do not "
+            "depend on it); digests of the theta that all workers had are in updates/digest, to compare with "
+            "another run of the same MPI"
         )
     if trace.segments["version"][:1].any():
         raise InputError(

@@ -14,6 +14,7 @@ from ..codes import Code
 from ..coding import builders, flops, optimizers, proximals
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
+from ..coding.modular import ModularState
 from ..coding.policies import Policy
 from ..coding.reduced import FirstState
 from ..coding.relay import RelayedState
@@ -133,10 +134,13 @@ class CodewordRule:
         dtype: np.dtype,
         wires: Sequence[str],
         body_bytes: int | None = None,
+        bits: int | None = None,
     ) -> Layout:
         """Build the layout of the messages; parameters as for `Layout`."""
-        encoding = self.separate_codewords, self.chunks, self.keyed
-        return Layout(units, self.rows, weights, dtype, wires, self.worker_selected, body_bytes, *encoding)
+        return Layout(
+            units, self.rows, weights, dtype, wires, self.worker_selected, body_bytes,
+            self.separate_codewords, self.chunks, self.keyed, bits=bits,
+        )  # fmt: skip
 
 
 class Scheme(kinds.Registered, Capable, group="schemes"):
@@ -290,7 +294,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """
         units = self.units(problem)
         wires = builders.wires_of(self.config, units)
-        return [self.codewords(units).layout(units, weights, problem.dtype, wires, body_bytes)]
+        bits = self.config.reduce.bits
+        return [self.codewords(units).layout(units, weights, problem.dtype, wires, body_bytes, bits)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         """Return the work of a task in round `number`.
@@ -355,6 +360,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         state.policy, down = self.policy(), self.config.downlink
         if self.config.sums_first:
             return FirstState(state, self.config)
+        if self.config.reduce.bits is not None:
+            return ModularState(state, self.config)
         return RelayedState(state, self.workers, down.check, down.exchanges) if down.relays else state
 
     # Used by the workers.
@@ -426,7 +433,7 @@ def coded_state(
     decoders = scheme.decoders(units, None if assignment is None else assignment.designs)
     theta, optimizer = builders.initial_theta(config, problem), scheme.optimizer(problem)
     state = Coded(theta, units, decoders, optimizer, assignment)
-    if config.reduce.summed:
+    if config.reduce.adds:
         state.senders = 1  # workers send the sum of their payloads
     longest = None
     if config.has_replicas:

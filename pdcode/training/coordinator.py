@@ -153,6 +153,8 @@ class Coordinator(Stateful):
         self.fleet.stepped()
         if state.omitted:
             self.incidents.omitted(self.fleet.now_ns(), state.omitted)
+        if any(state.wrapped):
+            self.incidents.wrapped(self.fleet.now_ns(), update.version + 1, state.wrapped)
         if norm is not None:  # None: the update continues with another round
             update.version += 1
             now_ns = self.fleet.now_ns()

@@ -24,12 +24,13 @@ class Incidents(Stateful):
     one of each worker. `lost_with` describes the state that is lost with a worker; empty: none.
     """
 
-    state_names = ("notes", "_refused")
+    state_names = ("notes", "_refused", "wraps")
     state_types = (("notes", list[str]),)
 
     def __init__(self, trace: Recorder, roster: Roster, lost_with: str = "") -> None:
         self._trace, self._roster, self._lost_with = trace, roster, lost_with
         self.notes: list[str] = []  # lines for the user, which the monitor prints and clears
+        self.wraps = [0, 0]  # groups of elements that `reduce.bits` did not suffice for: mended, and lost
         self._refused = -1, 0  # last update with refused payloads, and their number
 
     def _record(self, now_ns: int, worker: int, task: int, kind: str, text: str) -> None:
@@ -112,6 +113,15 @@ class Incidents(Stateful):
                 text = "sent a payload that contradicts the others; it was left out"
                 self._record(now_ns, worker, self._roster.tasks[worker] - 1, "flagged", text)
             self._roster.flagged[worker] += 1
+
+    def wrapped(self, now_ns: int, version: int, groups: tuple[int, int]) -> None:
+        """Count groups whose sum was beyond `reduce.bits`: mended, and lost; record each doubling."""
+        before, self.wraps = sum(self.wraps), [old + new for old, new in zip(self.wraps, groups, strict=True)]
+        mended, lost = self.wraps
+        if before.bit_length() < (mended + lost).bit_length():
+            text = f"sums of {mended + lost} groups of elements were beyond reduce.bits, {lost} of them lost"
+            self._trace.fault(now_ns, -1, -1, "wrapped", f"up to update {version} {text}")
+            self.notes.append(f"{text}: a larger number of bits would keep them")
 
     def omitted(self, now_ns: int, payloads: Collection[tuple[int, int]]) -> None:
         """Record payloads that an update has left out, by worker and task."""

@@ -135,9 +135,8 @@ class TrainingRun:
         if config.downlink.exchanges:
             traffic += f", {(fleet.workers - 1) * layout.reply_bytes} to other workers"
         if config.reduce.summed:
-            traffic = (
-                f"allreduce of {sum(each.payload_bytes for each in self.components.layouts)} bytes per update"
-            )
+            payload = sum(each.payload_bytes for each in self.components.layouts)
+            traffic = f"{config.reduce.kind} of {payload} bytes per update"
         parameters = len(self.components.state.theta)
         self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
         if self.checkpoints is not None:
@@ -317,6 +316,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "outstanding": roster.outstanding,
         "strays": sum(roster.strays),
         "flagged": sum(roster.flagged),
+        **dict(zip(("wraps_mended", "wraps_lost"), coordinator.incidents.wraps, strict=True)),
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,

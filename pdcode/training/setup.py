@@ -10,10 +10,12 @@ import numpy as np
 
 from .. import faults, problems, stragglers
 from ..coding import auto_keys
+from ..coding.assignments import ByUpdate
+from ..coding.modular import ModularState
 from ..coding.policies import check_end
 from ..coding.reduced import AveragingState, FirstState
 from ..coding.relay import RelayedState
-from ..coding.replica import FullReplica, MirroredReplica, Replica
+from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica
 from ..coding.state import State
 from ..config import Config, requirements
 from ..config.defaults import longest_rate
@@ -35,8 +37,8 @@ from .worker import Worker
 SELECTED = "has workers choose codewords, so that payloads do not add up"
 TOO_LONG = 1.5  # multiple of `longest_rate` from which on a learning rate is too long
 CODED = (
-    "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded, and with a wire.dtype "
-    "such as 'int2' scheme 'lwpd' has all workers send the same blocks"
+    "codes blocks, and its workers have codewords of their own, so that payloads do not add up; "
+    "code.blocks = 1 sends layers uncoded, and scheme 'lwpd' has all workers send the same blocks"
 )
 
 
@@ -268,11 +270,20 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
                 "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=SEVERAL_MESSAGES),
             },
         ),
-        (any(layout.worker_selected for layout in layouts), {"reduce.kind": one_of("star", why=SELECTED)}),
+        (
+            any(layout.worker_selected for layout in layouts),
+            {"reduce.kind": one_of("star", why=SELECTED), "reduce.bits": one_of(None, why=SELECTED)},
+        ),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units)
-            and not (scheme.config.has_owners and scheme.cuts_units),
-            {"reduce.kind": one_of("star", why=CODED)},
+            and not (
+                scheme.cuts_units and (scheme.config.has_owners or isinstance(state.assignment, ByUpdate))
+            ),
+            {"reduce.kind": one_of("star", why=CODED), "reduce.bits": one_of(None, why=CODED)},
+        ),
+        (
+            not isinstance(state, ModularState),
+            {"reduce.bits": one_of(None, why="has a state of its own")},
         ),
         (
             len(layouts) > 1 and scheme.config.has_owners,
@@ -321,6 +332,8 @@ class WorkerFactory:
         """Build the worker that writes its replies to these buffers, one per round."""
         encoders: Sequence[Any] = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
         config = self.scheme.config
+        if config.reduce.bits is not None:
+            self.replica = ScaledReplica(self.problem.dtype, replies[0])
         events = faults.of_worker(config, self.worker) if config.faults else ()
         if numeric := [event for event in events if event.numeric]:
             active = faults.ActiveFaults(numeric)

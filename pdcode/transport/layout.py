@@ -13,6 +13,7 @@ from ..kernels import roster
 from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
+from .modular import Blocks
 from .wires import WireFormat, wire_format
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
@@ -108,6 +109,8 @@ class Layout:
     messages : int
         Number of messages of this layout, of equal length, in which a worker answers a task: the parts of its
         reply.
+    bits : int, optional
+        Payloads are integers modulo 2^bits, see `modular`; a task's body has the scales of their groups, too.
 
     Attributes
     ----------
@@ -120,9 +123,11 @@ class Layout:
     wires : list of str
         Wire format of each unit.
     exact : bool
-        Whether no unit is rounded: the payload is encoded and decoded in the message.
+        Whether nothing is rounded: the payload is encoded and decoded in the message.
     fields : list of PayloadField
         Payload of each unit in a reply.
+    blocks : Blocks or None
+        Division of the payload with `bits`.
     codeword_formats : list of (int, CodewordFormat)
         Offset and format of each section of codewords in a message.
     codeword_sections : list of int
@@ -144,12 +149,13 @@ class Layout:
         chunks: Sequence[Chunks] | None = None,
         keyed: Callable[[int], Codewords] | None = None,
         messages: int = 1,
+        bits: int | None = None,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
         self.dtype, self.worker_selected, self.keyed = np.dtype(dtype), worker_selected, keyed
         self.messages = messages
         self.wires = [name or self.dtype.name for name in per_layer("wire.dtype", wire, len(self.units))]
-        self.exact = set(self.wires) == {self.dtype.name}
+        self.exact = set(self.wires) == {self.dtype.name} and bits is None
         self.parameters = sum(unit.length for unit in units)
         self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
@@ -182,6 +188,8 @@ class Layout:
         self.body_offset = aligned(self.header_bytes if worker_selected else at)
         self.task_bytes = self.body_offset + (self.gradient_bytes if body_bytes is None else body_bytes)
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
+        self.blocks = None if bits is None else Blocks.of(bits, self.payload_size)
+        self.task_bytes += 0 if self.blocks is None else self.blocks.scale_bytes
         at = at if worker_selected else self.header_bytes
         formats = [wire_format(name) for name in self.wires]
         # Rows of a single element share their scales; longer rows have scales of their own.
@@ -191,7 +199,9 @@ class Layout:
         ]
         lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
         sizes = [each.padded(r, n) for each, r, n in zip(formats, rows, lengths, strict=True)]
-        if self.exact:
+        if self.blocks is not None:
+            sizes, offsets, self.reply_bytes = [0] * len(sizes), [at] * len(sizes), at + self.blocks.bytes
+        elif self.exact:
             at = aligned(at)
             offsets = [at + start * self.dtype.itemsize for start in self.offsets]
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..kernels import codewords, headers, payloads
+from ..kernels import codewords, headers, modular, payloads
 from ..util.stateful import Stateful
 from .codewords import GivenFormat
 from .layout import (
@@ -35,6 +35,7 @@ from .layout import (
 
 NO_WORKERS = np.zeros(0, np.int64)
 ROWS_FIELD = slice(32, 40)  # t_compute_ns of the header: in a task, the bytes of its message of rows
+BROKEN_MASK = (1 << modular.COUNT - modular.BROKEN) - 1
 SENT_NS_FIELD = slice(40, 48)  # t_send_ns of the header: in a task, on rank 0's clock
 
 
@@ -138,6 +139,8 @@ class Reply(Stateful):
         View of each unit's payload, shape (r, elements of a block).
     fields : list of (ndarray, ndarray, PayloadField)
         Each unit's payload as a vector, its bytes in the message, and their format.
+    words, scales : ndarray of uint64 and float32
+        With `Layout.blocks`: all words in the message, and the scale of each group, to be set.
     codewords : list of (indices, values)
         Worker-selected codewords, one pair per unit; else empty.
     codeword_view : CodewordView or None
@@ -159,6 +162,8 @@ class Reply(Stateful):
         else:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
+        if (blocks := layout.blocks) is not None:
+            self.words, self.scales = self.body.view(np.uint64), np.zeros(blocks.groups, np.float32)
         self.payloads: list[np.ndarray] = []
         self.fields: list[tuple[np.ndarray, np.ndarray, PayloadField]] = []
         for layer, r, start, field in zip(
@@ -171,7 +176,7 @@ class Reply(Stateful):
         self._decoded = [field for field in self.fields if field[2].format.kind < 0]
         self._payload = payloads.Payload(
             [
-                (flat, wire, -1 if layout.exact else field.format.kind, field.rows)
+                (flat, wire, -1 if layout.exact or layout.blocks else field.format.kind, field.rows)
                 for flat, wire, field in self.fields
             ]
         )
@@ -194,6 +199,8 @@ class Reply(Stateful):
         if self.layout.exact:
             finite: bool = self._payload.read()
             return finite
+        if (blocks := self.layout.blocks) is not None:
+            return bool(modular.encode(self.payload, self.scales, blocks.group, self.words, blocks.bits))
         finite, first = True, self.part * len(self.fields)  # each message draws numbers of its own
         for number, (flat, wire, field) in enumerate(self.fields, first):
             finite &= field.format.round(flat, wire, field.rows, (seed, worker, task, number))
@@ -228,10 +235,16 @@ class Reply(Stateful):
     @property
     def reader(self) -> payloads.Payload | Callable[[], bool]:
         """The method `read`, or the compiled payload where nothing else has to be read."""
-        return self.read if self.codeword_view is not None or self._decoded else self._payload
+        checked = self.codeword_view is not None or self._decoded or self.layout.blocks is not None
+        return self.read if checked else self._payload
 
     def read(self) -> bool:
-        """Read codewords and payload from the message; return whether they are valid and finite."""
+        """Read codewords and payload from the message; return whether they are valid and finite.
+
+        With `Layout.blocks` the payload is not read: only the sum of all has a meaning.
+        """
+        if (blocks := self.layout.blocks) is not None:
+            return not int(self.words[blocks.counts]) >> modular.BROKEN & BROKEN_MASK
         valid = self.codeword_view is None or self.codeword_view.read()
         for flat, wire, field in self._decoded:
             field.format.read(flat, wire, field.rows)

@@ -1,4 +1,4 @@
-"""Sums of payloads over the workers (``[reduce] kind = "allreduce"``), and the workers' reports to rank 0.
+"""Sums of payloads over the workers (``[reduce] kind``), and the workers' reports to rank 0.
 
 The workers add up their payloads among themselves, together with two numbers: how many workers ask for the
 end of the run, and how many for a checkpoint. Rank 0 does not take part. Each worker then sends it a report,
@@ -18,6 +18,7 @@ from ..problems.partition import Unit
 from .base import Arrival
 from .layout import HEADER, Layout, buffer
 from .messages import Reply
+from .modular import REQUESTS, SAVE_SHIFT
 
 REPORT = struct.Struct("<qq")
 """Fields of a report after the header: time at which the worker had the sum, and a digest of θ, or 0."""
@@ -33,7 +34,7 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
     clusters of workstations", J. Parallel Distrib. Comput. 2009). If payloads are rounded, those of the owner
     of the longest segment: its mean to all others, and the rest of its payload.
     """
-    if layout.exact:
+    if layout.exact or layout.blocks is not None:
         return round(2 * (workers - 1) / workers * layout.payload_bytes)
     sizes = [REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, workers)]
     return sum(sizes) + (workers - 2) * max(sizes)
@@ -91,6 +92,50 @@ class Sum:
 
     def assemble(self) -> None:
         """Read the payload from the segments; here it is a view of them."""
+
+
+class ModularSum:
+    """Integers of a round of an update, modulo 2^bits, or their sum over the n workers.
+
+    `vector` has all words; the workers' requests are counts in the first block. The other attributes are as
+    for `Sum`.
+    """
+
+    def __init__(self, layout: Layout, number: int, workers: int) -> None:
+        assert layout.blocks is not None
+        self.reply = Reply(layout, buffer(layout.buffer_bytes)[0])
+        self.arrival = Arrival(self.reply, number)
+        self.vector, self.is_finite = self.reply.words, True
+        self.segments = np.array_split(self.vector, workers)
+        self._counts = self.vector[layout.blocks.counts :][:1]
+
+    @property
+    def end_requested(self) -> bool:
+        """Whether a worker asks for the end of the run."""
+        return bool(self._counts[0] & REQUESTS)
+
+    @end_requested.setter
+    def end_requested(self, value: bool) -> None:
+        self._counts |= np.uint64(value)  # the rounding of the payload has cleared it
+
+    @property
+    def save_requested(self) -> bool:
+        """Whether a worker asks all to write a checkpoint once they have the sum."""
+        return bool(self._counts[0] >> SAVE_SHIFT & REQUESTS)
+
+    @save_requested.setter
+    def save_requested(self, value: bool) -> None:
+        self._counts |= np.uint64(value << SAVE_SHIFT)
+
+    def assemble(self) -> None:
+        """Read the sum from the segments, which are views of it."""
+        self.is_finite = self.reply.read()
+
+
+def tree_neighbours(worker: int, workers: int, fanout: int) -> tuple[int, range]:
+    """Return the worker above a worker in the tree, -1 for worker 0, and those below it."""
+    first = worker * fanout + 1
+    return (worker - 1) // fanout, range(min(first, workers), min(first + fanout, workers))
 
 
 def owned_fields(layout: Layout, workers: int) -> list[slice]:

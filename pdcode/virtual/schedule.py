@@ -17,6 +17,7 @@ from ..schemes import delay_model
 from ..transport.events import Event
 from ..transport.layout import HEADER
 from ..transport.messages import NO_WORKERS
+from ..transport.sums import tree_neighbours
 from ..util.stateful import Stateful
 from .faults import Injection
 
@@ -302,11 +303,14 @@ class AllreduceSchedule(CostModelSchedule):
     `update_s` is the time of a step at each worker. `payload_bytes` are those of each round; the other
     parameters are as for `CostModelSchedule`.
 
+    Along a tree (`reduce.fanout`) a worker's sum is ready once it has received those of the workers below it,
+    one after the other; it then sends the sum of all to each of them in turn.
+
     Owners of ranges do the latter, with the bytes S' that one exchanges in place of 2 (n - 1)/n S, and take
     time to average: `owned` is S' and this time in s, of the only round.
     """
 
-    state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done")
+    state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done", "_ready_ns")
 
     def __init__(
         self,
@@ -316,6 +320,8 @@ class AllreduceSchedule(CostModelSchedule):
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
         owned: tuple[int, float] | None = None,
     ) -> None:
+        self._tree = config.reduce.kind == "tree"
+        self._fanout, self._ready_ns = config.reduce.fanout, np.zeros(config.workers.count, np.int64)
         link, workers = config.link, config.workers.count
         free = msgspec.structs.replace(
             config,
@@ -336,6 +342,10 @@ class AllreduceSchedule(CostModelSchedule):
             )
             for size in payload_bytes
         ]
+        self._latency_ns = round(1e9 * link.latency_s)
+        self._message_ns = [round(1e9 * size * byte_s) for size in payload_bytes]
+        if self._tree:
+            self.allreduce_ns = [self._tree_ns(number) for number in range(len(payload_bytes))]
         if owned is not None:
             size, owner_s = owned
             self.allreduce_ns = [round(1e9 * (2 * steps * link.latency_s + size * byte_s + owner_s))]
@@ -357,13 +367,32 @@ class AllreduceSchedule(CostModelSchedule):
             if worker < 0:
                 return -1
             self._done.append(worker)
-            self._end_ns = self._events.now_ns + self.allreduce_ns[self._number]
+            self._ready_ns[worker] = self._end_ns = self._events.now_ns
+            if len(self._done) == self._out:
+                own_ns = self.allreduce_ns[self._number]
+                self._end_ns = self._tree_ns(self._number) if self._tree else self._end_ns + own_ns
         if self._end_ns > limit_ns:
             self._events.now_ns = max(self._events.now_ns, limit_ns)
             return -1
         self._events.now_ns = self._end_ns
         self._out -= 1
         return self._done.popleft()
+
+    def _tree_ns(self, number: int) -> int:
+        """Return when the last worker has the sum, by the times at which each one's payload is ready."""
+        workers, message_ns = len(self._ready_ns), self._message_ns[number]
+        below = [tree_neighbours(worker, workers, self._fanout)[1] for worker in range(workers)]
+        up_ns, down_ns = self._ready_ns.tolist(), [0] * workers
+        for worker in reversed(range(workers)):
+            received_ns = 0
+            for sent_ns in sorted(up_ns[each] for each in below[worker]):
+                received_ns = max(received_ns, sent_ns + self._latency_ns) + message_ns
+            up_ns[worker] = max(up_ns[worker], received_ns)
+        down_ns[0] = up_ns[0]
+        for worker in range(workers):
+            for place, each in enumerate(below[worker], 1):
+                down_ns[each] = down_ns[worker] + place * message_ns + self._latency_ns
+        return max(down_ns)
 
 
 class FirstSchedule(CostModelSchedule):

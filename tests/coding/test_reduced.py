@@ -11,6 +11,7 @@ from pdcode.config import load as configfile
 from pdcode.training.setup import prepare
 from pdcode.transport.sums import Sum
 
+BITS = ["scheme.name=uncoded", "reduce.bits=8", "memory.kind=worker", "update.mode=all"]
 JOB = ["problem.hidden=[8]", "workers.count=3", "stop.updates=1", "scheme.name=allreduce"]
 
 
@@ -45,7 +46,7 @@ def test_a_worker_with_another_theta_is_named() -> None:
     arrival.digest = state.digest
     state.fold(arrival)
     arrival.digest += 1
-    with pytest.raises(ReplicaError, match=r"reduce\.kind 'allreduce': worker 1's θ .* at version 0"):
+    with pytest.raises(ReplicaError, match=r"reduce\.kind: worker 1's θ .* at version 0"):
         state.fold(arrival)
 
 
@@ -77,7 +78,22 @@ def test_a_worker_with_another_theta_is_named() -> None:
             ["scheme 'topk'", "choose"],
         ),
         (["scheme.name=demo", "reduce.kind=allreduce"], ["scheme 'demo'", "choose"]),
-        (["scheme.name=lwpd", "reduce.kind=allreduce", "update.mode=all"], ["code.blocks", "1 sends"]),
+        (
+            ["scheme.name=randomk", "reduce.kind=allreduce", "update.mode=all", "wire.dtype=float32"],
+            ["code.blocks", "1 sends"],
+        ),
+        (["scheme.name=uncoded", "reduce.fanout=3"], ["reduce.fanout: 3 has no effect"]),
+        (
+            ["scheme.name=uncoded", "reduce.kind=tree", "update.mode=all"],
+            ["reduce.bits: none", "'tree'", "a number of bits"],
+        ),
+        ([*BITS, "memory.kind=none"], ["memory.kind: 'none'", "reduce.bits 8", "needs 'worker'"]),
+        ([*BITS, "reduce.bits=17"], ["reduce.bits", "16"]),
+        ([*BITS, "wire.dtype=int8"], ["wire.dtype: 'int8'", "leave it out"]),
+        ([*BITS, "update.mode=first"], ["update.mode: 'first'", "needs 'all'"]),
+        ([*BITS, "update.clip=median"], ["update.clip: 'median'"]),
+        ([*BITS, "scheme.name=topk", "wire.dtype=float32"], ["reduce.bits: 8", "choose codewords"]),
+        ([*BITS, "scheme.name=powersgd"], ["reduce.bits: 8", "a state of its own"]),
         (
             ["scheme.name=uncoded", "reduce.check=3"],
             ["reduce.check: 3 has no effect with reduce.kind 'star'"],
@@ -97,6 +113,9 @@ def test_configurations_without_sums_are_refused(overrides: list[str], words: li
         ["scheme.name=local", "wire.dtype=qsgd"],
         ["scheme.name=powersgd"],
         ["scheme.name=lwpd", "code.blocks=1"],
+        ["scheme.name=lwpd"],
+        [*BITS, "scheme.name=local", "problem.dtype=float64"],
+        [*BITS, "scheme.name=lwpd", "code.rotate=false"],
         [f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped"],
     ],
 )

@@ -48,6 +48,15 @@ AVERAGED = {
         "scheme.name=local", "scheme.options.steps=3", "wire.dtype=float16", *SUMMED, "optimizer.rate=1.0",
     ],
 }  # fmt: skip
+BITS = ["memory.kind=worker", "reduce.bits=8", "wire.dtype=float32", "problem.dtype=float32"]
+STAR = ["scheme.name=uncoded", "optimizer.momentum=0.5", *BITS]
+TREE = ["reduce.kind=tree", "reduce.fanout=2", "reduce.check=1"]
+INTEGERS = {
+    "bits star": STAR,
+    "bits": [*STAR, *SUMMED],
+    "bits tree": [*STAR, *TREE],
+    "bits blocks": [*LWPD, *BLOCKS, *BITS, *TREE],
+}
 FIRST = [
     *LWPD, *BLOCKS, "update.mode=first", "update.count=2", "stragglers.kind=slow-set",
     "stragglers.slow=[0, 3]", "stragglers.shift_s=0.002", "stragglers.slowdown=10000",
@@ -76,7 +85,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     sums = {name: [*COMMON, *how, *SUMMED] for name, how in PAIRS.items()}
     ends = {name: [*COMMON, *how] for name, how in (ENDS | {"first": FIRST}).items()}
     means = {name: [*COMMON, *how] for name, how in AVERAGED.items()}
-    return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | means | ends, job="")
+    integers = {name: [*COMMON, *how] for name, how in INTEGERS.items()}
+    return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | means | integers | ends, job="")
 
 
 @pytest.mark.parametrize("how", PAIRS)
@@ -104,6 +114,32 @@ def test_means_of_rounded_payloads_are_those_of_the_virtual_clock_and_of_the_rep
     assert "bit-identical: 320 arrivals, 80 updates" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("how", INTEGERS)
+def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(runs, how, capsys):
+    assert runs[how].returncode == 0, runs[how].stderr
+    trace = Trace(runs[how].path)
+    simulation = Simulation(configfile.resolve({}, [*COMMON, *INTEGERS[how], "workers.count=4"]))
+    assert simulation.run()[0].coordinator.theta.tobytes() == trace.theta.tobytes()
+    if how != "bits blocks":
+        assert trace.theta.tobytes() == Trace(runs["bits"].path).theta.tobytes()
+    if how != "bits star":
+        assert trace.updates["digest"][-1] == digest(trace.theta)
+    assert main(["replay", str(runs[how].path)]) == 0
+    assert "bit-identical: 324 arrivals, 80 updates" in capsys.readouterr().out  # 4 that begin
+
+
+@pytest.mark.parametrize("algorithm", [1, 4])  # a ring, recursive doubling
+def test_sums_of_integers_are_exact_by_any_algorithm(runs, algorithm, tmp_path):
+    """MPI_SUM wraps or, vectorised by Open MPI, saturates; the operation of ours wraps."""
+    extra = {"OMPI_MCA_coll_libnbc_iallreduce_algorithm": str(algorithm)}
+    done = on_ranks(5, str(PROGRAM.with_name("modular.py")), **extra)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["exact"]
+    other = run_all(tmp_path, 4, {"bits": [*COMMON, *INTEGERS["bits"]]}, job="", **extra)["bits"]
+    assert other.returncode == 0, other.stderr
+    assert Trace(other.path).theta.tobytes() == Trace(runs["bits"].path).theta.tobytes()
+
+
 def test_means_of_the_first_payloads_are_those_of_the_virtual_clock_and_of_the_replay(runs, capsys):
     assert runs["first"].returncode == 0, runs["first"].stderr
     trace = Trace(runs["first"].path)
@@ -117,13 +153,13 @@ def test_means_of_the_first_payloads_are_those_of_the_virtual_clock_and_of_the_r
     assert "bit-identical: 162 arrivals, 80 updates" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("how", [*PAIRS, *AVERAGED, "late"])
+@pytest.mark.parametrize("how", [*PAIRS, *AVERAGED, "bits tree", "late"])
 def test_times_and_bytes_are_those_of_the_sums(runs: dict[str, Run], how: str) -> None:
     trace = Trace(runs[how].path, correct_clocks=False)
     rows = trace.arrivals
     used = rows["status"] == USED
     rounds = 2 if "powersgd" in how else 1
-    assert np.count_nonzero(used) == 4 * 80 * rounds
+    assert np.count_nonzero(used) == 4 * (80 + ("bits" in how)) * rounds
     np.testing.assert_array_equal(rows["bytes_up"], rows["bytes_down"])
     if rounds == 1 and how not in AVERAGED:
         assert set(rows["bytes_up"]) == {round(1.5 * trace.attributes["payload_bytes"])}

@@ -79,7 +79,12 @@ class Run(NamedTuple):
 
 
 def run_all(
-    folder: Path, workers: int, cases: Mapping[str, Sequence[str]], job: str = JOB, timeout_s: float = 100
+    folder: Path,
+    workers: int,
+    cases: Mapping[str, Sequence[str]],
+    job: str = JOB,
+    timeout_s: float = 100,
+    **extra: str,
 ) -> dict[str, Run]:
     """Run a job for each list of overrides, in one start of mpirun, into FOLDER/NAME.h5."""
     config = folder / "job.toml"
@@ -89,7 +94,7 @@ def run_all(
     for name, overrides in cases.items():
         sets = [word for override in overrides for word in ("--set", override)]
         lists.append([str(config), "-n", str(workers), "-o", str(paths[name]), *sets])
-    done = on_ranks(1 + workers, str(RUNS), json.dumps(lists), timeout_s=timeout_s)
+    done = on_ranks(1 + workers, str(RUNS), json.dumps(lists), timeout_s=timeout_s, **extra)
     assert done.returncode == 0, done.stdout + done.stderr
     parts = zip(*(text.split("\f") for text in (done.stdout, done.stderr)), strict=True)
     *printed, _ = parts

@@ -18,6 +18,7 @@ from pdcode.virtual.schedule import AllreduceSchedule
 from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[8]", "problem.batch=8", "stop.updates=12", "optimizer.rate=0.2"]
+ADDED = ["scheme.name=uncoded", "memory.kind=worker", "update.mode=all"]
 LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.slow=[1]"]
 
 
@@ -59,6 +60,25 @@ def test_a_round_takes_the_slowest_worker_and_the_sum(workers, bandwidth, latenc
         schedule.stepped()
         now_ns = schedule.now_ns
         assert now_ns == pytest.approx(expected + 5e8, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected_s"),
+    [
+        ({}, 4.0 + 2 * (1 + 2) + 2 * (2 + 1)),  # each worker receives two messages, and sends two
+        ({6: 9.0}, 9.0 + 1 + 1 + 1 + 1 + 2 * (2 + 1)),  # the sums of all others have been received
+    ],
+)
+def test_the_sum_of_a_tree_goes_up_and_down(late: dict[int, float], expected_s: float) -> None:
+    """Seven workers, two below each; a message takes 1 s on a link, and 1 s of latency."""
+    tree = ["reduce.kind=tree", "reduce.fanout=2", "reduce.bits=8", "workers.count=7"]
+    config = configfile.resolve({}, [*tree, *ADDED, "link.bandwidth=1000", "link.latency_s=1"])
+    times_ns = np.array([round(1e9 * late.get(worker, 4.0)) for worker in range(7)])
+    schedule = AllreduceSchedule(config, [times_ns], [1000])
+    schedule.start()
+    schedule.send([(worker, 0) for worker in range(7)], 0, 0)
+    assert {schedule.next(2**61) for _ in range(7)} == {*range(7)}
+    assert schedule.now_ns == pytest.approx(1e9 * expected_s, abs=10)
 
 
 @pytest.mark.parametrize("scheme", ["uncoded", "powersgd", "local"])

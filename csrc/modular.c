@@ -1,0 +1,139 @@
+/* modular.c: payloads as integers modulo 2^bits, their sums, and the checks of the sums.
+ *
+ * Design note. A payload is cut into groups, each of which is a block of words: the integers in lanes of `bits`
+ * bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, of which only the first block's is used. Blocks
+ * are added one by one, in any order: lanes modulo 2^bits, the other two words modulo 2^64.
+ *
+ * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. That of a sum of which the lanes
+ * miss t_i 2^bits differs by 2^bits Σ t_i (1 + 2^32 i): the lower half has Σ t_i, the upper one Σ i t_i. If one
+ * element has wrapped once, their quotient is its place. Two wraps are always found and never taken for one.
+ *
+ * Nobody knows the scale of a group before its first sum. With scale 0 all integers are 0, and the checksum is
+ * the largest magnitude in fixed point: the sum of them bounds every element of the sum. After a sum of zeros the
+ * scale is negated, with the same effect: if that bound shows that the scale was too large, it is halved.
+ */
+#ifndef REAL
+#include "modular.h"
+#define KERNEL "modular.c"
+#include "real.h"
+
+/* Lanes are added without their highest bits, which are then added without a carry. */
+VECTORISED
+void modular_add(uint64_t *restrict total, const uint64_t *restrict words, ptrdiff_t blocks, ptrdiff_t block,
+                 int bits)
+{
+    uint64_t high = 0;
+    for (int lane = 1; lane <= 64 / bits; lane++)
+        high |= (uint64_t)1 << (lane * bits - 1);
+    for (ptrdiff_t number = 0; number < blocks; number++, total += block, words += block) {
+        const ptrdiff_t lanes = block - PDCODE_MODULAR_EXTRA;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < lanes; i++)
+            total[i] = ((total[i] & ~high) + (words[i] & ~high)) ^ ((total[i] ^ words[i]) & high);
+        for (ptrdiff_t i = lanes; i < block; i++)
+            total[i] += words[i];
+    }
+}
+#else
+
+#define MOST 0x1p40    /* bound on an integer */
+#define LARGEST 0x1p24 /* bound on a magnitude in fixed point, of which 2^16 add up to less than 2^64 */
+#define POINT 0x1p23   /* one in fixed point */
+
+/* Integers of a payload, which is rounded in place; returns whether it is finite. */
+int NAME(modular_encode)(REAL *restrict payload, ptrdiff_t length, const float *restrict scales,
+                         ptrdiff_t blocks, ptrdiff_t group, uint64_t *restrict words, ptrdiff_t block, int bits)
+{
+    const ptrdiff_t lanes = 64 / bits;
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    int finite = 1;
+    for (ptrdiff_t i = 0; i < length; i++)
+        finite &= payload[i] - payload[i] == 0;
+    memset(words, 0, (size_t)(blocks * block) * sizeof *words);
+    words[block - 1] = (uint64_t)1 << PDCODE_MODULAR_COUNT;
+    if (!finite) {
+        words[block - 1] |= (uint64_t)1 << PDCODE_MODULAR_BROKEN;
+        return 0;
+    }
+    for (ptrdiff_t number = 0; number < blocks; number++, words += block, payload += group, length -= group) {
+        const ptrdiff_t count = length < group ? length : group;
+        uint64_t sum = 0;
+        if (scales[number] <= 0) {
+            double largest = 0;
+            for (ptrdiff_t i = 0; i < count; i++) {
+                const double magnitude = fabs((double)payload[i]);
+                largest = magnitude > largest ? magnitude : largest;
+                payload[i] = 0;
+            }
+            sum = largest > 0 ? (uint64_t)((largest < LARGEST ? largest : LARGEST) * POINT) + 1 : 0;
+        } else {
+            const REAL scale = (REAL)scales[number], inverse = 1 / scale;
+            for (ptrdiff_t i = 0; i < count; i++) {
+                REAL steps = payload[i] * inverse;
+                steps = steps > (REAL)MOST ? (REAL)MOST : steps < -(REAL)MOST ? -(REAL)MOST : steps;
+                steps = sizeof(REAL) == sizeof(float) ? (REAL)rintf((float)steps) : (REAL)rint((double)steps);
+                const uint64_t integer = (uint64_t)(int64_t)steps;
+                payload[i] = steps * scale;
+                words[i / lanes] |= (integer & mask) << (i % lanes * bits);
+                sum += integer * (1 + ((uint64_t)i << 32));
+            }
+        }
+        words[block - PDCODE_MODULAR_EXTRA] = sum;
+    }
+    return 1;
+}
+
+/* The sums of payloads, and the scales of the next ones: `margin` times what the largest sum needs, at least half
+ * of the last scale; not above 0 where that is unknown. Adds the groups that were mended and those that were lost to
+ * `found`; the sums of a lost group are 0. */
+void NAME(modular_decode)(const uint64_t *restrict words, ptrdiff_t blocks, ptrdiff_t block, int bits,
+                          double margin, float *restrict scales, ptrdiff_t group, REAL *restrict sums,
+                          ptrdiff_t length, int64_t *restrict found)
+{
+    const ptrdiff_t lanes = 64 / bits;
+    const int64_t modulus = (int64_t)1 << bits;
+    const double share = margin * 2 / (double)modulus;
+    const uint64_t payloads = words[block - 1] >> PDCODE_MODULAR_COUNT;
+    int32_t integers[PDCODE_MODULAR_GROUP + 1];
+    for (ptrdiff_t number = 0; number < blocks; number++, words += block, sums += group, length -= group) {
+        const ptrdiff_t count = length < group ? length : group;
+        const float scale = scales[number];
+        uint64_t off = words[block - PDCODE_MODULAR_EXTRA];
+        if (scale <= 0) {
+            const double bound = (double)off / POINT;
+            const int coarse = scale < 0 && bound <= -(double)scale * (double)payloads;
+            memset(sums, 0, (size_t)count * sizeof *sums);
+            scales[number] = off == 0 ? scale : coarse ? -scale / 2 : (float)(share * bound);
+            continue;
+        }
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const int64_t lane = (int64_t)(words[i / lanes] >> (i % lanes * bits)) & (modulus - 1);
+            integers[i] = (int32_t)(lane < modulus / 2 ? lane : lane - modulus);
+            off -= (uint64_t)(int64_t)integers[i] * (1 + ((uint64_t)i << 32));
+        }
+        int lost = 0;
+        if (off != 0) {
+            const int32_t turns = (int32_t)(uint32_t)off / (int32_t)modulus; /* Σ t_i 2^bits, if it is that */
+            const uint32_t places = (uint32_t)((off - (uint64_t)(int64_t)(int32_t)(uint32_t)off) >> 32);
+            const int64_t place = (int64_t)(int32_t)(turns < 0 ? -places : places) / modulus;
+            const uint64_t single = (uint64_t)(turns * modulus) * (1 + ((uint64_t)place << 32));
+            lost = !((turns == 1 || turns == -1) && place >= 0 && place < count && off == single);
+            if (!lost)
+                integers[place] += (int32_t)(turns * modulus);
+            found[lost]++;
+        }
+        int32_t largest = 0;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const int32_t magnitude = integers[i] < 0 ? -integers[i] : integers[i];
+            largest = magnitude > largest ? magnitude : largest;
+            sums[i] = lost ? 0 : (REAL)integers[i] * (REAL)scale;
+        }
+        const double next = share * (double)largest * (double)scale, least = (double)scale / 2;
+        scales[number] = lost ? 0 : largest == 0 ? -scale : (float)(next > least ? next : least);
+    }
+}
+
+#undef MOST
+#undef LARGEST
+#undef POINT
+#endif

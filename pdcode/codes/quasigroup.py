@@ -1,0 +1,245 @@
+"""Quasi group codes: codewords that are closed under addition in part, and what sums of them need.
+
+Heidari, Shirani and Pradhan (IEEE Trans. Inf. Theory): a quasi group code is a subset of a group code, of the
+codewords whose index is typical for laws of its symbols; |C + C| may be any number from |C|, that of a group,
+to |C|², that of unstructured codes. Their formulas were not at hand. Those below are our derivation: two
+senders with a common random generator G over Z_m, m = p^r, and indices in layers q of length k_q, whose
+symbols U have a law each:
+
+- the rate of sender i is Σ k_q H(U_iq), and the sum is decoded if for s = 0 … r - 1
+  Σ k_q H(U_1q + U_2q | [U_1q + U_2q]_s) < C_s, with [·]_s = · modulo p^s and k_q per symbol of the codeword;
+- computation over a channel Y = X_1 + X_2 + N: C_s = log p^(r-s) - H(N | [N]_s);
+- Körner and Marton's problem, to send Z = X_1 + X_2 of two sources: the same with N = Z, and m's logarithm
+  minus the rate.
+
+Uniform laws are group codes, a law of one sender with a single value unstructured ones. The best layers are
+the solution of a linear program over laws.
+
+What a sum of n payloads needs in bits (`sum_bits`) is the same statement in use: its entropy has ½ log₂ n
+more bits than that of one, not log₂ n.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+Law = np.ndarray
+"""Probabilities of 0 … m - 1, shape (m,), or those of several laws, shape (…, m)."""
+
+MOST_LAWS = 2000  # on the grid of the linear program
+
+
+def typical(*compositions: Sequence[int]) -> np.ndarray:
+    """Return all indices whose layers have these compositions.
+
+    Parameters
+    ----------
+    *compositions : sequence of int
+        For each layer the number of symbols 0, 1, … m - 1 in it.
+
+    Returns
+    -------
+    ndarray of int64, shape (count, Σ lengths)
+    """
+    layers = [_arrangements(tuple(each)) for each in compositions]
+    return np.array([sum(parts, ()) for parts in itertools.product(*layers)], np.int64)
+
+
+def _arrangements(composition: tuple[int, ...]) -> list[tuple[int, ...]]:
+    if not any(composition):
+        return [()]
+    made = []
+    for symbol, count in enumerate(composition):
+        if count:
+            rest = (*composition[:symbol], count - 1, *composition[symbol + 1 :])
+            made += [(symbol, *tail) for tail in _arrangements(rest)]
+    return made
+
+
+@dataclass(frozen=True)
+class QuasiGroupCode:
+    """The code {uG + b : u in `indices`} over Z_m.
+
+    Attributes
+    ----------
+    modulus : int
+        m; codewords of n symbols need m^n < 2⁶³.
+    indices : ndarray of int, shape (count, k)
+    generator : ndarray of int, shape (k, n)
+    offset : ndarray of int, shape (n,)
+    """
+
+    modulus: int
+    indices: np.ndarray
+    generator: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def random(cls, modulus: int, indices: np.ndarray, length: int, seed: int) -> QuasiGroupCode:
+        """Return a code with these indices and a random generator and offset."""
+        drawn = np.random.default_rng(seed).integers(0, modulus, (indices.shape[1] + 1, length))
+        return cls(modulus, indices, drawn[:-1], drawn[-1])
+
+    @property
+    def size(self) -> int:
+        """|C|."""
+        return len(self._distinct(self.indices))
+
+    @property
+    def sum_size(self) -> int:
+        """|C + C|, by enumeration of the sums of indices."""
+        sums = [(self.indices + index) % self.modulus for index in self.indices]
+        return len(np.unique(np.concatenate([self._distinct(each) for each in sums])))
+
+    @property
+    def exponent(self) -> float:
+        """log |C + C| / log |C|: from 1, of a group, to almost 2."""
+        return math.log(self.sum_size) / math.log(self.size)
+
+    def words(self) -> np.ndarray:
+        """Return the codewords, int64, shape (|C|, n)."""
+        places = self.modulus ** np.arange(self.generator.shape[1])
+        words: np.ndarray = (self._distinct(self.indices)[:, None] // places + self.offset) % self.modulus
+        return words
+
+    def _distinct(self, indices: np.ndarray) -> np.ndarray:
+        """Number the distinct codewords of indices, without the offset."""
+        words = indices @ self.generator % self.modulus
+        return np.unique(words @ self.modulus ** np.arange(words.shape[1]))
+
+
+def entropy(law: np.ndarray) -> np.ndarray:
+    """Return the entropy of a law, or of each of several, in bits."""
+    return -(law * np.log2(np.where(law > 1e-15, law, 1))).sum(axis=-1)
+
+
+def conditional_entropy(law: Law, divisor: int) -> np.ndarray:
+    """Return H(X | X modulo `divisor`) in bits; the divisor divides m."""
+    return entropy(law) - entropy(law.reshape(*law.shape[:-1], -1, divisor).sum(axis=-2))
+
+
+def sum_law(first: Law, second: Law) -> Law:
+    """Return the law of the sum modulo m of two independent symbols."""
+    product = np.fft.fft(first) * np.fft.fft(second)
+    return np.clip(np.fft.ifft(product).real, 0, 1)
+
+
+class Layer(NamedTuple):
+    """Layer of the indices of two senders: its length per symbol of a codeword, and a law of each."""
+
+    length: float
+    first: Law
+    second: Law
+
+
+class Rate(NamedTuple):
+    """Rate of each of two senders in bits a symbol, their mean, and the layers that reach it."""
+
+    bits: float
+    layers: list[Layer]
+
+
+def group_pairs(modulus: int) -> list[tuple[Law, Law]]:
+    """Return the laws of group codes: uniform ones."""
+    return [(np.full(modulus, 1 / modulus),) * 2]
+
+
+def unstructured_pairs(modulus: int) -> list[tuple[Law, Law]]:
+    """Return laws of unstructured codes: each sender's is that of symbols of which the other has none."""
+    none = np.eye(modulus)[0]
+    return [pair for law in laws(modulus) for pair in ((law, none), (none, law))]
+
+
+def quasi_group_pairs(modulus: int) -> list[tuple[Law, Law]]:
+    """Return laws of quasi group codes: those of group codes, of unstructured ones, and all equal pairs."""
+    equal = [(law, law) for law in laws(modulus)]
+    return [*group_pairs(modulus), *unstructured_pairs(modulus), *equal]
+
+
+def laws(modulus: int) -> list[Law]:
+    """Return laws on Z_m: a grid on the simplex, and finer ones of two symbols."""
+    steps = next(each for each in range(20, 0, -1) if math.comb(each + modulus - 1, modulus - 1) <= MOST_LAWS)
+    bars = itertools.combinations(range(steps + modulus - 1), modulus - 1)
+    ends = np.array([(-1, *each, steps + modulus - 1) for each in bars])
+    fine = np.zeros((44, modulus))
+    fine[:, 1] = [*np.geomspace(1e-4, 0.05, 20), *np.linspace(0.06, 0.5, 24)]
+    fine[:, 0] = 1 - fine[:, 1]
+    return [*((np.diff(ends) - 1) / steps), *fine]
+
+
+def computation_rate(noise: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> Rate:
+    """Return the best rate at which a receiver of X₁ + X₂ + N decodes the sum modulo m of two codewords.
+
+    Parameters
+    ----------
+    noise : ndarray, shape (m,)
+        Law of N; m is a power of `prime`.
+    prime : int
+    pairs : iterable of (ndarray, ndarray)
+        Laws of the two senders' symbols that a layer may have, such as `quasi_group_pairs`.
+    """
+    from scipy.optimize import linprog
+
+    divisors = [prime**s for s in range(round(math.log(len(noise), prime)))]
+    limits = [math.log2(len(noise) / each) - conditional_entropy(noise, each) for each in divisors]
+    pairs = list(pairs)
+    firsts, seconds = (np.array(each) for each in zip(*pairs, strict=True))
+    needed = np.array([conditional_entropy(sum_law(firsts, seconds), divisor) for divisor in divisors])
+    rates = (entropy(firsts) + entropy(seconds)) / 2
+    found = linprog(-rates, A_ub=needed, b_ub=limits, method="highs")
+    layers = [
+        Layer(length, *pair) for length, pair in zip(found.x.tolist(), pairs, strict=True) if length > 1e-9
+    ]
+    return Rate(-float(found.fun), layers)
+
+
+def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> float:
+    """Return the least rate, in bits, at which two sources each describe the sum modulo m of their symbols.
+
+    `total` is the law of that sum; the other parameters are as for `computation_rate`.
+    """
+    return math.log2(len(total)) - computation_rate(total, prime, pairs).bits
+
+
+def sum_bits(law: np.ndarray, payloads: int, wrap: float = 1e-9) -> int:
+    """Return the bits in which a sum of integers wraps with a probability below `wrap`.
+
+    Parameters
+    ----------
+    law : ndarray, shape (2 h + 1,)
+        Probabilities of -h … h, of each of the independent integers.
+    payloads : int
+        Number of integers.
+    """
+    total = sum_of(law, payloads)
+    return next(bits for bits in itertools.count(1) if wrap_probability(total, bits) < wrap)
+
+
+def wrap_probability(law: np.ndarray, bits: int) -> float:
+    """Return the probability of an integer below -2^(bits-1), or of 2^(bits-1) and above; `law` as above."""
+    half, bound = len(law) // 2, 1 << bits - 1
+    return float(law[: max(0, half - bound)].sum() + law[half + bound :].sum())
+
+
+def sum_of(law: np.ndarray, payloads: int) -> np.ndarray:
+    """Return the law of the sum of independent integers, by convolutions; both laws as in `sum_bits`."""
+    total, power = np.ones(1), law
+    while payloads:
+        if payloads & 1:
+            total = np.convolve(total, power)
+        payloads >>= 1
+        power = np.convolve(power, power) if payloads else power
+    return total
+
+
+def rounded_normal(deviation: float) -> np.ndarray:
+    """Return the law of a normal number rounded to an integer, as in `sum_bits`, up to 10 deviations."""
+    half = math.ceil(10 * deviation)
+    law = np.exp(-0.5 * (np.arange(-half, half + 1) / deviation) ** 2)
+    return law / law.sum()

@@ -1,0 +1,81 @@
+"""Sums modulo 2^bits against those of Python's integers, with wraps found and mended."""
+
+import numpy as np
+import pytest
+
+from pdcode.kernels import modular
+from pdcode.transport.modular import Blocks
+
+VECTORS, SIZE = 100_000, 8  # each a group of its own
+
+
+def total_of(
+    payloads: np.ndarray, bits: int, scales: np.ndarray, group: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the words of payloads (workers, n), and the sum of their integers."""
+    block = -(-group // (64 // bits)) + modular.EXTRA
+    total, integers = np.zeros(len(scales) * block, np.uint64), np.zeros(payloads.shape[1], np.int64)
+    by_element = np.repeat(scales, group)[: payloads.shape[1]]
+    for payload in payloads:
+        words, rounded = np.empty_like(total), payload.copy()
+        assert modular.encode(rounded, scales, group, words, bits)
+        own = np.rint(payload / by_element).astype(np.int64)
+        np.testing.assert_array_equal(rounded, (own * by_element).astype(payload.dtype))
+        integers += own
+        modular.add(total, words, block, bits)
+    return total, integers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bits", [2, 5, 8, 11, 16])
+def test_sums_are_exact_wherever_no_wrap_is_reported(bits: int, dtype: str) -> None:
+    """Fewer than three wraps in a group are never missed; some are mended here, and some lost."""
+    rng = np.random.default_rng(bits)
+    payloads = rng.normal(scale=2**bits / 20, size=(12, VECTORS * SIZE)).astype(dtype)
+    scales = np.full(VECTORS, 0.25 if bits > 2 else 1.0, np.float32)
+    payloads *= scales[0]
+    total, integers = total_of(payloads, bits, scales, SIZE)
+    sums, found, after = np.empty(VECTORS * SIZE, dtype), np.zeros(2, np.int64), scales.copy()
+    modular.decode(total, bits, 3.0, after, SIZE, sums, found)
+    half = 2 ** (bits - 1)
+    turns = ((integers + half) // 2**bits).reshape(VECTORS, SIZE)
+    wraps, exact = np.count_nonzero(turns, axis=1), (integers * 0.25 if bits > 2 else integers).astype(dtype)
+    right = (sums == exact).reshape(VECTORS, SIZE).all(axis=1)
+    single = (wraps == 1) & (np.abs(turns).max(axis=1) == 1)
+    assert right[wraps == 0].all()
+    assert right[single].all()
+    assert found[0] >= single.sum() > 100
+    assert found.sum() == np.count_nonzero(wraps)  # no pattern of wraps cancels in these
+    lost = (after == 0) & (wraps > 0)
+    assert (sums.reshape(VECTORS, SIZE)[lost] == 0).all()
+    assert right[~lost & (wraps < 3)].all()
+    largest = np.abs(exact.reshape(VECTORS, SIZE)).max(axis=1)
+    needed = np.maximum(largest.astype(float) * 6 / 2**bits, scales[0] / 2)
+    kept = (wraps == 0) & (largest > 0)
+    np.testing.assert_allclose(after[kept], needed[kept], rtol=1e-6)
+    assert (after[largest == 0] <= 0).all()
+
+
+def test_groups_without_a_scale_send_a_bound_and_zeros_halve_it() -> None:
+    payloads = np.array([[3.0, -5.0, 0.5, 0.25], [1.0, 2.0, -0.5, 0.0]], np.float32)
+    blocks = Blocks.of(8, 4)
+    assert blocks == (8, 1, 4, 3)
+    scales, sums, found = np.zeros(2, np.float32), np.empty(4, np.float32), np.zeros(2, np.int64)
+    total, words = np.zeros((2, 6), np.uint64)
+    for payload in payloads:
+        assert modular.encode(payload.copy(), scales, 2, words, 8)
+        modular.add(total, words, 3, 8)
+    assert total[2] >> np.uint64(modular.COUNT) == 2
+    modular.decode(total, 8, 3.0, scales, 2, sums, found)
+    assert not sums.any()
+    np.testing.assert_allclose(scales, [7 * 6 / 256, 1 * 6 / 256], rtol=1e-5)
+    scales[:] = -8, -0.001  # both sums were zeros: the first scale is too large, the other by far too small
+    modular.decode(total, 8, 3.0, scales, 2, sums, found)
+    np.testing.assert_allclose(scales, [4, 6 / 256], rtol=1e-5)
+    assert not found.any()
+
+
+def test_a_payload_that_is_not_finite_is_counted() -> None:
+    words = np.empty(3, np.uint64)
+    assert not modular.encode(np.array([1, np.inf], np.float32), np.ones(1, np.float32), 2, words, 8)
+    assert words.tolist() == [0, 0, (1 << modular.COUNT) + (1 << modular.BROKEN)]
