@@ -15,6 +15,7 @@ ELEMENTWISE = 4.0  # measured time of an operation, in flops of the gradient of 
 # Time of a step of single elements of θ, and of blocks that were added to just before, as multiples of the
 # time of as many elements in a step of all.
 SCATTERED, CACHED = 8.0, 0.3
+SUMS = 4.0  # elementwise operations by which an element of a sum modulo 2^bits is read
 
 
 def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> int:
@@ -71,6 +72,8 @@ def owner_flops(config: Config, layout: Layout) -> float:
 def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of a step of θ; plain descent moves only the payloads' blocks."""
     whole = config.optimizer.flops(problem.layers)
+    if layout.blocks is not None:  # integers to sums, and their checks
+        return whole + ELEMENTWISE * SUMS * _sent(layout)
     if not _descends(config):
         return whole
     moved = config.update.typical_payloads(config.workers.count) * _scatter(layout) / 2 / problem.size
@@ -84,7 +87,7 @@ def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
     total = 0.0
     for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
-        exact = field.format.name == layout.dtype.name
+        exact = field.format.name == layout.dtype.name and layout.blocks is None
         total += ELEMENTWISE * (1.0 if exact else field.format.flops) * r * unit.elements
     if config.downlink.relays:
         total += _replica(config, problem, layout)

@@ -1,10 +1,14 @@
 """Descents by sums modulo 2^bits on the virtual clock: the same θ whoever adds, and reports of wraps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from descents import Rows
+from interrupted import built, interrupted
 
 from pdcode.config import load as configfile
+from pdcode.training import checkpoint
 from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[64]", "optimizer.rate=0.3", "memory.kind=worker", "update.mode=all", "seed=1"]
@@ -71,6 +75,20 @@ def test_too_few_bits_are_reported() -> None:
     faults = [fault for fault in rows.faults if fault["kind"] == "wrapped"]
     assert 1 < len(faults) <= (mended + lost).bit_length()
     assert "beyond reduce.bits" in faults[-1]["message"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_run_equals_an_uninterrupted_one(way: list[str], tmp_path: Path) -> None:
+    common = [*JOB, *LWPD, *BLOCKS, "problem.batch=8", "stop.updates=12", "workers.count=4", "reduce.bits=9"]
+    config = configfile.resolve({}, [*common, *way, f"trace.path={tmp_path / 't.h5'}"])
+    whole = interrupted(config)
+    found = checkpoint.find(config)
+    assert found is not None
+    resumed = built(found.resumed_config(config))
+    found.restore(resumed.stateful, resumed.components.config)
+    resumed.coordinator.resumed = True
+    resumed.coordinator.run(resumed.monitor)
+    assert resumed.coordinator.theta.tobytes() == whole.coordinator.theta.tobytes()
 
 
 def test_a_payload_that_is_not_finite_is_left_out_by_rank_0() -> None:
