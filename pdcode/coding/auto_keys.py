@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config import Config
+from ..config import AUTO, Config
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
-from . import flops
+from . import auto_rate, flops
 
 TABLES = "scheme", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
@@ -42,11 +42,23 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     config = msgspec.structs.replace(config, optimizer=optimizer)
     if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})
-    whiten = config.code.whiten
-    if whiten == "none":
+    if config.code.whiten == "none" and config.optimizer.rate != AUTO:
         return config, []
     sample = Problem.from_dataset(config.problem, source.sample, config.code.blocks)
     difference = shard_difference(config, sample, source.rows)
+    lines = list[str]()
+    if config.code.whiten != "none":
+        config, lines = resolve_whitening(config, sample, difference)
+    if config.optimizer.rate == AUTO:
+        slower = DIFFERING_SHARDS if difference and config.code.whiten == "none" else 1.0
+        config, line = auto_rate.settle(config, sample, slower)
+        lines.append(line)
+    return config, lines
+
+
+def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
+    """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
+    whiten = config.code.whiten
     if whiten != "auto":
         line = f"code.whiten '{whiten}' slows the descent here, 'auto' would be 'none': {difference}"
         return config, [line] if difference else []
@@ -55,8 +67,8 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
         return _with(config, code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
-    if key:
-        own = config.scheme.options if key.startswith("scheme") else config.optimizer
+    if key and not (key == "optimizer.rate" and config.optimizer.rate == AUTO):
+        own: Any = config.scheme.options if key.startswith("scheme") else config.optimizer
         factor = plain_rate(config, sample) * (DIFFERING_SHARDS if difference else 1)
         plain = float(f"{own.rate * factor:.3g}")
         lines.append(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from msgspec import Meta
 
-from ..config import Candidates, Fraction, OptimizerTable, Positive, Real
+from ..config import Candidates, Fraction, OptimizerTable, Positive, Rate
 from ..kernels import optimize
 from .optimizers import NO_MOMENTUM, Optimizer
 
@@ -133,7 +133,7 @@ class MuonTable(OptimizerTable, tag="muon"):
     makes: ClassVar[type[Optimizer]] = Muon
     element_flops: ClassVar[float] = 100.0
 
-    rate: Real = 0.02  #: learning rate: the largest singular value of a step, about
+    rate: Rate = 0.02  #: learning rate: the largest singular value of a step, about
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on the last momentum, added to the gradient
     nesterov: bool = True  #: whether the momentum is Nesterov's; else it is the heavy ball's
     iterations: Positive = 5  #: Newton–Schulz steps on each matrix

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Candidates, Config, NonNegative, OptimizerTable, Proximal, Real
+from ..config import Candidates, Config, NonNegative, OptimizerTable, Proximal, Rate, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..kernels import optimize, proximal
@@ -80,7 +80,7 @@ class Optimizer(Stateful, Capable):
         span: float = 1.0,
     ) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
-        self.rate, self._layers, self._span = table.rate, layers, span
+        self.rate, self._layers, self._span = float(table.rate), layers, span
         self._shrinkage = 1.0  # factor of clipping on the gradient of this step
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
         self._no_velocity = np.empty(0, self.dtype)
@@ -397,7 +397,7 @@ class AdamTable(OptimizerTable, tag="adam"):
 class AdamWTable(AdamTable, tag="adamw"):
     """AdamW: Adam with weight decay, of matrices by default (Loshchilov and Hutter, ICLR 2019)."""
 
-    rate: Real = 0.001  #: learning rate: about the largest change of a parameter in a step
+    rate: Rate = 0.001  #: learning rate: about the largest change of a parameter in a step
     weight_decay: NonNegative = 0.01  #: weight decay of matrices
 
 

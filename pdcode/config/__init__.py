@@ -11,6 +11,7 @@ from .fields import (
     Fraction,
     NonNegative,
     Positive,
+    Rate,
     Real,
     Seconds,
     Table,
@@ -31,6 +32,7 @@ from .interfaces import (
     UpdateTable,
 )
 from .schema import (
+    AUTO,
     KINDS,
     Config,
     DownlinkTable,
@@ -46,10 +48,10 @@ from .schema import (
 )
 
 __all__ = [
-    "BUNDLED", "KINDS", "MAX_VALUE", "Candidates",
+    "AUTO", "BUNDLED", "KINDS", "MAX_VALUE", "Candidates",
     "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
     "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
     "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal",
-    "Real", "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table", "Tables",
-    "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
+    "Rate", "Real", "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table",
+    "Tables", "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Types of keys, with their bounds, and the base class of tables."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 MAX_VALUE = 1e9  # excludes infinity, and times that overflow int64 ns
 Real = Annotated[float, Meta(gt=0, le=MAX_VALUE)]
+Rate = Real | Literal["auto"]
 NonNegative = Annotated[float, Meta(ge=0, le=MAX_VALUE)]
 Seconds = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
 Factor = Annotated[float, Meta(ge=1, le=MAX_VALUE)]

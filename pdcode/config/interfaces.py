@@ -11,7 +11,7 @@ from msgspec import Meta
 from ..util.capabilities import Capable
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import Candidates, Count, Factor, Fraction, NonNegative, Positive, Real, Seconds
+from .fields import Candidates, Count, Factor, Fraction, NonNegative, Positive, Rate, Real, Seconds
 from .kinds import Kind
 from .requirements import KeyNeeds, Need, having, none_of, one_of
 
@@ -367,8 +367,9 @@ class OptimizerTable(Kind, tag_field="kind"):
     element_flops: ClassVar[float] = 30.0
 
     #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
-    #: other memories every update is a full step, also in `async` mode
-    rate: Real = 0.1
+    #: other memories every update is a full step, also in `async` mode; auto: of whitened gradients by their
+    #: matrices and workers, else by a short trial
+    rate: Rate = 0.1
     staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
     #: course of the rate after the warm-up: constant, or to the fraction `final` of it, along a line or half
     #: a wave of a cosine

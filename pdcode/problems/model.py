@@ -35,7 +35,8 @@ class Model(ABC):
     score : str
         Name of the accuracy, for lines of progress.
     near_zero : bool
-        Whether the least loss is near 0, so that whitened steps become shorter on the way to it.
+        Whether the least loss is near 0, so that whitened steps become shorter on the way to it. Without it,
+        they do not, and ``code.whiten = "auto"`` does not whiten.
     """
 
     score: str = "score"

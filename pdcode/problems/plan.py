@@ -159,9 +159,11 @@ class ModelPlan(GradientPlan):
         super().__init__(layers, dtype, codewords_per_task, payload, weight)
         self._whitened: list[WhitenedGradient] = []
         if (whitening := Whitening(*whiten)).kind != "none":
-            some = tuple(each[:ZERO_ROWS] for each in rows)
-            start, out = np.ascontiguousarray(model.initial(0), dtype), self.full_gradient
-            self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
+            self._zero_loss, out = 0.0, self.full_gradient
+            if model.near_zero:
+                some = tuple(each[:ZERO_ROWS] for each in rows)
+                start = np.ascontiguousarray(model.initial(0), dtype)
+                self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
             self._whitened = [WhitenedGradient(each, each.matrix(out), whitening, weight) for each in layers]
         self._model, self._rows, self._state = model, rows, state
         self._layers, self._full = layers, batch == 0
@@ -230,7 +232,8 @@ class NetworkPlan(GradientPlan):
                 WhitenedLayer(layer, whitening, forward.count, nonzeros, weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
-            self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()
+            self._layers = [*self._whitened]
+            self._zero_loss = forward.zero_loss() if network.near_zero else 0.0
         self._results: list[LayerResult] = []  # the same memory as `views`
         for layer, view, delta in zip(self._layers, self.views, self._deltas, strict=True):
             blocks = layer.blocks

@@ -17,7 +17,9 @@ result is scaled by √max(1, k/d).
 With steps of constant length, weights would grow long after the loss is small. Steps therefore shrink with
 the mini-batch's loss f once it is less than a fiftieth of the loss of zero scores, f₀: by the factor 50 f/f₀.
 Steps proportional to the loss, up to a largest one, are Polyak's, on mini-batches those of Loizou et al.
-("Stochastic Polyak step-size for SGD", AISTATS 2021), for losses with a minimum near 0.
+("Stochastic Polyak step-size for SGD", AISTATS 2021), for losses with a minimum near 0 (`Model.near_zero`).
+Elsewhere steps shrink by `optimizer.schedule` alone; so do those of a language model, whose loss is never
+that small.
 
 Two things are this project's addition: each worker whitens its own gradient here, on B × B matrices, and its
 steps shrink in this way.
@@ -118,7 +120,10 @@ def _step_flops(form: Form, blocks: Blocks, batch: int, entries: float, steps: i
 
 
 def step_factor(loss: float, zero: float) -> float:
-    """Return the factor on the length of a step at a mini-batch's loss; `zero` is the loss of zero scores."""
+    """Return the factor on the length of a step at a mini-batch's loss.
+
+    `zero` is the loss of zero scores; it is 0 where steps do not shrink.
+    """
     return loss / (SMALL_LOSS * zero) if 0 <= loss < SMALL_LOSS * zero else 1.0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from ..config import Config, SchemeTable
+from ..config import AUTO, Config, SchemeTable
 from ..config.defaults import with_derived_keys
 from .learning_rates import rate_of, with_rate
 
@@ -86,7 +86,7 @@ def summary(config: Config) -> str:
         update.description(config.workers.count).partition(" of ")[0],
         "allreduce" if config.reduce.summed else "",
         "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
-        f"rate {config.optimizer.rate:.3g}",
+        f"rate {rate if (rate := config.optimizer.rate) == AUTO else format(rate, '.3g')}",
     ]
     return ", ".join(filter(None, parts))
 

@@ -40,6 +40,7 @@ from ..virtual import oracle
 from ..virtual.simulation import Simulation
 from .candidate import Candidate
 from .ddp_rank import DDPJob, RankResult, SharedBoard, train_rank
+from .learning_rates import settled
 from .measurement import Measured
 from .tournament import Tournament
 from .trial import ProgressRecorder, Trial, data_source
@@ -166,6 +167,7 @@ class DDPRun:
 
 def train(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
     """Train by DDP, and measure the loss meanwhile."""
+    config = settled(config)
     problem, points = prepare(config, source=data_source(config)).problem, ProgressRecorder()
     monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
     monitor.measure(0, 0, problem.initial(config.seed))

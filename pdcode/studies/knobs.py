@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..config import Config
+from ..config import AUTO, Config
 from ..config import load as configfile
 from ..util.errors import InputError
 from .candidate import VARIED
@@ -98,8 +98,9 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     """
     made = Config.of(set_keys(msgspec.to_builtins(config), settings))
     optimizer, before = made.optimizer, config.optimizer
-    if optimizer.linear and optimizer.momentum != before.momentum and "optimizer.rate" not in settings:
-        rate = optimizer.rate * (1 - optimizer.momentum) / (1 - before.momentum)
+    scales = optimizer.linear and optimizer.rate != AUTO and "optimizer.rate" not in settings
+    if scales and optimizer.momentum != before.momentum:
+        rate = float(optimizer.rate) * (1 - optimizer.momentum) / (1 - before.momentum)
         made = msgspec.structs.replace(made, optimizer=msgspec.structs.replace(optimizer, rate=rate))
     configfile.check_consistency(made)
     return made

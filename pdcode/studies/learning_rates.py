@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ..coding import auto_keys
-from ..config import Config
+from ..config import AUTO, Config
 from ..problems import Problem
 from .trial import data_source
 
@@ -25,10 +25,17 @@ def rate_key(config: Config) -> list[str]:
 
 def rate_of(config: Config) -> float:
     """Return the main learning rate."""
-    value: Any = config
+    value: Any = settled(config)
     for key in rate_key(config):
         value = getattr(value, key)
     return float(value)
+
+
+def settled(config: Config) -> Config:
+    """Return the configuration with a number for the optimizer's rate, and what it follows from."""
+    if config.optimizer.rate != AUTO:
+        return config
+    return auto_keys.resolve_auto(config, data_source(config))[0]
 
 
 def with_rate(config: Config, rate: float) -> Config:
@@ -49,7 +56,7 @@ def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
     """
     own = config.optimizer
     if own.kind != base.optimizer.kind and not own.linear:
-        rate = multiple * type(own)().rate
+        rate = multiple * float(type(own)().rate)
     else:
         rate = multiple * base_rate(base) * unit_rate(config)
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
@@ -63,7 +70,8 @@ def base_rate(base: Config) -> float:
     momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients are dimensionless; they are
     converted by lengths, see `coding.auto_keys.plain_rate`.
     """
-    return base.optimizer.rate / unit_rate(base)
+    base = settled(base)
+    return float(base.optimizer.rate) / unit_rate(base)
 
 
 def unit_rate(config: Config) -> float:

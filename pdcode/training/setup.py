@@ -158,7 +158,7 @@ class Components:
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
                 f"'{config.update.mode}': the workers' residuals already act as a momentum"
             )
-        if config.optimizer.rate > TOO_LONG * (rate := longest_rate(config)):
+        if float(config.optimizer.rate) > TOO_LONG * (rate := longest_rate(config)):
             lines.append(
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"
