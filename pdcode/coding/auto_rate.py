@@ -46,10 +46,10 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
             rate, why = rate / n, f"{why}, divided by workers.count, as each payload is a step"
         if slower < 1:
             rate, why = rate * slower, f"{why}, × {slower:.2g} as shards differ"
-    optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.3g}"))
-    return msgspec.structs.replace(config, optimizer=optimizer), (
-        f"optimizer.rate is {optimizer.rate:g} (optimizer.rate 'auto'): {why}"
-    )
+        rate = float(f"{rate:.3g}")
+    optimizer = msgspec.structs.replace(config.optimizer, rate=rate)
+    line = f"optimizer.rate is {rate:g} (optimizer.rate 'auto'): {why}"
+    return msgspec.structs.replace(config, optimizer=optimizer), line
 
 
 def best(loss: Callable[[float], float], first: float) -> tuple[float, int]:

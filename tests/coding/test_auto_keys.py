@@ -11,11 +11,12 @@ import pytest
 
 from pdcode import problems
 from pdcode.__main__ import main
-from pdcode.coding import auto_keys
-from pdcode.config import Config, kinds
+from pdcode.coding import auto_keys, auto_rate
+from pdcode.config import Config, NetworkTable, kinds
 from pdcode.config import load as configfile
 from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
+from pdcode.studies import candidate, knobs, learning_rates, search_space
 from pdcode.training import setup
 from pdcode.virtual.simulation import Simulation
 
@@ -28,7 +29,7 @@ def prepared(*settings: str) -> setup.Components:
 
 def labels_sorted(folder: Path, mixed: float = 0.0) -> str:
     """Digits by label, a share of them in random places."""
-    samples = digits()
+    samples = digits(NetworkTable(), True)
     order = np.argsort(samples.y, kind="stable")
     random = np.random.default_rng(0)
     places = random.choice(len(order), round(mixed * len(order)), replace=False)
@@ -225,6 +226,96 @@ def test_a_dry_run_names_the_origin_of_a_settled_rate(tmp_path: Path, capsys: An
         out = capsys.readouterr().out
         assert origins.of(out)["optimizer.rate"] == f"preset default{origin}"
         assert f"\nrate = {rate}" in out
+
+
+def deep(tmp_path: Path, matrices: int) -> list[str]:
+    """Settings of a function of so many matrices of one column, without data."""
+    file = tmp_path / "deep.py"
+    file.write_text(
+        "import numpy as np\n"
+        f"start = [np.ones((4, 3)) for _ in range({matrices})] + [np.ones(2)]\n"
+        "rows = np.ones((2000, 3))\n"
+        "def loss(theta, x):\n"
+        "    errors = [x @ w.T for w in theta[:-1]]\n"
+        "    total = sum(0.5 * (e**2).sum() for e in errors) / len(x)\n"
+        "    return total, [*(e.T @ x / len(x) for e in errors), 0 * theta[-1]]\n"
+    )
+    keys = {"function": "loss", "start": "start", "data": "rows"}
+    named = [f"problem.{key}={file}:{name}" for key, name in keys.items()]
+    return ["problem.kind=function", *named, "problem.near_zero=true"]
+
+
+@pytest.mark.parametrize(("matrices", "rate"), [(2, 2.0), (4, 1.24), (11, 0.22)])
+def test_a_presets_rate_follows_from_the_matrices_of_any_model(tmp_path, matrices, rate) -> None:
+    """A convolutional network of 4 matrices wanted 1, a GPT of 11 a quarter, of rates apart by a factor 2."""
+    components = prepared(*deep(tmp_path, matrices))
+    assert components.config.optimizer.rate == rate
+    assert prepared(*deep(tmp_path, matrices), "optimizer.rate=1.5").config.optimizer.rate == 1.5
+    assert f"optimizer.rate is {rate:g} (optimizer.rate 'auto'): 2 of preset" in "\n".join(
+        components.remarks()
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        (["scheme.preset=ring"], 0.7),
+        (["scheme.preset=ring", "problem.hidden=[64,64,64,64]", "code.whiten=gram"], 0.301),
+        (["scheme.preset=default"], 2.0),
+        (["scheme.preset=default", "workers.count=3"], 1.125),
+        (["scheme.preset=starved", "workers.count=2"], 0.75),
+        (["scheme.name=uncoded", "update.mode=all", "code.whiten=gram", "workers.count=16"], 2.0),
+        (["scheme.name=local"], 1.0),
+        (["scheme.name=diloco"], 0.7),
+        (["scheme.name=signsgd"], 0.001),
+    ],
+)
+def test_rates_by_rule(settings: list[str], rate: float) -> None:
+    common = ["optimizer.rate=auto", "stop.updates=5", "workers.count=16"]
+    config = configfile.resolve({}, [*common, *settings], auto=False)
+    assert setup.prepare(config).config.optimizer.rate == rate
+
+
+@pytest.mark.parametrize("least", [-9, -2.2, 0.1, 3, 5])
+def test_the_best_of_rates_is_found(least: float) -> None:
+    rate, count = auto_rate.best(lambda rate: abs(np.log2(rate / 0.1) - least) if rate < 9 else np.inf, 0.1)
+    assert rate == pytest.approx(0.1 * 2.0 ** round(least))
+    assert count <= auto_rate.MOST + 2
+
+
+TRIED = ["scheme.name=uncoded", "update.mode=all", "workers.count=4", "stop.updates=60"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optimizer.kind=adamw"],
+        ["optimizer.kind=muon"],
+        ["optimizer.momentum=0.9", "optimizer.clip=5"],
+        ["problem.data=diabetes", "problem.kind=least-squares", "problem.standardise=true"],
+    ],
+)
+def test_a_trials_rate_is_better_than_ones_far_from_it(settings: list[str]) -> None:
+    def loss(*more: str) -> float:
+        simulation = Simulation(configfile.resolve({}, [*TRIED, *settings, *more], auto=False))
+        with np.errstate(all="ignore"):
+            rates.append(simulation.config.optimizer.rate)
+            result = simulation.run()[1].loss
+        return result if np.isfinite(result) else np.inf
+
+    rates: list[Any] = []
+    best = loss("optimizer.rate=auto")
+    assert best < min(loss(f"optimizer.rate={rates[0] * factor}") for factor in (1 / 16, 16))
+
+
+def test_a_rate_of_auto_goes_with_studies() -> None:
+    config = configfile.resolve({}, [*TRIED, "optimizer.rate=auto"], auto=False)
+    tried = setup.prepare(config).config.optimizer.rate
+    assert learning_rates.rate_of(config) == tried
+    assert "rate auto" in candidate.summary(config)
+    assert knobs.changed(config, {"optimizer.momentum": 0.5}).optimizer.rate == "auto"
+    halved = search_space.apply_tables(config, {"memory": {"kind": "worker"}}, 0.5)
+    assert halved.optimizer.rate == pytest.approx(tried / 2)
 
 
 def test_momentum_in_async_mode_gives_a_warning() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pdcode
+from pdcode.config import NetworkTable
 from pdcode.config.load import resolve
 from pdcode.problems.bundled import digits
 
@@ -42,7 +43,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def by_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits, sorted by label in the first half only."""
-    samples, path = digits(), tmp_path_factory.mktemp("data") / "sorted.h5"
+    samples, path = digits(NetworkTable(), True), tmp_path_factory.mktemp("data") / "sorted.h5"
     order = np.argsort(np.where(np.arange(len(samples.y)) < 900, samples.y, 10), kind="stable")
     with h5py.File(path, "w") as file:
         file["x"], file["y"] = np.asarray(samples.x)[order], np.asarray(samples.y)[order]
