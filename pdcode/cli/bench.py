@@ -4,11 +4,14 @@ import argparse
 from importlib import import_module
 from typing import Any
 
+from ..util.errors import InputError
 from . import ablation, ddp, scale, schemes
 
 BENCHES = {
     "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
+    "torch": "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding "
+    "and whitening in both forms",
 }
 
 
@@ -39,5 +42,11 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a bench, the module of its name."""
-    done: int = import_module(f"..bench.{options.bench}", __package__).run(*options.settings)
+    module = "..torch.bench" if options.bench == "torch" else f"..bench.{options.bench}"
+    try:
+        done: int = import_module(module, __package__).run(*options.settings)
+    except ModuleNotFoundError as error:
+        if options.bench != "torch":
+            raise
+        raise InputError(f"bench torch: needs PyTorch: pip install 'pdcode[torch]' ({error})") from None
     return done

@@ -15,6 +15,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from ..config import kinds
 from ..kernels import philox
@@ -29,6 +30,7 @@ from .losses import CLASSES, REGRESSIONS, accuracy, functional
 
 CHUNK = 256  # rows that are measured at once
 STATISTICS = 2048  # training rows from which statistics of the data are computed
+LARGE = 1 << 14  # elements of a matrix whose gradient is not copied
 CACHED = 1 << 26  # bytes of arrays whose views are kept, four arrays at least
 
 
@@ -64,6 +66,8 @@ class TorchModel(Model):
                 raise InputError(
                     f"problem.module: {name!r} is {each.dtype} on {each.device}, not {self._dtype} on cpu"
                 )
+        large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
+        self._large = [name for name in large if self._places[name].width > self._parameters[name].shape[1]]
         self._started = 0, self._flat(self.module)
         self._bound: Array | None = None
         self._views: OrderedDict[int, tuple[Array, dict[str, Tensor]]] = OrderedDict()
@@ -104,12 +108,20 @@ class TorchModel(Model):
             loss = self._loss(self.module, *map(torch.as_tensor, rows))
             if loss.dim():
                 raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
-            found = torch.autograd.grad(loss, [*self._parameters.values()], allow_unused=True)
-        for view, each in zip(self._viewed(out).values(), found, strict=True):
+            views = self._viewed(out)
+            products = self._products(loss)
+            asked = [name for name in views if name not in products]
+            edges = [GradientEdge(node, 0) for node, _ in products.values()]
+            parameters = [self._parameters[name] for name in asked]
+            found = torch.autograd.grad(loss, [*parameters, *edges], allow_unused=True)
+        for name, each in zip(asked, found, strict=False):
             if each is None:
-                view.zero_()
+                views[name].zero_()
             else:
-                view.copy_(each.to_dense() if each.is_sparse else each)
+                views[name].copy_(each.to_dense() if each.is_sparse else each)
+        with torch.no_grad():
+            for (name, (_, inputs)), errors in zip(products.items(), found[len(asked) :], strict=True):
+                torch.mm(errors.t(), inputs, out=views[name])
         return float(loss.item())
 
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
@@ -186,6 +198,36 @@ class TorchModel(Model):
                 self._views.popitem(last=False)
         self._views.move_to_end(at)
         return found[1]
+
+    def _products(self, loss: Tensor) -> dict[str, tuple[Any, Tensor]]:
+        """Return nodes and inputs of linear layers whose weights are large, have a bias, and are used once.
+
+        PyTorch would form their gradients transposed, and copying these takes longer than the product.
+        """
+        names = {id(self._parameters[name]): name for name in self._large}
+        found: dict[str, list[tuple[Any, int]]] = {}
+        stack, seen = [loss.grad_fn] if names else [], set[Any]()
+        while stack:
+            node = stack.pop()
+            for position, (below, _) in enumerate(node.next_functions):
+                inner = (
+                    below.next_functions[0][0]
+                    if below is not None and below.name() == "TBackward0"
+                    else below
+                )
+                name = names.get(id(getattr(inner, "variable", None)))
+                if name is not None:
+                    fits = inner is not below and position == 2 and node.name() == "AddmmBackward0"
+                    found.setdefault(name, []).append((node if fits else None, position))
+                elif below is not None and below not in seen:
+                    seen.add(below)
+                    stack.append(below)
+        once = {name: uses[0][0] for name, uses in found.items() if len(uses) == 1}
+        return {
+            name: (node, node._saved_mat1)
+            for name, node in once.items()
+            if node is not None and node._saved_alpha == 1
+        }
 
     def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
         for name, (owner, key) in self._buffers.items():

@@ -36,16 +36,20 @@ TRANSFORMER = named("Sequences", "lines", loss="next_token", score="share")
 BOUNDED = named("Bounded", "flat")
 
 
-@pytest.mark.parametrize("steps", [0, 1])
-def test_gradients_are_those_of_the_built_in_network(steps: int, tmp_path: Path) -> None:
-    """In float64 to 1e-12, of the same θ: blocks, codewords and whitening are of the same units."""
+@pytest.mark.parametrize(("steps", "hidden"), [(0, 12), (1, 12), (0, 300)])
+def test_gradients_are_those_of_the_built_in_network(steps: int, hidden: int, tmp_path: Path) -> None:
+    """In float64 to 1e-12, of the same θ: blocks, codewords and whitening are of the same units.
+
+    The gradient of the larger layer is formed in its place.
+    """
     kinds.load_plugin(str(FILE))
     x, y = kinds.referenced("data", f"{FILE}:flat")()
     np.savez(tmp_path / "rows.npz", x=x, y=y)
     own = problems.create(
-        {"hidden": [12], "axis": "output", "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
+        {"hidden": [hidden], "axis": "output", "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
     )
-    mine = problems.create({**named("perceptron", "flat"), "dtype": "float64"}, 4)
+    table = {**named("perceptron", "flat"), "dtype": "float64", "options": {"hidden": hidden}}
+    mine = problems.create(table, 4)
     theta, rows = own.initial(3), np.arange(0, 150, 3)
     words, whiten = [], Whitening("gram", steps) if steps else Whitening()
     for layer in own.layers:

@@ -1,0 +1,187 @@
+"""`pdcode bench torch`: what a task of kind "torch" costs beside a plain backward pass.
+
+All times are those of this thread's processor, of a step each in turn, so that other work on the machine
+changes all of them alike. "Backward" is PyTorch's own: forward pass, loss and ``loss.backward()`` into new
+gradients. "Gradient" is a task's: parameters as views of θ, keyed random numbers, and the gradient in one
+array. Encoding is that of 16 blocks by two codewords. Whitening is one step: by the gradient, and by samples,
+of random factors of the matrices' shapes.
+"""
+
+from collections.abc import Callable
+from time import thread_time_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import kinds
+from ..problems import Problem, RowSet, as_table, sparse_codewords
+from ..problems.dataset import Rows
+from ..problems.layers import DenseLayer
+from ..problems.partition import Blocks
+from ..problems.whitening import WhitenedGradient, WhitenedLayer, Whitening
+from ..util.output import print_line
+from ..util.progress import track
+from .losses import functional
+
+ROUNDS, BLOCKS, CODEWORDS = 15, 16, 2
+STEPS = "backward", "gradient", "encode", "whiten by gradient", "whiten by samples"
+
+
+class Residual(nn.Module):
+    """A block of two convolutions around which its input is added."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.short = nn.Sequential()
+        if stride > 1 or inputs != outputs:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.short = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.main(x) + self.short(x))
+
+
+def resnet(width: int = 64, classes: int = 10) -> nn.Module:
+    """ResNet-18 for small images (He et al. 2016, "Deep residual learning for image recognition")."""
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage, outputs in enumerate(width << number for number in range(4)):
+        for stride in (1 + (stage > 0), 1):
+            layers.append(Residual(inputs, outputs, stride))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+class GPT(nn.Module):
+    """A transformer that predicts the next token."""
+
+    def __init__(
+        self, width: int = 256, depth: int = 4, heads: int = 4, tokens: int = 256, length: int = 128
+    ):
+        super().__init__()
+        self.token, self.place = nn.Embedding(tokens, width), nn.Embedding(length, width)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        x = self.token(tokens) + self.place.weight[:length]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, dtype=x.dtype)
+        for block in self.blocks:
+            x = block(x, mask, is_causal=True)
+        scores: Tensor = self.head(self.norm(x))
+        return scores.transpose(1, 2)
+
+
+def perceptron(width: int = 1024, depth: int = 4) -> nn.Module:
+    """A perceptron of equal layers."""
+    return nn.Sequential(*[part for _ in range(depth) for part in (nn.Linear(width, width), nn.ReLU())][:-1])
+
+
+def images(rows: int, *shape: int) -> Rows:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, *shape), np.float32)
+    return x, random.integers(0, 10, rows)
+
+
+def tokens(rows: int, length: int) -> Rows:
+    found = np.random.default_rng(0).integers(0, 256, (rows, length + 1))
+    return found[:, :-1], found[:, 1:]
+
+
+class Case(NamedTuple):
+    """A module with its rows; `samples` are those of each product, None where they are of many numbers."""
+
+    make: Callable[[], nn.Module]
+    rows: Rows
+    samples: int | None
+
+
+CASES = {
+    "MLP 1024 × 4, 128 rows": Case(perceptron, images(128, 1024), 128),
+    "ResNet-18, 16 images of 32²": Case(resnet, images(16, 3, 32, 32), None),
+    "GPT 256 × 4, 8 × 128 bytes": Case(GPT, tokens(8, 128), 1024),
+}
+
+
+def run() -> int:
+    """Measure, and print the table."""
+    print_line(f"one thread, float32; multiples of PyTorch's backward pass, medians of {ROUNDS} rounds")
+    print_line(f"{'':28}{'ms':>8}" + "".join(f"{step:>21}" for step in STEPS[1:]))
+    for name, case in track(CASES.items(), len(CASES), "modules"):
+        times = measure(case, ROUNDS)
+        ratios = {step: float(np.median(np.divide(times[step], times["backward"]))) for step in times}
+        cells = (f"{ratios[step]:21.2f}" if step in ratios else f"{'–':>21}" for step in STEPS[1:])
+        print_line(f"{name:28}{1e-6 * float(np.median(times['backward'])):8.1f}{''.join(cells)}")
+    return 0
+
+
+def measure(case: Case, rounds: int) -> dict[str, list[int]]:
+    """Return the times of each step [ns], one a round."""
+    table = as_table({"kind": "torch", "module": ":bench", "data": ":bench", "batch": 0})
+    kinds.OBJECTS[":bench"] = case.make
+    try:
+        rows = RowSet(case.rows, tuple(each[:0] for each in case.rows))
+        steps = _steps(Problem.from_dataset(table, rows, BLOCKS), case)
+    finally:
+        del kinds.OBJECTS[":bench"]
+    found: dict[str, list[int]] = {step: [] for step in steps}
+    for number in range(rounds + 1):
+        for step, perform in steps.items():
+            began_ns = thread_time_ns()
+            perform()
+            if number:  # the first round allocates
+                found[step].append(thread_time_ns() - began_ns)
+    return found
+
+
+def _steps(problem: Problem, case: Case) -> dict[str, Callable[[], object]]:
+    """Return the steps to be timed."""
+    theta, plain, loss = problem.initial(1), case.make(), functional("cross_entropy")
+    tensors, whitening = [torch.as_tensor(each) for each in case.rows], Whitening("gram")
+    plan, random = problem.plan(0, CODEWORDS), np.random.default_rng(0)
+    words = [
+        sparse_codewords(
+            random.choice([-1.0, 1.0], (1 if each.uncoded else CODEWORDS, each.count)), problem.dtype
+        )
+        for each in problem.layers
+    ]
+
+    def backward() -> None:
+        plain.zero_grad(set_to_none=True)
+        loss(plain, *tensors).backward()
+
+    gradient = plan.full_gradient
+    matrices = [each for each in problem.layers if each.inputs]
+    formed = [WhitenedGradient(each, each.matrix(gradient), whitening) for each in problem.layers]
+    steps: dict[str, Callable[[], object]] = {
+        "backward": backward,
+        "gradient": lambda: plan.gradient(theta, None, (1, 2, 3, 0)),
+        "encode": lambda: plan.encode(words),
+        "whiten by gradient": lambda: [each.run() for each in formed],
+    }
+    if case.samples is not None:
+        sampled = [_by_samples(each, case.samples, whitening, random) for each in matrices]
+        steps["whiten by samples"] = lambda: [each() for each in sampled]
+    return steps
+
+
+def _by_samples(blocks: Blocks, samples: int, whitening: Whitening, random: Any) -> Callable[[], object]:
+    """Return the whitening of random factors of a matrix's shape."""
+    inputs = random.standard_normal((samples, blocks.width), np.float32)
+    errors = random.standard_normal((samples, blocks.rows), np.float32)
+    layer = WhitenedLayer(DenseLayer(blocks, inputs), whitening, samples, blocks.width)
+    layer.attach(errors, 1, np.empty((blocks.size, blocks.width), np.float32))
+    found: Callable[[], object] = layer._sample_form()
+    return found

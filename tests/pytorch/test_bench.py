@@ -1,0 +1,30 @@
+"""`pdcode bench torch`."""
+
+import re
+
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.torch import bench
+
+
+def test_the_table_has_each_module_and_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {
+        "MLP": bench.Case(lambda: bench.perceptron(32, 2), bench.images(16, 32), 16),
+        "ResNet-18": bench.Case(lambda: bench.resnet(4), bench.images(4, 3, 8, 8), None),
+        "GPT": bench.Case(lambda: bench.GPT(16, 1, 2, length=8), bench.tokens(2, 8), 16),
+    }
+    assert [name.split()[0].rstrip(",") for name in bench.CASES] == [*small]
+    monkeypatch.setattr(bench, "CASES", small)
+    monkeypatch.setattr(bench, "ROUNDS", 2)
+    assert main(["bench", "torch"]) == 0
+    head, columns, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("one thread, float32; multiples of PyTorch's backward pass, medians of 2 rounds")
+    assert columns.split() == ["ms", *" ".join(bench.STEPS[1:]).split()]
+    for name, line in zip(small, lines, strict=True):
+        cells = line.removeprefix(name).split()
+        assert len(cells) == 5
+        assert all(re.fullmatch(r"\d+\.\d+", each) and float(each) >= 0 for each in cells[:4])
+        assert (cells[4] == "–") == (name == "ResNet-18")
