@@ -6,6 +6,7 @@ other workers, while the worker computes; without MPI_THREAD_MULTIPLE this waits
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import RLock, Thread
 from typing import NamedTuple
@@ -19,7 +20,10 @@ from .initialise import MPI
 from .process import SPREAD, Poller
 
 SEGMENT, NOTICE, PART = range(3)  # what a message is: of a broadcast, of an epoch's members, a worker's rows
-NAP_S = 1e-3  # between two calls of the thread
+HEADS_BYTES = (
+    512  # of a segment that are left to heads: Open MPI sends 64 KiB with its head without a handshake
+)
+NAP_S, BUSY_NAP_S = 2e-3, 2e-4  # between two calls of the thread: usually, and with messages on their way
 
 
 class Message(NamedTuple):
@@ -47,7 +51,7 @@ class RowSends:
     """Messages on their way to other ranks; `bytes` counts all of them."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm, self._requests, self.bytes = comm, list[MPI.Request](), 0
+        self._comm, self._requests, self.bytes = comm, deque[MPI.Request](), 0
 
     def send(self, content: Message, rank: int) -> None:
         """Send a message; one to a failed rank is lost."""
@@ -60,7 +64,8 @@ class RowSends:
 
     def complete(self) -> bool:
         """Return whether all messages have left."""
-        self._requests = [each for each in self._requests if not all_complete([each])]
+        while self._requests and all_complete([self._requests[0]]):
+            self._requests.popleft()
         return not self._requests
 
     def open(self, opening: Opening, ranks: Sequence[int], segment: int) -> None:
@@ -72,8 +77,9 @@ class RowSends:
                 self.send(Message(NOTICE, opening.epoch, opening.base, 0, named, np.empty(0, np.uint8)), rank)
             return
         total = len(opening.content)
-        for start in range(0, max(1, total), segment):
-            part = opening.content[start : start + segment]
+        size = max(1024, segment - HEADS_BYTES - 8 * len(members))
+        for start in range(0, max(1, total), size):
+            part = opening.content[start : start + size]
             self.send(Message(SEGMENT, opening.epoch, start, total, members[1:], part), members[0])
 
     def replace(self, missing: Missing, ranks: Sequence[int], segment: int) -> None:
@@ -109,6 +115,7 @@ class RowChannel:
         self._broadcasts: dict[int, Broadcast] = {}  # by epoch
         self._members: dict[int, list[int]] = {}
         self._parts: dict[int, dict[int, np.ndarray]] = {}  # by epoch and the worker that had the rows
+        self._incoming = deque[tuple[MPI.Request, np.ndarray]]()  # receives of messages that have come
         self._notices: list[Message] = []  # whose rows are still to be sent
         self._awaited: dict[int, set[int]] = {}  # workers whose rows have not come, by epoch
         self._taken = 0  # last epoch
@@ -120,29 +127,37 @@ class RowChannel:
 
     def _progress(self) -> None:
         while not self._ended:
-            if not self._poll():
-                time.sleep(NAP_S)
+            time.sleep(BUSY_NAP_S if self._poll() else NAP_S)
 
     def _poll(self) -> bool:
-        """Handle the messages that have arrived; return whether there was one."""
-        found, status = False, MPI.Status()
+        """Handle the messages that have arrived; return whether some are on their way."""
+        status = MPI.Status()
         with self._lock:
             try:
                 while (arrived := self._comm.Improbe(MPI.ANY_SOURCE, SPREAD, status)) is not None:
                     buffer = np.empty(status.Get_count(MPI.BYTE), np.uint8)
-                    arrived.Recv((buffer, MPI.BYTE))
-                    self._take(Message.decode(buffer))
-                    found = True
+                    self._incoming.append((arrived.Irecv((buffer, MPI.BYTE)), buffer))
             except MPI.Exception as error:
                 failed_ranks(error, self._comm)
                 self._failed = True
+            while self._incoming and (whole := self._received(self._incoming[0][0])) is not None:
+                buffer = self._incoming.popleft()[1]
+                if whole:
+                    self._take(Message.decode(buffer))
             if self._notices and self._shard.lock.acquire(blocking=False):
                 try:
                     self._answer()
                 finally:
                     self._shard.lock.release()
-            self._sends.complete()
-        return found
+            return not self._sends.complete() or bool(self._incoming)
+
+    def _received(self, request: MPI.Request) -> bool | None:
+        """Return whether a message is complete; None: not yet; False: its sender has failed."""
+        try:
+            return True if request.Test() else None
+        except MPI.Exception as error:
+            reraise_unless_proc_failed(error)
+            return False
 
     def _take(self, got: Message) -> None:
         """Handle a message."""
