@@ -26,6 +26,8 @@ KINDS = {
     "relayed": ("update.mode=async", "downlink.kind=codewords"),
     "exchanged": ("update.mode=async", "downlink.kind=exchange"),
     "averaged": (*FIRST, "update.count=3"),
+    "rows in a chain": ("shuffle.kind=coded", "link.broadcast=chain", "shuffle.every=3"),
+    "rows exchanged": ("shuffle.kind=exchange", "shuffle.every=3", "update.mode=all"),
 }
 PROGRAM = Path(__file__).parent / "programs" / "first.py"
 
@@ -85,9 +87,11 @@ def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp
     assert_replays(trace_path, capsys)
 
 
-@pytest.mark.parametrize("downlink", ["full", "codewords"])
-def test_spare_ranks_take_the_places_of_the_dead(downlink, start, trace_path, capsys):
-    more = "workers.spares=2", f"downlink.kind={downlink}", "memory.kind=worker", "wire.dtype=int8"
+@pytest.mark.parametrize(
+    "own", [["downlink.kind=full"], ["downlink.kind=codewords", *KINDS["rows exchanged"][:2]]]
+)
+def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys):
+    more = "workers.spares=2", *own, "memory.kind=worker", "wire.dtype=int8"
     process = start(*SLOW, *more, "stop.seconds=2.5", "stop.updates=1000000", options=("-n", "3"))
     lines = kill_workers(process, trace_path, 2, 0)
     assert (process.wait(), process.stderr.read()) == (0, "")

@@ -33,6 +33,7 @@ KINDS = {
         "downlink.kind=exchange",
     ),
     "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
+    "reshuffled": ("shuffle.kind=coded", "shuffle.every=5", "link.broadcast=chain", "problem.batch=8"),
     "streamed": (
         "problem.kind=softmax",
         'code={family="uncoded",blocks=1,rotate=false}',
