@@ -103,6 +103,9 @@ def shuffle(comm: Group, config: Config, way: str, data: np.ndarray, epochs: int
 def main() -> None:
     """Measure all ways, of some epochs each."""
     comm = Group(MPI.COMM_WORLD.Dup())
+    if comm.size < 3:
+        print("start it on three or more ranks, by mpirun")
+        return
     data = np.random.default_rng(1).integers(0, 256, (ROWS, BYTES), np.uint8)
     epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for way, overrides in WAYS.items():

@@ -41,6 +41,7 @@ from .schema import (
     MachineTable,
     ReduceTable,
     SchemeTable,
+    ShuffleTable,
     StopTable,
     TraceTable,
     WireTable,
@@ -52,6 +53,6 @@ __all__ = [
     "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
     "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
     "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal",
-    "Rate", "Real", "ReduceTable", "SchemeTable", "Seconds", "StopTable", "StragglersTable", "Table",
-    "Tables", "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
+    "Rate", "Real", "ReduceTable", "SchemeTable", "Seconds", "ShuffleTable", "StopTable",
+    "StragglersTable", "Table", "Tables", "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
 ]  # fmt: skip

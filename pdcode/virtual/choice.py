@@ -18,7 +18,16 @@ from .. import faults, problems, stragglers
 from ..coding import flops
 from ..coding.policies import counts, relative_updates
 from ..coding.relay import RelayedState
-from ..config import Config, DownlinkTable, FaultsTable, ReduceTable, StopTable, UpdateTable, kinds
+from ..config import (
+    Config,
+    DownlinkTable,
+    FaultsTable,
+    ReduceTable,
+    ShuffleTable,
+    StopTable,
+    UpdateTable,
+    kinds,
+)
 from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import delay_model
@@ -203,6 +212,7 @@ def _star_s(
         config,
         update=msgspec.structs.replace(update, clip="none"),
         downlink=DownlinkTable(),
+        shuffle=ShuffleTable(),  # rows are sent seldom
         faults=FaultsTable(),
         stop=StopTable(updates=rounds * (n if single else 1), seconds=2 * rounds * longest_s),
     )

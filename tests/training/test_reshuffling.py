@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from descents import Descent
 from interrupted import built, interrupted
+from sklearn.datasets import load_digits
 
+from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.training import checkpoint
@@ -115,3 +117,40 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, tmp_path: Any) -> 
 def test_what_cannot_move_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
         built(resolve({}, ["workers.count=4", "stop.updates=1", "shuffle.kind=coded", *overrides]))
+
+
+def test_reshuffling_replaces_the_rows_of_a_worker_that_is_always_late(tmp_path, monkeypatch):
+    """Shards of few classes each, of which a slow worker's are not learnt."""
+    monkeypatch.chdir(tmp_path)
+    data = load_digits()
+    order = np.argsort(data.target, kind="stable")
+    config = {
+        "problem": {"kind": "mlp", "hidden": [64], "shards": "contiguous"},
+        "scheme": {"name": "uncoded"},
+        "optimizer": {"rate": 0.3},
+        "update": {"mode": "first", "count": 6, "late": "waste"},
+        "workers": {"count": 8},
+        "stragglers": {"kind": "slow-set", "shift_s": 0.01, "slow": [0], "slowdown": 10.0},
+        "stop": {"seconds": 6.0},
+    }
+    rows = data.data[order] / 16, data.target[order]
+    losses = [
+        simulate({**config, "shuffle": shuffle}, data=rows, progress=False).progress["loss"][-1]
+        for shuffle in ({}, {"kind": "coded", "every": 60})
+    ]
+    assert losses[1] < 0.1 * losses[0]
+
+
+@pytest.mark.slow
+def test_schemes_are_compared(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the one whose preset is chosen by predicted times."""
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "problem": {"data": "digits", "hidden": [8], "shards": "contiguous"},
+        "workers": {"count": 4},
+        "stop": {"updates": 12, "loss": 0.1},
+        "shuffle": {"kind": "exchange", "every": 4},
+    }
+    names = ["lwpd", "powersgd", "streaming"]
+    found = compare(config, names, seeds=1, processes=1, output="a.h5", progress=False)
+    assert found.names == names
