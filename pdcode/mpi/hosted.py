@@ -15,7 +15,7 @@ import numpy as np
 from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.formats import workers_named
-from .deaths import dead_ranks, describe_deaths, is_proc_failure
+from .deaths import all_complete, dead_ranks, describe_deaths, failed_ranks, is_proc_failure
 from .initialise import MPI
 from .process import OUTCOME, VERDICT, Group, Poller
 
@@ -79,6 +79,8 @@ class Hosted(Group):
     def finish(self, error: BaseException | None) -> None:
         """End the run together with the other ranks; raise the error of this rank, or else of another."""
         self._ending = True
+        if isinstance(error, MPI.Exception) and is_proc_failure(error, self):
+            error = Failure(describe_deaths(dead_ranks(self)))
         own = SUCCESS if error is None or isinstance(error, Ended) else self._encoded(error)
         try:
             verdict = self._conclude(own) if self.rank == 0 else self._report(own)
@@ -101,13 +103,13 @@ class Hosted(Group):
 
     def _conclude(self, own: bytes) -> bytes:
         """Send the verdict to the workers from rank 0, and wait for their outcomes."""
-        workers = range(1, self.size)
         if not own:
             self._wait(self._complete)
         verdict = next(filter(None, (own, *self._outcomes.values())), SUCCESS)
-        sends = [self.Isend(verdict, rank, VERDICT) for rank in workers]
+        living = set(range(1, self.size)) - dead_ranks(self)
+        sends = {rank: self.Isend(verdict, rank, VERDICT) for rank in living}
         self._wait(self._complete)
-        self._wait(lambda: all(sends[rank - 1].Test() for rank in workers if rank in self._outcomes))
+        self._wait(lambda: all_complete([sends[rank] for rank in living & self._outcomes.keys()]))
         return verdict
 
     def _complete(self) -> bool:
@@ -117,18 +119,21 @@ class Hosted(Group):
 
     def _report(self, own: bytes) -> bytes:
         """Send this worker's outcome to rank 0, and return its verdict."""
-        status = MPI.Status()
         sent = self.Isend(own, 0, OUTCOME)
-        self._wait(lambda: self._receive == MPI.REQUEST_NULL or self._receive.Test(status))
         self._wait(sent.Test)
+        self._wait(lambda: self._receive == MPI.REQUEST_NULL or self._receive.Test())
         return bytes(self._verdict).rstrip(b"\0")
 
     def _wait(self, done: Callable[[], bool]) -> None:
         status = MPI.Status()
 
         def poll() -> bool:
-            while self.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
-                self._drop(status)
+            try:
+                while self.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
+                    self._drop(status)
+            except MPI.Exception as error:
+                if 0 in failed_ranks(error, self) and not done():  # it may have ended after its verdict
+                    raise
             return done()
 
         Poller(1e-3, self).wait(poll)
@@ -139,8 +144,6 @@ class Hosted(Group):
         if kind is not None:
             return encoded(kind, str(error))
         who = f"worker {self.rank - 1}" if self.rank else "rank 0"
-        if isinstance(error, MPI.Exception) and is_proc_failure(error, self):
-            return encoded(Failure, describe_deaths(dead_ranks(self)))
         return encoded(Failure, f"{who} failed: {type(error).__name__}: {error}")
 
 

@@ -41,3 +41,34 @@ def test_runs_on_halves_of_a_world_and_failures_as_exceptions(tmp_path: Path) ->
     trace = Trace(tmp_path / "even.h5")
     assert trace.finished
     assert trace.replay(progress=False).tobytes() == trace.theta.tobytes()
+
+
+DEATH = """
+import os, sys
+from mpi4py import MPI
+import pdcode
+
+world = MPI.COMM_WORLD
+half = world.rank % 2
+config = {
+    "problem": {"data": "digits", "hidden": [16]}, "scheme": {"name": "uncoded"}, "stop": {"updates": 200},
+    "update": {"mode": "all" if half else "async"}, "reduce": {"kind": "allreduce" if half else "star"},
+    "faults": {"events": [{"kind": "kill", "worker": 1, "task": 9}]},
+}
+comm, path = world.Split(half), f"{sys.argv[1]}/{half}.h5"
+try:
+    trace = pdcode.train(config, comm=comm, output=path, progress=False)
+    note = "none" if trace is None else f"{trace.updates.rows} updates"
+except pdcode.Failure as failure:
+    note = str(failure)
+with open(f"{sys.argv[1]}/{world.rank}", "w") as file:
+    file.write(note)
+os._exit(0)
+"""
+
+
+def test_a_death_ends_only_runs_that_need_the_rank(tmp_path: Path) -> None:
+    done = on_ranks(6, "-c", DEATH, str(tmp_path), survives=True)
+    died = "worker 1 died; the run cannot continue without"
+    notes = {file.name: file.read_text() for file in tmp_path.iterdir() if not file.suffix}
+    assert notes == {"0": "200 updates", "2": "none", "1": died, "3": died}, done.stderr
