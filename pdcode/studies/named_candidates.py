@@ -29,8 +29,8 @@ def named_candidates(
     """Make the candidates of a comparison.
 
     Problem, workers, delays, machine, link and stop are the configuration's. The tables `VARIED` are those of
-    the candidate's scheme or preset, and so is ``[optimizer]`` if that sets a learning rate. Otherwise the
-    learning rate is the configuration's, converted to the candidate's kind of step
+    the candidate's scheme or preset, and so is ``[optimizer]`` if that sets a learning rate, but for a
+    penalty. Otherwise the learning rate is the configuration's, converted to the candidate's kind of step
     (`learning_rates.converted`).
 
     Names are separated by commas; ``all`` stands for every distinct scheme and preset that can run. Overrides
@@ -93,8 +93,8 @@ def _candidate(
     common = {key: table for key, table in tables.items() if key not in VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables
     rated = preset == AUTO or has_rate(filled)
-    if rated:
-        common.pop("optimizer", None)
+    if rated and isinstance(given := common.pop("optimizer", None), dict) and "proximal" in given:
+        common["optimizer"] = {"proximal": given["proximal"]}  # a part of the problem
     config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder, auto=False)
     if not any(key.startswith("optimizer.rate") for key in changes) and not rated:
         config = converted(config, own)

@@ -215,3 +215,15 @@ def test_a_plug_in_adds_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "x.txt").write_text("1 2 x")
     with refused("problem.data: ", "x.txt': ValueError: could not convert"):
         pdcode.simulate({**config, "plugins": plugins}, progress=False)
+
+
+def test_a_comparison_keeps_the_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also with presets that set the learning rate, except those that cannot have it."""
+    config = {"problem": TABLE, "optimizer": {"rate": 0.5} | UNIT, "workers": {"count": 4}}
+    config |= {"stop": {"loss": 19.0, "seconds": 0.2}}
+    options: dict[str, Any] = {"seeds": 1, "processes": 1, "progress": False}
+    names = ["uncoded", "uncoded:first", "lwpd:default"]
+    found = pdcode.compare(config, names, output=tmp_path / "c.h5", **options)
+    assert all(run.reached for runs in found.measured for run in runs)
+    with refused("--schemes lwpd:first: optimizer.nesterov: true does not go with optimizer.proximal.kind"):
+        pdcode.compare(config, "lwpd:first", **options)
