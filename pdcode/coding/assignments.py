@@ -211,6 +211,10 @@ class Rotating(Static):
         if not self.by_worker:
             return Assignment.row(self, worker)
         task = self._sent[worker] = self._sent.get(worker, -1) + 1
+        return self.row_of(worker, task)
+
+    def row_of(self, worker: int, task: int) -> int:
+        """Return the row of a worker's n-th task if each worker takes all rows one after another."""
         turn, place = divmod(task, self._turn)
         return (turn * self._turn + (worker + place) % self._turn) * self.span
 

@@ -38,6 +38,7 @@ OTHERS = (
     "python",
     "mpirun",
     "pip",
+    "torchrun",
 )  # commands that `check` does not look into
 SMALLER = (
     (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
