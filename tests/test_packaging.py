@@ -87,8 +87,8 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for pattern in (
-        "csrc/**/*", "pdcode/**/*", "jobs/*", "docs/**/*.md", "docs/figures/*", "examples/*", "experiments/*",
-        "benchmarks/*", "tests/**/*.py",
+        "csrc/**/*", "pdcode/**/*", "jobs/*", "docs/**/*.md", "docs/figures/*", "examples/**/*",
+        "experiments/*", "benchmarks/*", "tests/**/*.py",
     ):  # fmt: skip
         tree = sdist.parent / "tree"
         wanted = {str(path.relative_to(tree)) for path in tree.glob(pattern) if path.is_file()}

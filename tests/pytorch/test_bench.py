@@ -7,6 +7,8 @@ import pytest
 from pdcode.__main__ import main
 from pdcode.torch import bench
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_table_has_each_module_and_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,11 +15,13 @@ from torch import nn
 import pdcode
 from pdcode import problems
 from pdcode.__main__ import main
+from pdcode.api import objects
 from pdcode.config import kinds
 from pdcode.config.load import resolve
 from pdcode.problems.whitening import Whitening
 from pdcode.training import checkpoint
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 FILE = SUPPORT / "modules.py"
 
 
@@ -133,6 +135,22 @@ def test_train_returns_a_module_that_export_writes_too(tmp_path: Path) -> None:
     assert all(torch.equal(each, trained.state_dict()[name]) for name, each in module.state_dict().items())
     with refused("model: over MPI all ranks import it by its name: give 'FILE.py:NAME'"):
         pdcode.torch.train(module, rows, mpi=True)
+
+
+def test_train_over_mpi_writes_arrays_and_imports_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With MPI left out: the names and files are what ranks would read."""
+    monkeypatch.setattr(objects, "run", pdcode.simulate)
+    kinds.load_plugin(str(FILE))
+    x, y = map(torch.as_tensor, kinds.referenced("data", f"{FILE}:flat")())
+    trace, _ = pdcode.torch.train(
+        f"{FILE}:perceptron", ((x[:150], y[:150]), (x[150:], y[150:])), mpi=True, workers=2, progress=False,
+        output=tmp_path / "a.h5", config={"problem": {"options": {"hidden": 20}}, "stop": {"updates": 30}},
+    )  # fmt: skip
+    assert trace.config["problem"]["data"] == f"{tmp_path}/a.data.npz"
+    assert trace.attributes["parameters"] == 65 * 20 + 21 * 10
+    assert np.array_equal(pdcode.Trace(tmp_path / "a.h5").replay(progress=False), trace.theta)
 
 
 @pytest.mark.parametrize("kind", ["torch", "function", "softmax"])
