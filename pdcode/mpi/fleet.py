@@ -253,6 +253,10 @@ class MPIFleet(Ranks, Fleet):
             self.row_sender.lost(worker)
             self._row_sends.replace(self.row_sender.missing(worker), self._ranks, self.segment)
 
+    def overdue(self, worker: int) -> None:
+        if self.row_sender is not None:
+            self._row_sends.replace(self.row_sender.awaited(worker), self._ranks, self.segment)
+
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         sizes: dict[int, int] | None = None
         if self._vacancies and self.joining:

@@ -263,6 +263,7 @@ class Coordinator(Stateful):
             self.incidents.overdue(now_ns, worker, limits_ns.item(worker))
             # The worker may be waiting for them.
             self.fleet.forward(worker, self.state.undelivered_payloads(worker))
+            self.fleet.overdue(worker)
         self.step_without_arrival(ALONE)
 
     def on_returned(self, reply: Arrival) -> None:

@@ -8,8 +8,9 @@ one, such as a slow worker that had no task in it, or one that has replaced anot
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -277,18 +278,32 @@ class Shuffler(RowSender):
         return self._openings[worker]
 
     def missing(self, lost: int) -> Missing:
-        broadcasts, parts = list[Opening](), []
+        broadcasts, parts = list[Opening](), list[tuple[int, int, int, np.ndarray]]()
         for opening in (each for each in self._recent if lost in each.members):
-            base, epoch, members, content = opening
+            members, content = opening.members, opening.content
             after = [each for each in members[members.index(lost) + 1 :] if each not in self._dead]
             if content is not None and after:
                 broadcasts.append(opening._replace(members=after))
             for worker in members if content is None else ():
-                units = self._deal.exchanged(base, epoch, worker)
-                mine = units[self._deal.owners(base)[units] == lost]
-                if worker not in self._dead and len(mine):
-                    parts.append((worker, epoch, lost, self.fetch(mine).reshape(-1)))
+                if worker not in self._dead:
+                    parts += self._parts(opening, worker, [lost])
         return Missing(broadcasts, parts)
+
+    def awaited(self, worker: int) -> Missing:
+        recent = [each for each in self._recent if worker in each.members]
+        broadcasts = [each._replace(members=[worker]) for each in recent if each.content is not None]
+        parts = [self._parts(each, worker, each.members) for each in recent if each.content is None]
+        return Missing(broadcasts, [*chain.from_iterable(parts)])
+
+    def _parts(
+        self, opening: Opening, worker: int, senders: Sequence[int]
+    ) -> list[tuple[int, int, int, np.ndarray]]:
+        """Return a worker's rows of an opening from each of other workers, as in `Missing`."""
+        units = self._deal.exchanged(opening.base, opening.epoch, worker)
+        owners = self._deal.owners(opening.base)[units]
+        wanted = [(each, units[owners == each]) for each in senders]
+        found = [(each, self.fetch(rows).reshape(-1)) for each, rows in wanted if len(rows)]
+        return [(worker, opening.epoch, each, rows) for each, rows in found]
 
 
 class Shard(Stateful):

@@ -144,6 +144,10 @@ class Fleet(ABC):
         """Send a worker payloads of others that it may be waiting for, see `State.undelivered_payloads`."""
         return
 
+    def overdue(self, worker: int) -> None:
+        """Send an overdue worker the rows of others that it may be waiting for."""
+        return
+
     def stepped(self) -> None:
         """Note a step of θ at rank 0; a virtual clock advances by its time."""
         return

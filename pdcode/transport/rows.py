@@ -46,10 +46,10 @@ class Opening(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What workers may wait for since another one is lost, of the last openings."""
+    """What workers may wait for in vain, of the last openings."""
 
-    broadcasts: Sequence[Opening]  # with the workers that came after it
-    rows: Sequence[tuple[int, int, int, np.ndarray]]  # receiver, epoch, lost worker, and its rows, uint8
+    broadcasts: Sequence[Opening]  # with these workers
+    rows: Sequence[tuple[int, int, int, np.ndarray]]  # receiver, epoch, sender, and its rows, uint8
 
 
 class Rows(NamedTuple):
@@ -90,3 +90,7 @@ class RowSender(Stateful, ABC):
     @abstractmethod
     def missing(self, lost: int) -> Missing:
         """Return what workers may wait for since one is lost."""
+
+    @abstractmethod
+    def awaited(self, worker: int) -> Missing:
+        """Return all that a worker may wait for."""

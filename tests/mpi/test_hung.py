@@ -14,6 +14,7 @@ SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.03"
 MODES = {
     "async": ("update.mode=async", "downlink.kind=exchange"),
     "quorum": ("update.mode=quorum", "update.count=3", "update.late=waste"),
+    "rows": ("update.mode=async", "shuffle.kind=coded", "shuffle.every=20", "link.broadcast=chain"),
 }
 
 
