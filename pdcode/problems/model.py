@@ -41,6 +41,7 @@ class Model(ABC):
 
     score: str = "score"
     near_zero: bool = False
+    checked: bool = True
 
     @property
     @abstractmethod

@@ -52,6 +52,8 @@ class TorchModel(Model):
     table : kind.TorchProblem
     """
 
+    checked = False  # PyTorch derives the gradient from the loss
+
     def __init__(self, make: Any, options: dict[str, Any], loss: Any, score: Any, table: Any) -> None:
         self._make, self._options, self._init = make, options, table.init
         self._loss, self._score, self._row_flops = loss, score, table.flops
