@@ -102,17 +102,18 @@ def coordinator(components: Components) -> list[str]:
 
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     """Describe the message sizes of a round; `theta` is the size of θ in bytes."""
-    header = layout.header_bytes
+    header, wires = layout.header_bytes, ", ".join(dict.fromkeys(layout.wires))
+    if layout.blocks is not None:
+        wires = f"integers of {layout.blocks.bits} bits"
     if config.reduce.summed:
         least = exchanged_bytes(layout, config.owners)
-        payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.wires[0]}"
+        payload = f"{config.reduce.kind} of the payload, {layout.payload_bytes} bytes in {wires}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_offset
     relayed, exchanged = config.downlink.relays, config.downlink.exchanges
     what = "references to payloads" if exchanged else "relayed codewords"
     task = f"{what}, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
     peers = f", and {config.workers.count - 1} times to other workers" if exchanged else ""
-    wires = ", ".join(dict.fromkeys(layout.wires))
     reply = f"codewords {layout.codeword_bytes}, " if layout.worker_selected else ""
     times = f"{layout.messages} × " if layout.messages > 1 else ""
     return [
