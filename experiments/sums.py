@@ -1,6 +1,6 @@
-"""Time to a training loss by who adds up payloads, and in how many bits: digits, 64-64-10, on the virtual clock.
+"""Time to a training loss by who adds up payloads, and in how many bits, on the virtual clock.
 
-Without delays, with exponential ones of 2 ms, and without over links of 10 MB/s. `--workers N --bits R --loss L`.
+Digits, 64-64-10: without delays, with exponential ones of 2 ms, and without over links of 10 MB/s.
 """
 
 import argparse
