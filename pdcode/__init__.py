@@ -1,9 +1,9 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
-`run`, `simulate`, `plan` and `compare` are the commands of these names; `Trace` and `Comparison` read their
-files; `codes`, `decoders` and `problems` are the components, and `torch` trains modules of PyTorch. Bad
-input raises `InputError`, a failed run `Failure`. Names are imported on first use: importing the package
-loads neither MPI, HDF5 nor matplotlib.
+`run`, `simulate`, `plan` and `compare` are the commands of these names, and `train` runs on ranks of the
+caller's; `Trace` and `Comparison` read their files; `codes`, `decoders` and `problems` are the components;
+`torch` trains modules of PyTorch, and `sklearn` has estimators. Bad input raises `InputError`, a failed run
+`Failure`. Names are imported on first use: importing the package loads neither MPI, HDF5 nor matplotlib.
 """
 
 import importlib

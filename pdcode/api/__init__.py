@@ -1,1 +1,1 @@
-"""The Python interface: `pdcode.run`, `simulate`, `plan` and `Trace`."""
+"""The Python interface: `pdcode.run`, `simulate`, `train`, `plan` and `Trace`."""

@@ -115,6 +115,8 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequenc
     """
     config = recorded_config(trace, settings, replaced)
     components = setup.prepare(config, str(trace.path), check=False)
+    if len(components.layouts) > 1:
+        raise InputError("an update has several rounds")
     return choice.round_s(components, rounds=max(1, trace.arrivals.rows // trace.worker_count))
 
 

@@ -31,7 +31,7 @@ class Failure(RuntimeError):
     Attributes
     ----------
     trace : Trace or None
-        The trace of the failed run, if `pdcode.run` or `pdcode.simulate` raised this.
+        The trace of the failed run, if `pdcode.run`, `simulate` or `train` raised this.
     """
 
     trace: Any = None
