@@ -77,6 +77,10 @@ def _is_ours(path: Path) -> bool:
 
 def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return named arrays of a pair (X, y) or of a data frame, and values of the keys that name them."""
+    if table.latent:
+        if not isinstance(data, np.ndarray) or data.dtype.hasobject:
+            raise InputError(f"data: {type(data).__name__}: expected an array of rows, which are coded")
+        return {"x": data}, {"inputs": "x"}
     if isinstance(data, tuple) and len(data) == 2:
         x, y = data
         targets = [str(getattr(y, "name", None) or "y")] if table.targets is None else as_list(table.targets)

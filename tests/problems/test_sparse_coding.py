@@ -181,6 +181,16 @@ def test_bad_keys_are_refused_by_name(case: str, tmp_path: Path) -> None:
         run(tmp_path, **tables)
 
 
+def test_rows_may_be_an_array(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((60, 4, 4))
+    few = {key: each for key, each in TABLE.items() if key not in ("data", "samples")} | {"patch": 2}
+    config = {"problem": few, "optimizer": UNIT, "stop": {"updates": 3}}
+    trace = pdcode.simulate(config, data=rows, output=tmp_path / "a.h5", progress=False)
+    assert trace.data["outputs"] == 16
+    with refused("data: tuple: expected an array of rows, which are coded"):
+        pdcode.simulate(config, data=(rows, rows), progress=False)
+
+
 def test_photographs_have_no_targets() -> None:
     with refused("problem.data: 'china-flower' has no targets, which kind 'softmax' needs"):
         problems.create({"kind": "softmax", "data": "china-flower"})
