@@ -72,7 +72,8 @@ class Muon(Optimizer):
 
     def _advance(self, rate: float) -> float:
         for decoder, _, gradient, _, direction in self._plan:
-            np.multiply(gradient, self.dtype.type(self._scale(decoder)), out=direction)
+            decoder.solve()
+            np.multiply(gradient, self.dtype.type(decoder.scale * self._shrinkage), out=direction)
         self.turn(self._direction, self.state["velocity"])
         for layer in self._layers:
             biases = layer.biases(self._direction)

@@ -52,6 +52,8 @@ class Optimizer(Stateful, Capable):
         Names of the state's arrays that have θ's shape; they begin with zeros.
     state : dict of str to ndarray
         State, for traces and the snapshots of replicas: the optimizer's own arrays, not copies.
+    adjusts : bool
+        Whether steps clip the gradient, or decay θ.
     penalises : bool
         Whether steps end by the proximal operator of a penalty.
     default_damping : bool
@@ -82,6 +84,7 @@ class Optimizer(Stateful, Capable):
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate, self._layers, self._span = float(table.rate), layers, span
         self._shrinkage = 1.0  # factor of clipping on the gradient of this step
+        self.adjusts = table.decays or table.clip is not None
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
         self._no_velocity = np.empty(0, self.dtype)
         # Arguments of the last step, and the views planned for them.
@@ -132,12 +135,16 @@ class Optimizer(Stateful, Capable):
         """
         if theta is not self._theta or decoders is not self._decoders:
             self._bind(theta, units, decoders)
-        table = self.table
-        if table.clip is not None:
-            self._shrinkage = self._clipping(table.clip * fraction)
-        if table.decays:
-            self._decay(theta, self.rate * damping * fraction * self._span)
+        if self.adjusts:
+            self._adjust(theta, damping, fraction)
         return sqrt(self._advance(self.rate * damping))
+
+    def _adjust(self, theta: np.ndarray, damping: float, fraction: float) -> None:
+        """Determine the factor of clipping, and decay θ."""
+        if self.table.clip is not None:
+            self._shrinkage = self._clipping(self.table.clip * fraction)
+        if self.table.decays:
+            self._decay(theta, self.rate * damping * fraction * self._span)
 
     def _decay(self, theta: np.ndarray, step: float) -> None:
         """Decay all parameters, matrices in one pass with their biases."""
@@ -157,11 +164,6 @@ class Optimizer(Stateful, Capable):
             with np.errstate(over="ignore"):
                 total += decoder.scale**2 * float(np.vdot(gradient, gradient))
         return min(1.0, longest / sqrt(total)) if total > 0 else 1.0
-
-    def _scale(self, decoder: Decoder) -> float:
-        """Bring a decoder up to date; return the factor from its accumulator to the clipped gradient."""
-        decoder.solve()
-        return decoder.scale * self._shrinkage
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         if theta.shape != (self.size,) or theta.dtype != self.dtype:
@@ -195,7 +197,9 @@ class Optimizer(Stateful, Capable):
         """Step all units; return the squared norm of the step."""
         total = 0.0
         for decoder, theta, gradient, *moments in self._plan:
-            direction = self.direction(gradient * self.dtype.type(self._scale(decoder)), *moments)
+            decoder.solve()
+            scaled = gradient * self.dtype.type(decoder.scale * self._shrinkage)
+            direction = self.direction(scaled, *moments)
             total += optimize.sgd_step(theta, self._no_velocity, direction, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
@@ -219,7 +223,8 @@ class SGD(Optimizer):
     def _advance(self, rate: float) -> float:
         total = 0.0
         for decoder, theta, gradient, blocks in self._plan:
-            scale, touched = self._scale(decoder), decoder.touched
+            decoder.solve()
+            scale, touched = decoder.scale * self._shrinkage, decoder.touched
             if touched is None:
                 views = theta, self._no_velocity, gradient
                 total += optimize.sgd_step(*views, scale, rate, *NO_MOMENTUM, decoder.clears)
@@ -305,7 +310,8 @@ class Momentum(Optimizer):
     def _advance(self, rate: float) -> float:
         coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
-            views, scale = (theta, velocity, gradient), self._scale(decoder)
+            decoder.solve()
+            views, scale = (theta, velocity, gradient), decoder.scale * self._shrinkage
             total += optimize.sgd_step(*views, scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
@@ -339,7 +345,8 @@ class Adam(Optimizer):
         table, total = self.table, 0.0
         betas = table.beta1, table.beta2, table.epsilon, int(self.state["steps"][0])
         for decoder, theta, gradient, *moments in self._plan:
-            scale, clears = self._scale(decoder), decoder.clears
+            decoder.solve()
+            scale, clears = decoder.scale * self._shrinkage, decoder.clears
             total += optimize.adam_step(theta, *moments, gradient, scale, rate, *betas, clears)
             if decoder.clears:
                 decoder.touched.clear()

@@ -319,7 +319,7 @@ def descent_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
     optimizer = state.optimizer
     if not (state.default_update and isinstance(optimizer, SGD) and optimizer.descends):
         return None
-    if optimizer.table.decays or optimizer.table.clip is not None:
+    if optimizer.adjusts:
         return None
     adjoints = [each for each in state.decoders if isinstance(each, AdjointDecoder) and each.only_scales]
     if len(adjoints) < len(rows):

@@ -26,7 +26,8 @@ class AlignedMomentum(Momentum):
     def _advance(self, rate: float) -> float:
         coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
-            direction = gradient * self.dtype.type(self._scale(decoder))
+            decoder.solve()
+            direction = gradient * self.dtype.type(decoder.scale * self._shrinkage)
             along = float(direction @ velocity)
             if along < 0:
                 direction -= self.dtype.type(along / float(velocity @ velocity)) * velocity

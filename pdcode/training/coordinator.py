@@ -57,6 +57,8 @@ class Coordinator(Stateful):
         self.saving = Saving(fleet, self.roster, self.update)
         self.incidents = Incidents(trace, self.roster, lost_with)
         self.clip, self._drain_ns = clip, drain_ns
+        table = state.optimizer.table
+        self._factor = table.factor if table.scheduled else None
         self.messages = [layout.messages for layout in state.layouts]
         self.stopping = ""  # reason to stop, once there is one
         self.stuck = False  # whether the run ends as no update is possible
@@ -148,8 +150,10 @@ class Coordinator(Stateful):
             self.incidents.flagged(self.fleet.now_ns(), flagged)
         waited = (-1, 0) if update.used == 1 and why == ENOUGH else update.waited(why != ENOUGH)
         update.stepped_ns = update.now_ns
-        factor = state.optimizer.table.factor(update.version)
-        norm = state.step(update.damping / update.used * factor)
+        damping = update.damping / update.used
+        if self._factor is not None:
+            damping *= self._factor(update.version)
+        norm = state.step(damping)
         self.fleet.stepped()
         if state.omitted:
             self.incidents.omitted(self.fleet.now_ns(), state.omitted)
