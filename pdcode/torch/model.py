@@ -261,24 +261,24 @@ class TorchModel(Model):
         """Put the module into evaluation mode at θ, with buffers computed from training rows."""
         self.bind(theta)
         torch.default_generator.manual_seed(random_seed(None))
+        momenta = [each.momentum for each in self._norms]
         with self._with_buffers(self.state()), torch.no_grad():
-            self.module.eval()
-            momenta = [each.momentum for each in self._norms]
-            for each in self._norms:
-                each.reset_running_stats()
-                each.momentum = None  # an average over all rows
-            for owner in self._refreshed.values():
-                owner.training = True
-            parts = chunks(tuple(each[:STATISTICS] for each in train), CHUNK) if self._refreshed else ()
-            for number, part in enumerate(parts):
-                if not number or len(part[0]) == CHUNK:
-                    self._loss(self.module, *map(torch.as_tensor, part))
-            for each, momentum in zip(self._norms, momenta, strict=True):
-                each.momentum = momentum
-            self.module.eval()
             try:
+                self.module.eval()
+                for each in self._norms:
+                    each.reset_running_stats()
+                    each.momentum = None  # an average over all rows
+                for owner in self._refreshed.values():
+                    owner.training = True
+                parts = chunks(tuple(each[:STATISTICS] for each in train), CHUNK) if self._refreshed else ()
+                for number, part in enumerate(parts):
+                    if not number or len(part[0]) == CHUNK:
+                        self._loss(self.module, *map(torch.as_tensor, part))
+                self.module.eval()
                 yield
             finally:
+                for each, momentum in zip(self._norms, momenta, strict=True):
+                    each.momentum = momentum
                 self.module.train()
 
     def _counted(self, like: Rows) -> float:
