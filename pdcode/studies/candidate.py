@@ -84,7 +84,8 @@ def summary(config: Config) -> str:
         "/".join(config.wire.formats),
         {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
         update.description(config.workers.count).partition(" of ")[0],
-        "allreduce" if config.reduce.summed else "",
+        config.reduce.kind if config.reduce.summed else "",
+        "" if config.reduce.bits is None else f"sums of {config.reduce.bits} bits",
         "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
         f"rate {rate if (rate := config.optimizer.rate) == AUTO else format(rate, '.3g')}",
     ]

@@ -194,7 +194,7 @@ def find(config: Config) -> Checkpoint | None:
         have = "have" if len(best.incomplete) > 1 else "has"
         raise InputError(
             f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "
-            "'allreduce' requires of every worker"
+            f"'{config.reduce.kind}' requires of every worker"
         )
     if best.incomplete and config.memory.has_residual:
         best.lines.append(
