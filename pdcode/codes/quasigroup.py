@@ -207,6 +207,30 @@ def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> flo
     return math.log2(len(total)) - computation_rate(total, prime, pairs).bits
 
 
+def dirty_rates(inputs: Law, noise: Law) -> tuple[float, float]:
+    """Return sum rates in bits over a channel with two states, by codes with a common group and without.
+
+    The channel is Y = X₁ + S₁ + X₂ + S₂ + N modulo a prime m. Each sender knows its own uniform state S, and
+    sends X = V - S for a codeword V; to find one whose X has a law takes log m - H(X) of a code's rate. The
+    receiver decodes V₁ + V₂ of a linear code, so that this is paid for once: H(X) - H(N). Without a common
+    group it decodes V₁ and V₂, and it is paid for twice: 2 H(X) - log m - H(N). For m = 2 these are the rates
+    of Philosof and Zamir (IEEE Trans. Inf. Theory 2009).
+
+    Parameters
+    ----------
+    inputs, noise : ndarray, shape (m,)
+        Laws of each X, which a limit on costs may restrict, and of N.
+
+    Returns
+    -------
+    (float, float)
+        Rates of linear and of unstructured codes, at least 0.
+    """
+    linear = float(entropy(inputs) - entropy(noise))
+    unstructured = linear + float(entropy(inputs)) - math.log2(len(inputs))
+    return max(0.0, linear), max(0.0, unstructured)
+
+
 def sum_bits(law: np.ndarray, payloads: int, wrap: float = 1e-9) -> int:
     """Return the bits in which a sum of integers wraps with a probability below `wrap`.
 

@@ -85,6 +85,15 @@ def test_linear_codes_describe_a_sum_modulo_a_prime_at_its_entropy(prime: int) -
     assert rate == pytest.approx(quasigroup.entropy(total))
 
 
+@pytest.mark.parametrize(("sent", "flipped"), [(0.1, 0.0), (0.3, 0.05), (0.5, 0.2)])
+def test_known_states_are_paid_for_once_by_linear_codes(sent: float, flipped: float) -> None:
+    """Philosof and Zamir 2009, modulo 2."""
+    inputs, noise = np.array([1 - sent, sent]), np.array([1 - flipped, flipped])
+    h, flips = quasigroup.entropy(inputs), quasigroup.entropy(noise)
+    expected = max(0, h - flips), max(0, 2 * h - 1 - flips)
+    assert quasigroup.dirty_rates(inputs, noise) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("payloads", "bits"), [(1, 4), (4, 5), (64, 7), (1024, 9)])
 def test_a_sum_has_half_a_bit_more_for_twice_the_payloads(payloads: int, bits: int) -> None:
     law = quasigroup.rounded_normal(1.0)

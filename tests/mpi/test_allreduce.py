@@ -248,10 +248,7 @@ def test_a_worker_with_another_theta_ends_the_job_and_is_named(tmp_path: Path, t
     job.write_text(JOB, encoding="utf-8")
     done = on_ranks(4, str(PROGRAM), "bad", "run", str(job), "-o", str(trace_path))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert (
-        "ReplicaError: reduce.kind: worker 1's θ differs from rank 0's at version 32"
-        in done.stderr
-    )
+    assert "ReplicaError: reduce.kind: worker 1's θ differs from rank 0's at version 32" in done.stderr
     assert not Trace(trace_path).finished
 
 
