@@ -45,6 +45,7 @@ CASES = {
     "rounds": [
         f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
     ],
+    "reshuffled": ["shuffle.kind=coded", "shuffle.every=5", "link.broadcast=multicast"],
     "few": ["workers.count=2"],
     # Messages that MPI does not send before they are waited for, both ways, from workers without number.
     "long": [
