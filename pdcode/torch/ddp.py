@@ -164,6 +164,11 @@ class Coded:
     process_group : ProcessGroup, optional
         The ranks; default: those of a `DistributedDataParallel`, or all.
 
+    Attributes
+    ----------
+    bytes : int
+        Bytes that this rank has given to collective operations.
+
     Raises
     ------
     InputError
@@ -202,7 +207,7 @@ class Coded:
         names = {*(hidden_matrices(module) if whitened is None else whitened)}
         for name in sorted(names - {name for name, each in trained.items() if each.ndim > 1}):
             raise InputError(f"pdcode.torch.ddp: whitened: {name!r} is no trained matrix of the model")
-        self.bytes = 0  # that this rank has contributed to collective operations
+        self.bytes = 0
         self._whitened, self._parameters = sorted(names), [*trained.values()]  # which fixes their ids
         self._sections = {
             id(each): Section(name, number, each, Whitening("gram", steps) if name in names else None, self)
