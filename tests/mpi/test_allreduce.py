@@ -57,6 +57,7 @@ INTEGERS = {
     "bits tree": [*STAR, *TREE],
     "bits blocks": [*LWPD, *BLOCKS, *BITS, *TREE],
 }
+SHARED = [*LWPD, *BLOCKS, "wire.dtype=float32"]
 FIRST = [
     *LWPD, *BLOCKS, "update.mode=first", "update.count=2", "stragglers.kind=slow-set",
     "stragglers.slow=[0, 3]", "stragglers.shift_s=0.002", "stragglers.slowdown=10000",
@@ -90,7 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 @pytest.fixture(scope="module")
 def integers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    cases = {name: [*COMMON, *how] for name, how in INTEGERS.items()}
+    cases = {name: [*COMMON, *how] for name, how in (INTEGERS | {"shared": SHARED}).items()}
     return run_all(tmp_path_factory.mktemp("integers"), 4, cases, job="")
 
 
@@ -131,6 +132,14 @@ def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(integ
         assert trace.updates["digest"][-1] == digest(trace.theta)
     assert main(["replay", str(integers[how].path)]) == 0
     assert "bit-identical: 324 arrivals, 80 updates" in capsys.readouterr().out  # 4 that begin
+
+
+def test_shared_codewords_add_up_to_rounding(integers):
+    trace = Trace(integers["shared"].path)
+    simulation = Simulation(configfile.resolve({}, [*COMMON, *SHARED, "workers.count=4"]))
+    theta = simulation.run()[0].coordinator.theta
+    np.testing.assert_allclose(trace.theta, theta, rtol=1e-3, atol=1e-3)
+    assert trace.updates["digest"][-1] == digest(trace.theta)
 
 
 @pytest.mark.parametrize("algorithm", [1, 4])  # a ring, recursive doubling

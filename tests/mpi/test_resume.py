@@ -52,6 +52,13 @@ KINDS = {
         "wire.dtype=int8",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
     ),
+    "integers": (
+        "scheme.preset=sharded",
+        "wire.dtype=float32",
+        'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
+        "reduce.kind=tree",
+        "reduce.bits=8",
+    ),
     "first, averaged": ("scheme.preset=sharded-first", "update.count=1", "wire.dtype=int8"),
 }
 
