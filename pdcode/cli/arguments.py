@@ -17,6 +17,7 @@ EXAMPLES = {
     "show": "results/digits.h5 --figure digits.png",
     "watch": "results/digits.h5",
     "predict": "results/digits.h5 new.csv -o predicted.csv",
+    "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",
     "export": "results/digits.h5 --state digits.safetensors",
     "codes": "design net -n 64 -k 16",
     "codes list": "",
@@ -32,6 +33,7 @@ EXAMPLES = {
     "bench ablation": "--problems digits --links 1G --seeds 3",
     "bench scale": "--workers 8,64,512 --link 100M",
     "bench ddp": "jobs/digits.toml -n 3 --seeds 3",
+    "bench torch": "",
     "doctor": "",
     "completion": "bash > ~/.local/share/bash-completion/completions/pdcode",
 }
