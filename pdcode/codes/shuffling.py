@@ -13,7 +13,7 @@ all of them less the least feedback arc set.
 
 Workers with *caches* of S batches, their own included, need (K - S)/S batches for any permutation of the
 batches: Elmahdy and Mohajer, "On the fundamental limits of coded data shuffling", ISIT 2018. The formula of
-the XORs is the abstract's as we remembered it, with a term that was missing; decoding is ours.
+the XORs is theirs as far as we remember it, with a term that was missing; decoding is ours.
 """
 
 from abc import ABC, abstractmethod

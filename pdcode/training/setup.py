@@ -1,7 +1,7 @@
 """Setup of rank 0 and the workers from a configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -317,10 +317,11 @@ class WorkerFactory:
         self, scheme: Scheme, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
+        self.problem = scheme.placement.build_problem(arrays, worker)
         self.shuffles = scheme.config.shuffle.kind != "none"
         if self.shuffles:  # in place
-            arrays = {name: array.copy() for name, array in arrays.items()}
-        self.problem = scheme.placement.build_problem(arrays, worker)
+            data = self.problem.dataset
+            self.problem.dataset = replace(data, train=tuple(each.copy() for each in data.train))
         self.replica: Replica = FullReplica(self.problem.dtype)
         if scheme.config.has_replicas:
             state = coded_state(scheme, self.problem, weights=facts["weights"])
