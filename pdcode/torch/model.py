@@ -283,15 +283,13 @@ class TorchModel(Model):
 
     def _counted(self, like: Rows) -> float:
         """Count the operations of a row's gradient."""
-        from torch.utils.flop_counter import FlopCounterMode  # takes 0.3 s
+        from .counting import Counter
 
-        self.bind(self.initial(0))
-        rows = [torch.as_tensor(np.repeat(each[:1], 2, axis=0)) for each in like]  # one row has no variance
-        with FlopCounterMode(display=False) as counter, self._with_buffers(self.state()):
-            self._loss(self.module, *rows).backward()  # its hooks do not allow `autograd.grad`
-        for each in self._parameters.values():
-            each.grad = None
-        return counter.get_total_flops() / 2
+        theta = self.initial(0)
+        rows = tuple(np.repeat(each[:1], 2, axis=0) for each in like)  # one row has no variance
+        with Counter() as counter:
+            self.gradient(theta, rows, np.empty_like(theta), None, self.state())
+        return counter.flops / 2
 
 
 def random_seed(key: Key | None) -> int:
