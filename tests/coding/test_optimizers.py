@@ -295,6 +295,7 @@ def test_bad_input():
         ({"rate": -1.0}, "optimizer.rate: expected number > 0.0"),
         ({"schedule": "step"}, "optimizer.schedule: expected one of constant, linear, cosine"),
         ({"clip": 0}, "optimizer.clip: expected"),
+        ({"rate": "fast"}, "optimizer.rate: expected one of any number, auto .got 'fast'"),
         ({"speed": 1}, "optimizer.speed: unknown key"),
     ]:
         with pytest.raises(InputError, match=message):
