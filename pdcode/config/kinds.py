@@ -560,8 +560,8 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         for key in path[:-1]:
             holder = get_type_hints(holder)[key]
         hint = get_type_hints(holder)[path[-1]]
-        types = [f"any {TYPES[each.__name__]}" for each in get_args(hint) if each in (int, float)]
-        choices = [*types, *map(str, _choices(hint))]
+        real = [f"any {TYPES[each.__name__]}" for each in get_args(hint) if each in (int, float)]
+        choices = [*real, *map(str, _choices(hint))]
         return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
     return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
 
