@@ -40,7 +40,7 @@ def settled(config: Config) -> Config:
 
 def with_rate(config: Config, rate: float) -> Config:
     """Return the configuration with another main learning rate."""
-    return _replaced(config, rate_key(config), float(f"{rate:.4g}"))
+    return _replaced(settled(config), rate_key(config), float(f"{rate:.4g}"))
 
 
 def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:

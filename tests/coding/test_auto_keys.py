@@ -314,6 +314,10 @@ def test_a_rate_of_auto_goes_with_studies() -> None:
     assert learning_rates.rate_of(config) == tried
     assert "rate auto" in candidate.summary(config)
     assert knobs.changed(config, {"optimizer.momentum": 0.5}).optimizer.rate == "auto"
+    full = [*TRIED, "code.whiten=auto", "problem.batch=0", "optimizer.rate=auto"]
+    unlike = configfile.resolve({}, full, auto=False)
+    made = learning_rates.with_rate(unlike, learning_rates.rate_of(unlike))
+    assert setup.prepare(made).config.optimizer == setup.prepare(unlike).config.optimizer
     halved = search_space.apply_tables(config, {"memory": {"kind": "worker"}}, 0.5)
     assert halved.optimizer.rate == pytest.approx(tried / 2)
 
