@@ -1,13 +1,14 @@
-"""PyTorch: problems of kind "torch", and `train`; importing the package does not import torch."""
+"""PyTorch: problems of kind "torch", `train`, and `record`; importing the package does not import torch."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .recording import record as record
     from .training import train as train
 
-_HOMES = {"train": "training"}
-__all__ = ["train"]
+_HOMES = {"record": "recording", "train": "training"}
+__all__ = ["record", "train"]
 
 
 def __getattr__(name: str) -> Any:
