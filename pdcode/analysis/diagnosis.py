@@ -38,7 +38,7 @@ class Tasks:
     end: np.ndarray
     compute: np.ndarray
     delay: np.ndarray  # injected
-    link: np.ndarray  # between rank 0 and the worker, both ways, and queues there
+    link: np.ndarray  # between rank 0 and the worker, both ways, without the time for which rank 0 is busy
 
     @property
     def total(self) -> np.ndarray:
@@ -59,7 +59,7 @@ class SlowPart:
         Numbers of its first and last task.
     begin_ns, end_ns : int
     pattern : str
-        "chronic", "onset" (until the end), "spell", or "once" (a single task).
+        "chronic", "onset" (until the end), or "spell".
     chance : float
         Probability that noise alone looks like this.
     needed : int
@@ -99,8 +99,6 @@ class SlowPart:
         """Describe the part of the run."""
         if self.pattern == "chronic":
             return "from the start"
-        if self.pattern == "once":
-            return f"once, at task {self.first:,} (after {duration(self.begin_ns)})"
         since = f"since its task {self.first:,} (after {duration(self.begin_ns)})"
         if self.pattern == "onset":
             return since
@@ -146,9 +144,25 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     rows = trace.arrivals
     chosen = rows["status"] != DRAINED
     table = {key: rows[key][chosen] for key in rows if key == "worker" or key == "task" or "ns" in key}
+    table["queued_ns"] = queued_ns(table, trace.updates["t_ns"])
     shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
     found = [_tasks(table, indices) for indices in timing.by_worker(table, trace.worker_count)]
     return _without_waiting(found) if shared else found
+
+
+def queued_ns(arrivals: timing.Columns, steps_ns: np.ndarray) -> np.ndarray:
+    """Return the time for which each payload waited while rank 0 was busy with others or with a step."""
+    ends = np.concatenate((arrivals["t_decoded_ns"], steps_ns))
+    begins = np.concatenate((arrivals["t_recv_ns"], np.zeros_like(steps_ns)))
+    order = np.argsort(ends, kind="stable")
+    ends, begins = ends[order], begins[order]
+    begins[1:] = np.where(begins[1:] > 0, np.maximum(begins[1:], ends[:-1]), ends[:-1])
+    begins = np.minimum(begins, ends)
+    busy = np.concatenate(([0], np.cumsum(ends - begins)))
+    times = np.stack((begins, ends), axis=1).ravel()
+    spent = np.stack((busy[:-1], busy[1:]), axis=1).ravel()
+    sent, received = (np.interp(arrivals[f"t_{name}_ns"], times, spent) for name in ("send", "recv"))
+    return np.maximum(received - sent, 0)
 
 
 def _tasks(table: timing.Columns, rows: np.ndarray) -> Tasks:
@@ -159,7 +173,7 @@ def _tasks(table: timing.Columns, rows: np.ndarray) -> Tasks:
     )
     gap = np.maximum(send - compute, 0)
     delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
-    link = np.maximum(start - begin + recv - send, 0)  # offsets of the worker's clock cancel
+    link = np.maximum(start - begin + recv - send - table["queued_ns"][rows], 0)  # offsets of clocks cancel
     own = np.maximum(compute - start, 0) + gap - delay
     return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
 

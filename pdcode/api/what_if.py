@@ -8,11 +8,11 @@ import numpy as np
 
 from ..analysis.diagnosis import WARN, Diagnosis, SlowPart, diagnose
 from ..analysis.summary import summarise
-from ..config import Config, NetworkTable
+from ..config import Config
 from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
-from ..util.errors import InputError
+from ..util.errors import Failure, InputError
 from ..util.formats import duration, percent, ratio, workers_named
 from ..util.threads import one_thread
 from ..virtual import choice, costs
@@ -25,6 +25,7 @@ FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
 """Settings by which rank 0 steps at the first payloads; the first that fit a run are proposed."""
 
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
+MOST_ARRIVALS = 1 << 18  # simulated without
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 
 
@@ -34,8 +35,10 @@ def diagnosed(trace: TraceReader) -> Diagnosis:
     if not found.slow:
         return found
     try:
+        if trace.config.get("plugins"):  # programs, which only a user may have run
+            raise InputError("it has plug-ins")
         cost, after = predicted(trace, found.slow)
-    except InputError as error:
+    except (Failure, InputError) as error:
         cost, after = f"not known: the virtual clock does not predict this run: {error}", ""
     return replace(found, cost=cost, next=after)
 
@@ -117,7 +120,8 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequenc
     components = setup.prepare(config, str(trace.path), check=False)
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
-    return choice.round_s(components, rounds=max(1, trace.arrivals.rows // trace.worker_count))
+    rounds = max(1, min(trace.arrivals.rows, MOST_ARRIVALS) // trace.worker_count)
+    return choice.round_s(components, rounds=rounds)
 
 
 def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Sequence[int] = ()) -> Config:
@@ -126,6 +130,4 @@ def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Seque
     draw = "replay" if trace.attributes.get("arrivals", "all") == "all" else "block"
     delays = {"kind": "trace", "path": path, "draw": draw, "replaced": [*replaced]}
     config = configs.read(trace, [*configs.overrides({"stragglers": delays}), *settings]).config
-    if not isinstance(config.problem, NetworkTable):
-        raise InputError("its model is a program of the user's")
     return costs.load(path, config, base="low")

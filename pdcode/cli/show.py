@@ -25,6 +25,8 @@ def add_parser(commands: Any) -> None:
         help="also draw loss against time and the timeline of arrivals, or the losses of several runs "
         "against time and bytes (.png, .svg or .pdf)",
     )
+    what = "without what slow workers cost, which takes a second or more and reads the data of the run"
+    command.add_argument("--quick", action="store_true", help=what)
     command.set_defaults(function=show)
 
 
@@ -44,11 +46,12 @@ def show(options: argparse.Namespace) -> int:
         compare(options)
     else:
         from ..analysis import tables
+        from ..analysis.diagnosis import diagnose
         from ..api.what_if import diagnosed
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])
-        tables.show(trace, diagnose=diagnosed)
+        tables.show(trace, diagnose=diagnose if options.quick else diagnosed)
         if options.figure:
             from ..analysis import plots
 

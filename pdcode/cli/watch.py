@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import select
 import sys
 import time
@@ -120,7 +121,9 @@ def keys() -> Iterator[Any]:
     def wait(seconds: float) -> bool:
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
-            if select.select([sys.stdin], [], [], left_s)[0] and sys.stdin.read(1) in ("q", "Q", ""):
+            if select.select([sys.stdin], [], [], left_s)[0] and not {
+                *os.read(sys.stdin.fileno(), 64)
+            }.isdisjoint(b"qQ"):
                 return True
         return False
 

@@ -31,7 +31,9 @@ def read(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> Config:
         read["decoder"] = _upgraded(DecoderTable, {**table, "kind": memory.decoder_for(table.get("kind"))})
     if "faults" in tables:
         read["faults"] = _upgraded_faults(tables["faults"])
-    return Config.of(read)
+    config = Config.of(read)
+    _ensure_named(config, tables.get("plugins", []))
+    return config
 
 
 def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None:
@@ -49,6 +51,19 @@ def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None
                 "`replay` and `predict`, else `plugins` in your configuration"
             )
         kinds.load_plugin(os.path.realpath(path))
+
+
+def _ensure_named(config: Config, plugins: Sequence[str]) -> None:
+    """Refuse keys ``FILE.py:NAME`` whose file is not among the plug-ins, which were examined.
+
+    A run records the files of such keys among its plug-ins.
+    """
+    for name in KINDS:
+        table = getattr(config, name)
+        for key in getattr(table, "references", ()):
+            file = str(getattr(table, key) or "").rpartition(":")[0]
+            if file not in ("", *plugins):
+                raise InputError(f"{name}.{key}: {file}: not imported, because the run's plug-ins lack it")
 
 
 def _distrust(path: str, digest: str | None) -> str:

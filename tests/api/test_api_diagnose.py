@@ -1,10 +1,12 @@
 """Diagnoses of simulated runs: their costs and advice beside runs that do as they say."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 import pdcode
@@ -92,3 +94,19 @@ def test_recorded_workers_can_be_replaced(tmp_path: Path) -> None:
     for wrong in ([8], [*range(8)]):
         with pytest.raises(InputError, match=r"stragglers.replaced: .*: some of workers 0 to 7, not all"):
             again(wrong)
+
+
+def test_no_file_that_a_trace_names_is_imported(tmp_path: Path) -> None:
+    made = simulate(tmp_path / "slow.h5", SLOW)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\n\n\ndef f(*_): ...\n")
+    with h5py.File(made.path, "r+") as file:
+        resolved = json.loads(file.attrs["config_resolved"])
+        names = dict.fromkeys(("function", "start", "data"), f"{tmp_path / 'evil.py'}:f")
+        resolved["problem"] = {"kind": "function", **names}
+        file.attrs["config_resolved"] = json.dumps(resolved)
+    trace = pdcode.Trace(made.path)
+    assert "not imported, because the run's plug-ins lack it" in trace.diagnose().cost
+    for use in (trace.replay, trace.model, lambda: pdcode.simulate(trace, output=tmp_path / "again.h5")):
+        with pytest.raises(InputError, match="not imported"):
+            use()
+    assert not (tmp_path / "marker").exists()

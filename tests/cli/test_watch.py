@@ -36,7 +36,7 @@ def test_lines_until_the_run_ends(tmp_path: Path) -> None:
     )
     assert watching.stdout is not None
     assert watching.stdout.readline() == f"{path}: waiting for the run to begin\n"
-    writer = traces.writer(path, workers=2)
+    writer = traces.writer(path, workers=2, flush_s=1000.0)  # a run is given up long after its last row
     writer.flush(0)
     assert watching.stdout.readline().startswith("0 s  update 0")
     writer.arrival(*traces.row(worker=1, t_start_ns=1, t_compute_ns=2, t_send_ns=3, t_recv_ns=4_000_000))
@@ -45,6 +45,7 @@ def test_lines_until_the_run_ends(tmp_path: Path) -> None:
     line = ""
     while "loss" not in line:
         line = watching.stdout.readline()
+        assert line
     assert line.split("  ")[:4] == ["5.00 ms", "loss 0.25", "accuracy 0.5", "update 7"]
     writer.close(counters={"t_stop_ns": 5_000_000})
     rest, errors = watching.communicate(timeout=LONG_S)
@@ -54,7 +55,7 @@ def test_lines_until_the_run_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["q", "\x03"])
 def test_a_terminal_is_left_as_it_was(tmp_path: Path, key: str) -> None:
-    traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False)
+    traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False, flush_s=1000.0)
     child, master = pty.fork()
     if child == 0:
         os.environ["COLUMNS"] = "80"
