@@ -149,7 +149,7 @@ class Hosted(Group):
 
 def encoded(kind: type[BaseException], text: str) -> bytes:
     """Return the message of an error; it is not empty, and has no NUL byte."""
-    return bytes([1 + ERRORS.index(kind)]) + text.replace("\0", "").encode()[: LONGEST - 1]
+    return bytes([1 + ERRORS.index(kind)]) + text.replace("\0", "").encode(errors="replace")[: LONGEST - 1]
 
 
 def decoded(message: bytes) -> BaseException:

@@ -25,8 +25,10 @@ class Entry:
     def __init__(self, comm: Group) -> None:
         self.comm, self.worker, self.has_failures = comm, comm.rank - 1, False
         self.poller = Poller(1e-3, comm)
+        self._receiving: np.ndarray | None = None
+        comm.buffers.append(self)
         comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
-        self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
+        self._rounds = int(self.receive(CLOCK, np.zeros(1, np.int64))[0])
         self.serve_clock()
 
     def serve_clock(self) -> None:
@@ -37,24 +39,27 @@ class Entry:
             stamp[0] = clocks.now_ns()
             self.comm.Send(stamp, dest=0, tag=CLOCK)
 
-    def _receive(self, tag: int, array: np.ndarray) -> np.ndarray:
+    def receive(self, tag: int, array: np.ndarray) -> np.ndarray:
+        """Receive a message of rank 0 in an array."""
+        self._receiving = array  # MPI may still write to it after the end of a run
         self.poller.wait(self.comm.Irecv(array, source=0, tag=tag).Test)
+        self._receiving = None
         return array
 
     def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """Receive facts and arrays of `Ranks.set_up`, and set `worker`; None at an unused spare rank."""
-        size, has_failures = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
+        size, has_failures = self.receive(SETUP, np.zeros(2, np.int64)).tolist()
         if not size:
             self.has_failures = bool(has_failures)
             return None
-        text = self._receive(SETUP, np.zeros(size, np.uint8)).tobytes()
+        text = self.receive(SETUP, np.zeros(size, np.uint8)).tobytes()
         self.worker, facts, shapes = msgspec.msgpack.decode(text)
         arrays = {}
         for name, (dtype, shape) in shapes.items():
             array = np.empty(shape, dtype)
             flat = array.reshape(-1).view(np.uint8)
             for start in range(0, len(flat), CHUNK):
-                self._receive(SETUP, flat[start : start + CHUNK])
+                self.receive(SETUP, flat[start : start + CHUNK])
             arrays[name] = array
         return facts, arrays
 
@@ -144,7 +149,7 @@ class MPILink(Link):
         if size:
             rows = np.empty(size, np.uint8)
             for start in range(0, size, CHUNK):
-                self._poller.wait(self._comm.Irecv(rows[start : start + CHUNK], 0, ROWS).Test)
+                self._entry.receive(ROWS, rows[start : start + CHUNK])
             task.rows = channel.complete(rows)
 
     def _assemble_task(self) -> None:

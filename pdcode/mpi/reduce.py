@@ -13,7 +13,7 @@ theirs after the sum in which that one has set the save flag; rank 0 writes its 
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -182,6 +182,22 @@ class Summation:
         return self._request.Test()
 
 
+@cache
+def block_type(words: int) -> MPI.Datatype:
+    """Return the type of a block of words."""
+    return MPI.UINT64_T.Create_contiguous(words).Commit()
+
+
+@cache  # a process may create only 32 operations
+def addition(bits: int) -> MPI.Op:
+    """Return the operation that adds blocks of integers modulo 2^bits."""
+
+    def add(words: Any, total: Any, datatype: MPI.Datatype) -> None:
+        modular.add(*(np.frombuffer(each, np.uint64) for each in (total, words)), datatype.size // 8, bits)
+
+    return MPI.Op.Create(add, commute=True)
+
+
 class ModularSummation:
     """A round at a worker: its own integers, and the sum of all, by MPI_Iallreduce.
 
@@ -191,19 +207,13 @@ class ModularSummation:
 
     def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm) -> None:
         self.own, self.total = (ModularSum(layout, number, comm.size) for _ in range(2))
-        self._comm, blocks = comm, layout.blocks
-        assert blocks is not None
-        self._add = partial(modular.add, block=blocks.words, bits=blocks.bits)
-        self._block = MPI.UINT64_T.Create_contiguous(blocks.words).Commit()
-        self._operation = MPI.Op.Create(self._add_buffers, commute=True)
-
-    def _add_buffers(self, words: Any, total: Any, datatype: MPI.Datatype) -> None:
-        self._add(np.frombuffer(total, np.uint64), np.frombuffer(words, np.uint64))
+        assert layout.blocks is not None
+        self._comm, self._blocks = comm, layout.blocks
 
     def start(self, task: Task) -> None:
         """Send the payload of a task."""
-        own, total = ([each.vector, self._block] for each in (self.own, self.total))
-        self._request = self._comm.Iallreduce(own, total, self._operation)
+        block, operation = block_type(self._blocks.words), addition(self._blocks.bits)
+        self._request = self._comm.Iallreduce([self.own.vector, block], [self.total.vector, block], operation)
 
     def done(self) -> bool:
         """Return whether the sum is there."""
@@ -243,7 +253,7 @@ class TreeSummation(ModularSummation):
             arrived, self._arriving = self._arriving, []
             for request, words in arrived:
                 if request.Test():
-                    self._add(own, words)
+                    modular.add(own, words, self._blocks.words, self._blocks.bits)
                 else:
                     self._arriving.append((request, words))
             yield True

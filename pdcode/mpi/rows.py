@@ -77,7 +77,7 @@ class RowSends:
                 self.send(Message(NOTICE, opening.epoch, opening.base, 0, named, np.empty(0, np.uint8)), rank)
             return
         total = len(opening.content)
-        size = max(1024, segment - HEADS_BYTES - 8 * len(members))
+        size = max(1024, segment - HEADS_BYTES - 8 * len(ranks))  # the same when it is sent again, to fewer
         for start in range(0, max(1, total), size):
             part = opening.content[start : start + size]
             self.send(Message(SEGMENT, opening.epoch, start, total, members[1:], part), members[0])
