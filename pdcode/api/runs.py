@@ -227,6 +227,7 @@ def train(
 
     from ..mpi import ranks
     from ..mpi.hosted import hosted
+    from ..mpi.process import Poller
     from ..training import checkpoint
     from ..training.session import INTERRUPTED, check_writable
     from ..virtual.choice import prepare_ranks
@@ -242,13 +243,17 @@ def train(
         if spares := configs.read(config, settings).config.workers.spares:
             settings += configs.overrides((), group.size - 1 - spares)
         job, text, name = configs.read(config, settings)
+        path = Path(job.trace.path)
+        found = checkpoint.find(job) if resume and group.rank == 0 else None
+        if resume:
+            finished = np.array([group.rank == 0 and found is None and checkpoint.is_finished(path)])
+            group.buffers.append(finished)
+            Poller(1e-3, group).wait(group.Ibcast(finished).Test)
+            if finished[0]:
+                return None if group.rank else Trace(path)
         if group.rank:
             ranks.serve(group, job)
             return None
-        path = Path(job.trace.path)
-        found = checkpoint.find(job) if resume else None
-        if resume and found is None and checkpoint.is_finished(path):
-            return Trace(path)
         components = prepare_ranks(job if found is None else found.resumed_config(job), name)
         check_writable(str(path), name, job.stragglers.reads)
         with _with_trace(path):

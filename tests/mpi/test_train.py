@@ -25,6 +25,7 @@ def test_runs_on_halves_of_a_world_and_failures_as_exceptions(tmp_path: Path) ->
     assert (lines["even 4"], lines["odd 3"]) == ("40 updates by 2", "40 updates by 1")
     for name in ("data", "again"):
         assert came(name) == ["40 updates by 4", *["none"] * 4]
+    assert came("finished") == ["True", *["False"] * 4]
     assert {line.partition(":")[0] for line in came("input") + came("missing")} == {"InputError"}
     assert all("no.npz" in line for line in came("missing"))
     for name in ("star", "exchange", "ring", "first"):

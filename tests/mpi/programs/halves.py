@@ -58,6 +58,7 @@ for name, function, more in (
 if world.rank == 0:
     (FOLDER / "awake").touch()
 train("again", world)
+note("finished", pdcode.train(CONFIG, comm=world, output=FOLDER / "again.h5", resume=True) is not None)
 assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 assert not gc.get_freeze_count()
 note("end", world.allreduce(1))
