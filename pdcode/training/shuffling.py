@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from threading import Lock
+from math import comb
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..util.rng import SHUFFLE, generator
 from ..util.stateful import Stateful
 
 KEPT = 4  # epochs whose rows are remembered
+MOST_PARTS = 20_000  # of all batches: a worker solves for those of its next batch within seconds
 
 
 class Deal(ABC):
@@ -40,6 +42,7 @@ class Deal(ABC):
             self.start[shard(rows, worker, workers, how)] = worker
         self._known: dict[int, Any] = {}  # by epoch
         self._plans: dict[tuple[int, int], ShufflePlan | None] = {}
+        self._lock = RLock()  # of both: a thread that moves rows looks up epochs while its worker does
 
     @abstractmethod
     def held(self, epoch: int, worker: int) -> np.ndarray:
@@ -61,11 +64,12 @@ class Deal(ABC):
 
     def plan(self, old: int, new: int) -> ShufflePlan | None:
         """Return the plan that leads from one epoch to another; None if there is none."""
-        if (old, new) not in self._plans:
-            if len(self._plans) >= KEPT:
-                del self._plans[next(iter(self._plans))]
-            self._plans[old, new] = self._plan(old, new)
-        return self._plans[old, new]
+        with self._lock:
+            if (old, new) not in self._plans:
+                if len(self._plans) >= KEPT:
+                    del self._plans[next(iter(self._plans))]
+                self._plans[old, new] = self._plan(old, new)
+            return self._plans[old, new]
 
     def _keep(self, epoch: int, value: Any) -> Any:
         if len(self._known) >= KEPT:
@@ -78,10 +82,11 @@ class RowDeal(Deal):
     """Permutations of all rows; every worker has as many as at first."""
 
     def owners(self, epoch: int) -> np.ndarray:
-        if epoch in self._known:
-            return self._known[epoch]
-        order = generator(self.seed, SHUFFLE, epoch).permutation(self.start) if epoch else self.start
-        return self._keep(epoch, order)
+        with self._lock:
+            if epoch in self._known:
+                return self._known[epoch]
+            order = generator(self.seed, SHUFFLE, epoch).permutation(self.start) if epoch else self.start
+            return self._keep(epoch, order)
 
     def held(self, epoch: int, worker: int) -> np.ndarray:
         return np.flatnonzero(self.owners(epoch) == worker)
@@ -104,11 +109,12 @@ class BatchDeal(Deal):
 
     def caches(self, epoch: int) -> Caches:
         """Return the caches in an epoch."""
-        before = max((each for each in self._known if each <= epoch), default=0)
-        caches: Caches = self._known.get(before, self._first)
-        for each in range(before + 1, epoch + 1):
-            caches = self._keep(each, caches.shuffled(self._sources(each)))
-        return caches
+        with self._lock:
+            before = max((each for each in self._known if each <= epoch), default=0)
+            caches: Caches = self._known.get(before, self._first)
+            for each in range(before + 1, epoch + 1):
+                caches = self._keep(each, caches.shuffled(self._sources(each)))
+            return caches
 
     def held(self, epoch: int, worker: int) -> np.ndarray:
         return np.array(self.caches(epoch).held(worker))
@@ -149,7 +155,11 @@ class Packing:
         """Return rows, uint8, shape (n, bytes)."""
         parts = (np.ascontiguousarray(each[rows]) for each in self.arrays)
         return np.concatenate(
-            [each.reshape(len(each), -1).view(np.uint8).reshape(len(each), -1) for each in parts], axis=1
+            [
+                each.reshape(-1).view(np.uint8).reshape(len(each), width)
+                for each, width in zip(parts, self.widths, strict=True)
+            ],
+            axis=1,
         )
 
     def unpack(self, packed: np.ndarray) -> None:
@@ -392,7 +402,7 @@ def make_row_sender(config: Config, source: DataSource | None) -> Shuffler | Non
     Raises
     ------
     InputError
-        If the data have sparse arrays, or fewer rows than workers.
+        If the data have sparse arrays, or fewer rows than workers, or caches too many parts of batches.
     """
     if config.shuffle.kind == "none":
         return None
@@ -403,15 +413,21 @@ def make_row_sender(config: Config, source: DataSource | None) -> Shuffler | Non
 
 def check_rows(config: Config, source: DataSource) -> None:
     """Refuse rows that cannot move."""
+    workers, cached = config.workers.count, config.shuffle.cache
     if config.shuffle.kind == "none":
         return
+    if cached > 1 and (parts := workers * comb(workers - 1, cached - 1)) > MOST_PARTS:
+        raise InputError(
+            f"shuffle.cache: {cached} of {workers} batches cuts them into {parts:.6g} parts; at most "
+            f"{MOST_PARTS} are supported"
+        )
     if any(isinstance(each, Csr) for each in source.dataset.train):
         raise InputError(
             f"shuffle.kind: '{config.shuffle.kind}' moves rows of one length, and those of "
             f"{config.problem.data!r} are sparse"
         )
-    if source.rows < config.workers.count:
+    if source.rows < workers:
         raise InputError(
-            f"shuffle.kind: '{config.shuffle.kind}' needs a row for each of {config.workers.count} workers, "
+            f"shuffle.kind: '{config.shuffle.kind}' needs a row for each of {workers} workers, "
             f"and problem.data has {source.rows}"
         )

@@ -1,5 +1,6 @@
 """Rows that move among workers: each has the right ones in every epoch, in whatever way they came."""
 
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.training import checkpoint
-from pdcode.training.shuffling import Packing, deal_of
+from pdcode.training.shuffling import Packing, deal, deal_of
 from pdcode.training.worker import Worker
 from pdcode.util.errors import InputError
 
@@ -58,6 +59,46 @@ def test_all_kinds_give_workers_the_same_rows_and_the_same_theta(shards: str, sc
         thetas[name] = run.state.theta.tobytes()
     assert len({thetas[name] for name in KINDS if "cached" not in name}) == 1
     assert thetas["cached"] == thetas["cached multicast"]
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "cached" not in name])
+def test_a_single_worker_keeps_its_rows(name: str) -> None:
+    run = Descent(["shuffle.every=2", "workers.count=1", "stop.updates=7", *KINDS[name]], [1])
+    assert run.run() == "enough"
+    (worker,), source = run.workers, run.components.source
+    assert source is not None
+    assert worker.shard is not None
+    assert worker.shard.epoch == 3
+    assert_has_its_rows(worker, run.config, source.whole.train)
+
+
+@pytest.mark.parametrize("cache", [1, 2])
+def test_a_second_thread_waits_while_an_epoch_is_looked_up(cache: int) -> None:
+    """Its own look-ups would drop the epoch that the first thread has just found."""
+    found = deal(7, 40, 4, "shuffled", cache)
+    expected = found.owners(2).copy()
+
+    class Interrupted(dict[int, Any]):
+        def _look_up(self) -> None:
+            if not started:
+                started.append(Thread(target=lambda: [found.owners(epoch) for epoch in range(3, 12)]))
+                started[0].start()
+                started[0].join(0.2)
+
+        def __contains__(self, epoch: object) -> bool:
+            there = super().__contains__(epoch)
+            self._look_up()
+            return there
+
+        def get(self, epoch: int, default: Any = None) -> Any:
+            self._look_up()
+            return super().get(epoch, default)
+
+    started = list[Thread]()
+    found._known = Interrupted(found._known)
+    np.testing.assert_array_equal(found.owners(2), expected)
+    assert started
+    started[0].join()
 
 
 def test_bytes_are_those_of_the_plan() -> None:
@@ -110,6 +151,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, tmp_path: Any) -> 
         (["scheme.name=cyclic", "code.blocks=1"], "scheme.name: 'cyclic' does not go with .* a shard each"),
         (["scheme.name=allreduce"], "reduce.kind: 'allreduce' does not go with shuffle.kind 'coded'"),
         (["shuffle.cache=4"], "workers.count: 4 does not go with shuffle.cache 4"),
+        (["shuffle.cache=9", "workers.count=30"], "shuffle.cache: 9 of 30 batches .* at most 20000"),
         (["problem.data=synthetic", "problem.density=0.1"], "shuffle.kind: 'coded' moves rows of one length"),
         (["workers.count=2000"], "shuffle.kind: 'coded' needs a row for each of 2000 workers"),
     ],
