@@ -9,6 +9,7 @@ from ..util.output import ensure_writable, print_line
 from . import arguments
 
 IMAGES = ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm"
+ENDING = ".events.png"  # of written files
 
 
 def add_parser(commands: Any) -> None:
@@ -38,10 +39,19 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--seed", type=int, default=1, help="seed of the models' random numbers (default: 1)"
     )
-    what = "folder to write PNG files to: image, counts, linear estimate and sparse coding side by side"
+    what = f"folder of NAME{ENDING}: image, counts, linear estimate and sparse coding side by side"
     command.add_argument("-o", "--output", metavar="FOLDER", help=what)
     arguments.add_plugin(command)
     command.set_defaults(function=reconstruct)
+
+
+def numbered(names: list[str]) -> list[str]:
+    """Return the names, each with a number behind it if an earlier one is the same."""
+    found: list[str] = []
+    for name in names:
+        others = (f"{name}-{number}" for number in range(2, len(names) + 2))
+        found.append(next(each for each in (name, *others) if each not in found))
+    return found
 
 
 def reconstruct(options: argparse.Namespace) -> int:
@@ -65,16 +75,28 @@ def reconstruct(options: argparse.Namespace) -> int:
     guard.probe_in_subprocess(options.trace)
     with prefix_errors(options.trace):
         dictionary = Trace(options.trace).dictionary()
+    names = numbered([Path(each).stem for each in options.files])
     recordings = [each for each in options.files if Path(each).suffix.lower() not in IMAGES]
     if recordings and len(recordings) < len(options.files):
         raise InputError(f"{recordings[0]}: recordings and images need a command each")
     folder = None if options.output is None else Path(options.output)
     if folder is not None:
-        ensure_writable(folder / "1.png", f"-o {options.output}")
+        ensure_writable(folder / f"1{ENDING}", f"-o {options.output}")
+        read = {Path(each).resolve() for each in options.files}
+        if written := read & {(folder / f"{name}{ENDING}").resolve() for name in names}:
+            raise InputError(f"-o {options.output}: {written.pop()} is an image that is read, too")
     if recordings:
-        made = sensors.recorded(recordings, dictionary, options.window_ms, options.frames, options.size)
+        made = sensors.recorded(
+            [*zip(names, recordings, strict=True)],
+            dictionary,
+            options.window_ms,
+            options.frames,
+            options.size,
+        )
     else:
-        images = [(Path(each).stem, photographs.read_image(each)) for each in options.files]
+        images = [
+            (name, photographs.read_image(each)) for name, each in zip(names, options.files, strict=True)
+        ]
         random = np.random.default_rng(options.seed)
         sensor = sensors.Retina(options.window_ms, random)
         if options.sensor == "camera":
@@ -88,7 +110,7 @@ def reconstruct(options: argparse.Namespace) -> int:
         else:
             print_line(f"{name}: {found.events:,} events")
         if folder is not None:
-            found.write(folder / f"{name}.png")
+            found.write(folder / f"{name}{ENDING}")
     if sums:
         means = [
             [sum(each) / len(sums) for each in zip(*column, strict=True)]

@@ -16,6 +16,7 @@ EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2
                   "offsets": [0, 8, 10, 12], "itemsize": 16})  # fmt: skip
 COMPRESSIONS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
 LARGEST = 1 << 30  # bytes of a packet
+END = "#End Of ASCII Header"
 COLUMNS = ("t", "timestamp"), ("x",), ("y",), ("p", "on", "polarity")
 
 
@@ -61,6 +62,8 @@ def _aedat2(name: str, data: bytes) -> Events:
             raise InputError(f"{name}: its header does not end")
         lines.append(data[start:end].decode(errors="replace"))
         start = end
+        if lines[-1].startswith(END):  # the first event may begin with the byte of '#'
+            break
     if (len(data) - start) % 8:
         raise InputError(f"{name}: {len(data) - start} bytes of events, which is no multiple of 8")
     address, times = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2).T.astype(np.int64)

@@ -12,6 +12,7 @@ from ..util.errors import InputError
 from . import camera, retina
 from .readers import read_events
 from .reconstruction import THRESHOLDS, Dictionary, Estimates, Signal
+from .stream import Events
 
 COLUMNS = "counts", "counts, fitted", "linear MMSE", "sparse coding"
 TRAINED, EXAMPLES = 96, 3  # side of training images [pixels]; signals on which thresholds are chosen
@@ -23,7 +24,7 @@ class Reconstruction:
 
     panels: list[np.ndarray]  # greys from 0 to 1: the image if it is known, and its estimates
     scores: list[tuple[float, float]]  # by `COLUMNS`; empty if it is not known
-    events: int = 0
+    events: int = 0  # of a frame of a recording
 
     def write(self, path: Path) -> None:
         """Write the panels side by side to a PNG file."""
@@ -81,7 +82,12 @@ class Calibrated:
 
     def __init__(self, sensor: Retina, dictionary: Dictionary, size: int) -> None:
         self.sensor, self.dictionary = sensor, dictionary
-        most = min(size, TRAINED) + 2 * sensor.margin
+        most, side = min(size, TRAINED), dictionary.side
+        if most < side:
+            raise InputError(
+                f"--size {size}: features of {side} × {side} pixels, and images of {most} × {most}"
+            )
+        most += 2 * sensor.margin
         images = [dictionary.cropped(each[:most, :most], sensor.margin) for each in photographs.training()]
         signals, counts = zip(*(sensor.sense(each.astype(float)) for each in images), strict=True)
         driven = [retina.filtered(each, sensor.field(each.shape)) for each in signals]
@@ -123,32 +129,37 @@ def simulated(
 
 
 def recorded(
-    files: Sequence[str], dictionary: Dictionary, window_ms: int, frames: int, size: int
+    files: Sequence[tuple[str, str]], dictionary: Dictionary, window_ms: int, frames: int, size: int
 ) -> Iterator[tuple[str, Reconstruction]]:
     """Yield names of frames of recordings, and the change of log intensity that is reconstructed of each.
+
+    `files` has the name and the path of each recording.
 
     The variance of its noise is that of independent events, and the spectrum of signals is that of rendered
     training images, scaled to the variance of the counts.
     """
-    recordings = [(file, read_events(file)) for file in files]
-    for file, events in recordings:
+    recordings = [(name, read_events(file)) for name, file in files]
+    for (_, file), (_, events) in zip(files, recordings, strict=True):
         if min(events.shape) < dictionary.side:
             raise InputError(f"{file}: {events.shape[1]} × {events.shape[0]} pixels are too few")
     usual = Calibrated(Camera(window_ms, np.random.default_rng(0), 0.0), dictionary, size).signal
-    for file, events in recordings:
+    for name, events in recordings:
         shape = dictionary.cropped(np.empty([min(side, size) for side in events.shape])).shape
         start, step = int(events.times_us.min()), 1000 * window_ms
         last = int(events.times_us.max())
+        inside = (events.y < shape[0]) & (events.x < shape[1])
+        events = Events(*(each[inside] for each in events))
         for frame in range(min(frames, (last - start) // step + 1)):
-            whole = events.counts(start + frame * step, start + (frame + 1) * step, events.shape)
-            counts = camera.THRESHOLD * whole[: shape[0], : shape[1]]
+            begin, end = start + frame * step, start + (frame + 1) * step
+            counts = camera.THRESHOLD * events.counts(begin, end, shape)
+            number = int(np.count_nonzero((events.times_us >= begin) & (events.times_us < end)))
             noise = max(camera.THRESHOLD * float(np.abs(counts).mean()), 1e-9)
             gain = max(float(counts.var()) - noise, 0.1 * noise) / float(usual.power(shape).mean())
             signal = replace(usual, spectrum=usual.spectrum + np.log(gain), variance=noise)
             found = dictionary.estimates(counts, np.ones(shape), signal, 1.0)
             span = 6 * max(float(counts.std()), 1e-9)
             panels = [0.5 + each / span for each in found]
-            yield f"{Path(file).stem}-{frame:04}", Reconstruction(panels, [], int(np.abs(whole).sum()))
+            yield f"{name}-{frame:04}", Reconstruction(panels, [], number)
 
 
 def _similarity() -> Any:

@@ -119,7 +119,7 @@ def aedat2(events: Events, chip: str) -> bytes:
         address = (259 - y) << 22 | x << 12 | on << 11
     rows = np.stack([address, t], axis=1).astype(">u4")
     others = np.array([[1 << 31 | 5, 7], [1 << 10, 7]] if chip != "DVS128" else [[1 << 15, 7]], ">u4")
-    header = f"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.{chip}\r\n"
+    header = f"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.{chip}\r\n#End Of ASCII Header\r\n"
     return header.encode() + np.concatenate([rows, others]).astype(">u4").tobytes()
 
 
@@ -129,7 +129,10 @@ def test_aedat_2_has_the_addresses_of_its_chip(chip: str, tmp_path: Path) -> Non
     if chip == "DVS128":
         events = events._replace(x=events.x % 128, y=events.y % 128)
     events.y[:2] = 0, 127 if chip == "DVS128" else 259
-    (tmp_path / "a.aedat").write_bytes(aedat2(events, chip))
+    if chip != "DVS128":
+        events.y[[0, 2]] = 259 - 140, 0  # the first address begins with the byte of '#'
+    data = aedat2(events, chip)
+    (tmp_path / "a.aedat").write_bytes(data)
     for mine, given_ in zip(read_events(tmp_path / "a.aedat"), events, strict=True):
         np.testing.assert_array_equal(mine, given_)
 

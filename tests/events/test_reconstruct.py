@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes import refused
 from PIL import Image
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.events import camera
+from pdcode.events import Dictionary, camera, sensors
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def test_sparse_coding_beats_the_counts_of_a_retina(
     _, fitted, linear, sparse = found["mean"]
     assert sparse > fitted + 1.5
     assert sparse > linear
-    with Image.open(tmp_path / "images" / "coins.png") as image:
+    with Image.open(tmp_path / "images" / "coins.events.png") as image:
         panels = np.asarray(image) / 255
     assert panels.shape == (52, 4 * 52)
     known, estimate = panels[2:50, 2:50], panels[2:50, 3 * 52 + 2 : 4 * 52 - 2]
@@ -63,8 +64,40 @@ def test_noisy_events_of_a_camera_and_recordings(
         main(["reconstruct", trace, str(tmp_path / "r.csv"), "--size", "32", "-o", str(tmp_path / "frames")])
         == 0
     )
-    assert capsys.readouterr().out.count(" events") == 2
-    assert sorted(each.name for each in (tmp_path / "frames").iterdir()) == ["r-0000.png", "r-0001.png"]
+    frames = events.times_us - events.times_us.min() < 32_000
+    inside = (events.x < 32) & (events.y < 32)
+    printed = capsys.readouterr().out
+    assert f"r-0000: {np.count_nonzero(inside & frames):,} events\n" in printed
+    assert f"r-0001: {np.count_nonzero(inside & ~frames):,} events\n" in printed
+    written = sorted(each.name for each in (tmp_path / "frames").iterdir())
+    assert written == ["r-0000.events.png", "r-0001.events.png"]
+
+
+def test_no_image_is_replaced(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.random.default_rng(0).random((40, 40))
+    for name in ("a.png", "a.bmp", "a.events.png"):
+        Image.fromarray((255 * image).astype(np.uint8)).save(tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    words, more = ["reconstruct", trace, str(tmp_path / "a.png")], ["--size", "32", "-o", str(tmp_path)]
+    assert main([*words, str(tmp_path / "a.events.png"), *more]) == 2
+    assert "a.events.png is an image that is read, too" in capsys.readouterr().err
+    (tmp_path / "a.events.png").unlink()
+    assert main([*words, str(tmp_path / "a.bmp"), *more]) == 0
+    assert [*table(capsys.readouterr().out)] == ["a", "a-2", "mean"]
+    assert {each.name for each in tmp_path.glob("*.events.png")} == {"a.events.png", "a-2.events.png"}
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_size_below_that_of_features_is_refused(tmp_path: Path) -> None:
+    dictionary = Dictionary.of(np.ones((2, 20 * 20)))
+    (tmp_path / "x.csv").write_text("t,x,y,p\n1,40,40,1\n")
+    retina = sensors.Retina(32, np.random.default_rng(0))
+    for made in (
+        sensors.simulated([("zero", np.zeros((40, 40)))], dictionary, retina, 16),
+        sensors.recorded([("x", str(tmp_path / "x.csv"))], dictionary, 32, 10, 16),
+    ):
+        with refused("--size 16: features of 20 × 20 pixels, and images of 16 × 16"):
+            next(made)
 
 
 def test_bad_input_is_refused(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
