@@ -181,7 +181,7 @@ class Trace(reader.TraceReader):
 
         if self.theta is None:
             raise InputError(f"{self.path}: has no final theta, as the run has not ended or computed none")
-        with prefix_errors(str(self.path)):
+        with prefix_errors(str(self.path)), one_thread():
             table = legacy.read(self.config, self.plugin_digests).problem
             if not isinstance(table, ModelTable):
                 return self.model().weights

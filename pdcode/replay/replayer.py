@@ -285,6 +285,8 @@ def replayable_config(trace: TraceReader) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     config = config_of(trace)
+    if not config.stop.ends:  # no run of pdcode's own
+        raise InputError(f"{trace.path}: a recorded script: the trace has no arithmetic to recompute")
     exact = config.has_owners or config.reduce.bits is not None
     if config.reduce.summed and not exact and trace.attributes.get("clock") == "real":
         raise InputError(

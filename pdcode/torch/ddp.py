@@ -279,7 +279,8 @@ class Coded:
     def _round(self, payload: np.ndarray, lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Round a payload, with rows of these lengths; return numbers to be added up, and their scales."""
         if self.wire == "float16":
-            halves = np.clip(payload / self.ranks, -LARGEST, LARGEST).astype(np.float16)
+            most = LARGEST / self.ranks * (1 - 2**-11) ** self.ranks  # sums are rounded, too
+            halves = np.clip(payload / self.ranks, -most, most).astype(np.float16)
             return halves, np.full(1, self.ranks, payload.dtype)
         largest = np.maximum.reduceat(np.abs(payload), np.cumsum([0, *lengths[:-1]]))
         shared = torch.from_numpy(np.nan_to_num(largest, nan=np.inf))

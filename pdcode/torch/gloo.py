@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from math import ceil, log2
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch.futures import Future
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .. import faults
+from ..config import Config
 from ..config import load as configfile
 from ..faults import ActiveFaults, ProcessFault
 from ..faults.link import FaultyLink
@@ -35,6 +37,7 @@ from ..stragglers import WorkerDelays
 from ..training.links import DelayedLink
 from ..transport.base import Computed, Link
 from ..util.errors import InputError, prefix_errors
+from ..util.output import print_error
 
 NAME, VARIABLE = "pdcode:gloo", "PDCODE_JOB"
 NAP_NS = 10**9  # longest sleep at a time
@@ -88,6 +91,18 @@ class Steps(Link):
         self.delays_ns.append(computed.delay_ns)
 
 
+def load(path: str, rank: int, ranks: int) -> tuple[Config, list[Any]]:
+    """Load the configuration of `ranks`, and the faults of a rank."""
+    config, _ = configfile.load(path, [f"workers.count={ranks}"])
+    events = faults.of_worker(config, rank)
+    with prefix_errors(path):
+        for event in (*config.faults.events, *events):
+            fits = isinstance(event, ProcessFault) and not event.joins
+            if not fits and not isinstance(event, Slow | Raise | Delay | Drop):
+                raise InputError(f"faults.events: kind '{event.kind}': not one of process groups")
+    return config, events
+
+
 class Injection:
     """Injected delays, faults and link of a rank of `ranks`, from the TOML file at `path`.
 
@@ -95,13 +110,7 @@ class Injection:
     """
 
     def __init__(self, path: str, rank: int, ranks: int) -> None:
-        config, _ = configfile.load(path, [f"workers.count={ranks}"])
-        events = faults.of_worker(config, rank)
-        with prefix_errors(path):
-            for event in (*config.faults.events, *events):
-                fits = isinstance(event, ProcessFault) and not event.joins
-                if not fits and not isinstance(event, Slow | Raise | Delay | Drop):
-                    raise InputError(f"faults.events: kind '{event.kind}': not one of process groups")
+        config, events = load(path, rank, ranks)
         self._worker, self._active, self._link = rank, ActiveFaults(events), config.link
         self.steps = Steps(rank)
         faulty = FaultyLink(self.steps, config.seed, rank, events) if events else self.steps
@@ -223,7 +232,18 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m pdcode.torch.gloo JOB.toml SCRIPT [ARGUMENTS]")
     from pdcode.torch import gloo  # this file under its own name, not that of the program
 
+    if os.environ.keys() >= {"RANK", "WORLD_SIZE"}:  # otherwise only the script knows the number of ranks
+        try:
+            load(arguments[0], int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        except InputError as error:
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                print_error(str(error))
+            else:
+                time.sleep(60)  # torchrun ends this rank once the first one has printed the error
+            raise SystemExit(2) from None
     os.environ[VARIABLE], sys.argv = arguments[0], arguments[1:]
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(arguments[1]).resolve().parent)  # as python does
     init = dist.init_process_group
 
     def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
 from typing import Any
 
 from ..util.errors import InputError, did_you_mean
@@ -9,9 +10,10 @@ from ..util.errors import InputError, did_you_mean
 CLASSES = ("cross_entropy", "nll_loss")
 """Losses of classes, whose score is the accuracy."""
 REGRESSIONS = (
-    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "kl_div",
+    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div",
 )  # fmt: skip
 """Losses whose least value is not near 0."""
+ENDINGS = "_loss", "_entropy", "_with_logits", "_div"
 
 
 @cache
@@ -19,11 +21,18 @@ def functional(name: str) -> Callable[..., Any]:
     """Return the loss of module and rows, of which the last array is the target, by the function's name."""
     from torch.nn import functional as functions
 
-    function = getattr(functions, name, None)
-    if not callable(function):
-        known = [each for each in dir(functions) if each.endswith(("_loss", "_entropy"))]
+    known = {
+        each: function
+        for each, function in vars(functions).items()
+        if each.endswith(ENDINGS) and len(_needed(function)) == 2
+    }
+    if name not in known:
         meant = did_you_mean(name, known)
-        raise InputError(f"problem.loss: neither FILE.py:NAME nor a torch.nn.functional: {name!r}{meant}")
+        raise InputError(
+            f"problem.loss: neither FILE.py:NAME nor a loss by torch.nn.functional of outputs and targets: "
+            f"{name!r}{meant}"
+        )
+    function = known[name]
 
     def loss(module: Any, *rows: Any) -> Any:
         outputs, target = module(*rows[:-1]), rows[-1]
@@ -35,6 +44,10 @@ def functional(name: str) -> Callable[..., Any]:
         return function(outputs, target)
 
     return loss
+
+
+def _needed(function: Callable[..., Any]) -> list[Any]:
+    return [each for each in signature(function).parameters.values() if each.default is each.empty]
 
 
 def accuracy(module: Any, *rows: Any) -> float:

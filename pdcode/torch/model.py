@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,8 @@ class TorchModel(Model):
 
     def bind(self, theta: Array) -> None:
         """Make the parameters views of θ, and set the number of threads, by which results would differ."""
+        if not threads.changed:
+            threads.changed.append(partial(_restore, torch.get_num_threads(), torch.get_rng_state()))
         if torch.get_num_threads() != (number := threads.requested() or 1):  # of this thread
             torch.set_num_threads(number)
         if self._bound is not theta:
@@ -290,6 +292,12 @@ class TorchModel(Model):
         with Counter() as counter:
             self.gradient(theta, rows, np.empty_like(theta), None, self.state())
         return counter.flops / 2
+
+
+def _restore(number: int, state: Tensor) -> None:
+    """Restore the number of threads and the generator, which models set, for the program of a caller."""
+    torch.set_num_threads(number)
+    torch.set_rng_state(state)
 
 
 def random_seed(key: Key | None) -> int:

@@ -40,7 +40,8 @@ class Recording:
         self._rows: list[tuple[int, int, int]] = []  # of a step: start, ready, reduced
         hosts: list[Any] = [None] * self._ranks
         dist.all_gather_object(hosts, socket.gethostname(), self._group)
-        self._size = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+        trained = [each for each in model.parameters() if each.requires_grad]
+        self._size, self._count = sum(each.nbytes for each in trained), sum(map(torch.numel, trained))
         self._step, self._trace = 0, self._writer(path, hosts) if self._rank == 0 else None
         model.register_comm_hook(None, self._reduce)
         model.register_comm_hook = self._use
@@ -52,7 +53,7 @@ class Recording:
     def _writer(self, path: str, hosts: list[str]) -> TraceWriter:
         config = {"reduce": {"kind": "allreduce"}, "workers": {"count": self._ranks}}  # others are unknown
         metadata = {
-            "config": config, "seed": 0, "workers": self._ranks, "parameters": self._size // 4,
+            "config": config, "seed": 0, "workers": self._ranks, "parameters": self._count,
             "gradient_bytes": self._size, "payload_bytes": self._size, "header_bytes": 0,
             "mpi_library": f"torch {torch.__version__}, {dist.get_backend(self._group)}",
         }  # fmt: skip

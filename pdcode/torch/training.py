@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..api.configs import ConfigLike, PathLike, Settings
 from ..api.objects import train_given
 from ..api.traces import Trace
 from ..config import legacy
+from ..util.threads import one_thread
 from .kind import TorchProblem
 from .model import model_of
 
@@ -69,8 +69,7 @@ def train(
     """
     given = {"module": model, "data": data, "loss": loss} | ({} if score is None else {"score": score})
     tables: Any = {} if config is None else config
-    threads, generator = torch.get_num_threads(), torch.get_rng_state()
-    try:
+    with one_thread():
         trace = train_given(
             "torch", given, {"module": "model"}, tables, mpi, workers, output, set, resume, progress
         )
@@ -78,6 +77,3 @@ def train(
         assert isinstance(table, TorchProblem)
         assert trace.theta is not None
         return trace, model_of(table).trained(trace.theta, table.read().sample(table.evaluate).train)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_rng_state(generator)

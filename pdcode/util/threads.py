@@ -1,9 +1,8 @@
 """Threads of BLAS, by environment variables that numpy reads at import and by a limit later, and of JAX."""
 
 import os
-from collections.abc import MutableMapping
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 
 OMP = "OMP_NUM_THREADS"
 XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -26,9 +25,21 @@ def requested() -> int:
     return next((int(value) for value in values if value.isdecimal() and int(value)), 0)
 
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Limit BLAS in a block to one thread, unless the user sets a number, as commands do."""
+changed: list[Callable[[], None]] = []
+"""Functions that restore what a block of `one_thread` has changed in libraries, if anything."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit BLAS in a block to one thread, unless the user sets a number; restore what `changed` has."""
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[Any] = threadpool_limits(None if requested() else 1, "blas")
-    return limits
+    outer = changed.copy()
+    changed.clear()
+    try:
+        with threadpool_limits(None if requested() else 1, "blas"):
+            yield
+    finally:
+        while changed:
+            changed.pop()()
+        changed.extend(outer)

@@ -38,6 +38,7 @@ import json, os, time
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from sizes import ROWS  # beside the script
 
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
@@ -50,7 +51,7 @@ objects = [None] * dist.get_world_size()
 try:
     for step in range(4):
         optimizer.zero_grad()
-        model(torch.randn(8, 64)).square().mean().backward()
+        model(torch.randn(ROWS, 64)).square().mean().backward()
         optimizer.step()
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     dist.all_gather_object(objects, dist.get_rank())
@@ -69,7 +70,10 @@ dist.destroy_process_group()
 
 def launch(folder: Path, job: str, result: str) -> subprocess.CompletedProcess[str]:
     (folder / "job.toml").write_text(job, encoding="utf-8")
-    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
+    scripts = folder / "scripts"
+    scripts.mkdir(exist_ok=True)
+    (scripts / "script.py").write_text(SCRIPT, encoding="utf-8")
+    (scripts / "sizes.py").write_text("ROWS = 8", encoding="utf-8")
     words = [
         "-m",
         "torch.distributed.run",
@@ -81,7 +85,7 @@ def launch(folder: Path, job: str, result: str) -> subprocess.CompletedProcess[s
     ]
     variables = {"RESULT": str(folder / result), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(
-        [sys.executable, *words, str(folder / "job.toml"), str(folder / "script.py")],
+        [sys.executable, *words, str(folder / "job.toml"), str(scripts / "script.py")],
         env=environment() | variables, cwd=folder, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
 
@@ -177,6 +181,21 @@ def test_a_task_is_slowed_and_delayed_once(injected: Any) -> None:
 def test_what_a_process_group_cannot_do_is_refused(injected: Any, job: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         injected(job)
+
+
+def test_a_bad_file_is_one_line_before_the_script_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.toml").write_text(
+        "[stragglers]\nkind = 'shifted-exponential'\nmean_s = 1.0\nslow = [2]\n", encoding="utf-8"
+    )
+    for key, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SystemExit) as ended:
+        gloo.main([str(tmp_path / "job.toml"), "none.py"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "job.toml: stragglers.slow: worker 2" in line
 
 
 def test_a_file_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,18 @@ def test_what_is_not_sent_is_the_residual(alone: None, wire: str, family: str, d
     assert any(each.abs().max() > 0 for each in residuals.values())
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 100, 1000])
+def test_sums_of_clipped_halves_are_finite(alone: None, ranks: int) -> None:
+    coded = ddp.Coded(network(), wire="float16")
+    coded.ranks = ranks
+    half, scale = coded._round(np.array([1e9, -1e9, 1.0], np.float32), [3])
+    total = np.zeros(3, np.float16)
+    for _ in range(ranks):
+        total += half
+    assert np.isfinite(total).all()
+    assert scale * half == pytest.approx([scale[0] * half[0], -scale[0] * half[0], 1.0], rel=1e-3)
+
+
 def test_which_matrices_are_whitened(alone: None) -> None:
     names = ["attention.in_proj_weight", "attention.out_proj.weight", "hidden.weight"]
     assert ddp.hidden_matrices(Tied()) == names

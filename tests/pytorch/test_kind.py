@@ -85,13 +85,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_a_replay_has_the_same_bits(case: str, tmp_path: Path) -> None:
     problem, tables = CASES[case]
     config = {"problem": problem, "stop": {"updates": 30}, "workers": {"count": 3}, **tables}
+    torch.manual_seed(5)
+    drawn, threads = torch.get_rng_state(), torch.get_num_threads()
     trace = pdcode.simulate(config, output=tmp_path / "f.h5", progress=False)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert trace.progress["loss"][-1] < trace.progress["loss"][0]
     assert trace.theta is not None
-    threads = torch.get_num_threads()
     torch.set_num_threads(2)  # as a host program may
-    assert np.array_equal(trace.replay(progress=False), trace.theta)
+    theta, _ = trace.replay(progress=False), trace.weights()
+    after = torch.get_num_threads()
     torch.set_num_threads(threads)
+    assert np.array_equal(theta, trace.theta)
+    assert after == 2
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_a_resumed_run_keeps_the_buffers_of_each_worker(tmp_path: Path) -> None:
@@ -179,6 +185,8 @@ SCORE = {"score": f"{FILE}:share"}
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"module": ""}, "problem.module: must be given with problem.kind 'torch'"),
     "no loss": ({"loss": "cross_entrpy", **SCORE}, "'cross_entrpy'; did you mean 'cross_entropy'?"),
+    "variance": ({"loss": "gaussian_nll_loss", **SCORE}, "and targets: 'gaussian_nll_loss'"),
+    "not a loss": ({"loss": "relu", **SCORE}, "and targets: 'relu'"),
     "no module": ({"module": f"{FILE}:flat"}, "problem.module: it is tuple, not a torch.nn.Module"),
     "neither": ({"module": f"{FILE}:NAME"}, "is neither a module nor makes one"),
     "options": ({"options": {"depth": 3}}, "problem.module: TypeError: perceptron() got an unexpected"),

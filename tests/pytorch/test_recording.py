@@ -35,6 +35,7 @@ class Sleeping(torch.autograd.Function):
 
 def work(rank: int, path: str) -> None:
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=4)
     network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
     model = DistributedDataParallel(network, bucket_cap_mb=0.01)  # several buckets
@@ -64,6 +65,9 @@ def test_the_slow_rank_is_named_by_its_own_work(tmp_path: Path) -> None:
     trace = pdcode.Trace(f"{path}.h5")
     rows = trace.arrivals
     assert trace.finished
+    assert trace.attributes["parameters"] == 2 * 65 * 64
+    with pytest.raises(InputError, match="a recorded script: the trace has no arithmetic to recompute"):
+        trace.replay(progress=False)
     assert (trace.worker_count, rows.rows, trace.updates.rows) == (4, 4 * STEPS, STEPS)
     own_s = 1e-9 * (rows["t_compute_ns"] - rows["t_start_ns"])
     assert own_s[rows["worker"] == 2].min() >= SLEEP_S
