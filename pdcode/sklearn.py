@@ -73,7 +73,11 @@ class _PDCEstimator(BaseEstimator):
                 hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
                 problem |= {"task": self._task, "hidden": hidden, "activation": self.activation}
             seed = int(check_random_state(self.random_state).randint(2**31))
-            tables = {"seed": seed, **({} if "scheme" in given else self._method), **given}
+            tables = {"seed": seed, **given}
+            for name, table in ({} if "scheme" in given else self._method).items():
+                mine = given.get(name, {})
+                if isinstance(mine, dict) and mine.get("kind", table.get("kind")) == table.get("kind"):
+                    tables[name] = table | mine
             tables["problem"] = problem | given.get("problem", {})
             job = configs.read(tables, configs.overrides((), self.workers)).config
             shard = max(1, X.shape[0] // self.workers)
@@ -90,9 +94,9 @@ class _PDCEstimator(BaseEstimator):
                 progress=bool(self.verbose),
             )
             self.model_ = trace.model()
-            losses = trace.progress["loss"][1:].tolist()
-        self.loss_curve_ = [*self.loss_curve_, *losses] if again else losses
-        self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
+            losses = trace.progress["loss"].tolist()  # the first one is that of the start
+        self.loss_curve_ = [*self.loss_curve_, *losses[1:]] if again else losses[1:]
+        self.n_iter_, self.loss_ = len(self.loss_curve_), losses[-1]
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self)

@@ -57,6 +57,19 @@ def test_targets_are_scaled_and_a_config_has_precedence() -> None:
     assert model.n_iter_ < 50
 
 
+def test_a_rate_alone_leaves_the_optimizer_and_a_run_may_stop_at_once(tmp_path: Path) -> None:
+    X, y = load_diabetes(return_X_y=True)
+    config = {"optimizer": {"rate": 0.02}, "stop": {"loss": 1e3}}
+    model = PDCRegressor((), config=config, output=tmp_path / "a.h5").fit(X, y)
+    kept = pdcode.Trace(tmp_path / "a.h5").config["optimizer"]
+    assert (kept["kind"], kept["rate"]) == ("adam", 0.02)
+    assert (model.n_iter_, model.loss_curve_) == (0, [])
+    assert 0 < model.loss_ <= 1e3
+    other = {"optimizer": {"kind": "sgd", "rate": 0.02}, "stop": {"loss": 1e3}}
+    PDCRegressor((), config=other, output=tmp_path / "a.h5").fit(X, y)
+    assert pdcode.Trace(tmp_path / "a.h5").config["optimizer"]["kind"] == "sgd"
+
+
 def test_training_over_mpi() -> None:
     model = PDCClassifier(max_iter=2, workers=2, mpi=True).fit(*DIGITS)
     assert model.score(*DIGITS) > 0.9
