@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from ..util.errors import InputError, did_you_mean
 
 EXAMPLES = {
-    "pdcode": "run jobs/digits.toml -n 4",
-    "run": "jobs/digits.toml -n 4 -o results/digits.h5 --set stop.seconds=5",
+    "pdcode": "run jobs/digits.toml",
+    "run": "jobs/digits.toml -n 8 -o results/digits.h5 --set stop.seconds=5",
     "submit": "jobs/digits.toml -n 63 -- --time=0:30:00 --nodes=2",
     "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=1.25e7",
     "replay": "results/digits.h5",
@@ -32,7 +32,7 @@ EXAMPLES = {
     "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
     "bench ablation": "--problems digits --links 1G --seeds 3",
     "bench scale": "--workers 8,64,512 --link 100M",
-    "bench ddp": "jobs/digits.toml -n 3 --seeds 3",
+    "bench ddp": "jobs/digits.toml -n 8 --seeds 3",
     "bench torch": "",
     "doctor": "",
     "completion": "bash > ~/.local/share/bash-completion/completions/pdcode",

@@ -202,8 +202,9 @@ class UserTable(ModelTable):
 
     def _rows(self, found: Any) -> Rows:
         """Check arrays of rows, and convert real numbers to the problem's type."""
-        arrays = tuple(map(np.asarray, found if isinstance(found, list | tuple) else (found,)))
         name = f"problem.data: {self.data!r}"
+        with kinds.errors_of_user(name):
+            arrays = tuple(map(np.asarray, found if isinstance(found, list | tuple) else (found,)))
         for each in arrays:
             if each.dtype.kind not in "buif" or not each.ndim:
                 raise InputError(f"{name} has {each.dtype} of shape {each.shape}, not rows of numbers")

@@ -10,6 +10,8 @@ import pytest
 from paths import ROOT
 
 from pdcode.__main__ import main, parser
+from pdcode.api import configs
+from pdcode.config import load as configfile
 
 
 def below(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -27,7 +29,9 @@ def test_an_example_ends_each_help(command: argparse.ArgumentParser) -> None:
     assert last.startswith(f"example: {command.prog}")
     assert name == "pdcode"
     options = parser().parse_args(words)
-    assert (ROOT / getattr(options, "config", "jobs/digits.toml")).exists()
+    if config := getattr(options, "config", None):
+        settings = configs.overrides(getattr(options, "set", ()), getattr(options, "workers", None))
+        assert configfile.load(ROOT / config, settings)
 
 
 def test_bash_completes_commands_options_values_and_files(

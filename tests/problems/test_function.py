@@ -153,6 +153,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "fails": ({"function": f"{FILE}:fails"}, "ValueError: no such luck, in "),
     "another form": ({"function": f"{FILE}:flat", "data": f"{FILE}:line"}, "ValueError: matmul"),
     "data": ({"data": f"{FILE}:start"}, "problem.data: TypeError: start() missing"),
+    "ragged": ({"data": f"{FILE}:RAGGED"}, "RAGGED': ValueError: setting an array element"),
     "unknown key": ({"hidden": [3]}, "problem.hidden: kind 'function' has no such key"),
     "no score": ({"score": None}, "stop.accuracy: there is none without problem.score"),
 }  # fmt: skip

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+RAGGED = ([[1.0], [1.0, 2.0]],)
+
 
 def rows():
     random = np.random.default_rng(1)
