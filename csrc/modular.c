@@ -1,16 +1,20 @@
 /* modular.c: payloads as integers modulo 2^bits, their sums, and the checks of the sums.
  *
- * Design note. A payload is cut into groups, each of which is a block of words: the integers in lanes of `bits`
- * bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, of which only the first block's is used. Blocks
- * are added one by one, in any order: lanes modulo 2^bits, the other two words modulo 2^64.
+ * Design note. A payload is cut into groups, each of which is a block of words: the integers in lanes of
+ * `bits` bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, of which only the first block's is used.
+ * Blocks are added one by one, in any order: lanes modulo 2^bits, the other two words modulo 2^64.
  *
- * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. That of a sum of which the lanes
- * miss t_i 2^bits differs by 2^bits Σ t_i (1 + 2^32 i): the lower half has Σ t_i, the upper one Σ i t_i. If one
- * element has wrapped once, their quotient is its place. Two wraps are always found and never taken for one.
+ * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. That of a sum of which the
+ * lanes miss t_i 2^bits differs by 2^bits Σ t_i (1 + 2^32 i): the lower half has Σ t_i, the upper one
+ * Σ i t_i. If one element has wrapped once, |t_i| = 1, their quotient is its place. Two turns, Σ |t_i| = 2,
+ * are always found and never taken for one. More may be: t_i = 2 and t_j = -1 look like one turn of element
+ * 2i - j, if the group has it; and turns of +1, -2 and +1 at equal distances are missed.
  *
- * Nobody knows the scale of a group before its first sum. With scale 0 all integers are 0, and the checksum is
- * the largest magnitude in fixed point: the sum of them bounds every element of the sum. After a sum of zeros the
- * scale is negated, with the same effect: if that bound shows that the scale was too large, it is halved.
+ * Nobody knows the scale of a group before its first sum. With scale 0 all integers are 0, and the checksum
+ * is the largest magnitude in fixed point: the sum of them bounds every element of the sum. After a sum of
+ * zeros the scale is negated, with the same effect: if that bound shows that the scale was too large, it is
+ * halved. Fixed point has magnitudes from 2^-23 to 2^24. If all are below, the scale is halved until a sum is
+ * not zero; if some are above, sums are lost, and the scale grows until they are not.
  */
 #ifndef REAL
 #include "modular.h"
@@ -39,10 +43,14 @@ void modular_add(uint64_t *restrict total, const uint64_t *restrict words, ptrdi
 #define MOST 0x1p40    /* bound on an integer */
 #define LARGEST 0x1p24 /* bound on a magnitude in fixed point, of which 2^16 add up to less than 2^64 */
 #define POINT 0x1p23   /* one in fixed point */
+/* Bounds on scales that the range of fixed point does not suffice to find; their inverses are finite too. */
+#define FINEST 0x1p-100
+#define COARSEST 0x1p100
 
 /* Integers of a payload, which is rounded in place; returns whether it is finite. */
 int NAME(modular_encode)(REAL *restrict payload, ptrdiff_t length, const float *restrict scales,
-                         ptrdiff_t blocks, ptrdiff_t group, uint64_t *restrict words, ptrdiff_t block, int bits)
+                         ptrdiff_t blocks, ptrdiff_t group, uint64_t *restrict words, ptrdiff_t block,
+                         int bits)
 {
     const ptrdiff_t lanes = 64 / bits;
     const uint64_t mask = ((uint64_t)1 << bits) - 1;
@@ -83,9 +91,9 @@ int NAME(modular_encode)(REAL *restrict payload, ptrdiff_t length, const float *
     return 1;
 }
 
-/* The sums of payloads, and the scales of the next ones: `margin` times what the largest sum needs, at least half
- * of the last scale; not above 0 where that is unknown. Adds the groups that were mended and those that were lost to
- * `found`; the sums of a lost group are 0. */
+/* The sums of payloads, and the scales of the next ones: `margin` times what the largest sum needs, at least
+ * half of the last scale; not above 0 where that is unknown. Adds the groups that were mended and those that
+ * were lost to `found`; the sums of a lost group are 0. */
 void NAME(modular_decode)(const uint64_t *restrict words, ptrdiff_t blocks, ptrdiff_t block, int bits,
                           double margin, float *restrict scales, ptrdiff_t group, REAL *restrict sums,
                           ptrdiff_t length, int64_t *restrict found)
@@ -101,7 +109,8 @@ void NAME(modular_decode)(const uint64_t *restrict words, ptrdiff_t blocks, ptrd
         uint64_t off = words[block - PDCODE_MODULAR_EXTRA];
         if (scale <= 0) {
             const double bound = (double)off / POINT;
-            const int coarse = scale < 0 && bound <= -(double)scale * (double)payloads;
+            const int below = off <= payloads && scale < -FINEST; /* nobody has more than a unit */
+            const int coarse = scale < 0 && (below || bound <= -(double)scale * (double)payloads);
             memset(sums, 0, (size_t)count * sizeof *sums);
             scales[number] = off == 0 ? scale : coarse ? -scale / 2 : (float)(share * bound);
             continue;
@@ -129,11 +138,16 @@ void NAME(modular_decode)(const uint64_t *restrict words, ptrdiff_t blocks, ptrd
             sums[i] = lost ? 0 : (REAL)integers[i] * (REAL)scale;
         }
         const double next = share * (double)largest * (double)scale, least = (double)scale / 2;
-        scales[number] = lost ? 0 : largest == 0 ? -scale : (float)(next > least ? next : least);
+        if (lost) /* a scale from magnitudes that were all within fixed point is found anew */
+            scales[number] = scale < (float)(share * LARGEST) ? 0 : (float)fmin(16 * (double)scale, COARSEST);
+        else
+            scales[number] = largest == 0 ? -scale : (float)(next > least ? next : least);
     }
 }
 
 #undef MOST
 #undef LARGEST
 #undef POINT
+#undef FINEST
+#undef COARSEST
 #endif

@@ -10,9 +10,9 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
-    CANCELLED, DEAD, EVENTS_LAST, EVENTS_MEDIUM, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events, in_flight,
+    CANCELLED, DEAD, EVENTS_LAST, EVENTS_MEDIUM, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events,
     events_begin, events_cancel, events_follow, events_pop, events_postpone, events_put, events_send,
-    events_step, parts)
+    events_step, in_flight, parts)
 
 LAST = EVENTS_LAST
 """Largest representable time (int64 ns, 146 years); later times saturate."""
@@ -50,8 +50,8 @@ cdef class Events:
     the links a byte takes 1e9 / bandwidth ns, and a message `latency_ns` more. Tasks that are sent together
     may share a body, which is then broadcast down a tree: rank 0 sends it to `fanout` workers, which forward
     it in pieces of `segment` bytes. The body waits for the processor's work on those tasks only; the bytes
-    specific to each worker follow through the link. On a medium (`tree` 2) a body leaves once, and all workers
-    have it at the same time.
+    specific to each worker follow through the link. On a medium (`tree` 2) a body leaves once, and all
+    workers have it at the same time.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """Sums modulo 2^bits against those of Python's integers, with wraps found and mended."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,44 @@ def test_groups_without_a_scale_send_a_bound_and_zeros_halve_it() -> None:
     modular.decode(total, 8, 3.0, scales, 2, sums, found)
     np.testing.assert_allclose(scales, [4, 6 / 256], rtol=1e-5)
     assert not found.any()
+
+
+def test_two_turns_in_a_group_are_never_mended() -> None:
+    """An element that wraps twice, or two elements in whatever directions."""
+    bits, size = 4, 16
+    turns = [
+        (np.arange(size) == i) * first + (np.arange(size) == j) * second
+        for i, j in product(range(size), repeat=2)
+        for first, second in product((1, -1), repeat=2)
+        if i != j or first == second
+    ]
+    payload = (2.0**bits * np.concatenate(turns)).astype(np.float32)
+    scales, found = np.ones(len(turns), np.float32), np.zeros(2, np.int64)
+    total, _ = total_of(payload[None], bits, scales, size)
+    sums = np.empty(payload.size, np.float32)
+    modular.decode(total, bits, 3.0, scales, size, sums, found)
+    assert found.tolist() == [0, len(turns)]
+    assert not sums.any()
+
+
+@pytest.mark.parametrize(("bits", "workers"), [(4, 2), (8, 64), (16, 64)])
+@pytest.mark.parametrize("magnitude", [2.0**-60, 2.0**-30, 1.0, 2.0**30, 2.0**50])
+def test_scales_are_found_whatever_the_magnitude(magnitude: float, bits: int, workers: int) -> None:
+    """Also where fixed point has only zero or its largest number for it."""
+    payload = np.array([magnitude, -magnitude / 2], np.float32)
+    block = Blocks.of(bits, 2).words
+    scales, found = np.zeros(1, np.float32), np.zeros(2, np.int64)
+    sums, words = np.empty(2, np.float32), np.empty(block, np.uint64)
+    for _ in range(100):
+        total = np.zeros(block, np.uint64)
+        for _ in range(workers):
+            modular.encode(payload.copy(), scales, 2, words, bits)
+            modular.add(total, words, block, bits)
+        modular.decode(total, bits, 3.0, scales, 2, sums, found)
+        if abs(sums[0] / (workers * magnitude) - 1) <= 0.5:
+            break
+    else:
+        pytest.fail(f"scale {scales[0]}, sums {sums}")
 
 
 def test_a_payload_that_is_not_finite_is_counted() -> None:
