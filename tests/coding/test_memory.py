@@ -38,7 +38,7 @@ def problem_of(dtype: str, axis: str) -> Problem:
 class Given:
     """A task with given rows and codewords."""
 
-    task = 0
+    task = version = 0
 
     def draw(self, task: int) -> np.ndarray:
         return self.rows

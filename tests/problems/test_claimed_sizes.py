@@ -233,11 +233,11 @@ def test_more_activations_than_memory(monkeypatch, keys, message):
 def test_the_addresses_in_use_are_not_left_of_ulimit(monkeypatch):
     """Libraries take much of what ``ulimit -v`` allows."""
     monkeypatch.setattr(
-        resource, "getrlimit", lambda which: (12 << 30 if which == resource.RLIMIT_AS else -1, -1)
+        resource, "getrlimit", lambda which: (1 << 40 if which == resource.RLIMIT_AS else -1, -1)
     )
     monkeypatch.setattr(memory.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 1 << 40)
     monkeypatch.setattr(memory, "_cgroup_limits", list)
-    assert 1 << 30 < memory.limit_bytes.__wrapped__() < (12 << 30) - (100 << 20)
+    assert 1 << 30 < memory.limit_bytes.__wrapped__() < (1 << 40) - (100 << 20)
 
 
 def test_more_blocks_than_parameters():

@@ -41,7 +41,7 @@ def test_it_is_the_papers_algorithm(N: int, beta: float, seed: int) -> None:
     gradients, c, eps = np.random.default_rng(seed).normal(size=(20, 3)), 0, 0.7
     theta, m, total = np.zeros(3), np.zeros(3), np.zeros(3)
     table = SGDTable(rate=eps, momentum=beta, nesterov=beta > 0)
-    made = steps_by(DelayedMomentum(table, 3, "float64", N), gradients)
+    made = steps_by(DelayedMomentum(N, table, 3, "float64"), gradients)
     for t, g in enumerate(gradients):
         total = total + g
         if (t + 1) % N == 0:
@@ -56,7 +56,7 @@ def test_it_is_the_papers_algorithm(N: int, beta: float, seed: int) -> None:
 @given(st.integers(1, 6), st.integers(0, 99))
 def test_as_many_steps_as_its_period_are_one_of_nesterovs_by_the_mean(N: int, seed: int) -> None:
     gradients = np.random.default_rng(seed).normal(size=(5 * N, 3))
-    made = steps_by(DelayedMomentum(TABLE, 3, "float64", N), gradients)[N - 1 :: N]
+    made = steps_by(DelayedMomentum(N, TABLE, 3, "float64"), gradients)[N - 1 :: N]
     plain = steps_by(optimizers.create(TABLE, 3, "float64"), gradients.reshape(5, N, 3).mean(axis=1))
     np.testing.assert_allclose(made, plain, rtol=1e-12, atol=1e-12)
     if N == 1:
@@ -65,10 +65,10 @@ def test_as_many_steps_as_its_period_are_one_of_nesterovs_by_the_mean(N: int, se
 
 def test_it_goes_on_from_a_checkpoint_amid_a_period() -> None:
     gradients = np.random.default_rng(1).normal(size=(9, 3))
-    first, second = (DelayedMomentum(TABLE, 3, "float64", 4) for _ in range(2))
+    first, second = (DelayedMomentum(4, TABLE, 3, "float64") for _ in range(2))
     before = steps_by(first, gradients[:6])[-1]
     second.load_state_dict(first.state_dict())
-    whole = steps_by(DelayedMomentum(TABLE, 3, "float64", 4), gradients)
+    whole = steps_by(DelayedMomentum(4, TABLE, 3, "float64"), gradients)
     np.testing.assert_allclose(before + steps_by(second, gradients[6:]), whole[6:], rtol=0, atol=1e-14)
 
 

@@ -51,7 +51,7 @@ for name, function, more in (
     ("first", "fails", {**SUMMED, "update": {"mode": "first", "late": "waste"}}),
     ("pace", "fails", {}),
     ("signal", "interrupts", ALL),
-    ("drain", "sleeps", {"update": {"mode": "async"}, "stop": {"updates": 200, "drain_s": 0.2}}),
+    ("drain", "sleeps", {"update": {"mode": "async"}, "stop": {"updates": 4000, "drain_s": 0.2}}),
 ):
     problem = FUNCTION | {"function": f"{FILE}:{function}"}
     train(name, world, {"problem": problem, **more, "stop": {"updates": 10**6} | more.get("stop", {})})
