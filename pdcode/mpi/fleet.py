@@ -30,7 +30,6 @@ from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
-from ..transport.rows import Rows
 from ..transport.speeds import Speeds
 from . import clocks, pace, supervised
 from .deaths import (
@@ -204,7 +203,11 @@ class MPIFleet(Ranks, Fleet):
         return clocks.now_ns() - self._start_ns
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
-        if self._ranks[worker] in self._failed:  # the coordinator is about to handle the event
+        # Also for a worker that has failed, if its event is not handled yet: replays know no more.
+        rows = None if self.row_sender is None else self.row_sender.rows(worker, version)
+        if rows is not None and rows.opening is not None:
+            self._row_sends.open(rows.opening, self._ranks, self.segment)
+        if self._ranks[worker] in self._failed:
             return self.now_ns()
         slot = self._slot_of[worker] = self._slot_of[worker] ^ 1
         parts, message = self._slots[slot][order.round], self._tasks[worker]
@@ -214,8 +217,9 @@ class MPIFleet(Ranks, Fleet):
                 part.receive.Start()
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
             size = message.write(worker, task, version, order, flags)
-            rows = None if self.row_sender is None else self._open_epoch(worker, version, message)
-            own = size if rows is None else size + rows.size
+            own = size
+            if rows is not None:
+                message.rows_bytes[0], own = len(rows.sent), size + rows.size
             for part in parts:
                 part.answers(worker, task, version, order.row, order.codewords, own)
             message.sent_ns[0] = now_ns = clocks.now_ns() - self._start_ns
@@ -228,17 +232,6 @@ class MPIFleet(Ranks, Fleet):
         self.bytes_down += size
         return now_ns
 
-    def _open_epoch(self, worker: int, version: int, message: Task) -> Rows | None:
-        """Announce the rows of a worker's next task, and send all workers those of an epoch that begins."""
-        assert self.row_sender is not None
-        rows = self.row_sender.rows(worker, version)
-        if rows is None:
-            return None
-        message.rows_bytes[0] = len(rows.sent)
-        if rows.opening is not None:
-            self._row_sends.open(rows.opening, self._ranks, self.segment)
-        return rows
-
     def _send_rows(self, worker: int, rows: np.ndarray) -> None:
         """Send the message of rows that follows a worker's task."""
         self._forwarded = [send for send in self._forwarded if not all_complete([send])]
@@ -247,10 +240,10 @@ class MPIFleet(Ranks, Fleet):
             self._forwarded.append(self._comm.Isend(chunk, self._ranks[worker], ROWS))
         self.bytes_down += len(rows)
 
-    def _lose(self, worker: int) -> None:
-        """Note that a worker gets no further task; send what others wait for."""
+    def lost(self, worker: int) -> None:
+        """Note that a worker gets no further rows; send what others wait for."""
+        super().lost(worker)
         if self.row_sender is not None:
-            self.row_sender.lost(worker)
             self._row_sends.replace(self.row_sender.missing(worker), self._ranks, self.segment)
 
     def overdue(self, worker: int) -> None:
@@ -347,7 +340,6 @@ class MPIFleet(Ranks, Fleet):
                 worker = self._ranks.index(rank)
                 died.append(worker)
                 self._active[worker] = MPI.REQUEST_NULL
-                self._lose(worker)
                 self._add_vacancy(worker)
         if died:
             self._pending.append(Died(died))
@@ -431,7 +423,7 @@ class MPIFleet(Ranks, Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self._left.add(self._ranks[worker])
-        self._lose(worker)
+        self.lost(worker)
         self._send_control(worker, STOP | DETACHED | flags)
         self._add_vacancy(worker)
 

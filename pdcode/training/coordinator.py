@@ -224,6 +224,7 @@ class Coordinator(Stateful):
         tasks = {worker: self.roster.remove(worker, DEAD) for worker in event.workers}
         for worker in event.workers:
             self.state.lost(worker)
+            self.fleet.lost(worker)  # now, not when it is found: replays know this time
         self.incidents.died(self.update.now_ns, tasks)
         self._forward_lost(event.workers)
         self.step_without_arrival(ALONE)

@@ -144,6 +144,11 @@ class Fleet(ABC):
         """Send a worker payloads of others that it may be waiting for, see `State.undelivered_payloads`."""
         return
 
+    def lost(self, worker: int) -> None:
+        """Note that a worker has died or left, and gets no further rows."""
+        if self.row_sender is not None:
+            self.row_sender.lost(worker)
+
     def overdue(self, worker: int) -> None:
         """Send an overdue worker the rows of others that it may be waiting for."""
         return

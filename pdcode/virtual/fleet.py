@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
-from ..transport.events import Died, Event, Joined, Stray
+from ..transport.events import Event, Joined, Stray
 from ..transport.layout import Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
 from ..transport.rows import RowSender
@@ -196,9 +196,6 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
                     self.executor.rebuild(worker)
                     if self.row_sender is not None:
                         self.row_sender.joined(worker)
-            elif isinstance(event, Died) and self.row_sender is not None:
-                for worker in event.workers:
-                    self.row_sender.lost(worker)
             elif isinstance(event, Stray):
                 worker = event.worker
                 number, part = self._rounds[worker], self._parts[worker]
@@ -225,8 +222,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self.schedule.dismiss(worker)
-        if self.row_sender is not None:
-            self.row_sender.lost(worker)
+        self.lost(worker)
 
     def close(self) -> None:
         self.executor.close()
