@@ -152,6 +152,8 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
 
 def queued_ns(arrivals: timing.Columns, steps_ns: np.ndarray) -> np.ndarray:
     """Return the time for which each payload waited while rank 0 was busy with others or with a step."""
+    if not len(arrivals["t_recv_ns"]):
+        return np.empty(0)
     ends = np.concatenate((arrivals["t_decoded_ns"], steps_ns))
     begins = np.concatenate((arrivals["t_recv_ns"], np.zeros_like(steps_ns)))
     order = np.argsort(ends, kind="stable")
