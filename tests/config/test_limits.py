@@ -16,7 +16,7 @@ def refused(path: Path, *overrides: str) -> str:
         configfile.load(path, overrides)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message.replace(str(path), "")) < 600
+    assert len(message.replace(str(path), "")) < 2000  # with the kinds that other tests have registered
     return message
 
 
