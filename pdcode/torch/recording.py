@@ -16,8 +16,7 @@ import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from ..trace import TraceWriter
-from ..trace.schema import ENOUGH, USED
+from ..trace.steps import StepWriter
 from ..util.errors import InputError
 
 EVERY = 20  # steps after which rank 0 gets the rows of all ranks and writes them
@@ -41,27 +40,15 @@ class Recording:
         hosts: list[Any] = [None] * self._ranks
         dist.all_gather_object(hosts, socket.gethostname(), self._group)
         trained = [each for each in model.parameters() if each.requires_grad]
-        self._size, self._count = sum(each.nbytes for each in trained), sum(map(torch.numel, trained))
-        self._step, self._trace = 0, self._writer(path, hosts) if self._rank == 0 else None
+        size, count = sum(each.nbytes for each in trained), sum(map(torch.numel, trained))
+        source = f"torch {torch.__version__}, {dist.get_backend(self._group)}"
+        self._trace = StepWriter(path, hosts, source, count, size) if self._rank == 0 else None
         model.register_comm_hook(None, self._reduce)
         model.register_comm_hook = self._use
         zero, self._elsewhere = torch.tensor([time.monotonic_ns()]), np.array(hosts) != hosts[0]
         dist.broadcast(zero, dist.get_global_rank(self._group, 0), self._group)
         self._zero_ns = time.monotonic_ns() if self._elsewhere[self._rank] else int(zero)
         self._start_ns = time.monotonic_ns()
-
-    def _writer(self, path: str, hosts: list[str]) -> TraceWriter:
-        config = {"reduce": {"kind": "allreduce"}, "workers": {"count": self._ranks}}  # others are unknown
-        metadata = {
-            "config": config, "seed": 0, "workers": self._ranks, "parameters": self._count,
-            "gradient_bytes": self._size, "payload_bytes": self._size, "header_bytes": 0,
-            "mpi_library": f"torch {torch.__version__}, {dist.get_backend(self._group)}",
-        }  # fmt: skip
-        members = [
-            {"rank": rank + 1, "host": host, "clock_offset_ns": 0, "clock_error_ns": 0}
-            for rank, host in enumerate(hosts)
-        ]
-        return TraceWriter(path, "", [], metadata, members)
 
     def _use(self, state: Any, hook: Callable[[Any, Any], Any]) -> None:
         """Reduce by another hook, in place of `DistributedDataParallel.register_comm_hook`."""
@@ -98,20 +85,7 @@ class Recording:
         # Reductions end on all ranks at about the same time, by which the clocks of other hosts are set.
         late = np.median(times[:, :, 2] - times[:, :1, 2], axis=0).astype(np.int64)
         times -= np.where(self._elsewhere, late, 0)[:, None]
-        for step, rows in enumerate(times, self._step):
-            end_ns = int(rows[:, 2].max())
-            for rank, (start, ready, reduced) in enumerate(rows.tolist()):
-                reduced = max(0, ready, reduced)
-                self._trace.arrival(
-                    rank, step, step, step + 1, 0, 0, max(0, start), start, ready, ready, reduced,
-                    max(end_ns, reduced), 0, self._size, self._size, 1.0, USED, np.nan, 0, 0,
-                )  # fmt: skip
-            last = int(rows[:, 1].argmax())
-            waited = int(np.diff(np.sort(rows[:, 1]))[-1:].sum())
-            self._trace.update(step + 1, end_ns, self._ranks, 1.0, 0.0, 0, last, waited, ENOUGH)
-        self._step += len(times)
-        if self._trace.due(end_ns):
-            self._trace.flush(end_ns)
+        self._trace.write(*np.moveaxis(times, 2, 0))
 
     def close(self) -> None:
         """Write the last steps and complete the trace; called on all ranks."""
