@@ -12,7 +12,7 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
-from . import description, diagnosis, printing, statistics, timing
+from . import critical_path, description, diagnosis, printing, statistics, timing
 from .diagnosis import Diagnosis
 from .printing import Section, make_table, note
 
@@ -64,6 +64,10 @@ def sections(trace: TraceReader, diagnose: Callable[[TraceReader], Diagnosis]) -
     out = {outage.worker for outage in outages}
     yield f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
     yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
+    yield "Latencies of tasks that arrived until the stop", [_latencies(trace)]
+    if (path := critical_path.of_trace(trace)) is not None:
+        title = f"Critical path from rank 0's last step back to the start, in % of {duration(path.length_ns)}"
+        yield title, _critical_path(path)
     yield "Bytes", _bytes(trace)
 
 
@@ -242,6 +246,37 @@ def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
     both = Table.grid(padding=(0, 3))
     both.add_row(left, right)
     return both
+
+
+def _latencies(trace: TraceReader) -> RenderableType:
+    table = make_table("", "median", "90 %", "99 %", "max", left=("",))
+    for name, times in critical_path.latencies(trace).items():
+        table.add_row(name, *map(duration, times.tolist()))
+    return table
+
+
+def _critical_path(path: critical_path.CriticalPath) -> list[RenderableType]:
+    stages, length = critical_path.STAGES, max(path.length_ns, 1)
+    table = make_table("worker", *stages, "all", gap=1)
+
+    def add(name: str, rows: Sequence[int]) -> None:
+        times = path.spent_ns[rows].sum(axis=0)
+        table.add_row(name, *(percent(each, length) for each in (*times[: len(stages)], times.sum())))
+
+    first, rest = path.workers[:FEW], path.workers[FEW:]
+    for worker in first:
+        add(str(worker), [worker])
+    if rest:
+        add(f"{len(rest)} more", rest)
+    if len(path.workers) > 1:
+        add("all", path.workers)
+    own = (f"{name} {percent(path.by_part[name], length)}" for name in critical_path.OWN)
+    legend = (
+        "The path is the chain of tasks that the last step had to wait for: a step waits for the last "
+        "payload that it uses, a task for what rank 0 did before its dispatch. Where each payload is a step, "
+        "it is one worker's own tasks. queue: rank 0 is busy with other payloads and steps."
+    )
+    return [table, f"rank 0: {', '.join(own)}", note(legend)]
 
 
 def _bytes(trace: TraceReader) -> list[RenderableType]:

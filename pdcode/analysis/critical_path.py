@@ -1,0 +1,181 @@
+"""The critical path of a run across its ranks: the chain of events that the last step had to wait for.
+
+It is followed backward. A step waited for the last payload that it used, or, of a reduction by the workers,
+for the last one that was ready. A payload waited for its task; its task for the event that rank 0 handled
+before it was sent: a step, or the decoding of a payload. Hollingsworth, "Critical path profiling of message
+passing and shared-memory programs", IEEE TPDS 1998, has the path of a message-passing program.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..trace.schema import APPLIED, DRAINED, TIME
+from . import timing
+from .diagnosis import queued_ns
+from .timing import Columns
+
+STAGES = "link down", "compute", "delay", "send", "link up", "queue", "decode"
+"""What a task passes through, in order: on its way to the worker, computed, delayed by injection, waiting to
+be sent, on its way to rank 0, waiting there for other payloads and steps, decoded."""
+OWN = "step", "waiting", "dispatch"
+"""Rank 0's own parts of the path: from a decoding to the step; the same where the step was due to a time-out;
+from an event to the dispatch of the task that follows."""
+
+
+def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
+    """Split each task's time, from its dispatch to its decoding, into `STAGES`.
+
+    Parameters
+    ----------
+    arrivals : mapping of str to ndarray
+        Columns of a trace's table.
+    steps_ns : ndarray of int64, shape (updates,)
+        Times of the steps.
+
+    Returns
+    -------
+    ndarray of int64, shape (7, m)
+        Times in ns, none below 0.
+    """
+    events = "dispatch", "start", "compute", "send", "recv", "decoded"
+    times = np.maximum.accumulate(np.stack([arrivals[f"t_{event}_ns"] for event in events]), axis=0)
+    decoded, order, _ = _rank_0(times[-1], steps_ns)
+    ends = np.concatenate((times[-1], steps_ns))[order]
+    before = np.zeros_like(times[-1])
+    before[order[decoded]] = np.concatenate(([0], ends))[:-1][decoded]
+    down, compute, gap, up, rest = np.diff(times, axis=0)
+    delay = timing.injected_ns(gap, arrivals["injected_delay_ns"])
+    queued = np.clip(queued_ns(arrivals, steps_ns), 0, up).astype(np.int64)
+    later = np.clip(before - times[-2], 0, rest)
+    return np.stack((down, compute, delay, gap - delay, up - queued, queued + later, rest - later))
+
+
+def _rank_0(decoded_ns: np.ndarray, steps_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Order rank 0's events, decodings before steps of the same time.
+
+    Return a mask of the decodings, the order, and each event's place in it; an event is a row of arrivals or,
+    after them, an update.
+    """
+    order = np.argsort(np.concatenate((decoded_ns, steps_ns)), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return order < len(decoded_ns), order, place
+
+
+@dataclass(frozen=True)
+class CriticalPath:
+    """The critical path of a run.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (hops,)
+        Arrivals on the path, the first at the beginning of the run.
+    spent_ns : ndarray of float64, shape (n + 1, 10)
+        Time on the path by worker, at the end rank 0, and by `STAGES` and `OWN`.
+    length_ns : int
+        From the first dispatch of the path to the last step.
+    """
+
+    rows: np.ndarray
+    spent_ns: np.ndarray
+    length_ns: int
+
+    @property
+    def by_part(self) -> dict[str, float]:
+        """Time of each part of the path in ns."""
+        return dict(zip(STAGES + OWN, self.spent_ns.sum(axis=0).tolist(), strict=True))
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """Workers on the path, the one with the most time first."""
+        total = self.spent_ns[:-1].sum(axis=1)
+        return [int(worker) for worker in np.argsort(-total, kind="stable") if total[worker] > 0]
+
+
+def of_trace(trace: TraceReader) -> CriticalPath | None:
+    """Return the critical path of a run; None without steps, or if not all arrivals were recorded."""
+    if int(trace.attributes.get("sample", 1)) > 1 or not trace.updates.rows or not trace.arrivals.rows:
+        return None
+    shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
+    return critical_path(trace.arrivals, trace.updates, trace.worker_count, shared)
+
+
+def critical_path(
+    arrivals: Columns, updates: Columns, workers: int, shared: bool = False
+) -> CriticalPath | None:
+    """Follow the critical path from the last step back to the start.
+
+    Parameters
+    ----------
+    arrivals, updates : mapping of str to ndarray
+        Columns of a trace's tables, all rows.
+    workers : int
+        Number of workers n.
+    shared : bool
+        Whether payloads are added up by the workers, so that the last one that was ready decides.
+
+    Returns
+    -------
+    CriticalPath or None
+        None if no step used a recorded payload.
+    """
+    split, m = stages(arrivals, updates["t_ns"]), len(arrivals["worker"])
+    taken, dispatch_ns = split.sum(axis=0), arrivals["t_dispatch_ns"]
+    decoded_ns, steps_ns = dispatch_ns + taken, updates["t_ns"]
+    ready = arrivals["t_send_ns"] if shared else decoded_ns
+    _, order, place = _rank_0(decoded_ns, steps_ns)
+    # Each step's payload: of those with its version, the last.
+    used = np.flatnonzero(np.isin(arrivals["status"], APPLIED))
+    used = used[np.lexsort((ready[used], arrivals["applied_version"][used]))]
+    versions = arrivals["applied_version"][used]
+    last = np.searchsorted(versions, updates["version"] - 1, side="right") - 1
+    known = last >= 0
+    known[known] = versions[last[known]] == updates["version"][known] - 1
+    cause = np.full(m + len(steps_ns), -1)
+    cause[m:][known] = used[last[known]]
+    # Each payload's cause: rank 0's last event until the dispatch of its task, of those before its decoding.
+    ends = np.concatenate((decoded_ns, steps_ns))[order]
+    until = np.minimum(np.searchsorted(ends, dispatch_ns, side="right"), place[:m]) - 1
+    cause[:m] = np.where(until >= 0, order[until], -1)
+    causes, places = cause.tolist(), place.tolist()
+    event = m + int(np.flatnonzero(known)[-1]) if known.any() else -1
+    end_ns, steps, rows, begun_by = int(steps_ns[event - m]), [], [], []
+    while event >= 0:
+        before = causes[event]
+        if before >= 0 and places[before] >= places[event]:  # in damaged files
+            before = -1
+        if event >= m:
+            steps.append(event - m)
+        else:
+            rows.append(event)
+            begun_by.append(before)
+        event = before
+    if not rows:
+        return None
+    spent = np.zeros((workers + 1, len(STAGES + OWN)))
+    at, whose = np.array(rows), arrivals["worker"][rows]
+    for part, times in enumerate(split[:, at]):
+        np.add.at(spent[:, part], whose, times)
+    step = np.array(steps)
+    waited = np.maximum(steps_ns[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
+    late = updates["why"][step] == TIME
+    every = np.concatenate((decoded_ns, steps_ns))
+    by = np.array(begun_by)
+    sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
+    spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
+    return CriticalPath(at[::-1], spent, end_ns - int(dispatch_ns[at[-1]]))
+
+
+def latencies(trace: TraceReader) -> dict[str, np.ndarray]:
+    """Return median, 90 % and 99 % quantile and maximum, in ns, of tasks and of their `STAGES`.
+
+    They are those of the arrivals before the stop; parts that took no time in any task are left out.
+    """
+    split = stages(trace.arrivals, trace.updates["t_ns"])[:, trace.arrivals["status"] != DRAINED]
+    if not split.shape[1]:
+        return {}
+    parts = {"task": split.sum(axis=0), **dict(zip(STAGES, split, strict=True))}
+    return {name: np.quantile(times, [0.5, 0.9, 0.99, 1.0]) for name, times in parts.items() if times.any()}
