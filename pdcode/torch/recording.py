@@ -41,8 +41,12 @@ class Recording:
         dist.all_gather_object(hosts, socket.gethostname(), self._group)
         trained = [each for each in model.parameters() if each.requires_grad]
         size, count = sum(each.nbytes for each in trained), sum(map(torch.numel, trained))
+        sizes, workers = (
+            {"parameters": count, "gradient_bytes": size, "payload_bytes": size},
+            [{"host": host} for host in hosts],
+        )
         source = f"torch {torch.__version__}, {dist.get_backend(self._group)}"
-        self._trace = StepWriter(path, hosts, source, count, size) if self._rank == 0 else None
+        self._trace = StepWriter(path, source, workers, sizes) if self._rank == 0 else None
         model.register_comm_hook(None, self._reduce)
         model.register_comm_hook = self._use
         zero, self._elsewhere = torch.tensor([time.monotonic_ns()]), np.array(hosts) != hosts[0]
@@ -85,7 +89,7 @@ class Recording:
         # Reductions end on all ranks at about the same time, by which the clocks of other hosts are set.
         late = np.median(times[:, :, 2] - times[:, :1, 2], axis=0).astype(np.int64)
         times -= np.where(self._elsewhere, late, 0)[:, None]
-        self._trace.write(*np.moveaxis(times, 2, 0))
+        self._trace.write(times)
 
     def close(self) -> None:
         """Write the last steps and complete the trace; called on all ranks."""

@@ -188,7 +188,7 @@ ATTRIBUTES = {
     "arrivals": Attribute(str, values=("all", "sampled", "none")),
     "clock": Attribute(str, values=("real", "virtual")),
     **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
-    **dict.fromkeys(("git_commit", "mpi_library", "run"), Attribute(str)),
+    **dict.fromkeys(("git_commit", "mpi_library", "recorder", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
     **dict.fromkeys(("arithmetic", "costs", "schema_version"), Attribute(int, 1)),
     "sample": Attribute(int, 1, 2**31 - 1),

@@ -1,7 +1,8 @@
-"""Traces of jobs that are not pdcode's: workers × steps × (own work, wait, link)."""
+"""Writing of traces of jobs that are not pdcode's: steps of ranks, each with its work and its waiting."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,83 +11,81 @@ from .writer import TraceWriter
 
 
 class StepWriter:
-    """Writer of the trace of a job whose workers wait for each other at each step.
+    """Writer of a trace of steps at whose end ranks wait for each other; worker i is rank i.
+
+    A rank's work is the time from `t_start_ns` to `t_send_ns`; until `t_recv_ns` the operation takes that all
+    ranks wait for, and from then to the next task the rank waits for others.
 
     Parameters
     ----------
     path : str or Path
-    hosts : sequence of str
-        Host name of each worker; workers are numbered in this order.
-    source : str
-        What the times come from, such as "torch 2.13, gloo".
-    parameters, gradient_bytes : int
-        Size of the model; 0: unknown.
+        The file, see `TraceWriter`.
+    recorder : str
+        What has recorded the job.
+    workers : sequence of dict
+        One per rank: host and, if its clock is not that of rank 0, clock_offset_ns and clock_error_ns.
+    attributes : dict
+        Other root attributes that are known.
     reduction : {"allreduce", "star"}
-        What follows a worker's own work. "allreduce": a wait for the others, then a link that all share.
-        "star": its own link, then the wait.
+        With "star" each rank has a link of its own, from `t_send_ns` to `t_recv_ns`.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        hosts: Sequence[str],
-        source: str,
-        parameters: int = 0,
-        gradient_bytes: int = 0,
+        recorder: str,
+        workers: Sequence[Mapping[str, Any]],
+        attributes: Mapping[str, Any],
         reduction: str = "allreduce",
     ) -> None:
-        config = {"reduce": {"kind": reduction}, "workers": {"count": len(hosts)}}  # others are unknown
+        self.steps, self._end_ns, self._own = 0, 0, reduction == "star"
+        config = {"reduce": {"kind": reduction}, "workers": {"count": len(workers)}}  # others are unknown
+        known = {"parameters": 0, "gradient_bytes": 0, "payload_bytes": 0, **attributes}
         metadata = {
-            "config": config, "seed": 0, "workers": len(hosts), "parameters": parameters,
-            "gradient_bytes": gradient_bytes, "payload_bytes": gradient_bytes, "header_bytes": 0,
-            "mpi_library": source,
+            "config": config, "recorder": recorder, "seed": 0, "workers": len(workers), "header_bytes": 0,
+            **known,
         }  # fmt: skip
-        members = [
-            {"rank": rank, "host": host, "clock_offset_ns": 0, "clock_error_ns": 0}
-            for rank, host in enumerate(hosts, 1)
-        ]
-        self.trace = TraceWriter(path, "", [], metadata, members)
-        self._bytes, self._step = gradient_bytes, 0
+        clocks = {"clock_offset_ns": 0, "clock_error_ns": 0}
+        members = [{"rank": 1 + rank, **clocks, **each} for rank, each in enumerate(workers)]
+        self._size = int(known["payload_bytes"])
+        self._trace = TraceWriter(path, "", [], metadata, members)
+        self.notice = self._trace.renamed
 
-    def write(
-        self, start_ns: np.ndarray, ready_ns: np.ndarray, end_ns: np.ndarray, present: object = True
-    ) -> None:
-        """Write steps: when each worker began, had its own work done, and had the sum.
+    def write(self, times_ns: np.ndarray) -> None:
+        """Write steps.
 
         Parameters
         ----------
-        start_ns, ready_ns, end_ns : ndarray of int64, shape (steps, workers)
-            Times in ns since the start of the job, later in each step than in the step before.
-        present : ndarray of bool, shape (steps, workers), optional
-            Which workers take part in each step; at least one does.
+        times_ns : array_like of int64, shape (steps, n, 3)
+            When each rank began the step, was ready to wait for others, and went on, on rank 0's clock.
+            A rank without a row has -1 in all three.
         """
-        there = np.broadcast_to(np.asarray(present), start_ns.shape)
-        end_ns = np.maximum(0, np.maximum(ready_ns, end_ns))
-        done_ns = np.where(there, end_ns, 0).max(axis=1)
-        step, worker = np.nonzero(there)
-        numbers = self._step + step
-        ready = ready_ns[there]
-        self.trace.extend("arrivals", len(step), {
-            "worker": worker, "task": numbers, "version": numbers, "applied_version": numbers + 1,
-            "code_row": 0, "staleness": 0, "t_dispatch_ns": np.maximum(0, start_ns[there]),
-            "t_start_ns": start_ns[there], "t_compute_ns": ready, "t_send_ns": ready,
-            "t_recv_ns": end_ns[there], "t_decoded_ns": done_ns[step], "injected_delay_ns": 0,
-            "bytes_up": self._bytes, "bytes_down": self._bytes, "captured": 1.0, "status": USED,
-            "loss": np.nan,
-        })  # fmt: skip
-        least = np.iinfo(np.int64).min
-        ranked = np.sort(np.where(there, ready_ns, least), axis=1)
-        second = ranked[:, -2] if ranked.shape[1] > 1 else ranked[:, -1]
-        waited = np.where(second == least, 0, ranked[:, -1] - second)
-        self.trace.extend("updates", len(done_ns), {
-            "version": self._step + 1 + np.arange(len(done_ns)), "t_ns": done_ns, "n_used": there.sum(axis=1),
-            "captured": 1.0, "step_norm": 0.0, "digest": 0,
-            "waited_for": np.where(there, ready_ns, least).argmax(axis=1), "waited_ns": waited, "why": ENOUGH,
-        })  # fmt: skip
-        self._step += len(done_ns)
-        if len(done_ns) and self.trace.due(int(done_ns[-1])):
-            self.trace.flush(int(done_ns[-1]))
+        for step, times in enumerate(np.asarray(times_ns), self.steps):
+            there = np.flatnonzero((times != -1).any(axis=1))
+            if not len(there):
+                continue
+            start, ready, end = times[there].T
+            # The last to be ready waits for none: the least time from ready to the end is the operation's.
+            received = end if self._own else np.maximum(0, ready + max(0, int((end - ready).min())))
+            rows = zip(there.tolist(), start.tolist(), ready.tolist(), received.tolist(), strict=True)
+            for rank, began, computed, t_ns in rows:
+                self._trace.arrival(
+                    rank, step, step, step + 1, 0, 0, max(0, began), began, computed, computed, t_ns, t_ns,
+                    0, self._size, self._size, 1.0, USED, np.nan, 0, 0,
+                )  # fmt: skip
+            self._end_ns = max(self._end_ns, int(end.max()), int(received.max()))
+            work = ready - start  # of each rank's own clock
+            waited_ns = int(np.diff(np.sort(work))[-1:].sum())
+            last = int(there[work.argmax()])
+            self._trace.update(step + 1, self._end_ns, len(there), 1.0, 0.0, 0, last, waited_ns, ENOUGH)
+        self.steps += len(times_ns)
+        if self._trace.due(self._end_ns):
+            self._trace.flush(self._end_ns)
 
-    def close(self) -> None:
-        """Complete the trace."""
-        self.trace.close()
+    def fault(self, worker: int, kind: str, message: str, t_ns: int | None = None) -> None:
+        """Record a fault: a "missing" or "dead" worker, or an "exception" by which the job failed."""
+        self._trace.fault(self._end_ns if t_ns is None else t_ns, worker, -1, kind, message)
+
+    def close(self, end_offsets: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Complete the trace; `end_offsets` are the clocks of all ranks at the end, see `TraceWriter`."""
+        self._trace.close(end_offsets=end_offsets, counters={"t_stop_ns": self._end_ns})

@@ -1,0 +1,43 @@
+"""`pdcode import`: traces of jobs that pdcode did not run."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..importers import FORMATS
+from ..util.formats import duration
+from ..util.output import ensure_writable, print_line
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "import",
+        help="make a trace of a job that pdcode did not run",
+        description="Read what other programs record of their jobs, and write a trace of workers × steps, "
+        "with each worker's own work, its waiting and its link, for `pdcode show`. Exit codes: 0 done, "
+        "1 failure, 2 bad input.",
+    )
+    what = "; ".join(f"{name}: {text}" for name, text in FORMATS.items())
+    command.add_argument("format", choices=[*FORMATS], metavar="FORMAT", help=f"format of the files: {what}")
+    command.add_argument("files", nargs="+", metavar="FILE", help="files of one job")
+    command.add_argument("-o", "--output", metavar="TRACE", required=True, help="HDF5 file to write")
+    command.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the files and write the trace."""
+    from ..importers import read
+
+    job = read(options.format, options.files)
+    path = Path(options.output)
+    ensure_writable(path, str(path))
+    job.write(path)
+    for line in job.notes:
+        print_line(line)
+    there = (job.times != -1).any(axis=2)
+    steps, workers = there.shape
+    print_line(f"trace: {path}, {steps:,} steps of {workers:,} workers, {duration(int(job.times.max()))}")
+    if absent := there.size - int(there.sum()):
+        print_line(f"{absent:,} of {there.size:,} tasks are not in the files")
+    return 0

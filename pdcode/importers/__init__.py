@@ -1,0 +1,17 @@
+"""Importers of other programs' files as traces. Another format is a module of its name, and a line here."""
+
+from importlib import import_module
+
+from .job import Job
+
+FORMATS = {
+    "pai": "mini-batch times of Alibaba's PAI: CSV",
+    "csv": "a table with columns worker, step, work_s, and others if known",
+}
+"""Format -> what its files are."""
+
+
+def read(name: str, paths: list[str]) -> Job:
+    """Read the files of a job of a format; errors name file, place and value."""
+    job: Job = import_module(f".{name.replace('-', '_')}", __name__).read(paths)
+    return job

@@ -1,0 +1,22 @@
+"""Mini-batch times of training jobs on Alibaba's PAI (cluster-trace-gpu-v2020, mini-batch-time)."""
+
+from collections.abc import Sequence
+
+from .job import Grid, Job, in_turn, numbers, only, table
+
+UNIT_S = 1e-3  # the times are normalised to 0 to 1,000; their unit is not published
+
+
+def read(paths: Sequence[str]) -> Job:
+    """Read the samples of a job: at each time the duration of each worker's current mini-batch.
+
+    They are the own work of a step in which all workers wait for all. A worker that was sampled twice has
+    the last value.
+    """
+    path = only(paths, "that of a job, such as job_1_norm.csv")
+    columns = table(path, ("worker", "time", "batch_time_norm"))
+    times = numbers(path, columns, "batch_time_norm")
+    grid = Grid(path, numbers(path, columns, "time", int), numbers(path, columns, "worker", int))
+    job = in_turn(path, grid.hosts(), "mini-batch times of Alibaba's PAI", UNIT_S * grid(times))
+    job.notes.append("normalised times, taken as ms; a step for each time at which workers were sampled")
+    return job
