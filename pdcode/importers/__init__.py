@@ -6,6 +6,7 @@ from .job import Job
 
 FORMATS = {
     "pai": "mini-batch times of Alibaba's PAI: CSV",
+    "bytedance": "operations of ByteDance's straggler analysis: Parquet",
     "csv": "a table with columns worker, step, work_s, and others if known",
 }
 """Format -> what its files are."""
