@@ -19,7 +19,7 @@ EXAMPLES = {
     "predict": "results/digits.h5 new.csv -o predicted.csv",
     "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",
     "export": "results/digits.h5 --state digits.safetensors",
-    "import": "pai job_1_norm.csv -o job.h5",
+    "import": "kineto rank0.json.gz rank1.json.gz -o job.h5",
     "codes": "design net -n 64 -k 16",
     "codes list": "",
     "codes design": "net -n 64 -k 16 -o net.h5",

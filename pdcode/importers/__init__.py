@@ -5,6 +5,7 @@ from importlib import import_module
 from .job import Job
 
 FORMATS = {
+    "kineto": "profiles of PyTorch, one a rank: JSON, also gzipped",
     "pai": "mini-batch times of Alibaba's PAI: CSV",
     "bytedance": "operations of ByteDance's straggler analysis: Parquet",
     "csv": "a table with columns worker, step, work_s, and others if known",

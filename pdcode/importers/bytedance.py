@@ -135,7 +135,8 @@ def transfers(start: Times, duration: Times) -> tuple[dict[str, np.ndarray], Ord
 
     found = {kind: duration.get(kind, none) for kind in (*COMPUTE, "layernorm-grads-all-reduce", "optimizer")}
     found["params-all-gather"] = moved("params-all-gather", (2,))
-    found["embedding-grads-all-reduce"] = moved("embedding-grads-all-reduce", (0,))
+    if (shared := "embedding-grads-all-reduce") in start:
+        found[shared] = moved(shared, (0,))
     found["grads-reduce-scatter"] = moved("grads-reduce-scatter", (2,))
     found["optimizer-clip-main-grad"] = moved("optimizer-clip-main-grad", (0, 2))
     for way in ("forward", "backward"):
@@ -181,8 +182,8 @@ def replay(times: Times, order: Order) -> np.ndarray:
         if sum(places) == before:
             raise _Other("operations that wait for each other")
     now = np.stack(clock) + times["layernorm-grads-all-reduce"].sum(axis=1)
-    outer = [0, stages - 1]
-    now[outer] = now[outer].max(axis=0) + times["embedding-grads-all-reduce"][[0, -1], 0]
+    if (shared := times.get("embedding-grads-all-reduce")) is not None:
+        now[[0, -1]] = now[[0, -1]].max(axis=0) + shared[[0, -1], 0]
     for each in np.moveaxis(times["grads-reduce-scatter"], 1, 0):
         now = now.max(axis=1, keepdims=True) + each
     now = now.max(axis=(0, 1), keepdims=True) + times["optimizer-clip-main-grad"].sum(axis=1)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 LONGEST_S = 1e9  # time of a job
 GZIP = b"\x1f\x8b"
-EXPANDED = 30  # memory that a decoded file takes, as a multiple of its bytes
+EXPANDED = 10  # memory that a decoded file takes, as a multiple of its bytes
 
 
 @dataclass(frozen=True)

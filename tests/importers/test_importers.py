@@ -1,10 +1,14 @@
 """Imported jobs: what their traces say, and files that are refused."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from paths import ROOT
+from pyarrow import parquet
 
 from pdcode.__main__ import main
 from pdcode.analysis.diagnosis import diagnose
@@ -31,6 +35,175 @@ def test_the_worker_that_turns_slow_in_a_job_of_pai(tmp_path: Path) -> None:
     [slow] = diagnose(trace).slow
     assert (slow.worker, slow.first, slow.pattern, slow.cause) == (2, 20, "onset", "computing")
     assert slow.low < 1.6 < slow.high
+
+
+def own_s(trace: TraceReader) -> np.ndarray:
+    """Return the own work of each worker at each step, (steps, workers)."""
+    rows = trace.arrivals
+    found = np.full((int(rows["task"].max()) + 1, trace.worker_count), np.nan)
+    found[rows["task"], rows["worker"]] = 1e-9 * (rows["t_send_ns"] - rows["t_start_ns"])
+    return found
+
+
+def test_the_slow_rank_of_a_profiled_script(tmp_path: Path) -> None:
+    # Of a script of DDP over gloo, on three ranks, of which rank 1 sleeps 0.1 s in each backward pass from
+    # step 22 on: its collectives and outermost operators, on clocks that are 1 ms apart.
+    trace = imported(tmp_path, "kineto", *(f"kineto.{rank}.json.gz" for rank in (2, 0, 1)))
+    assert (trace.worker_count, trace.updates.rows) == (3, 40)
+    assert [*trace.workers["host"]] == ["node0", "node1", "node2"]
+    [slow] = diagnose(trace).slow
+    assert (slow.worker, slow.first, slow.pattern, slow.cause) == (1, 20, "onset", "computing")
+    works_s = own_s(trace)
+    assert (works_s[20:, 1] > 0.1).all()
+    assert np.median(works_s[20:, [0, 2]]) < 0.02
+
+
+def profile(rank: int, first: int, clock_us: float, steps: int = 30) -> dict[str, Any]:
+    """Return the profile of a rank on a GPU: two buckets are reduced, the first one while computing goes on.
+
+    A step is 100 µs of computing, 200 of rank 2 from step 15 on, and 20 µs of reducing.
+    """
+    events: list[dict[str, Any]] = []
+
+    def add(cat: str, name: str, begin: float, end: float, tid: int = 1, **args: Any) -> None:
+        span = {"ts": begin + clock_us, "dur": end - begin, "pid": 0, "tid": tid}
+        events.append({"ph": "X", "cat": cat, "name": name, **span, "args": args})
+
+    now = 0.0
+    for step in range(steps):
+        slow = step >= 15
+        own, end = (200.0 if slow and rank == 2 else 100.0), now + (220.0 if slow else 120.0)
+        if step >= first:
+            for cat in ("user_annotation", "gpu_user_annotation"):
+                add(cat, f"ProfilerStep#{step - first}", now, end)
+            for bucket in range(2):
+                told = {"Collective name": "allreduce", "Process Group Name": "0", "dtype": "Float"}
+                numbers = {"Seq": 10 + 2 * step + bucket, "In msg nelems": 50}
+                add("cpu_op", "record_param_comms", now + 5 + bucket, now + 6, **told, **numbers)
+            add("kernel", "gemm", now, now + own, 7)
+            add("kernel", "ncclDevKernel_AllReduce_Sum_f32_RING_LL", now + 0.6 * own, end - 10, 8, **told)
+            add("kernel", "ncclDevKernel_AllReduce_Sum_f32_RING_LL", end - 10, end, 8, **told)
+        now = end
+    who = {"backend": "nccl", "rank": rank, "world_size": 3}
+    return {"distributedInfo": who, "host_name": f"gpu{rank}", "traceEvents": events}
+
+
+def test_profiles_are_aligned_by_sequence_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / f"{rank}.json" for rank in range(3)]
+    for rank, path in enumerate(files):
+        path.write_text(json.dumps(profile(rank, first=2 * rank, clock_us=1e9 * rank)))
+    trace = imported(tmp_path, "kineto", *files)
+    assert "26 steps, aligned by the sequence numbers of group 0" in capsys.readouterr().out
+    expected = np.full((26, 3), 100e-6)
+    expected[11:, 2] = 200e-6  # step 15 is the 11th that all have
+    np.testing.assert_allclose(own_s(trace), expected, atol=1e-8)
+    assert trace.attributes["gradient_bytes"] == 2 * 50 * 4
+    np.testing.assert_allclose(np.diff(trace.updates["t_ns"][:5]), 120_000, atol=10)
+
+
+def test_profiles_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, whole = tmp_path / "a.json", profile(0, 0, 0.0)
+    others = [DATA / f"kineto.{rank}.json.gz" for rank in range(3)]
+
+    def error(**changes: Any) -> str:
+        path.write_text(json.dumps(whole | changes))
+        return refused(capsys, "kineto", str(path))
+
+    assert "a.json: a profile of rank 1 of 3 is missing" in error()
+    assert "no distributedInfo" in error(distributedInfo=None)
+    assert "- at `$.distributedInfo.rank`" in error(distributedInfo={"rank": "x", "world_size": 3})
+    assert "- at `$.traceEvents[0].ts`" in error(traceEvents=[{"ts": "x"}])
+    assert "call the profiler's step()" in error(traceEvents=whole["traceEvents"][2:6])
+    assert "no collective operation" in error(
+        traceEvents=[each for each in whole["traceEvents"] if "annotation" in each["cat"]]
+    )
+    assert "several are of the same rank" in refused(capsys, "kineto", *map(str, [*others, others[0]]))
+    path.write_text("{")
+    assert "a.json: Input data was truncated" in refused(capsys, "kineto", str(path))
+
+
+def operations(ranks: int = 2, stages: int = 3, count: int = 8, slow: float = 2.0) -> dict[str, list[Any]]:
+    """Return the operations of a pipeline in which stage 0 of rank 1 computes `slow` times as long.
+
+    Elsewhere forward passes take 1 s, backward passes 2 s; data moves at once.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for step in (3, 7):
+        ends = np.zeros((ranks, stages))
+        for rank in range(ranks):
+            done: dict[tuple[str, int, int], float] = {}
+            clock, left = ends[rank], {stage: one_by_one(stage, stages, count) for stage in range(stages)}
+            while any(left.values()):
+                for stage, todo in left.items():
+                    while todo:
+                        kind, number = todo[0]
+                        peer, begin = stage + (-1 if kind == "forward" else 1), clock[stage]
+                        if 0 <= peer < stages:
+                            if (kind, peer, number) not in done:
+                                break
+                            sent = done[kind, peer, number]
+                            waited = max(0.0, sent - begin)
+                            rows.append((rank, stage, step, f"{kind}-recv", begin, waited, number))
+                            rows.append((rank, peer, step, f"{kind}-send", sent, 0.0, number))
+                            begin += waited
+                        own = (1.0 if kind == "forward" else 2.0) * (slow if (rank, stage) == (1, 0) else 1.0)
+                        rows.append((rank, stage, step, f"{kind}-compute", begin, own, number))
+                        clock[stage] = done[kind, stage, number] = begin + own
+                        todo.pop(0)
+        for (rank, stage), end in np.ndenumerate(ends):
+            reduced = ends[:, stage].max()
+            rows.append((rank, stage, step, "grads-reduce-scatter", end, reduced - end, 0))
+            rows.append((rank, stage, step, "optimizer-clip-main-grad", reduced, ends.max() - reduced, 0))
+            rows.append((rank, stage, step, "optimizer", ends.max(), 0.0, 0))
+    names = "dp_rank", "stage", "step", "optype", "start_ts", "duration", "seq_id"
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def one_by_one(stage: int, stages: int, count: int) -> list[tuple[str, int]]:
+    """Return the schedule of a stage: forward passes to fill the pipeline, then both in turn."""
+    warm = min(count, stages - 1 - stage)
+    order = [("forward", number) for number in range(warm)]
+    for number in range(count):
+        order += [("forward", number + warm)] * (number + warm < count) + [("backward", number)]
+    return order
+
+
+def test_the_what_if_of_a_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = operations()
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    trace = imported(tmp_path, "bytedance", tmp_path / "a.parquet")
+    said = capsys.readouterr().out
+    length_s = max(map(sum, zip(columns["start_ts"], columns["duration"], strict=True)))
+    mean = 7 / 6  # of one of six workers that is twice as slow
+    assert f"recorded: {length_s:.2f} s a step\n" in said
+    assert f"replayed by the dependences of operations: {length_s:.2f} s a step\n" in said
+    assert f"ideal: {(8 + 3 - 1) * 3 * mean:.2f} s a step" in said  # of a full pipeline, filled and drained
+    assert [*trace.workers["host"]][3] == "rank 1 stage 0"
+    np.testing.assert_allclose(own_s(trace), [[24, 24, 24, 48, 24, 24]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"stage": None}, "no column stage; it needs stage, seq_id, dp_rank, step, optype"),
+        ({"duration": [-1.0]}, "row 0, duration: -1.0 is not from 0"),
+        ({"optype": ["gc"]}, "optype: no forward-compute or backward-compute"),
+        ({"step": ["x"]}, "Failed to parse string: 'x'"),
+        ({}, ""),
+    ],
+)
+def test_operations_that_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], error: str
+) -> None:
+    row = {"dp_rank": [0], "stage": [0], "step": [1], "optype": ["forward-compute"], "seq_id": [0]}
+    columns = row | {"start_ts": [0.0], "duration": [1.0]} | changes
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({key: each for key, each in columns.items() if each}), path)
+    if error:
+        assert error in refused(capsys, "bytedance", str(path))
+    else:
+        imported(tmp_path, "bytedance", path)
+        assert "the ideal is not known: no backward-compute" in capsys.readouterr().out
 
 
 TABLE = "step,worker,work_s,wait_s,host\n" + "".join(
