@@ -83,11 +83,17 @@ RANGES = {
 """Least and greatest value of a number, and the range in words."""
 
 
-def add_job(command: Any, example: str = "update.mode=all", scope: str = "", default: str = "") -> None:
-    """Add CONFIG, which is optional if it has a default, --workers and --set."""
+def add_job(
+    command: Any,
+    example: str = "update.mode=all",
+    scope: str = "",
+    default: str | None = None,
+    optional: bool = False,
+) -> None:
+    """Add CONFIG, --workers and --set; CONFIG is optional if it has a default."""
     what = f"TOML file (default: {default})" if default else "TOML file, such as jobs/digits.toml"
-    optional: dict[str, Any] = {"nargs": "?", "default": default} if default else {}
-    command.add_argument("config", metavar="CONFIG", help=what, **optional)
+    options: dict[str, Any] = {"nargs": "?", "default": default} if default or optional else {}
+    command.add_argument("config", metavar="CONFIG", help=what, **options)
     what = "number of workers (instead of workers.count)"
     command.add_argument("-n", "--workers", type=int, metavar="N", help=what)
     what = f"override a key{scope}, such as {example}; may be repeated"

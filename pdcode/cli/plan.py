@@ -9,10 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
+from ..util.errors import InputError
 from ..util.output import print_line
 from . import arguments
 
 if TYPE_CHECKING:
+    from ..studies.candidate import Candidate
+    from ..studies.ranking import Row
     from ..studies.search import Environment
 
 
@@ -24,16 +27,21 @@ def add_parser(commands: Any) -> None:
         description="Search for the scheme, code, memory, wire format, updates and learning rate that reach "
         "the target of a configuration soonest, by simulated runs with its workers, stragglers, machine and "
         "link, or with those of a recorded run. Prints a ranking that includes the configuration itself, and "
-        "writes the best as a configuration for `pdcode run`. Exit codes: 0 done, 1 no candidate reached the "
-        "target, 2 bad input.",
+        "writes the best as a configuration for `pdcode run`. With --like, for a job of another program: its "
+        "recorded times, the loss of a stand-in problem, and what another worker, link or policy changes. "
+        "Exit codes: 0 done, 1 no candidate reached the target, 2 bad input.",
     )
     option = command.add_argument
-    arguments.add_job(command, "link.bandwidth=1e6")
+    arguments.add_job(command, "link.bandwidth=1e6", optional=True)
     option("--trace", metavar="TRACE", help="plan with the delays, machine and link of this recorded run")
+    what = "instead of CONFIG: stand-in problem for the job whose times TRACE has, such as a DDP script's"
+    option("--like", metavar="CONFIG", help=what)
+    what = "time t of P(T ≤ t), the chance to reach the target by then (default with --like: the job's own)"
+    option("--deadline", type=float, metavar="S", help=what)
     arguments.add_target(command)
     what = "initial candidates (default: 26); presets and uncoded schemes are always included"
     option("--candidates", type=int, metavar="N", help=what)
-    option("--seeds", type=int, metavar="N", help="runs per finalist (default: 5)")
+    option("--seeds", type=int, metavar="N", help="runs per finalist (default: 5, with --like 20)")
     what = "each rung of the search keeps 1/η of its candidates (default: 3)"
     option("--eta", type=float, metavar="η", help=what)
     arguments.add_seconds(command, ", else about 100000 arrivals")
@@ -51,17 +59,27 @@ def plan(options: argparse.Namespace) -> int:
         candidates=(2, 10_000, "2 to 10000"),
         eta=(math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
         target=(-sys.float_info.max, sys.float_info.max, "a loss"),
+        deadline=arguments.RANGES["seconds"],
     )
-    from ..studies import plan_file, search
+    if (options.config is None) == (options.like is None) or (options.like and options.trace is None):
+        raise InputError("plan: expected CONFIG, or --trace TRACE --like CONFIG")
+    from ..studies import plan_file, search, what_ifs
     from ..studies.results_table import format_seconds, show_plan
     from ..util.processes import Pool
 
     environment = load_environment(options)
     goal, trace = environment.goal, environment.trace
-    path = plan_file.output_path(options.config, options.output)
-    size = options.candidates or 26, options.seeds or 5, options.eta or 3.0, options.seconds
+    path = plan_file.output_path(options.like or options.config, options.output)
+    seeds = options.seeds or (20 if options.like else 5)
+    size = options.candidates or 26, seeds, options.eta or 3.0, options.seconds
+    changed: list[Row[Candidate]] = []
+    deadline_s, source = options.deadline, "--deadline"
     with Pool(options.processes) as pool:
         found = search.search(environment, pool, print_line, *size)
+        if options.like:
+            changed, own_s = what_ifs.perform(environment, found, pool)
+        if options.like and deadline_s is None:
+            deadline_s, source = own_s, "the job's own time, with its delays in their order"
     row = found.rows[0]
     reached = row.missed < len(row.runs)
     if reached:  # before printing, which may fail on a closed pipe
@@ -70,20 +88,21 @@ def plan(options: argparse.Namespace) -> int:
         plan_file.write_plan(path, config, plan_file.comments(found, goal, command))
     print_line("")
     show_plan(found.rows, found.seeds, found.rungs)
+    if deadline_s is not None:
+        what_ifs.show([*found.rows, *changed], found.own, deadline_s, source)
     if not reached:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
-    if trace is not None:
+    if trace is not None and not options.like:
         recorded_s = goal.seconds(trace)
         when = f"after {format_seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
         own, best_one = (
             f"{'more than ' if entry.missed else ''}{format_seconds(entry.time.mean)}"
             for entry in (found.own, row)
         )
-        print_line(
-            f"recorded in {trace.path}: {goal} {when}\n"
-            f"predicted with its delays: {own} for your own configuration, {best_one} for number 1\n"
-        )
+        print_line(f"recorded in {trace.path}: {goal} {when}")
+        print_line(f"predicted with its delays: {own} for your own configuration, {best_one} for number 1")
+        print_line("")
     print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
 
@@ -98,7 +117,13 @@ def load_environment(options: argparse.Namespace) -> Environment:
     if options.trace is not None:
         guard.probe_in_subprocess(options.trace)
     overrides = configs.overrides(options.set, options.workers)
-    environment = search.load_environment(options.config, overrides, options.trace, options.target)
+    given = options.like or options.config, overrides, options.trace, options.target, bool(options.like)
+    environment = search.load_environment(*given)
+    if options.like:
+        print_line(
+            f"times of {options.trace}, a recorded job; loss of {options.like}, a stand-in for what it "
+            "trains; “yours” is the job: all-reduces of whole gradients"
+        )
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
     print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")

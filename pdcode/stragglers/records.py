@@ -40,6 +40,13 @@ def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
     return DelayRecords(np.concatenate(rows), np.array([*map(len, rows)], np.int64), stretch)
 
 
+def drop(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
+    """Return the records without those of these workers."""
+    kept = ~np.isin(np.arange(len(recorded.counts)), list(workers))
+    delays_s = recorded.delays_s[np.repeat(kept, recorded.counts)]
+    return DelayRecords(delays_s, recorded.counts[kept], recorded.stretch[kept])
+
+
 def file_error(path: Path, what: str, key: str = "path") -> InputError:
     """Return the InputError for a file of delays, or for another key that does not fit the file."""
     return InputError(f"stragglers.{key}: {path}: {what}")

@@ -36,6 +36,8 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: recorded workers that are replaced by a usual one: each takes the delays of the worker whose mean delay
     #: is the median of the others', from the middle of its record on
     replaced: list[Count] = msgspec.field(default_factory=list)
+    #: recorded workers that are left out: worker i takes the delays of the i-th of the others
+    dropped: list[Count] = msgspec.field(default_factory=list)
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
@@ -51,11 +53,11 @@ class Recorded(Law, tag="trace", kw_only=True):
 
     def check(self, config: Config) -> None:
         super().check(config)
-        count = len(load_records(self).counts) if self.replaced else 0
-        if count and (max(self.replaced) >= count or len({*self.replaced}) == count):
-            raise InputError(
-                f"stragglers.replaced: {self.replaced}: some of workers 0 to {count - 1}, not all"
-            )
+        for key in ("replaced", "dropped"):
+            workers = getattr(self, key)
+            count = len(load_records(self).counts) if workers else 0
+            if count and (max(workers) >= count or len({*workers}) == count):
+                raise InputError(f"stragglers.{key}: {workers}: some of workers 0 to {count - 1}, not all")
 
     def make(self, seed: int, workers: int) -> DelayModel:
         return DRAWS[self.draw](self, seed, workers)
@@ -64,7 +66,8 @@ class Recorded(Law, tag="trace", kw_only=True):
         size = "" if self.block is None else f" of {self.block} tasks"
         drawn = {"bootstrap": "at random", "block": f"in random blocks{size}", "replay": "in their order"}
         usual = f"; {workers_named(self.replaced)} as a usual worker" if self.replaced else ""
-        return f"those recorded in {self.path}, {drawn[self.draw]}{usual}"
+        without = f"; without {workers_named(self.dropped)}" if self.dropped else ""
+        return f"those recorded in {self.path}, {drawn[self.draw]}{usual}{without}"
 
 
 class RecordedDelays(DelayModel):
@@ -79,6 +82,8 @@ class RecordedDelays(DelayModel):
         recorded = load_records(table)
         if table.replaced:
             recorded = records.replace(recorded, table.replaced)
+        if table.dropped:
+            recorded = records.drop(recorded, table.dropped)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self.recorded = len(recorded.counts)
         self._counts = recorded.counts[model]

@@ -171,16 +171,16 @@ def legend(rows: Sequence[Row[Any]], seeds: Sequence[int], base: str) -> Iterato
         yield "Number 1 is faster than every other at 95 %."
 
 
-def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> str:
-    """Describe a finished rung of a search."""
+def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> list[str]:
+    """Describe a finished rung of a search, in lines."""
     rung = result.rung
     reached = sum(run.reached for _, run in result.ranked[: rung.keep])
     best, run = result.ranked[0]
-    return (
+    return [
         f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {format_seconds(rung.seconds)}, seed "
-        f"{rung.seed}; {rung.keep} continue, {reached} of which reached the target\n"
-        f"  first: {best.title}, {describe_run(run, goal)}"
-    )
+        f"{rung.seed}; {rung.keep} continue, {reached} of which reached the target",
+        f"  first: {best.title}, {describe_run(run, goal)}",
+    ]
 
 
 def describe_run(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) -> str:

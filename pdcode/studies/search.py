@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..config import MAX_VALUE, Config, StragglersTable
+from ..analysis.description import stop_ns
+from ..api import configs
+from ..config import AUTO, MAX_VALUE, Config, StragglersTable
 from ..config import load as configfile
 from ..trace.reader import TraceReader
 from ..training.monitor import Print
@@ -18,6 +20,7 @@ from . import halving, limits, search_space
 from .candidate import Candidate
 from .goal import Goal, choose_goal
 from .halving import Rung, RungResult
+from .learning_rates import settled
 from .limits import OWN_SLACK, POINTS, Limits, max_updates, measure_own, with_limits
 from .measurement import Measured
 from .ranking import Row, rank
@@ -25,6 +28,7 @@ from .results_table import describe_rung, format_seconds
 from .trial import TUNING_OFFSET, Trial, check_seed, perform_all
 
 FINALISTS = 3
+ROUNDS = 4  # of a script between measurements
 SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's own configuration
 
 
@@ -39,10 +43,31 @@ class Environment:
     trace: TraceReader | None = None  # recorded run with the delays and costs
 
 
-def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
-    """Read a configuration and, if a trace is given, the delays and costs of that run."""
-    user, _ = configfile.load(path, overrides)
-    recorded = None if trace is None else TraceReader(trace)
+def load_environment(
+    path: str, overrides: list[str], trace: str | None, target: float | None, like: bool = False
+) -> Environment:
+    """Read a configuration and, if a trace is given, the delays and costs of that run.
+
+    `like`: the trace is that of a script, and the configuration a stand-in for what it trains. The user's own
+    configuration is then the stand-in's problem, with all-reduces of gradients and the script's times, at the
+    learning rate "auto" if that of the stand-in is one of whitened gradients.
+    """
+    recorded, table = None if trace is None else TraceReader(trace), {}
+    if recorded is not None:
+        table = {"kind": "trace", "path": str(trace), "draw": "block"}
+        if recorded.is_script and not like:
+            raise InputError(
+                f"--trace {trace}: has the times of a script, without its loss; give --like CONFIG"
+            )
+        if like and not recorded.is_script:
+            raise InputError(f"--like {path}: {trace} is a run of pdcode, which needs no stand-in")
+    if like and recorded is not None:
+        own = configs.overrides({"stragglers": table}, recorded.worker_count)
+        user, _ = configfile.load(path, [*own, *overrides])
+        with prefix_errors(path):
+            user = _of_script(user, recorded, choose_goal(user, recorded, target))
+    else:
+        user, _ = configfile.load(path, overrides)
     with prefix_errors(path):
         user.faults.ensure_endless("run")
         check_count(user)
@@ -50,9 +75,20 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
         goal = choose_goal(user, recorded, target)
     config = user
     if trace is not None:
-        table = StragglersTable.of({"kind": "trace", "path": trace, "draw": "block"})
-        config = costs.load(trace, msgspec.structs.replace(user, stragglers=table), base="low")
-    return Environment(user, config, goal, path, recorded)
+        config = msgspec.structs.replace(user, stragglers=StragglersTable.of(table))
+        config = costs.load(trace, config, base="low")
+    return Environment(config if like else user, config, goal, path, recorded)
+
+
+def _of_script(stand_in: Config, trace: TraceReader, goal: Goal) -> Config:
+    """Return a configuration with all-reduces of gradients, and without limits of time."""
+    replace = msgspec.structs.replace
+    config = search_space.apply_tables(stand_in, search_space.preset("allreduce"))
+    if stand_in.code.whiten != "none":
+        config = settled(replace(config, optimizer=replace(config.optimizer, rate=AUTO)))
+    round_s = 1e-9 * stop_ns(trace) / max(1, trace.updates.rows)
+    measured = replace(config.trace, progress_s=ROUNDS * max(round_s, 1e-6))
+    return replace(config, stop=goal.stop(None, None), trace=measured)
 
 
 @dataclass(frozen=True)
@@ -124,7 +160,8 @@ def search(
     done = []
     for result in halving.halve(offered, rungs, goal, pool, of_rung):
         done.append(result)
-        print_line(describe_rung(result, len(rungs), goal))
+        for line in describe_rung(result, len(rungs), goal):
+            print_line(line)
         note_exhausted([(candidate.config, run) for candidate, run in result.ranked])
     finalists = list(done[-1].survivors if done else offered)
     if not any(candidate.is_own for candidate in finalists):

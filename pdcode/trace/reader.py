@@ -200,6 +200,11 @@ class TraceReader:
             raise damaged(where, f"config_resolved: {error}") from None
         return dict(config)
 
+    @property
+    def is_script(self) -> bool:
+        """Whether this records the times of another program than pdcode, whose arithmetic is unknown."""
+        return "problem" not in self.config
+
     @cached_property
     def worker_count(self) -> int:
         """Number of workers n."""

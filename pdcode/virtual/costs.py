@@ -17,6 +17,7 @@ import numpy as np
 from ..coding.flops import owner_flops
 from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
+from ..stragglers.bases import base_ns
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
 from ..trace.schema import COSTS
@@ -24,8 +25,8 @@ from ..training.setup import Components, prepare
 from ..transport.log import LogFormat
 from ..transport.sums import exchanged_bytes, longest_segment
 from ..util.errors import InputError
-from .calibration import Base, config_of, fit
-from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule
+from .calibration import Base, arrivals_before_stop, config_of, fit
+from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, allreduce_s
 
 
 def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
@@ -88,10 +89,13 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     """Return a configuration with the costs of a file.
 
     The file is TOML with ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a
-    trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`.
+    trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`. A script's
+    trace gives plain gradients of the configuration's problem, with a step, the time of the script's tasks,
+    and all-reduces of its θ that of the script's reductions.
     """
     if is_hdf5(Path(path)):
-        machine, link = _fitted(path, base)
+        trace = TraceReader(path)
+        machine, link = _of_script(trace, config) if trace.is_script else _fitted(trace, base)
         return msgspec.structs.replace(config, machine=machine, link=link)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)
@@ -106,14 +110,41 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     return msgspec.structs.replace(config, machine=machine, link=link)
 
 
-def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
+def reduction_s(trace: TraceReader) -> float:
+    """Return the median time of a script's reductions in s: from the last worker's work to the end."""
+    rows = arrivals_before_stop(trace)
+    rounds, place = np.unique(rows["task"], return_inverse=True)
+    shortest_ns = np.full(len(rounds), NEVER_NS)
+    np.minimum.at(shortest_ns, place, rows["t_recv_ns"] - rows["t_send_ns"])
+    return max(0.0, 1e-9 * float(np.median(shortest_ns)))
+
+
+def _of_script(trace: TraceReader, config: Config) -> tuple[MachineTable, LinkTable]:
+    """Fit the costs of a configuration's problem to the times of a script."""
+    components, seconds = prepare(config, check=False), reduction_s(trace)
+    size = config.problem.batch or components.shard
+    flops = components.problem.gradient_flops(size) + components.step_flops
+    sent = allreduce_s(max(2, trace.worker_count), components.layout.gradient_bytes, 0.0, 1.0)  # bytes
+    machine = msgspec.structs.replace(
+        config.machine, flops_per_s=_limited(flops, 1e-9 * base_ns(trace)), task_s=0.0
+    )
+    return machine, msgspec.structs.replace(
+        config.link, latency_s=0.0, bandwidth=_limited(sent, seconds), half_duplex=False
+    )
+
+
+def _limited(amount: float, seconds: float) -> float:
+    """Return the amount per second, within the range of the keys for speeds."""
+    return min(1e18, max(1.0, amount / max(seconds, 1e-18)))
+
+
+def _fitted(trace: TraceReader, base: Base) -> tuple[MachineTable, LinkTable]:
     """Fit the costs to the trace of a run.
 
     Missing flops, and those under other costs than today's, are counted on the data that the trace names.
     """
-    trace = TraceReader(path)
     flops, of_today = trace.attributes.get("task_flops"), trace.attributes.get("costs", 1) == COSTS
     if flops is not None and of_today:
         return fit(trace, flops, base)
-    components = prepare(config_of(trace), path, check=False)
+    components = prepare(config_of(trace), str(trace.path), check=False)
     return fit(trace, components.flops(), base, None if of_today else components.step_flops)

@@ -333,14 +333,7 @@ class AllreduceSchedule(CostModelSchedule):
         super().__init__(free, task_ns, payload_bytes, delay_fractions)
         steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
         self.allreduce_ns = [
-            round(
-                1e9
-                * min(
-                    steps * (link.latency_s + size * byte_s),
-                    2 * steps * link.latency_s + 2 * (workers - 1) / workers * size * byte_s,
-                )
-            )
-            for size in payload_bytes
+            round(1e9 * allreduce_s(workers, size, link.latency_s, byte_s)) for size in payload_bytes
         ]
         self._latency_ns = round(1e9 * link.latency_s)
         self._message_ns = [round(1e9 * size * byte_s) for size in payload_bytes]
@@ -393,6 +386,15 @@ class AllreduceSchedule(CostModelSchedule):
             for place, each in enumerate(below[worker], 1):
                 down_ns[each] = down_ns[worker] + place * message_ns + self._latency_ns
         return max(down_ns)
+
+
+def allreduce_s(workers: int, size: float, latency_s: float, byte_s: float) -> float:
+    """Return the time of adding up payloads of `size` bytes, see `AllreduceSchedule`, in s."""
+    steps = math.ceil(math.log2(workers))
+    return min(
+        steps * (latency_s + size * byte_s),
+        2 * steps * latency_s + 2 * (workers - 1) / workers * size * byte_s,
+    )
 
 
 class FirstSchedule(CostModelSchedule):

@@ -116,3 +116,21 @@ def simulate(
         trace.flush(free)
         trace._file.close()
     return TraceReader(path)
+
+
+def script(path: Path, work_s: np.ndarray, reduction_s: float) -> TraceReader:
+    """Write the trace of a script whose ranks compute for `work_s`, (ranks, rounds), and reduce together."""
+    ranks, config = len(work_s), {"reduce": {"kind": "allreduce"}, "workers": {"count": len(work_s)}}
+    metadata = {**METADATA, "config": config, "workers": ranks, "header_bytes": 0}
+    trace, now = TraceWriter(path, "", [], metadata, members(ranks)), 0
+    for step, work_ns in enumerate((1e9 * work_s).astype(int).T):
+        end = now + int(work_ns.max() + 1e9 * reduction_s)
+        for rank, ready in enumerate((now + work_ns).tolist()):
+            trace.arrival(
+                rank, step, step, step + 1, 0, 0, now, now, ready, ready, end, end, 0, 19240, 19240, 1.0,
+                USED, np.nan, 0, 0,
+            )  # fmt: skip
+        trace.update(step + 1, end, ranks, 1.0, 0.0, 0, int(work_ns.argmax()), 0, 0)
+        now = end
+    trace.close()
+    return TraceReader(path)

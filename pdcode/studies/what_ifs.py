@@ -1,0 +1,128 @@
+"""What-ifs of a recorded job: other workers, links and policies, and the chance to meet a deadline."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+from scipy.special import betaincinv
+
+from ..analysis import printing
+from ..analysis.diagnosis import find_slow, tasks_of
+from ..trace.reader import TraceReader
+from ..util.formats import DASH, percent, ratio, span
+from ..util.processes import Pool
+from ..util.progress import track
+from .candidate import OWN, Candidate
+from .limits import MAX_ARRIVALS, Limits, max_updates, with_limits
+from .ranking import CONFIDENCE, Row, compare_times
+from .results_table import format_seconds
+from .search import SLACK, Environment, SearchResult
+from .search_space import make_candidate, preset
+from .trial import Trial, perform_all
+
+POINTS = 128  # measurements in the time of the job itself
+POLICIES = {
+    ("first q", 1.0): {
+        **preset("uncoded", "first"),
+        "update": {"mode": "first", "count": "auto", "late": "waste"},
+        "reduce": {"kind": "allreduce"},
+    },
+    ("local steps", 1.0): preset("local"),
+    ("local steps", 4.0): preset("local"),
+}
+"""Tables by name and multiple of the learning rate."""
+
+
+def slowest_workers(trace: TraceReader) -> list[int]:
+    """Return the slow workers of a run, the worst first; or the slowest one, if it has several."""
+    slow, ratios = find_slow(tasks_of(trace))
+    known = np.flatnonzero(np.isfinite(ratios))
+    return [each.worker for each in slow] or [int(known[np.argmax(ratios[known])])] * (len(known) > 1)
+
+
+def changes(environment: Environment) -> Iterator[Candidate]:
+    """Yield the job with one change each: of a worker, the link, or the policy."""
+    config, trace = environment.config, environment.trace
+    assert trace is not None
+
+    def changed(name: str, table: str, **keys: Any) -> Candidate:
+        new = msgspec.structs.replace(getattr(config, table), **keys)
+        return Candidate(name, msgspec.structs.replace(config, **{table: new}))
+
+    slow = slowest_workers(trace)
+    for worker in slow[:2]:
+        without = changed(f"without worker {worker}", "stragglers", dropped=[worker])
+        fewer = msgspec.structs.replace(config.workers, count=config.workers.count - 1)
+        yield replace(without, config=msgspec.structs.replace(without.config, workers=fewer))
+        yield changed(f"worker {worker} replaced by a usual one", "stragglers", replaced=[worker])
+        if others := [each for each in slow if each != worker]:
+            yield changed(f"worker {worker} alone slow", "stragglers", replaced=others)
+    yield changed("half the bandwidth", "link", bandwidth=max(1.0, config.link.bandwidth / 2))
+    for name, multiple in POLICIES:
+        if candidate := make_candidate(config, name, POLICIES[name, multiple], multiple):
+            yield candidate
+
+
+def perform(environment: Environment, found: SearchResult, pool: Pool) -> tuple[list[Row[Candidate]], float]:
+    """Simulate the changes under the seeds of the finalists; return their rows, and the job's own time in s.
+
+    That is the time with the recorded delays in their order.
+    """
+    goal, own_s = environment.goal, found.own.time.mean
+    limits = Limits(SLACK * own_s, own_s / POINTS)
+
+    def trial(candidate: Candidate, seed: int) -> Trial:
+        most = max_updates(candidate.config, MAX_ARRIVALS)
+        return Trial(with_limits(candidate.config, goal, limits, most), seed, goal)
+
+    config = environment.config
+    ordered = msgspec.structs.replace(config.stragglers, draw="replay")
+    job = Candidate(OWN, msgspec.structs.replace(config, stragglers=ordered))
+    listed = [*changes(environment), job]
+    trials = [
+        ((number, seed), trial(candidate, seed))
+        for number, candidate in enumerate(listed)
+        for seed in (found.seeds if candidate is not job else found.seeds[:1])
+    ]
+    runs = dict(track(perform_all(trials, pool), len(trials), "runs of what-ifs"))
+    *rows, last = (
+        Row(candidate, [runs[number, seed] for seed in found.seeds if (number, seed) in runs], goal)
+        for number, candidate in enumerate(listed)
+    )
+    return rows, last.runs[0].spent_s
+
+
+def chance(done: int, of: int) -> str:
+    """Format the fraction of runs that were in time, with its 95 % interval by Clopper and Pearson."""
+    tail = (1 - CONFIDENCE) / 2
+    low = betaincinv(done, of - done + 1, tail) if done else 0.0
+    high = betaincinv(done + 1, of - done, 1 - tail) if done < of else 1.0
+    return f"{percent(done, of)} % ({span(percent(low, 1), percent(high, 1))})"
+
+
+def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float, source: str) -> None:
+    """Print the times of candidates, the quickest first, and their chances to meet the deadline."""
+    until = f"P(T ≤ {format_seconds(deadline_s)})"
+    table = printing.make_table("what if", "median", "p10 – p90", until, "of yours", left=("what if",))
+    lines = []
+    for row in rows:
+        times = np.array([run.seconds for run in row.runs])
+        low, median, high = np.quantile(times, (0.1, 0.5, 0.9), method="inverted_cdf")
+        factor = compare_times(row.runs, own.runs)
+        cells = (
+            format_seconds(median),
+            DASH if np.isinf(low) else span(format_seconds(low), format_seconds(high)),
+            chance(int(np.count_nonzero(times <= deadline_s)), len(times)),
+            f"{factor.bound} {ratio(factor.ratio.mean)}".strip(),
+        )
+        lines.append((float(median), row is not own, row.candidate.title, cells))
+    for _, _, title, cells in sorted(lines):
+        table.add_row(title, *cells)
+    texts = (
+        f"T: time to {rows[0].goal}, of {len(own.runs)} runs each, under mini-batches and blocks of the "
+        f"recorded delays that are drawn anew. t = {format_seconds(deadline_s)}: {source}. With 95 % "
+        f"intervals. –: not reached within the limit of time."
+    )
+    printing.show([("What if", [table]), ("", [printing.note(texts)])])
