@@ -267,7 +267,7 @@ def _slow_part(
     level = float(np.median(values[begin:end]))
     error = 1.96 * sigma / math.sqrt(end - begin)
     all_slow = sum(int(edges[part.end] - edges[part.first]) for part, _ in found)
-    if all_slow >= CHRONIC * len(own.number) or (begin == 0 and end == len(values)):
+    if all_slow >= CHRONIC * len(own.number) and found[0][0].first <= changes.LEAST:
         pattern = "chronic"
     else:
         pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
@@ -381,7 +381,7 @@ def _why(trace: TraceReader, worst: SlowPart) -> str:
     shares = ", ".join(
         f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01
     )
-    text = f"the excess of {duration(worst.excess_ns)} is {shares}"
+    text = f"its tasks took {duration(worst.excess_ns)} longer than the others', {shares}"
     text += "" if worst.cause else "; insufficient evidence of one cause"
     chance = f"below {FAINT:g}" if worst.chance < FAINT else number(worst.chance, 1)
     text += f"; {worst.needed:,} tasks sufficed as evidence, the probability of chance is {chance}"

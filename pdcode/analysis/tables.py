@@ -38,12 +38,13 @@ def show(
 def sections(trace: TraceReader, diagnose: Callable[[TraceReader], Diagnosis]) -> Iterator[Section]:
     """Yield the titles and contents of the sections of `show`."""
     length = description.stop_ns(trace)
-    yield description.headline(trace), [_description(trace)]
+    yield description.headline(trace), []
     if trace.arrivals.rows:
         table = make_table("line", "text", left=("line", "text"), header=False)
         for line in diagnose(trace).lines():
             table.add_row(*line)
         yield "Diagnosis", [table]
+    yield "Run", [_description(trace)]
     if trace.progress.rows:
         yield "Loss and accuracy", _loss(trace)
     if trace.faults.rows:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..analysis.diagnosis import WARN, Diagnosis, SlowPart, diagnose
 from ..analysis.summary import summarise
-from ..config import Config
+from ..config import Config, StragglersTable
+from ..stragglers import bases
 from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
@@ -26,6 +29,7 @@ FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
 
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 MOST_ARRIVALS = 1 << 18  # simulated without
+RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 
 
@@ -52,7 +56,7 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
         If the virtual clock cannot predict such a run.
     """
     run, n = summarise(trace), trace.worker_count
-    update = configs.read(trace, []).config.update
+    single = not trace.is_script and configs.read(trace, []).config.update.asynchronous
     reached = math.isfinite(run.target_s)
     recorded_s = run.target_s if reached else run.seconds
     own_s = update_s(trace)
@@ -73,13 +77,18 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
         alone, none = time(update_s(trace, workers[1:])), time(update_s(trace, workers))
         named = workers_named(sorted(workers))
         texts.append(f"{alone} if it alone were slow, {none} if none of {named} were")
-    fit = own_s * run.updates / ((n if update.asynchronous else 1) * run.seconds)
+    else:
+        texts.append(f"{time(own_s)} with it alone slow, as no other worker is")
+    fit = own_s * run.updates / ((n if single else 1) * run.seconds)
     if not 1 / DOUBT <= fit <= DOUBT:
         texts.append(f"in doubt, as the clock predicts {ratio(fit)} the recorded time")
 
     if share < WARN:
         return "; ".join(texts), "nothing: the run hardly waits for it"
-    if not update.asynchronous and reached:
+    machine = f"replace worker {workers[0]}'s machine: predicted {time(without_s)}"
+    plan = f"pdcode plan --trace {trace.path} --like CONFIG" if trace.is_script else ""
+    plan = plan or f"pdcode plan JOB.toml --trace {trace.path}"
+    if not single and reached:
         for settings in FIRST:
             try:
                 target_s = simulated_s(trace, settings, recorded_s)
@@ -87,10 +96,10 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
                 continue
             if target_s <= GAIN * recorded_s:
                 shown = " ".join(f"--set {each}" for each in settings)
-                return "; ".join(texts), f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
+                policy = f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
+                return "; ".join(texts), f"wait for fewer workers, {policy}; or {machine}"
             break
-    plan = f"; pdcode plan JOB.toml --trace {trace.path} searches for more"
-    return "; ".join(texts), f"replace worker {workers[0]}'s machine: predicted {time(without_s)}{plan}"
+    return "; ".join(texts), f"{machine}; {plan} searches for more"
 
 
 def simulated_s(trace: TraceReader, settings: Sequence[str], limit_s: float) -> float:
@@ -116,6 +125,8 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequenc
 
     Workers in `replaced` take the delays of a usual one; `settings` are other keys ``KEY=VALUE``.
     """
+    if trace.is_script:
+        return script_step_s(trace, replaced)
     config = recorded_config(trace, settings, replaced)
     components = setup.prepare(config, str(trace.path), check=False)
     if len(components.layouts) > 1:
@@ -124,10 +135,26 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequenc
     return choice.round_s(components, rounds=rounds)
 
 
+def script_step_s(trace: TraceReader, replaced: Sequence[int]) -> float:
+    """Return the mean time of a script's step, at whose end all wait for the slowest, in s."""
+    table = StragglersTable.of(_delays(trace, replaced))
+    workers, base_s = np.arange(trace.worker_count), 1e-9 * bases.base_ns(trace)
+    model = table.make(0, len(workers))
+    steps = max(1, min(trace.updates.rows, MOST_ARRIVALS // len(workers)))
+    own_s = model.delays_s(workers, np.zeros_like(workers), steps)
+    own_s += base_s * (1 + model.stretch(workers))[:, None]
+    return float(own_s.max(axis=0).mean() + 1e-9 * bases.shared_link_ns(trace).mean())
+
+
+def _delays(trace: TraceReader, replaced: Sequence[int]) -> dict[str, Any]:
+    draw = "replay" if trace.attributes.get("arrivals", "all") == "all" else "block"
+    return {"kind": "trace", "path": str(trace.path), "draw": draw, "replaced": [*replaced]}
+
+
 def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Sequence[int] = ()) -> Config:
     """Return a run's configuration with its recorded delays and costs, and settings ``KEY=VALUE``."""
-    path = str(trace.path)
-    draw = "replay" if trace.attributes.get("arrivals", "all") == "all" else "block"
-    delays = {"kind": "trace", "path": path, "draw": draw, "replaced": [*replaced]}
-    config = configs.read(trace, [*configs.overrides({"stragglers": delays}), *settings]).config
-    return costs.load(path, config, base="low")
+    delays = configs.overrides({"stragglers": _delays(trace, replaced)})
+    config = configs.read(trace, [*delays, *settings]).config
+    events = [event for event in config.faults.events if event.kind not in RECORDED]
+    faults = msgspec.structs.replace(config.faults, events=events)
+    return costs.load(str(trace.path), msgspec.structs.replace(config, faults=faults), base="low")

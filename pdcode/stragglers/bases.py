@@ -33,6 +33,15 @@ def per_worker(times: Integers, counts: Integers) -> Reals:
     return np.where(counts > 0, np.maximum(own, base(times)), base(times))
 
 
+def shared_link_ns(trace: TraceReader) -> Integers:
+    """Return for each arrival of a script the least link time of its step, which all workers have."""
+    rows = trace.arrivals
+    steps, place = np.unique(rows["task"], return_inverse=True)
+    least = np.full(len(steps), np.iinfo(np.int64).max)
+    np.minimum.at(least, place, rows["t_recv_ns"] - rows["t_send_ns"])
+    return np.maximum(least, 0)[place]
+
+
 def base_ns(trace: TraceReader) -> int:
     """Return the duration of a run's tasks without delay, in ns: `base` of their compute times.
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..coding.flops import owner_flops
 from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
-from ..stragglers.bases import base_ns
+from ..stragglers.bases import base_ns, shared_link_ns
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
 from ..trace.schema import COSTS
@@ -25,7 +25,7 @@ from ..training.setup import Components, prepare
 from ..transport.log import LogFormat
 from ..transport.sums import exchanged_bytes, longest_segment
 from ..util.errors import InputError
-from .calibration import Base, arrivals_before_stop, config_of, fit
+from .calibration import Base, config_of, fit
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, allreduce_s
 
 
@@ -90,8 +90,8 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 
     The file is TOML with ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a
     trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`. A script's
-    trace gives plain gradients of the configuration's problem, with a step, the time of the script's tasks,
-    and all-reduces of its θ that of the script's reductions.
+    trace gives the configuration's tasks, with a step, the time of the script's, and all-reduces of its θ
+    that of the script's reductions.
     """
     if is_hdf5(Path(path)):
         trace = TraceReader(path)
@@ -110,26 +110,16 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     return msgspec.structs.replace(config, machine=machine, link=link)
 
 
-def reduction_s(trace: TraceReader) -> float:
-    """Return the median time of a script's reductions in s: from the last worker's work to the end."""
-    rows = arrivals_before_stop(trace)
-    rounds, place = np.unique(rows["task"], return_inverse=True)
-    shortest_ns = np.full(len(rounds), NEVER_NS)
-    np.minimum.at(shortest_ns, place, rows["t_recv_ns"] - rows["t_send_ns"])
-    return max(0.0, 1e-9 * float(np.median(shortest_ns)))
-
-
 def _of_script(trace: TraceReader, config: Config) -> tuple[MachineTable, LinkTable]:
     """Fit the costs of a configuration's problem to the times of a script."""
-    components, seconds = prepare(config, check=False), reduction_s(trace)
-    size = config.problem.batch or components.shard
-    flops = components.problem.gradient_flops(size) + components.step_flops
+    components, link_s = prepare(config, check=False), 1e-9 * float(np.median(shared_link_ns(trace)))
+    flops = components.flops() + components.step_flops
     sent = allreduce_s(max(2, trace.worker_count), components.layout.gradient_bytes, 0.0, 1.0)  # bytes
     machine = msgspec.structs.replace(
         config.machine, flops_per_s=_limited(flops, 1e-9 * base_ns(trace)), task_s=0.0
     )
     return machine, msgspec.structs.replace(
-        config.link, latency_s=0.0, bandwidth=_limited(sent, seconds), half_duplex=False
+        config.link, latency_s=0.0, bandwidth=_limited(sent, link_s), half_duplex=False
     )
 
 

@@ -1,5 +1,6 @@
 """Diagnoses of simulated runs: their costs and advice beside runs that do as they say."""
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -7,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
+import traces
 
 import pdcode
+from pdcode.__main__ import main
+from pdcode.analysis import printing
+from pdcode.api import what_if
 from pdcode.util.errors import InputError
 
 JOB = {
@@ -43,7 +49,7 @@ def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> 
     predicted = re.search(r"; ([\d.]+ m?s) if worker 7 were as the others", found.cost)
     assert predicted is not None
     assert seconds(predicted[1]) == pytest.approx(usual, rel=0.15)
-    advice = re.fullmatch(r"pdcode run JOB.toml (.*): predicted (.* m?s)", found.next)
+    advice = re.match(r"wait for fewer workers, pdcode run JOB.toml (.*): predicted (.* m?s); or", found.next)
     assert advice is not None
     settings = dict(each.split("=") for each in advice[1].split("--set ")[1:])
     followed = simulate(
@@ -70,6 +76,42 @@ def test_where_all_wait_and_where_none_does(tmp_path: Path, scheme: dict[str, st
     assert (float(share[1]) > 60) == (scheme["name"] == "allreduce")
 
 
+def test_the_first_screen_names_the_worker_the_time_the_cost_and_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printing, "PLAIN_WIDTH", 80)
+    fault = {"kind": "slow", "worker": 5, "task": 60, "factor": 100.0}
+    half = simulate(tmp_path / "half.h5", {"faults.events": [fault], "stop.loss": 0.2})
+    assert what_if.recorded_config(half, []).faults.events == []  # they are among the recorded times
+    usual = simulate(tmp_path / "usual.h5", {"stop.loss": 0.2}).summary()["target_s"]
+    assert main(["show", str(half.path)]) == 0
+    screen = " ".join(" ".join(capsys.readouterr().out.splitlines()[:24]).split())
+    own_s = half.summary()["target_s"]
+    found = re.search(
+        r"loss 0\.2 after (.*?s); (.*?s) if worker 5 were as the others, [\d.]+ % less; ", screen
+    )
+    assert found is not None
+    assert seconds(found[1]) == pytest.approx(own_s, rel=0.01)
+    assert seconds(found[2]) == pytest.approx(usual, rel=0.15)
+    assert f"{found[1]} with it alone slow, as no other worker is" in screen
+    assert re.search(r"critical: worker 5 is slow since its task (59|60|61) \(after .*s\): [\d.]+×", screen)
+    assert "next wait for fewer workers, pdcode run JOB.toml --set update.mode=first" in screen
+    assert f"; or replace worker 5's machine: predicted {found[2]}" in screen
+
+
+def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 4)))
+    usual_s = work_s.max(axis=1).sum() + 60 * 0.02
+    work_s[30:, 2] += 0.2
+    trace = pdcode.Trace(traces.script(tmp_path / "ddp.h5", work_s, 0.02).path)
+    found = trace.diagnose()
+    cost = re.match(r"the run took (.*s); (.*s) if worker 2 were as the others, ", found.cost)
+    assert cost is not None
+    assert seconds(cost[1]) == pytest.approx(work_s.max(axis=1).sum() + 60 * 0.02, rel=0.01)
+    assert seconds(cost[2]) == pytest.approx(usual_s, rel=0.05)
+    assert found.next.endswith(f"; pdcode plan --trace {trace.path} --like CONFIG searches for more")
+
+
 def test_no_verdict_without_a_slow_worker(tmp_path: Path) -> None:
     found = simulate(tmp_path / "usual.h5", {}).diagnose()
     assert found.verdict.startswith("no worker is slow: the slowest, ")
@@ -84,16 +126,16 @@ def test_recorded_workers_can_be_replaced(tmp_path: Path) -> None:
     made = simulate(tmp_path / "slow.h5", SLOW)
     table = {"kind": "trace", "path": str(made.path), "draw": "replay"}
 
-    def again(replaced: list[int]) -> dict[str, Any]:
-        job = JOB | {"stragglers": table | {"replaced": replaced}}
+    def again(replaced: list[int], key: str = "replaced") -> dict[str, Any]:
+        job = JOB | {"stragglers": table | {key: replaced}}
         return pdcode.simulate(job, output=tmp_path / "again.h5", progress=False).summary()
 
     times = [again([]), again([7])]
     assert times[0]["target_s"] == pytest.approx(made.summary()["target_s"], rel=0.05)
     assert times[1]["target_s"] < 0.4 * times[0]["target_s"]
-    for wrong in ([8], [*range(8)]):
-        with pytest.raises(InputError, match=r"stragglers.replaced: .*: some of workers 0 to 7, not all"):
-            again(wrong)
+    for key, wrong in itertools.product(("replaced", "dropped"), ([8], [*range(8)])):
+        with pytest.raises(InputError, match=rf"stragglers.{key}: .*: some of workers 0 to 7, not all"):
+            again(wrong, key)
 
 
 def test_no_file_that_a_trace_names_is_imported(tmp_path: Path) -> None:

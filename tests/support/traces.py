@@ -9,6 +9,7 @@ import numpy as np
 
 from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.schema import ARRIVALS, DRAINED, USED
+from pdcode.trace.steps import StepWriter
 
 TEXT = 'seed = 3\n[problem]\nkind = "mlp"  # a comment that must survive\n'
 CONFIG = {
@@ -119,18 +120,11 @@ def simulate(
 
 
 def script(path: Path, work_s: np.ndarray, reduction_s: float) -> TraceReader:
-    """Write the trace of a script whose ranks compute for `work_s`, (ranks, rounds), and reduce together."""
-    ranks, config = len(work_s), {"reduce": {"kind": "allreduce"}, "workers": {"count": len(work_s)}}
-    metadata = {**METADATA, "config": config, "workers": ranks, "header_bytes": 0}
-    trace, now = TraceWriter(path, "", [], metadata, members(ranks)), 0
-    for step, work_ns in enumerate((1e9 * work_s).astype(int).T):
-        end = now + int(work_ns.max() + 1e9 * reduction_s)
-        for rank, ready in enumerate((now + work_ns).tolist()):
-            trace.arrival(
-                rank, step, step, step + 1, 0, 0, now, now, ready, ready, end, end, 0, 19240, 19240, 1.0,
-                USED, np.nan, 0, 0,
-            )  # fmt: skip
-        trace.update(step + 1, end, ranks, 1.0, 0.0, 0, int(work_ns.argmax()), 0, 0)
-        now = end
+    """Write the trace of a script whose ranks compute for `work_s`, (steps, ranks), and reduce together."""
+    ends_s = np.cumsum(work_s.max(axis=1) + reduction_s)
+    starts_s = np.append(0.0, ends_s[:-1])[:, None]
+    times_s = np.broadcast_arrays(starts_s, starts_s + work_s, ends_s[:, None])
+    trace = StepWriter(path, "a test", [{"host": "node0"}] * work_s.shape[1], {})
+    trace.write(np.rint(1e9 * np.stack(times_s, axis=2)).astype(np.int64))
     trace.close()
     return TraceReader(path)
