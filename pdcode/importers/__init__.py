@@ -6,6 +6,7 @@ from .job import Job
 
 FORMATS = {
     "kineto": "profiles of PyTorch, one a rank: JSON, also gzipped",
+    "flight-recorder": "dumps of PyTorch's flight recorder, one a rank: JSON or pickle",
     "pai": "mini-batch times of Alibaba's PAI: CSV",
     "bytedance": "operations of ByteDance's straggler analysis: Parquet",
     "csv": "a table with columns worker, step, work_s, and others if known",

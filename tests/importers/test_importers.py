@@ -1,6 +1,9 @@
 """Imported jobs: what their traces say, and files that are refused."""
 
+import gzip
 import json
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,55 @@ def test_profiles_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "several are of the same rank" in refused(capsys, "kineto", *map(str, [*others, others[0]]))
     path.write_text("{")
     assert "a.json: Input data was truncated" in refused(capsys, "kineto", str(path))
+
+
+def test_the_slow_rank_of_dumps_of_the_flight_recorder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"flight.{rank}.json.gz" for rank in range(3)]  # of the script of the profiles
+    trace = imported(tmp_path, "flight-recorder", *names)
+    assert "a step is 2 collectives of group 0" in capsys.readouterr().out
+    [slow] = diagnose(trace).slow
+    assert (slow.worker, slow.first, slow.pattern, slow.cause) == (1, 20, "onset", "computing")
+    assert (own_s(trace)[21:, 1] > 0.1).all()
+
+    for protocol in (2, 4):  # the same dumps as pickles; rank 2 has not begun the last collective
+        for rank, name in enumerate(names):
+            dump = json.loads(gzip.decompress((DATA / name).read_bytes()))
+            del dump["entries"][len(dump["entries"]) - (rank == 2) :]
+            (tmp_path / f"dump_{rank}").write_bytes(pickle.dumps(dump, protocol))
+        again = imported(tmp_path, "flight-recorder", *(tmp_path / f"dump_{rank}" for rank in range(3)))
+        assert again.updates.rows == trace.updates.rows - 1
+        np.testing.assert_array_equal(own_s(again), own_s(trace)[:-1])
+        assert again.faults["worker"].tolist() == [2]
+        assert b"has not begun collective 92" in again.faults["message"][0].encode()
+
+
+class Call:
+    """An object that a pickle would make by a call."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (99,)
+
+
+@pytest.mark.parametrize(
+    ("dump", "error"),
+    [
+        ({"entries": [Call()]}, "neither JSON nor a pickle of plain data: opcode"),
+        ({"entries": [3]}, "Expected `object`, got `int` - at `$.entries[0]`"),
+        ({"entries": []}, "entries: no collective operation"),
+        ({"pg_config": {}}, "missing required field `entries`"),
+        (b"}", "neither JSON nor a pickle of plain data"),
+        (b"{", "Input data was truncated"),
+        (b"\x80\x02]q\x00h\x00a.", "Expected `object`, got `array`"),  # a list that holds itself
+        (b"\x80\x02N\x85R.", "opcode REDUCE"),
+    ],
+)
+def test_dumps_that_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dump: Any, error: str
+) -> None:
+    (path := tmp_path / "dump_0").write_bytes(dump if isinstance(dump, bytes) else pickle.dumps(dump))
+    assert error in refused(capsys, "flight-recorder", str(path))
 
 
 def operations(ranks: int = 2, stages: int = 3, count: int = 8, slow: float = 2.0) -> dict[str, list[Any]]:
@@ -262,3 +314,6 @@ def test_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not UTF-8 text" in refused(capsys, "csv", str(tmp_path / "b"))
     assert "no such file" in refused(capsys, "pai", str(tmp_path / "none"))
     assert "expected one file" in refused(capsys, "pai", str(DATA / "pai.csv"), str(DATA / "pai.csv"))
+    error = refused(capsys, "flight-recorder", str(DATA / "flight.0.json.gz"))
+    assert "the dump of rank 1 of group 0 is missing" in error
+    assert "ends in the rank's number" in refused(capsys, "flight-recorder", str(tmp_path / "dump"))
