@@ -39,5 +39,5 @@ def run(options: argparse.Namespace) -> int:
     steps, workers = there.shape
     print_line(f"trace: {path}, {steps:,} steps of {workers:,} workers, {duration(int(job.times.max()))}")
     if absent := there.size - int(there.sum()):
-        print_line(f"{absent:,} of {there.size:,} tasks are not in the files")
+        print_line(f"workers took no part in {absent:,} of {there.size:,} tasks")
     return 0

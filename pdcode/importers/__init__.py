@@ -7,8 +7,10 @@ from .job import Job
 FORMATS = {
     "kineto": "profiles of PyTorch, one a rank: JSON, also gzipped",
     "flight-recorder": "dumps of PyTorch's flight recorder, one a rank: JSON or pickle",
+    "traceml": "the session database of TraceML: SQLite",
     "pai": "mini-batch times of Alibaba's PAI: CSV",
     "bytedance": "operations of ByteDance's straggler analysis: Parquet",
+    "spot": "instances that come and go: Bamboo's CSV or SkyPilot's JSON",
     "csv": "a table with columns worker, step, work_s, and others if known",
 }
 """Format -> what its files are."""

@@ -1,9 +1,13 @@
 """Imported jobs: what their traces say, and files that are refused."""
 
 import gzip
+import itertools
 import json
 import os
 import pickle
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +260,104 @@ def test_operations_that_are_refused(
     else:
         imported(tmp_path, "bytedance", path)
         assert "the ideal is not known: no backward-compute" in capsys.readouterr().out
+
+
+def session(path: Path, events: Callable[[int, int], Any], columns: str = "", strategy: str = "ddp") -> str:
+    """Write the database of a session of TraceML: 4 ranks, 30 steps."""
+    with closing(sqlite3.connect(path)) as database, database:
+        run = database.execute
+        names = "global_rank, hostname, step, events_json"
+        named = "id INTEGER PRIMARY KEY, global_rank INTEGER, hostname TEXT, step INTEGER, events_json TEXT"
+        run(f"CREATE TABLE step_time_samples ({columns or named})")
+        run("CREATE TABLE runtime_environment (id INTEGER PRIMARY KEY, training_strategy TEXT)")
+        run("INSERT INTO runtime_environment(training_strategy) VALUES (?)", (strategy,))
+        for step, rank in itertools.product(range(30 if not columns else 0), range(4)):
+            made = events(step, rank)
+            row = rank, f"node{rank}", 100 + step, made if isinstance(made, str) else json.dumps(made)
+            run(f"INSERT INTO step_time_samples({names}) VALUES (?, ?, ?, ?)", row)
+    return str(path)
+
+
+def phases(forward: float, backward: float, loading: float = 1.0, clock: str = "cpu_ms") -> dict[str, Any]:
+    """Return a row's events, times in ms: the step is as long as its phases and 3 ms of others."""
+    known = {"dataloader_next": loading, "forward_time": forward, "backward_time": backward}
+    known["step_time"] = forward + backward + 3
+    return {f"_traceml_internal:{name}": {"cuda:0": {clock: value}} for name, value in known.items()}
+
+
+@pytest.mark.parametrize(("strategy", "clock"), [("ddp", "cpu_ms"), ("fsdp", "gpu_ms")])
+def test_the_slow_rank_of_a_session_of_traceml(tmp_path: Path, strategy: str, clock: str) -> None:
+    def events(step: int, rank: int) -> dict[str, Any]:
+        late = 10.0 if step >= 12 else 0.0  # for which all others wait in their backward passes
+        if strategy == "fsdp":  # rank 2 loads slowly, the others wait in their forward passes
+            return phases(20 + late * (rank != 2), 40, 1 + late * (rank == 2), clock)
+        return phases(20 + late * (rank == 2), 40 + late * (rank != 2))
+
+    trace = imported(tmp_path, "traceml", session(tmp_path / "telemetry", events, strategy=strategy))
+    expected = np.full((30, 4), 64e-3)
+    expected[12:, 2] += 10e-3
+    np.testing.assert_allclose(own_s(trace), expected, atol=2e-9)
+    assert [*trace.workers["host"]] == ["node0", "node1", "node2", "node3"]
+    [slow] = diagnose(trace).slow
+    assert (slow.worker, slow.first) == (2, 12)
+
+
+def test_sessions_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(events: Any, columns: str = "") -> str:
+        (tmp_path / "t").unlink(missing_ok=True)
+        return refused(capsys, "traceml", session(tmp_path / "t", lambda step, rank: events, columns))
+
+    assert "no _traceml_internal:backward_time with cpu_ms" in error({})
+    assert "t, step_time_samples, id 1, events_json: Expected `object`, got `int`" in error("7")
+    assert "id 1, _traceml_internal:forward_time, cpu_ms: -1 is not from 0" in error(phases(-1, 2))
+    assert "no column step" in error({}, "id INTEGER, global_rank INTEGER, events_json TEXT")
+    assert "step_time_samples: no row" in error({}, "id, global_rank, step, events_json")
+    with closing(sqlite3.connect(tmp_path / "other")) as database, database:
+        database.execute("CREATE VIEW step_time_samples AS SELECT 1")
+    assert "no table step_time_samples" in refused(capsys, "traceml", str(tmp_path / "other"))
+    (tmp_path / "final_summary.json").write_text("{}")
+    said = refused(capsys, "traceml", str(tmp_path / "final_summary.json"))
+    assert "a final summary has averages only; expected a session's file telemetry" in said
+
+
+BAMBOO = "0,add,a\n0,add,b\n120000,remove,a\n300000,add,c\n360000,add,d\n"
+SKYPILOT = {"metadata": {"gap_seconds": 60}, "data": [2, 2, 1, 1, 1, 2, 3]}
+
+
+@pytest.mark.parametrize("text", [BAMBOO, json.dumps(SKYPILOT)], ids=["bamboo", "skypilot"])
+def test_instances_that_come_and_go(tmp_path: Path, text: str) -> None:
+    (tmp_path / "spot").write_text(text)
+    trace = imported(tmp_path, "spot", tmp_path / "spot")
+    gone = 0 if text == BAMBOO else 1  # SkyPilot counts them only
+    there = np.array([[1, 1, 0]] * 2 + [[gone, 1 - gone, 0]] * 3 + [[1, 1, 0], [1, 1, 1]], bool)
+    np.testing.assert_array_equal(np.isfinite(own_s(trace)), there)
+    np.testing.assert_allclose(own_s(trace)[there], 60)
+    seconds, kinds, workers = (trace.faults[key].tolist() for key in ("t_ns", "kind", "worker"))
+    assert [each // 10**9 for each in seconds] == [120, 300, 360]
+    assert kinds == ["left", "joined", "joined"]
+    assert workers == [gone, gone, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("0,add\n", "a, line 1: expected ms,add|remove,node"),
+        ("", "a: no node"),
+        ('{"data": [1]}', "missing required field `metadata`"),
+        (
+            '{"metadata": {"gap_seconds": 0}, "data": [1]}',
+            "Expected `float` > 0.0 - at `$.metadata.gap_seconds`",
+        ),
+        ('{"metadata": {"gap_seconds": 1}, "data": [1, -1]}', "at `$.data[1]`"),
+        ('{"metadata": {"gap_seconds": 1}, "data": [0, 0]}', "no instance at any time"),
+        ('{"metadata": {"gap_seconds": 1e9}, "data": [1, 1]}', "more than 1e+09 s"),
+    ],
+)
+def test_spot_traces_that_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, error: str
+) -> None:
+    (tmp_path / "a").write_text(text)
+    assert error in refused(capsys, "spot", str(tmp_path / "a"))
 
 
 TABLE = "step,worker,work_s,wait_s,host\n" + "".join(
