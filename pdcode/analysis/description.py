@@ -87,17 +87,21 @@ def lines(trace: TraceReader) -> dict[str, str]:
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
+    recorder = str(trace.attributes.get("recorder", ""))
     topics = {
         "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
         "workers": _workers(trace),
         "scheme": _scheme(scheme),
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
-        "update": _update(
+        "update": ""
+        if recorder
+        else _update(
             policy(trace) + _reduction(config),
             config.get("update", {}),
             config.get("optimizer", {}),
         ),
+        "recorded": recorder and f"by {recorder}: steps in which all wait for all",
         "delays": delays(config.get("stragglers", {})),
         "clock": _clock(trace),
         "resumed": _segments(trace),

@@ -57,19 +57,22 @@ def sections(trace: TraceReader, diagnose: Callable[[TraceReader], Diagnosis]) -
         return
     pace = timing.pace(trace.arrivals, trace.worker_count)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
-    fates = describe_fates(trace.arrivals["status"], trace.counters)
+    fates = "" if trace.is_script else describe_fates(trace.arrivals["status"], trace.counters)
     silent = pace.silent()
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
-    yield "\n".join([fates, *describe_outages(outages, pace), *without]), []
+    if texts := [*filter(None, [fates, *describe_outages(outages, pace), *without])]:
+        yield "\n".join(texts), []
     until = "until the stop" if trace.finished else "so far"
     out = {outage.worker for outage in outages}
     yield f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
-    yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
+    if not trace.is_script:
+        yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
     yield "Latencies of tasks that arrived until the stop", [_latencies(trace)]
     if (path := critical_path.of_trace(trace)) is not None:
         title = f"Critical path from rank 0's last step back to the start, in % of {duration(path.length_ns)}"
         yield title, _critical_path(path)
-    yield "Bytes", _bytes(trace)
+    if not trace.is_script or trace.attributes.get("gradient_bytes"):
+        yield "Bytes", _bytes(trace)
 
 
 def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
@@ -186,6 +189,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
         "the worker and rank 0, or waiting there; decode: from the arrival until it is decoded; idle: from "
         "then to the next task; quiet: after the worker's last arrival."
     )
+    if trace.is_script:
+        return [table, note("compute: own work; in flight: what all wait for; idle: waiting for others.")]
     if split.dead.any():
         legend += " dead: after its death."
     if sample > 1:

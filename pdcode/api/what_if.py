@@ -16,7 +16,7 @@ from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
 from ..util.errors import Failure, InputError
-from ..util.formats import duration, percent, ratio, workers_named
+from ..util.formats import duration, number, percent, ratio, workers_named
 from ..util.threads import one_thread
 from ..virtual import choice, costs
 from ..virtual.simulation import Simulation
@@ -99,7 +99,36 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
                 policy = f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
                 return "; ".join(texts), f"wait for fewer workers, {policy}; or {machine}"
             break
+    if trace.is_script:
+        machine = "; or ".join([*moved_rows(trace, slow[0]), machine])
     return "; ".join(texts), f"{machine}; {plan} searches for more"
+
+
+def moved_rows(trace: TraceReader, slow: SlowPart) -> list[str]:
+    """Return how to move rows away from a script's slow worker, if that helps, with the predicted times."""
+    rows, n, worker = trace.arrivals, trace.worker_count, slow.worker
+    work_ns = np.full((int(rows["task"].max()) + 1, n), np.nan)
+    work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
+    work_ns = work_ns[slow.first : slow.last + 1]
+    work_ns, rest_ns = work_ns[np.isfinite(work_ns).all(axis=1)], bases.shared_link_ns(trace).mean()
+    shares = 1 / np.maximum(work_ns.mean(axis=0), 1)
+    shares *= n / shares.sum()
+    others = np.delete(work_ns, worker, axis=1)
+
+    def mean_ns(changed: np.ndarray) -> float:
+        return float(changed.max(axis=1).mean() + rest_ns)
+
+    now_ns, moved_ns, fewer_ns = mean_ns(work_ns), mean_ns(work_ns * shares), mean_ns(others) * n / (n - 1)
+    found = [
+        (
+            moved_ns,
+            f"give worker {worker} {number(shares[worker], 2)} of its rows and the others "
+            f"{number((n - shares[worker]) / (n - 1), 2)}: predicted {duration(moved_ns)} a step, not "
+            f"{duration(now_ns)}, if its time grows with its rows",
+        ),
+        (fewer_ns, f"go on without it: predicted {duration(fewer_ns)} for the rows of a step"),
+    ]
+    return [text for time_ns, text in sorted(found) if time_ns <= GAIN * now_ns]
 
 
 def simulated_s(trace: TraceReader, settings: Sequence[str], limit_s: float) -> float:

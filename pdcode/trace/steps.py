@@ -1,13 +1,20 @@
 """Writing of traces of jobs that are not pdcode's: steps of ranks, each with its work and its waiting."""
 
 import os
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from ..util.errors import InputError
 from .schema import ENOUGH, USED
 from .writer import TraceWriter
+
+CLOSE_S = 10.0  # for which rank 0 waits for others at the end
+ROWS, END = b"r", b"e"  # first bytes of messages: rows follow, or the error by which a rank ends
 
 
 class StepWriter:
@@ -70,7 +77,7 @@ class StepWriter:
             rows = zip(there.tolist(), start.tolist(), ready.tolist(), received.tolist(), strict=True)
             for rank, began, computed, t_ns in rows:
                 self._trace.arrival(
-                    rank, step, step, step + 1, 0, 0, max(0, began), began, computed, computed, t_ns, t_ns,
+                    rank, step, step, step, 0, 0, max(0, began), began, computed, computed, t_ns, t_ns,
                     0, self._size, self._size, 1.0, USED, np.nan, 0, 0,
                 )  # fmt: skip
             self._end_ns = max(self._end_ns, int(end.max()), int(received.max()))
@@ -89,3 +96,128 @@ class StepWriter:
     def close(self, end_offsets: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Complete the trace; `end_offsets` are the clocks of all ranks at the end, see `TraceWriter`."""
         self._trace.close(end_offsets=end_offsets, counters={"t_stop_ns": self._end_ns})
+
+
+class Mail(ABC):
+    """Messages of a job's ranks to rank 0, for which no rank waits."""
+
+    rank: int
+    ranks: int
+
+    @abstractmethod
+    def meet(self) -> list[dict[str, Any]]:
+        """Return host, clock_offset_ns and clock_error_ns of all ranks, at rank 0. Collective."""
+
+    @abstractmethod
+    def agree(self, text: str) -> str:
+        """Return rank 0's text on all ranks. Collective."""
+
+    @abstractmethod
+    def clock(self, rank: int) -> dict[str, int]:
+        """Compare the clocks of rank 0 and `rank`, which both call this; return the offset at rank 0.
+
+        TimeoutError, or an error of the transport, if the other does not answer.
+        """
+
+    @abstractmethod
+    def post(self, message: bytes) -> None:
+        """Send rank 0 a message."""
+
+    @abstractmethod
+    def take(self, rank: int) -> bytes | None:
+        """Return the next message of a rank at rank 0, or None if there is none."""
+
+
+class StepRecording:
+    """One rank's part of a recording: rows are brought to rank 0, which writes them. Collective.
+
+    A row is three numbers of int64. The k-th of each rank belong together; `steps_of` makes steps of them.
+    """
+
+    def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
+        self._mail, self._trace, refused = mail, None, ""
+        self._pending = [np.empty((0, 3), np.int64) for _ in range(mail.ranks)]  # at rank 0
+        self._ends = dict[int, str]()  # other ranks that have ended, with their errors
+        workers = mail.meet()
+        self._offsets_ns = np.array([each["clock_offset_ns"] for each in workers])
+        if mail.rank == 0:
+            try:
+                self._trace = StepWriter(path, recorder, workers, attributes)
+            except InputError as error:
+                refused = str(error)
+        if refused := mail.agree(refused):
+            raise InputError(refused)
+        self._zero_ns = time.perf_counter_ns()
+
+    def steps_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return steps for `StepWriter.write`, shape (steps, n, 3), of new rows of all ranks (rows, n, 3).
+
+        Times are on the ranks' own clocks.
+        """
+        return rows
+
+    def exchange(self, rows: np.ndarray) -> None:
+        """Send rank 0 new rows of this rank (k, 3); at rank 0, write what all ranks have sent."""
+        if self._trace is None:
+            if len(rows):
+                self._mail.post(ROWS + np.asarray(rows, np.int64).tobytes())
+            return
+        self._add(0, rows)
+        for rank in range(1, self._mail.ranks):
+            while message := self._mail.take(rank):
+                if message[:1] == END:
+                    self._ends[rank] = message[1:].decode(errors="replace")
+                else:
+                    self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
+        self._write(min(map(len, self._pending)))
+
+    def _add(self, rank: int, rows: np.ndarray) -> None:
+        self._pending[rank] = np.concatenate((self._pending[rank], np.asarray(rows, np.int64).reshape(-1, 3)))
+
+    def _write(self, count: int) -> None:
+        """Write the first `count` rows of all ranks; ranks that lack some have no row there."""
+        assert self._trace is not None
+        rows = np.full((count, self._mail.ranks, 3), -1, np.int64)
+        for rank, pending in enumerate(self._pending):
+            rows[: len(pending[:count]), rank] = pending[:count]
+            self._pending[rank] = pending[count:]
+        steps = self.steps_of(rows)
+        there = (steps != -1).any(axis=2, keepdims=True)
+        self._trace.write(np.where(there, steps - self._zero_ns - self._offsets_ns[:, None], -1))
+
+    def close(self, rows: np.ndarray, error: str = "") -> None:
+        """Write the last rows and complete the trace; `error` is the one by which this rank ends, if any.
+
+        Rank 0 waits up to 10 s for the others' ends.
+        """
+        if self._trace is None:
+            self.exchange(rows)
+            self._mail.post(END + error.encode())
+            self._mail.clock(self._mail.rank)
+            return
+        others, until_s = set(range(1, self._mail.ranks)), time.monotonic() + CLOSE_S
+        with suppress(RuntimeError):  # of the transport
+            self.exchange(rows)
+            while self._ends.keys() < others and time.monotonic() < until_s:
+                time.sleep(1e-3)
+                self.exchange(rows[:0])
+        self._write(max(map(len, self._pending)))
+        for rank in sorted(others - self._ends.keys()):
+            self._trace.fault(rank, "missing", "it did not end its recording")
+        failed = [f"rank {rank}: {what}" for rank, what in sorted({0: error, **self._ends}.items()) if what]
+        if failed:
+            self._trace.fault(-1, "exception", failed[0])
+        self._trace.close(self._end_offsets())
+
+    def _end_offsets(self) -> list[dict[str, int]] | None:
+        """Compare the clocks again; None if a rank does not answer."""
+        offsets = [{"rank": 1, "clock_offset_ns": 0, "clock_error_ns": 0}]
+        try:
+            for rank in range(1, self._mail.ranks):
+                if rank not in self._ends:
+                    return None
+                t_ns = time.perf_counter_ns() - self._zero_ns
+                offsets.append({"rank": 1 + rank, **self._mail.clock(rank), "t_ns": t_ns})
+        except (TimeoutError, RuntimeError):
+            return None
+        return offsets
