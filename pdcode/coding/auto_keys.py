@@ -15,11 +15,11 @@ import numpy as np
 from .. import stragglers
 from ..config import AUTO, Config
 from ..config.defaults import FILLED, gradient_rate
-from ..problems import DataSource, NetworkProblem, Problem, split
+from ..problems import DataSource, ModelTable, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
 from . import auto_rate, flops
 
-TABLES = "scheme", *FILLED  # tables with keys that may be "auto"
+TABLES = "scheme", "problem", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
@@ -42,13 +42,17 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     config = msgspec.structs.replace(config, optimizer=optimizer)
     if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})
+    lines = list[str]()
+    if isinstance(config.problem, ModelTable):
+        problem, lines = config.problem.resolved(source.sample)
+        config = msgspec.structs.replace(config, problem=problem)
     if config.code.whiten == "none" and config.optimizer.rate != AUTO:
-        return config, []
+        return config, lines
     sample = Problem.from_dataset(config.problem, source.sample, config.code.blocks)
     difference = shard_difference(config, sample, source.rows)
-    lines = list[str]()
     if config.code.whiten != "none":
-        config, lines = resolve_whitening(config, sample, difference)
+        config, more = resolve_whitening(config, sample, difference)
+        lines += more
     if config.optimizer.rate == AUTO:
         slower = DIFFERING_SHARDS if difference and config.code.whiten == "none" else 1.0
         config, line = auto_rate.settle(config, sample, slower)

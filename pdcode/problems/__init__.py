@@ -2,6 +2,7 @@
 
 from .checking import check_loss
 from .dataset import Dataset, RowSet
+from .factors import DenseFactors, Factors, Products
 from .formats import fingerprint
 from .loading import DataSource, load, load_source, read, receive, sliced
 from .losses import Classification, Loss, Regression
@@ -16,6 +17,8 @@ __all__ = [
     "Classification",
     "DataSource",
     "Dataset",
+    "DenseFactors",
+    "Factors",
     "GradientPlan",
     "Loss",
     "Measurement",
@@ -23,6 +26,7 @@ __all__ = [
     "ModelTable",
     "NetworkProblem",
     "Problem",
+    "Products",
     "Reader",
     "Regression",
     "RowSet",

@@ -1,7 +1,7 @@
 """`Model`: parameters with names and shapes, and the loss and gradient of rows at given parameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from math import nan
 from typing import Literal, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import ProblemTable
 from .dataset import Rows, RowSet
+from .factors import Factors, Products
 from .matrix import Array
 from .partition import Parameter, arrange
 
@@ -86,6 +87,29 @@ class Model(ABC):
     def flops(self, rows: int, like: Rows) -> float:
         """Return the floating-point operations of the gradient of so many rows, such as those of `like`."""
 
+    def products(self, like: Rows) -> Mapping[str, Products]:
+        """Return the matrices of whose gradients `factored` can give factors, for rows such as these."""
+        return {}
+
+    def factored(
+        self,
+        theta: Array,
+        rows: Rows,
+        out: Array,
+        key: Key | None,
+        state: dict[str, Array],
+        names: Collection[str],
+    ) -> tuple[float, dict[str, list[Factors]]]:
+        """Compute as `gradient`, with factors in place of the gradients of matrices of these names.
+
+        Returns
+        -------
+        loss : float
+        factors : dict of str to list of Factors
+            Gradients that `out` does not have, as sums; some of `names` may be missing.
+        """
+        return self.gradient(theta, rows, out, key, state), {}
+
     def state(self) -> dict[str, Array]:
         """Return new arrays of a worker's own, such as running averages; checkpoints save them."""
         return {}
@@ -120,6 +144,15 @@ class ModelTable(ProblemTable):
 
     #: how workers get their rows: sent by rank 0, or made by each rank, which then takes its shard
     rows: Literal["sent", "made"] = "sent"
+
+    @property
+    def by_factors(self) -> bool:
+        """Whether the model's factors are used, where they are cheaper than gradients."""
+        return False
+
+    def resolved(self, sample: RowSet) -> tuple[ProblemTable, list[str]]:
+        """Return a table with values for the keys that are "auto", and lines that give the reasons."""
+        return self, []
 
     def model(self) -> Model:
         """Build the model."""

@@ -1,7 +1,7 @@
 """Coded derivatives and gradients of batches of a fixed size, in preallocated buffers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..kernels import activation, blas, encode, passes
 from .dataset import Rows
+from .factors import DenseFactors, FactoredGradient, Factors, Products, chosen
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix
@@ -126,7 +127,7 @@ class GradientPlan(ABC):
 
 
 class ModelPlan(GradientPlan):
-    """Plan of any model: the full gradient, which is then encoded.
+    """Plan of any model: the full gradient, which is then encoded, or factors of it.
 
     Parameters
     ----------
@@ -141,6 +142,8 @@ class ModelPlan(GradientPlan):
         As for `GradientPlan`.
     whiten : Whitening
         As for `NetworkPlan`; in place of the loss of zero scores that of the first θ.
+    products : dict of str to Products
+        Matrices of whose gradients the model may be asked for factors, where these are cheaper.
     """
 
     def __init__(
@@ -155,39 +158,90 @@ class ModelPlan(GradientPlan):
         payload: Array | None = None,
         weight: float = 1.0,
         whiten: Sequence[Any] = NONE,
+        products: Mapping[str, Products] = {},
     ) -> None:
         super().__init__(layers, dtype, codewords_per_task, payload, weight)
-        self._whitened: list[WhitenedGradient] = []
-        if (whitening := Whitening(*whiten)).kind != "none":
+        self._whitening, self._whitened = Whitening(*whiten), list[WhitenedGradient]()
+        if self._whitening.kind != "none":
             self._zero_loss, out = 0.0, self.full_gradient
             if model.near_zero:
                 some = tuple(each[:ZERO_ROWS] for each in rows)
                 start = np.ascontiguousarray(model.initial(0), dtype)
                 self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
-            self._whitened = [WhitenedGradient(each, each.matrix(out), whitening, weight) for each in layers]
+            self._whitened = [
+                WhitenedGradient(each, each.matrix(out), self._whitening, weight) for each in layers
+            ]
         self._model, self._rows, self._state = model, rows, state
         self._layers, self._full = layers, batch == 0
+        coded = [0 if each.uncoded else len(view) for each, view in zip(layers, self.views, strict=True)]
+        facts = layers, products, batch or len(rows[0])
+        self._wanted = [  # matrices for which factors are cheaper: for gradients, for coded derivatives
+            chosen(*facts, [0] * len(layers), self._whitening),
+            chosen(*facts, coded, self._whitening),
+        ]
+        self._factors = dict[int, list[Factors]]()  # of the last batch, by layer, in place of gradients
+        self._by_samples = dict[int, FactoredGradient]()
 
     def gradient(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
-        rows = self._rows if self._full else tuple(each[indices] for each in self._rows)
-        loss = self._model.gradient(theta, rows, self.full_gradient, key, self._state)
-        for layer in self._whitened:
-            layer.step_factor = step_factor(float(loss), self._zero_loss)
-            layer.run()
-        if self.weight != 1 and not self._whitened:
-            self.full_gradient *= self.dtype.type(self.weight)
-        return float(loss)
+        return self._compute(theta, indices, key, coded=False)
 
     def prepare(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
-        return self.gradient(theta, indices, key)
+        return self._compute(theta, indices, key, coded=True)
+
+    def _compute(self, theta: Array, indices: Array | None, key: Key | None, coded: bool) -> float:
+        """Compute the whitened gradient, of matrices that are to be coded from factors these alone."""
+        rows, out = self._rows, self.full_gradient
+        if not self._full:
+            rows = tuple(each[indices] for each in rows)
+        self._factors = {}
+        if wanted := self._wanted[coded]:
+            loss, found = self._model.factored(theta, rows, out, key, self._state, wanted)
+            layers = ((number, layer.name) for number, layer in enumerate(self._layers) if layer.inputs)
+            self._factors = {number: found[name] for number, name in layers if name in found}
+        else:
+            loss = self._model.gradient(theta, rows, out, key, self._state)
+        if self.weight != 1 and not self._whitened:
+            out *= self.dtype.type(self.weight)
+        for number, whitened in enumerate(self._whitened):
+            layer, factor = self._layers[number], step_factor(float(loss), self._zero_loss)
+            if number in self._factors:
+                by_samples = self._filled(number)
+                by_samples.step_factor = factor
+                if not coded or layer.uncoded:
+                    by_samples.form(layer.matrix(out))
+            else:
+                whitened.step_factor = factor
+                whitened.run()
+        return float(loss)
+
+    def _filled(self, number: int) -> FactoredGradient:
+        """Return a layer with its factors; it is made again where the number of samples changes."""
+        blocks = self._layers[number]
+        factors = [each for each in self._factors[number] if isinstance(each, DenseFactors)]
+        samples = sum(len(each.small) for each in factors)
+        found = self._by_samples.get(number)
+        if found is None or found.samples != samples:
+            payload = self.views[number].reshape(-1, blocks.width)
+            found = FactoredGradient(blocks, samples, self._whitening, self.weight, payload)
+            self._by_samples[number] = found
+        found.fill(factors)
+        return found
 
     def encode(self, codewords: Sequence[Codeword | None]) -> None:
         for number, (layer, view) in enumerate(zip(self._layers, self.views, strict=True)):
             part = self.full_gradient[layer.offset : layer.offset + layer.length]
             if layer.uncoded:
                 view[0] = part
+                continue
+            support, values = self._checked(number, codewords[number])
+            if number in self._factors and self._whitened:
+                self._by_samples[number].coded(support, values)
+            elif number in self._factors:
+                view.fill(0)
+                for each in self._factors[number]:
+                    weighted = values * self.dtype.type(self.weight)
+                    each.add_coded(support, weighted, layer.size, view.reshape(-1, layer.width))
             else:
-                support, values = self._checked(number, codewords[number])
                 encode.encode(part.reshape(1, -1), support, values, layer.elements, view.reshape(1, -1))
 
 

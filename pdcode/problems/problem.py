@@ -17,6 +17,7 @@ from . import counts, optimum, split, synthetic
 from .compiled import build_network
 from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
+from .factors import Products, chosen, saved
 from .files import trained_theta
 from .formats import format_of
 from .loading import load
@@ -124,8 +125,7 @@ class Problem:
 
     def gradient_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of the full gradient of a mini-batch."""
-        whitened = sum(matrix_flops(Whitening(*whiten), layer) for layer in self.layers)
-        return self.model.flops(batch, self.dataset.train) + whitened
+        return self._task_flops(batch, Whitening(*whiten), [0] * len(self.layers), [0] * len(self.layers))
 
     def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
         """Return the flops of `GradientPlan.prepare`."""
@@ -135,9 +135,27 @@ class Problem:
         self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
     ) -> float:
         """Return the flops of coded derivatives by r codewords of weight w of each layer."""
-        units = zip(self.layers, rows, weights, strict=True)
-        encoded = sum(2.0 * r * w * unit.elements for unit, r, w in units if not unit.uncoded)
-        return self.gradient_flops(batch, whiten) + encoded
+        coded = [0 if layer.uncoded else r for layer, r in zip(self.layers, rows, strict=True)]
+        return self._task_flops(batch, Whitening(*whiten), coded, weights)
+
+    def _task_flops(
+        self, batch: int, whiten: Whitening, rows: Sequence[int], weights: Sequence[int]
+    ) -> float:
+        """Return the flops of whitened gradients, and of their encoding where r > 0."""
+        gradient = self.model.flops(batch, self.dataset.train)
+        total = gradient + sum(matrix_flops(whiten, layer) for layer in self.layers)
+        wanted = chosen(self.layers, self.products, batch, rows, whiten)
+        for layer, r, w in zip(self.layers, rows, weights, strict=True):
+            total += 2.0 * r * w * layer.elements
+            if layer.name in wanted:
+                total -= saved(layer, self.products[layer.name], batch, r, w, whiten)
+        return max(total, gradient / 2)  # a gradient's products are at most half of it
+
+    @cached_property
+    def products(self) -> Mapping[str, Products]:
+        """Matrices of whose gradients factors are used, where they are cheaper."""
+        by_factors = isinstance(self.table, ModelTable) and self.table.by_factors
+        return self.model.products(self.dataset.train) if by_factors else {}
 
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
         """Compute the gradient of the mean loss over training rows, shape (size,).
@@ -204,7 +222,7 @@ class Problem:
     ) -> GradientPlan:
         """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
         blocks = self.layers, self.dtype, codewords_per_task, payload, weight, whiten
-        return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks)
+        return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks, self.products)
 
     def ensure_fits(self, key: str, rows: int) -> None:
         """Refuse a number of rows, determined by `key`, whose gradient would need too much memory."""

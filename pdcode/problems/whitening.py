@@ -145,8 +145,7 @@ class WhitenedLayer:
         self._steps = whitening.steps if whitening.kind == "gram" else 0
         forms = [form_of(layer.blocks, batch, entries, whitening, formed) for formed in (False, True)]
         self._form, self._form_if_formed = forms
-        self._scale = weight * sqrt(max(1.0, layer.blocks.outputs / (layer.blocks.inputs + 1)))
-        self._step_factor = np.ones(1)
+        self._scale, self._step_factor = weight * _length(layer.blocks), np.ones(1)
 
     @property
     def step_factor(self) -> float:
@@ -263,6 +262,12 @@ def _evaluate(power: Array, square: Array, out: Array) -> None:
     np.einsum("ii->i", out)[:] += a
 
 
+def _length(blocks: Blocks) -> float:
+    """Return the factor √max(1, k/d) of a whitened matrix; a single column has the length of rank 1."""
+    columns = blocks.inputs + blocks.bias
+    return sqrt(max(1.0, blocks.outputs / columns if columns > 1 else 1.0))
+
+
 def _squared(matrix: Array) -> blas.Dot:
     """Return the operation that sums up the squares of a matrix's elements."""
     return blas.Dot(matrix.reshape(-1), matrix.reshape(-1))
@@ -289,9 +294,7 @@ class WhitenedGradient(WhitenedLayer):
         self.blocks, self._form_if_formed = blocks, "gradient"
         self.layer = FormedGradient(matrix)  # type: ignore[assignment]
         self._steps = whitening.steps if whitening.kind == "gram" else 0
-        columns = blocks.inputs + blocks.bias
-        ratio = blocks.outputs / columns if columns > 1 else 1.0
-        self._scale, self._step_factor = weight * sqrt(max(1.0, ratio)), np.ones(1)
+        self._scale, self._step_factor = weight * _length(blocks), np.ones(1)
         self._delta = self._errors = np.empty((1, 1), matrix.dtype)  # there are no factors
         self.run = self.gradient(matrix)
 

@@ -3,13 +3,13 @@
 All times are those of this thread's processor, of a step each in turn, so that other work on the machine
 changes all of them alike. "Backward" is PyTorch's own: forward pass, loss and ``loss.backward()`` into new
 gradients. "Gradient" is a task's: parameters as views of θ, keyed random numbers, and the gradient in one
-array. Encoding is that of 16 blocks by two codewords. Whitening is one step: by the gradient, and by samples,
-of random factors of the matrices' shapes.
+array. Encoding is that of 16 blocks by two codewords, and whitening is one step. "Coded by factors" and
+"whitened by factors" are whole tasks that do the same from factors, for matrices where these are cheaper.
 """
 
 from collections.abc import Callable
 from time import thread_time_ns
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from ..config import kinds
 from ..problems import Problem, RowSet, as_table, sparse_codewords
 from ..problems.dataset import Rows
-from ..problems.layers import DenseLayer
-from ..problems.partition import Blocks
-from ..problems.whitening import WhitenedGradient, WhitenedLayer, Whitening
+from ..problems.whitening import WhitenedGradient, Whitening
 from ..util.output import print_line
 from ..util.progress import track
 from .losses import functional
 
 ROUNDS, BLOCKS, CODEWORDS = 15, 16, 2
-STEPS = "backward", "gradient", "encode", "whiten by gradient", "whiten by samples"
+STEPS = "backward", "gradient", "encode", "coded by factors", "whiten", "whitened by factors"
 
 
 class Residual(nn.Module):
@@ -101,17 +99,16 @@ def tokens(rows: int, length: int) -> Rows:
 
 
 class Case(NamedTuple):
-    """A module with its rows; `samples` are those of each product, None where they are of many numbers."""
+    """A module with its rows."""
 
     make: Callable[[], nn.Module]
     rows: Rows
-    samples: int | None
 
 
 CASES = {
-    "MLP 1024 × 4, 128 rows": Case(perceptron, images(128, 1024), 128),
-    "ResNet-18, 16 images of 32²": Case(resnet, images(16, 3, 32, 32), None),
-    "GPT 256 × 4, 8 × 128 bytes": Case(GPT, tokens(8, 128), 1024),
+    "MLP 1024 × 4, 128 rows": Case(perceptron, images(128, 1024)),
+    "ResNet-18, 16 images of 32²": Case(resnet, images(16, 3, 32, 32)),
+    "GPT 256 × 4, 8 × 128 bytes": Case(GPT, tokens(8, 128)),
 }
 
 
@@ -122,14 +119,14 @@ def run() -> int:
     for name, case in track(CASES.items(), len(CASES), "modules"):
         times = measure(case, ROUNDS)
         ratios = {step: float(np.median(np.divide(times[step], times["backward"]))) for step in times}
-        cells = (f"{ratios[step]:21.2f}" if step in ratios else f"{'–':>21}" for step in STEPS[1:])
+        cells = (f"{ratios[step]:21.2f}" for step in STEPS[1:])
         print_line(f"{name:28}{1e-6 * float(np.median(times['backward'])):8.1f}{''.join(cells)}")
     return 0
 
 
 def measure(case: Case, rounds: int) -> dict[str, list[int]]:
     """Return the times of each step [ns], one a round."""
-    table = as_table({"kind": "torch", "module": ":bench", "data": ":bench", "batch": 0})
+    table = as_table({"kind": "torch", "module": ":bench", "data": ":bench", "batch": 0, "factors": True})
     kinds.OBJECTS[":bench"] = case.make
     try:
         rows = RowSet(case.rows, tuple(each[:0] for each in case.rows))
@@ -150,7 +147,9 @@ def _steps(problem: Problem, case: Case) -> dict[str, Callable[[], object]]:
     """Return the steps to be timed."""
     theta, plain, loss = problem.initial(1), case.make(), functional("cross_entropy")
     tensors, whitening = [torch.as_tensor(each) for each in case.rows], Whitening("gram")
-    plan, random = problem.plan(0, CODEWORDS), np.random.default_rng(0)
+    random, key = np.random.default_rng(0), (1, 2, 3, 0)
+    plan, coded = (problem.plan(0, CODEWORDS) for _ in range(2))
+    whitened = problem.plan(0, whiten=whitening)
     words = [
         sparse_codewords(
             random.choice([-1.0, 1.0], (1 if each.uncoded else CODEWORDS, each.count)), problem.dtype
@@ -162,26 +161,12 @@ def _steps(problem: Problem, case: Case) -> dict[str, Callable[[], object]]:
         plain.zero_grad(set_to_none=True)
         loss(plain, *tensors).backward()
 
-    gradient = plan.full_gradient
-    matrices = [each for each in problem.layers if each.inputs]
-    formed = [WhitenedGradient(each, each.matrix(gradient), whitening) for each in problem.layers]
-    steps: dict[str, Callable[[], object]] = {
+    formed = [WhitenedGradient(each, each.matrix(plan.full_gradient), whitening) for each in problem.layers]
+    return {
         "backward": backward,
-        "gradient": lambda: plan.gradient(theta, None, (1, 2, 3, 0)),
+        "gradient": lambda: plan.gradient(theta, None, key),
         "encode": lambda: plan.encode(words),
-        "whiten by gradient": lambda: [each.run() for each in formed],
+        "coded by factors": lambda: coded.coded_derivative(theta, None, words, key),
+        "whiten": lambda: [each.run() for each in formed],
+        "whitened by factors": lambda: whitened.gradient(theta, None, key),
     }
-    if case.samples is not None:
-        sampled = [_by_samples(each, case.samples, whitening, random) for each in matrices]
-        steps["whiten by samples"] = lambda: [each() for each in sampled]
-    return steps
-
-
-def _by_samples(blocks: Blocks, samples: int, whitening: Whitening, random: Any) -> Callable[[], object]:
-    """Return the whitening of random factors of a matrix's shape."""
-    inputs = random.standard_normal((samples, blocks.width), np.float32)
-    errors = random.standard_normal((samples, blocks.rows), np.float32)
-    layer = WhitenedLayer(DenseLayer(blocks, inputs), whitening, samples, blocks.width)
-    layer.attach(errors, 1, np.empty((blocks.size, blocks.width), np.float32))
-    found: Callable[[], object] = layer._sample_form()
-    return found

@@ -1,11 +1,11 @@
 """`TorchModel`: a module whose parameters are views of θ."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import cached_property, partial
-from math import nan
+from math import nan, prod
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,25 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 
 from ..config import kinds
 from ..kernels import philox
 from ..problems.dataset import Rows
+from ..problems.factors import DenseFactors, Factors, Products
 from ..problems.function import FLOPS, chunks, mean, scored
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model
 from ..util import threads
 from ..util.errors import InputError, not_a_file
 from ..util.rng import MODEL
+from . import graph
 from .losses import CLASSES, REGRESSIONS, accuracy, functional
 
 CHUNK = 256  # rows that are measured at once
 STATISTICS = 2048  # training rows from which statistics of the data are computed
 LARGE = 1 << 14  # elements of a matrix whose gradient is not copied
+ZERO_ROWS = 2  # of which a forward pass shows how matrices are used; one row has no variance
+CHECKED = 4  # rows of which the gradient by factors is compared with the other one
 CACHED = 1 << 26  # bytes of arrays whose views are kept, four arrays at least
 
 
@@ -68,6 +71,13 @@ class TorchModel(Model):
                 raise InputError(
                     f"problem.module: {name!r} is {each.dtype} on {each.device}, not {self._dtype} on cpu"
                 )
+        matrices = {self._places[n].offset: n for n, p in self._parameters.items() if p.dim() > 1}
+        self._biases = {  # name and `id` of the bias in a weight's matrix
+            matrices[self._places[n].offset]: (n, id(p))
+            for n, p in self._parameters.items()
+            if p.dim() == 1 and self._places[n].offset in matrices
+        }
+        self._products = dict[Any, dict[str, Products]]()  # by the shapes of a row
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if self._places[name].width > self._parameters[name].shape[1]]
         self._started = 0, self._flat(self.module)
@@ -104,27 +114,86 @@ class TorchModel(Model):
     def gradient(
         self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
     ) -> float:
-        self.bind(theta)
-        torch.default_generator.manual_seed(random_seed(key))
-        with self._with_buffers({} if state is None else state):
-            loss = self._loss(self.module, *map(torch.as_tensor, rows))
-            if loss.dim():
-                raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
-            views = self._viewed(out)
-            products = self._products(loss)
-            asked = [name for name in views if name not in products]
-            edges = [GradientEdge(node, 0) for node, _ in products.values()]
+        return self.factored(theta, rows, out, key, {} if state is None else state, ())[0]
+
+    def factored(
+        self,
+        theta: Array,
+        rows: Rows,
+        out: Array,
+        key: Key | None,
+        state: dict[str, Array],
+        names: Collection[str],
+    ) -> tuple[float, dict[str, list[Factors]]]:
+        with self._forward(theta, rows, key, state) as loss:
+            views, uses = self._viewed(out), self._uses(loss, {*self._large, *names})
+            whole = {name: uses[name] for name in names if name in uses and self._known(name, uses[name])}
+            products = {
+                name: uses[name][0]
+                for name in self._large
+                if name not in names and len(uses.get(name, ())) == 1
+                if uses[name][0].node.name() == "AddmmBackward0" and uses[name][0].turned
+            }
+            done = {*whole, *products}
+            done |= {self._biases[name][0] for name in whole if any(each.biased for each in whole[name])}
+            asked = [name for name in views if name not in done]
+            nodes = [*products.values(), *(each for name in whole for each in whole[name])]
             parameters = [self._parameters[name] for name in asked]
-            found = torch.autograd.grad(loss, [*parameters, *edges], allow_unused=True)
-        for name, each in zip(asked, found, strict=False):
-            if each is None:
+            found = torch.autograd.grad(
+                loss, [*parameters, *(each.edge for each in nodes)], allow_unused=True
+            )
+        errors = dict(zip(nodes, found[len(asked) :], strict=True))
+        for name, gradient in zip(asked, found, strict=False):
+            if gradient is None:
                 views[name].zero_()
             else:
-                views[name].copy_(each.to_dense() if each.is_sparse else each)
+                views[name].copy_(gradient.to_dense() if gradient.is_sparse else gradient)
         with torch.no_grad():
-            for (name, (_, inputs)), errors in zip(products.items(), found[len(asked) :], strict=True):
-                torch.mm(errors.t(), inputs, out=views[name])
-        return float(loss.item())
+            for name, use in products.items():
+                torch.mm(errors[use].t(), use.inputs, out=views[name])
+            return float(loss.item()), {
+                name: self._factors(name, whole[name], errors, views) for name in whole
+            }
+
+    def products(self, like: Rows) -> dict[str, Products]:
+        shape = tuple((each.shape[1:], each.dtype) for each in like)
+        if shape not in self._products:
+            matrices = {name for name, each in self.shapes.items() if len(each) > 1}
+            with self._forward_of_zeros(like) as loss:
+                self._products[shape] = graph.products(self._uses(loss, matrices), ZERO_ROWS)
+        return self._products[shape]
+
+    def why_not_factored(self, rows: Rows) -> str:
+        """Return why gradients are not computed from factors, after a comparison; empty if they are."""
+        from .counting import Counter
+
+        try:
+            with kinds.errors_of_user("a pass of rows of zeros"):
+                names = [*self.products(rows)]
+        except InputError as error:
+            return str(error)
+        with self._forward_of_zeros(rows) as loss, Counter() as counter:
+            self._uses(loss, names)
+        if counter.flops:
+            return "inputs of layers are not saved, but computed again in the backward pass"
+        if not names:
+            return "no use of a matrix is recognised"
+        some, theta = tuple(each[:CHECKED] for each in rows), self._started[1]
+        gradient, out, random = np.empty_like(theta), np.empty_like(theta), np.random.default_rng(0)
+        self.gradient(theta, some, gradient, None, self.state())
+        _, factors = self.factored(theta, some, out, None, self.state(), names)
+        for name in names:
+            place = self._places[name]
+            values = random.choice([-1, 1], (2, place.rows)).astype(theta.dtype)
+            indices = np.tile(np.arange(place.rows, dtype=np.int32), (2, 1))
+            matrix = gradient[place.offset : place.offset + place.rows * place.width].reshape(place.rows, -1)
+            expected, coded = values @ matrix, np.zeros((2, place.width), theta.dtype)
+            for each in factors.get(name, ()):
+                each.add_coded(indices, values, 1, coded)
+            difference, near = np.abs(coded - expected).max(), np.sqrt(np.finfo(theta.dtype).eps)
+            if not difference <= near * np.abs(expected).max():
+                return f"the gradient of {name!r} by its factors differs by {difference:.2g}"
+        return ""
 
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
         with self._evaluating(theta, train):
@@ -203,35 +272,46 @@ class TorchModel(Model):
         self._views.move_to_end(at)
         return found[1]
 
-    def _products(self, loss: Tensor) -> dict[str, tuple[Any, Tensor]]:
-        """Return nodes and inputs of linear layers whose weights are large, have a bias, and are used once.
+    @contextmanager
+    def _forward(
+        self, theta: Array, rows: Rows, key: Key | None, state: dict[str, Array]
+    ) -> Iterator[Tensor]:
+        """Compute the loss of rows, with a worker's buffers."""
+        self.bind(theta)
+        torch.default_generator.manual_seed(random_seed(key))
+        with self._with_buffers(state):
+            loss = self._loss(self.module, *map(torch.as_tensor, rows))
+            if loss.dim():
+                raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
+            yield loss
 
-        PyTorch would form their gradients transposed, and copying these takes longer than the product.
-        """
-        names = {id(self._parameters[name]): name for name in self._large}
-        found: dict[str, list[tuple[Any, int]]] = {}
-        stack, seen = [loss.grad_fn] if names else [], set[Any]()
-        while stack:
-            node = stack.pop()
-            for position, (below, _) in enumerate(node.next_functions):
-                inner = (
-                    below.next_functions[0][0]
-                    if below is not None and below.name() == "TBackward0"
-                    else below
-                )
-                name = names.get(id(getattr(inner, "variable", None)))
-                if name is not None:
-                    fits = inner is not below and position == 2 and node.name() == "AddmmBackward0"
-                    found.setdefault(name, []).append((node if fits else None, position))
-                elif below is not None and below not in seen:
-                    seen.add(below)
-                    stack.append(below)
-        once = {name: uses[0][0] for name, uses in found.items() if len(uses) == 1}
-        return {
-            name: (node, node._saved_mat1)
-            for name, node in once.items()
-            if node is not None and node._saved_alpha == 1
-        }
+    def _forward_of_zeros(self, like: Rows) -> AbstractContextManager[Tensor]:
+        """Compute the loss of rows that are the same at all ranks and workers."""
+        rows = tuple(np.zeros((ZERO_ROWS, *each.shape[1:]), each.dtype) for each in like)
+        return self._forward(self._started[1], rows, None, self.state())
+
+    def _uses(self, loss: Tensor, names: Collection[str]) -> dict[str, list[graph.Use]]:
+        weights = {id(self._parameters[name]): name for name in names}
+        return graph.uses(loss, weights, {name: number for name, (_, number) in self._biases.items()})
+
+    def _known(self, name: str, uses: list[graph.Use]) -> bool:
+        """Return whether uses are of the kind that `products` has found, for any rows."""
+        kinds = {found[name].kind for found in self._products.values() if name in found}
+        return {each.kind for each in uses} == kinds
+
+    def _factors(
+        self, name: str, uses: list[graph.Use], errors: dict[graph.Use, Any], views: dict[str, Tensor]
+    ) -> list[Factors]:
+        """Return a matrix's factors; the gradient of a bias that is used elsewhere is one of them."""
+        bias, (rows, *inner) = name in self._biases, self.shapes[name]
+        found = [each.factors(errors[each], bias) for each in uses if errors[each] is not None]
+        if bias and not any(each.biased for each in uses):
+            gradient = views[self._biases[name][0]].numpy()[None].copy()
+            found.append(DenseFactors(gradient, np.zeros((1, prod(inner)), gradient.dtype), 1.0))
+        if not found:  # the loss does not depend on them
+            zeros = np.zeros((1, rows), self._started[1].dtype)
+            found.append(DenseFactors(zeros, np.zeros((1, prod(inner)), zeros.dtype), 0.0 if bias else None))
+        return found
 
     def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
         for name, (owner, key) in self._buffers.items():
@@ -317,7 +397,8 @@ def model_of(table: Any) -> TorchModel:
     score = table.function_of("score") or (accuracy if table.loss in CLASSES else None)
     if not callable(made):
         raise InputError(f"problem.module: {table.module!r} is neither a module nor makes one")
-    key = made, loss, score, msgspec.json.encode(table), table.init and stamp(Path(table.init))
+    common = msgspec.json.encode(msgspec.structs.replace(table, factors="auto"))  # plans use factors or not
+    key = made, loss, score, common, table.init and stamp(Path(table.init))
     if key not in _MODELS:
         _MODELS.clear()
         _MODELS[key] = TorchModel(made, table.options, loss, score, table)

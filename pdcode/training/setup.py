@@ -204,6 +204,7 @@ def prepare(
         if check:
             problems.check_loss(problem)
         config, notes = auto_keys.resolve_auto(config, source)
+        problem.table = config.problem
         total_rows = make_scheme(config).placement.total_rows(source)
         components = assemble(config, problem, source.rows, total_rows, notes, source=source)
         if check:

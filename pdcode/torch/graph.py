@@ -1,0 +1,233 @@
+"""Factors of matrices' gradients, read off PyTorch's graph of a loss.
+
+After the forward pass, the edges to a weight are its uses. A use by a linear layer, a convolution or an
+embedding has saved its inputs, which PyTorch shows for debugging; the errors, the gradient of its outputs,
+are asked of the engine, which then forms no gradient of the weight. These attributes are no interface that
+PyTorch promises: what is missing or unknown counts as not recognised, and `TorchModel.why_not_factored`
+compares results.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from ..kernels import encode
+from ..problems.factors import DenseFactors, Factors, Products
+from ..problems.matrix import Array
+
+
+class Use(ABC):
+    """A use of a weight by a node of the graph.
+
+    Attributes
+    ----------
+    node : torch.autograd.graph.Node
+    inputs : Tensor
+        Saved inputs.
+    turned : bool
+        Whether the node uses the transposed weight.
+    biased : bool
+        Whether the node also adds the bias that is in the weight's matrix.
+    """
+
+    kind: Any
+    bias_at = 0  # position of the bias among the node's inputs
+
+    def __init__(self, node: Any, inputs: Tensor, turned: bool = False) -> None:
+        self.node, self.inputs, self.turned, self.biased = node, inputs, turned, False
+
+    @property
+    def edge(self) -> GradientEdge:
+        """Edge at which the engine gives the errors."""
+        return GradientEdge(self.node, 0)
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Number of samples of the products."""
+
+    @abstractmethod
+    def factors(self, errors: Tensor, bias: bool) -> Factors:
+        """Return the factors, with a column for the bias if the matrix has one."""
+
+
+class Linear(Use):
+    """Errors and inputs, (n, outputs) and (n, inputs), of a weight (outputs, inputs) or (inputs, outputs)."""
+
+    kind = "dense"
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs)
+
+    def factors(self, errors: Tensor, bias: bool) -> Factors:
+        small, other = (errors, self.inputs) if self.turned else (self.inputs, errors)
+        return DenseFactors(_array(small), _array(other), float(self.biased) if bias else None)
+
+
+class Convolution(Use):
+    """Errors (B, outputs, …) and inputs (B, inputs, …) of a convolution in one group."""
+
+    kind, bias_at = "convolution", 2
+
+    def __init__(self, node: Any, inputs: Tensor, kernel: torch.Size) -> None:
+        super().__init__(node, inputs)
+        self.kernel = kernel
+        names = "stride", "padding", "dilation", "transposed", "output_padding", "groups"
+        self.geometry = [_saved(node, name) for name in names]
+
+    @property
+    def samples(self) -> int:
+        """Number of places of the outputs, which the geometry determines."""
+        places, (stride, padding, dilation, *_) = len(self.inputs), self.geometry
+        for number, size in enumerate(self.inputs.shape[2:]):
+            reach = dilation[number] * (self.kernel[2 + number] - 1)
+            places *= (size + 2 * padding[number] - reach - 1) // stride[number] + 1
+        return places
+
+    def factors(self, errors: Tensor, bias: bool) -> Factors:
+        return ConvolutionFactors(self, errors.contiguous(), bias)
+
+
+class ConvolutionFactors(Factors):
+    """Factors of a convolution: combined errors are those of a convolution of fewer outputs."""
+
+    def __init__(self, use: Convolution, errors: Tensor, bias: bool) -> None:
+        self.use, self.errors, self.bias = use, errors, bias
+
+    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
+        use, rows, shape = self.use, len(out), self.errors.shape
+        places = self.errors[0, 0].numel()
+        encoded = np.empty((shape[0], rows * places), out.dtype)
+        encode.encode(self.errors.numpy().reshape(shape[0], -1), indices, values, block * places, encoded)
+        errors = torch.from_numpy(encoded).reshape(shape[0], rows, *shape[2:])
+        weight = errors.new_empty((rows, *use.kernel[1:]))  # of which only the shape is used
+        backward = torch.ops.aten.convolution_backward
+        with torch.no_grad():
+            found = backward(errors, use.inputs, weight, None, *use.geometry, [False, True, False])[1]
+        flat = found.reshape(rows, -1).numpy()
+        out[:, : flat.shape[1]] += flat
+        if self.bias and use.biased:
+            out[:, -1] += encoded.reshape(shape[0], rows, places).sum(axis=(0, 2))
+
+
+class Lookup(Use):
+    """Errors (n, width) of the rows of an embedding that its inputs name."""
+
+    kind = "lookup"
+
+    @property
+    def samples(self) -> int:
+        return self.inputs.numel()
+
+    def factors(self, errors: Tensor, bias: bool) -> Factors:
+        numbers, padding = _array(self.inputs).reshape(-1), _saved(self.node, "padding_idx")
+        kept = numbers != np.uint64(padding).astype(np.int64)  # -1: none
+        return LookupFactors(numbers[kept], _array(errors).reshape(len(numbers), -1)[kept])
+
+
+class LookupFactors(Factors):
+    """Rows of the gradient by number, several of which may be the same row's."""
+
+    def __init__(self, numbers: Array, errors: Array) -> None:
+        self.numbers, self.errors = numbers, errors
+
+    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
+        blocks, within = np.divmod(self.numbers, block)
+        into = torch.from_numpy(out)
+        for row, (support, weights) in enumerate(zip(indices, values, strict=True)):
+            for each, weight in zip(support, weights, strict=True):
+                if weight and len(chosen := np.flatnonzero(blocks == each)):
+                    places = torch.from_numpy(row * block + within[chosen])
+                    errors = torch.from_numpy(self.errors[chosen])
+                    into[:, : errors.shape[1]].index_add_(0, places, errors, alpha=float(weight))
+
+
+def uses(loss: Tensor, weights: dict[int, str], biases: dict[str, int]) -> dict[str, list[Use]]:
+    """Return the uses of weights, of each weight all of whose uses are recognised.
+
+    Parameters
+    ----------
+    loss : Tensor
+    weights : dict of int to str
+        Names of the weights by the `id` of their parameters.
+    biases : dict of str to int
+        `id` of the bias in the matrix of a weight, by the weight's name.
+    """
+    found, counts = dict[str, list[Use | None]](), Counter[int]()
+    stack, seen = [loss.grad_fn] if weights else [], set[Any]()
+    while stack:
+        node = stack.pop()
+        for position, (below, _) in enumerate(node.next_functions):
+            turned = below is not None and below.name() == "TBackward0"
+            inner = below.next_functions[0][0] if turned else below
+            parameter = getattr(inner, "variable", None)
+            counts[id(parameter)] += 1
+            name = weights.get(id(parameter))
+            if name is not None:
+                use = recognised(node, position, turned, parameter)
+                if use is not None and name in biases and (turned or use.bias_at):  # else it is no column
+                    at = node.next_functions[use.bias_at][0]
+                    use.biased = id(getattr(at, "variable", None)) == biases[name]
+                found.setdefault(name, []).append(use)
+            elif below is not None and below not in seen:
+                seen.add(below)
+                stack.append(below)
+    known = {name: [each for each in whole if each] for name, whole in found.items() if None not in whole}
+    for name, whole in known.items():
+        if sum(each.biased for each in whole) != counts[biases.get(name, 0)]:  # it is used elsewhere, too
+            for each in whole:
+                each.biased = False
+    return known
+
+
+def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | None:
+    """Return the use of a weight, or of its transpose, as an input of a node; None if it is not known."""
+    made: Use | None = None
+    plain = {"AddmmBackward0": (2, "mat1"), "MmBackward0": (1, "self")}
+    if node.name() in plain:
+        at, saved = plain[node.name()]
+        inputs = _saved(node, saved)
+        scaled = node.name() == "AddmmBackward0" and (_saved(node, "alpha"), _saved(node, "beta")) != (1, 1)
+        if position == at and inputs is not None and not scaled:
+            made = Linear(node, inputs, turned)
+    elif node.name() == "ConvolutionBackward0" and position == 1 and not turned:
+        inputs, groups = _saved(node, "input"), _saved(node, "groups")
+        if inputs is not None and groups == 1 and _saved(node, "transposed") is False:
+            convolution = Convolution(node, inputs, weight.shape)
+            made = None if None in convolution.geometry else convolution
+    elif node.name() == "EmbeddingBackward0" and position == 0 and not turned:
+        indices, special = (
+            _saved(node, "indices"),
+            (_saved(node, "scale_grad_by_freq"), _saved(node, "sparse")),
+        )
+        if indices is not None and special == (False, False) and _saved(node, "padding_idx") is not None:
+            made = Lookup(node, indices)
+    if made is None or made.inputs.layout != torch.strided:
+        return None
+    return made if made.inputs.dtype == weight.dtype or made.kind == "lookup" else None
+
+
+def products(found: dict[str, list[Use]], rows: int) -> dict[str, Products]:
+    """Return how the gradients of weights arise, for so many rows."""
+    kinds = {name: {each.kind for each in whole} for name, whole in found.items()}
+    return {
+        name: Products(sum(each.samples for each in whole) / rows, kinds[name].pop())
+        for name, whole in found.items()
+        if len(kinds[name]) == 1
+    }
+
+
+def _saved(node: Any, name: str) -> Any:
+    """Return what a node has saved; None if this version of PyTorch does not show it."""
+    return getattr(node, f"_saved_{name}", None)
+
+
+def _array(tensor: Tensor) -> Array:
+    found: Array = tensor.detach().contiguous().numpy()
+    return found
