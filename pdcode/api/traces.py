@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,44 @@ class Trace(reader.TraceReader):
                 return self.model().weights
             train = table.read().sample(table.evaluate).train
             return dict(table.model().weights(self.theta, train))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        to: str | None = None,
+        *,
+        table: str | None = None,
+        events: int | None = None,
+    ) -> str:
+        """Write the run in the format of another tool, as ``pdcode export -o`` does.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File, or of formats "otf2" and "tensorboard" folder, to write; only Prometheus' may exist.
+        to : {"perfetto", "otf2", "pipit", "goal", "parquet", "csv", "tensorboard", "prometheus"}, optional
+            Format, by default that of the suffix of `path`.
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}, optional
+            Table of "parquet" and "csv", by default arrivals.
+        events : int, optional
+            Events of "perfetto", "otf2", "pipit" and "goal", at most, by default 1,000,000; 0: any number.
+            Of a longer run, consecutive payloads of a worker are merged.
+
+        Returns
+        -------
+        str
+            What was written, in numbers.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, the path exists, or the trace has no arrivals and the format needs them.
+        Failure
+            If the package of the format is not installed (extra ``export``), or the disk is full.
+        """
+        from ..exporters import export
+
+        return export(self, path, to, table, events)
 
     def dictionary(self) -> Dictionary:
         """Return the features that a run of kind ``sparse-coding`` has learnt, for images.

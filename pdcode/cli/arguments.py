@@ -18,7 +18,7 @@ EXAMPLES = {
     "watch": "results/digits.h5",
     "predict": "results/digits.h5 new.csv -o predicted.csv",
     "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",
-    "export": "results/digits.h5 --state digits.safetensors",
+    "export": "results/digits.h5 -o digits.pftrace",
     "import": "kineto rank0.json.gz rank1.json.gz -o job.h5",
     "codes": "design net -n 64 -k 16",
     "codes list": "",

@@ -1,0 +1,36 @@
+"""What a format is asked to write, and what it says about the times."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..util.formats import duration
+
+
+class Request(NamedTuple):
+    """What to write."""
+
+    trace: TraceReader
+    path: Path
+    to: str
+    table: str
+    events: int  # at most; 0: any number
+
+    @property
+    def note(self) -> str:
+        """What a reader of the file must know: its source, and how exact the times are."""
+        trace, sample = self.trace, int(self.trace.attributes.get("sample", 1))
+        only = f", of which one payload of {sample} was recorded" if sample > 1 else ""
+        return (
+            f"pdcode export of {trace.path.name}{only}; times of workers are on rank 0's clock, with errors "
+            f"of at most {duration(float(clock_error_ns(trace).max(initial=0)))}"
+        )
+
+
+def clock_error_ns(trace: TraceReader) -> np.ndarray:
+    """Return bounds on the errors of workers' times on rank 0's clock, int64, shape (workers,)."""
+    clocks, columns = trace.workers, ("clock_error_ns", "end_clock_error_ns")
+    known = [clocks[key] for key in columns if key in clocks]
+    return np.asarray(np.max(known, axis=0)[np.argsort(clocks["rank"])][-trace.worker_count or None :])

@@ -1,0 +1,37 @@
+"""Export of a table to Parquet or CSV."""
+
+import json
+
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+
+from ..trace.reader import COLUMNS
+from .request import Request, clock_error_ns
+
+
+def write(request: Request) -> str:
+    """Write a table; that of arrivals has a column more, the bound on the error of the worker's clock."""
+    trace, table = request.trace, getattr(request.trace, request.table)
+    arrays, schema = dict(table), COLUMNS[request.table]
+    about = {key: {"units": schema[key].units, "description": schema[key].description} for key in arrays}
+    if request.table == "arrivals":
+        arrays["clock_error_ns"] = clock_error_ns(trace)[arrays["worker"]]
+        about["clock_error_ns"] = {"units": "ns", "description": "bound on the error of the worker's times"}
+    fields = [
+        pyarrow.field(key, pyarrow.from_numpy_dtype(values.dtype) if values.dtype.kind != "U" else "string")
+        .with_metadata(about[key])
+        for key, values in arrays.items()
+    ]  # fmt: skip
+    attributes = json.dumps({"note": request.note, **trace.attributes}, default=str)
+    made = pyarrow.table(list(arrays.values()), pyarrow.schema(fields, {"pdcode": attributes}))
+    write_table(made, request, request.to == "csv")
+    return f"{made.num_rows:,} rows of {request.table}"
+
+
+def write_table(made: pyarrow.Table, request: Request, as_csv: bool) -> None:
+    """Write a table of pyarrow as CSV or Parquet."""
+    if as_csv:
+        pyarrow.csv.write_csv(made.flatten(), request.path)
+    else:
+        pyarrow.parquet.write_table(made, request.path, compression="zstd")
