@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from ..util.errors import InputError, did_you_mean
@@ -48,17 +49,27 @@ class Parser(argparse.ArgumentParser):
     """
 
     hint = ""
+    _words: Sequence[str] = ()  # of the command line
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse unknown arguments here: the parser of a command knows its options."""
+        self._words = list(args or ())
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            words = (word.partition("=")[0] for word in unknown)
-            meant = next(
-                filter(None, (did_you_mean(each, self._option_string_actions) for each in words)), ""
-            )
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant or self.hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown) or self.hint}")
         return parsed, unknown
+
+    def _meant(self, words: Iterable[str]) -> str:
+        """Return the end of a message about options that the first unknown one is like."""
+        known = self._option_string_actions
+        for word in (each.partition("=")[0] for each in words):
+            if not word.startswith("--") or any(option.startswith(word) for option in known):
+                continue
+            if "--set" in known and (setting := _setting(word[2:])):
+                return f"; keys of the configuration are set as in --set {setting}"
+            if meant := did_you_mean(word, known):
+                return meant
+        return ""
 
     def format_help(self) -> str:
         """Return the help, with the example of `EXAMPLES`."""
@@ -70,7 +81,18 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and the message, and exit with code 2."""
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             message += did_you_mean(found[1], re.split(r",\s*", found[2].replace("'", "")))
+        elif "are required: " in message:
+            message += self._meant(self._words)
         super().error(message)
+
+
+def _setting(name: str) -> str:
+    """Return a setting for --set of the key or table of this name; empty if a configuration has none."""
+    from ..config import Config  # not loaded without an error
+
+    if name not in Config.__struct_fields__:
+        return ""
+    return f"{name}{'.KEY' if hasattr(getattr(Config(), name), '__struct_fields__') else ''}=VALUE"
 
 
 RANGES = {

@@ -268,7 +268,7 @@ class MemoryTable(Kind, tag_field="kind"):
         """Return the kind of the decoder, given the configured kind, or None."""
         if kind is None or kind in self.decoders:
             return self.decoder
-        if self.decoders:
+        if self.decoders and DecoderTable.find(kind):  # an unknown kind is refused with the others
             raise InputError(
                 f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {short_repr(kind)}"
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..util.errors import InputError, prefix_errors, reason, shorten
+from ..util.errors import InputError, prefix_errors, reason, shorten, similar_file
 from . import defaults, kinds, requirements
 from .defaults import Origins
 from .interfaces import is_bundled
@@ -56,7 +56,7 @@ def read_text(path: str | Path, what: str) -> str:
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise InputError(f"{path}: {reason(error)}") from None
+        raise InputError(f"{path}: {reason(error)}{similar_file(path)}") from None
     if len(content) > MAX_FILE_BYTES:
         raise InputError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, so not {what}")
     try:

@@ -18,6 +18,9 @@ def escape(text: str, keep: str = "") -> str:
     return CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
+FILES, ALIKE = 1000, 0.8  # files among which one of a similar name is sought, and how similar it is
+
+
 class InputError(ValueError):
     """Bad input: one line naming file, key and value; exit code 2."""
 
@@ -77,12 +80,25 @@ def prefix_errors(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}" if path else str(error)) from None
 
 
+def similar_file(path: str | Path) -> str:
+    """Return "; did you mean 'digits.toml'?" for a file that is not there; "" if none has a similar name."""
+    from difflib import get_close_matches  # not loaded without an error
+
+    folder, name = os.path.split(path)
+    try:
+        names = [] if os.path.lexists(path) else os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return ""
+    found = get_close_matches(name, names[:FILES], 1, ALIKE)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 def not_a_file(path: str | Path) -> str:
     """Return why a path does not name an existing regular file; empty if it does."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return "no such file"
+        return f"no such file{similar_file(path)}"
     except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
         return reason(error)
     return "" if stat.S_ISREG(mode) else "a directory, not a file" if stat.S_ISDIR(mode) else "not a file"

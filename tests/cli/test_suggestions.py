@@ -1,11 +1,27 @@
 """Messages about misspelt words name the word that was meant; of keys of other kinds they name these."""
 
+import argparse
 import shlex
+from collections.abc import Iterator
 
+import msgspec
 import pytest
 from paths import JOBS
 
-from pdcode.__main__ import main
+from pdcode.__main__ import main, parser
+from pdcode.config import BUNDLED, KINDS, Config, MemoryTable, kinds
+from pdcode.config import load as configfile
+from pdcode.training import setup
+from pdcode.util.errors import InputError
+
+
+def below(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield command
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from below(each)
+
 
 DELAYS = "'shifted-exponential', 'pareto', 'bimodal', 'lognormal', 'markov', 'slow-set'"  # and plug-ins'
 CASES = {
@@ -49,6 +65,10 @@ CASES = {
     "bench clock": "; did you mean 'clocks'?",
     "plan JOB --canddates=3": "; did you mean '--candidates'?",
     "submit JOB --arry x.csv": "; did you mean '--array'?",
+    "simulate JOB --scheme=lwpdd": "; keys of the configuration are set as in --set scheme.KEY=VALUE",
+    "run JOB --seed 3": "; keys of the configuration are set as in --set seed=VALUE",
+    "plan JOB.tml": "digits.toml.tml: No such file or directory; did you mean 'digits.toml'?",
+    "show JOB.tml": "digits.toml.tml: no such file; did you mean 'digits.toml'?",
     "submit JOB --time=2:00": "; options for sbatch come after --, as in: pdcode submit job.toml -- --time",
 }
 
@@ -57,12 +77,87 @@ CASES = {
 def test_what_was_meant(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command.replace("'", '"'), posix=False)
     try:
-        code = main([str(JOBS / "digits.toml") if word == "JOB" else word for word in words])
+        code = main([word.replace("JOB", str(JOBS / "digits.toml")) for word in words])
     except SystemExit as stop:  # of argparse
         code = stop.code
     *_, line = capsys.readouterr().err.splitlines()
     assert code == 2
     assert CASES[command] in line
+
+
+SETTINGS = {
+    "codes": "code.family={}",
+    "families": "code.family={}",
+    "decoders": "decoder.kind={}",
+    "memories": "memory.kind={}",
+    "problems": "problem.kind={}",
+    "readers": "problem.data={}",
+    "proximals": "optimizer.proximal={{kind='{}'}}",
+    "optimizers": "optimizer.kind={}",
+    "policies": "update.mode={}",
+    "stragglers": "stragglers.kind={}",
+    "faults": "faults.events=[{{kind='{}',worker=0,task=0}}]",
+    "wires": "wire.dtype={}",
+    "schemes": "scheme.name={}",
+}
+"""Group of kinds -> setting that names one."""
+
+
+def misspelt_settings() -> Iterator[tuple[str, str]]:
+    """Yield settings with a doubled last letter of each kind, preset and key, and the word that is meant."""
+    for group in kinds.KINDS:
+        for name in kinds.KINDS[group] if group != "readers" else BUNDLED:
+            yield SETTINGS[group].format(name + name[-1]), name
+    for scheme in kinds.KINDS["schemes"]:
+        for preset in kinds.find("schemes", scheme).presets:
+            yield f"scheme={{name='{scheme}',preset='{preset}{preset[-1]}'}}", preset
+    for table, base in KINDS.items():
+        for name, kind in base.members():
+            for key in kind.__struct_fields__:
+                if table != "decoder" or name == MemoryTable.of({}).decoder:  # others need another memory
+                    yield f"{table}={{{base.__struct_config__.tag_field}='{name}',{key}{key[-1]}=1}}", key
+    for table, value in msgspec.to_builtins(Config.of({})).items():
+        yield f"{table}{table[-1]}.x=1", table
+        for key in value if isinstance(value, dict) and table not in KINDS else ():
+            yield f"{table}.{key}{key[-1]}=1", key
+
+
+def test_every_kind_preset_and_key_is_suggested() -> None:
+    asked = 0
+    for setting, word in misspelt_settings():
+        with pytest.raises(InputError) as caught:
+            setup.prepare(configfile.resolve({}, ["stop.updates=1", setting.replace("'", '"')]))
+        assert str(caught.value).endswith(f"; did you mean {word!r}?"), setting
+        asked += 1
+    assert asked > 500
+
+
+def misspelt_commands() -> Iterator[tuple[list[str], str]]:
+    """Yield arguments with a doubled last letter of each command, option and choice, and the word meant."""
+    for command in below(parser()):
+        words = command.prog.split()[1:]
+        positional = [each for each in command._actions if not each.option_strings and each.nargs != "?"]
+        given = [next(iter(each.choices or ["x"])) for each in positional]
+        for place, action in enumerate(positional):
+            for choice in action.choices or ():
+                yield [*words, *given[:place], choice + choice[-1]], choice
+        if not any(isinstance(each, argparse._SubParsersAction) for each in positional):
+            for option in command._option_string_actions:
+                if option.startswith("--"):
+                    yield [*words, *given, option + option[-1]], option
+            for action in command._actions:
+                for choice in action.choices or () if action.option_strings else ():
+                    yield [*words, *given, action.option_strings[-1], str(choice) + str(choice)[-1]], choice
+
+
+def test_every_command_option_and_choice_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = 0
+    for words, word in misspelt_commands():
+        with pytest.raises(SystemExit):
+            parser(words[0]).parse_args(words)
+        assert capsys.readouterr().err.endswith(f"; did you mean {word!r}?\n"), words
+        asked += 1
+    assert asked > 150
 
 
 def test_a_word_that_is_like_none_has_no_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
