@@ -14,7 +14,7 @@ import numpy as np
 
 from ..trace.steps import StepWriter
 from ..util.errors import InputError, not_a_file, reason, short_repr, shorten
-from ..util.memory import ensure_fits, limit_bytes
+from ..util.memory import ensure_fits
 
 T = TypeVar("T")
 
@@ -168,16 +168,18 @@ def content(path: str) -> bytes:
     """Read a file, also a gzipped one."""
     if why := not_a_file(path):
         raise InputError(f"{path}: {why}")
-    most = limit_bytes() // EXPANDED
+    data, size = [], 0
     try:
         with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:
-            data: bytes = file.read(most + 1)
+            while part := file.read(1 << 20):
+                data.append(part)
+                size += len(part)
+                ensure_fits(path, "its content", EXPANDED * size)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path}: a damaged gzip file") from None
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from None
-    ensure_fits(path, "its content", EXPANDED * len(data))
-    return data
+    return b"".join(data)
 
 
 def from_json(path: str, kind: type[T]) -> T:

@@ -46,6 +46,8 @@ def test_bash_completes_commands_options_values_and_files(
         "pdcode compare --clock v": "virtual",
         "pdcode codes de": "design",
         "pdcode run jo": "job.toml",
+        "pdcode import ki": "kineto",
+        "pdcode import csv jo": "job.toml",
     }
     lines = ["source ./script"]
     for words in asked:

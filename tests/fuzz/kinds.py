@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import damage
 import fabricate
+import foreign
 import h5py
 import inputs
 import msgspec
@@ -20,6 +21,7 @@ from interrupted import built, interrupted
 from pdcode_packings import search
 from pdcode_packings.restarts import PackingProblem
 
+from pdcode import importers
 from pdcode.__main__ import main
 from pdcode.analysis.summary import summarise
 from pdcode.api.traces import Trace
@@ -317,6 +319,23 @@ def state_commands(source: random.Random, path: Path, job: str) -> list[list[str
     return []
 
 
+def import_(path: Path) -> list[str]:
+    """Return the format of a file, by its name, and all files of its job."""
+    name = path.name.split(".")[0]
+    several = name in ("kineto", "flight-recorder")
+    others = path.parents[1].glob(f"{name}.*") if several else [path]
+    return [name, *(str(path if each.name == path.name else each) for each in sorted(others))]
+
+
+def read_import(source: random.Random, path: Path) -> None:
+    name, *files = import_(path)
+    importers.read(name, files)
+
+
+def import_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["import", *import_(path), "-o", str(path.with_suffix(".out.h5"))]]
+
+
 KINDS = {
     "configurations": Kind(
         inputs.configurations, inputs.configuration, inputs.read_configuration, inputs.configuration_commands
@@ -355,5 +374,6 @@ KINDS = {
     "idx": Kind(inputs.data_of("ubyte", "ubyte.gz"), inputs.text, inputs.read_data, inputs.data_commands),
     "hdf5": Kind(inputs.data_of(".h5"), inputs.hdf5, inputs.read_data, inputs.data_commands),
     "delays": Kind(inputs.delays, inputs.delay, inputs.read_delays, inputs.delay_commands),
+    "imports": Kind(foreign.samples, inputs.text, read_import, import_commands),
     "spot": Kind(inputs.spot, inputs.text, inputs.read_spot, inputs.spot_commands),
 }

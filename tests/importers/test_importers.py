@@ -1,27 +1,24 @@
 """Imported jobs: what their traces say, and files that are refused."""
 
 import gzip
-import itertools
 import json
 import os
 import pickle
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import foreign
 import numpy as np
 import pyarrow
 import pytest
-from paths import ROOT
+from foreign import DATA
 from pyarrow import parquet
 
 from pdcode.__main__ import main
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.trace import TraceReader
-
-DATA = ROOT / "tests/data"
 
 
 def imported(tmp_path: Path, kind: str, *files: Path | str) -> TraceReader:
@@ -65,40 +62,10 @@ def test_the_slow_rank_of_a_profiled_script(tmp_path: Path) -> None:
     assert np.median(works_s[20:, [0, 2]]) < 0.02
 
 
-def profile(rank: int, first: int, clock_us: float, steps: int = 30) -> dict[str, Any]:
-    """Return the profile of a rank on a GPU: two buckets are reduced, the first one while computing goes on.
-
-    A step is 100 µs of computing, 200 of rank 2 from step 15 on, and 20 µs of reducing.
-    """
-    events: list[dict[str, Any]] = []
-
-    def add(cat: str, name: str, begin: float, end: float, tid: int = 1, **args: Any) -> None:
-        span = {"ts": begin + clock_us, "dur": end - begin, "pid": 0, "tid": tid}
-        events.append({"ph": "X", "cat": cat, "name": name, **span, "args": args})
-
-    now = 0.0
-    for step in range(steps):
-        slow = step >= 15
-        own, end = (200.0 if slow and rank == 2 else 100.0), now + (220.0 if slow else 120.0)
-        if step >= first:
-            for cat in ("user_annotation", "gpu_user_annotation"):
-                add(cat, f"ProfilerStep#{step - first}", now, end)
-            for bucket in range(2):
-                told = {"Collective name": "allreduce", "Process Group Name": "0", "dtype": "Float"}
-                numbers = {"Seq": 10 + 2 * step + bucket, "In msg nelems": 50}
-                add("cpu_op", "record_param_comms", now + 5 + bucket, now + 6, **told, **numbers)
-            add("kernel", "gemm", now, now + own, 7)
-            add("kernel", "ncclDevKernel_AllReduce_Sum_f32_RING_LL", now + 0.6 * own, end - 10, 8, **told)
-            add("kernel", "ncclDevKernel_AllReduce_Sum_f32_RING_LL", end - 10, end, 8, **told)
-        now = end
-    who = {"backend": "nccl", "rank": rank, "world_size": 3}
-    return {"distributedInfo": who, "host_name": f"gpu{rank}", "traceEvents": events}
-
-
 def test_profiles_are_aligned_by_sequence_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / f"{rank}.json" for rank in range(3)]
     for rank, path in enumerate(files):
-        path.write_text(json.dumps(profile(rank, first=2 * rank, clock_us=1e9 * rank)))
+        path.write_text(json.dumps(foreign.profile(rank, first=2 * rank, clock_us=1e9 * rank)))
     trace = imported(tmp_path, "kineto", *files)
     assert "26 steps, aligned by the sequence numbers of group 0" in capsys.readouterr().out
     expected = np.full((26, 3), 100e-6)
@@ -109,7 +76,7 @@ def test_profiles_are_aligned_by_sequence_numbers(tmp_path: Path, capsys: pytest
 
 
 def test_profiles_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, whole = tmp_path / "a.json", profile(0, 0, 0.0)
+    path, whole = tmp_path / "a.json", foreign.profile(0, 0, 0.0)
     others = [DATA / f"kineto.{rank}.json.gz" for rank in range(3)]
 
     def error(**changes: Any) -> str:
@@ -178,54 +145,8 @@ def test_dumps_that_are_refused(
     assert error in refused(capsys, "flight-recorder", str(path))
 
 
-def operations(ranks: int = 2, stages: int = 3, count: int = 8, slow: float = 2.0) -> dict[str, list[Any]]:
-    """Return the operations of a pipeline in which stage 0 of rank 1 computes `slow` times as long.
-
-    Elsewhere forward passes take 1 s, backward passes 2 s; data moves at once.
-    """
-    rows: list[tuple[Any, ...]] = []
-    for step in (3, 7):
-        ends = np.zeros((ranks, stages))
-        for rank in range(ranks):
-            done: dict[tuple[str, int, int], float] = {}
-            clock, left = ends[rank], {stage: one_by_one(stage, stages, count) for stage in range(stages)}
-            while any(left.values()):
-                for stage, todo in left.items():
-                    while todo:
-                        kind, number = todo[0]
-                        peer, begin = stage + (-1 if kind == "forward" else 1), clock[stage]
-                        if 0 <= peer < stages:
-                            if (kind, peer, number) not in done:
-                                break
-                            sent = done[kind, peer, number]
-                            waited = max(0.0, sent - begin)
-                            rows.append((rank, stage, step, f"{kind}-recv", begin, waited, number))
-                            rows.append((rank, peer, step, f"{kind}-send", sent, 0.0, number))
-                            begin += waited
-                        own = (1.0 if kind == "forward" else 2.0) * (slow if (rank, stage) == (1, 0) else 1.0)
-                        rows.append((rank, stage, step, f"{kind}-compute", begin, own, number))
-                        clock[stage] = done[kind, stage, number] = begin + own
-                        todo.pop(0)
-        for (rank, stage), end in np.ndenumerate(ends):
-            reduced = ends[:, stage].max()
-            rows.append((rank, stage, step, "grads-reduce-scatter", end, reduced - end, 0))
-            rows.append((rank, stage, step, "optimizer-clip-main-grad", reduced, ends.max() - reduced, 0))
-            rows.append((rank, stage, step, "optimizer", ends.max(), 0.0, 0))
-    names = "dp_rank", "stage", "step", "optype", "start_ts", "duration", "seq_id"
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-
-
-def one_by_one(stage: int, stages: int, count: int) -> list[tuple[str, int]]:
-    """Return the schedule of a stage: forward passes to fill the pipeline, then both in turn."""
-    warm = min(count, stages - 1 - stage)
-    order = [("forward", number) for number in range(warm)]
-    for number in range(count):
-        order += [("forward", number + warm)] * (number + warm < count) + [("backward", number)]
-    return order
-
-
 def test_the_what_if_of_a_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    columns = operations()
+    columns = foreign.operations()
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     trace = imported(tmp_path, "bytedance", tmp_path / "a.parquet")
     said = capsys.readouterr().out
@@ -262,38 +183,15 @@ def test_operations_that_are_refused(
         assert "the ideal is not known: no backward-compute" in capsys.readouterr().out
 
 
-def session(path: Path, events: Callable[[int, int], Any], columns: str = "", strategy: str = "ddp") -> str:
-    """Write the database of a session of TraceML: 4 ranks, 30 steps."""
-    with closing(sqlite3.connect(path)) as database, database:
-        run = database.execute
-        names = "global_rank, hostname, step, events_json"
-        named = "id INTEGER PRIMARY KEY, global_rank INTEGER, hostname TEXT, step INTEGER, events_json TEXT"
-        run(f"CREATE TABLE step_time_samples ({columns or named})")
-        run("CREATE TABLE runtime_environment (id INTEGER PRIMARY KEY, training_strategy TEXT)")
-        run("INSERT INTO runtime_environment(training_strategy) VALUES (?)", (strategy,))
-        for step, rank in itertools.product(range(30 if not columns else 0), range(4)):
-            made = events(step, rank)
-            row = rank, f"node{rank}", 100 + step, made if isinstance(made, str) else json.dumps(made)
-            run(f"INSERT INTO step_time_samples({names}) VALUES (?, ?, ?, ?)", row)
-    return str(path)
-
-
-def phases(forward: float, backward: float, loading: float = 1.0, clock: str = "cpu_ms") -> dict[str, Any]:
-    """Return a row's events, times in ms: the step is as long as its phases and 3 ms of others."""
-    known = {"dataloader_next": loading, "forward_time": forward, "backward_time": backward}
-    known["step_time"] = forward + backward + 3
-    return {f"_traceml_internal:{name}": {"cuda:0": {clock: value}} for name, value in known.items()}
-
-
 @pytest.mark.parametrize(("strategy", "clock"), [("ddp", "cpu_ms"), ("fsdp", "gpu_ms")])
 def test_the_slow_rank_of_a_session_of_traceml(tmp_path: Path, strategy: str, clock: str) -> None:
     def events(step: int, rank: int) -> dict[str, Any]:
         late = 10.0 if step >= 12 else 0.0  # for which all others wait in their backward passes
         if strategy == "fsdp":  # rank 2 loads slowly, the others wait in their forward passes
-            return phases(20 + late * (rank != 2), 40, 1 + late * (rank == 2), clock)
-        return phases(20 + late * (rank == 2), 40 + late * (rank != 2))
+            return foreign.phases(20 + late * (rank != 2), 40, 1 + late * (rank == 2), clock)
+        return foreign.phases(20 + late * (rank == 2), 40 + late * (rank != 2))
 
-    trace = imported(tmp_path, "traceml", session(tmp_path / "telemetry", events, strategy=strategy))
+    trace = imported(tmp_path, "traceml", foreign.session(tmp_path / "telemetry", events, strategy=strategy))
     expected = np.full((30, 4), 64e-3)
     expected[12:, 2] += 10e-3
     np.testing.assert_allclose(own_s(trace), expected, atol=2e-9)
@@ -305,11 +203,11 @@ def test_the_slow_rank_of_a_session_of_traceml(tmp_path: Path, strategy: str, cl
 def test_sessions_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def error(events: Any, columns: str = "") -> str:
         (tmp_path / "t").unlink(missing_ok=True)
-        return refused(capsys, "traceml", session(tmp_path / "t", lambda step, rank: events, columns))
+        return refused(capsys, "traceml", foreign.session(tmp_path / "t", lambda step, rank: events, columns))
 
     assert "no _traceml_internal:backward_time with cpu_ms" in error({})
     assert "t, step_time_samples, id 1, events_json: Expected `object`, got `int`" in error("7")
-    assert "id 1, _traceml_internal:forward_time, cpu_ms: -1 is not from 0" in error(phases(-1, 2))
+    assert "id 1, _traceml_internal:forward_time, cpu_ms: -1 is not from 0" in error(foreign.phases(-1, 2))
     assert "no column step" in error({}, "id INTEGER, global_rank INTEGER, events_json TEXT")
     assert "step_time_samples: no row" in error({}, "id, global_rank, step, events_json")
     with closing(sqlite3.connect(tmp_path / "other")) as database, database:
@@ -320,15 +218,11 @@ def test_sessions_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "a final summary has averages only; expected a session's file telemetry" in said
 
 
-BAMBOO = "0,add,a\n0,add,b\n120000,remove,a\n300000,add,c\n360000,add,d\n"
-SKYPILOT = {"metadata": {"gap_seconds": 60}, "data": [2, 2, 1, 1, 1, 2, 3]}
-
-
-@pytest.mark.parametrize("text", [BAMBOO, json.dumps(SKYPILOT)], ids=["bamboo", "skypilot"])
+@pytest.mark.parametrize("text", [foreign.BAMBOO, foreign.SKYPILOT], ids=["bamboo", "skypilot"])
 def test_instances_that_come_and_go(tmp_path: Path, text: str) -> None:
     (tmp_path / "spot").write_text(text)
     trace = imported(tmp_path, "spot", tmp_path / "spot")
-    gone = 0 if text == BAMBOO else 1  # SkyPilot counts them only
+    gone = 0 if text == foreign.BAMBOO else 1  # SkyPilot counts them only
     there = np.array([[1, 1, 0]] * 2 + [[gone, 1 - gone, 0]] * 3 + [[1, 1, 0], [1, 1, 1]], bool)
     np.testing.assert_array_equal(np.isfinite(own_s(trace)), there)
     np.testing.assert_allclose(own_s(trace)[there], 60)
@@ -365,9 +259,6 @@ TABLE = "step,worker,work_s,wait_s,host\n" + "".join(
     for step in (3, 5)
     for worker in range(3)
 )
-LINKS = "worker,step,work_s,link_s\n" + "".join(
-    f"{name},{step},1,{2 if name == 'b' else 0.5}\n" for step in range(40) for name in "abc"
-)
 
 
 def test_a_table(tmp_path: Path) -> None:
@@ -380,7 +271,7 @@ def test_a_table(tmp_path: Path) -> None:
 
 
 def test_a_slow_link_of_a_table_is_told_from_work(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(LINKS, encoding="utf-8")
+    (tmp_path / "a.csv").write_text(foreign.LINKS, encoding="utf-8")
     [slow] = diagnose(imported(tmp_path, "csv", tmp_path / "a.csv")).slow
     assert (slow.worker, slow.cause) == (1, "link")
 
