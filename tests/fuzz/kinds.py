@@ -321,9 +321,8 @@ def state_commands(source: random.Random, path: Path, job: str) -> list[list[str
 
 def import_(path: Path) -> list[str]:
     """Return the format of a file, by its name, and all files of its job."""
-    name = path.name.split(".")[0]
-    several = name in ("kineto", "flight-recorder")
-    others = path.parents[1].glob(f"{name}.*") if several else [path]
+    name = foreign.format_of(path)
+    others = path.parents[1].glob(f"{name}_*") if "_" in path.name else [path]
     return [name, *(str(path if each.name == path.name else each) for each in sorted(others))]
 
 

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import pickle
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -126,14 +127,21 @@ def phases(forward: float, backward: float, loading: float = 1.0, clock: str = "
 
 
 def samples(folder: Path) -> list[Path]:
-    """Write a job of each format; names begin with the format, and end in the rank if there are several."""
-    for path in DATA.iterdir():
-        shutil.copy(path, folder / path.name.replace("flight.", "flight-recorder."))
-    dump = json.loads(gzip.decompress((DATA / "flight.1.json.gz").read_bytes()))
-    (folder / "flight-recorder.1.json.gz").unlink()
-    (folder / "flight-recorder.1").write_bytes(pickle.dumps(dump, 2))
+    """Write a job of each format, after which a file is called, and after the rank if each has one."""
+    for rank in range(3):
+        shutil.copy(DATA / f"kineto.{rank}.json.gz", folder / f"kineto_{rank}.json.gz")
+        shutil.copy(DATA / f"flight.{rank}.json.gz", folder / f"flight-recorder_{rank}.json.gz")
+    shutil.copy(DATA / "pai.csv", folder)
+    dump = json.loads(gzip.decompress((folder / "flight-recorder_1.json.gz").read_bytes()))
+    (folder / "flight-recorder_1.json.gz").unlink()
+    (folder / "flight-recorder_1").write_bytes(pickle.dumps(dump, 2))
     for name, text in {"csv.csv": LINKS, "spot.csv": BAMBOO, "spot.json": SKYPILOT}.items():
         (folder / name).write_text(text)
     session(folder / "traceml.db", lambda step, rank: phases(20, 40))
     parquet.write_table(pyarrow.table(operations()), folder / "bytedance.parquet")
-    return sorted(path for path in folder.iterdir() if path.name.split(".")[0] in FORMATS)
+    return sorted(path for path in folder.iterdir() if format_of(path) in FORMATS)
+
+
+def format_of(path: Path) -> str:
+    """Return the format of a file of `samples`."""
+    return re.split("[._]", path.name)[0]
