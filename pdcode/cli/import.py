@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
     job = read(options.format, options.files)
     path = Path(options.output)
     ensure_writable(path, str(path))
-    job.write(path)
-    for line in job.notes:
+    notice = job.write(path)
+    for line in filter(None, [notice, *job.notes]):
         print_line(line)
     there = (job.times != -1).any(axis=2)
     steps, workers = there.shape

@@ -46,7 +46,7 @@ def read(paths: Sequence[str]) -> Job:
     np.maximum.at(end_s, steps[1], columns["start_ts"] + columns["duration"])
     length_s = end_s - begin_s
     names = [f"rank {rank} stage {stage}" for rank in ranks[0] for stage in stages[0]]
-    job = in_turn(path, names, "operations of ByteDance", work.reshape(len(work), -1), None, length_s)
+    job = in_turn(path, names, "ByteDance", work.reshape(len(work), -1), None, length_s)
     job.notes.append(f"recorded: {length_s.mean():.2f} s a step")
     try:
         actual, order = transfers(*(_times(columns, kinds, name) for name in ("start_ts", "duration")))

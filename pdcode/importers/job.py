@@ -42,7 +42,7 @@ class Job:
     hosts : list of str
         Host or name of each worker.
     source : str
-        What the times come from.
+        What has recorded it.
     times : ndarray of int64, shape (steps, workers, 3)
         When a worker began a step, had done its own work, and had what all wait for, in ns since the start
         of the job; -1 in all three: it took no part.
@@ -63,15 +63,16 @@ class Job:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the trace."""
+    def write(self, path: str | os.PathLike[str]) -> str:
+        """Write the trace; return a notice if one of this name was renamed."""
         sizes = {"gradient_bytes": self.gradient_bytes, "payload_bytes": self.gradient_bytes}
         workers = [{"host": host} for host in self.hosts]
-        writer = StepWriter(path, f"import, {self.source}", workers, sizes, self.reduction)
+        writer = StepWriter(path, self.source, workers, sizes, self.reduction)
         writer.write(self.times)
         for each in self.faults:
             writer.fault(each.worker, each.kind, each.message, each.t_ns)
         writer.close()
+        return writer.notice
 
 
 def in_turn(

@@ -193,4 +193,4 @@ def read(paths: Sequence[str]) -> Job:
     notes = [f"{len(common):,} steps, aligned by {way}"]
     made = np.rint(times).astype(np.int64)
     hosts = [each.host for each in steps]
-    return Job(hosts, "profiles of PyTorch", made, gradient_bytes=steps[0].gradient_bytes(), notes=notes)
+    return Job(hosts, "PyTorch's profiler", made, gradient_bytes=steps[0].gradient_bytes(), notes=notes)

@@ -17,6 +17,6 @@ def read(paths: Sequence[str]) -> Job:
     columns = table(path, ("worker", "time", "batch_time_norm"))
     times = numbers(path, columns, "batch_time_norm")
     grid = Grid(path, numbers(path, columns, "time", int), numbers(path, columns, "worker", int))
-    job = in_turn(path, grid.hosts(), "mini-batch times of Alibaba's PAI", UNIT_S * grid(times))
+    job = in_turn(path, grid.hosts(), "Alibaba's PAI", UNIT_S * grid(times))
     job.notes.append("normalised times, taken as ms; a step for each time at which workers were sampled")
     return job

@@ -35,7 +35,7 @@ def test_the_worker_that_turns_slow_in_a_job_of_pai(tmp_path: Path) -> None:
     trace = imported(tmp_path, "pai", "pai.csv")
     assert (trace.worker_count, trace.arrivals.rows, trace.updates.rows) == (4, 160, 40)
     assert trace.finished
-    assert trace.attributes["recorder"] == "import, mini-batch times of Alibaba's PAI"
+    assert trace.attributes["recorder"] == "Alibaba's PAI"
     [slow] = diagnose(trace).slow
     assert (slow.worker, slow.first, slow.pattern, slow.cause) == (2, 20, "onset", "computing")
     assert slow.low < 1.6 < slow.high
