@@ -1,8 +1,12 @@
 """Importers of other programs' files as traces. Another format is a module of its name, and a line here."""
 
-from importlib import import_module
+from __future__ import annotations
 
-from .job import Job
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .job import Job
 
 FORMATS = {
     "kineto": "profiles of PyTorch, one a rank: JSON, also gzipped",

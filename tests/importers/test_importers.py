@@ -14,10 +14,15 @@ import numpy as np
 import pyarrow
 import pytest
 from foreign import DATA
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pyarrow import parquet
 
 from pdcode.__main__ import main
 from pdcode.analysis.diagnosis import diagnose
+from pdcode.importers import kineto
+from pdcode.importers.job import in_turn
 from pdcode.trace import TraceReader
 
 
@@ -252,6 +257,39 @@ def test_spot_traces_that_are_refused(
 ) -> None:
     (tmp_path / "a").write_text(text)
     assert error in refused(capsys, "spot", str(tmp_path / "a"))
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)), max_size=12)
+
+
+@given(spans=SPANS, times=st.lists(st.integers(-5, 80), min_size=1, max_size=5))
+def test_time_that_spans_cover(spans: list[tuple[int, int]], times: list[int]) -> None:
+    ticks = {tick for begin, length in spans for tick in range(begin, begin + length)}
+    given = np.array([(begin, begin + length) for begin, length in spans], float).reshape(-1, 2)
+    expected = [sum(tick < time for tick in ticks) for time in times]
+    np.testing.assert_array_equal(kineto.covered(given, np.array(times, float)), expected)
+
+
+@given(
+    work=arrays(float, (5, 3), elements=st.one_of(st.just(np.nan), st.floats(0, 1e3))),
+    least=st.floats(0, 1e3),
+    shared=st.booleans(),
+)
+def test_steps_follow_one_another(work: np.ndarray, least: float, shared: bool) -> None:
+    if np.isnan(work).all():
+        return
+    made = in_turn("a", "abc", "a test", work, None if shared else work / 2, least).times
+    here = (made != -1).all(axis=2)
+    kept = work[~np.isnan(work).all(axis=1)]
+    np.testing.assert_array_equal(here, ~np.isnan(kept))
+    start, ready, end = np.moveaxis(1e-9 * made, 2, 0)
+    np.testing.assert_allclose((ready - start)[here], kept[here], atol=1e-8)
+    longest = np.fmax.reduce(kept * (1.0 if shared else 1.5), axis=1)
+    ends_s = np.cumsum(np.maximum(longest, least))
+    assert (start[here] <= ready[here]).all()
+    assert (ready[here] <= end[here]).all()
+    for step in range(1, len(made)):
+        np.testing.assert_allclose(start[step][here[step]], ends_s[step - 1], atol=1e-8)
 
 
 TABLE = "step,worker,work_s,wait_s,host\n" + "".join(
