@@ -271,6 +271,8 @@ def plan(
     *,
     data: Data = None,
     trace: PathLike | Trace | None = None,
+    like: bool = False,
+    deadline: float | None = None,
     target: float | None = None,
     workers: int | None = None,
     set: Settings = (),
@@ -292,6 +294,10 @@ def plan(
         As for `run`; the file lies beside `output`, and is deleted if that is not given.
     trace : path or Trace, optional
         Recorded run whose delays, machine and link are used.
+    like : bool
+        Whether the trace is that of another program's job, and `config` a stand-in for what it trains.
+    deadline : float, optional
+        Time t in s of the printed chances P(T ≤ t); with `like` by default the job's own.
     target : float, optional
         Training loss to reach, instead of that of ``[stop]``.
     workers, set
@@ -316,13 +322,14 @@ def plan(
         If no candidate reaches the target.
     """
     options = {"trace": path_of(trace), "target": target, "candidates": candidates, "seeds": seeds}
-    options |= {"eta": eta, "seconds": seconds, "processes": processes}
+    options |= {"eta": eta, "seconds": seconds, "processes": processes, "deadline": deadline}
     with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
         best = Path(output or Path(folder) / "plan.toml")
         settings = store(config, configs.overrides(set, workers), data, best)
         with configs.read(config, settings).as_file() as file:
+            given = [f"--like={file}"] if like else ["--", file]
             command.run_command(
-                ["plan", *command.to_options(options, settings), f"--output={best}", "--", file], progress
+                ["plan", *command.to_options(options, settings), f"--output={best}", *given], progress
             )
         tables = tomllib.loads(best.read_text(encoding="utf-8"))
     if data is not None and output is None:  # the file of data is gone; `run` is given them again

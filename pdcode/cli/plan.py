@@ -112,6 +112,7 @@ def load_environment(options: argparse.Namespace) -> Environment:
     from ..api import configs
     from ..studies import search
     from ..training.setup import shared_delays
+    from ..virtual.costs import FASTEST
     from . import guard
 
     if options.trace is not None:
@@ -124,6 +125,8 @@ def load_environment(options: argparse.Namespace) -> Environment:
             f"times of {options.trace}, a recorded job; loss of {options.like}, a stand-in for what it "
             "trains; “yours” is the job: all-reduces of whole gradients"
         )
+        if environment.config.link.bandwidth >= FASTEST:
+            print_line(f"{options.trace} has no times of links: messages take none")
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
     print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")

@@ -10,8 +10,9 @@ from scipy.special import betaincinv
 
 from ..analysis import printing
 from ..analysis.diagnosis import find_slow, tasks_of
+from ..stragglers.bases import shared_link_ns
 from ..trace.reader import TraceReader
-from ..util.formats import DASH, percent, ratio, span
+from ..util.formats import percent, ratio, span
 from ..util.processes import Pool
 from ..util.progress import track
 from .candidate import OWN, Candidate
@@ -22,17 +23,14 @@ from .search import SLACK, Environment, SearchResult
 from .search_space import make_candidate, preset
 from .trial import Trial, perform_all
 
+NEVER = "never"
 POINTS = 128  # measurements in the time of the job itself
-POLICIES = {
-    ("first q", 1.0): {
-        **preset("uncoded", "first"),
-        "update": {"mode": "first", "count": "auto", "late": "waste"},
-        "reduce": {"kind": "allreduce"},
-    },
-    ("local steps", 1.0): preset("local"),
-    ("local steps", 4.0): preset("local"),
+FIRST = {
+    **preset("uncoded", "first"),
+    "update": {"mode": "first", "count": "auto", "late": "waste"},
+    "reduce": {"kind": "allreduce"},
 }
-"""Tables by name and multiple of the learning rate."""
+"""Tables of a job that goes on with the first payloads."""
 
 
 def slowest_workers(trace: TraceReader) -> list[int]:
@@ -59,9 +57,13 @@ def changes(environment: Environment) -> Iterator[Candidate]:
         yield changed(f"worker {worker} replaced by a usual one", "stragglers", replaced=[worker])
         if others := [each for each in slow if each != worker]:
             yield changed(f"worker {worker} alone slow", "stragglers", replaced=others)
-    yield changed("half the bandwidth", "link", bandwidth=max(1.0, config.link.bandwidth / 2))
-    for name, multiple in POLICIES:
-        if candidate := make_candidate(config, name, POLICIES[name, multiple], multiple):
+    if shared_link_ns(trace).any():
+        yield changed("half the bandwidth", "link", bandwidth=max(1.0, config.link.bandwidth / 2))
+    local = preset("local")
+    if config.optimizer.linear:  # local steps have no other optimizer
+        local["scheme"] = {"name": "local", "options": {"rate": float(config.optimizer.rate)}}
+    for name, tables in (("first q", FIRST), ("local steps", local)):
+        if candidate := make_candidate(config, name, tables, 1.0):
             yield candidate
 
 
@@ -102,6 +104,10 @@ def chance(done: int, of: int) -> str:
     return f"{percent(done, of)} % ({span(percent(low, 1), percent(high, 1))})"
 
 
+def _time(seconds: float) -> str:
+    return NEVER if np.isinf(seconds) else format_seconds(seconds)
+
+
 def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float, source: str) -> None:
     """Print the times of candidates, the quickest first, and their chances to meet the deadline."""
     until = f"P(T ≤ {format_seconds(deadline_s)})"
@@ -112,8 +118,8 @@ def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float,
         low, median, high = np.quantile(times, (0.1, 0.5, 0.9), method="inverted_cdf")
         factor = compare_times(row.runs, own.runs)
         cells = (
-            format_seconds(median),
-            DASH if np.isinf(low) else span(format_seconds(low), format_seconds(high)),
+            _time(median),
+            NEVER if np.isinf(low) else span(_time(low), _time(high)),
             chance(int(np.count_nonzero(times <= deadline_s)), len(times)),
             f"{factor.bound} {ratio(factor.ratio.mean)}".strip(),
         )
@@ -123,6 +129,6 @@ def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float,
     texts = (
         f"T: time to {rows[0].goal}, of {len(own.runs)} runs each, under mini-batches and blocks of the "
         f"recorded delays that are drawn anew. t = {format_seconds(deadline_s)}: {source}. With 95 % "
-        f"intervals. –: not reached within the limit of time."
+        f"intervals. {NEVER}: not in {SLACK:g} times the time of “{own.candidate.title}”."
     )
     printing.show([("What if", [table]), ("", [printing.note(texts)])])

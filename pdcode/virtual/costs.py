@@ -28,6 +28,8 @@ from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, allreduce_s
 
+FASTEST = 1e18  # largest value of the keys for speeds
+
 
 def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
     """Return the compute times of tasks in ns, ``task_s + flops / flops_per_s``, int64, as many as `flops`.
@@ -125,7 +127,7 @@ def _of_script(trace: TraceReader, config: Config) -> tuple[MachineTable, LinkTa
 
 def _limited(amount: float, seconds: float) -> float:
     """Return the amount per second, within the range of the keys for speeds."""
-    return min(1e18, max(1.0, amount / max(seconds, 1e-18)))
+    return min(FASTEST, max(1.0, amount / max(seconds, 1e-18)))
 
 
 def _fitted(trace: TraceReader, base: Base) -> tuple[MachineTable, LinkTable]:

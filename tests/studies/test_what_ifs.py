@@ -8,6 +8,7 @@ import pytest
 import traces
 from outcomes import error_line
 
+import pdcode
 from pdcode.__main__ import main
 from pdcode.studies import search, what_ifs
 from pdcode.virtual import choice
@@ -58,7 +59,7 @@ def test_times_are_those_of_the_recording_with_one_change_each(recorded: np.ndar
     assert step_s(changed["worker 2 replaced by a usual one"]) == pytest.approx(healthy, rel=0.03)
     first = changed["first q"].config
     assert (first.update.mode, first.reduce.kind) == ("first", "allreduce")
-    assert changed["local steps, rate ×4"].config.scheme.name == "local"
+    assert changed["local steps"].config.scheme.options.rate == environment.config.optimizer.rate == 0.5
 
 
 def test_slow_links_of_single_workers_are_delays(tmp_path: Path) -> None:
@@ -103,7 +104,10 @@ def test_a_plan_for_a_recorded_job(recorded: np.ndarray, capsys: pytest.CaptureF
     names = {line.strip().partition("  ")[0] for line in lines[start + 2 :]}
     assert {"yours", "without worker 2", "half the bandwidth", "first q", "local steps"} <= names
     assert any("the job's own time, with its delays in their order" in line for line in lines)
-    assert Path("results/job.plan.toml").exists()
+    tables = pdcode.plan(
+        "job.toml", trace="ddp.h5", like=True, target=1.5, candidates=2, seeds=2, processes=1, progress=False
+    )
+    assert tables["workers"]["count"] == RANKS
 
 
 @pytest.mark.parametrize(
