@@ -11,7 +11,6 @@ from __future__ import annotations
 import statistics
 import time
 
-from pdcode.bench.clocks import TEXT
 from pdcode.bench.machine import processor
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import Config
@@ -27,6 +26,31 @@ from pdcode.virtual.simulation import Simulation
 
 from .timing import ratio, time_in_turn
 
+TEXT = """
+seed = 1
+[problem]
+kind = "mlp"
+data = "digits"
+hidden = [64]
+batch = 32
+l2 = 1e-4
+[code]
+family = "net"
+blocks = [16, 1]
+weight = 4
+rows_per_task = 2
+[memory]
+kind = "worker"
+[optimizer]
+rate = 0.35
+[workers]
+count = 8
+[stop]
+loss = 0.1
+seconds = 60.0
+[trace]
+progress_s = 0.03
+"""
 UPDATES, ROUNDS, ENTRIES = 5000, 7, 8
 RUN = ["update.mode=async", f"stop.updates={UPDATES}", "trace.progress_s=1000", "stragglers.mean_s=0.005"]
 RUN.append("stragglers.kind=shifted-exponential")

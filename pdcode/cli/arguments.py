@@ -29,8 +29,8 @@ EXAMPLES = {
     "compare": "jobs/digits.toml --schemes lwpd,uncoded,topk --target 0.1 --tune",
     "chaos": "jobs/digits.toml -n 8 --kill 2 --trials 10",
     "bench": "machine",
-    "bench clocks": "--set link.bandwidth=1.25e7",
     "bench machine": "",
+    "bench validate": "--workers 4 --cells '4-exponential-*' --seeds 1",
     "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
     "bench ablation": "--problems digits --links 1G --seeds 3",
     "bench scale": "--workers 8,64,512 --link 100M",
@@ -176,6 +176,16 @@ def ensure_in_range(options: argparse.Namespace, **more: tuple[float, float, str
         value = getattr(options, name, None)
         if isinstance(value, int | float) and not least <= value <= most:
             raise InputError(f"--{name.replace('_', '-')} {value:.15g}: expected {text}")
+
+
+def numbers(text: str, option: str, least: int, most: int) -> list[int]:
+    """Return the numbers that an option lists, ascending."""
+    found = set[int]()
+    for each in text.split(","):
+        if not each.isdecimal() or not least <= int(each) <= most:
+            raise InputError(f"{option} {each}: expected numbers from {least} to {most}, separated by commas")
+        found.add(int(each))
+    return sorted(found)
 
 
 def ensure_virtual(options: argparse.Namespace, *names: str) -> None:

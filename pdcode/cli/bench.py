@@ -5,10 +5,9 @@ from importlib import import_module
 from typing import Any
 
 from ..util.errors import InputError
-from . import ablation, ddp, scale, schemes
+from . import ablation, ddp, scale, schemes, validate
 
 BENCHES = {
-    "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
     "torch": "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding "
     "and whitening in both forms",
@@ -25,15 +24,8 @@ def add_parser(commands: Any) -> None:
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
     for name, about in BENCHES.items():
         bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        bench.set_defaults(function=run, bench=name, settings=[])
-        if name == "clocks":
-            bench.add_argument(
-                "--set",
-                dest="settings",
-                action="append",
-                metavar="KEY=VALUE",
-                help="override a key, such as link.bandwidth=1.25e7 on a link of 100 Mbit/s; may be repeated",
-            )
+        bench.set_defaults(function=run, bench=name)
+    validate.add_parser(benches)
     schemes.add_parser(benches)
     ablation.add_parser(benches)
     scale.add_parser(benches)
@@ -44,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Run a bench, the module of its name."""
     module = "..torch.bench" if options.bench == "torch" else f"..bench.{options.bench}"
     try:
-        done: int = import_module(module, __package__).run(*options.settings)
+        done: int = import_module(module, __package__).run()
     except ModuleNotFoundError as error:
         if options.bench != "torch":
             raise

@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--link: {expected(options.link, LINKS)}")
     folder = Path(options.output)
     bench = scale_bench.ScaleBench(
-        _numbers(options.workers, "--workers", 2, MAX_WORKERS),
-        _numbers(options.coordinators, "--coordinators", 1, 1024),
+        arguments.numbers(options.workers, "--workers", 2, MAX_WORKERS),
+        arguments.numbers(options.coordinators, "--coordinators", 1, 1024),
         options.link,
         options.schemes or ",".join(scale_bench.SCHEMES),
         options.seeds,
@@ -68,12 +68,3 @@ def run(options: argparse.Namespace) -> int:
     style.save(scale_bench.draw(found), figure)
     print(f"figure: {figure}")
     return 0
-
-
-def _numbers(text: str, option: str, least: int, most: int) -> list[int]:
-    numbers = []
-    for each in text.split(","):
-        if not each.isdecimal() or not least <= int(each) <= most:
-            raise InputError(f"{option} {each}: expected numbers from {least} to {most}, separated by commas")
-        numbers.append(int(each))
-    return sorted({*numbers})

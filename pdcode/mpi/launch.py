@@ -17,7 +17,7 @@ _RANKS = (  # (rank, size) variables of launchers, most reliable first
 _LOCAL = ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"), ("MPI_LOCALNRANKS", "PMI_SIZE")
 SURVIVAL = ["--with-ft", "ulfm"]
 SRUN = ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]  # else the others wait for a dead rank
-LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), or srun in a SLURM job
+LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), srun in a SLURM job, or the path of an mpirun
 SURVIVES = "OMPI_MCA_mpi_ft_enable"  # variable
 WITHOUT_SURVIVAL = {SURVIVES: "false"}  # environment of a job that ends when a rank dies
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
@@ -110,6 +110,11 @@ def mpirun_beside(library: Path) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
+def library_beside(mpirun: Path) -> Path | None:
+    """Return the MPI library of the installation that an mpirun belongs to."""
+    return next(iter(sorted(mpirun.resolve().parents[1].glob("lib*/libmpi.so.*"))), None)
+
+
 def lacking_home() -> dict[str, str]:
     """Return HOME, as Open MPI does not start without; empty if the environment has it."""
     home = os.path.expanduser("~")  # that of the user's account
@@ -137,12 +142,14 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine; its shutdown takes 1 s
     environment.setdefault("PYTHONUNBUFFERED", "1")
     name = environment.get(LAUNCHER) or "mpirun"
-    if name not in ("mpirun", "srun"):
-        raise InputError(f"{LAUNCHER}: {short_repr(name)}: expected mpirun or srun")
+    if name not in ("mpirun", "srun") and not os.access(os.path.abspath(name), os.X_OK):
+        raise InputError(f"{LAUNCHER}: {short_repr(name)}: expected mpirun, srun or the path of an mpirun")
     if name == "srun":
         start = [*SRUN, "-n", str(ranks)]
     else:
-        mpirun = find_mpirun()
+        mpirun = find_mpirun() if name == "mpirun" else name
+        if name != "mpirun" and (library := library_beside(Path(name))):
+            environment.setdefault("MPI4PY_LIBMPI", str(library))
         options = survival_options(mpirun, environment)
         if options:  # else mpirun ends the job some minutes after the loss of a host
             environment.setdefault("PRTE_MCA_oob_tcp_keepalive_time", "0")

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -129,11 +129,12 @@ class ProgressRecorder(Recorder):
 class Journal:
     """File of the runs of a study that are done, so that it resumes behind them.
 
-    A run is known by its configuration, seed and target. A last line that was cut off is ignored.
+    A run is known by its configuration, seed and target; its result is of a class with `to_json` and
+    `from_json`. A last line that was cut off is ignored.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._done = path, dict[str, str]()
+    def __init__(self, path: Path, kind: Any = Measured) -> None:
+        self._path, self._kind, self._done = path, kind, dict[str, str]()
         text = read_text(path, "the journal") if path.exists() else ""
         for line in text.splitlines(keepends=True):
             if line.endswith("\n"):
@@ -141,15 +142,15 @@ class Journal:
         if text and not text.endswith("\n"):
             write_file(path, "".join(key + line for key, line in self._done.items()), "the journal")
 
-    def find(self, trial: Trial) -> Measured | None:
-        """Return the result of a run that is done."""
+    def find(self, trial: Trial) -> Any:
+        """Return the result of a run, or None if it is not done."""
         line = self._done.get(_digest(trial))
         try:
-            return None if line is None else Measured.from_json(line)
+            return None if line is None else self._kind.from_json(line)
         except (ValueError, TypeError, LookupError):
             raise InputError(f"{self._path}: damaged, remove it") from None
 
-    def add(self, trial: Trial, run: Measured) -> None:
+    def add(self, trial: Trial, run: Any) -> None:
         """Write the result of a run."""
         key, line = _digest(trial), run.to_json() + "\n"
         self._done[key] = line

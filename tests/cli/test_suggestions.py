@@ -62,7 +62,7 @@ CASES = {
     "codes design net -n 4 -k 4 --option dihter=false": "; did you mean 'dither'?",
     "codes desing net": "; did you mean 'design'?",
     "simulat JOB": "; did you mean 'simulate'?",
-    "bench clock": "; did you mean 'clocks'?",
+    "bench validat": "; did you mean 'validate'?",
     "plan JOB --canddates=3": "; did you mean '--candidates'?",
     "submit JOB --arry x.csv": "; did you mean '--array'?",
     "simulate JOB --scheme=lwpdd": "; keys of the configuration are set as in --set scheme.KEY=VALUE",

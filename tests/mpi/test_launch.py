@@ -49,8 +49,23 @@ def test_the_launcher_can_be_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command[:5] == ["srun", "--mpi=pmix", "--kill-on-bad-exit=1", "-n", "9"]
     assert command[-5:] == ["-P", "-m", "pdcode", "run", "job.toml"]
     monkeypatch.setenv("PDCODE_LAUNCHER", "slurm")
-    with pytest.raises(InputError, match="PDCODE_LAUNCHER: 'slurm': expected mpirun or srun"):
+    with pytest.raises(
+        InputError, match="PDCODE_LAUNCHER: 'slurm': expected mpirun, srun or the path of an mpirun"
+    ):
         launch.command(8, ["run", "job.toml"])
+
+
+def test_the_launcher_can_be_that_of_another_mpi(monkeypatch, tmp_path):
+    mpirun, library = tmp_path / "bin" / "mpirun", tmp_path / "lib" / "libmpi.so.12"
+    for path in (mpirun, library):
+        path.parent.mkdir()
+        path.touch(0o700)
+    (tmp_path / "lib" / "libmpi.so").write_text("INPUT(libmpi.so.12)")
+    monkeypatch.setenv("PDCODE_LAUNCHER", str(mpirun))
+    monkeypatch.delenv("MPI4PY_LIBMPI", raising=False)
+    command, environment = launch.command(2, ["run", "job.toml"])
+    assert command[:3] == [str(mpirun), "-n", "3"]
+    assert environment["MPI4PY_LIBMPI"] == str(library)
 
 
 def test_the_users_thread_count_is_kept() -> None:

@@ -1,0 +1,71 @@
+"""`pdcode bench validate`: predictions of the virtual clock, written before runs over MPI judge them."""
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.output import print_line
+from . import arguments
+
+ABOUT = "predictions of the virtual clock, written before runs over MPI judge them, worst first"
+
+
+def add_parser(benches: Any) -> None:
+    """Add the bench to the parser."""
+    bench = benches.add_parser(
+        "validate",
+        help=ABOUT,
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Half of a run over MPI calibrates the clock's costs. "
+        "All cells (workers, delays, entrant) are then predicted with other seeds than the runs will have, "
+        "and written to prediction.json with its SHA-256; then they run. Nothing else should run on the "
+        "machine. The same command continues an interrupted bench. Exit codes: 0 done, 1 failure, or an "
+        "error above --tolerance, 2 bad input.",
+    )
+    option = bench.add_argument
+    option("--workers", metavar="N,N,…", default="4,8", help="default: 4,8")
+    what = (
+        "only cells whose names match one of these patterns, such as 8-pareto-*; delays: exponential, "
+        "pareto, markov, none; entrants: all, first, async, topk, coded (default: *)"
+    )
+    option("--cells", metavar="A,B,…", default="*", help=what)
+    option("--seeds", type=int, default=3, metavar="N", help="runs over MPI of each cell (default: 3)")
+    what = "begin no run over MPI that is predicted to end later (default: no limit)"
+    option("--seconds", type=float, default=math.inf, metavar="S", help=what)
+    what = "mpirun of each MPI to run with, such as /opt/mpich/bin/mpirun (default: that of pdcode run)"
+    option("--mpirun", metavar="FILE,…", default="", help=what)
+    what = "exit with code 1 if a prediction of a time is off by more, such as 0.1 (default: no limit)"
+    option("--tolerance", type=float, default=math.inf, metavar="X", help=what)
+    what = "override a key, such as link.bandwidth=1.25e7 on links of 100 Mbit/s; may be repeated"
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    arguments.add_processes(bench)
+    option("-o", "--output", metavar="FOLDER", default="results/validate", help="default: results/validate")
+    bench.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict, write the predictions, measure, and print both."""
+    launch.require_one_process("bench validate")
+    from ..studies import validation, validation_table
+    from ..util.processes import Pool
+
+    arguments.ensure_in_range(options, seconds=(0, math.inf, "a time"), tolerance=(0, math.inf, "0 or more"))
+    workers = arguments.numbers(options.workers, "--workers", 2, 256)
+    launchers = [each and os.path.abspath(each) for each in options.mpirun.split(",")]
+    for each in launchers:
+        if each and not os.access(each, os.X_OK):
+            raise InputError(f"--mpirun {each}: not a program")
+    bench = validation.choose(workers, options.cells, options.set, launchers, Path(options.output))
+    if bench.path.exists():
+        made = validation.read(bench)
+        print_line(f"{bench.path}: there already")
+    else:
+        with Pool(options.processes) as pool:
+            made = validation.predict(bench, pool, print_line)
+    print_line(f"predictions: {bench.path}, SHA-256 {bench.digest}")
+    found = validation.measure(bench, made, options.seeds, options.seconds, print_line)
+    worst = validation_table.show(bench, made, found)
+    return 1 if worst > math.log1p(options.tolerance) else 0
