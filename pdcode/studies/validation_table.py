@@ -151,14 +151,12 @@ def show(bench: Validation, made: Predictions, found: Mapping[Key, Sequence[Time
         ]
     )
     for place, what in enumerate(("time of an update", f"time to {level}")):
-        pairs = [(magnitude(each.errors[place]), _signed(each.errors[place]), each.key) for each in judged]
-        known = sorted(each for each in pairs if each[0] >= 0)
+        known = [each for each in judged if not math.isnan(each.errors[place])]
         if known:
-            middle = math.expm1(float(np.median([each[0] for each in known])))
-            print(
-                f"{what}: error {percent(middle, 1)} % in the median, at most {known[-1][1]} "
-                f"({', '.join(known[-1][2])})"
-            )
+            middle = percent(float(np.median([abs(each.errors[place]) for each in known])), 1)
+            most = max(known, key=lambda each: magnitude(each.errors[place]))
+            where = f"{_signed(most.errors[place])} ({', '.join(most.key)})"
+            print(f"{what}: error {middle} % in the median, at most {where}")
     steps = 100 * float(np.mean([each.steps_within for each in judged]))
     runs = sum(len(each.measured.target_s) for each in cells)
     within = f"{sum(each.runs_within for each in cells)} of {runs} times to {level}"
