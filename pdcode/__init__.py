@@ -1,9 +1,10 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
-`run`, `simulate`, `plan` and `compare` are the commands of these names, and `train` runs on ranks of the
-caller's; `Trace` and `Comparison` read their files; `codes`, `decoders` and `problems` are the components;
-`torch` trains modules of PyTorch, and `sklearn` has estimators. Bad input raises `InputError`, a failed run
-`Failure`. Names are imported on first use: importing the package loads neither MPI, HDF5 nor matplotlib.
+`run`, `simulate`, `plan` and `compare` are the commands of these names; `train` runs on ranks of the
+caller's, and `record` records those of a program of mpi4py. `Trace` and `Comparison` read their files;
+`codes`, `decoders` and `problems` are the components; `torch` trains modules of PyTorch, and `sklearn` has
+estimators. Bad input raises `InputError`, a failed run `Failure`. Names are imported on first use: importing
+the package loads neither MPI, HDF5 nor matplotlib.
 """
 
 import importlib
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .api.runs import simulate as simulate
     from .api.runs import train as train
     from .api.traces import Trace as Trace
+    from .mpi.recording import record as record
     from .studies.comparison import Comparison as Comparison
     from .studies.comparison import compare as compare
 
@@ -34,6 +36,7 @@ _HOMES = {
     "compare": "studies.comparison",
     "minimize": "api.minimize",
     "plan": "api.runs",
+    "record": "mpi.recording",
     "run": "api.runs",
     "simulate": "api.runs",
     "train": "api.runs",
@@ -41,7 +44,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "minimize", "plan",
-    "problems", "run", "simulate", "sklearn", "torch", "train",
+    "problems", "record", "run", "simulate", "sklearn", "torch", "train",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from .util.version import __version__
 
 COMMANDS = (
     "run", "submit", "simulate", "replay", "show", "watch", "predict", "reconstruct", "export", "import",
-    "codes", "plan", "compare", "chaos", "bench", "doctor", "completion",
+    "record", "codes", "plan", "compare", "chaos", "bench", "doctor", "completion",
 )  # fmt: skip
 
 
@@ -41,6 +41,11 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["record"]:  # a program of the user's, in an environment of the user's
+        options = parser("record").parse_args(given)
+        code: int = options.function(options)
+        return code
     supervised.attach(siblings.kill_launcher)
     place = launch.launched_rank(os.environ)
     if place and place[1] > 1:
@@ -48,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output.open_streams()
     code = 1  # after an unexpected exception
     try:
-        code = run_command(list(sys.argv[1:] if argv is None else argv))
+        code = run_command(given)
     except Exception as error:
         if not place or place[1] < 2:
             raise

@@ -100,12 +100,12 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
                 return "; ".join(texts), f"wait for fewer workers, {policy}; or {machine}"
             break
     if trace.is_script:
-        machine = "; or ".join([*moved_rows(trace, slow[0]), machine])
+        machine = "; or ".join([*moved_work(trace, slow[0]), machine])
     return "; ".join(texts), f"{machine}; {plan} searches for more"
 
 
-def moved_rows(trace: TraceReader, slow: SlowPart) -> list[str]:
-    """Return how to move rows away from a script's slow worker, if that helps, with the predicted times."""
+def moved_work(trace: TraceReader, slow: SlowPart) -> list[str]:
+    """Return how to move work away from a script's slow worker, if that helps, with the predicted times."""
     rows, n, worker = trace.arrivals, trace.worker_count, slow.worker
     work_ns = np.full((int(rows["task"].max()) + 1, n), np.nan)
     work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
@@ -122,11 +122,11 @@ def moved_rows(trace: TraceReader, slow: SlowPart) -> list[str]:
     found = [
         (
             moved_ns,
-            f"give worker {worker} {number(shares[worker], 2)} of its rows and the others "
+            f"give worker {worker} {number(shares[worker], 2)} of its work and the others "
             f"{number((n - shares[worker]) / (n - 1), 2)}: predicted {duration(moved_ns)} a step, not "
-            f"{duration(now_ns)}, if its time grows with its rows",
+            f"{duration(now_ns)}, if its time grows with its work",
         ),
-        (fewer_ns, f"go on without it: predicted {duration(fewer_ns)} for the rows of a step"),
+        (fewer_ns, f"go on without it: predicted {duration(fewer_ns)} for the work of a step"),
     ]
     return [text for time_ns, text in sorted(found) if time_ns <= GAIN * now_ns]
 

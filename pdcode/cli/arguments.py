@@ -21,6 +21,7 @@ EXAMPLES = {
     "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",
     "export": "results/digits.h5 -o digits.pftrace",
     "import": "kineto rank0.json.gz rank1.json.gz -o job.h5",
+    "record": "-o job.h5 script.py",
     "codes": "design net -n 64 -k 16",
     "codes list": "",
     "codes design": "net -n 64 -k 16 -o net.h5",

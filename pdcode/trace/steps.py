@@ -139,8 +139,8 @@ class StepRecording:
         self._pending = [np.empty((0, 3), np.int64) for _ in range(mail.ranks)]  # at rank 0
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
         workers = mail.meet()
-        self._offsets_ns = np.array([each["clock_offset_ns"] for each in workers])
         if mail.rank == 0:
+            self._offsets_ns = np.array([each["clock_offset_ns"] for each in workers])
             try:
                 self._trace = StepWriter(path, recorder, workers, attributes)
             except InputError as error:

@@ -1,0 +1,53 @@
+"""Programs of mpi4py whose calls are recorded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launches import on_ranks
+from paths import ROOT
+
+from pdcode import Trace
+
+PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "recorded.py")
+STEPS, SLOW = 30, 10
+pytestmark = pytest.mark.slow
+
+
+def test_an_untouched_program_names_its_slow_rank(tmp_path: Path) -> None:
+    path = tmp_path / "job.h5"
+    done = on_ranks(4, "-m", "pdcode", "record", "-o", str(path), PROGRAM, "--its", "own", timeout_s=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "--its own __main__ 1\n", "")
+    trace = Trace(path)
+    assert trace.finished
+    assert trace.worker_count == 4
+    assert STEPS - 2 <= trace.updates.rows <= STEPS + 1  # one a loop, but for those before it is known which
+    rows = trace.arrivals
+    own_s = 1e-9 * (rows["t_send_ns"] - rows["t_start_ns"]).astype(float)
+    late = rows["task"] >= trace.updates.rows - (STEPS - SLOW)
+    assert own_s[late & (rows["worker"] == 2)].min() >= 0.2
+    assert np.median(own_s[late & (rows["worker"] == 3)]) < 0.2  # it waits for its neighbour
+    found = trace.diagnose()
+    assert found.slow[0].worker == 2
+    assert found.slow[0].pattern == "onset"
+    assert found.slow[0].cause == "computing"
+    assert "if worker 2 were as the others" in found.cost
+    assert "pdcode plan --trace" in found.next
+
+
+def test_the_death_of_a_rank_loses_seconds_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "job.h5"
+    done = on_ranks(4, PROGRAM, "dies", str(path), timeout_s=100)
+    assert done.returncode != 0
+    trace = Trace(path)
+    assert not trace.finished
+    assert trace.diagnose(what_if=False).slow[0].worker == 2
+
+
+def test_bad_input_has_its_line_and_exit_code(tmp_path: Path) -> None:
+    for words, complaint in (
+        (["nowhere.py"], "nowhere.py: no such file"),
+        ([PROGRAM], "pdcode record: a communicator of two or more ranks is needed: only they wait"),
+    ):
+        done = on_ranks(1, "-m", "pdcode", "record", "-o", str(tmp_path / "job.h5"), *words)
+        assert (done.returncode, done.stderr) == (2, f"pdcode: {complaint}\n")
