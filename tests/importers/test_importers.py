@@ -41,6 +41,8 @@ def test_the_worker_that_turns_slow_in_a_job_of_pai(tmp_path: Path) -> None:
     assert (trace.worker_count, trace.arrivals.rows, trace.updates.rows) == (4, 160, 40)
     assert trace.finished
     assert trace.attributes["recorder"] == "Alibaba's PAI"
+    (tmp_path / "more.csv").write_text(f"{(DATA / 'pai.csv').read_text()}160,3,25,401,500\n")
+    assert imported(tmp_path, "pai", tmp_path / "more.csv").updates.rows == 40  # one of four was sampled
     [slow] = diagnose(trace).slow
     assert (slow.worker, slow.first, slow.pattern, slow.cause) == (2, 20, "onset", "computing")
     assert slow.low < 1.6 < slow.high
