@@ -122,8 +122,8 @@ def _step(event: Event) -> re.Match[str] | None:
 
 
 def _has_number(event: Event) -> bool:
-    number = event.args.number
-    return event.cat == "cpu_op" and isinstance(number, int) and 0 <= number < 2**62
+    number, moves = event.args.number, event.args.collective not in ("wait", "init")
+    return moves and event.cat == "cpu_op" and isinstance(number, int) and 0 <= number < 2**62
 
 
 def _split(events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
