@@ -7,6 +7,7 @@ import numpy as np
 
 from ..analysis.timing import injected_ns
 from ..trace.schema import FATES
+from ..util.datasets import damaged
 from ..util.errors import InputError
 from .request import Request
 
@@ -28,7 +29,7 @@ EVENT = np.dtype(
 )
 COLUMNS = (
     "worker", "t_dispatch_ns", "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "t_decoded_ns",
-    "injected_delay_ns", "bytes_up", "bytes_down", "status",
+    "injected_delay_ns", "bytes_up", "bytes_down", "status", "part",
 )  # fmt: skip
 CHUNK = 10_000
 
@@ -55,6 +56,7 @@ def events(request: Request) -> tuple[np.ndarray, int, str]:
         raise InputError(f"{trace.path}: has no arrivals{why}, which --to {request.to} needs")
     order = np.lexsort((table["t_start_ns"], table["worker"]))
     arrival = {key: table[key][order] for key in COLUMNS}
+    _ensure_countable(arrival, str(trace.path))
     worker, gap = arrival["worker"], arrival["t_send_ns"] - arrival["t_compute_ns"]
     delay = injected_ns(gap, arrival["injected_delay_ns"])
     each = 12 if delay.any() else 10  # events of a payload
@@ -70,6 +72,7 @@ def events(request: Request) -> tuple[np.ndarray, int, str]:
     compute = total(np.maximum(arrival["t_compute_ns"] - arrival["t_start_ns"], 0))
     delay, up, down = total(delay), total(arrival["bytes_up"]), total(arrival["bytes_down"])
     decode, received = total(_decoding_ns(arrival)), arrival["t_recv_ns"][last]
+    tasked = total(arrival["part"] == 0) > 0  # later parts of a reply answer the same message
     worker, sent = worker[first], arrival["t_dispatch_ns"][first]
     start = arrival["t_start_ns"][first]
     length = np.maximum(arrival["t_send_ns"][last] - start, compute + delay)
@@ -79,7 +82,7 @@ def events(request: Request) -> tuple[np.ndarray, int, str]:
     number, place = np.arange(len(first)), worker + 1
     at = start + compute
     own = _interleaved(
-        (place, start, RECEIVE, 0, 0, down, 2 * number + 1, down > 0),
+        (place, start, RECEIVE, 0, 0, down, 2 * number + 1, tasked),
         (place, start, ENTER, task, 0, 0, 0, True),
         (place, start, ENTER, COMPUTE, 0, 0, 0, True),
         (place, at, LEAVE, COMPUTE, 0, 0, 0, True),
@@ -96,7 +99,7 @@ def events(request: Request) -> tuple[np.ndarray, int, str]:
         (0, begin, ENTER, DECODE, 0, 0, 2 * number, True),
         (0, begin + decode, LEAVE, DECODE, 0, 0, 2 * number, True),
     )
-    tasks = _interleaved((0, sent, SEND, 0, worker + 1, down, 2 * np.arange(len(first)) + 1, down > 0))
+    tasks = _interleaved((0, sent, SEND, 0, worker + 1, down, 2 * np.arange(len(first)) + 1, tasked))
     rank_0 = np.concatenate((rank_0, tasks))
     found = np.concatenate((rank_0[np.argsort(rank_0["t_ns"], kind="stable")], own))
     found["t_ns"] -= min(0, int(found["t_ns"].min()))
@@ -113,6 +116,17 @@ def in_turn(found: np.ndarray) -> Iterator[tuple[Any, ...]]:
 def locations(request: Request) -> list[str]:
     """Return the names of the locations."""
     return ["rank 0", *(f"worker {worker}" for worker in range(request.trace.worker_count))]
+
+
+def _ensure_countable(arrival: dict[str, np.ndarray], where: str) -> None:
+    """Refuse times whose differences or sums overflow."""
+    start, send, received, decoded = (
+        arrival[f"t_{key}_ns"].astype(np.float64) for key in ("start", "send", "recv", "decoded")
+    )
+    span = max(each.max() for each in (send, decoded)) - min(start.min(), 0.0)
+    total = max(np.maximum(send - start, 0).sum(), np.maximum(decoded - received, 0).sum())
+    if span > 2**60 or total > 2**62:
+        raise damaged(where, f"times of arrivals span {span:.3g} ns, and sum up to {total:.3g} ns")
 
 
 def _decoding_ns(arrival: dict[str, np.ndarray]) -> np.ndarray:

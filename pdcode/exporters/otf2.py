@@ -6,6 +6,8 @@ from otf2 import GroupType, LocationType, Paradigm, RegionRole, Type
 from . import events
 from .request import Request, clock_error_ns
 
+CHUNK = 1 << 18  # bytes of the two buffers of each location, the fewest that OTF2 takes
+
 
 def write(request: Request) -> str:
     """Write an archive into a folder; return a description."""
@@ -13,7 +15,8 @@ def write(request: Request) -> str:
     found, _, text = events.events(request)
     hosts = dict(zip(trace.workers["rank"].tolist(), trace.workers["host"].tolist(), strict=True))
     errors = [0, *clock_error_ns(trace).tolist()]
-    with otf2.writer.open(str(request.path), timer_resolution=1_000_000_000) as archive:
+    chunks = {"chunk_size_events": CHUNK, "chunk_size_definitions": CHUNK}
+    with otf2.writer.open(str(request.path), timer_resolution=1_000_000_000, **chunks) as archive:
         definitions, places, nodes = archive.definitions, [], {}
         root = definitions.system_tree_node(f"{request.note}; {text}", class_name="machine")
         for rank, name in enumerate(events.locations(request)):

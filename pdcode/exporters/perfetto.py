@@ -19,7 +19,7 @@ def write(request: Request) -> str:
     counters = series.scalars(trace)
     errors, builder = [0, *clock_error_ns(trace).tolist()], TraceProtoBuilder()
     run = builder.add_packet().track_descriptor
-    run.uuid, run.name, run.description = RUN, trace.path.stem, f"{request.note}; {text}"
+    run.uuid, run.name, run.description = RUN, request.name, f"{request.note}; {text}"
     run.child_ordering = TrackDescriptor.EXPLICIT
     for place, name in enumerate([*names, *counters]):
         track = builder.add_packet().track_descriptor

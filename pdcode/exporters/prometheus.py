@@ -21,9 +21,9 @@ def write(request: Request) -> str:
     run, errors = summary.summarise(trace), 1e-9 * clock_error_ns(trace)
     fates = sample * np.bincount(table["status"], minlength=len(FATES))
     if "lost" in totals:  # also of arrivals without rows
-        fates[:] = [int(totals[name]) for name in FATES]
+        fates = np.array([totals.get(name, 0.0) for name in FATES])
         fates[USED] -= fates[CLIPPED]
-    used, messages = int(fates[[*APPLIED]].sum()), len(np.unique((table["round"], table["part"]), axis=1).T)
+    used, messages = fates[[*APPLIED]].sum(), len(np.unique((table["round"], table["part"]), axis=1).T)
     useful = used / max(messages, 1) * trace.attributes.get("task_rows", math.nan)
     split = timing.split(table, trace.worker_count, round(1e9 * run.seconds), sample, trace.faults)
     sent = statistics.traffic(table, trace.attributes, totals)
@@ -33,7 +33,7 @@ def write(request: Request) -> str:
         nonlocal count
         made = Gauge(f"pdcode_{name}", text, ("run", *labels), registry=registry)
         for where, each in (value if isinstance(value, Mapping) else {(): value}).items():
-            made.labels(trace.path.stem, *where).set(float(each))
+            made.labels(request.name.removesuffix(".h5"), *where).set(float(each))
             count += 1
 
     gauge("finished", "1 if the run has ended, else 0.", trace.finished)
@@ -48,7 +48,7 @@ def write(request: Request) -> str:
         {("up",): sent.up, ("down",): sent.down},
         "way",
     )
-    gauge("goodput_ratio", "Share of the payloads that were used.", used / max(int(fates.sum()), 1))
+    gauge("goodput_ratio", "Share of the payloads that were used.", used / max(fates.sum(), 1))
     text = "Training rows per second whose gradients were used."
     gauge("goodput_rows_per_second", text, useful / run.seconds if run.seconds else math.nan)
     times = {(w, part): 1e-9 * t for part in PARTS for w, t in enumerate(getattr(split, part).tolist())}

@@ -1,5 +1,6 @@
 """What a format is asked to write, and what it says about the times."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +20,17 @@ class Request(NamedTuple):
     events: int  # at most; 0: any number
 
     @property
+    def name(self) -> str:
+        """Name of the trace's file, valid UTF-8."""
+        return os.fsencode(self.trace.path.name).decode(errors="replace")
+
+    @property
     def note(self) -> str:
         """What a reader of the file must know: its source, and how exact the times are."""
         trace, sample = self.trace, int(self.trace.attributes.get("sample", 1))
         only = f", of which one payload of {sample} was recorded" if sample > 1 else ""
         return (
-            f"pdcode export of {trace.path.name}{only}; times of workers are on rank 0's clock, with errors "
+            f"pdcode export of {self.name}{only}; times of workers are on rank 0's clock, with errors "
             f"of at most {duration(float(clock_error_ns(trace).max(initial=0)))}"
         )
 

@@ -155,16 +155,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    """A recording as that of a DDP script: no delays, payloads are sent when ready, clocks disagree."""
+    """A recording as that of a DDP script: no delays, payloads are sent when ready, clocks disagree.
+
+    Worker 0 replies in two messages, and worker 1's tasks come without a byte.
+    """
     path = tmp_path_factory.mktemp("foreign") / "ddp.h5"
     writer = traces.writer(path, workers=3)
     for step in range(40):
-        for rank in range(3):
-            start = 1_000_000 * step - 40 * rank  # before the run began, says the clock
-            ready, end = start + 300_000 + 200_000 * rank, 1_000_000 * (step + 1)
+        end = 1_000_000 * (step + 1)
+        for rank, part in ((0, 0), (0, 1), (1, 0), (2, 0)):
+            start = 1_000_000 * step - 40 * rank + 300_000 * part  # before the run began, says a clock
+            ready = start + 300_000 + 200_000 * rank
             times = {"t_dispatch_ns": max(0, start), "t_start_ns": start, "t_compute_ns": ready}
-            times |= {"t_send_ns": ready, "t_recv_ns": end - rank, "t_decoded_ns": end}
-            sizes = {"bytes_up": 100, "bytes_down": 100, "applied_version": step + 1}
+            times |= {"t_send_ns": ready, "t_recv_ns": end - 3 + part, "t_decoded_ns": end}
+            sizes = {"bytes_up": 100, "bytes_down": 100 * (part == 0) * (rank != 1), "part": part}
             writer.arrival(*traces.row(worker=rank, task=step, version=step, **times, **sizes))
         writer.update(step + 1, end, 3, 1.0, 0.0, 0, 2, 0, 0)
     writer.close()
@@ -197,6 +201,7 @@ def test_events_have_the_counts_bytes_and_times_of_the_trace(
     assert len(seen.sizes[UP]) == sum(-(-n // merged) for n in np.bincount(table["worker"]))
     assert sum(seen.sizes[UP]) == table["bytes_up"].sum()
     assert sum(seen.sizes[DOWN]) == table["bytes_down"].sum()
+    assert merged > 1 or len(seen.sizes[DOWN]) == (table["part"] == 0).sum()
     assert ERROR_NS in seen.error_ns
     assert seen.error_ns <= {0, ERROR_NS}  # rank 0's own is 0
     compute = int((table["t_compute_ns"] - table["t_start_ns"]).sum())

@@ -28,6 +28,7 @@ from pdcode.api.traces import Trace
 from pdcode.codes import Code
 from pdcode.config import Config
 from pdcode.config import load as configfile
+from pdcode.exporters import FORMATS
 from pdcode.studies.comparison import Comparison
 from pdcode.trace import TraceReader
 from pdcode.trace.reader import COLUMNS
@@ -156,7 +157,12 @@ def use(*words: str) -> Callable[[random.Random, Path, str], list[list[str]]]:
 
 def predictions(source: random.Random, path: Path, job: str) -> list[list[str]]:
     rows = str(Path(job).with_name("rows.csv"))
-    return [["predict", str(path), rows, "-o", str(path.with_suffix(".out.csv"))]]
+    export = ["export", str(path), "--to", to := source.choice([*FORMATS])]
+    suffix = ".csv" if to == "pipit" else FORMATS[to].suffix
+    return [
+        ["predict", str(path), rows, "-o", str(path.with_suffix(".out.csv"))],
+        [*export, "-o", str(path.with_suffix(f".{to}{suffix}"))],
+    ]
 
 
 SMALL = "--seeds", "1", "--processes", "1"
