@@ -73,7 +73,7 @@ SEED = 1  # of the first run over MPI
 SEEDS = 19  # of a prediction: the second and the last but one bound the 80 % interval
 GRID = np.linspace(0, 1, 101)  # quantiles by which the times of updates are kept
 PARTS = "compute", "delay", "link", "rank 0", "waiting"
-LEAST_S, SLACK = 2.0, 10.0  # a run over MPI may take this, or the longest predicted time times this
+LEAST_S, SLACK = 5.0, 10.0  # a run over MPI may take this, or the longest predicted time times this
 
 Key = tuple[str, str]
 """MPI and cell."""
@@ -263,7 +263,9 @@ def predict(bench: Validation, pool: Pool, print_line: Print) -> Predictions:
     """Calibrate the clock for each MPI, predict each cell, and write the predictions."""
     ensure_writable(bench.path, str(bench.path))
     runs, simulations = len(bench.launchers), len(bench.launchers) * SEEDS * (1 + len(bench.cells))
-    print_line(f"plan: {runs} calibrations over MPI, {simulations} simulations, and then the runs over MPI")
+    print_line(
+        f"plan: runs over MPI to calibrate: {runs}; simulations: {simulations}; then the runs of the cells"
+    )
     first = SEED + TUNING_OFFSET
     libraries: dict[str, Library] = {}
     trials: list[tuple[Key, Trial]] = []
@@ -335,7 +337,9 @@ def measure(
             todo.append((key, trial, opened[place], needed_s))
     done, needed_s = sum(map(len, found.values())), sum(each[3] for each in todo)
     there = f"; {done} are in the journal" if done else ""
-    print_line(f"plan: {len(todo)} runs over MPI, about {duration(1e9 * needed_s)} by the predictions{there}")
+    print_line(
+        f"plan: runs over MPI: {len(todo)}, about {duration(1e9 * needed_s)} by the predictions{there}"
+    )
     began_s = time.perf_counter()
     for place, (key, trial, journal, run_s) in enumerate(track(todo, len(todo), "runs over MPI")):
         if time.perf_counter() - began_s + run_s > limit_s:
