@@ -21,6 +21,27 @@ FORMATS = {
 
 
 def read(name: str, paths: list[str]) -> Job:
-    """Read the files of a job of a format; errors name file, place and value."""
+    """Read the files of a job.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FORMATS`.
+    paths : list of str
+        All files of the job, in any order.
+
+    Returns
+    -------
+    Job
+        Its `write` writes the trace.
+
+    Raises
+    ------
+    InputError
+        If a file is not of the format or does not say what is needed; the message names file, place and
+        value.
+    Failure
+        If a package is missing that reads the format.
+    """
     job: Job = import_module(f".{name.replace('-', '_')}", __name__).read(paths)
     return job

@@ -22,7 +22,6 @@ MOST = 1e11
 COMPUTE = "forward-compute", "backward-compute"
 Times = Mapping[str, np.ndarray]
 Order = list[list[tuple[str, int]]]
-"""Operations of each stage: kind and number."""
 
 
 class _Other(Exception):
@@ -103,7 +102,20 @@ def _times(columns: Times, kinds: np.ndarray, name: str) -> dict[str, np.ndarray
 
 
 def transfers(start: Times, duration: Times) -> tuple[dict[str, np.ndarray], Order]:
-    """Return the times of computing, and of moving data without waiting, and each stage's order."""
+    """Return how long operations take without waiting for others.
+
+    Parameters
+    ----------
+    start, duration : dict of str to ndarray of float64, shape (stages, operations, ranks, steps)
+        In s, by kind of operation.
+
+    Returns
+    -------
+    times : dict of str to ndarray of float64
+        Of computing as recorded; of communication from the start of the last that takes part.
+    order : list of list of (str, int)
+        Operations of computing of each stage in their order: kind and number.
+    """
     if missing := [kind for kind in COMPUTE if kind not in start]:
         raise _Other(f"no {missing[0]}")
     forward, backward = (start[kind] for kind in COMPUTE)
@@ -162,7 +174,18 @@ def usual(kind: str, times: np.ndarray) -> np.ndarray:
 
 
 def replay(times: Times, order: Order) -> np.ndarray:
-    """Return the duration of each step: an operation begins when those that it needs have ended."""
+    """Replay steps: an operation begins when those that it needs have ended.
+
+    Parameters
+    ----------
+    times, order
+        See `transfers`.
+
+    Returns
+    -------
+    ndarray of float64, shape (steps,)
+        Duration of each step in s.
+    """
     stages, done = len(order), dict[tuple[str, int, int], Any]()
     clock = list(times["params-all-gather"].sum(axis=1))  # (ranks, steps) of each stage
     places = [0] * stages

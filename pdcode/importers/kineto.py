@@ -145,7 +145,18 @@ def _split(events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def covered(spans: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return how much of the time before each of `times` the spans cover together."""
+    """Return how much of the time before each of `times` the spans cover together.
+
+    Parameters
+    ----------
+    spans : ndarray of float64, shape (m, 2)
+        Begins and ends, which may overlap.
+    times : ndarray of float64, shape (k,)
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+    """
     if not len(spans):
         return np.zeros(len(times))
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
