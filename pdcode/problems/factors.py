@@ -145,9 +145,14 @@ def saved(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten
         if whiten.kind != "gram" or not by_samples:
             return 0.0
         return by_gradient - whitening.flops(whiten, blocks, samples, entries, True)
-    encoded = 2.0 * r * w * blocks.elements
+    formed = 0.0 if products.kind == "lookup" else 2.0 * samples * blocks.length
+    return formed + by_gradient + 2.0 * r * w * blocks.elements - coded(blocks, products, batch, r, w, whiten)
+
+
+def coded(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten: Whitening = NONE) -> float:
+    """Return the flops of coded derivatives from factors, with whitening; arguments are as for `saved`."""
+    samples = round(batch * products.samples)
     if products.kind == "lookup":
-        return encoded - samples * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.width)
-    formed = 2.0 * samples * blocks.length
-    coded = 2.0 * samples * r * blocks.size * (w + blocks.width)
-    return formed + by_gradient + encoded - coded - whitening.flops(whiten, blocks, samples, entries, False)
+        return samples * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.width)
+    combined = 2.0 * samples * r * blocks.size * (w + blocks.width)
+    return combined + whitening.flops(whiten, blocks, samples, blocks.inputs + 1.0, False)

@@ -13,11 +13,11 @@ from ..config import NetworkTable, ProblemTable
 from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from . import counts, optimum, split, synthetic
+from . import counts, factors, optimum, split, synthetic
 from .compiled import build_network
 from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
-from .factors import Products, chosen, saved
+from .factors import Products, chosen
 from .files import trained_theta
 from .formats import format_of
 from .loading import load
@@ -128,8 +128,15 @@ class Problem:
         return self._task_flops(batch, Whitening(*whiten), [0] * len(self.layers), [0] * len(self.layers))
 
     def passes_flops(self, batch: int, whiten: Sequence[Any] = NONE) -> float:
-        """Return the flops of `GradientPlan.prepare`."""
-        return self.gradient_flops(batch, whiten)
+        """Return the flops of `GradientPlan.prepare`, of a plan for one codeword of each layer."""
+        rows, steps = [int(not layer.uncoded) for layer in self.layers], Whitening(*whiten)
+        wanted = chosen(self.layers, self.products, batch, rows, steps)
+        encoded = sum(
+            factors.coded(layer, self.products[layer.name], batch, 1, 0, steps)
+            for layer, r in zip(self.layers, rows, strict=True)
+            if r and layer.name in wanted
+        )
+        return self._task_flops(batch, steps, rows, [0] * len(rows)) - encoded
 
     def coded_flops(
         self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
@@ -148,7 +155,7 @@ class Problem:
         for layer, r, w in zip(self.layers, rows, weights, strict=True):
             total += 2.0 * r * w * layer.elements
             if layer.name in wanted:
-                total -= saved(layer, self.products[layer.name], batch, r, w, whiten)
+                total -= factors.saved(layer, self.products[layer.name], batch, r, w, whiten)
         return max(total, gradient / 2)  # a gradient's products are at most half of it
 
     @cached_property

@@ -77,7 +77,7 @@ class TorchModel(Model):
             for n, p in self._parameters.items()
             if p.dim() == 1 and self._places[n].offset in matrices
         }
-        self._products = dict[Any, dict[str, Products]]()  # by the shapes of a row
+        self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if self._places[name].width > self._parameters[name].shape[1]]
         self._started = 0, self._flat(self.module)
@@ -156,7 +156,7 @@ class TorchModel(Model):
             }
 
     def products(self, like: Rows) -> dict[str, Products]:
-        shape = tuple((each.shape[1:], each.dtype) for each in like)
+        shape = row_shapes(like)
         if shape not in self._products:
             matrices = {name for name, each in self.shapes.items() if len(each) > 1}
             with self._forward_of_zeros(like) as loss:
@@ -165,6 +165,13 @@ class TorchModel(Model):
 
     def why_not_factored(self, rows: Rows) -> str:
         """Return why gradients are not computed from factors, after a comparison; empty if they are."""
+        shape = row_shapes(rows)
+        if shape not in self._reasons:
+            self._reasons[shape] = self._compared(rows)
+        return self._reasons[shape]
+
+    def _compared(self, rows: Rows) -> str:
+        """Compare gradients by factors with full ones, of a few rows."""
         from .counting import Counter
 
         try:
@@ -372,6 +379,11 @@ class TorchModel(Model):
         with Counter() as counter:
             self.gradient(theta, rows, np.empty_like(theta), None, self.state())
         return counter.flops / 2
+
+
+def row_shapes(rows: Rows) -> tuple[Any, ...]:
+    """Return the shapes and types of a row's parts."""
+    return tuple((each.shape[1:], each.dtype) for each in rows)
 
 
 def _restore(number: int, state: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import pdcode
 from pdcode import problems
-from pdcode.config import kinds
+from pdcode.config import ProblemTable, kinds, legacy
 from pdcode.problems.whitening import Whitening
 from pdcode.torch import graph, model
 
@@ -207,14 +207,47 @@ def names_asked(problem: problems.Problem, monkeypatch: pytest.MonkeyPatch) -> l
     return asked
 
 
-def test_wide_layers_are_whitened_by_samples_at_fewer_flops(monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = lambda: nn.Sequential(LINEAR(8, 64), nn.Tanh(), LINEAR(64, 64))  # noqa: E731
-    both = [problem_of(wide, FLAT, monkeypatch, 4, factors=factors) for factors in (False, True)]
-    without, by_factors = (each.gradient_flops(3, Whitening("gram")) for each in both)
-    assert by_factors < without
-    without, by_factors = (each.coded_flops(3, Whitening(), [1, 1], [4, 4]) for each in both)
-    assert by_factors < 0.8 * without
-    assert both[0].model is both[1].model
+SCHEMES: dict[str, dict[str, Any]] = {
+    "whitened": {"scheme": {"name": "lwpd", "preset": "default"}},
+    "coded": {"memory": {"kind": "none"}, "code": {"blocks": 4}, "optimizer": {"rate": 0.01}},
+    "streamed": {"scheme": {"name": "streaming"}, "code": {"whiten": "none"}, "optimizer": {"rate": 0.01}},
+    "local": {"scheme": {"name": "local"}, "code": {"whiten": "gram"}},
+    "whitened, coded": {
+        "memory": {"kind": "none"}, "code": {"blocks": 4, "whiten": "gram"}, "optimizer": {"rate": 0.1}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SCHEMES)
+def test_a_run_by_factors_is_shorter_and_replays(case: str, tmp_path: Any) -> None:
+    """Beside one by full gradients, whose θ is the same but for rounding."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((60, 8)), random.integers(0, 64, 60)
+
+    def wide() -> nn.Module:
+        return nn.Sequential(LINEAR(8, 96), nn.Tanh(), LINEAR(96, 64))
+
+    found = []
+    for factors in (False, "auto"):
+        problem: Any = {"batch": 4, "dtype": "float64", "factors": factors}
+        machine = {"flops_per_s": 1e8, "task_s": 0.0}
+        config = {**SCHEMES[case], "problem": problem, "stop": {"updates": 20}, "machine": machine}
+        trace, _ = pdcode.torch.train(
+            wide, rows, workers=2, config=config, output=tmp_path / f"{factors}.h5", progress=False
+        )
+        found.append(trace)
+    full, by_factors = found
+    assert by_factors.config["problem"]["factors"] is True
+    assert np.array_equal(by_factors.replay(progress=False), by_factors.theta)
+    assert by_factors.updates["t_ns"][-1] < full.updates["t_ns"][-1]
+    if full.config["update"]["mode"] != "async":  # the order of arrivals is the same
+        np.testing.assert_allclose(by_factors.theta, full.theta, rtol=0, atol=1e-9)
+
+
+def test_recorded_runs_without_the_key_had_full_gradients() -> None:
+    table = {"kind": "torch", "module": "m.py:M", "data": "m.py:data"}
+    assert problems.as_table(table).factors == "auto"  # type: ignore[attr-defined]
+    assert legacy.read_kind(ProblemTable, table).factors is False  # type: ignore[attr-defined]
 
 
 NOT_KNOWN = "no use of a matrix is recognised"
