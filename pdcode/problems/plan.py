@@ -201,7 +201,9 @@ class ModelPlan(GradientPlan):
         else:
             loss = self._model.gradient(theta, rows, out, key, self._state)
         if self.weight != 1 and not self._whitened:
-            out *= self.dtype.type(self.weight)
+            for number, layer in enumerate(self._layers):
+                if number not in self._factors:
+                    layer.matrix(out)[...] *= self.dtype.type(self.weight)
         for number, whitened in enumerate(self._whitened):
             layer, factor = self._layers[number], step_factor(float(loss), self._zero_loss)
             if number in self._factors:

@@ -127,7 +127,7 @@ class Lookup(Use):
 
     def factors(self, errors: Tensor, bias: bool) -> Factors:
         numbers, padding = _array(self.inputs).reshape(-1), _saved(self.node, "padding_idx")
-        kept = numbers != np.uint64(padding).astype(np.int64)  # -1: none
+        kept = numbers != (padding + 2**63) % 2**64 - 2**63  # -1, none, is shown without its sign
         return LookupFactors(numbers[kept], _array(errors).reshape(len(numbers), -1)[kept])
 
 
