@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and the message, and exit with code 2."""
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             message += did_you_mean(found[1], re.split(r",\s*", found[2].replace("'", "")))
-        elif "are required: " in message:
+        elif " required" in message:
             message += self._meant(self._words)
         super().error(message)
 

@@ -136,7 +136,11 @@ def misspelt_commands() -> Iterator[tuple[list[str], str]]:
     """Yield arguments with a doubled last letter of each command, option and choice, and the word meant."""
     for command in below(parser()):
         words = command.prog.split()[1:]
-        positional = [each for each in command._actions if not each.option_strings and each.nargs != "?"]
+        positional = [
+            each
+            for each in command._actions
+            if not each.option_strings and each.nargs not in ("?", argparse.REMAINDER)
+        ]
         given = [next(iter(each.choices or ["x"])) for each in positional]
         for place, action in enumerate(positional):
             for choice in action.choices or ():
