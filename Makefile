@@ -32,7 +32,7 @@ lab: .venv/built ## run='COMMAND' on emulated hosts: hosts=4 up=100mbit down=100
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) tests/cluster/lab.py \
 	    $(foreach option,hosts up down loss cut,$(addprefix --$(option)=,$($(option)))) $(if $(run),-- sh -c "$$run")
 
-test: $(tested) ## run all tests; those of tests/cluster only as root where SLURM, iproute2 and nftables are installed
+test: $(tested) ## run all tests; those of tests/cluster and tests/browser only where their tools are installed
 	@$(pytest) --durations 10 tests
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property

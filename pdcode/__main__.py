@@ -20,8 +20,8 @@ from .util.errors import Failure, InputError, reason
 from .util.version import __version__
 
 COMMANDS = (
-    "run", "submit", "simulate", "replay", "show", "watch", "predict", "reconstruct", "export", "import",
-    "record", "codes", "plan", "compare", "chaos", "bench", "doctor", "completion",
+    "run", "submit", "simulate", "replay", "show", "report", "watch", "predict", "reconstruct", "export",
+    "import", "record", "codes", "plan", "compare", "chaos", "bench", "doctor", "completion",
 )  # fmt: skip
 
 

@@ -29,10 +29,13 @@ for profile, examples in (("short", 25), ("long", 500)):
 settings.load_profile("short")
 
 
+# Pages are opened in the browser of the Debian package chromium, which .ci/run installs, too.
+BROWSER = "chromium"
 # Jobs are submitted to a SLURM of the tests' own, and run on emulated hosts: as root, with the Debian
 # packages that .ci/run installs.
 TOOLS = "slurmctld", "slurmd", "srun", "munged", "ip", "tc", "nft"
 collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, TOOLS)) else ["cluster"]
+collect_ignore += [] if shutil.which(BROWSER) else ["browser"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

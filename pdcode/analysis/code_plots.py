@@ -83,16 +83,23 @@ def _supports(code: Code, axes: Axes) -> None:
     _label(axes.yaxis, "row", len(code))
 
 
+def gram(matrix: np.ndarray) -> np.ndarray:
+    """Return the magnitudes of the inner products of rows, nan on the diagonal."""
+    products = np.abs(matrix @ matrix.T)
+    np.fill_diagonal(products, np.nan)
+    return products
+
+
 def _gram(code: Code, quality: Quality, axes: Axes, drawing: Any) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    gram = np.abs(code.matrix[:MAX_ROWS] @ code.matrix[:MAX_ROWS].T)
-    np.fill_diagonal(gram, np.nan)
     ramp = LinearSegmentedColormap.from_list("products", ["white", LIGHT_BLUE, BLUE])
     colours = ramp.with_extremes(bad="#E4E4E4")  # the diagonal
     zero = quality.coherence < ZERO
     most = 1.0 if zero else quality.coherence
-    image = axes.imshow(gram, cmap=colours, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+    image = axes.imshow(
+        gram(code.matrix[:MAX_ROWS]), cmap=colours, vmin=0, vmax=most, aspect="auto", interpolation="nearest"
+    )
     if zero:
         axes.set_title("Inner products: all are 0")
     else:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import ttest_ind
 
 from ..trace.reader import TraceReader
-from ..util.formats import DASH, duration, listing, number, percent, size
+from ..util.formats import DASH, duration, listing, number, percent, ratio, size, span
 from . import description, prediction, printing, statistics
 from .style import DASHES, GREY, LINES, loss_axis, sheet
 from .summary import Summary, summarise
@@ -72,6 +73,43 @@ def table(traces: Sequence[TraceReader]) -> Table:
             description.outcome(trace),
         )
     return rows
+
+
+INTERVALS = (
+    "Ratios with 95 % intervals: Welch's, of the logarithms of the means in 20 intervals of each run, as if "
+    "these were independent."
+)
+PARTS = 20  # intervals of a run
+
+
+def changes(before: TraceReader, after: TraceReader) -> Table:
+    """Return a table of what has changed from one run to another, with 95 % intervals."""
+    found = printing.make_table("", "before", "after", "ratio", "95 % interval", left=("",))
+    first, second = _in_parts(before), _in_parts(after)
+    for name, write in (("updates a second", number), ("payloads a second", number), ("task time", duration)):
+        old, new = (each[name][each[name] > 0] for each in (first, second))
+        if len(old) > 1 and len(new) > 1:
+            with np.errstate(divide="ignore", invalid="ignore"):  # of equal values
+                interval = ttest_ind(np.log(new), np.log(old), equal_var=False).confidence_interval()
+            low, high = (math.exp(end) if math.isfinite(end) else math.nan for end in interval)
+            ratio_ = math.exp(np.log(new).mean() - np.log(old).mean())
+            shown = span(number(low, 3), number(high, 3)) if low < high else DASH
+            found.add_row(name, write(old.mean()), write(new.mean()), ratio(ratio_), shown)
+    return found
+
+
+def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:
+    """Return rates and mean task times (ns) in intervals of a run; nan in those without tasks."""
+    edges = np.linspace(0, max(description.stop_ns(trace), 1), PARTS + 1)
+    rows, sample = trace.arrivals, int(trace.attributes.get("sample", 1))
+    each_s = 1e-9 * np.diff(edges)
+    arrived = np.histogram(rows["t_recv_ns"], edges)[0]
+    taken = np.histogram(rows["t_recv_ns"], edges, weights=rows["t_recv_ns"] - rows["t_dispatch_ns"])[0]
+    return {
+        "updates a second": np.histogram(trace.updates["t_ns"], edges)[0] / each_s,
+        "payloads a second": sample * arrived / each_s,
+        "task time": taken / np.maximum(arrived, 1),
+    }
 
 
 def _size(count: float) -> str:

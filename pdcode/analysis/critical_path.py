@@ -77,11 +77,14 @@ class CriticalPath:
         Time on the path by worker, at the end rank 0, and by `STAGES` and `OWN`.
     length_ns : int
         From the first dispatch of the path to the last step.
+    stages_ns : ndarray of int64, shape (7, m)
+        `stages` of all arrivals.
     """
 
     rows: np.ndarray
     spent_ns: np.ndarray
     length_ns: int
+    stages_ns: np.ndarray
 
     @property
     def by_part(self) -> dict[str, float]:
@@ -166,15 +169,16 @@ def critical_path(
     by = np.array(begun_by)
     sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
     spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
-    return CriticalPath(at[::-1], spent, end_ns - int(dispatch_ns[at[-1]]))
+    return CriticalPath(at[::-1], spent, end_ns - int(dispatch_ns[at[-1]]), split)
 
 
-def latencies(trace: TraceReader) -> dict[str, np.ndarray]:
+def latencies(trace: TraceReader, path: CriticalPath | None) -> dict[str, np.ndarray]:
     """Return median, 90 % and 99 % quantile and maximum, in ns, of tasks and of their `STAGES`.
 
     They are those of the arrivals before the stop; parts that took no time in any task are left out.
     """
-    split = stages(trace.arrivals, trace.updates["t_ns"])[:, trace.arrivals["status"] != DRAINED]
+    split = path.stages_ns if path else stages(trace.arrivals, trace.updates["t_ns"])
+    split = split[:, trace.arrivals["status"] != DRAINED]
     if not split.shape[1]:
         return {}
     parts = {"task": split.sum(axis=0), **dict(zip(STAGES, split, strict=True))}

@@ -8,6 +8,7 @@ relative time is at least `WARN` above 1, and more than noise explains.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -44,6 +45,11 @@ class Tasks:
     def total(self) -> np.ndarray:
         """Duration without waiting for other workers."""
         return np.maximum(self.compute + self.delay + self.link, 1.0)
+
+    @cached_property
+    def logs(self) -> np.ndarray:
+        """Sums of the logarithms of `total` up to each task, shape (m + 1,)."""
+        return np.concatenate(([0.0], np.cumsum(np.log(self.total))))
 
 
 @dataclass(frozen=True)
@@ -200,8 +206,7 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarr
     Those after the last task of all others are left out.
     """
     own = tasks[worker]
-    logs = np.concatenate(([0.0], np.cumsum(np.log(own.total))))
-    mine = np.diff(logs[edges]) / np.diff(edges)
+    mine = np.diff(own.logs[edges]) / np.diff(edges)
     begins, ends = own.begin[edges[:-1]], own.end[edges[1:] - 1]
     others = [each for number, each in enumerate(tasks) if number != worker and len(each.end)]
     step = math.ceil(len(others) / REFERENCES)
@@ -211,9 +216,8 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarr
         count = len(each.end)
         first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
         end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
-        sums = np.concatenate(([0.0], np.cumsum(np.log(each.total))))
         there = begins < each.end[-1]  # not after its last task, or its death
-        row[there] = ((sums[end] - sums[first]) / (end - first))[there]
+        row[there] = ((each.logs[end] - each.logs[first]) / (end - first))[there]
     until = np.isfinite(means).any(axis=0)
     last = int(until.argmin()) if not until.all() else len(mine)
     return mine[:last] - np.nanmedian(means[:, :last], axis=0)

@@ -63,13 +63,13 @@ STYLE: Any = {
 """For `matplotlib.rc_context`."""
 
 
-def ensure_figure_can_be_drawn(path: str) -> None:
+def ensure_figure_can_be_drawn(path: str, option: str = "--figure") -> None:
     """Refuse a path to which no figure can be written, or of another file, before work begins."""
     if Path(path).suffix.lower() not in FORMATS:
         meant = did_you_mean(Path(path).suffix, FORMATS)
-        raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}{meant}")
-    ensure_writable(Path(path), f"--figure {path}")
-    ensure_replaceable(Path(path), f"--figure {path}", "a figure", is_figure)
+        raise InputError(f"{option} {path}: expected a file that ends in {', '.join(FORMATS)}{meant}")
+    ensure_writable(Path(path), f"{option} {path}")
+    ensure_replaceable(Path(path), f"{option} {path}", "a figure", is_figure)
 
 
 def is_figure(path: Path) -> bool:
@@ -174,3 +174,16 @@ def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) ->
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(least / (most / least) ** 0.1, most * (most / least) ** 0.05)
+
+
+PAGE = "#2b8cce", "#d5690a", "#0e9d78", "#c46a9d", "#b98900", "#6f7fd0", "#84898f"
+"""Colours of charts of reports, with a contrast of 3 to 1 on white and on a dark page."""
+
+
+FAINT = 0.35
+"""Opacity of faint bars."""
+
+
+def ramp(colour: int) -> list[str]:
+    """Return 64 colours from a faint grey to a colour of `PAGE`, which show the paper through them."""
+    return [f"{PAGE[colour]}{round(18 + 237 * step / 63):02x}" for step in range(64)]

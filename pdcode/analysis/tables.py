@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..trace.reader import TraceReader
-from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
+from ..trace.schema import APPLIED, CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from . import critical_path, description, diagnosis, printing, statistics, timing
 from .diagnosis import Diagnosis
-from .printing import Section, make_table, note
+from .printing import make_table, note
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -32,47 +32,52 @@ def show(
     diagnose: Callable[[TraceReader], Diagnosis] = diagnosis.diagnose,
 ) -> None:
     """Print a summary of a trace: configuration, diagnosis, loss, time, staleness and bytes."""
-    printing.show(sections(trace, diagnose), console)
+    path = critical_path.of_trace(trace)
+    printing.show(((title, parts) for _, title, parts in sections(trace, diagnose(trace), path)), console)
 
 
-def sections(trace: TraceReader, diagnose: Callable[[TraceReader], Diagnosis]) -> Iterator[Section]:
-    """Yield the titles and contents of the sections of `show`."""
+def sections(
+    trace: TraceReader, found: Diagnosis, path: critical_path.CriticalPath | None, faults: int = FAULTS
+) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
+    """Yield names, titles and contents of the sections of `show`, with this number of faults."""
     length = description.stop_ns(trace)
-    yield description.headline(trace), []
+    yield "headline", description.headline(trace), []
     if trace.arrivals.rows:
         table = make_table("line", "text", left=("line", "text"), header=False)
-        for line in diagnose(trace).lines():
+        for line in found.lines():
             table.add_row(*line)
-        yield "Diagnosis", [table]
-    yield "Run", [_description(trace)]
+        yield "diagnosis", "Diagnosis", [table]
+    yield "run", "Run", [_description(trace)]
     if trace.progress.rows:
-        yield "Loss and accuracy", _loss(trace)
+        yield "loss", "Loss and accuracy", _loss(trace)
     if trace.faults.rows:
-        yield f"Faults: {trace.faults.rows}", _faults(trace)
+        yield "faults", f"Faults: {trace.faults.rows}", _faults(trace, faults)
     if not trace.arrivals.rows:
         unrecorded = trace.attributes.get("arrivals") == "none"
-        yield "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet.", []
+        text = "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet."
+        yield "fates", text, []
         if unrecorded and trace.counters:
-            yield "Bytes", _bytes(trace)
+            yield "bytes", "Bytes", _bytes(trace)
         return
     pace = timing.pace(trace.arrivals, trace.worker_count)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
-    fates = "" if trace.is_script else describe_fates(trace.arrivals["status"], trace.counters)
+    fates = [] if trace.is_script else [describe_fates(trace.arrivals["status"], trace.counters)]
     silent = pace.silent()
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
-    if texts := [*filter(None, [fates, *describe_outages(outages, pace), *without])]:
-        yield "\n".join(texts), []
+    if texts := [*fates, *_goodput(trace), *describe_outages(outages, pace), *without]:
+        yield "fates", "\n".join(texts), []
     until = "until the stop" if trace.finished else "so far"
     out = {outage.worker for outage in outages}
-    yield f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
+    yield "time", f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
     if not trace.is_script:
-        yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
-    yield "Latencies of tasks that arrived until the stop", [_latencies(trace)]
-    if (path := critical_path.of_trace(trace)) is not None:
+        title = "Staleness: updates between a task's dispatch and its arrival"
+        yield "staleness", title, [_staleness(trace, pace)]
+    yield "latencies", "Latencies of tasks that arrived until the stop", [_latencies(trace, path)]
+    if path is not None:
         title = f"Critical path from rank 0's last step back to the start, in % of {duration(path.length_ns)}"
-        yield title, _critical_path(path)
+        yield "path", title, _critical_path(path)
     if not trace.is_script or trace.attributes.get("gradient_bytes"):
-        yield "Bytes", _bytes(trace)
+        yield "bytes", "Bytes", _bytes(trace)
 
 
 def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
@@ -93,6 +98,17 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
     if strays := int(counters.get("strays", 0)):
         texts.append(f"{strays:,} other messages were answers to no task")
     return "; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])
+
+
+def _goodput(trace: TraceReader) -> Iterator[str]:
+    """Describe the training rows a second in payloads that were used, and their share of the computation."""
+    rows, length = trace.arrivals, description.stop_ns(trace)
+    used, sample = np.isin(rows["status"], APPLIED), int(trace.attributes.get("sample", 1))
+    spent = np.maximum(rows["t_compute_ns"] - rows["t_start_ns"], 0)
+    if (each := trace.attributes.get("task_rows")) and length:
+        rate = 1e9 * sample * np.count_nonzero(used) * each / length
+        share = percent(float(spent[used].sum()), float(spent.sum()))
+        yield f"goodput: {rate:,.0f} training rows a second in used payloads, {share} % of the computation"
 
 
 def _description(trace: TraceReader) -> Table:
@@ -136,15 +152,15 @@ def _loss(trace: TraceReader) -> list[RenderableType]:
     return [table, " ".join(sentences)]
 
 
-def _faults(trace: TraceReader) -> list[RenderableType]:
+def _faults(trace: TraceReader, most: int = FAULTS) -> list[RenderableType]:
     table = make_table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
-    for i in range(min(trace.faults.rows, FAULTS)):
+    for i in range(min(trace.faults.rows, most)):
         when, worker, task, kind, what = (
             trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message")
         )
         numbers = (str(number) if number >= 0 else DASH for number in (worker, task))
         table.add_row(duration(float(when)), *numbers, str(kind), str(what))
-    more = trace.faults.rows - FAULTS
+    more = trace.faults.rows - most
     return [table, *([f"and {more:,} more"] if more > 0 else [])]
 
 
@@ -254,9 +270,9 @@ def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
     return both
 
 
-def _latencies(trace: TraceReader) -> RenderableType:
+def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> RenderableType:
     table = make_table("", "median", "90 %", "99 %", "max", left=("",))
-    for name, times in critical_path.latencies(trace).items():
+    for name, times in critical_path.latencies(trace, path).items():
         table.add_row(name, *map(duration, times.tolist()))
     return table
 

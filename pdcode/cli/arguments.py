@@ -16,6 +16,7 @@ EXAMPLES = {
     "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=1.25e7",
     "replay": "results/digits.h5",
     "show": "results/digits.h5 --figure digits.png",
+    "report": "results/digits.h5 -o report.html --figures figures",
     "watch": "results/digits.h5",
     "predict": "results/digits.h5 new.csv -o predicted.csv",
     "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..analysis.comparison import TIMES, complete, scale
-from ..analysis.style import DASHES, GREY, LINES, sheet
-from ..util.formats import duration, size
+from ..analysis.style import DASHES, GREY, INK, LINES, sheet
+from ..util.formats import duration, ratio, size
 from .measurement import Curves
 from .ranking import Row
 
@@ -80,3 +81,33 @@ def _fewest_bytes(rows: Sequence[Row[str]]) -> str:
         return "… and against bytes"
     name = min(sums, key=sums.__getitem__)
     return f"{name} needs the fewest bytes for it: {size(sums[name])}"
+
+
+def multiple(row: Row[str]) -> str:
+    """Return a scheme's time as a multiple of the first's."""
+    return f"{row.speedup.bound} {ratio(row.speedup.ratio.mean)}".strip()
+
+
+def heat_map(standings: Mapping[str, Sequence[Row[str] | None]], names: Sequence[str]) -> Figure:
+    """Draw the time of each scheme, in the order of `standings`, as a multiple of the first's in comparisons.
+
+    A cell is a scheme in a comparison; it is empty where the scheme is missing, or all missed the target.
+    """
+    from matplotlib.colors import LogNorm
+
+    multiples = [[row.speedup.ratio.mean if row else math.nan for row in rows] for rows in standings.values()]
+    with sheet(2.6 + 1.5 * len(names), 1.2 + 0.42 * len(standings)) as drawing:
+        axes = drawing.subplots()
+        axes.imshow(multiples, "cividis_r", norm=LogNorm(1, 10, clip=True), aspect="auto", alpha=0.85)
+        for place, rows in enumerate(standings.values()):
+            for column, row in enumerate(rows):
+                if row is not None and row.speedup.ratio.mean > 0:
+                    ink = "white" if row.speedup.ratio.mean > 3 else INK
+                    axes.text(column, place, multiple(row), ha="center", va="center", color=ink)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(standings)), standings)
+        axes.tick_params(length=0)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.set_title("Time to the target, as a multiple of the first's")
+    return drawing

@@ -11,6 +11,7 @@ import numpy as np
 from ..analysis import printing
 from ..util.formats import DASH, number, ratio
 from .comparison import Comparison
+from .comparison_figure import multiple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,13 +25,10 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     Schemes are ranked by the number of comparisons that do not have them or in which a run missed the target,
     then by the geometric mean of the multiples.
     """
-    found = [{row.candidate: row for row in each.rows} for each in comparisons]
     table = printing.make_table("", "scheme", *names, "mean", left=("scheme",), fold=False)
-    schemes = dict.fromkeys(name for rows in found for name in rows)
-    standings = {name: [rows.get(name) for rows in found] for name in schemes}
-    for place, name in enumerate(sorted(schemes, key=lambda name: _key(standings[name])), 1):
-        fell_short, mean = _key(standings[name])
-        cells = [DASH if row is None else _cell(row) for row in standings[name]]
+    for place, (name, rows) in enumerate(standings(comparisons).items(), 1):
+        fell_short, mean = _key(rows)
+        cells = [DASH if row is None else multiple(row) for row in rows]
         table.add_row(str(place), name, *cells, DASH if fell_short else ratio(mean))
     texts = [
         "Time to the target as a multiple of the first's in the same comparison, the geometric mean over its "
@@ -48,6 +46,13 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     if len(comparisons) == 2:
         tau, common = agreement(*comparisons)
         print(f"Order of the {common} schemes that both have: Kendall's τ = {number(tau, 2)}")
+
+
+def standings(comparisons: Sequence[Comparison]) -> dict[str, list[Row[str] | None]]:
+    """Return each scheme's rows, one for each comparison, None where it is missing; the best scheme first."""
+    found = [{row.candidate: row for row in each.rows} for each in comparisons]
+    rows = {name: [each.get(name) for each in found] for each in found for name in each}
+    return dict(sorted(rows.items(), key=lambda item: _key(item[1])))
 
 
 def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
@@ -74,8 +79,3 @@ def _key(rows: Sequence[Row[str] | None]) -> tuple[int, float]:
     multiples = [row.speedup.ratio.mean for row in present if row.speedup.ratio.mean > 0]
     mean = math.exp(np.mean(np.log(multiples))) if multiples else math.inf
     return len(rows) - sum(not row.missed for row in present), mean
-
-
-def _cell(row: Row[str]) -> str:
-    """Return the multiple of a scheme."""
-    return f"{row.speedup.bound} {ratio(row.speedup.ratio.mean)}".strip()

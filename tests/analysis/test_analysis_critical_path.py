@@ -112,8 +112,9 @@ def test_path_of_a_run(tmp_path: Path) -> None:
         == trace.updates["t_ns"][-1] - trace.arrivals["t_dispatch_ns"][found.rows[0]]
     )
     assert found.by_part["delay"] > 0.7 * found.length_ns
-    table = critical_path.latencies(trace)
+    table = critical_path.latencies(trace, found)
     assert list(table) == ["task", "link down", "compute", "delay", "send", "link up", "queue", "decode"]
     assert (np.diff(np.array([*table.values()]), axis=1) >= 0).all()
+    assert table.keys() == critical_path.latencies(trace, None).keys()
     trace.attributes["sample"] = 10
     assert critical_path.of_trace(trace) is None

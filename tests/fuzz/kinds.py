@@ -128,6 +128,7 @@ def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str
     commands = [
         ["show", trace, *_figure(source, path)], ["show", trace, trace, *_figure(source, path)],
         ["codes", "show", trace], ["replay", trace], ["predict", trace, job],
+        ["report", "--quick", trace, "-o", str(path.with_suffix(".html"))],
         ["simulate", job, "--stragglers", trace, *out], ["simulate", job, "--cost", trace, *out],
     ]  # fmt: skip
     size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]

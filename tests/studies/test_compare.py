@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import shlex
 import signal
 from contextlib import chdir, redirect_stdout
@@ -385,6 +386,13 @@ def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.Captur
     assert ["one", "1", "-1", "1"] in lines
     assert main(["show", *paths[:2]]) == 0
     assert "Order of the 2 schemes that both have: Kendall's τ = -1" in capsys.readouterr().out
+    assert main(["report", *paths]) == 2
+    assert "give --figures FOLDER" in capsys.readouterr().err
+    folder = tmp_path / "figures"
+    assert main(["report", *paths[:2], "--figures", str(folder)]) == 0
+    assert {path.stem for path in folder.iterdir()} == {"heat-map", "one-losses", "two-losses"}
+    drawn = (folder / "heat-map.svg").read_text(encoding="utf-8")
+    assert re.findall(r"<!-- (.*×) -->", drawn) == ["1.00×", "2.00×", "2.45×", "1.00×", "4.00×", "&gt; 2.12×"]
 
 
 def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:

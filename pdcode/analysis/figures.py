@@ -1,0 +1,92 @@
+"""The charts of a report as figures for papers, drawn with matplotlib in the style of all figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import style
+from .charts import Chart, Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (*style.LINES[:6], style.GREY)
+WIDTH, HEIGHT, LANE = 7.2, 3.6, 0.28  # inches of a figure, and of a lane
+
+
+def save(figures: Iterable[tuple[str, Figure]], folder: Path) -> list[str]:
+    """Write figures with their names as PDF, SVG and PNG; return the names."""
+    names = []
+    for name, drawing in figures:
+        for ending in style.FORMATS:
+            style.save(drawing, folder / f"{name}{ending}")
+        names.append(name)
+    return names
+
+
+def draw(chart: Chart) -> Figure:
+    """Draw a chart."""
+    height = LANE * len(chart.lanes) + 1.5 if chart.lanes else HEIGHT
+    with style.sheet(WIDTH, height) as drawing:
+        axes = drawing.subplots()
+        for curve in chart.curves:
+            axes.plot(*curve.points, color=COLOURS[curve.colour], linewidth=1.8, label=curve.name)
+        _bars(chart, axes)
+        if chart.image is not None:
+            _image(chart.image, axes)
+        if chart.target:
+            style.mark_target(axes, chart.target)
+        if chart.logarithmic:
+            style.loss_axis(axes, [curve.y for curve in chart.curves], chart.target)
+        axes.set_xlim(*(chart.view or chart.x_range))
+        if chart.y_range is not None:
+            axes.set_ylim(*chart.y_range)
+        axes.set_xlabel(chart.x)
+        axes.set_ylabel(chart.y)
+        keys = len(axes.get_legend_handles_labels()[1])
+        axes.set_title(chart.title, pad=26 if keys > 1 else None)  # above the legend
+        if keys > 1:
+            legend = axes.legend(
+                loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=keys, frameon=False, fontsize=10,
+                handlelength=1.2, columnspacing=1.0, borderaxespad=0.1, handletextpad=0.5,
+            )  # fmt: skip
+            legend.set_in_layout(False)
+    return drawing
+
+
+def _bars(chart: Chart, axes: Axes) -> None:
+    for bars in chart.bars:
+        colour = COLOURS[bars.colour]
+        if bars.marks:
+            half = bars.height / 2
+            axes.vlines(bars.left, bars.lane - half, bars.lane + half, colour, linewidth=0.8, label=bars.name)
+        else:
+            axes.barh(
+                bars.lane, bars.right - bars.left, bars.height, bars.left, color=colour, linewidth=0,
+                alpha=style.FAINT if bars.faint else 1, label=bars.name,
+            )  # fmt: skip
+    if chart.lanes:
+        axes.grid(False)
+        axes.set_yticks(np.arange(len(chart.lanes)), chart.lanes, fontsize=10)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+
+
+def _image(image: Image, axes: Axes) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    left, right, top, bottom = image.extent
+    colours = LinearSegmentedColormap.from_list("ramp", ["#f2f2f2", COLOURS[image.colour]])
+    drawn = axes.imshow(
+        image.values, colours.with_extremes(bad="white"), vmin=image.low, vmax=image.high, aspect="auto",
+        extent=(left, right, bottom, top), interpolation="nearest",
+    )  # fmt: skip
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.05, ticks=[image.low, image.high])
+    bar.ax.set_yticklabels(image.legend)
+    bar.outline.set_visible(False)
+    axes.grid(False)

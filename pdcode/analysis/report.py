@@ -1,0 +1,240 @@
+"""The page of `pdcode report`: what `pdcode show` prints, with charts, in one HTML file without a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..util.errors import Failure
+from ..util.version import __version__
+from . import charts, comparison, critical_path, description, style, tables
+from .charts import Chart
+from .diagnosis import Diagnosis
+from .printing import make_table, note
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FAULTS = 1000  # in the table, at most
+HEIGHT, LOW, LANE = 230, 150, 22  # pixels of a chart, of that of rates, and of a lane
+NUMBER = "{0.[0000]}"
+LEVELS = re.compile("critical|warning|insufficient")
+TITLES = {
+    "run": "What ran", "fates": "Payloads and goodput", "time": "Workers", "staleness": "Staleness",
+    "latencies": "Latencies", "path": "Critical path across ranks", "faults": "Faults",
+}  # fmt: skip
+"""Short titles of sections of `show`."""
+WIDE = "timeline", "slow-when", "rate", "critical-path"
+"""Charts as wide as the page."""
+BLOCKS = re.compile("[▁-█▏▎▍▌▋▊▉]")
+SIDES = "before", "after"
+
+
+class Section(NamedTuple):
+    """A section of the page, with contents of `printing.Section`."""
+
+    name: str
+    title: str
+    contents: Sequence[Any]
+    charts: Sequence[Chart] = ()
+
+
+class Part(NamedTuple):
+    """A part of the page: a run, or the comparison of two."""
+
+    title: str
+    headline: str
+    lines: Sequence[tuple[str, str]]  # of the diagnosis
+    sections: Sequence[Section]
+    config: str = ""
+
+
+def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis]) -> list[Part]:
+    """Return the parts of the report on a run, or on two, before and after a change."""
+    runs = [_run(*each) for each in zip(traces, found, strict=True)]
+    if len(runs) == 1:
+        return runs
+    notes = map(note, [*comparison.notes(traces), comparison.INTERVALS])
+    contents = [comparison.table(traces), comparison.changes(*traces), *notes]
+    section = Section("comparison", "Before and after", contents, [*charts.losses(traces, SIDES)])
+    verdicts = [(side, each.verdict) for side, each in zip(SIDES, found, strict=True)]
+    title = " → ".join(run.title for run in runs)
+    named = [
+        run._replace(title=f"{side.capitalize()}: {run.title}") for side, run in zip(SIDES, runs, strict=True)
+    ]
+    return [Part(title, "before and after a change", verdicts, [section]), *named]
+
+
+def _run(trace: TraceReader, found: Diagnosis) -> Part:
+    path = critical_path.of_trace(trace)
+    drawn, sections = charts.run(trace, path), []
+    for name, title, contents in [*tables.sections(trace, found, path, FAULTS), *_more(trace)]:
+        if name == "fates":
+            contents = title.split("\n")
+        elif name in ("time", "path", "staleness", "latencies"):
+            contents = [note(title), *contents]
+        if name not in ("headline", "diagnosis") and (contents or drawn.get(name)):
+            sections.append(Section(name, TITLES.get(name, title), contents, drawn.get(name, ())))
+    headline = description.headline(trace).removeprefix(f"{trace.path}: ")
+    return Part(trace.path.name, headline, found.lines(), sections, trace.config_text)
+
+
+def _more(trace: TraceReader) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
+    """Yield the sections that `show` does not print."""
+    yield "code", "Code and captured energy", []
+    table = make_table("name", "value", left=("name", "value"), header=False)
+    hosts = dict.fromkeys(str(host) for host in trace.workers["host"]) if trace.workers.rows else {}
+    for name, value in [*sorted(trace.environment.items()), ("hosts", ", ".join(hosts))]:
+        if str(value):
+            table.add_row(name, str(value))
+    yield "environment", "Environment", [table]
+
+
+def named_charts(report: Sequence[Part]) -> dict[str, Chart]:
+    """Return the charts of a report by names of figures; of two runs with their sides before them."""
+    names = [""] if len(report) == 1 else ["", *(f"{side}-" for side in SIDES)]
+    return {
+        f"{name}{chart.name}": chart
+        for name, part in zip(names, report, strict=True)
+        for section in part.sections
+        for chart in section.charts
+    }
+
+
+def ensure_installed() -> None:
+    """Refuse to work without Bokeh.
+
+    Raises
+    ------
+    Failure
+        If it is not installed.
+    """
+    if not (find_spec("bokeh") and find_spec("jinja2")):
+        raise Failure("report: needs the package bokeh: pip install 'pdcode[report]'")
+
+
+def make_page(report: Sequence[Part]) -> str:
+    """Return the page, which needs no other file; Bokeh must be installed."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from jinja2 import Environment, PackageLoader
+
+    drawn = named_charts(report)
+    script, places = (
+        components({name: _figure(chart) for name, chart in drawn.items()}) if drawn else ("", {})
+    )
+    templates = Environment(loader=PackageLoader("pdcode.analysis"), autoescape=True, trim_blocks=True)
+    names = {id(chart): name for name, chart in drawn.items()}
+    templates.globals |= {
+        "content": _content, "level": _level, "legend": _legend, "name": lambda chart: names[id(chart)],
+        "wide": WIDE, "blocks": BLOCKS.search, "colours": style.PAGE,
+    }  # fmt: skip
+    return templates.get_template("report.html").render(
+        report=report, places=places, script=script, version=__version__,
+        bokeh=Resources("inline", components=["bokeh"]).render_js() if drawn else "",
+    )  # fmt: skip
+
+
+def _level(name: str, text: str) -> str:
+    """Return how urgent a line of a diagnosis is; empty if it is no verdict."""
+    found = LEVELS.match(text)
+    return "" if name not in ("verdict", *SIDES) else found[0] if found else "calm"
+
+
+def _content(part: Any) -> dict[str, Any]:
+    """Return a table, paragraph or note as the template reads it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if isinstance(part, Text):
+        return {"kind": "note", "text": part.plain}
+    if not isinstance(part, Table):
+        return {"kind": "text", "text": str(part)}
+    rows = [*zip(*(column.cells for column in part.columns), strict=True)]
+    if any(isinstance(cell, Table) for row in rows for cell in row):  # a grid of tables
+        return {"kind": "grid", "parts": [_content(cell) for row in rows for cell in row]}
+    header = [str(column.header).replace("\n", " ") for column in part.columns] if part.show_header else []
+    return {
+        "kind": "table", "header": header, "left": [column.justify != "right" for column in part.columns],
+        "rows": [(bool(row.style), cells) for row, cells in zip(part.rows, rows, strict=True)],
+    }  # fmt: skip
+
+
+def _legend(chart: Chart) -> list[tuple[str, str, bool]]:
+    """Return names, colours and faintness of what a chart shows."""
+    if len(chart.curves) == 1:
+        return []
+    shown = [(each.name, style.PAGE[each.colour], False) for each in chart.curves]
+    return shown + [(each.name, style.PAGE[each.colour], each.faint) for each in chart.bars]
+
+
+def _figure(chart: Chart) -> Any:
+    """Draw a chart with Bokeh."""
+    from bokeh.models import BasicTicker, BasicTickFormatter, FixedTicker, HoverTool, PanTool, WheelZoomTool
+    from bokeh.plotting import figure
+
+    wide, height = chart.name in WIDE, LOW if chart.name == "rate" else HEIGHT
+    options: dict[str, Any] = {"y_axis_type": "log"} if chart.logarithmic else {}
+    if chart.y_range is not None:
+        options["y_range"] = chart.y_range
+    plot = figure(
+        height=LANE * len(chart.lanes) + 50 if chart.lanes else height, sizing_mode="stretch_width",
+        x_range=chart.view or chart.x_range, x_axis_label=chart.x, y_axis_label=chart.y or None,
+        min_border_left=64 if wide else 48, min_border_right=14, toolbar_location=None, tools="", **options,
+    )  # fmt: skip
+    plot.outline_line_color = None
+    along: Any = "width" if chart.lanes else "both"
+    plot.add_tools(PanTool(dimensions=along), WheelZoomTool(dimensions=along, modifiers={"ctrl": True}))
+    plot.axis.axis_label_text_font_style = "normal"
+    plot.axis.minor_tick_line_color = None
+    plot.xgrid.visible, plot.ygrid.visible = False, not (chart.lanes or chart.image)
+    plot.xaxis.formatter = BasicTickFormatter(power_limit_high=6)
+    if not wide:
+        plot.xaxis.ticker = BasicTicker(desired_num_ticks=4)
+    if chart.logarithmic:
+        plot.yaxis.ticker = FixedTicker(ticks=chart.decades)
+        plot.yaxis.formatter = BasicTickFormatter(power_limit_low=-4, power_limit_high=6)
+    if chart.target:
+        plot.line([*chart.x_range], [chart.target] * 2, color=style.PAGE[-1], line_dash="dashed")
+    for drawn, tips in _glyphs(plot, chart):
+        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+    if chart.lanes:
+        plot.yaxis.ticker = FixedTicker(ticks=[*range(len(chart.lanes))])
+        plot.yaxis.major_label_overrides = dict(enumerate(chart.lanes))
+        plot.yaxis.major_tick_line_color = None
+    return plot
+
+
+def _glyphs(plot: Any, chart: Chart) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
+    """Draw what a chart shows; yield glyphs with their tips."""
+    from bokeh.models import LinearColorMapper
+
+    for curve in chart.curves:
+        x, y = curve.points
+        line = plot.line(x, y, color=style.PAGE[curve.colour], line_width=1.8)
+        yield line, [(chart.x, f"@x{NUMBER}"), (curve.name, f"@y{NUMBER}")]
+    for bars in chart.bars:
+        colour, half = style.PAGE[bars.colour], bars.height / 2
+        if bars.marks:
+            marks = plot.segment(bars.left, bars.lane - half, bars.left, bars.lane + half, color=colour)
+            yield marks, [(bars.name, f"@x0{NUMBER}")]
+        else:
+            drawn = plot.rect(
+                (bars.left + bars.right) / 2, bars.lane, bars.right - bars.left, bars.height,
+                fill_color=colour, line_color=None, fill_alpha=style.FAINT if bars.faint else 1.0,
+            )  # fmt: skip
+            yield drawn, [(bars.name, f"@width{NUMBER} around @x{NUMBER}")]
+    if (image := chart.image) is not None:
+        left, right, top, bottom = image.extent
+        colours = LinearColorMapper(
+            palette=style.ramp(image.colour), low=image.low, high=image.high, nan_color="#00000000"
+        )
+        drawn = plot.image(
+            [image.values.astype(np.float32)], left, top, right - left, bottom - top, color_mapper=colours
+        )
+        yield drawn, [(chart.x, f"$x{NUMBER}"), (chart.y, "$y{0}"), ("value", f"@image{NUMBER}")]

@@ -1,0 +1,108 @@
+"""`pdcode report`: a page about a run, or about two, and figures for papers."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..util.errors import InputError
+from ..util.output import ensure_replaceable, ensure_writable, print_line, write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARK = b"pdcode report</title>"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "report",
+        help="write an HTML page about a run, or about two, before and after a change",
+        description="Write one HTML page that needs no network: slow workers with their cost and what to "
+        "try, loss, a timeline to zoom, who is slow when, staleness and latencies, the critical path across "
+        "ranks, code, faults, environment; of two traces also what has changed, with 95 % intervals. "
+        "--figures draws its charts for papers, or those of files of `pdcode compare`. Exit codes: 0 done, "
+        "1 failure, 2 bad input.",
+    )
+    what = "HDF5 file of a run; a second one is that of the run after a change"
+    command.add_argument("trace", nargs="+", metavar="TRACE", help=what)
+    what = "HTML file to write (default: the first TRACE with the extension .html)"
+    command.add_argument("-o", "--output", metavar="FILE", help=what)
+    what = "write each chart to this folder as PDF, SVG and PNG; without -o no page"
+    command.add_argument("--figures", metavar="FOLDER", help=what)
+    what = "without what slow workers cost, which takes a second or more and reads the data of the run"
+    command.add_argument("--quick", action="store_true", help=what)
+    command.set_defaults(function=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the page and the figures."""
+    from ..studies.comparison_file import is_comparison
+    from . import guard
+
+    for path in options.trace:
+        guard.probe_in_subprocess(path)
+    if all(map(is_comparison, options.trace)):
+        return draw_comparisons(options)
+    if len(options.trace) > 2:
+        raise InputError(f"{options.trace[2]}: expected one trace, or two, before and after a change")
+    from ..analysis import figures
+    from ..analysis import report as pages
+    from ..api.traces import Trace
+
+    page = (
+        None if options.figures and not options.output else Path(options.output or page_of(options.trace[0]))
+    )
+    if page is not None:
+        ensure_writable(page, f"-o {page}")
+        ensure_replaceable(page, f"-o {page}", "a report", lambda path: MARK in path.read_bytes()[:4096])
+        pages.ensure_installed()
+    traces = [Trace(path) for path in options.trace]
+    made = pages.parts(traces, [trace.diagnose(not options.quick) for trace in traces])
+    if page is not None:
+        write_file(page, pages.make_page(made), "the report")
+        print_line(f"report: {page}")
+    if options.figures:
+        drawn = ((name, figures.draw(chart)) for name, chart in pages.named_charts(made).items())
+        save(drawn, [*pages.named_charts(made)], options.figures)
+    return 0
+
+
+def page_of(trace: str) -> str:
+    """Return the default name of the page about a run."""
+    return str(Path(trace).with_suffix(".html"))
+
+
+def draw_comparisons(options: argparse.Namespace) -> int:
+    """Draw comparisons of `pdcode compare`: the losses of each, and of several a heat map."""
+    from ..analysis.comparison import stems
+    from ..studies import comparison_figure, comparisons_table
+    from ..studies.comparison import Comparison
+
+    if options.output or not options.figures:
+        raise InputError(
+            f"{options.trace[0]}: a comparison, of which there are figures alone: give --figures FOLDER"
+        )
+    loaded = dict(zip(stems(options.trace, ".compare"), map(Comparison.load, options.trace), strict=True))
+
+    def drawn() -> Iterator[tuple[str, "Figure"]]:
+        for name, comparison in loaded.items():
+            yield f"{Path(name).name}-losses", comparison.plot()
+        if len(loaded) > 1:
+            standings = comparisons_table.standings([*loaded.values()])
+            yield "heat-map", comparison_figure.heat_map(standings, [*loaded])
+
+    save(drawn(), [f"{Path(name).name}-losses" for name in loaded] + ["heat-map"], options.figures)
+    return 0
+
+
+def save(drawn: Iterator[tuple[str, "Figure"]], names: list[str], folder: str) -> None:
+    """Write figures to a folder, after a check of their files."""
+    from ..analysis import figures, style
+
+    for name in names:
+        for ending in style.FORMATS:
+            style.ensure_figure_can_be_drawn(str(Path(folder) / f"{name}{ending}"), "--figures")
+    count = len(figures.save(drawn, Path(folder)))
+    print_line(f"figures: {folder}, {count} as {', '.join(style.FORMATS)}")
