@@ -33,7 +33,7 @@ def add_parser(benches: Any) -> None:
     )
     option("--cells", metavar="A,B,…", default="*", help=what)
     option("--seeds", type=int, default=3, metavar="N", help="runs over MPI of each cell (default: 3)")
-    what = "begin no run over MPI that is predicted to end later (default: no limit)"
+    what = "limit of the runs over MPI together: none begins that would end later (default: no limit)"
     option("--seconds", type=float, default=math.inf, metavar="S", help=what)
     what = "mpirun of each MPI to run with, such as /opt/mpich/bin/mpirun (default: that of pdcode run)"
     option("--mpirun", metavar="FILE,…", default="", help=what)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         print_line(f"{bench.path}: there already")
     else:
         with Pool(options.processes) as pool:
-            made = validation.predict(bench, pool, print_line)
+            made = validation.predict(bench, options.seeds, pool, print_line)
     print_line(f"predictions: {bench.path}, SHA-256 {bench.digest}")
     found = validation.measure(bench, made, options.seeds, options.seconds, print_line)
     worst = validation_table.show(bench, made, found)

@@ -259,33 +259,46 @@ def first_half(trace: TraceReader) -> tuple[TraceReader, int]:
     return half, until_ns
 
 
-def predict(bench: Validation, pool: Pool, print_line: Print) -> Predictions:
+def expected_s(cell: Cell, library: Library, times: Times) -> tuple[float, float]:
+    """Return the limit of a cell's runs over MPI, and how long one of them takes by the predictions, in s."""
+    reached = [each for each in times.target_s if math.isfinite(each)]
+    most_s = min(cell.config.stop.seconds or math.inf, max(LEAST_S, SLACK * max(reached, default=math.inf)))
+    return most_s, library.start_s + float(np.mean(np.minimum(times.target_s, most_s)))
+
+
+def predict(bench: Validation, seeds: int, pool: Pool, print_line: Print) -> Predictions:
     """Calibrate the clock for each MPI, predict each cell, and write the predictions."""
     ensure_writable(bench.path, str(bench.path))
-    runs, simulations = len(bench.launchers), len(bench.launchers) * SEEDS * (1 + len(bench.cells))
-    print_line(
-        f"plan: runs over MPI to calibrate: {runs}; simulations: {simulations}; then the runs of the cells"
-    )
-    first = SEED + TUNING_OFFSET
+    first, each_cell = SEED + TUNING_OFFSET, (bench.base, *bench.cells)
     libraries: dict[str, Library] = {}
-    trials: list[tuple[Key, Trial]] = []
-    for place, launcher in enumerate(track(bench.launchers, runs, "calibrations over MPI")):
+    costs: list[dict[str, Any]] = []
+    for place, launcher in enumerate(track(bench.launchers, len(bench.launchers), "calibrations over MPI")):
         trace, start_s, load = run_over_mpi(bench.trial(bench.base, first - 1, "mpi", place), launcher)
         half, until_ns = first_half(trace)
         machine, link = calibration.fit(half, trace.attributes["task_flops"])
-        label, costs = str(trace.attributes["mpi_library"]), {"machine": machine, "link": link}
-        if label in libraries:
+        costs.append({"machine": machine, "link": link})
+        if (label := str(trace.attributes["mpi_library"])) in libraries:
             raise InputError(f"--mpirun {launcher}: {label} is there twice")
         judged = Times.of(trace, bench.goal, until_ns, load)
-        libraries[label] = Library(launcher, msgspec.to_builtins(costs), start_s, judged)
+        libraries[label] = Library(launcher, msgspec.to_builtins(costs[-1]), start_s, judged)
         print_line(f"{label}: costs from half of {UPDATES} updates: {describe_costs(machine, link)}")
-        trials += [
-            ((label, cell.name), bench.trial(cell, seed, "virtual", place, **costs))
-            for seed, cell in itertools.product(range(first, first + SEEDS), (bench.base, *bench.cells))
-        ]
     found: dict[Key, list[Times]] = {}
-    for key, times in track(pool.results(simulate, trials), len(trials), "simulations"):
-        found.setdefault(key, []).append(times)
+    began_s = time.perf_counter()
+    for some in range(first, first + 1), range(first + 1, first + SEEDS):  # the first tell how long all take
+        trials = [
+            ((label, cell.name), bench.trial(cell, seed, "virtual", place, **costs[place]))
+            for seed, (place, label), cell in itertools.product(some, enumerate(libraries), each_cell)
+        ]
+        for key, times in track(pool.results(simulate, trials), len(trials), "simulations"):
+            found.setdefault(key, []).append(times)
+        if first in some:
+            left_s = (SEEDS - 1) * (time.perf_counter() - began_s)
+            runs_s = sum(
+                expected_s(cell, library, found[label, cell.name][0])[1]
+                for (label, library), cell in itertools.product(libraries.items(), bench.cells)
+            )
+            times_left = duration(1e9 * left_s), duration(1e9 * seeds * runs_s)
+            print_line(f"plan: simulations, about {times_left[0]}; runs over MPI, about {times_left[1]}")
     predicted: dict[str, dict[str, Times]] = {label: {} for label in libraries}
     for (label, cell), mine in found.items():
         predicted[label][cell] = Times.pooled(mine)
@@ -325,21 +338,16 @@ def measure(
     journals = [bench.folder / f"measured-{bench.digest[:16]}-{place}.journal" for place, _ in libraries]
     opened = [Journal(path, Times) for path in journals]
     for seed, (place, (label, library)), cell in itertools.product(range(seeds), libraries, bench.cells):
-        key, target_s = (label, cell.name), made.times[label][cell.name].target_s
-        longest_s = max([each for each in target_s if math.isfinite(each)], default=math.inf)
-        most_s = min(cell.config.stop.seconds or math.inf, max(LEAST_S, SLACK * longest_s))
+        most_s, run_s = expected_s(cell, library, made.times[label][cell.name])
         stop = msgspec.structs.replace(cell.config.stop, seconds=most_s)
-        trial = bench.trial(cell, SEED + seed, "mpi", place, stop=stop)
+        key, trial = (label, cell.name), bench.trial(cell, SEED + seed, "mpi", place, stop=stop)
         if (times := opened[place].find(trial)) is not None:
             found.setdefault(key, []).append(times)
         else:
-            needed_s = library.start_s + float(np.mean(np.minimum(target_s, most_s)))
-            todo.append((key, trial, opened[place], needed_s))
+            todo.append((key, trial, opened[place], run_s))
     done, needed_s = sum(map(len, found.values())), sum(each[3] for each in todo)
     there = f"; {done} are in the journal" if done else ""
-    print_line(
-        f"plan: runs over MPI: {len(todo)}, about {duration(1e9 * needed_s)} by the predictions{there}"
-    )
+    print_line(f"runs over MPI: {len(todo)}, about {duration(1e9 * needed_s)} by the predictions{there}")
     began_s = time.perf_counter()
     for place, (key, trial, journal, run_s) in enumerate(track(todo, len(todo), "runs over MPI")):
         if time.perf_counter() - began_s + run_s > limit_s:

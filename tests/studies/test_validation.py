@@ -125,7 +125,8 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     assert main([*asked, "--seconds", "0"]) == 0
     assert runs == [(1000, False)]
     out = capsys.readouterr().out
-    assert "plan: runs over MPI: 2, about " in out
+    assert "plan: simulations, about " in out
+    assert "runs over MPI: 2, about " in out
     assert "--seconds 0: 0 of 2 runs; the same command continues" in out
     digest = hashlib.sha256(written.read_bytes()).hexdigest()
     assert (folder / "prediction.json.sha256").read_text() == f"{digest}  prediction.json\n"
