@@ -126,9 +126,11 @@ def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float,
         lines.append((float(median), row is not own, row.candidate.title, cells))
     for _, _, title, cells in sorted(lines):
         table.add_row(title, *cells)
-    texts = (
-        f"T: time to {rows[0].goal}, of {len(own.runs)} runs each, under mini-batches and blocks of the "
-        f"recorded delays that are drawn anew. t = {format_seconds(deadline_s)}: {source}. With 95 % "
-        f"intervals. {NEVER}: not in {SLACK:g} times the time of “{own.candidate.title}”."
+    longest_s = SLACK * own.time.mean
+    least = f" Runs may end after {format_seconds(longest_s)}: P is a lower bound." * (deadline_s > longest_s)
+    text = (
+        f"T: time to {rows[0].goal}, of {len(own.runs)} runs each, with other mini-batches and delays, those "
+        f"of a recording in blocks. t = {format_seconds(deadline_s)}: {source}.{least} With 95 % intervals. "
+        f"{NEVER}: not within the limit of time, {format_seconds(longest_s)} or more."
     )
-    printing.show([("What if", [table]), ("", [printing.note(texts)])])
+    printing.show([("What if", [table]), ("", [printing.note(text)])])

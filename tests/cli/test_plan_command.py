@@ -171,8 +171,11 @@ def test_a_configuration_without_a_target(job, capsys):
 def test_a_plan_from_a_trace(job, capsys):
     assert main(["simulate", "job.toml", "-o", "slow.h5"]) == 0
     capsys.readouterr()
-    assert main(["plan", "job.toml", *QUICK, "--trace", "slow.h5", "-o", "fast.toml"]) == 0
+    options = [*QUICK, "--trace", "slow.h5", "-o", "fast.toml", "--deadline", "1000"]
+    assert main(["plan", "job.toml", *options]) == 0
     text = capsys.readouterr().out
+    assert "P(T ≤ 16 min 40 s)" in text
+    assert "P is a lower bound" in " ".join(text.split())
     assert "4 workers, delays and costs of slow.h5" in text
     assert "recorded in slow.h5: training loss 1.5 after " in text
     assert "predicted with its delays: " in text
