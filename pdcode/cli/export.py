@@ -49,6 +49,8 @@ def export(options: argparse.Namespace) -> int:
 
     if options.state:
         return weights(options)
+    if options.plugin:
+        raise InputError(f"--plugin {options.plugin[0]}: valid only with --state")
     guard.probe_in_subprocess(options.trace)
     text = Trace(options.trace).export(options.output, options.to, table=options.table, events=options.events)
     print_line(f"{options.output}: {text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +72,7 @@ def export(
         raise InputError(f"--events {events}: expected 0 or more")
     if path.exists() and not _replaceable(path, chosen):
         raise InputError(f"{where}: exists already; choose another name")
+    existed = path.exists()
     ensure_writable(path / "x" if chosen.folder else path, where)
     try:
         importlib.import_module(chosen.library or "pdcode")
@@ -80,8 +82,12 @@ def export(
     module = importlib.import_module(f".{chosen.module}", __name__)
     try:
         made = module.write(Request(trace, path, to, table or "arrivals", MOST if events is None else events))
-    except OSError as error:
-        raise Failure(f"{where}: cannot write: {reason(error)}") from None
+    except BaseException as error:  # also Ctrl-C: no half of a file stays
+        if not existed:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Failure(f"{where}: cannot write: {reason(error)}") from None
+        raise
     return str(made)
 
 

@@ -1,6 +1,7 @@
 """Export to OTF2: a location for rank 0 and for each worker, with nested regions and messages."""
 
 import otf2
+from _otf2 import Error
 from otf2 import GroupType, LocationType, Paradigm, RegionRole, Type
 
 from . import events
@@ -16,7 +17,8 @@ def write(request: Request) -> str:
     hosts = dict(zip(trace.workers["rank"].tolist(), trace.workers["host"].tolist(), strict=True))
     errors = [0, *clock_error_ns(trace).tolist()]
     chunks = {"chunk_size_events": CHUNK, "chunk_size_definitions": CHUNK}
-    with otf2.writer.open(str(request.path), timer_resolution=1_000_000_000, **chunks) as archive:
+    archive = otf2.writer.Writer(str(request.path), timer_resolution=1_000_000_000, **chunks)
+    try:
         definitions, places, nodes = archive.definitions, [], {}
         root = definitions.system_tree_node(f"{request.note}; {text}", class_name="machine")
         for rank, name in enumerate(events.locations(request)):
@@ -42,4 +44,10 @@ def write(request: Request) -> str:
             else:
                 send_or_receive = writer.mpi_send if kind == events.SEND else writer.mpi_recv
                 send_or_receive(t_ns, peer, world, message & 1, size)
+        archive.close()
+    except BaseException as error:
+        archive._handle = None  # else its files would be written when it is collected
+        if isinstance(error, Error):  # a full disk, which OTF2 itself reports
+            raise OSError(f"OTF2: {error}") from None
+        raise
     return f"{len(places)} locations, {text}"

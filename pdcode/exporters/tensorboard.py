@@ -4,7 +4,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from . import series
 from .request import Request
@@ -13,18 +13,19 @@ from .request import Request
 def write(request: Request) -> str:
     """Write scalars, and the exactness of clocks as a text; return a description."""
     began = request.trace.segments["begun_ns"][:1].tolist() or [0]
-    found, writer = series.scalars(request.trace), EventFileWriter(str(request.path))
+    found = series.scalars(request.trace)
+    with (request.path / "events.out.tfevents.0.pdcode").open("wb") as file:
+        writer = RecordWriter(file)  # the package's writer of events writes in a thread, which may fail alone
 
-    def add(t_ns: float, version: int, value: Summary.Value) -> None:
-        writer.add_event(
-            Event(wall_time=1e-9 * (began[0] + t_ns), step=version, summary=Summary(value=[value]))
-        )
+        def add(t_ns: float, **fields: object) -> None:
+            writer.write(Event(wall_time=1e-9 * (began[0] + t_ns), **fields).SerializeToString())
 
-    plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-    note = TensorProto(dtype=DT_STRING, string_val=[request.note.encode()])
-    add(0, 0, Summary.Value(tag="note", metadata=plugin, tensor=note))
-    for tag, points in found.items():
-        for t_ns, version, value in points.tolist():
-            add(t_ns, int(version), Summary.Value(tag=tag, simple_value=value))
-    writer.close()
+        plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        note = TensorProto(dtype=DT_STRING, string_val=[request.note.encode()])
+        add(0, file_version="brain.Event:2")
+        add(0, summary=Summary(value=[Summary.Value(tag="note", metadata=plugin, tensor=note)]))
+        for tag, points in found.items():
+            for t_ns, version, value in points.tolist():
+                scalar = Summary.Value(tag=tag, simple_value=value)
+                add(t_ns, step=int(version), summary=Summary(value=[scalar]))
     return f"{len(found)} scalars of at most {series.POINTS:,} points"

@@ -45,6 +45,7 @@ def test_bash_completes_commands_options_values_and_files(
         "pdcode compare --cl": "--clock",
         "pdcode compare --clock v": "virtual",
         "pdcode codes de": "design",
+        "pdcode export --to perf": "perfetto",
         "pdcode run jo": "job.toml",
         "pdcode import ki": "kineto",
         "pdcode import csv jo": "job.toml",

@@ -1,6 +1,8 @@
 """Exports, opened by the readers of the tools: counts, bytes and durations are the trace's."""
 
+import errno
 import json
+import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -21,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.exporters import FORMATS, series
+from pdcode.exporters import FORMATS, events, series
 
 ERROR_NS = 5  # of the clocks of `traces.members`
 UP, DOWN = 0, 1  # tags of messages
@@ -320,6 +322,7 @@ REFUSED = [
     (["-o", "a.goal", "--events", "-1"], "--events -1: expected 0 or more"),
     (["-o", "a.txt", "--to", "pipit"], "-o a.txt: expected a name that ends in .csv or .parquet"),
     (["-o", "taken.csv/a.csv"], "-o taken.csv/a.csv: cannot write there"),
+    (["-o", "a.goal", "--plugin", "a.py"], "--plugin a.py: valid only with --state"),
     (["--state", "a.safetensors", "--to", "goal"], "--to goal: valid only with -o"),
     (["--state", "a.safetensors", "-o", "a.goal"], "not allowed with argument"),
     ([], "one of the arguments -o/--output --state is required"),
@@ -349,6 +352,21 @@ def test_a_run_without_arrivals_has_no_events(tmp_path: Path, capsys: pytest.Cap
     assert main(["export", str(tmp_path / "a.h5"), "-o", str(tmp_path / "a.goal")]) == 2
     assert "a.h5: has no arrivals, which --to goal needs" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "a.h5"), "-o", str(tmp_path / "a.prom")]) == 0
+
+
+@pytest.mark.parametrize("name", ["a.goal", "a.otf2"])
+def test_no_half_of_a_file_stays_on_a_full_disk(
+    name: str, run: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def in_turn(found: np.ndarray) -> Iterable[tuple[Any, ...]]:
+        yield from found[:9].tolist()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(events, "in_turn", in_turn)
+    assert main(["export", str(run.path), "-o", str(tmp_path / name)]) == 1
+    told = f"pdcode: -o {tmp_path / name}: cannot write: No space left on device\n"
+    assert capsys.readouterr().err == told
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("to", [name for name, each in FORMATS.items() if each.library])
