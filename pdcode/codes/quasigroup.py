@@ -88,22 +88,22 @@ class QuasiGroupCode:
 
     @property
     def size(self) -> int:
-        """|C|."""
+        """Number of codewords."""
         return len(self._distinct(self.indices))
 
     @property
     def sum_size(self) -> int:
-        """|C + C|, by enumeration of the sums of indices."""
+        """Number of sums of two codewords, by enumeration of the sums of indices."""
         sums = [(self.indices + index) % self.modulus for index in self.indices]
         return len(np.unique(np.concatenate([self._distinct(each) for each in sums])))
 
     @property
     def exponent(self) -> float:
-        """log |C + C| / log |C|: from 1, of a group, to almost 2."""
+        """log `sum_size` / log `size`: from 1, of a group, to almost 2."""
         return math.log(self.sum_size) / math.log(self.size)
 
     def words(self) -> np.ndarray:
-        """Return the codewords, int64, shape (|C|, n)."""
+        """Return the codewords, int64, shape (`size`, n)."""
         places = self.modulus ** np.arange(self.generator.shape[1])
         words: np.ndarray = (self._distinct(self.indices)[:, None] // places + self.offset) % self.modulus
         return words
