@@ -22,7 +22,7 @@ from ..util.errors import InputError
 from . import clocks, process
 from .initialise import MPI
 
-EXCHANGE_NS, EXCHANGE_ROWS = 500_000_000, 256  # from one exchange to the next, at most
+EXCHANGE_NS, EXCHANGE_ROWS = 1_000_000_000, 1024  # from one exchange to the next, at most
 FORGET = 0.98  # weight of what came one operation earlier, when the operation is sought that ends a step
 CLOCK, ROWS = 1, 2  # tags
 

@@ -1,10 +1,12 @@
 """A recorder of scripts of DistributedDataParallel (DDP): when each rank's gradient is ready, and reduced.
 
-A rank's own work is told from its waiting: it ends when the last bucket is ready, where the wall time of the
-backward pass is the same on all ranks, as it includes the wait for the slowest.
+A rank's own work is told from its waiting: it ends when its backward pass has computed the gradient, where
+the wall time of the pass is the same on all ranks, as it includes the wait for the slowest. At the end of a
+pass autograd calls what has been enqueued meanwhile: first the recorder, which notes that the gradient is
+ready; then DDP, which waits for the reductions, whatever its communication hook; then the recorder again.
 
-The hook takes two times a step. A thread brings them to rank 0 by the store at which the ranks have met, so
-that no rank waits for another, and the script goes on without one that does not answer.
+A thread brings the times to rank 0 by the store at which the ranks have met, so that no rank waits for
+another, and the script goes on without one that does not answer.
 """
 
 import atexit
@@ -19,14 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from ..mpi import clocks
 from ..trace.steps import CLOSE_S, Mail, StepRecording
 from ..util.errors import InputError
 
-EXCHANGE_S = 0.5  # between two exchanges
+EXCHANGE_S = 1.0  # between two exchanges
 _recordings = Counter[str]()  # by group
 
 
@@ -143,16 +144,6 @@ class Recording:
     """Recording of a model's steps, by a trace at rank 0; see `record`."""
 
     def __init__(self, model: DistributedDataParallel, path: str) -> None:
-        self._hook: Callable[[Any, Any], Any] = default_hooks.allreduce_hook
-        self._state: Any = model.process_group
-        if model._comm_hooks:
-            self._hook, self._state = model._comm_hooks[-1]
-            renew_reducer(model)
-        try:
-            model.register_comm_hook(None, self._reduce)
-        except RuntimeError as error:
-            raise InputError(f"pdcode.torch.record: {str(error).splitlines()[0]}") from None
-        self._check, model.register_comm_hook = model._check_comm_hook, self._use
         trained = [each for each in model.parameters() if each.requires_grad]
         size = sum(each.nbytes for each in trained)
         attributes = {
@@ -165,34 +156,36 @@ class Recording:
         self._steps = StepRecording(mail, path, "pdcode.torch.record", attributes)
         device = trained[0].device.type
         self._clock: Any = HostClock() if device == "cpu" else DeviceClock(getattr(torch, device))
-        self._lock, self._ready = threading.Lock(), None
-        self._buckets = self._done = 0
+        self._model, self._pass, self._ready = model, -1, None
         self._stamps = deque[tuple[Any, Any]]()  # of steps: ready, reduced
         self._start_ns = clocks.now_ns()
         self._ended = threading.Event()
+        # Each pass that DDP reduces has all gradients, unless it looks for those that are missing.
+        some = model.find_unused_parameters or model.static_graph
+        for parameter in trained if some else trained[-1:]:
+            parameter.register_post_accumulate_grad_hook(self._begin)
         self._thread = threading.Thread(target=self._exchange_often, daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
-    def _use(self, state: Any, hook: Callable[[Any, Any], Any]) -> None:
-        """Reduce by another hook, in place of `DistributedDataParallel.register_comm_hook`."""
-        self._check(hook)
-        self._state, self._hook = state, hook
+    def _begin(self, _: torch.Tensor) -> None:
+        """Enqueue the recorder in a pass before DDP."""
+        if self._model.require_backward_grad_sync and not self._ended.is_set():
+            number = torch._C._current_graph_task_id()
+            if number != self._pass:
+                self._pass = number
+                self._enqueue(self._note_ready)
 
-    def _reduce(self, _: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        if bucket.is_last():
-            ready = self._clock.stamp()
-            with self._lock:
-                self._ready, self._buckets = ready, bucket.index() + 1
-        return self._hook(self._state, bucket).then(self._reduced)
+    @staticmethod
+    def _enqueue(function: Callable[[], None]) -> None:
+        torch.autograd.Variable._execution_engine.queue_callback(function)
 
-    def _reduced(self, future: Any) -> Any:
-        with self._lock:
-            self._done += 1
-            if self._done == self._buckets:
-                self._stamps.append((self._ready, self._clock.stamp()))
-                self._done = self._buckets = 0
-        return future.value()
+    def _note_ready(self) -> None:
+        self._ready = self._clock.stamp()
+        self._enqueue(self._note_reduced)
+
+    def _note_reduced(self) -> None:
+        self._stamps.append((self._ready, self._clock.stamp()))
 
     def _rows(self) -> list[tuple[int, int, int]]:
         """Return this rank's steps since the last call: start, ready and reduced, in ns."""
@@ -224,30 +217,15 @@ class Recording:
                 )
 
 
-def renew_reducer(model: DistributedDataParallel) -> None:
-    """Have a model reduce by a new reducer without a hook, as it takes one only once.
-
-    It does what `DistributedDataParallel.__setstate__` does.
-    """
-    parameters, sparse = model._build_params_for_reducer()
-    names = model._build_debug_param_to_name_mapping(parameters)
-    model._ddp_init_helper(parameters, sparse, names, model.static_graph)
-    if model.static_graph:
-        model.reducer._set_static_graph()
-        model.logger._set_static_graph()
-    model._comm_hooks.clear()
-
-
 def record(model: DistributedDataParallel, path: str = "ddp.h5") -> Recording:
     """Record when each rank of a script has its gradient, and when it is reduced, in an ordinary trace.
 
-    All ranks of the model call it, outside of a forward or backward pass.
+    All ranks of the model call it.
 
     Parameters
     ----------
     model : DistributedDataParallel
-        Or what ``torch.compile`` has made of it. The hook that it has, or that is registered later, is
-        wrapped.
+        Or what ``torch.compile`` has made of it; with any communication hook.
     path : str
         The trace, which rank 0 writes.
 
@@ -259,7 +237,7 @@ def record(model: DistributedDataParallel, path: str = "ddp.h5") -> Recording:
     Raises
     ------
     InputError
-        If the model is none of DDP or has a hook of C++, or rank 0 cannot write the trace.
+        If the model is none of DDP, or rank 0 cannot write the trace.
     """
     given = getattr(model, "_orig_mod", model)
     if not isinstance(given, DistributedDataParallel):

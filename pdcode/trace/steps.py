@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
-from .schema import ENOUGH, USED
 from .writer import TraceWriter
 
+NEVER = 1 << 62  # ns
 CLOSE_S = 10.0  # for which rank 0 waits for others at the end
 ROWS, END = b"r", b"e"  # first bytes of messages: rows follow, or the error by which a rank ends
 
@@ -67,25 +67,49 @@ class StepWriter:
             When each rank began the step, was ready to wait for others, and went on, on rank 0's clock.
             A rank without a row has -1 in all three.
         """
-        for step, times in enumerate(np.asarray(times_ns), self.steps):
-            there = np.flatnonzero((times != -1).any(axis=1))
-            if not len(there):
-                continue
-            start, ready, end = times[there].T
-            # The last to be ready waits for none: the least time from ready to the end is the operation's.
-            received = end if self._own else np.maximum(0, ready + max(0, int((end - ready).min())))
-            rows = zip(there.tolist(), start.tolist(), ready.tolist(), received.tolist(), strict=True)
-            for rank, began, computed, t_ns in rows:
-                self._trace.arrival(
-                    rank, step, step, step, 0, 0, max(0, began), began, computed, computed, t_ns, t_ns,
-                    0, self._size, self._size, 1.0, USED, np.nan, 0, 0,
-                )  # fmt: skip
-            self._end_ns = max(self._end_ns, int(end.max()), int(received.max()))
-            work = ready - start  # of each rank's own clock
-            waited_ns = int(np.diff(np.sort(work))[-1:].sum())
-            last = int(there[work.argmax()])
-            self._trace.update(step + 1, self._end_ns, len(there), 1.0, 0.0, 0, last, waited_ns, ENOUGH)
-        self.steps += len(times_ns)
+        times = np.asarray(times_ns, np.int64)
+        there = (times != -1).any(axis=2)
+        taken = there.any(axis=1)  # steps with a row
+        start, ready, end = np.moveaxis(times, 2, 0)
+        # The last to be ready waits for none: the least time from ready to the end is the operation's.
+        least = np.where(there, end - ready, NEVER).min(axis=1, initial=NEVER)
+        received = end if self._own else np.maximum(0, ready + np.maximum(0, least)[:, None])
+        step, rank = np.nonzero(there)
+        self._trace.extend(
+            "arrivals",
+            len(step),
+            {
+                **dict.fromkeys(("code_row", "staleness", "injected_delay_ns", "status"), 0),
+                **dict.fromkeys(("task", "version", "applied_version"), self.steps + step),
+                **dict.fromkeys(("bytes_up", "bytes_down"), self._size),
+                **dict.fromkeys(("t_compute_ns", "t_send_ns"), ready[there]),
+                **dict.fromkeys(("t_recv_ns", "t_decoded_ns"), received[there]),
+                "worker": rank,
+                "t_dispatch_ns": np.maximum(0, start[there]),
+                "t_start_ns": start[there],
+                "captured": 1.0,
+                "loss": np.nan,
+            },
+        )
+        over = np.where(there, np.maximum(end, received), 0).max(axis=1, initial=self._end_ns)[taken]
+        over = np.maximum.accumulate(over)
+        work = np.where(there, ready - start, -1)[taken]  # of each rank's own clock
+        longest = np.sort(work, axis=1)[:, -2:]
+        self._trace.extend(
+            "updates",
+            len(over),
+            {
+                "version": self.steps + 1 + np.flatnonzero(taken),
+                "t_ns": over,
+                "n_used": there[taken].sum(axis=1),
+                "captured": 1.0,
+                "step_norm": 0.0,
+                "waited_for": work.argmax(axis=1),
+                "waited_ns": np.where(longest[:, 0] < 0, 0, longest[:, -1] - longest[:, 0]),
+            },
+        )
+        self._end_ns = int(over[-1]) if len(over) else self._end_ns
+        self.steps += len(times)
         if self._trace.due(self._end_ns):
             self._trace.flush(self._end_ns)
 
