@@ -375,7 +375,8 @@ def _verdict(slow: Sequence[SlowPart]) -> str:
             f"worker {each.worker} is slow {each.when()}: {ratio(each.ratio)} ({interval}) the others' time"
         )
     if len(slow) > SHOWN:
-        texts.append(f"{len(slow) - SHOWN} more workers are slow")
+        more = len(slow) - SHOWN
+        texts.append(f"{more} more workers are slow" if more > 1 else "1 more worker is slow")
     level = "critical" if any(each.critical for each in slow) else "warning"
     return f"{level}: {'; '.join(texts)}"
 

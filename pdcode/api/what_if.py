@@ -161,7 +161,7 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequenc
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
     rounds = max(1, min(trace.arrivals.rows, MOST_ARRIVALS) // trace.worker_count)
-    return choice.round_s(components, rounds=rounds)
+    return choice.round_s(components, None, rounds)
 
 
 def script_step_s(trace: TraceReader, replaced: Sequence[int]) -> float:

@@ -189,7 +189,7 @@ class FirstState(RelayedState):
             self._state.fold(mean)
         self._current = None
         self._arrivals.clear()
-        return super().step(self.optimizer.table.factor(self._version))
+        return super().step(damping)
 
     def _average_here(self, mean: Mean, members: Sequence[int], version: int) -> Collection[int]:
         """Do the owners' work, with the payloads that have arrived."""

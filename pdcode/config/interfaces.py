@@ -324,6 +324,10 @@ class UpdateTable(Kind, Capable, tag_field="mode"):
         """Return the approximate number of payloads of an update."""
         return self.min_payloads(workers) or workers
 
+    def step_factor(self, payloads: int, workers: int) -> float:
+        """Return the factor on the learning rate of a step of this many payloads."""
+        return 1.0
+
     def proceeds(self, living: int, workers: int) -> bool:
         """Return whether updates continue with `living` workers if the others never answer."""
         min_payloads = self.min_payloads(workers)

@@ -196,6 +196,11 @@ class ReduceTable(Table):
         },
         "bits": {
             **SUMMED_NEEDS,
+            "workers.count": Need(
+                lambda count, config: count <= 4 ** (config.reduce.bits - 2),
+                "fewer workers, or 2 + ½ log₂ n bits or more for n of them",
+                "wraps in the sums of all workers",
+            ),
             "update.mode": having("complete", "'all'", "has scales for the sum of all payloads"),
             "memory.kind": one_of("worker", why="rounds to few integers"),
             "wire.dtype": unrounded("rounds by itself"),

@@ -80,7 +80,7 @@ class LWPD(Scheme):
             **WHITENED,
             "memory": {"kind": "worker", "lookahead": 0.2},
             "wire": {"dtype": "int2"},
-            "update": {"mode": "first", "count": "auto", "late": "waste"},
+            "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 1.2, "momentum": 0.6, "nesterov": True},
         },
@@ -88,7 +88,7 @@ class LWPD(Scheme):
         "first": {
             **WHITENED,
             "wire": {"dtype": "float16"},
-            "update": {"mode": "first", "count": "auto", "late": "waste"},
+            "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
         # Regression: not whitened, so that steps shrink with the gradient. The rate is the user's.

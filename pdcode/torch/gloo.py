@@ -36,7 +36,7 @@ from ..faults.tasks import Raise, Slow
 from ..stragglers import WorkerDelays
 from ..training.links import DelayedLink
 from ..transport.base import Computed, Link
-from ..util.errors import InputError, prefix_errors
+from ..util.errors import InputError, not_a_file, prefix_errors
 from ..util.output import print_error
 
 NAME, VARIABLE = "pdcode:gloo", "PDCODE_JOB"
@@ -235,15 +235,17 @@ def main(arguments: list[str]) -> None:
         )
     from pdcode.torch import gloo  # this file under its own name, not that of the program
 
-    if os.environ.keys() >= {"RANK", "WORLD_SIZE"}:  # otherwise only the script knows the number of ranks
-        try:
+    try:
+        if os.environ.keys() >= {"RANK", "WORLD_SIZE"}:  # otherwise only the script knows the number of ranks
             load(arguments[0], int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-        except InputError as error:
-            if os.environ.get("LOCAL_RANK", "0") == "0":
-                print_error(str(error))
-            else:
-                time.sleep(60)  # torchrun ends this rank once the first one has printed the error
-            raise SystemExit(2) from None
+        if problem := not_a_file(arguments[1]):
+            raise InputError(f"{arguments[1]}: {problem}")
+    except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print_error(str(error))
+        else:
+            time.sleep(60)  # torchrun ends this rank once the first one has printed the error
+        raise SystemExit(2) from None
     os.environ[VARIABLE], sys.argv = arguments[0], arguments[1:]
     if not sys.flags.safe_path:
         sys.path[0] = str(Path(arguments[1]).resolve().parent)  # as python does

@@ -30,10 +30,10 @@ class Coordinator(Stateful):
     """Coordinator of a run, on rank 0.
 
     The fleet sends tasks and yields events; the state is rank 0's side of the scheme. A step is damped by the
-    mean of `Optimizer.damping` over its payloads. `drain_ns` limits the wait for tasks in flight after the
-    stop; default: `DRAIN_TASKS` times the median worker's mean task, and at least `SHORTEST_DRAIN_NS`.
-    `lost_with` describes the state that is lost with a worker, for the trace; `clip` scales payloads down
-    before the fold.
+    mean of `Optimizer.damping` over its payloads, and by `UpdateTable.step_factor`. `drain_ns` limits the
+    wait for tasks in flight after the stop; default: `DRAIN_TASKS` times the median worker's mean task, and
+    at least `SHORTEST_DRAIN_NS`. `lost_with` describes the state that is lost with a worker, for the trace;
+    `clip` scales payloads down before the fold.
     """
 
     state_names = (
@@ -151,6 +151,7 @@ class Coordinator(Stateful):
         waited = (-1, 0) if update.used == 1 and why == ENOUGH else update.waited(why != ENOUGH)
         update.stepped_ns = update.now_ns
         damping = update.damping / update.used
+        damping *= state.policy.table.step_factor(update.used, self.fleet.workers)
         if self._factor is not None:
             damping *= self._factor(update.version)
         norm = state.step(damping)

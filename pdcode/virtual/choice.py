@@ -1,13 +1,13 @@
 """Preset "auto": the preset with the shortest predicted time to a target.
 
 The candidates are those of `Scheme.candidates` that fit the data and the keys that are given. The time of a
-candidate is the number of updates that it needs, a constant from trials, times the mean time of an update,
-by a simulation without numerics: at the speeds of ``[machine]`` and ``[link]`` or at measured ones, and under
-the law of the delays, but not under those that the run will have.
+candidate is the number of updates that it needs, a constant from trials, times the mean time of these
+updates, by simulations without numerics: at the speeds of ``[machine]`` and ``[link]`` or at measured ones,
+and under the law of the delays, but not under those that the run will have.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ from .costs import cost_model_schedule, task_times_ns
 from .schedule import AllreduceSchedule, FirstSchedule
 from .timing_only import TimingOnly
 
-ROUNDS, DRAWS = 192, 1 << 16  # simulated payloads of each worker, and at most of all
+RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
@@ -108,7 +108,9 @@ class Choice:
 
     def add(self, name: str, components: Components) -> None:
         """Predict the time of a candidate."""
-        time_s = self._scheme.candidates[name] * round_s(components, self._speeds)
+        needed, workers = self._scheme.candidates[name], components.scheme.workers
+        runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
+        time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs)
         if components.requested.code.rows_per_task == "auto" and components.config.code.share:
             time_s *= (FRACTIONS[0] / components.config.code.share) ** SHARE_EXPONENT
         waits = components.config.update.complete
@@ -153,29 +155,30 @@ class MeasuredDelays:
         )
 
 
-def round_s(components: Components, speeds: Speeds | None = None, rounds: int | None = None) -> float:
+def round_s(components: Components, speeds: Speeds | None, updates: int, runs: int = 1) -> float:
     """Return the predicted mean time of an update in s, or of n payloads if each is one.
 
-    It is that of the first `rounds` updates, by default as many as are simulated quickly. It is infinite if a
-    dead worker would be waited for. Links and rank 0 are as on the virtual clock; if `speeds` are measured,
-    links have the lower of the two bandwidths.
+    It is that of so many updates from the start, with which delays may grow, in so many runs. It is infinite
+    if a dead worker would be waited for. Links and rank 0 are as on the virtual clock; if `speeds` are
+    measured, links have the lower of the two bandwidths.
     """
     config, n = costs.charged(components.config, components), components.scheme.workers
     task_s = 1e-9 * np.broadcast_to(task_times_ns(config, components), n)
-    model: Any = delay_model(msgspec.structs.replace(config, seed=config.seed ^ OTHER_SEED))
+    seeds = (config.seed ^ (OTHER_SEED + run) for run in range(runs))
+    models: list[Any] = [delay_model(msgspec.structs.replace(config, seed=seed)) for seed in seeds]
     if speeds is not None:
         whole = flops.gradient_flops(config, components.problem, components.shard)
         samples_s = speeds.compute_s[:, None] if speeds.samples_s is None else speeds.samples_s
         samples_s = samples_s * np.broadcast_to(components.flops_by_worker() / whole, n)[:, None]
         task_s = samples_s.min(axis=1)
-        model = MeasuredDelays(model, samples_s - task_s[:, None])
+        models = [MeasuredDelays(model, samples_s - task_s[:, None]) for model in models]
         link = msgspec.structs.replace(config.link, bandwidth=min(speeds.ingress, speeds.egress))
         config = msgspec.structs.replace(config, link=link)
     task_ns = np.maximum(1, np.rint(1e9 * task_s)).astype(np.int64)
-    rounds = max(8, min(ROUNDS, DRAWS // n)) if rounds is None else rounds
     schedule = cost_model_schedule(config, components)
     if isinstance(schedule, AllreduceSchedule):
-        delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), rounds, task_ns)
+        first = np.arange(n), np.zeros(n, np.int64), updates
+        delays_ns = np.hstack([stragglers.delays_ns(model, *first, task_ns) for model in models])
         if (delays_ns < 0).any():
             return math.inf
         slowest_ns = (task_ns[:, None] + delays_ns).max(axis=0)
@@ -185,17 +188,24 @@ def round_s(components: Components, speeds: Speeds | None = None, rounds: int | 
         config = msgspec.structs.replace(
             config, machine=msgspec.structs.replace(config.machine, update_s=update_s), reduce=ReduceTable()
         )
-    update, star_s = config.update, partial(_star_s, config, components, task_ns, model, rounds)
+    update: Any = config.update
+    star_s = partial(_star_s, config, components, task_ns, models)
     if getattr(update, "is_adaptive", False):
-        times = (star_s(msgspec.structs.replace(update, count=q)) * relative_updates(q, n) for q in counts(n))
-        return min(times)
+        more = {q: relative_updates(q, n, update.full_step) for q in counts(n)}
+        made = {q: msgspec.structs.replace(update, count=q) for q in more}
+        return min(star_s(math.ceil(updates * more[q]), made[q]) * more[q] for q in more)
     if not update.by_count:
         update = UpdateTable.of({"mode": "first", "count": update.typical_payloads(n), "late": update.late})
-    return star_s(update)
+    return star_s(updates, update)
 
 
 def _star_s(
-    config: Config, components: Components, task_ns: np.ndarray, model: Any, rounds: int, update: UpdateTable
+    config: Config,
+    components: Components,
+    task_ns: np.ndarray,
+    models: Sequence[Any],
+    rounds: int,
+    update: UpdateTable,
 ) -> float:
     """Return the time of `round_s` where rank 0 steps, by a simulation without numerics."""
     state, layout, n, single = components.state, components.layout, config.workers.count, update.asynchronous
@@ -205,7 +215,8 @@ def _star_s(
         body, own = 0, layout.body_offset + relayed_bytes(state, n)
     if config.downlink.exchanges:
         exchanged = LogFormat(layout).message_bytes
-    delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), 8, task_ns)
+    first = np.arange(n), np.zeros(n, np.int64), 8
+    delays_ns = np.hstack([stragglers.delays_ns(model, *first, task_ns) for model in models])
     one_by_one_s = n * (reply + body + own) / config.link.bandwidth
     longest_s = 1e-9 * float((task_ns + delays_ns.mean(axis=1)).max()) + one_by_one_s
     timed = msgspec.structs.replace(
@@ -216,5 +227,8 @@ def _star_s(
         faults=FaultsTable(),
         stop=StopTable(updates=rounds * (n if single else 1), seconds=2 * rounds * longest_s),
     )
-    made = TimingOnly(timed, task_ns, reply, body, own, exchanged, model).run()
-    return made.seconds / made.updates * (n if single else 1) if made.updates else math.inf
+    mean_s = 0.0
+    for model in models:
+        made = TimingOnly(timed, task_ns, reply, body, own, exchanged, model).run()
+        mean_s += made.seconds / made.updates / len(models) if made.updates else math.inf
+    return mean_s * (n if single else 1)

@@ -68,7 +68,7 @@ def test_64_workers_need_8_bits_and_as_many_updates_as_the_exact_mean() -> None:
 
 
 def test_too_few_bits_are_reported() -> None:
-    common = ["scheme.name=uncoded", "workers.count=32", "stop.updates=40", "reduce.bits=4"]
+    common = ["scheme.name=uncoded", "workers.count=16", "stop.updates=40", "reduce.bits=4"]
     _, rows, theta, (mended, lost) = simulated(*common)
     assert lost > 0
     assert np.isfinite(theta).all()

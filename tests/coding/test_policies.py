@@ -40,6 +40,30 @@ def test_first_waits_for_count_payloads() -> None:
     assert by_default(state(6, 0.0), 2)
 
 
+def test_a_step_of_few_payloads_is_shorter() -> None:
+    table = UpdateTable.of({"mode": "first", "full_step": 8})
+    assert [table.step_factor(used, 16) for used in (1, 6, 8, 15)] == [0.125, 0.75, 1.0, 1.0]
+    assert [table.step_factor(used, 4) for used in (1, 4)] == [0.25, 1.0]
+    assert UpdateTable.of({"mode": "first"}).step_factor(1, 16) == 1.0
+
+
+def test_an_adaptive_count_ends_the_wait_for_a_worker_that_turns_slow() -> None:
+    keys = {"mode": "first", "count": "auto", "late": "waste"}  # 6 of 8 workers at first
+    policy, patient = make(8, **keys, full_step=8), make(8, **keys)
+    for used, now_ns, wake_ns, ready in (
+        (2, 1010, None, False),
+        (3, 1020, 1060, False),
+        (5, 1030, 1060, False),
+        (5, 1060, None, True),
+        (2, 2000, None, False),
+    ):
+        progress = SimpleNamespace(used=used, now_ns=now_ns, stepped_ns=1000)
+        assert policy.ready(progress, 8 - used) == ready
+        assert policy.wake_ns == wake_ns
+        assert not patient.ready(progress, 8 - used)
+        assert patient.wake_ns is None
+
+
 def test_captured_waits_for_a_fraction_of_the_gradient() -> None:
     ready = make(8, mode="captured", fraction=0.75).ready
     assert not ready(state(8, 0.74), 3)

@@ -55,6 +55,10 @@ def test_a_worker_with_another_theta_is_named() -> None:
     [
         (["update.mode=async"], ["update.mode: 'async'", "needs 'all' or 'first'"]),
         (["update.mode=first"], ["update.late: 'use'", "needs 'waste'"]),
+        (
+            ["scheme.name=uncoded", "update.mode=first", "update.full_step=4", "memory.kind=worker"],
+            ["update.full_step: 4 has no effect", "memory.kind 'worker'"],
+        ),
         (["update.mode=quorum", "update.late=waste"], ["update.mode: 'quorum'", "needs 'all' or 'first'"]),
         (
             ["scheme.name=powersgd", "reduce.kind=allreduce", "update.mode=first", "update.late=waste"],
@@ -89,6 +93,7 @@ def test_a_worker_with_another_theta_is_named() -> None:
         ),
         ([*BITS, "memory.kind=none"], ["memory.kind: 'none'", "reduce.bits 8", "needs 'worker'"]),
         ([*BITS, "reduce.bits=17"], ["reduce.bits", "16"]),
+        ([*BITS, "reduce.bits=4", "workers.count=17"], ["workers.count: 17", "reduce.bits 4", "log₂ n bits"]),
         ([*BITS, "wire.dtype=int8"], ["wire.dtype: 'int8'", "leave it out"]),
         ([*BITS, "update.mode=first"], ["update.mode: 'first'", "needs 'all'"]),
         ([*BITS, "update.clip=median"], ["update.clip: 'median'"]),

@@ -196,6 +196,11 @@ def test_a_bad_file_is_one_line_before_the_script_starts(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "job.toml: stragglers.slow: worker 2" in line
+    (tmp_path / "job.toml").write_text("seed = 1\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        gloo.main([str(tmp_path / "job.toml"), str(tmp_path / "none.py")])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"pdcode: {tmp_path / 'none.py'}: no such file\n"
 
 
 def test_a_file_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,21 @@ def test_a_round_takes_the_slowest_worker_and_the_sum(workers, bandwidth, latenc
         assert now_ns == pytest.approx(expected + 5e8, abs=2)
 
 
+@pytest.mark.parametrize("owners", [[], ["reduce.kind=allreduce", "memory.kind=worker", "wire.dtype=int4"]])
+def test_a_step_of_half_of_the_payloads_of_a_full_step_has_half_of_the_rate(owners: list[str]) -> None:
+    first = [
+        "scheme.name=uncoded",
+        "update.mode=first",
+        "update.count=2",
+        "update.late=waste",
+        *owners,
+        *LATE,
+    ]
+    _, _, shorter = simulated(*first, "update.full_step=4", "optimizer.rate=0.2")
+    _, _, whole = simulated(*first, "optimizer.rate=0.1")
+    np.testing.assert_array_equal(shorter, whole)
+
+
 @pytest.mark.parametrize(
     ("late", "expected_s"),
     [

@@ -179,6 +179,9 @@ def test_a_count_leaves_out_slow_workers() -> None:
     assert best_count(slow) == 15
     slow[5, :2] = 1e7  # it has turned slow only now
     assert best_count(slow) == 14
+    few = equal[:4].copy()
+    few[:2] = 1.6e6
+    assert (best_count(few), best_count(few, full_step=8)) == (2, 4)  # as steps of 2 are shorter
     random = np.random.default_rng(0)
     assert 5 <= best_count(1e6 * (1 + random.exponential(size=(16, 8)))) <= 13
     assert best_count(np.empty((0, 8))) == 1
