@@ -46,6 +46,7 @@ RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
+FOLLOWING = 1.1  # time with a count that follows the last tasks, over that with the best fixed count
 
 
 def prepare(
@@ -193,7 +194,7 @@ def round_s(components: Components, speeds: Speeds | None, updates: int, runs: i
     if getattr(update, "is_adaptive", False):
         more = {q: relative_updates(q, n, update.full_step) for q in counts(n)}
         made = {q: msgspec.structs.replace(update, count=q) for q in more}
-        return min(star_s(math.ceil(updates * more[q]), made[q]) * more[q] for q in more)
+        return FOLLOWING * min(star_s(math.ceil(updates * more[q]), made[q]) * more[q] for q in more)
     if not update.by_count:
         update = UpdateTable.of({"mode": "first", "count": update.typical_payloads(n), "late": update.late})
     return star_s(updates, update)

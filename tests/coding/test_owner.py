@@ -135,7 +135,7 @@ def test_theta_of_the_first_payloads_is_that_of_the_algorithm_by_hand(wire: str)
             step[piece] = rounded(wire, total, n + each, version, number - ranges.index(each))
             mean_errors[owners[each], piece] = total - step[piece]
         velocity = 0.6 * velocity + step
-        thetas.append(thetas[-1] - 0.5 * (step + 0.6 * velocity))
+        thetas.append(thetas[-1] - 0.5 * q / n * (step + 0.6 * velocity))  # fewer than update.full_step
         sets.add(tuple(members))
         payloads.clear()
     assert len(sets) > 5
