@@ -102,7 +102,9 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
 def test_wheel_holds_what_runs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pdcode").rglob("*.py")}
+    modules = {
+        str(path.relative_to(ROOT)) for kind in ("*.py", "*.html") for path in (ROOT / "pdcode").rglob(kind)
+    }
     assert modules <= set(names)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     assert {f"pdcode/kernels/{name}{suffix}" for name in KERNELS} <= set(names)

@@ -189,7 +189,7 @@ def _figure(chart: Chart) -> Any:
     )  # fmt: skip
     plot.outline_line_color = None
     along: Any = "width" if chart.lanes else "both"
-    plot.add_tools(PanTool(dimensions=along), WheelZoomTool(dimensions=along, modifiers={"ctrl": True}))
+    plot.add_tools(PanTool(dimensions="width"), WheelZoomTool(dimensions=along, modifiers={"ctrl": True}))
     plot.axis.axis_label_text_font_style = "normal"
     plot.axis.minor_tick_line_color = None
     plot.xgrid.visible, plot.ygrid.visible = False, not (chart.lanes or chart.image)

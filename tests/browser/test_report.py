@@ -135,6 +135,31 @@ def test_themes_and_paper(page: Page, dark: bool) -> None:
         assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("page", [("a.html", {**PHONE, "is_mobile": True})], indirect=True)
+def test_fingers_scroll_the_page_and_move_the_timeline(page: Page) -> None:
+    devtools = page.context.new_cdp_session(page)
+
+    def swipe(across: int, up: int) -> None:
+        page.evaluate("document.getElementById('timeline').scrollIntoView()")
+        for step in range(11):
+            kind = "touchMove" if step else "touchStart"
+            point = {"x": 250 - across * step / 10, "y": 180 - up * step / 10}
+            devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    page.wait_for_function(
+        "Bokeh.index.roots.every(view => !view.paint || view.canvas_view.events_el.style.touchAction)"
+    )
+    begin, _ = page.evaluate(RANGE)
+    page.evaluate("document.getElementById('timeline').scrollIntoView()")
+    top = page.evaluate("scrollY")
+    swipe(0, 120)
+    page.wait_for_function(f"scrollY > {top}")
+    assert page.evaluate(RANGE)[0] == begin
+    swipe(100, 0)
+    page.wait_for_function(f"({RANGE})()[0] > {begin}")
+
+
 @pytest.mark.parametrize("page", [("both.html", {})], indirect=True)
 def test_two_runs_begin_with_their_verdicts(page: Page) -> None:
     before, after = page.locator("dl.verdict").first.locator("dd").all_inner_texts()
