@@ -178,9 +178,7 @@ def over_time(
         np.quantile(part, [*levels.values()]) if len(part) else [np.nan] * len(levels) for part in parts
     ])  # fmt: skip
     factor, unit = scaled(edges[-1], SCALES)
-    curves = [
-        Curve(level, factor * edges, found[:, place], place) for place, level in enumerate(levels)
-    ]  # fmt: skip
+    curves = [Curve(level, factor * edges, found[:, place], place) for place, level in enumerate(levels)]
     return Chart(name, title, f"time, {unit}", label, curves, logarithmic=wide(curves))
 
 
@@ -194,14 +192,8 @@ def rates(trace: TraceReader) -> Chart:
         Curve(name, factor * edges, sample * np.histogram(t_ns, edges)[0] / np.diff(1e-9 * edges), colour)
         for name, t_ns, colour in (("arrived", rows["t_recv_ns"], 6), ("used", used, 0))
     ]
-    return Chart(
-        "rate",
-        "Payloads a second",
-        f"time, {unit}",
-        "payloads/s",
-        curves,
-        top=1.05 * max(1.0, *(each.y.max() for each in curves)),
-    )
+    top = 1.05 * max(1.0, *(each.y.max() for each in curves))
+    return Chart("rate", "Payloads a second", f"time, {unit}", "payloads/s", curves, top=top)
 
 
 def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
@@ -230,26 +222,14 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     if path is not None:
         on = np.isin(chosen, path.rows)
         bars.append(Bars("on the critical path", at[on] + 0.42, dispatch[on], recv[on], 1, 0.12))
-    slow, few = set(pace.slow()), len(lanes) < trace.worker_count
+    slow, note = set(pace.slow()), ""
     names = [f"worker {worker}{' (slow)' if worker in slow else ''}" for worker in lanes]
-    note = (
-        f"{len(lanes)} of {trace.worker_count:,} workers: slow ones, and others evenly spaced. "
-        if few
-        else ""
-    )
+    if len(lanes) < trace.worker_count:
+        note = f"{len(lanes)} of {trace.worker_count:,} workers: slow ones, and others evenly spaced. "
     if len(chosen) == TASKS:
         note += f"{TASKS:,} tasks between {duration(1e9 * dispatch.min())} and {duration(1e9 * recv.max())}."
-    begin, end = (1e-9 * each for each in window)
-    return Chart(
-        "timeline",
-        "Tasks of the workers",
-        "time, s",
-        "",
-        bars=bars,
-        lanes=names,
-        view=(begin, end),
-        note=note,
-    )
+    view, title = (1e-9 * window[0], 1e-9 * window[1]), "Tasks of the workers"
+    return Chart("timeline", title, "time, s", "", bars=bars, lanes=names, view=view, note=note)
 
 
 def slow_when(trace: TraceReader) -> Chart | None:
@@ -294,20 +274,12 @@ def on_path(path: critical_path.CriticalPath) -> Chart:
     names = critical_path.STAGES + critical_path.OWN
     first = [*path.workers[:12], len(path.spent_ns) - 1]
     share = 100 * path.spent_ns[first] / max(path.length_ns, 1)
-    ends = share.cumsum(axis=1)
-    at = np.arange(len(first), dtype=float)
+    ends, at = share.cumsum(axis=1), np.arange(len(first), dtype=float)
     colours = 6, 0, 0, 4, 6, 1, 2, 2, 3, 6  # those of the timeline, where it has the part
     bars = [
-        Bars(
-            name,
-            at,
-            ends[:, part] - share[:, part],
-            ends[:, part],
-            colours[part],
-            faint=name in ("delay", "step"),
-        )
-        for part, name in enumerate(names)
-        if share[:, part].max() >= 0.05
+        Bars(name, at, right - width, right, colour, faint=name in ("delay", "step"))
+        for name, right, width, colour in zip(names, ends.T, share.T, colours, strict=True)
+        if width.max() >= 0.05
     ]
     lanes = [f"worker {worker}" for worker in first[:-1]] + ["rank 0"]
     return Chart("critical-path", "Critical path", "% of its length", "", bars=bars, lanes=lanes)

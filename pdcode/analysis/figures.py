@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +15,6 @@ if TYPE_CHECKING:
 
 COLOURS = (*style.LINES[:6], style.GREY)
 WIDTH, HEIGHT, LANE = 7.2, 3.6, 0.28  # inches of a figure, and of a lane
-
-
-def save(figures: Iterable[tuple[str, Figure]], folder: Path) -> list[str]:
-    """Write figures with their names as PDF, SVG and PNG; return the names."""
-    names = []
-    for name, drawing in figures:
-        for ending in style.FORMATS:
-            style.save(drawing, folder / f"{name}{ending}")
-        names.append(name)
-    return names
 
 
 def draw(chart: Chart) -> Figure:

@@ -1,7 +1,9 @@
 """`pdcode report`: a page about a run, or about two, and figures for papers."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,27 +53,20 @@ def report(options: argparse.Namespace) -> int:
     from ..analysis import report as pages
     from ..api.traces import Trace
 
-    page = (
-        None if options.figures and not options.output else Path(options.output or page_of(options.trace[0]))
-    )
-    if page is not None:
+    page = Path(options.output or Path(options.trace[0]).with_suffix(".html"))
+    if wanted := options.output or not options.figures:
         ensure_writable(page, f"-o {page}")
         ensure_replaceable(page, f"-o {page}", "a report", lambda path: MARK in path.read_bytes()[:4096])
         pages.ensure_installed()
     traces = [Trace(path) for path in options.trace]
     made = pages.parts(traces, [trace.diagnose(not options.quick) for trace in traces])
-    if page is not None:
+    if wanted:
         write_file(page, pages.make_page(made), "the report")
         print_line(f"report: {page}")
     if options.figures:
-        drawn = ((name, figures.draw(chart)) for name, chart in pages.named_charts(made).items())
-        save(drawn, [*pages.named_charts(made)], options.figures)
+        drawn = {name: partial(figures.draw, chart) for name, chart in pages.named_charts(made).items()}
+        save(drawn, Path(options.figures))
     return 0
-
-
-def page_of(trace: str) -> str:
-    """Return the default name of the page about a run."""
-    return str(Path(trace).with_suffix(".html"))
 
 
 def draw_comparisons(options: argparse.Namespace) -> int:
@@ -85,24 +80,23 @@ def draw_comparisons(options: argparse.Namespace) -> int:
             f"{options.trace[0]}: a comparison, of which there are figures alone: give --figures FOLDER"
         )
     loaded = dict(zip(stems(options.trace, ".compare"), map(Comparison.load, options.trace), strict=True))
-
-    def drawn() -> Iterator[tuple[str, "Figure"]]:
-        for name, comparison in loaded.items():
-            yield f"{Path(name).name}-losses", comparison.plot()
-        if len(loaded) > 1:
-            standings = comparisons_table.standings([*loaded.values()])
-            yield "heat-map", comparison_figure.heat_map(standings, [*loaded])
-
-    save(drawn(), [f"{Path(name).name}-losses" for name in loaded] + ["heat-map"], options.figures)
+    figures = {f"{name.replace('/', '-')}-losses": each.plot for name, each in loaded.items()}
+    if len(loaded) > 1:
+        standings = comparisons_table.standings([*loaded.values()])
+        figures["heat-map"] = partial(comparison_figure.heat_map, standings, [*loaded])
+    save(figures, Path(options.figures))
     return 0
 
 
-def save(drawn: Iterator[tuple[str, "Figure"]], names: list[str], folder: str) -> None:
-    """Write figures to a folder, after a check of their files."""
-    from ..analysis import figures, style
+def save(figures: Mapping[str, Callable[[], "Figure"]], folder: Path) -> None:
+    """Write figures by their names as PDF, SVG and PNG, after a check of their files."""
+    from ..analysis import style
 
-    for name in names:
-        for ending in style.FORMATS:
-            style.ensure_figure_can_be_drawn(str(Path(folder) / f"{name}{ending}"), "--figures")
-    count = len(figures.save(drawn, Path(folder)))
-    print_line(f"figures: {folder}, {count} as {', '.join(style.FORMATS)}")
+    paths = {name: [folder / f"{name}{ending}" for ending in style.FORMATS] for name in figures}
+    for path in chain(*paths.values()):
+        style.ensure_figure_can_be_drawn(str(path), "--figures")
+    for name, draw in figures.items():
+        drawing = draw()
+        for path in paths[name]:
+            style.save(drawing, path)
+    print_line(f"figures: {folder}, {len(figures)} as {', '.join(style.FORMATS)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis.comparison import TIMES, complete, scale
-from ..analysis.style import DASHES, GREY, INK, LINES, sheet
+from ..analysis.style import BLUE, DASHES, GREY, INK, LIGHT_BLUE, LINES, sheet
 from ..util.formats import duration, ratio, size
 from .measurement import Curves
 from .ranking import Row
@@ -93,19 +93,23 @@ def heat_map(standings: Mapping[str, Sequence[Row[str] | None]], names: Sequence
 
     A cell is a scheme in a comparison; it is empty where the scheme is missing, or all missed the target.
     """
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
     multiples = [[row.speedup.ratio.mean if row else math.nan for row in rows] for rows in standings.values()]
     with sheet(2.6 + 1.5 * len(names), 1.2 + 0.42 * len(standings)) as drawing:
         axes = drawing.subplots()
-        axes.imshow(multiples, "cividis_r", norm=LogNorm(1, 10, clip=True), aspect="auto", alpha=0.85)
+        colours = LinearSegmentedColormap.from_list("multiples", ["#eef4f8", LIGHT_BLUE, BLUE])
+        axes.pcolormesh(
+            multiples, cmap=colours, norm=LogNorm(1, 10, clip=True), edgecolor="white", linewidth=2
+        )
         for place, rows in enumerate(standings.values()):
             for column, row in enumerate(rows):
                 if row is not None and row.speedup.ratio.mean > 0:
-                    ink = "white" if row.speedup.ratio.mean > 3 else INK
-                    axes.text(column, place, multiple(row), ha="center", va="center", color=ink)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_yticks(range(len(standings)), standings)
+                    ink = "white" if row.speedup.ratio.mean > 5 else INK
+                    axes.text(column + 0.5, place + 0.5, multiple(row), ha="center", va="center", color=ink)
+        axes.set_xticks(np.arange(len(names)) + 0.5, names)
+        axes.set_yticks(np.arange(len(standings)) + 0.5, standings)
+        axes.invert_yaxis()
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
