@@ -7,6 +7,7 @@ one, may end a step; see `CallRecording`.
 
 import atexit
 import functools
+import math
 import sys
 import threading
 import time
@@ -120,7 +121,8 @@ class CallRecording(StepRecording):
     """
 
     def __init__(self, comm: MPI.Intracomm, path: str, recorder: str) -> None:
-        self._weights = defaultdict[int, float](float)  # work before an operation, by its line
+        self._weights = defaultdict[int, float](float)  # √work before an operation, by its line
+        self._last_ns = defaultdict[int, float](float)  # work before the last one of each line
         self._begun: np.ndarray | None = None
         self._work = np.zeros(comm.size, np.int64)
         super().__init__(MPIMail(comm), path, recorder, {"mpi_library": process.library()})
@@ -164,8 +166,10 @@ class CallRecording(StepRecording):
             self._work += np.where(there, work, 0)
             for each in self._weights:
                 self._weights[each] *= FORGET
-            own = int(line[there][0])
-            self._weights[own] += float(work[there].mean())
+            own, mean_ns = int(line[there][0]), float(work[there].mean())
+            # A long time that comes once, as before the first step, or seldom has little weight.
+            self._weights[own] += math.sqrt(min(mean_ns, self._last_ns[own]))
+            self._last_ns[own] = mean_ns
             if self._weights[own] >= max(self._weights.values()):
                 times = np.stack((self._begun, self._begun + self._work, left), axis=1)
                 steps.append(np.where(there[:, None], times, -1))

@@ -1,5 +1,6 @@
 """Programs of mpi4py whose calls are recorded."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from launches import on_ranks
 from paths import ROOT
 
 from pdcode import Trace
+from pdcode.mpi.recording import CallRecording
 
 PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "recorded.py")
 STEPS, SLOW = 30, 10
@@ -21,18 +23,32 @@ def test_an_untouched_program_names_its_slow_rank(tmp_path: Path) -> None:
     trace = Trace(path)
     assert trace.finished
     assert trace.worker_count == 4
-    assert STEPS - 2 <= trace.updates.rows <= STEPS + 1  # one a loop, but for those before it is known which
+    assert STEPS - 2 <= trace.updates.rows <= STEPS + 2  # one a loop, and the first operations of other lines
     rows = trace.arrivals
     own_s = 1e-9 * (rows["t_send_ns"] - rows["t_start_ns"]).astype(float)
     late = rows["task"] >= trace.updates.rows - (STEPS - SLOW)
     assert own_s[late & (rows["worker"] == 2)].min() >= 0.2
-    assert np.median(own_s[late & (rows["worker"] == 3)]) < 0.2  # it waits for its neighbour
+    slow_s, other_s = (np.median(own_s[late & (rows["worker"] == rank)]) for rank in (2, 3))
+    assert other_s < slow_s  # it waits for its neighbour
     found = trace.diagnose()
     assert found.slow[0].worker == 2
     assert found.slow[0].pattern == "onset"
     assert found.slow[0].cause == "computing"
     assert "if worker 2 were as the others" in found.cost
     assert "pdcode plan --trace" in found.next
+
+
+def test_long_times_that_come_seldom_do_not_hide_steps() -> None:
+    """A start of 30 s, then steps of 10 ms, and 5 s of another operation after each 50."""
+    recording = object.__new__(CallRecording)
+    recording._weights, recording._last_ns = defaultdict(float), defaultdict(float)
+    recording._begun, recording._work = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    times = [(1, 30_000), *3 * [*50 * [(2, 10)], (3, 5_000)]]
+    left = 10**6 * np.cumsum([work_ms for _, work_ms in times])
+    rows = [[(10**6 * ms, end, line)] * 2 for (line, ms), end in zip(times, left.tolist(), strict=True)]
+    steps = recording.steps_of(np.array(rows))
+    ends = np.array([line for line, _ in times])[np.searchsorted(left, steps[:, 0, 2])]
+    assert ends.tolist() == [1] + 150 * [2]
 
 
 def test_the_death_of_a_rank_loses_seconds_at_most(tmp_path: Path) -> None:
