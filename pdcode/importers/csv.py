@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .job import Grid, Job, in_turn, numbers, only, table
+from .job import LINE, Grid, Job, in_turn, numbers, only, table
 
 
 def read(paths: Sequence[str]) -> Job:
@@ -19,7 +19,7 @@ def read(paths: Sequence[str]) -> Job:
     workers: list[Any] = columns["worker"]
     if all(each.isdecimal() and len(each) < 10 for each in workers):
         workers = [*map(int, workers)]
-    grid = Grid(path, numbers(path, columns, "step", int), workers, columns["line"])
+    grid = Grid(path, numbers(path, columns, "step", int), workers, columns[LINE])
     work, wait, link = (
         grid(numbers(path, columns, name)) if name in columns else None
         for name in ("work_s", "wait_s", "link_s")

@@ -5,6 +5,7 @@ import gzip
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 LONGEST_S = 1e9  # time of a job
 GZIP = b"\x1f\x8b"
 EXPANDED = 10  # memory that a decoded file takes, as a multiple of its bytes
+LINE = "\n"  # key of a table's lines, which no column can have
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def from_json(path: str, kind: type[T]) -> T:
 
 
 def table(path: str, needed: Sequence[str]) -> dict[str, list[str]]:
-    """Read the columns of a CSV file with a header; "line" is that of each row."""
+    """Read the columns of a CSV file with a header; `LINE` has the line of each row."""
     try:
         text = content(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -202,14 +204,16 @@ def table(path: str, needed: Sequence[str]) -> dict[str, list[str]]:
         names = [name.strip() for name in next(lines, [])]
         if missing := [name for name in needed if name not in names]:
             raise InputError(f"{path}: no column {missing[0]}; it needs {', '.join(needed)}")
-        columns: dict[str, list[str]] = {"line": [], **{name: [] for name in names}}
+        if again := [name for name, times in Counter(names).items() if name and times > 1]:
+            raise InputError(f"{path}: two columns {short_repr(again[0])}")
+        columns: dict[str, list[str]] = {LINE: [], **{name: [] for name in names}}
         for row in lines:
             if row and any(row):
                 if len(row) != len(names):
                     raise InputError(f"{path}, line {lines.line_num}: {len(row)} cells of {len(names)}")
                 for name, cell in zip(names, row, strict=True):
                     columns[name].append(cell.strip())
-                columns["line"].append(f"line {lines.line_num}")
+                columns[LINE].append(f"line {lines.line_num}")
     except csv.Error as error:
         raise InputError(f"{path}, line {lines.line_num}: {error}") from None
     return columns
@@ -218,7 +222,7 @@ def table(path: str, needed: Sequence[str]) -> dict[str, list[str]]:
 def numbers(path: str, columns: Mapping[str, list[str]], name: str, kind: type = float) -> list[Any]:
     """Return a column's numbers, from 0 to `LONGEST_S`; an integer may be any."""
     found = []
-    for cell, line in zip(columns[name], columns["line"], strict=True):
+    for cell, line in zip(columns[name], columns[LINE], strict=True):
         try:
             found.append(kind(cell))
         except ValueError:

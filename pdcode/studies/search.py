@@ -61,6 +61,8 @@ def load_environment(
             )
         if like and not recorded.is_script:
             raise InputError(f"--like {path}: {trace} is a run of pdcode, which needs no stand-in")
+        if like and not recorded.arrivals.rows:
+            raise InputError(f"--trace {trace}: has no step yet")
     if like and recorded is not None:
         own = configs.overrides({"stragglers": table}, recorded.worker_count)
         user, _ = configfile.load(path, [*own, *overrides])

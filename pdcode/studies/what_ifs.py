@@ -36,8 +36,10 @@ FIRST = {
 def slowest_workers(trace: TraceReader) -> list[int]:
     """Return the slow workers of a run, the worst first; or the slowest one, if it has several."""
     slow, ratios = find_slow(tasks_of(trace))
-    known = np.flatnonzero(np.isfinite(ratios))
-    return [each.worker for each in slow] or [int(known[np.argmax(ratios[known])])] * (len(known) > 1)
+    known = np.isfinite(ratios)
+    if slow or known.sum() < 2:
+        return [each.worker for each in slow]
+    return [int(np.argmax(np.where(known, ratios, -np.inf)))]
 
 
 def changes(environment: Environment) -> Iterator[Candidate]:

@@ -323,6 +323,8 @@ def test_a_slow_link_of_a_table_is_told_from_work(tmp_path: Path) -> None:
         ("worker,step,work\n", "no column work_s"),
         ("worker,step,work_s\n", "no row"),
         ("worker,step,work_s\n0,1,2\n1,1\n", "line 3: 2 cells of 3"),
+        ("worker,step,work_s,work_s\n0,1,2,3\n", "two columns 'work_s'"),
+        ("worker,step,work_s,line\n0,1,-1,7\n", "line 2, work_s: -1 is not from 0"),
         ("worker,step,work_s\n0,1,x\n", "line 2, work_s: expected a number (got 'x')"),
         ("worker,step,work_s\n0,1.5,1\n", "line 2, step: expected a number (got '1.5')"),
         ("worker,step,work_s\n0,1,-1\n", "line 2, work_s: -1 is not from 0"),

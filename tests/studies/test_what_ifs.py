@@ -11,6 +11,7 @@ from outcomes import error_line
 import pdcode
 from pdcode.__main__ import main
 from pdcode.studies import search, what_ifs
+from pdcode.util.errors import InputError
 from pdcode.virtual import choice
 
 RANKS, STEPS, REDUCTION_S = 4, 60, 0.02
@@ -83,6 +84,26 @@ def test_two_slow_workers(tmp_path: Path) -> None:
     changed = {each.title: each.config.stragglers for each in what_ifs.changes(environment)}
     assert changed["worker 0 alone slow"].replaced == [2]
     assert changed["worker 2 alone slow"].replaced == [0]
+
+
+def test_jobs_of_few_workers_and_steps(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(JOB, encoding="utf-8")
+    alone = traces.script(tmp_path / "alone.h5", work_s()[:, 2:3], REDUCTION_S)
+    assert what_ifs.slowest_workers(alone) == []
+    path = str(traces.script(tmp_path / "none.h5", work_s()[:0], REDUCTION_S).path)
+    with pytest.raises(InputError, match="has no step yet"):
+        search.load_environment(str(tmp_path / "job.toml"), [], path, 1.0, like=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_work_is_moved_where_no_step_has_all_workers(tmp_path: Path) -> None:
+    from pdcode.importers.job import in_turn
+
+    times = work_s()[:, :3]
+    times[np.arange(STEPS), np.arange(STEPS) % 3] = np.nan
+    times[:, 2] *= 5
+    in_turn("", ["a", "b", "c"], "a test", times).write(tmp_path / "few.h5")
+    assert "replace worker 2's machine" in pdcode.Trace(tmp_path / "few.h5").diagnose().next
 
 
 def test_chances() -> None:
