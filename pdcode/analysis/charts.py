@@ -56,7 +56,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Image:
-    """A matrix of colours; nan is left empty."""
+    """A matrix of colours, logarithmic if the least value is positive; nan is left empty."""
 
     values: np.ndarray  # rows from the top down
     low: float
@@ -219,6 +219,7 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
         Bars("in flight", np.tile(at, 2), np.append(dispatch, send), np.append(start, recv), 6, 0.1, True),
         Bars("arrival", at, recv, recv, 6, 0.9),
     ]
+    bars = [each for each in bars if each.marks or (each.right > each.left).any()]
     if path is not None:
         on = np.isin(chosen, path.rows)
         bars.append(Bars("on the critical path", at[on] + 0.42, dispatch[on], recv[on], 1, 0.12))
@@ -308,7 +309,7 @@ def codes(trace: TraceReader) -> Iterator[Chart]:
 def run(trace: TraceReader, path: critical_path.CriticalPath | None) -> dict[str, list[Chart]]:
     """Return the charts of a run by the name of their section."""
     found = {"loss": [*losses([trace])], "code": [*codes(trace)]}
-    if trace.updates.rows:
+    if trace.updates.rows and not trace.is_script:
         t_ns, captured = trace.updates["t_ns"], trace.updates["captured"]
         title, levels = "Captured fraction of the gradient at steps", {"median": 0.5, "10 %": 0.1}
         chart = over_time(trace, "captured", title, "captured fraction", t_ns, captured, levels)

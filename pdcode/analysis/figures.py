@@ -66,15 +66,17 @@ def _bars(chart: Chart, axes: Axes) -> None:
 
 
 def _image(image: Image, axes: Axes) -> None:
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
+    norm = (LogNorm if image.low > 0 else Normalize)(image.low, image.high)
     left, right, top, bottom = image.extent
     colours = LinearSegmentedColormap.from_list("ramp", ["#f2f2f2", COLOURS[image.colour]])
     drawn = axes.imshow(
-        image.values, colours.with_extremes(bad="white"), vmin=image.low, vmax=image.high, aspect="auto",
+        np.maximum(image.values, image.low), colours.with_extremes(bad="white"), norm=norm, aspect="auto",
         extent=(left, right, bottom, top), interpolation="nearest",
     )  # fmt: skip
     bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.05, ticks=[image.low, image.high])
+    bar.minorticks_off()
     bar.ax.set_yticklabels(image.legend)
     bar.outline.set_visible(False)
     axes.grid(False)

@@ -203,6 +203,8 @@ def _figure(chart: Chart) -> Any:
         plot.line([*chart.x_range], [chart.target] * 2, color=style.PAGE[-1], line_dash="dashed")
     for drawn, tips in _glyphs(plot, chart):
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+    if chart.image:
+        plot.yaxis.ticker = BasicTicker(min_interval=1)
     if chart.lanes:
         plot.yaxis.ticker = FixedTicker(ticks=[*range(len(chart.lanes))])
         plot.yaxis.major_label_overrides = dict(enumerate(chart.lanes))
@@ -212,7 +214,7 @@ def _figure(chart: Chart) -> Any:
 
 def _glyphs(plot: Any, chart: Chart) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
     """Draw what a chart shows; yield glyphs with their tips."""
-    from bokeh.models import LinearColorMapper
+    from bokeh.models import LinearColorMapper, LogColorMapper
 
     for curve in chart.curves:
         x, y = curve.points
@@ -231,7 +233,8 @@ def _glyphs(plot: Any, chart: Chart) -> Iterator[tuple[Any, list[tuple[str, str]
             yield drawn, [(bars.name, f"@width{NUMBER} around @x{NUMBER}")]
     if (image := chart.image) is not None:
         left, right, top, bottom = image.extent
-        colours = LinearColorMapper(
+        mapper = LogColorMapper if image.low > 0 else LinearColorMapper
+        colours = mapper(
             palette=style.ramp(image.colour), low=image.low, high=image.high, nan_color="#00000000"
         )
         drawn = plot.image(
