@@ -147,12 +147,16 @@ class Diagnosis:
 
 def tasks_of(trace: TraceReader) -> list[Tasks]:
     """Return the tasks of each worker whose payloads arrived before the stop."""
-    rows = trace.arrivals
-    chosen = rows["status"] != DRAINED
-    table = {key: rows[key][chosen] for key in rows if key == "worker" or key == "task" or "ns" in key}
-    table["queued_ns"] = queued_ns(table, trace.updates["t_ns"])
+    arrivals = trace.arrivals
+    chosen = arrivals["status"] != DRAINED
+    table = {
+        key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
+    }
+    table["queued_ns"] = queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
     shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
-    found = [_tasks(table, indices) for indices in timing.by_worker(table, trace.worker_count)]
+    rows = list(timing.by_worker(table, trace.worker_count))
+    least_ns = min((float(np.median(_flight_ns(table, each))) for each in rows if len(each)), default=0.0)
+    found = [_tasks(table, each, least_ns) for each in rows]
     return _without_waiting(found) if shared else found
 
 
@@ -173,15 +177,42 @@ def queued_ns(arrivals: timing.Columns, steps_ns: np.ndarray) -> np.ndarray:
     return np.maximum(received - sent, 0)
 
 
-def _tasks(table: timing.Columns, rows: np.ndarray) -> Tasks:
-    """Return the tasks with these rows."""
+def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
+    """Return the time for which each task waited while rank 0 sent earlier ones to other workers.
+
+    It is the number of earlier tasks that have not begun at its dispatch times the usual time of one: the
+    median slope between numbers of them, so that a slow link of single workers has no influence.
+    """
+    dispatched, started = arrivals["t_dispatch_ns"], arrivals["t_start_ns"]
+    earlier = np.empty(len(dispatched), np.int64)
+    earlier[np.argsort(dispatched, kind="stable")] = np.arange(len(dispatched))
+    earlier = np.maximum(0, earlier - np.searchsorted(np.sort(started), dispatched))
+    numbers = np.unique(earlier)
+    numbers = numbers[:: math.ceil(len(numbers) / REFERENCES) or 1]
+    if len(numbers) < 2:
+        return np.zeros(len(dispatched))
+    usual = np.array([np.median((started - dispatched)[earlier == number]) for number in numbers])
+    first, second = np.triu_indices(len(numbers), 1)
+    slopes = (usual[second] - usual[first]) / (numbers[second] - numbers[first])
+    return earlier * max(0.0, float(np.median(slopes)))
+
+
+def _flight_ns(table: timing.Columns, rows: np.ndarray) -> np.ndarray:
+    """Return the time of one worker's tasks and payloads between rank 0 and it; offsets of clocks cancel."""
+    start, send, recv = (table[f"t_{name}_ns"][rows] for name in ("start", "send", "recv"))
+    return np.maximum(start - timing.task_begins(table, rows) + recv - send, 0)
+
+
+def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
+    """Return the tasks with these rows; waiting at rank 0 makes no flight shorter than `least_ns`."""
     begin = timing.task_begins(table, rows) if len(rows) else np.empty(0, np.int64)
     start, compute, send, recv = (
         table[f"t_{name}_ns"][rows] for name in ("start", "compute", "send", "recv")
     )
     gap = np.maximum(send - compute, 0)
     delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
-    link = np.maximum(start - begin + recv - send - table["queued_ns"][rows], 0)  # offsets of clocks cancel
+    flight = _flight_ns(table, rows) if len(rows) else np.empty(0)
+    link = np.maximum(flight - table["queued_ns"][rows], np.minimum(flight, least_ns))
     own = np.maximum(compute - start, 0) + gap - delay
     return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
 

@@ -24,7 +24,7 @@ from ..util.stateful import Stateful
 EXPONENT = 0.6  # of the number of updates, in the part of the payloads that is used (digits .8, mnist5k .4)
 REPEATED, SIMULATED = 8, 24  # last tasks of a worker that are repeated, and updates of a simulation
 ADAPTED_EVERY = 2  # updates between changes of an adaptive count
-PATIENCE = 3  # time of an update, at most, over that of half of its payloads
+PATIENCE = 4  # time of an update, at most, over that of half of its payloads
 
 
 class Progress(Protocol):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pdcode.analysis import changes
-from pdcode.analysis.diagnosis import SlowPart, Tasks, find_slow
+from pdcode.analysis.diagnosis import SlowPart, Tasks, find_slow, in_turn_ns
 
 RUNS, WORKERS = 50, 8
 
@@ -100,6 +100,13 @@ def test_a_slow_link_and_two_causes() -> None:
     (part,), _ = find_slow(tasks(drawn, usual))
     assert part.cause == ""
     assert sum(part.causes.values()) == pytest.approx(1)
+
+
+def test_tasks_wait_for_those_sent_before_but_not_for_a_slow_link() -> None:
+    update, worker = np.divmod(np.arange(20 * WORKERS), WORKERS)
+    sent = 1_000_000 * update
+    begun = sent + 500 + 100 * worker + 5_000 * (worker == 3)
+    np.testing.assert_array_equal(in_turn_ns({"t_dispatch_ns": sent, "t_start_ns": begun}), 100 * worker)
 
 
 def test_few_tasks_are_no_evidence_and_the_dead_no_reference() -> None:

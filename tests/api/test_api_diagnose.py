@@ -58,6 +58,14 @@ def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> 
     assert seconds(advice[2]) == pytest.approx(followed.summary()["target_s"], rel=0.15)
 
 
+def test_nobody_is_slow_by_the_order_in_which_rank_0_sends_tasks(tmp_path: Path) -> None:
+    settings = {"stragglers.kind": "none", "workers.count": 15, "stop.loss": 0.1, "stop.updates": 60}
+    short = simulate(tmp_path / "t.h5", settings)
+    sent, begun = (short.arrivals[f"t_{name}_ns"] for name in ("dispatch", "start"))
+    assert np.median((begun - sent)[short.arrivals["worker"] == 14]) > 3 * np.median(begun - sent) / 2
+    assert short.diagnose().verdict.startswith("no worker is slow")
+
+
 def test_two_slow_workers_hide_each_other(tmp_path: Path) -> None:
     found = simulate(tmp_path / "slow.h5", SLOW | {"stragglers.slow": [2, 7]}).diagnose()
     assert {part.worker for part in found.slow} == {2, 7}

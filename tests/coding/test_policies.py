@@ -52,9 +52,9 @@ def test_an_adaptive_count_ends_the_wait_for_a_worker_that_turns_slow() -> None:
     policy, patient = make(8, **keys, full_step=8), make(8, **keys)
     for used, now_ns, wake_ns, ready in (
         (2, 1010, None, False),
-        (3, 1020, 1060, False),
-        (5, 1030, 1060, False),
-        (5, 1060, None, True),
+        (3, 1020, 1080, False),
+        (5, 1030, 1080, False),
+        (5, 1080, None, True),
         (2, 2000, None, False),
     ):
         progress = SimpleNamespace(used=used, now_ns=now_ns, stepped_ns=1000)
