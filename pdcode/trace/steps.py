@@ -3,13 +3,14 @@
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError
+from ..util.errors import Failure, InputError
+from ..util.output import print_error
 from .writer import TraceWriter
 
 NEVER = 1 << 62  # ns
@@ -162,6 +163,7 @@ class StepRecording:
         self._mail, self._trace, refused = mail, None, ""
         self._pending = [np.empty((0, 3), np.int64) for _ in range(mail.ranks)]  # at rank 0
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
+        self._failed = False  # whether the trace can no longer be written
         workers = mail.meet()
         if mail.rank == 0:
             self._offsets_ns = np.array([each["clock_offset_ns"] for each in workers])
@@ -207,7 +209,18 @@ class StepRecording:
             self._pending[rank] = pending[count:]
         steps = self.steps_of(rows)
         there = (steps != -1).any(axis=2, keepdims=True)
-        self._trace.write(np.where(there, steps - self._zero_ns - self._offsets_ns[:, None], -1))
+        with self._spared():
+            self._trace.write(np.where(there, steps - self._zero_ns - self._offsets_ns[:, None], -1))
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        """Spare the job a failure of the trace, as on a full disk."""
+        try:
+            yield
+        except Failure as error:
+            if not self._failed:
+                print_error(f"{error}; the recording ends, the job goes on")
+            self._failed = True
 
     def close(self, rows: np.ndarray, error: str = "") -> None:
         """Write the last rows and complete the trace; `error` is the one by which this rank ends, if any.
@@ -226,12 +239,13 @@ class StepRecording:
                 time.sleep(1e-3)
                 self.exchange(rows[:0])
         self._write(max(map(len, self._pending)))
-        for rank in sorted(others - self._ends.keys()):
-            self._trace.fault(rank, "missing", "it did not end its recording")
         failed = [f"rank {rank}: {what}" for rank, what in sorted({0: error, **self._ends}.items()) if what]
-        if failed:
-            self._trace.fault(-1, "exception", failed[0])
-        self._trace.close(self._end_offsets())
+        with self._spared():
+            for rank in sorted(others - self._ends.keys()):
+                self._trace.fault(rank, "missing", "it did not end its recording")
+            if failed:
+                self._trace.fault(-1, "exception", failed[0])
+            self._trace.close(self._end_offsets())
 
     def _end_offsets(self) -> list[dict[str, int]] | None:
         """Compare the clocks again; None if a rank does not answer."""
