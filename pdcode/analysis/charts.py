@@ -16,6 +16,7 @@ BINS, PER_BIN = 60, 20  # intervals of a run, at most, and values in each, on av
 CELLS = 150  # cells of an image on a side, at most
 TASKS = 3000  # tasks of a timeline, at most
 CURVED = 64  # blocks of a code whose curve of captured energy is computed, at most
+GREY = -1  # the last colour
 LEVELS = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
 
 
@@ -190,7 +191,7 @@ def rates(trace: TraceReader) -> Chart:
     used = rows["t_recv_ns"][np.isin(rows["status"], APPLIED)]
     curves = [
         Curve(name, factor * edges, sample * np.histogram(t_ns, edges)[0] / np.diff(1e-9 * edges), colour)
-        for name, t_ns, colour in (("arrived", rows["t_recv_ns"], 6), ("used", used, 0))
+        for name, t_ns, colour in (("arrived", rows["t_recv_ns"], GREY), ("used", used, 0))
     ]
     top = 1.05 * max(1.0, *(each.y.max() for each in curves))
     return Chart("rate", "Payloads a second", f"time, {unit}", "payloads/s", curves, top=top)
@@ -216,8 +217,8 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     bars = [
         Bars("computing", at, start, compute, 0),
         Bars("injected delay", at, compute, compute + delay, 0, faint=True),
-        Bars("in flight", np.tile(at, 2), np.append(dispatch, send), np.append(start, recv), 6, 0.1, True),
-        Bars("arrival", at, recv, recv, 6, 0.9),
+        Bars("in flight", np.tile(at, 2), np.append(dispatch, send), np.append(start, recv), GREY, 0.1, True),
+        Bars("arrival", at, recv, recv, GREY, 0.9),
     ]
     bars = [each for each in bars if each.marks or (each.right > each.left).any()]
     if path is not None:
@@ -276,9 +277,10 @@ def on_path(path: critical_path.CriticalPath) -> Chart:
     first = [*path.workers[:12], len(path.spent_ns) - 1]
     share = 100 * path.spent_ns[first] / max(path.length_ns, 1)
     ends, at = share.cumsum(axis=1), np.arange(len(first), dtype=float)
-    colours = 6, 0, 0, 4, 6, 1, 2, 2, 3, 6  # those of the timeline, where it has the part
+    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY  # those of the timeline, where it has the part
+    faint = "delay", "send", "step", "dispatch"
     bars = [
-        Bars(name, at, right - width, right, colour, faint=name in ("delay", "step"))
+        Bars(name, at, right - width, right, colour, faint=name in faint)
         for name, right, width, colour in zip(names, ends.T, share.T, colours, strict=True)
         if width.max() >= 0.05
     ]
@@ -301,7 +303,10 @@ def codes(trace: TraceReader) -> Iterator[Chart]:
         if blocks <= CURVED:
             mean = captured_energy(matrix, min(len(matrix), 4 * blocks)).mean
             q = np.arange(len(mean))
-            curves = [Curve("expected", q, mean), Curve("bound of any code", q, np.minimum(q / blocks, 1), 6)]
+            curves = [
+                Curve("expected", q, mean),
+                Curve("bound of any code", q, np.minimum(q / blocks, 1), GREY),
+            ]
             title = f"Energy captured by random arrivals, {blocks} blocks"
             yield Chart(f"energy-{blocks}", title, "payloads", "captured fraction", curves, top=1.02)
 

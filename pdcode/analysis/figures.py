@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (*style.LINES[:6], style.GREY)
+COLOURS = (*style.LINES[:4], style.GREY)
 WIDTH, HEIGHT, LANE = 7.2, 3.6, 0.28  # inches of a figure, and of a lane
 
 

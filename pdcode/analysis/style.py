@@ -176,10 +176,8 @@ def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) ->
         axes.set_ylim(least / (most / least) ** 0.1, most * (most / least) ** 0.05)
 
 
-PAGE = "#2b8cce", "#d5690a", "#0e9d78", "#c46a9d", "#b98900", "#6f7fd0", "#84898f"
+PAGE = "#2b8cce", "#d5690a", "#0e9d78", "#c46a9d", "#84898f"
 """Colours of charts of reports, with a contrast of 3 to 1 on white and on a dark page."""
-
-
 FAINT = 0.35
 """Opacity of faint bars."""
 

@@ -12,6 +12,8 @@ from pdcode.analysis import charts, critical_path, description, figures, report
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.trace import TraceReader
 
+pytestmark = pytest.mark.slow
+
 
 def of(*read: TraceReader) -> list[report.Part]:
     return report.parts(read, [diagnose(each) for each in read])
@@ -101,7 +103,7 @@ def test_changes_from_one_run_to_another(tmp_path: Path) -> None:
 
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     traces.simulate(tmp_path / "run.h5", 0.3)
-    kinds = "loss-time", "timeline", "gram-16"
+    kinds = "timeline", "gram-16"
     every: Any = report.named_charts
     monkeypatch.setattr(
         report,
@@ -110,7 +112,7 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     )
     folder = tmp_path / "figures"
     assert main(["report", "--quick", str(tmp_path / "run.h5"), "--figures", str(folder)]) == 0
-    assert capsys.readouterr().out == f"figures: {folder}, 3 as .png, .svg, .pdf\n"
+    assert capsys.readouterr().out == f"figures: {folder}, 2 as .png, .svg, .pdf\n"
     assert {path.name for path in folder.iterdir()} == {
         f"{name}{ending}" for name in kinds for ending in (".png", ".svg", ".pdf")
     }
