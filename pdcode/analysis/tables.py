@@ -55,6 +55,8 @@ def sections(
     if not trace.arrivals.rows:
         unrecorded = trace.attributes.get("arrivals") == "none"
         text = "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet."
+        if trace.is_script and trace.finished:
+            text = "No step was recorded: none ended with an operation of all ranks."
         yield "fates", text, []
         if unrecorded and trace.counters:
             yield "bytes", "Bytes", _bytes(trace)
