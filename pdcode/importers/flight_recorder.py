@@ -21,6 +21,7 @@ EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+MOST = 20  # items of a pickle's lists for each of its bytes, where parts are repeated
 
 
 Positive = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -117,6 +118,15 @@ def unpacked(data: bytes) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[Any, Any] = {}
+    sizes = Counter[int]()  # items within a container, by its `id`
+
+    def grow(container: Any, items: Sequence[Any]) -> Any:
+        within = (sizes[id(each)] for each in items if isinstance(each, list | dict | tuple))
+        sizes[id(container)] += len(items) + sum(within)
+        if sizes[id(container)] > MOST * len(data):
+            raise ValueError("parts are repeated too often")
+        return container
+
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name in LITERALS:
@@ -132,20 +142,21 @@ def unpacked(data: bytes) -> Any:
             items = stack[place:]
             del stack[place:]
             if name == "TUPLE":
-                stack.append(tuple(items))
+                stack.append(grow(tuple(items), items))
             elif name == "APPENDS":
-                list.extend(stack[-1], items)
+                list.extend(grow(stack[-1], items), items)
             else:
-                dict.update(stack[-1], zip(items[::2], items[1::2], strict=True))
+                dict.update(grow(stack[-1], items), zip(items[::2], items[1::2], strict=True))
         elif name in TUPLES:
             items = stack[-TUPLES[name] :]
             del stack[-TUPLES[name] :]
-            stack.append(tuple(items))
+            stack.append(grow(tuple(items), items))
         elif name == "APPEND":
-            list.append(stack[-2], stack.pop())
+            item = stack.pop()
+            list.append(grow(stack[-1], [item]), item)
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
-            dict.__setitem__(stack[-1], key, value)
+            dict.__setitem__(grow(stack[-1], [value]), key, value)
         elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
             memo[len(memo) if argument is None else argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):

@@ -21,7 +21,7 @@ GOES = "left", "its instance was taken away"
 class Every(msgspec.Struct):
     """What SkyPilot says of a trace."""
 
-    gap_seconds: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+    gap_seconds: Annotated[float, msgspec.Meta(ge=1e-3, le=LONGEST_S)]
 
 
 class Counts(msgspec.Struct):

@@ -59,7 +59,8 @@ def read(paths: Sequence[str]) -> Job:
     total = times["step"] + np.nan_to_num(times["input"])
     here = np.isfinite(total + waited)
     waited = np.where(here, waited, np.inf)
-    work_ms = np.where(here, total - (waited - waited.min(axis=1, keepdims=True)), np.nan)
+    with np.errstate(invalid="ignore"):  # of steps without a rank
+        work_ms = np.where(here, total - (waited - waited.min(axis=1, keepdims=True)), np.nan)
     names = [hosts.get(int(rank)) or "unknown" for rank in grid.workers]
     least_s = 1e-3 * np.where(here, total, 0.0).max(axis=1)
     job = in_turn(path, names, "TraceML", 1e-3 * np.maximum(0, work_ms), None, least_s)

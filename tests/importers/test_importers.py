@@ -143,6 +143,7 @@ class Call:
         (b"{", "Input data was truncated"),
         (b"\x80\x02]q\x00h\x00a.", "Expected `object`, got `array`"),  # a list that holds itself
         (b"\x80\x02N\x85R.", "opcode REDUCE"),
+        (b"](](" + b"N" * 999 + b"eq\x00" + b"h\x00" * 999 + b"e.", "parts are repeated too often"),
     ],
 )
 def test_dumps_that_are_refused(
@@ -247,7 +248,7 @@ def test_instances_that_come_and_go(tmp_path: Path, text: str) -> None:
         ('{"data": [1]}', "missing required field `metadata`"),
         (
             '{"metadata": {"gap_seconds": 0}, "data": [1]}',
-            "Expected `float` > 0.0 - at `$.metadata.gap_seconds`",
+            "Expected `float` >= 0.001 - at `$.metadata.gap_seconds`",
         ),
         ('{"metadata": {"gap_seconds": 1}, "data": [1, -1]}', "at `$.data[1]`"),
         ('{"metadata": {"gap_seconds": 1}, "data": [0, 0]}', "no instance at any time"),
