@@ -101,7 +101,8 @@ class Times:
             raise Failure(f"{trace.path}: fewer than two updates, too few to measure their times")
         own, rest = split.compute + split.send, split.idle + split.quiet + split.dead
         parts = own, split.delay, split.flight, split.decode, rest
-        parts_s = [1e-9 * float(part.sum()) / (workers * len(updates)) for part in parts]
+        count = len(updates) - (begin_ns > 0)  # the first of a half ended the other half
+        parts_s = [1e-9 * float(part.sum()) / (workers * count) for part in parts]
         steps_s = _quantiles(1e-9 * np.diff(updates))
         return cls([goal.seconds(trace)], steps_s, dict(zip(PARTS, parts_s, strict=True)), load)
 

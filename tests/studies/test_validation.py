@@ -102,7 +102,7 @@ def test_parts_sum_to_the_time_of_an_update_in_a_run_and_in_its_halves(tmp_path:
     assert calibration.times(half, np.inf).compute == calibration.times(trace, np.inf).compute
     whole, rest = Times.of(trace, goal), Times.of(trace, goal, until_ns)
     assert sum(whole.parts_s.values()) == pytest.approx(stopped_s / 60, rel=1e-3)
-    assert sum(rest.parts_s.values()) == pytest.approx((stopped_s - 1e-9 * until_ns) / 30, rel=1e-3)
+    assert sum(rest.parts_s.values()) == pytest.approx((stopped_s - 1e-9 * until_ns) / 29, rel=1e-3)
     assert rest.parts_s["delay"] > rest.parts_s["compute"]
     assert whole.target_s == [math.inf]
     assert whole.step_s == pytest.approx(1e-9 * np.median(np.diff(trace.updates["t_ns"])), rel=0.1)
