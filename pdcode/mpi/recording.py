@@ -262,9 +262,9 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
         original = getattr(base, name)
 
         @functools.wraps(original)
-        def method(self: Any, *args: Any) -> Any:
+        def method(self: Any, *args: Any, **keys: Any) -> Any:
             entered_ns = recording.enter()
-            result = original(self, *args)
+            result = original(self, *args, **keys)
             done = name in ("Wait", "wait") or (result if name == "Test" else result[0])
             recording.leave(entered_ns, line_of(name) if done and entered_ns and self.whole else 0)
             self.whole &= isinstance(self, PREQUEST) or not done
@@ -275,12 +275,12 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
     def waiting_for_several(name: str) -> Any:
         original = getattr(base, name)
 
-        def method(cls: type, requests: Any, *args: Any) -> Any:
+        def method(cls: type, requests: Any, *args: Any, **keys: Any) -> Any:
             entered_ns = recording.enter()
-            result = original(requests, *args)
-            done = name in ("Waitall", "waitall") or (result if name == "Testall" else result[0])
-            whole = [each for each in requests if getattr(each, "whole", False)]
-            ends = "all" in name and done and whole and entered_ns
+            result = original(requests, *args, **keys)
+            whole = [each for each in requests if getattr(each, "whole", False)] if "all" in name else []
+            done = name in ("Waitall", "waitall") or (result if name == "Testall" else whole and result[0])
+            ends = done and whole and entered_ns
             recording.leave(entered_ns, line_of(name) if ends else 0)
             for each in whole if ends else ():
                 each.whole = isinstance(each, PREQUEST)

@@ -38,7 +38,15 @@ for step in range(STEPS):
     request = comm.isend({"step": step}, right)
     answer = comm.irecv(source=left).wait()
     assert answer == {"step": step}
-    request.wait()
+    request.wait(status=MPI.Status())
+    requests = [copy.irecv(source=left, tag=1), copy.irecv(source=left, tag=2)]
+    sends = [copy.isend(tag, right, tag) for tag in (1, 2)]
+    ready = {MPI.Request.waitany(requests)[0], *MPI.Request.waitsome(requests, statuses=[])[0]}
+    MPI.Request.waitall(requests + sends)
+    assert ready <= {0, 1}
+    requests = [copy.Irecv(received, left), copy.Isend(sent, right)]
+    assert {MPI.Request.Waitany(requests), *MPI.Request.Waitsome(requests)} == {0, 1}
+    assert (MPI.Request.Testsome(requests), MPI.Request.Testany(requests)[1]) == (None, True)
     for each in kept:
         each.Start()
     MPI.Prequest.Waitall(kept)
