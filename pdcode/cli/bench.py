@@ -10,7 +10,7 @@ from . import ablation, ddp, scale, schemes, validate
 BENCHES = {
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
     "torch": "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding "
-    "and whitening in both forms",
+    "and whitening, by gradients and by their factors",
 }
 
 
