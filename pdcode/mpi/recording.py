@@ -266,8 +266,10 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
             entered_ns = recording.enter()
             result = original(self, *args, **keys)
             done = name in ("Wait", "wait") or (result if name == "Test" else result[0])
-            recording.leave(entered_ns, line_of(name) if done and entered_ns and self.whole else 0)
-            self.whole &= isinstance(self, PREQUEST) or not done
+            ends = done and getattr(self, "whole", False)  # a request may be of another communicator
+            recording.leave(entered_ns, line_of(name) if ends and entered_ns else 0)
+            if ends:
+                self.whole = isinstance(self, PREQUEST)
             return result
 
         return method

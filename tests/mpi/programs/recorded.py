@@ -25,6 +25,7 @@ pair, copy = comm.Split(rank // 2), comm.Dup()
 kept = copy.Send_init(np.full(2, rank), right), copy.Recv_init(got := np.empty(2, int), left)
 assert comm.Split(MPI.UNDEFINED) == MPI.COMM_NULL
 comm.Barrier()
+MPI.Request.Wait(MPI.Intracomm(pair).Ibarrier())  # of a communicator that is not recorded
 for step in range(STEPS):
     time.sleep(0.2 if rank == 2 and step >= SLOW else 0.02)
     sent, received = np.full(3, rank), np.empty(3, int)
