@@ -76,7 +76,7 @@ class CriticalPath:
     spent_ns : ndarray of float64, shape (n + 1, 10)
         Time on the path by worker, at the end rank 0, and by `STAGES` and `OWN`.
     length_ns : int
-        From the first dispatch of the path to the last step.
+        From the beginning of the path to the last step.
     stages_ns : ndarray of int64, shape (7, m)
         `stages` of all arrivals.
     """
@@ -145,7 +145,7 @@ def critical_path(
     cause[:m] = np.where(until >= 0, order[until], -1)
     causes, places = cause.tolist(), place.tolist()
     event = m + int(np.flatnonzero(known)[-1]) if known.any() else -1
-    end_ns, steps, rows, begun_by = int(steps_ns[event - m]), [], [], []
+    steps, rows, begun_by = list[int](), list[int](), list[int]()
     while event >= 0:
         before = causes[event]
         if before >= 0 and places[before] >= places[event]:  # in damaged files
@@ -169,7 +169,7 @@ def critical_path(
     by = np.array(begun_by)
     sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
     spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
-    return CriticalPath(at[::-1], spent, end_ns - int(dispatch_ns[at[-1]]), split)
+    return CriticalPath(at[::-1], spent, int(spent.sum()), split)
 
 
 def latencies(trace: TraceReader, path: CriticalPath | None) -> dict[str, np.ndarray]:

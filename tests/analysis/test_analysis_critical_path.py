@@ -118,3 +118,5 @@ def test_path_of_a_run(tmp_path: Path) -> None:
     assert table.keys() == critical_path.latencies(trace, None).keys()
     trace.attributes["sample"] = 10
     assert critical_path.of_trace(trace) is None
+    unused = {**trace.arrivals, "applied_version": np.full(trace.arrivals.rows, -1)}
+    assert critical_path.critical_path(unused, trace.updates, trace.worker_count) is None
