@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     for each in launchers:
         if each and not os.access(each, os.X_OK):
             raise InputError(f"--mpirun {each}: not a program")
+        if launchers.count(each) > 1:
+            raise InputError(f"--mpirun {each}: there twice")
     bench = validation.choose(workers, options.cells, options.set, launchers, Path(options.output))
     if bench.path.exists():
         made = validation.read(bench)

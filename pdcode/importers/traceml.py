@@ -113,9 +113,7 @@ def _durations(place: str, text: object) -> dict[tuple[str, str], float]:
         for clock in CLOCKS:
             values = [getattr(each, clock) for each in events.get(event, {}).values()]
             known = [each for each in values if each is not None]
-            if any(not 0 <= each <= 1e3 * LONGEST_S for each in known):
-                raise InputError(
-                    f"{place}, {event}, {clock}: {known[0]:g} is not from 0 to {1e3 * LONGEST_S:g}"
-                )
+            if wrong := [each for each in known if not 0 <= each <= MOST_MS]:
+                raise InputError(f"{place}, {event}, {clock}: {wrong[0]:g} is not from 0 to {MOST_MS:g}")
             found[name, clock] = sum(known) if known else np.nan
     return found

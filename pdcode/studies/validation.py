@@ -219,6 +219,8 @@ def choose(
         for entrant, candidate in zip(ENTRANTS, made, strict=True):
             name, trace = f"{n}-{delays}-{entrant}", candidate.config.trace
             trace = msgspec.structs.replace(trace, arrivals="all")
+            if candidate.config.workers.count != n:
+                raise InputError("--set workers.count: give --workers")
             cells[name] = Cell(name, msgspec.structs.replace(candidate.config, trace=trace))
     wanted = set[str]()
     for pattern in patterns.split(","):

@@ -160,9 +160,11 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
         (["--cells", "8-*,9-*"], "--cells 9-*: matches none of 4-exponential-all, "),
         (["--workers", "1"], "--workers 1: expected numbers from 2 to 256, separated by commas"),
         (["--mpirun", "nosuch"], "nosuch: not a program"),
+        (["--mpirun", ","], "--mpirun : there twice"),
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
         (["--tolerance", "-1"], "--tolerance -1: expected 0 or more"),
         (["--set", "link.width=1"], "link.width: unknown key"),
+        (["--set", "workers.count=3"], "--set workers.count: give --workers"),
         (["--set", "link.bandwidth=fast"], "link.bandwidth: expected number"),
     ],
 )
