@@ -1,5 +1,6 @@
 """The database of a session of TraceML, whose table has the phases of each rank's steps."""
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -74,7 +75,9 @@ def read(paths: Sequence[str]) -> Job:
 def _rows(path: str) -> tuple[list[tuple[int, int, int, str]], dict[int, str], bool]:
     """Return the table's rows, host names of the ranks, and whether parameters are sharded."""
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as database:
+        # The last rows of a session that was killed are in the log beside it.
+        way = "mode=ro" if os.path.exists(f"{path}-wal") else "mode=ro&immutable=1"
+        with closing(sqlite3.connect(f"file:{quote(path)}?{way}", uri=True)) as database:
             run = database.execute
             run("PRAGMA trusted_schema = OFF")
             tables = {name for name, text in run("SELECT name, sql FROM sqlite_master WHERE type = 'table'")

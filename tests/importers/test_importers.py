@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -206,6 +207,19 @@ def test_the_slow_rank_of_a_session_of_traceml(tmp_path: Path, strategy: str, cl
     assert [*trace.workers["host"]] == ["node0", "node1", "node2", "node3"]
     [slow] = diagnose(trace).slow
     assert (slow.worker, slow.first) == (2, 12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_log_of_a_session_that_was_killed(tmp_path: Path) -> None:
+    path = foreign.session(tmp_path / "open", lambda step, _: foreign.phases(20, 40) if step else {})
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("UPDATE step_time_samples SET step = step + 100 WHERE step = 129")
+        database.execute("DELETE FROM step_time_samples WHERE step = 128")
+        database.commit()
+        for end in ("", "-wal"):
+            shutil.copy(f"{path}{end}", tmp_path / f"telemetry{end}")
+    assert imported(tmp_path, "traceml", tmp_path / "telemetry").updates.rows == 28  # without the first, too
 
 
 def test_sessions_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
