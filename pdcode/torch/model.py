@@ -150,7 +150,10 @@ class TorchModel(Model):
                 views[name].copy_(gradient.to_dense() if gradient.is_sparse else gradient)
         with torch.no_grad():
             for name, use in products.items():
-                torch.mm(errors[use].t(), use.inputs, out=views[name])
+                if errors[use] is None:
+                    views[name].zero_()
+                else:
+                    torch.mm(errors[use].t(), use.inputs, out=views[name])
             return float(loss.item()), {
                 name: self._factors(name, whole[name], errors, views) for name in whole
             }
@@ -298,8 +301,10 @@ class TorchModel(Model):
         return self._forward(self._started[1], rows, None, self.state())
 
     def _uses(self, loss: Tensor, names: Collection[str]) -> dict[str, list[graph.Use]]:
-        weights = {id(self._parameters[name]): name for name in names}
-        return graph.uses(loss, weights, {name: number for name, (_, number) in self._biases.items()})
+        hooked = {name for name, each in self._parameters.items() if each._backward_hooks}  # they change it
+        weights = {id(self._parameters[name]): name for name in {*names} - hooked}
+        biases = {name: number for name, (bias, number) in self._biases.items() if bias not in hooked}
+        return graph.uses(loss, weights, biases)
 
     def _known(self, name: str, uses: list[graph.Use]) -> bool:
         """Return whether uses are of the kind that `products` has found, for any rows."""

@@ -151,6 +151,37 @@ def test_factors_give_the_full_gradient(case: str, monkeypatch: pytest.MonkeyPat
         assert np.abs(expected).max() > 0
 
 
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(*_: Any) -> Any:
+        return None
+
+
+def hooked(large: bool) -> nn.Module:
+    side = 2048 if large else 20
+    layers = {"a": LINEAR(8, side), "b": LINEAR(8, side), "c": LINEAR(8, side)}
+    layers["a"].weight.register_hook(lambda gradient: 3 * gradient)
+    return Plain(lambda m, x: m.a(x) * m.b(x) + NoGradient.apply(m.c(x)), **layers)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_hooks_of_weights_count_and_errors_may_be_none(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of(lambda: hooked(large), FLAT, monkeypatch)
+    mine, theta = problem.model, problem.initial(3)
+    assert isinstance(mine, model.TorchModel)
+    assert mine.products(problem.dataset.train).keys() == {"b.weight", "c.weight"}
+    out = np.empty_like(theta)
+    mine.gradient(theta, problem.dataset.train, out, None)
+    weighted(mine.module, torch.as_tensor(problem.dataset.train[0])).backward()  # type: ignore[no-untyped-call]
+    for name, view in mine.views(out).items():
+        expected = mine.module.get_parameter(name).grad
+        np.testing.assert_allclose(view, 0 if expected is None else expected, rtol=0, atol=1e-12)
+
+
 MODELS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "perceptron": (lambda: nn.Sequential(LINEAR(8, 64), nn.Tanh(), LINEAR(64, 48, bias=False)), FLAT),
     "attention": (
