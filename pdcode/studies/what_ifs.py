@@ -51,11 +51,13 @@ def changes(environment: Environment) -> Iterator[Candidate]:
         new = msgspec.structs.replace(getattr(config, table), **keys)
         return Candidate(name, msgspec.structs.replace(config, **{table: new}))
 
-    slow = slowest_workers(trace)
+    count = config.workers.count  # --workers may differ from the recorded number
+    slow = [worker for worker in slowest_workers(trace) if worker < count]
     for worker in slow[:2]:
-        without = changed(f"without worker {worker}", "stragglers", dropped=[worker])
-        fewer = msgspec.structs.replace(config.workers, count=config.workers.count - 1)
-        yield replace(without, config=msgspec.structs.replace(without.config, workers=fewer))
+        if count <= trace.worker_count:  # else others have the same delays
+            without = changed(f"without worker {worker}", "stragglers", dropped=[worker])
+            fewer = msgspec.structs.replace(config.workers, count=count - 1)
+            yield replace(without, config=msgspec.structs.replace(without.config, workers=fewer))
         yield changed(f"worker {worker} replaced by a usual one", "stragglers", replaced=[worker])
         if others := [each for each in slow if each != worker]:
             yield changed(f"worker {worker} alone slow", "stragglers", replaced=others)

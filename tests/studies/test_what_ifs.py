@@ -38,7 +38,7 @@ def step_s(candidate: what_ifs.Candidate) -> float:
     """Time of a step of a candidate, with the recorded delays in their order."""
     ordered = msgspec.structs.replace(candidate.config.stragglers, draw="replay")
     config = msgspec.structs.replace(candidate.config, stragglers=ordered)
-    return choice.round_s(choice.prepare(config), rounds=STEPS)
+    return choice.round_s(choice.prepare(config), None, STEPS)
 
 
 def test_times_are_those_of_the_recording_with_one_change_each(recorded: np.ndarray) -> None:
@@ -84,6 +84,12 @@ def test_two_slow_workers(tmp_path: Path) -> None:
     changed = {each.title: each.config.stragglers for each in what_ifs.changes(environment)}
     assert changed["worker 0 alone slow"].replaced == [2]
     assert changed["worker 2 alone slow"].replaced == [0]
+    job, settings = str(tmp_path / "job.toml"), "workers.count={}"
+    for count, without in (2, {"without worker 0"}), (5, set[str]()):  # the fifth is another worker 0
+        environment = search.load_environment(job, [settings.format(count)], str(trace.path), 1.0, like=True)
+        names = {each.title for each in what_ifs.changes(environment)}
+        assert {each for each in names if each.startswith("without")} == without
+        assert ("worker 2 replaced by a usual one" in names) == (count > 2)
 
 
 def test_jobs_of_few_workers_and_steps(tmp_path: Path) -> None:
