@@ -385,9 +385,11 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         return _insufficient(few, ratios)
     worst_worker = int(known[np.argmax(ratios[known])])
     unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
-    most = ratio(ratios[worst_worker])
+    text = "none takes longer than the others"
+    if ratios[worst_worker] > 1:
+        text = f"the slowest, {worst_worker}, takes {ratio(ratios[worst_worker])} the others' time"
     return Diagnosis(
-        f"no worker is slow: the slowest, {worst_worker}, takes {most} the others' time",
+        f"no worker is slow: {text}",
         f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} tasks" if unjudged else "",
         ratios=ratios,
     )

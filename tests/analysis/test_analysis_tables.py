@@ -76,7 +76,7 @@ def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
 
 def test_no_slow_worker(tmp_path: Path) -> None:
     text = shown(traces.simulate(tmp_path / "a.h5", seconds=1.0, slow=()))
-    assert "no worker is slow: the slowest, " in text
+    assert "no worker is slow: " in text
 
 
 def test_samples_and_none(tmp_path: Path) -> None:
