@@ -95,7 +95,8 @@ class Chart:
         values = np.concatenate(parts)
         if not len(values):
             return 0.0, 1.0
-        return float(values.min()), max(float(values.max()), float(values.min()) + 1e-9)
+        low, high = float(values.min()), float(values.max())
+        return low, high if high > low else low + 1
 
     @property
     def decades(self) -> list[float]:
@@ -153,7 +154,8 @@ def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> I
                 thin(Curve(name, factor * at, trace.progress[column], colour))
                 for colour, ((trace, name), at) in enumerate(zip(runs, positions, strict=True))
             ]
-            if column == "loss" or (axis == "time" and not all(np.isnan(each.y).all() for each in curves)):
+            drawn = any(np.isfinite(each.y).sum() > 1 for each in curves)
+            if drawn and (column == "loss" or axis == "time"):
                 yield Chart(
                     f"{column}-{axis.partition(' ')[0]}", f"{title} against {axis.partition(' ')[0]}",
                     f"{axis}, {unit}" if unit else axis, "loss" if column == "loss" else score,
@@ -223,7 +225,8 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     bars = [each for each in bars if each.marks or (each.right > each.left).any()]
     if path is not None:
         on = np.isin(chosen, path.rows)
-        bars.append(Bars("on the critical path", at[on] + 0.42, dispatch[on], recv[on], 1, 0.12))
+        if on.any():
+            bars.append(Bars("on the critical path", at[on] + 0.42, dispatch[on], recv[on], 1, 0.12))
     slow, note = set(pace.slow()), ""
     names = [f"worker {worker}{' (slow)' if worker in slow else ''}" for worker in lanes]
     if len(lanes) < trace.worker_count:
@@ -324,6 +327,7 @@ def run(trace: TraceReader, path: critical_path.CriticalPath | None) -> dict[str
         t_ns, stale = rows["t_recv_ns"][chosen], rows["staleness"][chosen]
         taken = 1e-6 * np.maximum(rows["t_decoded_ns"] - rows["t_dispatch_ns"], 0)[chosen]
         found["time"] = [tasks(trace, path), *filter(None, [slow_when(trace)]), rates(trace)]
+    if trace.arrivals.rows and chosen.any():
         title = "Staleness against time"
         found["staleness"] = [over_time(trace, "staleness", title, "updates", t_ns, stale)]
         title = "Time from dispatch to decoding"

@@ -175,7 +175,7 @@ def _legend(chart: Chart) -> list[tuple[str, str, bool]]:
 
 def _figure(chart: Chart) -> Any:
     """Draw a chart with Bokeh."""
-    from bokeh.models import BasicTicker, BasicTickFormatter, FixedTicker, HoverTool, PanTool, WheelZoomTool
+    from bokeh.models import BasicTicker, BasicTickFormatter, FixedTicker, HoverTool, NoOverlap, PanTool, WheelZoomTool
     from bokeh.plotting import figure
 
     wide, height = chart.name in WIDE, LOW if chart.name == "rate" else HEIGHT
@@ -194,6 +194,7 @@ def _figure(chart: Chart) -> Any:
     plot.axis.minor_tick_line_color = None
     plot.xgrid.visible, plot.ygrid.visible = False, not (chart.lanes or chart.image)
     plot.xaxis.formatter = BasicTickFormatter(power_limit_high=6)
+    plot.xaxis.major_label_policy = NoOverlap(min_distance=8)
     if not wide:
         plot.xaxis.ticker = BasicTicker(desired_num_ticks=4)
     if chart.logarithmic:

@@ -1,6 +1,7 @@
 """Costs of slow workers in a recorded run, and what would help, by the virtual clock under its delays."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,8 +87,9 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
     if share < WARN:
         return "; ".join(texts), "nothing: the run hardly waits for it"
     machine = f"replace worker {workers[0]}'s machine: predicted {time(without_s)}"
-    plan = f"pdcode plan --trace {trace.path} --like CONFIG" if trace.is_script else ""
-    plan = plan or f"pdcode plan JOB.toml --trace {trace.path}"
+    path = shlex.quote(str(trace.path))
+    plan = f"pdcode plan --trace {path} --like CONFIG" if trace.is_script else ""
+    plan = plan or f"pdcode plan JOB.toml --trace {path}"
     if not single and reached:
         for settings in FIRST:
             try:
