@@ -175,7 +175,15 @@ def _legend(chart: Chart) -> list[tuple[str, str, bool]]:
 
 def _figure(chart: Chart) -> Any:
     """Draw a chart with Bokeh."""
-    from bokeh.models import BasicTicker, BasicTickFormatter, FixedTicker, HoverTool, NoOverlap, PanTool, WheelZoomTool
+    from bokeh.models import (
+        BasicTicker,
+        BasicTickFormatter,
+        FixedTicker,
+        HoverTool,
+        NoOverlap,
+        PanTool,
+        WheelZoomTool,
+    )
     from bokeh.plotting import figure
 
     wide, height = chart.name in WIDE, LOW if chart.name == "rate" else HEIGHT
