@@ -188,7 +188,7 @@ CASES: list[tuple[str, str, Callable[[Path], Seen]]] = [
 
 @pytest.mark.parametrize("events", [0, 500])
 @pytest.mark.parametrize("which", ["run", "foreign"])
-@pytest.mark.parametrize(("to", "name", "read"), CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize(("to", "name", "read"), CASES, ids=[name for _, name, _ in CASES])
 def test_events_have_the_counts_bytes_and_times_of_the_trace(
     to: str, name: str, read: Callable[[Path], Seen], which: str, events: int, tmp_path: Path,
     request: pytest.FixtureRequest,
