@@ -105,6 +105,9 @@ def test_tables_sort_by_mouse_and_keyboard(page: Page) -> None:
     assert page.evaluate("document.activeElement.matches(':focus-visible')")
     page.locator("#latencies-0").get_by_role("button", name="99 %").click()
     assert column(page, "latencies", 1)[:2] == ["task", "delay"]
+    page.locator("#staleness-0").get_by_role("button", name="updates").click()
+    first = [int(each.partition("-")[0]) for each in column(page, "staleness", 1)]
+    assert first == sorted(first, reverse=True)  # of intervals such as 2-3
 
 
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
