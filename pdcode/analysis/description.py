@@ -11,7 +11,7 @@ import numpy as np
 from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
-from ..util.errors import InputError, escape
+from ..util.errors import InputError, escape, prefix_errors
 from ..util.formats import duration, listing, percent, workers_named
 from . import timing
 
@@ -19,6 +19,13 @@ ENDING = "stop", "exception"  # kinds of faults that end a run
 STALE = 5  # multiple of flush_s without a new row after which a run counts as killed
 KILLED = "killed or hanging"
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
+DESCRIBED: dict[tuple[str, str], Any] = {
+    ("problem", "l2"): float | None,
+    ("memory", "keep"): float,
+    ("optimizer", "momentum"): float | None,
+    ("optimizer", "proximal"): dict[str, Any] | None,
+}
+"""Types of described keys of kinds, which are not checked when a trace is read."""
 
 
 def stop_ns(trace: TraceReader) -> int:
@@ -85,6 +92,10 @@ def is_virtual(trace: TraceReader) -> bool:
 def lines(trace: TraceReader) -> dict[str, str]:
     """Return descriptions of the run by topic, without topics that the trace does not cover."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
+    with prefix_errors(f"{trace.path}: damaged: config_resolved"):
+        for (name, key), hint in DESCRIBED.items():
+            if key in config.get(name, {}):
+                kinds.build(hint, config[name][key], f"{name}.{key}")
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
     recorder = str(trace.attributes.get("recorder", ""))
@@ -133,7 +144,9 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
         return ""
     kind = str(table.get("kind", "?"))
     if kind == "mlp":
-        kind += f" {'-'.join(map(str, table.get('hidden', [])))} {table.get('activation', '')}".rstrip()
+        hidden = table.get("hidden", [])
+        widths = "-".join(map(str, hidden if isinstance(hidden, list) else [hidden]))
+        kind += f" {widths} {table.get('activation', '')}".rstrip()
     batch = table.get("batch", 0)
     return _join(
         f"{kind} on {table.get('data', '?')}",

@@ -35,7 +35,8 @@ def add_parser(commands: Any) -> None:
     option("--table", metavar="NAME", help="table of parquet and csv (default: arrivals)")
     what = (
         "events at most, of perfetto, otf2, pipit and goal (default: 1000000; 0: any number); of a longer "
-        "run, consecutive payloads of a worker are merged, with their total times and bytes"
+        "run, consecutive payloads of a worker are merged, with their total times and bytes, into one group "
+        "a worker at least: ten events, or twelve with injected delays"
     )
     option("--events", type=int, metavar="N", help=what)
     arguments.add_plugin(command)

@@ -73,12 +73,12 @@ def export(
     if path.exists() and not _replaceable(path, chosen):
         raise InputError(f"{where}: exists already; choose another name")
     existed = path.exists()
-    ensure_writable(path / "x" if chosen.folder else path, where)
     try:
         importlib.import_module(chosen.library or "pdcode")
     except ImportError as error:
         needs = f"--to {to}: needs the package {chosen.library}: pip install 'pdcode[export]'"
         raise Failure(needs) from error
+    ensure_writable(path / "x" if chosen.folder else path, where)
     module = importlib.import_module(f".{chosen.module}", __name__)
     try:
         made = module.write(Request(trace, path, to, table or "arrivals", MOST if events is None else events))

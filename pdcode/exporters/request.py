@@ -17,7 +17,7 @@ class Request(NamedTuple):
     path: Path
     to: str
     table: str
-    events: int  # at most; 0: any number
+    events: int  # at most, or those of one group of payloads a worker; 0: any number
 
     @property
     def name(self) -> str:

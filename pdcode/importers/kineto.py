@@ -82,16 +82,20 @@ class Steps:
             raise InputError(f"{path}: fewer than two ProfilerStep#: call the profiler's step() in each step")
         self.numbers = np.array(sorted(spans))
         begins = np.array([spans[number].ts for number in self.numbers.tolist()])
-        last = spans[int(self.numbers[-1])]
-        self.edges = np.maximum.accumulate(np.append(begins, last.ts + last.dur))
+        ends = begins + [spans[number].dur for number in self.numbers.tolist()]
+        begins = np.maximum.accumulate(begins)
+        # A step ends where the next one begins, but for the last one of a cycle of the profiler.
+        after, follows = np.append(begins[1:], np.inf), np.append(np.diff(self.numbers) == 1, False)
+        ends = np.where(follows, after, np.minimum(ends, after))
+        self.spans = np.stack((begins, np.maximum(begins, ends)), axis=1)
         collectives, computing = _split(events)
         if not len(collectives):
             raise InputError(f"{path}: no collective operation")
         both = np.concatenate((collectives, computing))
-        exposed = np.diff(covered(both, self.edges)) - np.diff(covered(computing, self.edges))
-        self.work = np.maximum(0, np.diff(self.edges) - exposed)
+        exposed = np.diff(covered(both, self.spans) - covered(computing, self.spans))[:, 0]
+        self.work = np.maximum(0, np.diff(self.spans)[:, 0] - exposed)
         ends = np.sort(collectives[:, 1])
-        self.ends = ends[np.maximum(np.searchsorted(ends, self.edges[1:], "right") - 1, 0)]
+        self.ends = ends[np.maximum(np.searchsorted(ends, self.spans[:, 1], "right") - 1, 0)]
         self.known = sorted(filter(_has_number, events), key=lambda each: each.ts)
         self._on_host = on_host
 
@@ -151,14 +155,16 @@ def covered(spans: np.ndarray, times: np.ndarray) -> np.ndarray:
     ----------
     spans : ndarray of float64, shape (m, 2)
         Begins and ends, which may overlap.
-    times : ndarray of float64, shape (k,)
+    times : ndarray of float64
+        Of any shape.
 
     Returns
     -------
-    ndarray of float64, shape (k,)
+    ndarray of float64
+        Of the shape of `times`.
     """
     if not len(spans):
-        return np.zeros(len(times))
+        return np.zeros(times.shape)
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     until = np.maximum.accumulate(spans[:, 1])
     begin = np.maximum(spans[:, 0], np.concatenate((spans[:1, 0], until[:-1])))
@@ -193,7 +199,7 @@ def read(paths: Sequence[str]) -> Job:
     ends = steps[0].ends[np.searchsorted(numbers[0], common)]
     for rank, (each, own) in enumerate(zip(steps, numbers, strict=True)):
         place = np.searchsorted(own, common)
-        begin, end = each.edges[place], each.edges[place + 1]
+        begin, end = each.spans[place].T
         # Collectives end on all ranks at about the same time, by which clocks are set.
         late = np.median(each.ends[place] - ends)
         times[:, rank] = np.stack((begin, begin + each.work[place], end), axis=1) - late

@@ -130,6 +130,7 @@ class CallRecording(StepRecording):
         self._rows, self._waited_ns, self._left_ns = list[tuple[int, int, int]](), 0, clocks.now_ns()
         self._rows.append((0, self._left_ns, 0))
         self._exchanged_ns, self.closed = self._left_ns, False
+        self.aborts = False  # whether mpi4py ends the job at the end of this process, by its exit code
 
     def enter(self) -> int:
         """Return the time at which a call begins; 0 if it is not recorded, as in other threads."""
@@ -176,14 +177,18 @@ class CallRecording(StepRecording):
                 self._begun, self._work = np.where(there, left, self._begun), np.zeros_like(self._work)
         return np.array(steps, np.int64).reshape(-1, self._work.size, 3)
 
-    def end(self) -> None:
-        """Write the last steps and complete the trace."""
-        atexit.unregister(self.end)
+    def end_with_process(self) -> None:
+        """End; rank 0 waits for the others without limit if it goes on to MPI_Finalize, which waits, too."""
+        self.end(CLOSE_S if self.aborts or hasattr(sys, "last_value") else math.inf)
+
+    def end(self, wait_s: float = CLOSE_S) -> None:
+        """Write the last steps and complete the trace; rank 0 waits up to `wait_s` for the others' ends."""
+        atexit.unregister(self.end_with_process)
         if not self.closed:
             self.closed = True
             error = getattr(sys, "last_value", None)  # by which the program ends
             with suppress(MPI.Exception, TimeoutError):
-                self.close(self._take(), repr(error) if error else "")
+                self.close(self._take(), repr(error) if error else "", wait_s)
 
 
 def line_of(name: str) -> int:
@@ -301,15 +306,19 @@ def start(comm: MPI.Intracomm, path: str, recorder: str) -> MPI.Intracomm:
         raise InputError(f"{recorder}: a communicator of two or more ranks is needed: only they wait")
     recording = CallRecording(comm, path, recorder)
     classes = recorded_communicators(recording)
-    end_mpi = MPI.Finalize
+    end_mpi, set_abort_status = MPI.Finalize, module._set_abort_status
 
     def finalize() -> None:
-        recording.end()
+        recording.end_with_process()
         end_mpi()
 
+    def abort_at_exit(status: Any) -> None:
+        recording.aborts = True
+        set_abort_status(status)
+
     module.Request, module.Prequest = (recorded_request(recording, base) for base in (REQUEST, PREQUEST))
-    module.Finalize = finalize
-    atexit.register(recording.end)
+    module.Finalize, module._set_abort_status = finalize, abort_at_exit
+    atexit.register(recording.end_with_process)
     return classes.get(type(comm), classes[MPI.Intracomm])(comm)
 
 

@@ -24,6 +24,7 @@ from .schema import (
     COUNTER,
     DATA,
     DIMENSIONS,
+    FATES,
     LAYERS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -312,8 +313,10 @@ class TraceReader:
             if "checkpoint" not in contents.names(file, where):
                 return {}
             counters = contents.attributes(contents.group(file, "checkpoint", where), where)
-        kinds = {key: Attribute(float) if key.endswith("_ns") else COUNTER for key in counters}
+        kinds = {key: COUNTER if key.endswith("_s") else Attribute(float) for key in counters}
         contents.check_attributes(counters, kinds, where, "counter")
+        if "lost" in counters and (absent := [name for name in FATES if name not in counters]):
+            raise damaged(where, f"counter {absent[0]} is missing")
         if "genie_s" in counters:  # its name in older traces
             counters["oracle_s"] = counters.pop("genie_s")
         return counters

@@ -229,7 +229,7 @@ CODE = {"family": Attribute(str), "weight": Attribute(int), "coherence": Attribu
 COUNT = Attribute(int, 1, 2**31 - 1)
 
 COUNTER = Attribute(float, 0, inf)
-"""An attribute of ``/checkpoint``; times in ns are `Attribute(float)`, within int64, instead."""
+"""A time in s in ``/checkpoint``, which may be infinite; its other attributes are `Attribute(float)`."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
 """Columns of `arrivals` stamped by workers, moved to rank 0's clock by the offset at the start."""

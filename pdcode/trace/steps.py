@@ -14,7 +14,7 @@ from ..util.output import print_error
 from .writer import TraceWriter
 
 NEVER = 1 << 62  # ns
-CLOSE_S = 10.0  # for which rank 0 waits for others at the end
+CLOSE_S = 10.0  # for which rank 0 waits for others at the end, by default
 ROWS, END = b"r", b"e"  # first bytes of messages: rows follow, or the error by which a rank ends
 
 
@@ -161,7 +161,8 @@ class StepRecording:
 
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
-        self._pending = [np.empty((0, 3), np.int64) for _ in range(mail.ranks)]  # at rank 0
+        self._pending = [[np.empty((0, 3), np.int64)] for _ in range(mail.ranks)]  # at rank 0
+        self._counts = np.zeros(mail.ranks, np.int64)  # their rows
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
         self._failed = False  # whether the trace can no longer be written
         workers = mail.meet()
@@ -195,18 +196,21 @@ class StepRecording:
                     self._ends[rank] = message[1:].decode(errors="replace")
                 else:
                     self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
-        self._write(min(map(len, self._pending)))
+        self._write(int(self._counts.min()))
 
     def _add(self, rank: int, rows: np.ndarray) -> None:
-        self._pending[rank] = np.concatenate((self._pending[rank], np.asarray(rows, np.int64).reshape(-1, 3)))
+        self._pending[rank].append(np.asarray(rows, np.int64).reshape(-1, 3))
+        self._counts[rank] += len(rows)
 
     def _write(self, count: int) -> None:
         """Write the first `count` rows of all ranks; ranks that lack some have no row there."""
         assert self._trace is not None
         rows = np.full((count, self._mail.ranks, 3), -1, np.int64)
-        for rank, pending in enumerate(self._pending):
+        for rank, parts in enumerate(self._pending if count else ()):
+            pending = np.concatenate(parts)
             rows[: len(pending[:count]), rank] = pending[:count]
-            self._pending[rank] = pending[count:]
+            parts[:] = [pending[count:]]
+        self._counts = np.maximum(0, self._counts - count)
         steps = self.steps_of(rows)
         there = (steps != -1).any(axis=2, keepdims=True)
         with self._spared():
@@ -222,23 +226,23 @@ class StepRecording:
                 print_error(f"{error}; the recording ends, the job goes on")
             self._failed = True
 
-    def close(self, rows: np.ndarray, error: str = "") -> None:
+    def close(self, rows: np.ndarray, error: str = "", wait_s: float = CLOSE_S) -> None:
         """Write the last rows and complete the trace; `error` is the one by which this rank ends, if any.
 
-        Rank 0 waits up to 10 s for the others' ends.
+        Rank 0 waits up to `wait_s` for the others' ends, until the transport fails.
         """
         if self._trace is None:
             self.exchange(rows)
             self._mail.post(END + error.encode())
             self._mail.clock(self._mail.rank)
             return
-        others, until_s = set(range(1, self._mail.ranks)), time.monotonic() + CLOSE_S
+        others, until_s = set(range(1, self._mail.ranks)), time.monotonic() + wait_s
         with suppress(RuntimeError):  # of the transport
             self.exchange(rows)
             while self._ends.keys() < others and time.monotonic() < until_s:
                 time.sleep(1e-3)
                 self.exchange(rows[:0])
-        self._write(max(map(len, self._pending)))
+        self._write(int(self._counts.max()))
         failed = [f"rank {rank}: {what}" for rank, what in sorted({0: error, **self._ends}.items()) if what]
         with self._spared():
             for rank in sorted(others - self._ends.keys()):

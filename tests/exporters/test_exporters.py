@@ -226,6 +226,10 @@ def test_events_have_the_counts_bytes_and_times_of_the_trace(
         assert any(f"merged in groups of {merged}".encode() in each.read_bytes() for each in files)
 
 
+def test_each_worker_has_a_group_even_beyond_the_limit(tmp_path: Path, run: Trace) -> None:
+    assert run.export(tmp_path / "a.goal", events=10).startswith("96 events of ")  # 12 of each of 8 workers
+
+
 def test_goal_has_the_time_of_steps_between_decoding_and_sending(tmp_path: Path, run: Trace) -> None:
     run.export(tmp_path / "a.goal")
     centre = (tmp_path / "a.goal").read_text().partition("rank 0 {")[2].partition("}")[0]
@@ -378,6 +382,7 @@ def test_a_missing_package_names_the_extra(
         if name.partition(".")[0] == library or name.startswith("pdcode.exporters."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
-    assert main(["export", str(run.path), "--to", to, "-o", str(tmp_path / "new.csv")]) == 1
+    assert main(["export", str(run.path), "--to", to, "-o", str(tmp_path / "new" / "a.csv")]) == 1
     told = f"pdcode: --to {to}: needs the package {library}: pip install 'pdcode[export]'\n"
     assert capsys.readouterr().err == told
+    assert not [*tmp_path.iterdir()]

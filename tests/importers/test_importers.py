@@ -70,14 +70,18 @@ def test_the_slow_rank_of_a_profiled_script(tmp_path: Path) -> None:
     assert np.median(works_s[20:, [0, 2]]) < 0.02
 
 
-def test_profiles_are_aligned_by_sequence_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("gap", [range(0), range(10, 13)], ids=["one-cycle", "two-cycles"])
+def test_profiles_are_aligned_by_sequence_numbers(
+    gap: range, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [tmp_path / f"{rank}.json" for rank in range(3)]
     for rank, path in enumerate(files):
-        path.write_text(json.dumps(foreign.profile(rank, first=2 * rank, clock_us=1e9 * rank)))
+        path.write_text(json.dumps(foreign.profile(rank, first=2 * rank, clock_us=1e9 * rank, gap=gap)))
     trace = imported(tmp_path, "kineto", *files)
-    assert "26 steps, aligned by the sequence numbers of group 0" in capsys.readouterr().out
-    expected = np.full((26, 3), 100e-6)
-    expected[11:, 2] = 200e-6  # step 15 is the 11th that all have
+    steps = 26 - len(gap)
+    assert f"{steps} steps, aligned by the sequence numbers of group 0" in capsys.readouterr().out
+    expected = np.full((steps, 3), 100e-6)
+    expected[11 - len(gap) :, 2] = 200e-6  # step 15 is the 11th that all have
     np.testing.assert_allclose(own_s(trace), expected, atol=1e-8)
     assert trace.attributes["gradient_bytes"] == 2 * 50 * 4
     np.testing.assert_allclose(np.diff(trace.updates["t_ns"][:5]), 120_000, atol=10)

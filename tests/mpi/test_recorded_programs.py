@@ -1,5 +1,6 @@
 """Programs of mpi4py whose calls are recorded."""
 
+import math
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from paths import ROOT
 
 from pdcode import Trace
 from pdcode.mpi.recording import CallRecording
+from pdcode.trace.steps import CLOSE_S
 
 PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "recorded.py")
 STEPS, SLOW = 30, 10
@@ -48,6 +50,20 @@ def test_long_times_that_come_seldom_do_not_hide_steps() -> None:
     steps = recording.steps_of(np.array(rows))
     ends = np.array([line for line, _ in times])[np.searchsorted(left, steps[:, 0, 2])]
     assert ends.tolist() == [1] + 150 * [2]
+
+
+@pytest.mark.parametrize("ended", ["normally", "by an exception", "by an abort"])
+def test_rank_0_waits_without_limit_if_the_others_come(ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording, closed = object.__new__(CallRecording), []
+    recording._rows, recording.closed, recording.aborts = [], False, ended == "by an abort"
+    monkeypatch.setattr(recording, "close", lambda rows, error, wait_s: closed.append((error, wait_s)))
+    monkeypatch.delattr("sys.last_value", raising=False)
+    if ended == "by an exception":
+        monkeypatch.setattr("sys.last_value", ValueError(), raising=False)
+    for _ in range(2):
+        recording.end_with_process()
+    error = "ValueError()" if ended == "by an exception" else ""
+    assert closed == [(error, math.inf if ended == "normally" else CLOSE_S)]
 
 
 def test_the_death_of_a_rank_loses_seconds_at_most(tmp_path: Path) -> None:

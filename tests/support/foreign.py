@@ -27,10 +27,11 @@ LINKS = "worker,step,work_s,link_s\n" + "".join(
 )
 
 
-def profile(rank: int, first: int, clock_us: float, steps: int = 30) -> dict[str, Any]:
+def profile(rank: int, first: int, clock_us: float, steps: int = 30, gap: range = range(0)) -> dict[str, Any]:
     """Return the profile of a rank on a GPU: two buckets are reduced, the first one while computing goes on.
 
-    A step is 100 µs of computing, 200 of rank 2 from step 15 on, and 20 µs of reducing.
+    A step is 100 µs of computing, 200 of rank 2 from step 15 on, and 20 µs of reducing. Steps of the gap were
+    not profiled.
     """
     events: list[dict[str, Any]] = []
 
@@ -42,7 +43,7 @@ def profile(rank: int, first: int, clock_us: float, steps: int = 30) -> dict[str
     for step in range(steps):
         slow = step >= 15
         own, end = (200.0 if slow and rank == 2 else 100.0), now + (220.0 if slow else 120.0)
-        if step >= first:
+        if step >= first and step not in gap:
             for cat in ("user_annotation", "gpu_user_annotation"):
                 add(cat, f"ProfilerStep#{step - first}", now, end)
             for bucket in range(2):

@@ -1,5 +1,6 @@
 """Recordings of jobs when a rank does not end, and when the disk is full; the job goes on."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ class Silent(steps.Mail):
     rank, ranks = 0, 3
 
     def __init__(self) -> None:
-        self.sent = {1: [steps.ROWS + ROWS.tobytes(), steps.END + b"ValueError()"], 2: [ROWS[:1].tobytes()]}
-        self.sent[2] = [steps.ROWS + self.sent[2][0]]
+        ended = [steps.ROWS + ROWS.tobytes(), steps.END + b"ValueError()"]
+        self.sent: dict[int, list[Any]] = {1: ended, 2: [steps.ROWS + ROWS[:1].tobytes()]}
 
     def meet(self) -> list[dict[str, Any]]:
         return [{"host": "a", "clock_offset_ns": offset, "clock_error_ns": 0} for offset in (0, 0, 10**6)]
@@ -35,18 +36,20 @@ class Silent(steps.Mail):
         raise NotImplementedError
 
     def take(self, rank: int) -> bytes | None:
-        return self.sent[rank].pop(0) if self.sent[rank] else None
+        message = self.sent[rank].pop(0) if self.sent[rank] else None
+        if isinstance(message, RuntimeError):
+            raise message
+        return message
 
 
 @pytest.fixture
 def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(steps, "CLOSE_S", 0.0)
     monkeypatch.setattr(steps.time, "perf_counter_ns", lambda: 0)
     return steps.StepRecording(Silent(), str(tmp_path / "job.h5"), "a test", {})
 
 
 def test_ranks_that_do_not_end_are_missing(recording: Any, tmp_path: Path) -> None:
-    recording.close(ROWS)
+    recording.close(ROWS, wait_s=0.0)
     trace = Trace(tmp_path / "job.h5")
     assert trace.finished
     assert trace.arrivals["worker"].tolist() == [0, 1, 2, 0, 1]
@@ -60,13 +63,36 @@ def test_ranks_that_do_not_end_are_missing(recording: Any, tmp_path: Path) -> No
     assert faults["message"][1] == "rank 1: ValueError()"
 
 
+LAST = steps.ROWS + ROWS[1:].tobytes(), steps.END
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "later", "whole"),
+    [
+        (0.0, [None, *LAST], False),
+        (math.inf, [None, None, *LAST], True),
+        (math.inf, [None, None, RuntimeError("rank 2 has died"), *LAST], False),
+    ],
+    ids=["too-late", "waited-for", "dead"],
+)
+def test_rank_0_waits_for_late_ranks_that_live(
+    wait_s: float, later: list[Any], whole: bool, recording: Any, tmp_path: Path
+) -> None:
+    recording._mail.sent[2] += later
+    recording.close(ROWS, wait_s=wait_s)
+    trace = Trace(tmp_path / "job.h5")
+    assert trace.finished
+    assert trace.arrivals["worker"].tolist() == [0, 1, 2, 0, 1] + [2] * whole
+    assert ("missing" in trace.faults["kind"]) != whole
+
+
 def test_a_full_disk_ends_the_recording_alone(
     recording: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording._trace._trace.fill()
     recording.exchange(ROWS)
     recording.exchange(ROWS)
-    recording.close(ROWS)
+    recording.close(ROWS, wait_s=0.0)
     path = tmp_path / "job.h5"
     what = f"{path}: cannot write the trace: No space left on device; the recording ends, the job goes on"
     assert capsys.readouterr().err == f"pdcode: {what}\n"
