@@ -14,7 +14,6 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, DRAINED, TIME
 from . import timing
-from .diagnosis import queued_ns
 from .timing import Columns
 
 STAGES = "link down", "compute", "delay", "send", "link up", "queue", "decode"
@@ -48,7 +47,7 @@ def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
     before[order[decoded]] = np.concatenate(([0], ends))[:-1][decoded]
     down, compute, gap, up, rest = np.diff(times, axis=0)
     delay = timing.injected_ns(gap, arrivals["injected_delay_ns"])
-    queued = np.clip(queued_ns(arrivals, steps_ns), 0, up).astype(np.int64)
+    queued = np.clip(timing.queued_ns(arrivals, steps_ns), 0, up).astype(np.int64)
     later = np.clip(before - times[-2], 0, rest)
     return np.stack((down, compute, delay, gap - delay, up - queued, queued + later, rest - later))
 

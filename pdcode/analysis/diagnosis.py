@@ -7,7 +7,7 @@ relative time is at least `WARN` above 1, and more than noise explains.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
 
@@ -16,10 +16,11 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.formats import duration, number, percent, ratio, span, workers_named
-from . import changes, description, timing
+from . import changes, critical_path, description, timing
 
 WARN, CRITICAL = 0.1, 0.2  # excess over the others' time, as a fraction of it
 JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and may be critical
+MOST = 0.5  # fraction of the tasks' time that a bottleneck takes
 COVERAGE = 0.8  # fraction of the excess that a cause must explain
 CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
 GROUPS = 256  # groups of consecutive tasks, at most, in which changes are sought
@@ -126,6 +127,8 @@ class Diagnosis:
         Task time of each worker over that of the others, by all of its tasks; nan if it is not known.
     missing : str
         What is missing for a verdict; empty if nothing is.
+    bottleneck : str
+        ``"rank 0"`` or ``"the link"``, if tasks are there most of their time and no worker is slow; or empty.
     """
 
     verdict: str
@@ -135,6 +138,7 @@ class Diagnosis:
     slow: Sequence[SlowPart] = ()
     ratios: np.ndarray = field(default_factory=lambda: np.empty(0))
     missing: str = ""
+    bottleneck: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the lines with their names."""
@@ -152,29 +156,12 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     table = {
         key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
     }
-    table["queued_ns"] = queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
+    table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
     shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
     rows = list(timing.by_worker(table, trace.worker_count))
     least_ns = min((float(np.median(_flight_ns(table, each))) for each in rows if len(each)), default=0.0)
     found = [_tasks(table, each, least_ns) for each in rows]
     return _without_waiting(found) if shared else found
-
-
-def queued_ns(arrivals: timing.Columns, steps_ns: np.ndarray) -> np.ndarray:
-    """Return the time for which each payload waited while rank 0 was busy with others or with a step."""
-    if not len(arrivals["t_recv_ns"]):
-        return np.empty(0)
-    ends = np.concatenate((arrivals["t_decoded_ns"], steps_ns))
-    begins = np.concatenate((arrivals["t_recv_ns"], np.zeros_like(steps_ns)))
-    order = np.argsort(ends, kind="stable")
-    ends, begins = ends[order], begins[order]
-    begins[1:] = np.where(begins[1:] > 0, np.maximum(begins[1:], ends[:-1]), ends[:-1])
-    begins = np.minimum(begins, ends)
-    busy = np.concatenate(([0], np.cumsum(ends - begins)))
-    times = np.stack((begins, ends), axis=1).ravel()
-    spent = np.stack((busy[:-1], busy[1:]), axis=1).ravel()
-    sent, received = (np.interp(arrivals[f"t_{name}_ns"], times, spent) for name in ("send", "recv"))
-    return np.maximum(received - sent, 0)
 
 
 def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
@@ -385,6 +372,8 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         return _insufficient(few, ratios)
     worst_worker = int(known[np.argmax(ratios[known])])
     unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
+    if narrow := _bottleneck(trace):
+        return replace(narrow, ratios=ratios)
     text = "none takes longer than the others"
     if ratios[worst_worker] > 1:
         text = f"the slowest, {worst_worker}, takes {ratio(ratios[worst_worker])} the others' time"
@@ -392,6 +381,31 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         f"no worker is slow: {text}",
         f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} tasks" if unjudged else "",
         ratios=ratios,
+    )
+
+
+def _bottleneck(trace: TraceReader) -> Diagnosis | None:
+    """Return the diagnosis that rank 0 or its link is the bottleneck; None if neither is."""
+    summed = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
+    if summed or trace.is_script or int(trace.attributes.get("sample", 1)) > 1:
+        return None
+    times = critical_path.stages(trace.arrivals, trace.updates["t_ns"])
+    times = times[:, trace.arrivals["status"] != DRAINED].sum(axis=1)
+    share = dict(zip(critical_path.STAGES, times / max(times.sum(), 1), strict=True))
+    if share["queue"] + share["decode"] >= MOST:
+        where, parts = (
+            "rank 0",
+            {"while it is busy with others": "queue", "while it decodes their own": "decode"},
+        )
+    elif share["link down"] + share["link up"] >= MOST:
+        where, parts = "the link", {"on the way to the workers": "link down", "on the way back": "link up"}
+    else:
+        return None
+    spent = percent(sum(share[name] for name in parts.values()), 1)
+    return Diagnosis(
+        f"critical: {where} is the bottleneck, where tasks are for {spent} % of the time; no worker is slow",
+        ", ".join(f"{percent(share[name], 1)} % {when}" for when, name in parts.items()),
+        bottleneck=where,
     )
 
 

@@ -200,6 +200,23 @@ def coordinator(
     return parts
 
 
+def queued_ns(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
+    """Return the time for which each payload waited while rank 0 was busy with others or with a step."""
+    if not len(arrivals["t_recv_ns"]):
+        return np.empty(0)
+    ends = np.concatenate((arrivals["t_decoded_ns"], steps_ns))
+    begins = np.concatenate((arrivals["t_recv_ns"], np.zeros_like(steps_ns)))
+    order = np.argsort(ends, kind="stable")
+    ends, begins = ends[order], begins[order]
+    begins[1:] = np.where(begins[1:] > 0, np.maximum(begins[1:], ends[:-1]), ends[:-1])
+    begins = np.minimum(begins, ends)
+    busy = np.concatenate(([0], np.cumsum(ends - begins)))
+    times = np.stack((begins, ends), axis=1).ravel()
+    spent = np.stack((busy[:-1], busy[1:]), axis=1).ravel()
+    sent, received = (np.interp(arrivals[f"t_{name}_ns"], times, spent) for name in ("send", "recv"))
+    return np.maximum(received - sent, 0)
+
+
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
     """Return the time of each task of one worker, from `task_begins` to the payload's arrival.
 

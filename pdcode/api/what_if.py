@@ -28,6 +28,25 @@ WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
 """Settings by which rank 0 steps at the first payloads; the first that fit a run are proposed."""
 
+FREE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rank 0": (
+        "machine",
+        {
+            "arrival_s": 0.0,
+            "decode_bandwidth": None,
+            "dispatch_s": 0.0,
+            "update_s": 0.0,
+            "coordinator_speed": 1e9,
+        },
+    ),
+    "the link": ("link", {"latency_s": 0.0, "bandwidth": 1e18}),
+}
+"""The table of each bottleneck, and its keys with which that takes no time."""
+REMEDIES = {
+    "rank 0": "more rows a task (problem.batch), less to decode (code.share)",
+    "the link": "fewer bits (wire.dtype), a smaller share (code.share), more rows a task (problem.batch)",
+}
+
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 MOST_ARRIVALS = 1 << 18  # simulated without
 RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
@@ -37,60 +56,87 @@ DOUBT = 1.25  # factor between the predicted and the recorded time beyond which 
 def diagnosed(trace: TraceReader) -> Diagnosis:
     """Diagnose a run, with the costs of its slow workers and what to try."""
     found = diagnose(trace)
-    if not found.slow:
+    if not found.slow and not found.bottleneck:
         return found
     try:
         if trace.config.get("plugins"):  # programs, which only a user may have run
             raise InputError("it has plug-ins")
-        cost, after = predicted(trace, found.slow)
+        where = found.bottleneck
+        cost, after = freed(trace, where) if where else predicted(trace, found.slow)
     except (Failure, InputError) as error:
         cost, after = f"not known: the virtual clock does not predict this run: {error}", ""
     return replace(found, cost=cost, next=after)
 
 
-def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
-    """Predict the run without its slow workers, and with other policies; return lines `cost` and `next`.
+class Prediction:
+    """Times of a run to its target, or of all of it, if an update took another time.
 
     Raises
     ------
     InputError
         If the virtual clock cannot predict such a run.
     """
-    run, n = summarise(trace), trace.worker_count
-    single = not trace.is_script and configs.read(trace, []).config.update.asynchronous
-    reached = math.isfinite(run.target_s)
-    recorded_s = run.target_s if reached else run.seconds
-    own_s = update_s(trace)
-    if not 0 < own_s < math.inf:
-        raise InputError("a worker never answers")
 
-    def time(other_s: float) -> str:
-        return duration(1e9 * recorded_s * other_s / own_s)
+    def __init__(self, trace: TraceReader) -> None:
+        run, n = summarise(trace), trace.worker_count
+        self.single = not trace.is_script and configs.read(trace, []).config.update.asynchronous
+        self.reached = math.isfinite(run.target_s)
+        self.recorded_s = run.target_s if self.reached else run.seconds
+        self.own_s = update_s(trace)
+        if not 0 < self.own_s < math.inf:
+            raise InputError("a worker never answers")
+        self.took = f"{f'{run.target} after' if self.reached else 'the run took'} {self.time(self.own_s)}"
+        fit = self.own_s * run.updates / ((n if self.single else 1) * run.seconds)
+        self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
+        if 1 / DOUBT <= fit <= DOUBT:
+            self.doubt = ""
+        path = shlex.quote(str(trace.path))
+        self.plan = f"pdcode plan JOB.toml --trace {path} searches for more"
+        if trace.is_script:
+            self.plan = f"pdcode plan --trace {path} --like CONFIG searches for more"
 
+    def time(self, update_s: float) -> str:
+        """Return the time, as text."""
+        return duration(1e9 * self.recorded_s * update_s / self.own_s)
+
+    def saved(self, update_s: float) -> float:
+        """Return the fraction of the time that is saved."""
+        return max(0.0, 1 - update_s / self.own_s)
+
+
+def freed(trace: TraceReader, where: str) -> tuple[str, str]:
+    """Predict the run without its bottleneck; return lines `cost` and `next`; errors as of `Prediction`."""
+    run, free_s = Prediction(trace), update_s(trace, free=where)
+    cost = f"{run.took}; {run.time(free_s)} if {where} took no time, {percent(run.saved(free_s), 1)} % less"
+    other = "a step for several payloads (update.mode = 'first')" if run.single else ""
+    other = other or "sums by the workers (reduce.kind = 'allreduce')"
+    return "; ".join(filter(None, (cost, run.doubt))), f"{REMEDIES[where]}, or {other}; {run.plan}"
+
+
+def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
+    """Predict the run without its slow workers, and with other policies; return lines `cost` and `next`.
+
+    Errors are those of `Prediction`.
+    """
+    run = Prediction(trace)
+    time, recorded_s = run.time, run.recorded_s
     workers = [each.worker for each in slow]
     without_s = update_s(trace, workers[:1])
-    share = max(0.0, 1 - without_s / own_s)
+    share = run.saved(without_s)
     texts = [
-        f"{f'{run.target} after' if reached else 'the run took'} {time(own_s)}; {time(without_s)} if worker "
-        f"{workers[0]} were as the others, {percent(share, 1)} % less"
+        f"{run.took}; {time(without_s)} if worker {workers[0]} were as the others, {percent(share, 1)} % less"
     ]
     if workers[1:]:
         alone, none = time(update_s(trace, workers[1:])), time(update_s(trace, workers))
         named = workers_named(sorted(workers))
         texts.append(f"{alone} if it alone were slow, {none} if none of {named} were")
     else:
-        texts.append(f"{time(own_s)} with it alone slow, as no other worker is")
-    fit = own_s * run.updates / ((n if single else 1) * run.seconds)
-    if not 1 / DOUBT <= fit <= DOUBT:
-        texts.append(f"in doubt, as the clock predicts {ratio(fit)} the recorded time")
-
+        texts.append(f"{time(run.own_s)} with it alone slow, as no other worker is")
+    texts += filter(None, [run.doubt])
     if share < WARN:
         return "; ".join(texts), "nothing: the run hardly waits for it"
     machine = f"replace worker {workers[0]}'s machine: predicted {time(without_s)}"
-    path = shlex.quote(str(trace.path))
-    plan = f"pdcode plan --trace {path} --like CONFIG" if trace.is_script else ""
-    plan = plan or f"pdcode plan JOB.toml --trace {path}"
-    if not single and reached:
+    if not run.single and run.reached:
         for settings in FIRST:
             try:
                 target_s = simulated_s(trace, settings, recorded_s)
@@ -103,7 +149,7 @@ def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
             break
     if trace.is_script:
         machine = "; or ".join([*moved_work(trace, slow[0]), machine])
-    return "; ".join(texts), f"{machine}; {plan} searches for more"
+    return "; ".join(texts), f"{machine}; {run.plan}"
 
 
 def moved_work(trace: TraceReader, slow: SlowPart) -> list[str]:
@@ -153,14 +199,18 @@ def simulated_s(trace: TraceReader, settings: Sequence[str], limit_s: float) -> 
     return result.target_s
 
 
-def update_s(trace: TraceReader, replaced: Sequence[int] = (), settings: Sequence[str] = ()) -> float:
+def update_s(trace: TraceReader, replaced: Sequence[int] = (), free: str = "") -> float:
     """Return the time of an update in s, or of n payloads if each is one, under a run's recorded delays.
 
-    Workers in `replaced` take the delays of a usual one; `settings` are other keys ``KEY=VALUE``.
+    Workers in `replaced` take the delays of a usual one; what `free` names takes no time.
     """
     if trace.is_script:
         return script_step_s(trace, replaced)
-    config = recorded_config(trace, settings, replaced)
+    config = recorded_config(trace, (), replaced)
+    if free:
+        name, keys = FREE[free]
+        table = msgspec.structs.replace(getattr(config, name), **keys)
+        config = msgspec.structs.replace(config, **{name: table})
     components = setup.prepare(config, str(trace.path), check=False)
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
