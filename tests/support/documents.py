@@ -37,6 +37,7 @@ OTHERS = (
     "done",
     "python",
     "mpirun",
+    "mpiexec",
     "pip",
     "torchrun",
 )  # commands that `check` does not look into
