@@ -3,23 +3,15 @@
 import argparse
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import below
 from paths import ROOT
 
 from pdcode.__main__ import main, parser
 from pdcode.api import configs
 from pdcode.config import load as configfile
-
-
-def below(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    yield command
-    for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from below(each)
 
 
 @pytest.mark.parametrize("command", [*below(parser())], ids=lambda command: command.prog)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from commands import below
 from paths import JOBS
 
 from pdcode.__main__ import main, parser
@@ -13,15 +14,6 @@ from pdcode.config import BUNDLED, KINDS, Config, MemoryTable, kinds
 from pdcode.config import load as configfile
 from pdcode.training import setup
 from pdcode.util.errors import InputError
-
-
-def below(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    yield command
-    for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from below(each)
-
 
 DELAYS = "'shifted-exponential', 'pareto', 'bimodal', 'lognormal', 'markov', 'slow-set'"  # and plug-ins'
 CASES = {
