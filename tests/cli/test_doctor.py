@@ -36,7 +36,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for name in list(os.environ):
-        if name.startswith(("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")):
+        if name.startswith(("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_", "PDCODE_LAUNCHER")):
             monkeypatch.delenv(name)
 
 
@@ -82,6 +82,17 @@ def test_ctrl_c_ends_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.M
     assert main(["doctor"]) != 0
     thread.join()
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+def test_the_launcher_that_runs_use_is_examined(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PDCODE_LAUNCHER", "slurm")
+    out = examined(capsys)
+    assert "✗ launcher slurm" in out
+    assert "expected mpirun, srun or the path of an mpirun" in out
+    mpirun(tmp_path, "exit 1", monkeypatch)
+    monkeypatch.setenv("PDCODE_LAUNCHER", str(tmp_path / "mpirun"))
+    monkeypatch.setattr(launch, "library_beside", lambda _: Path("/nowhere/libmpi.so"))
+    assert "✗ MPI library exit code 1: " in examined(capsys)
 
 
 def test_where_no_trace_can_be_written(capsys, tmp_path, monkeypatch):
