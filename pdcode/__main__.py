@@ -6,7 +6,6 @@ Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 import argparse
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -95,18 +94,8 @@ def run_command(argv: list[str]) -> int:
             finally:
                 stdout.flush()
             return code
-    except InputError as error:
-        if place is None or place[0] == 0:
-            output.print_error(str(error))
-        else:
-            # Rank 0 mostly finds the same error and reports it: the launcher kills all ranks when one ends.
-            time.sleep(3)
-            if siblings.rank_0_lives() or not launch.on_one_machine(os.environ):
-                output.print_error(f"{siblings.named(place[0])}: {error}")
-        return 2
-    except Failure as error:
-        output.print_error(str(error))
-        return 1
+    except (InputError, Failure) as error:
+        return siblings.report(error)
     except MemoryError as error:
         output.print_error(f"not enough memory: {error}")
         return 1

