@@ -186,6 +186,8 @@ class FirstState(RelayedState):
             mean.row, mean.codewords = self._current
             mean.worker, mean.task = present[0], self._version
             self._log_arrival(mean, np.setdiff1d(np.arange(self._workers), present))
+            factor = self.policy.table.step_factor
+            damping *= factor(len(present), self._workers) / factor(len(members), self._workers)
             self._state.fold(mean)
         self._current = None
         self._arrivals.clear()

@@ -50,6 +50,25 @@ def test_a_worker_with_another_theta_is_named() -> None:
         state.fold(arrival)
 
 
+def test_a_payload_that_is_left_out_counts_in_no_step() -> None:
+    """A worker that dies while the members of an update average their payloads, with ``full_step``."""
+    first = ["reduce.kind=allreduce", "update.mode=first", "update.late=waste", "update.full_step=3"]
+
+    def stepped(senders: list[int], damping: float, *omitted: tuple[int, int]) -> np.ndarray:
+        components = prepare(configfile.resolve({}, [*JOB, "scheme.name=uncoded", *first]))
+        state, total = components.state, Sum(components.layout, 0, 3)
+        state.recorded = omitted
+        for payload in total.reply.payloads:
+            payload[:] = 3.0
+        for worker in senders:
+            total.arrival.worker, total.arrival.codewords = worker, state.order(worker, 0).codewords
+            state.fold(total.arrival)
+        state.step(damping)
+        return state.theta
+
+    np.testing.assert_array_equal(stepped([0, 1], 2 / 3, (1, 0)), stepped([0], 1 / 3))
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
