@@ -4,7 +4,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,7 @@ class StepRecording:
         self._pending = [[np.empty((0, 3), np.int64)] for _ in range(mail.ranks)]  # at rank 0
         self._counts = np.zeros(mail.ranks, np.int64)  # their rows
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
+        self._lost = set[int]()  # ranks from which the transport brings no more messages, as of dead ones
         self._failed = False  # whether the trace can no longer be written
         workers = mail.meet()
         if mail.rank == 0:
@@ -190,13 +191,17 @@ class StepRecording:
                 self._mail.post(ROWS + np.asarray(rows, np.int64).tobytes())
             return
         self._add(0, rows)
-        for rank in range(1, self._mail.ranks):
-            while message := self._mail.take(rank):
-                if message[:1] == END:
-                    self._ends[rank] = message[1:].decode(errors="replace")
-                else:
-                    self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
-        self._write(int(self._counts.min()))
+        living = [rank for rank in range(self._mail.ranks) if rank not in self._lost]
+        for rank in living[1:]:
+            try:
+                while message := self._mail.take(rank):
+                    if message[:1] == END:
+                        self._ends[rank] = message[1:].decode(errors="replace")
+                    else:
+                        self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
+            except RuntimeError:  # of the transport
+                self._lost.add(rank)
+        self._write(int(self._counts[living].min()))
 
     def _add(self, rank: int, rows: np.ndarray) -> None:
         self._pending[rank].append(np.asarray(rows, np.int64).reshape(-1, 3))
@@ -229,7 +234,7 @@ class StepRecording:
     def close(self, rows: np.ndarray, error: str = "", wait_s: float = CLOSE_S) -> None:
         """Write the last rows and complete the trace; `error` is the one by which this rank ends, if any.
 
-        Rank 0 waits up to `wait_s` for the others' ends, until the transport fails.
+        Rank 0 waits up to `wait_s` for the ends of the others that the transport reaches.
         """
         if self._trace is None:
             self.exchange(rows)
@@ -237,11 +242,10 @@ class StepRecording:
             self._mail.clock(self._mail.rank)
             return
         others, until_s = set(range(1, self._mail.ranks)), time.monotonic() + wait_s
-        with suppress(RuntimeError):  # of the transport
-            self.exchange(rows)
-            while self._ends.keys() < others and time.monotonic() < until_s:
-                time.sleep(1e-3)
-                self.exchange(rows[:0])
+        self.exchange(rows)
+        while self._ends.keys() | self._lost < others and time.monotonic() < until_s:
+            time.sleep(1e-3)
+            self.exchange(rows[:0])
         self._write(int(self._counts.max()))
         failed = [f"rank {rank}: {what}" for rank, what in sorted({0: error, **self._ends}.items()) if what]
         with self._spared():
