@@ -25,11 +25,12 @@ def read(paths: Sequence[str]) -> Job:
         for name in ("work_s", "wait_s", "link_s")
     )
     assert work is not None
+    hosts = names = grid.hosts()
     if "host" in columns:
         found = dict(zip(workers, columns["host"], strict=True))
         hosts = [found[each] for each in grid.workers.tolist()]
-    else:
-        hosts = grid.hosts()
     lengths = work + (0.0 if wait is None else wait) + (0.0 if link is None else link)
     job = in_turn(path, hosts, "a table", work, link, np.fmax.reduce(lengths, axis=1))
+    if "host" in columns and set(names) != {"unknown"}:
+        job.notes.append(f"workers, by number from 0: {', '.join(names)}")
     return job

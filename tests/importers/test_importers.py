@@ -329,6 +329,14 @@ def test_a_table(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace.updates["t_ns"], [3 * 10**9, 6 * 10**9])  # with the wait
 
 
+def test_names_beside_hosts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{worker},1,1,node{worker}\n" for worker in "cab")
+    (tmp_path / "a.csv").write_text(f"worker,step,work_s,host\n{rows}", encoding="utf-8")
+    trace = imported(tmp_path, "csv", tmp_path / "a.csv")
+    assert [*trace.workers["host"]] == ["nodea", "nodeb", "nodec"]
+    assert "workers, by number from 0: a, b, c\n" in capsys.readouterr().out
+
+
 def test_a_slow_link_of_a_table_is_told_from_work(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(foreign.LINKS, encoding="utf-8")
     [slow] = diagnose(imported(tmp_path, "csv", tmp_path / "a.csv")).slow
