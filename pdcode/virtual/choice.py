@@ -7,6 +7,7 @@ and under the law of the delays, but not under those that the run will have.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -34,12 +35,13 @@ from ..schemes import delay_model
 from ..training import setup
 from ..training.link_sizing import FRACTIONS, relayed_bytes
 from ..training.setup import Components
+from ..training.shuffling import make_row_sender
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
 from . import costs
 from .costs import cost_model_schedule, task_times_ns
-from .schedule import AllreduceSchedule, FirstSchedule
+from .schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
 from .timing_only import TimingOnly
 
 RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
@@ -190,7 +192,7 @@ def round_s(components: Components, speeds: Speeds | None, updates: int, runs: i
             config, machine=msgspec.structs.replace(config.machine, update_s=update_s), reduce=ReduceTable()
         )
     update: Any = config.update
-    star_s = partial(_star_s, config, components, task_ns, models)
+    star_s = partial(_star_s, config, components, task_ns, models, _epoch_rows(components, schedule))
     if getattr(update, "is_adaptive", False):
         more = {q: relative_updates(q, n, update.full_step) for q in counts(n)}
         made = {q: msgspec.structs.replace(update, count=q) for q in more}
@@ -200,11 +202,24 @@ def round_s(components: Components, speeds: Speeds | None, updates: int, runs: i
     return star_s(updates, update)
 
 
+def _epoch_rows(components: Components, schedule: CostModelSchedule) -> tuple[float, float]:
+    """Return the bytes of a worker's rows of an epoch, and its wait for others in ns, in the mean."""
+    sender = make_row_sender(components.config, components.source)
+    if sender is None:
+        return 0.0, 0.0
+    for version in (0, components.config.shuffle.every):  # caches, then rows
+        found = [sender.rows(worker, version) for worker in range(components.scheme.workers)]
+    rows = [each for each in found if each is not None]
+    waits_ns = [schedule.rows_ns(each.place, each.exchanged) for each in rows]
+    return statistics.fmean(each.size for each in rows), statistics.fmean(waits_ns)
+
+
 def _star_s(
     config: Config,
     components: Components,
     task_ns: np.ndarray,
     models: Sequence[Any],
+    epoch_rows: tuple[float, float],
     rounds: int,
     update: UpdateTable,
 ) -> float:
@@ -216,6 +231,9 @@ def _star_s(
         body, own = 0, layout.body_offset + relayed_bytes(state, n)
     if config.downlink.exchanges:
         exchanged = LogFormat(layout).message_bytes
+    tasks = max(1.0, config.shuffle.every * update.typical_payloads(n) / n)  # of a worker in an epoch
+    own += round(epoch_rows[0] / tasks)
+    task_ns = task_ns + round(epoch_rows[1] / tasks)
     first = np.arange(n), np.zeros(n, np.int64), 8
     delays_ns = np.hstack([stragglers.delays_ns(model, *first, task_ns) for model in models])
     one_by_one_s = n * (reply + body + own) / config.link.bandwidth
@@ -224,7 +242,7 @@ def _star_s(
         config,
         update=msgspec.structs.replace(update, clip="none"),
         downlink=DownlinkTable(),
-        shuffle=ShuffleTable(),  # rows are sent seldom
+        shuffle=ShuffleTable(),
         faults=FaultsTable(),
         stop=StopTable(updates=rounds * (n if single else 1), seconds=2 * rounds * longest_s),
     )

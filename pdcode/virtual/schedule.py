@@ -278,10 +278,14 @@ class CostModelSchedule(Schedule):
             self._events.deaf[workers] = 1
 
     def wait_for_rows(self, worker: int, place: int, exchanged: int) -> None:
+        self._rows_ns[worker] = self.rows_ns(place, exchanged)
+
+    def rows_ns(self, place: int, exchanged: int) -> int:
+        """Return the time in ns for which a task waits for rows that rank 0 does not send it."""
         seconds = place * self._hop_s
         if exchanged:
             seconds += self._latency_s + exchanged * self._byte_s
-        self._rows_ns[worker] = round(1e9 * seconds)
+        return round(1e9 * seconds)
 
     def cancel(self) -> None:
         self._cancelled = True

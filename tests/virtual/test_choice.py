@@ -15,6 +15,7 @@ from pdcode.config.write import to_toml
 from pdcode.transport.speeds import Speeds
 from pdcode.util.errors import InputError
 from pdcode.virtual import choice
+from pdcode.virtual.simulation import Simulation
 
 TASK_S = 0.01
 JOB = {
@@ -64,6 +65,30 @@ def test_the_choice_follows_link_and_delays(link: str, delays: str, best: set[st
 def test_dead_workers_are_not_waited_for() -> None:
     config = resolved(stragglers={"kind": "slow-set", "dead": [3]}, stop={"seconds": 1.0})
     assert not choice.prepare(config).config.update.complete
+
+
+@pytest.mark.parametrize("update", [["update.mode=async"], ["update.mode=first", "update.count=6"]])
+@pytest.mark.parametrize(
+    "shuffle",
+    [
+        ["shuffle.kind=uncoded"],
+        ["shuffle.kind=coded"],
+        ["shuffle.kind=coded", "link.broadcast=chain", "link.segment=4096"],
+        ["shuffle.kind=coded", "link.broadcast=multicast", "shuffle.cache=2"],
+        ["shuffle.kind=exchange"],
+    ],
+)
+def test_predicted_times_have_those_of_rows(shuffle: list[str], update: list[str]) -> None:
+    tables = {"problem": JOB["problem"] | {"hidden": [16]}, "stragglers": DELAYS["exponential"]}
+    own = ["scheme.name=topk", "workers.count=8", "link.bandwidth=1e6", "stop.updates=320"]
+    config = resolved(*own, *update, **tables)
+    plain_s, shuffled = choice.round_s(choice.prepare(config), None, 320), [*shuffle, "shuffle.every=16"]
+    config = resolved(*own, *update, *shuffled, **tables)
+    predicted_s = choice.round_s(choice.prepare(config), None, 320)
+    _, result = Simulation(config).run()
+    measured_s = result.seconds / 320 * (8 if config.update.asynchronous else 1)
+    assert predicted_s == pytest.approx(measured_s, rel=0.2)
+    assert abs(predicted_s - measured_s) < abs(plain_s - measured_s)
 
 
 @pytest.mark.parametrize(
