@@ -121,7 +121,12 @@ def entropy(law: np.ndarray) -> np.ndarray:
 
 def conditional_entropy(law: Law, divisor: int) -> np.ndarray:
     """Return H(X | X modulo `divisor`) in bits; the divisor divides m."""
-    return entropy(law) - entropy(law.reshape(*law.shape[:-1], -1, divisor).sum(axis=-2))
+    return entropy(law) - entropy(_modulo(law, divisor))
+
+
+def _modulo(law: Law, divisor: int) -> Law:
+    """Return the law of X modulo a divisor of m."""
+    return law.reshape(*law.shape[:-1], -1, divisor).sum(axis=-2)
 
 
 def sum_law(first: Law, second: Law) -> Law:
@@ -184,19 +189,31 @@ def computation_rate(noise: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -
     pairs : iterable of (ndarray, ndarray)
         Laws of the two senders' symbols that a layer may have, such as `quasi_group_pairs`.
     """
-    from scipy.optimize import linprog
-
-    divisors = [prime**s for s in range(round(math.log(len(noise), prime)))]
-    limits = [math.log2(len(noise) / each) - conditional_entropy(noise, each) for each in divisors]
+    divisors, limits = _limits(noise, prime)
     pairs = list(pairs)
     firsts, seconds = (np.array(each) for each in zip(*pairs, strict=True))
     needed = np.array([conditional_entropy(sum_law(firsts, seconds), divisor) for divisor in divisors])
-    rates = (entropy(firsts) + entropy(seconds)) / 2
+    return _best((entropy(firsts) + entropy(seconds)) / 2, needed, limits, pairs)
+
+
+def _limits(noise: Law, prime: int) -> tuple[list[int], np.ndarray]:
+    """Return p^s and C_s for s = 0 … r - 1."""
+    divisors = [prime**s for s in range(round(math.log(len(noise), prime)))]
+    limits = [math.log2(len(noise) / each) - conditional_entropy(noise, each) for each in divisors]
+    return divisors, np.array(limits)
+
+
+def _best(
+    rates: np.ndarray, needed: np.ndarray, limits: np.ndarray, pairs: Sequence[tuple[Law, Law]]
+) -> Rate:
+    """Return the largest Σ k_q rates_q with Σ k_q needed_q ≤ limits; 0 if there is none."""
+    from scipy.optimize import linprog
+
     found = linprog(-rates, A_ub=needed, b_ub=limits, method="highs")
-    layers = [
-        Layer(length, *pair) for length, pair in zip(found.x.tolist(), pairs, strict=True) if length > 1e-9
-    ]
-    return Rate(-float(found.fun), layers)
+    if found.x is None:
+        return Rate(0.0, [])
+    lengths = zip(found.x.tolist(), pairs, strict=True)
+    return Rate(-float(found.fun), [Layer(length, *pair) for length, pair in lengths if length > 1e-9])
 
 
 def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> float:
@@ -207,28 +224,47 @@ def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> flo
     return math.log2(len(total)) - computation_rate(total, prime, pairs).bits
 
 
-def dirty_rates(inputs: Law, noise: Law) -> tuple[float, float]:
-    """Return sum rates in bits over a channel with two states, by codes with a common group and without.
+def dirty_rate(inputs: Law, noise: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> Rate:
+    """Return the best sum rate over a channel with two states, of which each sender knows one.
 
-    The channel is Y = X₁ + S₁ + X₂ + S₂ + N modulo a prime m. Each sender knows its own uniform state S, and
-    sends X = V - S for a codeword V; to find one whose X has a law takes log m - H(X) of a code's rate. The
-    receiver decodes V₁ + V₂ of a linear code, so that this is paid for once: H(X) - H(N). Without a common
-    group it decodes V₁ and V₂, and it is paid for twice: 2 H(X) - log m - H(N). For m = 2 these are the rates
-    of Philosof and Zamir (IEEE Trans. Inf. Theory 2009).
+    The channel is Y = X₁ + S₁ + X₂ + S₂ + N modulo m, with uniform states. Sender i sends X_i = V_i - S_i for
+    a codeword V_i. Its index has *covering* layers, which it chooses so that X_i has the law `inputs`, and
+    layers that are messages, of one sender each. Two codewords are equal modulo p^s where their indices are,
+    and independent otherwise; by the second moment of their number there is a V_i if for s = 1 … r
+    Σ k_q H([U_iq]_s) > log p^s - H([X]_s), over covering layers. The receiver gets V_1 + V_2 + N, and decodes
+    the sums of all layers as for `computation_rate`.
+
+    For a prime m linear codes cover both states by the same layers: H(X) - H(N). Unstructured codes cover
+    each by its own: 2 H(X) - log m - H(N). For m = 2 these are the rates of Philosof and Zamir (IEEE Trans.
+    Inf. Theory 2009).
 
     Parameters
     ----------
-    inputs, noise : ndarray, shape (m,)
-        Laws of each X, which a limit on costs may restrict, and of N.
+    inputs : ndarray, shape (m,)
+        Law of each X, which a limit on costs may restrict.
+    noise, prime, pairs
+        As for `computation_rate`.
 
     Returns
     -------
-    (float, float)
-        Rates of linear and of unstructured codes, at least 0.
+    Rate
+        Of both senders' messages together, with first the layers of messages, those of the other sender being
+        constant, then covering ones; 0 if states cannot be covered.
     """
-    linear = float(entropy(inputs) - entropy(noise))
-    unstructured = linear + float(entropy(inputs)) - math.log2(len(inputs))
-    return max(0.0, linear), max(0.0, unstructured)
+    divisors, limits = _limits(noise, prime)
+    covering, none = list(pairs), np.eye(len(noise))[0]
+    messages = [(law, none) for law in {each.tobytes(): each for pair in covering for each in pair}.values()]
+    layers = [*messages, *covering]
+    firsts, seconds = (np.array(each) for each in zip(*layers, strict=True))
+    decoded = [conditional_entropy(sum_law(firsts, seconds), divisor) for divisor in divisors]
+    covers, least = list[np.ndarray](), list[float]()
+    for divisor in (each * prime for each in divisors):  # p^s for s = 1 … r
+        least += [float(entropy(_modulo(inputs, divisor)) - math.log2(divisor))] * 2
+        covers += [-entropy(_modulo(each, divisor)) for each in (firsts, seconds)]
+    needed, count = np.array([*decoded, *covers]), len(messages)
+    needed[len(divisors) :, :count] = 0
+    rates = np.where(np.arange(len(layers)) < count, entropy(firsts), 0)
+    return _best(rates, needed, np.append(limits, least), layers)
 
 
 def sum_bits(law: np.ndarray, payloads: int, wrap: float = 1e-9) -> int:

@@ -85,13 +85,42 @@ def test_linear_codes_describe_a_sum_modulo_a_prime_at_its_entropy(prime: int) -
     assert rate == pytest.approx(quasigroup.entropy(total))
 
 
+def dirty_bits(inputs: np.ndarray, noise: np.ndarray, prime: int) -> list[float]:
+    """Sum rates of quasi group codes, group codes and unstructured codes."""
+    pairs = quasigroup.quasi_group_pairs, quasigroup.group_pairs, quasigroup.unstructured_pairs
+    return [quasigroup.dirty_rate(inputs, noise, prime, each(len(noise))).bits for each in pairs]
+
+
 @pytest.mark.parametrize(("sent", "flipped"), [(0.1, 0.0), (0.3, 0.05), (0.5, 0.2)])
 def test_known_states_are_paid_for_once_by_linear_codes(sent: float, flipped: float) -> None:
     """Philosof and Zamir 2009, modulo 2."""
     inputs, noise = np.array([1 - sent, sent]), np.array([1 - flipped, flipped])
     h, flips = quasigroup.entropy(inputs), quasigroup.entropy(noise)
     expected = max(0, h - flips), max(0, 2 * h - 1 - flips)
-    assert quasigroup.dirty_rates(inputs, noise) == pytest.approx(expected)
+    assert dirty_bits(inputs, noise, 2)[1:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("odd", [0.02, 0.1, 0.3])
+def test_known_states_modulo_4_where_odd_inputs_cost(odd: float) -> None:
+    """Without noise. Fair indices 0 and 1 cover the parity of a state, and their sum has 1.5 bits, not 2."""
+    inputs, h = np.array([1 - odd, odd, 1 - odd, odd]) / 2, quasigroup.entropy(np.array([odd, 1 - odd]))
+    best, group, unstructured = dirty_bits(inputs, np.eye(4)[0], 2)
+    assert (group, unstructured) == pytest.approx((2 * h, 2 * h))
+    assert best == pytest.approx(2 - 1.5 * (1 - h))
+
+
+@pytest.mark.parametrize(("modulus", "prime"), [(4, 2), (9, 3)])
+def test_two_codewords_share_what_their_indices_share(modulus: int, prime: int) -> None:
+    """All generators and offsets, by enumeration: what the covering of states rests on."""
+    numbers = range(modulus)
+    codes = np.array([*itertools.product(numbers, repeat=3)])  # a generator of one column, and an offset
+    first = np.array([1, 0])
+    for second in itertools.product(numbers, repeat=2):
+        shared = math.gcd(modulus, *(int(each) for each in first - second))
+        words = [(codes[:, :2] @ each + codes[:, 2]) % modulus for each in (first, np.array(second))]
+        counts = np.bincount(modulus * words[0] + words[1], minlength=modulus**2).reshape(modulus, modulus)
+        alike = np.subtract.outer(numbers, numbers) % shared == 0
+        np.testing.assert_array_equal(counts, alike * len(codes) // alike.sum())
 
 
 @pytest.mark.parametrize(("payloads", "bits"), [(1, 4), (4, 5), (64, 7), (1024, 9)])
