@@ -7,6 +7,7 @@ import pytest
 from descents import Rows
 from interrupted import built, interrupted
 
+from pdcode import compare
 from pdcode.config import load as configfile
 from pdcode.training import checkpoint
 from pdcode.virtual.simulation import Simulation
@@ -89,6 +90,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(way: list[str], tmp_path: Pat
     resumed.coordinator.resumed = True
     resumed.coordinator.run(resumed.monitor)
     assert resumed.coordinator.theta.tobytes() == whole.coordinator.theta.tobytes()
+
+
+@pytest.mark.slow
+def test_schemes_are_compared(tmp_path: Path) -> None:
+    config = {"problem": {"hidden": [8]}, "workers": {"count": 4}, "stop": {"seconds": 0.01, "loss": 2.2}}
+    sums = "optimizer.rate=0.3/reduce.kind=tree/reduce.bits=8/memory.kind=worker/update.mode=all"
+    names = [f"{scheme}/{sums}" for scheme in ("uncoded", "local", "lwpd:sharded/wire.dtype=float32")]
+    found = compare(config, names, seeds=1, processes=1, progress=False, output=tmp_path / "c.h5")
+    assert all(run.reached for runs in found.measured for run in runs)
 
 
 def test_a_payload_that_is_not_finite_is_left_out_by_rank_0() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launches import Run, on_ranks, run_all
+from launches import Run, monitored, monitoring, on_ranks, run_all
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -309,16 +309,23 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
 
 @pytest.mark.parametrize("how", [[], ["wire.dtype=float16"]])
 def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(how, run, trace_path, tmp_path):
-    output = tmp_path / "monitoring"
-    done = run(
-        "stop.updates=1000", *how, job=JOB, OMPI_MCA_pml_monitoring_enable="1",
-        OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
-    )  # fmt: skip
+    done = run("stop.updates=1000", *how, job=JOB, **monitoring(tmp_path))
     assert done.returncode == 0, done.stderr
-    lines = [line for path in tmp_path.glob("monitoring.*.prof") for line in path.read_text().splitlines()]
-    sent = [re.match(r"E\s+(\d+)\s+(\d+)\s+(\d+) bytes", line) for line in lines]
-    among = sum(int(match[3]) for match in sent if match and "0" not in match.groups()[:2])
+    among = sum(size for ranks, size in monitored(tmp_path).items() if 0 not in ranks)
     trace = Trace(trace_path)
     assert trace.counters["version"] == 1000
     # Open MPI counts up to 6 % more on a busy machine.
     assert 0.97 < among / trace.arrivals["bytes_up"].sum() < 1.1
+
+
+def test_a_root_gets_as_many_payloads_as_it_has_children(run, tmp_path):
+    """By the monitoring of Open MPI: with fan-out 4 at most 1/15 of the star's bytes of 64 workers."""
+    workers, fanout, into = 4, 2, {}
+    star = ["scheme.name=uncoded", "update.mode=all", "wire.dtype=int8"]
+    for root, how in enumerate((star, [*STAR, *TREE, "update.mode=all"])):  # rank 0, worker 0
+        folder = tmp_path / str(root)
+        folder.mkdir()
+        done = run(*how, "stop.updates=200", job="", options=("-n", str(workers)), **monitoring(folder))
+        assert done.returncode == 0, done.stderr
+        into[root] = sum(size for (_, target), size in monitored(folder).items() if target == root)
+    assert into[1] * 15 / 16 * workers / fanout <= into[0]

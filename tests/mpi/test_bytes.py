@@ -1,9 +1,8 @@
 """Rank 0's count of bytes against Open MPI's own."""
 
-import re
-
 import numpy as np
 import pytest
+from launches import monitored, monitoring
 
 from pdcode import Trace
 from pdcode.trace.schema import DRAINED
@@ -13,18 +12,9 @@ from pdcode.trace.schema import DRAINED
     "how", [[], ["downlink.kind=codewords", "wire.dtype=int8", "code.blocks=[8,8]"]], ids=["full", "relay"]
 )
 def test_bytes_agree_with_the_monitoring_of_open_mpi(run, trace_path, tmp_path, how):
-    output = tmp_path / "monitoring"
-    done = run(
-        "stop.updates=2000", *how, OMPI_MCA_pml_monitoring_enable="1",
-        OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
-    )  # fmt: skip
+    done = run("stop.updates=2000", *how, **monitoring(tmp_path))
     assert done.returncode == 0, done.stderr
-    sent = {}  # (from, to) -> bytes
-    for path in tmp_path.glob("monitoring.*.prof"):
-        for line in path.read_text().splitlines():
-            if match := re.match(r"E\s+(\d+)\s+(\d+)\s+(\d+) bytes", line):
-                sent[int(match[1]), int(match[2])] = int(match[3])
-    assert sent, sorted(tmp_path.iterdir())
+    sent = monitored(tmp_path)
     trace = Trace(trace_path)
     up = sum(size for (_, target), size in sent.items() if target == 0)
     down = sum(size for (source, _), size in sent.items() if source == 0)

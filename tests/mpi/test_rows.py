@@ -1,9 +1,7 @@
 """Rows that move among workers over MPI: from rank 0, along a chain, and from worker to worker."""
 
-import re
-
 import pytest
-from launches import Run, run_all
+from launches import Run, monitored, monitoring, run_all
 from outcomes import assert_replays
 
 from pdcode import Trace
@@ -67,15 +65,12 @@ def test_the_slow_worker_gets_rows_from_rank_0(runs: dict[str, Run]) -> None:
 
 def test_a_chain_costs_rank_0_one_broadcast(run, tmp_path) -> None:
     """By the monitoring of Open MPI."""
-    output, sent = tmp_path / "monitoring", {}
+    sent = {}
     for name, updates in (("few", 9), ("more", 39)):  # three shuffles apart
-        done = run(
-            *CASES["chain"], "workers.count=4", f"stop.updates={updates}", OMPI_MCA_pml_monitoring_enable="1",
-            OMPI_MCA_pml_monitoring_enable_output="3", OMPI_MCA_pml_monitoring_filename=str(output),
-        )  # fmt: skip
+        own = "workers.count=4", f"stop.updates={updates}"
+        done = run(*CASES["chain"], *own, **monitoring(tmp_path))
         assert done.returncode == 0, done.stderr
-        text = (tmp_path / "monitoring.0.prof").read_text()
-        sent[name] = sum(int(size) for size in re.findall(r"^E\s+0\s+\d+\s+(\d+) bytes", text, re.M))
+        sent[name] = sum(size for (source, _), size in monitored(tmp_path).items() if source == 0)
     config = resolve({}, ["problem.data=digits", "workers.count=4", "seed=3", "stop.updates=1", CODED])
     source = prepare(config).source
     assert source is not None

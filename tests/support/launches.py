@@ -1,6 +1,7 @@
 """Python programs on ranks of mpirun, and several runs in one start of it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -102,3 +103,17 @@ def run_all(
         name: Run(int(out.rpartition("\n")[2]), out.rpartition("\n")[0], err, path)
         for (name, path), (out, err) in zip(paths.items(), printed, strict=True)
     }
+
+
+def monitoring(folder: Path) -> dict[str, str]:
+    """The variables that have Open MPI count the bytes between ranks, into files of a folder."""
+    values = {"enable": "1", "enable_output": "3", "filename": str(folder / "monitoring")}
+    return {f"OMPI_MCA_pml_monitoring_{name}": value for name, value in values.items()}
+
+
+def monitored(folder: Path) -> dict[tuple[int, int], int]:
+    """These bytes, by sender and receiver."""
+    text = "".join(path.read_text() for path in folder.glob("monitoring.*.prof"))
+    found = re.findall(r"^E\s+(\d+)\s+(\d+)\s+(\d+) bytes", text, re.M)
+    assert found, sorted(folder.iterdir())
+    return {(int(source), int(target)): int(size) for source, target, size in found}
