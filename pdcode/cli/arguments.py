@@ -101,7 +101,7 @@ RANGES = {
     "seeds": (1, 1000, "1 to 1000"),
     "tune": (3, 99, "3 to 99"),
     "workers": (1, 2**31 - 1, "1 or more"),
-    "target": (math.nextafter(0, 1), 1e300, "a number above 0"),
+    "target": (math.nextafter(0, 1), 1e9, "a number above 0 and at most 1e9"),
     "seconds": (math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),
 }
 """Least and greatest value of a number, and the range in words."""

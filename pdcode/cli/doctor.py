@@ -169,7 +169,7 @@ def mpi() -> Iterator[Finding]:
         beside = launch.mpirun_beside(Path(facts[0]["path"]))
         own = beside or "the library's own mpirun"
         advice = f"put {beside.parent} first on PATH" if beside and not named else f"use {own}"
-        yield Finding("launcher", f"{start[0]}: {found}", advice, False)
+        yield Finding("launcher", f"{start[0]}: {found}", "" if str(beside) == start[0] else advice, False)
         return
     yield Finding("launcher", f"{start[0]} matches: 2 ranks met in {took}")
     yield Finding("PMIx", "between mpirun and ranks" if ranks[0]["pmix"] else "not used by mpirun")

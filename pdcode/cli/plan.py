@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
@@ -58,7 +57,6 @@ def plan(options: argparse.Namespace) -> int:
         options,
         candidates=(2, 10_000, "2 to 10000"),
         eta=(math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
-        target=(-sys.float_info.max, sys.float_info.max, "a loss"),
         deadline=arguments.RANGES["seconds"],
     )
     if (options.config is None) == (options.like is None) or (options.like and options.trace is None):

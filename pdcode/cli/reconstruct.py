@@ -73,8 +73,9 @@ def reconstruct(options: argparse.Namespace) -> int:
     }
     arguments.ensure_in_range(options, **limits, **more)
     guard.probe_in_subprocess(options.trace)
+    trace = Trace(options.trace)
     with prefix_errors(options.trace):
-        dictionary = Trace(options.trace).dictionary()
+        dictionary = trace.dictionary()
     names = numbered([Path(each).stem for each in options.files])
     recordings = [each for each in options.files if Path(each).suffix.lower() not in IMAGES]
     if recordings and len(recordings) < len(options.files):

@@ -31,10 +31,10 @@ BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
 """Data sets that are values of problem.data."""
 
 
-def is_bundled(data: str | None) -> bool:
+def is_bundled(data: object) -> bool:
     """Return whether the value of problem.data names a data set, also one of a plug-in, and no file."""
-    if data is None or data in BUNDLED:
-        return data is not None
+    if not isinstance(data, str) or data in BUNDLED:
+        return isinstance(data, str)
     return data.isidentifier() and data not in FORMATS and kinds.find("readers", data) is not None
 
 

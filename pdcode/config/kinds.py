@@ -501,7 +501,7 @@ def load_plugin(path: str) -> None:
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
         text = " ".join(str(getattr(error, "msg", error)).split())
         if isinstance(error, SystemExit):
-            text = f"it ends the program, with {text or 'no'} exit code"
+            text = f"it ends the program, with exit code {text}" if text else "it ends the program"
         raise InputError(f"plugins: {path}, line {line}: {type(error).__name__}: {text}") from error
     for (group, name), kind in own.items():
         KINDS[group][name] = kind

@@ -114,7 +114,7 @@ class Supervisor:
             self._check_stopped(process.pid)
             self._first = self._first or self._dead.copy()
             ready = [key.data for key, _ in self._selector.select(wait_s)]
-            if self._rank_0 is None and time.monotonic() > self._line_s + progress.LINE_S:
+            if self._rank_0 is self._code is None and time.monotonic() > self._line_s + progress.LINE_S:
                 self._line_s = time.monotonic()
                 progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
             late_s = time.monotonic() - self._end_s

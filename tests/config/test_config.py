@@ -72,6 +72,7 @@ RELAYED = "memory = {}\ndownlink.kind = 'codewords'\n"
         ("seed = ", ["not TOML"]),
         ("code = 3", ["code", "3"]),
         ("[problem]\nhidden = [64, 0]", ["problem.hidden", "[64, 0]"]),
+        ("[problem]\ndata = 5", ["problem.data", "expected text", "5"]),
         ("[update]\nmode = 'sometimes'", ["update.mode", "sometimes"]),
         ("[update]\nmode = 'all'\ncount = 3", ["update.count", "3", "all"]),
         ("[stragglers]\nkind = 'slow-set'\nslow = [8]", ["stragglers.slow", "8"]),

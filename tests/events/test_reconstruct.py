@@ -114,6 +114,8 @@ def test_bad_input_is_refused(trace: str, tmp_path: Path, capsys: pytest.Capture
     ):
         assert main(["reconstruct", trace, *words]) == 2
         assert text in capsys.readouterr().err
+    assert main(["reconstruct", str(tmp_path / "none.h5")]) == 2
+    assert capsys.readouterr().err == f"pdcode: {tmp_path}/none.h5: no such file\n"
     other = tmp_path / "o.h5"
     pdcode.simulate({"stop": {"updates": 1}}, output=other, progress=False)
     assert main(["reconstruct", str(other)]) == 2

@@ -26,7 +26,7 @@ ACTS = {  # on a rank, and what the job prints and exits with
     "killed": ("os.kill(os.getpid(), 9)", "'2'", "rank 2 on {host} was ended by signal 9 (SIGKILL", 1),
     "rank 0 ended": ("os._exit(3)", "'0'", "rank 0 on {host} ended with exit code 3 before the run began", 1),
     "raised": ("raise RuntimeError('no')", "'2'", "rank 2 on {host}: ", 2),
-    "exits here": ("sys.exit(0)", "None", "SystemExit: it ends the program, with 0 exit code", 2),
+    "exits here": ("sys.exit(0)", "None", "SystemExit: it ends the program, with exit code 0", 2),
 }
 
 
