@@ -21,8 +21,8 @@ def add_parser(benches: Any) -> None:
         "added one by one to plain descent. Cells and files are as of `pdcode bench schemes`; existing files "
         "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
-    schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "exponential,none")
-    schemes.add_runs(bench, "tune", 5, "learning rate is", "results/ablation")
+    schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "none,persistent")
+    schemes.add_runs(bench, "tune", 5, "learning rate, under the first delays, is", "results/ablation")
     bench.set_defaults(function=run)
 
 
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         ablation.candidates(),
         Path(options.output),
         payloads=ablation.MAX_PAYLOADS,
+        tune_once=True,
     )
     with Pool(options.processes) as pool:
         schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)

@@ -2,8 +2,8 @@
 
 Parts are taken away from the preset one by one, and added one by one to plain stochastic gradient descent, in
 the order of `PARTS` and in the reverse order. Each variant is the preset with some keys changed, and a
-candidate of `pdcode bench schemes`, whose cells and delays these are. In each cell the learning rate of each
-is chosen by the same number of runs.
+candidate of `pdcode bench schemes`, whose cells and delays these are. For each problem and link the learning
+rate of each is chosen by the same number of runs, under the first delays.
 """
 
 import itertools
@@ -157,14 +157,14 @@ def show(bench: SchemesBench) -> None:
 LEGEND = (
     "Times to the target without a part as multiples of those with it, and 95 % intervals over the seeds, "
     "in pairs; >: runs without it missed the target, <: runs with it did. Each variant has the best of the "
-    "same number of learning rates, chosen in the cell. The second column has the numbers of payloads, "
-    "likewise. Taken away: from the preset with blocks in turn. Added: to plain descent by the first three "
-    "quarters of full 16-bit gradients at the newest θ, with Nesterov's momentum and θ in each task; one by "
-    "one, in order from the first row to the last, in reverse from the last to the first. The product of "
-    "the parts that are added is the lead over plain descent, by construction; the mean of both orders "
-    "estimates each part's Shapley value. Parts that pay only together make the product of those taken away "
-    "differ from the lead. Payloads: partial gradients, asynchrony, two bits and exchange as one part, "
-    "without look-ahead, which needs their residuals; below it the product of the three parts, and that over "
-    "the lead: what whitening is worth in the preset over what it is worth in plain descent. Last, blocks, "
-    "exchange and asynchrony are replaced."
+    "same number of learning rates, chosen under the first delays. The second column has the numbers of "
+    "payloads, likewise. Taken away: from the preset with blocks in turn. Added: to plain descent by the "
+    "first three quarters of full 16-bit gradients at the newest θ, with Nesterov's momentum and θ in each "
+    "task; one by one, in order from the first row to the last, in reverse from the last to the first. The "
+    "product of the parts that are added is the lead over plain descent, by construction; the mean of both "
+    "orders estimates each part's Shapley value. Parts that pay only together make the product of those "
+    "taken away differ from the lead. Payloads: partial gradients, asynchrony, two bits and exchange as one "
+    "part, without look-ahead, which needs their residuals; below it the product of the three parts, and "
+    "that over the lead: what whitening is worth in the preset over what it is worth in plain descent. "
+    "Last, blocks, exchange and asynchrony are replaced."
 )

@@ -28,12 +28,12 @@ from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.output import write_file
 from ..util.processes import Pool
 from ..util.progress import track
-from ..virtual import capacity, costs
+from ..virtual import capacity, choice, costs
 from .comparison import Comparison
 from .comparison_file import ensure_savable
 from .learning_rates import rate_of
 from .measurement import Measured
-from .schemes_bench import LINKS, NESTEROV
+from .schemes_bench import AUTO, LINKS, NESTEROV
 from .tournament import ComparisonRequest, perform_once
 from .tuning import Tuning
 
@@ -51,9 +51,10 @@ TABLES: dict[str, Any] = {
 """The job, with tasks of 10 ms on average."""
 
 SCHEMES = (
+    AUTO,
     "lwpd:default",
-    "lwpd:starved",
     "lwpd:ring",
+    "lwpd:sharded",
     "uncoded:async",
     f"uncoded:first/wire.dtype=float16{NESTEROV}",
     f"allreduce{NESTEROV}",
@@ -130,7 +131,7 @@ def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_l
         request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
         fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)
         tuned = workers <= MAX_TUNED_WORKERS or coordinators not in rates
-        tune = Tuning(bench.runs, with_knobs=False) if tuned else None
+        tune = Tuning(bench.runs, with_knobs=False, untuned=(AUTO,)) if tuned else None
         with Pool(max(1, min(processes, fitting))) as pool:
             perform_once(path, request, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
         rates[coordinators] = path
@@ -169,8 +170,9 @@ def points(bench: ScaleBench) -> dict[str, list[ScalePoint]]:
         for name, config, measured in zip(
             made.names, made.read_configs(str(path)), made.measured, strict=True
         ):
-            need = capacity.load_of(setup.prepare(config))
-            point = ScalePoint(workers, coordinators, measured, need, rate_of(config))
+            components = choice.prepare(config)
+            need, rate = capacity.load_of(components), rate_of(components.config)
+            point = ScalePoint(workers, coordinators, measured, need, rate)
             found.setdefault(name, []).append(point)
     return found
 

@@ -136,6 +136,7 @@ class SchemesBench:
     schemes: Sequence[str]
     folder: Path
     payloads: int = MAX_PAYLOADS  # of a run, at most
+    tune_once: bool = False  # whether settings found under the first delays are those under the others, too
 
     def file(self, problem: str, link: str, delay: str) -> Path:
         """Return the file of a cell."""
@@ -203,9 +204,11 @@ def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) ->
     groups = [*([name] for name in bench.ours), *(members.values() for members in RIVALS.values())]
     for problem, link, delay in track(cells, len(cells), "comparisons"):
         path, begun = bench.file(problem, link, delay), time.process_time()
+        first = bench.file(problem, link, next(iter(bench.delays)))
+        taken = first if bench.tune_once and path != first else None
         perform_once(
             path, bench.request(problem, link, delay), command, pool, print_line,
-            tune=bench.tuning(delay), groups=groups,
+            tune=None if taken else bench.tuning(delay), groups=groups, rates=taken,
         )  # fmt: skip
         if pool.processes == 1:
             print_line(f"{path}: {duration(1e9 * (time.process_time() - begun))} of CPU time")

@@ -11,7 +11,9 @@ from pdcode.__main__ import main
 from pdcode.studies import ablation, schemes_bench
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.measurement import Measured
+from pdcode.studies.tuning import Tuning
 from pdcode.util.formats import ratio
+from pdcode.util.processes import Pool
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,28 @@ def test_worth_is_a_ratio_of_times_or_a_bound(without, having, text):
     if text.endswith("2.00)"):  # two equal steps: their geometric mean is that of one
         assert ablation.worth(made, [("without", "having")] * 2, 0.5) == text
         assert ablation.worth(made, [("without", "having")] * 2) == "4.00× (4.00 – 4.00)"
+
+
+def test_settings_are_chosen_under_the_first_delays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def once(
+        path: Path, request: object, *more: object, tune: object, rates: Path | None, **_: object
+    ) -> None:
+        seen.append((path.name, tune is not None, rates and rates.name))
+
+    monkeypatch.setattr(schemes_bench, "perform_once", once)
+    monkeypatch.setattr(schemes_bench, "_estimate", lambda bench, cells: "")
+    delays = {name: schemes_bench.DELAYS[name] for name in ("none", "persistent")}
+    bench = schemes_bench.SchemesBench(
+        ["digits"], ["1G"], delays, 1, Tuning(3), ["uncoded"], tmp_path, tune_once=True
+    )
+    with Pool(1) as pool:
+        schemes_bench.perform(bench, "", pool, lambda line: None)
+    assert seen == [
+        ("digits-1G-none.h5", True, None),
+        ("digits-1G-persistent.h5", False, "digits-1G-none.h5"),
+    ]
 
 
 @pytest.mark.slow
