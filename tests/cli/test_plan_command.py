@@ -141,7 +141,7 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
         (["--eta", "1"], "--eta 1: expected a number above 1"),
         (["--seconds", "-1"], "--seconds -1"),
         (["--target", "nan"], "--target nan: expected a number above 0"),
-        (["--target", "0"], "--target 0.0: expected a number above 0"),
+        (["--target", "0"], "--target 0: expected a number above 0"),
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
         (["--set", "problem.data=none.npz"], "none.npz"),
         (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
