@@ -14,9 +14,7 @@ import numpy as np
 
 from ..config import Config, kinds
 from ..config.defaults import gradient_rate, limited_rate, whitened_rate
-from ..decoders.summing import SummingDecoder
 from ..problems import Problem
-from ..problems.partition import Unit
 from . import proximals
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
@@ -83,21 +81,19 @@ class Trial:
         self._sample, self._seed = sample, config.seed
         self._plan = sample.plan(rows, whiten=config.code.whitening)
         self._table = msgspec.structs.replace(table, schedule="constant", warmup=0)
-        self._unit = Unit(0, sample.size, 1)
 
     def __call__(self, rate: float) -> float:
         """Return the mean loss of the last mini-batches of a descent at this rate."""
         sample, theta = self._sample, self._sample.initial(self._seed)
         table = msgspec.structs.replace(self._table, rate=rate)
         penalty = proximals.penalty_of(table.proximal, sample)
-        decoders = [SummingDecoder(1, (sample.size,), sample.dtype)]
         optimizer = table.make(sample.size, sample.dtype, penalty, 1.0, sample.layers)
         losses = []
         with np.errstate(all="ignore"):
             for number, rows in enumerate(self._rows):
                 losses.append(self._plan.gradient(theta, rows, (self._seed, 0, number, 0)))
-                decoders[0].accumulator[:] = self._plan.full_gradient
+                optimizer.whole_gradient[:] = self._plan.full_gradient
                 if not math.isfinite(losses[-1]) or not np.isfinite(self._plan.full_gradient).all():
                     return math.inf
-                optimizer.step(theta, [self._unit], decoders)
+                optimizer.step_whole(theta)
         return float(np.mean(losses[-COMPARED:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -12,13 +13,15 @@ from msgspec import Meta
 from ..config import Candidates, Config, NonNegative, OptimizerTable, Proximal, Rate, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
+from ..decoders.summing import SummingDecoder
 from ..kernels import optimize, proximal
+from ..problems.partition import Unit
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
-    from ..problems.partition import Blocks, Unit
+    from ..problems.partition import Blocks
     from .proximals import Penalty
 
 
@@ -138,6 +141,19 @@ class Optimizer(Stateful, Capable):
         if self.adjusts:
             self._adjust(theta, damping, fraction)
         return sqrt(self._advance(self.rate * damping))
+
+    @cached_property
+    def _whole(self) -> tuple[list[Unit], list[SummingDecoder]]:
+        return [Unit(0, self.size, 1)], [SummingDecoder(1, (self.size,), self.dtype)]
+
+    @property
+    def whole_gradient(self) -> np.ndarray:
+        """The gradient by which `step_whole` moves θ, shape (size,), to be filled in."""
+        return self._whole[1][0].accumulator
+
+    def step_whole(self, theta: np.ndarray, damping: float = 1.0, fraction: float = 1.0) -> float:
+        """Move θ by `whole_gradient`; otherwise as `step`."""
+        return self.step(theta, *self._whole, damping, fraction)
 
     def _adjust(self, theta: np.ndarray, damping: float, fraction: float) -> None:
         """Determine the factor of clipping, and decay θ."""

@@ -26,7 +26,6 @@ from ..coding.source import Source
 from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
-from ..decoders.summing import SummingDecoder
 from ..kernels import decode
 from ..problems import Problem
 from ..problems.partition import Blocks, Unit
@@ -162,7 +161,6 @@ class CoefficientSigns(SignDescent):
     def __init__(self, transform: Transform, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._transform, self._coefficients = transform, np.empty(self.size, self.dtype)
-        self._whole, self._mean = [Unit(0, self.size, 1)], [SummingDecoder(1, (self.size,), self.dtype)]
 
     def step(
         self,
@@ -175,8 +173,8 @@ class CoefficientSigns(SignDescent):
         for unit, decoder in zip(units, decoders, strict=True):
             part = self._coefficients[unit.offset : unit.offset + unit.length]
             decoder.gradient(part.reshape(decoder.blocks, *decoder.block_shape))
-        self._transform.inverse(self._coefficients, self._mean[0].accumulator)
-        return super().step(theta, self._whole, self._mean, damping, fraction)
+        self._transform.inverse(self._coefficients, self.whole_gradient)
+        return super().step(theta, *self._whole, damping, fraction)
 
 
 class DeMo(Scheme):

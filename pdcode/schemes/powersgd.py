@@ -29,7 +29,6 @@ from ..coding.source import Source
 from ..coding.state import State
 from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
-from ..decoders.summing import SummingDecoder
 from ..kernels import finite
 from ..problems import Problem
 from ..problems.partition import Blocks, Unit
@@ -65,8 +64,6 @@ class PowerState(State):
         self.theta = theta = builders.initial_theta(config, problem)
         self.optimizer, self.layouts = scheme.optimizer(problem), scheme.layouts(problem, ())
         self._factors = factors = scheme.factors(problem)
-        self._units = [Unit(0, len(theta), 1)]
-        self._decoders = [SummingDecoder(1, (len(theta),), theta.dtype)]
         last = np.empty(sum(r * layer.inputs for layer, r in factors), theta.dtype)
         last[:] = np.random.default_rng(config.seed).standard_normal(len(last))
         first = np.zeros(sum(r * layer.outputs for layer, r in factors), theta.dtype)
@@ -100,7 +97,7 @@ class PowerState(State):
             for p, total in zip(self._p, first[::2], strict=True):
                 p[:] = np.linalg.qr(total.T)[0].T
             return None
-        gradient = self._decoders[0].accumulator
+        gradient = self.optimizer.whole_gradient
         for (layer, _), p, q, bias, total in zip(
             self._factors, self._p, self._q, first[1::2], second, strict=True
         ):
@@ -110,7 +107,7 @@ class PowerState(State):
         for total in (*first, *second):
             total.fill(0)
         share, self._received = self._received / self._senders, 0
-        return self.optimizer.step(self.theta, self._units, self._decoders, damping, share)
+        return self.optimizer.step_whole(self.theta, damping, share)
 
     def direction(
         self, layer: Blocks, p: np.ndarray, q: np.ndarray, bias: np.ndarray

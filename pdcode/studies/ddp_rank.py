@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -21,10 +21,8 @@ from .. import problems, stragglers
 from ..coding import builders
 from ..coding.optimizers import Optimizer, SGDTable
 from ..config import Config
-from ..decoders.summing import SummingDecoder
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
-from ..problems.partition import Unit
 from ..schemes import Scheme, delay_model, make_scheme
 from ..util import threads
 from ..util.rng import BatchSampler
@@ -216,8 +214,8 @@ class TorchNetwork:
         data, network = own.dataset, own.model
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[network.activation]
         dtype = getattr(torch, network.dtype.name)
-        self._blocks, self._weight = network.layers, weight  # factor of the loss
-        self._linear = [nn.Linear(blocks.inputs, blocks.outputs, dtype=dtype) for blocks in self._blocks]
+        self._weight = weight  # factor of the loss
+        self._linear = [nn.Linear(each.inputs, each.outputs, dtype=dtype) for each in network.layers]
         first, *others = self._linear
         self.layers: Any = nn.Sequential(first, *(each for layer in others for each in (activation(), layer)))
         self._x = torch.from_numpy(np.ascontiguousarray(np.asarray(data.x)[:, :-1]))
@@ -254,25 +252,25 @@ class TorchNetwork:
 
     def gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
         """Write the gradient at θ, with that of the penalty."""
-        network = self._network
-        for blocks, layer in zip(self._blocks, self._linear, strict=True):
-            part, parameters = blocks.weights(gradient), blocks.weights(theta)
-            part[:, :-1], part[:, -1] = layer.weight.grad.numpy(), layer.bias.grad.numpy()
-            penalised = slice(None) if network.penalise_bias else slice(-1)
-            part[:, penalised] += network.l2 * parameters[:, penalised]
+        for parameter, view in self._pairs(gradient):
+            view[:] = parameter.grad.numpy()
+        penalised = map(self._problem.penalised, (gradient, theta))
+        for part, weights in zip(*penalised, strict=True):
+            part += self._network.l2 * weights
 
     def load(self, theta: np.ndarray) -> None:
         """Set the parameters to θ."""
-        for blocks, layer in zip(self._blocks, self._linear, strict=True):
-            weights = blocks.weights(theta)
-            layer.weight.data.copy_(self._tensor(weights[:, :-1]))
-            layer.bias.data.copy_(self._tensor(weights[:, -1]))
+        for parameter, view in self._pairs(theta):
+            parameter.data.copy_(self._tensor(view))
 
     def save(self, theta: np.ndarray) -> None:
         """Write the parameters to θ."""
-        for blocks, layer in zip(self._blocks, self._linear, strict=True):
-            weights = blocks.weights(theta)
-            weights[:, :-1], weights[:, -1] = layer.weight.data.numpy(), layer.bias.data.numpy()
+        for parameter, view in self._pairs(theta):
+            view[:] = parameter.data.numpy()
+
+    def _pairs(self, flat: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yield each parameter with its view of a vector of θ's size."""
+        return zip(self.layers.parameters(), self._network.views(flat).values(), strict=True)
 
 
 class OwnOptimizer:
@@ -282,8 +280,6 @@ class OwnOptimizer:
         self._model, self._optimizer, self._factor = model, optimizer, factor
         self._theta = np.empty(optimizer.size, optimizer.dtype)
         model.save(self._theta)
-        self._units = [Unit(0, optimizer.size, 1)]
-        self._decoders = [SummingDecoder(1, (optimizer.size,), optimizer.dtype)]
         self._updates = 0
 
     def zero_grad(self) -> None:
@@ -292,8 +288,8 @@ class OwnOptimizer:
 
     def step(self) -> None:
         """Step along the gradient that the ranks have averaged."""
-        self._model.gradient(self._theta, self._decoders[0].accumulator)
-        self._optimizer.step(self._theta, self._units, self._decoders, self._factor(self._updates))
+        self._model.gradient(self._theta, self._optimizer.whole_gradient)
+        self._optimizer.step_whole(self._theta, self._factor(self._updates))
         self._updates += 1
         self._model.load(self._theta)
 

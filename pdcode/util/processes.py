@@ -1,7 +1,5 @@
 """Pools of worker processes that end with the process that started them."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -10,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
 from typing import Any, TypeVar
 
 from . import signals
@@ -87,21 +84,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Pool:
+class Pool(ExitStack):
     """Pool of processes that is reused; by default one per core. A pool of 1 works in this process."""
 
     def __init__(self, processes: int | None = None) -> None:
+        super().__init__()
         self.processes = processes or cores()
         self._executor: ProcessPoolExecutor | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, where)
 
     def results(
         self, function: Callable[[In], Out], items: Iterable[tuple[Key, In]]
@@ -115,7 +104,7 @@ class Pool:
                 yield key, function(item)
             return
         if self._executor is None:
-            self._executor = self._stack.enter_context(start(self.processes))
+            self._executor = self.enter_context(start(self.processes))
         todo = iter(items)
         running: dict[Future[Any], Key] = {}
         more = True

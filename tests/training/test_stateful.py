@@ -126,7 +126,8 @@ LEFT = {
     "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
-    "Events": "flights", "CostModelSchedule": "_excluded", "Optimizer": "_theta _decoders _plan _shrinkage",
+    "Events": "flights", "CostModelSchedule": "_excluded",
+    "Optimizer": "_theta _decoders _plan _shrinkage _whole",
     "PayloadStore": "_addresses", "ProductState": "_matrix",
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
@@ -137,10 +138,9 @@ LEFT = {
     "MatchedSelector": "_left _right _product _turned _gram _indices _values", "FullReplica": "_theta _body",
     "MirroredReplica": "_codewords _codeword_view _entry _reply",
     "RelayedState": "_scratch _codeword_view _last_entries",
-    "SequentialState": "_total", "PowerState": "_decoders", "DecodedState": "_decoders",
     "AveragingState": "_mean", "Owner": "_encoders _sent _task",  # the residual has an effect on later rows
     "GradientTable": "_change", "Clip": "gradient",
-    "CoefficientSigns": "_coefficients _mean", "ProximalSGD": "_before", "Muon": "_direction",
+    "CoefficientSigns": "_coefficients", "ProximalSGD": "_before", "Muon": "_direction",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
     "t_start_ns",
 }  # fmt: skip

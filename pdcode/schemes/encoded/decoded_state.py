@@ -8,9 +8,7 @@ import numpy as np
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Progress
 from ...coding.state import State
-from ...decoders.summing import SummingDecoder
 from ...problems import Problem, of_network
-from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.layout import Layout
 
@@ -42,10 +40,6 @@ class DecodedState(State):
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
         self.robust, self._liars, self._least = liars > 0, liars, least
         (self._layer,), self._network = problem.layers, of_network(problem, "a code over data").model
-        self._units, self._decoders = (
-            [Unit(0, len(theta), 1)],
-            [SummingDecoder(1, (len(theta),), theta.dtype)],
-        )
         self._version = 0
 
     @abstractmethod
@@ -107,12 +101,12 @@ class DecodedState(State):
 
         The derivatives have shape (outputs, inputs). Returns the Euclidean norm of the step.
         """
-        gradient, weights, network = self._decoders[0].accumulator, self._layer.weights, self._network
+        gradient, weights, network = self.optimizer.whole_gradient, self._layer.weights, self._network
         gradient.fill(0)
         weights(gradient)[:, inputs] = derivatives
         if network.l2:
             some = inputs if network.penalise_bias else inputs[inputs != self._layer.inputs]
             weights(gradient)[:, some] += self.theta.dtype.type(network.l2) * weights(self.theta)[:, some]
-        norm = self.optimizer.step(self.theta, self._units, self._decoders, damping)
+        norm = self.optimizer.step_whole(self.theta, damping)
         self._version += 1
         return norm

@@ -9,9 +9,7 @@ from ...coding.assignments import DataRows
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Progress
 from ...coding.state import State
-from ...decoders.summing import SummingDecoder
 from ...decoders.target import TargetDecoder
-from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.messages import Order
 from ...util.stateful import Stateful
@@ -95,7 +93,6 @@ class SequentialState(State):
         self._thetas, self._sums = np.tile(theta, (jobs, 1)), np.zeros((jobs, size), dtype)
         self._known = np.zeros(jobs)  # fraction of the data in the sums
         self._targets = [TargetDecoder(1, (size,), dtype, target=np.ones(workers)) for _ in range(coded)]
-        self._unit, self._total = Unit(0, size, 1), [SummingDecoder(1, (size,), dtype)]
         self._tasks = [MiniTasks(own, coded) for _ in range(workers)]
         self._sent = [-1] * workers  # last job whose θ was sent to each worker
         self._late = frozenset(range(workers))  # workers that have not replied in this round
@@ -145,7 +142,7 @@ class SequentialState(State):
         self._number += 1
         new, norm = self._number % len(self._sums), 0.0  # the next job takes the place of the oldest
         if self._number >= len(self._sums):
-            self._total[0].accumulator[:] = self._sums[new]
-            norm = self.optimizer.step(self.theta, [self._unit], self._total, damping)
+            self.optimizer.whole_gradient[:] = self._sums[new]
+            norm = self.optimizer.step_whole(self.theta, damping)
         self._sums[new], self._known[new], self._thetas[new] = 0, 0, self.theta
         return norm

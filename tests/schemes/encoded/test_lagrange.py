@@ -156,7 +156,7 @@ def test_rounding_errors_are_within_their_bound() -> None:
     def compared(damping: float) -> float | None:
         plain.gradient(made.state.theta.copy(), None)
         norm = step(damping)
-        found = made.state._decoders[0].accumulator
+        found = made.state.optimizer.whole_gradient
         seen.append((np.abs(found - plain.full_gradient).max(), made.state.error))
         return norm
 
