@@ -85,11 +85,13 @@ def _result(trace: Any) -> "OptimizeResult":
     """Return the result of a run, with the parameters in the user's form."""
     from scipy.optimize import OptimizeResult
 
-    from ..problems.function import FunctionProblem, leaves, rebuilt
+    from ..problems.function import FunctionModel, FunctionProblem, leaves, rebuilt
 
     table = legacy.read(trace.config, trace.plugin_digests).problem
     assert isinstance(table, FunctionProblem)
-    form, summary = table.model().unflatten(trace.theta), trace.summary()
+    model, summary = table.built(), trace.summary()
+    assert isinstance(model, FunctionModel)
+    form = model.unflatten(trace.theta)
     reached = not summary["target"] or bool(np.isfinite(summary["target_s"]))
     message = f"reached {summary['target']}" if summary["target"] and reached else "stopped"
     return OptimizeResult(

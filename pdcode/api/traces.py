@@ -187,7 +187,7 @@ class Trace(reader.TraceReader):
             if not isinstance(table, ModelTable):
                 return self.model().weights
             train = table.read().sample(table.evaluate).train
-            return dict(table.model().weights(self.theta, train))
+            return dict(table.built().weights(self.theta, train))
 
     def export(
         self,

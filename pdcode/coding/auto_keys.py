@@ -44,7 +44,7 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
         config = _with(config, memory={"lookahead": lookahead(config)})
     lines = list[str]()
     if isinstance(config.problem, ModelTable):
-        problem, lines = config.problem.resolved(source.sample)
+        problem, lines = config.problem.with_axes(config.code.blocks).resolved(source.sample)
         config = msgspec.structs.replace(config, problem=problem)
     if config.code.whiten == "none" and config.optimizer.rate != AUTO:
         return config, lines

@@ -1,8 +1,9 @@
 """Factors of matrices' gradients, which a model may give in place of gradients that it forms.
 
-The gradient of a matrix is a sum of products SᵀO over the samples of a batch, such as errors and inputs of a
-layer. Codewords combine the columns of S, before one small product, and whitening by samples needs S and O
-alone. What is cheaper is decided for each matrix from the numbers of rows, samples and codewords.
+The gradient of a matrix is a sum of products ΔᵀA over the samples of a batch, such as errors and inputs of a
+layer. Codewords combine the columns of Δ, or along the input axis those of A, before one small product, and
+whitening by samples needs Δ and A alone. What is cheaper is decided for each matrix from the numbers of rows,
+samples and codewords.
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +19,8 @@ from .matrix import Array
 from .partition import Blocks
 from .whitening import NONE, WhitenedLayer, Whitening
 
+UNFOLDING = 300.0  # measured time, in flops, of an input of a convolution that is copied for each place
+
 
 class Products(NamedTuple):
     """Products that a matrix's gradient is a sum of.
@@ -28,49 +31,68 @@ class Products(NamedTuple):
         Number of samples for each row of a batch.
     kind : {"dense", "convolution", "lookup"}
         "dense": both factors are matrices of so many rows. "lookup": a sample adds to one row of the matrix.
+    kernel : int
+        Of a convolution, number of inputs of the matrix for each channel.
     """
 
     samples: float
     kind: Literal["dense", "convolution", "lookup"]
+    kernel: int = 1
+
+    def unfolded(self, blocks: Blocks) -> bool:
+        """Return whether blocks are inputs of a convolution that are no whole channels."""
+        channels = blocks.size % self.kernel == 0 and not blocks.bias
+        return blocks.axis == "input" and self.kind == "convolution" and not channels
 
 
 class Factors(ABC):
     """Factors of a matrix's gradient, or of a part of it that is added to the others."""
 
     @abstractmethod
-    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
-        """Add combinations of blocks of the gradient's rows to `out`, (r·block, m), as by `encode.encode`."""
+    def add_coded(self, blocks: Blocks, indices: Array, values: Array, out: Array) -> None:
+        """Add combinations of blocks of the gradient to `out`, (r·b, m), as by `encode.encode`."""
 
 
 class DenseFactors(Factors):
-    """Two matrices: the gradient is SᵀO, or Sᵀ[O b] with a column of biases.
+    """Two matrices: the gradient is ΔᵀA, or Δᵀ[A b] with a column of biases.
 
     Attributes
     ----------
-    small : ndarray, shape (n, p)
-        S.
-    other : ndarray, shape (n, m) or (n, m - 1)
-        O, without the inputs of the biases.
+    errors : ndarray, shape (n, outputs)
+        Δ.
+    inputs : ndarray, shape (n, inputs)
+        A.
     bias : float, optional
         All inputs b of the biases, 1 or 0.
     """
 
-    def __init__(self, small: Array, other: Array, bias: float | None) -> None:
-        self.small, self.other, self.bias = small, other, bias
+    def __init__(self, errors: Array, inputs: Array, bias: float | None) -> None:
+        self.errors, self.inputs, self.bias = errors, inputs, bias
 
-    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
-        encoded = np.empty((len(self.small), len(out)), out.dtype)
-        encode.encode(self.small, indices, values, block, encoded)
-        out[:, : self.other.shape[1]] += encoded.T @ self.other
+    def add_coded(self, blocks: Blocks, indices: Array, values: Array, out: Array) -> None:
+        encoded = np.empty((len(self.errors), len(out)), out.dtype)
+        if blocks.axis == "input":
+            inputs = self.inputs
+            if self.bias is not None:
+                inputs = np.empty((len(inputs), blocks.rows), out.dtype)
+                self._copy_inputs(inputs)
+            encode.encode(inputs, indices, values, blocks.size, encoded)
+            out += encoded.T @ self.errors
+            return
+        encode.encode(self.errors, indices, values, blocks.size, encoded)
+        out[:, : self.inputs.shape[1]] += encoded.T @ self.inputs
         if self.bias:
             out[:, -1] += encoded.sum(axis=0)
 
-    def copy_to(self, small: Array, other: Array) -> None:
-        """Write S and O, with the inputs of the biases as a last column."""
-        small[...] = self.small
-        other[:, : self.other.shape[1]] = self.other
+    def copy_to(self, errors: Array, inputs: Array) -> None:
+        """Write Δ and A, with the inputs of the biases as a last column."""
+        errors[...] = self.errors
+        self._copy_inputs(inputs)
+
+    def _copy_inputs(self, out: Array) -> None:
+        out[:, : self.inputs.shape[1]] = self.inputs
         if self.bias is not None:
-            other[:, -1] = self.bias
+            out[:, -1] = self.bias
 
 
 class FactoredGradient(WhitenedLayer):
@@ -82,20 +104,18 @@ class FactoredGradient(WhitenedLayer):
     def __init__(
         self, blocks: Blocks, samples: int, whiten: Whitening, weight: float, payload: Array
     ) -> None:
-        self.samples = samples
-        small, self._other = (
-            np.empty((samples, side), payload.dtype) for side in (blocks.rows, blocks.width)
-        )
-        super().__init__(DenseLayer(blocks, self._other), whiten, samples, blocks.inputs + 1.0, weight)
-        self.attach(small, len(payload) // blocks.size, payload)
+        self.samples, sides = samples, (blocks.outputs, blocks.inputs + blocks.bias)
+        errors, self._inputs = (np.empty((samples, side), payload.dtype) for side in sides)
+        super().__init__(DenseLayer(blocks, self._inputs), whiten, samples, blocks.inputs + 1.0, weight)
+        self.attach(errors, len(payload) // blocks.size, payload)
         self._formed: passes.Operation = None
 
     def fill(self, factors: Sequence[DenseFactors]) -> None:
         """Copy the factors, one after the other."""
         start = 0
         for each in factors:
-            end = start + len(each.small)
-            each.copy_to(self._delta[start:end], self._other[start:end])
+            end = start + len(each.errors)
+            each.copy_to(self._delta[start:end], self._inputs[start:end])
             start = end
 
     def form(self, out: Array) -> None:
@@ -152,7 +172,11 @@ def saved(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten
 def coded(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten: Whitening = NONE) -> float:
     """Return the flops of coded derivatives from factors, with whitening; arguments are as for `saved`."""
     samples = round(batch * products.samples)
+    if products.kind == "lookup" and blocks.axis == "input":
+        return samples * r * blocks.size * (1 + 2.0 * w)
     if products.kind == "lookup":
         return samples * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.width)
     combined = 2.0 * samples * r * blocks.size * (w + blocks.width)
+    if products.unfolded(blocks):
+        combined += UNFOLDING * samples * blocks.inputs
     return combined + whitening.flops(whiten, blocks, samples, blocks.inputs + 1.0, False)

@@ -1,11 +1,12 @@
 """`Model`: parameters with names and shapes, and the loss and gradient of rows at given parameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from math import nan
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
+import msgspec
 import numpy as np
 
 from ..config import ProblemTable
@@ -38,11 +39,14 @@ class Model(ABC):
     near_zero : bool
         Whether the least loss is near 0, so that whitened steps become shorter on the way to it. Without it,
         they do not, and ``code.whiten = "auto"`` does not whiten.
+    axis : str or list of str
+        ``problem.axis``, by which parameters have their places in θ; set by `ModelTable.built`.
     """
 
     score: str = "score"
     near_zero: bool = False
     checked: bool = True
+    axis: str | Sequence[str] = "output"
 
     @property
     @abstractmethod
@@ -116,7 +120,7 @@ class Model(ABC):
 
     @cached_property
     def _places(self) -> dict[str, Parameter]:
-        return arrange(self.shapes)[1]
+        return arrange(self.shapes, axis=self.axis)[1]
 
     @property
     def size(self) -> int:
@@ -144,6 +148,9 @@ class ModelTable(ProblemTable):
 
     #: how workers get their rows: sent by rank 0, or made by each rank, which then takes its shard
     rows: Literal["sent", "made"] = "sent"
+    #: axis of each matrix that is cut into blocks: output: the first one; input: the others together, with
+    #: the bias; auto: the smaller payload
+    axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "output"
 
     @property
     def by_factors(self) -> bool:
@@ -155,8 +162,21 @@ class ModelTable(ProblemTable):
         return self, []
 
     def model(self) -> Model:
-        """Build the model."""
+        """Build the model; `built` also sets its `axis`."""
         raise NotImplementedError
+
+    def built(self) -> Model:
+        """Build the model, with the places of its parameters in θ."""
+        model = self.model()
+        model.axis = self.axis
+        return model
+
+    def with_axes(self, blocks: int | str | list[int]) -> Self:
+        """Return a table in which an axis that is "auto" has the value for this number of blocks."""
+        if "auto" not in self.axis:
+            return self
+        units = arrange(self.model().shapes, blocks, self.axis)[0]
+        return msgspec.structs.replace(self, axis=[each.axis for each in units])
 
     def read(self) -> RowSet:
         """Read or make all training and test rows."""

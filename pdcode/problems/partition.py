@@ -15,7 +15,7 @@ from .matrix import Array
 Axis = Literal["output", "input"]
 
 MAX_EMPTY_BLOCKS = 64  # number of blocks allowed for a layer of fewer parameters, for small examples
-MIN_UNITS = 16  # rows from which on a matrix of a model is cut into a block for each row
+MIN_UNITS = 16  # outputs or inputs from which on a matrix of a model is cut into a block for each
 ALIGNMENT = 64  # bytes; each layer starts on a cache line in a payload
 
 
@@ -188,15 +188,29 @@ def partition(
     offset = 0
     for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
         _check_count(count, outputs * (inputs + 1), f"layer {number}")
-        if wanted not in ("auto", "output", "input"):
-            raise InputError(f"problem.axis: {expected(wanted, ('auto', 'output', 'input'))}")
-        by_output = Blocks(number, "output", int(count), outputs, inputs + 1, offset)
-        by_input = Blocks(number, "input", int(count), inputs + 1, outputs, offset)
-        if wanted == "auto":
-            wanted = "input" if by_input.elements < by_output.elements else "output"
-        layers.append(by_input if wanted == "input" else by_output)
-        offset += by_output.length
+        layers.append(_blocks(number, wanted, count, outputs, inputs + 1, offset))
+        offset += layers[-1].length
     return layers
+
+
+def _blocks(
+    number: int,
+    axis: str,
+    count: int,
+    outputs: int,
+    columns: int,
+    offset: int,
+    bias: int = 1,
+    name: str = "",
+) -> Blocks:
+    """Cut a matrix (outputs, columns) along an axis, or that with the smaller payload."""
+    if axis not in ("auto", "output", "input"):
+        raise InputError(f"problem.axis: {expected(axis, ('auto', 'output', 'input'))}")
+    by_output = Blocks(number, "output", int(count), outputs, columns, offset, bias, name)
+    by_input = Blocks(number, "input", int(count), columns, outputs, offset, bias, name)
+    if axis == "auto":
+        return min(by_output, by_input, key=lambda each: each.elements)
+    return by_input if axis == "input" else by_output
 
 
 def _check_count(count: object, size: int, what: str) -> None:
@@ -208,36 +222,40 @@ def _check_count(count: object, size: int, what: str) -> None:
 
 
 class Parameter(NamedTuple):
-    """Place of a parameter in θ: columns of a matrix that is stored there."""
+    """Place of a parameter in θ: rows and columns of a unit's weights."""
 
     shape: tuple[int, ...]
-    offset: int  # of the matrix
-    rows: int
-    width: int
+    unit: Blocks
+    rows: slice
     columns: slice
 
     def view(self, flat: Array) -> Array:
         """Return a view of a θ-sized array, of the parameter's shape."""
-        matrix = flat[self.offset : self.offset + self.rows * self.width].reshape(self.rows, self.width)
-        return matrix[:, self.columns].reshape(self.shape)
+        return self.unit.weights(flat)[self.rows, self.columns].reshape(self.shape)
 
 
 def arrange(
-    shapes: Mapping[str, tuple[int, ...]], blocks: int | str | Sequence[int] = 1
+    shapes: Mapping[str, tuple[int, ...]],
+    blocks: int | str | Sequence[int] = 1,
+    axis: str | Sequence[str] = "output",
 ) -> tuple[list[Blocks], dict[str, Parameter]]:
     """Arrange named parameters in θ: matrices with their biases, then all other vectors together.
 
-    A parameter of two or more axes is a matrix of its first axis and the rest. A vector named "w.bias" is the
-    last column of the matrix "w", or "w.weight", if it has an element for each row. The other vectors are one
-    unit: uncoded beside matrices; without matrices it is a matrix of one column.
+    A parameter of two or more axes is a matrix of its first axis, the outputs, and the rest, the inputs. A
+    vector named "w.bias" is the last column of the matrix "w", or "w.weight", if it has an element for each
+    output. The other vectors are one unit: uncoded beside matrices; without matrices it is a matrix of one
+    column.
 
     Parameters
     ----------
     shapes : mapping of str to tuple of int
         Shapes of the parameters by name.
     blocks : int, list of int, or "units"
-        Number of blocks k of all matrices, or of each unit. "units": a block for each row of matrices of
-        `MIN_UNITS` rows, or of the most rows; others, such as output layers of few classes, are uncoded.
+        Number of blocks k of all matrices, or of each unit. "units": a block for each output, or input, of
+        matrices with `MIN_UNITS` of them, or the most; others, such as output layers of few classes, are
+        uncoded.
+    axis : "auto", "output", "input" or list of these
+        Axis of all matrices, or of each unit; auto as for `partition`, with "units" the outputs.
 
     Returns
     -------
@@ -248,7 +266,8 @@ def arrange(
     Raises
     ------
     InputError
-        If there are no parameters, a list does not have one entry per unit, or k < 1.
+        If there are no parameters, a list does not have one entry per unit, k < 1, or vectors have the axis
+        "input".
     """
     stems = {name.removesuffix("weight").removesuffix(".") + ".bias": name for name in shapes}
     stems |= {f"{name}.bias": name for name in shapes}
@@ -259,37 +278,44 @@ def arrange(
     }
     matrices = [name for name, shape in shapes.items() if len(shape) > 1]
     vectors = [name for name in shapes if name not in (*matrices, *biases.values())]
-    length = sum(prod(shapes[name]) for name in vectors)
-    places, units, offset = dict[str, Parameter](), list[tuple[str, int, int, int, int]](), 0
-    for name in matrices:
-        rows, inner = shapes[name][0], prod(shapes[name][1:])
-        width = inner + (name in biases)
-        places[name] = Parameter(shapes[name], offset, rows, width, slice(inner))
-        if name in biases:
-            places[biases[name]] = Parameter((rows,), offset, rows, width, slice(inner, width))
-        units.append((name, rows, width, offset, width - inner))
-        offset += rows * width
-    if length:
-        name = vectors[0] if len(vectors) == 1 else "vectors"
-        units.append((name, length, 1, offset, 1 if matrices else 0))
-    for name in vectors:
-        size = prod(shapes[name])
-        places[name] = Parameter(shapes[name], offset, size, 1, slice(1))
-        offset += size
-    if not units or not all(rows * width for _, rows, width, _, _ in units):
+    sides = [(shapes[name][0], prod(shapes[name][1:]) + (name in biases)) for name in matrices]
+    names, has_bias = [*matrices], [int(name in biases) for name in matrices]
+    if length := sum(prod(shapes[name]) for name in vectors):
+        sides.append((length, 1))
+        names.append(vectors[0] if len(vectors) == 1 else "vectors")
+        has_bias.append(1 if matrices else 0)
+    if not sides or not all(map(prod, sides)):
         raise InputError("problem.start: there are no parameters, or a matrix without elements")
+    axes = per_layer("problem.axis", axis, len(sides))
+    if length:
+        if axes[-1] == "input" and (not matrices or not isinstance(axis, str)):
+            raise InputError(f"problem.axis: 'input', but {names[-1]!r} has no inputs")
+        axes[-1] = "output"
     if blocks == "units":
-        sides = [rows if width > 1 or not matrices else 1 for _, rows, width, _, _ in units]
-        counts = [rows if rows >= min(MIN_UNITS, max(sides)) else 1 for rows in sides]
+        axes = ["output" if wanted == "auto" else wanted for wanted in axes]
+        cuts = [
+            1 if matrices and 1 in pair else pair[wanted == "input"]
+            for pair, wanted in zip(sides, axes, strict=True)
+        ]
+        counts = [number if number >= min(MIN_UNITS, max(cuts)) else 1 for number in cuts]
     else:
-        counts = per_layer("code.blocks", blocks, len(units))
+        counts = per_layer("code.blocks", blocks, len(sides))
         if length and matrices and isinstance(blocks, int):
             counts[-1] = 1
-    made = []
-    for number, ((name, rows, width, start, bias), count) in enumerate(zip(units, counts, strict=True)):
-        _check_count(count, rows * width, repr(name))
-        made.append(Blocks(number, "output", int(count), rows, width, start, bias, name))
-    return made, {name: places[name] for name in shapes}
+    units, offset = list[Blocks](), 0
+    for number, (name, pair, bias) in enumerate(zip(names, sides, has_bias, strict=True)):
+        _check_count(counts[number], prod(pair), repr(name))
+        units.append(_blocks(number, axes[number], counts[number], *pair, offset, bias, name))
+        offset += prod(pair)
+    places, whole, start = dict[str, Parameter](), slice(None), 0
+    for name, unit in zip(matrices, units, strict=False):
+        places[name] = Parameter(shapes[name], unit, whole, slice(unit.inputs))
+        if name in biases:
+            places[biases[name]] = Parameter((unit.outputs,), unit, whole, slice(unit.inputs, None))
+    for name in vectors:
+        end = start + prod(shapes[name])
+        places[name], start = Parameter(shapes[name], units[-1], slice(start, end), whole), end
+    return units, {name: places[name] for name in shapes}
 
 
 def cut(units: Sequence[Unit], parts: int) -> list[Unit]:

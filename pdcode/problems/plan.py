@@ -220,7 +220,7 @@ class ModelPlan(GradientPlan):
         """Return a layer with its factors; it is made again where the number of samples changes."""
         blocks = self._layers[number]
         factors = [each for each in self._factors[number] if isinstance(each, DenseFactors)]
-        samples = sum(len(each.small) for each in factors)
+        samples = sum(len(each.errors) for each in factors)
         found = self._by_samples.get(number)
         if found is None or found.samples != samples:
             payload = self.views[number].reshape(-1, blocks.width)
@@ -242,7 +242,7 @@ class ModelPlan(GradientPlan):
                 view.fill(0)
                 for each in self._factors[number]:
                     weighted = values * self.dtype.type(self.weight)
-                    each.add_coded(support, weighted, layer.size, view.reshape(-1, layer.width))
+                    each.add_coded(layer, support, weighted, view.reshape(-1, layer.width))
             else:
                 encode.encode(part.reshape(1, -1), support, values, layer.elements, view.reshape(1, -1))
 

@@ -71,8 +71,9 @@ class Problem:
         """Build a problem on given rows, such as a worker's shard."""
         table = as_table(table)
         if isinstance(table, ModelTable):
-            model = table.model()
-            return cls(table, dataset, model, arrange(model.shapes, blocks)[0])
+            table = table.with_axes(blocks)
+            model = table.built()
+            return cls(table, dataset, model, arrange(model.shapes, blocks, table.axis)[0])
         assert isinstance(table, NetworkTable)
         assert isinstance(dataset, Dataset)
         network = build_network(table, dataset.features, dataset.outputs, dataset.classes, blocks)

@@ -115,18 +115,20 @@ CASES = {
 def run() -> int:
     """Measure, and print the table."""
     print_line(f"one thread, float32; multiples of PyTorch's backward pass, medians of {ROUNDS} rounds")
-    print_line(f"{'':28}{'ms':>8}" + "".join(f"{step:>21}" for step in STEPS[1:]))
-    for name, case in track(CASES.items(), len(CASES), "modules"):
-        times = measure(case, ROUNDS)
+    print_line(f"{'':28}{'axis':8}{'ms':>8}" + "".join(f"{step:>21}" for step in STEPS[1:]))
+    rows = [(name, case, axis) for name, case in CASES.items() for axis in ("output", "input")]
+    for name, case, axis in track(rows, len(rows), "modules"):
+        times = measure(case, axis, ROUNDS)
         ratios = {step: float(np.median(np.divide(times[step], times["backward"]))) for step in times}
         cells = (f"{ratios[step]:21.2f}" for step in STEPS[1:])
-        print_line(f"{name:28}{1e-6 * float(np.median(times['backward'])):8.1f}{''.join(cells)}")
+        print_line(f"{name:28}{axis:8}{1e-6 * float(np.median(times['backward'])):8.1f}{''.join(cells)}")
     return 0
 
 
-def measure(case: Case, rounds: int) -> dict[str, list[int]]:
-    """Return the times of each step [ns], one a round."""
-    table = as_table({"kind": "torch", "module": ":bench", "data": ":bench", "batch": 0, "factors": True})
+def measure(case: Case, axis: str, rounds: int) -> dict[str, list[int]]:
+    """Return the times of each step [ns], one a round, with blocks along an axis."""
+    keys = {"module": ":bench", "data": ":bench", "batch": 0, "factors": True, "axis": axis}
+    table = as_table({"kind": "torch", **keys})
     kinds.OBJECTS[":bench"] = case.make
     try:
         rows = RowSet(case.rows, tuple(each[:0] for each in case.rows))

@@ -9,16 +9,20 @@ compares results.
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
+from torch.nn import functional
 
 from ..kernels import encode
 from ..problems.factors import DenseFactors, Factors, Products
 from ..problems.matrix import Array
+from ..problems.partition import Blocks
 
 
 class Use(ABC):
@@ -37,6 +41,7 @@ class Use(ABC):
 
     kind: Any
     bias_at = 0  # position of the bias among the node's inputs
+    kernel: tuple[int, ...] = ()  # shape of the weight's channels
 
     def __init__(self, node: Any, inputs: Tensor, turned: bool = False) -> None:
         self.node, self.inputs, self.turned, self.biased = node, inputs, turned, False
@@ -66,8 +71,8 @@ class Linear(Use):
         return len(self.inputs)
 
     def factors(self, errors: Tensor, bias: bool) -> Factors:
-        small, other = (errors, self.inputs) if self.turned else (self.inputs, errors)
-        return DenseFactors(_array(small), _array(other), float(self.biased) if bias else None)
+        first, rest = (errors, self.inputs) if self.turned else (self.inputs, errors)
+        return DenseFactors(_array(first), _array(rest), float(self.biased) if bias else None)
 
 
 class Convolution(Use):
@@ -75,9 +80,9 @@ class Convolution(Use):
 
     kind, bias_at = "convolution", 2
 
-    def __init__(self, node: Any, inputs: Tensor, kernel: torch.Size) -> None:
+    def __init__(self, node: Any, inputs: Tensor, weight: torch.Size) -> None:
         super().__init__(node, inputs)
-        self.kernel = kernel
+        self.kernel = tuple(weight[2:])
         names = "stride", "padding", "dilation", "transposed", "output_padding", "groups"
         self.geometry = [_saved(node, name) for name in names]
 
@@ -86,7 +91,7 @@ class Convolution(Use):
         """Number of places of the outputs, which the geometry determines."""
         places, (stride, padding, dilation, *_) = len(self.inputs), self.geometry
         for number, size in enumerate(self.inputs.shape[2:]):
-            reach = dilation[number] * (self.kernel[2 + number] - 1)
+            reach = dilation[number] * (self.kernel[number] - 1)
             places *= (size + 2 * padding[number] - reach - 1) // stride[number] + 1
         return places
 
@@ -95,25 +100,60 @@ class Convolution(Use):
 
 
 class ConvolutionFactors(Factors):
-    """Factors of a convolution: combined errors are those of a convolution of fewer outputs."""
+    """Factors of a convolution: combined errors, or channels, are those of a convolution of fewer of them.
+
+    Blocks of inputs that are no whole channels are combined after the inputs are copied for each place.
+    """
 
     def __init__(self, use: Convolution, errors: Tensor, bias: bool) -> None:
         self.use, self.errors, self.bias = use, errors, bias
 
-    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
-        use, rows, shape = self.use, len(out), self.errors.shape
-        places = self.errors[0, 0].numel()
-        encoded = np.empty((shape[0], rows * places), out.dtype)
-        encode.encode(self.errors.numpy().reshape(shape[0], -1), indices, values, block * places, encoded)
-        errors = torch.from_numpy(encoded).reshape(shape[0], rows, *shape[2:])
-        weight = errors.new_empty((rows, *use.kernel[1:]))  # of which only the shape is used
+    def add_coded(self, blocks: Blocks, indices: Array, values: Array, out: Array) -> None:
+        kernel = prod(self.use.kernel)
+        if blocks.axis == "output":
+            errors = self._combined(self.errors, indices, values, blocks.size, len(out))
+            flat = self._products(errors, self.use.inputs)
+            out[:, : flat.shape[1]] += flat
+            if self.bias and self.use.biased:
+                out[:, -1] += errors.numpy().reshape(len(errors), len(out), -1).sum(axis=(0, 2))
+        elif blocks.size % kernel or self.bias:
+            bias = float(self.use.biased) if self.bias else None
+            errors = self.errors.movedim(1, -1).reshape(-1, blocks.outputs)
+            factors = DenseFactors(_array(errors), self._unfolded(), bias)
+            factors.add_coded(blocks, indices, values, out)
+        else:
+            channels = self._combined(
+                self.use.inputs, indices, values, blocks.size // kernel, len(out) // kernel
+            )
+            out += self._products(self.errors, channels).T
+
+    def _combined(self, source: Tensor, indices: Array, values: Array, block: int, count: int) -> Tensor:
+        """Return combinations of blocks of channels, (B, count, …)."""
+        encoded, places = source.new_empty((len(source), count, *source.shape[2:])), source[0, 0].numel()
+        flat = _array(source).reshape(len(source), -1), encoded.numpy().reshape(len(source), -1)
+        encode.encode(flat[0], indices, values, block * places, flat[1])
+        return encoded
+
+    def _products(self, errors: Tensor, inputs: Tensor) -> Array:
+        """Return the gradient of a weight, (outputs, inputs·kernel)."""
+        weight = errors.new_empty(
+            (errors.shape[1], inputs.shape[1], *self.use.kernel)
+        )  # of which the shape is used
         backward = torch.ops.aten.convolution_backward
         with torch.no_grad():
-            found = backward(errors, use.inputs, weight, None, *use.geometry, [False, True, False])[1]
-        flat = found.reshape(rows, -1).numpy()
-        out[:, : flat.shape[1]] += flat
-        if self.bias and use.biased:
-            out[:, -1] += encoded.reshape(shape[0], rows, places).sum(axis=(0, 2))
+            found = backward(errors, inputs, weight, None, *self.use.geometry, [False, True, False])[1]
+        return _array(found.reshape(errors.shape[1], -1))
+
+    def _unfolded(self) -> Array:
+        """Return the inputs for each place of the outputs, (B·places, inputs·kernel)."""
+        stride, padding, dilation, *_ = self.use.geometry
+        inputs = functional.pad(
+            self.use.inputs.detach(), [each for side in reversed(padding) for each in (side, side)]
+        )
+        batch, channel, *steps = inputs.stride()
+        shape = len(inputs), *self.errors.shape[2:], inputs.shape[1], *self.use.kernel
+        strides = batch, *map(mul, stride, steps), channel, *map(mul, dilation, steps)
+        return _array(inputs.as_strided(shape, strides).reshape(-1, prod(shape[-1 - len(stride) :])))
 
 
 class Lookup(Use):
@@ -137,13 +177,18 @@ class LookupFactors(Factors):
     def __init__(self, numbers: Array, errors: Array) -> None:
         self.numbers, self.errors = numbers, errors
 
-    def add_coded(self, indices: Array, values: Array, block: int, out: Array) -> None:
-        blocks, within = np.divmod(self.numbers, block)
+    def add_coded(self, blocks: Blocks, indices: Array, values: Array, out: Array) -> None:
         into = torch.from_numpy(out)
+        if blocks.axis == "input":
+            encoded = torch.empty((len(self.errors), len(out)), dtype=into.dtype)
+            encode.encode(self.errors, indices, values, blocks.size, encoded.numpy())
+            into.T.index_add_(0, torch.from_numpy(self.numbers), encoded)
+            return
+        holders, within = np.divmod(self.numbers, blocks.size)
         for row, (support, weights) in enumerate(zip(indices, values, strict=True)):
             for each, weight in zip(support, weights, strict=True):
-                if weight and len(chosen := np.flatnonzero(blocks == each)):
-                    places = torch.from_numpy(row * block + within[chosen])
+                if weight and len(chosen := np.flatnonzero(holders == each)):
+                    places = torch.from_numpy(row * blocks.size + within[chosen])
                     errors = torch.from_numpy(self.errors[chosen])
                     into[:, : errors.shape[1]].index_add_(0, places, errors, alpha=float(weight))
 
@@ -217,7 +262,7 @@ def products(found: dict[str, list[Use]], rows: int) -> dict[str, Products]:
     """Return how the gradients of weights arise, for so many rows."""
     kinds = {name: {each.kind for each in whole} for name, whole in found.items()}
     return {
-        name: Products(sum(each.samples for each in whole) / rows, kinds[name].pop())
+        name: Products(sum(each.samples for each in whole) / rows, kinds[name].pop(), prod(whole[0].kernel))
         for name, whole in found.items()
         if len(kinds[name]) == 1
     }

@@ -23,6 +23,7 @@ from ..problems.factors import DenseFactors, Factors, Products
 from ..problems.function import FLOPS, chunks, mean, scored
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model
+from ..problems.partition import arrange
 from ..util import threads
 from ..util.errors import InputError, not_a_file
 from ..util.rng import MODEL
@@ -64,22 +65,22 @@ class TorchModel(Model):
             self.score = "accuracy"
         self.near_zero = table.loss not in REGRESSIONS if table.near_zero is None else table.near_zero
         self._dtype = getattr(torch, table.dtype)
-        self.module = self._made(0)
+        self.axis, self.module = table.axis, self._made(0)
         self._parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         for name, each in self._parameters.items():
             if each.dtype != self._dtype or each.device.type != "cpu":
                 raise InputError(
                     f"problem.module: {name!r} is {each.dtype} on {each.device}, not {self._dtype} on cpu"
                 )
-        matrices = {self._places[n].offset: n for n, p in self._parameters.items() if p.dim() > 1}
+        units = {name: place.unit for name, place in self._places.items()}
         self._biases = {  # name and `id` of the bias in a weight's matrix
-            matrices[self._places[n].offset]: (n, id(p))
+            units[n].name: (n, id(p))
             for n, p in self._parameters.items()
-            if p.dim() == 1 and self._places[n].offset in matrices
+            if p.dim() == 1 and units[n].inputs and units[n].bias
         }
         self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
-        self._large = [name for name in large if self._places[name].width > self._parameters[name].shape[1]]
+        self._large = [name for name in large if name in self._biases]
         self._started = 0, self._flat(self.module)
         self._bound: Array | None = None
         self._views: OrderedDict[int, tuple[Array, dict[str, Tensor]]] = OrderedDict()
@@ -192,14 +193,13 @@ class TorchModel(Model):
         gradient, out, random = np.empty_like(theta), np.empty_like(theta), np.random.default_rng(0)
         self.gradient(theta, some, gradient, None, self.state())
         _, factors = self.factored(theta, some, out, None, self.state(), names)
-        for name in names:
-            place = self._places[name]
-            values = random.choice([-1, 1], (2, place.rows)).astype(theta.dtype)
-            indices = np.tile(np.arange(place.rows, dtype=np.int32), (2, 1))
-            matrix = gradient[place.offset : place.offset + place.rows * place.width].reshape(place.rows, -1)
-            expected, coded = values @ matrix, np.zeros((2, place.width), theta.dtype)
+        indices, units = np.tile(np.arange(2, dtype=np.int32), (2, 1)), arrange(self.shapes, 2, self.axis)[0]
+        for name, layer in ((each.name, each) for each in units if each.inputs and each.name in names):
+            values = random.choice([-1, 1], (2, 2)).astype(theta.dtype)
+            expected = np.tensordot(values, layer.split(gradient), 1).reshape(-1, layer.width)
+            coded = np.zeros_like(expected)
             for each in factors.get(name, ()):
-                each.add_coded(indices, values, 1, coded)
+                each.add_coded(layer, indices, values, coded)
             difference, near = np.abs(coded - expected).max(), np.sqrt(np.finfo(theta.dtype).eps)
             if not difference <= near * np.abs(expected).max():
                 return f"the gradient of {name!r} by its factors differs by {difference:.2g}"

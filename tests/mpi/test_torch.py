@@ -13,7 +13,7 @@ from pdcode import Trace
 
 FILE = SUPPORT / "modules.py"
 RUN = (
-    f'problem={{kind = "torch", batch = 8, module = "{FILE}:Mixed", data = "{FILE}:data"}}',
+    f'problem={{kind = "torch", batch = 8, axis = "input", module = "{FILE}:Mixed", data = "{FILE}:data"}}',
     "code.blocks=4",
     "memory.kind=worker",
     "wire.dtype=int2",

@@ -1,11 +1,13 @@
 """Models of a user's own: the general plan, functions under all schemes, their replays and refusals."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import origins
 import pytest
 from interrupted import built, interrupted
 from outcomes import refused
@@ -13,6 +15,7 @@ from paths import SUPPORT
 
 import pdcode
 from pdcode import problems
+from pdcode.__main__ import main
 from pdcode.config import kinds
 from pdcode.config.load import resolve
 from pdcode.problems import Problem
@@ -63,15 +66,54 @@ def test_a_network_is_a_model_like_any_other(table: dict[str, Any], steps: int) 
     assert all(np.shares_memory(view, theta) for view in views.values())
 
 
+SHAPES = {"a.weight": (3, 2, 2), "a.bias": (3,), "scale": (), "b": (4, 2), "b.bias": (4,), "c.bias": (5,)}
+
+
+@pytest.mark.parametrize("axis", ["output", "input", "auto", ["input", "auto", "output"]])
+def test_matrices_are_cut_along_either_axis(axis: Any) -> None:
+    """Blocks are contiguous in θ, and the same weights for any axis."""
+    layers, places = arrange(SHAPES, 2, axis)
+    flat, (plain, others) = np.empty(33), arrange(SHAPES, 2)
+    for name, place in places.items():
+        place.view(flat)[...] = others[name].view(np.arange(33.0))
+    for layer, by_output in zip(layers, plain, strict=True):
+        weights = by_output.weights(np.arange(33.0))
+        np.testing.assert_array_equal(layer.weights(flat), weights)
+        cut = weights if layer.axis == "output" else weights.T
+        np.testing.assert_array_equal(layer.split(flat).reshape(-1, layer.width)[: len(cut)], cut)
+    smaller = ["input", "output", "output"]  # 3 × 3 elements in place of 2 × 5, and 2 × 3 in place of 2 × 4
+    wanted = {"output": ["output"] * 3, "input": ["input", "input", "output"]}
+    assert [each.axis for each in layers] == wanted.get(str(axis), smaller)
+
+
+def test_units_of_matrices_go_by_their_axis() -> None:
+    shapes = {"a": (20, 3), "b": (4, 20), "b.bias": (4,), "c": (2,), "d": (1, 30)}
+    for axis, counts in (("input", [1, 21, 1, 1]), ("auto", [20, 1, 1, 1])):
+        assert [each.count for each in arrange(shapes, "units", axis)[0]] == counts
+
+
+@pytest.mark.parametrize(
+    ("shapes", "axis", "message"),
+    [
+        (SHAPES, ["input"], "problem.axis: ['input'] has 1 entries, but there are 3 layers"),
+        (SHAPES, ["input"] * 3, "problem.axis: 'input', but 'vectors' has no inputs"),
+        ({"theta": (20,)}, "input", "problem.axis: 'input', but 'theta' has no inputs"),
+        (SHAPES, ["input", "rest", "auto"], "problem.axis: expected one of auto, output, input"),
+    ],
+)
+def test_bad_axes_are_refused(shapes: Any, axis: Any, message: str) -> None:
+    with refused(message):
+        arrange(shapes, 2, axis)
+
+
 def test_parameters_have_places_by_their_names() -> None:
-    shapes = {"a.weight": (3, 2, 2), "a.bias": (3,), "scale": (), "b": (4, 2), "b.bias": (4,), "c.bias": (5,)}
-    layers, places = arrange(shapes, 2)
+    layers, places = arrange(SHAPES, 2)
     assert [(each.name, each.rows, each.width, each.bias, each.count) for each in layers] == [
         ("a.weight", 3, 5, 1, 2), ("b", 4, 3, 1, 2), ("vectors", 6, 1, 1, 1),
     ]  # fmt: skip
     theta = np.arange(33.0)
     views = {name: place.view(theta) for name, place in places.items()}
-    assert {name: view.shape for name, view in views.items()} == shapes
+    assert {name: view.shape for name, view in views.items()} == SHAPES
     assert views["a.bias"].tolist() == [4, 9, 14]
     assert views["a.weight"][1].reshape(-1).tolist() == [5, 6, 7, 8]
     assert sorted(np.concatenate([view.reshape(-1) for view in views.values()])) == theta.tolist()
@@ -80,7 +122,22 @@ def test_parameters_have_places_by_their_names() -> None:
     assert arrange({"theta": (20,)}, 5)[0][0].count == 5  # nothing else is there to be coded
     assert [each.count for each in arrange({"a": (20, 3), "b": (4, 20), "c": (2,)}, "units")[0]] == [20, 1, 1]
     with refused("code.blocks: [2] has 1 entries, but there are 3 layers"):
-        arrange(shapes, [2])
+        arrange(SHAPES, [2])
+
+
+def test_a_dry_run_shows_the_axis_of_each_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {**NAMES, "kind": "function", "axis": "auto"}
+    lines = ["[problem]", *(f"{key} = '{value}'" for key, value in keys.items()), "[code]", "blocks = 4"]
+    (job := tmp_path / "job.toml").write_text("\n".join([*lines, "[stop]", "updates = 1", ""]))
+    assert main(["run", str(job), "--dry-run", "-n", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "#   first.weight: 6 inputs and bias → 8 outputs, 56 parameters, 4 blocks of 2 × 7 by output"
+        in printed
+    )
+    assert "#   last.0: 8 inputs → 3 outputs, 24 parameters, 4 blocks of 2 × 3 by input" in printed
+    assert tomllib.loads(printed)["problem"]["axis"] == ["output", "input", "output"]
+    assert origins.of(printed)["problem.axis"] == "auto, by the data"
 
 
 @pytest.mark.parametrize(("name", "preset"), SCHEMES)
@@ -103,7 +160,9 @@ CASES: dict[str, dict[str, Any]] = {
     "codewords": {"downlink": {"kind": "codewords"}, "problem": {"sampling": "epochs", "rows": "made"}},
     "exchange": {"downlink": {"kind": "exchange"}, "scheme": {"name": "lwpd", "preset": "default"}},
     "whitened": {"code": {"whiten": "gram", "blocks": 4}, "problem": {"near_zero": True}},
-    "muon": {"optimizer": {"kind": "muon"}},
+    "by inputs": {"code": {"whiten": "gram", "blocks": 4}, "problem": {"axis": "input", "near_zero": True}},
+    "by both": {"code": {"blocks": 4}, "memory": {"kind": "worker"}, "problem": {"axis": "auto"}},
+    "muon": {"optimizer": {"kind": "muon"}, "problem": {"axis": "input"}},
     "penalty": {"optimizer": {"proximal": {"kind": "l1", "weight": 0.01}}},
     "a vector": {
         "problem": {"function": f"{FILE}:flat", "data": f"{FILE}:line", "start": "start.npz", "score": None}
@@ -156,6 +215,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "ragged": ({"data": f"{FILE}:RAGGED"}, "RAGGED': ValueError: setting an array element"),
     "unknown key": ({"hidden": [3]}, "problem.hidden: kind 'function' has no such key"),
     "no score": ({"score": None}, "stop.accuracy: there is none without problem.score"),
+    "axis": ({"axis": "sideways"}, "problem.axis: "),
+    "axes": ({"axis": ["input"]}, "problem.axis: ['input'] has 1 entries, but there are 3 layers"),
 }  # fmt: skip
 
 

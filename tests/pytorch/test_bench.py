@@ -1,6 +1,7 @@
 """`pdcode bench torch`."""
 
 import re
+from itertools import product
 
 import pytest
 
@@ -24,8 +25,8 @@ def test_the_table_has_each_module_and_step(
     assert main(["bench", "torch"]) == 0
     head, columns, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("one thread, float32; multiples of PyTorch's backward pass, medians of 2 rounds")
-    assert columns.split() == ["ms", *" ".join(bench.STEPS[1:]).split()]
-    for name, line in zip(small, lines, strict=True):
-        cells = line.removeprefix(name).split()
-        assert len(cells) == 6
+    assert columns.split() == ["axis", "ms", *" ".join(bench.STEPS[1:]).split()]
+    for (name, axis), line in zip(product(small, ("output", "input")), lines, strict=True):
+        first, *cells = line.removeprefix(name).split()
+        assert (first, len(cells)) == (axis, 6)
         assert all(re.fullmatch(r"\d+\.\d+", each) and float(each) >= 0 for each in cells)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import pdcode
 from pdcode import problems
 from pdcode.config import ProblemTable, kinds, legacy
+from pdcode.problems.partition import arrange
 from pdcode.problems.whitening import Whitening
 from pdcode.torch import graph, model
 
@@ -118,11 +119,12 @@ def problem_of(
     return problems.Problem.from_dataset(table, problems.RowSet((rows,), (rows[:0],)), blocks)
 
 
+@pytest.mark.parametrize("axis", ["output", "input"])
 @pytest.mark.parametrize("case", MODULES)
-def test_factors_give_the_full_gradient(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factors_give_the_full_gradient(case: str, axis: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64 to 1e-12, combined by codewords; what is not recognised is in the gradient."""
     make, shape, matrices, known = MODULES[case]
-    problem = problem_of(make, shape, monkeypatch)
+    problem = problem_of(make, shape, monkeypatch, axis=axis)
     mine, random = problem.model, np.random.default_rng(2)
     assert isinstance(mine, model.TorchModel)
     assert sum(len(each) > 1 for each in mine.shapes.values()) == matrices
@@ -135,18 +137,18 @@ def test_factors_give_the_full_gradient(case: str, monkeypatch: pytest.MonkeyPat
     found, factors = mine.factored(theta, batch, out, key, mine.state(), names)
     assert found == loss
     assert factors.keys() == names
-    for layer in problem.layers:
-        matrix, view = layer.matrix(gradient), layer.matrix(out)
+    cut = [
+        (k, layer) for k in (3, 4) for layer in arrange(mine.shapes, k, axis)[0]
+    ]  # last blocks may be short
+    for k, layer in cut:
         if layer.name not in names:
-            np.testing.assert_allclose(view, matrix, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(layer.matrix(out), layer.matrix(gradient), rtol=0, atol=1e-12)
             continue
-        size = -(-layer.rows // 3)  # the last block is short
-        words, payload = random.standard_normal((2, 3)), np.zeros((2 * size, layer.width))
+        assert layer.axis == axis
+        words, payload = random.standard_normal((2, k)), np.zeros((2 * layer.size, layer.width))
         for each in factors[layer.name]:
-            each.add_coded(np.tile(np.arange(3, dtype=np.int32), (2, 1)), words, size, payload)
-        blocks = np.zeros((3 * size, layer.width))
-        blocks[: layer.rows] = matrix
-        expected = np.einsum("rk,kbm->rbm", words, blocks.reshape(3, size, -1)).reshape(payload.shape)
+            each.add_coded(layer, np.tile(np.arange(k, dtype=np.int32), (2, 1)), words, payload)
+        expected = np.einsum("rk,kbm->rbm", words, layer.split(gradient)).reshape(payload.shape)
         np.testing.assert_allclose(payload, expected, rtol=0, atol=1e-12 * max(1, np.abs(expected).max()))
         assert np.abs(expected).max() > 0
 
@@ -168,9 +170,11 @@ def hooked(large: bool) -> nn.Module:
     return Plain(lambda m, x: m.a(x) * m.b(x) + NoGradient.apply(m.c(x)), **layers)
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_hooks_of_weights_count_and_errors_may_be_none(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = problem_of(lambda: hooked(large), FLAT, monkeypatch)
+@pytest.mark.parametrize(("large", "axis"), [(False, "output"), (True, "output"), (True, "input")])
+def test_hooks_of_weights_count_and_errors_may_be_none(
+    large: bool, axis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = problem_of(lambda: hooked(large), FLAT, monkeypatch, axis=axis)
     mine, theta = problem.model, problem.initial(3)
     assert isinstance(mine, model.TorchModel)
     assert mine.products(problem.dataset.train).keys() == {"b.weight", "c.weight"}
@@ -192,17 +196,18 @@ MODELS: dict[str, tuple[Any, tuple[int, ...]]] = {
         ),
         LONG,
     ),
-    "convolutions": (lambda: image_layers(CONV(4, 32, 3), nn.Tanh(), CONV(32, 32, 3)), IMAGE),
+    "convolutions": (lambda: image_layers(CONV(4, 32, 3), nn.Tanh(), CONV(32, 32, 3, bias=False)), IMAGE),
     "embedding": MODULES["embedding"][:2],
 }
 
 
 @pytest.mark.parametrize("whiten", [Whitening(), Whitening("gram"), Whitening("gram", 3), Whitening("norm")])
+@pytest.mark.parametrize("axis", ["output", "input"])
 @pytest.mark.parametrize("case", MODELS)
 def test_plans_with_factors_and_without_are_equal(
-    case: str, whiten: Whitening, monkeypatch: pytest.MonkeyPatch
+    case: str, axis: str, whiten: Whitening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem = problem_of(*MODELS[case], monkeypatch, 4)
+    problem = problem_of(*MODELS[case], monkeypatch, 4, axis=axis)
     random, theta = np.random.default_rng(0), problem.initial(3)
     plans = []
     for products in (problem.products, {}):
@@ -246,6 +251,10 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "whitened, coded": {
         "memory": {"kind": "none"}, "code": {"blocks": 4, "whiten": "gram"}, "optimizer": {"rate": 0.1}
     },
+    "along inputs": {
+        "memory": {"kind": "none"}, "code": {"blocks": 4}, "optimizer": {"rate": 0.01},
+        "problem": {"axis": "input"},
+    },
 }  # fmt: skip
 
 
@@ -260,7 +269,8 @@ def test_a_run_by_factors_is_shorter_and_replays(case: str, tmp_path: Any) -> No
 
     found = []
     for factors in (False, "auto"):
-        problem: Any = {"batch": 4, "dtype": "float64", "factors": factors}
+        keys = SCHEMES[case].get("problem", {})
+        problem: Any = {"batch": 4, "dtype": "float64", "factors": factors, **keys}
         machine = {"flops_per_s": 1e8, "task_s": 0.0}
         config = {**SCHEMES[case], "problem": problem, "stop": {"updates": 20}, "machine": machine}
         trace, _ = pdcode.torch.train(

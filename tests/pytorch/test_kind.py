@@ -38,8 +38,11 @@ TRANSFORMER = named("Sequences", "lines", loss="next_token", score="share")
 BOUNDED = named("Bounded", "flat")
 
 
+@pytest.mark.parametrize("axis", ["output", "input"])
 @pytest.mark.parametrize(("steps", "hidden"), [(0, 12), (1, 12), (0, 300)])
-def test_gradients_are_those_of_the_built_in_network(steps: int, hidden: int, tmp_path: Path) -> None:
+def test_gradients_are_those_of_the_built_in_network(
+    steps: int, hidden: int, axis: str, tmp_path: Path
+) -> None:
     """In float64 to 1e-12, of the same θ: blocks, codewords and whitening are of the same units.
 
     The gradient of the larger layer is formed in its place.
@@ -48,9 +51,10 @@ def test_gradients_are_those_of_the_built_in_network(steps: int, hidden: int, tm
     x, y = kinds.referenced("data", f"{FILE}:flat")()
     np.savez(tmp_path / "rows.npz", x=x, y=y)
     own = problems.create(
-        {"hidden": [hidden], "axis": "output", "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
+        {"hidden": [hidden], "axis": axis, "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
     )
-    table = {**named("perceptron", "flat"), "dtype": "float64", "options": {"hidden": hidden}}
+    options = {"hidden": hidden}
+    table = {**named("perceptron", "flat"), "dtype": "float64", "axis": axis, "options": options}
     mine = problems.create(table, 4)
     theta, rows = own.initial(3), np.arange(0, 150, 3)
     words, whiten = [], Whitening("gram", steps) if steps else Whitening()
@@ -72,12 +76,15 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "convolutions, matched": (
         CNN, {"code": {"family": "matched", "blocks": 4}, "memory": {"kind": "worker"}}
     ),
-    "transformer, int8": (TRANSFORMER, {"memory": {"kind": "worker"}, "wire": {"dtype": "int8"}}),
+    "convolutions, by inputs": (CNN | {"axis": "input"}, {"memory": {"kind": "none"}, "code": {"blocks": 4}}),
+    "transformer, int8": (
+        TRANSFORMER | {"axis": "input"}, {"memory": {"kind": "worker"}, "wire": {"dtype": "int8"}}
+    ),
     "transformer, codewords": (
         TRANSFORMER | {"sampling": "epochs", "rows": "made"}, {"downlink": {"kind": "codewords"}}
     ),
     "spectral norm, int2": (BOUNDED, {"memory": {"kind": "difference"}, "wire": {"dtype": "int2"}}),
-    "spectral norm, local": (BOUNDED, {"scheme": {"name": "local"}}),
+    "spectral norm, local": (BOUNDED | {"axis": "auto"}, {"scheme": {"name": "local"}}),
 }  # fmt: skip
 
 
