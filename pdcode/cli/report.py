@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.errors import InputError, not_a_file
+from ..util.errors import InputError, ensure_file
 from ..util.output import ensure_replaceable, ensure_writable, print_line, write_file
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def report(options: argparse.Namespace) -> int:
     from . import guard
 
     for path in options.trace:
-        if why := not_a_file(path):
-            raise InputError(f"{path}: {why}")
+        ensure_file(path)
         guard.probe_in_subprocess(path)
     if all(map(is_comparison, options.trace)):
         return draw_comparisons(options)

@@ -13,8 +13,8 @@ from ..trace.contents import damaged
 from ..trace.reader import code_groups
 from ..trace.schema import SCHEMA as TRACE
 from ..trace.schema import Attribute
-from ..util.errors import InputError, reason
-from ..util.output import ensure_replaceable, ensure_writable
+from ..util.errors import InputError
+from ..util.output import ensure_replaceable, ensure_writable, write_file
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix, for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
@@ -40,15 +40,7 @@ def save(code: Any, target: Any) -> None:
     ensure_savable(path)
     with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
         _write(code, file)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with partial.open("xb") as written:
-            written.write(content.getbuffer())
-        os.replace(partial, path)
-    except OSError as error:
-        if not isinstance(error, FileExistsError):
-            partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot write the code: {reason(error)}") from error
+    write_file(path, content.getbuffer(), "the code")
 
 
 def ensure_savable(path: Path) -> None:

@@ -9,7 +9,7 @@ from msgspec import Meta
 from ..codes import Code
 from ..config import CodeTable, Config
 from ..trace.reader import TraceReader
-from ..util.errors import InputError, not_a_file
+from ..util.errors import InputError, ensure_file
 
 Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -72,8 +72,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
 
     def _codes(self) -> dict[int, Code]:
         """Read the codes by number of blocks."""
-        if why := not_a_file(self.path):
-            raise InputError(f"code.path: {self.path}: {why}")
+        ensure_file(self.path, "code.path")
         try:
             return {code.blocks: code for code in Code.load_all(self.path).values()}
         except InputError as error:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 
 import msgspec
 
-from ..util.errors import InputError, did_you_mean, expected, not_a_file, short_repr, shorten
+from ..util.errors import InputError, did_you_mean, ensure_file, expected, not_a_file, short_repr, shorten
 from ..util.formats import listing
 from .fields import Table
 
@@ -475,8 +475,7 @@ def load_plugin(path: str) -> None:
     module_name = _module_name(path)
     if module_name in sys.modules:
         return
-    if why := not_a_file(path):
-        raise InputError(f"plugins: {path}: {why}")
+    ensure_file(path, "plugins")
     if not path.endswith(".py"):
         raise InputError(f"plugins: {path}: not a Python file (.py)")
     spec = importlib.util.spec_from_loader(module_name, loader := _Loader(module_name, path))

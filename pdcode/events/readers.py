@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError, not_a_file, short_repr
+from ..util.errors import InputError, ensure_file, short_repr
 from .stream import Events, checked
 
 AEDAT4 = b"#!AER-DAT4.0\r\n"
@@ -38,8 +38,7 @@ def read_events(path: str | Path) -> Events:
     InputError
         If the file is malformed or has no events.
     """
-    if why := not_a_file(path):
-        raise InputError(f"{path}: {why}")
+    ensure_file(path)
     data, name = Path(path).read_bytes(), str(path)
     if data.startswith(AEDAT4):
         read: Callable[[str, bytes], Events] = _aedat4

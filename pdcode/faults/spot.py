@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from ..util.errors import InputError, not_a_file, reason
+from ..util.errors import InputError, ensure_file, reason
 from .base import Fault
 from .process import Join, Kill, Leave
 
@@ -18,8 +18,7 @@ def nodes_by_place(path: str) -> tuple[Place, ...]:
 
     Times are relative to the first node's. Errors name file and line.
     """
-    if why := not_a_file(path):
-        raise InputError(f"faults.spot: {path}: {why}")
+    ensure_file(path, "faults.spot")
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import Failure, InputError, not_a_file, shorten
+from ..util.errors import Failure, InputError, ensure_file, shorten
 from ..util.memory import ensure_fits
 from .job import Job, in_turn, only
 
@@ -65,8 +65,7 @@ def _columns(path: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         from pyarrow import parquet
     except ImportError:
         raise Failure(f"{path}: needs the package pyarrow: pip install 'pdcode[tables]'") from None
-    if why := not_a_file(path):
-        raise InputError(f"{path}: {why}")
+    ensure_file(path)
     try:
         with parquet.ParquetFile(path) as file:
             if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ..trace.steps import StepWriter
-from ..util.errors import InputError, not_a_file, reason, short_repr, shorten
+from ..util.errors import InputError, ensure_file, reason, short_repr, shorten
 from ..util.memory import ensure_fits
 
 T = TypeVar("T")
@@ -169,8 +169,7 @@ def only(paths: Sequence[str], what: str) -> str:
 
 def content(path: str) -> bytes:
     """Read a file, also a gzipped one."""
-    if why := not_a_file(path):
-        raise InputError(f"{path}: {why}")
+    ensure_file(path)
     data, size = [], 0
     try:
         with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:

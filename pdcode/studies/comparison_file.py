@@ -12,8 +12,8 @@ import numpy as np
 
 from ..trace import contents, opening
 from ..trace.schema import Attribute
-from ..util.errors import InputError, reason
-from ..util.output import ensure_replaceable, ensure_writable
+from ..util.errors import InputError
+from ..util.output import ensure_replaceable, ensure_writable, write_file
 from ..util.version import __version__
 from .goal import Goal
 from .measurement import ADDED_COLUMNS, COLUMNS, CURVES, Curves, Measured
@@ -61,10 +61,7 @@ def write(made: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
             for seed, run in zip(made["seeds"], made["measured"][place], strict=True):
                 for key in CURVES:
                     group[f"{seed}/{key}"] = run.curves[key]
-    try:
-        Path(path).write_bytes(content.getbuffer())
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the comparison: {reason(error)}") from None
+    write_file(Path(path), content.getbuffer(), "the comparison")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

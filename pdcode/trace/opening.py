@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..util.errors import InputError, not_a_file, reason
+from ..util.errors import InputError, ensure_file, reason
 from ..util.output import ensure_replaceable, temporary_file
 from . import contents, disk, lock
 from .schema import SCHEMA
@@ -155,8 +155,7 @@ def open_for_reading(path: Path) -> h5py.File:
     """Open an HDF5 file; traces of running and killed runs are opened in SWMR mode."""
     import h5py
 
-    if why := not_a_file(path):
-        raise InputError(f"{path}: {why}")
+    ensure_file(path)
     problem, end_s = "", time.monotonic() + TIMEOUT_S
     while time.monotonic() < end_s:
         try:

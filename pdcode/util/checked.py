@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from .errors import InputError, not_a_file, reason
+from .errors import InputError, ensure_file, reason
 
 FORMAT = b"pdcode checked "
 MAGIC = FORMAT + b"2"
@@ -84,8 +84,7 @@ def read(path: Path, kind: type[Header], arrays: bool = True) -> Header:
 
     Without `arrays` the state lacks them, and the digest is not compared.
     """
-    if why := not_a_file(path):
-        raise InputError(f"{path}: {why}")
+    ensure_file(path)
     try:
         with path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size

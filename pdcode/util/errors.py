@@ -104,6 +104,12 @@ def not_a_file(path: str | Path) -> str:
     return "" if stat.S_ISREG(mode) else "a directory, not a file" if stat.S_ISDIR(mode) else "not a file"
 
 
+def ensure_file(path: str | Path, key: str = "") -> None:
+    """Refuse a path that does not name an existing regular file; `key` is the one that has it, if any."""
+    if why := not_a_file(path):
+        raise InputError(f"{key and f'{key}: '}{path}: {why}")
+
+
 def reason(error: BaseException) -> str:
     """Return the system's message for an OSError; HDF5 gives the errno within a long text."""
     number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])

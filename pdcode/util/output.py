@@ -120,12 +120,20 @@ def ensure_writable(path: Path, name: str) -> None:
         raise InputError(f"{name}: cannot write there: {reason(error)}") from None
 
 
-def write_file(path: Path, content: str | bytes, what: str) -> None:
-    """Write a file and create its folder; `what` names the content in an error message."""
+def write_file(path: Path, content: str | bytes | memoryview, what: str) -> None:
+    """Write a file and create its folder; `what` names the content in an error message.
+
+    A file of that name is replaced once all is written.
+    """
+    target = path.resolve() if path.is_file() else path
+    place = target if target is path else target.with_name(f"{target.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(place, target)
     except OSError as error:
+        if place != target:
+            place.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot write {what}: {reason(error)}") from None
 
 

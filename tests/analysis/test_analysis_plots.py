@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import traces
+from outcomes import png_size
 
 from pdcode.analysis import description, plots, style, timing
 from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
@@ -12,13 +13,6 @@ from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    """Width and height from the header of a PNG."""
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
 @pytest.mark.parametrize("workers", [1, 40])

@@ -1,11 +1,9 @@
 """`pdcode codes list | design | show`: what is printed, written and refused, with which exit code."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import traces
-from outcomes import error_line
+from outcomes import error_line, png_size
 from pdcode_packings import search
 
 from pdcode import codes
@@ -15,13 +13,6 @@ from pdcode.codes import FAMILIES, catalogue
 from pdcode.util import progress
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    """Width and height from the header of a PNG."""
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
 def test_every_family_is_listed(capsys):

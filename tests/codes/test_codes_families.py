@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matrices import check_rows
 
 from pdcode import codes
 from pdcode.util.errors import InputError
 
 seeds = st.integers(0, 2**63 - 1)
-
-
-def check_rows(code):
-    assert code.indices.dtype == np.int32
-    assert code.values.dtype == np.float64
-    assert code.indices.shape == code.values.shape == (len(code), code.weight)
-    assert code.matrix.shape == (len(code), code.blocks)
-    np.testing.assert_allclose(np.linalg.norm(code.matrix, axis=1), 1, atol=1e-14)
-    np.testing.assert_array_equal(np.count_nonzero(code.matrix, axis=1), code.weight)  # distinct blocks
 
 
 @given(st.integers(1, 40), st.integers(1, 12))

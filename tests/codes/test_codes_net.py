@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matrices import check_rows
 
 from pdcode import codes
 from pdcode.codes.constructions import partitions, weighing
@@ -22,15 +23,6 @@ def nets(draw, whole=True):
     most = min(partitions.max_partitions(k, weighing.order(w)), 6)
     n = draw(st.integers(1, most)) * k if whole else draw(st.integers(1, most * k))
     return n, k, w
-
-
-def check_rows(code):
-    assert code.indices.dtype == np.int32
-    assert code.values.dtype == np.float64
-    assert code.indices.shape == code.values.shape == (len(code), code.weight)
-    assert code.matrix.shape == (len(code), code.blocks)
-    np.testing.assert_allclose(np.linalg.norm(code.matrix, axis=1), 1, atol=1e-14)
-    np.testing.assert_array_equal(np.count_nonzero(code.matrix, axis=1), code.weight)  # distinct blocks
 
 
 @given(nets(), seeds, st.booleans())

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from descents import Descent
+from reference import dense
 
 from pdcode.coding.adaptive import Energy
 from pdcode.problems.partition import Blocks
@@ -18,18 +19,12 @@ LAYERS = [
 ENERGIES = [np.arange(1.0, 17) ** -2, np.arange(16.0, 0, -1) ** -2]
 
 
-def dense(pair: tuple[np.ndarray, np.ndarray], k: int = 16) -> np.ndarray:
-    matrix = np.zeros((len(pair[0]), k))
-    np.add.at(matrix, (np.arange(len(pair[0]))[:, None], pair[0]), pair[1])
-    return matrix
-
-
 def arrive(made: Energy, row: int, random: np.random.Generator) -> None:
     """The payload of a gradient whose blocks have the layers' energies."""
     words, payloads = made.codewords(row), []
     for layer, pair, energies in zip(LAYERS, words, [*ENERGIES, np.ones(1)], strict=True):
         blocks = np.sqrt(energies[:, None]) * random.normal(size=(layer.count, layer.elements))
-        payloads.append(dense(pair, layer.count) @ blocks)
+        payloads.append(dense(*pair, layer.count) @ blocks)
     made.arrived(SimpleNamespace(codewords=words, payloads=payloads))
 
 
@@ -44,7 +39,7 @@ def test_energy_codes_follow_the_energies_of_their_own_layer() -> None:
     for number, energies in enumerate(ENERGIES):
         shares = np.zeros(16)
         for _ in range(64):
-            shares += (dense(made.codewords(made.row(0))[number]) ** 2).sum(axis=0)
+            shares += (dense(*made.codewords(made.row(0))[number], 16) ** 2).sum(axis=0)
         loud, quiet = energies.argmax(), energies.argmin()
         assert shares[loud] > 5 * shares[quiet]
         assert shares[quiet] > 0  # each block is its own row's
@@ -53,7 +48,7 @@ def test_energy_codes_follow_the_energies_of_their_own_layer() -> None:
 def test_energy_codewords_are_unit_vectors_and_each_block_has_a_row_in_every_turn() -> None:
     made, random = energy(), np.random.default_rng(1)
     for _ in range(5):
-        words = np.vstack([dense(made.codewords(made.row(0))[0]) for _ in range(8)])
+        words = np.vstack([dense(*made.codewords(made.row(0))[0], 16) for _ in range(8)])
         np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, rtol=1e-12)
         assert (np.abs(words).max(axis=0) > 0).all()
         assert ((words != 0).sum(axis=1) == 4).all()
@@ -95,7 +90,7 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
             made.components.layout.units, arrival.codewords, arrival.payloads, strict=True
         ):
             part = slice(layer.offset, layer.offset + layer.length)
-            decoded = (dense(pair, layer.count).T @ payload).reshape(-1)[: layer.length]
+            decoded = (dense(*pair, layer.count).T @ payload).reshape(-1)[: layer.length]
             folded[arrival.worker][part] += decoded
         arrived(arrival)
 

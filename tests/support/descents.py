@@ -136,3 +136,8 @@ class Descent:
         if self.config.downlink.kind == "codewords":  # each task's digest of θ was that of rank 0
             assert all(isinstance(worker.replica, MirroredReplica) for worker in self.workers)
         return self.components.problem.loss(self.state.theta) / first
+
+
+def lies(workers: Sequence[int], how: str = "kind='lie', how='gaussian', value=100.0") -> str:
+    """Faults by which these workers lie from their first task on, as a setting."""
+    return f"faults.events=[{', '.join(f'{{worker={each}, task=0, {how}}}' for each in workers)}]"

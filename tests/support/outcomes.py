@@ -32,3 +32,10 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 def assert_replays(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(path)]) == 0
     assert "bit-identical" in capsys.readouterr().out
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header of a PNG."""
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])

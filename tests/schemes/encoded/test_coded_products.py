@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from descents import Descent
+from descents import Descent, lies
 
 import pdcode
 from pdcode.config.load import resolve
@@ -42,10 +42,6 @@ def descend(*overrides: str, workers: int = 7, times: Sequence[float] = ()) -> D
     )
     made.run()
     return made
-
-
-def lies(workers: Sequence[int], how: str = "kind='lie', how='gaussian', value=100.0") -> str:
-    return f"faults.events=[{', '.join(f'{{worker={each}, task=0, {how}}}' for each in workers)}]"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
-from descents import Descent
+from descents import Descent, lies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,10 +58,6 @@ def descend(*overrides: str, workers: int = 7, times: Sequence[float] = ()) -> D
 
 def uncoded(*overrides: str) -> list[np.ndarray]:
     return descend(*overrides, "scheme.name=uncoded", "update.mode=all", "memory.kind=none").thetas
-
-
-def lies(workers: Sequence[int], how: str = "kind='lie', how='gaussian', value=100.0") -> str:
-    return f"faults.events=[{', '.join(f'{{worker={each}, task=0, {how}}}' for each in workers)}]"
 
 
 @pytest.mark.parametrize("kind", KINDS)
