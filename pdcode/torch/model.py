@@ -140,10 +140,14 @@ class TorchModel(Model):
             asked = [name for name in views if name not in done]
             nodes = [*products.values(), *(each for name in whole for each in whole[name])]
             parameters = [self._parameters[name] for name in asked]
+            given = dict[int, Any]()  # to nodes; what the engine returns may lack the hooks on their outputs
+            for number, each in enumerate(nodes):
+                each.node.register_prehook(partial(given.__setitem__, number))
             found = torch.autograd.grad(
                 loss, [*parameters, *(each.edge for each in nodes)], allow_unused=True
             )
-        errors = dict(zip(nodes, found[len(asked) :], strict=True))
+        captured = enumerate(zip(nodes, found[len(asked) :], strict=True))
+        errors = {use: given[number][0] if number in given else each for number, (use, each) in captured}
         for name, gradient in zip(asked, found, strict=False):
             if gradient is None:
                 views[name].zero_()

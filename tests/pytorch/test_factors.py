@@ -167,13 +167,18 @@ def hooked(large: bool) -> nn.Module:
     side = 2048 if large else 20
     layers = {"a": LINEAR(8, side), "b": LINEAR(8, side), "c": LINEAR(8, side)}
     layers["a"].weight.register_hook(lambda gradient: 3 * gradient)
-    return Plain(lambda m, x: m.a(x) * m.b(x) + NoGradient.apply(m.c(x)), **layers)
+
+    def function(m: Any, x: Tensor) -> Any:
+        b = m.b(x)
+        b.register_hook(lambda gradient: 3 * gradient)
+        b.grad_fn.register_prehook(lambda gradients: tuple(3 * each for each in gradients))
+        return m.a(x) * b + NoGradient.apply(m.c(x))
+
+    return Plain(function, **layers)
 
 
 @pytest.mark.parametrize(("large", "axis"), [(False, "output"), (True, "output"), (True, "input")])
-def test_hooks_of_weights_count_and_errors_may_be_none(
-    large: bool, axis: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hooks_count_and_errors_may_be_none(large: bool, axis: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problem_of(lambda: hooked(large), FLAT, monkeypatch, axis=axis)
     mine, theta = problem.model, problem.initial(3)
     assert isinstance(mine, model.TorchModel)
