@@ -14,7 +14,7 @@ from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
 from ..transport.log import STEP, STEP_HEAD, padded
 from ..transport.messages import CodewordView, Reply, Task, view_codewords
 from ..util.stateful import Stateful
-from .state import Coded, descent_scales
+from .state import Coded, State, descent_scales
 
 
 class ReplicaError(RuntimeError):
@@ -48,6 +48,16 @@ class FullReplica(Replica):
         if self._theta is None or task.body is not self._body:
             self._body, self._theta = task.body, task.body.view(self._dtype)
         return self._theta
+
+
+class SharedReplica(Replica):
+    """Rank 0's own θ, for a worker in its process: what a replica would have when a task is sent."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def update(self, task: Task) -> np.ndarray:
+        return self._state.theta
 
 
 class ScaledReplica(Replica):

@@ -55,6 +55,7 @@ class Problem:
 
     dataset: RowSet
     model: Model
+    scored = True  # whether `measure` may take time for more than the loss
 
     def __init__(
         self, table: ProblemTable, dataset: RowSet, model: Model, layers: Sequence[Blocks] = ()
@@ -317,6 +318,8 @@ class NetworkProblem(Problem):
             yield layer.weights(theta) if self.model.penalise_bias else layer.unbiased(theta)
 
     def measure(self, theta: Array) -> Measurement:
+        if not self.scored:
+            return Measurement(self.loss(theta))
         loss = self._whole.gradient(theta, None)
         return Measurement(loss, self.accuracy(theta), float(np.linalg.norm(self._whole.full_gradient)))
 

@@ -2,10 +2,11 @@
 
 Sixteen workers compute at 2 Gflop/s. Delays are in units of the compute time of a mini-batch's gradient; with
 recorded delays the median task takes that unit, the fastest has no delay, and their number of workers is
-used. A cell is a problem, a link and delays. In each cell the learning rate and the knobs of every entrant
-are chosen by the same number of runs; those that may be the best then run under new seeds. A cell is a
-comparison in a file of its own, as by `pdcode compare`; existing files are not computed again, and the runs
-of an unfinished cell are in a journal beside it.
+used. A cell is a problem, a link and delays. In each cell the learning rate and the knobs of every rival are
+chosen by the same number of runs, unless many rivals of its kind are better after some of these; those that
+may be the best then run under new seeds. Ours run as they are. A cell is a comparison in a file of its own,
+as by `pdcode compare`; existing files are not computed again, and the runs of an unfinished cell are in a
+journal beside it.
 """
 
 import io
@@ -174,8 +175,8 @@ class SchemesBench:
 
 
 def tuning(budget: int) -> Tuning:
-    """Return how entrants are tuned by a number of runs each; `auto` runs as it is."""
-    return Tuning(budget, TUNING_SEEDS, hold=False, untuned=(AUTO,), slack=SLACK)
+    """Return how rivals are tuned by a number of runs each; ours run as they are."""
+    return Tuning(budget, TUNING_SEEDS, hold=False, untuned=(AUTO, *PRESETS), slack=SLACK)
 
 
 def recorded_delays(path: Path) -> dict[str, dict[str, Any]]:
@@ -201,7 +202,7 @@ def perform(bench: SchemesBench, command: str, pool: Pool, print_line: Print) ->
         ensure_savable(bench.file(*cell))
     if missing := [cell for cell in cells if not bench.file(*cell).exists()]:
         print_line(_estimate(bench, missing))
-    groups = [*([name] for name in bench.ours), *(members.values() for members in RIVALS.values())]
+    groups = [[AUTO], bench.ours, *(members.values() for members in RIVALS.values())]
     for problem, link, delay in track(cells, len(cells), "comparisons"):
         path, begun = bench.file(problem, link, delay), time.process_time()
         first = bench.file(problem, link, next(iter(bench.delays)))
@@ -227,10 +228,10 @@ def _estimate(bench: SchemesBench, cells: Sequence[tuple[str, str, str]]) -> str
             run_s[problem] = time.process_time() - started
         tuned = bench.tune.runs * len(bench.schemes)
         runs += tuned
-        # A third of the entrants remain, and runs to the lower loss take twice as long.
-        total_s += run_s[problem] * (tuned + 2 / 3 * len(bench.schemes) * bench.runs(delay))
+        # Half of these runs are made; a sixth of the entrants remain, and runs to the lower loss are longer.
+        total_s += run_s[problem] * (tuned / 2 + len(bench.schemes) / 2 * bench.runs(delay))
     many = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
-    return f"{many}, {runs} runs of tuning and those that follow: about {duration(1e9 * total_s)} of CPU time"
+    return f"{many}, {runs} runs of tuning at most, others then: about {duration(1e9 * total_s)} of CPU time"
 
 
 def worker_count(delays: Mapping[str, Any]) -> int:
@@ -361,7 +362,8 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
         "link", "delays", "ours/best to lower", "accuracy at target", "best rival's", "best accuracy",
         "best rival's", left=("delays",), fold=False,
     )  # fmt: skip
-    presets = printing.make_table("link", "delays", *cells[0].own, left=("delays",), fold=False)
+    own = [name for name in (AUTO, *PRESETS) if any(name in cell.own for cell in cells)]
+    presets = printing.make_table("link", "delays", *own, left=("delays",), fold=False)
     tuned = printing.make_table(
         "link", "delays", "best rival", "settings", left=("delays", "best rival", "settings")
     )
@@ -374,7 +376,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
             if rival:
                 tuned.add_row(cell.link, cell.delay, label, cell.settings(rival.candidate))
         times.add_row(cell.link, cell.delay, ours.candidate, describe_time(ours), *shown)
-        rows = (cell.best([name]) for name in cells[0].own)
+        rows = (cell.best([name]) for name in own)
         presets.add_row(cell.link, cell.delay, *(describe_time(row) if row else DASH for row in rows))
         rival = cell.best(LABELS)
         accuracies = [[_accuracies(run) for run in row.runs] if row else [] for row in (ours, rival)]

@@ -86,7 +86,7 @@ class Tournament:
     def tuning_trial(self, candidate: Candidate, seed: int, number: int) -> Trial:
         """Return a run of a candidate; a real run has a configuration file of its own, which it reads."""
         if self.clock == "virtual":
-            return replace(self.trial(candidate, seed), trace="", file="")
+            return replace(self.trial(candidate, seed), trace="", file="", scored=False)
         stem = str(self.folder / f"tuning-{number}")
         trial = replace(self.trial(candidate, seed), trace=f"{stem}.h5", file=f"{stem}.toml")
         trial.write(f"{self.HEAD} to tune '{candidate.name}'")
@@ -221,8 +221,9 @@ def perform(
     """Tune the candidates, write their files, and perform all runs.
 
     Settings are those of another comparison, given with its file; or chosen by `tune`; or unchanged. If
-    `tune` has a finite slack, candidates beyond it are left out, but for the best of each of the `groups` of
-    names, and the best candidate comes first. Traces are deleted unless `keep` is set.
+    `tune` has a finite slack, the worse candidates of each of the `groups` of names are tuned by fewer runs,
+    those beyond the slack are left out, but for the best of each group, and the best one comes first. Traces
+    are deleted unless `keep` is set.
     """
     slack = math.inf
     if rates:
@@ -240,8 +241,10 @@ def perform(
             pool,
             print_line,
             journal,
+            groups,
         )
         notes = [tuning.describe_tuning(tune, seeds) + tuning.describe_edges(tuned)]
+        notes += tuning.describe_ends(tuned, tune)
         if math.isfinite(slack):
             tuned, dropped = tuning.select(tuned, slack, groups)
             if dropped:

@@ -49,6 +49,7 @@ class Trial:
     file: str = ""  # TOML file of `config`, which a run over MPI reads
     trace: str = ""  # HDF5 file of the run; empty, on the virtual clock: none is written, which is faster
     survives: bool = True  # whether a run over MPI continues without workers that die
+    scored: bool = True  # whether more than the loss is measured, unless the target is one
 
     @property
     def arguments(self) -> list[str]:
@@ -88,8 +89,10 @@ class Trial:
     def _simulate(self) -> Measured:
         """Simulate without a trace; payloads that are drained after the stop are also counted."""
         config, recorder = msgspec.structs.replace(self.config, seed=self.seed), ProgressRecorder()
+        components = prepare(config, source=data_source(config))
+        components.problem.scored = self.scored or (self.goal is not None and self.goal.kind != "loss")
         with np.errstate(all="ignore"):  # the run may diverge
-            _, result = Simulation(config, prepare(config, source=data_source(config))).run(recorder)
+            _, result = Simulation(config, components, shares=True).run(recorder)
         seconds = math.inf if result.failed else result.seconds
         _, t_ns, loss, accuracy = np.array(recorder.rows).T
         if self.goal is not None:

@@ -26,6 +26,7 @@ from .results_table import describe_run
 from .trial import Journal, Trial, data_source, payloads_per_update, perform_all
 
 FARTHEST = 2.0  # largest first change of a rate, as a power of 2
+REMAIN = 6  # candidates of a group that are tuned to the end, at least
 DRAWN = 4  # points with knobs at random places that are tried before steps around the best
 
 Point = tuple[float, ...]
@@ -261,18 +262,23 @@ def tune(
     pool: Pool,
     print_line: Print,
     journal: Journal | None = None,
+    groups: Sequence[Collection[str]] = (),
 ) -> list[Entrant]:
     """Choose each candidate's learning rate and knobs by `how.runs` runs of each.
 
     Runs end when they are too slow for their settings to be the best of the candidate, or beyond
-    `how.slack`. ``trial(candidate, seed, number)`` makes a run with files of its own. All candidates make
-    their next run at the same time, so that results do not depend on the number of processes.
+    `how.slack`. If that is finite, the better half of each group of names goes on after a third of the runs,
+    and the better quarter after half of them, as by `halving`, but `REMAIN` at least.
+    ``trial(candidate, seed, number)`` makes a run with files of its own. All candidates make their next run
+    at the same time, so that results do not depend on the number of processes.
     """
     entrants = [Entrant(candidate, how, goal) for candidate in candidates]
     done, total = 0, sum(entrant.budget for entrant in entrants)
     print_line(f"tuning: {how.runs} runs of each scheme, {total} in total")
     with work("tuning runs", total) as tuning:
         for turn in range(max(entrant.budget for entrant in entrants)):
+            for each in _behind(entrants, turn, how, groups):
+                done, each.budget = done + each.budget - turn, turn
             now = [entrant for entrant in entrants if turn < entrant.budget]
             first = 1 if turn < how.seeds and math.isfinite(how.slack) else 0  # its time limits the others
             for group in (now[:first], now[first:]):
@@ -297,6 +303,30 @@ def tune(
     return entrants
 
 
+def _behind(
+    entrants: Sequence[Entrant], turn: int, how: Tuning, groups: Sequence[Collection[str]]
+) -> list[Entrant]:
+    """Return the entrants that are tuned no further than these runs."""
+    parts = {how.runs // 3: 2, how.runs // 2: 4}
+    if turn not in parts or math.isinf(how.slack):
+        return []
+    ranked = sorted(entrants, key=_key_among(entrants))
+    members = [[each for each in ranked if each.candidate.name in group] for group in groups]
+    behind = [each for mine in members for each in mine[max(REMAIN, -(-len(mine) // parts[turn])) :]]
+    return [each for each in behind if each.budget > turn]
+
+
+def _key_among(entrants: Sequence[Entrant]) -> Callable[[Entrant], tuple[float, ...]]:
+    """Return the sort key of entrants by their best settings."""
+    until_s = [min(times) for times in zip(*(each.search.stops_s for each in entrants), strict=False)]
+
+    def key(entrant: Entrant) -> tuple[float, ...]:
+        reached = all(map(math.isfinite, entrant.search.seconds))
+        return entrant.search.key([math.inf] * len(until_s) if reached else until_s)
+
+    return key
+
+
 def _best_s(entrants: Sequence[Entrant], seed: int) -> float:
     """Return the least time of any candidate's best settings under a seed."""
     times = [entrant.search.seconds[seed] for entrant in entrants if len(entrant.search.seconds) > seed]
@@ -306,8 +336,16 @@ def _best_s(entrants: Sequence[Entrant], seed: int) -> float:
 def describe_tuning(how: Tuning, seeds: Sequence[int]) -> str:
     """Describe how candidates are tuned under these seeds."""
     what = "Learning rates and knobs" if how.with_knobs else "Learning rates"
+    most = "at most " if math.isfinite(how.slack) else ""
     under = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
-    return f"{what}: the best of {how.runs} runs each under {under}."
+    return f"{what}: the best of {most}{how.runs} runs each under {under}."
+
+
+def describe_ends(entrants: Sequence[Entrant], how: Tuning) -> list[str]:
+    """Name the candidates that were tuned by fewer runs, as others of their group were better."""
+    ends = sorted({each.budget for each in entrants if how.seeds < each.budget < how.runs})
+    named = [(end, listing([each.candidate.name for each in entrants if each.budget == end])) for end in ends]
+    return [f"Tuned by {end} runs, as half of their kind was better: {names}." for end, names in named]
 
 
 def describe_edges(entrants: Sequence[Entrant]) -> str:
@@ -323,12 +361,7 @@ def select(
 
     They are sorted, the best first.
     """
-    until_s = [min(times) for times in zip(*(each.search.stops_s for each in entrants), strict=False)]
-
-    def key(entrant: Entrant) -> tuple[float, ...]:
-        reached = all(map(math.isfinite, entrant.search.seconds))
-        return entrant.search.key([math.inf] * len(until_s) if reached else until_s)
-
+    key = _key_among(entrants)
     ranked = sorted(entrants, key=key)
     firsts = [next((each for each in ranked if each.candidate.name in group), None) for group in groups]
     reached, *best = key(ranked[0])

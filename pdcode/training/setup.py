@@ -15,7 +15,7 @@ from ..coding.modular import ModularState
 from ..coding.policies import check_end
 from ..coding.reduced import AveragingState, FirstState
 from ..coding.relay import RelayedState
-from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica
+from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica, SharedReplica
 from ..coding.state import State
 from ..config import Config, requirements
 from ..config.defaults import longest_rate
@@ -296,14 +296,20 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
             requirements.ensure(scheme.config, f"scheme '{name}'", needs)
 
 
-def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:
-    """Return a function that builds any worker in this process, for runs on the virtual clock."""
+def worker_builder(
+    config: Config, components: Components, shares: bool = False
+) -> Callable[[int, Sequence[Reply]], Worker]:
+    """Return a function that builds any worker in this process, for runs on the virtual clock.
+
+    If `shares`, workers that would have replicas of θ use rank 0's θ itself.
+    """
     source, scheme, facts = components.source, components.scheme, components.facts
     assert source is not None
 
     def build(worker: int, replies: Sequence[Reply]) -> Worker:
         arrays = scheme.placement.worker_data(source, worker)
-        return WorkerFactory(scheme, worker, arrays, facts).build(replies)
+        state = components.state if shares else None
+        return WorkerFactory(scheme, worker, arrays, facts, state).build(replies)
 
     return build
 
@@ -311,11 +317,17 @@ def worker_builder(config: Config, components: Components) -> Callable[[int, Seq
 class WorkerFactory:
     """Factory of a worker: problem and layouts first, and the worker once its reply buffers exist.
 
-    `arrays` are the worker's data, see `schemes.Placement`; `facts` those of `Components.facts`.
+    `arrays` are the worker's data, see `schemes.Placement`; `facts` those of `Components.facts`; `state` is
+    rank 0's, if the worker uses its θ in place of a replica.
     """
 
     def __init__(
-        self, scheme: Scheme, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+        self,
+        scheme: Scheme,
+        worker: int,
+        arrays: dict[str, np.ndarray],
+        facts: dict[str, Any],
+        state: State | None = None,
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
         self.problem = scheme.placement.build_problem(arrays, worker)
@@ -324,7 +336,9 @@ class WorkerFactory:
             data = self.problem.dataset
             self.problem.dataset = replace(data, train=tuple(each.copy() for each in data.train))
         self.replica: Replica = FullReplica(self.problem.dtype)
-        if scheme.config.has_replicas:
+        if scheme.config.has_replicas and state is not None:
+            self.replica, self.layouts = SharedReplica(state), state.layouts
+        elif scheme.config.has_replicas:
             state = coded_state(scheme, self.problem, weights=facts["weights"])
             self.replica, self.layouts = MirroredReplica(state), state.layouts
         else:

@@ -23,6 +23,7 @@ class Executor(ABC):
 
     numerics = True  # whether gradients are computed
     local = False  # whether all workers are in this process
+    shares = False  # whether workers use rank 0's θ in place of replicas
 
     @abstractmethod
     def perform(self, worker: int, task: Task, number: int) -> None:
@@ -43,12 +44,15 @@ class Executor(ABC):
 
 
 class InProcessExecutor(Stateful, Executor):
-    """Executor in this process, which performs a task at once; `build` builds a worker."""
+    """Executor in this process, which performs a task at once; `build` builds a worker, which may share θ."""
 
     state_names = ("_losses", "local_workers")
     local = True
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
+    def __init__(
+        self, layouts: Sequence[Layout], workers: int, build: BuildWorker, shares: bool = False
+    ) -> None:
+        self.shares = shares
         rows = buffer(buffer_sizes(layouts)[1], workers)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
         self._losses, self._build = [0.0] * workers, build

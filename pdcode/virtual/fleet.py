@@ -108,8 +108,10 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         else:  # payloads of other workers are in this process
             size = self._starts[number] + sum(map(len, order.segments))
             self.schedule.exclude(order.excluded)
-            own, segments = order.standalone()
-            self._task.write(worker, task, version, replace(order, flags=own, segments=segments), flags)
+            if not self.executor.shares:
+                own, segments = order.standalone()
+                order = replace(order, flags=own, segments=segments)
+            self._task.write(worker, task, version, order, flags)
         self._task.sent_ns[0] = self.schedule.dispatch_stamp_ns(worker, task)
         rows_bytes = 0
         if self.row_sender is not None:

@@ -33,6 +33,7 @@ class Simulation:
     """A simulated run, ready to start.
 
     Defaults: new components of the configuration, an executor in this process, a schedule by the cost model.
+    If `shares`, workers in this process use rank 0's θ in place of replicas: the same bits, sooner.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Simulation:
         components: Components | None = None,
         executor: Executor | None = None,
         schedule: Schedule | None = None,
+        shares: bool = False,
     ) -> None:
         check_count(config)
         self.components = components or prepare(config)
@@ -51,7 +53,8 @@ class Simulation:
         self.task_ns = np.sum(by_round, axis=0)  # of all rounds of an update, shape (1,) or (n,)
         self.charged = costs.charged(config, self.components)
         self.schedule = schedule or cost_model_schedule(self.charged, self.components)
-        executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
+        build = worker_builder(config, self.components, shares)
+        executor = executor or InProcessExecutor(layouts, workers, build, shares)
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         exchanged, sizes = self.components.exchanged, self.components.reply_bytes
         sender = make_row_sender(config, self.components.source)

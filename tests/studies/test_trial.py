@@ -84,13 +84,34 @@ def test_a_trial_to_the_goal():
     assert performed(config("stop.updates=1", "seed=9", "trace.progress_s=9.0"), 1, 10.0, 0.005) == run
 
 
-def test_a_trial_with_a_trace_has_the_same_result(tmp_path):
-    whole = with_limits(config(), GOAL, Limits(10.0, 0.005), 1000)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["scheme.preset=default"],
+        ["downlink.kind=exchange", "memory.kind=worker", "optimizer.momentum=0.5"],
+    ],
+)
+def test_a_trial_with_a_trace_has_the_same_result(tmp_path, changes):
+    """Without a trace workers have no replicas of θ."""
+    whole = with_limits(config(*changes), GOAL, Limits(10.0, 0.005), 1000)
     fast = Trial(whole, 1, GOAL).perform()
     recorded = Trial(whole, 1, GOAL, trace=str(tmp_path / "a.h5")).perform()
     for name in ("seconds", "stop_s", "updates", "loss", "accuracy"):
         assert getattr(recorded, name) == pytest.approx(getattr(fast, name), rel=1e-15)
     assert recorded.curves["loss"][-1] == fast.loss
+
+
+def test_a_trial_may_measure_the_loss_alone():
+    whole = with_limits(config(), GOAL, Limits(10.0, 0.005), 1000)
+    scored, unscored = (Trial(whole, 1, GOAL, scored=each).perform() for each in (True, False))
+    assert scored.accuracy > 0
+    assert math.isnan(unscored.accuracy)
+    assert unscored.curves["loss"].tolist() == scored.curves["loss"].tolist()
+    assert (unscored.seconds, unscored.updates) == (scored.seconds, scored.updates)
+    goal = Goal("accuracy", 0.3)
+    config_of_goal = with_limits(config(), goal, Limits(10.0, 0.005), 1000)
+    assert Trial(config_of_goal, 1, goal, scored=False).perform().reached
 
 
 def test_a_trial_that_misses_the_target():

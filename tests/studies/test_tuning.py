@@ -1,6 +1,7 @@
 """Tuning: what it finds on made-up times, what each candidate spends, when runs end, and what it may vary."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,39 @@ def test_all_spend_the_same_and_slow_ones_end_early(monkeypatch: pytest.MonkeyPa
     again = run()  # from the journal
     assert spent == before
     assert [each.search.best for each in again] == [each.search.best for each in found]
+
+
+def test_the_better_part_of_a_group_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The eighth of the group becomes better from run to run; the ninth candidate is in no group."""
+    made = [replace(candidate("signsgd"), name=str(number)) for number in range(9)]
+    spent = dict.fromkeys([each.name for each in made], 0)
+
+    def perform(trial: Trial) -> Measured:
+        spent[trial.file] += 1
+        seconds = 1.0 + (9.5 - spent[trial.file] if trial.file == "7" else int(trial.file))
+        return Measured(seconds=seconds, stop_s=seconds, loss=0.1)
+
+    monkeypatch.setattr(Trial, "perform", perform)
+
+    def ends(remain: int, slack: float) -> list[str]:
+        monkeypatch.setattr(tuning, "REMAIN", remain)
+        spent.update(dict.fromkeys(spent, 0))
+        how, groups = Tuning(12, seeds=1, with_knobs=False, slack=slack), [[*"01234567"]]
+        with Pool(1) as pool:
+            found = tuning.tune(
+                made, GOAL, how, [1], lambda each, seed, _: Trial(each.config, seed, GOAL, file=each.name),
+                pool, lambda line: None, None, groups,
+            )  # fmt: skip
+        assert [each.budget for each in found] == [*spent.values()]
+        return tuning.describe_ends(found, how)
+
+    assert ends(1, 99.0) == [
+        "Tuned by 4 runs, as half of their kind was better: 4, 5, 6 and 7.",
+        "Tuned by 6 runs, as half of their kind was better: 2 and 3.",
+    ]
+    assert spent == {"0": 12, "1": 12, "2": 6, "3": 6, "4": 4, "5": 4, "6": 4, "7": 4, "8": 12}
+    assert ends(7, 99.0) == ["Tuned by 4 runs, as half of their kind was better: 6."]
+    assert not ends(1, math.inf)
 
 
 def names(config: Config) -> dict[str, list[object]]:
