@@ -107,8 +107,7 @@ def multiples(settings: list[str]) -> list[float]:
     """Return what is charged for a task, its time, those of a step, and the time to decode a payload."""
     config = configfile.resolve({}, [*NETWORK, f"stop.updates={TASKS}", *settings])
     if not config.update.asynchronous:
-        stop = msgspec.structs.replace(config.stop, updates=TASKS // WORKERS)
-        config = msgspec.structs.replace(config, stop=stop)
+        config = config.with_keys(stop={"updates": TASKS // WORKERS})
     components = prepare(config)
     components.average_for_owners()
     executor, state = TimedExecutor(components.config, components), components.state

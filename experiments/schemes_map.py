@@ -175,8 +175,8 @@ def scaled(config: Config, severity: float) -> StragglersTable:
 
 def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
     """Return the configuration for a cell's bandwidth and severity."""
-    link = msgspec.structs.replace(config.link, bandwidth=bandwidth)
-    return msgspec.structs.replace(config, link=link, stragglers=scaled(config, severity))
+    config = config.with_keys(link={"bandwidth": bandwidth})
+    return msgspec.structs.replace(config, stragglers=scaled(config, severity))
 
 
 def in_cell_of(candidate: Candidate, cell: Config) -> Candidate:

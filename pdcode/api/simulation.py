@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from ..analysis import prediction
@@ -75,7 +74,7 @@ def load(
     config = loaded.config
     if output is None:
         path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
-        config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
+        config = config.with_keys(trace={"path": path})
     written = Path(config.trace.path)
     for file in inputs:
         if Path(file).resolve() in (written.resolve(), opening.previous(written).resolve()):
@@ -152,11 +151,10 @@ def without_numeric_stops(config: Config) -> Config:
     for each in config.faults.injected:
         if each.numeric:
             raise InputError(f"faults.events: kind '{each.kind}': there are no payloads without numerics")
-    stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
-    if not stop.ends:
+    config = config.with_keys(stop={"loss": None, "accuracy": None}, trace={"checkpoint_s": None})
+    if not config.stop.ends:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
-    trace = msgspec.structs.replace(config.trace, checkpoint_s=None)
-    return msgspec.structs.replace(config, stop=stop, trace=trace)
+    return config
 
 
 def simulate_times(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ..analysis.diagnosis import WARN, Diagnosis, SlowPart, diagnose
@@ -28,18 +27,17 @@ WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
 """Settings by which rank 0 steps at the first payloads; the first that fit a run are proposed."""
 
-FREE: dict[str, tuple[str, dict[str, Any]]] = {
-    "rank 0": (
-        "machine",
-        {
+FREE: dict[str, dict[str, dict[str, Any]]] = {
+    "rank 0": {
+        "machine": {
             "arrival_s": 0.0,
             "decode_bandwidth": None,
             "dispatch_s": 0.0,
             "update_s": 0.0,
             "coordinator_speed": 1e9,
-        },
-    ),
-    "the link": ("link", {"latency_s": 0.0, "bandwidth": 1e18}),
+        }
+    },
+    "the link": {"link": {"latency_s": 0.0, "bandwidth": 1e18}},
 }
 """The table of each bottleneck, and its keys with which that takes no time."""
 REMEDIES = {
@@ -208,9 +206,7 @@ def update_s(trace: TraceReader, replaced: Sequence[int] = (), free: str = "") -
         return script_step_s(trace, replaced)
     config = recorded_config(trace, (), replaced)
     if free:
-        name, keys = FREE[free]
-        table = msgspec.structs.replace(getattr(config, name), **keys)
-        config = msgspec.structs.replace(config, **{name: table})
+        config = config.with_keys(**FREE[free])
     components = setup.prepare(config, str(trace.path), check=False)
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
@@ -239,5 +235,4 @@ def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Seque
     delays = configs.overrides({"stragglers": _delays(trace, replaced)})
     config = configs.read(trace, [*delays, *settings]).config
     events = [event for event in config.faults.events if event.kind not in RECORDED]
-    faults = msgspec.structs.replace(config.faults, events=events)
-    return costs.load(str(trace.path), msgspec.structs.replace(config, faults=faults), base="low")
+    return costs.load(str(trace.path), config.with_keys(faults={"events": events}), base="low")

@@ -41,7 +41,7 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     optimizer = config.optimizer.resolved(config.stop.updates)
     config = msgspec.structs.replace(config, optimizer=optimizer)
     if config.memory.lookahead == "auto":
-        config = _with(config, memory={"lookahead": lookahead(config)})
+        config = config.with_keys(memory={"lookahead": lookahead(config)})
     lines = list[str]()
     if isinstance(config.problem, ModelTable):
         problem, lines = config.problem.with_axes(config.code.blocks).resolved(source.sample)
@@ -68,7 +68,7 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
         return config, [line] if difference else []
     why = difference or reason_against(config, sample)
     if not why:
-        return _with(config, code={"whiten": "gram"}), []
+        return config.with_keys(code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
     if key and not (key == "optimizer.rate" and config.optimizer.rate == AUTO):
@@ -86,7 +86,7 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
     if difference and ahead:  # the residuals of the workers differ
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
-    return _with(config, **changes), lines
+    return config.with_keys(**changes), lines
 
 
 def lookahead(config: Config) -> float:
@@ -125,7 +125,7 @@ def whitening_cost(config: Config, problem: Problem) -> float:
     """Return the approximate time of an update with whitening, on the virtual clock, over that without."""
     machine, link, workers = config.machine, config.link, config.workers.count
     plain, whitened = (
-        flops.gradient_flops(_with(config, code={"whiten": kind}), problem, 1) / machine.flops_per_s
+        flops.gradient_flops(config.with_keys(code={"whiten": kind}), problem, 1) / machine.flops_per_s
         for kind in ("none", "gram")
     )
     message_s = problem.size * problem.dtype.itemsize / link.bandwidth
@@ -210,9 +210,3 @@ def with_resolved(config: Config, tables: dict[str, Any]) -> Config:
     """Return a worker's configuration with the tables that rank 0 has resolved."""
     made = Config.of(tables)
     return msgspec.structs.replace(config, **{name: getattr(made, name) for name in TABLES})
-
-
-def _with(config: Config, **tables: dict[str, Any]) -> Config:
-    """Return a configuration with other values of some keys."""
-    changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in tables.items()}
-    return msgspec.structs.replace(config, **changed)

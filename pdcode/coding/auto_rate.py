@@ -45,9 +45,8 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
         if slower < 1:
             rate, why = rate * slower, f"{why}, × {slower:.2g} as shards differ"
         rate = float(f"{rate:.3g}")
-    optimizer = msgspec.structs.replace(config.optimizer, rate=rate)
     line = f"optimizer.rate is {rate:g} (optimizer.rate 'auto'): {why}"
-    return msgspec.structs.replace(config, optimizer=optimizer), line
+    return config.with_keys(optimizer={"rate": rate}), line
 
 
 def best(loss: Callable[[float], float], first: float) -> tuple[float, int]:

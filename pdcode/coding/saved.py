@@ -83,4 +83,4 @@ def of_trace(config: Config, trace: TraceReader) -> Config:
     """Return the configuration of a trace's run with codes read from the trace: the file may be missing."""
     if not isinstance(config.code, FileTable) or not trace.code_attributes:
         return config
-    return msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, path=str(trace.path)))
+    return config.with_keys(code={"path": str(trace.path)})

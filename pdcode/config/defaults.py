@@ -123,8 +123,7 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
     if rate == config.optimizer.rate:
         return config
     origins["optimizer.rate"] = origin
-    optimizer = msgspec.structs.replace(config.optimizer, rate=rate)
-    return msgspec.structs.replace(config, optimizer=optimizer)
+    return config.with_keys(optimizer={"rate": rate})
 
 
 def limited_rate(config: Config, rate: float, many: int) -> tuple[float, str]:

@@ -443,6 +443,12 @@ class Config(Table):
     stop: StopTable = StopTable()
     trace: TraceTable = TraceTable()
 
+    def with_keys(self, **tables: dict[str, Any]) -> Config:
+        """Return the configuration with other values of some keys, a dict for each table."""
+        replace = msgspec.structs.replace
+        changed = {name: replace(getattr(self, name), **keys) for name, keys in tables.items()}
+        return replace(self, **changed)
+
     @property
     def has_owners(self) -> bool:
         """Whether workers that add up payloads average a range of elements each: if rounded, or the first."""

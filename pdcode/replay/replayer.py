@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
 import numpy as np
 
 from .. import problems
@@ -312,6 +311,4 @@ def replayable_config(trace: TraceReader) -> Config:
             recorded = trace.attributes.get(name, size)
             if size != recorded:
                 raise InputError(f"config_resolved: problem: {size:,} {name}, but the run had {recorded:,}")
-    events = [each for each in config.faults.events if not each.ends]
-    faults = msgspec.structs.replace(config.faults, events=events)
-    return msgspec.structs.replace(config, faults=faults)
+    return config.with_keys(faults={"events": [each for each in config.faults.events if not each.ends]})

@@ -149,10 +149,9 @@ class Shadowheart(RandomK):
         gradients = [int(common_s / each * (1 + MARGIN)) for each in gradient_s]
         draws = min(int(common_s / message_s * (1 + MARGIN)), ceil(1 / self.options.share))
         options = msgspec.structs.replace(self.options, gradients=gradients, draws=draws)
-        scheme = msgspec.structs.replace(self.config.scheme, options=options)
-        update = msgspec.structs.replace(self.config.update, count=int(np.count_nonzero(gradients)))
+        count = int(np.count_nonzero(gradients))
         least, common, message = (duration(1e9 * each) for each in (gradient_s.min(), common_s, message_s))
-        return msgspec.structs.replace(self.config, scheme=scheme, update=update), (
+        return self.config.with_keys(scheme={"options": options}, update={"count": count}), (
             f"scheme.options.draws {draws}, gradients {min(gradients)} to {max(gradients)} a worker: as many "
             f"as fit into {common}; a message takes {message}, a gradient {least} at the fastest worker"
         )

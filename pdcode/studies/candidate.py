@@ -51,8 +51,7 @@ class Candidate:
         config, given = self.config, self.config.stop.seconds
         if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
             return self
-        stop = msgspec.structs.replace(config.stop, seconds=limit_s)
-        return replace(self, config=msgspec.structs.replace(config, stop=stop))
+        return replace(self, config=config.with_keys(stop={"seconds": limit_s}))
 
     def __str__(self) -> str:
         return f"{self.title}: {summary(self.config)}"

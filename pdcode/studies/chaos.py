@@ -120,8 +120,7 @@ class FaultTrials:
         if request.kill is None:
             return config
         drawn = draw_kills(seed, config.workers.count, request.kill, free.spent_s)
-        events = [*config.faults.events, *drawn]
-        return msgspec.structs.replace(config, faults=msgspec.structs.replace(config.faults, events=events))
+        return config.with_keys(faults={"events": [*config.faults.events, *drawn]})
 
     def kills(self, config: Config, seconds: float) -> tuple[int, int]:
         """Count the drawn kills of a trial up to a time, and all of them."""

@@ -59,8 +59,7 @@ def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
         rate = multiple * float(type(own)().rate)
     else:
         rate = multiple * base_rate(base) * unit_rate(config)
-    optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
-    return msgspec.structs.replace(config, optimizer=optimizer)
+    return config.with_keys(optimizer={"rate": float(f"{rate:.4g}")})
 
 
 def base_rate(base: Config) -> float:

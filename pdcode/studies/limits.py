@@ -34,9 +34,8 @@ def max_updates(config: Config, arrivals: int) -> int:
 def with_limits(config: Config, goal: Goal | None, limits: Limits, updates: int | None) -> Config:
     """Return the configuration of a run that ends at the target, or at a limit of time or updates."""
     stop = goal.stop(limits.seconds, updates) if goal else StopTable(seconds=limits.seconds, updates=updates)
-    stop = msgspec.structs.replace(stop, drain_s=config.stop.drain_s)
-    trace = msgspec.structs.replace(config.trace, progress_s=limits.step_s, arrivals="all")
-    return msgspec.structs.replace(config, stop=stop, trace=trace)
+    config = msgspec.structs.replace(config, stop=msgspec.structs.replace(stop, drain_s=config.stop.drain_s))
+    return config.with_keys(trace={"progress_s": limits.step_s, "arrivals": "all"})
 
 
 def measure_own(

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..config import Config, kinds
 from ..config import load as configfile
 from ..config.schema import AUTO
@@ -100,7 +98,7 @@ def _candidate(
         config = converted(config, own)
     if own.stop.updates is not None:  # the same number of payloads as in the user's configuration
         updates = max(1, round(own.stop.updates * payloads_per_update(own) / payloads_per_update(config)))
-        config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))
+        config = config.with_keys(stop={"updates": updates})
     configfile.check_consistency(config)
     setup.prepare(config, source=data_source(config))
     held = (each.partition("=")[0].strip() for each in [*overrides, *changes])

@@ -100,10 +100,8 @@ class Tournament:
         """Return the tournament with runs that go on to the lower loss, for `seconds` at most."""
         if self.beyond is None:
             return self
-        made = []
-        for each in self.candidates:
-            stop = msgspec.structs.replace(each.config.stop, loss=self.beyond, seconds=seconds)
-            made.append(replace(each, config=msgspec.structs.replace(each.config, stop=stop)))
+        stop = {"loss": self.beyond, "seconds": seconds}
+        made = [replace(each, config=each.config.with_keys(stop=stop)) for each in self.candidates]
         return self.with_settings(
             made, f"Runs go on to loss {self.beyond:g}, and other figures are those of the stop."
         )

@@ -78,8 +78,8 @@ class Trial:
                 if not Path(self.trace).exists():
                     return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)
         else:
-            trace = msgspec.structs.replace(self.config.trace, path=self.trace)
-            config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
+            config = self.config.with_keys(trace={"path": self.trace})
+            config = msgspec.structs.replace(config, seed=self.seed)
             job = LoadedConfig(config, to_toml(config), self.file)
             done = simulation.simulate(Request(job, None, False), lambda line: None, data_source(config))
             if done.reason == INTERRUPTED:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ..config import Config
@@ -219,8 +218,7 @@ class Entrant:
         config = changed(own, settings) if settings else own
         if settings and own.stop.updates is not None:  # as many payloads
             updates = own.stop.updates * payloads_per_update(own) / payloads_per_update(config)
-            stop = msgspec.structs.replace(config.stop, updates=max(1, round(updates)))
-            config = msgspec.structs.replace(config, stop=stop)
+            config = config.with_keys(stop={"updates": max(1, round(updates))})
         setup.prepare(config, source=data_source(config))
         made = replace(self.candidate, config=config)
         return made.at(made.rate * 2.0 ** point[0])

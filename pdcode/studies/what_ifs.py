@@ -1,10 +1,7 @@
 """What-ifs of a recorded job: other workers, links and policies, and the chance to meet a deadline."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
 
-import msgspec
 import numpy as np
 from scipy.special import betaincinv
 
@@ -47,22 +44,19 @@ def changes(environment: Environment) -> Iterator[Candidate]:
     config, trace = environment.config, environment.trace
     assert trace is not None
 
-    def changed(name: str, table: str, **keys: Any) -> Candidate:
-        new = msgspec.structs.replace(getattr(config, table), **keys)
-        return Candidate(name, msgspec.structs.replace(config, **{table: new}))
-
     count = config.workers.count  # --workers may differ from the recorded number
     slow = [worker for worker in slowest_workers(trace) if worker < count]
     for worker in slow[:2]:
         if count <= trace.worker_count:  # else others have the same delays
-            without = changed(f"without worker {worker}", "stragglers", dropped=[worker])
-            fewer = msgspec.structs.replace(config.workers, count=count - 1)
-            yield replace(without, config=msgspec.structs.replace(without.config, workers=fewer))
-        yield changed(f"worker {worker} replaced by a usual one", "stragglers", replaced=[worker])
+            fewer = config.with_keys(stragglers={"dropped": [worker]}, workers={"count": count - 1})
+            yield Candidate(f"without worker {worker}", fewer)
+        usual = config.with_keys(stragglers={"replaced": [worker]})
+        yield Candidate(f"worker {worker} replaced by a usual one", usual)
         if others := [each for each in slow if each != worker]:
-            yield changed(f"worker {worker} alone slow", "stragglers", replaced=others)
+            yield Candidate(f"worker {worker} alone slow", config.with_keys(stragglers={"replaced": others}))
     if shared_link_ns(trace).any():
-        yield changed("half the bandwidth", "link", bandwidth=max(1.0, config.link.bandwidth / 2))
+        bandwidth = max(1.0, config.link.bandwidth / 2)
+        yield Candidate("half the bandwidth", config.with_keys(link={"bandwidth": bandwidth}))
     local = preset("local")
     if config.optimizer.linear:  # local steps have no other optimizer
         local["scheme"] = {"name": "local", "options": {"rate": float(config.optimizer.rate)}}
@@ -84,8 +78,7 @@ def perform(environment: Environment, found: SearchResult, pool: Pool) -> tuple[
         return Trial(with_limits(candidate.config, goal, limits, most), seed, goal)
 
     config = environment.config
-    ordered = msgspec.structs.replace(config.stragglers, draw="replay")
-    job = Candidate(OWN, msgspec.structs.replace(config, stragglers=ordered))
+    job = Candidate(OWN, config.with_keys(stragglers={"draw": "replay"}))
     listed = [*changes(environment), job]
     trials = [
         ((number, seed), trial(candidate, seed))

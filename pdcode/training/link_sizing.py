@@ -62,11 +62,9 @@ def candidates(config: Config) -> list[Config]:
 
 def _with(config: Config, share: float) -> Config:
     """Return the configuration with a fraction as ``code.share``."""
-    memory, ahead = config.memory, config.memory.lookahead
-    if ahead:
-        memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / FRACTIONS[0]:.3g}"))
-    code = msgspec.structs.replace(config.code, rows_per_task=None, share=share)
-    return msgspec.structs.replace(config, code=code, memory=memory)
+    code, ahead = {"rows_per_task": None, "share": share}, config.memory.lookahead
+    memory = {"lookahead": float(f"{ahead * share / FRACTIONS[0]:.3g}")} if ahead else {}
+    return config.with_keys(code=code, memory=memory)
 
 
 def resolve_rows(

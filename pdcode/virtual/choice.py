@@ -175,8 +175,7 @@ def round_s(components: Components, speeds: Speeds | None, updates: int, runs: i
         samples_s = samples_s * np.broadcast_to(components.flops_by_worker() / whole, n)[:, None]
         task_s = samples_s.min(axis=1)
         models = [MeasuredDelays(model, samples_s - task_s[:, None]) for model in models]
-        link = msgspec.structs.replace(config.link, bandwidth=min(speeds.ingress, speeds.egress))
-        config = msgspec.structs.replace(config, link=link)
+        config = config.with_keys(link={"bandwidth": min(speeds.ingress, speeds.egress)})
     task_ns = np.maximum(1, np.rint(1e9 * task_s)).astype(np.int64)
     schedule = cost_model_schedule(config, components)
     if isinstance(schedule, AllreduceSchedule):

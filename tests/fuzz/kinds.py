@@ -292,7 +292,7 @@ def read_checkpoint(source: random.Random, path: Path) -> None:
     place.mkdir()
     shutil.copy(path, place)
     if not source.randrange(4):
-        config = msgspec.structs.replace(config, workers=msgspec.structs.replace(config.workers, count=4))
+        config = config.with_keys(workers={"count": 4})
     found = checkpoint.find(config)
     assert found is not None
     run = built(found.resumed_config(config))

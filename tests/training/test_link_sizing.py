@@ -38,7 +38,7 @@ def bandwidth_for(share_: float, use: float = 0.9, *settings: str) -> float:
     """The bandwidth at which a share uses the link for a part of the time."""
     components = prepared(*settings)
     config = components.config
-    fixed = msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, share=share_))
+    fixed = config.with_keys(code={"share": share_})
     scheme = make_scheme(fixed)
     state = scheme.state(components.problem)
     speeds = link_sizing.configured_speeds(scheme, components.problem, state.layouts, components.total_rows)
