@@ -243,6 +243,7 @@ SQUARES = "0.5 * (errors ** 2).sum(axis=1)"
         ("0.5 * errors ** 2", "errors", ["loss returns (16, 1) and (16, 1)", "not losses of shape (16,)"]),
         ("0.5 * (errors ** 2).sum()", "errors", ["loss returns () and (16, 1)"]),
         (SQUARES, "errors[:, 0]", ["loss returns (16,) and (16,)"]),
+        ("0; return errors", "errors", ["loss returns ndarray for outputs of shape (16, 1)"]),
         (SQUARES, "-errors", ["contradict its losses"]),
         (SQUARES, "2 * errors", ["contradict its losses"]),
         (SQUARES, "errors.mean(axis=0) + 0 * errors", ["contradict its losses"]),

@@ -31,10 +31,12 @@ def check_loss(problem: Problem) -> None:
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
     if loss.by_samples:
         shapes = np.zeros((len(y), outputs), problem.dtype)
-        found = tuple(np.shape(part) for part in loss.loss(shapes, y))
-        if found != ((len(y),), shapes.shape):
+        made = loss.loss(shapes, y)
+        pair = isinstance(made, tuple | list)
+        found = [str(np.shape(part)) for part in made] if pair else [type(made).__name__]
+        if found != [f"({len(y)},)", str(shapes.shape)]:
             raise InputError(
-                f"{name}: loss returns {' and '.join(map(str, found))} for outputs of shape {shapes.shape}, "
+                f"{name}: loss returns {' and '.join(found)} for outputs of shape {shapes.shape}, "
                 f"not losses of shape ({len(y)},) and derivatives of shape {shapes.shape}"
             )
     targets = y.astype(np.float64) if y.dtype.kind == "f" else y

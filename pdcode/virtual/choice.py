@@ -20,6 +20,7 @@ from ..coding import flops
 from ..coding.policies import counts, relative_updates
 from ..coding.relay import RelayedState
 from ..config import (
+    MAX_VALUE,
     Config,
     DownlinkTable,
     FaultsTable,
@@ -243,7 +244,7 @@ def _star_s(
         downlink=DownlinkTable(),
         shuffle=ShuffleTable(),
         faults=FaultsTable(),
-        stop=StopTable(updates=rounds * (n if single else 1), seconds=2 * rounds * longest_s),
+        stop=StopTable(updates=rounds * (n if single else 1), seconds=min(MAX_VALUE, 2 * rounds * longest_s)),
     )
     mean_s = 0.0
     for model in models:

@@ -62,6 +62,11 @@ def test_the_choice_follows_link_and_delays(link: str, delays: str, best: set[st
     assert chosen(resolved(link=table, stragglers=DELAYS[delays])).partition(":")[2] in best
 
 
+def test_delays_of_centuries_are_compared() -> None:
+    delays = {"kind": "shifted-exponential", "mean_s": 1e6, "slow": [*range(16)], "slowdown": 1e6}
+    assert chosen(resolved(stragglers=delays)).startswith("lwpd:")
+
+
 def test_dead_workers_are_not_waited_for() -> None:
     config = resolved(stragglers={"kind": "slow-set", "dead": [3]}, stop={"seconds": 1.0})
     assert not choice.prepare(config).config.update.complete
