@@ -18,7 +18,8 @@ from ..problems import Problem
 from . import proximals
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
-FIRST = {"sgd": 0.1, "sign": 1e-3, "muon": 0.02, "dion2": 0.02}  # rates that are tried first; others: 0.01
+# Rates that are tried first; others: 0.01.
+FIRST = {"sgd": 0.1, "sign": 1e-3, "muon": 0.02, "dion2": 0.02, "orthogonal": 0.1}
 RANGE = 4  # doublings or halvings between the first rates that are tried
 MOST = 12  # descents
 

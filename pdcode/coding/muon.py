@@ -10,6 +10,11 @@ after the abstract and the authors' package (github.com/microsoft/dion). M ← M
 there are fewer of them, the share of largest sums of magnitudes is orthogonalised and stepped along, and only
 these are then multiplied by μ in M, as error feedback.
 
+`Orthogonal`: Tuddenham, Prügel-Bennett and Hare, "Orthogonalising gradients to speed up neural network
+optimisation", arXiv 2202.07052, 2022, by Newton–Schulz steps in place of a singular value decomposition: ĝ is
+orthogonalised, and momentum follows. That steps shrink with the root of a matrix's norm, relative to the
+largest so far, and that biases are a column of it, is this project's.
+
 This project's: output layers are treated like the others, and biases step along the signs of u, or along u;
 the papers leave both to AdamW or Lion.
 """
@@ -58,6 +63,7 @@ class Muon(Optimizer):
 
     table: MuonTable
     moments = ("velocity",)
+    with_biases: ClassVar[bool] = False  # whether the biases are a column of their matrix
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -75,16 +81,17 @@ class Muon(Optimizer):
             decoder.solve()
             np.multiply(gradient, self.dtype.type(decoder.scale * self._shrinkage), out=direction)
         self.turn(self._direction, self.state["velocity"])
-        for layer in self._layers:
-            biases = layer.biases(self._direction)
-            if self.table.vectors == "sign":
-                np.sign(biases, out=biases)
         views = self._theta, self._no_velocity, self._direction
         total: float = optimize.sgd_step(*views, 1.0, rate, *NO_MOMENTUM, False)
         return total
 
     def turn(self, direction: np.ndarray, velocity: np.ndarray) -> None:
         """Replace the gradient in `direction` by the step's direction, and update the momentum."""
+        self.add_momentum(direction, velocity)
+        self.orthogonalise(direction)
+
+    def add_momentum(self, direction: np.ndarray, velocity: np.ndarray) -> None:
+        """Update the momentum by the vector in `direction`, and replace this by the sum of both."""
         beta = self.dtype.type(self.table.momentum)
         velocity *= beta
         velocity += direction
@@ -92,16 +99,46 @@ class Muon(Optimizer):
             direction += beta * velocity
         else:
             np.copyto(direction, velocity)
+
+    def orthogonalise(self, direction: np.ndarray) -> None:
+        """Orthogonalise the weights of each layer in place, and replace vectors by their signs."""
         for layer in self._layers:
-            if not layer.inputs:  # vectors
-                continue
-            weights = layer.unbiased(direction)
-            weights[:] = self.orthogonal(layer, weights)
+            if layer.inputs:
+                weights = layer.weights(direction) if self.with_biases else layer.unbiased(direction)
+                weights[:] = self.orthogonal(layer, weights)
+            if not (layer.inputs and self.with_biases):
+                self.turn_vectors(layer.biases(direction))
+
+    def turn_vectors(self, vectors: np.ndarray) -> None:
+        """Replace vectors by their signs in place, unless they step along the momentum."""
+        if self.table.vectors == "sign":
+            np.sign(vectors, out=vectors)
 
     def orthogonal(self, layer: Blocks, weights: np.ndarray) -> np.ndarray:
         """Return an orthogonalised matrix, a layer's weights or a part of them, times the layer's scale."""
         scale = sqrt(max(1.0, layer.outputs / layer.inputs))
         return self.dtype.type(scale) * orthogonalise(weights, self.table.iterations)
+
+
+class Orthogonal(Muon):
+    """Newton–Schulz steps on the gradient of each layer, with its biases as a column, then momentum."""
+
+    with_biases = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.state["largest"] = np.zeros(len(self._layers), self.dtype)
+
+    def turn(self, direction: np.ndarray, velocity: np.ndarray) -> None:
+        self.orthogonalise(direction)
+        self.add_momentum(direction, velocity)
+
+    def orthogonal(self, layer: Blocks, weights: np.ndarray) -> np.ndarray:
+        largest, place = self.state["largest"], self._layers.index(layer)
+        norm = np.linalg.norm(weights)
+        largest[place] = max(largest[place], norm)
+        shrinkage = sqrt(norm / largest[place]) if norm else 0.0
+        return self.dtype.type(shrinkage) * super().orthogonal(layer, weights)
 
 
 class Dion2(Muon):
@@ -115,7 +152,9 @@ class Dion2(Muon):
         mu = self.dtype.type(self.table.momentum)
         for layer in self._layers:
             vectors = layer.biases(velocity)
-            layer.biases(direction)[:] = vectors
+            turned = layer.biases(direction)
+            turned[:] = vectors
+            self.turn_vectors(turned)
             vectors *= mu
             if not layer.inputs:
                 continue
@@ -145,6 +184,18 @@ class MuonTable(OptimizerTable, tag="muon"):
     def flops(self, layers: Sequence[Blocks]) -> float:
         steps = sum(orthogonalise_flops(layer.outputs, layer.inputs, self.iterations) for layer in layers)
         return steps + super().flops(layers)
+
+
+class OrthogonalTable(MuonTable, tag="orthogonal"):
+    """Newton–Schulz steps on the gradient of each weight matrix, then momentum."""
+
+    makes: ClassVar[type[Optimizer]] = Orthogonal
+
+    fewest_samples: ClassVar[int] = 256
+
+    rate: Rate = 0.6  #: learning rate: the largest singular value of a step without momentum, about
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.8  #: factor on the last momentum
+    iterations: Positive = 2  #: Newton–Schulz steps on each matrix
 
 
 class Dion2Table(MuonTable, tag="dion2"):

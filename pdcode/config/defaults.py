@@ -115,10 +115,10 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
     origin, many = origins.get("optimizer.rate", ""), matrices(config)
     if not origin.startswith("preset") or config.optimizer.rate == AUTO:
         return config
-    if many is None:
-        rate: Any = AUTO if _is_whitened(config) else config.optimizer.rate
+    if many is None and _is_whitened(config):
+        rate: Any = AUTO
     else:
-        rate, limits = limited_rate(config, float(config.optimizer.rate), many)
+        rate, limits = limited_rate(config, float(config.optimizer.rate), many or 1)
         origin += limits
     if rate == config.optimizer.rate:
         return config
@@ -163,10 +163,14 @@ def rate_factors(config: Config, many: int) -> dict[str, float]:
     A whitened step changes every matrix by the same length, whatever it contributes to the gradient; so many
     matrices change the output by more. The mean of few workers' whitened gradients is noisy. Both were found
     on digits, with 2 to 7 matrices of 64 units, and 4 to 48 workers; the batch, of 32 or 128, did not matter.
+    The orthogonalised mean of few samples is noisy in all directions.
     """
+    workers = config.workers.count
+    samples, fewest = workers * config.problem.batch, config.optimizer.fewest_samples
+    if 0 < samples < fewest:
+        return {f"{samples} samples": float(f"{math.sqrt(samples / fewest):.2g}")}
     if not _is_whitened(config):
         return {}
-    workers = config.workers.count
     deep = (FEW_MATRICES / max(FEW_MATRICES, many)) ** DEEP_EXPONENT
     factors = {f"{many} matrices": float(f"{deep:.2g}")}
     if not config.update.asynchronous:

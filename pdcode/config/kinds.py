@@ -107,6 +107,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "adamw": "pdcode.coding.optimizers:AdamWTable",
         "sign": "pdcode.coding.optimizers:SignTable",
         "muon": "pdcode.coding.muon:MuonTable",
+        "orthogonal": "pdcode.coding.muon:OrthogonalTable",
         "dion2": "pdcode.coding.muon:Dion2Table",
     },
     "policies": {

@@ -60,11 +60,14 @@ def prepare(
         return setup.prepare(config, path, source, check)
     with prefix_errors(path):
         source = source or problems.load_source(config.problem)
-        model = Problem.from_dataset(config.problem, source.dataset, config.code.blocks).model
-        suited = "shards" if not config.problem.batch else "" if model.near_zero else "regression"
+        problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        suited = "shards" if not config.problem.batch else "" if problem.model.near_zero else "regression"
+        others = {"shards", "regression"}
+        if sum(layer.inputs > 0 for layer in problem.layers) > 1:
+            others.add("orthogonal")  # with hidden layers it needs as many updates as "ring"
         choice = Choice(config)
         for name, made in configfile.candidates(config):
-            if name != suited if suited else name in ("shards", "regression"):
+            if name != suited if suited else name in others:
                 continue
             try:
                 if isinstance(made, InputError):

@@ -49,6 +49,26 @@ def test_descents_are_those_in_numpy(name: str) -> None:
     network.run(made, step)
 
 
+def test_orthogonal_has_the_biases_in_their_matrix_and_momentum_last() -> None:
+    """Steps of a matrix shrink with the root of its norm, relative to the largest so far."""
+    made = Descent([*NETWORK, "optimizer.kind=orthogonal", "optimizer.rate=0.03", *PLAIN], TIMES)
+    network, v, largest = Network(made), np.zeros_like(made.thetas[0]), np.zeros(2)
+
+    def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
+        d = network.gradients(theta, task).mean(axis=0)
+        for number, layer in enumerate(network.layers):
+            matrix = layer.weights(d)
+            norm, (outputs, inputs) = np.linalg.norm(matrix), matrix[:, :-1].shape
+            largest[number] = max(largest[number], norm)
+            scale = (max(1, outputs / inputs) * norm / largest[number]) ** 0.5
+            matrix[:] = newton_schulz(matrix, 2) * scale
+        v[:] = 0.8 * v + d
+        return theta - 0.03 * (d + 0.8 * v)
+
+    assert made.run() == "enough"
+    network.run(made, step)
+
+
 @pytest.mark.parametrize(("hidden", "share"), [(5, 0.4), (40, 0.25), (5, 1.0)])
 def test_dion2_turns_the_rows_or_columns_of_largest_momentum(hidden: int, share: float) -> None:
     """Of 5 or 30 of them, of two in the second layer; only these decay."""

@@ -9,7 +9,9 @@ from pdcode.config import load as configfile
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
 
-PRESET = "default", "starved", "ring", "sharded", "sharded-first", "first", "regression", "shards"
+PRESET = (
+    "default", "starved", "ring", "sharded", "sharded-first", "orthogonal", "first", "regression", "shards",
+)  # fmt: skip
 
 
 def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:

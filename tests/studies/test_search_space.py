@@ -8,6 +8,7 @@ from pdcode import problems
 from pdcode.config import UpdateTable
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
+from pdcode.schemes.lwpd import LWPD
 from pdcode.studies import search_space as space
 from pdcode.studies.candidate import DRAWN, OWN, identity, summary
 from pdcode.studies.learning_rates import base_rate
@@ -62,20 +63,19 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    names_of = "default", "starved", "ring", "sharded", "sharded-first", "first", "regression"
-    presets = [f"preset {name}" for name in names_of]
+    presets = [f"preset {name}" for name in LWPD.presets if name != "shards"]
     names = {
         OWN,
         *presets,
         "topk whitened",
         *(f"uncoded {name}" for name in ("all", "first", "async", "k-async")),
     }
-    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 28, seed=7)
+    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 30, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)
-    assert space.candidates(base, 28, seed=7) == many
-    assert space.candidates(base, 34, seed=7)[:28] == many
-    other = space.candidates(base, 28, seed=8)
+    assert space.candidates(base, 30, seed=7) == many
+    assert space.candidates(base, 36, seed=7)[:30] == many
+    other = space.candidates(base, 30, seed=8)
     assert [candidate for candidate in other if candidate.name != DRAWN] == [
         candidate for candidate in many if candidate.name != DRAWN
     ]

@@ -49,6 +49,7 @@ CASES = {
     "captured": ["update.mode=captured", "decoder.kind=least_squares", "memory.kind=none"],
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
     "muon": ["downlink.kind=codewords", "optimizer.kind=muon", "machine.coordinator_speed=3"],
+    "orthogonal": ["downlink.kind=codewords", "optimizer.kind=orthogonal"],
     "dion2": ["optimizer.kind=dion2", "update.mode=all"],
     "adamw": [
         "optimizer={kind='adamw', rate=0.01, warmup=9, schedule='cosine', updates=200, clip=0.3}",

@@ -156,6 +156,16 @@ def test_data_and_batches_decide_first(problem: dict[str, object], preset: str) 
     assert chosen(resolved(problem=problem)) == f"lwpd:{preset}"
 
 
+@pytest.mark.parametrize(("delays", "orthogonal"), [("none", True), ("persistent", False)])
+def test_a_linear_classifier_has_another_candidate(delays: str, orthogonal: bool) -> None:
+    problem = {"kind": "softmax", "data": "digits", "batch": 32}
+    machine = {"flops_per_s": 1e18, "task_s": TASK_S}
+    config = resolved(problem=problem, machine=machine, stragglers=DELAYS[delays])
+    assert (chosen(config) == "lwpd:orthogonal") == orthogonal
+    few = resolved(problem=problem, machine=machine, workers={"count": 4})  # 128 samples, not 256
+    assert choice.prepare(few).config.optimizer.rate == pytest.approx(0.426)
+
+
 def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     config = resolved()
     components = choice.prepare(config)
