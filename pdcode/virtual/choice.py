@@ -63,7 +63,7 @@ def prepare(
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         suited = "shards" if not config.problem.batch else "" if problem.model.near_zero else "regression"
         others = {"shards", "regression"}
-        if sum(layer.inputs > 0 for layer in problem.layers) > 1:
+        if sum(layer.inputs > 0 for layer in problem.layers) != 1:
             others.add("orthogonal")  # with hidden layers it needs as many updates as "ring"
         choice = Choice(config)
         for name, made in configfile.candidates(config):
