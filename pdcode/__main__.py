@@ -5,6 +5,7 @@ Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -88,7 +89,9 @@ def run_command(argv: list[str]) -> int:
                 if argv[:1] != ["doctor"]:  # it examines the folder
                     ensure_folder()
                 options = parser(argv[0] if argv else None).parse_args(argv)
-                options.argv = argv
+                options.argv, options.command = argv, shlex.join(["pdcode", *argv])
+                if alone := getattr(options, "alone", ""):  # the name of a command for one process
+                    launch.require_one_process(alone)
                 with progress.shown(place):
                     code: int = options.function(options)
             finally:

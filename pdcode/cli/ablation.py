@@ -1,11 +1,9 @@
 """`pdcode bench ablation`: what each part of the preset `default` is worth."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.output import print_line
 from . import arguments, schemes
 
@@ -23,12 +21,11 @@ def add_parser(benches: Any) -> None:
     )
     schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "none,persistent")
     schemes.add_runs(bench, "tune", 5, "learning rate, under the first delays, is", "results/ablation")
-    bench.set_defaults(function=run)
+    bench.set_defaults(function=run, alone="bench ablation")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, and print a table for each cell."""
-    launch.require_one_process("bench ablation")
     from ..studies import ablation, schemes_bench
     from ..studies.tuning import Tuning
     from ..util.processes import Pool
@@ -44,6 +41,6 @@ def run(options: argparse.Namespace) -> int:
         tune_once=True,
     )
     with Pool(options.processes) as pool:
-        schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
+        schemes_bench.perform(bench, options.command, pool, print_line)
     ablation.show(bench)
     return 0

@@ -3,7 +3,6 @@
 import argparse
 from typing import Any
 
-from ..mpi import launch
 from ..util.errors import Failure
 from ..util.output import print_line
 from . import arguments
@@ -36,12 +35,11 @@ def add_parser(commands: Any) -> None:
     arguments.add_target(command)
     arguments.add_seconds(command)
     arguments.add_processes(command)
-    command.set_defaults(function=chaos)
+    command.set_defaults(function=chaos, alone="chaos")
 
 
 def chaos(options: argparse.Namespace) -> int:
     """Run the trials and print their results; exit code 1 if one missed the target."""
-    launch.require_one_process("chaos")
     time = (1e-9, 1e9, "a time above 0 and at most 1e9")
     count = (1, 2**31 - 1, "1 or more")
     arguments.ensure_in_range(options, trials=(1, 1000, "1 to 1000"), mtbf=time, kill=count)

@@ -1,12 +1,10 @@
 """`pdcode compare`: schemes under the same delays, ranked."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
 from ..analysis import style
-from ..mpi import launch
 from ..util.output import print_line
 from . import arguments
 
@@ -53,12 +51,11 @@ def add_parser(commands: Any) -> None:
     what = "also draw loss against time and bytes, with bands over the seeds (.png, .svg or .pdf)"
     option("--figure", metavar="PNG", help=what)
     option("--keep", action="store_true", help="keep the traces, beside the schemes' configurations")
-    command.set_defaults(function=compare)
+    command.set_defaults(function=compare, alone="compare")
 
 
 def compare(options: argparse.Namespace) -> int:
     """Run the comparison; print, draw and write it."""
-    launch.require_one_process("compare")
     arguments.ensure_in_range(options, link=(1, 1e18, "1 to 1e18"))
     arguments.ensure_virtual(options, "cost", "link", "processes")
     from ..api import configs
@@ -84,13 +81,12 @@ def compare(options: argparse.Namespace) -> int:
         options.config, options.schemes, settings, options.seeds, options.clock, **limits, **files
     )
     prepared = tournament.prepare(request, output.with_suffix(""))
-    command = shlex.join(["pdcode", *options.argv])
     for line in prepared.notes:
         print_line(line)
     with Pool(options.processes) as pool:
         tune = Tuning(options.tune) if options.tune else None
         comparison = tournament.perform(
-            prepared, command, pool, print_line, tune=tune, rates=rates, keep=options.keep
+            prepared, options.command, pool, print_line, tune=tune, rates=rates, keep=options.keep
         )
     comparison.save(output)
     print_line("")

@@ -1,11 +1,9 @@
 """`pdcode bench ddp`: PyTorch's DistributedDataParallel beside runs of pdcode on the same job and machine."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.output import print_line
 from . import arguments
 
@@ -40,14 +38,13 @@ def add_parser(benches: Any) -> None:
     arguments.add_target(bench, f"default: that of [stop], else {TARGET}")
     arguments.add_seconds(bench, "")
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.ddp.h5)")
-    bench.set_defaults(function=run)
+    bench.set_defaults(function=run, alone="bench ddp")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check DDP against pdcode, tune, run and print; write the comparison for `pdcode show`."""
     from ..studies import ddp
 
-    launch.require_one_process("bench ddp")
     least = 0 if options.tune == 0 else 3
     arguments.ensure_in_range(options, tune=(least, 99, "0, or 3 to 99"))
     ddp.ensure_torch()
@@ -73,7 +70,6 @@ def run(options: argparse.Namespace) -> int:
     )
     prepared = tournament.prepare(request, output.with_suffix(""))
     ddp.check(prepared.candidates)
-    command = shlex.join(["pdcode", *options.argv])
     with ddp.DDPRanks(prepared.candidates[0].config.workers.count) as ranks, Pool(1) as pool:
         runs = ddp.DDPTournament(**vars(prepared), ranks=ranks)
         runs.notes.extend(ddp.describe_setup(runs))
@@ -83,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             print_line(line)
             runs.notes.append(line)
         tuned = Tuning(options.tune, with_knobs=False) if options.tune and not rates else None
-        compared = tournament.perform(runs, command, pool, print_line, tune=tuned, rates=rates)
+        compared = tournament.perform(runs, options.command, pool, print_line, tune=tuned, rates=rates)
     chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
     compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")
     compared.save(output)

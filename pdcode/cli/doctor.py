@@ -42,14 +42,13 @@ def add_parser(commands: Any) -> None:
         description="Check this machine: Python, kernels, BLAS, HDF5, MPI, whether its launcher matches (by "
         "starting two ranks), SLURM, cores, clock, disk. Exit codes: 0 a run would work, 1 it would not.",
     )
-    command.set_defaults(function=run)
+    command.set_defaults(function=run, alone="doctor")
 
 
 def run(options: argparse.Namespace) -> int:
     """Examine everything, and print a table and advice; exit code 1 if a run would fail."""
     from ..analysis.printing import make_table, show
 
-    launch.require_one_process("doctor")
     findings = list(examine())
     table = make_table("", "what", "found", left=("", "what", "found"), header=False)
     advice = make_table("what", "advice", left=("what", "advice"), header=False)

@@ -7,7 +7,6 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
 from . import arguments
@@ -47,12 +46,11 @@ def add_parser(commands: Any) -> None:
     arguments.add_processes(command)
     what = "TOML file for the best configuration (default: results/<name>.plan.toml)"
     option("-o", "--output", metavar="TOML", help=what)
-    command.set_defaults(function=plan)
+    command.set_defaults(function=plan, alone="plan")
 
 
 def plan(options: argparse.Namespace) -> int:
     """Search, print the ranking and write the best configuration."""
-    launch.require_one_process("plan")
     arguments.ensure_in_range(
         options,
         candidates=(2, 10_000, "2 to 10000"),
@@ -81,9 +79,8 @@ def plan(options: argparse.Namespace) -> int:
     row = found.rows[0]
     reached = row.missed < len(row.runs)
     if reached:  # before printing, which may fail on a closed pipe
-        command = shlex.join(["pdcode", *options.argv])
         config = plan_file.best_config(found, environment, options.seconds)
-        plan_file.write_plan(path, config, plan_file.comments(found, goal, command))
+        plan_file.write_plan(path, config, plan_file.comments(found, goal, options.command))
     print_line("")
     show_plan(found.rows, found.seeds, found.rungs)
     if deadline_s is not None:

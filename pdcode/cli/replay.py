@@ -4,7 +4,6 @@ import argparse
 import time
 from typing import Any
 
-from ..mpi import launch
 from ..util.output import print_line
 from . import arguments
 
@@ -23,7 +22,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
     arguments.add_plugin(command)
-    command.set_defaults(function=run)
+    command.set_defaults(function=run, alone="replay")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +32,6 @@ def run(options: argparse.Namespace) -> int:
     from ..trace.reader import TraceReader
     from . import guard
 
-    launch.require_one_process("replay")
     arguments.import_plugins(options)
     guard.probe_in_subprocess(options.trace)
     trace, began_s = TraceReader(options.trace, correct_clocks=False), time.perf_counter()

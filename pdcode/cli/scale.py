@@ -1,11 +1,9 @@
 """`pdcode bench scale`: schemes with increasing numbers of workers, and the limits of rank 0."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.errors import InputError, expected
 from ..util.output import print_line
 from . import arguments
@@ -33,12 +31,11 @@ def add_parser(benches: Any) -> None:
     arguments.add_processes(bench)
     option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once per folder")
     option("-o", "--output", metavar="FOLDER", default="results/scale", help="default: results/scale")
-    bench.set_defaults(function=run)
+    bench.set_defaults(function=run, alone="bench scale")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, print their tables and draw the figure."""
-    launch.require_one_process("bench scale")
     from ..analysis import style
     from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS
@@ -61,8 +58,7 @@ def run(options: argparse.Namespace) -> int:
     figure = str(folder / "scale.png")
     style.ensure_figure_can_be_drawn(figure)
     cost = Path(options.cost) if options.cost else scale_bench.find_costs(folder, print_line)
-    command = shlex.join(["pdcode", *options.argv])
-    scale_bench.perform(bench, cost, command, options.processes or cores(), print_line)
+    scale_bench.perform(bench, cost, options.command, options.processes or cores(), print_line)
     found = scale_bench.points(bench)
     scale_bench.show(bench, found)
     style.save(scale_bench.draw(found), figure)

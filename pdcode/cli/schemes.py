@@ -1,12 +1,10 @@
 """`pdcode bench schemes`: ours against every kind of rival, over problems, links and delays."""
 
 import argparse
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.errors import InputError, did_you_mean
 from ..util.output import print_line
 from . import arguments
@@ -29,7 +27,7 @@ def add_parser(benches: Any) -> None:
     add_runs(
         bench, "budget", 24, "learning rate and knobs, such as momentum and rank, are", "results/schemes"
     )
-    bench.set_defaults(function=run)
+    bench.set_defaults(function=run, alone="bench schemes")
 
 
 def add_cells(bench: Any, problems: str, links: str, delays: str | None) -> None:
@@ -57,7 +55,6 @@ def add_runs(bench: Any, name: str, runs: int, chosen: str, folder: str) -> None
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, and print their tables."""
-    launch.require_one_process("bench schemes")
     from ..studies import schemes_bench
     from ..util.processes import Pool
 
@@ -73,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     if not bench.ours:
         raise InputError(f"--schemes {options.schemes}: none of them is ours, such as {every[0]}")
     with Pool(options.processes) as pool:
-        schemes_bench.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
+        schemes_bench.perform(bench, options.command, pool, print_line)
     schemes_bench.show(bench)
     return 0
 

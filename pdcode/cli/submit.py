@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
 from . import arguments
@@ -38,7 +37,7 @@ def add_parser(commands: Any) -> None:
     what = "a job array: a run for each row of this CSV file, whose first line has the keys to override"
     option("--array", metavar="TABLE", help=what)
     option("--dry-run", action="store_true", help="print the command and exit")
-    command.set_defaults(function=submit)
+    command.set_defaults(function=submit, alone="submit")
 
     command.hint = "; options for sbatch come after --, as in: pdcode submit job.toml -- --time=2:00:00"
     parse = command.parse_known_args
@@ -56,7 +55,6 @@ def add_parser(commands: Any) -> None:
 
 def submit(options: argparse.Namespace) -> int:
     """Check every run, print the command, and submit it."""
-    launch.require_one_process("submit")
     limits, script = compose(options)
     command = ["sbatch", *limits, *options.sbatch, *script]
     print_line(shlex.join(command))

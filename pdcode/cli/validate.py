@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
 from . import arguments
@@ -43,12 +42,11 @@ def add_parser(benches: Any) -> None:
     option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
     arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default="results/validate", help="default: results/validate")
-    bench.set_defaults(function=run)
+    bench.set_defaults(function=run, alone="bench validate")
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict, write the predictions, measure, and print both."""
-    launch.require_one_process("bench validate")
     from ..studies import validation, validation_table
     from ..util.processes import Pool
 
