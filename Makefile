@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/* pdcode/kernels/*.pyx pdcode
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell lab test test-long fuzz soak storm check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-torch test-long fuzz soak storm check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 # Images of containers set it. Every rank would compile all modules, which takes half of its start.
@@ -34,6 +34,10 @@ lab: .venv/built ## run='COMMAND' on emulated hosts: hosts=4 up=100mbit down=100
 
 test: $(tested) ## run all tests; those of tests/cluster and tests/browser only where their tools are installed
 	@$(pytest) --durations 10 tests
+
+test-torch: $(tested) .venv/oldest-torch ## run the tests of PyTorch with the oldest version that pyproject.toml allows
+	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/studies/test_ddp_kinds.py tests/training/test_stateful.py \
+	    tests/mpi/test_torch.py tests/mpi/test_examples.py
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property
 	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests
@@ -145,4 +149,9 @@ without_cuda = test -z "$$PIP_FIND_LINKS" && ! $(pip) config get global.find-lin
 	@echo "pdcode: installing the extra $*"
 	@$(call requirements,p["project"]["optional-dependencies"]["$*"]) >.venv/requirements-$*.txt
 	@$(pip) install --prefer-binary $$(grep -q '^torch' .venv/requirements-$*.txt && $(without_cuda)) -r .venv/requirements-$*.txt
+	@touch $@
+
+.venv/oldest-torch: pyproject.toml | .venv/installed
+	@$(call requirements,p["project"]["optional-dependencies"]["torch"]) | sed 's/>=\(.*\)/==\1.*/' >.venv/requirements-oldest.txt
+	@$(pip) install --upgrade --target $@ $$($(without_cuda)) -r .venv/requirements-oldest.txt
 	@touch $@

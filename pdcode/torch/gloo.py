@@ -19,7 +19,7 @@ from collections.abc import Callable
 from math import ceil, log2
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.distributed as dist
 from torch import Tensor, device
@@ -150,12 +150,16 @@ class Injection:
 class LateWork(dist.Work):
     """Work that is done when an operation is, but not before `end_ns`, on the clock of `steps`."""
 
+    _pending: ClassVar[set["LateWork"]] = set()  # DDP holds a work, but older versions not its methods
+
     def __init__(self, work: dist.Work, steps: Steps, end_ns: int) -> None:
         super().__init__()
         self._work, self._steps, self._end_ns = work, steps, end_ns
+        self._pending.add(self)
 
     def _wait(self) -> None:
         self._steps.wait(max(0, self._end_ns - self._steps.now_ns()), False)
+        self._pending.discard(self)
 
     def wait(self, *timeout: Any) -> bool:
         done = self._work.wait(*timeout)
@@ -177,11 +181,18 @@ class Group(dist.ProcessGroup):
     """Process group of gloo whose operations wait for injected delays, and take the time of a link."""
 
     def __init__(self, store: dist.Store, rank: int, size: int, timeout: Any, injection: Injection) -> None:
-        super().__init__(rank, size)
-        self._injection, self._gloo = injection, dist.ProcessGroup(store, rank, size)
+        if old := hasattr(dist.ProcessGroup, "Options"):  # before version 2.6
+            options = dist.ProcessGroup.Options("gloo")
+            super().__init__(store, rank, size, options)
+            self._gloo = dist.ProcessGroup(store, rank, size, options)
+        else:
+            super().__init__(rank, size)
+            self._gloo = dist.ProcessGroup(store, rank, size)
+        self._injection = injection
         gloo, kind = dist.ProcessGroupGloo(store, rank, size, timeout), dist.ProcessGroup.BackendType.GLOO
         for group in (self, self._gloo):
-            group._set_default_backend(kind)
+            if not old:
+                group._set_default_backend(kind)
             group._register_backend(device("cpu"), kind, gloo)
 
     def getBackendName(self) -> str:  # noqa: N802  PyTorch's name
@@ -223,7 +234,8 @@ def create(store: dist.Store, rank: int, size: int, timeout: Any) -> Group:
     return Group(store, rank, size, timeout, injections[0])
 
 
-dist.Backend.register_backend(NAME, create, devices=["cpu"])
+if __name__ != "__main__":  # the program imports this file under its own name, too
+    dist.Backend.register_backend(NAME, create, devices=["cpu"])
 
 
 def main(arguments: list[str]) -> None:
