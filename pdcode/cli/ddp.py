@@ -16,17 +16,18 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "ddp",
         help=ABOUT,
-        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain and with its "
-        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and each rank "
-        "has the injected delays of the worker of its number. Runs alternate, seed by seed; nothing else "
-        "should run on the machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, also if DDP's "
-        "θ after a few updates, which is compared first, differs from pdcode's, 2 bad input.",
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain, with its "
+        "PowerSGD hook or with pdcode's, trains the same network from the same θ on the same mini-batches, "
+        "and each rank has the injected delays of the worker of its number. Runs alternate, seed by seed; "
+        "nothing else should run on the machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, "
+        "also if DDP's θ after a few updates, which is compared first, differs from pdcode's, 2 bad input.",
     )
     option = bench.add_argument
     arguments.add_job(bench, "problem.batch=16", " for all", "jobs/digits.toml")
     what = (
-        "candidates, separated by commas: those of `pdcode compare`, and `ddp` and `ddp:powersgd`, with "
-        "/KEY=VALUE for keys to change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
+        "candidates, separated by commas: those of `pdcode compare`, and `ddp`, `ddp:powersgd` and "
+        "`ddp:coded` (pdcode.torch.ddp.Coded, which needs a rate of its own), with /KEY=VALUE for keys to "
+        "change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
         "ddp:powersgd/scheme.options={rank=2} (default: yours,allreduce,ddp,ddp:powersgd)"
     )
     option("--schemes", metavar="A,B,…", default="yours,allreduce,ddp,ddp:powersgd", help=what)

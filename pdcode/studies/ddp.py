@@ -45,8 +45,8 @@ from .measurement import Measured
 from .tournament import Tournament
 from .trial import ProgressRecorder, Trial, data_source
 
-ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
-"""Names of DDP without and with its PowerSGD hook, and the schemes whose configurations they have."""
+ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd", "ddp:coded": "allreduce"}
+"""Names of DDP without a hook and with one of `HOOKS`, and the schemes whose configurations they have."""
 
 EFFECTIVE_KEYS = "optimizer.", "scheme.options"  # beginnings of the keys that DDP uses
 FIXED_VALUES = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}
@@ -82,10 +82,10 @@ class DDPRanks(ExitStack):
         self._executor: ProcessPoolExecutor = self.enter_context(processes.start(self._workers))
         return self
 
-    def job(self, config: Config, compresses: bool) -> DDPJob:
+    def job(self, config: Config, hook: str) -> DDPJob:
         """Return the job of a run."""
         path, rendezvous = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
-        return DDPJob(config, path, rendezvous, compresses)
+        return DDPJob(config, path, rendezvous, hook)
 
     def start(self, job: DDPJob) -> list[Future[RankResult]]:
         """Start a run."""
@@ -106,7 +106,7 @@ class DDPTrial(Trial):
 
     def perform(self) -> Measured:
         config = msgspec.structs.replace(self.config, seed=self.seed)
-        return measure(train(config, self.ranks, compresses(self.name)), self)
+        return measure(train(config, self.ranks, hook_of(self.name)), self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,9 @@ class DDPTournament(Tournament):
         return DDPTrial(**vars(trial), name=name, ranks=self.ranks) if is_ddp(name) else trial
 
 
-def compresses(name: str) -> bool:
-    """Return whether a candidate is DDP with the PowerSGD hook."""
-    return name.startswith("ddp:powersgd")
+def hook_of(name: str) -> str:
+    """Return the name of the hook of a candidate that is DDP, or an empty text."""
+    return name.partition("/")[0].partition(":")[2]
 
 
 def check(candidates: Sequence[Candidate]) -> None:
@@ -163,20 +163,21 @@ class DDPRun:
     compute_ns: np.ndarray  # each rank's compute time of a task
     theta: np.ndarray  # final θ
     failed: bool  # whether the run diverged
+    gathered: float = 0.0  # bytes that a rank has others gather in an update
 
 
-def train(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
+def train(config: Config, ranks: DDPRanks, hook: str = "") -> DDPRun:
     """Train by DDP, and measure the loss meanwhile."""
     config = settled(config)
     problem, points = prepare(config, source=data_source(config)).problem, ProgressRecorder()
     monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
     monitor.measure(0, 0, problem.initial(config.seed))
-    job = ranks.job(config, compresses)
+    job = ranks.job(config, hook)
     board = job.board(problem)
     board.head["end"] = -1 if stop.updates is None else stop.updates
     running = ranks.start(job)
     until_ns = measure_until_stop(board, running, monitor, config)
-    _, version, t_ns, theta = min(map(result, running), key=lambda trained: trained.rank)
+    _, version, t_ns, theta, gathered = min(map(result, running), key=lambda trained: trained.rank)
     if version == stop.updates:
         monitor.measure(t_ns, version, theta)
     start_ns, compute_ns = int(board.head["start_ns"]), board.compute_ns
@@ -185,9 +186,10 @@ def train(config: Config, ranks: DDPRanks, compresses: bool = False) -> DDPRun:
     stop_ns = int(rows[-1, 1]) if reached else round(1e9 * (stop.seconds or 0))
     updates = int(rows[-1, 0]) if reached else version
     job_ns = max(stop_ns, int(until_ns.max()) - start_ns)
+    times_s = 1e-9 * stop_ns, 1e-9 * job_ns
     return DDPRun(
-        problem, rows, updates, 1e-9 * stop_ns, 1e-9 * job_ns, compute_ns, theta, monitor.failed
-    )  # fmt: skip
+        problem, rows, updates, *times_s, compute_ns, theta, monitor.failed, gathered / max(1, version)
+    )
 
 
 def measure_until_stop(
@@ -234,8 +236,9 @@ def measure(run: DDPRun, trial: DDPTrial) -> Measured:
     """Compute the figures of a run, as `measurement.measure` does. No gradient is stale."""
     config, goal, problem = trial.config, trial.goal, run.problem
     workers, points, updates = config.workers.count, run.points, run.updates
-    rank = make_scheme(config).options.rank if compresses(trial.name) else None
-    sent = 2 * (workers - 1) * elements(problem, rank) * problem.dtype.itemsize  # of all ranks in an update
+    rank = make_scheme(config).options.rank if hook_of(trial.name) == "powersgd" else None
+    reduced = 2 * elements(problem, rank) * problem.dtype.itemsize
+    sent = (workers - 1) * (workers * run.gathered or reduced)  # of all ranks in an update
     versions, t_ns, loss, accuracy = points.T
     seconds = math.inf if run.failed else run.stop_s
     if goal is not None:
@@ -280,10 +283,10 @@ def elements(problem: Problem, rank: int | None) -> int:
 def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str]:
     """Compare a few updates of DDP with pdcode's, without delays; yield a sentence for each candidate.
 
-    Candidates with compression are left out.
+    Candidates with a hook are left out.
     """
     for candidate in candidates:
-        if not is_ddp(candidate.name) or compresses(candidate.name):
+        if not is_ddp(candidate.name) or hook_of(candidate.name):
             continue
         stop, delays = StopTable(updates=UPDATES), StragglersTable.of({"kind": "none"})
         config = msgspec.structs.replace(candidate.config, stop=stop, stragglers=delays)
@@ -305,7 +308,7 @@ def describe_setup(tournament: Tournament) -> list[str]:
     return [
         f"{cores} cores, {processor()}; Python {platform.python_version()}, {versions}.",
         "ddp: PyTorch's DistributedDataParallel over gloo, a process for each worker, one thread each; "
-        "ddp:powersgd: with PyTorch's hook, from its third update on.",
+        "ddp:powersgd: with PyTorch's hook, from its third update on; ddp:coded: with pdcode's.",
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
         f"every {duration(1e9 * tournament.limits.step_s)}, or for 1/{SHARE} of the time if that is less: "
         "pdcode's rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP "

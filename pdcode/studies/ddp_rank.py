@@ -70,8 +70,7 @@ class DDPJob:
     config: Config
     path: str  # file of the board
     rendezvous: str  # file by which the ranks find each other, the same for all runs of these processes
-    # Whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``.
-    compresses: bool
+    hook: str  # name in `HOOKS`, or an empty text
 
     def board(self, problem: Problem) -> SharedBoard:
         """Open the board."""
@@ -79,12 +78,13 @@ class DDPJob:
 
 
 class RankResult(NamedTuple):
-    """Result of a rank: its number, its number of updates, the time of the last one in ns, and θ."""
+    """Result of a rank: its number, number of updates, time of the last one in ns, θ, and bytes gathered."""
 
     rank: int
     version: int
     t_ns: int
     theta: np.ndarray
+    gathered: int = 0
 
 
 def load_shard(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
@@ -120,8 +120,7 @@ def train_rank(job: DDPJob, rank: int) -> RankResult:
     model = TorchNetwork(problem, weight)
     model.load(problem.initial(config.seed))
     parallel = torch.nn.parallel.DistributedDataParallel(model.layers, gradient_as_bucket_view=True)
-    if job.compresses:
-        register_powersgd(parallel, scheme.options.rank)
+    state: Any = HOOKS[job.hook](parallel, scheme.options) if job.hook else None
     optimizer = model.optimizer(config, scheme)
 
     def forward(update: int) -> Any:
@@ -134,7 +133,7 @@ def train_rank(job: DDPJob, rank: int) -> RankResult:
     update = train(board, rank, forward, optimizer, delays, model)
     t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)
     model.save(theta)
-    return RankResult(rank, update, t_ns, theta)
+    return RankResult(rank, update, t_ns, theta, getattr(state, "bytes", 0))
 
 
 def train(
@@ -196,12 +195,25 @@ def warm_up(parallel: Any, forward: Callable[[int], Any]) -> int:
     return round(statistics.median(times))
 
 
-def register_powersgd(parallel: Any, rank: int) -> None:
-    """Compress the gradients of a model by PyTorch's PowerSGD hook, from its update number `FIRST` on."""
+def register_powersgd(parallel: Any, options: Any) -> None:
+    """Compress gradients by PyTorch's PowerSGD hook of rank `options.rank`, from update number `FIRST` on."""
     from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
+    rank = options.rank
     state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=FIRST)
     parallel.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+
+
+def register_coded(parallel: Any, _: Any) -> Any:
+    """Whiten and code gradients by pdcode's hook; return its state."""
+    from ..torch import ddp
+
+    state = ddp.Coded(parallel)
+    parallel.register_comm_hook(state, ddp.hook)
+    return state
+
+
+HOOKS: dict[str, Callable[[Any, Any], Any]] = {"powersgd": register_powersgd, "coded": register_coded}
 
 
 class TorchNetwork:

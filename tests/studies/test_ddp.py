@@ -55,8 +55,8 @@ class Threads:
     def __init__(self, folder: Path, off: float = 0.0) -> None:
         self._folder, self._factor = folder, 1 + off
 
-    def job(self, config: Config, compresses: bool) -> DDPJob:
-        return DDPJob(config, str(self._folder / f"{time.time_ns()}"), "", compresses)
+    def job(self, config: Config, hook: str) -> DDPJob:
+        return DDPJob(config, str(self._folder / f"{time.time_ns()}"), "", hook)
 
     def start(self, job: DDPJob) -> list[Future[RankResult]]:
         workers = job.config.workers.count
@@ -114,11 +114,14 @@ def test_a_dead_worker_holds_all_up_until_the_limit_of_time(tmp_path: Path) -> N
 
 def test_candidates_of_ddp_have_the_common_optimizer_and_their_own() -> None:
     nesterov = "/optimizer.momentum=0.9/optimizer.nesterov=true"
-    plain, momentum, power = made(f"ddp,ddp{nesterov},ddp:powersgd/scheme.options={{rank=2}}")
+    power_of_2 = "ddp:powersgd/scheme.options={rank=2}"
+    plain, momentum, power, coded = made(f"ddp,ddp{nesterov},{power_of_2},ddp:coded/optimizer.rate=0.2")
     assert (plain.config.scheme.name, plain.rate, plain.config.optimizer.momentum) == ("allreduce", 0.5, 0)
     assert (momentum.config.optimizer.momentum, momentum.config.optimizer.nesterov) == (0.9, True)
     assert power.config.scheme.options.rank == 2
-    assert [ddp.compresses(each.name) for each in (plain, momentum, power)] == [False, False, True]
+    assert (coded.config.scheme.name, coded.rate) == ("allreduce", 0.2)
+    hooks = [ddp.hook_of(each.name) for each in (plain, momentum, power, coded)]
+    assert hooks == ["", "", "powersgd", "coded"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -150,24 +153,27 @@ def test_all_ranks_stop_after_the_same_update(seed: int, tmp_path: Path) -> None
     np.testing.assert_array_equal(board.theta, 1)
 
 
-def descent(losses: list[float]) -> ddp.DDPRun:
+def descent(losses: list[float], gathered: float = 0.0) -> ddp.DDPRun:
     points = np.array([(10 * i, 1e9 * i, loss, 0.5) for i, loss in enumerate(losses)])
     problem, last = problems.create(config().problem), len(losses) - 1
     compute_ns = np.full(5, 1_000_000)
     return ddp.DDPRun(
-        problem, points, 10 * last, last, last + 0.5, compute_ns, problem.initial(1), failed=False
+        problem, points, 10 * last, last, last + 0.5, compute_ns, problem.initial(1), False, gathered
     )
 
 
 def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
-    goal, pair = Goal("loss", 1.0), made("ddp,ddp:powersgd")
+    goal, names = Goal("loss", 1.0), made("ddp,ddp:powersgd,ddp:coded")
     limits, ranks = Limits(9.0, 0.1), ddp.DDPRanks(5)
-    runs = ddp.DDPTournament(pair, [7], goal, "mpi", limits, Path("made"), ranks=ranks)
+    runs = ddp.DDPTournament(names, [7], goal, "mpi", limits, Path("made"), ranks=ranks)
     trials = [runs.trial(candidate, 7) for candidate in runs.candidates]
     assert str(trials[1]) == (
         "pdcode bench ddp made/ddp-powersgd.toml --schemes ddp:powersgd --seeds 1 --tune 0 --set seed=7"
     )
-    plain, power = (ddp.measure(descent([2.5, 2.0, 0.5]), trial) for trial in trials)
+    plain, power, coded = (
+        ddp.measure(descent([2.5, 2.0, 0.5], 100.0 * (number == 2)), trial)
+        for number, trial in enumerate(trials)
+    )
     assert plain.seconds == pytest.approx(1.5)  # halfway in ln
     assert (plain.stop_s, plain.job_s, plain.updates, plain.samples) == (2, 2.5, 20, 20 * 5 * 16)
     assert plain.busy == pytest.approx(0.01)
@@ -175,9 +181,10 @@ def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     assert plain.bytes_up == plain.bytes_down == 20 * 2 * 4 * 4 * size
     assert plain.curves["bytes"].tolist() == [0, plain.bytes_up, 2 * plain.bytes_up]
     assert power.bytes_up == 20 * 2 * 4 * 4 * (4 * (16 + 64) + 16 + 160 + 10)  # 16 × 10 is not shortened
+    assert coded.bytes_up == coded.bytes_down == 20 * 5 * 4 * 100  # 5 ranks to 4 others
     assert not ddp.measure(descent([2.5, 2.0]), trials[0]).reached
     text = io.StringIO()
-    compared = Comparison(runs.names, ["", ""], [7], "mpi", goal, [[plain], [power]])
+    compared = Comparison(runs.names, [""] * 3, [7], "mpi", goal, [[plain], [power], [coded]])
     show_comparison(compared.rows, [7], compared.title, [], Console(file=text, width=200))
     assert "ddp:powersgd" in text.getvalue()
 

@@ -1,5 +1,6 @@
 """θ of DDP is that of pdcode's allreduce for all kinds of problem and optimizer, by PyTorch itself."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,26 @@ CASES = {
 }  # fmt: skip
 
 
-def test_theta_is_that_of_allreduce() -> None:
-    with ddp.DDPRanks(3) as ranks:
-        for name, settings in CASES.items():
-            made = named_candidates({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
-            ddp.check(made)
-            (line,) = ddp.self_check(made, ranks)  # raises where θ differs
-            assert line.startswith("After 5 updates θ of ddp is that of allreduce"), name
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[ddp.DDPRanks]:
+    with ddp.DDPRanks(3) as started:
+        yield started
+
+
+def test_theta_is_that_of_allreduce(ranks: ddp.DDPRanks) -> None:
+    for name, settings in CASES.items():
+        made = named_candidates({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
+        ddp.check(made)
+        (line,) = ddp.self_check(made, ranks)  # raises where θ differs
+        assert line.startswith("After 5 updates θ of ddp is that of allreduce"), name
+
+
+def test_the_hook_of_pdcode_trains_with_few_bytes(ranks: ddp.DDPRanks) -> None:
+    settings = [*COMMON, "problem.data=digits", "problem.hidden=[64]", "stop.updates=30"]
+    made = named_candidates({}, settings, Path(), "ddp:coded/optimizer.rate=0.2", ddp.ALIASES)
+    ddp.check(made)
+    assert [*ddp.self_check(made, ranks)] == []
+    run = ddp.train(made[0].config, ranks, "coded")
+    assert run.updates == 30
+    assert run.points[-1, 2] < run.points[0, 2] / 2
+    assert 0 < run.gathered < 4 * run.problem.size / 30
