@@ -78,6 +78,11 @@ class TorchModel(Model):
             for n, p in self._parameters.items()
             if p.dim() == 1 and units[n].inputs and units[n].bias
         }
+        self._copies = {  # convolutions would copy transposed weights themselves, in each pass, and slowly
+            n: torch.empty_like(p.data)
+            for n, p in self._parameters.items()
+            if p.dim() > 2 and units[n].axis == "input"
+        }
         self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if name in self._biases]
@@ -239,15 +244,19 @@ class TorchModel(Model):
         return module.eval()
 
     def bind(self, theta: Array) -> None:
-        """Make the parameters views of θ, and set the number of threads, by which results would differ."""
+        """Make the parameters views of θ, or copies, and set the number of threads, which changes results."""
         if not threads.changed:
             threads.changed.append(partial(_restore, torch.get_num_threads(), torch.get_rng_state()))
         if torch.get_num_threads() != (number := threads.requested() or 1):  # of this thread
             torch.set_num_threads(number)
-        if self._bound is not theta:
-            for parameter, view in zip(self._parameters.values(), self._viewed(theta).values(), strict=True):
-                parameter.data = view
-            self._bound = theta
+        if self._bound is theta and not self._copies:
+            return
+        for name, view in self._viewed(theta).items():
+            if name in self._copies:
+                self._copies[name].flatten(1).copy_(view.flatten(1))
+            if self._bound is not theta:
+                self._parameters[name].data = self._copies.get(name, view)
+        self._bound = theta
 
     def _made(self, seed: int) -> nn.Module:
         """Make the module, in training mode, with random numbers by the seed."""
