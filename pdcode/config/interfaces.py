@@ -369,7 +369,8 @@ class OptimizerTable(Kind, tag_field="kind"):
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
     #: flops of a gradient that take as long as a step, per element of θ: ``python -m benchmarks charges``
     element_flops: ClassVar[float] = 30.0
-    #: number of samples of an update below which rates of presets shrink with its root; 0: they do not
+    #: number of samples of an update below which rates of presets shrink with its root, and below twice of
+    #: which preset "auto" expects more updates by its root; 0: they do not
     fewest_samples: ClassVar[int] = 0
 
     #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the

@@ -116,6 +116,8 @@ class Choice:
     def add(self, name: str, components: Components) -> None:
         """Predict the time of a candidate."""
         needed, workers = self._scheme.candidates[name], components.scheme.workers
+        samples = workers * components.config.problem.batch
+        needed *= math.sqrt(max(1.0, 2 * components.config.optimizer.fewest_samples / max(1, samples)))
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
         time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs)
         if components.requested.code.rows_per_task == "auto" and components.config.code.share:
