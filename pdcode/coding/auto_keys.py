@@ -28,7 +28,8 @@ MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
 # A whitened step of B samples replaces about 2 - FEWER/B plain ones without a memory. Measured by all-reduce
 # of 8 workers with Nesterov's momentum, at the best of two rates each, for softmax of mnist5k, digits (64
 # hidden units) and mnist5k (256): 1.0 and 1.25 for B = 16; 1.4, 1.9 and 1.3 for 32; 2.3, 2.1 and 1.8 for 128;
-# 2.9, 2.2 and 2.1 for 512. With a memory and hidden layers: 2.5 and more (digits, preset default).
+# 2.9, 2.2 and 2.1 for 512. With a memory and hidden layers: 2.5 and more (digits, preset default). With two
+# hidden layers: 2.3 to 2.9 for 32 (digits, 128-64 and 64-64, preset ring of 16 workers).
 FEWER = 13
 DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
@@ -113,7 +114,7 @@ def reason_against(config: Config, sample: Problem) -> str:
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
     gain, cost = 2 - FEWER / config.problem.batch, whitening_cost(config, sample)
-    if cost < gain or (config.memory.has_residual and len(sample.layers) > 1):
+    if cost < gain or len(sample.layers) > (1 if config.memory.has_residual else 2):
         return ""
     return (
         f"it would make an update {cost:.3g} times as long by [machine] and [link], and one with "

@@ -136,6 +136,7 @@ def test_whitened_steps_are_not_made_where_they_would_not_converge(settings: lis
         (["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01"], True),
         (["link.bandwidth=1e6"], True),
         (["memory.kind=worker"], True),
+        (["problem.hidden=[64,64]"], True),
         (["code.whiten=gram"], True),
     ],
 )
