@@ -111,9 +111,10 @@ def monitoring(folder: Path) -> dict[str, str]:
     return {f"OMPI_MCA_pml_monitoring_{name}": value for name, value in values.items()}
 
 
-def monitored(folder: Path) -> dict[tuple[int, int], int]:
-    """These bytes, by sender and receiver."""
+def monitored(folder: Path, mean: bool = False) -> dict[tuple[int, int], float]:
+    """These bytes, or those of a message in the mean, by sender and receiver."""
     text = "".join(path.read_text() for path in folder.glob("monitoring.*.prof"))
-    found = re.findall(r"^E\s+(\d+)\s+(\d+)\s+(\d+) bytes", text, re.M)
+    found = re.findall(r"^E\s+(\d+)\s+(\d+)\s+(\d+) bytes\s+(\d+) msgs", text, re.M)
     assert found, sorted(folder.iterdir())
-    return {(int(source), int(target)): int(size) for source, target, size in found}
+    numbers = [[int(each) for each in row] for row in found]
+    return {(source, to): size / (count if mean else 1) for source, to, size, count in numbers}
