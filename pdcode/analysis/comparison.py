@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from scipy.stats import ttest_ind
@@ -89,7 +90,8 @@ def changes(before: TraceReader, after: TraceReader) -> Table:
     for name, write in (("updates a second", number), ("payloads a second", number), ("task time", duration)):
         old, new = (each[name][each[name] > 0] for each in (first, second))
         if len(old) > 1 and len(new) > 1:
-            with np.errstate(divide="ignore", invalid="ignore"):  # of equal values
+            with np.errstate(divide="ignore", invalid="ignore"), catch_warnings():  # of equal values
+                simplefilter("ignore", RuntimeWarning)
                 interval = ttest_ind(np.log(new), np.log(old), equal_var=False).confidence_interval()
             low, high = (math.exp(end) if math.isfinite(end) else math.nan for end in interval)
             ratio_ = math.exp(np.log(new).mean() - np.log(old).mean())

@@ -153,11 +153,11 @@ class Trace(reader.TraceReader):
         from ..problems.trained import model_of
 
         where = str(self.path)
-        if not self.data:
-            raise InputError(f"{where}: has no labels and scales, as older versions of pdcode wrote none")
         chosen = self.theta if theta is None else theta
         if chosen is None:
             raise InputError(f"{where}: has no final theta, as the run has not ended or computed none")
+        if not self.data:
+            raise InputError(f"{where}: has no labels and scales, as older versions of pdcode wrote none")
         with prefix_errors(where):
             config = legacy.read(self.config, self.plugin_digests)
             if not isinstance(config.problem, NetworkTable):
@@ -245,12 +245,13 @@ class Trace(reader.TraceReader):
         from ..events import Dictionary
         from ..problems.compiled import build_network
 
-        table, blocks = legacy.read(self.config, self.plugin_digests).problem, self.config["code"]["blocks"]
-        if not isinstance(table, NetworkTable) or not table.latent:
-            raise InputError(f"problem.kind: '{table.kind}' has no dictionary; 'sparse-coding' has one")
         if self.theta is None:
             raise InputError("has no final theta, as the run has not ended or computed none")
-        layer = build_network(table, 0, self.data["outputs"], None, blocks).layers[0]
+        config = legacy.read(self.config, self.plugin_digests)
+        table = config.problem
+        if not isinstance(table, NetworkTable) or not table.latent:
+            raise InputError(f"problem.kind: '{table.kind}' has no dictionary; 'sparse-coding' has one")
+        layer = build_network(table, 0, self.data["outputs"], None, config.code.blocks).layers[0]
         if math.isqrt(layer.outputs) ** 2 != layer.outputs:
             raise InputError(f"features of {layer.outputs} elements are no square images")
         return Dictionary.of(layer.unbiased(self.theta).T)

@@ -101,6 +101,12 @@ def test_changes_from_one_run_to_another(tmp_path: Path) -> None:
     assert set(report.named_charts(of(before, before))) >= {"loss-time", "before-timeline", "after-timeline"}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_changes_of_equal_steps_are_compared_without_warnings(tmp_path: Path) -> None:
+    times_s = np.full((3, 3), 1e-9), np.array([[1.0, 2.0]])
+    of(*(traces.script(tmp_path / f"{number}.h5", each, 0.0) for number, each in enumerate(times_s)))
+
+
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     traces.simulate(tmp_path / "run.h5", 0.3)
     kinds = "timeline", "gram-16"

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas
 import pytest
+import traces
 from outcomes import assert_replays, error_line, refused
 from scipy import sparse
 from sklearn.datasets import load_diabetes, load_iris
@@ -158,6 +159,10 @@ def test_traces_without_a_model_are_refused(tmp_path: Path, capsys: pytest.Captu
     timed = pdcode.simulate(trace, timing_only=True, output=tmp_path / "timed.h5", progress=False)
     with refused("timed.h5: has no final theta"):
         timed.model()
+    recorded = pdcode.Trace(traces.script(tmp_path / "script.h5", np.ones((1, 2)), 0.0).path)
+    for method in (recorded.model, recorded.dictionary):  # a job of another program
+        with refused("has no final theta"):
+            method()
     with h5py.File(trace.path, "a") as file:
         del file["data"]  # as in traces of older versions
     assert_replays(trace.path, capsys)
