@@ -1,7 +1,7 @@
 """Draw results/cells.png, the figure of docs/results.md: `python docs/figures/cells.py`.
 
-Each cell is a link and a kind of delays. Its colour is the time of the best rival as a multiple of our
-preset's: the bold numbers of the tables of docs/results/rivals.md.
+Each row is a cell of the table in docs/results/rivals.md#tuned: a network, a link and a kind of delays. Dots
+are the time of `lwpd:auto` over that of the best rivals, with 95 % intervals; arrows are bounds.
 """
 
 import re
@@ -11,56 +11,58 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
-from matplotlib.colors import CenteredNorm
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORKS = {
-    "digits": "Digits, 64-128-64-10",
-    "mnist": "MNIST, 784-256-10",
-    "deep": "MNIST, 784-128-128-128-10",
-}
-LINKS = ("100 Gbit/s", "1 Gbit/s", "100 Mbit/s", "10 Mbit/s")
-DELAYS = ("none", "exponential", "slow spells", "one 10× slower", "one dead")
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
+RATIO = re.compile(r"(<?) ?([\d.]+)(?: \(([\d.]+) – ([\d.]+)\))?")
 
 
 def read(section):
-    """Return the best rival and its multiple, by link and delays, of a section's tables."""
-    best, link, delays = {}, "", []
+    """Return network, link and delays of each cell, and the ratios to its best plain and armed rivals."""
+    cells, plain, armed = [], [], []
     for line in section.splitlines():
-        first, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
-        if line.startswith("|") and first in LINKS:
-            link, delays = first, cells
-        for name, cell in zip(delays, cells, strict=False):
-            if found := re.fullmatch(r"\*\*([\d.]+)\*\*", cell):
-                best[link, name] = first, float(found[1])
-    return best
+        row = [cell.strip(" *") for cell in line.split("|")[1:-1]]
+        found = [RATIO.fullmatch(row[place]) for place in (5, 7)] if len(row) == 8 else []
+        if all(found) and found:
+            before = cells[-1] if cells else row[:3]
+            cells.append([name or above for name, above in zip(row[:3], before, strict=True)])
+            plain.append(found[0].groups())
+            armed.append(found[1].groups())
+    return cells, plain, armed
+
+
+def draw(axes, ratios, colour, shift, label):
+    """Draw a dot with its interval, or an arrow, in each row."""
+    for row, (bound, *numbers) in enumerate(ratios):
+        at, low, high = (float(each) if each else None for each in numbers)
+        if bound:
+            tip = {"arrowstyle": "->", "color": colour, "lw": 1.6}
+            axes.annotate("", (0.85 * at, row + shift), (at, row + shift), arrowprops=tip)
+        else:
+            axes.plot([low, high], [row + shift] * 2, color=colour, lw=1.6)
+        axes.plot(at, row + shift, "|" if bound else "o", color=colour, ms=6, label=None if row else label)
 
 
 text = (ROOT / "docs" / "results" / "rivals.md").read_text(encoding="utf-8")
-sections = dict(re.findall(r"^\((\w+)\)=\n(.*?)(?=^\(|\Z)", text, re.MULTILINE | re.DOTALL))
+cells, plain, armed = read(re.search(r"^\(tuned\)=\n(.*?)(?=^\()", text, re.MULTILINE | re.DOTALL)[1])
 
 plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9})
-figure, panels = plt.subplots(3, 1, figsize=(8, 7), sharex=True, layout="constrained")
-for axes, (key, title) in zip(panels, NETWORKS.items(), strict=True):
-    best = read(sections[key])
-    multiples = [[best[link, name][1] for name in DELAYS] for link in LINKS]
-    image = axes.imshow(multiples, cmap="RdBu", norm=CenteredNorm(vcenter=1.0, halfrange=1.5), aspect="auto")
-    for row, link in enumerate(LINKS):
-        for column, name in enumerate(DELAYS):
-            rival, multiple = best[link, name]
-            ink = "white" if multiple > 1.9 else "black"
-            label = f"{multiple:.2f}×\n{rival.replace('asynchronous', 'async.')}"
-            axes.text(column, row, label, ha="center", va="center", color=ink, fontsize=8)
-    axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
-    axes.set_xticks(range(len(DELAYS)), DELAYS)
-    axes.set_yticks(range(len(LINKS)), LINKS)
-    axes.set_xticks([edge + 0.5 for edge in range(len(DELAYS) - 1)], minor=True)
-    axes.set_yticks([edge + 0.5 for edge in range(len(LINKS) - 1)], minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
-bar = figure.colorbar(image, ax=panels, ticks=[0.5, 1.0, 1.5, 2.0], pad=0.015, fraction=0.03, aspect=40)
-bar.ax.set_ylim(0.5, 2.3)
-bar.ax.set_yticklabels(["0.5×", "level", "1.5×", "2×"])
-bar.outline.set_visible(False)
+figure, axes = plt.subplots(figsize=(8, 0.8 + 0.29 * len(cells)), layout="constrained")
+for edge in range(1, len(cells)):
+    if cells[edge][0] != cells[edge - 1][0]:
+        axes.axhline(edge - 0.5, color="#dddddd", lw=0.8)
+axes.axvline(1, color=GREY, lw=1)
+draw(axes, plain, BLUE, -0.16, "the best plain rival")
+draw(axes, armed, ORANGE, 0.16, "the best rival with our whitening")
+axes.set_xscale("log")
+ticks = (0.4, 0.5, 0.6, 0.8, 1, 1.2)
+axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+axes.minorticks_off()
+axes.set_yticks(range(len(cells)), [", ".join(cell).replace("none", "no delays") for cell in cells])
+axes.set_xlim(0.34, 1.6)
+axes.set_ylim(len(cells) - 0.5, -0.5)
+axes.tick_params(which="both", length=0)
+axes.spines[:].set_visible(False)
+axes.set_title("Time of lwpd:auto over that of", fontsize=10, fontweight="bold", loc="left")
+figure.legend(loc="outside upper right", ncols=2, frameon=False)
 figure.savefig(ROOT / "results" / "cells.png", dpi=140)
