@@ -179,7 +179,9 @@ class MuonTable(OptimizerTable, tag="muon"):
     iterations: Positive = 5  #: Newton–Schulz steps on each matrix
     vectors: Literal["sign", "momentum"] = "sign"  #: steps of biases: along the signs of the momentum, or it
 
-    candidates: ClassVar[Candidates] = {"momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5)}
+    candidates: ClassVar[Candidates] = {
+        "momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5), "vectors": ("sign", "momentum")
+    }  # fmt: skip
 
     def flops(self, layers: Sequence[Blocks]) -> float:
         steps = sum(orthogonalise_flops(layer.outputs, layer.inputs, self.iterations) for layer in layers)
