@@ -272,7 +272,8 @@ def tune(
     """
     entrants = [Entrant(candidate, how, goal) for candidate in candidates]
     done, total = 0, sum(entrant.budget for entrant in entrants)
-    print_line(f"tuning: {how.runs} runs of each scheme, {total} in total")
+    most = "at most " if math.isfinite(how.slack) else ""
+    print_line(f"tuning: {most}{how.runs} runs of each scheme, {most}{total} in total")
     with work("tuning runs", total) as tuning:
         for turn in range(max(entrant.budget for entrant in entrants)):
             for each in _behind(entrants, turn, how, groups):
@@ -306,7 +307,7 @@ def _behind(
 ) -> list[Entrant]:
     """Return the entrants that are tuned no further than these runs."""
     parts = {how.runs // 3: 2, how.runs // 2: 4}
-    if turn not in parts or math.isinf(how.slack):
+    if turn not in parts or turn < how.seeds or math.isinf(how.slack):
         return []
     ranked = sorted(entrants, key=_key_among(entrants))
     members = [[each for each in ranked if each.candidate.name in group] for group in groups]
@@ -341,9 +342,12 @@ def describe_tuning(how: Tuning, seeds: Sequence[int]) -> str:
 
 def describe_ends(entrants: Sequence[Entrant], how: Tuning) -> list[str]:
     """Name the candidates that were tuned by fewer runs, as others of their group were better."""
-    ends = sorted({each.budget for each in entrants if how.seeds < each.budget < how.runs})
-    named = [(end, listing([each.candidate.name for each in entrants if each.budget == end])) for end in ends]
-    return [f"Tuned by {end} runs, as half of their kind was better: {names}." for end, names in named]
+    ended = [each for each in entrants if each.candidate.name not in how.untuned and each.budget < how.runs]
+    named = [
+        (end, listing([each.candidate.name for each in ended if each.budget == end]))
+        for end in sorted({each.budget for each in ended})
+    ]
+    return [f"Tuned by {end} runs, as enough of their kind were better: {names}." for end, names in named]
 
 
 def describe_edges(entrants: Sequence[Entrant]) -> str:

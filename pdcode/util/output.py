@@ -123,17 +123,19 @@ def ensure_writable(path: Path, name: str) -> None:
 def write_file(path: Path, content: str | bytes | memoryview, what: str) -> None:
     """Write a file and create its folder; `what` names the content in an error message.
 
-    A file of that name is replaced once all is written.
+    The file appears, or replaces another, once all is written; devices and pipes are written to directly.
     """
-    target = path.resolve() if path.is_file() else path
-    place = target if target is path else target.with_name(f"{target.name}.{os.getpid()}")
+    special = os.path.exists(path) and not os.path.isfile(path)  # which, unlike Path's, do not fail
+    target = path if special else Path(os.path.realpath(path))
+    place = target if special else target.with_name(f"{target.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(place, target)
     except OSError as error:
-        if place != target:
-            place.unlink(missing_ok=True)
+        if not special:
+            with suppress(OSError):
+                place.unlink()
         raise InputError(f"{path}: cannot write {what}: {reason(error)}") from None
 
 

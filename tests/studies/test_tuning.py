@@ -151,11 +151,11 @@ def test_the_better_part_of_a_group_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
         return tuning.describe_ends(found, how)
 
     assert ends(1, 99.0) == [
-        "Tuned by 4 runs, as half of their kind was better: 4, 5, 6 and 7.",
-        "Tuned by 6 runs, as half of their kind was better: 2 and 3.",
+        "Tuned by 4 runs, as enough of their kind were better: 4, 5, 6 and 7.",
+        "Tuned by 6 runs, as enough of their kind were better: 2 and 3.",
     ]
     assert spent == {"0": 12, "1": 12, "2": 6, "3": 6, "4": 4, "5": 4, "6": 4, "7": 4, "8": 12}
-    assert ends(7, 99.0) == ["Tuned by 4 runs, as half of their kind was better: 6."]
+    assert ends(7, 99.0) == ["Tuned by 4 runs, as enough of their kind were better: 6."]
     assert not ends(1, math.inf)
 
 

@@ -23,4 +23,6 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(InputError, match=r"a\.txt: cannot write it: No space left on device"):
         write_file(path, "three", "it")
+    with pytest.raises(InputError, match=r"b\.txt: cannot write it: No space left on device"):
+        write_file(path.with_name("b.txt"), "three", "it")
     assert [each.read_text() for each in path.parent.iterdir()] == ["two"]
