@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,13 +80,18 @@ def is_figure(path: Path) -> bool:
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[Figure]:
     """Yield a figure to draw on, `width` × `height` inches."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE | {"font.family": _fonts()}):
+    with _in_style():
         drawing = _figure_class()(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawing
         _make_drawable(drawing)
-        drawing.draw_without_rendering()  # creates the ticks in this style
+        drawing.draw_without_rendering()  # computes the layout
+
+
+def _in_style() -> AbstractContextManager[None]:
+    """Return a context in which matplotlib draws in this style."""
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE | {"font.family": _fonts()})
 
 
 @cache
@@ -125,7 +130,11 @@ def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
-        """A figure that notebooks display without pyplot."""
+        """A figure that notebooks display without pyplot, in this style, by which ticks are chosen."""
+
+        def draw(self, renderer: Any) -> None:
+            with _in_style():
+                super().draw(renderer)
 
         def _repr_png_(self) -> bytes:
             content = io.BytesIO()

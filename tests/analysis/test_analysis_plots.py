@@ -39,9 +39,10 @@ def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_every_format_and_bad_paths(tmp_path: Path) -> None:
-    drawing = plots.draw(traces.simulate(tmp_path / "a.h5", seconds=0.6))
+    drawing = plots.draw(traces.simulate(tmp_path / "a.h5", seconds=4.0))
     style.save(drawing, tmp_path / "a.png")
     assert png_size(tmp_path / "a.png") == (2400, 1120)
+    assert all(axes.yaxis.label.get_window_extent().x0 >= 0 for axes in drawing.axes)  # none is cut
     style.save(drawing, tmp_path / "a.svg")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     with pytest.raises(InputError, match=r"a\.nonsense: cannot write the figure"):
