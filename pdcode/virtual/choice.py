@@ -63,8 +63,9 @@ def prepare(
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         suited = "shards" if not config.problem.batch else "" if problem.model.near_zero else "regression"
         others = {"shards", "regression"}
-        if sum(layer.inputs > 0 for layer in problem.layers) != 1:
-            others.add("orthogonal")  # with hidden layers it needs as many updates as "ring"
+        sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
+        if len(sides) != 1 or 1 in sides[0]:
+            others.add("orthogonal")  # with hidden layers or of a vector it needs as many updates as "ring"
         choice = Choice(config)
         for name, made in configfile.candidates(config):
             if name != suited if suited else name in others:

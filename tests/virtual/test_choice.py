@@ -162,6 +162,8 @@ def test_a_linear_classifier_has_another_candidate(delays: str, orthogonal: bool
     machine = {"flops_per_s": 1e18, "task_s": TASK_S}
     config = resolved(problem=problem, machine=machine, stragglers=DELAYS[delays])
     assert (chosen(config) == "lwpd:orthogonal") == orthogonal
+    vector = {"kind": "logistic", "data": "breast-cancer", "batch": 32}
+    assert "orthogonal" not in choice.prepare(resolved(problem=vector, machine=machine)).notes[0]
     settings = *AUTO, "optimizer.kind=orthogonal"
     few = resolved(*settings, problem=problem, workers={"count": 4})  # 128 samples, not 256
     assert choice.prepare(few).config.optimizer.rate == pytest.approx(0.426)
