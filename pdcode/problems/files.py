@@ -88,16 +88,16 @@ def read_arrays(name: str, key: str) -> dict[str, Array]:
     return found
 
 
-def trained_theta(name: str) -> Array:
-    """Read the θ of `problem.init`: the final one of a trace, or an npy file."""
+def trained_theta(name: str) -> tuple[Array, tuple[Any, Any] | None]:
+    """Read the θ of `problem.init`: the final one of a trace, with axis and blocks, or an npy file."""
     if name.endswith(".npy"):
-        return _read_npy(name, "init")
+        return _read_npy(name, "init"), None
     from ..trace.reader import TraceReader  # workers seldom need it
 
-    theta = TraceReader(existing_path("init", name)).theta
-    if theta is None:
+    trace = TraceReader(existing_path("init", name))
+    if trace.theta is None:
         raise InputError(f"problem.init: {name!r} has no final theta, as the run has not ended")
-    return theta
+    return trace.theta, (trace.config["problem"].get("axis", "auto"), trace.config["code"].get("blocks", 1))
 
 
 def read_npy(table: NetworkTable, required: bool = True) -> Samples:

@@ -25,7 +25,7 @@ from .losses import LeastSquaresProblem
 from .matrix import Array, Csr
 from .model import Measurement, Model, ModelTable
 from .network import Network
-from .partition import Blocks, arrange, sparse_codewords, task_rows
+from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan
 from .whitening import NONE, Whitening, matrix_flops
 
@@ -309,9 +309,15 @@ class NetworkProblem(Problem):
     def initial(self, seed: int) -> Array:
         if self.table.init is None:
             return super().initial(seed)
-        theta = trained_theta(self.table.init)
+        theta, cut = trained_theta(self.table.init)
         with prefix_errors(f"problem.init: {self.table.init!r}"):
-            return self._theta(theta)
+            theta = self._theta(theta)
+            if cut is None:
+                return theta
+            found, shapes = np.empty_like(theta), [(each.outputs, each.inputs) for each in self.layers]
+            for own, other in zip(self.layers, partition(shapes, *cut), strict=True):
+                own.weights(found)[:] = other.weights(theta)  # which may be stored along the other axis
+            return found
 
     def penalised(self, theta: Array) -> Iterator[Array]:
         for layer in self.layers:

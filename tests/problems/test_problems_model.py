@@ -145,6 +145,9 @@ def test_a_run_starts_from_the_theta_of_another(tmp_path: Path) -> None:
     second = pdcode.simulate(config, output=tmp_path / "b.h5", set=init, progress=False)
     assert second.progress["loss"][0] == first.progress["loss"][-1]
     assert np.array_equal(second.replay(progress=False), second.theta)
+    other = {**init, "problem.axis": ["input", "output"]}
+    third = pdcode.simulate(config, output=tmp_path / "b.h5", set=other, progress=False)
+    assert third.progress["loss"][0] == pytest.approx(first.progress["loss"][-1], rel=1e-5)
     np.save(tmp_path / "c.npy", first.theta[:-1])
     for path, message in (("c.npy", "θ has shape"), ("none.h5", "no such file")):
         init = {"problem.init": str(tmp_path / path)}
