@@ -32,7 +32,7 @@ path = "results/job.h5"
 progress_s = 0.05
 """
 ALMOST = ["--workers", "2", "--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
-QUICK = ["--candidates", "12", "--seeds", "2", "--processes", "1"]
+QUICK = ["--candidates", "13", "--seeds", "2", "--processes", "1"]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_plan(job, capsys):
     assert main(["plan", "job.toml", *QUICK]) == 0
     text = capsys.readouterr().out
     assert "target: training loss 1.5 ([stop]); 4 workers" in text
-    assert "rung 1 of 2: 12 candidates" in text
+    assert "rung 1 of 2: 13 candidates" in text
     assert "; seeds 1 – 2, with the same delays" in " ".join(text.split())
     assert "plan: results/job.plan.toml (pdcode run results/job.plan.toml)" in text
     config, written = configfile.load("results/job.plan.toml")
@@ -56,7 +56,7 @@ def test_a_plan(job, capsys):
         assert getattr(config, table) == getattr(user, table)
     assert config.trace.path == "results/job.plan.h5"
     assert config.stop.loss == 1.5
-    assert written.startswith("# Written by `pdcode plan job.toml --candidates 12")
+    assert written.startswith("# Written by `pdcode plan job.toml --candidates 13")
     assert "# Predicted on the virtual clock: training loss 1.5 after " in written
     assert (config.update, config.memory, config.code) != (user.update, user.memory, user.code)
     assert main(["run", "results/job.plan.toml", "--dry-run"]) == 0
@@ -85,17 +85,17 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     for processes in (1, 2):
         lines: list[str] = []
         with Pool(processes) as pool:
-            found = search.search(environment, pool, lines.append, candidates=12, seeds=2)
+            found = search.search(environment, pool, lines.append, candidates=13, seeds=2)
         plans.append((lines, found.rows, [result.survivors for result in found.rungs]))
     assert plans[0] == plans[1]
-    assert found.candidates == 12
+    assert found.candidates == 13
     assert found.own.candidate.config == config
     assert found.rows[0].speedup.ratio.high < 0.5
     assert found.rows[-1] is found.own
     assert len(found.rows) == 1 + search.FINALISTS
     assert not any(row.missed for row in found.rows)
     first, result = found.rungs
-    assert len(first.ranked) == 12
+    assert len(first.ranked) == 13
     assert result.ranked[0][1].reached
     assert set(map(id, result.survivors)) == {id(row.candidate) for row in found.rows[:-1]}
 
