@@ -20,7 +20,8 @@ def add_parser(benches: Any) -> None:
         "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "none,persistent")
-    schemes.add_runs(bench, "tune", 5, "learning rate, under the first delays, is", "results/ablation")
+    what = "a candidate's learning rate is chosen for each problem and link, under the first delays"
+    schemes.add_runs(bench, "tune", 5, what, "results/ablation")
     bench.set_defaults(function=run, alone="bench ablation")
 
 

@@ -9,7 +9,7 @@ from ..util.errors import InputError, did_you_mean
 from ..util.output import print_line
 from . import arguments
 
-ABOUT = "ours and every kind of rival, tuned alike, on the virtual clock, over problems, links and delays"
+ABOUT = "ours, as they are, beside tuned rivals of every kind, in virtual time, by problem, link and delays"
 
 
 def add_parser(benches: Any) -> None:
@@ -24,9 +24,8 @@ def add_parser(benches: Any) -> None:
     add_cells(bench, "mnist5k,digits,deep,softmax,batch128", "100G,1G,100M,10M", None)
     what = "only these of the entrants, one of ours among them"
     bench.add_argument("--schemes", metavar="A,B,…", help=what)
-    add_runs(
-        bench, "budget", 24, "learning rate and knobs, such as momentum and rank, are", "results/schemes"
-    )
+    what = "a rival's learning rate and knobs, such as momentum and rank, are chosen in each cell, at most"
+    add_runs(bench, "budget", 24, what, "results/schemes")
     bench.set_defaults(function=run, alone="bench schemes")
 
 
@@ -47,7 +46,7 @@ def add_runs(bench: Any, name: str, runs: int, chosen: str, folder: str) -> None
     option = bench.add_argument
     what = "runs per candidate and cell, four times as many under markov (default: 5)"
     option("--seeds", type=int, default=5, metavar="N", help=what)
-    what = f"runs by which each candidate's {chosen} chosen in each cell (default: {runs})"
+    what = f"runs by which {chosen} (default: {runs})"
     option(f"--{name}", type=int, default=runs, metavar="N", help=what)
     arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default=folder, help=f"default: {folder}")

@@ -198,8 +198,8 @@ class OrthogonalTable(MuonTable, tag="orthogonal"):
     rate: Rate = 0.6  #: learning rate: the largest singular value of a step without momentum, about
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.8  #: factor on the last momentum
     iterations: Positive = 2  #: Newton–Schulz steps on each matrix
-    #: steps of vectors that are no biases, before the momentum: along the signs of their gradient, or it
-    vectors: Literal["sign", "momentum"] = "sign"
+    #: steps of vectors that are no biases: along the momentum of the signs of their gradient, or of itself
+    vectors: Literal["sign", "momentum"] = "momentum"
 
 
 class Dion2Table(MuonTable, tag="dion2"):

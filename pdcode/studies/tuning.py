@@ -1,4 +1,4 @@
-"""Tuning: each candidate's learning rate and knobs, by the same number of runs, or read from a file."""
+"""Tuning: each candidate's learning rate and knobs, by a number of runs, or read from a file."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -262,7 +262,7 @@ def tune(
     journal: Journal | None = None,
     groups: Sequence[Collection[str]] = (),
 ) -> list[Entrant]:
-    """Choose each candidate's learning rate and knobs by `how.runs` runs of each.
+    """Choose each candidate's learning rate and knobs by `how.runs` runs of each, at most.
 
     Runs end when they are too slow for their settings to be the best of the candidate, or beyond
     `how.slack`. If that is finite, the better half of each group of names goes on after a third of the runs,
