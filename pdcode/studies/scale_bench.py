@@ -54,7 +54,6 @@ SCHEMES = (
     AUTO,
     "lwpd:default",
     "lwpd:ring",
-    "lwpd:sharded",
     "uncoded:async",
     f"uncoded:first/wire.dtype=float16{NESTEROV}",
     f"allreduce{NESTEROV}",
@@ -215,11 +214,14 @@ def draw(found: Mapping[str, Sequence[ScalePoint]]) -> Figure:
     """Draw samples per second and time to the target of each scheme against the number of workers."""
     with sheet(13, 5.6) as drawing:
         left, right = drawing.subplots(1, 2)
+        stems = [name.partition("/")[0] for name in found]
         for colour, (name, own) in zip(itertools.cycle(LINES), found.items()):
             numbers = sorted({point.coordinators for point in own})
             for dashes, coordinators in zip(DASHES, numbers, strict=False):
                 mine = [point for point in own if point.coordinators == coordinators]
-                label = name if coordinators == 1 else f"{name}, {coordinators} coordinators"
+                stem = name.partition("/")[0]
+                label = stem if stems.count(stem) == 1 else name
+                label += "" if coordinators == 1 else f", {coordinators} coordinators"
                 style: Any = {"color": colour, "linestyle": dashes, "marker": "o", "label": label}
                 at = [point.workers for point in mine]
                 left.plot(at, [point.per_second("samples") for point in mine], **style)
