@@ -131,7 +131,8 @@ def write_file(path: Path, content: str | bytes | memoryview, what: str) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(place, target)
+        if not special:
+            os.replace(place, target)
     except OSError as error:
         if not special:
             with suppress(OSError):
