@@ -5,6 +5,7 @@ chain begins with the workers that have done the most tasks. A thread passes seg
 other workers, while the worker computes; without MPI_THREAD_MULTIPLE this waits for the end of the task.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..training.shuffling import Shard
 from ..transport.rows import Kind, Missing, Opening, message, read
-from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .deaths import all_complete, failed_ranks, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 from .process import SPREAD, Poller
 
@@ -118,16 +119,20 @@ class RowChannel:
         self._incoming = deque[tuple[MPI.Request, np.ndarray]]()  # receives of messages that have come
         self._notices: list[Message] = []  # whose rows are still to be sent
         self._awaited: dict[int, set[int]] = {}  # workers whose rows have not come, by epoch
-        self._taken = 0  # last epoch
-        self._done = 0  # broadcasts that are complete, and notices that have been answered
+        self._taken = self._past = 0  # last epoch, and the openings up to it
+        self._done = set[int]()  # later epochs whose broadcast is complete, or whose notice is answered
         self._lock, self._ended, self._failed = RLock(), False, False
         self._thread = Thread(target=self._progress, daemon=True)
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
             self._thread.start()
 
     def _progress(self) -> None:
-        while not self._ended:
-            time.sleep(BUSY_NAP_S if self._poll() else NAP_S)
+        try:
+            while not self._ended:
+                time.sleep(BUSY_NAP_S if self._poll() else NAP_S)
+        except MPI.Exception as error:
+            if not is_proc_failure(error, self._comm):
+                raise  # else the worker itself says so
 
     def _poll(self) -> bool:
         """Handle the messages that have arrived; return whether some are on their way."""
@@ -166,7 +171,8 @@ class RowChannel:
                 self._sends.send(got._replace(numbers=got.numbers[1:]), got.numbers[0])
             if got.epoch > self._taken:  # else it is a copy
                 broadcast = self._broadcasts.setdefault(got.epoch, Broadcast(got.total))
-                self._done += broadcast.put(got.first, got.content)
+                if broadcast.put(got.first, got.content):
+                    self._done.add(got.epoch)
         elif got.what == NOTICE:
             self._notices.append(got)
             members = self._members[got.epoch] = got.numbers[: len(got.numbers) // 2]
@@ -196,7 +202,11 @@ class RowChannel:
                 if len(mine) and worker != shard.worker:
                     rows = shard.fetch(mine).reshape(-1)
                     self._sends.send(Message(PART, notice.epoch, shard.worker, 0, [], rows), rank)
-            self._done += 1
+            self._done.add(notice.epoch)
+
+    def _handled(self, openings: int, last: float = math.inf) -> bool:
+        """Return whether so many openings, all up to an epoch, are done; a later one may be done before."""
+        return self._past + sum(each <= last for each in tuple(self._done)) >= openings
 
     def _wait(self, done: Callable[[], bool]) -> None:
         def poll() -> bool:
@@ -208,7 +218,7 @@ class RowChannel:
     def complete(self, rows: np.ndarray) -> np.ndarray:
         """Return a message of rows with its whole content, for which this waits."""
         kind, base, epoch, openings, content = read(rows)
-        self._wait(lambda: self._done >= openings)
+        self._wait(lambda: self._handled(openings, epoch))
         if kind == Kind.BROADCAST:
             content = self._broadcasts[epoch].content
         elif kind == Kind.EXCHANGED:
@@ -223,7 +233,8 @@ class RowChannel:
                     at += count * size
             content = np.concatenate([content[:0], *pieces])
         with self._lock:
-            self._taken = epoch
+            self._taken, self._past = epoch, openings
+            self._done = {each for each in self._done if each > epoch}
             for table in (self._broadcasts, self._parts, self._members):
                 for each in [each for each in table if each <= epoch]:
                     del table[each]
@@ -235,7 +246,9 @@ class RowChannel:
             self._wait(
                 lambda: (
                     self._failed
-                    or (self._done >= openings and not any(self._awaited.values()) and self._sends.complete())
+                    or (
+                        not any(self._awaited.values()) and self._handled(openings) and self._sends.complete()
+                    )
                 )
             )
 

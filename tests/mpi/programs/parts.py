@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy as np
 from pdcode.mpi.hosted import Ended, decoded, encoded
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.link import Entry, MPILink
-from pdcode.mpi.process import CLOCK, ROWS
+from pdcode.mpi.process import CLOCK, ROWS, Group
 from pdcode.mpi.reduce import ModularSummation, TreeSummation
-from pdcode.mpi.rows import Broadcast, Message, RowSends
+from pdcode.mpi.rows import Broadcast, Message, RowChannel, RowSends
 from pdcode.problems.partition import Unit
 from pdcode.transport.layout import Layout
-from pdcode.transport.rows import Missing, Opening
+from pdcode.transport.rows import Kind, Missing, Opening, message
 from pdcode.util.errors import Failure
 
 
@@ -34,6 +35,32 @@ def resent_broadcast() -> None:
     complete = [broadcast.put(each.first, each.content) for each in first + sent]
     assert complete.count(True) == 1, complete
     assert (broadcast.content == content).all()
+
+
+def broadcasts_out_of_order() -> None:
+    """A later broadcast is complete first, after a death in the chain of the one before."""
+    comm = Group(MPI.COMM_SELF)
+    sends, contents = RowSends(comm), np.random.default_rng(1).integers(0, 256, (2, 10_000), np.uint8)
+    openings = [Opening(epoch, epoch + 1, [0], content) for epoch, content in enumerate(contents)]
+
+    def wait(poll) -> None:
+        if not poll() and late:
+            sends.replace(Missing(late, []), [0], 2000)
+        while not poll():
+            pass
+
+    channel = RowChannel(comm, SimpleNamespace(wait=wait), SimpleNamespace(lock=Lock(), epoch=0))
+    late = []
+    sends.open(openings[1], [0], 2000)
+    channel.leave(1, False)
+    late = openings[:1]
+    for count, each in enumerate(openings, 1):
+        head = Kind.BROADCAST, each.base, each.epoch, count
+        got = channel.complete(message(*head, contents[0][:0]))
+        assert (got == message(*head, each.content)).all(), each.epoch
+        late = openings  # copies
+    channel.leave(2, False)
+    channel.close()
 
 
 def many_summations() -> None:
@@ -97,6 +124,8 @@ def errors_with_any_text() -> None:
     assert str(error) == "no ?.npz"
 
 
-for part in (resent_broadcast, many_summations, buffers_of_an_ended_run, errors_with_any_text):
+for part in (
+    resent_broadcast, broadcasts_out_of_order, many_summations, buffers_of_an_ended_run, errors_with_any_text,
+):  # fmt: skip
     part()
     print(part.__name__, flush=True)
