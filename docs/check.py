@@ -1,10 +1,8 @@
-"""`make docs-check`: questions looked up in the built documentation, and all commands and examples run.
-
-python docs/check.py [DOCUMENT …]
-"""
+"""`make docs-check`: questions looked up in the built documentation, and all commands and examples run."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -119,6 +117,10 @@ def run(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "documents", nargs="*", metavar="DOCUMENT", help="only these; none: questions and all"
+    )
+    chosen = parser.parse_args().documents
     failed = 0 if chosen else look_up()
     sys.exit(bool(failed + run(chosen or documents.documents())))

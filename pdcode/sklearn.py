@@ -66,8 +66,9 @@ class _PDCEstimator(BaseEstimator):
                 "test_fraction": 0.0,
             }
             if again:
-                problem["init"] = str(Path(folder) / "init.npy")
-                np.save(str(problem["init"]), self.model_.theta)
+                problem["init"] = str(Path(folder) / "init.npz")
+                weights: dict[str, Any] = self.model_.weights  # whose order in θ may change
+                np.savez(problem["init"], **weights)
             given = self.config or {}
             if "kind" not in given.get("problem", {}):
                 hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()

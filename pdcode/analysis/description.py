@@ -12,7 +12,7 @@ from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, ki
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.errors import InputError, escape, prefix_errors
-from ..util.formats import duration, listing, percent, workers_named
+from ..util.formats import counted, duration, listing, percent, workers_named
 from . import timing
 
 ENDING = "stop", "exception"  # kinds of faults that end a run
@@ -79,7 +79,7 @@ def headline(trace: TraceReader) -> str:
 
 def _requested(stop: Mapping[str, Any]) -> str:
     seconds = duration(1e9 * stop["seconds"]) if stop.get("seconds") else ""
-    updates = f"{stop['updates']:,} updates" if stop.get("updates") else ""
+    updates = counted(stop["updates"], "update") if stop.get("updates") else ""
     text = " or ".join(filter(None, (seconds, updates)))
     return f" of {text} requested" if text else ""
 

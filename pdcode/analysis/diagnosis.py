@@ -15,7 +15,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
-from ..util.formats import duration, number, percent, ratio, span, workers_named
+from ..util.formats import counted, duration, number, percent, ratio, span, workers_named
 from . import changes, critical_path, description, timing
 
 WARN, CRITICAL = 0.1, 0.2  # excess over the others' time, as a fraction of it
@@ -366,7 +366,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
     known = np.flatnonzero(np.isfinite(ratios))
     counts = [len(each.number) for each in tasks]
     if len(known) < 2:
-        few = f"{max(counts)} tasks of a worker at most, of the {JUDGED} that a verdict needs"
+        few = f"{counted(max(counts), 'task')} of a worker at most, of the {JUDGED} that a verdict needs"
         if max(counts) >= JUDGED:
             few = "there is no other worker to compare with"
         return _insufficient(few, ratios)
@@ -423,7 +423,7 @@ def _verdict(slow: Sequence[SlowPart]) -> str:
         )
     if len(slow) > SHOWN:
         more = len(slow) - SHOWN
-        texts.append(f"{more} more workers are slow" if more > 1 else "1 more worker is slow")
+        texts.append(f"{counted(more, 'more worker')} {'are' if more > 1 else 'is'} slow")
     level = "critical" if any(each.critical for each in slow) else "warning"
     return f"{level}: {'; '.join(texts)}"
 

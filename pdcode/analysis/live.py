@@ -10,7 +10,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..util.errors import escape
-from ..util.formats import bar, duration, number, ratio, spark
+from ..util.formats import bar, counted, duration, number, ratio, spark
 from ..util.output import LINES
 from . import description, diagnosis, timing
 from .printing import make_table
@@ -84,7 +84,7 @@ class Reading:
 
     def line(self, before: Reading | None) -> str:
         """Describe the run in a line."""
-        faults = f"{self.trace.faults.rows} faults" if self.trace.faults.rows else ""
+        faults = counted(self.trace.faults.rows, "fault") if self.trace.faults.rows else ""
         parts = (duration(self.t_ns), *self.results, self.rate(before), self.slowest, faults)
         return "  ".join(filter(None, parts))
 
@@ -116,7 +116,7 @@ def screen(
         )
     parts.append(table)
     if rest:
-        parts.append(f"and {len(rest)} workers that are quicker")
+        parts.append(f"and {counted(len(rest), 'quicker worker')}")
     for i in range(max(0, trace.faults.rows - FAULTS), trace.faults.rows):
         when, what = (trace.faults[key][i] for key in ("t_ns", "message"))
         parts.append(Text(escape(f"{duration(float(when))}: {what}"), style="red"))

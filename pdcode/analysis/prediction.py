@@ -7,7 +7,7 @@ import numpy as np
 
 from ..config import Config
 from ..trace.reader import TraceReader
-from ..util.formats import duration, number, percent, size
+from ..util.formats import counted, duration, number, percent, size
 from ..virtual.result import Result
 from . import statistics
 
@@ -21,14 +21,15 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     comparable = result.used and math.isfinite(result.oracle_s)  # infinite beyond the clock's range
     oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.oracle_s)}" if comparable else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
-    yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
+    updates = f"{counted(result.updates, 'update')}{median}"
+    yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {updates}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
     loads = (
         f"; rank 0 was busy {percent(result.processor, 1)} % of the time, its link received "
         f"{percent(result.ingress, 1)} % and sent {percent(result.egress, 1)} %"
     )
     traffic = f"{size(result.bytes_up)} up, {size(result.bytes_down)} down"
-    yield f"{result.arrivals:,} arrivals{wasted}; {traffic}" + ("" if config.sums_all else loads)
+    yield f"{counted(result.arrivals, 'arrival')}{wasted}; {traffic}" + ("" if config.sums_all else loads)
 
 
 def after(seconds: float) -> str:

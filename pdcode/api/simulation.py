@@ -19,7 +19,7 @@ from ..training.session import check_writable, close_trace, open_trace, run_iden
 from ..training.setup import Components
 from ..util import signals
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import duration
+from ..util.formats import counted, duration
 from ..virtual import costs, timing_only
 from ..virtual.choice import prepare
 from ..virtual.executor import NullExecutor
@@ -177,7 +177,7 @@ def simulate_times(
         )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clock_counters(result) | {name: getattr(result, name) for name in names})
-    print_line(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    print_line(f"stopped: {result.reason}, after {counted(result.updates, 'update')} without numerics")
     print_line(f"trace: {trace.path}")
     return trace, result
 

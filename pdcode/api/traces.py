@@ -260,12 +260,13 @@ class Trace(reader.TraceReader):
         """Describe the run for notebooks."""
         from ..analysis import description
         from ..analysis.summary import summarise
-        from ..util.formats import duration, number, size
+        from ..util.formats import counted, duration, number, size
 
         run = summarise(self)
         result = (
-            f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after {run.updates:,} updates in "
-            f"{duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, {size(run.bytes_down)} down"
+            f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after "
+            f"{counted(run.updates, 'update')} in {duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, "
+            f"{size(run.bytes_down)} down"
         )
         lines = {**description.lines(self), "result": result}
         rows = "".join(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from ..mpi import launch, siblings
 from ..util.errors import InputError, did_you_mean
 
 EXAMPLES = {
@@ -85,6 +86,8 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(found[1], re.split(r",\s*", found[2].replace("'", "")))
         elif " required" in message:
             message += self._meant(self._words)
+        if (place := launch.launched_rank(os.environ)) and place[0]:  # rank 0 prints it, with the usage
+            raise SystemExit(siblings.report(InputError(message)))
         super().error(message)
 
 

@@ -62,6 +62,7 @@ def compare(options: argparse.Namespace) -> int:
     from ..studies import tournament
     from ..studies.comparison import Comparison
     from ..studies.comparison_file import ensure_savable
+    from ..studies.trial import Journal
     from ..studies.tuning import Tuning
     from ..util.processes import Pool
     from . import guard
@@ -83,12 +84,12 @@ def compare(options: argparse.Namespace) -> int:
     prepared = tournament.prepare(request, output.with_suffix(""))
     for line in prepared.notes:
         print_line(line)
+    tune, journal = Tuning(options.tune) if options.tune else None, Journal(output.with_suffix(".journal"))
+    how: dict[str, Any] = {"tune": tune, "rates": rates, "keep": options.keep, "journal": journal}
     with Pool(options.processes) as pool:
-        tune = Tuning(options.tune) if options.tune else None
-        comparison = tournament.perform(
-            prepared, options.command, pool, print_line, tune=tune, rates=rates, keep=options.keep
-        )
+        comparison = tournament.perform(prepared, options.command, pool, print_line, **how)
     comparison.save(output)
+    journal.remove()
     print_line("")
     comparison.show()
     print_line(f"repeat a run: {prepared.trial(prepared.candidates[0], prepared.seeds[0])}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..importers import FORMATS
-from ..util.formats import duration
+from ..util.formats import counted, duration
 from ..util.output import ensure_writable, print_line
 
 
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
         print_line(line)
     there = (job.times != -1).any(axis=2)
     steps, workers = there.shape
-    print_line(f"trace: {path}, {steps:,} steps of {workers:,} workers, {duration(int(job.times.max()))}")
+    size = f"{counted(steps, 'step')} of {counted(workers, 'worker')}"
+    print_line(f"trace: {path}, {size}, {duration(int(job.times.max()))}")
     if absent := there.size - int(there.sum()):
         print_line(f"workers took no part in {absent:,} of {there.size:,} tasks")
     return 0

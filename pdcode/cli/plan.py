@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
+from ..util.formats import counted
 from ..util.output import print_line
 from . import arguments
 
@@ -124,7 +125,7 @@ def load_environment(options: argparse.Namespace) -> Environment:
             print_line(f"{options.trace} has no times of links: messages take none")
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
-    print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
+    print_line(f"target: {goal} ({goal.source}); {counted(user.workers.count, 'worker')}{under}")
     for line in shared_delays(environment.config):
         print_line(line)
     other = "accuracy" if goal.kind == "loss" else "loss"

@@ -7,7 +7,7 @@ from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
-from ..util.formats import duration
+from ..util.formats import counted, duration
 from ..virtual import capacity
 
 
@@ -35,7 +35,7 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
-        lines.append(f"# Messages ({config.workers.count} workers{round_})")
+        lines.append(f"# Messages ({counted(config.workers.count, 'worker')}{round_})")
         lines += messages(config, layout, components.state.theta.nbytes)
     if not config.reduce.summed:
         lines += coordinator(components)

@@ -4,6 +4,7 @@ import argparse
 import time
 from typing import Any
 
+from ..util.formats import counted
 from ..util.output import print_line
 from . import arguments
 
@@ -43,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     took_s, compared = time.perf_counter() - began_s, done.compared
     arrivals, updates, measurements = compared.arrivals, compared.updates, compared.measurements
     print_line(
-        f"{options.trace}: bit-identical: {arrivals.equal} arrivals, {updates.equal} updates and "
-        f"{measurements.equal} rows of progress, recomputed in {took_s:.1f} s"
+        f"{options.trace}: bit-identical: {counted(arrivals.equal, 'arrival')}, "
+        f"{counted(updates.equal, 'update')} and {counted(measurements.equal, 'row')} of progress, "
+        f"recomputed in {took_s:.1f} s"
     )
     theta = f"{len(done.theta)} parameters, digest {digest(done.theta) % 2**64:016x}"
     if trace.finished:

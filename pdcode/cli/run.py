@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..mpi import launch, supervised
 from ..util import progress
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import counted
 from ..util.output import print_error
 from . import arguments
 
@@ -81,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
         print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))
         return 0
     if not supervised.is_attached():  # the command that started mpirun has printed it
-        progress.print_line(f"{path}: {config.workers.count} workers, loading {config.problem.data}")
+        progress.print_line(
+            f"{path}: {counted(config.workers.count, 'worker')}, loading {config.problem.data}"
+        )
     if place is None:
         from ..mpi.supervisor import Supervisor
         from ..virtual.choice import prepare_ranks

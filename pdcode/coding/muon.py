@@ -136,7 +136,7 @@ class Orthogonal(Muon):
     def orthogonal(self, layer: Blocks, weights: np.ndarray) -> np.ndarray:
         largest, place = self.state["largest"], self._layers.index(layer)
         norm = np.linalg.norm(weights)
-        largest[place] = max(largest[place], norm)
+        largest[place] = max(largest[place], norm)  # if it decayed, steps would not shrink with the gradient
         shrinkage = sqrt(norm / largest[place]) if norm else 0.0
         return self.dtype.type(shrinkage) * super().orthogonal(layer, weights)
 
@@ -200,6 +200,10 @@ class OrthogonalTable(MuonTable, tag="orthogonal"):
     iterations: Positive = 2  #: Newton–Schulz steps on each matrix
     #: steps of vectors that are no biases: along the momentum of the signs of their gradient, or of itself
     vectors: Literal["sign", "momentum"] = "momentum"
+
+    candidates: ClassVar[Candidates] = {
+        key: MuonTable.candidates[key] for key in ("momentum", "iterations")
+    }  # at its rates, steps along signs are far too long
 
 
 class Dion2Table(MuonTable, tag="dion2"):

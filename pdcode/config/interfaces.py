@@ -128,7 +128,8 @@ class NetworkTable(ProblemTable):
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
     standardise: bool = False
-    init: str | None = None  #: trace of a run, or npy file, with the θ from which the run starts
+    #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
+    init: str | None = None
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test
     features: Positive = 20  #: synthetic data: number of inputs
     outputs: Positive = 1  #: synthetic data: number of targets or classes

@@ -50,15 +50,17 @@ def load(
         return resolve(tables, overrides, Path(path).parent, origins), text
 
 
-def read_text(path: str | Path, what: str) -> str:
+def read_text(path: str | Path, what: str, most: int = MAX_FILE_BYTES) -> str:
     """Read a small text file of the user; `what` is its purpose, for messages."""
     try:
+        if Path(path).resolve().is_fifo():  # not the shell's <(…): opening one may wait for ever
+            raise OSError(0, "a named pipe, not a file")
         with open(path, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: {reason(error)}{similar_file(path)}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, so not {what}")
+    if len(content) > most:
+        raise InputError(f"{path}: larger than {most:,} bytes, so not {what}")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

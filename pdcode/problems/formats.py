@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from ..config import BUNDLED, NetworkTable, ProblemTable, kinds
+from ..config import BUNDLED, NetworkTable, ProblemTable, Table, kinds
 from ..config.interfaces import FORMATS, is_bundled
 from ..util.errors import InputError, did_you_mean, not_a_file
 
@@ -32,10 +32,10 @@ def format_of(table: ProblemTable) -> str:
     )
 
 
-def fingerprint(table: ProblemTable) -> str:
-    """Return sizes and CRC-32 of files of data and starts, of large ones by samples; empty if bundled."""
+def fingerprint(table: Table) -> str:
+    """Return sizes and CRC-32 of the files that a table names, of large ones by samples; empty if bundled."""
     found = []
-    names = [getattr(table, key, None) for key in ("data", "labels", "start", "init")]
+    names = [getattr(table, key, None) for key in ("data", "labels", "start", "init", "path")]
     for name in (each for each in names if each and not is_bundled(each)):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0

@@ -169,6 +169,7 @@ class ModelTable(ProblemTable):
         """Build the model, with the places of its parameters in θ."""
         model = self.model()
         model.axis = self.axis
+        vars(model).pop("_places", None)  # those by another axis, of an object that is built once for all
         return model
 
     def with_axes(self, blocks: int | str | list[int]) -> Self:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkTable, ProblemTable
-from ..util.errors import InputError, prefix_errors
+from ..util.errors import InputError, prefix_errors, short_repr
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
 from . import counts, factors, optimum, split, synthetic
@@ -18,7 +18,7 @@ from .compiled import build_network
 from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
 from .factors import Products, chosen
-from .files import trained_theta
+from .files import read_arrays, trained_theta
 from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
@@ -309,6 +309,13 @@ class NetworkProblem(Problem):
     def initial(self, seed: int) -> Array:
         if self.table.init is None:
             return super().initial(seed)
+        if self.table.init.endswith(".npz"):
+            arrays = read_arrays(self.table.init, "init")
+            given = {name: each.shape for name, each in arrays.items() if each.dtype.kind in "fiu"}
+            if given != self.model.shapes:
+                what = f"real arrays of shapes {short_repr(given)}, not {short_repr(self.model.shapes)}"
+                raise InputError(f"problem.init: {self.table.init!r} has {what}")
+            return self.model.flat(arrays, self.dtype)
         theta, cut = trained_theta(self.table.init)
         with prefix_errors(f"problem.init: {self.table.init!r}"):
             theta = self._theta(theta)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ..config import NetworkTable
 from ..util.errors import InputError, short_repr
+from ..util.formats import counted
 from .compiled import build_network
 from .files import as_csr
 from .forward import Forward
@@ -45,7 +46,7 @@ class TrainedModel:
         self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
 
     def __repr__(self) -> str:
-        targets = f"{self._targets} targets" if self.classes is None else f"{len(self.classes)} classes"
+        targets = counted(self._targets, "target") if self.classes is None else f"{len(self.classes)} classes"
         return f"<TrainedModel: {self.features} inputs, {targets}>"
 
     def predict(self, X: Any) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import MAX_VALUE
-from ..util.errors import InputError, shorten
+from ..util.errors import InputError, not_a_file, shorten
 from ..util.memory import ensure_fits
 from .base import Integers, Reals
 
@@ -54,8 +54,9 @@ def file_error(path: Path, what: str, key: str = "path") -> InputError:
 
 def is_hdf5(path: Path) -> bool:
     """Return whether a file is readable and begins with the HDF5 signature."""
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(len(HDF5)) == HDF5
+    if not not_a_file(path):  # opening a pipe may wait for ever
+        with suppress(OSError), path.open("rb") as file:
+            return file.read(len(HDF5)) == HDF5
     return False
 
 

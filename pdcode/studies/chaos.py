@@ -19,7 +19,7 @@ from ..mpi import launch
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import DASH, duration, span
+from ..util.formats import DASH, counted, duration, span
 from ..util.processes import Pool
 from ..util.progress import track
 from .goal import Goal, choose_goal
@@ -201,7 +201,7 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
                 trials.kills(config, result.stop_s),
             )
             late = f", {drawn - happened} of {drawn} kills after the stop" if happened < drawn else ""
-            return f"seed {config.seed}: {count} faults{late}, {format_time(result.seconds)}"
+            return f"seed {config.seed}: {counted(count, 'fault')}{late}, {format_time(result.seconds)}"
 
         print_line("under faults:")
         after = measured([trial(each, each.seed, "faulty") for each in configs], faulty)

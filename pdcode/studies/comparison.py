@@ -19,6 +19,7 @@ from ..config import load as configfile
 from ..trace import frames
 from ..trace.reader import TraceReader
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import counted
 from . import comparison_figure, comparison_file, results_table
 from .goal import Goal
 from .measurement import Curves, Measured
@@ -76,7 +77,7 @@ class Comparison:
     def title(self) -> str:
         """Heading of the table."""
         clock = "on the virtual clock" if self.clock == "virtual" else "over MPI"
-        return f"{len(self.names)} schemes {clock}" + (f", to {self.goal}" if self.goal else "")
+        return f"{counted(len(self.names), 'scheme')} {clock}" + (f", to {self.goal}" if self.goal else "")
 
     @property
     def curves(self) -> list[list[Curves]]:
@@ -222,7 +223,7 @@ def compare(
     InputError
         If the input is bad.
     KeyboardInterrupt
-        After Ctrl-C; nothing is written.
+        After Ctrl-C; the same call resumes behind the runs that were done.
 
     Examples
     --------

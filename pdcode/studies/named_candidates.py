@@ -86,7 +86,8 @@ def _candidate(
     scheme, _, preset = aliases.get(spec, spec).partition(":")
     kind = kinds.find("schemes", scheme)
     if kind is None:
-        raise InputError(f"scheme.name: {expected(scheme, [*kinds.names('schemes'), OWN])}")
+        known = [*kinds.names("schemes"), OWN, *aliases]
+        raise InputError(f"scheme.name: {expected(spec if scheme in aliases else scheme, known)}")
     chosen = {"name": scheme} | ({"preset": preset} if preset else {})
     common = {key: table for key, table in tables.items() if key not in VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables

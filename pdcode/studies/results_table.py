@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..analysis import printing
-from ..util.formats import DASH, duration, number, percent, ranges, ratio, size, span
+from ..util.formats import DASH, counted, duration, number, percent, ranges, ratio, size, span
 from .candidate import Candidate, summary
 from .goal import Goal
 from .halving import RungResult
@@ -145,9 +145,8 @@ def legend(rows: Sequence[Row[Any]], seeds: Sequence[int], base: str) -> Iterato
     under = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
     ranking = "the geometric mean of the times of the stop"
     if rows[0].goal:
-        ranking = (
-            f"how many of the {len(seeds)} runs reached the target, then by the geometric mean of the times"
-        )
+        runs = f"the {counted(len(seeds), 'run')}"
+        ranking = f"how many of {runs} reached the target, then by the geometric mean of the times"
     yield (
         f"Ranked by {ranking}; {under}, with the same delays and mini-batches for all. With 95 % intervals. "
         f"“of {base}”: geometric mean of the ratio to {BASES[base]}, seed by seed. × oracle: ratio to the "

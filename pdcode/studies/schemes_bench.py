@@ -29,7 +29,7 @@ from ..stragglers import records
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError
-from ..util.formats import DASH, duration, listing, percent, ratio, span
+from ..util.formats import DASH, counted, duration, listing, percent, ratio, span
 from ..util.output import write_file
 from ..util.processes import Pool
 from ..util.progress import track
@@ -230,7 +230,7 @@ def _estimate(bench: SchemesBench, cells: Sequence[tuple[str, str, str]]) -> str
         runs += tuned
         # Half of these runs are made; a sixth of the entrants remain, and runs to the lower loss are longer.
         total_s += run_s[problem] * (tuned / 2 + len(bench.schemes) / 2 * bench.runs(delay))
-    many = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
+    many = counted(len(cells), "cell")
     return f"{many}, {runs} runs of tuning at most, others then: about {duration(1e9 * total_s)} of CPU time"
 
 

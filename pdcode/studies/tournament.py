@@ -16,7 +16,7 @@ from ..trace import opening
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import duration, listing, size
+from ..util.formats import counted, duration, listing, size
 from ..util.processes import Pool
 from ..util.progress import track
 from ..virtual import capacity, costs
@@ -138,7 +138,7 @@ class Tournament:
 
         def results() -> Iterator[tuple[tuple[int, int], Measured]]:
             for mine in (first, [pair for pair in places if pair not in first]):
-                yield from perform_all(trials(mine), pool, journal)
+                yield from perform_all(trials(mine), pool, journal, keep)
 
         for (place, seed), run in track(results(), len(places), "runs"):
             done[place, seed] = run
@@ -185,7 +185,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
     for place, each in enumerate(made):
         own = _at_pace(each.config, limits, request.rounds)
         made[place] = replace(each, config=with_limits(each.config, goal, own, each.config.stop.updates))
-    notes = [f"{len(made)} schemes, {config.workers.count} workers, delays: {config.stragglers.describe()}."]
+    many = f"{counted(len(made), 'scheme')}, {counted(config.workers.count, 'worker')}"
+    notes = [f"{many}, delays: {config.stragglers.describe()}."]
     if request.clock == "virtual":
         link = config.link
         notes.append(f"Link: {size(link.bandwidth)}/s, θ by a {link.broadcast}.")

@@ -18,7 +18,7 @@ from ..analysis.statistics import crossing
 from ..api import command, simulation
 from ..api.configs import LoadedConfig
 from ..api.simulation import Request
-from ..config import Config, ProblemTable
+from ..config import Config, ProblemTable, legacy
 from ..config.load import read_text
 from ..config.write import to_toml
 from ..mpi import launch
@@ -36,6 +36,7 @@ from .measurement import Measured, measure
 
 TUNING_OFFSET = 1000  # offset of the seeds of search and tuning from those of the results
 MAX_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and further runs
+LARGEST = 1 << 30  # bytes of a journal
 
 
 @dataclass(frozen=True)
@@ -132,34 +133,35 @@ class ProgressRecorder(Recorder):
 class Journal:
     """File of the runs of a study that are done, so that it resumes behind them.
 
-    A run is known by its configuration, seed and target; its result is of a class with `to_json` and
-    `from_json`. A last line that was cut off is ignored.
+    A run is known by its configuration with the content of its files, seed, target, and `key`, if runs with
+    all these in common differ; its result is of a class with `to_json` and `from_json`. A last line that was
+    cut off is ignored.
     """
 
     def __init__(self, path: Path, kind: Any = Measured) -> None:
         self._path, self._kind, self._done = path, kind, dict[str, str]()
-        text = read_text(path, "the journal") if path.exists() else ""
+        text = read_text(path, "the journal", LARGEST) if path.exists() else ""
         for line in text.splitlines(keepends=True):
             if line.endswith("\n"):
                 self._done[line[:KEY_LENGTH]] = line[KEY_LENGTH:]
         if text and not text.endswith("\n"):
             write_file(path, "".join(key + line for key, line in self._done.items()), "the journal")
 
-    def find(self, trial: Trial) -> Any:
+    def find(self, trial: Trial, *key: Hashable) -> Any:
         """Return the result of a run, or None if it is not done."""
-        line = self._done.get(_digest(trial))
+        line = self._done.get(_digest(trial, *key))
         try:
             return None if line is None else self._kind.from_json(line)
         except (ValueError, TypeError, LookupError):
             raise InputError(f"{self._path}: damaged, remove it") from None
 
-    def add(self, trial: Trial, run: Any) -> None:
+    def add(self, trial: Trial, run: Any, *key: Hashable) -> None:
         """Write the result of a run."""
-        key, line = _digest(trial), run.to_json() + "\n"
-        self._done[key] = line
+        digest, line = _digest(trial, *key), run.to_json() + "\n"
+        self._done[digest] = line
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(key + line)
+                file.write(digest + line)
         except OSError as error:
             raise InputError(f"{self._path}: cannot write the journal: {reason(error)}") from None
 
@@ -172,25 +174,33 @@ KEY_LENGTH = 64
 Key = TypeVar("Key", bound=Hashable)
 
 
-def _digest(trial: Trial) -> str:
-    goal = None if trial.goal is None else (trial.goal.kind, trial.goal.level)
-    content = trial.config, trial.seed, goal, trial.clock, bool(trial.trace)
+def _digest(trial: Trial, *key: Hashable) -> str:
+    goal, config = None if trial.goal is None else (trial.goal.kind, trial.goal.level), trial.config
+    files = map(problems.fingerprint, (config.problem, config.stragglers, config.code))
+    more = *filter(None, (*files, *map(legacy.plugin_digest, config.plugins))), *key
+    content = config, trial.seed, goal, trial.clock, bool(trial.trace), *more
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
 def perform_all(
-    trials: Iterable[tuple[Key, Trial]], pool: Pool, journal: Journal | None = None
+    trials: Iterable[tuple[Key, Trial]], pool: Pool, journal: Journal | None = None, keep: bool = False
 ) -> Iterator[tuple[Key, Measured]]:
     """Perform trials by key, those over MPI one after another, and yield results as they are complete.
 
-    Trials that are in the journal are not performed; others are added to it.
+    Trials that are in the journal are not performed, unless `keep` asks for a trace that is not there; others
+    are added to it.
     """
     virtual: dict[Key, Trial] = {}
     for key, trial in trials:
-        if journal is not None and (done := journal.find(trial)) is not None:
+        mine = [key] * (trial.clock == "mpi")  # there, equal configurations have different results
+        there = journal is not None and (not keep or Path(trial.trace).exists())
+        if journal is not None and there and (done := journal.find(trial, *mine)) is not None:
             yield key, done
         elif trial.clock == "mpi":
-            yield key, trial.perform()
+            run = trial.perform()
+            if journal is not None:
+                journal.add(trial, run, *mine)
+            yield key, run
         else:
             virtual[key] = trial
     for key, run in pool.results(methodcaller("perform"), virtual.items()):

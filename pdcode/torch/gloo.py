@@ -167,7 +167,10 @@ class LateWork(dist.Work):
         return done
 
     def is_completed(self) -> bool:
-        return self._work.is_completed() and self._steps.now_ns() >= self._end_ns
+        done = self._work.is_completed() and self._steps.now_ns() >= self._end_ns
+        if done:
+            self._pending.discard(self)
+        return done
 
     def get_future(self) -> Future:
         def late(done: Future) -> Any:

@@ -10,7 +10,7 @@ from ..coding.proximals import penalty_of
 from ..config import Config
 from ..problems import Problem
 from ..trace import Recorder
-from ..util.formats import workers_named
+from ..util.formats import counted, workers_named
 from ..util.stateful import Stateful
 from .coordinator import Coordinator
 
@@ -76,7 +76,7 @@ class Monitor(Stateful):
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Perform what is due; return a reason to stop, or an empty string."""
-        reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
+        reason = counted(coordinator.version, "update") if coordinator.version >= self._updates else ""
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)

@@ -16,7 +16,7 @@ from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, prefix_errors
-from ..util.formats import duration, workers_named
+from ..util.formats import counted, duration, workers_named
 from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
@@ -138,7 +138,7 @@ class TrainingRun:
             payload = sum(each.payload_bytes for each in self.components.layouts)
             traffic = f"{config.reduce.kind} of {payload} bytes per update"
         parameters = len(self.components.state.theta)
-        self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
+        self.print_line(f"{counted(fleet.workers, 'worker')}, {parameters} parameters, {traffic}")
         if self.checkpoints is not None:
             state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
         if self._found is not None:
@@ -157,7 +157,8 @@ class TrainingRun:
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","
-        took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
+        after = f"after {counted(self.coordinator.version, 'update')}"
+        took = f"{after} in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
         if dead := self.coordinator.roster.dead:
             self.print_line(f"died: {workers_named(dead)}")

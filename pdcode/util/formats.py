@@ -49,6 +49,11 @@ def workers_named(workers: Iterable[int], few: int = 12) -> str:
     return f"worker{'s' * (len(names) != 1)} {listing(names)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things: "1 step", "2,000 steps"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def three_digits(value: float) -> str:
     """Format a number with three digits."""
     digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2

@@ -19,6 +19,7 @@ from ..training.incidents import missing_message
 from ..training.monitor import LINE_NS, Print, Report, ignore
 from ..training.setup import Components
 from ..util.errors import InputError
+from ..util.formats import counted
 from .costs import processor_ns
 from .result import Result
 from .schedule import bytes_per_coordinator, make_events
@@ -219,7 +220,7 @@ class TimingOnly:
         used, wasted, _ = loop.outcomes
         reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
         if stop.updates is not None and loop.version >= stop.updates:
-            reason = f"{loop.version} updates"
+            reason = counted(loop.version, "update")
         bytes_up = clock.arrived * self._bytes[0]
         return Result(
             config=self.config,

@@ -42,6 +42,8 @@ def test_a_warm_start_goes_on_from_the_last_parameters() -> None:
     np.testing.assert_allclose(whole.model_.theta, before, rtol=0, atol=1e-6)
     assert whole.loss_curve_ == [*curve, pytest.approx(curve[-1])]
     assert whole.n_iter_ == 3
+    whole.set_params(config={"optimizer": {"rate": 1e-9}, "problem": {"axis": "input"}}).fit(X, y)
+    assert whole.loss_curve_[-1] == pytest.approx(curve[-1])
     with pytest.raises(ValueError, match="other classes"):
         whole.fit(X, y + 1)
 

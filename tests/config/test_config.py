@@ -1,6 +1,7 @@
 """Reading configurations: defaults, overrides, and errors of one line that name file, key and value."""
 
 import copy
+import os
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
+from pdcode.virtual import costs
 
 
 def write(folder: Path, text: str) -> Path:
@@ -160,6 +162,18 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
     with pytest.raises(InputError, match="not UTF-8"):
         configfile.load(tmp_path / "latin.toml")
+    os.mkfifo(tmp_path / "pipe")
+    for load in (configfile.load, lambda path: costs.load(path, Config())):
+        with pytest.raises(InputError, match=r"pipe: a named pipe, not a file"):
+            load(tmp_path / "pipe")
+
+
+def test_a_file_may_be_a_pipe_of_a_shell() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"seed = 5")
+    os.close(writer)
+    assert configfile.load(f"/dev/fd/{reader}")[0].seed == 5
+    os.close(reader)
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.stem)

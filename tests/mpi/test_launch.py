@@ -10,8 +10,8 @@ import pytest
 from paths import JOBS
 from shell import environment
 
-from pdcode.__main__ import main
-from pdcode.mpi import clocks, launch
+from pdcode.__main__ import main, parser
+from pdcode.mpi import clocks, launch, siblings
 from pdcode.util import threads
 from pdcode.util.errors import InputError
 
@@ -104,6 +104,26 @@ def test_srun_without_mpi_is_refused_by_its_first_task(monkeypatch, capsys):
             said = capsys.readouterr().err
             assert said.count("\n") == lines
             assert not lines or ("`srun --mpi=pmix -n 9" in said and "`mpirun -n 9" in said)
+
+
+def test_rank_0_alone_prints_errors_of_arguments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(siblings, "FOUND_S", 0.0)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "9")
+    for rank, there, expected in (
+        ("0", True, "usage: "),
+        ("3", False, ""),
+        ("3", True, "pdcode: rank 3 on "),
+    ):
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+        monkeypatch.setattr(siblings, "rank_0_lives", lambda there=there: there)  # it has not found the error
+        with pytest.raises(SystemExit) as stop:
+            parser("run").parse_args(["run", "job.toml", "--bad"])
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith(expected)
+        assert ("unrecognized arguments: --bad" in said) == bool(expected)
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -18,7 +18,7 @@ from pdcode import problems
 from pdcode.__main__ import main
 from pdcode.config import kinds
 from pdcode.config.load import resolve
-from pdcode.problems import Problem
+from pdcode.problems import Model, ModelTable, Problem
 from pdcode.problems.partition import arrange
 from pdcode.problems.whitening import Whitening
 from pdcode.training import checkpoint
@@ -104,6 +104,20 @@ def test_units_of_matrices_go_by_their_axis() -> None:
 def test_bad_axes_are_refused(shapes: Any, axis: Any, message: str) -> None:
     with refused(message):
         arrange(shapes, 2, axis)
+
+
+def test_one_object_for_all_models_has_places_by_the_last_axis() -> None:
+    model = resolve({"problem": NAMES | {"kind": "function"}}).problem.model()
+
+    class Shared(ModelTable, tag="shared"):
+        def model(self) -> Model:
+            return model
+
+    for axis in ("output", "input"):
+        places = arrange(model.shapes, axis=axis)[1]
+        theta = np.arange(float(model.size))
+        for name, view in Shared(axis=axis).built().views(theta).items():
+            np.testing.assert_array_equal(view, places[name].view(theta))
 
 
 def test_parameters_have_places_by_their_names() -> None:

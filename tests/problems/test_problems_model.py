@@ -145,11 +145,14 @@ def test_a_run_starts_from_the_theta_of_another(tmp_path: Path) -> None:
     second = pdcode.simulate(config, output=tmp_path / "b.h5", set=init, progress=False)
     assert second.progress["loss"][0] == first.progress["loss"][-1]
     assert np.array_equal(second.replay(progress=False), second.theta)
-    other = {**init, "problem.axis": ["input", "output"]}
-    third = pdcode.simulate(config, output=tmp_path / "b.h5", set=other, progress=False)
-    assert third.progress["loss"][0] == pytest.approx(first.progress["loss"][-1], rel=1e-5)
+    np.savez(tmp_path / "a.npz", **first.model().weights)
+    for path in ("a.h5", "a.npz"):
+        other = {"problem.init": str(tmp_path / path), "problem.axis": ["input", "output"]}
+        third = pdcode.simulate(config, output=tmp_path / "b.h5", set=other, progress=False)
+        assert third.progress["loss"][0] == pytest.approx(first.progress["loss"][-1], rel=1e-5)
     np.save(tmp_path / "c.npy", first.theta[:-1])
-    for path, message in (("c.npy", "θ has shape"), ("none.h5", "no such file")):
+    np.savez(tmp_path / "c.npz", **first.model().weights | {"0.bias": np.zeros(7)})
+    for path, message in (("c.npy", "θ has shape"), ("c.npz", r"not .*10,"), ("none.h5", "no such file")):
         init = {"problem.init": str(tmp_path / path)}
         with pytest.raises(pdcode.InputError, match=rf"problem\.init: .*{message}"):
             pdcode.simulate(config, output=tmp_path / "d.h5", set=init, progress=False)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,15 @@ def test_operations_follow_each_other_on_the_link(injected: Any, name: str, shar
     first_ns = injection.end_ns(name, 10**9)
     assert first_ns >= before_ns + share * 10**12
     assert injection.end_ns(name, 10**9) - first_ns == share * 10**12
+
+
+def test_works_that_are_only_polled_are_dropped() -> None:
+    steps, done = gloo.Steps(0), types.SimpleNamespace(is_completed=lambda: True)
+    early, late = (gloo.LateWork(done, steps, end_ns) for end_ns in (0, 10**18))
+    assert early.is_completed()
+    assert not late.is_completed()
+    assert gloo.LateWork._pending & {early, late} == {late}
+    gloo.LateWork._pending.discard(late)
 
 
 def test_a_task_is_slowed_and_delayed_once(injected: Any) -> None:

@@ -444,6 +444,38 @@ def test_comparisons_and_traces_are_not_shown_together(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("clock", "plugin", "options", "anew"),
+    [("virtual", "", [], 1), ("mpi", "", [], 1), ("virtual", "x = 1", [], 2), ("virtual", "", ["--keep"], 2)],
+)
+def test_an_interrupted_comparison_resumes(job, monkeypatch, clock, plugin, options, anew):
+    """Behind its first run, unless that had another plug-in, or its trace is wanted, which is gone."""
+    monkeypatch.setattr(trial.command, "run_command", lambda words, *_: main(["simulate", *words[1:]]))
+    Path("mine.py").touch()
+    job.write_text(f'plugins = ["mine.py"]\n{JOB}')
+    runs, perform, journal = list[Trial](), Trial.perform, Path("results/job.compare.journal")
+
+    def interrupted(run: Trial) -> Measured:
+        if run.trace:  # others find the limits
+            runs.append(run)
+            if len(runs) == 2:
+                raise KeyboardInterrupt
+        return perform(run)
+
+    monkeypatch.setattr(Trial, "perform", interrupted)
+    same = "uncoded:async,uncoded/update.mode=async"  # over MPI, each is measured
+    command = ["compare", str(job), "--schemes", same, "--seeds", "1", "--target", "2", "--clock", clock]
+    alone = ["--seconds", "9"] if clock == "mpi" else ["--processes", "1"]
+    assert main([*command, *alone]) == 1
+    assert len(journal.read_text().splitlines()) == 1
+    Path("mine.py").write_text(plugin)
+    assert main([*command, *alone, *options]) == 0
+    assert len(runs) == 2 + anew
+    first, second = Comparison.load("results/job.compare.h5").measured
+    assert first == second
+    assert not journal.exists()
+
+
 def test_an_interrupt_of_a_run_ends_the_comparison(job, monkeypatch, capsys):
     """And is not the failure of that run alone."""
     began = VirtualFleet.start

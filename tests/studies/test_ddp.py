@@ -202,6 +202,11 @@ def test_refuses_what_ddp_would_not_do(wanted: str, override: str, message: str)
         ddp.check(made(wanted, override))
 
 
+def test_a_misspelt_hook_is_suggested() -> None:
+    with pytest.raises(InputError, match=r"got 'ddp:codec'\); did you mean 'ddp:coded'"):
+        made("ddp:codec")
+
+
 def test_says_how_to_get_torch(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.chdir(tmp_path)

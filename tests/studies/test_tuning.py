@@ -172,6 +172,11 @@ def test_knobs_are_declared_once_for_plans_and_tuning():
     assert "optimizer.momentum" not in names(candidate("dion").config)  # its options have one
     assert names(candidate("heloco").config)["optimizer.momentum"] == [0.6, 0.8, 0.9]  # it needs one
     assert "wire.dtype" not in names(candidate("signsgd").config)
+    vectors = "optimizer.vectors"
+    kinds = [
+        names(candidate("allreduce", f"optimizer.kind={kind}").config) for kind in ("muon", "orthogonal")
+    ]
+    assert [vectors in each for each in kinds] == [True, False]
     own = names(candidate("powersgd", "scheme.options.rank=6").config)
     assert own["scheme.options.rank"] == [1, 2, 4, 6, 8, 16]
     base, random = configfile.resolve({}, BASE), np.random.default_rng(3)
