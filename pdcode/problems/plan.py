@@ -32,14 +32,11 @@ class LayerResult(NamedTuple):
     unbiased: Array  # (r·b, m - 1), the other columns
 
 
-class GradientPlan(ABC):
-    """Gradients and coded derivatives of a worker's batches of a fixed size, in preallocated buffers.
+class PlanOptions(NamedTuple):
+    """Options of a `GradientPlan`.
 
-    Parameters
+    Attributes
     ----------
-    layers : sequence of Blocks
-        Blocks of the parameters.
-    dtype : numpy dtype
     codewords_per_task : int or list of int, optional
         r, of all layers or of each; an uncoded layer has the one codeword [1]. Without r only `gradient` is
         available.
@@ -48,6 +45,28 @@ class GradientPlan(ABC):
     weight : float
         Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
         differ in size.
+    whiten : Whitening
+        Whitening of each layer's gradient; the penalty's gradient is added unwhitened.
+    """
+
+    codewords_per_task: int | Sequence[int] | None = None
+    payload: Array | None = None
+    weight: float = 1.0
+    whiten: Sequence[Any] = NONE
+
+
+DEFAULTS = PlanOptions()
+
+
+class GradientPlan(ABC):
+    """Gradients and coded derivatives of a worker's batches of a fixed size, in preallocated buffers.
+
+    Parameters
+    ----------
+    layers : sequence of Blocks
+        Blocks of the parameters.
+    dtype : numpy dtype
+    options : PlanOptions
 
     Attributes
     ----------
@@ -61,21 +80,14 @@ class GradientPlan(ABC):
         Views of each layer in the payload.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[Blocks],
-        dtype: np.dtype,
-        codewords_per_task: int | Sequence[int] | None = None,
-        payload: Array | None = None,
-        weight: float = 1.0,
-    ) -> None:
-        self.size, self.dtype, self.weight = layers[-1].offset + layers[-1].length, dtype, weight
+    def __init__(self, layers: Sequence[Blocks], dtype: np.dtype, options: PlanOptions) -> None:
+        self.size, self.dtype, self.weight = layers[-1].offset + layers[-1].length, dtype, options.weight
         rows = [0] * len(layers)
         self.offsets, self.payload_size = [0] * len(rows), 0
-        if codewords_per_task is not None:
-            rows = task_rows(layers, codewords_per_task)
+        if options.codewords_per_task is not None:
+            rows = task_rows(layers, options.codewords_per_task)
             self.offsets, self.payload_size = payload_layout(layers, rows, dtype)
-        self.payload = np.empty(self.payload_size, dtype) if payload is None else payload
+        self.payload = np.empty(self.payload_size, dtype) if options.payload is None else options.payload
         if self.payload.shape != (self.payload_size,) or self.payload.dtype != dtype:
             raise ValueError(f"the payload must be {self.payload_size} elements of {dtype}")
         self.payload.fill(0)
@@ -138,10 +150,8 @@ class ModelPlan(GradientPlan):
         The worker's arrays, see `Model.state`.
     batch : int
         Rows of a batch; 0 takes all rows.
-    layers, dtype, codewords_per_task, payload, weight
-        As for `GradientPlan`.
-    whiten : Whitening
-        As for `NetworkPlan`; in place of the loss of zero scores that of the first θ.
+    layers, dtype, options
+        As for `GradientPlan`. Losses are compared to that of the first θ on the first rows.
     products : dict of str to Products
         Matrices of whose gradients the model may be asked for factors, where these are cheaper.
     """
@@ -154,14 +164,11 @@ class ModelPlan(GradientPlan):
         batch: int,
         layers: Sequence[Blocks],
         dtype: np.dtype,
-        codewords_per_task: int | Sequence[int] | None = None,
-        payload: Array | None = None,
-        weight: float = 1.0,
-        whiten: Sequence[Any] = NONE,
-        products: Mapping[str, Products] = {},
+        options: PlanOptions,
+        products: Mapping[str, Products],
     ) -> None:
-        super().__init__(layers, dtype, codewords_per_task, payload, weight)
-        self._whitening, self._whitened = Whitening(*whiten), list[WhitenedGradient]()
+        super().__init__(layers, dtype, options)
+        self._whitening, self._whitened = Whitening(*options.whiten), list[WhitenedGradient]()
         if self._whitening.kind != "none":
             self._zero_loss, out = 0.0, self.full_gradient
             if model.near_zero:
@@ -169,7 +176,7 @@ class ModelPlan(GradientPlan):
                 start = np.ascontiguousarray(model.initial(0), dtype)
                 self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
             self._whitened = [
-                WhitenedGradient(each, each.matrix(out), self._whitening, weight) for each in layers
+                WhitenedGradient(each, each.matrix(out), self._whitening, self.weight) for each in layers
             ]
         self._model, self._rows, self._state = model, rows, state
         self._layers, self._full = layers, batch == 0
@@ -258,34 +265,23 @@ class NetworkPlan(GradientPlan):
         The rows from which batches are drawn, as for `Forward`.
     batch : int
         Rows of a batch; 0 takes all rows.
-    codewords_per_task, payload, weight
-        As for `GradientPlan`.
-    whiten : Whitening
-        Whitening of each layer's gradient; the penalty's gradient is added unwhitened. The mean loss of zero
-        scores, to which losses are compared, is that of the rows given here.
+    options : PlanOptions
+        Whitening compares losses to the mean loss of zero scores, that of the rows given here.
     """
 
     def __init__(
-        self,
-        network: Network,
-        x: Matrix,
-        y: Array,
-        batch: int,
-        codewords_per_task: int | Sequence[int] | None = None,
-        payload: Array | None = None,
-        weight: float = 1.0,
-        whiten: Sequence[Any] = NONE,
+        self, network: Network, x: Matrix, y: Array, batch: int, options: PlanOptions = DEFAULTS
     ) -> None:
-        super().__init__(network.layers, network.dtype, codewords_per_task, payload, weight)
-        self.network, self._l2, dtype = network, weight * network.l2, network.dtype
+        super().__init__(network.layers, network.dtype, options)
+        self.network, self._l2, dtype = network, options.weight * network.l2, network.dtype
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
         self._whitened: list[WhitenedLayer] = []
-        if (whitening := Whitening(*whiten)).kind != "none":
+        if (whitening := Whitening(*options.whiten)).kind != "none":
             inputs = [forward.entries, *(layer.inputs + 1.0 for layer in network.layers[1:])]
             self._whitened = [
-                WhitenedLayer(layer, whitening, forward.count, nonzeros, weight)
+                WhitenedLayer(layer, whitening, forward.count, nonzeros, self.weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
             self._layers = [*self._whitened]

@@ -26,7 +26,7 @@ from .matrix import Array, Csr
 from .model import Measurement, Model, ModelTable
 from .network import Network
 from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
-from .plan import GradientPlan, ModelPlan, NetworkPlan
+from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
 from .whitening import NONE, Whitening, matrix_flops
 
 
@@ -229,9 +229,12 @@ class Problem:
         weight: float = 1.0,
         whiten: Sequence[Any] = NONE,
     ) -> GradientPlan:
-        """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
-        blocks = self.layers, self.dtype, codewords_per_task, payload, weight, whiten
-        return ModelPlan(self.model, self.dataset.train, self.state, batch, *blocks, self.products)
+        """Build a `GradientPlan` for batches of a fixed size, 0 takes all rows; others: `PlanOptions`."""
+        return self._planned(batch, PlanOptions(codewords_per_task, payload, weight, whiten))
+
+    def _planned(self, batch: int, options: PlanOptions) -> GradientPlan:
+        parts = self.layers, self.dtype, options, self.products
+        return ModelPlan(self.model, self.dataset.train, self.state, batch, *parts)
 
     def ensure_fits(self, key: str, rows: int) -> None:
         """Refuse a number of rows, determined by `key`, whose gradient would need too much memory."""
@@ -354,16 +357,8 @@ class NetworkProblem(Problem):
         data = self._entries, whiten, isinstance(self.dataset.x, Csr)
         return counts.coded(self.model, batch * self.model.samples, *data, rows, weights)
 
-    def plan(
-        self,
-        batch: int,
-        codewords_per_task: int | Sequence[int] | None = None,
-        payload: Array | None = None,
-        weight: float = 1.0,
-        whiten: Sequence[Any] = NONE,
-    ) -> GradientPlan:
-        data = self.dataset
-        return NetworkPlan(self.model, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
+    def _planned(self, batch: int, options: PlanOptions) -> GradientPlan:
+        return NetworkPlan(self.model, self.dataset.x, self.dataset.y, batch, options)
 
     def ensure_fits(self, key: str, rows: int) -> None:
         widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)
