@@ -34,7 +34,8 @@ CHECK_NS = 100_000_000  # between looks for dead members
 ANSWER_NS = 1_000_000_000  # for members to answer
 LONGEST_S, LEAST_BANDWIDTH = 5.0, 1e6  # of an exchange: time without bytes, and bytes per second
 LEAVE_NS = 1_000_000_000  # for the last exchange to end at a worker
-TAGS, ATTEMPTS = 16, 8192  # first tag of exchanges, and number of attempts with different tags
+TAGS = 16  # first tag of exchanges
+ATTEMPTS = ((MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 32767) - TAGS) // 2  # with different tags
 
 
 def tags(attempt: int) -> tuple[int, int]:

@@ -113,6 +113,8 @@ class Ranks:
             if limit_ns is None:
                 answer.Wait()
             elif not self._poller.wait(answer.Test, limit_ns):
+                answer.Cancel()  # a late one must not be written to `stamp`
+                answer.Wait()
                 raise TimeoutError
             self.bytes_up += stamp.nbytes
             return int(stamp[0])
@@ -149,6 +151,7 @@ class MPIFleet(Ranks, Fleet):
         self._failed: set[int] = set()  # ranks
         self._silent: set[str] = set()  # hosts whose workers do not answer at the end
         self._left: set[int] = set()  # ranks of workers that have left
+        self._shut_down: set[int] = set()  # ranks of workers that take part in the end
         self._setup_sends: list[tuple[MPI.Request, np.ndarray]] = []  # to spare ranks that join, in flight
         self.detached = True  # whether every worker that was shut down had DETACHED in its last message
         self._vacancies: dict[int, int] = {}  # worker to be replaced -> earliest time, ns
@@ -402,9 +405,10 @@ class MPIFleet(Ranks, Fleet):
         try:
             self._sends[worker].Wait()
             self.detached &= self.has_failures
-            # Its version is the number of openings for whose rows the worker waits.
+            # Its task is the number of clock requests, its version that of openings for whose rows it waits.
             openings = 0 if self.row_sender is None else self.row_sender.members(worker)
-            self._send_control(worker, STOP | flags | (DETACHED if self.has_failures else 0), 0, openings)
+            detached = DETACHED if self.has_failures else 0
+            self._send_control(worker, STOP | flags | detached, member.rounds, openings)
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._poller.wait(saved.Test, SAVING_NS)
@@ -419,6 +423,7 @@ class MPIFleet(Ranks, Fleet):
         except MPI.Exception as error:
             self._record_failures(error)
         member.measured_ns = self.now_ns()
+        self._shut_down.add(member.rank)
         return False
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
@@ -443,7 +448,8 @@ class MPIFleet(Ranks, Fleet):
 
     def close(self) -> None:
         self._free_slots()
-        self._poller.wait(lambda: self.has_failures or self._row_sends.complete())
+        if self._shut_down.issuperset(self._ranks):  # a stopped worker receives nothing
+            self._poller.wait(lambda: self.has_failures or self._row_sends.complete())
         self.bytes_down += self._row_sends.bytes
         for member in self._spares:  # not needed any more
             try:

@@ -28,13 +28,12 @@ class Entry:
         self._receiving: np.ndarray | None = None
         comm.buffers.append(self)
         comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
-        self._rounds = int(self.receive(CLOCK, np.zeros(1, np.int64))[0])
-        self.serve_clock()
+        self.serve_clock(int(self.receive(CLOCK, np.zeros(1, np.int64))[0]))
 
-    def serve_clock(self) -> None:
+    def serve_clock(self, rounds: int) -> None:
         """Answer rank 0's clock requests."""
         stamp = np.zeros(1, np.int64)
-        for _ in range(self._rounds):
+        for _ in range(rounds):
             self.comm.Recv(stamp, source=0, tag=CLOCK)
             stamp[0] = clocks.now_ns()
             self.comm.Send(stamp, dest=0, tag=CLOCK)
@@ -165,7 +164,7 @@ class MPILink(Link):
             self.rows.leave(self._inbox.version, self.detached)
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
-        self._entry.serve_clock()
+        self._entry.serve_clock(self._inbox.task)
         self._receive_task.Free()
 
     def close(self) -> None:

@@ -69,8 +69,13 @@ class RowSends:
             self._requests.popleft()
         return not self._requests
 
+    def free(self) -> None:
+        """Free all messages that have left, even after one that a stopped rank does not receive."""
+        self._requests = deque(each for each in self._requests if not all_complete([each]))
+
     def open(self, opening: Opening, ranks: Sequence[int], segment: int) -> None:
         """Begin an epoch; `ranks` are those of all workers."""
+        self.free()
         members = [ranks[worker] for worker in opening.members]
         if opening.content is None:
             for rank in members:
@@ -210,8 +215,9 @@ class RowChannel:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         def poll() -> bool:
-            self._poll()
-            return done()
+            with self._lock:  # as the thread looks at the same tables and sends
+                self._poll()
+                return done()
 
         self._poller.wait(poll)
 
@@ -233,6 +239,7 @@ class RowChannel:
                     at += count * size
             content = np.concatenate([content[:0], *pieces])
         with self._lock:
+            self._sends.free()
             self._taken, self._past = epoch, openings
             self._done = {each for each in self._done if each > epoch}
             for table in (self._broadcasts, self._parts, self._members):

@@ -195,7 +195,8 @@ class Shuffler(RowSender):
         self._tasks = [0] * workers
         self._openings = [0] * workers  # of which each worker is a member
         self._members, self._dead = list[int](), list[int]()
-        self._recent: list[Opening] = []  # the last two
+        self._had = [0] * workers  # epoch of whose rows each worker had all when it last replied
+        self._recent: list[Opening] = []  # those for which a worker may wait
         self._content: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))  # XORs of an epoch
 
     def fetch(self, units: np.ndarray) -> np.ndarray:
@@ -216,6 +217,7 @@ class Shuffler(RowSender):
 
     def rows(self, worker: int, version: int) -> Rows | None:
         self._tasks[worker] += 1
+        self._had[worker] = max(self._had[worker], self._epochs[worker])
         opening = self._open(version // self._every) if version // self._every > self.epoch else None
         base, epoch, deal = self._epochs[worker], self.epoch, self._deal
         if base == epoch:
@@ -262,8 +264,16 @@ class Shuffler(RowSender):
             self._openings[worker] += 1
         content = self._xors().reshape(-1) if self._broadcasts else None
         opening = Opening(self._previous, epoch, self._members, content)
-        self._recent = [*self._recent[-1:], opening]
+        self._recent = [each for each in self._recent if self._waiting(each)] + [opening]
         return opening
+
+    def _waiting(self, opening: Opening) -> list[int]:
+        """Return the members of an opening that may still wait for it."""
+        return [
+            worker
+            for worker in opening.members
+            if worker not in self._dead and self._had[worker] < opening.epoch
+        ]
 
     def _xors(self) -> np.ndarray:
         """Return the XORs of this epoch, uint8, shape (load, bytes)."""
@@ -278,11 +288,12 @@ class Shuffler(RowSender):
 
     def joined(self, worker: int) -> None:
         self._dead = [each for each in self._dead if each != worker]
-        self._epochs[worker], self._openings[worker] = -1, 0
+        self._epochs[worker], self._openings[worker], self._had[worker] = -1, 0, self.epoch
 
     def restart(self) -> None:
-        self._epochs, self._dead = [-1] * len(self._epochs), []
-        self._openings = [0] * len(self._epochs)
+        workers = len(self._epochs)
+        self._epochs, self._openings, self._dead = [-1] * workers, [0] * workers, []
+        self._had, self._recent = [self.epoch] * workers, []
 
     def members(self, worker: int) -> int:
         return self._openings[worker]
@@ -290,17 +301,16 @@ class Shuffler(RowSender):
     def missing(self, lost: int) -> Missing:
         broadcasts, parts = list[Opening](), list[tuple[int, int, int, np.ndarray]]()
         for opening in (each for each in self._recent if lost in each.members):
-            members, content = opening.members, opening.content
-            after = [each for each in members[members.index(lost) + 1 :] if each not in self._dead]
-            if content is not None and after:
+            members, waiting = opening.members, self._waiting(opening)
+            after = [each for each in members[members.index(lost) + 1 :] if each in waiting]
+            if opening.content is not None and after:
                 broadcasts.append(opening._replace(members=after))
-            for worker in members if content is None else ():
-                if worker not in self._dead:
-                    parts += self._parts(opening, worker, [lost])
+            for worker in waiting if opening.content is None else ():
+                parts += self._parts(opening, worker, [lost])
         return Missing(broadcasts, parts)
 
     def awaited(self, worker: int) -> Missing:
-        recent = [each for each in self._recent if worker in each.members]
+        recent = [each for each in self._recent if worker in self._waiting(each)]
         broadcasts = [each._replace(members=[worker]) for each in recent if each.content is not None]
         parts = [self._parts(each, worker, each.members) for each in recent if each.content is None]
         return Missing(broadcasts, [*chain.from_iterable(parts)])

@@ -13,8 +13,10 @@ from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.training import checkpoint
-from pdcode.training.shuffling import Packing, deal, deal_of
+from pdcode.training.setup import prepare
+from pdcode.training.shuffling import Packing, deal, deal_of, make_row_sender
 from pdcode.training.worker import Worker
+from pdcode.transport.rows import Missing
 from pdcode.util.errors import InputError
 
 KINDS = {
@@ -99,6 +101,32 @@ def test_a_second_thread_waits_while_an_epoch_is_looked_up(cache: int) -> None:
     np.testing.assert_array_equal(found.owners(2), expected)
     assert started
     started[0].join()
+
+
+@pytest.mark.parametrize("kind", ["chain", "exchange"])
+def test_a_worker_gets_what_it_waits_for_however_late_a_death_is_known(kind: str) -> None:
+    own = ["problem.data=digits", "workers.count=4", "shuffle.every=1", "stop.updates=9"]
+    config = resolve({}, [*own, *KINDS[kind]])
+    sender = make_row_sender(config, prepare(config).source)
+    assert sender is not None
+    for version in (0, 1):
+        for worker in range(4):
+            sender.rows(worker, version)
+    for version in range(2, 9):  # workers 0 and 3 do not reply
+        for worker in (1, 2):
+            sender.rows(worker, version)
+
+    def told(missing: Missing) -> set[tuple[int, int]]:
+        broadcasts = {(each.epoch, worker) for each in missing.broadcasts for worker in each.members}
+        return broadcasts | {(epoch, worker) for worker, epoch, _, _ in missing.rows}
+
+    sender.lost(0)
+    assert told(sender.missing(0)) == told(sender.awaited(3)) == {(1, 3), (2, 3)}
+    sender.rows(3, 8)
+    assert told(sender.missing(0)) == {(2, 3)}
+    sender.rows(3, 8)
+    sender.rows(1, 9)
+    assert [each.epoch for each in sender._recent] == [8, 9]
 
 
 def test_bytes_are_those_of_the_plan() -> None:

@@ -1,4 +1,7 @@
-"""Ranks 0 and 1 pretend to be on machines whose clocks are 5 s apart; rank 0 prints offsets and errors."""
+"""Ranks pretend to be on machines whose clocks are 5 s apart; rank 0 prints offsets and errors of rank 1.
+
+Rank 2 leaves before.
+"""
 
 import time
 
@@ -21,6 +24,7 @@ with job() as comm:
     if rank == 0:
         fleet = MPIFleet(Ranks(comm), [layout])
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
+        fleet.dismiss(1)
         fleet.shutdown(0)
         fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)

@@ -1,16 +1,19 @@
 """Parts of the transport over MPI by themselves, on one rank: ``parts.py``."""
 
 import gc
+import time
 import weakref
 from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
 
+from pdcode.mpi.first import tags
+from pdcode.mpi.fleet import Ranks
 from pdcode.mpi.hosted import Ended, decoded, encoded
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.link import Entry, MPILink
-from pdcode.mpi.process import CLOCK, ROWS, Group
+from pdcode.mpi.process import CLOCK, ROWS, Group, Poller
 from pdcode.mpi.reduce import ModularSummation, TreeSummation
 from pdcode.mpi.rows import Broadcast, Message, RowChannel, RowSends
 from pdcode.problems.partition import Unit
@@ -61,6 +64,51 @@ def broadcasts_out_of_order() -> None:
         late = openings  # copies
     channel.leave(2, False)
     channel.close()
+    assert len(sends._requests) > 4
+    sends.open(openings[1]._replace(content=contents[1][:1]), [0], 2000)
+    assert len(sends._requests) == 1  # no buffer is left of those before
+
+
+def one_thread_at_a_time() -> None:
+    """A worker and its thread do not test the same send at once: both would take it from the queue."""
+
+    class Sends:
+        calls, busy = 0, False
+
+        def complete(self) -> bool:
+            assert not self.busy
+            self.calls, self.busy = self.calls + 1, True
+            time.sleep(0.005)
+            self.busy = False
+            return self.calls > 40
+
+    comm = Group(MPI.COMM_SELF)
+    comm.polls = 1
+    channel = RowChannel(comm, Poller(1e-4, comm), SimpleNamespace(lock=Lock(), epoch=0))
+    channel._sends = Sends()
+    channel.leave(0, False)
+    assert channel._thread.is_alive() == (MPI.Query_thread() == MPI.THREAD_MULTIPLE)
+    channel.close()
+
+
+def late_answer() -> None:
+    """A clock's answer that comes too late is not written to where it was expected."""
+    comm = Group(MPI.COMM_SELF)
+    fleet = object.__new__(Ranks)
+    fleet._comm, fleet._ranks, fleet._poller = comm, [0], Poller(1e-4, comm)
+    fleet._send = lambda *given: None
+    try:
+        fleet.clock_offset(0, 1, 1000)
+    except TimeoutError:
+        late = comm.Isend(np.ones(1, np.int64), 0, CLOCK)
+        late.Wait()
+        assert comm.Iprobe(0, CLOCK)
+        comm.Recv(np.zeros(1, np.int64), 0, CLOCK)
+
+
+def tags_of_attempts() -> None:
+    """Receives of an attempt that has failed may remain."""
+    assert len({tag for attempt in range(100_000) for tag in tags(attempt)}) == 200_000
 
 
 def many_summations() -> None:
@@ -125,7 +173,8 @@ def errors_with_any_text() -> None:
 
 
 for part in (
-    resent_broadcast, broadcasts_out_of_order, many_summations, buffers_of_an_ended_run, errors_with_any_text,
+    resent_broadcast, broadcasts_out_of_order, one_thread_at_a_time, late_answer, tags_of_attempts,
+    many_summations, buffers_of_an_ended_run, errors_with_any_text,
 ):  # fmt: skip
     part()
     print(part.__name__, flush=True)
