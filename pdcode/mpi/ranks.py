@@ -82,29 +82,32 @@ def coordinate(
             components = choice.settle(components, ranks.measure(planned))
             for worker in range(ranks.workers):
                 ranks.set_up(worker, components.facts, {})
-    config = components.config
-    if config.sums_all:
-        components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
-    kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
-    fleet = kind(ranks, components.layouts)
-    fleet.row_sender, fleet.segment = make_row_sender(config, source), config.link.segment
-    comm.buffers.append(fleet)
-    if isinstance(fleet, FirstFleet):
-        assert isinstance(components.state, FirstState)
-        fleet.attach(components.state)
-    with signals.handled(signals.interrupts(fleet)):
-        if config.workers.spares:  # they need `source` later
-            fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
-            fleet.joins_ns = faults.joins(config)
-        del source  # frees the full data; rank 0 keeps only its evaluation set
-        siblings.begun()
-        trace = open_trace(config, text, components, fleet, found, run=run)
-        drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
-        descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found)
-        if keeps:
-            descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
-        descent.run()
-        close_trace(trace, descent)
+        config = components.config
+        if config.sums_all:
+            components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
+        kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
+        fleet = kind(ranks, components.layouts)
+        fleet.row_sender, fleet.segment = make_row_sender(config, source), config.link.segment
+        comm.buffers.append(fleet)
+        if isinstance(fleet, FirstFleet):
+            assert isinstance(components.state, FirstState)
+            fleet.attach(components.state)
+        with signals.handled(signals.interrupts(fleet)):
+            fleet.interrupted = fleet.interrupted or ranks.interrupted  # since it was made
+            if config.workers.spares:  # they need `source` later
+                fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
+                fleet.joins_ns = faults.joins(config)
+            del source  # frees the full data; rank 0 keeps only its evaluation set
+            siblings.begun()
+            trace = open_trace(config, text, components, fleet, found, run=run)
+            drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
+            descent = TrainingRun(
+                config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found
+            )
+            if keeps:
+                descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
+            descent.run()
+            close_trace(trace, descent)
     comm.finish_coordinator(
         descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
     )

@@ -118,7 +118,7 @@ class Coordinator(Stateful):
         applied = update.version if fate in APPLIED else -1
         sent_ns, now_ns = roster.sent_ns[worker], self.fleet.now_ns()
         self.trace.arrived(reply, applied, staleness, sent_ns, now_ns, update.captured, fate)
-        if reply.leaving and reply.last and not self.stopping:
+        if reply.leaving and reply.last and not (self.stopping or self.fleet.interrupted):
             self.on_left(Left(worker))
             released = False
         released &= reply.last

@@ -63,7 +63,7 @@ KINDS = {
 }
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: float = 30) -> None:
+def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: float = 100) -> None:
     """Wait until three more have been written."""
     newest, written = path.with_name(path.name + ".checkpoint") / "coordinator", set()
 
@@ -81,17 +81,17 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
     first = start(*ENDLESS, *KINDS[kind], options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGTERM)
-    out, err = first.communicate(timeout=30)
+    out, err = first.communicate(timeout=200)
     assert (first.returncode, err) == (75, "")
     assert "--resume continues the run" in out
     second = start(*ENDLESS, *KINDS[kind], options=RESUME)
-    wait_for(lambda: Trace(trace_path).segments.rows == 2, 30)
+    wait_for(lambda: Trace(trace_path).segments.rows == 2, 100)
     wait_for_checkpoint(second, trace_path)
     for pid in ranks_of(trace_path).values():
         with suppress(ProcessLookupError):  # mpirun ends them with the first
             os.kill(pid, signal.SIGKILL)
-    second.communicate(timeout=30)
-    wait_for(lambda: not processes_of(second.pid), 5)
+    second.communicate(timeout=200)
+    wait_for(lambda: not processes_of(second.pid), 30)
     cut = Trace(trace_path)
     last = int(cut.updates["version"][-1])
     done = run(*ENDLESS, *KINDS[kind], f"stop.updates={last + 20}", options=RESUME)
@@ -122,7 +122,7 @@ def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_p
     first = start(*ENDLESS, options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGUSR1)
-    assert first.wait(30) == 75
+    assert first.wait(100) == 75
     folder = trace_path.with_name(trace_path.name + ".checkpoint")
     refused = run(*ENDLESS, "optimizer.rate=0.3", options=RESUME)
     assert refused.returncode == 2
@@ -139,8 +139,10 @@ def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_p
 def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trace_path: Path) -> None:
     first = start(*ENDLESS, "memory.kind=worker", options=RESUME)
     wait_for_checkpoint(first, trace_path)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 75
+    for _, pid in sorted(ranks_of(trace_path).items()):  # as launchers do: workers do not leave then
+        os.kill(pid, signal.SIGTERM)
+    assert first.wait(100) == 75
+    assert "left" not in Trace(trace_path).faults["kind"]
     version = int(Trace(trace_path).updates["version"][-1])
     done = run(
         *ENDLESS, "memory.kind=worker", f"stop.updates={version + 20}", options=(*RESUME, "-n", "1")

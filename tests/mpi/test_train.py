@@ -13,7 +13,7 @@ OWN, OTHERS = "ZeroDivisionError: of this rank", "Failure: worker 1 failed: Zero
 
 def test_runs_on_halves_of_a_world_and_failures_as_exceptions(tmp_path: Path) -> None:
     program = Path(__file__).parent / "programs" / "halves.py"
-    done = on_ranks(5, str(program), str(tmp_path), timeout_s=110)
+    done = on_ranks(5, str(program), str(tmp_path), timeout_s=200)
     assert done.returncode == 0, done.stdout + done.stderr
     notes = [line for file in tmp_path.glob("rank*.txt") for line in file.read_text().splitlines()]
     lines = dict(line.split(": ", 1) for line in notes)
@@ -34,7 +34,7 @@ def test_runs_on_halves_of_a_world_and_failures_as_exceptions(tmp_path: Path) ->
     diverges, *others = came("diverges")
     assert [diverges] == [f"{line} with a trace" for line in {*others}]
     assert others[0].startswith("Failure: diverged")
-    assert set(came("signal")) == {"KeyboardInterrupt: "}
+    assert set(came("signal")) == set(came("between")) == {"KeyboardInterrupt: "}
     assert all(line.startswith("Failure: not waited for any longer: worker") for line in came("drain"))
     assert came("end") == ["5"] * 5
     assert Trace(tmp_path / "signal.h5").summary()["failure"] == "interrupted"
