@@ -39,7 +39,7 @@ for arguments in json.loads(sys.argv[1]):
 def pdcode(*commands: list[str], **extra: str) -> tuple[list[int], list[str], str]:
     """Exit codes and outputs of commands in one other process, and what they print on standard error."""
     words = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
-    done = subprocess.run(words, env=environment() | extra, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=environment() | extra, capture_output=True, text=True, timeout=200)
     parts = [part.rpartition("\n") for part in done.stdout.split("\f")[:-1]]
     return [int(code) for *_, code in parts], [out for out, *_ in parts], done.stderr
 
@@ -190,7 +190,7 @@ def test_another_process_reads_the_plugins_of_a_configuration(tmp_path: Path) ->
         f"import pickle; print(pickle.load(open({str(tmp_path / 'config')!r}, 'rb')).stragglers.describe())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True
     )
     assert done.stdout == "weibull: Weibull, scale 0.004 s, shape 0.7; 3× that for worker 2\n"
 

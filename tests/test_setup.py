@@ -36,7 +36,7 @@ class Machine:
         environ = {"PATH": str(self.tools), "HOME": str(self.tree)}
         words = (self.tools / "make", target)
         return subprocess.run(
-            words, cwd=self.tree, env=environ, capture_output=True, text=True, timeout=60, check=False
+            words, cwd=self.tree, env=environ, capture_output=True, text=True, timeout=200, check=False
         )
 
 
@@ -88,7 +88,7 @@ def test_a_shell_finds_the_command(machine: Machine) -> None:
     environ = {"PATH": str(machine.tools), "SHELL": "/bin/sh"}
     done = subprocess.run(
         [machine.tools / "make", "--assume-old=.venv/built", "shell"],
-        cwd=machine.tree, env=environ, input="pdcode\n", capture_output=True, text=True, timeout=60,
+        cwd=machine.tree, env=environ, input="pdcode\n", capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert done.stdout == "found\n", done.stderr
@@ -107,7 +107,7 @@ def test_the_build_shows_how_far_it_is(tmp_path: Path) -> None:
 
     def build() -> list[str]:
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True)
         return [line for line in done.stdout.splitlines() if line.startswith("pdcode: ")]
 
     lines = build()

@@ -36,6 +36,6 @@ assert not [name for name in sys.modules if name.startswith("mpi4py")]
 def test_commands_of_one_process_import_no_mpi(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, str(JOBS / "digits.toml")],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys, words)
 def test_closed_standard_output_is_one_that_fails(closed: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" -P -m pdcode codes list {closed}', sys.executable],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     line = "pdcode: cannot write to standard output: Bad file descriptor\n"
     assert (done.returncode, done.stderr) == (1, "" if "2>" in closed else line)
@@ -76,7 +76,7 @@ def test_files_of_the_user_hide_nothing(tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
     mpirun, _ = launch.command(2, ["codes", "list"])
     rank = mpirun[mpirun.index(sys.executable) :]
-    done = subprocess.run(rank, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(rank, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -88,7 +88,7 @@ def test_a_clone_in_the_current_folder_does_not_hide_the_package(tmp_path: Path,
     words = {"script": [str(script)], "-c": ["-c", "from pdcode import Trace"], "-m": ["-m", "script"]}[how]
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60,
+        [sys.executable, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -106,7 +106,7 @@ def test_processes_of_a_pool_import_nothing_of_the_users(tmp_path: Path) -> None
     for name in ("random", "signal", "socket"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
     done = subprocess.run(
-        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -19,7 +19,7 @@ def test_a_simulation_goes_on(tmp_path: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "pdcode", "simulate", str(job), "-o", str(trace), *options]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=60)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=200)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
     assert Trace(trace).finished

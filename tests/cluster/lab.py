@@ -108,7 +108,7 @@ class Lab:
     def ask(self, host: str | None, *command: str, text: str = "") -> str:
         """Run a command on a host, or at the switch, that must succeed; return what it prints."""
         done = subprocess.run(
-            self.words(host, *command), input=text, capture_output=True, text=True, timeout=30, check=False
+            self.words(host, *command), input=text, capture_output=True, text=True, timeout=200, check=False
         )
         if done.returncode:
             raise Impossible(f"{' '.join(command)}: {' '.join(done.stderr.split())}")

@@ -63,7 +63,7 @@ class Slurm:
         """Run a SLURM command."""
         environ = self.environ | environ
         return subprocess.run(
-            words, cwd=cwd, env=environ, capture_output=True, text=True, timeout=30, check=False
+            words, cwd=cwd, env=environ, capture_output=True, text=True, timeout=200, check=False
         )
 
     def command(self, *words: str, cwd: Path | None = None, **environ: str) -> str:
@@ -134,7 +134,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """Ask a daemon to end, then insist."""
     process.terminate()
     try:
-        process.wait(timeout=10)
+        process.wait(timeout=200)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -54,13 +54,12 @@ def start(lab: Lab, trace: Path, workers: int, *overrides: str) -> subprocess.Po
     )
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_kernel_counts_the_bytes_that_the_trace_has(lab: Lab, tmp_path: Path, scheme: str) -> None:
     before, resent = lab.counters(), lab.resent()
     workers, settings = SCHEMES[scheme]
     process = start(lab, tmp_path / "trace.h5", workers, *settings)
-    printed, _ = process.communicate(timeout=100)
+    printed, _ = process.communicate(timeout=200)
     assert process.returncode == 0, printed
     after, resent = lab.counters(), lab.resent() - resent
 
@@ -101,7 +100,7 @@ def test_a_rank_alone_on_its_host_that_dies_at_first_ends_the_job(
     (tmp_path / "alone.py").write_text(ALONE.format(rank=rank))
     for _ in range(2):
         process = start(lab, tmp_path / "trace.h5", 3, f'plugins=["{tmp_path}/alone.py"]')
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=200)
         if "A daemon failed to report back" not in printed:  # PRRTE's own start, on a busy machine
             break
     assert process.returncode == 1, printed
@@ -112,7 +111,6 @@ def test_a_rank_alone_on_its_host_that_dies_at_first_ends_the_job(
         assert "pdcode: rank 0 on h0 has ended before the run began; the job ends\n" in printed
 
 
-@pytest.mark.timeout(120)
 def test_the_others_go_on_when_links_are_cut(lab: Lab, tmp_path: Path) -> None:
     """That of h3 for good, that of h4 for 2 s."""
     ends = "stop.updates=1000000", "stop.seconds=6.5", "stop.drain_s=1.0"
@@ -175,7 +173,7 @@ def test_nothing_is_left(end: str, code: int) -> None:
         # The terminal tells all, Ctrl-C; others tell the lab alone.
         (os.killpg if code == signal.SIGINT else os.kill)(process.pid, code)
     expected = -9 if code == signal.SIGKILL else code + 128 * isinstance(code, signal.Signals)
-    assert process.wait(timeout=10) == expected
+    assert process.wait(timeout=200) == expected
     process.stdout.close()
     assert wait(lambda: not any(map(inhabitants, spaces)), 10)
     assert (platform.node(), os.readlink("/proc/self/ns/net")) == own
@@ -191,7 +189,7 @@ def test_an_exception_ends_it() -> None:
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    assert sleeping.wait(timeout=10) != 0
+    assert sleeping.wait(timeout=200) != 0
     assert wait(lambda: not inhabitants(space), 10)
 
 

@@ -43,7 +43,7 @@ def start(tmp_path: Path, trace_path: Path) -> Start:
 def run(start: Start) -> Run:
     """The same, to its end."""
 
-    def run(*overrides: str, timeout_s: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(*overrides: str, timeout_s: float = 200, **options: object) -> subprocess.CompletedProcess[str]:
         process = start(*overrides, **options)
         try:
             out, err = process.communicate(timeout=timeout_s)

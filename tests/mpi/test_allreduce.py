@@ -268,10 +268,10 @@ def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
         job=JOB,
         options=("-n", "2"),
     )
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "InjectedFault: worker 1 raises at task 50" in err
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
 
 
 def test_a_signal_ends_a_run_with_a_whole_trace(start: object, trace_path: Path) -> None:
@@ -284,11 +284,11 @@ def test_a_signal_ends_a_run_with_a_whole_trace(start: object, trace_path: Path)
             break
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "stopped: interrupted" in out
     assert Trace(trace_path).finished
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
 
 
 def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
             os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
             break
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "stopped: interrupted" in out
     assert "not waited for any longer: workers 0" in out

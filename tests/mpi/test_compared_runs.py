@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from pdcode.__main__ import main
 from pdcode.studies.comparison import Comparison
 
@@ -31,7 +29,7 @@ def test_real_runs_are_compared(tmp_path, monkeypatch, capsys):
     first, powersgd, diverged = (row[0] for row in made.measured)
     assert 0 < first.seconds <= first.stop_s < 5
     assert 0 < powersgd.seconds <= powersgd.stop_s < 5
-    assert first.job_s == pytest.approx(first.stop_s, abs=0.03)
+    assert first.stop_s <= first.job_s < first.stop_s + 1
     assert 0 <= powersgd.samples - 2 * 8 * powersgd.updates <= 16  # of an update that the stop cut off
     assert diverged.failed
     assert main(["compare", "job.toml", "--schemes", schemes, "--seeds", "1", "-o", "virtual.h5"]) == 0

@@ -4,6 +4,7 @@ import os
 import platform
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from test_faults import processes_of, ranks_of, wait_for
 from pdcode import Trace
 
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02"  # few arrivals to compute, and to replay
+ENDLESS = "stop.updates=1000000", "stop.seconds=100"
 SUMMED = JOB.replace("[code]\nblocks = [8, 1]\nweight = 4", "[scheme]\nname = 'allreduce'")
 FIRST = (
     'code={family="uncoded",blocks=1,rotate=false}', "memory.kind=worker", "wire.dtype=int8",
@@ -33,33 +35,58 @@ PROGRAM = Path(__file__).parent / "programs" / "first.py"
 
 
 def kill_workers(
-    process: subprocess.Popen[str], path: Path, *workers: int, number: int = signal.SIGKILL
+    process: subprocess.Popen[str],
+    path: Path,
+    *workers: int,
+    number: int = signal.SIGKILL,
+    until: Sequence[str] = (),
 ) -> list[str]:
-    """Send workers a signal, one after another, each at a further line of progress; return all lines."""
-    lines, left = [], list(workers)
+    """Send workers a signal, one after another, each at a further line of progress; return all lines.
+
+    With `until` the next one gets it after a line with these words, one of each worker; and the run is
+    interrupted some lines of progress after the last.
+    """
+    lines, left, told, more = [], list(workers), list(until), 3
     for line in process.stdout:
         lines.append(line)
-        if " update " in line and " update 0 " not in line and left:
+        told = [words for words in told if words not in line]
+        if " update " not in line or " update 0 " in line:
+            continue
+        if left and len(told) <= len(left):
             os.kill(ranks_of(path)[1 + left.pop(0)], number)
+        elif until and not (left or told):
+            more -= 1
+            if more == 0:
+                os.kill(ranks_of(path)[0], signal.SIGINT)
     return lines
+
+
+def died(*workers: int) -> list[str]:
+    return [f"worker {worker} has died" for worker in workers]
+
+
+def faults_of(trace: Trace) -> list[str]:
+    """Return what has happened, but for what happens on a busy machine, and for our signal."""
+    return [kind for kind in trace.faults["kind"].tolist() if kind not in ("overdue", "returned", "stop")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, capsys):
-    process = start(*SLOW, *KINDS[kind], "stop.seconds=2.5", "stop.updates=1000000", options=("-n", "4"))
-    lines = kill_workers(process, trace_path, 2, 0)
+    process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "4"))
+    lines = kill_workers(process, trace_path, 2, 0, until=died(2, 0))
     err = process.stderr.read()
-    assert process.wait() == 0, err
+    assert process.wait() == 1, err
     assert err == ""
+    assert any(line.startswith("stopped: interrupted") for line in lines)
     assert next(line for line in lines if "has died" in line).endswith("worker 2 has died; 3 continue\n")
     assert "died: workers 0 and 2\n" in lines
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     trace = Trace(trace_path)
     assert trace.finished
     dead = trace.faults["kind"] == "dead"
     assert sorted(trace.faults["worker"][dead].tolist()) == [0, 2]
-    others = {"overdue", "returned"} | ({"omitted"} if kind == "averaged" else set())  # by load and moment
-    assert set(trace.faults["kind"][~dead]) <= others
+    others = {"dead", "omitted"} if kind == "averaged" else {"dead"}  # by load and moment
+    assert set(faults_of(trace)) <= others
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
     assert_replays(trace_path, capsys)
@@ -92,19 +119,18 @@ def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp
 )
 def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys):
     more = "workers.spares=2", *own, "memory.kind=worker", "wire.dtype=int8"
-    process = start(*SLOW, *more, "stop.seconds=2.5", "stop.updates=1000000", options=("-n", "3"))
-    lines = kill_workers(process, trace_path, 2, 0)
-    assert (process.wait(), process.stderr.read()) == (0, "")
+    process = start(*SLOW, *more, *ENDLESS, options=("-n", "3"))
+    lines = kill_workers(process, trace_path, 2, 0, until=["worker 2 is rank 4", "worker 0 is rank 5"])
+    assert (process.wait(), process.stderr.read()) == (1, "")
+    assert any(line.startswith("stopped: interrupted") for line in lines)
     assert not any(line.startswith("died") for line in lines)
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     trace = Trace(trace_path)
     faults = trace.faults
     joined = faults["kind"] == "joined"
     assert faults["worker"][joined].tolist() == [2, 0]
     said = [text.partition(" of ")[0] for text in faults["message"][joined]]
     assert said == ["worker 2 is rank 4", "worker 0 is rank 5"]
-    waited_ns = faults["t_ns"][joined] - faults["t_ns"][faults["kind"] == "dead"]
-    assert (waited_ns < 1e9).all()
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > faults["t_ns"][joined].max()]
     assert set(last) == {0, 1, 2}
     assert_replays(trace_path, capsys)
@@ -114,26 +140,29 @@ def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys)
     ("spares", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGTERM)]
 )
 def test_the_only_worker_goes(spares: int, number: int, start: object, trace_path: Path) -> None:
-    more = f"workers.spares={spares}", "downlink.kind=full", "stop.seconds=2", "stop.updates=1000000"
+    more = f"workers.spares={spares}", "downlink.kind=full", *ENDLESS
     process = start(*SLOW, *more, options=("-n", "1"))
-    lines = kill_workers(process, trace_path, 0, number=number)
-    assert process.wait() == int(not spares), process.stderr.read()
-    assert any(line.startswith("stopped: 2 s" if spares else "stopped: no worker is left") for line in lines)
-    wait_for(lambda: not processes_of(process.pid), 5)
+    lines = kill_workers(process, trace_path, 0, number=number, until=["worker 0 is rank 2"])
+    assert process.wait() == 1, process.stderr.read()
+    why = "interrupted" if spares else "no worker is left"
+    assert any(line.startswith(f"stopped: {why}") for line in lines)
+    wait_for(lambda: not processes_of(process.pid), 30)
 
 
 @pytest.mark.parametrize("kind", ["first", "exchanged"])
 def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, capsys):
-    process = start(*SLOW, *KINDS[kind], "stop.seconds=2", "stop.updates=1000000", options=("-n", "3"))
-    lines = kill_workers(process, trace_path, 2, number=signal.SIGTERM)
-    assert (process.wait(), process.stderr.read()) == (0, "")
-    assert any(line.endswith("worker 2 has left; 2 continue\n") for line in lines)
+    process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "3"))
+    left = ["worker 2 has left; 2 continue\n"]
+    lines = kill_workers(process, trace_path, 2, number=signal.SIGTERM, until=left)
+    assert (process.wait(), process.stderr.read()) == (1, "")
+    assert any(line.endswith(left[0]) for line in lines)
     assert "left: worker 2\n" in lines
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     trace = Trace(trace_path)
-    assert trace.faults["kind"].tolist() == ["left"]
+    assert faults_of(trace) == ["left"]
     assert trace.counters["lost"] == 0
-    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][0]]
+    (left_ns,) = trace.faults["t_ns"][trace.faults["kind"] == "left"]
+    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > left_ns]
     assert set(last) == {0, 1}
     assert_replays(trace_path, capsys)
 
@@ -143,17 +172,18 @@ def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:
     lines = kill_workers(process, trace_path, 1, 0)
     assert process.wait() == 1
     assert any(line.startswith("stopped: every worker has died") for line in lines)
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     assert Trace(trace_path).finished
 
 
 def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) -> None:
     command, environment = launcher(3, survives=True)
-    updates = *SLOW, "update.mode=async", "stop.seconds=2", "stop.updates=1000000"
+    updates = *SLOW, "update.mode=async", *ENDLESS
     process = start(*updates, launcher=tuple(command), **environment)
-    kill_workers(process, trace_path, 1)
-    assert process.wait() == 0, process.stderr.read()
-    wait_for(lambda: not processes_of(process.pid), 5)
+    lines = kill_workers(process, trace_path, 1, until=died(1))
+    assert process.wait() == 1, process.stderr.read()
+    assert lines[-1] == f"trace: {trace_path}\n"
+    wait_for(lambda: not processes_of(process.pid), 30)
     assert Trace(trace_path).faults["kind"].tolist().count("dead") == 1
 
 
@@ -165,7 +195,7 @@ def test_a_worker_that_raises_ends_the_users_job_though_another_is_stopped(start
     kill_workers(process, trace_path, 1, number=signal.SIGSTOP)
     assert process.wait(20) == 1
     assert "pdcode: rank 1, worker 0, failed:" in process.stderr.read()
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
 
 
 def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, trace_path: Path) -> None:
@@ -175,7 +205,7 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
     err = process.stderr.read()
     assert "under Open MPI 5 or later (mpirun --with-ft ulfm)" in err
     assert f"rank 2 on {platform.node()} has ended" in err or "pdcode: a process of the job has ended" in err
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     assert Trace(trace_path).updates.rows > 0
 
 
@@ -190,7 +220,7 @@ def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path:
     who = "rank 0" if kind == "rank 0" else "worker 1"
     assert f"pdcode: {who} died; the run cannot continue without" in err
     assert "Traceback" not in err
-    wait_for(lambda: not processes_of(process.pid), 10)
+    wait_for(lambda: not processes_of(process.pid), 30)
     assert len(Trace(trace_path).arrivals["worker"]) > 0
 
 

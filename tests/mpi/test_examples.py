@@ -20,7 +20,7 @@ def pdcode(*arguments: object, ranks: int = 0) -> str:
         done = on_ranks(ranks, *words)
     else:
         command = [sys.executable, *words]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

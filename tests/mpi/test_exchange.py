@@ -77,9 +77,9 @@ def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Pa
         last_ns = [arrivals["t_recv_ns"][arrivals["worker"] == each].max(initial=0) for each in range(3)]
         return last_ns[1] + 0.5e9 < min(last_ns[0], last_ns[2])
 
-    wait_for(gone_on, 30)
+    wait_for(gone_on, 100)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 1, err
     assert "stopped: interrupted" in out
     assert 1 in Trace(trace_path).faults["worker"]  # on a busy machine others, too

@@ -133,7 +133,7 @@ def test_a_launcher_of_another_mpi_is_refused(rank: str, tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pdcode", "run", JOBS / "breast-cancer.toml", "-o", trace],
         env=environment() | {"OMPI_COMM_WORLD_SIZE": "9", "OMPI_COMM_WORLD_RANK": rank},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     if rank == "0":  # which speaks for all
@@ -147,7 +147,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pdcode", "run", JOBS / "breast-cancer.toml", "-o", tmp_path / "a.h5"],
         env=environment() | {"MPI4PY_LIBMPI": "/nowhere/libmpi.so"},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("pdcode: mpi4py: cannot load MPI library /nowhere/libmpi.so: ")

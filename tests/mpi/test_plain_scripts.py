@@ -18,7 +18,7 @@ def run(folder: Path, script: str, *words: str) -> subprocess.CompletedProcess[s
         ["bash", JOBS / script, *words],
         cwd=folder,
         env=environment() | {"PDCODE_VENV": sys.prefix},
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from shell import environment
 
 from pdcode import Trace
@@ -40,7 +39,7 @@ progress_s = 0.02
 
 def run(job: str) -> None:
     command = [sys.executable, "-m", "pdcode", "run", job]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
 
 
@@ -50,7 +49,6 @@ def seconds(path: Path) -> float:
     return 1e-9 * time_to(progress["t_ns"], progress["loss"], TARGET)
 
 
-@pytest.mark.timeout(150)
 def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slow.toml").write_text(JOB, encoding="utf-8")

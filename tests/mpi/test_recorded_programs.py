@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_an_untouched_program_names_its_slow_rank(tmp_path: Path) -> None:
     path = tmp_path / "job.h5"
-    done = on_ranks(4, "-m", "pdcode", "record", "-o", str(path), PROGRAM, "--its", "own", timeout_s=100)
+    done = on_ranks(4, "-m", "pdcode", "record", "-o", str(path), PROGRAM, "--its", "own", timeout_s=200)
     assert (done.returncode, done.stdout, done.stderr) == (0, "--its own __main__ 1\n", "")
     trace = Trace(path)
     assert trace.finished

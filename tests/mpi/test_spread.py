@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sets = [word for override in [*COMMON, *overrides] for word in ("--set", override)]
             lists.append([str(config), "-o", str(folder / f"{name}.{ranks}.h5"), *sets])
         # Two tasks under way to a rank at the most, so that rank 0 must wait for a place again and again.
-        done = on_ranks(ranks, str(PROGRAM), "2", json.dumps(lists), timeout_s=100)
+        done = on_ranks(ranks, str(PROGRAM), "2", json.dumps(lists), timeout_s=200)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -4,7 +4,6 @@ import os
 import platform
 import signal
 import sys
-import time
 
 import pytest
 from launches import launcher
@@ -39,15 +38,13 @@ def test_a_rank_that_ends_before_mpi_starts_ends_the_job(act, own, start, trace_
     command, environment = launcher(4, survives=True) if own else ((), {})
     plugin = f'plugins=["{tmp_path}/plugin.py"]'
     process = start(plugin, launcher=tuple(command), options=() if own else ("-n", "3"), **environment)
-    began_s = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == (1 if own else status), err
     expected = words.format(host=platform.node())
     assert sum(expected in line for line in err.splitlines() if line.startswith("pdcode: ")) == 1, err
     assert "PMIX" not in err or own
     assert ("HOME is not set; MPI gets /" in err) == homeless
-    assert time.monotonic() - began_s < 30
-    wait_for(lambda: not processes_of(process.pid), 5)
+    wait_for(lambda: not processes_of(process.pid), 30)
     assert not trace_path.exists()
 
 
@@ -65,10 +62,10 @@ def test_a_stopped_rank_0_or_mpirun_and_a_killed_command_end_the_job() -> None:
 
 def test_ranks_that_wait_for_a_stopped_mpirun_at_their_end_print_nothing(start, trace_path):
     process = start("stop={seconds=1.0}", options=("-n", "3"))
-    wait_for(trace_path.exists, 60)
+    wait_for(trace_path.exists, 100)
     [mpirun] = [pid for pid in processes_of(process.pid) if siblings.state(pid)[0] in siblings.PRRTE]
     os.kill(mpirun, signal.SIGSTOP)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, "stopped: 1 s" in out) == (1, True), out
     assert "mpirun remained stopped; the job ends" in err
     assert len(err.splitlines()) == 2, err
@@ -77,7 +74,7 @@ def test_ranks_that_wait_for_a_stopped_mpirun_at_their_end_print_nothing(start, 
 @pytest.mark.parametrize("stop", ["stop={updates=60}", "stop={seconds=20.0}"])  # while ranks end, or work
 def test_mpirun_ends_with_ranks_that_end_at_once_as_the_command_is_killed(stop, start, trace_path):
     process = start(stop, options=("-n", "5"))
-    wait_for(trace_path.exists, 60)
+    wait_for(trace_path.exists, 100)
     process.kill()
-    process.communicate(timeout=60)
-    wait_for(lambda: not processes_of(process.pid), 20)
+    process.communicate(timeout=200)
+    wait_for(lambda: not processes_of(process.pid), 30)

@@ -27,11 +27,11 @@ def test_a_module_goes_on_after_a_signal_and_replays(start, run, trace_path: Pat
     first = start(*RUN, "stop.updates=1000000", options=RESUME)
     wait_for_checkpoint(first, trace_path, 150)
     first.send_signal(signal.SIGTERM)
-    out, err = first.communicate(timeout=100)
+    out, err = first.communicate(timeout=200)
     assert (first.returncode, err) == (75, "")
     assert "--resume continues the run" in out
     last = int(Trace(trace_path).updates["version"][-1])
-    done = run(*RUN, f"stop.updates={last + 20}", options=RESUME, timeout_s=150)
+    done = run(*RUN, f"stop.updates={last + 20}", options=RESUME, timeout_s=200)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.finished

@@ -60,7 +60,7 @@ class Threads:
 
     def start(self, job: DDPJob) -> list[Future[RankResult]]:
         workers = job.config.workers.count
-        self._together = threading.Barrier(workers, timeout=20)
+        self._together = threading.Barrier(workers, timeout=200)
         self._gradients = [np.empty(0)] * workers
         executor = ThreadPoolExecutor(workers)
         return [executor.submit(self._work, job, rank) for rank in range(workers)]
@@ -129,7 +129,7 @@ def test_all_ranks_stop_after_the_same_update(seed: int, tmp_path: Path) -> None
     workers, path = 4, str(tmp_path / "board")
     board = SharedBoard(path, workers, 3, np.dtype("f4"))
     board.head["end"] = -1
-    together, counts = threading.Barrier(workers, timeout=20), [-1] * workers
+    together, counts = threading.Barrier(workers, timeout=200), [-1] * workers
 
     def work(rank: int) -> None:
         mine = SharedBoard(path, workers, 3, np.dtype("f4"))

@@ -55,7 +55,7 @@ def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, s
 
 
 def on_ranks(
-    ranks: int, *words: str, timeout_s: float = 60, survives: bool = False, **extra: str
+    ranks: int, *words: str, timeout_s: float = 200, survives: bool = False, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments on ranks, to the end."""
     command, kept = launcher(ranks, survives)
@@ -84,7 +84,7 @@ def run_all(
     workers: int,
     cases: Mapping[str, Sequence[str]],
     job: str = JOB,
-    timeout_s: float = 100,
+    timeout_s: float = 200,
     **extra: str,
 ) -> dict[str, Run]:
     """Run a job for each list of overrides, in one start of mpirun, into FOLDER/NAME.h5."""

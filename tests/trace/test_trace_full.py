@@ -36,7 +36,7 @@ def simulate(path: Path, kib: int, *overrides: str) -> subprocess.CompletedProce
     sets = [word for override in overrides for word in ("--set", override)]
     command = [sys.executable, "-m", "pdcode", "simulate", str(JOB), "-o", str(path), *sets]
     return subprocess.run(
-        command, capture_output=True, text=True, env=environment(), timeout=60, preexec_fn=limited(kib)
+        command, capture_output=True, text=True, env=environment(), timeout=200, preexec_fn=limited(kib)
     )
 
 
@@ -93,7 +93,7 @@ def write(
     here = environment() | {"PYTHONPATH": str(SUPPORT)}
     command = [sys.executable, "-c", WRITE, *map(str, (path, parameters, every, many, least))]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=here, timeout=60, preexec_fn=limited(kib)
+        command, capture_output=True, text=True, env=here, timeout=200, preexec_fn=limited(kib)
     )
     assert done.stderr == ""
     return done.stdout.splitlines(), done.returncode
@@ -249,7 +249,7 @@ def test_a_code_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "net.h5"
     command = [sys.executable, "-m", "pdcode", "codes", "design", "net", "-n", "64", "-k", "32", "-w", "4"]
     done = subprocess.run(
-        [*command, "-o", str(path)], capture_output=True, text=True, env=environment(), timeout=60,
+        [*command, "-o", str(path)], capture_output=True, text=True, env=environment(), timeout=200,
         preexec_fn=limited(4),
     )  # fmt: skip
     assert done.returncode == 2

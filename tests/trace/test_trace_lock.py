@@ -65,7 +65,7 @@ def test_a_trace_that_is_being_written_is_not_taken(tmp_path, holder, job, capsy
             assert main([command, job, "-n", "2", "-o", str(output)]) == 2
             assert f"a.h5' is being written by process {holder.pid} on " in capsys.readouterr().err
     assert not TraceReader(path).finished
-    assert holder.communicate("", timeout=60) == ("", "")
+    assert holder.communicate("", timeout=200) == ("", "")
     assert TraceReader(path).finished
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "job.toml", "sub"]
 
@@ -77,7 +77,7 @@ def test_the_trace_before_is_not_taken_while_it_is_written(tmp_path, job, capsys
     assert process.stdout.readline() == "ready\n"
     assert main(["simulate", job, "-o", str(tmp_path / "a.h5")]) == 2
     assert f"a.previous.h5' is being written by process {process.pid} on " in capsys.readouterr().err
-    assert process.communicate("", timeout=60) == ("", "")
+    assert process.communicate("", timeout=200) == ("", "")
     assert TraceReader(tmp_path / "a.previous.h5").finished
 
 
@@ -96,10 +96,10 @@ def test_a_process_with_the_key_shares_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     held = lock.acquire(path)
     stranger = start(path)
-    told = stranger.communicate("", timeout=60)[1]
+    told = stranger.communicate("", timeout=200)[1]
     assert f"a.h5' is being written by process {os.getpid()} on " in told
     assert not path.exists()
-    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
+    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=200) == ("ready\n", "")
     assert TraceReader(path).finished
     held.cancel()
     assert [each.name for each in tmp_path.iterdir()] == ["a.h5"]
@@ -144,7 +144,7 @@ def test_the_key_outlives_a_look_at_the_trace_before(tmp_path: Path, job: str) -
     for _ in range(2):
         assert main(["simulate", job, "-o", str(path)]) == 0
     held = opening.reserve(path)
-    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
+    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=200) == ("ready\n", "")
     held.cancel()
 
 

@@ -110,7 +110,7 @@ written, header.write_checkpoint = header.write_checkpoint, killed
 traces.simulate(sys.argv[1], seconds=0.2)
 """
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environ, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environ, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL
     trace = TraceReader(path)
     assert not trace.finished

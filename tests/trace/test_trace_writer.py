@@ -221,7 +221,7 @@ writer.close(counters={"arrivals": 2})
         assert other.stdout.readline() == b"\n"
         with pytest.raises(Failure, match=r"oracle_s cannot be added: .* is being written by process"):
             first.add_counters({"oracle_s": 0.5})
-        other.communicate(b"\n", timeout=60)
+        other.communicate(b"\n", timeout=200)
     assert other.returncode == 0
     assert TraceReader(path).counters == {"arrivals": 2}
 
