@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import faults, problems, stragglers
 from ..coding import flops
+from ..coding.auto_keys import whitening_gain
 from ..coding.policies import counts, relative_updates
 from ..coding.relay import RelayedState
 from ..config import (
@@ -47,6 +48,7 @@ from .timing_only import TimingOnly
 
 RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
+WORKERS, MEAN_EXPONENT = 16, 0.25  # of the trials; of the number of updates, in one over the payloads in a mean
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 FOLLOWING = 1.1  # time with a count that follows the last tasks, over that with the best fixed count
@@ -119,6 +121,12 @@ class Choice:
         needed, workers = self._scheme.candidates[name], components.scheme.workers
         samples = workers * components.config.problem.batch
         needed *= math.sqrt(max(1.0, 2 * components.config.optimizer.fewest_samples / max(1, samples)))
+        scheme, code = components.config.scheme, components.config.code
+        counted = kinds.find("schemes", scheme.name).presets[scheme.preset]["code"].get("whiten", "none")
+        if counted != code.whiten == "none":
+            needed *= whitening_gain(components.config.problem.batch)
+        if not components.config.update.asynchronous:
+            needed *= (WORKERS / max(WORKERS, workers)) ** MEAN_EXPONENT
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
         time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs)
         if components.requested.code.rows_per_task == "auto" and components.config.code.share:

@@ -169,6 +169,23 @@ def test_a_linear_classifier_has_another_candidate(delays: str, orthogonal: bool
     assert choice.prepare(few).config.optimizer.rate == pytest.approx(0.426)
 
 
+@pytest.mark.parametrize(
+    ("problem", "workers", "best", "default"),
+    [
+        ({}, 16, "first", 34 / 24),
+        ({}, 64, "first", 34 / 24 * 64**0.25 / 2),  # a mean of more payloads is better
+        ({"kind": "softmax"}, 16, "orthogonal", 34 * 1.19 / (18 * 2**0.5)),  # not whitened
+    ],
+)
+def test_updates_that_are_needed_follow_means_and_whitening(problem, workers, best, default, monkeypatch):
+    monkeypatch.setattr(choice, "round_s", lambda *_: 1.0)
+    tables = {"problem": {"data": "digits", "kind": "mlp", "batch": 16} | problem, "workers": {"count": workers}}
+    slow = {"flops_per_s": 1e6, "task_s": 0.0, "arrival_s": 0.0, "dispatch_s": 0.0}
+    note = choice.prepare(resolved(**tables, machine=slow)).notes[0]
+    assert note.startswith(f"preset '{best}'")
+    assert f"default {default:.3g}" in note
+
+
 def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     config = resolved()
     components = choice.prepare(config)
