@@ -25,11 +25,11 @@ SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
-# A whitened step of B samples of a linear model replaces about 2 - FEWER/B plain ones: 1.0 for B = 16, 1.4 for
-# 32, 2.3 for 128, 2.9 for 512 (softmax of mnist5k, all-reduce of 8 workers, the best of two rates each). With
-# hidden layers it replaces more than it costs: 1.4 to 2.5 for 16, 1.9 to 4.9 for 32, 3.5 and more for 128, in 1.1
-# to 1.7, 1.2 to 2.0 and 1.5 to 1.7 times the time (digits and mnist5k, 64 to 256 hidden units, preset ring of 16
-# workers; plain at the converted rate, with momentum 0.8 or 0.9, 100 Gbit/s).
+# A whitened step of B samples of a linear model replaces about 2 - FEWER/B plain ones: 1.0 for B = 16, 1.4
+# for 32, 2.3 for 128, 2.9 for 512 (softmax of mnist5k, all-reduce of 8 workers, the best of two rates each).
+# With hidden layers it replaces more than it costs: 1.4 to 2.5 for 16, 1.9 to 4.9 for 32, 3.5 and more for
+# 128, in 1.2 to 1.4, 1.1 to 1.8 and 1.5 to 1.7 times the time (digits and mnist5k, 64 to 256 hidden units,
+# preset ring of 16 workers; plain at the converted rate, with momentum 0.8 or 0.9; 100 Gbit/s).
 FEWER = 13
 DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the

@@ -48,7 +48,8 @@ from .timing_only import TimingOnly
 
 RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
-WORKERS, MEAN_EXPONENT = 16, 0.25  # of the trials; of the number of updates, in one over the payloads in a mean
+WORKERS = 16  # of the trials of the constants
+MEAN_EXPONENT = 0.25  # of the number of updates, in one over the number of payloads that are averaged
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 FOLLOWING = 1.1  # time with a count that follows the last tasks, over that with the best fixed count
@@ -124,7 +125,7 @@ class Choice:
         scheme, code = components.config.scheme, components.config.code
         counted = kinds.find("schemes", scheme.name).presets[scheme.preset]["code"].get("whiten", "none")
         if counted != code.whiten == "none":
-            needed *= whitening_gain(components.config.problem.batch)
+            needed *= whitening_gain(components.config.problem.batch)  # the constant is of whitened steps
         if not components.config.update.asynchronous:
             needed *= (WORKERS / max(WORKERS, workers)) ** MEAN_EXPONENT
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))

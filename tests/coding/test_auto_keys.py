@@ -141,7 +141,13 @@ def test_whitened_steps_are_not_made_where_they_would_not_converge(settings: lis
     ],
 )
 def test_gradients_are_whitened_where_it_gives_more_than_it_costs(settings: list[str], whitens: bool) -> None:
-    fast = ["problem.kind=softmax", "scheme.name=uncoded", "update.mode=all", "code.whiten=auto", "problem.batch=16"]
+    fast = [
+        "problem.kind=softmax",
+        "scheme.name=uncoded",
+        "update.mode=all",
+        "code.whiten=auto",
+        "problem.batch=16",
+    ]
     fast += [
         "link={latency_s=0,bandwidth=1e12}",
         "machine={flops_per_s=1e9,arrival_s=0,dispatch_s=0,task_s=0}",

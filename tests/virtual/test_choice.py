@@ -179,7 +179,10 @@ def test_a_linear_classifier_has_another_candidate(delays: str, orthogonal: bool
 )
 def test_updates_that_are_needed_follow_means_and_whitening(problem, workers, best, default, monkeypatch):
     monkeypatch.setattr(choice, "round_s", lambda *_: 1.0)
-    tables = {"problem": {"data": "digits", "kind": "mlp", "batch": 16} | problem, "workers": {"count": workers}}
+    tables = {
+        "problem": {"data": "digits", "kind": "mlp", "batch": 16} | problem,
+        "workers": {"count": workers},
+    }
     slow = {"flops_per_s": 1e6, "task_s": 0.0, "arrival_s": 0.0, "dispatch_s": 0.0}
     note = choice.prepare(resolved(**tables, machine=slow)).notes[0]
     assert note.startswith(f"preset '{best}'")
