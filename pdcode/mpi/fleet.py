@@ -311,10 +311,11 @@ class MPIFleet(Ranks, Fleet):
         succeeds at once. A reply that is too long is an error, too.
         """
         kinds = {status.error for status in self._statuses} - {MPI.SUCCESS, MPI.ERR_PENDING}
-        sizes = dict[int, int]()
+        by_rank = dict[int, int]()
         for status in reversed(self._statuses):  # those of this test come first
-            sizes[status.source - 1] = status.Get_count(MPI.BYTE)
+            by_rank[status.source] = status.Get_count(MPI.BYTE)
             status.error = MPI.SUCCESS
+        sizes = {worker: by_rank[rank] for worker, rank in enumerate(self._ranks) if rank in by_rank}
         if error.Get_error_class() != MPI.ERR_IN_STATUS or kinds != {MPI.ERR_TRUNCATE}:
             self._record_failures(error)
             sizes = {}  # after a process failure MPI does not set the other statuses

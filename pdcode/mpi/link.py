@@ -159,12 +159,12 @@ class MPILink(Link):
         return self._inbox.flags
 
     def leave(self) -> None:
-        """Pass on the last rows, confirm a checkpoint, answer the last clock requests, free the receive."""
-        if self.rows is not None:
-            self.rows.leave(self._inbox.version, self.detached)
+        """Confirm a checkpoint, answer the last clock requests, pass on the last rows, free the receive."""
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self._entry.serve_clock(self._inbox.task)
+        if self.rows is not None:  # which a stopped worker may keep from it
+            self.rows.leave(self._inbox.version, self.detached)
         self._receive_task.Free()
 
     def close(self) -> None:

@@ -45,10 +45,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(start, tr
 def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object, trace_path: Path) -> None:
     """Under `pdcode run` as under a launcher of the user's, the run is whole, and its exit code 0."""
     command, environment = launcher(3) if launched else ((), {})
-    # Rank 0 also has rows for the stopped worker, the first one of the chain, as that has the most tasks.
-    rows = "shuffle.kind=coded", "shuffle.every=5", "link.broadcast=chain", "stragglers.slow=[0]"
-    ends = "stop.seconds=1.5", "stop.drain_s=60", "stragglers.slowdown=2"
-    process = start(*SLOW, *rows, *ends, launcher=tuple(command), **environment)
+    process = start(*SLOW, "stop.seconds=1.5", "stop.drain_s=60", launcher=tuple(command), **environment)
     for line in process.stdout:
         if "update" in line:
             os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pdcode.mpi.first import tags
-from pdcode.mpi.fleet import Ranks
+from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.hosted import Ended, decoded, encoded
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.link import Entry, MPILink
@@ -106,6 +106,28 @@ def late_answer() -> None:
         comm.Recv(np.zeros(1, np.int64), 0, CLOCK)
 
 
+def stopped_at_the_end() -> None:
+    """Rank 0 does not wait for rows to reach a worker that has not taken part in the end."""
+    fleet = object.__new__(MPIFleet)
+    fleet._slots, fleet._spares, fleet._failed, fleet._left, fleet.bytes_down = [], [], set(), set(), 0
+    fleet._ranks, fleet._shut_down, fleet._poller = [1, 2], {1}, Poller(1e-4, Group(MPI.COMM_SELF))
+    fleet._row_sends = SimpleNamespace(complete=lambda: False, bytes=7)
+    fleet.close()
+    assert fleet.bytes_down == 7
+
+
+def sizes_of_spare_ranks() -> None:
+    """A message that is too long arrives with one of a rank that has replaced worker 0."""
+    fleet = object.__new__(MPIFleet)
+    fleet._ranks, fleet._comm = [4, 2], MPI.COMM_SELF
+    fleet._active = [SimpleNamespace(Test=lambda status: True)] * 2
+    fleet._statuses = [
+        SimpleNamespace(source=source, error=error, Get_count=lambda kind, size=size: size)
+        for source, error, size in ((4, MPI.SUCCESS, 60), (2, MPI.ERR_TRUNCATE, 64), (1, MPI.SUCCESS, 8))
+    ]
+    assert fleet._sort_out(MPI.Exception(MPI.ERR_IN_STATUS)) == ([0, 1], {0: 60, 1: 64})
+
+
 def tags_of_attempts() -> None:
     """Receives of an attempt that has failed may remain."""
     assert len({tag for attempt in range(100_000) for tag in tags(attempt)}) == 200_000
@@ -173,8 +195,8 @@ def errors_with_any_text() -> None:
 
 
 for part in (
-    resent_broadcast, broadcasts_out_of_order, one_thread_at_a_time, late_answer, tags_of_attempts,
-    many_summations, buffers_of_an_ended_run, errors_with_any_text,
+    resent_broadcast, broadcasts_out_of_order, one_thread_at_a_time, late_answer, stopped_at_the_end,
+    sizes_of_spare_ranks, tags_of_attempts, many_summations, buffers_of_an_ended_run, errors_with_any_text,
 ):  # fmt: skip
     part()
     print(part.__name__, flush=True)
