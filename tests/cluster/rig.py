@@ -171,10 +171,10 @@ def start() -> Iterator[Slurm]:
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "seed", "log")]
         words = ("munged", "--foreground", f"--socket={munge / 'socket'}", *files)
         stack.callback(daemon(slurm, *words, user="munge"))
-        assert wait((munge / "socket").exists, 10), slurm.logs()
+        assert wait((munge / "socket").exists, 100), slurm.logs()
 
         stack.callback(daemon(slurm, "slurmctld", "-D"))
         stack.callback(daemon(slurm, "slurmd", "-D", "-N", host))
-        assert wait(slurm.idle, 30, every_s=0.2), slurm.logs()
+        assert wait(slurm.idle, 100, every_s=0.2), slurm.logs()
         stack.callback(cancel_all, slurm)
         yield slurm

@@ -168,14 +168,14 @@ def test_nothing_is_left(end: str, code: int) -> None:
     spaces = [word for word in said if word.startswith("net:")]
     assert sorted(set(said) - set(spaces)) == ["h0", "h1"]
     assert len({*spaces, own[1]}) == 3
-    assert wait(lambda: all(map(inhabitants, spaces)), 5)
+    assert wait(lambda: all(map(inhabitants, spaces)), 100)
     if isinstance(code, signal.Signals):
         # The terminal tells all, Ctrl-C; others tell the lab alone.
         (os.killpg if code == signal.SIGINT else os.kill)(process.pid, code)
     expected = -9 if code == signal.SIGKILL else code + 128 * isinstance(code, signal.Signals)
     assert process.wait(timeout=200) == expected
     process.stdout.close()
-    assert wait(lambda: not any(map(inhabitants, spaces)), 10)
+    assert wait(lambda: not any(map(inhabitants, spaces)), 100)
     assert (platform.node(), os.readlink("/proc/self/ns/net")) == own
     assert subprocess.check_output(["ip", "-brief", "link"]) == links
 
@@ -185,12 +185,12 @@ def test_an_exception_ends_it() -> None:
         with emulated.start(1) as lab:
             space = lab.ask("h1", "readlink", "/proc/self/ns/net").strip()
             sleeping = lab.start("sleep", "60", host="h1")
-            assert wait(lambda: len(inhabitants(space)) > 2, 5)  # two are the host's own
+            assert wait(lambda: len(inhabitants(space)) > 2, 100)  # two are the host's own
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
     assert sleeping.wait(timeout=200) != 0
-    assert wait(lambda: not inhabitants(space), 10)
+    assert wait(lambda: not inhabitants(space), 100)
 
 
 SENDER = """
