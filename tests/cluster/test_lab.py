@@ -175,7 +175,7 @@ def test_nothing_is_left(end: str, code: int) -> None:
     expected = -9 if code == signal.SIGKILL else code + 128 * isinstance(code, signal.Signals)
     assert process.wait(timeout=200) == expected
     process.stdout.close()
-    assert wait(lambda: not any(map(inhabitants, spaces)), 100)
+    assert wait(lambda: not any(map(inhabitants, spaces)), 30)
     assert (platform.node(), os.readlink("/proc/self/ns/net")) == own
     assert subprocess.check_output(["ip", "-brief", "link"]) == links
 
@@ -190,7 +190,7 @@ def test_an_exception_ends_it() -> None:
     except ZeroDivisionError:
         pass
     assert sleeping.wait(timeout=200) != 0
-    assert wait(lambda: not inhabitants(space), 100)
+    assert wait(lambda: not inhabitants(space), 30)
 
 
 SENDER = """
