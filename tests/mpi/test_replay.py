@@ -140,7 +140,7 @@ def test_theta_is_the_same_to_the_last_bit(runs, how, capsys):
     assert trace.arrivals["staleness"].max() > 0
     code, out = main(["replay", str(done.path)]), capsys.readouterr().out
     assert code == 0, out
-    assert f"{trace.arrivals.rows} arrivals, {updates} updates and {trace.progress.rows} rows" in out
+    assert f"{trace.arrivals.rows:,} arrivals, {updates} updates and {trace.progress.rows} rows" in out
     if updates < 500:
         return
     with h5py.File(done.path, "r+") as file:
