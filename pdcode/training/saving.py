@@ -31,7 +31,7 @@ class Saving(Stateful):
         fleet, roster, now_ns = self._fleet, self._roster, self._update.now_ns
         signal = 0 if interrupted else fleet.interrupted
         due = self.save is not None and (bool(signal) or now_ns >= self.due_ns)
-        if due and not signal and now_ns < self.due_ns + self.every_ns:
+        if due and not signal:
             unsaved = roster.unsaved.difference(roster.dead, roster.left, roster.overdue)
             if unsaved:
                 return  # these workers have not written their parts of the last checkpoint

@@ -22,7 +22,7 @@ from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
 from pdcode.training.roster import DEAD
 from pdcode.transport.base import Arrival
-from pdcode.transport.events import Event
+from pdcode.transport.events import Event, SaveDue
 from pdcode.transport.layout import SAVE, Layout
 from pdcode.transport.messages import Order
 
@@ -164,6 +164,20 @@ def test_a_rank_in_the_place_of_a_dead_one_writes_its_part_of_a_checkpoint() -> 
     roster.put_idle(0)
     made.dispatch(0)
     assert made.fleet.flags[-1] == SAVE
+
+
+def test_a_checkpoint_waits_for_the_parts_of_the_last_one_however_long() -> None:
+    made = coordinator([3, 4], mode="async")
+    for worker in made.roster.release():
+        made.dispatch(worker)
+    made.saving.save, made.saving.every_ns = lambda: None, MS
+    made.saving.take()
+    made.update.now_ns = 10_000 * MS
+    assert list(made.saving.post(0, lambda now_ns: 0)) == []
+    made.roster.remove(0, DEAD)
+    made.roster.put_overdue(1, made.update.now_ns)
+    (event,) = made.saving.post(0, lambda now_ns: 0)
+    assert isinstance(event, SaveDue)
 
 
 def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> None:
