@@ -1,6 +1,6 @@
 """Draw results/cells.png, the figure of docs/results.md: `python docs/figures/cells.py`.
 
-A square is a cell of the tables in docs/results/rivals.md#tuned: a network, a link and a kind of delays. Its
+A square is a cell of the tables in docs/results/rivals.md: a network, a link and a kind of delays. Its
 number is the time of `lwpd:auto` over that of the best plain or armed rival.
 """
 
@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 
 ROOT = Path(__file__).resolve().parents[2]
-NETS = "784-256-10", "digits", "784-128-128-128-10"
+NETS = {"mnist": "784-256-10", "digits": "digits", "deep": "784-128-128-128-10"}  # by section
 LINKS = "100 Gbit/s", "1 Gbit/s", "100 Mbit/s", "10 Mbit/s"
 DELAYS = {  # the table's, and the figure's words
     "none": "no\ndelays",
@@ -23,20 +23,23 @@ DELAYS = {  # the table's, and the figure's words
     "one 10× slower": "one\nslow",
     "one dead": "one\ndead",
 }
-KINDS = {5: "the best plain rival", 7: "the best rival with our whitening"}  # by column of the table
+KINDS = {4: "the best plain rival", 6: "the best rival with our whitening"}  # by column of the table
 RATIO = re.compile(r"(<?) ?([\d.]+)")
 COLOURS = LinearSegmentedColormap.from_list("lead", ["#0072b2", "#f7f7f7", "#d55e00"])
 
 
 def read(text):
-    """Return whether it is a bound, and the ratio, by network, link, delays and column."""
-    found, above = {}, [""] * 3
-    for line in text.splitlines():
-        row = [cell.strip(" *") for cell in line.split("|")[1:-1]]
-        if len(row) == 8 and RATIO.match(row[5]):
-            above = [name or before for name, before in zip(row[:3], above, strict=True)]
-            for column in KINDS:
-                found[(*above, column)] = RATIO.match(row[column]).groups()
+    """Return whether it is a bound, and the ratio, by section, link, delays and column."""
+    found = {}
+    for section in NETS:
+        link, body = "", re.search(rf"^\({section}\)=\n(.*?)(?=^\(|\Z)", text, re.MULTILINE | re.DOTALL)[1]
+        for line in body.splitlines():
+            row = [cell.strip(" *") for cell in line.split("|")[1:-1]]
+            if len(row) == 7 and RATIO.match(row[4]):
+                link = row[0] or link
+                found |= {
+                    (section, link, row[1], column): RATIO.match(row[column]).groups() for column in KINDS
+                }
     return found
 
 
@@ -46,12 +49,12 @@ figure = plt.figure(figsize=(9, 5.2), layout="constrained")
 norm = TwoSlopeNorm(1, 0.3, 1.4)
 for part, (column, rivals) in zip(figure.subfigures(2, height_ratios=(1, 1.12)), KINDS.items(), strict=True):
     part.suptitle(f"Time of lwpd:auto over that of {rivals}", fontweight="bold", x=0.01, ha="left")
-    for ax, net in zip(part.subplots(1, 3, sharey=True), NETS, strict=True):
+    for ax, (section, net) in zip(part.subplots(1, 3, sharey=True), NETS.items(), strict=True):
         for row, link in enumerate(LINKS):
             for place, delays in enumerate(DELAYS):
-                if (net, link, delays, column) not in found:
+                if (section, link, delays, column) not in found:
                     continue
-                bound, ratio = found[net, link, delays, column]
+                bound, ratio = found[section, link, delays, column]
                 shade = float(norm(float(ratio)))
                 square = plt.Rectangle(
                     (place - 0.5, row - 0.5), 1, 1, facecolor=COLOURS(shade), edgecolor="w"
