@@ -127,7 +127,7 @@ class Choice:
         if counted != code.whiten == "none":
             needed *= whitening_gain(components.config.problem.batch)  # the constant is of whitened steps
         if not components.config.update.asynchronous:
-            needed *= (WORKERS / max(WORKERS, workers)) ** MEAN_EXPONENT
+            needed *= (WORKERS / workers) ** MEAN_EXPONENT
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
         time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs)
         if components.requested.code.rows_per_task == "auto" and components.config.code.share:
