@@ -22,7 +22,7 @@ MODES = {
 def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsys):
     ends = "stop.seconds=100", "stop.updates=1000000"
     process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
-    lines, overdue_at, back_at = [], 0, 0
+    lines, overdue_at, back_at, ended = [], 0, 0, False
     for line in process.stdout:
         lines.append(line)
         if not stopped and " update " in line and " update 0 " not in line:
@@ -30,8 +30,9 @@ def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsy
             os.kill(stopped, signal.SIGSTOP)
         elif overdue_at and sum(" update " in line for line in lines[overdue_at:]) == 2:
             os.kill(stopped, signal.SIGCONT)  # after more than the step that naming it let go
-        elif back_at and sum(" update " in line for line in lines[back_at:]) == 4:
+        elif back_at and not ended and sum(" update " in line for line in lines[back_at:]) == 4:
             os.kill(ranks_of(trace_path)[0], signal.SIGINT)
+            ended = True
         if "worker 1 is overdue" in line:
             overdue_at = len(lines)
         elif "worker 1 is back" in line and overdue_at:
