@@ -113,8 +113,10 @@ def reason_against(config: Config, sample: Problem) -> str:
         return f"{why}, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
+    if sum(layer.inputs > 0 for layer in sample.layers) > 1:
+        return ""
     gain, cost = whitening_gain(config.problem.batch), whitening_cost(config, sample)
-    if cost < gain or sum(layer.inputs > 0 for layer in sample.layers) > 1:
+    if cost < gain:
         return ""
     return (
         f"it would make an update {cost:.3g} times as long by [machine] and [link], and one with "
