@@ -6,6 +6,7 @@ Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 import argparse
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = "".join(traceback.format_exception(error)).rstrip()
         output.print_error(f"{siblings.named(place[0])} failed:\n{text}")
     finally:
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends: another Ctrl-C is no error
         supervised.report_exit(code)
         if code and place and place[1] > 1:
             siblings.say_end()

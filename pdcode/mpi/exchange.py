@@ -22,7 +22,7 @@ from ..transport.base import Computed
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, buffer_sizes
 from ..transport.log import FORWARDED, LogFormat, read_excluded
 from ..transport.messages import Reply, Task
-from .deaths import all_complete, failed_ranks, reraise_unless_proc_failed
+from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
 from .initialise import MPI
 from .link import Entry, MPILink
 from .process import NEVER, PEER
@@ -205,17 +205,21 @@ class ExchangeLink(LogLink):
         self.close()
         if self.detached:
             return
-        expected_counts = np.zeros_like(self._sent_counts)
+        expected_counts, outgoing = np.zeros_like(self._sent_counts), list(chain(*self._outgoing))
+
+        def all_arrived() -> bool:
+            """Return whether all messages to this worker have arrived, but those of dead workers."""
+            missing = 1 + np.flatnonzero(self._received_counts < expected_counts)
+            return not missing.size or dead_ranks(self._comm).issuperset(missing.tolist())
+
         try:
             self._wait_for(self._workers.Ialltoall(self._sent_counts, expected_counts).Test)
+            self._wait_for(all_arrived)
+            self._wait_for(lambda: all_complete(outgoing))
+            for request in self._incoming:
+                if request != MPI.REQUEST_NULL:
+                    request.Cancel()
+                    request.Wait()
+            self._workers.Free()
         except MPI.Exception as error:
             reraise_unless_proc_failed(error)
-            return
-        self._wait_for(lambda: bool((self._received_counts >= expected_counts).all()))
-        outgoing = list(chain.from_iterable(self._outgoing))
-        self._wait_for(lambda: all_complete(outgoing))
-        for request in self._incoming:
-            if request != MPI.REQUEST_NULL:
-                request.Cancel()
-                request.Wait()
-        self._workers.Free()

@@ -178,9 +178,10 @@ def library() -> str:
 def job(named: bool = True) -> Iterator[Group]:
     """Run a rank's work after MPI_Init: an exception on any rank ends the whole job. Collective.
 
-    Terminating signals, which launchers send to all ranks, are handled by rank 0 only. With `named`, error
-    messages name the worker.
+    Terminating signals, which launchers send to all ranks, are handled by rank 0 only. Ctrl-C remains
+    ignored after the job, at the end of the process. With `named`, error messages name the worker.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with ExitStack() as stack:
         stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, signal.SIG_IGN)))
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses

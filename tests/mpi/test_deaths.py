@@ -238,3 +238,8 @@ def test_a_worker_that_hangs_does_not_keep_the_payloads_of_others(start: object,
     assert "not waited for any longer: worker 2\n" in rest
     trace = Trace(trace_path)
     assert set(trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > 2e9]) == {0, 1, 3}
+
+
+def test_a_worker_leaves_though_another_has_died_with_messages_for_it() -> None:
+    done = on_ranks(3, str(PROGRAM.with_name("leaving.py")), survives=True)
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr

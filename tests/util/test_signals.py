@@ -1,6 +1,8 @@
 """What signals do to a run."""
 
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -60,3 +62,13 @@ def test_signals_of_a_moment_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
                 signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
             now_s[0] += signals.SAME_REQUEST_S
+
+
+def test_another_ctrl_c_at_the_very_end_prints_no_traceback() -> None:
+    code = (
+        "import signal; from pdcode.__main__ import main, supervised; "
+        "supervised.report_exit = lambda code: signal.raise_signal(signal.SIGINT); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "codes"], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert "Traceback" not in done.stderr
