@@ -133,8 +133,9 @@ class AllreduceFleet(MPIFleet):
             self.bytes_up += arrival.bytes_up
             self.bytes_down += arrival.bytes_down
         total.assemble()
-        self._ended = total.end_requested or not total.is_finite
-        self._saved = total.save_requested and not self._ended
+        end, save = total.requested
+        self._ended = end or not total.is_finite
+        self._saved = save and not self._ended
         return total, arrivals
 
     def savable(self) -> bool:
@@ -359,7 +360,7 @@ class AllreduceLink(MPILink):
         _, loss, t_start_ns, t_compute_ns, delay_ns = computed
         task = self._task
         own, total = self._sums[task.round].own, self._sums[task.round].total
-        own.end_requested, own.save_requested = self._message_arrived(), self._save_requested
+        own.request(self._message_arrived(), self._save_requested)
         now_ns = clocks.now_ns()
         total.reply.write_header(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
         self._sums[task.round].start(task)
@@ -396,13 +397,14 @@ class AllreduceLink(MPILink):
         total = self._sums[self._task.round].total
         self._poller.wait(self._sums[self._task.round].done)
         self._report(total)
-        if total.end_requested or not total.is_finite:
+        end, save = total.requested
+        if end or not total.is_finite:
             return False
         self.state.fold(total.arrival)
         if self.state.step(self.state.optimizer.table.factor(self._version)) is not None:
             self._version += 1
             self._digest = due_digest(self.state, self._version, self.check)
-        if total.save_requested:
+        if save:
             self._save_requested = False
             self.save(self._tasks + 1)  # for rank 0 the next task is in flight, and will be lost
         return True

@@ -67,23 +67,15 @@ class Sum:
         self.arrival = Arrival(self.reply, number)
         self._size = size
 
-    @property
-    def end_requested(self) -> bool:
-        """Whether a worker asks for the end of the run."""
-        return bool(self.vector[self._size])
-
-    @end_requested.setter
-    def end_requested(self, value: bool) -> None:
-        self.vector[self._size] = value
+    def request(self, end: bool, save: bool) -> None:
+        """Ask for the end of the run, or not, and all workers for a checkpoint once they have the sum."""
+        self.vector[self._size : self._size + 2] = end, save
 
     @property
-    def save_requested(self) -> bool:
-        """Whether a worker asks all to write a checkpoint once they have the sum."""
-        return bool(self.vector[self._size + 1])
-
-    @save_requested.setter
-    def save_requested(self, value: bool) -> None:
-        self.vector[self._size + 1] = value
+    def requested(self) -> tuple[bool, bool]:
+        """Whether a worker asks for the end, and for a checkpoint."""
+        end, save = self.vector[self._size : self._size + 2]
+        return bool(end), bool(save)
 
     @property
     def is_finite(self) -> bool:
@@ -109,23 +101,15 @@ class ModularSum:
         self.segments = np.array_split(self.vector, workers)
         self._counts = self.vector[layout.blocks.counts :][:1]
 
-    @property
-    def end_requested(self) -> bool:
-        """Whether a worker asks for the end of the run."""
-        return bool(self._counts[0] & REQUESTS)
-
-    @end_requested.setter
-    def end_requested(self, value: bool) -> None:
-        self._counts |= np.uint64(value)  # the rounding of the payload has cleared it
+    def request(self, end: bool, save: bool) -> None:
+        """Ask for the end, or not, and a checkpoint; the rounding of the payload has cleared both counts."""
+        self._counts |= np.uint64(end | save << SAVE_SHIFT)
 
     @property
-    def save_requested(self) -> bool:
-        """Whether a worker asks all to write a checkpoint once they have the sum."""
-        return bool(self._counts[0] >> SAVE_SHIFT & REQUESTS)
-
-    @save_requested.setter
-    def save_requested(self, value: bool) -> None:
-        self._counts |= np.uint64(value << SAVE_SHIFT)
+    def requested(self) -> tuple[bool, bool]:
+        """Whether a worker asks for the end, and for a checkpoint."""
+        counts = int(self._counts[0])
+        return bool(counts & REQUESTS), bool(counts >> SAVE_SHIFT & REQUESTS)
 
     def assemble(self) -> None:
         """Read the sum from the segments, which are views of it."""
@@ -185,25 +169,16 @@ class Mean:
         self._requests = [segment[:REQUEST_BYTES].view(np.int32) for segment in self.segments]
         self.is_finite = True
 
-    @property
-    def end_requested(self) -> bool:
-        """Whether a worker asks for the end of the run."""
-        return bool(self._requests[0][0])
-
-    @end_requested.setter
-    def end_requested(self, value: bool) -> None:
+    def request(self, end: bool, save: bool) -> None:
+        """Ask for the end, or not, and a checkpoint."""
         for requests in self._requests:
-            requests[0] = value
+            requests[:] = end, save
 
     @property
-    def save_requested(self) -> bool:
-        """Whether a worker asks all to write a checkpoint once they have the mean."""
-        return bool(self._requests[0][1])
-
-    @save_requested.setter
-    def save_requested(self, value: bool) -> None:
-        for requests in self._requests:
-            requests[1] = value
+    def requested(self) -> tuple[bool, bool]:
+        """Whether a worker asks for the end, and for a checkpoint."""
+        end, save = self._requests[0]
+        return bool(end), bool(save)
 
     def divide(self) -> None:
         """Write the payload to the segments."""

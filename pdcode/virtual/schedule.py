@@ -131,7 +131,7 @@ class CostModelSchedule(Schedule):
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
         exchanged: int | None = None,
     ) -> None:
-        self._n = workers = config.workers.count
+        workers = config.workers.count
         self._events = make_events(config, reply_bytes[0], exchanged)
         self._part_ns = [
             split_compute_time(np.broadcast_to(round_ns, workers), own)

@@ -216,12 +216,12 @@ def test_every_element_has_one_owner_and_ranges_are_even(sizes, workers):
         payload[:] = np.arange(payload.size)
     mean.reply.quantise(1, 0, 0)
     mean.divide()
-    mean.save_requested = True
+    mean.request(False, True)
     reply.payload[:], mean.reply.payload[:] = mean.reply.payload, 0
     mean.reply.body[:] = 0
     mean.assemble()
     assert mean.reply.payload.tobytes() == reply.payload.tobytes()
-    assert (mean.is_finite, mean.end_requested, mean.save_requested) == (True, False, True)
+    assert (mean.is_finite, mean.requested) == (True, (False, True))
     if workers > 1:
         assert exchanged_bytes(layout, workers) >= 2 * (workers - 1) / workers * layout.payload_bytes
 

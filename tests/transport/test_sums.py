@@ -19,12 +19,12 @@ def test_the_segments_of_all_workers_are_the_sum(lengths, workers, dtype, ending
     sent, received = (Sum(layout, 0, workers) for _ in range(2))
     for number, payload in enumerate(sent.reply.payloads):
         payload[:] = number + np.arange(payload.size)
-    assert not sent.end_requested
-    sent.end_requested = ending
+    assert sent.requested == (False, False)
+    sent.request(ending, not ending)
     assert len(sent.segments) == workers
     for worker, part in enumerate(sent.segments):
         received.segments[worker] = part
-    assert received.end_requested == ending
+    assert received.requested == (ending, not ending)
     for ours, theirs in zip(received.arrival.payloads, sent.reply.payloads, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert received.is_finite
