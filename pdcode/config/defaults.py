@@ -63,13 +63,13 @@ class Origins(dict[str, str]):
         self, of_file: Tables, filled: Tables, commanded: Iterable[tuple[list[str], Any]]
     ) -> None:
         """Note the keys of the file, of scheme and preset, and of the command line."""
-        chosen, given = SchemeTable.of(filled.get("scheme", {})), _flat(of_file)
-        preset = _flat(_scheme({"name": chosen.name}).presets.get(chosen.preset, {}))
-        for name, value in _flat(filled).items():
+        chosen, given = SchemeTable.of(filled.get("scheme", {})), flat(of_file)
+        preset = flat(_scheme({"name": chosen.name}).presets.get(chosen.preset, {}))
+        for name, value in flat(filled).items():
             provider = f"preset {chosen.preset}" if name in preset else f"scheme {chosen.name}"
             self[name] = "file" if name in given and given[name] == value else provider
         for keys, value in commanded:
-            names = _flat({keys[0]: value}) if len(keys) == 1 else [".".join(keys[:2])]
+            names = flat({keys[0]: value}) if len(keys) == 1 else [".".join(keys[:2])]
             self.update(dict.fromkeys(names, "command line"))
 
     def note_completed(self, tables: Tables, config: Config) -> None:
@@ -81,8 +81,8 @@ class Origins(dict[str, str]):
 
     def note_resolved(self, before: Config, after: Config, origin: str = "") -> None:
         """Note the keys that differ from an earlier configuration, by this origin or by another key."""
-        old = _flat(msgspec.to_builtins(before))
-        for name, value in _flat(msgspec.to_builtins(after)).items():
+        old = flat(msgspec.to_builtins(before))
+        for name, value in flat(msgspec.to_builtins(after)).items():
             if name not in old or old[name] != value:
                 self[name] = origin or _derived(name)
 
@@ -190,15 +190,15 @@ def _derived(name: str) -> str:
     return f"by {DERIVED.get(name, 'other keys')}"
 
 
-def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of all tables by their dotted names."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, table in tables.items():
         if isinstance(table, Mapping):
-            flat |= {f"{name}.{key}": value for key, value in table.items()}
+            found |= {f"{name}.{key}": value for key, value in table.items()}
         else:
-            flat[name] = table
-    return flat
+            found[name] = table
+    return found
 
 
 def with_derived_keys(config: Config) -> Config:
@@ -270,7 +270,7 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     given = config.scheme.given or {}
     chosen = {"name": scheme or config.scheme.name, "preset": preset}
     tables = add_defaults({**given, "scheme": chosen}, {})
-    for key, value in _flat(_scheme(chosen).presets[preset]).items():
+    for key, value in flat(_scheme(chosen).presets[preset]).items():
         table, _, last = key.partition(".")
         own = tables.get(table)
         if last in ("kind", "mode", "family") and isinstance(own, Mapping) and own.get(last) != value:

@@ -39,9 +39,9 @@ def one_of(*values: Any, why: str = "", when: Callable[[Any], bool] | None = Non
     return Need(lambda value, config: value in values, " or ".join(map(_shown, values)), why, when=when)
 
 
-def none_of(*values: Any, needed: str, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
+def none_of(*values: Any, needed: str, why: str = "") -> Need:
     """Return the requirement of another value than these; `needed` describes the allowed ones."""
-    return Need(lambda value, config: value not in values, needed, why, when=when)
+    return Need(lambda value, config: value not in values, needed, why)
 
 
 def having(capability: str, needed: str, why: str = "", value: Any = True) -> Need:

@@ -370,11 +370,11 @@ class FaultsTable(Table):
                     why = "workers and times are drawn, by faults.mtbf_s; leave it out"
                     raise InputError(f"faults.failure.{key}: {value}: {why}")
 
-    def ensure_endless(self, what: str) -> None:
+    def ensure_endless(self) -> None:
         """Refuse faults that end the run."""
         for each in self.injected:
             if each.ends:
-                raise InputError(f"faults.events: kind '{each.kind}' would end every {what}")
+                raise InputError(f"faults.events: kind '{each.kind}' would end every run")
 
 
 class StopTable(Table):

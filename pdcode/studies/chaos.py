@@ -148,7 +148,7 @@ def prepare(request: ChaosRequest) -> FaultTrials:
         workers = config.workers.count
         if request.kill is not None and request.kill >= workers:
             raise InputError(f"--kill {request.kill}: one of the {workers} workers must be left")
-        config.faults.ensure_endless("run")
+        config.faults.ensure_endless()
         check_seed(config)
         goal = choose_goal(config, None, request.target)
         free = msgspec.structs.replace(config, faults=FaultsTable())

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..analysis.comparison import TIMES, complete, scale
 from ..analysis.style import BLUE, DASHES, GREY, INK, LIGHT_BLUE, LINES, sheet
-from ..util.formats import duration, ratio, size
+from ..util.formats import duration, size
 from .measurement import Curves
 from .ranking import Row
 
@@ -83,11 +83,6 @@ def _fewest_bytes(rows: Sequence[Row[str]]) -> str:
     return f"{name} needs the fewest bytes for it: {size(sums[name])}"
 
 
-def multiple(row: Row[str]) -> str:
-    """Return a scheme's time as a multiple of the first's."""
-    return f"{row.speedup.bound} {ratio(row.speedup.ratio.mean)}".strip()
-
-
 def heat_map(standings: Mapping[str, Sequence[Row[str] | None]], names: Sequence[str]) -> Figure:
     """Draw the time of each scheme, in the order of `standings`, as a multiple of the first's in comparisons.
 
@@ -106,7 +101,9 @@ def heat_map(standings: Mapping[str, Sequence[Row[str] | None]], names: Sequence
             for column, row in enumerate(rows):
                 if row is not None and row.speedup.ratio.mean > 0:
                     ink = "white" if row.speedup.ratio.mean > 5 else INK
-                    axes.text(column + 0.5, place + 0.5, multiple(row), ha="center", va="center", color=ink)
+                    axes.text(
+                        column + 0.5, place + 0.5, row.speedup.text, ha="center", va="center", color=ink
+                    )
         axes.set_xticks(np.arange(len(names)) + 0.5, names)
         axes.set_yticks(np.arange(len(standings)) + 0.5, standings)
         axes.invert_yaxis()

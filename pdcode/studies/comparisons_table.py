@@ -11,7 +11,6 @@ import numpy as np
 from ..analysis import printing
 from ..util.formats import DASH, number, ratio
 from .comparison import Comparison
-from .comparison_figure import multiple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +27,7 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     table = printing.make_table("", "scheme", *names, "mean", left=("scheme",), fold=False)
     for place, (name, rows) in enumerate(standings(comparisons).items(), 1):
         fell_short, mean = _key(rows)
-        cells = [DASH if row is None else multiple(row) for row in rows]
+        cells = [DASH if row is None else row.speedup.text for row in rows]
         table.add_row(str(place), name, *cells, DASH if fell_short else ratio(mean))
     texts = [
         "Time to the target as a multiple of the first's in the same comparison, the geometric mean over its "

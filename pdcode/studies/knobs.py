@@ -1,6 +1,7 @@
 """Knobs of a configuration: keys with values to try, as its tables and its scheme's options declare them."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,13 +69,7 @@ def _in_order(every: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]]) -> li
 
 def _current(config: Config, keys: tuple[str, ...]) -> tuple[Any, ...]:
     config = msgspec.structs.replace(config, update=config.update.resolved(config.workers.count))
-    found: list[Any] = []
-    for key in keys:
-        value: Any = config
-        for name in key.split("."):
-            value = getattr(value, name)
-        found.append(value)
-    return tuple(found)
+    return tuple(attrgetter(key)(config) for key in keys)
 
 
 def _fits(config: Config, settings: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """Learning rates of candidates: read, changed, and converted between schemes."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -17,18 +18,14 @@ def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
     return "rate" in tables.get("optimizer", {})
 
 
-def rate_key(config: Config) -> list[str]:
-    """Return the path of a configuration's main learning rate: the scheme's own, or else the optimizer's."""
-    own = hasattr(config.scheme.options, "rate")
-    return ["scheme", "options", "rate"] if own else ["optimizer", "rate"]
+def rate_key(config: Config) -> str:
+    """Return the key of a configuration's main learning rate: the scheme's own, or else the optimizer's."""
+    return "scheme.options.rate" if hasattr(config.scheme.options, "rate") else "optimizer.rate"
 
 
 def rate_of(config: Config) -> float:
     """Return the main learning rate."""
-    value: Any = settled(config)
-    for key in rate_key(config):
-        value = getattr(value, key)
-    return float(value)
+    return float(attrgetter(rate_key(config))(settled(config)))
 
 
 def settled(config: Config) -> Config:
@@ -40,13 +37,10 @@ def settled(config: Config) -> Config:
 
 def with_rate(config: Config, rate: float) -> Config:
     """Return the configuration with another main learning rate."""
-    return _replaced(settled(config), rate_key(config), float(f"{rate:.4g}"))
-
-
-def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
-    first, *rest = keys
-    inner = _replaced(getattr(table, first), rest, value) if rest else value
-    return msgspec.structs.replace(table, **{first: inner})
+    config, found = settled(config), {"rate": float(f"{rate:.4g}")}
+    if rate_key(config) == "optimizer.rate":
+        return config.with_keys(optimizer=found)
+    return config.with_keys(scheme={"options": msgspec.structs.replace(config.scheme.options, **found)})
 
 
 def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from scipy.special import stdtrit
 
+from ..util.formats import ratio
 from .goal import Goal
 from .limits import POINTS
 from .measurement import Measured
@@ -55,6 +56,11 @@ class Speedup:
     ratio: Interval = field(default_factory=Interval)  # geometric; nan if both missed the target
     # "<": an upper bound, because the other missed the target; ">": a lower bound, because this one did.
     bound: str = ""
+
+    @property
+    def text(self) -> str:
+        """The mean, with the bound that it is."""
+        return f"{self.bound} {ratio(self.ratio.mean)}".strip()
 
 
 def compare_times(these: Sequence[Measured], those: Sequence[Measured]) -> Speedup:

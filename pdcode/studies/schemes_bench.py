@@ -445,9 +445,8 @@ def describe_time(row: Row[str]) -> str:
 
 def _multiple(lead: Speedup) -> str:
     interval = lead.ratio
-    text = f"{lead.bound} {ratio(interval.mean)}".strip()
     return (
-        f"{text} ({span(ratio(interval.low), ratio(interval.high))})"
+        f"{lead.text} ({span(ratio(interval.low), ratio(interval.high))})"
         if interval.known and not lead.bound
-        else text
+        else lead.text
     )

@@ -71,7 +71,7 @@ def load_environment(
     else:
         user, _ = configfile.load(path, overrides)
     with prefix_errors(path):
-        user.faults.ensure_endless("run")
+        user.faults.ensure_endless()
         check_count(user)
         check_seed(user)
         goal = choose_goal(user, recorded, target)

@@ -170,7 +170,7 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
     goal = None
     with prefix_errors(request.config):
         check_seed(config)
-        config.faults.ensure_endless("run")
+        config.faults.ensure_endless()
         if {request.target, config.stop.loss, config.stop.accuracy} != {None}:
             goal = choose_goal(config, None, request.target)
         elif config.stop.updates is None:

@@ -245,7 +245,7 @@ def tunable(candidate: Candidate, hold: bool = True) -> list[Knob]:
 def settings_of(config: Config, found: Sequence[Knob]) -> str:
     """Describe the values of knobs in a configuration, the first key of each, and its learning rate."""
     values = {knob.keys[0]: knob.read(config)[knob.keys[0]] for knob in found}
-    values[".".join(rate_key(config))] = f"{rate_of(config):.3g}"
+    values[rate_key(config)] = f"{rate_of(config):.3g}"
     last = [key.rpartition(".")[2] for key in values]
     names = [key if last.count(name) > 1 else name for key, name in zip(values, last, strict=True)]
     return ", ".join(f"{name} {value}" for name, value in zip(names, values.values(), strict=True))

@@ -9,7 +9,7 @@ from ..analysis import printing
 from ..analysis.diagnosis import find_slow, tasks_of
 from ..stragglers.bases import shared_link_ns
 from ..trace.reader import TraceReader
-from ..util.formats import percent, ratio, span
+from ..util.formats import percent, span
 from ..util.processes import Pool
 from ..util.progress import track
 from .candidate import OWN, Candidate
@@ -118,7 +118,7 @@ def show(rows: Sequence[Row[Candidate]], own: Row[Candidate], deadline_s: float,
             _time(median),
             NEVER if np.isinf(low) else span(_time(low), _time(high)),
             chance(int(np.count_nonzero(times <= deadline_s)), len(times)),
-            f"{factor.bound} {ratio(factor.ratio.mean)}".strip(),
+            factor.text,
         )
         lines.append((float(median), row is not own, row.candidate.title, cells))
     for _, _, title, cells in sorted(lines):

@@ -21,7 +21,7 @@ import msgspec
 
 from ..coding.state import Coded
 from ..config import Config, legacy
-from ..config.defaults import Origins, preset_filled
+from ..config.defaults import Origins, flat, preset_filled
 from ..problems import fingerprint
 from ..trace import ResumePoint, TraceReader, opening
 from ..trace.header import arithmetic
@@ -222,7 +222,7 @@ def saved_workers(folder: Path, header: CoordinatorFile) -> list[int]:
 
 def check(found: Checkpoint, config: Config) -> None:
     """Refuse a checkpoint of another configuration; the message names the first key that differs."""
-    was, now = flat_keys(found.header.config), flat_keys(msgspec.to_builtins(config))
+    was, now = flat(found.header.config), flat(msgspec.to_builtins(config))
     free = FREE_KEYS if found.header.local else {"workers.count", *FREE_KEYS}
     named = "kind", "name", "family"  # reported first: if one of them differs, other keys do, too
     if Path(config.trace.path).exists() and found.header.run == (
@@ -235,7 +235,7 @@ def check(found: Checkpoint, config: Config) -> None:
         if others := other_arithmetic(trace):
             found.lines.append(f"the run may go on otherwise than it would have: {', '.join(others)}")
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
-        if was.get(key) != now.get(key):
+        if was.get(key) != now.get(key) and key.partition(".")[0] not in FREE_TABLES:
             before, after = short_repr(was.get(key)), short_repr(now.get(key))
             raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
 
@@ -266,19 +266,6 @@ def other_arithmetic(trace: TraceReader) -> list[str]:
         for key, value in now.items()
         if key in before and before[key] != value
     ]
-
-
-def flat_keys(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys, with their tables' names, that must not differ when a run resumes."""
-    keys: dict[str, Any] = {}
-    for name in tables.keys() - {*FREE_TABLES}:
-        table = tables[name]
-        keys |= (
-            {f"{name}.{key}": value for key, value in table.items()}
-            if isinstance(table, dict)
-            else {name: table}
-        )
-    return keys
 
 
 def move_aside(trace: Path) -> None:

@@ -24,7 +24,7 @@ from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, FirstSchedule, Schedule
+from .schedule import NEVER_NS, FirstSchedule
 
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 
@@ -32,7 +32,7 @@ MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 class Simulation:
     """A simulated run, ready to start.
 
-    Defaults: new components of the configuration, an executor in this process, a schedule by the cost model.
+    Defaults: new components of the configuration, and an executor in this process.
     If `shares`, workers in this process use rank 0's θ in place of replicas: the same bits, sooner.
     """
 
@@ -41,7 +41,6 @@ class Simulation:
         config: Config,
         components: Components | None = None,
         executor: Executor | None = None,
-        schedule: Schedule | None = None,
         shares: bool = False,
     ) -> None:
         check_count(config)
@@ -52,7 +51,7 @@ class Simulation:
         by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
         self.task_ns = np.sum(by_round, axis=0)  # of all rounds of an update, shape (1,) or (n,)
         self.charged = costs.charged(config, self.components)
-        self.schedule = schedule or cost_model_schedule(self.charged, self.components)
+        self.schedule = cost_model_schedule(self.charged, self.components)
         build = worker_builder(config, self.components, shares)
         executor = executor or InProcessExecutor(layouts, workers, build, shares)
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))

@@ -298,7 +298,7 @@ def test_a_candidate_has_the_tables_of_its_scheme_and_the_rest_in_common() -> No
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
     assert (own.rate, coded.rate) == (0.5, 1.5)  # the preset has a rate of its own, for four workers
     assert uncoded.rate == 0.125
-    assert (rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
+    assert (rate_key(local.config), local.config.optimizer.rate) == ("scheme.options.rate", 1.0)
     assert local.at(0.3).config.scheme.options.rate == 0.3
     (changed,) = made(JOB, "topk/scheme.options.share=0.05/optimizer.rate=0.3")
     assert (changed.config.scheme.options.share, changed.rate) == (0.05, 0.3)
