@@ -20,7 +20,7 @@ def loss(theta, x, y, key):
     z = jax.nn.log_softmax(hidden @ theta[1]["w"])
     return -z[jnp.arange(len(y)), y].mean()
 
-value_and_grad = jax.value_and_grad(loss)
+value_and_grad = jax.jit(jax.value_and_grad(loss))
 
 def start(seed):
     first, second = jax.random.split(jax.random.key(seed))

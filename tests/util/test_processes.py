@@ -96,7 +96,7 @@ def command_of(pid: int) -> bytes:
 
 def planning(folder: Path) -> subprocess.Popen[str]:
     """A plan whose processes are at work."""
-    command = [sys.executable, "-m", "pdcode", "plan", "job.toml", "--processes", "2", "--seconds", "0.2"]
+    command = [sys.executable, "-m", "pdcode", "plan", "job.toml", "--processes", "2", "--seconds", "0.05"]
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
