@@ -1,7 +1,7 @@
 """The interface that records the rows of a run."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..kernels import headers, records
 from ..util.capabilities import Capable
@@ -60,6 +60,9 @@ class Recorder(Capable):
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a row of faults."""
+
+    def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
+        """Record `count` rows of a table, with a column (count,), or a number that is the same in all."""
 
     @property
     def counts(self) -> dict[str, int]:

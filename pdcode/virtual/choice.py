@@ -8,7 +8,7 @@ and under the law of the delays, but not under those that the run will have.
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from .. import faults, problems, stragglers
 from ..coding import flops
 from ..coding.auto_keys import whitening_gain
-from ..coding.policies import counts, relative_updates
+from ..coding.policies import REPEATED, best_count, relative_updates
 from ..coding.relay import RelayedState
 from ..config import (
     MAX_VALUE,
@@ -28,12 +28,15 @@ from ..config import (
     ReduceTable,
     ShuffleTable,
     StopTable,
+    TraceTable,
     UpdateTable,
     kinds,
 )
 from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import delay_model
+from ..trace import Recorder
+from ..trace.schema import USED
 from ..training import setup
 from ..training.link_sizing import FRACTIONS, relayed_bytes
 from ..training.setup import Components
@@ -52,7 +55,7 @@ WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over the number of payloads that are averaged
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
-FOLLOWING = 1.1  # time with a count that follows the last tasks, over that with the best fixed count
+FOLLOWING = 1.05  # time with a count that follows the last tasks, over that with the best fixed count
 
 
 def prepare(
@@ -207,14 +210,21 @@ def round_s(components: Components, speeds: Speeds | None, updates: int, runs: i
             config, machine=msgspec.structs.replace(config.machine, update_s=update_s), reduce=ReduceTable()
         )
     update: Any = config.update
-    star_s = partial(_star_s, config, components, task_ns, models, _epoch_rows(components, schedule))
+    star = partial(_star, config, components, task_ns, _epoch_rows(components, schedule))
     if getattr(update, "is_adaptive", False):
-        more = {q: relative_updates(q, n, update.full_step) for q in counts(n)}
-        made = {q: msgspec.structs.replace(update, count=q) for q in more}
-        return FOLLOWING * min(star_s(math.ceil(updates * more[q]), made[q]) * more[q] for q in more)
+        total_s = 0.0
+        for model in models:
+            delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), REPEATED, task_ns)
+            times_ns = (task_ns[:, None] + delays_ns)[(delays_ns >= 0).all(axis=1)]
+            q = best_count(times_ns, update.late == "waste", update.full_step)
+            more = relative_updates(q, n, update.full_step)
+            made = msgspec.structs.replace(update, count=q)
+            time_s, evenness = star(math.ceil(updates * more), made, [model])
+            total_s += time_s * more / evenness
+        return FOLLOWING * total_s / len(models)
     if not update.by_count:
         update = UpdateTable.of({"mode": "first", "count": update.typical_payloads(n), "late": update.late})
-    return star_s(updates, update)
+    return star(updates, update, models)[0]
 
 
 def _epoch_rows(components: Components, schedule: CostModelSchedule) -> tuple[float, float]:
@@ -229,16 +239,37 @@ def _epoch_rows(components: Components, schedule: CostModelSchedule) -> tuple[fl
     return statistics.fmean(each.size for each in rows), statistics.fmean(waits_ns)
 
 
-def _star_s(
+class _Used(Recorder):
+    """Recorder of the number of payloads of each worker that are used, shape (n,)."""
+
+    def __init__(self, workers: int) -> None:
+        self.numbers = np.zeros(workers, np.int64)
+
+    def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
+        if table == "arrivals":
+            used = columns["worker"][columns["status"] == USED]
+            self.numbers += np.bincount(used, minlength=len(self.numbers))
+
+
+def _evenness(parts: np.ndarray) -> float:
+    """Return the effective number of workers with such parts of the payloads, over the number of workers."""
+    return float(parts.sum() ** 2 / (len(parts) * (parts**2).sum())) if parts.any() else 1.0
+
+
+def _star(
     config: Config,
     components: Components,
     task_ns: np.ndarray,
-    models: Sequence[Any],
     epoch_rows: tuple[float, float],
     rounds: int,
     update: UpdateTable,
-) -> float:
-    """Return the time of `round_s` where rank 0 steps, by a simulation without numerics."""
+    models: Sequence[Any],
+) -> tuple[float, float]:
+    """Return the time of `round_s` where rank 0 steps, and the evenness, by a simulation without numerics.
+
+    If workers have shards of their own, and payloads are dropped, those of some shards may be used less often
+    than by asynchronous updates. The evenness is the effective number of workers relative to that of these.
+    """
     state, layout, n, single = components.state, components.layout, config.workers.count, update.asynchronous
     body, own, exchanged = layout.gradient_bytes, layout.task_bytes - layout.gradient_bytes, None
     (reply,) = components.reply_bytes
@@ -259,10 +290,16 @@ def _star_s(
         downlink=DownlinkTable(),
         shuffle=ShuffleTable(),
         faults=FaultsTable(),
+        trace=TraceTable(),
         stop=StopTable(updates=rounds * (n if single else 1), seconds=min(MAX_VALUE, 2 * rounds * longest_s)),
     )
-    mean_s = 0.0
+    mean_s, used = 0.0, []
     for model in models:
-        made = TimingOnly(timed, task_ns, reply, body, own, exchanged, model).run()
+        used.append(_Used(n))
+        made = TimingOnly(timed, task_ns, reply, body, own, exchanged, model).run(used[-1])
         mean_s += made.seconds / made.updates / len(models) if made.updates else math.inf
-    return mean_s * (n if single else 1)
+    if config.problem.shards in ("replicated", "common") or update.late == "use":
+        return mean_s * (n if single else 1), 1.0
+    rates = (delays_ns[:, -1] >= 0) / (task_ns + delays_ns.mean(axis=1))
+    evenness = sum(_evenness(each.numbers) for each in used)
+    return mean_s * (n if single else 1), evenness / len(models) / _evenness(rates)

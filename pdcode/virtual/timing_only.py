@@ -14,7 +14,7 @@ from ..config import Config, kinds, requirements
 from ..config.requirements import Needs, having, none_of, one_of
 from ..kernels import events, rounds
 from ..schemes import delay_model
-from ..trace import TraceWriter
+from ..trace import Recorder
 from ..training.incidents import missing_message
 from ..training.monitor import LINE_NS, Print, Report, ignore
 from ..training.setup import Components
@@ -150,7 +150,7 @@ class TimingOnly:
         )
 
     def run(
-        self, trace: TraceWriter | None = None, print_line: Print | None = None, report: Report = ignore
+        self, trace: Recorder | None = None, print_line: Print | None = None, report: Report = ignore
     ) -> Result:
         """Run, with or without a trace; ``[trace]`` gives `arrivals` and `sample`.
 
@@ -203,7 +203,7 @@ class TimingOnly:
                 ),
             )
 
-    def _record(self, trace: TraceWriter | None) -> None:
+    def _record(self, trace: Recorder | None) -> None:
         """Write the recorded rows to the trace."""
         steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
         self._intervals.add(steps[:, 1])

@@ -32,6 +32,7 @@ DELAYS = {
     "none": {"kind": "none"},
     "exponential": {"kind": "shifted-exponential", "mean_s": TASK_S},
     "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
+    "markov": {"kind": "markov", "extra_s": 9 * TASK_S, "enter": 0.02, "leave": 0.2},
 }
 AUTO = ["scheme.preset=auto"]
 
@@ -51,6 +52,7 @@ def chosen(config: Config) -> str:
         ("100G", "none", {"ring", "first"}),
         ("100G", "exponential", {"default", "first"}),
         ("100G", "persistent", {"first", "sharded-first"}),
+        ("100G", "markov", {"default"}),
         ("1G", "none", {"sharded", "sharded-first"}),
         ("1G", "persistent", {"sharded-first"}),
         ("10M", "none", {"whitened"}),
@@ -60,6 +62,17 @@ def chosen(config: Config) -> str:
 def test_the_choice_follows_link_and_delays(link: str, delays: str, best: set[str]) -> None:
     table = {"bandwidth": LINKS[link], "broadcast": "tree"}
     assert chosen(resolved(link=table, stragglers=DELAYS[delays])).partition(":")[2] in best
+
+
+def test_in_slow_spells_first_needs_longer_as_it_rarely_uses_the_shards_of_some_workers() -> None:
+    def first_s(shards: str) -> float:
+        config = resolved(
+            "scheme.preset=first", f"problem.shards={shards}", link=link, stragglers=DELAYS["markov"]
+        )
+        return choice.round_s(choice.prepare(config), None, 24, 16)
+
+    link = {"broadcast": "tree", "bandwidth": LINKS["100G"]}
+    assert first_s("shuffled") > first_s("replicated")
 
 
 def test_delays_of_centuries_are_compared() -> None:
