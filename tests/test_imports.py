@@ -21,6 +21,7 @@ except SystemExit:
         {"mpi4py.MPI", "matplotlib", "h5py"},
     ),
     "traces": ("import pdcode.trace.reader, pdcode.trace.writer", {"h5py", "pandas"}),
+    "runs of plans and comparisons": ("import pdcode.studies.trial", {"scipy", "matplotlib", "pandas"}),
     "figures": ("from pdcode.analysis import plots", {"matplotlib"}),
     "delays of a CSV file": (
         """

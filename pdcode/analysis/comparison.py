@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
-from scipy.stats import ttest_ind
 
 from ..trace.reader import TraceReader
 from ..util.formats import DASH, duration, listing, number, percent, ratio, size, span
@@ -85,6 +84,8 @@ PARTS = 20  # intervals of a run
 
 def changes(before: TraceReader, after: TraceReader) -> Table:
     """Return a table of what has changed from one run to another, with 95 % intervals."""
+    from scipy.stats import ttest_ind  # takes a second
+
     found = printing.make_table("", "before", "after", "ratio", "95 % interval", left=("",))
     first, second = _in_parts(before), _in_parts(after)
     for name, write in (("updates a second", number), ("payloads a second", number), ("task time", duration)):
