@@ -139,9 +139,9 @@ def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> I
     runs = [(trace, name) for trace, name in zip(traces, names, strict=True) if trace.progress.rows]
     if not runs:
         return
-    targets = {(trace.config.get("stop") or {}).get("loss") for trace, _ in runs}
+    targets = {trace.table("stop").get("loss") for trace, _ in runs}
     target = targets.pop() if len(targets) == 1 else None
-    score = description.accuracy_name(runs[0][0].config.get("problem") or {})
+    score = description.accuracy_name(runs[0][0].table("problem"))
     places = [
         ("time", SCALES, [trace.progress["t_ns"] for trace, _ in runs]),
         ("updates", ((1.0, ""),), [trace.progress["version"] for trace, _ in runs]),
@@ -187,7 +187,7 @@ def over_time(
 
 def rates(trace: TraceReader) -> Chart:
     """Return a chart of arrivals and of used payloads a second."""
-    rows, sample = trace.arrivals, int(trace.attributes.get("sample", 1))
+    rows, sample = trace.arrivals, trace.sample
     edges = edges_ns(trace, rows.rows)
     factor, unit = scaled(edges[-1], SCALES)
     used = rows["t_recv_ns"][np.isin(rows["status"], APPLIED)]

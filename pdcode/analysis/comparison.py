@@ -104,7 +104,7 @@ def changes(before: TraceReader, after: TraceReader) -> Table:
 def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:
     """Return rates and mean task times (ns) in intervals of a run; nan in those without tasks."""
     edges = np.linspace(0, max(description.stop_ns(trace), 1), PARTS + 1)
-    rows, sample = trace.arrivals, int(trace.attributes.get("sample", 1))
+    rows, sample = trace.arrivals, trace.sample
     each_s = 1e-9 * np.diff(edges)
     arrived = np.histogram(rows["t_recv_ns"], edges)[0]
     taken = np.histogram(rows["t_recv_ns"], edges, weights=rows["t_recv_ns"] - rows["t_dispatch_ns"])[0]
@@ -159,7 +159,7 @@ def draw(traces: Sequence[TraceReader]) -> Figure:
                 shown = np.maximum(position, start)
                 axes.plot(shown, loss, color=colour, linestyle=dashes, linewidth=2, label=label)
                 axes.plot(shown[-1:], loss[-1:], "o", color=colour, markersize=6)
-        targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
+        targets = {trace.table("stop").get("loss") for trace in traces}
         target = targets.pop() if len(targets) == 1 else None
         titles = ["Training loss against time", "Training loss against bytes"]
         reached = [

@@ -99,10 +99,9 @@ class CriticalPath:
 
 def of_trace(trace: TraceReader) -> CriticalPath | None:
     """Return the critical path of a run; None without steps, or if not all arrivals were recorded."""
-    if int(trace.attributes.get("sample", 1)) > 1 or not trace.updates.rows or not trace.arrivals.rows:
+    if trace.sample > 1 or not trace.updates.rows or not trace.arrivals.rows:
         return None
-    shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
-    return critical_path(trace.arrivals, trace.updates, trace.worker_count, shared)
+    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.is_summed)
 
 
 def critical_path(

@@ -61,7 +61,7 @@ def headline(trace: TraceReader) -> str:
     stop, how, age = stop_ns(trace), outcome(trace), duration(1e9 * _age_s(trace))
     text = f"{how} {'for' if how == 'running' else 'after'} {duration(stop)}"
     text += " of virtual time" if is_virtual(trace) else ""
-    text += _requested(trace.config.get("stop") or {}) if how != "finished" else ""
+    text += _requested(trace.table("stop")) if how != "finished" else ""
     more = {
         "failed": f": {failure(trace)}",
         "running": f"; last written {age} ago",
@@ -251,7 +251,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 
 def policy(trace: TraceReader) -> str:
     """Return the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
-    update = trace.config.get("update") or {}
+    update = trace.table("update")
     table = _policy(update)
     return str(update.get("mode", "")) if table is None else table.description(trace.worker_count)
 

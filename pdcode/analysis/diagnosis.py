@@ -157,11 +157,10 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
         key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
     }
     table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
-    shared = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
     rows = list(timing.by_worker(table, trace.worker_count))
     least_ns = min((float(np.median(_flight_ns(table, each))) for each in rows if len(each)), default=0.0)
     found = [_tasks(table, each, least_ns) for each in rows]
-    return _without_waiting(found) if shared else found
+    return _without_waiting(found) if trace.is_summed else found
 
 
 def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
@@ -386,8 +385,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
 
 def _bottleneck(trace: TraceReader) -> Diagnosis | None:
     """Return the diagnosis that rank 0 or its link is the bottleneck; None if neither is."""
-    summed = (trace.config.get("reduce") or {}).get("kind", "star") != "star"
-    if summed or trace.is_script or int(trace.attributes.get("sample", 1)) > 1:
+    if trace.is_summed or trace.is_script or trace.sample > 1:
         return None
     times = critical_path.stages(trace.arrivals, trace.updates["t_ns"])
     times = times[:, trace.arrivals["status"] != DRAINED].sum(axis=1)

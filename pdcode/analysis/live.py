@@ -68,7 +68,7 @@ class Reading:
             texts.append(f"loss {number(float(progress['loss'][-1]))}")
             score = float(progress["accuracy"][-1])
             if not math.isnan(score):
-                name = description.accuracy_name(self.trace.config.get("problem") or {})
+                name = description.accuracy_name(self.trace.table("problem"))
                 texts.append(f"{name} {number(score)}")
         return [*texts, f"update {self.updates:,}"]
 

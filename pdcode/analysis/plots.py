@@ -55,7 +55,7 @@ def loss(trace: TraceReader, axes: Axes) -> None:
             axes, "No loss: no gradients were computed" if without else "No loss has been measured yet"
         )
     axes.plot(times, values, color=BLUE, linewidth=2)
-    target = (trace.config.get("stop") or {}).get("loss")
+    target = trace.table("stop").get("loss")
     loss_axis(axes, [values], target)
     if target:
         mark_target(axes, target)
@@ -66,14 +66,14 @@ def loss(trace: TraceReader, axes: Axes) -> None:
 def accuracy(trace: TraceReader, axes: Axes) -> None:
     """Draw the test accuracy against time; the axis does not show the first rise."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
-    name = description.accuracy_name(trace.config.get("problem") or {})
+    name = description.accuracy_name(trace.table("problem"))
     measured = np.flatnonzero(~np.isnan(values))
     if not len(measured):
         return _empty(axes, f"No {name} has been measured")
     axes.plot(times, values, color=GREEN, linewidth=1.4)
     later = values[measured[times[measured] >= RISE * times[measured[-1]]]]
     low, high = float(later.min()), float(np.nanmax(values))
-    if target := (trace.config.get("stop") or {}).get("accuracy"):
+    if target := trace.table("stop").get("accuracy"):
         mark_target(axes, target, above=True)
         high = max(high, target)
     margin = 0.12 * max(high - low, 0.005)
@@ -105,7 +105,7 @@ def rate(trace: TraceReader, axes: Axes, window: tuple[int, int] | None = None) 
     """Draw arrivals per second against time, and mark the interval `window` in ns."""
     if not trace.arrivals.rows:
         return _empty(axes, "No arrivals recorded")
-    sample, end = int(trace.attributes.get("sample", 1)), _seconds(trace, axes)
+    sample, end = trace.sample, _seconds(trace, axes)
     times = 1e-9 * trace.arrivals["t_recv_ns"]
     bins = int(np.clip(np.count_nonzero(times <= end) // 20, 1, BINS))
     counts, edges = np.histogram(times, bins, (0, end))

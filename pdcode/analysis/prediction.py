@@ -66,5 +66,5 @@ def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> s
 
 def measured(trace: TraceReader) -> dict[str, object]:
     """Return the keys of the problem that determine its loss."""
-    problem = trace.config.get("problem") or {}
+    problem = trace.table("problem")
     return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}

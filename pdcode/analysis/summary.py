@@ -39,7 +39,7 @@ def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | N
     The target is `loss` or `accuracy`, by default that of ``[stop]``: its loss if it has both.
     """
     if loss is None and accuracy is None:
-        stop = trace.config.get("stop") or {}
+        stop = trace.table("stop")
         loss, accuracy = stop.get("loss"), stop.get("accuracy")
     name, level, sign = ("loss", loss, 1) if loss is not None else ("accuracy", accuracy, -1)
     measured, counters, rows = trace.progress, trace.counters, trace.arrivals
@@ -57,7 +57,7 @@ def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | N
         wasted = float(np.mean(status == WASTED))
     return Summary(
         trace=str(trace.path),
-        scheme=str((trace.config.get("scheme") or {}).get("name", "")),
+        scheme=str(trace.table("scheme").get("name", "")),
         workers=trace.worker_count,
         clock="virtual" if description.is_virtual(trace) else "real",
         finished=trace.finished,

@@ -105,7 +105,7 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
 def _goodput(trace: TraceReader) -> Iterator[str]:
     """Describe the training rows a second in payloads that were used, and their share of the computation."""
     rows, length = trace.arrivals, description.stop_ns(trace)
-    used, sample = np.isin(rows["status"], APPLIED), int(trace.attributes.get("sample", 1))
+    used, sample = np.isin(rows["status"], APPLIED), trace.sample
     spent = np.maximum(rows["t_compute_ns"] - rows["t_start_ns"], 0)
     if (each := trace.attributes.get("task_rows")) and length:
         rate = 1e9 * sample * np.count_nonzero(used) * each / length
@@ -122,7 +122,7 @@ def _description(trace: TraceReader) -> Table:
 
 def _loss(trace: TraceReader) -> list[RenderableType]:
     times, loss = trace.progress["t_ns"], trace.progress["loss"]
-    score_name = description.accuracy_name(trace.config.get("problem") or {})
+    score_name = description.accuracy_name(trace.table("problem"))
     table = make_table("", "first", "last", "best", "at", left=("",))
     for name, values, best in (
         ("loss", loss, np.nanargmin),
@@ -133,7 +133,7 @@ def _loss(trace: TraceReader) -> list[RenderableType]:
             place = int(best(values))
             shown = (number(float(value)) for value in (values[0], values[-1], values[place]))
             table.add_row(name, *shown, duration(float(times[place])))
-    stop = trace.config.get("stop") or {}
+    stop = trace.table("stop")
     target, score = stop.get("loss"), stop.get("accuracy")
     texts = [
         f"{level:g}{' (the target)' if level == target else ''} after {duration(time)}"
@@ -178,7 +178,7 @@ def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[in
 
 
 def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
-    sample = int(trace.attributes.get("sample", 1))
+    sample = trace.sample
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample, trace.faults)
     names = [field.name for field in fields(split)][: None if split.dead.any() else -1]
     parts = [getattr(split, name) for name in names]

@@ -17,7 +17,7 @@ PARTS = "compute", "delay", "send", "flight", "decode", "idle", "quiet", "dead" 
 def write(request: Request) -> str:
     """Write gauges, whose label `run` is the name of the trace's file; return a description."""
     trace, registry = request.trace, CollectorRegistry()
-    table, totals, sample = trace.arrivals, trace.counters, int(trace.attributes.get("sample", 1))
+    table, totals, sample = trace.arrivals, trace.counters, trace.sample
     run, errors = summary.summarise(trace), 1e-9 * clock_error_ns(trace)
     fates = sample * np.bincount(table["status"], minlength=len(FATES))
     if "lost" in totals:  # also of arrivals without rows

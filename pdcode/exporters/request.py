@@ -27,7 +27,7 @@ class Request(NamedTuple):
     @property
     def note(self) -> str:
         """What a reader of the file must know: its source, and how exact the times are."""
-        trace, sample = self.trace, int(self.trace.attributes.get("sample", 1))
+        trace, sample = self.trace, self.trace.sample
         only = f", of which one payload of {sample} was recorded" if sample > 1 else ""
         return (
             f"pdcode export of {self.name}{only}; times of workers are on rank 0's clock, with errors "

@@ -96,7 +96,7 @@ def _stretch(run: TraceReader, members: int, ancestors: tuple[Path, ...], load: 
     """Return the stretch of the run's own stragglers: delay over compute time of each worker."""
     try:
         legacy.load_plugins(run.config, run.plugin_digests)
-        table = legacy.read_kind(StragglersTable, run.config.get("stragglers", {}))
+        table = legacy.read_kind(StragglersTable, run.table("stragglers"))
     except InputError as error:
         raise records.file_error(run.path, f"this pdcode cannot read its configuration: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]

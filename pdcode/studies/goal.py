@@ -55,7 +55,7 @@ def choose_goal(config: Config, trace: TraceReader | None, target: float | None)
         return Goal("loss", target, "--target")
     stops = [(msgspec.to_builtins(config.stop), "[stop]")]
     if trace is not None:
-        stops.append((trace.config.get("stop") or {}, f"[stop] of {trace.path}"))
+        stops.append((trace.table("stop"), f"[stop] of {trace.path}"))
     for stop, source in stops:
         for kind in ("loss", "accuracy"):
             if stop.get(kind) is not None:

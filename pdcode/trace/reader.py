@@ -201,6 +201,20 @@ class TraceReader:
             raise damaged(where, f"config_resolved: {error}") from None
         return dict(config)
 
+    def table(self, name: str) -> dict[str, Any]:
+        """Return a table of the resolved configuration; empty if it is not there, as in a script's trace."""
+        return self.config.get(name) or {}
+
+    @property
+    def sample(self) -> int:
+        """Of so many tasks of a worker, one was recorded."""
+        return int(self.attributes.get("sample", 1))
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether workers add up their payloads among themselves."""
+        return str(self.table("reduce").get("kind", "star")) != "star"
+
     @property
     def is_script(self) -> bool:
         """Whether this records the times of another program than pdcode, whose arithmetic is unknown."""

@@ -65,7 +65,7 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     before[order] = np.concatenate(([0], when[:-1]))
     before = before[: len(decoded)]
     folding = decoded - np.maximum(before, recv)
-    complete = trace.config.get("trace", {}).get("arrivals", "all") == "all"
+    complete = trace.table("trace").get("arrivals", "all") == "all"
     consecutive = (kind[1:] == 2) & (kind[:-1] == 2)
     gap = np.diff(when)[consecutive] if complete else np.empty(0)
     steps = np.flatnonzero((kind[:-2] == 0) & (kind[1:-1] == 1) & (kind[2:] == 2))
