@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
 import torch.distributed as dist  # noqa: E402
+from ranks import run_four  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
@@ -203,7 +204,7 @@ def work(rank: int, path: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_four_ranks_have_equal_parameters_and_resume(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(tmp_path / "ranks"),), 4)
+    run_four(work, tmp_path / "ranks")
 
 
 @pytest.mark.slow
