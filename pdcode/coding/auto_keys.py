@@ -1,4 +1,4 @@
-"""Keys resolved from data and workers: whether workers whiten their gradients, and their look-ahead.
+"""Keys resolved from data and workers: whether and how workers whiten gradients, and their look-ahead.
 
 A whitened gradient has the same length for any loss of the worker, until the loss is small. Where shards
 differ, such gradients counteract each other, and the descent stops far from the optimum; likewise where the
@@ -31,6 +31,9 @@ MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
 # 128, in 1.2 to 1.4, 1.1 to 1.8 and 1.5 to 1.7 times the time (digits and mnist5k, 64 to 256 hidden units,
 # preset ring of 16 workers; plain at the converted rate, with momentum 0.8 or 0.9; 100 Gbit/s).
 FEWER = 13
+# Where layers see several rows a sample, MORE_STEPS Newton–Schulz steps replace one if a gradient then takes
+# at most MORE_COST of the operations: they save a quarter of the updates (docs/results/whitening.md).
+MORE_STEPS, MORE_COST = 3, 1.2
 DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
 # factor on it that is stable where shards differ (both, sorted by label, asynchronous).
@@ -54,6 +57,8 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     if config.code.whiten != "none":
         config, more = resolve_whitening(config, sample, difference)
         lines += more
+        if config.code.steps == "auto":
+            config = config.with_keys(code={"steps": newton_schulz_steps(config, sample)})
     if config.optimizer.rate == AUTO:
         slower = DIFFERING_SHARDS if difference and config.code.whiten == "none" else 1.0
         config, line = auto_rate.settle(config, sample, slower)
@@ -88,6 +93,20 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return config.with_keys(**changes), lines
+
+
+def newton_schulz_steps(config: Config, sample: Problem) -> int:
+    """Return the number of Newton–Schulz steps of a whitened gradient.
+
+    The gradient of a layer that sees one row a sample has a rank of at most the mini-batch, and further steps
+    enlarge its noise.
+    """
+    if config.code.whiten != "gram" or all(each.samples <= 1 for each in sample.products.values()):
+        return 1
+    one, more = (
+        flops.gradient_flops(config.with_keys(code={"steps": steps}), sample, 1) for steps in (1, MORE_STEPS)
+    )
+    return MORE_STEPS if more <= MORE_COST * one else 1
 
 
 def lookahead(config: Config) -> float:

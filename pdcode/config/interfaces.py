@@ -172,7 +172,9 @@ class CodeTable(Kind, tag_field="family"):
     #: towards equal singular values; auto: gram, but none if the workers' shards differ, targets are real
     #: numbers, batches are full, or it costs more than it gives
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
-    steps: Annotated[int, Meta(ge=1, le=5)] = 1  #: Newton–Schulz steps of a whitened gradient
+    #: Newton–Schulz steps of a whitened gradient; auto: 3 if a module has layers of several rows a sample,
+    #: such as convolutions, and these steps cost little; else 1
+    steps: Annotated[int, Meta(ge=1, le=5)] | Literal["auto"] = 1
     #: matrices of these steps: factors: of samples or outputs, from the two factors of a layer's gradient, as
     #: before there was a choice; auto: also of the gradient itself; whichever need the fewest operations
     form: Literal["auto", "factors"] = "auto"
@@ -202,7 +204,7 @@ class CodeTable(Kind, tag_field="family"):
     @property
     def whitening(self) -> tuple[str, int, str]:
         """Kind, steps and form of the whitening, see `problems.whitening.Whitening`."""
-        return self.whiten, self.steps, self.form
+        return self.whiten, 1 if self.steps == "auto" else self.steps, self.form
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
         """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""

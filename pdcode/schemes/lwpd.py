@@ -13,7 +13,7 @@ from .base import UNCODED, Scheme
 
 TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
 """Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
-WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto"}}
+WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto", "steps": "auto"}}
 
 
 class LWPD(Scheme):
@@ -45,7 +45,7 @@ class LWPD(Scheme):
         # at two bits per element to rank 0 and to the other workers.
         # The learning rate of whitened gradients is dimensionless.
         "default": {
-            "code": {**TURN, "rows_per_task": "auto", "whiten": "auto"},
+            "code": {**TURN, "rows_per_task": "auto", "whiten": "auto", "steps": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
@@ -54,7 +54,7 @@ class LWPD(Scheme):
         },
         # Very slow links: a thirty-second of the gradient, and half the rate, since residuals are larger.
         "starved": {
-            "code": {**TURN, "share": 0.03125, "whiten": "auto"},
+            "code": {**TURN, "share": 0.03125, "whiten": "auto", "steps": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},

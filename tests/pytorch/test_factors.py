@@ -2,19 +2,23 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from outcomes import refused
+from paths import SUPPORT
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import pdcode
 from pdcode import problems
-from pdcode.config import ProblemTable, kinds, legacy
+from pdcode.config import Config, ProblemTable, kinds, legacy
+from pdcode.config import load as configfile
 from pdcode.problems.partition import arrange
 from pdcode.problems.whitening import Whitening
 from pdcode.torch import graph, model
+from pdcode.training import setup
 
 pytestmark = pytest.mark.slow
 
@@ -288,6 +292,26 @@ def test_a_run_by_factors_is_shorter_and_replays(case: str, tmp_path: Any) -> No
     assert by_factors.updates["t_ns"][-1] < full.updates["t_ns"][-1]
     if full.config["update"]["mode"] != "async":  # the order of arrivals is the same
         np.testing.assert_allclose(by_factors.theta, full.theta, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "steps"),
+    [
+        ("Convolutions", [], 3),
+        ("Convolutions", ["code.steps=2"], 2),
+        ("Convolutions", ["code.whiten=norm"], 1),
+        ("Convolutions", ["problem.batch=1"], 1),  # too many operations
+        ("Convolutions", ["problem.batch=0"], 1),  # not whitened
+        ("perceptron", [], 1),
+    ],
+)
+def test_layers_of_several_rows_a_sample_have_further_steps(module, settings, steps) -> None:
+    data, file = "flat" if module == "perceptron" else "data", SUPPORT / "modules.py"
+    problem = f"problem={{kind='torch', batch=32, module='{file}:{module}', data='{file}:{data}'}}"
+    config = configfile.resolve({}, [problem, "scheme.preset=ring", "stop.updates=1", *settings])
+    components = setup.prepare(config)
+    assert components.config.code.steps == steps
+    assert Config.of(msgspec.to_builtins(components.config)) == components.config
 
 
 def test_recorded_runs_without_the_key_had_full_gradients() -> None:
