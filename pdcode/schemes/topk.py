@@ -59,7 +59,7 @@ class TopK(SingleElements):
         # Very slow links: few elements of the whitened gradient, to rank 0 and to the other workers.
         "whitened": {
             "scheme": {"options": {"share": 0.004}},
-            "code": {**SingleElements.tables["code"], "whiten": "auto", "steps": "auto"},
+            "code": {**SingleElements.tables["code"], "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
