@@ -32,8 +32,8 @@ MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
 # preset ring of 16 workers; plain at the converted rate, with momentum 0.8 or 0.9; 100 Gbit/s).
 FEWER = 13
 # Where layers see several rows a sample, MORE_STEPS Newton–Schulz steps replace one if a gradient then takes
-# at most MORE_COST of the operations: they save a quarter of the updates (docs/results/whitening.md).
-MORE_STEPS, MORE_COST = 3, 1.2
+# at most MORE_COST of the operations: they save 15 % to 25 % of the gradients (docs/results/whitening.md).
+MORE_STEPS, MORE_COST = 3, 1.15
 DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
 # factor on it that is stable where shards differ (both, sorted by label, asynchronous).
