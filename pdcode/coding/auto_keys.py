@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config import AUTO, Config
+from ..config import AUTO, Config, kinds
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
@@ -25,6 +25,7 @@ SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
+LENGTH_LOOKAHEAD = 1.0  # where steps have a length of their own (digits, 8 to 32 workers)
 # A whitened step of B samples of a linear model replaces about 2 - FEWER/B plain ones: 1.0 for B = 16, 1.4
 # for 32, 2.3 for 128, 2.9 for 512 (softmax of mnist5k, all-reduce of 8 workers, the best of two rates each).
 # With hidden layers it replaces more than it costs: 1.4 to 2.5 for 16, 1.9 to 4.9 for 32, 3.5 and more for
@@ -114,8 +115,11 @@ def lookahead(config: Config) -> float:
 
     θ will move along the mean of all workers' residuals. One worker's residual predicts that mean less well
     the more workers there are, because mini-batch and shard noise average out: the factor that is best in the
-    mean square falls to one over their number. It is also smaller where residuals are larger.
+    mean square falls to one over their number. It is also smaller where residuals are larger. Where steps
+    have a length of their own, LENGTH_LOOKAHEAD is as good for any of these numbers.
     """
+    if config.optimizer.has_length or kinds.find("schemes", config.scheme.name).has_length:
+        return LENGTH_LOOKAHEAD
     fraction = USUAL_FRACTION if config.code.share is None else config.code.share
     ahead = min(MAX_LOOKAHEAD, LOOKAHEAD_N / config.workers.count) * min(1.0, fraction / USUAL_FRACTION)
     return float(f"{ahead:.3g}")

@@ -24,7 +24,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> 
     - the gradient, or without it the coded derivatives: `Problem.gradient_flops` and `coded_flops`
     - where the worker needs the full gradient (error feedback or worker-selected codewords), with codewords
       of r rows of weight w: 4·r·w·b·m to subtract the projection, and the sums with the memory
-    - with `memory.lookahead`: 2 per element of θ
+    - with `memory.lookahead`: 2 per element of θ; 4 where steps have a length of their own
     - rounding to the wire format: `WireFormat.flops` per element
     - a replica of θ: rank 0's decoding and steps
 
@@ -102,7 +102,8 @@ def _sent(layout: Layout) -> float:
 def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
     """Count the work of `memory.MemoryEncoder` on a unit of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
-    sums += 2 if config.memory.lookahead else 0
+    if config.memory.lookahead:
+        sums += 2 if config.optimizer.linear else 4  # with norms
     total = ELEMENTWISE * unit.length * (1.0 + sums)  # finiteness check, sums
     total += 4.0 * r * w * unit.elements  # projection, block by block in the cache
     if config.code.family == "matched" and not unit.uncoded:

@@ -11,20 +11,28 @@ makes this error feedback on gradient differences, summed at rank 0. ``coordinat
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta
 
 from ..config import Candidates, Fraction, MemoryTable
-from ..config.requirements import KeyNeeds, Needs, having, one_of
+from ..config.requirements import KeyNeeds, Need, Needs, having, one_of
 from ..kernels import decode, encode, finite, fold
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from ..util.rng import WIRE
 from ..util.stateful import Stateful
+from .ahead import LookAhead
 from .source import BatchGradient, Source
+
+ANTICIPATED = Need(
+    lambda kind, config: kind.linear or kind.has_length,
+    "'sgd', 'sign' or 'muon'",
+    "is a share of a step whose length workers know",
+    of_kind=True,
+)
+"""Requirement of look-ahead, for the key ``optimizer.kind``."""
 
 
 class NoMemory(MemoryTable, tag="none"):
@@ -40,31 +48,36 @@ RESIDUAL_NEEDS: Needs = {
 """Requirements of memories at workers."""
 
 
-class WorkerMemory(MemoryTable, tag="worker"):
-    """Error feedback: workers add the residual to their next gradient."""
+class ResidualMemory(MemoryTable):
+    """Memory of a residual at each worker."""
 
-    decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
     has_residual: ClassVar[bool] = True
 
-    keep: Fraction = 1.0  #: factor on a worker's residual e at each task; below 1 it is a momentum
-    #: factor c of the look-ahead: a worker evaluates its gradient at θ - c·η·e; "auto": by the number of
-    #: workers; with `optimizer.kind` sgd
+    #: factor c of the look-ahead: a worker evaluates its gradient at θ less c times the step that its
+    #: residual e would make: η·e, or with `optimizer.kind` sign and muon one along e of their length;
+    #: "auto": by the number of workers
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
     candidates: ClassVar[Candidates] = {"lookahead": (0.0, 0.2, "auto")}
     requires: ClassVar[KeyNeeds] = {
         "kind": RESIDUAL_NEEDS,
-        "lookahead": {"optimizer.kind": having("linear", "'sgd'", "is a share of a gradient step")},
+        "lookahead": {"optimizer.kind": ANTICIPATED},
     }
 
 
-class DifferenceMemory(MemoryTable, tag="difference"):
+class WorkerMemory(ResidualMemory, tag="worker"):
+    """Error feedback: workers add the residual to their next gradient."""
+
+    decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
+
+    keep: Fraction = 1.0  #: factor on a worker's residual e at each task; below 1 it is a momentum
+
+
+class DifferenceMemory(ResidualMemory, tag="difference"):
     """EF21: workers send the difference of their gradient from rank 0's estimate of it."""
 
     decoder: ClassVar[str] = "summing"
     decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
-    has_residual: ClassVar[bool] = True
-    requires: ClassVar[KeyNeeds] = {"kind": RESIDUAL_NEEDS}
 
 
 class CoordinatorMemory(MemoryTable, tag="coordinator"):
@@ -144,12 +157,10 @@ class MemoryEncoder(PayloadEncoder):
         One per unit; None where codewords are given.
     keep : float
         Factor on the residual at each task.
-    ahead : float
-        The vector is computed at θ - ahead·residual; `ahead` includes the learning rate.
+    ahead : LookAhead, optional
+        Point at which the vector is computed; default: θ.
     drops : bool
         Whether the gradient of a payload that rank 0 has dropped is dropped, too.
-    factor : callable
-        The factor on the learning rate at a version of θ.
     """
 
     state_names = ("source", "selectors", "residual", "_last", "_before", "_codewords", "_committed")
@@ -161,15 +172,12 @@ class MemoryEncoder(PayloadEncoder):
         kind: str,
         selectors: list[CodewordSelector | None],
         keep: float = 1.0,
-        ahead: float = 0.0,
+        ahead: LookAhead | None = None,
         drops: bool = False,
-        factor: Callable[[int], float] = lambda version: 1.0,
     ) -> None:
         self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
-        self._factor = factor
         self._keep, self._ahead = keep, ahead
         dtype, size = source.gradient.dtype, source.gradient.size
-        self._point = np.empty(size if ahead else 0, dtype)
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
         self._before = np.zeros(size if drops else 0, dtype)  # residual before the last task
@@ -186,9 +194,9 @@ class MemoryEncoder(PayloadEncoder):
         self._committed = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
-        if self._ahead:
-            np.multiply(self.residual, -self._ahead * self._factor(task.version), out=self._point)
-            theta = np.add(self._point, theta, out=self._point)
+        if self._ahead is not None:
+            whole = self._last if self.kind == "difference" else None
+            theta = self._ahead.point(theta, self.residual, task.version, whole)
         loss, gradient = self.source(theta, task), self.source.gradient
         self._before[:] = self.residual[: len(self._before)]
         self._committed = finite.all_finite(gradient)

@@ -172,6 +172,7 @@ class MuonTable(OptimizerTable, tag="muon"):
 
     makes: ClassVar[type[Optimizer]] = Muon
     element_flops: ClassVar[float] = 100.0
+    has_length: ClassVar[bool] = True
 
     rate: Rate = 0.02  #: learning rate: the largest singular value of a step, about
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on the last momentum, added to the gradient
@@ -183,6 +184,15 @@ class MuonTable(OptimizerTable, tag="muon"):
         "momentum": (0.8, 0.9, 0.95), "iterations": (1, 2, 5), "vectors": ("sign", "momentum")
     }  # fmt: skip
 
+    def step_lengths(self, layer: Blocks) -> tuple[float | None, float | None]:
+        outputs, inputs = layer.outputs, layer.inputs
+        scale = max(1.0, outputs / max(1, inputs))
+        return sqrt(scale * self.chosen(layer)), sqrt(outputs) if self.vectors == "sign" else None
+
+    def chosen(self, layer: Blocks) -> int:
+        """Return the number of rows of a layer that a step moves, or of columns, if there are fewer."""
+        return min(layer.outputs, layer.inputs)
+
     def flops(self, layers: Sequence[Blocks]) -> float:
         steps = sum(orthogonalise_flops(layer.outputs, layer.inputs, self.iterations) for layer in layers)
         return steps + super().flops(layers)
@@ -192,6 +202,7 @@ class OrthogonalTable(MuonTable, tag="orthogonal"):
     """Newton–Schulz steps on the gradient of each weight matrix, then momentum."""
 
     makes: ClassVar[type[Optimizer]] = Orthogonal
+    has_length: ClassVar[bool] = False  # steps shrink with the gradient
 
     fewest_samples: ClassVar[int] = 256
 
@@ -214,8 +225,7 @@ class Dion2Table(MuonTable, tag="dion2"):
     share: Fraction = 0.25  #: fraction of the rows, or of fewer columns, that a step moves, rounded up
 
     def chosen(self, layer: Blocks) -> int:
-        """Return the number of rows or columns of a layer that a step moves."""
-        return max(1, ceil(self.share * min(layer.outputs, layer.inputs) - 1e-9))
+        return max(1, ceil(self.share * super().chosen(layer) - 1e-9))
 
     def flops(self, layers: Sequence[Blocks]) -> float:
         sides = [(self.chosen(layer), max(layer.outputs, layer.inputs)) for layer in layers]

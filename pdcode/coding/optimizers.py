@@ -429,6 +429,10 @@ class SignTable(OptimizerTable, tag="sign"):
 
     makes: ClassVar[type[Optimizer]] = SignDescent
     element_flops: ClassVar[float] = 105.0
+    has_length: ClassVar[bool] = True
+
+    def step_lengths(self, layer: Blocks) -> tuple[float, float]:
+        return sqrt(layer.outputs * layer.inputs), sqrt(layer.outputs)
 
 
 def create(table: OptimizerTable | Mapping[str, Any], *arguments: Any) -> Optimizer:

@@ -370,6 +370,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     }  # fmt: skip
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
+    has_length: ClassVar[bool] = False  #: whether `step_lengths` are those of any gradient
     #: flops of a gradient that take as long as a step, per element of θ: ``python -m benchmarks charges``
     element_flops: ClassVar[float] = 30.0
     #: number of samples of an update below which rates of presets shrink with its root, and below twice of
@@ -427,6 +428,10 @@ class OptimizerTable(Kind, tag_field="kind"):
         done = min(1.0, (update - self.warmup) / max(1, self.updates - self.warmup))
         left = 1.0 - done if self.schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
         return self.final + (1.0 - self.final) * left
+
+    def step_lengths(self, layer: Any) -> tuple[float | None, float | None]:
+        """Return the lengths of a step of a layer's weights and biases at rate 1; None: linear steps."""
+        return None, None
 
     @property
     def scheduled(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import stragglers
 from ..codes import Code
 from ..coding import builders, flops, optimizers, proximals
+from ..coding.ahead import Lengths, LookAhead
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from ..coding.modular import ModularState
@@ -24,7 +25,7 @@ from ..config import Config, Table, Tables, kinds
 from ..config.requirements import Needs
 from ..decoders import Decoder
 from ..problems import Problem
-from ..problems.partition import Unit, cut
+from ..problems.partition import Blocks, Unit, cut
 from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
 from ..transport.log import excluded_bytes
@@ -182,6 +183,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         steps do not depend on the length of gradients.
     longest_step : float
         Longest good step of a whitened payload that is applied by itself, as a length; presets keep to it.
+    has_length : bool
+        Whether steps have a length of their own, see `step_lengths`, whatever the optimizer.
     steps_by_update : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
@@ -211,6 +214,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
     longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
+    has_length: ClassVar[bool] = False
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
     cuts_units: ClassVar[bool] = True
@@ -410,13 +414,24 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
         drops = self.config.sums_first  # stale gradients would make up much of a mean
-        factor, own = self.config.optimizer.factor, (memory.kind, selectors, memory.keep, self.look_ahead)
-        return [MemoryEncoder(source, reply, *own, drops, factor)]
+        own = memory.kind, selectors, memory.keep, self.look_ahead(problem)
+        return [MemoryEncoder(source, reply, *own, drops)]
 
-    @property
-    def look_ahead(self) -> float:
-        """Factor of a worker's residual in the look-ahead, c·η."""
-        return float(self.config.memory.lookahead * self.config.optimizer.rate)
+    def look_ahead(self, problem: Problem) -> LookAhead | None:
+        """Build the point at which a worker computes its vectors; None: it is θ."""
+        table = self.config.optimizer
+        share = float(self.config.memory.lookahead * table.rate)
+        lengths = [self.step_lengths(layer) for layer in problem.layers]
+        common = problem.size, problem.dtype, problem.layers, lengths
+        return LookAhead(share, table.factor, *common) if share else None
+
+    def step_lengths(self, layer: Blocks) -> Lengths:
+        """Return the lengths of a step of a layer's weights and biases at learning rate 1.
+
+        None stands for the length of the decoded vector, where steps are linear in it.
+        """
+        lengths: Lengths = self.config.optimizer.step_lengths(layer)
+        return lengths
 
 
 def make_scheme(config: Config) -> Scheme:

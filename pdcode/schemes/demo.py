@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..codes import Code
+from ..coding.ahead import LookAhead
 from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, SignDescent
@@ -89,10 +90,11 @@ class Transform:
         for chunks, part, down, across in self._views(flat, coefficients):
             np.matmul(down @ chunks, across.T, out=part)
 
-    def inverse(self, coefficients: np.ndarray, flat: np.ndarray) -> None:
-        """Write the vector of θ's size that has these coefficients."""
+    def inverse(self, coefficients: np.ndarray, flat: np.ndarray) -> np.ndarray:
+        """Write and return the vector of θ's size that has these coefficients."""
         for chunks, part, down, across in self._views(flat, coefficients):
             chunks[:] = down.T @ part @ across
+        return flat
 
 
 class CoefficientSource(Source):
@@ -185,7 +187,6 @@ class DeMo(Scheme):
     unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="has its momentum at the worker"),
-        "memory.lookahead": one_of(0.0, why="has no use for it"),
         "optimizer.kind": one_of("sign", why="steps along signs"),
         "update.mode": lacking(
             "by_fraction", "a mode that counts, such as 'first'", "has workers choose coefficients"
@@ -241,12 +242,20 @@ class DeMo(Scheme):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return CoefficientSource(super().source(problem, worker, rows), self.transform(problem))
 
+    def look_ahead(self, problem: Problem) -> LookAhead | None:
+        ahead = super().look_ahead(problem)
+        if ahead is not None:
+            transform, flat = self.transform(problem), np.empty(problem.size, problem.dtype)
+            ahead.vector = lambda coefficients: transform.inverse(coefficients, flat)
+        return ahead
+
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        # Selection takes about five operations per element. A replica also transforms back.
-        transforms = (1 + self.config.downlink.relays) * self.transform(problem).flops
+        # Selection takes about five operations per element. A replica also transforms back, and so does the
+        # look-ahead.
+        transforms = 1 + self.config.downlink.relays + bool(self.config.memory.lookahead)
         return (
             super()
             .work(problem, layouts, number, shard)
-            .plus(transforms)
+            .plus(transforms * self.transform(problem).flops)
             .plus(elementwise=5.0 * problem.size)
         )

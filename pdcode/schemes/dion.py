@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
+from ..coding.ahead import Lengths
 from ..coding.state import State
 from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
@@ -44,9 +45,9 @@ class Dion(PowerSGD):
 
     name = "dion"
     summary = "two factors of each worker's momentum, in two rounds; orthonormal steps of low rank"
+    has_length = True
     requires: ClassVar[Needs] = {
         **PowerSGD.requires,
-        "memory.lookahead": one_of(0.0, why="has steps of one length"),
         "optimizer.kind": one_of("sgd", why="orthonormalises its steps"),
         "optimizer.proximal": one_of(None, why="has steps of its own"),
     }
@@ -64,6 +65,10 @@ class Dion(PowerSGD):
     @property
     def kept(self) -> float:
         return float(self.options.momentum)
+
+    def step_lengths(self, layer: Blocks) -> Lengths:
+        rank = min(self.options.rank, layer.inputs, layer.outputs)
+        return sqrt(rank * layer.outputs / max(1, layer.inputs)), sqrt(layer.outputs)
 
     def state(self, problem: Problem) -> State:
         return DionState(self, problem)

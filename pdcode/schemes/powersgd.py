@@ -18,12 +18,13 @@ a P of lower rank. A worker that misses a round keeps its contribution for later
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from ..coding import builders, flops
+from ..coding.ahead import LookAhead
 from ..coding.memory import PayloadEncoder
 from ..coding.source import Source
 from ..coding.state import State
@@ -138,20 +139,19 @@ class FirstRound(PayloadEncoder):
         residual: WorkerResidual,
         factors: Sequence[Factor],
         reply: Reply,
-        ahead: float,
-        factor: Callable[[int], float],
+        ahead: LookAhead | None,
         kept: float,
     ) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
-        self._ahead, self._factor, self._share = ahead, factor, reply.layout.dtype.type(1 - kept)
+        self._ahead, self._share = ahead, reply.layout.dtype.type(1 - kept)
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
         self._valid = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         residual, gradient = self._residual, self._source.gradient
         point = theta[: len(gradient)]
-        if self._ahead:
-            point = point - self._ahead * self._factor(task.version) * residual.flat
+        if self._ahead is not None:
+            point = self._ahead.point(point, residual.flat, task.version)
         residual.loss = self._source(point, task)
         self._valid = finite.all_finite(gradient)
         if not self._valid:  # the residual is unchanged, and rank 0 refuses the payload
@@ -282,16 +282,18 @@ class PowerSGD(Scheme):
         factors, (first, second) = self.factors(problem), replies
         residual = WorkerResidual(problem.size, problem.dtype, factors)
         source = self.source(problem, worker, rows)
-        ahead = self.look_ahead, self.config.optimizer.factor
         return [
-            FirstRound(source, residual, factors, first, *ahead, self.kept),
+            FirstRound(source, residual, factors, first, self.look_ahead(problem), self.kept),
             SecondRound(residual, factors, second, self.kept),
         ]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))
         own = 2 * product if number else flops.gradient_flops(self.config, problem, shard) + product
-        sums = 4.0 if self.look_ahead and not number else 2.0
+        sums = 2.0
+        if self.config.memory.lookahead and not number:
+            lengths = {self.step_lengths(layer) for layer in problem.layers}
+            sums += 2.0 if lengths == {(None, None)} else 4.0
         own += flops.message_flops(self.config, problem, layouts[number])
         return Work(own).plus(elementwise=sums * problem.size)
 

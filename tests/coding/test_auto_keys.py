@@ -65,6 +65,20 @@ def test_the_look_ahead_shrinks_with_more_workers_and_smaller_payloads(workers, 
     assert prepared(*settings, "memory.lookahead=0.15").config.memory.lookahead == 0.15
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["scheme.name=dion"],
+        ["scheme.name=demo"],
+        ["scheme.name=ef21-muon"],
+        ["scheme.name=topk", "memory.kind=worker", "optimizer.kind=sign"],
+    ],
+)
+def test_the_look_ahead_of_steps_with_a_length_is_a_whole_step(settings: list[str]) -> None:
+    config = configfile.resolve({}, [*settings, "memory.lookahead=auto", "stop.updates=1"])
+    assert setup.prepare(config).config.memory.lookahead == 1
+
+
 def test_gradients_are_not_whitened_where_labels_are_sorted(tmp_path: Path) -> None:
     components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
     config = components.config

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, problems
+from pdcode.coding.ahead import LookAhead
 from pdcode.coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from pdcode.coding.source import BatchGradient
 from pdcode.config import load as configfile
@@ -59,7 +60,8 @@ def make_encoder(
     source: Any = BatchGradient(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
         return StatelessEncoder(source, reply)
-    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep, ahead)
+    point = LookAhead(ahead, lambda version: 1.0, len(plan.full_gradient), plan.dtype) if ahead else None
+    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep, point)
 
 
 class Largest:
@@ -261,9 +263,10 @@ def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_look_ahead_evaluates_gradients_at_theta_less_a_fraction_of_the_residual(dtype, chosen):
+@pytest.mark.parametrize("kind", ["worker", "difference"])
+def test_look_ahead_evaluates_gradients_at_theta_less_a_fraction_of_the_residual(kind, dtype, chosen):
     """Also with a payload that is taken back, and θ itself is not touched."""
-    plain, ahead = (Pairing("worker", dtype, dtype, chosen, ahead=share) for share in (0, 0.3))
+    plain, ahead = (Pairing(kind, dtype, dtype, chosen, ahead=share) for share in (0, 0.3))
     for task in range(4):
         kept = ahead.encoder.residual.copy()
         if ahead.returned:
@@ -293,15 +296,18 @@ def test_the_look_ahead_is_relative_to_the_learning_rate_and_refused_without_one
     problem = problem_of("float32", "auto")
     layout = coded_state(scheme, problem, scheme.assignment(problem.layers)).layouts[0]
     (encoder,) = scheme.encoders(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
-    assert encoder._ahead == pytest.approx(0.3)
+    assert encoder._ahead.share == pytest.approx(0.3)
     for more, message in [
         (
             "optimizer.kind=adam",
-            "optimizer.kind: 'adam' does not go with memory.lookahead 0.2, which is a share of a gradient",
+            "optimizer.kind: 'adam' does not go with memory.lookahead 0.2, which is a share of a step",
         ),
-        ("memory.kind=none", "memory.lookahead"),
-        ("memory.kind=difference", "memory.lookahead"),
-        ("scheme.name=demo", "memory.lookahead: .* 'demo', which has no use for it"),
+        (
+            "optimizer.kind=orthogonal",
+            "optimizer.kind: 'orthogonal' .* is a share of a step whose length workers know",
+        ),
+        ("memory.kind=none", "memory.lookahead: kind 'none' has no such key .* 'worker' and 'difference'"),
+        ("memory.kind=coordinator", "memory.lookahead: kind 'coordinator' has no such key"),
     ]:
         with pytest.raises(InputError, match=message):
             configfile.resolve({"problem": {"data": "digits"}}, [*settings, more])

@@ -109,17 +109,23 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return word * (word @ values)
 
 
-@pytest.mark.parametrize("chunk", [64, 8])
-def test_updates_are_those_of_the_authors(chunk: int) -> None:
-    """Momentum, transform, selection, subtraction, mean over senders, inverse transform, sign."""
+@pytest.mark.parametrize(("chunk", "ahead"), [(64, 0.0), (8, 0.0), (8, 0.6)])
+def test_updates_are_those_of_the_authors(chunk: int, ahead: float) -> None:
+    """Momentum, transform, selection, subtraction, mean over senders, inverse transform, sign.
+
+    With look-ahead the gradients are those at θ less a share of a step along the momentum.
+    """
     sets = ["problem.dtype=float64", f"scheme.options={{chunk={chunk},largest=5}}", SIGN, "memory.keep=0.9"]
+    sets += [f"memory.lookahead={ahead}"]
     made = Descent([*DEMO, *sets, "stop.updates=6"], UNEVEN)
     layers = made.components.problem.layers
     found: list[list[np.ndarray]] = [[] for _ in made.workers]
+    points: list[np.ndarray] = []
 
     def note(own: list[np.ndarray], source: Callable[..., float], theta: np.ndarray, task: object) -> float:
         loss = source(theta, task)
         own.append(source.gradient.copy())
+        points.append(theta.copy())
         return loss
 
     for own, worker in zip(found, made.workers, strict=True):
@@ -132,7 +138,14 @@ def test_updates_are_those_of_the_authors(chunk: int) -> None:
     momenta = [np.zeros(size) for _ in made.workers]
     for update in range(6):
         step = np.zeros(size)
-        for momentum, own in zip(momenta, found, strict=True):
+        for number, (momentum, own) in enumerate(zip(momenta, found, strict=True)):
+            point = made.thetas[update].copy()
+            for layer in layers:
+                for columns in (slice(0, -1), slice(-1, None)):
+                    view = layer.weights(momentum)[:, columns]
+                    scale = 0.002 * ahead / (np.sqrt(np.mean(view**2)) or 1)
+                    layer.weights(point)[:, columns] -= scale * view
+            np.testing.assert_allclose(points[4 * update + number], point, atol=1e-12)
             momentum *= 0.9
             momentum += own[update]
         for layer in layers:

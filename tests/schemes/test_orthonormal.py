@@ -57,16 +57,23 @@ def test_ringmaster_muon_steps_by_a_momentum_of_fresh_gradients() -> None:
     assert dropped
 
 
-@pytest.mark.parametrize(("downlink", "beta"), [("full", 0.3), ("codewords", 1.0)])
-def test_ef21_muon_sends_the_largest_changes_of_momenta(downlink: str, beta: float) -> None:
+@pytest.mark.parametrize(
+    ("downlink", "beta", "ahead"), [("full", 0.3, 0.0), ("codewords", 1.0, 0.0), ("full", 0.3, 0.5)]
+)
+def test_ef21_muon_sends_the_largest_changes_of_momenta(downlink: str, beta: float, ahead: float) -> None:
     sets = ["scheme.name=ef21-muon", f"scheme.options={{share=0.1,beta={beta}}}", f"downlink.kind={downlink}"]
+    sets += [f"memory.lookahead={ahead}"]
     made = Descent([*NETWORK, *sets, "wire.dtype=float64", "optimizer.rate=0.02"], TIMES)
     assert made.run() == "enough"
     size = len(made.thetas[0])
     momenta, estimates = np.zeros((4, size)), np.zeros((4, size))
 
+    def lengths(outputs: int, inputs: int) -> tuple[float, float]:
+        return np.sqrt(max(1, outputs / inputs) * min(outputs, inputs)), np.sqrt(outputs)
+
     def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
-        momenta[:] = (1 - beta) * momenta + beta * network.gradients(theta, task)
+        steps = network.ahead(momenta - estimates, momenta, lengths)
+        momenta[:] = (1 - beta) * momenta + beta * network.gradients(theta - ahead * 0.02 * steps, task)
         for layer in network.layers:
             place = slice(layer.offset, layer.offset + layer.length)
             for momentum, estimate in zip(momenta[:, place], estimates[:, place], strict=True):
@@ -78,17 +85,22 @@ def test_ef21_muon_sends_the_largest_changes_of_momenta(downlink: str, beta: flo
     Network(made).run(made, step)
 
 
-@pytest.mark.parametrize(("rank", "mu"), [(1, 0.8), (2, 0.0), (5, 0.95)])
-def test_dion_steps_along_orthonormal_columns_of_momenta(rank: int, mu: float) -> None:
+@pytest.mark.parametrize(("rank", "mu", "ahead"), [(1, 0.8, 0), (2, 0.0, 0), (5, 0.95, 0), (3, 0.9, 0.7)])
+def test_dion_steps_along_orthonormal_columns_of_momenta(rank: int, mu: float, ahead: float) -> None:
     """The paper's algorithm with M of each worker, by Gram-Schmidt; each update has two tasks."""
     sets = ["scheme.name=dion", f"scheme.options={{rank={rank},momentum={mu}}}", "optimizer.rate=0.02"]
+    sets += [f"memory.lookahead={ahead}"]
     made = Descent([*NETWORK, *sets], TIMES)
     qs = [q.T.copy() for q in made.state._q]
     momenta = np.zeros((4, len(made.thetas[0])))
     assert made.run() == "enough"
 
+    def lengths(outputs: int, inputs: int) -> tuple[float, float]:
+        return np.sqrt(outputs / inputs * min(rank, outputs, inputs)), np.sqrt(outputs)
+
     def step(network: Network, theta: np.ndarray, task: int) -> np.ndarray:
-        momenta[:] += network.gradients(theta, 2 * task)
+        points = theta - ahead * 0.02 * network.ahead(momenta, momenta, lengths)
+        momenta[:] += network.gradients(points, 2 * task)
         moved = np.empty_like(theta)
         for number, layer in enumerate(network.layers):
             matrices = [layer.weights(momentum) for momentum in momenta]
@@ -113,7 +125,6 @@ def test_dion_steps_along_orthonormal_columns_of_momenta(rank: int, mu: float) -
         (["scheme.name=ringmaster-muon", "optimizer.kind=sgd"], ["optimizer.kind", "'muon'"]),
         (["scheme.name=ef21-muon", "memory.kind=worker"], ["memory.kind", "'difference'"]),
         (["scheme.name=dion", "optimizer.kind=muon"], ["optimizer.kind", "'sgd'"]),
-        (["scheme.name=dion", "memory.lookahead=0.1"], ["memory.lookahead", "one length"]),
         (["scheme.name=powersgd", "memory.keep=0.9"], ["memory.keep", "powersgd"]),
     ],
 )

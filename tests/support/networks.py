@@ -63,7 +63,28 @@ class Network:
         )
 
     def gradients(self, theta: np.ndarray, task: int) -> np.ndarray:
-        return self.weighted([self.gradient(theta, i, self.batches(i, task)[0]) for i in range(4)])
+        """Gradients at one θ, or at one of each worker."""
+        points = np.broadcast_to(theta, (4, theta.shape[-1]))
+        return self.weighted(
+            [self.gradient(point, i, self.batches(i, task)[0]) for i, point in enumerate(points)]
+        )
+
+    def ahead(
+        self, residuals: np.ndarray, wholes: np.ndarray, lengths: Callable[[int, int], tuple[float, float]]
+    ) -> np.ndarray:
+        """Steps along residuals, as long for each layer's weights and biases as `lengths` if all is residual.
+
+        `lengths` gets the numbers of outputs and inputs.
+        """
+        steps = np.zeros_like(residuals)
+        for layer in self.layers:
+            for step, residual, whole in zip(steps, residuals, wholes, strict=True):
+                own, unsent, full = (layer.weights(each) for each in (step, residual, whole))
+                columns = slice(None, -1), slice(-1, None)
+                for part, length in zip(columns, lengths(*own[:, :-1].shape), strict=True):
+                    if full[:, part].any():
+                        own[:, part] = length * unsent[:, part] / np.sqrt((full[:, part] ** 2).sum())
+        return steps
 
     def run(self, made: Descent, step: Callable[["Network", np.ndarray, int], np.ndarray]) -> None:
         """Compare θ with that of a run, after each of 20 updates."""

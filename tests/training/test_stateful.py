@@ -132,7 +132,7 @@ LEFT = {
     "PayloadStore": "_addresses", "ProductState": "_matrix",
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
-    "MemoryEncoder": "_rounding_errors _units _point _sent", "LocalSteps": "_theta gradient",
+    "MemoryEncoder": "_rounding_errors _units _sent", "LookAhead": "_point", "LocalSteps": "_theta gradient",
     "PartGradient": "gradient", "CoefficientSource": "gradient", "WorkerMomentum": "gradient",
     "Trials": "gradient", "ShardSum": "_scaled gradient",
     "LargestElements": "_scratch _codewords",

@@ -64,6 +64,26 @@ def test_flops_of_a_memory_are_those_of_the_whole_gradient_and_of_taking_codewor
     assert flops(memory={"kind": "difference"}) - flops(memory={"kind": "worker"}) == ELEMENTWISE * 2 * size
 
 
+@pytest.mark.parametrize(
+    ("tables", "sums"),
+    [
+        ({"memory": {"kind": "worker"}}, 2),
+        ({"memory": {"kind": "difference"}}, 2),
+        ({"memory": {"kind": "worker"}, "optimizer": {"kind": "sign"}}, 4),
+        ({"memory": {"kind": "difference"}, "optimizer": {"kind": "muon"}}, 4),
+        ({"memory": {"kind": "worker"}, "scheme": {"name": "powersgd"}}, 2),
+        ({"memory": {"kind": "worker"}, "scheme": {"name": "dion"}}, 4),
+    ],
+)
+def test_flops_of_look_ahead_are_a_product_and_a_sum_and_norms_where_steps_have_a_length(tables, sums):
+    ahead = {**tables, "memory": {**tables["memory"], "lookahead": 0.2}}
+    if "scheme" in tables:  # without a code
+        tables, ahead = (
+            each | {"code": {"blocks": 1, "weight": None, "rows_per_task": None}} for each in (tables, ahead)
+        )
+    assert flops(**ahead) - flops(**tables) == ELEMENTWISE * sums * (12 * 65 + 13 * 10)
+
+
 @pytest.mark.parametrize("memory", ["none", "worker"])
 @pytest.mark.parametrize("hidden", [[48], [64, 32]])
 def test_flops_are_those_of_the_products_that_a_worker_makes(memory, hidden, monkeypatch):
