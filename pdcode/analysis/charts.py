@@ -203,7 +203,7 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     """Return the timeline, of all workers or a choice: `TASKS` tasks at most, around a typical interval."""
     rows = trace.arrivals
     pace, length = timing.pace(rows, trace.worker_count), description.stop_ns(trace)
-    outages = timing.outages(rows, trace.updates, pace, length)
+    outages = timing.outages(trace, pace, length)
     lanes = timeline.lanes(pace, list(dict.fromkeys(outage.worker for outage in outages)))
     window = timeline.window_ns(rows, pace, length, outages)
     place = np.full(trace.worker_count, -1)

@@ -101,11 +101,11 @@ def of_trace(trace: TraceReader) -> CriticalPath | None:
     """Return the critical path of a run; None without steps, or if not all arrivals were recorded."""
     if trace.sample > 1 or not trace.updates.rows or not trace.arrivals.rows:
         return None
-    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.is_summed)
+    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.summed)
 
 
 def critical_path(
-    arrivals: Columns, updates: Columns, workers: int, shared: bool = False
+    arrivals: Columns, updates: Columns, workers: int, shared: bool | np.ndarray = False
 ) -> CriticalPath | None:
     """Follow the critical path from the last step back to the start.
 
@@ -115,7 +115,7 @@ def critical_path(
         Columns of a trace's tables, all rows.
     workers : int
         Number of workers n.
-    shared : bool
+    shared : bool or ndarray of bool, shape (m,)
         Whether payloads are added up by the workers, so that the last one that was ready decides.
 
     Returns
@@ -126,7 +126,7 @@ def critical_path(
     split, m = stages(arrivals, updates["t_ns"]), len(arrivals["worker"])
     taken, dispatch_ns = split.sum(axis=0), arrivals["t_dispatch_ns"]
     decoded_ns, steps_ns = dispatch_ns + taken, updates["t_ns"]
-    ready = arrivals["t_send_ns"] if shared else decoded_ns
+    ready = np.where(shared, arrivals["t_send_ns"], decoded_ns)
     _, order, place = _rank_0(decoded_ns, steps_ns)
     # Each step's payload: of those with its version, the last.
     used = np.flatnonzero(np.isin(arrivals["status"], APPLIED))

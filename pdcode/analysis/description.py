@@ -115,6 +115,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         "recorded": recorder and f"by {recorder}: steps in which all wait for all",
         "delays": delays(config.get("stragglers", {})),
         "clock": _clock(trace),
+        "before": _first_preset(trace),
         "resumed": _segments(trace),
         "created": _created(trace.attributes),
     }
@@ -131,8 +132,18 @@ def delays(table: Mapping[str, Any]) -> str:
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])
 
 
+def _first_preset(trace: TraceReader) -> str:
+    """Describe the preset with which a run began."""
+    if not trace.first_preset:
+        return ""
+    changed = int(np.argmax(trace.segments["preset"]))
+    scheme, version = trace.first_preset["config"].get("scheme", {}), trace.segments["version"][changed]
+    return f"{_scheme(scheme)} until {duration(trace.segments['t_ns'][changed])}, update {version:,}"
+
+
 def _segments(trace: TraceReader) -> str:
-    began_s, lost = 1e-9 * trace.segments["t_ns"][1:], int(trace.segments["lost"].sum())
+    resumed = trace.segments["preset"][1:] == 0
+    began_s, lost = 1e-9 * trace.segments["t_ns"][1:][resumed], int(trace.segments["lost"].sum())
     if not len(began_s):
         return ""
     times = ", ".join(f"{each:.3g} s" for each in began_s)

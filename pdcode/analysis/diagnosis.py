@@ -160,7 +160,8 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     rows = list(timing.by_worker(table, trace.worker_count))
     least_ns = min((float(np.median(_flight_ns(table, each))) for each in rows if len(each)), default=0.0)
     found = [_tasks(table, each, least_ns) for each in rows]
-    return _without_waiting(found) if trace.is_summed else found
+    summed = trace.summed[chosen]
+    return _without_waiting(found, [summed[each] for each in rows]) if summed.any() else found
 
 
 def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
@@ -203,18 +204,13 @@ def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
     return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
 
 
-def _without_waiting(found: Sequence[Tasks]) -> list[Tasks]:
-    """Replace each worker's link time by the least of all workers: the others' includes waiting."""
-    known = [tasks for tasks in found if len(tasks.number)]
-    if not known:
-        return [*found]
-    least = np.full(1 + max(int(tasks.number.max()) for tasks in known), math.inf)
-    for tasks in known:
-        np.minimum.at(least, tasks.number, tasks.link)
-    return [
-        Tasks(each.number, each.begin, each.end, each.compute, each.delay, least[each.number])
-        for each in found
-    ]
+def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray]) -> list[Tasks]:
+    """Replace the link time of summed payloads by the least of all workers: the others' includes waiting."""
+    least = np.full(1 + max(int(tasks.number.max(initial=0)) for tasks in found), math.inf)
+    for tasks, own in zip(found, summed, strict=True):
+        np.minimum.at(least, tasks.number[own], tasks.link[own])
+    links = [np.where(own, least[each.number], each.link) for each, own in zip(found, summed, strict=True)]
+    return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
 
 
 def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
@@ -348,7 +344,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
             "; ".join(filter(None, (_verdict(slow), lost))), _why(trace, slow[0]), slow=slow, ratios=ratios
         )
     pace = timing.pace(trace.arrivals, trace.worker_count)
-    outages = timing.outages(trace.arrivals, trace.updates, pace, description.stop_ns(trace))
+    outages = timing.outages(trace, pace, description.stop_ns(trace))
     if outages:
         worst = outages[0]
         verdict = (
@@ -385,7 +381,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
 
 def _bottleneck(trace: TraceReader) -> Diagnosis | None:
     """Return the diagnosis that rank 0 or its link is the bottleneck; None if neither is."""
-    if trace.is_summed or trace.is_script or trace.sample > 1:
+    if trace.summed.any() or trace.is_script or trace.sample > 1:
         return None
     times = critical_path.stages(trace.arrivals, trace.updates["t_ns"])
     times = times[:, trace.arrivals["status"] != DRAINED].sum(axis=1)

@@ -62,7 +62,7 @@ def sections(
             yield "bytes", "Bytes", _bytes(trace)
         return
     pace = timing.pace(trace.arrivals, trace.worker_count)
-    outages = timing.outages(trace.arrivals, trace.updates, pace, length)
+    outages = timing.outages(trace, pace, length)
     fates = [] if trace.is_script else [describe_fates(trace.arrivals["status"], trace.counters)]
     silent = pace.silent()
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []

@@ -61,7 +61,7 @@ def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
         axes.set_axis_off()
         return None
     pace, length = timing.pace(trace.arrivals, trace.worker_count), description.stop_ns(trace)
-    outages = timing.outages(trace.arrivals, trace.updates, pace, length)
+    outages = timing.outages(trace, pace, length)
     out = list(dict.fromkeys(outage.worker for outage in outages))
     begin, end = window_ns(trace.arrivals, pace, length, outages)
     scale, unit = (1e-9, "s") if end - begin > 5e9 else (1e-6, "ms")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..trace.reader import TraceReader
+
 Columns = Mapping[str, np.ndarray]
 SLOW = 1.5  # least ratio of task times of a slow worker
 SLOW_ERRORS = 3.0  # least excess of that ratio over 1, in standard errors of the worker's median
@@ -245,18 +247,19 @@ def pace(arrivals: Columns, workers: int) -> Pace:
     return Pace(count, median, _ratio_to_others(median))
 
 
-def outages(arrivals: Columns, updates: Columns, pace: Pace, length: int) -> list[Outage]:
+def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     """Return the outages until `length` ns, longest first; injected delays do not count.
 
-    If a step followed a worker's last payload, its next task is outstanding, and may be an outage that has
-    not ended.
+    Nor do waits for other workers, where these add up payloads. If a step followed a worker's last payload,
+    its next task is outstanding, and may be an outage that has not ended.
     """
-    found = []
+    arrivals, updates, found = trace.arrivals, trace.updates, []
+    ends = np.minimum(np.where(trace.summed, arrivals["t_send_ns"], arrivals["t_recv_ns"]), length)
     for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
         if not len(rows):
             continue
         least = max(OUT * pace.usual(worker), min(OUT_FRACTION * length, OUT_NS))
-        begin, end = task_begins(arrivals, rows), np.minimum(arrivals["t_recv_ns"][rows], length)
+        begin, end = task_begins(arrivals, rows), ends[rows]
         gap = arrivals["t_send_ns"][rows] - arrivals["t_compute_ns"][rows]
         excess = end - begin - injected_ns(gap, arrivals["injected_delay_ns"][rows])
         for place in np.flatnonzero(excess >= least):

@@ -193,18 +193,24 @@ def clock_counters(result: Result) -> dict[str, float]:
 
 def run_traced(simulation: Simulation, request: Request, print_line: Print) -> tuple[TraceWriter, Result]:
     """Run a simulation with a trace."""
-    task_ns = simulation.task_ns.max()
-    attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
-    components, fleet, config = simulation.components, simulation.fleet, simulation.config
-    found = request.found
-    attributes["run"] = run = run_identity(found)
-    trace = open_trace(config, request.loaded.text, components, fleet, found, **attributes)
-    checkpoints = None
-    if request.resume or config.trace.checkpoint_s is not None:
-        checkpoints = CheckpointWriter(trace.path, run, request.loaded.config, config, print_line)
-    with signals.handled(signals.interrupts(fleet)):
-        descent, result = simulation.run(trace, print_line, found, checkpoints, request.report)
-        close_trace(trace, descent, clock_counters(result))
+    found, before = request.found, None
+    run, text, given = run_identity(found), request.loaded.text, request.loaded.config
+    following: Simulation | None = simulation
+    while following is not None:
+        simulation, checkpoints = following, None
+        components, fleet, config = simulation.components, simulation.fleet, simulation.config
+        attributes = {"clock": "virtual", "numerics": not request.timing_only, "run": run}
+        attributes["task_ns"] = simulation.task_ns.max()
+        trace = open_trace(config, text, components, fleet, found, before, **attributes)
+        if request.resume or config.trace.checkpoint_s is not None:
+            checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
+        with signals.handled(signals.interrupts(fleet)):
+            before, result = simulation.run_preset(trace, print_line, found, checkpoints, request.report)
+            following, found = simulation.following(before), None
+            if following is None:
+                close_trace(trace, before, clock_counters(result))
+            else:
+                following.fleet.interrupted = fleet.interrupted
     return trace, result
 
 

@@ -59,6 +59,8 @@ def diagnosed(trace: TraceReader) -> Diagnosis:
     try:
         if trace.config.get("plugins"):  # programs, which only a user may have run
             raise InputError("it has plug-ins")
+        if trace.first_preset:
+            raise InputError("it has changed its preset")
         where = found.bottleneck
         cost, after = freed(trace, where) if where else predicted(trace, found.slow)
     except (Failure, InputError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..transport.base import Computed, Link, WrappedLink
+from ..transport.layout import GO_ON
 from ..transport.messages import Task
 from .base import ActiveFaults, Fault, Keys, ProcessFault, TaskFault
 
@@ -29,6 +30,7 @@ class FaultyLink(WrappedLink):
         self._active: list[TaskFault] = []
         self._keys: Keys = seed, worker, -1
         self._zero_ns: int | None = None  # start of the run, on the clock of `time.perf_counter_ns`
+        self._replaced = threading.Event()
 
     def _since_start_ns(self) -> int:
         assert self._zero_ns is not None
@@ -38,6 +40,8 @@ class FaultyLink(WrappedLink):
         task = self.link.next_task()
         if task is not None:
             self._begin(task)
+        elif self.flags & GO_ON:  # with a link of its own
+            self._replaced.set()
         return task
 
     def _begin(self, task: Task) -> None:
@@ -70,7 +74,8 @@ class FaultyLink(WrappedLink):
 
     def _execute_timed(self) -> None:
         for event in self._timed:
-            time.sleep(max(0.0, 1e-9 * (event.at_ns - self._since_start_ns())))
+            if self._replaced.wait(max(0.0, 1e-9 * (event.at_ns - self._since_start_ns()))):
+                return
             event.execute()
 
     def reply(self, computed: Computed) -> None:

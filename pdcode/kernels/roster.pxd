@@ -20,7 +20,7 @@ cdef class WorkerCounters:
     cdef public list states, tasks, replies, awaited, flags, sent_ns, begun_ns, busy_ns, idle, fates
     cdef public set unsaved
     cdef public int64_t arrivals, outstanding, overdue_count
-    cdef public RecentTimes times
+    cdef public RecentTimes times, own_times
     cpdef int answered(self, Received reply, int fate, bint used) except -1
     cpdef int sent(self, Py_ssize_t worker, int64_t messages, int64_t now_ns, int64_t sent_ns) except -1
 

@@ -116,6 +116,8 @@ cdef class WorkerCounters:
         Number of workers that are OVERDUE.
     times : RecentTimes
         Of tasks, from the event at which they were sent to the reply's arrival.
+    own_times : RecentTimes
+        Of tasks, from their start at the worker to the sending of the reply.
     """
 
     cpdef int answered(self, Received reply, int fate, bint used) except -1:
@@ -136,6 +138,7 @@ cdef class WorkerCounters:
             self.busy_ns[worker] = (
                 <int64_t> self.busy_ns[worker] + reply.t_recv_ns - <int64_t> self.sent_ns[worker])
             self.times.put(worker, reply.t_recv_ns - <int64_t> self.begun_ns[worker])
+            self.own_times.put(worker, reply.t_send_ns - reply.t_start_ns)
         return 0
 
     cpdef int sent(self, Py_ssize_t worker, int64_t messages, int64_t now_ns, int64_t sent_ns) except -1:

@@ -28,7 +28,7 @@ import numpy as np
 from ..kernels import roster
 from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
-from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
+from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from . import clocks, pace, supervised
@@ -408,8 +408,8 @@ class MPIFleet(Ranks, Fleet):
             self.detached &= self.has_failures
             # Its task is the number of clock requests, its version that of openings for whose rows it waits.
             openings = 0 if self.row_sender is None else self.row_sender.members(worker)
-            detached = DETACHED if self.has_failures else 0
-            self._send_control(worker, STOP | flags | detached, member.rounds, openings)
+            flags |= (DETACHED if self.has_failures else 0) | (GO_ON if self.goes_on else 0)
+            self._send_control(worker, STOP | flags, member.rounds, openings)
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._poller.wait(saved.Test, SAVING_NS)

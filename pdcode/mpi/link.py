@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import headers
 from ..transport.base import Computed, Link
-from ..transport.layout import CANCEL, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
+from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from . import clocks
 from .initialise import MPI
@@ -61,6 +61,12 @@ class Entry:
                 self.receive(SETUP, flat[start : start + CHUNK])
             arrays[name] = array
         return facts, arrays
+
+    def set_up_again(self) -> dict[str, Any]:
+        """Receive facts for other keys, with the same arrays."""
+        sent = self.set_up()
+        assert sent is not None
+        return sent[0]
 
 
 class MPILink(Link):
@@ -127,6 +133,11 @@ class MPILink(Link):
     def detached(self) -> bool:
         """Whether the run has ended with failed ranks, so that this rank ends without a collective call."""
         return bool(self._inbox.flags & DETACHED)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another set-up follows the end."""
+        return bool(self._inbox.flags & GO_ON)
 
     def next_task(self) -> Task | None:
         self._next_message()

@@ -34,6 +34,7 @@ from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
 from ..virtual import choice
+from ..virtual.choice import Review
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
@@ -59,30 +60,15 @@ def coordinate(
     checkpoints; `found` a checkpoint to resume from. With `resume` a signal that ends the run causes a
     checkpoint even if no others are taken.
     """
-    run = run_identity(found)
+    run, speeds = run_identity(found), None
     given = components.config if given is None else given
     keeps = resume or given.trace.checkpoint_s is not None
     ranks = Ranks(comm, given.workers.spares)
-    with signals.handled(signals.interrupts(ranks)):
-        supervised.report_ready()
-        source, components.source = components.source, None
-        assert source is not None
-        planned = None
-        if components.by_speeds:
-            sized = components.config if components.auto else components.requested
-            planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
-        empty = memory_places(given, run, None)
-        places = memory_places(given, run, found) if keeps else [None] * ranks.workers
-        components.scheme.placement.seed_secrets()
-        facts = components.facts
-        for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
-            arrays = components.scheme.placement.worker_data(source, worker)
-            ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
-        if planned is not None:
-            components = choice.settle(components, ranks.measure(planned))
-            for worker in range(ranks.workers):
-                ranks.set_up(worker, components.facts, {})
-        config = components.config
+
+    def train(components: Components, before: TrainingRun | None = None) -> TrainingRun:
+        """Train with a preset, also after another one."""
+        config, source = components.config, components.source
+        components.source = None  # rank 0 keeps only its evaluation set
         if config.sums_all:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
         kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
@@ -95,19 +81,54 @@ def coordinate(
         with signals.handled(signals.interrupts(fleet)):
             fleet.interrupted = fleet.interrupted or ranks.interrupted  # since it was made
             if config.workers.spares:  # they need `source` later
-                fleet.spare_setup = partial(setup_for_spare, components, source, empty if keeps else None)
+                assert source is not None
+                fleet.spare_setup = partial(setup_for_spare, components, source, empty)
                 fleet.joins_ns = faults.joins(config)
-            del source  # frees the full data; rank 0 keeps only its evaluation set
-            siblings.begun()
-            trace = open_trace(config, text, components, fleet, found, run=run)
+            del source  # frees the full data
+            trace = open_trace(config, text, components, fleet, found, before, run=run)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
             descent = TrainingRun(
-                config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found
+                config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
+            descent.review = Review.of(components, speeds)
             if keeps:
                 descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
-            close_trace(trace, descent)
+            if descent.next_components is None:
+                close_trace(trace, descent)
+        ranks.interrupted = ranks.interrupted or fleet.interrupted
+        return descent
+
+    with signals.handled(signals.interrupts(ranks)):
+        supervised.report_ready()
+        source, planned = components.source, None
+        assert source is not None
+        if components.by_speeds:
+            sized = components.config if components.auto else components.requested
+            planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
+        empty = memory_places(given, run, None) if keeps else None
+        places = memory_places(given, run, found) if keeps else [None] * ranks.workers
+        components.scheme.placement.seed_secrets()
+        facts = components.facts
+        for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
+            arrays = components.scheme.placement.worker_data(source, worker)
+            ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
+        if planned is not None:
+            speeds = ranks.measure(planned)
+            components = choice.settle(components, speeds)
+            for worker in range(ranks.workers):
+                ranks.set_up(worker, components.facts, {})
+        components.source = source
+        del source
+        siblings.begun()
+        descent = train(components)
+        while (following := descent.next_components) is not None:
+            for worker in range(ranks.workers):
+                ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, {})
+            found = None
+            descent = train(following, descent)
+    fleet = descent.fleet
+    assert isinstance(fleet, MPIFleet)
     comm.finish_coordinator(
         descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
     )
@@ -126,17 +147,39 @@ def serve(comm: Group, config: Config) -> None:
         return
     facts, arrays = sent
     place = facts["memory"]
-    config = with_resolved(config, facts["resolved"])
+    factory = make_factory(config, entry.worker, arrays, facts)
     siblings.begun()
-    factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
     if facts["pace"] is not None:
         timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
         pace.answer(comm, facts["pace"], timed)
-        again = entry.set_up()
-        assert again is not None
-        facts, _ = again
-        config = with_resolved(config, facts["resolved"])
-        factory = WorkerFactory(make_scheme(config), entry.worker, arrays, facts)
+        facts = entry.set_up_again()
+        factory = make_factory(config, entry.worker, arrays, facts)
+    link = serve_preset(comm, entry, factory, place, facts)
+    while link.goes_on:
+        facts = entry.set_up_again()
+        factory = make_factory(config, entry.worker, arrays, facts)
+        link = serve_preset(comm, entry, factory, facts["memory"], facts)
+    if link.detached:
+        comm.finish_detached()
+
+
+def make_factory(
+    config: Config, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+) -> WorkerFactory:
+    """Return the factory of a worker with the keys that rank 0 has resolved."""
+    scheme = make_scheme(with_resolved(config, facts["resolved"]))
+    return WorkerFactory(scheme, worker, arrays, facts)
+
+
+def serve_preset(
+    comm: Group,
+    entry: Entry,
+    factory: WorkerFactory,
+    place: tuple[str, str, int] | None,
+    facts: dict[str, Any],
+) -> MPILink:
+    """Serve tasks until the end of the run, or until it goes on with another preset; return the link."""
+    config = factory.scheme.config
     link = link_kind(config)(entry)
     comm.buffers.append(link)
     if isinstance(link, AllreduceLink):
@@ -154,8 +197,7 @@ def serve(comm: Group, config: Config) -> None:
             work(*wrapped(config, link, worker, place, facts["delay_fractions"]))
     finally:
         link.close()
-    if link.detached:
-        comm.finish_detached()
+    return link
 
 
 def link_kind(config: Config) -> type[MPILink]:

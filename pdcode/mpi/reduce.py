@@ -370,7 +370,8 @@ class AllreduceLink(MPILink):
             while not self._inbox.flags & STOP:
                 self._next_message()
             MPI.Request.Waitall(self._sends)
-            self._workers.Free()
+            if not self.goes_on:
+                self._workers.Free()
             return None
         order = self.state.order(0, self._tasks)  # the same for all workers
         self._sums[order.round].total.arrival.codewords = order.codewords

@@ -18,20 +18,19 @@ from ..training.checkpoint import changed_files, ensure_same_data, other_arithme
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, config_attributes, counters
-from ..training.setup import prepare, worker_builder
+from ..training.setup import Components, prepare, worker_builder
 from ..training.shuffling import make_row_sender
 from ..transport.layout import RETURNED
 from ..transport.messages import Task
 from ..util.errors import InputError, prefix_errors
 from ..virtual import oracle
 from ..virtual.calibration import config_of
-from ..virtual.costs import processor_ns
 from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
 from ..virtual.simulation import Simulation, drain_ns
 from .comparison import Difference, RunComparison, compare
-from .schedule import RecordedSchedule
+from .schedule import RecordedPreset, RecordedSchedule
 
 LATER_ATTRIBUTES = {"rows", "task_flops", "step_flops", "task_rows"}  # older traces lack them
 CHARGED = {"task_flops", "step_flops"}  # attributes that depend on the costs of the virtual clock
@@ -71,36 +70,58 @@ class Replayer:
 
     def __init__(self, trace: TraceReader, print_line: Print) -> None:
         self._trace, self._print_line = trace, print_line
-        self._config = config = replayable_config(trace)
-        self._components = components = prepare(config, str(trace.path), check=False)
-        components.average_for_owners()
-        self._refuse_other_arithmetic()
-        attributes, of_today = (
-            config_attributes(config, components),
-            trace.attributes.get("costs", 1) == COSTS,
-        )
-        for key in (LATER_ATTRIBUTES - trace.attributes.keys()) | (set() if of_today else CHARGED):
-            del attributes[key]
-        compare("attributes", trace.attributes, attributes)  # before the workers are built
+        first, last = recorded_presets(trace)
+        components = prepare(first.config, str(trace.path), check=False)
+        self._refuse_other_arithmetic(first.config, components)
         model, self.untimed_reason = None, ""
         try:
             model = delay_model(components.config)
         except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.untimed_reason = str(error)
         virtual = trace.attributes.get("clock") == "virtual"
-        if virtual and not of_today:
+        if virtual and not self._costs_of_today:
             model, self.untimed_reason = None, "the virtual clock of that version had other costs"
-        self.timed = virtual and model is not None
+        self.timed, self._model = virtual and model is not None, model
         self.compared = RunComparison(trace, self.timed)
-        self._simulation = Simulation(config, components) if self.timed else None
-        if self._simulation is not None:
-            compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
+        self._last, self._status, self._measured = last, trace.arrivals["status"], trace.progress["version"]
+        self._final = trace.checkpoint, trace.counters  # damage is found before the work
+        stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
+        self._missing = trace.faults["worker"][trace.faults["kind"] == "missing"].tolist()
+        self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
+        self._start_ns = self._line_ns = time.perf_counter_ns()
+        self._build(first, components)
+
+    def _build(
+        self,
+        part: RecordedPreset,
+        components: Components,
+        before: TrainingRun | None = None,
+        earlier: Simulation | None = None,
+    ) -> None:
+        """Build the recomputation of a part of the run, which follows that with another preset."""
+        trace, config = self._trace, part.config
+        self._part, self._config, self._components = part, config, components
+        self._compare_attributes(part, components)  # before the workers are built
+        if part is self._last:
+            codes = {f"{blocks}/matrix": matrix for blocks, matrix in trace.code.items()}
+            designs = components.state.designs.items()
+            compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
+        components.average_for_owners()
+        self._simulation = None
+        if self.timed:
+            if before is None or earlier is None:
+                self._simulation = Simulation(config, components)
+            else:
+                self._simulation = earlier.continued(before, components)
             self._fleet = self._simulation.fleet
+            if part is self._last:
+                compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
             workers = config.workers.count
-            fractions = components.delay_fractions
-            schedule = RecordedSchedule(trace, workers, model, self._has_ended, self._resume, fractions)
+            schedule = RecordedSchedule(
+                trace, part, workers, self._model, self._has_ended, self._resume, components.delay_fractions
+            )
             executor = ReplayExecutor(components.layouts, workers, worker_builder(config, components))
             if loses_tasks(config):
                 executor.loses = schedule.loses
@@ -119,33 +140,40 @@ class Replayer:
                     zip(*(trace.faults[key][omitted].tolist() for key in ("worker", "task")), strict=True)
                 )
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
-        drain = 1 if self._simulation is None else drain_ns(config)
+        drain = 1 if self._simulation is None else drain_ns(config) if part is self._last else NEVER_NS
         self._training = TrainingRun(
-            config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
+            config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain, before=before
         )
         if not self.timed or "why" not in trace.updates:  # older runs did not detect overdue workers
             self._training.coordinator.liveness.disable()
+        self._training.monitor.review = self._change if part is not self._last else None
         self.theta = components.state.theta
-        self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
-        self._final = trace.checkpoint, trace.counters  # damage is found before the work
-        stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
-        self._missing = trace.faults["worker"][trace.faults["kind"] == "missing"].tolist()
-        self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
-        self._start_ns = self._line_ns = time.perf_counter_ns()
 
     def run(self) -> None:
         """Recompute the run and compare; raise `Difference` at the first value that is unequal."""
-        codes = {f"{blocks}/matrix": matrix for blocks, matrix in self._trace.code.items()}
-        designs = self._components.state.designs.items()
-        compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
         with np.errstate(all="ignore"), suppress(EndOfTrace):  # floating point errors as in the run
-            self._fleet.start()
-            self._training.coordinator.run(self._observe)
+            self._recompute()
+            if self._part is not self._last:
+                before, source = self._training, self._components.source
+                components = prepare(self._last.config, str(self._trace.path), source, check=False)
+                self._build(self._last, components, before, self._simulation)
+                self._recompute()
         self.compared.arrivals.end()
         if self._trace.finished:
             for table in (self.compared.updates, self.compared.measurements, self.compared.faults):
                 table.end()
             self._compare_checkpoint()
+
+    def _recompute(self) -> None:
+        """Recompute the run with one preset."""
+        self._training.start(self._part.begin_ns)
+        self._training.coordinator.run(self._observe)
+
+    def _change(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Return that the preset changes, at the recorded time."""
+        part = self._part
+        due = self.timed and now_ns >= part.change_ns and coordinator.version >= part.versions.stop
+        return "another preset" if due else ""
 
     def _observe(self, now_ns: int, coordinator: Coordinator) -> str:
         """Observe the run, and return the reason to stop, or an empty string."""
@@ -174,13 +202,24 @@ class Replayer:
             self._fleet.interrupted = coordinator.interrupted = signal.SIGINT
         return self._training.monitor(now_ns, coordinator)
 
-    def _refuse_other_arithmetic(self) -> None:
+    @property
+    def _costs_of_today(self) -> bool:
+        return self._trace.attributes.get("costs", 1) == COSTS
+
+    def _compare_attributes(self, part: RecordedPreset, components: Components) -> None:
+        """Compare the attributes that the configuration determines."""
+        attributes = config_attributes(part.config, components)
+        for key in (LATER_ATTRIBUTES - part.attributes.keys()) | (set() if self._costs_of_today else CHARGED):
+            del attributes[key]
+        compare("attributes", part.attributes, attributes)
+
+    def _refuse_other_arithmetic(self, config: Config, components: Components) -> None:
         """Refuse a trace whose θ this version of pdcode computes otherwise.
 
         Version 1 had other random numbers for rounding, an ``int2`` of four scales, and another order of
         codewords where a task has a multiple of their weight. Up to version 2 whitened steps did not shrink.
         """
-        recorded, components = self._trace.attributes.get("arithmetic", 1), self._components
+        recorded = self._trace.attributes.get("arithmetic", 1)
         if recorded == ARITHMETIC:
             return
         assignment = components.state.assignment
@@ -190,7 +229,7 @@ class Replayer:
             reason = f"rounds to {', '.join(sorted(changed))} otherwise"
         elif recorded < 2 and isinstance(assignment, Rotating) and assignment.reordered:
             reason = "gives tasks their codewords in another order"
-        elif self._config.code.whiten != "none":
+        elif config.code.whiten != "none":
             reason = "shrinks whitened steps with the loss"
         if reason or recorded > ARITHMETIC:
             by = self._trace.attributes.get("creator", "an older pdcode")
@@ -207,15 +246,15 @@ class Replayer:
         That is so if all recorded tasks are sent, except those whose replies are missing, all updates are
         made, and the next finite payload was not used, or there is none.
         """
-        coordinator, compared = self._training.coordinator, self.compared
+        coordinator, part = self._training.coordinator, self._part
         roster, version = coordinator.roster, coordinator.version
         missing = sum(roster.awaited[worker] for worker in self._missing)
         sent = roster.arrivals + roster.outstanding - missing
-        if coordinator.stopping or sent < compared.arrivals.rows or version < compared.updates.rows:
+        if coordinator.stopping or sent < part.rows.stop or version < part.versions.stop:
             return False
-        left = self._status[roster.arrivals :]
+        left = self._status[roster.arrivals : part.rows.stop]
         fit = left[left != REFUSED]
-        return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
+        return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part is not self._last
 
     def _resume(self) -> None:
         """Repeat a resumption from a checkpoint, at which the payloads in flight are lost."""
@@ -245,10 +284,7 @@ class Replayer:
             work = sum(coordinator.roster.fates[fate] for fate in APPLIED) / self._components.replies
             counted |= {
                 "length_ns": schedule.now_ns,
-                "processor_ns": processor_ns(
-                    self._simulation.charged, coordinator.roster.arrivals, counted["bytes_up"], schedule.steps
-                ),
-                **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
+                **self._simulation.loads(self._training),
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),
             }
         # Older traces lack some numbers.
@@ -276,14 +312,34 @@ def replay(trace: TraceReader, print_line: Print) -> Replayer:
     return replayer
 
 
-def replayable_config(trace: TraceReader) -> Config:
-    """Return the configuration of a trace, without faults that would end the replay.
+def recorded_presets(trace: TraceReader) -> tuple[RecordedPreset, RecordedPreset]:
+    """Return the first and the last preset of a run, the same if it did not change.
 
-    Refuse a trace of a run that cannot be replayed, or whose data would have other sizes than recorded.
+    Refuse a trace of a run that cannot be replayed.
     """
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
-    config = config_of(trace)
+    config, rows, versions = config_of(trace), trace.arrivals.rows, trace.updates.rows
+    last = RecordedPreset(replayable(config, trace), trace.attributes, range(rows), range(versions))
+    if not (first := trace.first_preset):
+        return last, last
+    changed = int(np.argmax(trace.segments["preset"]))
+    row, version, begin_ns = (int(trace.segments[key][changed]) for key in ("arrivals", "version", "t_ns"))
+    if not (0 <= row <= rows and 0 <= version <= versions):
+        raise InputError(f"{trace.path}: damaged: the preset changes at arrival {row}, update {version}")
+    change_ns = min(trace.faults["t_ns"][trace.faults["kind"] == "preset"].tolist(), default=begin_ns)
+    config = replayable(config_of(trace, first["config"]), trace)
+    return (
+        RecordedPreset(config, first, range(row), range(version), change_ns=change_ns),
+        last._replace(rows=range(row, rows), versions=range(version, versions), begin_ns=begin_ns),
+    )
+
+
+def replayable(config: Config, trace: TraceReader) -> Config:
+    """Return a configuration of a trace, without faults that would end the replay.
+
+    Refuse that of a run that cannot be replayed, or whose data would have other sizes than recorded.
+    """
     if not config.stop.ends:  # no run of pdcode's own
         raise InputError(f"{trace.path}: a recorded script: the trace has no arithmetic to recompute")
     exact = config.has_owners or config.reduce.bits is not None

@@ -1,20 +1,33 @@
 """The schedule of replies recorded in a trace."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import stragglers
+from ..config import Config
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, REFUSED, WORKER_CLOCK
 from ..transport.events import Died, Joined, Overdue
-from ..virtual.schedule import Schedule, Sent
+from ..virtual.schedule import NEVER_NS, Schedule, Sent
 from .comparison import ABSENT, Difference
 
 RECORDED = {"dead": Died, "joined": Joined, "overdue": Overdue}
 """Kind of a recorded fault -> event."""
+
+
+class RecordedPreset(NamedTuple):
+    """Part of a run that has one preset: usually all of it."""
+
+    config: Config
+    attributes: Mapping[str, Any]  # of `config_attributes`, and others
+    rows: range  # of arrivals
+    versions: range  # of θ
+    begin_ns: int | None = None  # when it began, after another preset
+    change_ns: int = NEVER_NS  # when rank 0 decided to change the preset
 
 
 class RecordedSchedule(Schedule):
@@ -24,6 +37,8 @@ class RecordedSchedule(Schedule):
 
     Parameters
     ----------
+    part : RecordedPreset
+        Part of the trace.
     model : DelayModel or None
         Injected delays; None: those of the trace.
     has_ended : callable
@@ -37,6 +52,7 @@ class RecordedSchedule(Schedule):
     def __init__(
         self,
         trace: TraceReader,
+        part: RecordedPreset,
         workers: int,
         model: stragglers.DelayModel | None,
         has_ended: Callable[[], bool],
@@ -44,7 +60,9 @@ class RecordedSchedule(Schedule):
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
-        self._segments = deque(trace.segments["arrivals"][1:].tolist())
+        self._part, self.steps, self.now_ns = part, part.versions.start, part.begin_ns or 0
+        resumed = trace.segments["arrivals"][1:][trace.segments["preset"][1:] == 0]
+        self._segments = deque(row for row in resumed.tolist() if part.rows.start <= row <= part.rows.stop)
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
@@ -57,12 +75,13 @@ class RecordedSchedule(Schedule):
             interruptible = np.isin(arrivals["status"], (DRAINED, REFUSED))
             interrupted = interruptible & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the end of the run
             delays_ns = np.where(interrupted, delays_ns, drawn_ns)
-        self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
+        self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], part.rows.start
         self._status = arrivals["status"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._busy = set[int]()  # workers with a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
         of_fleet = np.isin(trace.faults["kind"], list(RECORDED))
+        of_fleet &= (trace.faults["t_ns"] >= self.now_ns) & (trace.faults["t_ns"] <= part.change_ns)
         self._events = deque(
             zip(*(trace.faults[key][of_fleet].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
@@ -70,7 +89,7 @@ class RecordedSchedule(Schedule):
         self._leaving = set(zip(*left, strict=True))
         self.pending = []
         self._cancelled = False
-        self.now_ns = self.t_recv_ns = 0
+        self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
             [0] * workers for _ in range(4)
         )
@@ -111,7 +130,7 @@ class RecordedSchedule(Schedule):
             self._resume()
         if self._has_ended():
             return -1  # without an arrival the coordinator checks whether to stop
-        if self._events and (row == len(self._worker) or self._events[0][0] <= self._recv_ns[row]):
+        if self._events and (row == self._part.rows.stop or self._events[0][0] <= self._recv_ns[row]):
             self.now_ns, kind, _ = self._events[0]
             workers = []
             while self._events and self._events[0][:2] == (self.now_ns, kind):  # one event of several workers
@@ -120,7 +139,7 @@ class RecordedSchedule(Schedule):
                 self._busy.difference_update(workers)
             self.pending.append(RECORDED[kind](workers))
             return -1
-        if row == len(self._worker):
+        if row == self._part.rows.stop:
             if self._cancelled and self._busy == self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)
                 return -1  # the run ended without the missing replies

@@ -112,6 +112,12 @@ class RecordedTable(Mapping[str, np.ndarray]):
         return f"<{self._name}: {self.rows} rows of {', '.join(self._keys)}>"
 
 
+def is_summed(config: Mapping[str, Any]) -> bool:
+    """Return whether workers add up their payloads among themselves."""
+    table = config.get("reduce") or {}
+    return str(table.get("kind", "star")) != "star"
+
+
 def _table_property(name: str) -> cached_property[RecordedTable]:
     return cached_property(lambda trace: RecordedTable(trace, name))
 
@@ -134,6 +140,8 @@ class TraceReader:
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
     config : dict
         The resolved configuration, with all defaults.
+    first_preset : dict
+        The configuration and attributes with which a run began that went on with another preset, else empty.
     config_text : str
         The user's TOML file.
     code : dict
@@ -201,6 +209,22 @@ class TraceReader:
             raise damaged(where, f"config_resolved: {error}") from None
         return dict(config)
 
+    @cached_property
+    def first_preset(self) -> dict[str, Any]:
+        where, text = str(self.path), self.attributes.get("first_preset")
+        if (text is not None) != bool(self.segments["preset"].any()):
+            raise damaged(where, "first_preset and the column preset of segments contradict each other")
+        if text is None:
+            return {}
+        first = contents.parse_json(text, where, "first_preset")
+        if not isinstance(first, dict) or not isinstance(first.get("config"), dict):
+            raise damaged(where, "first_preset has no config")
+        try:
+            legacy.check(first["config"])
+        except InputError as error:
+            raise damaged(where, f"first_preset: {error}") from None
+        return first
+
     def table(self, name: str) -> dict[str, Any]:
         """Return a table of the resolved configuration; empty if it is not there, as in a script's trace."""
         return self.config.get(name) or {}
@@ -210,10 +234,14 @@ class TraceReader:
         """Of so many tasks of a worker, one was recorded."""
         return int(self.attributes.get("sample", 1))
 
-    @property
-    def is_summed(self) -> bool:
-        """Whether workers add up their payloads among themselves."""
-        return str(self.table("reduce").get("kind", "star")) != "star"
+    @cached_property
+    def summed(self) -> np.ndarray:
+        """Whether workers added up each payload among themselves, bool, shape of `arrivals`."""
+        summed = np.full(self.arrivals.rows, is_summed(self.config))
+        if self.first_preset:
+            changed = int(self.segments["arrivals"][np.argmax(self.segments["preset"])])
+            summed[:changed] = is_summed(self.first_preset["config"])
+        return summed
 
     @property
     def is_script(self) -> bool:

@@ -146,11 +146,14 @@ FAULTS = {
 }
 
 SEGMENTS = {
-    "t_ns": Column("<i8", "ns", "the run began, or was resumed from a checkpoint of this time"),
+    "t_ns": Column(
+        "<i8", "ns", "the run began, was resumed from a checkpoint, or went on with another preset"
+    ),
     "version": Column("<i8", "1", "version of theta at that time"),
     "arrivals": Column("<i8", "1", "rows of arrivals before that time"),
     "lost": Column("<i8", "1", "recorded arrivals after the checkpoint, which are lost"),
     "begun_ns": Column("<i8", "ns", "time since 1970 when it began", 0),
+    "preset": Column("|u1", "1", "1: with another preset, see the attribute first_preset", 0, most=1),
 }
 
 TABLES = {
@@ -187,7 +190,7 @@ DIMENSIONS = {
 ATTRIBUTES = {
     "arrivals": Attribute(str, values=("all", "sampled", "none")),
     "clock": Attribute(str, values=("real", "virtual")),
-    **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
+    **dict.fromkeys(("config", "config_resolved", "created", "creator", "first_preset"), Attribute(str)),
     **dict.fromkeys(("git_commit", "mpi_library", "recorder", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
     **dict.fromkeys(("arithmetic", "costs", "schema_version"), Attribute(int, 1)),

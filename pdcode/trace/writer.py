@@ -18,11 +18,12 @@ from .schema import TABLES
 
 
 class ResumePoint(NamedTuple):
-    """Checkpoint at which a resumed run's trace continues."""
+    """Point at which a trace continues: a checkpoint, or a change of the preset."""
 
-    rows: dict[str, int]  # rows of each table until the checkpoint; later ones are lost; {}: a new trace
+    rows: dict[str, int]  # rows of each table until then; later ones are lost; {}: a new trace
     t_ns: int  # time of the run
     version: int  # version of θ
+    preset: bool = False  # whether the run goes on with another preset
 
 
 class TraceWriter(Recorder):
@@ -95,8 +96,9 @@ class TraceWriter(Recorder):
             for table, earlier in before.items():
                 self.extend(table, earlier.rows, earlier.columns)
             arrived = before.get("arrivals", EarlierRows(0, 0, {}))
-            t_ns, version = (0, 0) if resumed is None else resumed[1:]
-            self._tables["segments"].append(t_ns, version, arrived.rows, arrived.lost, time.time_ns())
+            t_ns, version, preset = (0, 0, False) if resumed is None else resumed[1:]
+            begun = t_ns, version, arrived.rows, arrived.lost, time.time_ns(), preset
+            self._tables["segments"].append(*begun)
             self._guard.note = self._note
             self.flush(0)
             if not before:
@@ -203,6 +205,15 @@ class TraceWriter(Recorder):
             file.attrs.modify("finished", np.True_)
         self._identity = path.stat()
         self._unlock()
+
+    def interrupt(self) -> dict[str, int]:
+        """Close the file of a run that a further writer will continue; return the number of its rows."""
+        self.flush(self._due)
+        counts = self.counts
+        self._file.close()
+        lock.acquire(self.path)  # for the further writer
+        self._unlock()
+        return counts
 
     def add_counters(self, counters: Mapping[str, float]) -> None:
         """Add totals to a closed trace; a `Failure` if another run writes a trace of this name."""

@@ -56,7 +56,7 @@ class Coordinator(Stateful):
         self.liveness = Liveness(self.roster)
         self.saving = Saving(fleet, self.roster, self.update)
         self.incidents = Incidents(trace, self.roster, lost_with)
-        self.clip, self._drain_ns = clip, drain_ns
+        self.clip, self.drain_ns = clip, drain_ns
         table = state.optimizer.table
         self._factor = table.factor if table.scheduled else None
         self.messages = [layout.messages for layout in state.layouts]
@@ -318,8 +318,8 @@ class Coordinator(Stateful):
         """Return the longest wait for the tasks in flight."""
         from statistics import median  # not at workers
 
-        if self._drain_ns is not None:
-            return self._drain_ns
+        if self.drain_ns is not None:
+            return self.drain_ns
         return max(SHORTEST_DRAIN_NS, int(DRAIN_TASKS * median(self.roster.task_times_ns(now_ns))))
 
     def give_up(self, worker: int) -> None:

@@ -54,6 +54,7 @@ class Monitor(Stateful):
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
         self.report: Report = ignore
+        self.review: Callable[[int, Coordinator], str] | None = None  # returns why to change the preset
         self._in_rounds, self._penalty = config.reduce.summed, penalty_of(config.optimizer.proximal, problem)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
@@ -81,7 +82,11 @@ class Monitor(Stateful):
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)
         wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
-        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.interrupted
+        changes = ""
+        if self.review is not None and not (reason or coordinator.stopping):
+            changes = self.review(now_ns, coordinator)
+        due = bool(coordinator.interrupted or changes)
+        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not due
         by_version = coordinator.version >= self._due_version
         if quiet and not by_version and (not reason or coordinator.stopping):
             return reason
@@ -98,6 +103,7 @@ class Monitor(Stateful):
         if coordinator.interrupted and not coordinator.stopping and not reason:
             reason = INTERRUPTED
             self.fail(now_ns, reason)
+        reason = reason or changes
         if reason and not coordinator.stopping:
             # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)

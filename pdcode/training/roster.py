@@ -39,14 +39,15 @@ class Roster(Stateful, roster.WorkerCounters):
     """
 
     state_names = (
-        *COUNTERS, "states", "idle", "arrivals", "outstanding", "overdue_count", "fates", "times", "unsaved"
+        *COUNTERS, "states", "idle", "arrivals", "outstanding", "overdue_count", "fates", "times",
+        "own_times", "unsaved",
     )  # fmt: skip
     state_types = (("idle", list[int]), ("unsaved", list[int]))
 
     def __init__(self, workers: int) -> None:
         self.states, self.idle = [IDLE] * workers, list(range(workers))
         self.arrivals = self.outstanding = self.overdue_count = 0
-        self.fates, self.times = [0] * len(FATES), TaskTimes(workers)
+        self.fates, self.times, self.own_times = [0] * len(FATES), TaskTimes(workers), TaskTimes(workers)
         self.unsaved: set[int] = set()
         for name in COUNTERS:
             setattr(self, name, [0] * workers)
@@ -63,7 +64,7 @@ class Roster(Stateful, roster.WorkerCounters):
             del counts[workers:]
             counts += [0] * (workers - len(counts))
         if workers != before:
-            self.times = TaskTimes(workers)
+            self.times, self.own_times = TaskTimes(workers), TaskTimes(workers)
         self.states, self.idle = [IDLE] * workers, list(range(workers))
         self.awaited, self.flags = [0] * workers, [0] * workers
         self.outstanding = self.overdue_count = 0

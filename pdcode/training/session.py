@@ -1,5 +1,6 @@
 """A training run on rank 0, on a real or virtual clock, and its trace."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -8,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from .. import problems
 from ..coding.clipping import make_clip
 from ..config import Config, legacy
-from ..trace import Recorder, TraceWriter, opening
+from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
 from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
@@ -21,7 +24,9 @@ from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
 from .checkpoint import Checkpoint, CheckpointWriter
+from .coordinator import Coordinator, Observe
 from .fused import make_coordinator
+from .liveness import NEVER_NS
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
 
@@ -29,16 +34,27 @@ BATCH_SIGNALS = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a j
 EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sysexits.h
 
 
+class Review(Protocol):
+    """Review of the preset during a run, see `virtual.choice.Review`."""
+
+    reason: str
+    chosen: Components | None
+
+    def __call__(self, now_ns: int, coordinator: Coordinator) -> str: ...
+
+
 class TrainingRun:
     """Coordinator and monitor over a fleet whose workers are set up.
 
     `wall_ns` is the clock for printing and flushing, if the fleet's is virtual; without `numerics` no
-    gradients are computed; `drain_ns` is that of the coordinator; `found` is a checkpoint to resume from.
+    gradients are computed; `drain_ns` is that of the coordinator; `found` is a checkpoint to resume from;
+    `before` the same run with another preset, from which this goes on with θ and the counters.
     """
 
     # To be set before the run. Checkpoints are taken at the period of `trace.checkpoint_s`, if that is given,
     # and when a signal ends the run.
     checkpoints: CheckpointWriter | None = None
+    review: Review | None = None  # to be set, if the preset may change
 
     def __init__(
         self,
@@ -51,6 +67,7 @@ class TrainingRun:
         numerics: bool = True,
         drain_ns: int | None = None,
         found: Checkpoint | None = None,
+        before: "TrainingRun | None" = None,
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
@@ -67,6 +84,45 @@ class TrainingRun:
             saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
+        self._before, self._setup_bytes = before, (fleet.bytes_up, fleet.bytes_down)
+        self.end_ns = 0  # time of the end of `run`
+        if before is not None:
+            self._follow(before)
+
+    def _follow(self, before: "TrainingRun") -> None:
+        """Take θ and counters over; optimizer and memories begin anew."""
+        own, earlier = self.coordinator, before.coordinator
+        for new, old in (
+            (own.roster, earlier.roster),
+            (own.update, earlier.update),
+            (own.incidents, earlier.incidents),
+            (self.monitor, before.monitor),
+        ):
+            new.load_state_dict(old.state_dict())
+        own.roster.restart(self.fleet.workers)
+        own.update.begin()
+        state = self.components.state
+        state.theta[:] = before.components.state.theta
+        state.resumed()
+        up, down = before._setup_bytes
+        self.fleet.bytes_up += before.fleet.bytes_up - up
+        self.fleet.bytes_down += before.fleet.bytes_down - down
+        own.saving.due_ns = min(own.saving.due_ns, before.fleet.now_ns())  # none has been taken of this
+
+    @property
+    def next_components(self) -> Components | None:
+        """Components with which the run goes on after this preset; None: it has ended."""
+        review, coordinator = self.review, self.coordinator
+        changes = review is not None and coordinator.stopping == review.reason
+        return review.chosen if review is not None and changes and not coordinator.roster.missing else None
+
+    def _observe(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Observe as the monitor; if the preset is to change, wait for all workers at the stop."""
+        reason, review = self.monitor(now_ns, coordinator), self.review
+        if reason and review is not None and reason == review.reason:
+            coordinator.drain_ns, self.fleet.goes_on = NEVER_NS, True
+            self.trace.fault(now_ns, -1, -1, "preset", reason)
+        return reason
 
     @property
     def stateful(self) -> dict[str, Any]:
@@ -101,6 +157,11 @@ class TrainingRun:
         if fleet.row_sender is not None:
             fleet.row_sender.restart()
 
+    def interrupt(self) -> ResumePoint:
+        """Close the trace, which goes on with another preset; return where."""
+        assert isinstance(self.trace, TraceWriter)
+        return ResumePoint(self.trace.interrupt(), self.end_ns, self.coordinator.version, preset=True)
+
     @property
     def failed(self) -> bool:
         """Whether the run counts as failed."""
@@ -121,6 +182,15 @@ class TrainingRun:
             checkpoint.remove(self.checkpoints.folder)
         elif self.checkpoints.taken:
             self.print_line(f"checkpoint: {self.checkpoints.folder}; --resume continues the run")
+
+    def start(self, at_ns: int | None = None) -> None:
+        """Start the clock; `at_ns` is the recorded time at which a run goes on with another preset."""
+        before, self._before = self._before, None  # whose workers are not needed any more
+        if before is None:
+            self.fleet.start(self.coordinator.update.now_ns)
+        else:
+            self.coordinator.update.now_ns = before.end_ns if at_ns is None else at_ns
+            self.fleet.start(before.fleet.now_ns() if at_ns is None else at_ns)
 
     def run(self) -> str:
         """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
@@ -145,15 +215,22 @@ class TrainingRun:
             self._resume(self._found)
             for line in self._found.lines:
                 self.print_line(line)
-        fleet.start(self.coordinator.update.now_ns)
+        self.start()
+        observe: Observe = monitor
+        if self.review is not None:
+            monitor.review, observe = self.review, self._observe
         try:
-            reason = self.coordinator.run(monitor, self.save if self.checkpoints else None)
+            reason = self.coordinator.run(observe, self.save if self.checkpoints else None)
         except BaseException as error:
             with suppress(Failure):  # a full disk must not hide the error
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", fleet.cause(error))
             raise
         if self.checkpoints is not None:
             self.checkpoints.wait()
+        self.end_ns = fleet.now_ns()
+        if self.next_components is not None:
+            self.print_line(f"{1e-9 * self.coordinator.t_stop_ns:7.1f} s  {reason}")
+            return reason
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","
@@ -211,11 +288,18 @@ def open_trace(
     components: Components,
     fleet: FleetInfo,
     found: Checkpoint | None = None,
+    before: TrainingRun | None = None,
     **attributes: object,
 ) -> TraceWriter:
-    """Create the trace of a run, or continue that of a checkpoint; report an older trace that was renamed."""
+    """Create the trace of a run, or continue that of a checkpoint; report an older trace that was renamed.
+
+    `before` is the same run with another preset, whose trace this one continues.
+    """
     path = Path(config.trace.path)
     resume_point = None if found is None else found.resume_point(config.workers.count)
+    if before is not None:
+        resume_point = before.interrupt()
+    attributes["first_preset"] = first_preset(path, resume_point, before)
     trace = TraceWriter(
         path,
         text,
@@ -228,11 +312,26 @@ def open_trace(
         config.trace.sample,
         resume_point,
     )
-    if found is None:
+    if resume_point is None:
         checkpoint.move_aside(path)
     if trace.renamed:
         print_line(trace.renamed)
     return trace
+
+
+def first_preset(path: Path, point: ResumePoint | None, before: TrainingRun | None) -> str | None:
+    """Return the trace's attribute of this name: JSON of configuration and attributes before a change.
+
+    A trace that continues at a checkpoint after the change keeps it.
+    """
+    if before is not None:
+        config, components = before.components.config, before.components
+        first = {"config": msgspec.to_builtins(config), **config_attributes(config, components)}
+        return json.dumps(first)
+    if point is None or not point.rows:
+        return None
+    changed = TraceReader(path).segments["preset"][: point.rows.get("segments", 0)]
+    return TraceReader(path).attributes.get("first_preset") if changed.any() else None
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:

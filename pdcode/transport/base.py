@@ -99,6 +99,7 @@ class Fleet(ABC):
     initial_members: list[RankInfo]  # the workers at the start, for the trace
     library: str  # name of the message-passing library
     interrupted: int = 0  # number of the signal that asks for the end of the run
+    goes_on: bool = False  # whether workers are set up again after the shutdown
     ending_s: float = (
         0.0  # longest time in which the job ends after the wait for replies, if some are missing
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -161,9 +161,13 @@ def fit_two_sizes(
 
 
 def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
-    """Return the arrivals before the stop, of which there must be some, all whole replies."""
+    """Return the arrivals before the stop, of which there must be some, all whole replies.
+
+    If the preset has changed, they are those of the last one.
+    """
     columns = {name: trace.arrivals[name] for name in COLUMNS}
     before = columns["status"] != DRAINED
+    before[: int((trace.segments["arrivals"] * trace.segments["preset"]).max())] = False
     if not before.any():
         raise InputError(f"{trace.path}: no arrivals were recorded, so costs cannot be fitted")
     if trace.arrivals["part"].any():
@@ -171,10 +175,14 @@ def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
     return {name: column[before] for name, column in columns.items()}
 
 
-def config_of(trace: TraceReader) -> Config:
-    """Return the configuration of a trace's run, checked by this version and against the trace's workers."""
+def config_of(trace: TraceReader, resolved: dict[str, Any] | None = None) -> Config:
+    """Return the configuration of a trace's run, checked by this version and against the trace's workers.
+
+    `resolved` is that of an earlier preset; default: the last one.
+    """
     try:
-        config = saved.of_trace(legacy.read(trace.config, trace.plugin_digests), trace)
+        tables = trace.config if resolved is None else resolved
+        config = saved.of_trace(legacy.read(tables, trace.plugin_digests), trace)
         if config.workers.count != (count := trace.worker_count):
             raise InputError(f"workers.count: {config.workers.count}, and {count} workers are listed")
         config.stragglers.check(config)

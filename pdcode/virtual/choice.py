@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from .. import faults, problems, stragglers
 from ..coding import flops
@@ -35,15 +36,18 @@ from ..config import (
 from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import delay_model
+from ..stragglers.laws import NoDelays
 from ..trace import Recorder
 from ..trace.schema import USED
 from ..training import setup
+from ..training.coordinator import Coordinator
 from ..training.link_sizing import FRACTIONS, relayed_bytes
 from ..training.setup import Components
 from ..training.shuffling import make_row_sender
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import ratio
 from . import costs
 from .costs import cost_model_schedule, task_times_ns
 from .schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
@@ -56,6 +60,9 @@ MEAN_EXPONENT = 0.25  # of the number of updates, in one over the number of payl
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 FOLLOWING = 1.05  # time with a count that follows the last tasks, over that with the best fixed count
+LASTING, FIRST = 2, 64  # least number of tasks after which a worker is slow for good, and expected ones
+SLOWER, GAIN = 1.5, 1.2  # growth of the longest tasks that causes a review, and the least factor of a change
+PATIENCE = 0.05  # part of the run's time for which a worker has to be slow
 
 
 def prepare(
@@ -111,10 +118,13 @@ def settle(components: Components, speeds: Speeds) -> Components:
 
 
 class Choice:
-    """The choice among candidates, given one after another; the components of only the best are kept."""
+    """The choice among candidates, given one after another; the components of only the best are kept.
 
-    def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
-        self._config, self._speeds = config, speeds
+    With `delayed`, the times of tasks in `speeds` include all delays.
+    """
+
+    def __init__(self, config: Config, speeds: Speeds | None = None, delayed: bool = False) -> None:
+        self._config, self._speeds, self._delayed = config, speeds, delayed
         self._scheme: Any = kinds.find("schemes", config.scheme.name)
         self._builds: dict[str, Callable[[Speeds], Components]] = {}
         self._times: dict[str, tuple[float, float]] = {}  # rank, and predicted time to the target, in s
@@ -132,13 +142,21 @@ class Choice:
         if not components.config.update.asynchronous:
             needed *= (WORKERS / workers) ** MEAN_EXPONENT
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
-        time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs)
+        time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs, self._delayed)
         if components.requested.code.rows_per_task == "auto" and components.config.code.share:
             time_s *= (FRACTIONS[0] / components.config.code.share) ** SHARE_EXPONENT
         waits = components.config.update.complete
         self._builds[name], self._times[name] = components.rebuild, (time_s * MARGIN**waits, time_s)
         if min(self._times, key=self._times.__getitem__) == name:
             self._best = components
+
+    def change(self, before: str) -> tuple[Components, float] | None:
+        """Return the components and relative time of another preset, if it is well below the one before."""
+        chosen = min(self._times, key=self._times.__getitem__)
+        time_s, before_s = self._times[chosen][1], self._times[before][1]
+        if chosen == before or not GAIN * time_s < before_s:
+            return None
+        return self._best, time_s / before_s
 
     def made(self) -> Components:
         """Return the components of the best, with a line on the reason; refuse if there is no candidate."""
@@ -159,6 +177,107 @@ class Choice:
         return self._best
 
 
+class Review:
+    """Review of a preset that waits for every worker: whether another has become faster.
+
+    A monitor calls it during the run. Once the longest of the workers' last tasks, each the shortest of
+    `LASTING`, has grown, and that for `PATIENCE` of the time so far, the times of the other presets are
+    predicted from the last tasks. A worker that soon recovers is thus not left.
+
+    Parameters
+    ----------
+    components : Components
+        Those of the run, from a `Choice`.
+    speeds : Speeds or None
+        Measured ones; None on the virtual clock.
+
+    Attributes
+    ----------
+    chosen : Components or None
+        Those of the preset with which the run is to go on.
+    reason : str
+        Why; empty before.
+    """
+
+    def __init__(self, components: Components, speeds: Speeds | None = None) -> None:
+        self._components, bandwidth = components, components.config.link.bandwidth
+        self._links = (bandwidth, bandwidth) if speeds is None else (speeds.ingress, speeds.egress)
+        self._usual_ns, self._version = usual_ns(components, speeds), 0
+        self._usual_until_ns = 0  # time of the last update without slow workers
+        self.chosen: Components | None = None
+        self.reason = ""
+
+    @classmethod
+    def of(cls, components: Components, speeds: Speeds | None = None) -> "Review | None":
+        """Return the review of a run; None if its preset was given, or waits for no worker that is slow."""
+        config = components.config
+        needed = components.auto is not None and config.update.complete and config.shuffle.kind == "none"
+        return cls(components, speeds) if needed else None
+
+    def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Return why to go on with another preset; usually an empty string."""
+        if coordinator.version == self._version:
+            return ""
+        self._version = coordinator.version
+        workers = np.arange(len(coordinator.roster))
+        own_ns = coordinator.roster.own_times.last(workers, LASTING)
+        longest_ns = own_ns.min(axis=1)
+        if not longest_ns.max() > SLOWER * self._usual_ns:  # or nan: no times yet
+            self._usual_until_ns = now_ns
+        if now_ns - self._usual_until_ns <= PATIENCE * now_ns:
+            return ""
+        self._usual_ns = float(longest_ns.max())
+        self._predict(1e-9 * own_ns)
+        if self.chosen is not None:
+            multiple = ratio(float(longest_ns.max() / np.median(longest_ns)))
+            self.reason += f", as tasks of worker {int(longest_ns.argmax())} take {multiple} the median"
+        return self.reason
+
+    def _predict(self, own_s: np.ndarray) -> None:
+        """Choose by the times of the last tasks, shape (n, m)."""
+        components, config = self._components, self._components.auto
+        assert config is not None
+        before = str(components.config.scheme.preset)
+        gradients_s = own_s * gradient_share(components)[:, None]
+        speeds = Speeds(*self._links, gradients_s.mean(axis=1), gradients_s)
+        choice = Choice(config, speeds, delayed=True)
+        for name, rebuild in components.alternatives.items():
+            made = rebuild(speeds)
+            if name == before or not made.config.update.complete:
+                choice.add(name, made)
+        if (found := choice.change(before)) is not None:
+            self.chosen, part = found
+            self.chosen.source = components.source
+            self.reason = f"preset '{self.chosen.config.scheme.preset}' in place of '{before}'"
+            self.reason += f" would take {part:.2g} of the time"
+
+
+def gradient_share(components: Components) -> np.ndarray:
+    """Return the part of a task's operations that are the full gradient's, shape (n,)."""
+    whole = flops.gradient_flops(components.config, components.problem, components.shard)
+    return np.broadcast_to(whole / components.flops_by_worker(), components.scheme.workers)
+
+
+def task_samples_s(components: Components, speeds: Speeds | None) -> np.ndarray:
+    """Return times of tasks without delays in s, shape (n, m): by measured gradients, or the cost model."""
+    n = components.scheme.workers
+    if speeds is None:
+        task_s = 1e-9 * np.broadcast_to(task_times_ns(components.config, components), n)
+        return np.asarray(task_s)[:, None]
+    samples_s = speeds.compute_s[:, None] if speeds.samples_s is None else speeds.samples_s
+    return samples_s / gradient_share(components)[:, None]
+
+
+def usual_ns(components: Components, speeds: Speeds | None) -> float:
+    """Return the longest of the workers' first tasks, each the shortest of `LASTING`, under the law in ns."""
+    config, n = components.config, components.scheme.workers
+    task_ns = np.rint(1e9 * task_samples_s(components, speeds).min(axis=1)).astype(np.int64)
+    model = delay_model(msgspec.structs.replace(config, seed=config.seed ^ OTHER_SEED))
+    delays_ns = stragglers.delays_ns(model, np.arange(n), np.zeros(n, np.int64), FIRST, task_ns)
+    own_ns = np.where(delays_ns < 0, math.inf, task_ns[:, None] + delays_ns)
+    return float(sliding_window_view(own_ns, LASTING, axis=1).min(axis=2).max())
+
+
 class MeasuredDelays:
     """Delays of a model, and the time by which measured tasks exceed the shortest of their worker.
 
@@ -177,22 +296,22 @@ class MeasuredDelays:
         )
 
 
-def round_s(components: Components, speeds: Speeds | None, updates: int, runs: int = 1) -> float:
+def round_s(
+    components: Components, speeds: Speeds | None, updates: int, runs: int = 1, delayed: bool = False
+) -> float:
     """Return the predicted mean time of an update in s, or of n payloads if each is one.
 
     It is that of so many updates from the start, with which delays may grow, in so many runs. It is infinite
     if a dead worker would be waited for. Links and rank 0 are as on the virtual clock; if `speeds` are
-    measured, links have the lower of the two bandwidths.
+    measured, links have the lower of the two bandwidths. With `delayed` their tasks include all delays.
     """
     config, n = costs.charged(components.config, components), components.scheme.workers
-    task_s = 1e-9 * np.broadcast_to(task_times_ns(config, components), n)
+    samples_s = task_samples_s(components, speeds)
+    task_s = samples_s.min(axis=1)
+    law = msgspec.structs.replace(config, stragglers=NoDelays()) if delayed else config
     seeds = (config.seed ^ (OTHER_SEED + run) for run in range(runs))
-    models: list[Any] = [delay_model(msgspec.structs.replace(config, seed=seed)) for seed in seeds]
+    models: list[Any] = [delay_model(msgspec.structs.replace(law, seed=seed)) for seed in seeds]
     if speeds is not None:
-        whole = flops.gradient_flops(config, components.problem, components.shard)
-        samples_s = speeds.compute_s[:, None] if speeds.samples_s is None else speeds.samples_s
-        samples_s = samples_s * np.broadcast_to(components.flops_by_worker() / whole, n)[:, None]
-        task_s = samples_s.min(axis=1)
         models = [MeasuredDelays(model, samples_s - task_s[:, None]) for model in models]
         config = config.with_keys(link={"bandwidth": min(speeds.ingress, speeds.egress)})
     task_ns = np.maximum(1, np.rint(1e9 * task_s)).astype(np.int64)

@@ -110,6 +110,12 @@ class Injection:
         self._stamp_ns = 0
         self._pending = pending
 
+    def drop_earlier(self, now_ns: int, tasks: Sequence[int]) -> None:
+        """Drop faults of the process before these tasks, and before this time."""
+        for worker, own in self._workers.items():
+            own.by_task = [event for event in own.by_task if (event.task or 0) >= tasks[worker]]
+            own.leaves_ns = [at_ns for at_ns in own.leaves_ns if at_ns > now_ns]
+
     def _schedule_change(self, at_ns: int, worker: int, joins: bool = False) -> None:
         heapq.heappush(self._changes, (at_ns, self._number, worker, joins))
         self._number += 1

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..training.shuffling import make_row_sender
 from ..transport.sums import chosen_bytes
 from ..util.errors import InputError
 from . import costs, timing_only
-from .choice import prepare
+from .choice import Review, prepare
 from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
@@ -27,6 +27,7 @@ from .result import Result
 from .schedule import NEVER_NS, FirstSchedule
 
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
+NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
 
 
 class Simulation:
@@ -34,6 +35,7 @@ class Simulation:
 
     Defaults: new components of the configuration, and an executor in this process.
     If `shares`, workers in this process use rank 0's θ in place of replicas: the same bits, sooner.
+    `before` is the same run with another preset, which this continues, and `loads` its `loads`.
     """
 
     def __init__(
@@ -42,8 +44,11 @@ class Simulation:
         components: Components | None = None,
         executor: Executor | None = None,
         shares: bool = False,
+        before: TrainingRun | None = None,
+        loads: Mapping[str, int] = NO_LOADS,
     ) -> None:
         check_count(config)
+        self._own_executor, self._shares, self._before = executor is None, shares, before
         self.components = components or prepare(config)
         self.components.average_for_owners()
         self.config = config = self.components.config
@@ -64,8 +69,28 @@ class Simulation:
         if isinstance(state, FirstState) and isinstance(self.schedule, FirstSchedule):
             self.schedule.members = lambda: state.members
             self.fleet.step_bytes = chosen_bytes(self.components.layout, config.owners)
+        self._loads, self._counts = loads, (0, 0)
+        if before is not None:
+            self._counts = before.coordinator.roster.arrivals, before.fleet.bytes_up
+            self.schedule.go_on(before.fleet.now_ns(), before.coordinator.roster.tasks)
 
-    def run(
+    def run(self, trace: Recorder | None = None) -> tuple[TrainingRun, Result]:
+        """Run, with any further preset, and with a trace or without."""
+        descent, result = self.run_preset(trace)
+        following = self.following(descent)
+        return (descent, result) if following is None else following.run(trace)
+
+    def following(self, descent: TrainingRun) -> "Simulation | None":
+        """Return the simulation with which this one goes on after `run_preset`; None: it has ended."""
+        components = descent.next_components
+        return None if components is None else self.continued(descent, components)
+
+    def continued(self, descent: TrainingRun, components: Components) -> "Simulation":
+        """Return the simulation of the rest of a run, with another preset."""
+        loads = self.loads(descent)
+        return Simulation(components.config, components, None, self._shares, descent, loads)
+
+    def run_preset(
         self,
         trace: Recorder | None = None,
         print_line: Print | None = None,
@@ -73,7 +98,7 @@ class Simulation:
         checkpoints: CheckpointWriter | None = None,
         report: Report = ignore,
     ) -> tuple[TrainingRun, Result]:
-        """Run, with or without a trace; `found` is a checkpoint to resume from."""
+        """Run with this preset; `found` is a checkpoint to resume from."""
         descent = TrainingRun(
             self.config,
             self.components,
@@ -84,8 +109,13 @@ class Simulation:
             self.fleet.executor.numerics,
             drain_ns(self.config),
             found,
+            self._before,
         )
-        descent.coordinator.update.times_ns = []
+        if self._own_executor:
+            descent.review = Review.of(self.components)
+        if self._before is None:
+            descent.coordinator.update.times_ns = []
+        self._before = None  # with its workers
         descent.checkpoints, descent.monitor.report = checkpoints, report
         reason = descent.run()
         return descent, self._result(descent, reason)
@@ -113,12 +143,21 @@ class Simulation:
             bytes_up=fleet.bytes_up,
             bytes_down=fleet.bytes_down,
             length_ns=schedule.now_ns,
-            processor_ns=costs.processor_ns(self.charged, roster.arrivals, fleet.bytes_up, schedule.steps),
-            ingress_ns=getattr(schedule, "ingress_ns", 0),
-            egress_ns=getattr(schedule, "egress_ns", 0),
+            **self.loads(descent),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
             theta=coordinator.theta,
         )
+
+    def loads(self, descent: TrainingRun) -> dict[str, int]:
+        """Return the busy times of rank 0's processor and link in ns, with those of earlier presets."""
+        arrivals, bytes_up = self._counts
+        arrivals, bytes_up = descent.coordinator.roster.arrivals - arrivals, self.fleet.bytes_up - bytes_up
+        own = {
+            "processor_ns": costs.processor_ns(self.charged, arrivals, bytes_up, self.schedule.steps),
+            "ingress_ns": self.schedule.ingress_ns,
+            "egress_ns": self.schedule.egress_ns,
+        }
+        return {name: own[name] + self._loads[name] for name in own}
 
 
 def check_count(config: Config) -> None:

@@ -85,7 +85,7 @@ def test_a_worker_that_hung_is_named_with_time_and_task(tmp_path, capsys):
 def test_an_injected_delay_is_no_outage(tmp_path: Path) -> None:
     trace = rounds(tmp_path / "a.h5", hang={(2, 20): 20 * S}, injected=True)
     pace = timing.pace(trace.arrivals, 4)
-    assert timing.outages(trace.arrivals, trace.updates, pace, description.stop_ns(trace)) == []
+    assert timing.outages(trace, pace, description.stop_ns(trace)) == []
 
 
 def test_a_worker_that_never_came_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_several_outages_are_told_longest_first(tmp_path: Path, capsys: pytest.C
 def test_an_ordinary_run_has_no_outage(tmp_path: Path) -> None:
     trace = traces.simulate(tmp_path / "a.h5", seconds=2.0)
     pace = timing.pace(trace.arrivals, 8)
-    assert timing.outages(trace.arrivals, trace.updates, pace, description.stop_ns(trace)) == []
+    assert timing.outages(trace, pace, description.stop_ns(trace)) == []
 
 
 def test_only_what_was_injected_is_called_so(tmp_path: Path) -> None:

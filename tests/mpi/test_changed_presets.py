@@ -1,0 +1,110 @@
+"""Runs over MPI with preset "auto" that leave a preset which waits for a worker that turns slow for good."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from shell import environment
+from test_faults import wait_for
+from test_resume import RESUME, wait_for_checkpoint
+
+from pdcode import Trace
+
+JOB = """
+plugins = ["./patient.py"]
+seed = 3
+[scheme]
+name = "patient"
+[problem]
+data = "digits"
+hidden = [16]
+batch = 16
+[workers]
+count = 3
+[faults]
+events = [{ kind = "slow", worker = 1, at_s = 0.3, factor = 1000.0 }]
+[stop]
+updates = 2000
+[trace]
+progress_s = 0.05
+flush_s = 0.1
+"""
+PLUGIN = """
+from pdcode.schemes.lwpd import LWPD
+
+
+class Patient(LWPD):
+    name = "patient"
+    candidates = {{{first!r}: 1.0, {then!r}: 6.0}}
+"""
+ENDLESS = ("stop.updates=10000000",)
+
+
+@pytest.fixture
+def among(tmp_path):
+    """Have `first` win as long as no worker is slow, and `then` else."""
+
+    def among(first: str, then: str) -> None:
+        (tmp_path / "patient.py").write_text(PLUGIN.format(first=first, then=then))
+
+    return among
+
+
+def assert_replays(path) -> None:
+    """Replay in another process, as a scheme of a name can be defined but once."""
+    command = [sys.executable, "-m", "pdcode", "replay", str(path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bit-identical" in done.stdout
+
+
+def changed(trace_path) -> bool:
+    return trace_path.exists() and bool(Trace(trace_path).segments["preset"].any())
+
+
+@pytest.mark.parametrize("then", ["default", "first", "sharded-first"])
+def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -> None:
+    among("sharded", then)
+    process = start(*ENDLESS, job=JOB)
+    wait_for(lambda: changed(trace_path), 100)
+    rows = int(Trace(trace_path).segments["arrivals"][-1])
+    wait_for(lambda: Trace(trace_path).arrivals.rows > rows + 40, 100)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (1, "")
+    assert f"preset '{then}' in place of 'sharded' would take" in out
+    trace = Trace(trace_path)
+    assert trace.config["scheme"]["preset"] == then
+    assert (np.diff(trace.updates["version"]) == 1).all()
+    assert trace.counters["arrivals"] == trace.arrivals.rows
+    assert trace.arrivals["t_dispatch_ns"][rows:].min() >= trace.segments["t_ns"][1]
+    assert_replays(trace_path)
+
+
+def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_path) -> None:
+    among("sharded", "default")
+    keys = (*ENDLESS, "trace.checkpoint_s=0.1")
+    first = start(*keys, job=JOB, options=RESUME)
+    wait_for(lambda: changed(trace_path), 100)
+    wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGTERM)
+    assert (first.wait(200), changed(trace_path)) == (75, True)
+    last = int(Trace(trace_path).updates["version"][-1])
+    done = run(*keys, f"stop.updates={last + 20}", job=JOB, options=RESUME)
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert trace.segments["preset"].tolist() == [0, 1, 0]
+    assert trace.first_preset["config"]["scheme"]["preset"] == "sharded"
+    assert trace.config["scheme"]["preset"] == "default"
+    assert_replays(trace_path)
+
+
+def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, trace_path) -> None:
+    among("ring", "default")
+    process = start(*ENDLESS, 'faults={events=[{kind="slow",worker=1,at_s=0.3,factor=4000.0}]}', job=JOB)
+    wait_for(lambda: trace_path.exists() and "preset" in Trace(trace_path).faults["kind"], 250)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(100) == 1
+    assert trace_path.exists()
