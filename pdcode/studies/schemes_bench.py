@@ -79,7 +79,9 @@ MOST, MEDIAN = 1.05, 0.8  # the goal: our time over the best rival's, in every c
 EXCHANGE = "/downlink.kind=exchange"
 ALLREDUCE = "/reduce.kind=allreduce"
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
-WHITENED = f"/code.whiten=auto{NESTEROV}"
+COMPRESSED = "/memory.kind=worker/wire.dtype=int2"
+WHITEN = "/code.whiten=auto"
+WHITENED = f"{WHITEN}{NESTEROV}"
 
 AUTO = "lwpd:auto"
 PRESETS = "lwpd:default", "lwpd:ring", "lwpd:sharded", "lwpd:sharded-first", "lwpd:first"
@@ -89,7 +91,7 @@ RIVALS: Mapping[str, Mapping[str, str]] = {
         "compressed all-reduce": f"uncoded:all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
         "Muon": "allreduce/optimizer.kind=muon",
         "first-q": f"uncoded:first/wire.dtype=float16{NESTEROV}",
-        "compressed first-q": f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{NESTEROV}",
+        "compressed first-q": f"uncoded:first{COMPRESSED}{EXCHANGE}{NESTEROV}",
         "asynchronous": "uncoded:async",
         "PowerSGD": f"powersgd{ALLREDUCE}{NESTEROV}",
         "PowerSGD first-q": f"powersgd/update.mode=first{NESTEROV}",
@@ -113,10 +115,28 @@ RIVALS: Mapping[str, Mapping[str, str]] = {
     "armed": {
         "whitened PowerSGD": f"powersgd{ALLREDUCE}{WHITENED}",
         "whitened PowerSGD first-q": f"powersgd/update.mode=first{WHITENED}",
-        "whitened first-q": f"uncoded:first/memory.kind=worker/wire.dtype=int2{EXCHANGE}{WHITENED}",
+        "whitened first-q": f"uncoded:first{COMPRESSED}{EXCHANGE}{WHITENED}",
         "whitened top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{WHITENED}",
         "whitened top-k": "topk:whitened",
         "whitened MindFlayer": f"mindflayer{WHITENED}",
+        "whitened all-reduce": f"allreduce{WHITENED}",
+        "whitened compressed all-reduce": f"uncoded:all{ALLREDUCE}{COMPRESSED}{WHITENED}",
+        "whitened Muon": f"allreduce/optimizer.kind=muon{WHITEN}",
+        "whitened asynchronous": f"uncoded:async{COMPRESSED}{EXCHANGE}{WHITEN}",
+        "whitened Dion": f"dion{ALLREDUCE}{WHITEN}",
+        "whitened signSGD": f"signsgd{WHITEN}",
+        "whitened local steps": f"local{ALLREDUCE}{WHITENED}",
+        "whitened DiLoCo": f"diloco{WHITEN}",
+        "whitened MuLoCo": f"muloco{WHITEN}",
+        "whitened HeLoCo": f"heloco{WHITEN}",
+        "whitened SparseLoCo": f"sparseloco/update.mode=first{EXCHANGE}{WHITEN}",
+        "whitened DeMo": f"demo/update.mode=first{EXCHANGE}{WHITEN}",
+        "whitened Rennala": f"rennala{WHITENED}",
+        "whitened Shadowheart": f"shadowheart{EXCHANGE}{WHITENED}",
+        "whitened Ringmaster Muon": f"ringmaster-muon{WHITEN}",
+        "whitened EF21-Muon": f"ef21-muon{WHITEN}",
+        "whitened fractional repetition": f"frc{WHITENED}",
+        "whitened unequal gradient code": f"unequal{WHITENED}",
     },
 }
 """Rivals of the literature, plain, and armed with our whitening and look-ahead, which no paper has; tuning

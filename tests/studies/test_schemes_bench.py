@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 SCHEMES = "lwpd:auto,topk:whitened,uncoded:async"
 CELLS = "digits-1G-none", "digits-1G-recorded-job"
+WHITEN = {"plain": "none", "armed": "auto"}
 
 
 @pytest.fixture
@@ -130,6 +131,9 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
             ComparisonRequest(str(job), ",".join(schemes_bench.candidates()), [], 1, "virtual"), folder
         )
         assert made.names == schemes_bench.candidates()
+        configs = {each.name: each.config for each in made.candidates}
+        for kind, members in schemes_bench.RIVALS.items():
+            assert {configs[name].code.whiten for name in members.values()} == {WHITEN[kind]}
 
 
 @pytest.mark.parametrize(
