@@ -190,17 +190,18 @@ def find(config: Config) -> Checkpoint | None:
     best.lines += problems
     if best is not found[0]:
         best.lines.append(f"{found[0].path}: workers have not written their parts; the older one is used")
-    if best.incomplete and config.sums_all:
+    check(best, config)
+    resolved = best.config if best.incomplete else config  # as the preset may be "auto"
+    if best.incomplete and resolved.sums_all:
         have = "have" if len(best.incomplete) > 1 else "has"
         raise InputError(
             f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "
-            f"'{config.reduce.kind}' requires of every worker"
+            f"'{resolved.reduce.kind}' requires of every worker"
         )
-    if best.incomplete and config.memory.has_residual:
+    if best.incomplete and resolved.memory.has_residual:
         best.lines.append(
             f"{workers_named(best.incomplete)}: nothing in {folder}; their memories start empty"
         )
-    check(best, config)
     return best
 
 

@@ -95,6 +95,20 @@ def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
     assert checkpoint.find(config) is not None
 
 
+def test_of_preset_auto_the_chosen_one_tells_whether_all_must_have_written(tmp_path: Path) -> None:
+    config, chosen = (
+        resolve({}, [f"scheme.preset={preset}", "workers.count=2", f"trace.path={tmp_path / 't.h5'}"])
+        for preset in ("auto", "ring")
+    )
+    folder = checkpoint.folder_of(config.trace.path)
+    folder.mkdir()
+    given, resolved = msgspec.to_builtins(config), msgspec.to_builtins(chosen)
+    header = checkpoint.CoordinatorFile("run", given, resolved, 1, 1, [2, 2], (0, 0), {}, False, {})
+    checked.write(folder / "coordinator", header)
+    with pytest.raises(InputError, match=r"workers 0 and 1 have no part .* reduce.kind 'allreduce'"):
+        checkpoint.find(config)
+
+
 def test_stop_and_trace_may_differ(config: Config) -> None:
     other = resolve({}, [*JOB, f"trace.path={config.trace.path}", "stop.updates=50", "trace.flush_s=3.0"])
     found = checkpoint.find(other)
