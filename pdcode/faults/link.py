@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..transport.base import Computed, Link, WrappedLink
-from ..transport.layout import GO_ON
 from ..transport.messages import Task
 from .base import ActiveFaults, Fault, Keys, ProcessFault, TaskFault
 
@@ -22,7 +21,7 @@ class FaultyLink(WrappedLink):
     def __init__(self, link: Link, seed: int, worker: int, events: Iterable[Fault]) -> None:
         super().__init__(link)
         events = list(events)
-        self._seed, self._worker, self._faults = seed, worker, ActiveFaults(events)
+        self._seed, self._worker, self.faults = seed, worker, ActiveFaults(events)
         process = [event for event in events if isinstance(event, ProcessFault)]
         self._timed = [event for event in process if event.task is None and not event.cuts]
         self._by_task = [event for event in process if event.task is not None]
@@ -30,7 +29,10 @@ class FaultyLink(WrappedLink):
         self._active: list[TaskFault] = []
         self._keys: Keys = seed, worker, -1
         self._zero_ns: int | None = None  # start of the run, on the clock of `time.perf_counter_ns`
-        self._replaced = threading.Event()
+
+    def go_on(self, link: Link) -> None:
+        """Continue with another link, as the run does with another preset: no fault happens twice."""
+        self.link, self._active = link, []
 
     def _since_start_ns(self) -> int:
         assert self._zero_ns is not None
@@ -40,8 +42,6 @@ class FaultyLink(WrappedLink):
         task = self.link.next_task()
         if task is not None:
             self._begin(task)
-        elif self.flags & GO_ON:  # with a link of its own
-            self._replaced.set()
         return task
 
     def _begin(self, task: Task) -> None:
@@ -56,7 +56,7 @@ class FaultyLink(WrappedLink):
             self.link.repeat()
         self._wait_for_cuts()
         self._keys = self._seed, self._worker, task.task
-        self._active = self._faults.at(task.task, task.sent_ns[0])
+        self._active = self.faults.at(task.task, task.sent_ns[0])
         due = [event for event in self._by_task if task.task >= (event.task or 0)]
         self._by_task = [event for event in self._by_task if event not in due]
         for event in due:
@@ -74,8 +74,7 @@ class FaultyLink(WrappedLink):
 
     def _execute_timed(self) -> None:
         for event in self._timed:
-            if self._replaced.wait(max(0.0, 1e-9 * (event.at_ns - self._since_start_ns()))):
-                return
+            time.sleep(max(0.0, 1e-9 * (event.at_ns - self._since_start_ns())))
             event.execute()
 
     def reply(self, computed: Computed) -> None:
@@ -93,10 +92,10 @@ class FaultyLink(WrappedLink):
 
 
 class SlowedWorker:
-    """Worker whose tasks take longer by injected faults, from its `events`."""
+    """Worker whose tasks take longer by injected faults."""
 
-    def __init__(self, worker: Any, events: Iterable[Fault]) -> None:
-        self._worker, self._faults = worker, ActiveFaults(events)
+    def __init__(self, worker: Any, active: ActiveFaults) -> None:
+        self._worker, self._faults = worker, active
 
     def parts(self, task: Task) -> Iterator[float]:
         """Compute the messages of the reply; yield the mini-batch loss at each."""

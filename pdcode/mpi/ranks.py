@@ -154,11 +154,11 @@ def serve(comm: Group, config: Config) -> None:
         pace.answer(comm, facts["pace"], timed)
         facts = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
-    link = serve_preset(comm, entry, factory, place, facts)
+    link, faulty = serve_preset(comm, entry, factory, place, facts)
     while link.goes_on:
         facts = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
-        link = serve_preset(comm, entry, factory, facts["memory"], facts)
+        link, faulty = serve_preset(comm, entry, factory, facts["memory"], facts, faulty)
     if link.detached:
         comm.finish_detached()
 
@@ -177,8 +177,12 @@ def serve_preset(
     factory: WorkerFactory,
     place: tuple[str, str, int] | None,
     facts: dict[str, Any],
-) -> MPILink:
-    """Serve tasks until the end of the run, or until it goes on with another preset; return the link."""
+    faulty: FaultyLink | None = None,
+) -> tuple[MPILink, FaultyLink | None]:
+    """Serve tasks until the end of the run, or until it goes on with another preset.
+
+    `faulty` is the link with injected faults of an earlier preset. Return the link, and that with faults.
+    """
     config = factory.scheme.config
     link = link_kind(config)(entry)
     comm.buffers.append(link)
@@ -192,12 +196,16 @@ def serve_preset(
         link.rows = RowChannel(comm, entry.poller, worker.shard)
     if isinstance(link, AllreduceLink):
         link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
+    if faulty is not None:
+        faulty.go_on(link)
+    elif config.faults and (events := faults.of_worker(config, link.worker)):
+        faulty = FaultyLink(link, config.seed, link.worker, events)
     try:
         with leaves_by_signal(link):
-            work(*wrapped(config, link, worker, place, facts["delay_fractions"]))
+            work(*wrapped(config, link, faulty, worker, place, facts["delay_fractions"]))
     finally:
         link.close()
-    return link
+    return link, faulty
 
 
 def link_kind(config: Config) -> type[MPILink]:
@@ -210,6 +218,7 @@ def link_kind(config: Config) -> type[MPILink]:
 def wrapped(
     config: Config,
     link: MPILink,
+    faulty: FaultyLink | None,
     worker: Worker,
     place: tuple[str, str, int] | None,
     delay_fractions: Sequence[Sequence[float]],
@@ -220,8 +229,8 @@ def wrapped(
     """
     outer: Link = link
     computes: Computes = worker
-    if config.faults and (events := faults.of_worker(config, link.worker)):
-        outer, computes = FaultyLink(outer, config.seed, link.worker, events), SlowedWorker(worker, events)
+    if faulty is not None:
+        outer, computes = faulty, SlowedWorker(worker, faulty.faults)
     outer = DelayedLink(outer, WorkerDelays(delay_model(config), link.worker, delay_fractions))
     if place is None:
         return outer, computes

@@ -110,11 +110,11 @@ class Injection:
         self._stamp_ns = 0
         self._pending = pending
 
-    def drop_earlier(self, now_ns: int, tasks: Sequence[int]) -> None:
-        """Drop faults of the process before these tasks, and before this time."""
-        for worker, own in self._workers.items():
-            own.by_task = [event for event in own.by_task if (event.task or 0) >= tasks[worker]]
-            own.leaves_ns = [at_ns for at_ns in own.leaves_ns if at_ns > now_ns]
+    def follow(self, before: "Injection") -> None:
+        """Continue the faults of the same run with another preset: none happens twice."""
+        self._workers = before._workers
+        for own in self._workers.values():
+            own.active, own.times = [], None
 
     def _schedule_change(self, at_ns: int, worker: int, joins: bool = False) -> None:
         heapq.heappush(self._changes, (at_ns, self._number, worker, joins))

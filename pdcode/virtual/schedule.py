@@ -181,12 +181,12 @@ class CostModelSchedule(Schedule):
     def start(self) -> None:
         self._events.now_ns = 0
 
-    def go_on(self, at_ns: int, tasks: Sequence[int]) -> None:
-        """Set the clock to a later time; `tasks` are the numbers of the workers' next tasks."""
-        self._events.now_ns = at_ns
+    def go_on(self, before: "CostModelSchedule", tasks: Sequence[int]) -> None:
+        """Continue the clock of another preset; `tasks` are the numbers of the workers' next tasks."""
+        self._events.now_ns = before.now_ns
         self._drawn[:] = np.array(tasks) // BLOCK * BLOCK
-        if self._faults is not None:
-            self._faults.drop_earlier(at_ns, tasks)
+        if self._faults is not None and before._faults is not None:
+            self._faults.follow(before._faults)
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         if self._faults is None:

@@ -72,7 +72,6 @@ class Simulation:
         self._loads, self._counts = loads, (0, 0)
         if before is not None:
             self._counts = before.coordinator.roster.arrivals, before.fleet.bytes_up
-            self.schedule.go_on(before.fleet.now_ns(), before.coordinator.roster.tasks)
 
     def run(self, trace: Recorder | None = None) -> tuple[TrainingRun, Result]:
         """Run, with any further preset, and with a trace or without."""
@@ -87,8 +86,9 @@ class Simulation:
 
     def continued(self, descent: TrainingRun, components: Components) -> "Simulation":
         """Return the simulation of the rest of a run, with another preset."""
-        loads = self.loads(descent)
-        return Simulation(components.config, components, None, self._shares, descent, loads)
+        made = Simulation(components.config, components, None, self._shares, descent, self.loads(descent))
+        made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
+        return made
 
     def run_preset(
         self,

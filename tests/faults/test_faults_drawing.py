@@ -172,6 +172,24 @@ def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(monkey
     assert sorted(struck) == ["kill 0 None", "kill None 0.0", "stop 9 None", "stop None 2.1"]
 
 
+def test_faults_happen_once_where_a_run_goes_on_with_another_link(monkeypatch):
+    struck: list[str] = []
+    monkeypatch.setattr(Stop, "execute", lambda self: struck.append(f"{self.task} {self.at_s}"))
+    first, second = iter([Begun(7, [10**9]), None]), iter([Begun(7, [2 * 10**9]), Begun(9, [2 * 10**9])])
+    links: list[Any] = [
+        SimpleNamespace(worker=0, next_task=lambda own=own: next(own)) for own in (first, second)
+    ]
+    faulty = FaultyLink(links[0], 1, 0, [Stop(task=7), Stop(at_s=1.1), Stop(task=8), Stop(at_s=1.3)])
+    faulty.next_task()
+    faulty.next_task()
+    time.sleep(0.5)  # without a link both times pass
+    faulty.go_on(links[1])
+    faulty.next_task()
+    faulty.next_task()
+    time.sleep(0.2)
+    assert sorted(struck) == ["7 None", "8 None", "None 1.1", "None 1.3"]
+
+
 class Begun(NamedTuple):
     """What a faulty link looks at of a task."""
 

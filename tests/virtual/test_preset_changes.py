@@ -135,6 +135,17 @@ def test_a_study_without_traces_changes_as_well(tmp_path, monkeypatch) -> None:
         assert getattr(result, name) == trace.counters[name]
 
 
+def test_a_fault_of_one_task_does_not_happen_again(tmp_path, monkeypatch) -> None:
+    among(monkeypatch, "ring", "default")
+    once = {"kind": "slow", "worker": 2, "task": 2, "for_s": 0.0, "factor": 3.0}
+    trace = simulated(tmp_path, "once", faults={"events": [*SLOW["events"], once]})
+    assert trace.first_preset
+    rows = trace.arrivals["worker"] == 2
+    took_ns = (trace.arrivals["t_compute_ns"] - trace.arrivals["t_start_ns"])[rows]
+    assert trace.arrivals["task"][rows][took_ns > 2 * np.median(took_ns)].tolist() == [2]
+    assert main(["replay", str(trace.path)]) == 0
+
+
 def test_damage_of_what_describes_the_change_is_found(tmp_path, monkeypatch, capsys) -> None:
     among(monkeypatch, "ring", "first")
     trace = simulated(tmp_path, "changed", faults=SLOW)
