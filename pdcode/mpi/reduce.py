@@ -45,6 +45,7 @@ from .link import Entry, MPILink
 from .process import REPLY
 
 PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived reports
+TICK_NS = 20_000_000  # between looks for signals and deaths, in the wait for the last sum
 
 
 Total = Sum | Mean | ModularSum
@@ -103,11 +104,23 @@ class AllreduceFleet(MPIFleet):
         return self._reached_ns[worker]
 
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
+        return self._read_sum() if self._reports_arrive(timeout_ns) else ()
+
+    def _reports_arrive(self, timeout_ns: int) -> bool:
+        """Wait for the reports of all workers on the round; return whether they have arrived."""
         if self._poller.wait(self._reports_complete, timeout_ns):
-            return self._read_sum()
+            return True
         if ranks := dead_ranks(self._comm):  # the test of all receives does not report them
             raise Failure(describe_deaths(ranks))
-        return ()
+        return False
+
+    def _reports_arrive_until(self, end_ns: int) -> bool:
+        """Wait likewise until a time, or until a signal asks for the end."""
+        asked = self.interrupted
+        while not self._reports_arrive(max(0, min(TICK_NS, end_ns - self.now_ns()))):
+            if self.interrupted != asked or self.now_ns() >= end_ns:
+                return False
+        return True
 
     def _reports_complete(self) -> bool:
         """Return whether the reports of all workers on the round have arrived."""
@@ -156,7 +169,7 @@ class AllreduceFleet(MPIFleet):
             self.cancel(range(self.workers), 0)
         while not (self._ended or self._timed_out):  # rounds that the workers have started meanwhile
             MPI.Prequest.Startall(self._requests)
-            if self._poller.wait(self._reports_complete, max(0, until_ns - self.now_ns())):
+            if self._reports_arrive_until(until_ns):
                 self._take_sum()  # arrivals of the last round may still be handled
             else:
                 self._timed_out = True

@@ -79,7 +79,10 @@ class Coordinator(Stateful):
         """
         self.monitor, self.saving.save = observe, save
         if not self.resumed:
-            self.stopping = observe(self.fleet.now_ns(), self)
+            now_ns = self.fleet.now_ns()
+            self.stopping = observe(now_ns, self)
+            if self.stopping:  # a run that was resumed, or goes on with another preset, may end at once
+                self.t_stop_ns = now_ns
             self.dispatch_idle()
         roster, fleet = self.roster, self.fleet
         while (roster.outstanding or (fleet.joining and not self.stopping)) and not self.given_up:

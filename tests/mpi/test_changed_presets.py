@@ -1,5 +1,6 @@
 """Runs over MPI with preset "auto" that leave a preset which waits for a worker that turns slow for good."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from shell import environment
-from test_faults import wait_for
+from test_faults import ranks_of, wait_for
 from test_resume import RESUME, wait_for_checkpoint
 
 from pdcode import Trace
@@ -101,10 +102,21 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     assert_replays(trace_path)
 
 
-def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, trace_path) -> None:
-    among("ring", "default")
-    process = start(*ENDLESS, 'faults={events=[{kind="slow",worker=1,at_s=0.3,factor=4000.0}]}', job=JOB)
+def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, run, trace_path) -> None:
+    """Even if that worker has stopped meanwhile; the last checkpoint remains."""
+    among("sharded", "default")
+    keys = (*ENDLESS, "trace.checkpoint_s=0.1", "stop.drain_s=1.0")
+    slow = 'faults={events=[{kind="slow",worker=1,at_s=0.5,factor=4000.0}]}'
+    process = start(*keys, slow, job=JOB, options=RESUME)
     wait_for(lambda: trace_path.exists() and "preset" in Trace(trace_path).faults["kind"], 250)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(100) == 1
-    assert trace_path.exists()
+    os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, err) == (75, "")
+    assert "stopped: interrupted" in out
+    assert Trace(trace_path).finished
+    assert_replays(trace_path)
+    done = run(*keys, "stop.updates=1", job=JOB, options=RESUME)
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert trace.counters["t_stop_ns"] >= trace.segments["t_ns"][-1] > 0
