@@ -88,6 +88,8 @@ class Simulation:
         """Return the simulation of the rest of a run, with another preset."""
         made = Simulation(components.config, components, None, self._shares, descent, self.loads(descent))
         made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
+        if isinstance(self.fleet.executor, InProcessExecutor):
+            self.fleet.executor.local_workers.clear()  # frees their memories, though callers keep this run
         return made
 
     def run_preset(
@@ -115,7 +117,7 @@ class Simulation:
             descent.review = Review.of(self.components)
         if self._before is None:
             descent.coordinator.update.times_ns = []
-        self._before = None  # with its workers
+        self._before = None
         descent.checkpoints, descent.monitor.report = checkpoints, report
         reason = descent.run()
         return descent, self._result(descent, reason)

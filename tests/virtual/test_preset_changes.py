@@ -1,5 +1,7 @@
 """A run with preset "auto" that leaves a preset which waits for all workers, on the virtual clock."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import h5py
@@ -144,6 +146,17 @@ def test_a_fault_of_one_task_does_not_happen_again(tmp_path, monkeypatch) -> Non
     took_ns = (trace.arrivals["t_compute_ns"] - trace.arrivals["t_start_ns"])[rows]
     assert trace.arrivals["task"][rows][took_ns > 2 * np.median(took_ns)].tolist() == [2]
     assert main(["replay", str(trace.path)]) == 0
+
+
+def test_the_workers_of_the_first_preset_are_freed(monkeypatch) -> None:
+    among(monkeypatch, "ring", "default")
+    config = Config.of({**JOB, "scheme": {"preset": "auto"}, "faults": SLOW})
+    simulation = Simulation(config)
+    workers = [weakref.ref(each) for each in simulation.fleet.executor.local_workers]
+    descent, _ = simulation.run_preset()
+    assert simulation.following(descent) is not None
+    gc.collect()
+    assert [each() for each in workers] == [None] * 6
 
 
 def test_damage_of_what_describes_the_change_is_found(tmp_path, monkeypatch, capsys) -> None:
