@@ -43,7 +43,7 @@ ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either ke
 
 FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
 # Rate of whitened gradients of which tasks send an eighth or more, and the exponent of 1 - β, where β is the
-# momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring and sharded, digits and mnist5k).
+# momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
 WHITENED_RATE, USUAL_SHARES, STILL_EXPONENT = 2.0, 8, 0.65
 
 DERIVED = {

@@ -14,7 +14,12 @@ from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[64]", "optimizer.rate=0.3", "memory.kind=worker", "update.mode=all", "seed=1"]
 WAYS = ["reduce.kind=star"], ["reduce.kind=allreduce"], ["reduce.kind=tree", "reduce.fanout=2"]
-LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", "wire.dtype=float32"]
+LWPD = [
+    "scheme.name=lwpd",
+    "scheme.preset=sharded",
+    "memory={kind='worker',lookahead=0.2}",
+    "wire.dtype=float32",
+]
 BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
 
 
@@ -96,7 +101,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(way: list[str], tmp_path: Pat
 def test_schemes_are_compared(tmp_path: Path) -> None:
     config = {"problem": {"hidden": [8]}, "workers": {"count": 4}, "stop": {"seconds": 0.01, "loss": 2.2}}
     sums = "optimizer.rate=0.3/reduce.kind=tree/reduce.bits=8/memory.kind=worker/update.mode=all"
-    names = [f"{scheme}/{sums}" for scheme in ("uncoded", "local", "lwpd:sharded/wire.dtype=float32")]
+    names = [
+        f"{scheme}/{sums}"
+        for scheme in ("uncoded", "local", "lwpd:sharded/memory.kind=worker/wire.dtype=float32")
+    ]
     found = compare(config, names, seeds=1, processes=1, progress=False, output=tmp_path / "c.h5")
     assert all(run.reached for runs in found.measured for run in runs)
 

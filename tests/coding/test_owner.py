@@ -23,7 +23,8 @@ from pdcode.virtual.simulation import Simulation
 
 JOB = [
     "scheme.name=lwpd", "scheme.preset=sharded", "problem.hidden=[40]", "problem.batch=8", "workers.count=5",
-    "stop.updates=20", "seed=7", "optimizer.rate=0.5",
+    "stop.updates=20", "seed=7", "optimizer.rate=0.5", "optimizer.momentum=0.6",
+    "memory={kind='worker',lookahead=0.2}",
 ]  # fmt: skip
 DOUBLE = ["problem.dtype=float64", "code.whiten=none"]
 HALF = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]

@@ -39,10 +39,12 @@ PAIRS = {
     ],
     "local": ["scheme.name=local", "scheme.options.steps=3", "optimizer.rate=1.0", "wire.dtype=float64"],
 }  # fmt: skip
-LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", "reduce.check=1", "problem.dtype=float32"]
+FEEDBACK = "memory={kind='worker',lookahead=0.2}"
+LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", FEEDBACK, "reduce.check=1", "problem.dtype=float32"]
 BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
 AVERAGED = {
-    "sharded": [*LWPD, "optimizer.schedule=linear", "optimizer.warmup=9"],
+    "sharded": ["scheme.name=lwpd", "scheme.preset=sharded", "reduce.check=1"],
+    "sharded with feedback": [*LWPD, "optimizer.schedule=linear", "optimizer.warmup=9"],
     "sharded blocks": [*LWPD, *BLOCKS, "wire.dtype=int8", "optimizer.momentum=0.6"],
     "sharded local": [
         "scheme.name=local", "scheme.options.steps=3", "wire.dtype=float16", *SUMMED, "optimizer.rate=1.0",

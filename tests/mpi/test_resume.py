@@ -49,17 +49,24 @@ KINDS = {
     ),
     "averaged": (
         "scheme.preset=sharded",
+        "memory={kind='worker',lookahead=0.2}",
         "wire.dtype=int8",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
     ),
     "integers": (
         "scheme.preset=sharded",
+        "memory={kind='worker',lookahead=0.2}",
         "wire.dtype=float32",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
         "reduce.kind=tree",
         "reduce.bits=8",
     ),
-    "first, averaged": ("scheme.preset=sharded-first", "update.count=1", "wire.dtype=int8"),
+    "first, averaged": (
+        "scheme.preset=sharded-first",
+        "memory={kind='worker',lookahead=0.2}",
+        "update.count=1",
+        "wire.dtype=int8",
+    ),
 }
 
 

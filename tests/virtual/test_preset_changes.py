@@ -11,6 +11,7 @@ import pytest
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.config import Config
+from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace import Recorder
@@ -120,9 +121,10 @@ def test_the_target_wins_where_both_are_due(monkeypatch) -> None:
     assert (descent.next_components, result.updates, result.code) == (None, at, 0)
 
 
-def test_a_given_preset_is_not_reviewed() -> None:
+def test_a_given_preset_is_not_reviewed(monkeypatch) -> None:
+    among(monkeypatch, "ring", "default")
     for settings, reviewed in (({"preset": "auto"}, True), ({"preset": "ring"}, False)):
-        components = prepare(Config.of({**JOB, "scheme": settings, "update": {"mode": "all"}}))
+        components = prepare(configfile.resolve({**JOB, "scheme": settings}))
         assert (Review.of(components) is not None) == reviewed
 
 
