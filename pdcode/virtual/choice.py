@@ -62,7 +62,7 @@ MARGIN = 1.05  # a candidate that waits for every worker must be better by this 
 FOLLOWING = 1.05  # time with a count that follows the last tasks, over that with the best fixed count
 LASTING, FIRST = 2, 64  # least number of tasks after which a worker is slow for good, and expected ones
 SLOWER, GAIN = 1.5, 1.2  # growth of the longest tasks that causes a review, and the least factor of a change
-PATIENCE = 0.05  # part of the run's time for which a worker has to be slow
+PATIENCE, LEAST_NS = 0.05, 100_000_000  # part of the run's time for which a worker has to be slow, and least
 
 
 def prepare(
@@ -224,7 +224,7 @@ class Review:
         longest_ns = own_ns.min(axis=1)
         if not longest_ns.max() > SLOWER * self._usual_ns:  # or nan: no times yet
             self._usual_until_ns = now_ns
-        if now_ns - self._usual_until_ns <= PATIENCE * now_ns:
+        if now_ns - self._usual_until_ns <= max(PATIENCE * now_ns, LEAST_NS):
             return ""
         self._usual_ns = float(longest_ns.max())
         self._predict(1e-9 * own_ns)
