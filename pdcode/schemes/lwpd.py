@@ -68,7 +68,7 @@ class LWPD(Scheme):
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
-        # Links without stragglers: an all-reduce in two bits. Rounding is unbiased, and averages out.
+        # Links without stragglers: an all-reduce in two bits.
         "sharded": {
             **WHITENED,
             "wire": {"dtype": "int2"},

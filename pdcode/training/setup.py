@@ -151,7 +151,8 @@ class Components:
         config = self.scheme.config
         lines = self.problem.remarks(self.rows)
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
-        if biased and not config.memory.has_residual:
+        # Elements of whitened gradients differ less in magnitude: what rounding loses of them does no harm.
+        if biased and not config.memory.has_residual and config.code.whiten == "none":
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
         if config.update.asynchronous and config.optimizer.momentum and config.memory.kind == "worker":
             lines.append(
