@@ -50,12 +50,16 @@ KINDS = {
     "averaged": (
         "scheme.preset=sharded",
         "memory={kind='worker',lookahead=0.2}",
+        "optimizer.momentum=0.6",
+        "optimizer.rate=1.2",
         "wire.dtype=int8",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
     ),
     "integers": (
         "scheme.preset=sharded",
         "memory={kind='worker',lookahead=0.2}",
+        "optimizer.momentum=0.6",
+        "optimizer.rate=1.2",
         "wire.dtype=float32",
         'code={family="uncoded",blocks="units",share=0.5,rotate=true,whiten="gram"}',
         "reduce.kind=tree",
@@ -64,6 +68,8 @@ KINDS = {
     "first, averaged": (
         "scheme.preset=sharded-first",
         "memory={kind='worker',lookahead=0.2}",
+        "optimizer.momentum=0.6",
+        "optimizer.rate=1.2",
         "update.count=1",
         "wire.dtype=int8",
     ),
