@@ -38,7 +38,7 @@ from pdcode.schemes.lwpd import LWPD
 
 class Patient(LWPD):
     name = "patient"
-    candidates = {{{first!r}: 1.0, {then!r}: 6.0}}
+    candidates = {{{first!r}: 1.0, {then!r}: 20.0}}
 """
 ENDLESS = ("stop.updates=10000000",)
 
