@@ -55,6 +55,7 @@ class ReducedState(State):
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
+        self.wrapped = self._state.wrapped
         self._order, self._arrived = None, 0
         if norm is not None:
             self._version += 1

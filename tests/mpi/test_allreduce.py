@@ -58,6 +58,7 @@ INTEGERS = {
     "bits": [*STAR, *SUMMED],
     "bits tree": [*STAR, *TREE],
     "bits blocks": [*LWPD, *BLOCKS, *BITS, *TREE],
+    "too few bits": [*STAR, *SUMMED, "reduce.bits=3"],
 }
 SHARED = [*LWPD, *BLOCKS, "wire.dtype=float32"]
 FIRST = [
@@ -128,7 +129,9 @@ def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(integ
     trace = Trace(integers[how].path)
     simulation = Simulation(configfile.resolve({}, [*COMMON, *INTEGERS[how], "workers.count=4"]))
     assert simulation.run()[0].coordinator.theta.tobytes() == trace.theta.tobytes()
-    if how != "bits blocks":
+    if how == "too few bits":
+        assert "wrapped" in trace.faults["kind"]
+    elif how != "bits blocks":
         assert trace.theta.tobytes() == Trace(integers["bits"].path).theta.tobytes()
     if how != "bits star":
         assert trace.updates["digest"][-1] == digest(trace.theta)
