@@ -139,7 +139,8 @@ LEFT = {
     "MatchedSelector": "_left _right _product _turned _gram _indices _values", "FullReplica": "_theta _body",
     "MirroredReplica": "_codewords _codeword_view _entry _reply",
     "RelayedState": "_scratch _codeword_view _last_entries",
-    "AveragingState": "_mean", "Owner": "_encoders _sent _task",  # the residual has an effect on later rows
+    "AveragingState": "_mean", "ReducedState": "wrapped",
+    "Owner": "_encoders _sent _task",  # the residual has an effect on later rows
     "GradientTable": "_change", "Clip": "gradient",
     "CoefficientSigns": "_coefficients", "ProximalSGD": "_before", "Muon": "_direction",
     "Arrival": "body codewords finite injected_delay_ns loss payloads t_compute_ns t_recv_ns t_send_ns "
