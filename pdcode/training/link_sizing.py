@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
+from ..coding.reduced import FirstState
 from ..coding.relay import RelayedState
 from ..coding.state import State
 from ..config import Config
@@ -166,8 +167,9 @@ def common_copies(config: Config, workers: int) -> float:
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:
-    """Return the mean number of relayed bytes per task: about one payload of every worker."""
-    return min(workers * state.entry_bytes, state.snapshot_bytes)
+    """Return the mean number of relayed bytes per task: about one payload of every worker, or their mean."""
+    entries = 1 if isinstance(state, FirstState) else workers
+    return min(entries * state.entry_bytes, state.snapshot_bytes)
 
 
 def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from .. import faults, problems, stragglers
 from ..coding import flops
 from ..coding.auto_keys import whitening_gain
 from ..coding.policies import REPEATED, best_count, relative_updates
+from ..coding.reduced import FirstState
 from ..coding.relay import RelayedState
 from ..config import (
     MAX_VALUE,
@@ -59,7 +60,7 @@ WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over the number of payloads that are averaged
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
-FOLLOWING = 1.05  # time with a count that follows the last tasks, over that with the best fixed count
+FOLLOWING = 1.05  # time with a count that follows tasks that vary, over that with the best fixed count
 LASTING, FIRST = 2, 64  # least number of tasks after which a worker is slow for good, and expected ones
 SLOWER, GAIN = 1.5, 1.2  # growth of the longest tasks that causes a review, and the least factor of a change
 PATIENCE, LEAST_NS = 0.05, 100_000_000  # part of the run's time for which a worker has to be slow, and least
@@ -323,13 +324,8 @@ def round_s(
             return math.inf
         slowest_ns = (task_ns[:, None] + delays_ns).max(axis=0)
         return 1e-9 * float(slowest_ns.mean() + sum(schedule.allreduce_ns)) + config.machine.update_s
-    if isinstance(schedule, FirstSchedule):
-        update_s = config.machine.update_s + 1e-9 * schedule.exchange_ns
-        config = msgspec.structs.replace(
-            config, machine=msgspec.structs.replace(config.machine, update_s=update_s), reduce=ReduceTable()
-        )
     update: Any = config.update
-    star = partial(_star, config, components, task_ns, _epoch_rows(components, schedule))
+    star = partial(_star, config, components, task_ns, schedule)
     if getattr(update, "is_adaptive", False):
         total_s = 0.0
         for model in models:
@@ -339,8 +335,9 @@ def round_s(
             more = relative_updates(q, n, update.full_step)
             made = msgspec.structs.replace(update, count=q)
             time_s, evenness = star(math.ceil(updates * more), made, [model])
-            total_s += time_s * more / evenness
-        return FOLLOWING * total_s / len(models)
+            varies = (times_ns != times_ns[:, :1]).any()
+            total_s += time_s * more / evenness * (FOLLOWING if varies else 1.0)
+        return total_s / len(models)
     if not update.by_count:
         update = UpdateTable.of({"mode": "first", "count": update.typical_payloads(n), "late": update.late})
     return star(updates, update, models)[0]
@@ -379,7 +376,7 @@ def _star(
     config: Config,
     components: Components,
     task_ns: np.ndarray,
-    epoch_rows: tuple[float, float],
+    schedule: CostModelSchedule,
     rounds: int,
     update: UpdateTable,
     models: Sequence[Any],
@@ -390,10 +387,18 @@ def _star(
     than by asynchronous updates. The evenness is the effective number of workers relative to that of these.
     """
     state, layout, n, single = components.state, components.layout, config.workers.count, update.asynchronous
+    epoch_rows = _epoch_rows(components, schedule)
+    if isinstance(schedule, FirstSchedule):
+        schedule.members = partial(update.typical_payloads, n)
+        update_s = config.machine.update_s + 1e-9 * schedule.exchange_ns
+        machine = msgspec.structs.replace(config.machine, update_s=update_s)
+        config = msgspec.structs.replace(config, machine=machine, reduce=ReduceTable())
     body, own, exchanged = layout.gradient_bytes, layout.task_bytes - layout.gradient_bytes, None
     (reply,) = components.reply_bytes
     if isinstance(state, RelayedState):
-        body, own = 0, layout.body_offset + relayed_bytes(state, n)
+        relayed = relayed_bytes(state, n)
+        body = relayed if isinstance(state, FirstState) else 0  # whose workers have the same log
+        own = layout.body_offset + relayed - body
     if config.downlink.exchanges:
         exchanged = LogFormat(layout).message_bytes
     tasks = max(1.0, config.shuffle.every * update.typical_payloads(n) / n)  # of a worker in an epoch

@@ -109,6 +109,16 @@ def test_predicted_times_have_those_of_rows(shuffle: list[str], update: list[str
     assert abs(predicted_s - measured_s) < abs(plain_s - measured_s)
 
 
+@pytest.mark.parametrize("delays", ["none", "persistent"])
+@pytest.mark.parametrize("bandwidth", [1e6, 1e7])
+def test_predicted_times_of_means_of_the_first_payloads(bandwidth: float, delays: str) -> None:
+    tables = {"problem": JOB["problem"] | {"hidden": [32]}, "stragglers": DELAYS[delays]}
+    link = {"bandwidth": bandwidth, "broadcast": "tree"}
+    config = resolved("scheme.preset=sharded-first", link=link, **tables)
+    _, result = Simulation(config).run()
+    assert choice.round_s(choice.prepare(config), None, 30) == pytest.approx(result.seconds / 30, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("settings", "auto"),
     [
