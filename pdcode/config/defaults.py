@@ -6,7 +6,8 @@ A key has the first of these values that exists:
 2. that of the file;
 3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables; the
    learning rate of a preset is at most `longest_rate`, which depends on the number of workers, and is
-   multiplied by `rate_factors`, which depend on the numbers of matrices and workers;
+   multiplied by `rate_factors`, which depend on the numbers of matrices and workers; its momentum and rate
+   are those `at_batch`;
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
 A value drops keys of later levels that have no effect with it. `config.load.resolve` applies these levels.
@@ -45,6 +46,8 @@ FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
 # Rate of whitened gradients of which tasks send an eighth or more, and the exponent of 1 - β, where β is the
 # momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
 WHITENED_RATE, USUAL_SHARES, STILL_EXPONENT = 2.0, 8, 0.65
+# Mini-batches beyond which presets of rounds have more momentum, and beyond which they have no more of it.
+USUAL_BATCH, LARGE_BATCH = 32, 128
 
 DERIVED = {
     "code.blocks": "code.path",
@@ -110,9 +113,20 @@ def _longest_step(config: Config) -> float:
 def limit_preset_rate(config: Config, origins: Origins) -> Config:
     """Reduce the rate of a preset to `longest_rate` and by `rate_factors`, and note that.
 
-    It becomes "auto" if only the model knows the number of its matrices.
+    It becomes "auto" if only the model knows the number of its matrices. Rate and momentum are settled by the
+    batch where both are the preset's, or the rate is "auto".
     """
     origin, many = origins.get("optimizer.rate", ""), matrices(config)
+    moved = origins.get("optimizer.momentum", "")
+    if moved.startswith("preset") and (origin.startswith("preset") or config.optimizer.rate == AUTO):
+        factor, momentum = at_batch(config, config.optimizer.momentum)
+        if momentum != config.optimizer.momentum:
+            origins["optimizer.momentum"] = f"{moved}, {_batches(config)}"
+            config = config.with_keys(optimizer={"momentum": momentum})
+            if config.optimizer.rate != AUTO:
+                rate = float(f"{config.optimizer.rate * factor:.3g}")
+                origins["optimizer.rate"] = origin = f"{origin}, × {factor:g} {_batches(config)}"
+                config = config.with_keys(optimizer={"rate": rate})
     if not origin.startswith("preset") or config.optimizer.rate == AUTO:
         return config
     if many is None and _is_whitened(config):
@@ -142,8 +156,12 @@ def whitened_rate(config: Config) -> tuple[float, str]:
     preset = _scheme({"name": config.scheme.name}).presets.get(config.scheme.preset or "", {})
     own, still = preset.get("optimizer", {}), 1 - config.optimizer.momentum
     if isinstance(rate := own.get("rate"), float):
-        still /= 1 - own.get("momentum", 0.0)
-        return rate * still**STILL_EXPONENT, f"{rate:g} of preset '{config.scheme.preset}'"
+        factor, momentum = at_batch(config, own.get("momentum", 0.0))
+        still /= 1 - momentum
+        text = f"{rate:g} of preset '{config.scheme.preset}'"
+        if factor < 1:
+            text += f", × {factor:g} {_batches(config)}"
+        return rate * factor * still**STILL_EXPONENT, text
     rate = WHITENED_RATE * still**STILL_EXPONENT
     if not config.update.asynchronous:
         return rate, f"{WHITENED_RATE:g} of whitened gradients"
@@ -155,6 +173,25 @@ def whitened_rate(config: Config) -> tuple[float, str]:
 
 def _is_whitened(config: Config) -> bool:
     return config.code.whiten != "none" and gradient_rate(config) == "optimizer.rate"
+
+
+def at_batch(config: Config, momentum: float) -> tuple[float, float]:
+    """Return the factor on a preset's rate for the mini-batches, and its momentum with them.
+
+    Larger ones have less noise, so that the mean of whitened gradients is longer, and more momentum pays:
+    1 - β falls by √(32/B), and the rate by the root of that. This held for eight workers and more, by the
+    batch and not by the samples of an update.
+    """
+    batch = min(config.problem.batch, LARGE_BATCH)
+    few = config.workers.count < FEW_WORKERS
+    if not momentum or few or batch <= USUAL_BATCH or config.update.asynchronous or not _is_whitened(config):
+        return 1.0, momentum
+    still = math.sqrt(USUAL_BATCH / batch)
+    return float(f"{math.sqrt(still):.2g}"), float(f"{1 - (1 - momentum) * still:.3g}")
+
+
+def _batches(config: Config) -> str:
+    return f"for mini-batches of {config.problem.batch}"
 
 
 def rate_factors(config: Config, many: int) -> dict[str, float]:

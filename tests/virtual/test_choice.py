@@ -1,5 +1,7 @@
 """Preset "auto": the candidate with the shortest predicted time, on the virtual clock."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import origins
@@ -256,6 +258,25 @@ def test_rates_of_presets_shrink_with_matrices_and_few_workers(
     tables = {"problem": {"kind": "mlp", "data": "digits", "hidden": hidden}, "workers": {"count": workers}}
     assert resolved("scheme.preset=ring", **tables).optimizer.rate == rate
     assert resolved("scheme.preset=ring", "optimizer.rate=0.7", **tables).optimizer.rate == 0.7
+
+
+@pytest.mark.parametrize("preset", ["ring", "sharded", "sharded-first", "first"])
+def test_presets_of_rounds_have_more_momentum_with_larger_batches(preset: str) -> None:
+    def optimizer(batch: int, *settings: str) -> Any:
+        tables = {"problem": {"kind": "mlp", "batch": batch}, "workers": {"count": 16}}
+        return resolved(f"scheme.preset={preset}", *settings, **tables).optimizer
+
+    usual = optimizer(32)
+    assert usual == optimizer(8)
+    for batch, still in ((64, 0.5**0.5), (128, 0.5), (512, 0.5)):  # of 1 - β
+        large = optimizer(batch)
+        assert 1 - large.momentum == pytest.approx((1 - usual.momentum) * still, rel=0.01)
+        assert large.rate == pytest.approx(usual.rate * still**0.5, rel=0.01)
+        assert optimizer(batch, "optimizer.rate=auto").momentum == large.momentum
+    for unchanged in ("workers.count=7", "code.whiten=none"):
+        assert optimizer(128, unchanged) == optimizer(32, unchanged)
+    assert optimizer(128, "optimizer.rate=0.4").momentum == usual.momentum
+    assert optimizer(128, f"optimizer.momentum={usual.momentum}") == usual
 
 
 def test_a_count_leaves_out_slow_workers() -> None:
