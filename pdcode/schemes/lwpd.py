@@ -34,7 +34,7 @@ class LWPD(Scheme):
         "sharded": 23.0,
         "orthogonal": 18.0,
         "first": 24.0,
-        "sharded-first": 23.0,
+        "sharded-first": 24.0,
         "starved": 82.0,
         "topk:whitened": 46.0,
         "regression": 1.0,
