@@ -116,17 +116,8 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
     It becomes "auto" if only the model knows the number of its matrices. Rate and momentum are settled by the
     batch where both are the preset's, or the rate is "auto".
     """
+    config = _settle_by_batch(config, origins)
     origin, many = origins.get("optimizer.rate", ""), matrices(config)
-    moved = origins.get("optimizer.momentum", "")
-    if moved.startswith("preset") and (origin.startswith("preset") or config.optimizer.rate == AUTO):
-        factor, momentum = at_batch(config, config.optimizer.momentum)
-        if momentum != config.optimizer.momentum:
-            origins["optimizer.momentum"] = f"{moved}, {_batches(config)}"
-            config = config.with_keys(optimizer={"momentum": momentum})
-            if config.optimizer.rate != AUTO:
-                rate = float(f"{config.optimizer.rate * factor:.3g}")
-                origins["optimizer.rate"] = origin = f"{origin}, × {factor:g} {_batches(config)}"
-                config = config.with_keys(optimizer={"rate": rate})
     if not origin.startswith("preset") or config.optimizer.rate == AUTO:
         return config
     if many is None and _is_whitened(config):
@@ -138,6 +129,20 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
         return config
     origins["optimizer.rate"] = origin
     return config.with_keys(optimizer={"rate": rate})
+
+
+def _settle_by_batch(config: Config, origins: Origins) -> Config:
+    momentum_of, rate_of = (origins.get(f"optimizer.{key}", "") for key in ("momentum", "rate"))
+    rate, changed = config.optimizer.rate, dict[str, Any]()
+    if momentum_of.startswith("preset") and (rate == AUTO or rate_of.startswith("preset")):
+        factor, momentum = at_batch(config, config.optimizer.momentum)
+        if momentum != config.optimizer.momentum:
+            changed["momentum"] = momentum
+            origins["optimizer.momentum"] = f"{momentum_of}, {_batches(config)}"
+            if rate != AUTO:
+                changed["rate"] = float(f"{float(rate) * factor:.3g}")
+                origins["optimizer.rate"] = f"{rate_of}, × {factor:g} {_batches(config)}"
+    return config.with_keys(optimizer=changed) if changed else config
 
 
 def limited_rate(config: Config, rate: float, many: int) -> tuple[float, str]:
