@@ -82,7 +82,8 @@ def run(options: argparse.Namespace) -> int:
         tuned = Tuning(options.tune, with_knobs=False) if options.tune and not rates else None
         compared = tournament.perform(runs, options.command, pool, print_line, tune=tuned, rates=rates)
     chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
-    compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")
+    taken = (f"{name} {rate_of(each):g}" for name, each in chosen if not each.scheme.is_auto)
+    compared.notes.append(f"Rates: {', '.join(taken)}.")
     compared.save(output)
     print_line("")
     compared.show()
