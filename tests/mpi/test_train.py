@@ -54,7 +54,8 @@ half = world.rank % 2
 config = {
     "problem": {"data": "digits", "hidden": [16]}, "scheme": {"name": "uncoded"}, "stop": {"updates": 200},
     "update": {"mode": "all" if half else "async"}, "reduce": {"kind": "allreduce" if half else "star"},
-    "faults": {"events": [{"kind": "kill", "worker": 1, "task": 9}]},
+    "stragglers": {"kind": "slow-set", "shift_s": 0.005},  # or worker 0 makes all updates before the death
+    "faults": {"events": [{"kind": "kill", "worker": 1, "task": 3}]},
 }
 comm, path = world.Split(half), f"{sys.argv[1]}/{half}.h5"
 try:
