@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launches import Run, monitored, monitoring, on_ranks, run_all
+from outcomes import faults_of
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -309,7 +310,7 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
     assert "not waited for any longer: workers 0" in out
     trace = Trace(trace_path)
     assert trace.finished
-    assert set(trace.faults["kind"]) == {"stop", "missing"}
+    assert set(faults_of(trace)) == {"stop", "missing"}
 
 
 @pytest.mark.parametrize("how", [[], ["wire.dtype=float16"]])

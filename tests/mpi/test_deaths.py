@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from launches import JOB, launcher, on_ranks
-from outcomes import assert_replays
+from outcomes import assert_replays, faults_of
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -65,11 +65,6 @@ def died(*workers: int) -> list[str]:
     return [f"worker {worker} has died" for worker in workers]
 
 
-def faults_of(trace: Trace) -> list[str]:
-    """Return what has happened, but for what happens on a busy machine, and for our signal."""
-    return [kind for kind in trace.faults["kind"].tolist() if kind not in ("overdue", "returned", "stop")]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "4"))
@@ -86,7 +81,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     dead = trace.faults["kind"] == "dead"
     assert sorted(trace.faults["worker"][dead].tolist()) == [0, 2]
     others = {"dead", "omitted"} if kind == "averaged" else {"dead"}  # by load and moment
-    assert set(faults_of(trace)) <= others
+    assert set(faults_of(trace)) <= others | {"stop"}
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
     assert_replays(trace_path, capsys)
@@ -159,7 +154,7 @@ def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, caps
     assert "left: worker 2\n" in lines
     wait_for(lambda: not processes_of(process.pid), 30)
     trace = Trace(trace_path)
-    assert faults_of(trace) == ["left"]
+    assert faults_of(trace) == ["left", "stop"]
     assert trace.counters["lost"] == 0
     (left_ns,) = trace.faults["t_ns"][trace.faults["kind"] == "left"]
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > left_ns]

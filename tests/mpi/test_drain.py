@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from launches import launcher, run_all
-from outcomes import assert_replays
+from outcomes import assert_replays, faults_of
 from test_faults import ranks_of
 
 from pdcode import Trace
@@ -68,7 +68,7 @@ def test_the_end_of_a_run_cuts_delays_short(tmp_path: Path) -> None:
     for done in run_all(tmp_path, 3, cases).values():
         assert done.returncode == 0, done.stderr
         trace = Trace(done.path)
-        assert len(trace.faults["kind"]) == 0
+        assert faults_of(trace) == []
         late = trace.arrivals["worker"] == 1
         assert late.sum() == 1
         assert 0 < trace.arrivals["injected_delay_ns"][late][0] < 60e9

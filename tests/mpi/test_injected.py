@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from launches import JOB, run_all
-from outcomes import assert_replays
+from outcomes import assert_replays, faults_of
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -50,7 +50,7 @@ def test_a_worker_answers_nothing_meanwhile(traces: dict[str, Trace], kind: str)
 
 def test_a_reply_that_comes_again_is_refused(traces: dict[str, Trace]) -> None:
     trace = traces["duplicate"]
-    assert trace.faults["kind"].tolist() == ["stray"]
+    assert faults_of(trace) == ["stray"]
     pairs = set(zip(trace.arrivals["worker"].tolist(), trace.arrivals["task"].tolist(), strict=True))
     assert len(pairs) == trace.arrivals.rows  # each counts once
 
@@ -69,7 +69,7 @@ def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, 
     trace = Trace(trace_path)
     assert trace.finished
     assert np.isfinite(trace.summary()["target_s"])
-    assert set(trace.faults["kind"]) <= {"dead", "overdue", "returned"}  # by load
+    assert set(faults_of(trace)) <= {"dead"}
 
 
 def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Path) -> None:

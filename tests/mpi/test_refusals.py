@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from launches import Run, run_all
+from outcomes import faults_of
 
 from pdcode import Trace
 
@@ -24,7 +25,7 @@ def test_a_descent_that_diverges_is_reported(runs: dict[str, Run]) -> None:
     assert "diverged" in done.stdout
     trace = Trace(done.path)
     assert trace.finished
-    assert {"stop"} <= {str(kind) for kind in trace.faults["kind"]} <= {"refused", "stop"}
+    assert {"stop"} <= set(faults_of(trace)) <= {"refused", "stop"}
 
 
 def test_payloads_that_are_not_finite_are_refused_and_counted(runs: dict[str, Run]) -> None:

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from launches import Run, launcher, run_all
+from outcomes import faults_of
 
 from pdcode import Trace, problems
 from pdcode.__main__ import main
@@ -149,7 +150,7 @@ def test_a_run_without_a_payload_fit_for_use_is_a_failure(alone: dict[str, Run])
     assert "stopped: diverged: every payload of update 5 was refused" in done.stdout
     trace = Trace(done.path)
     assert trace.finished
-    assert [str(kind) for kind in trace.faults["kind"]] == ["refused", "stop"]
+    assert faults_of(trace) == ["refused", "stop"]
     assert trace.progress["version"][-1] == 5
 
 

@@ -1,4 +1,4 @@
-"""Outcomes that tests of many parts expect: a refusal in one line, a replay to the same bits."""
+"""Outcomes that tests of many parts expect: a refusal in one line, a replay to the same bits, faults."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdcode.__main__ import main
+from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 
@@ -32,6 +33,11 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 def assert_replays(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(path)]) == 0
     assert "bit-identical" in capsys.readouterr().out
+
+
+def faults_of(trace: TraceReader) -> list[str]:
+    """Return the kinds of faults, but for those of a worker that is slow as the machine is busy."""
+    return [kind for kind in trace.faults["kind"].tolist() if kind not in ("overdue", "returned")]
 
 
 def png_size(path: Path) -> tuple[int, int]:
