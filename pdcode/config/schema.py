@@ -276,7 +276,7 @@ class WorkersTable(Table):
 
 
 class MachineTable(Table):
-    """Computation costs on the virtual clock; ignored by runs over MPI."""
+    """Computation costs on the virtual clock, and in predictions; no cost of a run over MPI."""
 
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  #: a worker's speed on its tasks [flop/s]
     task_s: Seconds = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
@@ -293,7 +293,7 @@ class MachineTable(Table):
 
 
 class LinkTable(Table):
-    """The network on the virtual clock; ignored by runs over MPI."""
+    """The network on the virtual clock, and in predictions; over MPI only of broadcasts of rows."""
 
     latency_s: Seconds = 2e-5  #: one-way latency of a message [s]
     #: bandwidth of rank 0's link in each direction [bytes/s]

@@ -64,7 +64,7 @@ def measure(comm: Group, planned: list[int], count: int) -> tuple[Speeds, int, i
 
 
 def answer(comm: Group, planned: list[int], times_s: Callable[[], np.ndarray]) -> None:
-    """Take part at a worker; `times_s` measures times of tasks."""
+    """Take part at a worker; `times_s` measures times of gradients."""
     up, ups, down, downs = planned
     poller = Poller(POLL_S, comm)
 
