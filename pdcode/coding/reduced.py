@@ -166,6 +166,9 @@ class FirstState(RelayedState):
         row, codewords = self._current
         return Order(row, codewords, (), flags)
 
+    def body_bytes(self, workers: int, number: int = 0) -> tuple[int, int]:
+        return min(self.entry_bytes, self.snapshot_bytes), 0  # one mean, and all workers have the same log
+
     def _update_excluded(self) -> np.ndarray:
         return NO_WORKERS
 

@@ -148,6 +148,9 @@ class RelayedState(State):
         """Bytes of a snapshot right after a step."""
         return self._state.min_snapshot_bytes
 
+    def body_bytes(self, workers: int, number: int = 0) -> tuple[int, int]:
+        return 0, min(workers * self.entry_bytes, self.snapshot_bytes)  # about one payload of every worker
+
     def _append(self, entry: Entry) -> None:
         self._log.append(entry)
         self._bytes += len(entry.content)

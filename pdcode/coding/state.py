@@ -122,6 +122,14 @@ class State(Stateful, Capable, ABC):
         """Note the death of a worker; it gets no further task."""
         return
 
+    def body_bytes(self, workers: int, number: int = 0) -> tuple[int, int]:
+        """Return the mean bytes of a task's body in round `number`: those common to all workers, and others.
+
+        `workers` may be another number of workers than the run's.
+        """
+        layout = self.layouts[number]
+        return layout.task_bytes - layout.body_offset, 0
+
     @property
     def unrelayed(self) -> State:
         """The state without records of the workers' replicas, as saved where workers are ranks."""

@@ -1,9 +1,9 @@
-"""The fraction of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
+"""Keys that follow from the speeds of links and workers, and the loads of the links.
 
-It is the largest fraction that rank 0's link can carry. The link carries the replies of n workers, and, if
-rank 0 relays payloads, about n of them in each task; both grow with the fraction. If workers exchange
-payloads, each of their links carries as many as rank 0's. If the transfers take longer than the workers'
-tasks, workers wait for the link, and smaller payloads use it better.
+With ``code.rows_per_task = "auto"`` a task sends the largest fraction of a layer's blocks that the links can
+carry. Rank 0's carries the replies of n workers, and, if rank 0 relays payloads, about n of them in each
+task; both grow with the fraction. If workers exchange payloads, each of their links carries as many. If the
+transfers take longer than the workers' tasks, workers wait, and smaller payloads use the links better.
 """
 
 import math
@@ -14,8 +14,6 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..coding.reduced import FirstState
-from ..coding.relay import RelayedState
 from ..coding.state import State
 from ..config import Config
 from ..problems import Problem
@@ -58,14 +56,11 @@ def candidates(config: Config) -> list[Config]:
         raise InputError(
             f"code.share: {config.code.share} is another form of code.rows_per_task; give one of them"
         )
-    return [_with(config, share) for share in FRACTIONS]
-
-
-def _with(config: Config, share: float) -> Config:
-    """Return the configuration with a fraction as ``code.share``."""
-    code, ahead = {"rows_per_task": None, "share": share}, config.memory.lookahead
-    memory = {"lookahead": float(f"{ahead * share / FRACTIONS[0]:.3g}")} if ahead else {}
-    return config.with_keys(code=code, memory=memory)
+    made, ahead = [], config.memory.lookahead
+    for share in FRACTIONS:
+        memory = {"lookahead": float(f"{ahead * share / FRACTIONS[0]:.3g}")} if ahead else {}
+        made.append(config.with_keys(code={"rows_per_task": None, "share": share}, memory=memory))
+    return made
 
 
 def resolve_rows(
@@ -88,19 +83,19 @@ def resolve_rows(
         assumed = speeds or configured_speeds(scheme, problem, state.layouts, total_rows)
         smaller_load = link_load(scheme, state, assumed)
         tried.append(f"{smaller_load.busiest:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
-        if smaller_load.busiest > MAX_RATIO * load.busiest:  # as of θ, which workers far behind are sent
+        if smaller_load.busiest > MAX_RATIO * load.busiest:  # as where workers far behind are sent θ
             break
         chosen, load = smaller, smaller_load
         if load.busiest <= MAX_LOAD:
             break
-    took = f"{chosen.link.bandwidth:.3g} bytes/s by link.bandwidth"
+    link = f"{chosen.link.bandwidth:.3g} bytes/s by link.bandwidth"
     if speeds is not None:
-        took = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
+        link = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
     ahead = chosen.memory.lookahead
     also = f" and memory.lookahead {ahead:g}" if chosen.memory != config.memory else ""
     return chosen, (
         f"code.share {chosen.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "
-        f"multiple of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * load.task_s:.3g} ms)"
+        f"multiple of the tasks' time {', '.join(tried)} ({link}; tasks of {1e3 * load.task_s:.3g} ms)"
     )
 
 
@@ -135,8 +130,8 @@ def link_load(scheme: Scheme, state: State, speeds: Speeds) -> LinkLoad:
     if scheme.config.downlink.exchanges:  # a worker receives from all others, the fastest sends to all
         most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
         exchange = most * LogFormat(layout).message_bytes / speeds.ingress
-    if isinstance(state, RelayedState):
-        body = common_copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
+    if scheme.config.has_replicas:
+        body = common_copies(scheme.config, scheme.workers) * sum(state.body_bytes(scheme.workers))
         egress = rates.sum() * (layout.body_offset + body) / speeds.egress
     if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
@@ -166,20 +161,12 @@ def common_copies(config: Config, workers: int) -> float:
     return min(1.0, copies / workers) if copies and not config.update.asynchronous else 1.0
 
 
-def relayed_bytes(state: RelayedState, workers: int) -> int:
-    """Return the mean number of relayed bytes per task: about one payload of every worker, or their mean."""
-    entries = 1 if isinstance(state, FirstState) else workers
-    return min(entries * state.entry_bytes, state.snapshot_bytes)
-
-
 def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
     """Return the bytes of a reply and of a task, at the largest fraction if it is to be chosen."""
     scheme = make_scheme(candidates(config)[0] if config.code.rows_per_task == "auto" else config)
     state = scheme.state(problem)
-    layout, body = state.layouts[0], problem.size * np.dtype(problem.dtype).itemsize
-    if isinstance(state, RelayedState):
-        body = relayed_bytes(state, scheme.workers)
-    return layout.reply_bytes, layout.body_offset + body
+    layout = state.layouts[0]
+    return layout.reply_bytes, layout.body_offset + sum(state.body_bytes(scheme.workers))
 
 
 def gradient_times_s(scheme: Scheme, problem: Problem, worker: int) -> np.ndarray:

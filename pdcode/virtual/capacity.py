@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..coding.relay import RelayedState
-from ..training.link_sizing import common_copies, mean_task_s, relayed_bytes, task_rates
+from ..training.link_sizing import common_copies, mean_task_s, task_rates
 from ..training.setup import Components
 from ..transport.log import LogFormat
 from . import costs
@@ -46,7 +45,7 @@ def load_of(components: Components, workers: int | None = None) -> Load:
     of the task, in which θ, or the relayed payloads, count as often as rank 0 sends them. With several rounds
     an update, the sum over them. `workers` replaces their number, but not the tasks' mean time.
     """
-    config, state = components.config, components.state
+    config = components.config
     n = config.workers.count if workers is None else workers
     machine, link = costs.charged(config, components).machine, config.link
     exchanges = config.downlink.exchanges
@@ -57,10 +56,8 @@ def load_of(components: Components, workers: int | None = None) -> Load:
         return Load(task_s, 0.0, 0.0, 0.0)
     rounds = len(components.layouts)
     processor_s, bytes_in, bytes_out = rounds * machine.update_s / config.update.typical_payloads(n), 0.0, 0.0
-    for layout in components.layouts:
-        body = layout.task_bytes - layout.body_offset
-        if isinstance(state, RelayedState):
-            body = relayed_bytes(state, n)
+    for number, layout in enumerate(components.layouts):
+        body = sum(components.state.body_bytes(n, number))
         reply = bytes_per_coordinator(layout.reply_bytes, machine.coordinators)
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
         bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply

@@ -20,8 +20,6 @@ from .. import faults, problems, stragglers
 from ..coding import flops
 from ..coding.auto_keys import whitening_gain
 from ..coding.policies import REPEATED, best_count, relative_updates
-from ..coding.reduced import FirstState
-from ..coding.relay import RelayedState
 from ..config import (
     MAX_VALUE,
     Config,
@@ -42,7 +40,7 @@ from ..trace import Recorder
 from ..trace.schema import USED
 from ..training import setup
 from ..training.coordinator import Coordinator
-from ..training.link_sizing import FRACTIONS, relayed_bytes
+from ..training.link_sizing import FRACTIONS
 from ..training.setup import Components
 from ..training.shuffling import make_row_sender
 from ..transport.log import LogFormat
@@ -386,21 +384,16 @@ def _star(
     If workers have shards of their own, and payloads are dropped, those of some shards may be used less often
     than by asynchronous updates. The evenness is the effective number of workers relative to that of these.
     """
-    state, layout, n, single = components.state, components.layout, config.workers.count, update.asynchronous
+    layout, n, single = components.layout, config.workers.count, update.asynchronous
     epoch_rows = _epoch_rows(components, schedule)
     if isinstance(schedule, FirstSchedule):
         schedule.members = partial(update.typical_payloads, n)
         update_s = config.machine.update_s + 1e-9 * schedule.exchange_ns
         machine = msgspec.structs.replace(config.machine, update_s=update_s)
         config = msgspec.structs.replace(config, machine=machine, reduce=ReduceTable())
-    body, own, exchanged = layout.gradient_bytes, layout.task_bytes - layout.gradient_bytes, None
-    (reply,) = components.reply_bytes
-    if isinstance(state, RelayedState):
-        relayed = relayed_bytes(state, n)
-        body = relayed if isinstance(state, FirstState) else 0  # whose workers have the same log
-        own = layout.body_offset + relayed - body
-    if config.downlink.exchanges:
-        exchanged = LogFormat(layout).message_bytes
+    (reply,), (body, own) = components.reply_bytes, components.state.body_bytes(n)
+    own += layout.body_offset
+    exchanged = LogFormat(layout).message_bytes if config.downlink.exchanges else None
     tasks = max(1.0, config.shuffle.every * update.typical_payloads(n) / n)  # of a worker in an epoch
     own += round(epoch_rows[0] / tasks)
     task_ns = task_ns + round(epoch_rows[1] / tasks)
