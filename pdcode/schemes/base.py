@@ -243,6 +243,17 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             Naming key and value.
         """
 
+    @classmethod
+    def suits(cls, preset: str, problem: Problem) -> bool:
+        """Return whether preset "auto" may choose one of the `candidates` for this model and its batches.
+
+        Parameters
+        ----------
+        preset : str
+        problem : Problem
+        """
+        return True
+
     @cached_property
     def placement(self) -> Placement:
         """Placement of the data at the workers."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..config import Tables
+from ..problems import Problem
 from .base import UNCODED, Scheme
 
 TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
@@ -27,7 +28,8 @@ class LWPD(Scheme):
     }
     # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
     # payloads as there are workers. Means over mnist5k (784-256-10) and digits (64-128-64-10), 16 workers; of
-    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83.
+    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83. The last two are compared
+    # with no other, see `suits`.
     candidates: ClassVar[Mapping[str, float]] = {
         "default": 34.0,
         "ring": 24.0,
@@ -119,3 +121,14 @@ class LWPD(Scheme):
             "update": {"mode": "first"},
         },
     }
+
+    @classmethod
+    def suits(cls, preset: str, problem: Problem) -> bool:
+        if not problem.table.batch:
+            return preset == "shards"
+        if not problem.model.near_zero:
+            return preset == "regression"
+        if preset == "orthogonal":  # with hidden layers, or of a vector, it needs as many updates as "ring"
+            sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
+            return len(sides) == 1 and 1 not in sides[0]
+        return preset not in ("shards", "regression")

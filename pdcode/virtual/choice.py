@@ -34,7 +34,7 @@ from ..config import (
 )
 from ..config import load as configfile
 from ..problems import DataSource, Problem
-from ..schemes import delay_model
+from ..schemes import Scheme, delay_model
 from ..stragglers.laws import NoDelays
 from ..trace import Recorder
 from ..trace.schema import USED
@@ -53,15 +53,16 @@ from .schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
 from .timing_only import TimingOnly
 
 RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
+DELAYS = 8  # delays of a worker of which the mean is taken
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
 WORKERS = 16  # of the trials of the constants
-MEAN_EXPONENT = 0.25  # of the number of updates, in one over the number of payloads that are averaged
+MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 FOLLOWING = 1.05  # time with a count that follows tasks that vary, over that with the best fixed count
-LASTING, FIRST = 2, 64  # least number of tasks after which a worker is slow for good, and expected ones
-SLOWER, GAIN = 1.5, 1.2  # growth of the longest tasks that causes a review, and the least factor of a change
-PATIENCE, LEAST_NS = 0.05, 100_000_000  # part of the run's time for which a worker has to be slow, and least
+LASTING, FIRST = 2, 64  # last tasks, all long if a worker is slow for good, and first ones, as are expected
+SLOWER, GAIN = 1.5, 1.2  # multiple of the expected time of long tasks, and least multiple gained by a change
+PATIENCE, LEAST_NS = 0.05, 100_000_000  # part of the run's time, and time, for which tasks have to be long
 
 
 def prepare(
@@ -73,14 +74,9 @@ def prepare(
     with prefix_errors(path):
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        suited = "shards" if not config.problem.batch else "" if problem.model.near_zero else "regression"
-        others = {"shards", "regression"}
-        sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
-        if len(sides) != 1 or 1 in sides[0]:
-            others.add("orthogonal")  # with hidden layers or of a vector it needs as many updates as "ring"
         choice = Choice(config)
         for name, made in configfile.candidates(config):
-            if name != suited if suited else name in others:
+            if not choice.scheme.suits(name, problem):
                 continue
             try:
                 if isinstance(made, InputError):
@@ -108,7 +104,7 @@ def prepare_ranks(config: Config, path: str) -> Components:
 
 def settle(components: Components, speeds: Speeds) -> Components:
     """Return the components that are best at measured speeds, of those that are possible."""
-    if not components.auto:
+    if components.auto is None:
         return components.rebuild(speeds)
     choice = Choice(components.auto, speeds)
     for name, rebuild in components.alternatives.items():
@@ -124,28 +120,27 @@ class Choice:
 
     def __init__(self, config: Config, speeds: Speeds | None = None, delayed: bool = False) -> None:
         self._config, self._speeds, self._delayed = config, speeds, delayed
-        self._scheme: Any = kinds.find("schemes", config.scheme.name)
+        self.scheme: type[Scheme] = kinds.find("schemes", config.scheme.name)
         self._builds: dict[str, Callable[[Speeds], Components]] = {}
         self._times: dict[str, tuple[float, float]] = {}  # rank, and predicted time to the target, in s
         self.excluded: dict[str, InputError] = {}
 
     def add(self, name: str, components: Components) -> None:
         """Predict the time of a candidate."""
-        needed, workers = self._scheme.candidates[name], components.scheme.workers
-        samples = workers * components.config.problem.batch
-        needed *= math.sqrt(max(1.0, 2 * components.config.optimizer.fewest_samples / max(1, samples)))
-        scheme, code = components.config.scheme, components.config.code
-        counted = kinds.find("schemes", scheme.name).presets[scheme.preset]["code"].get("whiten", "none")
-        if counted != code.whiten == "none":
-            needed *= whitening_gain(components.config.problem.batch)  # the constant is of whitened steps
-        if not components.config.update.asynchronous:
+        config, needed, workers = components.config, self.scheme.candidates[name], components.scheme.workers
+        batch, code, preset = config.problem.batch, config.code, str(config.scheme.preset)
+        needed *= math.sqrt(max(1.0, 2 * config.optimizer.fewest_samples / max(1, workers * batch)))
+        usual = components.scheme.presets[preset].get("code", {}).get("whiten", "none")
+        if usual != "none" and code.whiten == "none":
+            needed *= whitening_gain(batch)  # the constant is of whitened steps
+        if not config.update.asynchronous:
             needed *= (WORKERS / workers) ** MEAN_EXPONENT
         runs = max(1, min(RUNS, int(DRAWS / (needed * workers))))
         time_s = needed * round_s(components, self._speeds, math.ceil(needed), runs, self._delayed)
-        if components.requested.code.rows_per_task == "auto" and components.config.code.share:
-            time_s *= (FRACTIONS[0] / components.config.code.share) ** SHARE_EXPONENT
-        waits = components.config.update.complete
-        self._builds[name], self._times[name] = components.rebuild, (time_s * MARGIN**waits, time_s)
+        if components.requested.code.rows_per_task == "auto" and code.share:
+            time_s *= (FRACTIONS[0] / code.share) ** SHARE_EXPONENT
+        rank = time_s * MARGIN**config.update.complete
+        self._builds[name], self._times[name] = components.rebuild, (rank, time_s)
         if min(self._times, key=self._times.__getitem__) == name:
             self._best = components
 
@@ -160,7 +155,8 @@ class Choice:
     def made(self) -> Components:
         """Return the components of the best, with a line on the reason; refuse if there is no candidate."""
         if not self._times:
-            raise next(iter(self.excluded.values()))
+            none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
+            raise next(iter(self.excluded.values()), none)
         chosen, *others = sorted(self._times, key=self._times.__getitem__)
         least = self._times[chosen][1]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
@@ -397,7 +393,7 @@ def _star(
     tasks = max(1.0, config.shuffle.every * update.typical_payloads(n) / n)  # of a worker in an epoch
     own += round(epoch_rows[0] / tasks)
     task_ns = task_ns + round(epoch_rows[1] / tasks)
-    first = np.arange(n), np.zeros(n, np.int64), 8
+    first = np.arange(n), np.zeros(n, np.int64), DELAYS
     delays_ns = np.hstack([stragglers.delays_ns(model, *first, task_ns) for model in models])
     one_by_one_s = n * (reply + body + own) / config.link.bandwidth
     longest_s = 1e-9 * float((task_ns + delays_ns.mean(axis=1)).max()) + one_by_one_s

@@ -181,6 +181,36 @@ def test_data_and_batches_decide_first(problem: dict[str, object], preset: str) 
     assert chosen(resolved(problem=problem)) == f"lwpd:{preset}"
 
 
+PLUGIN = """
+from pdcode.schemes import Scheme
+
+
+class Mine(Scheme):
+    name, summary = "mine", "a plug-in with candidates"
+    presets = {"each": {"update": {"mode": "async"}}, "all": {"update": {"mode": "all"}}}
+    candidates = {"each": 20.0, "all": 20.0}
+"""
+NO_BATCHES = """
+    @classmethod
+    def suits(cls, preset, problem):
+        return problem.table.batch > 0
+"""
+
+
+def test_a_scheme_of_a_plug_in_decides_which_of_its_candidates_suit(tmp_path) -> None:
+    for number, (more, batch) in enumerate([("", 0), (NO_BATCHES, 32), (NO_BATCHES, 0)]):
+        plugin = tmp_path / f"mine{number}.py"
+        plugin.write_text(PLUGIN.replace("mine", f"mine{number}") + more)
+        tables = {"scheme": {"name": f"mine{number}", "preset": "auto"}, "code": {"family": "uncoded"}}
+        problem = {"kind": "softmax", "data": "digits", "batch": batch}
+        config = resolved(plugins=[str(plugin)], problem=problem, **tables)
+        if more and not batch:
+            with pytest.raises(InputError, match="no candidate of 'auto' suits"):
+                choice.prepare(config)
+        else:
+            assert set(choice.prepare(config).alternatives) == {"each", "all"}
+
+
 @pytest.mark.parametrize(("delays", "orthogonal"), [("none", True), ("persistent", False)])
 def test_a_linear_classifier_has_another_candidate(delays: str, orthogonal: bool) -> None:
     problem = {"kind": "softmax", "data": "digits", "batch": 32}
