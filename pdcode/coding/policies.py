@@ -298,7 +298,7 @@ class CountTable(UpdateTable):
         return min(1.0, payloads / min(self.full_step, workers))
 
     def min_payloads(self, workers: int) -> int:
-        return max(1, 3 * workers // 4) if self.count is None else self.count
+        return self.count if isinstance(self.count, int) else max(1, 3 * workers // 4)
 
     def description(self, workers: int) -> str:
         return f"{self.mode} {self.min_payloads(workers)} of {workers:,}"
@@ -328,9 +328,6 @@ class FirstTable(CountTable, tag="first"):
 
     def resolved(self, workers: int) -> Self:
         return self if self.is_adaptive else super().resolved(workers)
-
-    def min_payloads(self, workers: int) -> int:
-        return max(1, 3 * workers // 4) if self.is_adaptive else super().min_payloads(workers)
 
     def proceeds(self, living: int, workers: int) -> bool:
         return living > 0 if self.is_adaptive else super().proceeds(living, workers)

@@ -101,13 +101,10 @@ def longest_rate(config: Config) -> float:
 
     It does where each whitened payload is a step of rate/n by itself: to the scheme's `longest_step`.
     """
-    alone = config.update.asynchronous and config.memory.kind == "worker"
-    return _longest_step(config) * config.workers.count if _is_whitened(config) and alone else math.inf
-
-
-def _longest_step(config: Config) -> float:
+    if not (_is_whitened(config) and config.update.asynchronous and config.memory.kind == "worker"):
+        return math.inf
     step: float = kinds.find("schemes", config.scheme.name).longest_step
-    return step
+    return step * config.workers.count
 
 
 def limit_preset_rate(config: Config, origins: Origins) -> Config:
@@ -149,7 +146,7 @@ def limited_rate(config: Config, rate: float, many: int) -> tuple[float, str]:
     """Return a learning rate, limited by `longest_rate` and `rate_factors`, and the limits as text."""
     longest, factors, text = longest_rate(config), rate_factors(config, many), ""
     if rate > longest:
-        text += f", at most {_longest_step(config):g} · workers.count"
+        text += f", at most {longest / config.workers.count:g} · workers.count"
     for what, factor in factors.items():
         text += f", × {factor:g} for {what}"
     rate = min(rate, longest) * math.prod(factors.values())
@@ -265,8 +262,8 @@ def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
     filled = dict(tables)
     for name, table in (scheme.tables if preset is None else preset).items():
         given = tables.get(name, {})
-        by_key = preset is not None or name in scheme.unused  # an error names the key that is given
-        if name not in tables or (by_key and isinstance(given, dict)):
+        adds_keys = preset is not None or name in scheme.unused  # an error names the key that is given
+        if name not in tables or (adds_keys and isinstance(given, dict)):
             filled[name] = _fitting(name, table, {**given, **overrides.get(name, {})}) | given
     return filled
 
@@ -285,7 +282,7 @@ def replace_defaults(tables: dict[str, Any], name: str | None, preset: str | Non
         return {key: table for key, table in tables.items() if key not in FILLED}
     for key, table in (scheme.presets.get(preset, {}) if scheme else {}).items():
         given = tables.get(key, {})
-        if isinstance(given, dict):  # drop keys that contradict the preset; `fill` adds the preset's
+        if isinstance(given, dict):  # drop keys that contradict the preset; `add_defaults` adds the preset's
             left = _fitting(key, given, table)
             tables[key] = {name: value for name, value in left.items() if name not in table}
     return tables

@@ -112,12 +112,8 @@ class TrainingRun:
     @property
     def next_components(self) -> Components | None:
         """Components with which the run goes on after this preset; None: it has ended."""
-        return self.review.chosen if self.review is not None and self._changes else None
-
-    @property
-    def _changes(self) -> bool:
-        """Whether the preset is the reason of the stop."""
-        return self.review is not None and self.coordinator.stopping == self.review.reason
+        review = self.review
+        return review.chosen if review is not None and self.coordinator.stopping == review.reason else None
 
     def _observe(self, now_ns: int, coordinator: Coordinator) -> str:
         """Observe as the monitor; if the preset is to change, wait for all workers at the stop."""
@@ -231,13 +227,13 @@ class TrainingRun:
         if self.checkpoints is not None:
             self.checkpoints.wait()
         self.end_ns = fleet.now_ns()
-        if self._changes and self.coordinator.roster.missing:  # a signal has ended the wait for them
-            self.coordinator.stopping, self.coordinator.interrupted = INTERRUPTED, fleet.interrupted
-            monitor.fail(self.end_ns, INTERRUPTED)
-            reason = INTERRUPTED
         if self.next_components is not None:
-            self.print_line(f"{1e-9 * self.coordinator.t_stop_ns:7.1f} s  {reason}")
-            return reason
+            if not self.coordinator.roster.missing:
+                self.print_line(f"{1e-9 * self.coordinator.t_stop_ns:7.1f} s  {reason}")
+                return reason
+            reason = INTERRUPTED  # a signal has ended the wait for these workers
+            self.coordinator.stopping, self.coordinator.interrupted = reason, fleet.interrupted
+            monitor.fail(self.end_ns, reason)
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","
