@@ -187,12 +187,12 @@ def over_time(
 
 def rates(trace: TraceReader) -> Chart:
     """Return a chart of arrivals and of used payloads a second."""
-    rows, sample = trace.arrivals, trace.sample
+    rows, scale = trace.arrivals, trace.scale
     edges = edges_ns(trace, rows.rows)
     factor, unit = scaled(edges[-1], SCALES)
     used = rows["t_recv_ns"][np.isin(rows["status"], APPLIED)]
     curves = [
-        Curve(name, factor * edges, sample * np.histogram(t_ns, edges)[0] / np.diff(1e-9 * edges), colour)
+        Curve(name, factor * edges, scale * np.histogram(t_ns, edges)[0] / np.diff(1e-9 * edges), colour)
         for name, t_ns, colour in (("arrived", rows["t_recv_ns"], GREY), ("used", used, 0))
     ]
     top = 1.05 * max(1.0, *(each.y.max() for each in curves))

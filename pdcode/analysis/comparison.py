@@ -104,13 +104,13 @@ def changes(before: TraceReader, after: TraceReader) -> Table:
 def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:
     """Return rates and mean task times (ns) in intervals of a run; nan in those without tasks."""
     edges = np.linspace(0, max(description.stop_ns(trace), 1), PARTS + 1)
-    rows, sample = trace.arrivals, trace.sample
+    rows, scale = trace.arrivals, trace.scale
     each_s = 1e-9 * np.diff(edges)
     arrived = np.histogram(rows["t_recv_ns"], edges)[0]
     taken = np.histogram(rows["t_recv_ns"], edges, weights=rows["t_recv_ns"] - rows["t_dispatch_ns"])[0]
     return {
         "updates a second": np.histogram(trace.updates["t_ns"], edges)[0] / each_s,
-        "payloads a second": sample * arrived / each_s,
+        "payloads a second": scale * arrived / each_s,
         "task time": taken / np.maximum(arrived, 1),
     }
 

@@ -29,6 +29,7 @@ REFERENCES = 64  # workers, at most, with which one is compared
 CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
 FAINT = 1e-9  # smaller probabilities are not told apart
 SHOWN = 3  # slow workers that the verdict describes
+CAUSES = "computing", "injected delay", "link"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Tasks:
     compute: np.ndarray
     delay: np.ndarray  # injected
     link: np.ndarray  # between rank 0 and the worker, both ways, without the time for which rank 0 is busy
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Times by `CAUSES`, shape (3, m)."""
+        return np.stack((self.compute, self.delay, self.link))
 
     @property
     def total(self) -> np.ndarray:
@@ -156,12 +162,15 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     table = {
         key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
     }
-    table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
     rows = list(timing.by_worker(table, trace.worker_count))
-    least_ns = min((float(np.median(_flight_ns(table, each))) for each in rows if len(each)), default=0.0)
-    found = [_tasks(table, each, least_ns) for each in rows]
+    flights_ns = sorted(float(np.median(_flight_ns(table, each))) for each in rows if len(each))
+    if trace.sample > 1:  # others' tasks, on which waiting at rank 0 depends, are unknown: at most the usual
+        table["queued_ns"] = np.full(int(chosen.sum()), flights_ns[-2] if len(flights_ns) > 1 else 0.0)
+    else:
+        table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
+    found = [_tasks(table, each, min(flights_ns, default=0.0)) for each in rows]
     summed = trace.summed[chosen]
-    return _without_waiting(found, [summed[each] for each in rows]) if summed.any() else found
+    return _without_waiting(found, [summed[each] for each in rows], trace.sample) if summed.any() else found
 
 
 def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
@@ -204,12 +213,18 @@ def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
     return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
 
 
-def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray]) -> list[Tasks]:
-    """Replace the link time of summed payloads by the least of all workers: the others' includes waiting."""
-    least = np.full(1 + max(int(tasks.number.max(initial=0)) for tasks in found), math.inf)
-    for tasks, own in zip(found, summed, strict=True):
-        np.minimum.at(least, tasks.number[own], tasks.link[own])
-    links = [np.where(own, least[each.number], each.link) for each, own in zip(found, summed, strict=True)]
+def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sample: int) -> list[Tasks]:
+    """Replace the link time of summed payloads by the least of all workers: the others' includes waiting.
+
+    It is the least of a task, or of all tasks if those of a sample are another worker's each.
+    """
+    steps = [tasks.number if sample == 1 else np.zeros_like(tasks.number) for tasks in found]
+    least = np.full(1 + max(int(step.max(initial=0)) for step in steps), math.inf)
+    for tasks, step, own in zip(found, steps, summed, strict=True):
+        np.minimum.at(least, step[own], tasks.link[own])
+    links = [
+        np.where(own, least[step], each.link) for each, step, own in zip(found, steps, summed, strict=True)
+    ]
     return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
 
 
@@ -289,7 +304,7 @@ def _slow_part(
     else:
         pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
     inside = slice(first, last + 1)
-    causes, excess = _causes(tasks, worker, inside)
+    causes, excess = _causes(tasks, worker, inside, level)
     return SlowPart(
         worker, math.exp(level), math.exp(level - error), math.exp(level + error),
         int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
@@ -312,23 +327,32 @@ def _needed(values: np.ndarray, begin: int, end: int, edges: np.ndarray, sigma: 
     return int(edges[begin + groups] - edges[begin])
 
 
-def _causes(tasks: Sequence[Tasks], worker: int, inside: slice) -> tuple[dict[str, float], float]:
-    """Return the fractions of a worker's excess by cause, and the excess in ns, in a part of its tasks."""
+def _causes(
+    tasks: Sequence[Tasks], worker: int, inside: slice, level: float
+) -> tuple[dict[str, float], float]:
+    """Return the fractions of a worker's excess by cause, and the excess in ns, in a part of its tasks.
+
+    What is split is the logarithm by which workers are compared: the mean time is that of the longest tasks,
+    and may be less for the slow worker, whose excess is then by `level`. Each task's logarithm is divided in
+    proportion to its time by cause beyond a usual task's: log T/U = Σ (T_c - U_c) log(T/U) / (T - U).
+    """
     own = tasks[worker]
     begin, end = own.begin[inside][0], own.end[inside][-1]
-    windows = [(each.end >= begin) & (each.begin <= end) for n, each in enumerate(tasks) if n != worker]
-    others = [each for number, each in enumerate(tasks) if number != worker]
-    excess = {}
-    for name, key in (("computing", "compute"), ("injected delay", "delay"), ("link", "link")):
-        usual = [
-            float(getattr(each, key)[window].mean())
-            for each, window in zip(others, windows, strict=True)
-            if window.any()
-        ]
-        excess[name] = max(0.0, float(getattr(own, key)[inside].mean()) - float(np.median(usual or [0.0])))
-    total = sum(excess.values())
-    shares = {name: value / total if total else 0.0 for name, value in excess.items()}
-    return shares, total * (inside.stop - inside.start)
+    others, means = [], []
+    for each in (each for each in tasks if each is not own and len(each.number)):
+        window = (each.end >= begin) & (each.begin <= end)
+        chosen = window if window.any() else np.ones_like(window)
+        total, parts = each.total[chosen], each.parts[:, chosen]
+        others.append(np.exp(np.log(total).mean()) * (parts / total).mean(axis=1))
+        means.append(total.mean())
+    usual = np.median(others, axis=0)
+    total = own.total[inside]
+    times = total / max(usual.sum(), 1.0)
+    weights = np.divide(np.log(times), times - 1, out=np.ones_like(times), where=times != 1)
+    excess = np.maximum(((own.parts[:, inside] - usual[:, None]) * weights).sum(axis=1), 0.0)
+    beyond_ns = max(0.0, total.mean() - float(np.median(means))) or total.mean() * -math.expm1(-level)
+    shares = dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True))
+    return shares, float(beyond_ns) * len(total)
 
 
 def diagnose(trace: TraceReader) -> Diagnosis:
@@ -337,6 +361,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         return _insufficient("no arrival is recorded", np.full(trace.worker_count, np.nan))
     tasks = tasks_of(trace)
     slow, ratios = find_slow(tasks)
+    slow = [replace(each, excess_ns=trace.sample * each.excess_ns) for each in slow]
     gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     if slow:
@@ -358,10 +383,10 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         )
     if lost:
         return Diagnosis(lost, "see the faults", ratios=ratios)
-    known = np.flatnonzero(np.isfinite(ratios))
+    known, noun = np.flatnonzero(np.isfinite(ratios)), _noun(trace)
     counts = [len(each.number) for each in tasks]
     if len(known) < 2:
-        few = f"{counted(max(counts), 'task')} of a worker at most, of the {JUDGED} that a verdict needs"
+        few = f"{counted(max(counts), noun)} of a worker at most, of the {JUDGED} that a verdict needs"
         if max(counts) >= JUDGED:
             few = "there is no other worker to compare with"
         return _insufficient(few, ratios)
@@ -374,7 +399,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         text = f"the slowest, {worst_worker}, takes {ratio(ratios[worst_worker])} the others' time"
     return Diagnosis(
         f"no worker is slow: {text}",
-        f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} tasks" if unjudged else "",
+        f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else "",
         ratios=ratios,
     )
 
@@ -403,6 +428,10 @@ def _bottleneck(trace: TraceReader) -> Diagnosis | None:
     )
 
 
+def _noun(trace: TraceReader) -> str:
+    return "task" if trace.sample == 1 else "recorded task"
+
+
 def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:
     return Diagnosis("insufficient evidence", missing, ratios=ratios, missing=missing)
 
@@ -424,13 +453,13 @@ def _verdict(slow: Sequence[SlowPart]) -> str:
 
 def _why(trace: TraceReader, worst: SlowPart) -> str:
     """Describe the evidence about the slowest worker."""
-    shares = ", ".join(
-        f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01
-    )
-    text = f"its tasks took {duration(worst.excess_ns)} longer than the others', {shares}"
+    shares = [f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01]
+    text = ", ".join((f"its tasks took {duration(worst.excess_ns)} longer than the others'", *shares))
     text += "" if worst.cause else "; insufficient evidence of one cause"
     chance = f"below {FAINT:g}" if worst.chance < FAINT else number(worst.chance, 1)
-    text += f"; {worst.needed:,} tasks sufficed as evidence, the probability of chance is {chance}"
+    text += (
+        f"; {counted(worst.needed, _noun(trace))} sufficed as evidence, the probability of chance is {chance}"
+    )
     hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
     if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
         text += f"; it runs on {hosts[worst.worker - trace.worker_count]}"

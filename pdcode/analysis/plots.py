@@ -105,11 +105,11 @@ def rate(trace: TraceReader, axes: Axes, window: tuple[int, int] | None = None) 
     """Draw arrivals per second against time, and mark the interval `window` in ns."""
     if not trace.arrivals.rows:
         return _empty(axes, "No arrivals recorded")
-    sample, end = trace.sample, _seconds(trace, axes)
+    scale, end = trace.scale, _seconds(trace, axes)
     times = 1e-9 * trace.arrivals["t_recv_ns"]
     bins = int(np.clip(np.count_nonzero(times <= end) // 20, 1, BINS))
     counts, edges = np.histogram(times, bins, (0, end))
-    rates = sample * counts / np.diff(edges)
+    rates = scale * counts / np.diff(edges)
     axes.stairs(rates, edges, color=LIGHT_BLUE, fill=True)
     axes.stairs(rates, edges, color=BLUE, linewidth=1.5, baseline=None)
     axes.set_ylim(0, 1.15 * max(rates.max(), 1))

@@ -11,7 +11,19 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
-from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
+from ..util.formats import (
+    DASH,
+    bar,
+    counted,
+    duration,
+    number,
+    percent,
+    percents,
+    ratio,
+    size,
+    spark,
+    workers_named,
+)
 from . import critical_path, description, diagnosis, printing, statistics, timing
 from .diagnosis import Diagnosis
 from .printing import make_table, note
@@ -105,10 +117,10 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
 def _goodput(trace: TraceReader) -> Iterator[str]:
     """Describe the training rows a second in payloads that were used, and their share of the computation."""
     rows, length = trace.arrivals, description.stop_ns(trace)
-    used, sample = np.isin(rows["status"], APPLIED), trace.sample
+    used = np.isin(rows["status"], APPLIED)
     spent = np.maximum(rows["t_compute_ns"] - rows["t_start_ns"], 0)
     if (each := trace.attributes.get("task_rows")) and length:
-        rate = 1e9 * sample * np.count_nonzero(used) * each / length
+        rate = 1e9 * trace.scale * np.count_nonzero(used) * each / length
         share = percent(float(spent[used].sum()), float(spent.sum()))
         yield f"goodput: {rate:,.0f} training rows a second in used payloads, {share} % of the computation"
 
@@ -178,8 +190,8 @@ def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[in
 
 
 def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
-    sample = trace.sample
-    split = timing.split(trace.arrivals, len(pace.arrivals), length, sample, trace.faults)
+    scale = trace.scale
+    split = timing.split(trace.arrivals, len(pace.arrivals), length, scale, trace.faults)
     names = [field.name for field in fields(split)][: None if split.dead.any() else -1]
     parts = [getattr(split, name) for name in names]
     columns = (name.replace("flight", "in\nflight") for name in names)
@@ -195,8 +207,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
         tasks, median = int(pace.arrivals[rest].sum()), float(np.median(pace.median[rest]))
         means = percents([float(part[rest].mean()) for part in parts], length)
         table.add_row(f"{len(rest)} more", str(tasks), duration(median), "", *means)
-    spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, sample)
-    received = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
+    spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, scale)
+    received = scale * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
     labels = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
     if received:
         labels["decode"] = f"decode ({duration(spent['decode'] / received)} an arrival)"
@@ -211,8 +223,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
         return [table, note("compute: own work; in flight: what all wait for; idle: waiting for others.")]
     if split.dead.any():
         legend += " dead: after its death."
-    if sample > 1:
-        legend += f" Estimated from every {sample}th task of each worker."
+    if trace.sample > 1:
+        legend += f" Estimated from one task of {trace.sample:,} of each worker."
     return [table, f"rank 0: {', '.join(loads)}", note(legend)]
 
 
@@ -238,7 +250,9 @@ def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> lis
         else:
             texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is outstanding")
     if more := len(groups) - OUTAGES:
-        texts += [f"{more:,} more outages were shorter"] if more > 0 else []
+        texts += (
+            [f"{counted(more, 'more outage')} {'was' if more == 1 else 'were'} shorter"] if more > 0 else []
+        )
     return texts
 
 

@@ -97,11 +97,11 @@ def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
 
 
 def split(
-    arrivals: Columns, workers: int, length: int, sample: int = 1, faults: Columns | None = None
+    arrivals: Columns, workers: int, length: int, scale: float = 1, faults: Columns | None = None
 ) -> Split:
     """Split the first `length` ns of a run for each worker; deaths are read from `faults`.
 
-    With `sample` > 1 only every `sample`-th task is recorded: recorded times are multiplied by `sample`
+    With `scale` > 1 only some tasks are recorded: their times are multiplied by `scale`
     (scaled down if they exceed the run), and the rest counts as idle.
     """
     parts = np.zeros((len(fields(Split)), workers))
@@ -109,8 +109,8 @@ def split(
         columns = [np.minimum(arrivals[f"t_{event}_ns"][rows], length) for event in EVENTS]
         injected = arrivals["injected_delay_ns"][rows]
         parts[:, worker] = (
-            _estimate(columns, injected, length, sample)
-            if sample > 1
+            _estimate(columns, injected, length, scale)
+            if scale > 1
             else _partition(columns, injected, length)
         )
     if faults is not None:
@@ -118,7 +118,7 @@ def split(
         for place in np.flatnonzero(faults["kind"] == "dead"):
             worker, since_ns = int(faults["worker"][place]), max(0, length - int(faults["t_ns"][place]))
             if 0 <= worker < workers:
-                rest = idle if sample > 1 else quiet
+                rest = idle if scale > 1 else quiet
                 dead[worker] = min(since_ns, rest[worker])
                 rest[worker] -= dead[worker]
     return Split(*parts)
@@ -150,13 +150,15 @@ def _partition(columns: list[np.ndarray], injected: np.ndarray, length: int) -> 
     )  # fmt: skip
 
 
-def _estimate(columns: list[np.ndarray], injected: np.ndarray, length: int, sample: int) -> tuple[float, ...]:
+def _estimate(
+    columns: list[np.ndarray], injected: np.ndarray, length: int, scale: float
+) -> tuple[float, ...]:
     """Estimate one worker's split from a sample of its tasks."""
     dispatch, start, compute, send, recv, decoded = columns
     delay = injected_ns(send - compute, injected)
     flight = recv - send + start - dispatch
     parts = [compute - start, delay, send - compute - delay, flight, decoded - recv]
-    sums = sample * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
+    sums = scale * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
     sums *= min(1.0, length / max(sums.sum(), 1.0))
     return *sums, max(0.0, length - sums.sum()), 0.0, 0.0
 
@@ -172,7 +174,7 @@ def busy_ns(counters: Mapping[str, Any], what: str) -> float:
 
 
 def coordinator(
-    arrivals: Columns, updates: Columns, counters: Mapping[str, Any], length: int, sample: int = 1
+    arrivals: Columns, updates: Columns, counters: Mapping[str, Any], length: int, scale: float = 1
 ) -> dict[str, float]:
     """Split the first `length` ns of a run for rank 0; return times by name, in ns, that sum to `length`.
 
@@ -182,7 +184,7 @@ def coordinator(
     which includes receiving and sending of a real run.
     """
     recv, decoded = (np.minimum(arrivals[key], length) for key in ("t_recv_ns", "t_decoded_ns"))
-    if sample == 1:
+    if scale == 1:
         times = np.concatenate((decoded, np.minimum(updates["t_ns"], length)))
         order = np.argsort(times, kind="stable")
         end, stepped = times[order], order >= len(decoded)
@@ -192,7 +194,7 @@ def coordinator(
         follows = np.concatenate(([True], stepped))[:-1]  # no decoding directly before
         parts = {"decode": float(spent[~stepped].sum()), "step": float(spent[stepped & ~follows].sum())}
     else:
-        parts = {"decode": sample * float(np.maximum(decoded - recv, 0).sum())}
+        parts = {"decode": min(float(length), scale * float(np.maximum(decoded - recv, 0).sum()))}
     for key, value in counters.items():
         if key.startswith("spent_") and key.endswith("_ns"):
             parts[key.removeprefix("spent_").removesuffix("_ns")] = float(value)
@@ -251,7 +253,7 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     """Return the outages until `length` ns, longest first; injected delays do not count.
 
     Nor do waits for other workers, where these add up payloads. If a step followed a worker's last payload,
-    its next task is outstanding, and may be an outage that has not ended.
+    its next task is outstanding, and may be an outage that has not ended; not so if a sample was recorded.
     """
     arrivals, updates, found = trace.arrivals, trace.updates, []
     ends = np.minimum(np.where(trace.summed, arrivals["t_send_ns"], arrivals["t_recv_ns"]), length)
@@ -265,6 +267,8 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
         for place in np.flatnonzero(excess >= least):
             task = int(arrivals["task"][rows[place]])
             found.append(Outage(worker, task, int(begin[place]), int(end[place] - begin[place])))
+        if trace.sample > 1:
+            continue
         last = rows[-1]
         step = int(np.searchsorted(updates["t_ns"], arrivals["t_decoded_ns"][last]))
         if step < len(updates["t_ns"]) and (out := length - int(updates["t_ns"][step])) >= least:

@@ -17,15 +17,15 @@ PARTS = "compute", "delay", "send", "flight", "decode", "idle", "quiet", "dead" 
 def write(request: Request) -> str:
     """Write gauges, whose label `run` is the name of the trace's file; return a description."""
     trace, registry = request.trace, CollectorRegistry()
-    table, totals, sample = trace.arrivals, trace.counters, trace.sample
+    table, totals, scale = trace.arrivals, trace.counters, trace.scale
     run, errors = summary.summarise(trace), 1e-9 * clock_error_ns(trace)
-    fates = sample * np.bincount(table["status"], minlength=len(FATES))
+    fates = scale * np.bincount(table["status"], minlength=len(FATES))
     if "lost" in totals:  # also of arrivals without rows
         fates = np.array([totals.get(name, 0.0) for name in FATES])
         fates[USED] -= fates[CLIPPED]
     used, messages = fates[[*APPLIED]].sum(), len(np.unique((table["round"], table["part"]), axis=1).T)
     useful = used / max(messages, 1) * trace.attributes.get("task_rows", math.nan)
-    split = timing.split(table, trace.worker_count, round(1e9 * run.seconds), sample, trace.faults)
+    split = timing.split(table, trace.worker_count, round(1e9 * run.seconds), scale, trace.faults)
     sent = statistics.traffic(table, trace.attributes, totals)
     count = 0
 

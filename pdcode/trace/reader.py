@@ -234,6 +234,12 @@ class TraceReader:
         """Of so many tasks of a worker, one was recorded."""
         return int(self.attributes.get("sample", 1))
 
+    @property
+    def scale(self) -> float:
+        """Number of arrivals for which each recorded one stands; `sample` until the run has ended."""
+        rows = self.arrivals.rows
+        return self.counters.get("arrivals", self.sample * rows) / rows if self.sample > 1 and rows else 1.0
+
     @cached_property
     def summed(self) -> np.ndarray:
         """Whether workers added up each payload among themselves, bool, shape of `arrivals`."""

@@ -144,3 +144,20 @@ def test_changes_of_a_series() -> None:
     assert len(changes.segments(np.zeros(3), 1e-4)) == 1
     assert changes.segments(np.empty(0), 1e-4) == []
     assert changes.noise(0.1 * random.standard_normal(2000)) == pytest.approx(0.1, rel=0.35)
+
+
+def test_the_cause_where_single_tasks_of_the_others_are_long() -> None:
+    drawn = times(5, 100)
+    drawn[3] *= 2
+    for worker, each in enumerate(drawn):
+        each[10 + worker] *= 1 if worker == 3 else 1000  # the slow worker's mean time is the least
+    begin, none = 10**13 * np.arange(100), np.zeros(100)  # of each task, as all wait for all
+    made = [Tasks(np.arange(100), begin, begin + each.astype(np.int64), each, none, none) for each in drawn]
+    (part,), _ = find_slow(made)
+    assert (part.worker, part.cause) == (3, "computing")
+    assert part.excess_ns == pytest.approx(drawn[3].sum() / 2, rel=0.1)
+    drawn = times(5, 200)
+    usual = [np.full(200, 1e5) for _ in range(WORKERS)]
+    usual[3][::4] += 1e8  # every fourth
+    (part,), _ = find_slow(tasks(drawn, usual))
+    assert (part.worker, part.cause) == (3, "link")

@@ -107,7 +107,7 @@ def test_several_outages_are_told_longest_first(tmp_path: Path, capsys: pytest.C
     hang = {(worker, 5 + 3 * worker): (2 + worker) * S for worker in range(4)}
     text = shown(rounds(tmp_path / "a.h5", hang=hang, injected=False), capsys)
     assert re.findall(r"worker (\d) was out", text) == ["3", "2", "1"]
-    assert "1 more outages were shorter" in text
+    assert "1 more outage was shorter" in text
 
 
 def test_an_ordinary_run_has_no_outage(tmp_path: Path) -> None:

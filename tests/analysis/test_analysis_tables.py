@@ -1,6 +1,7 @@
 """What `pdcode show` prints."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +82,23 @@ def test_no_slow_worker(tmp_path: Path) -> None:
 
 def test_samples_and_none(tmp_path: Path) -> None:
     text = shown(traces.simulate(tmp_path / "a.h5", seconds=1.0, arrivals="sampled", sample=10))
-    assert "Estimated from every 10th" in text
+    assert "Estimated from one task of 10 of each worker." in " ".join(text.split())
     assert "about " in text
     text = shown(traces.simulate(tmp_path / "b.h5", seconds=0.2, arrivals="none"))
     assert "No arrival was recorded" in text
+
+
+def test_a_sample_counts_as_the_arrivals_for_which_it_stands(tmp_path: Path) -> None:
+    texts = [
+        shown(traces.simulate(tmp_path / f"{sample}.h5", arrivals="sampled", sample=sample))
+        for sample in (1, 300)
+    ]  # of 300: one or two tasks of a worker, of 420
+    compute, decode = (
+        [float(share) for text in texts for share in re.findall(pattern, text)]
+        for pattern in (r"(?m)^ +0 +\d+ +\S+ ms +\S+× +([\d.]+)", r"an arrival\) ([\d.]+)")
+    )
+    assert compute[1] == pytest.approx(compute[0], rel=0.5)
+    assert decode[1] == pytest.approx(decode[0], rel=0.1)
 
 
 def test_every_fate_is_told() -> None:

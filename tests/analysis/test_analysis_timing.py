@@ -120,7 +120,7 @@ def test_what_rank_0_measured_counts() -> None:
     assert timing.coordinator(arrivals, NOTHING, counters, 100) == {
         "decode": 3, "step": 0, "evaluate": 20, "idle": 77
     }  # fmt: skip
-    assert timing.coordinator(arrivals, NOTHING, {}, 100, sample=5) == {"decode": 20, "idle": 80}
+    assert timing.coordinator(arrivals, NOTHING, {}, 100, scale=5) == {"decode": 20, "idle": 80}
 
 
 @given(runs())

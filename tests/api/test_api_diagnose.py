@@ -66,6 +66,26 @@ def test_nobody_is_slow_by_the_order_in_which_rank_0_sends_tasks(tmp_path: Path)
     assert short.diagnose().slow == ()
 
 
+@pytest.mark.parametrize("scheme", [JOB["scheme"], {"name": "lwpd", "preset": "ring"}])
+def test_a_sample_tells_the_same(scheme: dict[str, str], tmp_path: Path) -> None:
+    slow = {"kind": "slow", "worker": 3, "at_s": 0.0, "factor": 10.0}
+    job = {**JOB, "scheme": scheme, "stop": {"updates": 300}, "faults": {"events": [slow]}}
+    job["stragglers"] = {"kind": "none"}
+    parts = []
+    for sample in (1, 20):
+        recorded = {"trace.arrivals": "sampled", "trace.sample": sample}
+        made = pdcode.simulate(job, output=tmp_path / f"{sample}.h5", set=recorded, progress=False)
+        parts += made.diagnose().slow
+    assert [(part.worker, part.cause) for part in parts] == [(3, "computing")] * 2
+    assert parts[1].ratio == pytest.approx(parts[0].ratio, rel=0.05)
+    assert parts[1].excess_ns == pytest.approx(parts[0].excess_ns, rel=0.05)
+
+
+def test_tasks_that_a_sample_lacks_are_not_outstanding(tmp_path: Path) -> None:
+    sampled = {"stop.updates": 300, "stop.loss": 1e-9, "trace.arrivals": "sampled", "trace.sample": 25}
+    assert simulate(tmp_path / "t.h5", sampled).diagnose().verdict.startswith("no worker is slow: ")
+
+
 def test_two_slow_workers_hide_each_other(tmp_path: Path) -> None:
     found = simulate(tmp_path / "slow.h5", SLOW | {"stragglers.slow": [2, 7]}).diagnose()
     assert {part.worker for part in found.slow} == {2, 7}
