@@ -36,7 +36,7 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
     """
     if layout.exact or layout.blocks is not None:
         return round(2 * (workers - 1) / workers * layout.payload_bytes)
-    sizes = [REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, workers)]
+    sizes = segment_bytes(layout, workers)
     return sum(sizes) + (workers - 2) * max(sizes)
 
 
@@ -136,15 +136,14 @@ def owned_places(layout: Layout, workers: int) -> list[slice]:
     return [slice(starts[own.start], starts[own.stop]) for own in owned_fields(layout, workers)]
 
 
-def longest_segment(layout: Layout, owners: int) -> int:
-    """Return the length of the longest segment of a mean, with its numbers of requests."""
-    return REQUEST_BYTES + max(place.stop - place.start for place in owned_places(layout, owners))
+def segment_bytes(layout: Layout, owners: int) -> list[int]:
+    """Return the length of each segment of a mean, with its numbers of requests."""
+    return [REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, owners)]
 
 
 def chosen_bytes(layout: Layout, members: int) -> tuple[int, int]:
     """Return the bytes that rank 0 receives, and sends, when it has chosen the members of an update."""
-    up = sum(REQUEST_BYTES + place.stop - place.start for place in owned_places(layout, members))
-    return up, members * MEMBERS_BYTES * (3 + members)
+    return sum(segment_bytes(layout, members)), members * MEMBERS_BYTES * (3 + members)
 
 
 class Mean:
@@ -157,14 +156,13 @@ class Mean:
     def __init__(self, layout: Layout, number: int, workers: int) -> None:
         self.reply = reply = Reply(layout, buffer(layout.buffer_bytes)[0])
         self.arrival = Arrival(reply, number)
-        places = owned_places(layout, workers)
-        ends = np.cumsum([0, *(REQUEST_BYTES + place.stop - place.start for place in places)]).tolist()
+        ends = np.cumsum([0, *segment_bytes(layout, workers)]).tolist()
         self.message = buffer(ends[-1])[0][: ends[-1]]
         self.segments = [self.message[slice(*pair)] for pair in pairwise(ends)]
         self.sizes, self.offsets = np.diff(ends), np.array(ends[:-1])
         self._copies = [
             (segment[REQUEST_BYTES:], reply.message[place])
-            for segment, place in zip(self.segments, places, strict=True)
+            for segment, place in zip(self.segments, owned_places(layout, workers), strict=True)
         ]
         self._requests = [segment[:REQUEST_BYTES].view(np.int32) for segment in self.segments]
         self.is_finite = True

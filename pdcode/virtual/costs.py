@@ -23,7 +23,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import COSTS
 from ..training.setup import Components, prepare
 from ..transport.log import LogFormat
-from ..transport.sums import exchanged_bytes, longest_segment
+from ..transport.sums import exchanged_bytes, segment_bytes
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, allreduce_s
@@ -61,7 +61,7 @@ def cost_model_schedule(config: Config, components: Components) -> CostModelSche
         return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
     sizes = components.reply_bytes
     if config.sums_first:
-        longest = longest_segment(components.layout, config.owners)
+        longest = max(segment_bytes(components.layout, config.owners))
         return FirstSchedule(config, task_ns, sizes, components.delay_fractions, (longest, owner_s))
     exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
     return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pdcode.coding.flops import owner_flops
 from pdcode.config import load as configfile
 from pdcode.trace.schema import DRAINED, USED, WASTED
-from pdcode.transport.sums import longest_segment
+from pdcode.transport.sums import segment_bytes
 from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
 from pdcode.virtual.schedule import AllreduceSchedule
@@ -162,7 +162,7 @@ def test_the_first_payloads_are_exchanged_after_the_last_of_them_and_a_death_end
         took_ns = update["t_ns"] - max(row["t_recv_ns"] for row in own)
         # Of three members two of a payload's three segments, and three times that of a mean; of two, one and
         # two of twice the length.
-        segments_s = {3: 5, 2: 6}[len(own)] * longest_segment(layout, 3) / 1e6
+        segments_s = {3: 5, 2: 6}[len(own)] * max(segment_bytes(layout, 3)) / 1e6
         assert took_ns == pytest.approx(1e9 * (least_s + segments_s), abs=2)
     assert {row["worker"] for row in used if row["applied_version"] == 11} == {0, 1, 3}
     assert any(row["status"] == WASTED for row in rows.arrivals)
