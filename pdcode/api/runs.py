@@ -108,17 +108,10 @@ def simulate(
 
     Parameters
     ----------
-    config : dict, path or Trace
-        Tables of a configuration, a TOML file of them, or the trace of a run to repeat. Paths in a dict are
-        relative to the current folder.
-    data : tuple or data frame, optional
+    config, data, workers, set, resume, progress
         As for `run`.
-    workers : int, optional
-        Number of workers, instead of ``workers.count``.
     output : path, optional
         HDF5 file to write, instead of ``trace.path`` with the extension .virtual.h5.
-    set : dict or sequence of str
-        Keys to override: ``{"update.mode": "all"}``, or ``["update.mode=all"]`` as on the command line.
     stragglers : path or Trace, optional
         Delays to replay: those of a recorded run, or of a workers × rounds matrix (CSV, HDF5) in seconds.
         With a trace, costs are fitted unless `cost` is given.
@@ -126,10 +119,6 @@ def simulate(
         ``[machine]`` and ``[link]``: a TOML file of these tables, or a trace to which they are fitted.
     timing_only : bool
         Whether to simulate arrival times only, without gradients.
-    resume : bool
-        Whether to resume from a checkpoint of the trace, if there is one.
-    progress : bool
-        Whether to print the lines that the command prints.
 
     Returns
     -------
