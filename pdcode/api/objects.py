@@ -77,9 +77,8 @@ def _stored(key: str, given: Any, called: Mapping[str, str], tables: ConfigLike,
         what = called.get(key, key)
         raise InputError(f"{what}: over MPI all ranks import it by its name: give 'FILE.py:NAME'")
     traced = {"trace": tables.get("trace", {})} if isinstance(tables, Mapping) else tables
-    own = [
-        each for each in settings if each.startswith("trace.")
-    ]  # without the names, which are not complete
+    # Without the names, which are not complete.
+    own = [each for each in settings if each.startswith("trace.")]
     written = Path(configs.read(traced, own).config.trace.path)
     path = written.absolute().with_suffix(f".{key}.npz")
     write_arrays(path, {str(name): np.asarray(each) for name, each in found.items()})

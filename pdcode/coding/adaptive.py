@@ -39,7 +39,7 @@ class MatchedTable(CodeTable, tag="matched"):
 
 
 class EnergyOptions(Table):
-    """Options of `codes.energy`."""
+    """Options of `codes.constructions.energy`."""
 
     exponent: Any = 0.5  #: exponent of the blocks' energies, to which a codeword's entries are proportional
 
@@ -64,7 +64,7 @@ class Energy(Rotating):
 
     A new code of k rows is drawn from the current energies when the rows run out, and at every update if
     `each_update`. Reproducing a task's codewords therefore takes its row number and all earlier arrivals.
-    `decay` is the factor on the running energies at each arrival; see `codes.energy` for `exponent`.
+    `decay` is a factor on running energies at each arrival; for `exponent` see `codes.constructions.energy`.
     """
 
     state_names = (*Rotating.state_names, "energies", "_drawn")  # codewords are those of earlier energies

@@ -28,7 +28,7 @@ from .source import BatchGradient, Source
 
 ANTICIPATED = Need(
     lambda kind, config: kind.linear or kind.has_length,
-    "'sgd', 'sign' or 'muon'",
+    "'sgd', 'sign', 'muon' or 'dion2'",
     "is a share of a step whose length workers know",
     of_kind=True,
 )

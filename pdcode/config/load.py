@@ -172,9 +172,8 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)
         for key in getattr(table, "references", ()):
-            if (
-                not (value := getattr(table, key)) or value.isidentifier()
-            ):  # a library's, where that is allowed
+            value = getattr(table, key)
+            if not value or value.isidentifier():  # a library's, where that is allowed
                 continue
             here = {(name,), (name, key)} & commanded
             paths[key], file = kinds.locate(f"{name}.{key}", value, Path() if here else folder)

@@ -42,7 +42,6 @@ class Supervisor:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = command, environment
         self._survives = "ulfm" in command  # whether the job survives the death of a rank
-        self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
         self._started, self._line_s = 0, time.monotonic()  # number of ranks; time of the last line about it
         self._stop_requests, self._signals = signals.StopRequests(), 0  # the user's, and their number
@@ -81,7 +80,7 @@ class Supervisor:
                 folder = tempfile.TemporaryDirectory(prefix="pdcode-", ignore_cleanup_errors=True)
                 environment.setdefault(FOLDER, stack.enter_context(folder))
             # A process group of its own: the terminal sends Ctrl-C to this process alone.
-            process = self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 env=environment,
                 stdin=subprocess.DEVNULL,

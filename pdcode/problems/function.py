@@ -115,9 +115,8 @@ def rebuilt(tree: Any, values: Iterator[Any]) -> Any:
     if isinstance(tree, Mapping):
         return {key: rebuilt(each, values) for key, each in tree.items()}
     if isinstance(tree, list | tuple):
-        return getattr(tree, "_make", type(tree))(
-            [rebuilt(each, values) for each in tree]
-        )  # named tuples, too
+        made = getattr(tree, "_make", type(tree))  # named tuples, too
+        return made([rebuilt(each, values) for each in tree])
     return next(values)
 
 

@@ -50,9 +50,8 @@ def read_idx(path: Path, key: str = "data") -> Array:
                 raise InputError(f"{name} is truncated in its header")
             shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
             expected = math.prod(shape) * dtype.itemsize
-            ensure_fits(
-                f"problem.{key}", f"{str(path)!r} of shape {short_repr(shape)}", 2 * expected
-            )  # a copy
+            what = f"{str(path)!r} of shape {short_repr(shape)}"
+            ensure_fits(f"problem.{key}", what, 2 * expected)  # a copy
             most = os.fstat(raw.fileno()).st_size * (1 if file is raw else MAX_COMPRESSION)
             content = file.read(expected) if expected <= most else b""
             if len(content) < expected or file.read(1):

@@ -136,9 +136,8 @@ class ConvolutionFactors(Factors):
 
     def _products(self, errors: Tensor, inputs: Tensor) -> Array:
         """Return the gradient of a weight, (outputs, inputs·kernel)."""
-        weight = errors.new_empty(
-            (errors.shape[1], inputs.shape[1], *self.use.kernel)
-        )  # of which the shape is used
+        shape = errors.shape[1], inputs.shape[1], *self.use.kernel
+        weight = errors.new_empty(shape)  # of which only the shape is used
         backward = torch.ops.aten.convolution_backward
         with torch.no_grad():
             found = backward(errors, inputs, weight, None, *self.use.geometry, [False, True, False])[1]

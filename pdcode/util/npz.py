@@ -47,13 +47,7 @@ def read_npy_header(file: IO[bytes], name: str, size: int) -> tuple[tuple[int, .
         raise ValueError(f"version {version} of the format of arrays")
     try:
         shape, _, dtype = header(file)
-    except (
-        *ERRORS,
-        SyntaxError,
-        TypeError,
-        KeyError,
-        tokenize.TokenError,
-    ):  # of numpy's parser, about itself
+    except (*ERRORS, SyntaxError, TypeError, KeyError, tokenize.TokenError):  # of numpy's own parser
         raise ValueError(f"the header of {name!r} is damaged") from None
     needed = math.prod(shape) * dtype.itemsize
     if needed > size and not dtype.hasobject:

@@ -112,7 +112,7 @@ class CostModelSchedule(Schedule):
     """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
     A task takes the worker's compute time (`task_ns`, for each round, of shape (1,) or (n,), see
-    `simulation.task_times_ns`) plus a delay keyed by (seed, worker, task), or with several rounds by the
+    `costs.task_times_ns`) plus a delay keyed by (seed, worker, task), or with several rounds by the
     update; part of the delay may be a multiple of the compute time. The parts of its reply divide both by
     `delay_fractions` in each round. `exchanged` are the bytes of a worker's message to each other worker.
     """
@@ -145,12 +145,9 @@ class CostModelSchedule(Schedule):
         self._faults = Injection(config, self._events, self.pending) if config.faults else None
         self.can_leave = self._faults is not None
         self.time_ns = self._events.time_ns  # type: ignore[method-assign]
-        self._ahead_ns = np.zeros(
-            (len(delay_fractions[0]), workers, BLOCK), np.int64
-        )  # delays of the next tasks
-        self._delays_ns = np.zeros(
-            (max(map(len, delay_fractions)), workers), np.int64
-        )  # of the parts of this one
+        # Delays of the next tasks, and of the parts of this one.
+        self._ahead_ns = np.zeros((len(delay_fractions[0]), workers, BLOCK), np.int64)
+        self._delays_ns = np.zeros((max(map(len, delay_fractions)), workers), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
         self._rows_ns = np.zeros(workers, np.int64)  # that the next task waits for rows
         link = config.link
@@ -199,18 +196,13 @@ class CostModelSchedule(Schedule):
         if self._split > 1:
             body_bytes = bytes_per_coordinator(body_bytes, self._split)
             own_bytes = bytes_per_coordinator(own_bytes, self._split)
-        if (
-            len(sent) == 1
-            and len(self._delay_fractions) == 1
-            and self._send_one(*sent[0], body_bytes, own_bytes)
-        ):
+        single = len(sent) == len(self._delay_fractions) == 1
+        if single and self._send_one(*sent[0], body_bytes, own_bytes):
             return
         pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        compute_ns, delay_fractions = (
-            np.take(self._part_ns[number], workers, axis=1),
-            self._delay_fractions[number],
-        )
+        compute_ns = np.take(self._part_ns[number], workers, axis=1)
+        delay_fractions = self._delay_fractions[number]
         if len(self._delay_fractions) > 1:
             tasks = np.full(len(pairs), self.steps // len(self._delay_fractions))
             delays_ns = np.array(

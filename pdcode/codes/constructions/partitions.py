@@ -82,9 +82,8 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
     if count == slants:
         return sets
     inner = partitions(m, size, count - slants)  # of one column
-    inner = inner % (m // size) * size + inner // (
-        m // size
-    )  # ordered such that the first cuts it consecutively
+    turn, place = np.divmod(inner, m // size)
+    inner = place * size + turn  # ordered such that the first cuts it consecutively
     columns = np.arange(size)[:, None, None] * m + inner[:, None]
     return np.concatenate([sets, columns.reshape(-1, m, size)])
 

@@ -22,9 +22,8 @@ def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
     frame, spread = product(rows.T, rows), times_covariance(rows, sigma)
     first = np.einsum("ik,ik->i", spread, rows)  # g_iᵀΣg_i
     sizes = np.einsum("ik,ik->i", rows, rows)
-    both = np.einsum(
-        "ij,ji->", times_covariance(frame, sigma), frame
-    )  # sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'
+    # Sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'.
+    both = np.einsum("ij,ji->", times_covariance(frame, sigma), frame)
     own = float(sizes @ first)
     pair = (both - own) / (n * (n - 1)) if n > 1 else 0.0
     square = q * own / n + q * (q - 1) * pair

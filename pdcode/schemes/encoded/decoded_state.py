@@ -67,9 +67,8 @@ class DecodedState(State):
 
     def ready(self, progress: Progress, expected: int) -> bool:
         if self._wrong is None and expected == 0 and len(self._workers) >= self._least:
-            self._wrong = (
-                self._locate()
-            )  # without results that were refused, which are erasures, or of the dead
+            # Results that were refused, or of the dead, are erasures.
+            self._wrong = self._locate()
         if self._wrong is None and expected == 0:
             number = f"round {self.round} of update" if len(self.layouts) > 1 else "update"
             count = len(self._workers)
