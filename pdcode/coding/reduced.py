@@ -223,7 +223,7 @@ class FirstState(RelayedState):
         return not self._arrivals
 
     def undelivered_payloads(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
-        return [
+        return [  # of whichever sender, as all members have sent parts of each mean
             self._format.forwarded(each.content)
             for each in self._last_entries[worker]
             if each.sender >= 0 and each.reaches(worker)

@@ -1,9 +1,9 @@
 """Preset "auto": the preset with the shortest predicted time to a target.
 
-The candidates are those of `Scheme.candidates` that fit the data and the keys that are given. The time of a
-candidate is the number of updates that it needs, a constant from trials, times the mean time of these
-updates, by simulations without numerics: at the speeds of ``[machine]`` and ``[link]`` or at measured ones,
-and under the law of the delays, but not under those that the run will have.
+The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
+candidate is the number of updates that it needs, by constants from trials (docs/choosing.md), times the mean
+time of these updates, by simulations without numerics: at the speeds of ``[machine]`` and ``[link]`` or at
+measured ones, and under the law of the delays, but not under those that the run will have.
 """
 
 import math
@@ -285,10 +285,8 @@ class MeasuredDelays:
     def delays_s(self, workers: Any, first: Any, count: int) -> np.ndarray:
         """Return delays as `DelayModel.delays_s`."""
         columns = (np.asarray(first)[:, None] + np.arange(count)) % self._excess_s.shape[1]
-        return (
-            self._model.delays_s(workers, first, count)
-            + self._excess_s[np.asarray(workers)[:, None], columns]
-        )
+        excess_s = self._excess_s[np.asarray(workers)[:, None], columns]
+        return self._model.delays_s(workers, first, count) + excess_s
 
 
 def round_s(
