@@ -192,10 +192,10 @@ def simulate_timing(
     `report` gets the fraction of the run that is done.
     """
     layout, task_ns = components.layout, task_times_ns(config, components)
-    body, size = layout.gradient_bytes, layout.task_bytes
-    run = timing_only.TimingOnly(
-        costs.charged(config, components), task_ns, layout.reply_bytes, body, size - body
-    )
+    body, own = components.state.body_bytes(config.workers.count)
+    own += layout.body_offset
+    charged = costs.charged(config, components)
+    run = timing_only.TimingOnly(charged, task_ns, layout.reply_bytes, body, own)
     watch(run)
     return run.run(trace, print_line, report)
 

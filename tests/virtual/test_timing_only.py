@@ -18,7 +18,7 @@ from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
 from pdcode.virtual.executor import NullExecutor
 from pdcode.virtual.result import Result
-from pdcode.virtual.simulation import Simulation
+from pdcode.virtual.simulation import Simulation, simulate_timing
 
 TINY = ["problem.kind=least-squares", "problem.data=synthetic", "problem.samples=40", "problem.features=3"]
 MIXED = ["workers.count=9", "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002"]
@@ -126,6 +126,15 @@ def test_many_workers_and_updates_are_those_of_the_coordinator_too(mode: str) ->
     if mode == "all":
         assert times.updates == 40
         assert (sink.whole("updates", "n_used") == 300).all()
+
+
+def test_a_tree_brings_scales_of_integers_to_all_workers_at_once() -> None:
+    summed = ["code.family=uncoded", "code.blocks=1", "memory.kind=worker", "reduce.bits=8"]
+    link = ["link.broadcast=tree", "link.bandwidth=1e5"]
+    config = load([*MIXED, *summed, *link, "update.mode=all", "stop.updates=5"])
+    components = prepare(config)
+    _, result = Simulation(config, components, NullExecutor(components.layouts)).run()
+    assert simulate_timing(config, components).seconds == result.seconds
 
 
 def test_dead_workers_answer_when_the_run_is_over() -> None:
