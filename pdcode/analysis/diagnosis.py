@@ -368,7 +368,7 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         return Diagnosis(
             "; ".join(filter(None, (_verdict(slow), lost))), _why(trace, slow[0]), slow=slow, ratios=ratios
         )
-    pace = timing.pace(trace.arrivals, trace.worker_count)
+    pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
     outages = timing.outages(trace, pace, description.stop_ns(trace))
     if outages:
         worst = outages[0]

@@ -38,7 +38,7 @@ class Reading:
 
     def __init__(self, trace: TraceReader) -> None:
         self.trace, self.t_ns = trace, description.stop_ns(trace)
-        progress, rows = trace.progress, trace.arrivals
+        progress, rows = trace.progress, timing.own_tasks(trace)
         self.updates = int(trace.counters.get("version", trace.updates.rows))
         if not trace.updates.rows and progress.rows:
             self.updates = int(progress["version"][-1])

@@ -69,11 +69,13 @@ def sections(
         text = "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet."
         if trace.is_script and trace.finished:
             text = "No step was recorded: none ended with an operation of all ranks."
+        if unrecorded and "lost" in trace.counters:
+            text = f"{describe_fates(trace.arrivals['status'], trace.counters)}\n{text}"
         yield "fates", text, []
         if unrecorded and trace.counters:
             yield "bytes", "Bytes", _bytes(trace)
         return
-    pace = timing.pace(trace.arrivals, trace.worker_count)
+    pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
     outages = timing.outages(trace, pace, length)
     fates = [] if trace.is_script else [describe_fates(trace.arrivals["status"], trace.counters)]
     silent = pace.silent()
@@ -86,7 +88,7 @@ def sections(
     if not trace.is_script:
         title = "Staleness: updates between a task's dispatch and its arrival"
         yield "staleness", title, [_staleness(trace, pace)]
-    yield "latencies", "Latencies of tasks that arrived until the stop", [_latencies(trace, path)]
+    yield "latencies", "Latencies of tasks that arrived until the stop", _latencies(trace, path)
     if path is not None:
         title = f"Critical path from rank 0's last step back to the start, in % of {duration(path.length_ns)}"
         yield "path", title, _critical_path(path)
@@ -212,7 +214,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
     labels = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
     if received:
         labels["decode"] = f"decode ({duration(spent['decode'] / received)} an arrival)"
-    loads = (f"{labels.get(name, name)} {percent(time, length)}" for name, time in spent.items() if time)
+    shares = zip(spent.items(), percents([*spent.values()], length), strict=True)
+    loads = (f"{labels.get(name, name)} {share}" for (name, time), share in shares if time)
     legend = (
         "median: of the task times; ratio: to the median of the other workers' medians; delay: injected; "
         "send: from the end of the delay to the sending, such as waiting for a processor; in flight: between "
@@ -221,6 +224,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
     )
     if trace.is_script:
         return [table, note("compute: own work; in flight: what all wait for; idle: waiting for others.")]
+    if trace.summed.any():
+        legend = legend.replace("task times;", "task times, without waiting for the others' payloads;")
     if split.dead.any():
         legend += " dead: after its death."
     if trace.sample > 1:
@@ -286,11 +291,13 @@ def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
     return both
 
 
-def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> RenderableType:
+def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> list[RenderableType]:
     table = make_table("", "median", "90 %", "99 %", "max", left=("",))
     for name, times in critical_path.latencies(trace, path).items():
         table.add_row(name, *map(duration, times.tolist()))
-    return table
+    if trace.sample > 1:
+        return [table, note("Of a sample, most of the waiting in rank 0's queue is in link up.")]
+    return [table]
 
 
 def _critical_path(path: critical_path.CriticalPath) -> list[RenderableType]:

@@ -221,6 +221,14 @@ def queued_ns(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
     return np.maximum(received - sent, 0)
 
 
+def own_tasks(trace: TraceReader) -> Columns:
+    """Return columns of arrivals that time tasks: summed payloads arrive at once, as the rest is waiting."""
+    rows, summed = trace.arrivals, trace.summed
+    columns = {f"t_{event}_ns": rows[f"t_{event}_ns"] for event in ("dispatch", "start", "send", "recv")}
+    columns["t_recv_ns"] = np.where(summed, columns["t_send_ns"], columns["t_recv_ns"])
+    return {"worker": rows["worker"], **columns}
+
+
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
     """Return the time of each task of one worker, from `task_begins` to the payload's arrival.
 
@@ -256,7 +264,7 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     its next task is outstanding, and may be an outage that has not ended; not so if a sample was recorded.
     """
     arrivals, updates, found = trace.arrivals, trace.updates, []
-    ends = np.minimum(np.where(trace.summed, arrivals["t_send_ns"], arrivals["t_recv_ns"]), length)
+    ends = np.minimum(own_tasks(trace)["t_recv_ns"], length)
     for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
         if not len(rows):
             continue

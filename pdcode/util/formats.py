@@ -18,7 +18,7 @@ def duration(ns: float) -> str:
     if ns >= 600e9:
         hours, seconds = divmod(round(ns / 1e9), 3600)
         return f"{hours} h {seconds // 60:02} min" if hours else f"{seconds // 60} min {seconds % 60:02} s"
-    scale, unit = next(((scale, unit) for scale, unit in SCALES if abs(ns) >= scale), SCALES[-1])
+    scale, unit = next((each for each in SCALES if abs(ns) >= 0.9995 * each[0]), SCALES[-1])
     return f"{three_digits(ns / scale)} {unit}"
 
 
@@ -67,7 +67,7 @@ def number(value: float, digits: int = 4) -> str:
 
 def size(count: float) -> str:
     """Format a number of bytes in decimal units: 1.23 MB."""
-    scale, unit = next(((scale, unit) for scale, unit in SIZES if abs(count) >= scale), (1.0, "B"))
+    scale, unit = next((each for each in SIZES if abs(count) >= 0.9995 * each[0]), (1.0, "B"))
     return f"{three_digits(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
 
 

@@ -138,6 +138,8 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (formats.span("990 kB", "1.38 MB"), "990 kB – 1.38 MB"), (formats.span("845", "845"), "845 – 845"),
         (formats.number(float("nan")), "–"), (formats.bar(5, 10, 4), "██"), (formats.bar(0, 10, 4), ""),
         (formats.bar(1e-9, 1, 4), "▏"), (formats.spark([0, 1, 4, 8]), " ▁▄█"), (formats.listing(["1"]), "1"),
+        (formats.duration(999.6e6), "1.00 s"), (formats.duration(999.4e6), "999 ms"),
+        (formats.size(999_600), "1.00 MB"),
         (formats.listing(["1", "2", "3"]), "1, 2 and 3"), (formats.listing([]), ""),
         (formats.ranges([2, 4, 5, 6, 7, 9]), "2, 4 – 7 and 9"), (formats.ranges([1, 2]), "1 and 2"),
     ],

@@ -81,6 +81,17 @@ def test_a_sample_tells_the_same(scheme: dict[str, str], tmp_path: Path) -> None
     assert parts[1].excess_ns == pytest.approx(parts[0].excess_ns, rel=0.05)
 
 
+def test_where_workers_add_up_payloads_all_views_name_the_slow_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {**JOB, "scheme": {"name": "lwpd", "preset": "ring"}, "stop": {"updates": 60}}
+    pdcode.simulate(job, output=tmp_path / "t.h5", set=SLOW, progress=False)
+    assert main(["watch", str(tmp_path / "t.h5")]) == 0
+    assert re.search(r"slowest: worker 7 \([56]\.", capsys.readouterr().out)
+    assert main(["show", "--quick", str(tmp_path / "t.h5")]) == 0
+    assert re.search(r"\n +7 +60 +\S+ ms +[56]\.\d+× ", capsys.readouterr().out)
+
+
 def test_tasks_that_a_sample_lacks_are_not_outstanding(tmp_path: Path) -> None:
     sampled = {"stop.updates": 300, "stop.loss": 1e-9, "trace.arrivals": "sampled", "trace.sample": 25}
     assert simulate(tmp_path / "t.h5", sampled).diagnose().verdict.startswith("no worker is slow: ")
