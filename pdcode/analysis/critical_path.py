@@ -18,7 +18,8 @@ from .timing import Columns
 
 STAGES = "link down", "compute", "delay", "send", "link up", "queue", "decode"
 """What a task passes through, in order: on its way to the worker, computed, delayed by injection, waiting to
-be sent, on its way to rank 0, waiting there for other payloads and steps, decoded."""
+be sent, on its way to rank 0, waiting there for other payloads and steps, decoded. Of a task's later
+messages, what earlier ones pass at the worker, too."""
 OWN = "step", "waiting", "dispatch"
 """Rank 0's own parts of the path: from a decoding to the step; the same where the step was due to a time-out;
 from an event to the dispatch of the task that follows."""
@@ -47,9 +48,24 @@ def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
     before[order[decoded]] = np.concatenate(([0], ends))[:-1][decoded]
     down, compute, gap, up, rest = np.diff(times, axis=0)
     delay = timing.injected_ns(gap, arrivals["injected_delay_ns"])
+    own = np.stack((compute, delay, gap - delay))
+    if arrivals["part"].any():
+        earlier = _earlier_messages(arrivals, own)
+        earlier = (earlier * np.minimum(1.0, down / np.maximum(earlier.sum(axis=0), 1))).astype(np.int64)
+        down, own = down - earlier.sum(axis=0), own + earlier
     queued = np.clip(timing.queued_ns(arrivals, steps_ns), 0, up).astype(np.int64)
     later = np.clip(before - times[-2], 0, rest)
-    return np.stack((down, compute, delay, gap - delay, up - queued, queued + later, rest - later))
+    return np.stack((down, *own, up - queued, queued + later, rest - later))
+
+
+def _earlier_messages(arrivals: Columns, own: np.ndarray) -> np.ndarray:
+    """Return the times `own`, (stages, m), of all earlier messages of the same task."""
+    order = np.lexsort((arrivals["part"], arrivals["task"], arrivals["worker"]))
+    first = np.append(True, arrivals["part"][order][1:] == 0)
+    before = np.cumsum(own[:, order], axis=1) - own[:, order]
+    earlier = np.empty_like(own)
+    earlier[:, order] = before - before[:, first][:, np.cumsum(first) - 1]
+    return earlier
 
 
 def _rank_0(decoded_ns: np.ndarray, steps_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,6 +51,11 @@ def in_time(arrivals: Columns) -> np.ndarray:
     return arrivals["status"] != DRAINED
 
 
+def messages(arrivals: Columns) -> int:
+    """Return the number of messages with which a worker's gradient comes: of all rounds and parts."""
+    return max(1, len(np.unique((arrivals["round"], arrivals["part"]), axis=1).T))
+
+
 def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
     """Return a histogram of integers ≥ 0, with bins (first, last, count).
 

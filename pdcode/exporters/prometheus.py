@@ -23,8 +23,8 @@ def write(request: Request) -> str:
     if "lost" in totals:  # also of arrivals without rows
         fates = np.array([totals.get(name, 0.0) for name in FATES])
         fates[USED] -= fates[CLIPPED]
-    used, messages = fates[[*APPLIED]].sum(), len(np.unique((table["round"], table["part"]), axis=1).T)
-    useful = used / max(messages, 1) * trace.attributes.get("task_rows", math.nan)
+    used = fates[[*APPLIED]].sum()
+    useful = used / statistics.messages(table) * trace.attributes.get("task_rows", math.nan)
     split = timing.split(table, trace.worker_count, round(1e9 * run.seconds), scale, trace.faults)
     sent = statistics.traffic(table, trace.attributes, totals)
     count = 0

@@ -14,8 +14,9 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import printing
+from pdcode.analysis import critical_path, diagnosis, printing
 from pdcode.api import what_if
+from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 JOB = {
@@ -171,6 +172,31 @@ def test_the_cost_of_a_bottleneck(where: str, narrow: Any, free: Any, tmp_path: 
         simulate(tmp_path / "f.h5", free).summary()["target_s"], rel=0.15
     )
     assert "reduce.kind = 'allreduce'" in found.next
+
+
+def test_the_link_does_not_take_the_time_of_earlier_messages_of_a_task(tmp_path: Path) -> None:
+    job = {**JOB, "scheme": {"name": "streaming"}, "optimizer": {}, "stop": {"updates": 200}}
+    trace = TraceReader(pdcode.simulate(job, output=tmp_path / "t.h5", progress=False).path)
+    assert trace.arrivals["part"].max() > 0
+    assert diagnosis.diagnose(trace).bottleneck == ""
+    arrivals = {name: trace.arrivals[name] for name in trace.arrivals}
+    split = critical_path.stages(arrivals, trace.updates["t_ns"])
+    assert (split >= 0).all()
+    np.testing.assert_array_equal(split.sum(axis=0), arrivals["t_decoded_ns"] - arrivals["t_dispatch_ns"])
+    first, later = arrivals["part"] == 0, arrivals["part"] > 0
+    assert split[0, later].max() <= split[0, first].max()
+
+
+def test_the_goodput_of_gradients_that_come_in_two_rounds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {**JOB, "scheme": {"name": "powersgd"}, "optimizer": {}, "stop": {"updates": 50}}
+    run = pdcode.simulate(job, output=tmp_path / "t.h5", progress=False)
+    assert main(["show", "--quick", str(run.path)]) == 0
+    goodput = re.search(r"goodput: ([\d,]+) training rows a second", capsys.readouterr().out)
+    assert goodput is not None
+    rows = 50 * 8 * int(run.attributes["task_rows"])
+    assert int(goodput[1].replace(",", "")) == pytest.approx(rows / run.summary()["seconds"], rel=0.01)
 
 
 def test_no_verdict_without_a_slow_worker(tmp_path: Path) -> None:
