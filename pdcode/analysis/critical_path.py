@@ -157,6 +157,9 @@ def critical_path(
     ends = np.concatenate((decoded_ns, steps_ns))[order]
     until = np.minimum(np.searchsorted(ends, dispatch_ns, side="right"), place[:m]) - 1
     cause[:m] = np.where(until >= 0, order[until], -1)
+    # Workers that add up payloads step before rank 0 does, and begin the next task at once.
+    begun = np.minimum(np.searchsorted(updates["version"], arrivals["version"]), len(steps_ns) - 1)
+    cause[:m] = np.where(shared & (updates["version"][begun] == arrivals["version"]), m + begun, cause[:m])
     causes, places = cause.tolist(), place.tolist()
     event = m + int(np.flatnonzero(known)[-1]) if known.any() else -1
     steps, rows, begun_by = list[int](), list[int](), list[int]()
@@ -173,14 +176,18 @@ def critical_path(
     if not rows:
         return None
     spent = np.zeros((workers + 1, len(STAGES + OWN)))
-    at, whose = np.array(rows), arrivals["worker"][rows]
-    for part, times in enumerate(split[:, at]):
-        np.add.at(spent[:, part], whose, times)
-    step = np.array(steps)
-    waited = np.maximum(steps_ns[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
+    at, whose, by = np.array(rows), arrivals["worker"][rows], np.array(begun_by)
+    times = split[:, at]
+    beyond = np.append(0, np.maximum(decoded_ns[at[1:]] - dispatch_ns[at[:-1]], 0))  # the next task's begin
+    for part in reversed(range(len(STAGES))):
+        cut = np.minimum(times[part], beyond)
+        np.add.at(spent[:, part], whose, times[part] - cut)
+        beyond -= cut
+    step, until = np.array(steps), steps_ns.copy()
+    until[by[by >= m] - m] = np.minimum(until[by[by >= m] - m], dispatch_ns[at[by >= m]])
+    waited = np.maximum(until[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
     late = updates["why"][step] == TIME
     every = np.concatenate((decoded_ns, steps_ns))
-    by = np.array(begun_by)
     sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
     spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
     return CriticalPath(at[::-1], spent, int(spent.sum()), split)

@@ -352,7 +352,8 @@ def _causes(
     excess = np.maximum(((own.parts[:, inside] - usual[:, None]) * weights).sum(axis=1), 0.0)
     beyond_ns = max(0.0, total.mean() - float(np.median(means))) or total.mean() * -math.expm1(-level)
     shares = dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True))
-    return shares, float(beyond_ns) * len(total)
+    first, last = own.number[inside][[0, -1]].tolist()
+    return shares, float(beyond_ns) * max(len(total), last - first + 1)  # of a sample, of all tasks
 
 
 def diagnose(trace: TraceReader) -> Diagnosis:
@@ -361,7 +362,6 @@ def diagnose(trace: TraceReader) -> Diagnosis:
         return _insufficient("no arrival is recorded", np.full(trace.worker_count, np.nan))
     tasks = tasks_of(trace)
     slow, ratios = find_slow(tasks)
-    slow = [replace(each, excess_ns=trace.sample * each.excess_ns) for each in slow]
     gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     if slow:

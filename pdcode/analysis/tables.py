@@ -77,7 +77,8 @@ def sections(
         return
     pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
     outages = timing.outages(trace, pace, length)
-    fates = [] if trace.is_script else [describe_fates(trace.arrivals["status"], trace.counters)]
+    sampled = f"of one payload in {trace.sample:,}: " if trace.sample > 1 and not trace.finished else ""
+    fates = [] if trace.is_script else [sampled + describe_fates(trace.arrivals["status"], trace.counters)]
     silent = pace.silent()
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
     if texts := [*fates, *_goodput(trace), *describe_outages(outages, pace), *without]:

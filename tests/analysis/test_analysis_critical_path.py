@@ -17,7 +17,12 @@ def task(worker: int, applied: int, *times: int, injected: int = 0, status: int 
     """A row of arrivals."""
     stamps = {f"t_{event}_ns": time for event, time in zip(TIMES, times, strict=True)}
     return traces.row(
-        worker=worker, applied_version=applied, injected_delay_ns=injected, status=status, **stamps
+        worker=worker,
+        version=max(0, applied),
+        applied_version=applied,
+        injected_delay_ns=injected,
+        status=status,
+        **stamps,
     )
 
 
@@ -77,6 +82,10 @@ def test_path(rows: list[tuple], steps: list[tuple], path: list[int], parts: str
 def test_of_a_reduction_the_last_worker_that_is_ready_decides() -> None:
     text = "1: 40 compute, 10 link up, 1 decode; rank 0: 4 step"
     assert follow(ALLREDUCE, [(1, 55, 0)], shared=True) == ([1], text, 55)
+    # Workers have begun the next task when rank 0 decodes their sum.
+    later = [task(0, 1, 50, 50, 90, 90, 95, 96), task(1, 1, 50, 50, 60, 60, 95, 97)]
+    text = "1: 40 compute, 10 link up; 0: 40 compute, 5 link up, 1 decode; rank 0: 2 step"
+    assert follow(ALLREDUCE + later, [(1, 55, 0), (2, 98, 0)], shared=True) == ([1, 2], text, 98)
 
 
 def follow(rows: list[tuple], steps: list[tuple], **options: bool) -> tuple[list[int], str, int]:

@@ -84,6 +84,8 @@ def test_samples_and_none(tmp_path: Path) -> None:
     text = shown(traces.simulate(tmp_path / "a.h5", seconds=1.0, arrivals="sampled", sample=10))
     assert "Estimated from one task of 10 of each worker." in " ".join(text.split())
     assert "about " in text
+    text = shown(traces.simulate(tmp_path / "c.h5", 0.2, close=False, arrivals="sampled", sample=10))
+    assert "of one payload in 10: " in text
     text = shown(traces.simulate(tmp_path / "b.h5", seconds=0.2, arrivals="none"))
     assert "No arrival was recorded" in text
 

@@ -79,7 +79,7 @@ def test_a_sample_tells_the_same(scheme: dict[str, str], tmp_path: Path) -> None
         parts += made.diagnose().slow
     assert [(part.worker, part.cause) for part in parts] == [(3, "computing")] * 2
     assert parts[1].ratio == pytest.approx(parts[0].ratio, rel=0.05)
-    assert parts[1].excess_ns == pytest.approx(parts[0].excess_ns, rel=0.05)
+    assert parts[1].excess_ns == pytest.approx(parts[0].excess_ns, rel=0.1)
 
 
 def test_where_workers_add_up_payloads_all_views_name_the_slow_one(
