@@ -77,7 +77,9 @@ def sections(
         return
     pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
     outages = timing.outages(trace, pace, length)
-    sampled = f"of one payload in {trace.sample:,}: " if trace.sample > 1 and not trace.finished else ""
+    sampled = (
+        f"of one payload in {trace.sample:,}: " if trace.sample > 1 and "lost" not in trace.counters else ""
+    )
     fates = [] if trace.is_script else [sampled + describe_fates(trace.arrivals["status"], trace.counters)]
     silent = pace.silent()
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
@@ -297,7 +299,7 @@ def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> l
     for name, times in critical_path.latencies(trace, path).items():
         table.add_row(name, *map(duration, times.tolist()))
     if trace.sample > 1:
-        return [table, note("Of a sample, most of the waiting in rank 0's queue is in link up.")]
+        return [table, note("Of a sample, link up has some of the waiting in rank 0's queue.")]
     return [table]
 
 

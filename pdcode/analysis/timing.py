@@ -261,9 +261,11 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     """Return the outages until `length` ns, longest first; injected delays do not count.
 
     Nor do waits for other workers, where these add up payloads. If a step followed a worker's last payload,
-    its next task is outstanding, and may be an outage that has not ended; not so if a sample was recorded.
+    its next task is outstanding, and may be an outage that has not ended; not so if the worker died or left,
+    or if a sample was recorded.
     """
-    arrivals, updates, found = trace.arrivals, trace.updates, []
+    arrivals, updates, faults, found = trace.arrivals, trace.updates, trace.faults, []
+    gone = np.isin(faults["kind"], ("dead", "left"))
     ends = np.minimum(own_tasks(trace)["t_recv_ns"], length)
     for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
         if not len(rows):
@@ -275,9 +277,10 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
         for place in np.flatnonzero(excess >= least):
             task = int(arrivals["task"][rows[place]])
             found.append(Outage(worker, task, int(begin[place]), int(end[place] - begin[place])))
-        if trace.sample > 1:
-            continue
         last = rows[-1]
+        gone_ns = faults["t_ns"][gone & (faults["worker"] == worker)]
+        if trace.sample > 1 or (gone_ns >= arrivals["t_recv_ns"][last]).any():
+            continue
         step = int(np.searchsorted(updates["t_ns"], arrivals["t_decoded_ns"][last]))
         if step < len(updates["t_ns"]) and (out := length - int(updates["t_ns"][step])) >= least:
             found.append(Outage(worker, int(arrivals["task"][last]) + 1, length - out, out, ended=False))

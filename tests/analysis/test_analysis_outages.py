@@ -95,6 +95,12 @@ def test_a_worker_that_never_came_back(tmp_path: Path, capsys: pytest.CaptureFix
     )
 
 
+@pytest.mark.parametrize("kind", ["dead", "left"])
+def test_a_worker_that_has_gone_is_not_out(kind: str, tmp_path: Path) -> None:
+    trace = rounds(tmp_path / "a.h5", hang={(2, 20): -1}, wait=7 * S, fault=(2, kind, "gone"))
+    assert timing.outages(trace, timing.pace(trace.arrivals, 4), description.stop_ns(trace)) == []
+
+
 def test_all_at_once_are_not_the_workers_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hang = {(worker, 20): 5 * S for worker in range(4)}
     text = shown(rounds(tmp_path / "a.h5", hang=hang, injected=False), capsys)
