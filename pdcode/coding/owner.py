@@ -141,6 +141,11 @@ class Owners(Stateful):
             self._memories |= self._changed
         self._changed = {}
 
+    def forget(self, worker: int) -> None:
+        """Empty the memories of a worker."""
+        for key in [key for key in self._memories if key.startswith(f"{worker} ")]:
+            del self._memories[key]
+
     def state_dict(self) -> dict[str, Any]:
         return {key: memory.copy() for key, memory in self._memories.items()}
 

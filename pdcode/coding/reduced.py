@@ -217,6 +217,10 @@ class FirstState(RelayedState):
         super().resumed()
         self._current = None
 
+    def joined(self, worker: int) -> None:
+        super().joined(worker)
+        self._owners.forget(worker)
+
     @property
     def is_between_updates(self) -> bool:
         """Whether no payload of this update has arrived."""

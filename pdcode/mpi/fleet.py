@@ -129,6 +129,13 @@ class Ranks:
         for message in set_up_messages(worker, facts, arrays):
             self._send(worker, SETUP, message)
 
+    def has_part(self, worker: int) -> bool:
+        """Return whether a worker's part of a checkpoint is whole, as it has found after its set-up."""
+        whole = np.zeros(1, bool)
+        self._poller.wait(self._comm.Irecv(whole, source=self._ranks[worker], tag=SAVED).Test)
+        self.bytes_up += whole.nbytes
+        return bool(whole[0])
+
     def measure(self, planned: list[int]) -> Speeds:
         """Measure the link and the workers' speeds, see `pace.measure`."""
         measured, up, down = pace.measure(self._comm, planned, self.workers)

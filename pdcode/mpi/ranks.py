@@ -40,7 +40,7 @@ from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet, Ranks
 from .link import Entry, MPILink
-from .process import Group
+from .process import SAVED, Group
 from .reduce import AllreduceFleet, AllreduceLink
 from .rows import RowChannel
 
@@ -113,6 +113,9 @@ def coordinate(
         for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
             arrays = components.scheme.placement.worker_data(source, worker)
             ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
+        if found is not None:
+            own = (worker for worker in found.saved if worker < ranks.workers)
+            found.saved = [worker for worker in own if ranks.has_part(worker)]
         if planned is not None:
             speeds = ranks.measure(planned)
             components = choice.settle(components, speeds)
@@ -148,6 +151,8 @@ def serve(comm: Group, config: Config) -> None:
     facts, arrays = sent
     place = facts["memory"]
     factory = make_factory(config, entry.worker, arrays, facts)
+    if place is not None and place[2] >= 0:
+        place = checked_place(entry, factory, place)
     siblings.begun()
     if facts["pace"] is not None:
         timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
@@ -169,6 +174,19 @@ def make_factory(
     """Return the factory of a worker with the keys that rank 0 has resolved."""
     scheme = make_scheme(with_resolved(config, facts["resolved"]))
     return WorkerFactory(scheme, worker, arrays, facts)
+
+
+def checked_place(entry: Entry, factory: WorkerFactory, place: tuple[str, str, int]) -> tuple[str, str, int]:
+    """Tell rank 0 whether a worker's part of a checkpoint is whole here; return its place, else of none."""
+    folder, run, task = place
+    whole = WorkerCheckpoint(folder, run, entry.worker).find(task) is not None
+    damaged = f"worker {entry.worker}: its part of the checkpoint is damaged"
+    if not whole and factory.scheme.config.sums_all:
+        raise Failure(f"{damaged}; all workers need the same state")
+    entry.comm.Send(np.array([whole]), dest=0, tag=SAVED)
+    if not whole:
+        print_line(f"{damaged}; it starts with an empty memory")
+    return folder, run, task if whole else -1
 
 
 def serve_preset(
@@ -242,11 +260,7 @@ def wrapped(
             saving.stateful["owner"] = link.owner
     elif isinstance(link, FirstLink):
         saving.stateful["owners"] = link.owners
-    if not saving.restore(task):
-        damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
-        if isinstance(link, AllreduceLink):
-            raise Failure(f"{damaged}; all workers need the same state")
-        print_line(f"{damaged}; it starts with an empty memory")
+    saving.restore(task)
     return saving, computes
 
 

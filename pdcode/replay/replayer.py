@@ -86,7 +86,6 @@ class Replayer:
         self._last, self._status, self._measured = last, trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
-        self._missing = trace.faults["worker"][trace.faults["kind"] == "missing"].tolist()
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
         self._start_ns = self._line_ns = time.perf_counter_ns()
         self._build(first, components)
@@ -101,6 +100,9 @@ class Replayer:
         """Build the recomputation of a part of the run, which follows that with another preset."""
         trace, config = self._trace, part.config
         self._part, self._config, self._components = part, config, components
+        self._reset = self._tasks("reset")
+        self._missing = dict(self._tasks("missing") if part is self._last else ())
+        self._others = ~np.isin(trace.arrivals["worker"], [*self._missing])
         self._compare_attributes(part, components)  # before the workers are built
         if part is self._last:
             codes = {f"{blocks}/matrix": matrix for blocks, matrix in trace.code.items()}
@@ -135,10 +137,7 @@ class Replayer:
                 row_sender=make_row_sender(config, components.source),
             )
             if isinstance(components.state, FirstState):
-                omitted = trace.faults["kind"] == "omitted"
-                components.state.recorded = set(
-                    zip(*(trace.faults[key][omitted].tolist() for key in ("worker", "task")), strict=True)
-                )
+                components.state.recorded = self._tasks("omitted")
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config) if part is self._last else NEVER_NS
         self._training = TrainingRun(
@@ -148,6 +147,12 @@ class Replayer:
             self._training.coordinator.liveness.disable()
         self._training.monitor.review = self._change if part is not self._last else None
         self.theta = components.state.theta
+
+    def _tasks(self, kind: str) -> set[tuple[int, int]]:
+        """Return worker and task of each recorded fault of a kind."""
+        faults = self._trace.faults
+        named = (faults["kind"] == kind) & (faults["worker"] < self._config.workers.count)
+        return set(zip(*(faults[key][named].tolist() for key in ("worker", "task")), strict=True))
 
     def run(self) -> None:
         """Recompute the run and compare; raise `Difference` at the first value that is unequal."""
@@ -243,16 +248,19 @@ class Replayer:
     def _has_ended(self) -> bool:
         """Return whether the recorded run was stopped at this point.
 
-        That is so if all recorded tasks are sent, except those whose replies are missing, all updates are
-        made, and the next finite payload was not used, or there is none.
+        That is so if all recorded tasks are sent, those whose replies are missing too, all updates are made,
+        and the next finite payload was not used, or there is none.
         """
-        coordinator, part = self._training.coordinator, self._part
-        roster, version = coordinator.roster, coordinator.version
-        missing = sum(roster.awaited[worker] for worker in self._missing)
-        sent = roster.arrivals + roster.outstanding - missing
-        if coordinator.stopping or sent < part.rows.stop or version < part.versions.stop:
+        coordinator, part, missing = self._training.coordinator, self._part, self._missing
+        roster, rows = coordinator.roster, slice(coordinator.roster.arrivals, part.rows.stop)
+        if coordinator.stopping or coordinator.version < part.versions.stop:
             return False
-        left = self._status[roster.arrivals : part.rows.stop]
+        sent = roster.outstanding - sum(roster.awaited[worker] for worker in missing)
+        if sent < np.count_nonzero(self._others[rows]):
+            return False
+        if any(roster.tasks[worker] <= task for worker, task in missing.items()):
+            return False
+        left = self._status[rows]
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part is not self._last
 
@@ -267,6 +275,11 @@ class Replayer:
         roster.restart(self._config.workers.count)
         roster.flags = lost
         state.resumed()
+        for worker, task in enumerate(roster.tasks):
+            if (worker, task) in self._reset:
+                roster.flags[worker] = 0
+                self._fleet.executor.rebuild(worker)
+                state.joined(worker)
         if self._fleet.row_sender is not None:
             self._fleet.row_sender.restart()
         coordinator.dispatch_idle()

@@ -61,8 +61,10 @@ class RecordedSchedule(Schedule):
     ) -> None:
         arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
         self._part, self.steps, self.now_ns = part, part.versions.start, part.begin_ns or 0
-        resumed = trace.segments["arrivals"][1:][trace.segments["preset"][1:] == 0]
-        self._segments = deque(row for row in resumed.tolist() if part.rows.start <= row <= part.rows.stop)
+        resumed = trace.segments["preset"][1:] == 0
+        rows, times_ns = (trace.segments[key][1:][resumed].tolist() for key in ("arrivals", "t_ns"))
+        within = range(part.rows.start, part.rows.stop + 1)
+        self._segments = deque(each for each in zip(rows, times_ns, strict=True) if each[0] in within)
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
@@ -105,7 +107,7 @@ class RecordedSchedule(Schedule):
 
     def loses(self) -> bool:
         """Return whether the tasks that are sent now were lost, because the run then resumed."""
-        return bool(self._segments) and self._segments[0] == self._row
+        return bool(self._segments) and self._segments[0][0] == self._row
 
     def dispatch_stamp_ns(self, worker: int, task: int) -> int:
         return self._sent_ns.get((worker, task), self.now_ns)
@@ -124,23 +126,18 @@ class RecordedSchedule(Schedule):
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
         row = self._row
-        while self._segments and self._segments[0] == row:
+        while self._segments and self._segments[0][0] == row:
+            if self._events and self._events[0][0] <= self._segments[0][1]:  # before the checkpoint
+                return self._post()
             self._segments.popleft()
             self._busy.clear()
             self._resume()
         if self._has_ended():
             return -1  # without an arrival the coordinator checks whether to stop
         if self._events and (row == self._part.rows.stop or self._events[0][0] <= self._recv_ns[row]):
-            self.now_ns, kind, _ = self._events[0]
-            workers = []
-            while self._events and self._events[0][:2] == (self.now_ns, kind):  # one event of several workers
-                workers.append(self._events.popleft()[2])
-            if kind == "dead":
-                self._busy.difference_update(workers)
-            self.pending.append(RECORDED[kind](workers))
-            return -1
+            return self._post()
         if row == self._part.rows.stop:
-            if self._cancelled and self._busy == self._missing:
+            if self._cancelled and self._busy <= self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)
                 return -1  # the run ended without the missing replies
             raise Difference("arrivals", row, {"worker": (ABSENT, f"one of {sorted(self._busy)}")})
@@ -157,3 +154,14 @@ class RecordedSchedule(Schedule):
         self.accepted = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker
+
+    def _post(self) -> int:
+        """Have the fleet handle the next recorded event besides replies."""
+        self.now_ns, kind, _ = self._events[0]
+        workers = []
+        while self._events and self._events[0][:2] == (self.now_ns, kind):  # one event of several workers
+            workers.append(self._events.popleft()[2])
+        if kind == "dead":
+            self._busy.difference_update(workers)
+        self.pending.append(RECORDED[kind](workers))
+        return -1

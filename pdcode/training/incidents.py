@@ -64,6 +64,12 @@ class Incidents(Stateful):
         )
         self.notes.append(f"worker {worker} {where}; {self._living()}")
 
+    def reset(self, now_ns: int, worker: int) -> None:
+        """Record that a worker resumes without its part of the checkpoint."""
+        task = self._roster.tasks[worker]
+        text = f"resumes at task {task} with nothing of its own: the checkpoint has no part of it"
+        self._record(now_ns, worker, task, "reset", text)
+
     def overdue(self, now_ns: int, worker: int, limit_ns: float) -> None:
         """Record that a worker is presumed lost: its reply exceeds the limit of its task."""
         task, sent_ns = self._roster.tasks[worker] - 1, self._roster.sent_ns[worker]

@@ -42,9 +42,10 @@ class SavingLink(WrappedLink):
             self.stateful["model"] = worker.model_state
         state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
 
-    def restore(self, task: int) -> bool:
-        """Restore the state before a task (-1: none); return whether that succeeded."""
-        return task < 0 or self._files.read(self.stateful, task)
+    def restore(self, task: int) -> None:
+        """Restore the state before a task; -1: none."""
+        if task >= 0:
+            self._files.read(self.stateful, task)
 
     def save(self, task: int) -> None:
         """Write the worker's state before a task."""

@@ -152,6 +152,8 @@ class TrainingRun:
         fleet.bytes_up += bytes_up
         fleet.bytes_down += bytes_down
         coordinator.roster.restart(fleet.workers)
+        for worker in found.incomplete if len(found.header.tasks) == fleet.workers else ():
+            coordinator.incidents.reset(found.header.t_ns, worker)
         state.resumed()
         if fleet.row_sender is not None:
             fleet.row_sender.restart()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ..util import checked
-from ..util.errors import InputError, reason
+from ..util.errors import InputError, prefix_errors, reason
 from ..util.output import print_line
 from ..util.stateful import load_state, state_of
 
@@ -44,14 +44,20 @@ class WorkerCheckpoint:
                 print_line(f"{self._path}: no checkpoint was written: {problem}")
             self._problem = problem
 
-    def read(self, stateful: object, task: int) -> bool:
-        """Load the state that was written before a task; return whether there is a file that fits."""
+    def find(self, task: int) -> WorkerFile | None:
+        """Read the file that was written before a task; None if there is none."""
         for path in (self._path, checked.older(self._path)):
             try:
                 memory = checked.read(path, WorkerFile)
-                if (memory.run, memory.worker, memory.task) == (self._run, self._worker, task):
-                    load_state(stateful, memory.state)
-                    return True
             except InputError:
                 continue
-        return False
+            if (memory.run, memory.worker, memory.task) == (self._run, self._worker, task):
+                return memory
+        return None
+
+    def read(self, stateful: object, task: int) -> None:
+        """Load the state that was written before a task."""
+        with prefix_errors(f"{self._path}: it does not fit this run"):
+            if (memory := self.find(task)) is None:
+                raise InputError(f"nothing before task {task}")
+            load_state(stateful, memory.state)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launches import Run, monitored, monitoring, on_ranks, run_all
-from outcomes import faults_of
+from outcomes import assert_replays, faults_of
 from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
@@ -311,6 +311,19 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
     trace = Trace(trace_path)
     assert trace.finished
     assert set(faults_of(trace)) == {"stop", "missing"}
+
+
+@pytest.mark.parametrize(("end", "lost"), [("stop.updates=30", 0), ("stop.seconds=1.5", 3)])
+def test_a_run_that_has_given_all_workers_up_replays(end, lost, run, trace_path, capsys):
+    """One is stopped after update 30, for good; the others have told of their last task, or have another."""
+    stopped = 'faults.events=[{kind="stop", worker=1, task=31}]'
+    ends = "stop.drain_s=0.5", end, stopped
+    done = run(*COMMON, *INTEGERS["bits tree"], *ends, job="", options=("-n", "3"))
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert faults_of(trace) == ["missing"] * 3
+    assert (trace.counters["version"], trace.counters["lost"]) == (30, lost)
+    assert_replays(trace_path, capsys)
 
 
 @pytest.mark.parametrize("how", [[], ["wire.dtype=float16"]])

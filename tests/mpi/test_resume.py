@@ -76,6 +76,9 @@ KINDS = {
 }
 
 
+LACKING = {"dead": "async", "gone": "exchanged", "damaged": "first, averaged"}
+
+
 def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: float = 100) -> None:
     """Wait until three more have been written."""
     newest, written = path.with_name(path.name + ".checkpoint") / "coordinator", set()
@@ -129,6 +132,34 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
     sets = [f"--set={override}" for override in (*ENDLESS, *KINDS[kind])]
     assert main(["run", str(trace_path.with_name("job.toml")), "-o", str(trace_path), *sets, *RESUME]) == 0
     assert "the run has ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", LACKING)
+def test_a_worker_without_its_part_begins_anew_in_the_replay_too(how, start, run, trace_path, capsys):
+    """It has died right before the only checkpoint, or its files are not there, or not whole."""
+    job, parts = [*ENDLESS, *KINDS[LACKING[how]]], trace_path.with_name(trace_path.name + ".checkpoint")
+    if how == "dead":
+        job += ["stragglers.shift_s=0.5", "trace.checkpoint_s=1000"]
+    first = start(*job, options=RESUME)
+    if how == "dead":
+        wait_for(lambda: trace_path.exists() and Trace(trace_path).arrivals.rows > 2, 100)
+        os.kill(ranks_of(trace_path)[2], signal.SIGKILL)
+        wait_for(lambda: "dead" in Trace(trace_path).faults["kind"], 100)
+    else:
+        wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(100) == 75
+    for part in parts.glob("worker-1*"):
+        content = part.read_bytes()
+        part.unlink()
+        if how == "damaged":
+            part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    last = int(Trace(trace_path).updates["version"][-1])
+    done = run(*job, f"stop.updates={last + 5}", options=RESUME)
+    assert done.returncode == 0, done.stderr
+    faults = Trace(trace_path).faults
+    assert faults["worker"][faults["kind"] == "reset"].tolist() == [1]
+    assert_replays(trace_path, capsys)
 
 
 def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_path: Path) -> None:

@@ -122,6 +122,11 @@ CASES = {
     "diverges": [*FIRST, NONE, "optimizer.rate=1e9", "stop.updates=1000"],
     "seconds": ["update.mode=all", "stop.seconds=0.03", "stragglers.dead=[3]", "machine.arrival_s=0.0003"],
     "missing": ["stop.drain_s=0", "workers.count=6"],
+    "all-missing": ["update.mode=all", "stop.seconds=0.02", "stop.drain_s=0"],
+    "sum-missing": [
+        "scheme.name=uncoded", "reduce.kind=allreduce", "reduce.bits=8", "memory.kind=worker",
+        "update.mode=all", "stop.seconds=0.02", "stop.drain_s=0",
+    ],
     "at-once": ["stop.loss=1000"],
 }  # fmt: skip
 COMMON = [
@@ -198,9 +203,23 @@ def test_a_run_is_bit_identical(runs: Runs, how: str, clock: str) -> None:
 def test_the_cases_have_all_fates_of_arrivals(runs: Runs) -> None:
     found = set().union(*(Trace(path).arrivals["status"].tolist() for path in runs.values()))
     assert found == {USED, WASTED, DRAINED, REFUSED}
-    missing = Trace(runs["missing", "virtual"])
-    assert set(missing.arrivals["status"]) == {USED}
-    assert set(missing.faults["kind"]) == {"missing"}
+    for how in ("missing", "all-missing", "sum-missing"):
+        missing = Trace(runs[how, "virtual"])
+        assert set(missing.arrivals["status"]) == {USED}
+        assert set(missing.faults["kind"]) == {"missing"}
+        assert how == "missing" or missing.counters["lost"] == 4
+
+
+def test_a_worker_that_has_answered_and_then_not_ended_is_not_awaited(runs: Runs) -> None:
+    """As one of a host that is silent at the end, besides those without answers."""
+    path = copied(runs["missing", "real"])
+    with h5py.File(path, "r+") as file:
+        last = {key: file["arrivals"][key][-1] for key in ("worker", "task")}
+        for key, column in file["faults"].items():
+            column.resize((6,))
+            column[-1] = last.get(key, column[0])
+        assert sorted(file["faults/worker"]) == [*range(6)]
+    replayed(path)
 
 
 def test_sums_by_mpi_cannot_be_recomputed_and_those_of_the_virtual_clock_can(tmp_path: Path) -> None:

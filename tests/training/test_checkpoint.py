@@ -63,7 +63,7 @@ def test_a_worker_that_cannot_write_its_part_goes_on(tmp_path, monkeypatch, caps
             parts.write({}, 3)
     line = f"{worker_file(tmp_path, 1)}: no checkpoint was written: No space left on device\n"
     assert capsys.readouterr().out == 2 * line
-    assert parts.read({}, 3)
+    assert parts.find(3) is not None
 
 
 def test_plugins_are_those_of_the_user_alone(config: Config, tmp_path: Path) -> None:
