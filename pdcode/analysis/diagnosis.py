@@ -373,7 +373,8 @@ def diagnose(trace: TraceReader) -> Diagnosis:
     if outages:
         worst = outages[0]
         verdict = (
-            f"worker {worst.worker} is slow once: its task {worst.task:,} took {duration(worst.length_ns)}, "
+            f"worker {worst.worker} is slow once: its task {worst.task:,} "
+            f"{'took' if worst.ended else 'has taken'} {duration(worst.length_ns)}, "
             f"{ratio(worst.length_ns / max(pace.usual(worst.worker), 1.0))} the usual time"
         )
         return Diagnosis(

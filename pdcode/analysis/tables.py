@@ -106,17 +106,24 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
         counts[:] = [int(counters[name]) for name in FATES]
         counts[USED] -= counts[CLIPPED]
     others = {
-        WASTED: "came too late and were wasted",
-        REFUSED: "were not finite, or no answers, and were refused",
+        WASTED: "came too late and {were} wasted",
+        REFUSED: "{were} not finite, or no {answers}, and {were} refused",
         DRAINED: "came after the stop",
-        LOST: "were lost with their workers",
-        LOST_AT_RANK_0: "were lost with rank 0",
+        LOST: "{were} lost with {their_workers}",
+        LOST_AT_RANK_0: "{were} lost with rank 0",
     }
-    texts = [f"{counts[fate]:,} {text}" for fate, text in others.items() if counts[fate]]
+    one = {"were": "was", "answers": "answer", "their_workers": "its worker"}
+    several = {"were": "were", "answers": "answers", "their_workers": "their workers"}
+    texts = [
+        f"{counts[fate]:,} {text.format_map(one if counts[fate] == 1 else several)}"
+        for fate, text in others.items()
+        if counts[fate]
+    ]
     clipped = f", {counts[CLIPPED]:,} of them clipped to the median norm" if counts[CLIPPED] else ""
     if strays := int(counters.get("strays", 0)):
-        texts.append(f"{strays:,} other messages were answers to no task")
-    return "; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])
+        texts.append(f"{counted(strays, 'other message')} answered no task")
+    used = counted(int(counts[USED] + counts[CLIPPED]), "payload")
+    return "; ".join([f"{used} {'was' if used == '1 payload' else 'were'} used{clipped}", *texts])
 
 
 def _goodput(trace: TraceReader) -> Iterator[str]:

@@ -106,13 +106,13 @@ def test_a_sample_counts_as_the_arrivals_for_which_it_stands(tmp_path: Path) -> 
 def test_every_fate_is_told() -> None:
     status = np.array([0, 0, 0, 4, 1, 2, 2, 3])
     assert tables.describe_fates(status, {}) == (
-        "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and were wasted; 1 were "
-        "not finite, or no answers, and were refused; 2 came after the stop"
+        "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and was wasted; 1 was "
+        "not finite, or no answer, and was refused; 2 came after the stop"
     )
     counted = dict.fromkeys(FATES, 7) | {"used": 30, "strays": 5}
     text = tables.describe_fates(status, counted)  # of all, where a sample was recorded
     assert text.startswith("30 payloads were used, 7 of them clipped")
-    assert text.endswith("7 were lost with rank 0; 5 other messages were answers to no task")
+    assert text.endswith("7 were lost with rank 0; 5 other messages answered no task")
 
 
 def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
