@@ -76,7 +76,7 @@ def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
                 axes.hlines(
                     lane, (outage.begin_ns - begin) * scale, (end - begin) * scale, GREY, linewidth=1.5
                 )
-    seconds = 1e-9 * length / trace.sample
+    seconds = 1e-9 * length / trace.scale
     in_time = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] <= length]
     counts = np.bincount(in_time, minlength=len(pace.arrivals))
     _label(axes, chosen, marked, counts[chosen] / max(seconds, 1e-9))

@@ -1,5 +1,6 @@
 """The figure of a run."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_the_stretch_shows_the_slow_worker_a_few_times(tmp_path: Path) -> None:
     counts = np.bincount(trace.arrivals["worker"][inside], minlength=8)
     assert 2 <= counts[7] <= 8
     assert counts[:7].max() <= 1.5 * TASKS
+
+
+def test_the_rates_of_a_sample_are_those_of_all_arrivals(tmp_path: Path) -> None:
+    rates = []
+    for sample in (1, 300):  # of 300: one or two tasks of a worker, of 420
+        trace = traces.simulate(tmp_path / f"{sample}.h5", slow=(), arrivals="sampled", sample=sample)
+        drawing = plots.draw(trace)
+        labels = [text.get_text() for axes in drawing.axes for text in axes.texts]
+        rates.append(np.mean([float(label) for label in labels if re.fullmatch(r"[\d.]+", label)]))
+    assert rates[1] == pytest.approx(rates[0], rel=0.1)
 
 
 def test_of_many_workers_the_slow_ones_have_a_lane() -> None:
