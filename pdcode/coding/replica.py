@@ -120,9 +120,7 @@ class MirroredReplica(Replica):
             else:
                 at = padded(self._fold(body, at))
         if task.flags & CHECK and digest(state.theta) != task.digest:
-            raise ReplicaError(
-                f"downlink.kind: the replica of θ differs from rank 0's at version {task.version}"
-            )
+            raise ReplicaError(f"the replica of θ differs from rank 0's at version {task.version}")
         return state.theta
 
     def _fold(self, body: np.ndarray, at: int) -> int:

@@ -45,7 +45,7 @@ def test_a_damaged_replica_ends_the_job_and_says_so(tmp_path: Path, trace_path: 
     )
     done = on_ranks(4, str(PROGRAM), "run", str(job), "-o", str(trace_path))
     assert done.returncode == 1, done.stdout + done.stderr
-    message = "ReplicaError: downlink.kind: the replica of θ differs from rank 0's at version"
+    message = "ReplicaError: the replica of θ differs from rank 0's at version"
     assert message in done.stderr
     assert "worker 1" in done.stderr
     trace = Trace(trace_path)
