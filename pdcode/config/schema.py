@@ -472,6 +472,13 @@ class Config(Table):
         return self.reduce.summed and not self.update.complete
 
     @property
+    def relies_on_parts(self) -> str:
+        """The key for which a run cannot resume without the state of every worker, and its value; or none."""
+        if self.sums_all:
+            return f"reduce.kind {self.reduce.kind!r}"
+        return "memory.kind 'difference'" if self.memory.kind == "difference" else ""
+
+    @property
     def has_replicas(self) -> bool:
         """Whether tasks have what brings a worker's replica of θ up to date."""
         return self.downlink.relays or self.sums_first

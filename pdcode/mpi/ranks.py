@@ -181,8 +181,8 @@ def checked_place(entry: Entry, factory: WorkerFactory, place: tuple[str, str, i
     folder, run, task = place
     whole = WorkerCheckpoint(folder, run, entry.worker).find(task) is not None
     damaged = f"worker {entry.worker}: its part of the checkpoint is damaged"
-    if not whole and factory.scheme.config.sums_all:
-        raise Failure(f"{damaged}; all workers need the same state")
+    if not whole and (key := factory.scheme.config.relies_on_parts):
+        raise Failure(f"{damaged}; {key} requires that of every worker")
     entry.comm.Send(np.array([whole]), dest=0, tag=SAVED)
     if not whole:
         print_line(f"{damaged}; it starts with an empty memory")

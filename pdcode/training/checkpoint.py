@@ -192,11 +192,11 @@ def find(config: Config) -> Checkpoint | None:
         best.lines.append(f"{found[0].path}: workers have not written their parts; the older one is used")
     check(best, config)
     resolved = best.config if best.incomplete else config  # as the preset may be "auto"
-    if best.incomplete and resolved.sums_all:
+    if best.incomplete and resolved.relies_on_parts:
         have = "have" if len(best.incomplete) > 1 else "has"
         raise InputError(
-            f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which reduce.kind "
-            f"'{resolved.reduce.kind}' requires of every worker"
+            f"{folder}: {workers_named(best.incomplete)} {have} no part in a checkpoint, which "
+            f"{resolved.relies_on_parts} requires of every worker"
         )
     if best.incomplete and resolved.memory.has_residual:
         best.lines.append(

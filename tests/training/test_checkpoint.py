@@ -80,16 +80,24 @@ def test_plugins_are_those_of_the_user_alone(config: Config, tmp_path: Path) -> 
     assert not (tmp_path / "mark").exists()
 
 
-def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
-    adding = "scheme.name=allreduce", "code.family=uncoded", "code.blocks=1", "workers.count=2"
-    config = resolve({}, [*adding, f"trace.path={tmp_path / 't.h5'}"])
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("reduce.kind 'allreduce'", ("scheme.name=allreduce", "code.family=uncoded", "code.blocks=1")),
+        ("memory.kind 'difference'", ("memory.kind=difference",)),
+    ],
+)
+def test_where_others_rely_on_workers_all_must_have_written(
+    key: str, keys: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = resolve({}, [*keys, "workers.count=2", f"trace.path={tmp_path / 't.h5'}"])
     given = msgspec.to_builtins(config)
     folder = checkpoint.folder_of(config.trace.path)
     folder.mkdir()
     header = checkpoint.CoordinatorFile("run", given, given, 1, 1, [2, 2], (0, 0), {}, False, {})
     checked.write(folder / "coordinator", header)
     checked.write(worker_file(folder, 1), WorkerFile("run", 1, 2, []))
-    with pytest.raises(InputError, match="worker 0 has no part in a checkpoint"):
+    with pytest.raises(InputError, match=f"worker 0 has no part in a checkpoint, which {key} requires"):
         checkpoint.find(config)
     checked.write(worker_file(folder, 0), WorkerFile("run", 0, 2, []))
     assert checkpoint.find(config) is not None
