@@ -1,9 +1,9 @@
 """Updates and bytes to a loss for low-weight codewords with a memory, with mini-batches.
 
 784-256-10 on 4,000 images of MNIST, 16 workers, batch 32 each. Rank 0 steps at the first 12 payloads; later
-ones are used in the next update, but with the memories `difference` and `coordinator`, which take fewer
-updates without them. A rate multiplies the mean of the 12 gradients without memory, and the sum
-of all payloads over 16 with memory `worker`.
+ones are used in the next update, but not with the memories `difference` and `coordinator`, which need fewer
+updates without them. A rate multiplies the mean of the 12 gradients without memory, and the sum of all
+payloads over 16 with memory `worker`.
 """
 
 from __future__ import annotations

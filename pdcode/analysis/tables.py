@@ -122,8 +122,9 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
     clipped = f", {counts[CLIPPED]:,} of them clipped to the median norm" if counts[CLIPPED] else ""
     if strays := int(counters.get("strays", 0)):
         texts.append(f"{counted(strays, 'other message')} answered no task")
-    used = counted(int(counts[USED] + counts[CLIPPED]), "payload")
-    return "; ".join([f"{used} {'was' if used == '1 payload' else 'were'} used{clipped}", *texts])
+    used = int(counts[USED] + counts[CLIPPED])
+    were = (one if used == 1 else several)["were"]
+    return "; ".join([f"{counted(used, 'payload')} {were} used{clipped}", *texts])
 
 
 def _goodput(trace: TraceReader) -> Iterator[str]:
@@ -264,10 +265,8 @@ def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> lis
             texts.append(f"worker {first.worker} was out {when}: its task {first.task} took {times}")
         else:
             texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is outstanding")
-    if more := len(groups) - OUTAGES:
-        texts += (
-            [f"{counted(more, 'more outage')} {'was' if more == 1 else 'were'} shorter"] if more > 0 else []
-        )
+    if (more := len(groups) - OUTAGES) > 0:
+        texts.append(f"{counted(more, 'more outage')} {'was' if more == 1 else 'were'} shorter")
     return texts
 
 
