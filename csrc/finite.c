@@ -1,9 +1,9 @@
-/* finite.c: find NaN and infinity.
+/* finite.c: find NaN, infinity and magnitudes that no payload may have.
  *
- * Design note. A number is not finite if all bits of its exponent are set, so that adding one to the lowest of
- * them carries into the sign's place; the carries of a tile are gathered by or. Integer arithmetic: no trap, no
- * rounding, and the compiler may not assume that such numbers do not occur. Bound by bandwidth; stops at the
- * first bad tile.
+ * Design note. The bits of magnitudes are ordered as the numbers are, with infinity and NaN above all others. A
+ * magnitude is thus at or above a limit if adding the limit's distance from the sign's place carries into it; the
+ * carries of a tile are gathered by or. Integer arithmetic: no trap, no rounding, and the compiler may not assume
+ * that such numbers do not occur. Bound by bandwidth; stops at the first bad tile.
  */
 #ifndef REAL
 #include "finite.h"
@@ -14,10 +14,12 @@
 #define TILE 4096
 #define MANTISSA (sizeof(REAL) == 4 ? 23 : 52)
 
-VECTORISED
-int NAME(all_finite)(const REAL *values, ptrdiff_t count)
+#define BIAS (sizeof(REAL) == 4 ? 127 : 1023)
+#define TOP ((BITS)1 << (8 * sizeof(REAL) - 1))
+
+/* Whether all magnitudes are below the one with bits TOP - distance. */
+INLINE int NAME(all_below)(const REAL *values, ptrdiff_t count, const BITS distance)
 {
-    const BITS top = (BITS)1 << (8 * sizeof(REAL) - 1), one = (BITS)1 << MANTISSA;
     for (ptrdiff_t start = 0; start < count; start += TILE) {
         const ptrdiff_t end = count - start < TILE ? count : start + TILE;
         BITS bad = 0;
@@ -25,14 +27,28 @@ int NAME(all_finite)(const REAL *values, ptrdiff_t count)
         for (ptrdiff_t i = start; i < end; i++) {
             BITS bits;
             memcpy(&bits, values + i, sizeof bits);
-            bad |= (bits & ~top) + one;
+            bad |= (bits & ~TOP) + distance;
         }
-        if (bad & top)
+        if (bad & TOP)
             return 0;
     }
     return 1;
 }
 
+VECTORISED
+int NAME(all_finite)(const REAL *values, ptrdiff_t count)
+{
+    return NAME(all_below)(values, count, (BITS)1 << MANTISSA);
+}
+
+VECTORISED
+int NAME(all_usable)(const REAL *values, ptrdiff_t count)
+{
+    return NAME(all_below)(values, count, TOP - ((BITS)(BIAS + ilogb(LARGEST_ELEMENT(sizeof(REAL)))) << MANTISSA));
+}
+
 #undef TILE
+#undef TOP
+#undef BIAS
 #undef MANTISSA
 #endif

@@ -64,16 +64,16 @@ INLINE struct places places_of(int kind, ptrdiff_t block)
 }
 #endif
 
-/* Whether all numbers of a payload are finite. */
+/* Whether all numbers of a payload are usable. */
 VECTORISED
-int NAME(fold_finite)(ptrdiff_t rows, ptrdiff_t block, int kind, const uint8_t *wire)
+int NAME(fold_usable)(ptrdiff_t rows, ptrdiff_t block, int kind, const uint8_t *wire)
 {
     const struct places p = places_of(kind, block);
     const float *scales = (const float *)(const void *)wire;
-    int finite = 1;
+    int usable = 1;
     for (ptrdiff_t i = 0; i < rows * p.groups * p.scales; i++)
-        finite &= NAME(finite_scale)(kind, scales[i]);
-    return finite;
+        usable &= NAME(usable_scale)(kind, scales[i]);
+    return usable;
 }
 
 /* z -= factor * sum over i of g_i y_i, y_i in rows of GROUP; returns the squared norm of what is subtracted. */
@@ -129,7 +129,7 @@ INLINE void NAME(add_up)(REAL *restrict y, REAL sign, ptrdiff_t count)
     }
 }
 
-/* target_j -= factor * sum over i of g_ij y_i; returns the squared norm of the steps. If the payload is not finite,
+/* target_j -= factor * sum over i of g_ij y_i; returns the squared norm of the steps. If the payload is not usable,
  * the target stays as it is, and the result is negative. */
 VECTORISED
 double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices, const REAL *values,
@@ -141,7 +141,7 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
     const uint8_t *codes = wire + rows * p.groups * p.scales * (ptrdiff_t)sizeof(float);
     REAL y[TOGETHER * GROUP + SLACK];
     double total = 0;
-    if (!NAME(fold_finite)(rows, block, kind, wire))
+    if (!NAME(fold_usable)(rows, block, kind, wire))
         return -1;
     for (ptrdiff_t row = 0, size; row < rows; row += size) {
         const int32_t *index = indices + row * weight;
@@ -178,7 +178,7 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
 
 /* Error feedback: memory += gradient, if any; then, codeword by codeword, y = sum of g_j memory_j is rounded into
  * the message, and memory_j -= g_j times the rounded y, which `sent` receives. Returns whether all rounded numbers
- * are finite; what is not stays in the memory. place = (part, worker, task). */
+ * are usable; what is not stays in the memory. place = (part, worker, task). */
 VECTORISED
 int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, const int32_t *indices,
                       const REAL *values, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind,
@@ -191,7 +191,7 @@ int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, cons
     uint8_t *codes = wire + rows * p.groups * p.scales * (ptrdiff_t)sizeof(float);
     uint32_t words[RANDOM_ROOM];
     struct random random;
-    int finite = 1;
+    int usable = 1;
     if (keyed)
         random = random_at(key, place);
     if (gradient != NULL)
@@ -209,14 +209,14 @@ int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, cons
             if (keyed)
                 random_words(&random, (uint32_t)(at * (GROUP / 8)), words, (count + 1) / 2);
             const int good = encode_group(kind, x, largest(x, count), words, scales + at * p.scales, packed, count);
-            finite &= NAME(decode_group)(kind, scales + at * p.scales, packed, y, count, 0);
+            usable &= NAME(decode_group)(kind, scales + at * p.scales, packed, y, count, 0);
             for (ptrdiff_t t = 0; good && t < weight; t++) {
                 const ptrdiff_t valid = value[t] == 0 ? 0 : NAME(span)(length, block, index[t], start, count);
                 NAME(add)(memory + (valid > 0 ? (ptrdiff_t)index[t] * block + start : 0), -value[t], y, valid);
             }
         }
     }
-    return finite;
+    return usable;
 }
 
 #endif

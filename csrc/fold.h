@@ -8,7 +8,7 @@
 int fold_apart(const int32_t *indices, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t blocks, uint8_t *seen);
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                        \
-    int fold_finite_##SUFFIX(ptrdiff_t rows, ptrdiff_t block, int kind, const uint8_t *wire);               \
+    int fold_usable_##SUFFIX(ptrdiff_t rows, ptrdiff_t block, int kind, const uint8_t *wire);               \
     double fold_decode_##SUFFIX(REAL *target, ptrdiff_t length, const int32_t *indices, const REAL *values, \
                                 ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind,                \
                                 const uint8_t *wire, REAL factor);                                          \

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "finite.h"
 #include "quantise.h"
 #include "random.h"
 #include "simd.h"
@@ -266,14 +267,14 @@ INLINE void NAME(from_bins)(const float means[2], const uint8_t *restrict packed
         }
 }
 
-/* Whether the largest magnitude that a group of this scale may have is finite. */
-INLINE int NAME(finite_scale)(int kind, float scale)
+/* Whether the largest magnitude that a group of this scale may have is usable. */
+INLINE int NAME(usable_scale)(int kind, float scale)
 {
     const REAL most = (REAL)scale * (kind == PDCODE_INT8 ? 127 : CODES[kind].bits == 4 ? 7 : 1);
-    return most - most == 0;
+    return most > -(REAL)LARGEST_ELEMENT(sizeof(REAL)) && most < (REAL)LARGEST_ELEMENT(sizeof(REAL));
 }
 
-/* Returns whether the group is finite. slack: whether SLACK elements after `out` may be overwritten. */
+/* Returns whether the group is usable. slack: whether SLACK elements after `out` may be overwritten. */
 INLINE int NAME(decode_group)(int kind, const float *restrict scales, const uint8_t *restrict packed,
                               REAL *restrict out, ptrdiff_t count, const int slack)
 {
@@ -286,7 +287,7 @@ INLINE int NAME(decode_group)(int kind, const float *restrict scales, const uint
         NAME(from_bins)(scales, packed, direct ? out : buffer, count);
         if (!direct)
             memcpy(out, buffer, (size_t)count * sizeof(REAL));
-        return NAME(finite_scale)(kind, scales[0]) && NAME(finite_scale)(kind, scales[1]);
+        return NAME(usable_scale)(kind, scales[0]) && NAME(usable_scale)(kind, scales[1]);
     }
     if (kind != PDCODE_INT8)
         unpack(packed, count, CODES[kind].bits, codes);
@@ -303,5 +304,5 @@ INLINE int NAME(decode_group)(int kind, const float *restrict scales, const uint
 #pragma omp simd
     for (ptrdiff_t i = 0; i < count; i++)
         out[i] = (REAL)factors[i] * scale;
-    return NAME(finite_scale)(kind, scales[0]);
+    return NAME(usable_scale)(kind, scales[0]);
 }

@@ -8,15 +8,15 @@
 #include "real.h"
 #else
 
-/* Decode all fields; returns whether all elements are finite. */
+/* Decode all fields; returns whether all elements are usable. */
 int NAME(payload_read)(const struct payload_field *fields, ptrdiff_t count)
 {
-    int finite = 1;
+    int usable = 1;
     for (ptrdiff_t i = 0; i < count; i++) {
         const struct payload_field *f = fields + i;
-        finite &= f->kind < 0 ? NAME(all_finite)(f->flat, f->rows * f->elements)
+        usable &= f->kind < 0 ? NAME(all_usable)(f->flat, f->rows * f->elements)
                               : NAME(quantise_decode)(f->kind, f->wire, f->rows, f->elements, f->flat);
     }
-    return finite;
+    return usable;
 }
 #endif

@@ -139,32 +139,33 @@ int NAME(quantise_round)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t
     return finite;
 }
 
-/* Returns whether everything decoded is finite. */
+/* Returns whether everything decoded is usable, see LARGEST_ELEMENT. */
 VECTORISED
 int NAME(quantise_decode)(int kind, const uint8_t *in, ptrdiff_t rows, ptrdiff_t elements, REAL *restrict out)
 {
     const ptrdiff_t length = rows * elements, groups = (elements + GROUP - 1) / GROUP;
+    const REAL largest_usable = (REAL)LARGEST_ELEMENT(sizeof(REAL));
     int bad = 0;
     if (kind == PDCODE_FLOAT64) {
         const double *restrict wide = (const double *)(const void *)in;
 #pragma omp simd reduction(| : bad)
         for (ptrdiff_t i = 0; i < length; i++) {
             out[i] = (REAL)wide[i];
-            bad |= !(out[i] - out[i] == 0);
+            bad |= !(out[i] > -largest_usable && out[i] < largest_usable);
         }
     } else if (kind == PDCODE_FLOAT32) {
         const float *restrict single = (const float *)(const void *)in;
 #pragma omp simd reduction(| : bad)
         for (ptrdiff_t i = 0; i < length; i++) {
             out[i] = (REAL)single[i];
-            bad |= !(out[i] - out[i] == 0);
+            bad |= !(out[i] > -largest_usable && out[i] < largest_usable);
         }
     } else if (kind == PDCODE_BFLOAT16) {
         const uint16_t *restrict halves = (const uint16_t *)(const void *)in;
 #pragma omp simd reduction(| : bad)
         for (ptrdiff_t i = 0; i < length; i++) {
             out[i] = (REAL)float_of((uint32_t)halves[i] << 16);
-            bad |= (halves[i] & 0x7F80) == 0x7F80;
+            bad |= !(out[i] > -largest_usable && out[i] < largest_usable);
         }
     } else if (kind == PDCODE_FLOAT16) {
         const uint16_t *restrict halves = (const uint16_t *)(const void *)in;

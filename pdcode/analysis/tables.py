@@ -107,7 +107,7 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
         counts[USED] -= counts[CLIPPED]
     others = {
         WASTED: "came too late and {were} wasted",
-        REFUSED: "{were} not finite, or no {answers}, and {were} refused",
+        REFUSED: "{were} not finite, too large or no {answers}, and {were} refused",
         DRAINED: "came after the stop",
         LOST: "{were} lost with {their_workers}",
         LOST_AT_RANK_0: "{were} lost with rank 0",

@@ -35,7 +35,7 @@ def decode(target: writeable(real[N]), indices: int32_t[r, w], values: real[r, w
     most four) and have the same blocks. Such a set reads and writes each of its blocks once.
 
     The target has consecutive blocks, the last one ragged; indices beyond its end are dropped. Returns the
-    squared norm of the steps; it is negative if the payload is not finite, and the target then unchanged.
+    squared norm of the steps; it is negative if the payload is not usable, and the target then unchanged.
     """
     check(kind, r, w, block, wire, size)
     return fold_decode(target, N, indices, values, r, w, block, kind, wire, factor)
@@ -51,7 +51,7 @@ def encode(memory: writeable(real[N]), gradient: optional(real[N]), indices: int
     ``memory += gradient``, unless that is None; then codeword by codeword ``y = sum_j g_ij memory_j`` is
     rounded into the payload `wire`, and ``memory_j -= g_ij y`` with the rounded y, which `sent` receives. The
     indices of a codeword are distinct; the keys of the rounding are those of `quantise.encode`. Returns
-    whether the rounded payload is finite; the rows of a group that is not finite stay in memory.
+    whether the rounded payload is usable; the rows of a group that is not finite stay in memory.
     """
     check(kind, r, w, block, wire, size)
     return fold_encode(memory, gradient, N, indices, values, r, w, block, kind, [seed, stream],

@@ -102,7 +102,7 @@ cdef class Descents:
         """Apply the entries of a log, uint8, from offset `at` on, while they are an arrival and its step.
 
         The rate is multiplied by the damping of each step. Returns the offset of the first entry that is not
-        applied: the log's end, no arrival, one of several of a step, one that is not finite, or one with sets
+        applied: the log's end, no arrival, one of several of a step, one that is not usable, or one with sets
         of codewords that share a block.
         """
         cdef const uint8_t *log

@@ -17,10 +17,9 @@ COSTS = 5
 """Version of the costs of the virtual clock; 1 if the trace has none."""
 
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
-"""Fates of payloads, the values of `arrivals/status`: used in a step; too late; after the stop; not finite or
-not the answer to the worker's task; scaled down and used; lost with its worker (without a row); lost with
-rank 0
-after its last checkpoint."""
+"""Fates of payloads, the values of `arrivals/status`: used in a step; too late; after the stop; not finite,
+too large or not the answer to the worker's task; scaled down and used; lost with its worker (without a row);
+lost with rank 0 after its last checkpoint."""
 
 FATES = "used", "wasted", "drained", "refused", "clipped", "lost", "lost_at_rank_0"
 """Names of the fates, and of the counters of their totals."""
@@ -96,8 +95,8 @@ ARRIVALS = {
     "status": Column(
         "|u1",
         "1",
-        "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite, or no answer to the "
-        "task), 4 clipped (scaled down and used), 6 lost with rank 0 since its last checkpoint",
+        "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite or too large, or no "
+        "answer to the task), 4 clipped (scaled down and used), 6 lost with rank 0 since its last checkpoint",
         most=LOST_AT_RANK_0,
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),

@@ -18,7 +18,7 @@ from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
 from .messages import Order, Reply, Task
 from .rows import RowSender
 
-INVALID_PAYLOAD = "is not finite, or has codewords out of range"
+INVALID_PAYLOAD = "is not finite or too large, or has codewords out of range"
 """Reason to refuse a payload whose header is right."""
 
 

@@ -1,4 +1,4 @@
-"""all_finite against its numpy twin."""
+"""all_finite and all_usable against their numpy twins."""
 
 import numpy
 import pytest
@@ -18,6 +18,7 @@ def test_equals_its_twin(dtype, data):
     elements = st.floats(width=width, allow_nan=True, allow_infinity=True)
     values = data.draw(arrays(dtype, st.integers(0, 40), elements=elements))
     assert finite.all_finite(read_only(values)) == reference.all_finite(values)
+    assert finite.all_usable(read_only(values)) == reference.all_usable(values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -40,6 +41,14 @@ def test_largest_smallest_and_every_payload_of_a_nan(dtype):
     for bit in range(limits.nmant):
         nan = numpy.array([infinity | numpy.array(1, whole) << numpy.array(bit, whole)], whole)
         assert not finite.all_finite(nan.view(dtype))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 2.0**60), ("float64", 2.0**480)])
+def test_the_limit_of_payloads(dtype, limit, sign):
+    at = numpy.array([0, sign * limit], dtype)
+    assert not finite.all_usable(at)
+    assert finite.all_usable(numpy.nextafter(at, numpy.zeros(2, dtype)))
 
 
 def test_refuses_what_does_not_fit():

@@ -113,8 +113,11 @@ def test_numbers_of_the_format_stay_as_they_are(name):
         (patterns << 16).view("f4") if name == "bfloat16" else patterns.astype("u2").view("f2").astype("f4")
     )
     numbers = numbers[numpy.isfinite(numbers)]
-    out, finite = decoded(name, encoded(name, numbers)[0], numbers)
-    assert finite
+    out, usable = decoded(name, encoded(name, numbers)[0], numbers)
+    assert usable == (name == "float16")  # bfloat16 goes beyond what a payload may have
+    numbers = numbers[numpy.abs(numbers) < 2.0**60]
+    out, usable = decoded(name, encoded(name, numbers)[0], numbers)
+    assert usable
     assert out.tobytes() == numbers.tobytes()
 
 

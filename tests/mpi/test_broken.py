@@ -22,7 +22,7 @@ def test_broken_replies_are_refused_and_later_ones_used() -> None:
         f"bytes: {size}: 0",
         "times: has impossible times: 0",
         "delay: has impossible times: 0",
-        "nan: is not finite, or has codewords out of range: 0",
+        "nan: is not finite or too large, or has codewords out of range: 0",
         "flood: used: 0",
         "good: used: 199",
         "worker: used: 1",

@@ -405,6 +405,11 @@ def all_finite(values):
     return bool(numpy.isfinite(values).all())
 
 
+def all_usable(values):
+    """Return whether all magnitudes are below the limit of payloads."""
+    return bool((numpy.abs(values) < (2.0**60 if values.dtype == "f4" else 2.0**480)).all())
+
+
 def combine(payloads, start, matrix, out):
     """Compute out = matrix' @ payloads[:, start : start + T], from arrays instead of addresses."""
     out[:] = matrix.T @ numpy.array([payload[start : start + out.shape[1]] for payload in payloads])

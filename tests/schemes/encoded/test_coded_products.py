@@ -83,7 +83,7 @@ def test_the_condition_number_is_a_remark() -> None:
 def test_a_descent_that_diverges_is_reported(scheme: str, dtype: str) -> None:
     changes = [f"scheme.name={scheme}", f"problem.dtype={dtype}", "optimizer.rate=1e9", "stop.updates=1000"]
     reason = Descent([*JOB, *DATA, "workers.count=7", *changes], [1.0] * 7).run()
-    assert "7 were refused" in reason or reason.startswith(("diverged", "loss"))
+    assert "were refused" in reason or reason.startswith(("diverged", "loss"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
