@@ -63,11 +63,12 @@ def distances(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def geometric_median(gram: np.ndarray) -> np.ndarray:
-    """Return the coefficients of the geometric median."""
-    count = len(gram)
-    weights = np.full(count, 1 / count)
+    """Return the coefficients of the geometric median of vectors whose origin is near it.
+
+    The iteration begins there: from the mean it would take long where few vectors are far away.
+    """
+    far, weights = np.sqrt(gram.diagonal()), np.zeros(len(gram))
     for _ in range(WEISZFELD_STEPS):
-        far = distances(gram, weights)
         if not (least := MIN_DISTANCE * float(np.median(far))):
             least = MIN_DISTANCE * float(far.max()) or 1.0
         inverse = 1 / np.maximum(far, least)
@@ -76,6 +77,7 @@ def geometric_median(gram: np.ndarray) -> np.ndarray:
         weights = new
         if change < TOLERANCE:
             return weights
+        far = distances(gram, weights)
     best = vector_of_least_sum(gram)
     return newton_median(gram, weights) if best is None else best
 
@@ -153,6 +155,9 @@ class RobustAggregate(Decoder):
         self._previous = np.zeros(self.elements if rule == "clipping" else 0, self.dtype)  # aggregate
         self._solved = 0  # number of gradients that the accumulator accounts for
 
+    def copy_payloads(self) -> None:
+        self._received.copy = True
+
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         self._received.check(payload, len(indices))
         self._received.add(payload)
@@ -164,14 +169,20 @@ class RobustAggregate(Decoder):
             return
         self._solved = count
         if self._rule in ("median", "trimmed"):
-            cut = (count - 1) // 2 if self._rule == "median" else min(self._liars, (count - 1) // 2)
-            room = np.empty((count, order.TILE), self.dtype)
-            order.middle_mean(self._received.addresses, cut, count - cut, self.accumulator, room)
+            self._middle_mean((count - 1) // 2 if self._rule == "median" else self._liars)
             return
-        weights = self._weights(self._gram())
+        self._middle_mean((count - 1) // 2)
+        weights = self._weights(self._gram(self.accumulator[: self.elements]))
         self._received.combine(weights[:count, None], self.accumulator[None])
         if self._rule == "clipping":
             self.accumulator += self.dtype.type(weights[count]) * self._previous
+
+    def _middle_mean(self, cut: int) -> None:
+        """Compute each element's mean without its `cut` smallest and largest values, if there are more."""
+        count = self.count
+        cut = min(cut, (count - 1) // 2)
+        room = np.empty((count, order.TILE), self.dtype)
+        order.middle_mean(self._received.addresses, cut, count - cut, self.accumulator, room)
 
     def _weights(self, gram: np.ndarray) -> np.ndarray:
         """Return the coefficients of the gradients; with ``clipping``, also of the previous aggregate."""
@@ -184,17 +195,23 @@ class RobustAggregate(Decoder):
             return krum(gram, self._liars, max(1, count - self._liars))
         lengths = distances(gram, np.eye(count + 1)[count])[:count]
         radius = float(np.median(lengths)) if self._radius is None else self._radius
-        factors = np.minimum(1.0, radius / np.maximum(lengths, 1e-300)) / count
+        factors = radius / np.maximum(np.maximum(lengths, radius), 1e-300) / count
         return np.append(factors, 1 - factors.sum())
 
-    def _gram(self) -> np.ndarray:
-        """Return the inner products of the gradients and, for clipping, the previous aggregate; float64."""
+    def _gram(self, origin: np.ndarray) -> np.ndarray:
+        """Return the inner products of the gradients and, for clipping, the previous aggregate; float64.
+
+        They are relative to an origin near most gradients, shape (e,): if a few gradients are longer by many
+        digits, inner products relative to zero do not have the distances between the others.
+        """
         count, previous = self.count, self._previous.reshape(-1, self.elements)  # one row, or none
         gram, identity = np.zeros((count + len(previous),) * 2), np.eye(count)
         for start in range(0, self.elements, TILE):
-            tile = np.empty((count, min(TILE, self.elements - start)), self.dtype)
+            part = slice(start, start + TILE)
+            tile = np.empty((count, len(origin[part])), self.dtype)
             self._received.combine(identity, tile, start)
-            wide = np.concatenate([tile, previous[:, start : start + TILE]], dtype=np.float64)
+            wide = np.concatenate([tile, previous[:, part]], dtype=np.float64)
+            wide -= origin[part]
             gram += wide @ wide.T
         return gram
 

@@ -10,6 +10,7 @@ from numpy.linalg import norm
 
 from pdcode.config.load import resolve
 from pdcode.faults.payloads import Collude
+from pdcode.kernels import finite
 from pdcode.schemes.robust import MAX_LIARS, RobustAggregate, Rule
 from pdcode.util.errors import InputError
 
@@ -123,6 +124,75 @@ def test_liars_cannot_move_it_far(rule: str, value: float) -> None:
     found = aggregate(vectors, rule, liars=3)
     assert norm(found - 1) < (5.5 if rule == "clipping" else 1.0)  # of 7.1, the length of the mean
     assert norm(vectors.mean(axis=0) - 1) > 1000
+
+
+def breakdown(rule: str, honest: np.ndarray, liars: int, found: np.ndarray) -> float:
+    """How far an aggregate is beyond what its rule promises with so many liars; above 0: too far."""
+    count, centre = len(honest) + liars, honest.mean(axis=0)
+    radius = norm(honest - centre, axis=1).max()
+    if rule in ("median", "trimmed"):  # each element is between two honest ones
+        return float(np.max(np.maximum(honest.min(axis=0) - found, found - honest.max(axis=0))))
+    if rule == "clipping":  # from zero by at most the median length, which is not above all honest ones
+        return float(norm(found) - norm(honest, axis=1).max())
+    far = {
+        "geometric": 2 * (count - liars) / (count - 2 * liars),  # Lopuhaä and Rousseeuw 1991
+        "krum": 1 + 2 * np.sqrt(max(1, count - liars - 2)),  # its score is at most that of an honest one
+        "multi-krum": 1 + 2 * np.sqrt(max(1, count - liars - 2)),
+    }[rule]
+    return float(norm(found - centre) - far * radius)
+
+
+def lies(data: st.DataObject, honest: np.ndarray, number: int) -> np.ndarray:
+    """Payloads of liars, all of which a message may hold: any floats, bit flips, equal ones, in a line."""
+    bits, (_, length) = 8 * honest.itemsize, honest.shape
+    floats = st.floats(width=bits, allow_nan=False, allow_infinity=False)
+    kind = data.draw(st.sampled_from(["floats", "flips", "equal", "in a line"]))
+    if kind == "flips":
+        made = honest[:number].copy()
+        whole = made.view(f"u{honest.itemsize}")
+        for row in whole:
+            for _ in range(data.draw(st.integers(1, 3))):
+                place, bit = data.draw(st.integers(0, length - 1)), data.draw(st.integers(0, bits - 1))
+                row[place] ^= whole.dtype.type(1) << whole.dtype.type(bit)
+    elif kind == "in a line":
+        exponent = data.draw(st.integers(-30, 18 if bits == 32 else 140))
+        made = honest.mean(axis=0) * (10.0**exponent * np.arange(1, number + 1)[:, None])
+    else:
+        rows = data.draw(st.lists(floats, min_size=length, max_size=length))
+        made = np.tile(rows, (number, 1)) * (1 if kind == "equal" else data.draw(st.sampled_from([1, -1])))
+    return made.astype(honest.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+@given(data=st.data())
+def test_no_lie_that_a_message_can_hold_breaks_a_rule(rule: str, dtype: str, data: st.DataObject) -> None:
+    liars = data.draw(st.integers(1, 4))
+    count = data.draw(st.integers(2 * liars + 3, 13))
+    random = np.random.default_rng(data.draw(st.integers(0, 999)))
+    scale = 10.0 ** data.draw(st.integers(-12, 12))
+    honest = (scale * (1 + random.normal(size=(count - liars, 6)))).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lied = [each for each in lies(data, honest, liars) if finite.all_usable(each)]
+    if not lied:
+        return  # all were refused
+    vectors = np.concatenate([lied, honest])[random.permutation(len(lied) + len(honest))]
+    found = aggregate(vectors, rule, liars=liars)
+    assert breakdown(rule, honest.astype(float), len(lied), found.astype(float)) <= 1e-4 * scale
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("fault", ["kind='lie',how='constant',value=1e17", "kind='corrupt',bits=3"])
+def test_a_run_with_a_liar_of_huge_numbers_descends(rule: str, fault: str, dtype: str) -> None:
+    preset = [*ROBUST, "code.blocks=1", f"scheme.preset={rule}", f"problem.dtype={dtype}"]
+    more = [f"faults.events=[{{{fault},worker=3,task=0}}]", "workers.count=11", "stop.updates=20"]
+    made = Descent([*preset, *more], [1 + 0.01 * worker for worker in range(11)])
+    problem = made.components.problem
+    first = problem.loss(made.state.theta)
+    made.run()
+    assert made.coordinator.version == 20
+    assert problem.loss(made.state.theta) < 0.9 * first
 
 
 @pytest.mark.parametrize(
