@@ -16,8 +16,18 @@ from ..config import Config
 from ..transport.base import Arrival
 from ..util.stateful import Stateful
 
+SMALLEST = float(np.finfo(np.float32).tiny)  # below it squares in single precision have lost digits
 MIN_VOTES = 3
 """Number of workers whose norms must be known before a payload is scaled."""
+
+
+def square(payload: np.ndarray) -> float:
+    """Return the squared norm of a usable payload, in double precision where its own does not suffice."""
+    with np.errstate(over="ignore"):
+        result = float(np.vdot(payload, payload))
+    if SMALLEST < result < math.inf:
+        return result
+    return float(np.square(payload, dtype=np.float64).sum())
 
 
 class Votes:
@@ -56,18 +66,17 @@ class Clip(Stateful):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.votes = {(number, part): Votes(last) for number, part, last in state["votes"]}
 
-    def __call__(self, arrival: Arrival, living: int) -> float:
-        """Scale a payload of finite numbers down to the median norm, in place; return the factor, at most 1.
+    def __call__(self, arrival: Arrival, living: int) -> float | None:
+        """Scale a payload down to the median norm, in place; return the factor, at most 1.
 
-        `living` is the number of workers that can have a vote. The factor is 0 if too few norms are known;
+        `living` is the number of workers that can have a vote. The result is None if too few norms are known;
         the payload is then unchanged.
         """
         votes = self.votes.setdefault((arrival.round, arrival.part), Votes())
-        with np.errstate(over="ignore"):
-            norm = math.sqrt(sum(float(np.vdot(each, each)) for each in arrival.payloads))
+        norm = math.sqrt(sum(map(square, arrival.payloads)))
         votes.put(arrival.worker, norm)
         if len(votes) < min(MIN_VOTES, living):
-            return 0.0
+            return None
         if norm <= (median := votes.median):
             return 1.0
         arrival.scale(median / norm)

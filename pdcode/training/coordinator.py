@@ -138,10 +138,13 @@ class Coordinator(Stateful):
             return DRAINED, late
         if late and not self.state.usable(staleness, reply.round):
             return WASTED, True
-        if self.clip is not None and not (factor := self.clip(reply, len(self.roster.living))):
-            return WASTED, True  # too few norms are known for a bound
         released = late or not self.state.policy.workers_wait
-        return (USED if self.clip is None or factor == 1 else CLIPPED), released
+        if self.clip is None:
+            return USED, released
+        factor = self.clip(reply, len(self.roster.living))
+        if factor is None:
+            return WASTED, True  # too few norms are known for a bound
+        return (USED if factor == 1 else CLIPPED), released
 
     def step_if_ready(self, expected: int, why: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding; `why` is for the trace."""

@@ -1,6 +1,7 @@
 """Payloads scaled to the median norm: nobody leads θ astray, and replicas and replays follow."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pdcode
-from pdcode.coding.clipping import Votes
+from pdcode.coding.clipping import Clip, Votes, square
 from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
-from pdcode.trace.schema import CLIPPED, FATES, USED, WASTED
+from pdcode.trace.schema import CLIPPED, FATES, REFUSED, USED, WASTED
 from pdcode.training.worker import Worker
 from pdcode.transport.layout import Layout, buffer
 from pdcode.transport.messages import Reply
@@ -93,6 +94,42 @@ def test_with_a_clip_a_run_converges_whoever_lies(monkeypatch, more, factor):
             assert len(counts) == len(FATES)
     assert losses["median"] < 1.5, "from 2.3 on"
     assert not losses["none"] < 10
+
+
+@pytest.mark.parametrize("value", [1.1e18, 1e20])
+@pytest.mark.parametrize("mode", ["all", "first", "async"])
+def test_one_huge_payload_does_not_stop_a_clipped_run(mode: str, value: float) -> None:
+    """A norm beyond single precision, and a payload that is refused."""
+    lie = f"faults.events=[{{kind='lie',how='constant',value={value},worker=3,task=0}}]"
+    made = Descent([*PLAIN, f"update.mode={mode}", "update.clip=median", lie], [1, 1.1, 1.2, 1.3, 1.4])
+    updates = made.config.stop.updates
+    made.run()
+    assert made.coordinator.version == updates
+    fates = {row["status"] for row in made.trace.arrivals if row["worker"] == 3}
+    assert (REFUSED if value > 1.2e18 else CLIPPED) in fates
+    assert USED not in fates
+
+
+def test_votes_of_zero_scale_to_zero() -> None:
+    clip = Clip()
+    for worker in range(3):
+        clip(arrival(worker, 0.0), 5)
+    huge = arrival(3, 1e30)
+    assert clip(huge, 5) == 0.0
+    assert not huge.payloads[0].any()
+
+
+def arrival(worker: int, value: float) -> Any:
+    """A payload of equal elements, as a clip sees it."""
+    payload = np.full(4, value, "f4")
+    scale = lambda factor: np.multiply(payload, np.float32(factor), out=payload)  # noqa: E731
+    return SimpleNamespace(worker=worker, round=0, part=0, payloads=[payload], scale=scale)
+
+
+@pytest.mark.parametrize(("element", "count"), [(1e18, 10_000), (1e-25, 10_000), (3.0, 7)])
+def test_squares_are_those_of_double_precision(element: float, count: int) -> None:
+    payload = np.full(count, element, "f4")
+    assert square(payload) == pytest.approx(count * float(payload[0]) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("wire", ["float32", "int8", "int2", "bfloat16"])
