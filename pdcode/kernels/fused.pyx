@@ -67,6 +67,7 @@ cdef class FusedReply:
     cdef WorkerCounters roster
     cdef UpdateCounters update
     cdef bint late, undamped, scheduled
+    cdef double factor  # on the step of one payload
     cdef SingleUpdate single
     cdef Batch rows, steps
     cdef int fate, why
@@ -77,6 +78,7 @@ cdef class FusedReply:
         self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
         self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
         self.scheduled = self.state.optimizer.table.scheduled
+        self.factor = self.state.policy.table.step_factor(1, self.fleet.workers)
         self.rows, self.steps = self.trace.batches
 
     def handle(self, Received reply not None):
@@ -129,14 +131,15 @@ cdef class FusedReply:
         else:
             self.trace.arrived(reply, update.version, staleness, roster.sent_ns[worker], now_ns, captured,
                                self.fate)
-        damping = 1.0 if self.undamped else self.state.optimizer.damping(staleness)
+        damping = self.factor if self.undamped else self.factor * <double> self.state.optimizer.damping(staleness)
         if self.scheduled:
             damping *= self.state.optimizer.table.factor(update.version)
         if alone:
             norm = sqrt(self.single.step(reply.codewords, <double> self.state.optimizer.rate * damping))
+            self.fleet.stepped()
         else:
             norm = self.state.step(damping)
-        self.fleet.stepped()
+            self.coordinator.report_step()
         now_ns = self.fleet.now_ns()
         if norm is not None:  # None: the update continues with another round
             update.version += 1

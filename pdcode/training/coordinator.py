@@ -161,11 +161,7 @@ class Coordinator(Stateful):
         if self._factor is not None:
             damping *= self._factor(update.version)
         norm = state.step(damping)
-        self.fleet.stepped()
-        if state.omitted:
-            self.incidents.omitted(self.fleet.now_ns(), state.omitted)
-        if any(state.wrapped):
-            self.incidents.wrapped(self.fleet.now_ns(), update.version + 1, state.wrapped)
+        self.report_step()
         if norm is not None:  # None: the update continues with another round
             update.version += 1
             now_ns = self.fleet.now_ns()
@@ -176,6 +172,15 @@ class Coordinator(Stateful):
             )
         update.begin()
         return True
+
+    def report_step(self) -> None:
+        """Tell the fleet of a step that has been made, and record what it left out."""
+        state = self.state
+        self.fleet.stepped()
+        if state.omitted:
+            self.incidents.omitted(self.fleet.now_ns(), state.omitted)
+        if any(state.wrapped):
+            self.incidents.wrapped(self.fleet.now_ns(), self.update.version + 1, state.wrapped)
 
     def proceed(self, stepped: bool, released: bool, now_ns: int) -> None:
         """Observe, and send tasks: to all idle workers after a step, else to the worker just released."""

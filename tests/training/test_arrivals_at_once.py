@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.coding import replica, state
+from pdcode.coding.policies import AsyncTable
 from pdcode.kernels import codewords
 from pdcode.schemes import coded_state
 from pdcode.trace import Recorder, TraceReader
@@ -128,6 +129,17 @@ def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
         assert at_once == (len(judged) < made.coordinator.roster.arrivals)
         ended.append((theta, rows, repr(counts)))
     assert ended[0] == ended[1]
+
+
+@pytest.mark.parametrize("case", ["plain", "energy", "exchanged", "momentum", "damped"])
+def test_a_policy_may_shorten_the_steps_of_one_payload(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_steps = whole(TURNS[case])
+    half = lambda table, payloads, workers: 0.5 if (payloads, workers) == (1, 4) else 1.0  # noqa: E731
+    monkeypatch.setattr(AsyncTable, "step_factor", half)
+    fast = whole(TURNS[case])
+    assert fast[2] != whole_steps[2]
+    without(monkeypatch)
+    assert whole(TURNS[case]) == fast
 
 
 def test_late_payloads_are_wasted_alike() -> None:
