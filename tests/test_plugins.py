@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import extending
+import numpy as np
 import pytest
 from outcomes import refused
 from paths import ROOT
 from shell import environment
 
-from pdcode import Trace
+from pdcode import Trace, simulate
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
@@ -283,6 +284,45 @@ def test_delays_that_are_none_end_the_program(tmp_path: Path, capsys: Any, delay
     assert main(["simulate", str(job), "-o", str(tmp_path / "trace.h5")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"stragglers.kind: '{name}': delay_s returns {found}" in line
+
+
+NOT_WAITING = """
+from pdcode.coding.policies import Captured, CapturedTable
+class NotWaiting(Captured):
+    workers_wait = False
+class NotWaitingTable(CapturedTable, tag="{name}"):
+    makes = NotWaiting
+"""
+EXACT = """
+problem = {{ kind = "softmax", data = "digits", batch = 0, dtype = "float64", shards = "common" }}
+code = {{ family = "random", blocks = 10, weight = 4 }}
+memory = {{ kind = "none" }}
+decoder = {{ kind = "{decoder}" }}
+update = {{ mode = "{mode}", fraction = 1.0 }}
+optimizer = {{ rate = 0.05 }}
+workers = {{ count = 2 }}
+stop = {{ updates = 3 }}
+
+[stragglers]
+kind = "shifted-exponential"
+shift_s = 0.01
+mean_s = 1e-4
+slow = [1]
+slowdown = 100.0
+"""
+
+
+@pytest.mark.parametrize("decoder", ["least_squares", "residual"])
+def test_payloads_that_a_worker_sends_without_waiting_are_all_kept(tmp_path: Path, decoder: str) -> None:
+    """One worker sends all of an update's payloads, and the step is still the gradient's."""
+    name = f"{tmp_path.name}-{decoder}"
+    job = write(tmp_path, NOT_WAITING.format(name=name), EXACT.format(mode=name, decoder=decoder))
+    plain = ["code={family='net',blocks=1}", "decoder.kind=adjoint", "update={mode='all'}"]
+    trace, whole = (
+        simulate(job, set=more, output=tmp_path / f"{len(more)}.h5", progress=False) for more in ((), plain)
+    )
+    assert np.bincount(trace.arrivals["worker"], trace.arrivals["status"] == 0)[0] >= 29
+    np.testing.assert_allclose(trace.theta, whole.theta, atol=1e-9)
 
 
 def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:

@@ -176,6 +176,10 @@ class Decoder(Stateful, Capable, ABC):
             The combination of blocks of each codeword.
         """
 
+    def copy_payloads(self) -> None:
+        """Prepare for payloads that may change before `reset`: a decoder that keeps them copies them."""
+        return
+
     def solve(self) -> None:  # most decoders are always up to date
         """Bring the accumulator up to date."""
 

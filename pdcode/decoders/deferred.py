@@ -20,8 +20,8 @@ class Structure(Protocol):
 class DeferredDecoder(Decoder):
     """Decoder that processes only the codewords at an arrival, and the payloads when it solves.
 
-    With `copy`, `add_sparse` copies payloads; if not, a payload must stay unchanged until `reset`. `add`
-    always copies. `capacity` is the number of codewords between two resets for which memory is allocated in
+    With `copy`, `add_sparse` copies its arrays; if not, they must stay unchanged until `reset`. `add` always
+    copies. `capacity` is the number of codewords between two resets for which memory is allocated in
     advance (default 2k); it grows on demand.
     """
 
@@ -39,8 +39,13 @@ class DeferredDecoder(Decoder):
     def _prepare(self, capacity: int) -> Structure:
         """Make the structure of the codewords, with memory for `capacity` of them."""
 
+    def copy_payloads(self) -> None:
+        self._received.copy = True
+
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         self._received.check(payload, len(indices))
+        if self._received.copy:
+            indices, values = indices.copy(), values.copy()
         self._structure.add_sparse(indices, values)  # raises before it changes anything
         self._received.add(payload)
         self._codewords.append((indices, values))

@@ -457,6 +457,9 @@ def coded_state(
     """Build rank 0's state without a relay; or, without an assignment, a worker's replica of it."""
     config, units = scheme.config, scheme.units(problem)
     decoders = scheme.decoders(units, None if assignment is None else assignment.designs)
+    if not scheme.policy().workers_wait:  # a worker's later payloads of an update replace its first
+        for decoder in decoders:
+            decoder.copy_payloads()
     theta, optimizer = builders.initial_theta(config, problem), scheme.optimizer(problem)
     state = Coded(theta, units, decoders, optimizer, assignment)
     if config.reduce.adds:
