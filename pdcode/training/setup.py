@@ -164,7 +164,24 @@ class Components:
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"
             )
+        wanted = getattr(config.update, "fraction", 0.0) if config.update.by_fraction else 0.0
+        if wanted > (most := self.most_captured) + 1e-9:
+            lines.append(
+                f"update.fraction {wanted:g} is out of reach: the tasks of "
+                f"{self.scheme.workers} workers capture {most:.2g} of a gradient at most, by which steps are "
+                "then; code.rows_per_task is the number of codewords of a task"
+            )
         return [*lines, *self.notes, *self.state.remarks(), *shared_delays(config)]
+
+    @property
+    def most_captured(self) -> float:
+        """Upper bound on the fraction of a gradient that one task of each worker captures."""
+        layout, workers = self.layout, self.scheme.workers
+        shares = [
+            unit.length * min(1.0, workers * rows / unit.count)
+            for unit, rows in zip(layout.units, layout.rows, strict=True)
+        ]
+        return sum(shares) / sum(unit.length for unit in layout.units)
 
     @property
     def facts(self) -> dict[str, Any]:

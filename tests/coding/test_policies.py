@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pdcode.coding.policies import Policy
 from pdcode.config import UpdateTable
+from pdcode.config.load import resolve
+from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
 
@@ -83,3 +85,12 @@ def test_more_payloads_than_workers_are_refused() -> None:
 @given(st.sampled_from(["async", "all", "first", "captured"]), st.integers(1, 64), st.floats(0, 1))
 def test_no_policy_waits_without_outstanding_payloads(mode: str, count: int, captured: float) -> None:
     assert make(64, mode=mode).ready(state(count, captured), 0)
+
+
+@pytest.mark.parametrize(("workers", "rows", "reached"), [(4, 1, False), (4, 4, True), (16, 1, True)])
+def test_a_captured_fraction_that_is_out_of_reach_is_said(workers: int, rows: int, reached: bool) -> None:
+    sets = ["code.blocks=16", f"code.rows_per_task={rows}", "memory.kind=none", f"workers.count={workers}"]
+    lines = prepare(resolve({}, [*sets, "stop.updates=1", "update={mode='captured',fraction=1}"])).remarks()
+    said = [line for line in lines if line.startswith("update.fraction 1 is out of reach: ")]
+    assert bool(said) != reached
+    assert reached or "4 workers capture 0.25 of a gradient" in said[0]
