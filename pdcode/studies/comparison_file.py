@@ -112,6 +112,8 @@ def is_comparison(path: str | os.PathLike[str]) -> bool:
 
 def ensure_savable(path: Path) -> None:
     """Refuse a file that cannot be written, or where another file is."""
+    if not path.suffix:  # the folder of the traces has the name without it
+        raise InputError(f"{path}: expected the name of an HDF5 file, such as {path}.h5")
     ensure_writable(path, str(path))
     ensure_replaceable(path, str(path), "a comparison", is_comparison)
 

@@ -49,6 +49,19 @@ def test_a_code_replaces_only_a_code(tmp_path: Path, name: str, capsys: pytest.C
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("command", [["compare"], ["bench", "ddp"]])
+def test_a_comparison_whose_traces_would_take_its_name_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "compared"
+    job = [] if command[0] == "bench" else ["jobs/digits.toml"]
+    assert main([*command, *job, "--schemes", "yours,allreduce", "-o", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"pdcode: {path}: expected the name of an HDF5 file, such as {path}.h5\n"
+    )
+    assert not path.exists()
+
+
 def test_a_code_replaces_a_code_and_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "net.h5"
     path.touch()
