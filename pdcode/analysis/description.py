@@ -10,12 +10,11 @@ import numpy as np
 
 from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
 from ..trace.reader import TraceReader
-from ..trace.schema import DRAINED
+from ..trace.schema import DRAINED, ENDING
 from ..util.errors import InputError, escape, prefix_errors
 from ..util.formats import counted, duration, listing, percent, workers_named
 from . import timing
 
-ENDING = "stop", "exception"  # kinds of faults that end a run
 STALE = 5  # multiple of flush_s without a new row after which a run counts as killed
 KILLED = "killed or hanging"
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}

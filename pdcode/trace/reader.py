@@ -17,6 +17,7 @@ from ..util.errors import InputError, expected
 from . import contents, frames, opening
 from .clocks import correct_drift
 from .contents import damaged
+from .descent import Descent, judge
 from .schema import (
     ATTRIBUTES,
     CODE,
@@ -24,6 +25,7 @@ from .schema import (
     COUNTER,
     DATA,
     DIMENSIONS,
+    ENDING,
     FATES,
     LAYERS,
     SCHEMA,
@@ -228,6 +230,21 @@ class TraceReader:
     def table(self, name: str) -> dict[str, Any]:
         """Return a table of the resolved configuration; empty if it is not there, as in a script's trace."""
         return self.config.get(name) or {}
+
+    @cached_property
+    def descent(self) -> Descent:
+        """What is wrong with the measured loss: `diverged`, and `text`, which is empty if nothing is wrong.
+
+        It follows from the measurements and the configuration, and so is known of traces of older versions.
+        """
+        if self.is_script or not self.attributes.get("numerics", True):
+            return Descent()
+        kinds, messages = (self.faults[key].tolist() for key in ("kind", "message"))
+        ends = [text for kind, text in zip(kinds, messages, strict=True) if kind in ENDING]
+        stuck = [text for text in ends if text.startswith("diverged")]
+        ended = self.finished and stuck == ends
+        found = judge(self.progress, self.config, ended=ended, text=self.config_text, theta=self.theta)
+        return found if found.diverged or not stuck else Descent(True, stuck[0], found.cause)
 
     @property
     def sample(self) -> int:

@@ -21,6 +21,7 @@ USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
 too large or not the answer to the worker's task; scaled down and used; lost with its worker (without a row);
 lost with rank 0 after its last checkpoint."""
 
+ENDING = "stop", "exception", "diverged"  # kinds of faults that end a run
 FATES = "used", "wasted", "drained", "refused", "clipped", "lost", "lost_at_rank_0"
 """Names of the fates, and of the counters of their totals."""
 
