@@ -89,6 +89,7 @@ class NetworkTable(ProblemTable):
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
+    asks: ClassVar[bool] = False  #: whether targets that look like classes need `task` "regression"
     latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
@@ -96,7 +97,13 @@ class NetworkTable(ProblemTable):
         ("hidden", "activation"): {
             "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
         },
-        "task": {"problem.kind": having("classes", "a kind for both tasks, such as 'mlp'", value=None)},
+        "task": {
+            "problem.kind": Need(
+                lambda kind, config: kind.classes is None or kind.asks,
+                "a kind for both tasks, such as 'mlp', or 'least-squares'",
+                of_kind=True,
+            )
+        },
         ("features", "outputs", "noise", "condition", "density"): {"problem.data": one_of("synthetic")},
         "samples": {
             "problem.data": Need(
@@ -114,7 +121,8 @@ class NetworkTable(ProblemTable):
     #: its name, npy, and scipy's sparse npz
     labels: str | None = None
     #: type of the targets, for kinds that have both: classes or real numbers; auto: classes if they are
-    #: integers, refused if in doubt; type: classes if and only if their type is an integer
+    #: integers, refused if in doubt; type: classes if and only if their type is an integer. Kind
+    #: "least-squares" takes labels of classes as numbers only with "regression"
     task: Literal["auto", "classification", "regression", "type"] = "auto"
     #: name of the array of inputs, or names of columns; none: x, and of CSV and Parquet all columns but the
     #: targets

@@ -113,7 +113,10 @@ def _upgraded(base: type[Kind], table: Any) -> Any:
     if kind is None:
         return table
     known = base.__struct_config__.tag_field, *kind.__struct_fields__
-    return {**kind.legacy_values, **{key: value for key, value in table.items() if key in known}}
+    made = {**kind.legacy_values, **{key: value for key, value in table.items() if key in known}}
+    if getattr(kind, "asks", False) and made["task"] == "auto":  # the user of the run was asked, if at all
+        made["task"] = "type"
+    return made
 
 
 def _upgraded_faults(table: Any) -> Any:

@@ -142,6 +142,8 @@ class Classification(Loss):
 class LeastSquaresProblem(Regression, tag="least-squares"):
     """Least squares: ½‖z - t‖² of outputs z and real targets t."""
 
+    asks: ClassVar[bool] = True
+
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return loss.squared_loss
 

@@ -133,6 +133,8 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
     if y.dtype.kind == "U" and table.classification is False:
         text = f"text, such as {short_repr(str(y.flat[0]))}, not real numbers"
         raise InputError(f"problem.targets: {quoted_name(table, 'targets')} holds {text}")
+    if table.asks:
+        _ensure_numbers(table, y, certain)
     if table.classification is not None or y.dtype.kind in "bU":
         return table.classification is not False
     integer = y.dtype.kind in "ui"
@@ -140,7 +142,7 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
         return integer
     targets = y[:]
     values = np.unique(targets)
-    few = len(values) <= min(MAX_CLASSES, len(targets) // 2)
+    few = _are_few(values, targets)
     whole = integer or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
     if whole and few != integer:
         raise InputError(
@@ -148,6 +150,31 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
             f"{y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
         )
     return integer
+
+
+def _are_few(values: Array, targets: Array) -> bool:
+    """Return whether distinct targets are so few that they may be classes."""
+    return len(values) <= min(MAX_CLASSES, len(targets) // 2)
+
+
+def _ensure_numbers(table: NetworkTable, y: Any, certain: bool) -> None:
+    """Refuse labels of classes as targets of a regression, unless ``task`` says that they are numbers.
+
+    They are labels if they are `certain` to be, truth values, or integers with few distinct values.
+    """
+    other = "for classes take problem.kind 'softmax' or 'mlp'"
+    if table.task == "classification":
+        raise InputError(f"problem.task: 'classification', and kind {table.kind!r} is a regression; {other}")
+    if table.task != "auto" or y.dtype.kind not in "bui" or math.prod(y.shape[1:]) != 1:
+        return
+    targets = y[:]
+    values = np.unique(targets)
+    if certain or _are_few(values, targets):
+        raise InputError(
+            f"problem.task: {quoted_name(table, 'targets')} has {len(values)} distinct whole numbers of type "
+            f"{y.dtype} in {len(targets)} rows, which may be labels of classes, and kind {table.kind!r} "
+            f"takes numbers; {other}, for numbers give 'regression'"
+        )
 
 
 def label_column(table: NetworkTable, y: Array) -> Array:

@@ -129,7 +129,7 @@ def test_predictions_are_those_of_scikit_learn(tmp_path: Path) -> None:
             {"code": {"blocks": "units"}, "downlink": {"kind": "codewords"}},
         ),
         (
-            {"kind": "least-squares", "dtype": "float32"},
+            {"kind": "least-squares", "task": "regression", "dtype": "float32"},
             {"scheme": {"name": "mds"}, "code": {}, "update": {}},
         ),
         ({"kind": "poisson"}, {}),

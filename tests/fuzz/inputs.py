@@ -41,7 +41,10 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "sparseloco": ["scheme.name=sparseloco", "update.mode=first", "memory.keep=0.5"],
     "sgc": ["scheme.name=sgc", "scheme.options.stragglers=2", "problem.batch=0"],
     "mds": ["scheme={name='mds',options={start=0.5,arriving=9}}", "problem.kind=logistic"],
-    "byzantine": ["scheme={name='byzantine',options={liars=1,stragglers=1}}", "problem.kind=least-squares"],
+    "byzantine": [
+        "scheme={name='byzantine',options={liars=1,stragglers=1}}",
+        *("problem.kind=least-squares", "problem.data=diabetes"),
+    ],
     "lagrange": [
         *("scheme.name=lagrange", "problem.kind=least-squares", "problem.data=diabetes"),
         *("problem.dtype=float64", "scheme.options={arithmetic='field',colluders=1}"),

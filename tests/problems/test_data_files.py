@@ -51,7 +51,7 @@ def test_npz(tmp_path, zipped):
     np.testing.assert_array_equal(images.y, X[:, :2])
     assert images.classes is None
     assert images.outputs == 2
-    assert load(path, kind="least-squares").y.dtype == np.float64
+    assert load(path, kind="least-squares", task="regression").y.dtype == np.float64
 
 
 def test_labels_of_any_whole_numbers_become_classes(tmp_path):
@@ -171,7 +171,7 @@ def test_svmlight(tmp_path, suffix):
     np.testing.assert_array_equal(data.y, Y)
     scaled = load(path, standardise=True).x.toarray()
     np.testing.assert_allclose(scaled[:, :-1], dense / np.abs(dense).max(axis=0))
-    assert load(path, kind="least-squares").outputs == 1
+    assert load(path, kind="least-squares", task="regression").outputs == 1
 
 
 def test_mnist5k_names_its_extra_if_it_is_missing(monkeypatch):

@@ -72,6 +72,33 @@ def test_svmlight_does_not_distinguish_numbers_from_classes(tmp_path):
     assert problems.create({"data": write(tmp_path, "svm", PRICES), "kind": "least-squares"}).classes is None
 
 
+@pytest.mark.parametrize("name", ["npz", "h5"])
+def test_least_squares_on_labels_of_classes_asks(tmp_path, name):
+    labels = problems.as_table({"data": write(tmp_path, name, LABELS), "kind": "least-squares"})
+    for read in (problems.load, problems.load_source):
+        with pytest.raises(InputError, match=r"problem.task: 'y' in .* has 10 distinct .*'regression'"):
+            read(labels)
+    for what in ("prices", "reals", "float labels", "two columns"):
+        table = {"data": write(tmp_path, name, TARGETS[what][0]), "kind": "least-squares"}
+        assert problems.create(table).classes is None
+    table = {"data": write(tmp_path, name, LABELS), "kind": "least-squares", "task": "regression"}
+    assert problems.create(table).classes is None
+    with pytest.raises(InputError, match=r"problem.task: 'classification', and kind 'least-squares' is a"):
+        problems.create(table | {"task": "classification"})
+
+
+def test_bundled_labels_are_labels_whatever_their_number():
+    for data in ("digits", "breast-cancer"):
+        with pytest.raises(InputError, match=r"for classes take problem.kind 'softmax' or 'mlp'"):
+            problems.create({"data": data, "kind": "least-squares"})
+    assert problems.create({"data": "diabetes", "kind": "least-squares"}).classes is None
+
+
+def test_a_trace_of_least_squares_on_labels_is_not_asked_again():
+    table = legacy.read_kind(ProblemTable, {"kind": "least-squares", "data": "digits", "task": "auto"})
+    assert problems.create(table).classes is None
+
+
 def test_synthetic_data_follow_the_task():
     table = {"data": "synthetic", "outputs": 3}
     assert problems.create(table).classes == 3

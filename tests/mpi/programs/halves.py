@@ -42,7 +42,8 @@ data = (x, x @ [1.0, 2.0, 3.0]) if world.rank == 0 else None
 train("data", world, {"problem": {"kind": "least-squares", "targets": "z"}, **ALL}, data=data)
 train("input", world, CONFIG | {"code": {"blocks": 0}})
 train("missing", world, CONFIG | ({"problem": {"data": "no.npz"}} if world.rank == 0 else {}))
-train("diverges", world, CONFIG | {"optimizer": {"rate": 1e9}, "problem": {"kind": "least-squares"}})
+numbers = {"kind": "least-squares", "task": "regression"}
+train("diverges", world, CONFIG | {"optimizer": {"rate": 1e9}, "problem": numbers})
 FUNCTION = {"kind": "function", "batch": 4, "start": f"{FILE}:START", "data": f"{FILE}:ROWS"}
 SUMMED = {"scheme": {"name": "uncoded"}, "reduce": {"kind": "allreduce"}}
 for name, function, more in (
