@@ -138,7 +138,8 @@ def notes(traces: Sequence[TraceReader]) -> list[str]:
     measured = [prediction.measured(trace) for trace in traces if trace.progress.rows]
     if any(problem != measured[0] for problem in measured):
         texts.append("The problems differ, so that losses are not comparable.")
-    return texts
+    wrong = [(name, trace.descent) for name, trace in zip(names(traces), traces, strict=True)]
+    return [*texts, *(f"{name}: {each.line}" for name, each in wrong if each)]
 
 
 def draw(traces: Sequence[TraceReader]) -> Figure:

@@ -61,8 +61,10 @@ def headline(trace: TraceReader) -> str:
     text = f"{how} {'for' if how == 'running' else 'after'} {duration(stop)}"
     text += " of virtual time" if is_virtual(trace) else ""
     text += _requested(trace.table("stop")) if how != "finished" else ""
+    why = failure(trace)
+    known = why == trace.descent.what  # which is said in a line of its own
     more = {
-        "failed": f": {failure(trace)}",
+        "failed": f": {why.partition(':')[0] if known else why}",
         "running": f"; last written {age} ago",
         KILLED: f"; nothing was written in the last {age}",
     }

@@ -357,7 +357,18 @@ def _causes(
 
 
 def diagnose(trace: TraceReader) -> Diagnosis:
-    """Diagnose a run by its recorded times; without the costs, which need simulations."""
+    """Diagnose a run by its measured loss and its recorded times; the costs need simulations."""
+    found, wrong = diagnose_times(trace), trace.descent
+    if not wrong:
+        return found
+    named = wrong.what if wrong.diverged else f"warning: {wrong.what}"
+    return replace(
+        found, verdict=f"{named}; {found.verdict}", why="; ".join(filter(None, (wrong.cause, found.why)))
+    )
+
+
+def diagnose_times(trace: TraceReader) -> Diagnosis:
+    """Diagnose the workers of a run by its recorded times."""
     if not trace.arrivals.rows:
         return _insufficient("no arrival is recorded", np.full(trace.worker_count, np.nan))
     tasks = tasks_of(trace)

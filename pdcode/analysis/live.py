@@ -96,7 +96,10 @@ def screen(
     from rich.text import Text
 
     trace = now.trace
-    parts: list[RenderableType] = [Text(description.headline(trace), style="bold", no_wrap=True)]
+    parts: list[RenderableType] = []
+    if trace.descent:
+        parts.append(Text(escape(trace.descent.line), style="bold red"))
+    parts.append(Text(description.headline(trace), style="bold", no_wrap=True))
     parts.append("  ".join(filter(None, (*now.results, now.rate(before)))))
     if trace.progress.rows > 1:
         parts.append(f"loss {curve(trace.progress['t_ns'], trace.progress['loss'])}")

@@ -49,6 +49,13 @@ def note(text: str) -> Text:
     return Text(_escaped(text), style="dim")
 
 
+def bold(text: str) -> Text:
+    """Return a paragraph in bold text."""
+    from rich.text import Text
+
+    return Text(_escaped(text), style="bold")
+
+
 def _escaped(part: Any) -> Any:
     """Escape control characters of text, which may come from a file; return other content as it is."""
     return escape(part, LINES) if isinstance(part, str) else part

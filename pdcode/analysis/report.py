@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 FAULTS = 1000  # in the table, at most
 HEIGHT, LOW, LANE = 230, 150, 22  # pixels of a chart, of that of rates, and of a lane
 NUMBER = "{0.[0000]}"
-LEVELS = re.compile("critical|warning|insufficient")
+LEVELS = re.compile("critical|warning|insufficient|diverg")
+URGENT = {"diverg": "critical"}
 TITLES = {
     "run": "What ran", "fates": "Payloads and goodput", "time": "Workers", "staleness": "Staleness",
     "latencies": "Latencies", "path": "Critical path across ranks", "faults": "Faults",
@@ -78,7 +79,7 @@ def _run(trace: TraceReader, found: Diagnosis) -> Part:
             contents = title.split("\n")
         elif name in ("time", "path", "staleness", "latencies"):
             contents = [note(title), *contents]
-        if name not in ("headline", "diagnosis") and (contents or drawn.get(name)):
+        if name not in ("descent", "headline", "diagnosis") and (contents or drawn.get(name)):
             sections.append(Section(name, TITLES.get(name, title), contents, drawn.get(name, ())))
     headline = description.headline(trace).removeprefix(f"{trace.path}: ")
     return Part(trace.path.name, headline, found.lines(), sections, trace.config_text)
@@ -143,7 +144,8 @@ def make_page(report: Sequence[Part]) -> str:
 def _level(name: str, text: str) -> str:
     """Return how urgent a line of a diagnosis is; empty if it is no verdict."""
     found = LEVELS.match(text)
-    return "" if name not in ("verdict", *SIDES) else found[0] if found else "calm"
+    level = found[0] if found else "calm"
+    return "" if name not in ("verdict", *SIDES) else URGENT.get(level, level)
 
 
 def _content(part: Any) -> dict[str, Any]:

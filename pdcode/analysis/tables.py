@@ -53,6 +53,8 @@ def sections(
 ) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
     """Yield names, titles and contents of the sections of `show`, with this number of faults."""
     length = description.stop_ns(trace)
+    if trace.descent:
+        yield "descent", "", [printing.bold(trace.descent.line)]
     yield "headline", description.headline(trace), []
     if trace.arrivals.rows:
         table = make_table("line", "text", left=("line", "text"), header=False)

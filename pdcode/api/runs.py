@@ -339,6 +339,7 @@ def _with_trace(path: Path) -> Iterator[None]:
             raise
         trace = Trace(path)
         reason, text = trace.summary()["failure"] or "", str(error)
+        reason = trace.descent.text if trace.descent.diverged else reason
         failure = Failure(text if reason in text else reason)
         failure.trace = trace
         raise failure from None

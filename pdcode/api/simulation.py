@@ -221,3 +221,5 @@ def report(trace: TraceWriter, result: Result, request: Request, print_line: Pri
     if request.recorded is not None and not request.timing_only:
         print_line(prediction.compared(TraceReader(trace.path), request.recorded, result.config))
     trace.add_counters({"oracle_s": result.oracle_s})
+    if result.descent:
+        print_line(result.descent.line)

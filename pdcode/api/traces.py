@@ -273,4 +273,5 @@ class Trace(reader.TraceReader):
             f"<tr><th>{topic}</th><td style='text-align: left'>{escape(text)}</td></tr>"
             for topic, text in lines.items()
         )
-        return f"<p>{escape(description.headline(self))}</p><table>{rows}</table>"
+        first = f"<p><b>{escape(self.descent.line)}</b></p>" if self.descent else ""
+        return f"{first}<p>{escape(description.headline(self))}</p><table>{rows}</table>"

@@ -79,8 +79,11 @@ def lines(path: Path, every_s: float) -> None:
 
     if not path.exists():
         print_line(f"{path}: waiting for the run to begin")
-    before = None
+    before, known = None, ""
     for now in readings(path, time.sleep, every_s):
+        if (wrong := now.trace.descent.line).partition(":")[0] != known.partition(":")[0]:
+            print_line(wrong)
+            known = wrong
         print_line(now.line(before))
         before = now
     if before is not None:

@@ -96,6 +96,8 @@ def coordinate(
             descent.run()
             if descent.next_components is None:
                 close_trace(trace, descent)
+                if descent.descent:
+                    print_line(descent.descent.line)
         ranks.interrupted = ranks.interrupted or fleet.interrupted
         return descent
 

@@ -50,7 +50,8 @@ def measure_own(
     while True:
         own = with_limits(config, goal, Limits(longest_s, step_s), most)
         measured = Trial(own, config.seed + TUNING_OFFSET, goal).perform()
-        if not measured.reached and measured.failed:
+        early = measured.updates < most and measured.stop_s < longest_s
+        if not measured.reached and measured.failed and early:
             if limit_s is None:
                 raise InputError(
                     f"{path}: the configuration diverges, and nothing limits the time of a run; give "

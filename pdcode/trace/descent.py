@@ -15,11 +15,12 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..util.formats import counted, duration, number
+from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,6 +31,8 @@ BACK = 0.2  # fraction of its gain that a run loses again, at least, if its loss
 LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the measurements, of which there are FEW
 STEADY, MULTIPLE = 8, 10.0  # or at each of so many measurements, to this multiple of the least loss
 LESS = 10  # factor between a rate that is too high and the next to try
+KEPT = 256  # measurements, at most, that a `History` keeps
+COLUMNS = "version", "t_ns", "loss", "accuracy"
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,44 @@ class Descent:
         """Both in one line; empty if nothing is wrong."""
         return "; ".join(filter(None, (self.what, self.cause)))
 
+    @property
+    def line(self) -> str:
+        """`text` as a warning, unless the run has diverged."""
+        return self.text if self.diverged or not self else f"warning: {self.text}"
+
     def __bool__(self) -> bool:
         return bool(self.what)
 
     def __str__(self) -> str:
         return self.text
+
+
+FINE = Descent()
+
+
+class History(Stateful):
+    """Measurements of a run so far: of many every second, then every fourth, and so on.
+
+    The first, the last, and those of the least loss and the best accuracy are always among them.
+    """
+
+    state_names = ("rows",)
+    state_types = (("rows", list[list[float]]),)
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    def add(self, *row: float) -> None:
+        """Add version, time in ns, loss and accuracy of a measurement."""
+        if len(self.rows) == KEPT:
+            best = min(self.rows, key=lambda each: each[2]), max(self.rows, key=lambda each: each[3])
+            self.rows = [each for i, each in enumerate(self.rows) if i % 2 == 0 or each in best]
+        self.rows.append([*row])
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The measurements as `judge` takes them."""
+        return dict(zip(COLUMNS, np.array(self.rows).reshape(-1, len(COLUMNS)).T, strict=True))
 
 
 def judge(
@@ -91,57 +127,109 @@ def judge(
     """
     loss, accuracy = (np.asarray(measured[key], np.float64) for key in ("loss", "accuracy"))
     version, t_ns = (np.asarray(measured[key], np.int64) for key in ("version", "t_ns"))
+    rows = Rows(version, t_ns, loss)
     if not len(loss):
-        return Descent()
+        return FINE
     cause = _cause(config, text)
-    last, at = float(loss[-1]), f"at update {int(version[-1]):,}"
-    if not math.isfinite(last):
-        what = f"diverged: loss is {last} {at}"
-        if len(loss) > 1:
-            what += f", after {number(loss[-2])} at update {int(version[-2]):,}"
-        if theta is not None and np.isfinite(theta).all() and not math.isinf(last):
-            return Descent(
-                True,
-                f"{what}; all parameters are finite, at most {number(np.abs(theta).max(initial=0.0), 3)}",
-                f"if that is moderate, the model returned it for rows of its own; else {cause}",
-            )
-        return Descent(True, what, cause)
+    if not math.isfinite(loss[-1]):
+        return _not_finite(rows, cause, theta)
     stop = config.get("stop") or {}
-    aims = [("loss", loss, stop.get("loss"), 1), ("accuracy", accuracy, stop.get("accuracy"), -1)]
-    aims = [each for each in aims if each[2] is not None]
-    if any((sign * values <= sign * level).any() for _, values, level, sign in aims):
-        return Descent()
-    finite = loss[np.isfinite(loss)]
-    first, least = float(finite[0]), float(finite.min())
+    aims = [
+        Aim(name, values, sign, float(stop[name]))
+        for name, values, sign in (("loss", loss, 1), ("accuracy", accuracy, -1))
+        if stop.get(name) is not None
+    ]
+    if any(aim.reached for aim in aims):
+        return FINE
+    found = _above_first(rows, cause, config, ended) or _risen(rows, cause)
+    return found or (_missed(rows, aims[0]) if ended and aims else FINE)
+
+
+class Rows(NamedTuple):
+    """The measurements of a run."""
+
+    version: np.ndarray
+    t_ns: np.ndarray
+    loss: np.ndarray
+
+    def at(self, row: int, when: bool = True) -> str:
+        """Name the update of a measurement, and its time."""
+        text = f"update {int(self.version[row]):,}"
+        return f"{text} ({duration(self.t_ns[row])})" if when else text
+
+    @property
+    def tail(self) -> np.ndarray:
+        """The last losses, during which a loss that rises does so for long."""
+        return self.loss[-max(2, len(self.loss) // LONG) :]
+
+
+class Aim(NamedTuple):
+    """A target: values of loss or accuracy, of which less or more is better, and the level to reach."""
+
+    name: str
+    values: np.ndarray
+    sign: int
+    level: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether a measurement has reached it."""
+        return bool((self.sign * self.values <= self.sign * self.level).any())
+
+
+def _not_finite(rows: Rows, cause: str, theta: np.ndarray | None) -> Descent:
+    """Describe a run whose last loss is not finite."""
+    last = float(rows.loss[-1])
+    what = f"diverged: loss is {last} at {rows.at(-1, False)}"
+    if len(rows.loss) > 1:
+        what += f", after {number(rows.loss[-2])} at {rows.at(-2, False)}"
+    if theta is None or math.isinf(last) or not np.isfinite(theta).all():
+        return Descent(True, what, cause)
+    what += f"; all parameters are finite, at most {number(np.abs(theta).max(initial=0.0), 3)}"
+    return Descent(True, what, f"if that is moderate, the model returned it for some rows; else {cause}")
+
+
+def _above_first(rows: Rows, cause: str, config: Mapping[str, Any], ended: bool) -> Descent:
+    """Describe a loss that is above its first; nothing is wrong if it is not, by more than noise."""
+    loss = rows.loss[np.isfinite(rows.loss)]
+    first, last, least = float(loss[0]), float(loss[-1]), float(loss.min())
     scale = max(abs(first), first - least)
-    comparable = least >= 0 and first > 0  # with 0, below which no value is
-    far = FAR if comparable and _starts_at_random(config) else FAR_OWN
-    if last - first > NOISE * scale:
-        diverged = last - first > far * scale > 0
-        since = len(loss) - int(np.argmin(loss[::-1] > first))  # of the last measurements that are above
-        times = f", {number(last / first, 3)} times the first, {number(first)}" if comparable else ""
-        times = times or f", the first was {number(first)}"
-        how = ("diverged: " if ended else "diverging: ") if diverged else ""
-        ends = "ended above its first" if ended else "is above its first"
-        what = f"{how}the loss {ends}: {number(last)} {at}{times}"
-        if since < len(loss) - 1:
-            what += f"; above since update {int(version[since]):,} ({duration(t_ns[since])})"
-        return Descent(diverged, what, cause)
-    low = int(np.argmin(loss))
-    tail = loss[-max(2, len(loss) // LONG) :]
-    back = bool(tail.min() > least + BACK * (first - least) > least)
-    steady = len(tail) >= STEADY and bool((np.diff(tail) > 0).all()) and last > MULTIPLE * least > 0
-    if len(loss) >= FEW and (back or steady):
-        what = f"the loss rose: {number(last)} {at}, after {number(least)} at update {int(version[low]):,}"
-        return Descent(False, f"{what} ({duration(t_ns[low])})", cause)
-    if not (ended and aims):
-        return Descent()
-    name, values, level, sign = aims[0]
-    best = sign * float(np.nanmin(sign * values)) if np.isfinite(values).any() else math.nan
-    what = f"target missed: {name} {number(best)} at best in {counted(int(version[-1]), 'update')}"
-    falls = low >= len(loss) - len(tail) and len(loss) > 1
+    if last - first <= NOISE * scale:
+        return FINE
+    positive = least >= 0 and first > 0  # so that 0, below which no value is, gives the scale
+    far = FAR if positive and _starts_at_random(config) else FAR_OWN
+    diverged = last - first > far * scale > 0
+    how = ("diverged: " if ended else "diverging: ") if diverged else ""
+    what = (
+        f"{how}the loss {'ended' if ended else 'is'} above its first: {number(last)} at {rows.at(-1, False)}"
+    )
+    what += f", {number(last / first, 3)} times the first, {number(first)}" if positive else ""
+    what += "" if positive else f", the first was {number(first)}"
+    since = len(rows.loss) - int(np.argmin(rows.loss[::-1] > first))  # of the last that are all above
+    what += f"; above since {rows.at(since)}" if since < len(rows.loss) - 1 else ""
+    return Descent(diverged, what, cause)
+
+
+def _risen(rows: Rows, cause: str) -> Descent:
+    """Describe a loss that rises for long."""
+    first, low = float(rows.loss[0]), int(np.argmin(rows.loss))
+    last, least, tail = float(rows.loss[-1]), float(rows.loss[low]), rows.tail
+    back = tail.min() > least + BACK * (first - least) > least
+    steady = len(tail) >= STEADY and (np.diff(tail) > 0).all() and last > MULTIPLE * least > 0
+    if len(rows.loss) < FEW or not (back or steady):
+        return FINE
+    what = f"the loss rose: {number(last)} at {rows.at(-1, False)}, after {number(least)} at {rows.at(low)}"
+    return Descent(False, what, cause)
+
+
+def _missed(rows: Rows, aim: Aim) -> Descent:
+    """Describe a run that has ended before its target."""
+    known = aim.values[np.isfinite(aim.values)]
+    best = aim.sign * float((aim.sign * known).min()) if len(known) else math.nan
+    what = f"target missed: {aim.name} {number(best)} at best in {counted(int(rows.version[-1]), 'update')}"
+    falls = len(rows.loss) > 1 and np.argmin(rows.loss) >= len(rows.loss) - len(rows.tail)
     more = "it was still falling: give the run longer (stop.updates, stop.seconds)"
-    return Descent(False, f"{what}, and stop.{name} is {number(level)}", more if falls else "")
+    return Descent(False, f"{what}, and stop.{aim.name} is {number(aim.level)}", more if falls else "")
 
 
 def _starts_at_random(config: Mapping[str, Any]) -> bool:
@@ -156,16 +244,24 @@ def _cause(config: Mapping[str, Any], text: str) -> str:
     rate = optimizer.get("rate")
     if not isinstance(rate, int | float):
         return "usually the learning rate is too high"
-    origin, given = "", {}
+    given: dict[str, Any] = {}
     with suppress(tomllib.TOMLDecodeError):
-        given = tomllib.loads(text).get("optimizer")
-    if isinstance(given, dict) and given.get("rate") == rate:
+        given = tomllib.loads(text)
+    origin = keep = ""
+    if _get(given, "optimizer", "rate") == rate:
         origin = ", as the file says"
-    elif scheme.get("preset"):
-        origin = f", with preset '{scheme['preset']}'"
+    elif preset := scheme.get("preset"):
+        origin = f", with preset '{preset}'"
+        keep = "" if _get(given, "scheme", "preset") else "--set scheme.preset=auto "  # else a rate undoes it
     kinds = sorted({str(each.get("kind")) for each in (config.get("faults") or {}).get("events") or ()})
     faults = f" (or injected faults: {', '.join(kinds)})" if kinds else ""
     return (
         f"usually the learning rate is too high{faults}: optimizer.rate is {number(rate)}{origin}; "
-        f"try --set optimizer.rate={number(rate / LESS, 2)}"
+        f"try {keep}--set optimizer.rate={number(rate / LESS, 2)}"
     )
+
+
+def _get(tables: Mapping[str, Any], table: str, key: str) -> Any:
+    """Return the value of a key in a user's file, which may be none."""
+    found = tables.get(table)
+    return found.get(key) if isinstance(found, dict) else None

@@ -17,7 +17,7 @@ from ..util.errors import InputError, expected
 from . import contents, frames, opening
 from .clocks import correct_drift
 from .contents import damaged
-from .descent import Descent, judge
+from .descent import FINE, Descent, judge
 from .schema import (
     ATTRIBUTES,
     CODE,
@@ -238,7 +238,7 @@ class TraceReader:
         It follows from the measurements and the configuration, and so is known of traces of older versions.
         """
         if self.is_script or not self.attributes.get("numerics", True):
-            return Descent()
+            return FINE
         kinds, messages = (self.faults[key].tolist() for key in ("kind", "message"))
         ends = [text for kind, text in zip(kinds, messages, strict=True) if kind in ENDING]
         stuck = [text for text in ends if text.startswith("diverged")]

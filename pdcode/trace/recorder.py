@@ -14,6 +14,8 @@ class Recorder(Capable):
     ----------
     drops_arrivals, drops_updates : bool
         Capabilities: rows of arrivals, of updates, are dropped.
+    config_text : str
+        The user's TOML file, which a trace records.
     """
 
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -22,6 +24,7 @@ class Recorder(Capable):
     }
     drops_arrivals: ClassVar[bool] = True
     drops_updates: ClassVar[bool] = True
+    config_text = ""
 
     @property
     def batches(self) -> tuple[records.Batch | None, records.Batch | None]:

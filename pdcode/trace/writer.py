@@ -68,7 +68,7 @@ class TraceWriter(Recorder):
         sample: int = 100,
         resumed: ResumePoint | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.config_text = Path(path), config_text
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that no row waits longer than flush_s
         self._due = self._flush_ns
         self._measured_ns = 0  # time of the run at the last measurement

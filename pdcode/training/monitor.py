@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from .. import faults
@@ -10,6 +12,7 @@ from ..coding.proximals import penalty_of
 from ..config import Config
 from ..problems import Problem
 from ..trace import Recorder
+from ..trace.descent import Descent, History, judge
 from ..util.formats import counted, workers_named
 from ..util.stateful import Stateful
 from .coordinator import Coordinator
@@ -38,6 +41,7 @@ class Monitor(Stateful):
     state_names = (
         "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
         "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_due_version",
+        "_history",
     )  # fmt: skip
     state_types = (("_waited", list[int]),)
 
@@ -51,7 +55,7 @@ class Monitor(Stateful):
         numerics: bool = True,
     ) -> None:
         self.problem, self.trace, self.print_line = problem, trace, print_line
-        self.stop = config.stop
+        self.stop, self._config = config.stop, config
         self._wall_ns, self._numerics = wall_ns, numerics
         self.report: Report = ignore
         self.review: Callable[[int, Coordinator], str] | None = None  # returns why to change the preset
@@ -69,6 +73,8 @@ class Monitor(Stateful):
         self._faults = faults.at_rank_0(config)
         self._faults_until_ns = -1  # earlier faults of rank 0 have happened, before a checkpoint too
         self._last_version = -1
+        self._history = History()
+        self._doubt = self._warned = 0  # how bad the descent was at the last line, and at the worst warning
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
         self.score = problem.model.score
@@ -108,7 +114,11 @@ class Monitor(Stateful):
             # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)
             self._line_ns = wall_ns + LINE_NS // 4
-            return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
+            if ended := self.measure(now_ns, coordinator.version, coordinator.theta):
+                return ended
+            if reason not in (INTERRUPTED, changes) and (found := self.descent(reason)).diverged:
+                self.fail(now_ns, found.what, "diverged")
+            return reason
         # Where workers add up payloads, rank 0 has only a part of the sum by which they step now.
         partial = self._in_rounds and coordinator.update.used
         if (now_ns >= self._measure_ns or by_version) and not partial:
@@ -120,6 +130,8 @@ class Monitor(Stateful):
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
+            if not coordinator.stopping:
+                self.warn(now_ns)
             self.report(self.stop.fraction(1e-9 * now_ns, coordinator.version))
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
@@ -141,6 +153,7 @@ class Monitor(Stateful):
         if self._penalty is not None:
             self.loss += self._penalty.value(theta)
         self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
+        self._history.add(version, now_ns, self.loss, self.accuracy)
         if not math.isfinite(self.loss):
             self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")
             return f"diverged: loss is {self.loss} at update {version}"
@@ -157,11 +170,30 @@ class Monitor(Stateful):
         """Whether the model computes an accuracy."""
         return not math.isnan(self.accuracy) or math.isnan(self.loss)
 
-    def fail(self, now_ns: int, message: str) -> None:
+    def fail(self, now_ns: int, message: str, kind: str = "stop") -> None:
         """Record, once, why the run counts as failed."""
         if not self.failed:
-            self.trace.fault(now_ns, -1, -1, "stop", message)
+            self.trace.fault(now_ns, -1, -1, kind, message)
         self.failed = True
+
+    def descent(self, reason: str = "", theta: np.ndarray | None = None) -> Descent:
+        """Return what is wrong with the measured loss; `reason` is that of the end, if the run has ended."""
+        ended, config = reason not in ("", INTERRUPTED), msgspec.to_builtins(self._config)
+        found = judge(self._history.columns, config, ended=ended, text=self.trace.config_text, theta=theta)
+        stuck = reason.startswith("diverged") and not found.diverged
+        return replace(found, diverged=True, what=reason) if stuck else found
+
+    def warn(self, now_ns: int) -> None:
+        """Print once what is wrong with the descent, and once more if that becomes worse.
+
+        A loss that is only a little above its first may be so by chance at one line, and not at two.
+        """
+        found = self.descent()
+        doubt = found.diverged + bool(found)
+        if min(doubt, max(self._doubt, doubt - 1)) > self._warned:
+            self.print_line(f"{now_ns * 1e-9:7.1f} s  {found.line}")
+            self._warned = doubt
+        self._doubt = doubt
 
     def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int) -> str:
         """Return a line of progress; rates are per second of the wall clock."""

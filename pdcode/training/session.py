@@ -15,6 +15,7 @@ from .. import problems
 from ..coding.clipping import make_clip
 from ..config import Config, legacy
 from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
+from ..trace.descent import FINE
 from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
@@ -86,6 +87,7 @@ class TrainingRun:
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
         self._before, self._setup_bytes = before, (fleet.bytes_up, fleet.bytes_down)
         self.end_ns = 0  # time of the end of `run`
+        self.descent = FINE  # what was wrong with the loss, after `run`
         if before is not None:
             self._follow(before)
 
@@ -236,6 +238,7 @@ class TrainingRun:
             reason = INTERRUPTED  # a signal has ended the wait for these workers
             self.coordinator.stopping, self.coordinator.interrupted = reason, fleet.interrupted
             monitor.fail(self.end_ns, reason)
+        self.descent = monitor.descent(reason, self.coordinator.theta)
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ..config import Config
+from ..trace.descent import FINE, Descent
 from . import oracle
 
 
@@ -38,6 +39,7 @@ class Result:
     egress_ns: int
     update_s: float  # median time between updates; nan without any
     theta: np.ndarray  # final θ, shape (size,); empty without numerics
+    descent: Descent = FINE  # what was wrong with the measured loss
 
     @property
     def failed(self) -> bool:

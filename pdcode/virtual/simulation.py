@@ -148,6 +148,7 @@ class Simulation:
             **self.loads(descent),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
             theta=coordinator.theta,
+            descent=descent.descent,
         )
 
     def loads(self, descent: TrainingRun) -> dict[str, int]:

@@ -175,7 +175,7 @@ def test_the_loss_tells_its_update(tmp_path: Path, capsys: pytest.CaptureFixture
     ("fault", "finished", "age_s", "expected"),
     [
         ((-1, "stop", "interrupted"), True, 0, "interrupted after 520 ms of 40.0 s requested"),
-        ((-1, "stop", "diverged: x"), True, 0, "failed after 520 ms of 40.0 s requested: diverged: x"),
+        ((-1, "stop", "diverged: x"), True, 0, "failed after 520 ms of 40.0 s requested: diverged"),
         ((-1, "exception", "OSError(5)"), False, 0, "failed after 520 ms of 40.0 s requested: OSError(5)"),
         ((2, "missing", "no answer"), True, 0, "finished after 520 ms; worker 2 stopped answering"),
         (None, True, 300, "finished after 520 ms"),

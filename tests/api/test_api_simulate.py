@@ -113,10 +113,11 @@ def test_bad_input_has_the_words_of_the_command(config: Any, message: str, tmp_p
 
 def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
     settings = {"optimizer.rate": 1e9, "problem.dtype": "float32", "problem.kind": "least-squares"}
+    settings["problem.task"] = "regression"
     with pytest.raises(pdcode.Failure, match="diverged") as raised:
         pdcode.simulate(CONFIG, set=settings, output=tmp_path / "a.h5", progress=False)
     assert raised.value.trace.path == tmp_path / "a.h5"
-    assert raised.value.trace.summary()["failure"] == str(raised.value)
+    assert str(raised.value).startswith(raised.value.trace.summary()["failure"])
 
 
 @pytest.mark.parametrize("timing_only", [False, True])

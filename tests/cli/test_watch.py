@@ -76,7 +76,8 @@ def test_a_terminal_is_left_as_it_was(tmp_path: Path, key: str) -> None:
 def test_an_ended_run_and_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     traces.simulate(tmp_path / "a.h5", seconds=0.5)
     assert main(["watch", str(tmp_path / "a.h5")]) == 0
-    line, outcome = capsys.readouterr().out.splitlines()
+    missed, line, outcome = capsys.readouterr().out.splitlines()
+    assert missed.startswith("warning: target missed: loss ")
     assert "slowest: worker 7" in line
     assert outcome.startswith(f"{tmp_path / 'a.h5'}: finished after ")
     assert main(["watch", str(tmp_path)]) == 2

@@ -74,10 +74,10 @@ def test_ctrl_c_ends_the_run_and_keeps_its_trace(tmp_path: Path, capsys: pytest.
 
 
 def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
-    settings = {"optimizer.rate": 1e9, "problem.kind": "least-squares"}
+    settings = {"optimizer.rate": 1e9, "problem.kind": "least-squares", "problem.task": "regression"}
     with pytest.raises(pdcode.Failure, match="diverged") as raised:
         pdcode.run(CONFIG, workers=1, set=settings, output=tmp_path / "a.h5", progress=False)
-    assert raised.value.trace.summary()["failure"] == str(raised.value)
+    assert str(raised.value).startswith(raised.value.trace.summary()["failure"])
 
 
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)

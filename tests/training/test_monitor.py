@@ -12,6 +12,7 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
+from pdcode.trace.descent import KEPT
 from pdcode.training.monitor import Monitor, straggler_note
 from pdcode.training.roster import BUSY, IDLE, Roster
 
@@ -19,6 +20,8 @@ S = 1_000_000_000
 
 
 class Rows:
+    config_text = ""
+
     def __init__(self) -> None:
         self.measured: list[tuple[Any, ...]] = []
         self.flushed: list[int] = []
@@ -116,6 +119,53 @@ def test_a_loss_that_is_no_number_stops_the_run(problem: problems.Problem) -> No
     assert watch(0, state(problem, 1, np.full(problem.size, math.nan, np.float32))).startswith("diverged")
     assert watch.failed
     assert len(rows.faults) == 1
+
+
+def test_a_descent_that_goes_wrong_is_said_once_and_once_more_if_it_becomes_worse(
+    problem: problems.Problem,
+) -> None:
+    watch, rows, lines = monitor(problem)
+    directions = np.random.default_rng(0).standard_normal(problem.size).astype(np.float32)
+    said = []
+    for second, scale in enumerate((0.0, 0.2, 0.0, 0.2, 0.2, 0.2, 3.0, 5.0, 7.0)):
+        lines.clear()
+        assert watch(second * S, state(problem, second, scale * directions)) == ""
+        said.append([line for line in lines if "above" in line])
+    assert [len(each) for each in said] == [0, 0, 0, 0, 1, 0, 0, 1, 0]  # of one line by chance, nothing
+    assert said[4][0].startswith("    4.0 s  warning: the loss is above its first: ")
+    assert said[7][0].startswith("    7.0 s  diverging: the loss is above its first: ")
+    assert "above since update 3 (3.00 s)" in said[7][0]
+    assert "optimizer.rate is" in said[7][0]
+    assert not watch.failed
+    assert not rows.faults
+
+
+def test_a_run_that_ends_far_above_its_first_loss_has_failed(problem: problems.Problem) -> None:
+    directions = np.random.default_rng(0).standard_normal(problem.size).astype(np.float32)
+    for scale, interrupted, failed in ((5.0, 0, True), (0.2, 0, False), (5.0, 2, True)):
+        watch, rows, _ = monitor(problem, "stop.updates=10")
+        watch(0, state(problem, 0))
+        made = state(problem, 5 if interrupted else 10, scale * directions)
+        made.interrupted = interrupted
+        assert watch(S, made) == ("interrupted" if interrupted else "10 updates")
+        assert watch.failed == failed
+        kinds = [fault[3] for fault in rows.faults]
+        assert kinds == (["stop"] if interrupted else ["diverged"] * failed)
+
+
+def test_the_measurements_that_are_remembered_are_few(problem: problems.Problem) -> None:
+    watch, rows, _ = monitor(problem, "trace.progress_updates=1")
+    directions = np.random.default_rng(0).standard_normal(problem.size).astype(np.float32)
+    for version in range(1000):
+        watch(version, state(problem, version, abs(version - 333) / 400 * directions))
+    remembered = watch._history.columns
+    assert len(remembered["loss"]) <= KEPT
+    assert remembered["version"][[0, -1]].tolist() == [0, 999]
+    assert remembered["loss"].min() == min(row[2] for row in rows.measured)
+    assert watch.descent().what.startswith("the loss is above its first: ")
+    again, _, _ = monitor(problem)
+    again.load_state_dict(watch.state_dict())
+    assert again.descent() == watch.descent()
 
 
 def test_the_last_theta_of_a_run_is_measured_too(problem: problems.Problem) -> None:
