@@ -62,7 +62,7 @@ def headline(trace: TraceReader) -> str:
     text += " of virtual time" if is_virtual(trace) else ""
     text += _requested(trace.table("stop")) if how != "finished" else ""
     why = failure(trace)
-    known = why == trace.descent.what  # which is said in a line of its own
+    known = trace.descent.what.startswith(why)  # which is said in a line of its own
     more = {
         "failed": f": {why.partition(':')[0] if known else why}",
         "running": f"; last written {age} ago",

@@ -98,7 +98,9 @@ def _result(trace: Any) -> "OptimizeResult":
         x=rebuilt(form, iter([each.copy() for _, each in leaves(form)])),
         fun=float(trace.progress["loss"][-1]),
         success=reached,
-        message=f"{message} after {trace.updates.rows} updates",
+        message="; ".join(
+            filter(None, (f"{message} after {trace.updates.rows} updates", trace.descent.text))
+        ),
         nit=trace.updates.rows,
         nfev=trace.arrivals.rows,
         trace=trace,

@@ -30,7 +30,7 @@ NOISE = 0.01  # rise above the first loss, in scales, that means nothing
 BACK = 0.2  # fraction of its gain that a run loses again, at least, if its loss rises
 LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the measurements, of which there are FEW
 STEADY, MULTIPLE = 8, 10.0  # or at each of so many measurements, to this multiple of the least loss
-LESS = 10  # factor between a rate that is too high and the next to try
+LESS, USUAL = 10, 1.0  # a rate to try is that which is too high by this factor, and at most this
 KEPT = 256  # measurements, at most, that a `History` keeps
 COLUMNS = "version", "t_ns", "loss", "accuracy"
 
@@ -62,6 +62,13 @@ class Descent:
     def line(self) -> str:
         """`text` as a warning, unless the run has diverged."""
         return self.text if self.diverged or not self else f"warning: {self.text}"
+
+    def ended(self, reason: str) -> Descent:
+        """Return this descent with the reason of the end of a run that diverged, such as refused payloads."""
+        if self.what.startswith(reason):
+            return self
+        loss = self.what.removeprefix("diverged: ") if self.diverged else ""
+        return Descent(True, "; ".join(filter(None, (reason, loss))), self.cause)
 
     def __bool__(self) -> bool:
         return bool(self.what)
@@ -257,7 +264,7 @@ def _cause(config: Mapping[str, Any], text: str) -> str:
     faults = f" (or injected faults: {', '.join(kinds)})" if kinds else ""
     return (
         f"usually the learning rate is too high{faults}: optimizer.rate is {number(rate)}{origin}; "
-        f"try {keep}--set optimizer.rate={number(rate / LESS, 2)}"
+        f"try {keep}--set optimizer.rate={number(min(rate / LESS, USUAL), 2)}"
     )
 
 

@@ -240,11 +240,11 @@ class TraceReader:
         if self.is_script or not self.attributes.get("numerics", True):
             return FINE
         kinds, messages = (self.faults[key].tolist() for key in ("kind", "message"))
-        ends = [text for kind, text in zip(kinds, messages, strict=True) if kind in ENDING]
-        stuck = [text for text in ends if text.startswith("diverged")]
-        ended = self.finished and stuck == ends
+        ends = [each for each in zip(kinds, messages, strict=True) if each[0] in ENDING]
+        ended = self.finished and all(text.startswith("diverged") for _, text in ends)
         found = judge(self.progress, self.config, ended=ended, text=self.config_text, theta=self.theta)
-        return found if found.diverged or not stuck else Descent(True, stuck[0], found.cause)
+        stopped = [text for kind, text in ends if kind == "stop" and text.startswith("diverged")]
+        return found.ended(stopped[0]) if stopped else found
 
     @property
     def sample(self) -> int:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -180,8 +179,7 @@ class Monitor(Stateful):
         """Return what is wrong with the measured loss; `reason` is that of the end, if the run has ended."""
         ended, config = reason not in ("", INTERRUPTED), msgspec.to_builtins(self._config)
         found = judge(self._history.columns, config, ended=ended, text=self.trace.config_text, theta=theta)
-        stuck = reason.startswith("diverged") and not found.diverged
-        return replace(found, diverged=True, what=reason) if stuck else found
+        return found.ended(reason) if reason.startswith("diverged") else found
 
     def warn(self, now_ns: int) -> None:
         """Print once what is wrong with the descent, and once more if that becomes worse.

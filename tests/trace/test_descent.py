@@ -149,6 +149,14 @@ def test_a_run_that_is_stuck_has_diverged(tmp_path: Path) -> None:
     found = TraceReader(tmp_path / "a.h5").descent
     assert found.diverged
     assert found.what == "diverged: every payload of update 0 was refused"
+    writer = traces.writer(tmp_path / "b.h5")
+    for version, loss in enumerate((2.3, math.nan)):
+        writer.progress(version, version, loss, 0.1, 1.0)
+    writer.fault(1, -1, -1, "stop", "diverged: every payload of update 1 was refused")
+    writer.close()
+    assert TraceReader(tmp_path / "b.h5").descent.what == (
+        "diverged: every payload of update 1 was refused; loss is nan at update 1, after 2.3 at update 0"
+    )
 
 
 def test_an_interrupted_run_misses_no_target(tmp_path: Path) -> None:
