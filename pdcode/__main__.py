@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -17,7 +16,7 @@ from io import TextIOWrapper
 from .cli import arguments
 from .mpi import launch, siblings, supervised
 from .util import output, progress, signals, threads
-from .util.errors import Failure, InputError, reason
+from .util.errors import Failure, InputError, explained, place_of_user, reason
 from .util.version import __version__
 
 COMMANDS = (
@@ -55,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 1  # after an unexpected exception
     try:
         code = run_command(given)
-    except Exception as error:
-        if not place or place[1] < 2:
+    except BaseException as error:
+        one_of_several = place is not None and place[1] > 1 and isinstance(error, Exception)
+        if not (one_of_several or place_of_user(error)):
             raise
-        text = "".join(traceback.format_exception(error)).rstrip()
-        output.print_error(f"{siblings.named(place[0])} failed:\n{text}")
+        output.print_error(explained(error, f"{siblings.named(place[0])} failed:" if place else ""))
+        code = 2 if isinstance(error, SystemExit) else 1
     finally:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends: another Ctrl-C is no error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..mpi import launch
-from ..util.errors import Failure, InputError
+from ..util.errors import Failure, InputError, in_one_line, place_of_user
 from ..util.output import print_line
 from ..util.threads import one_thread
 from . import command, configs
@@ -160,8 +160,10 @@ def simulate(
     with _with_trace(path), one_thread():
         try:
             result = simulation.simulate(request, print_line if progress else lambda line: None)
-        except SystemExit:  # a second Ctrl-C
-            raise KeyboardInterrupt from None
+        except SystemExit as error:
+            if place := place_of_user(error):
+                raise InputError(f"{in_one_line(error)}, in {place}") from error
+            raise KeyboardInterrupt from None  # a second Ctrl-C
         if result.reason == "interrupted":
             raise KeyboardInterrupt
         if result.failed:

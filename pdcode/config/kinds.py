@@ -25,7 +25,17 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 
 import msgspec
 
-from ..util.errors import InputError, did_you_mean, ensure_file, expected, not_a_file, short_repr, shorten
+from ..util.errors import (
+    InputError,
+    did_you_mean,
+    ensure_file,
+    expected,
+    in_one_line,
+    not_a_file,
+    place_of_user,
+    short_repr,
+    shorten,
+)
 from ..util.formats import listing
 from .fields import Table
 
@@ -203,8 +213,6 @@ functions of a table, or `problems.Reader`."""
 
 OBJECTS: dict[str, Any] = {}
 """Objects that a Python program has given in place of FILE.py:NAME, by the name that stands for them."""
-
-PACKAGE = str(Path(__file__).parents[1])  # of frames that are not a user's
 
 TYPES = {
     "object": "table",
@@ -455,10 +463,9 @@ def errors_of_user(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
-        frames = [each for each in traceback.extract_tb(error.__traceback__) if PACKAGE not in each.filename]
-        place = f", in {frames[0].filename}, line {frames[0].lineno}" if frames else ""
-        raise InputError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}{place}") from error
+    except (Exception, SystemExit) as error:
+        place = place_of_user(error, within=True)
+        raise InputError(f"{name}: {in_one_line(error)}{place and f', in {place}'}") from error
 
 
 def is_loaded(path: str) -> bool:
@@ -483,6 +490,7 @@ def load_plugin(path: str) -> None:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    arguments, sys.argv = sys.argv, [path]  # a script that parses its arguments when it is imported has none
     try:
         loader.exec_module(module)
         own: dict[tuple[str, str], Any] = {}  # registered together, if the whole file is valid
@@ -499,10 +507,9 @@ def load_plugin(path: str) -> None:
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
         ]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
-        text = " ".join(str(getattr(error, "msg", error)).split())
-        if isinstance(error, SystemExit):
-            text = f"it ends the program, with exit code {text}" if text else "it ends the program"
-        raise InputError(f"plugins: {path}, line {line}: {type(error).__name__}: {text}") from error
+        raise InputError(f"plugins: {path}, line {line}: {in_one_line(error)}") from error
+    finally:
+        sys.argv = arguments
     for (group, name), kind in own.items():
         KINDS[group][name] = kind
 

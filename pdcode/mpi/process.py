@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..util import signals
-from ..util.errors import Failure, InputError
+from ..util.errors import Failure, InputError, explained, place_of_user
 from ..util.output import print_error
 from . import clocks, launch, siblings, supervised
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
@@ -94,21 +93,21 @@ class Poller:
 def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
     """End the whole job because of an error.
 
-    It is reported in one line for bad input (exit code 2) and for failures of the environment (exit code 1),
-    else with a traceback (exit code 1). With `named`, the message names the worker.
+    It is reported in one line for bad input (exit code 2), for failures of the environment and for errors of
+    a user's code (exit code 1; 2 if that ends the program), else with a traceback (exit code 1). With
+    `named`, the message names the worker.
     """
+    ended, by_user = isinstance(error, SystemExit), bool(place_of_user(error))
     if isinstance(error, MPI.Exception) and is_proc_failure(error, comm):
         _report_deaths(comm)
     elif isinstance(error, InputError | Failure):
         print_error(str(error))
     elif isinstance(error, MemoryError):
         print_error(f"rank {comm.rank}: not enough memory: {error}")
-    elif not isinstance(error, SystemExit):
+    elif not ended or by_user:
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
-        print_error(
-            f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}"
-        )
-    code = 2 if isinstance(error, InputError) else 1
+        print_error(explained(error, f"rank {comm.rank}{worker} failed:"))
+    code = 2 if isinstance(error, InputError) or (ended and by_user) else 1
     supervised.report_exit(code)
     _abort(code, comm)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import headers
-from ..util.errors import Failure
+from ..util.errors import Failure, in_one_line, place_of_user
 from ..util.stateful import Stateful
 from .events import Event
 from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
@@ -134,6 +134,8 @@ class Fleet(ABC):
 
     def cause(self, error: BaseException) -> str:
         """Describe an error that ends the run, for the trace."""
+        if place := place_of_user(error):
+            return f"{in_one_line(error)}, in {place}"
         return str(error) if isinstance(error, Failure) else repr(error)
 
     @property

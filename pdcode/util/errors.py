@@ -4,8 +4,10 @@ import os
 import re
 import reprlib
 import stat
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,10 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(escape(message))
+
+
+TRACEBACK = "PDCODE_TRACEBACK"  # variable: if set, errors of a user's code have their tracebacks
+PACKAGE = str(Path(__file__).parents[1])  # of our own code
 
 
 class Failure(RuntimeError):
@@ -114,3 +120,51 @@ def reason(error: BaseException) -> str:
     """Return the system's message for an OSError; HDF5 gives the errno within a long text."""
     number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])
     return getattr(error, "strerror", None) or (os.strerror(number) if number else str(error))
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of Python's library and of packages."""
+    import sysconfig  # not loaded without an error
+
+    paths = sysconfig.get_paths()
+    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def place_of_user(error: BaseException, within: bool = False) -> str:
+    """Return file and line of a user's code that raised an error; empty if our own did.
+
+    Frames of libraries do not count: who called them did. With `within` a user's code has been called for
+    certain, and may have called ours.
+    """
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        name = frame.f_code.co_filename
+        own = name.startswith((PACKAGE, "pdcode/"))  # compiled code has paths of its own
+        if own and not within:
+            return ""
+        compiled = name.endswith((".pyx", ".pxd", ".pxi"))
+        generated = name.startswith(("<frozen", "<__array", "<eval_with"))
+        packaged = name.startswith(_libraries()) or "site-packages" in name or "dist-packages" in name
+        if not (own or compiled or generated or packaged):
+            return f"{name}, line {line}"
+    return ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return type and text of an error that a user's code has raised."""
+    text = " ".join(str(getattr(error, "msg", error)).split())
+    if isinstance(error, SystemExit):
+        text = f"it ends the program, with exit code {text}" if text else "it ends the program"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def explained(error: BaseException, who: str = "") -> str:
+    """Return an error for the user: a line with the place if their own code raised it, else the traceback.
+
+    `who` is put before it, such as "rank 3 failed:".
+    """
+    place = place_of_user(error)
+    if not place or os.environ.get(TRACEBACK):
+        return f"{who}\n{''.join(traceback.format_exception(error))}".strip()
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return f"{who} {in_one_line(error)}, in {place}{notes}; {TRACEBACK}=1 shows the traceback".strip()
