@@ -35,6 +35,8 @@ def train_given(
 
     Objects are known until the trace is forgotten.
     """
+    if isinstance(tables, Mapping) and isinstance(problem := tables.get("problem", {}), Mapping):
+        tables = {**tables, "problem": {"kind": kind, **problem}}  # whose keys of other kinds are refused
     settings = configs.overrides(set)
     objects = dict[str, Any]()
     if mpi:
@@ -49,11 +51,24 @@ def train_given(
     start = run if mpi else simulate
     try:
         trace = start(tables, workers=workers, output=output, set=settings, resume=resume, progress=progress)
-    except BaseException:
+    except BaseException as error:
         _forget([*objects])
+        if isinstance(error, InputError):
+            error.args = (_by_arguments(str(error), names, objects, called),)
         raise
     weakref.finalize(trace, _forget, [*objects])
     return trace
+
+
+def _by_arguments(
+    text: str, names: Mapping[str, str], objects: Mapping[str, Any], called: Mapping[str, str]
+) -> str:
+    """Name a caller's arguments in a message in place of the keys that stand for them."""
+    for key, name in names.items():
+        if name in objects:
+            what = called.get(key, key)
+            text = text.replace(f"problem.{key}: {name!r}", what).replace(f"problem.{key}:", f"{what}:")
+    return text
 
 
 def _forget(names: list[str]) -> None:

@@ -378,6 +378,12 @@ def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
 
 
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:
-    """Return the keys of a table that the kind has; all keys if the kind does not exist."""
-    kind_class = base.find(kind)
-    return dict(table) if kind_class is None else kind_class.shared_keys(table)
+    """Return the keys of a table that the kind has; all keys if the kind does not exist.
+
+    Keys that the table's own kind does not have are kept, to be refused.
+    """
+    kind_class, own = base.find(kind), base.named(table)
+    if kind_class is None or own is None:
+        return dict(table)
+    known = base.__struct_config__.tag_field, *own.__struct_fields__
+    return kind_class.shared_keys(table) | {key: table[key] for key in table if key not in known}

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import cached_property
 from math import nan
 from typing import Any, ClassVar
@@ -60,6 +61,8 @@ class FunctionModel(Model):
     ) -> float:
         more = {"key": key} if self._keyed else {}
         loss, gradient = self._function(self.unflatten(theta), *rows, **more)
+        if np.iscomplexobj(loss):
+            raise InputError("problem.function: the loss is complex; return its real part")
         self._fill(out, gradient, "problem.function: the gradient", exact=True)
         return float(loss)
 
@@ -86,7 +89,19 @@ class FunctionModel(Model):
 
     def _made(self, seed: int) -> Any:
         with kinds.errors_of_user("problem.start"):
-            return self._start(seed) if callable(self._start) else self._start
+            made = self._start
+            if callable(made) and (
+                isinstance(made, type) or not is_dataclass(made)
+            ):  # as Equinox's models are
+                made = made(seed)
+            for name, leaf in leaves(made):
+                if np.asarray(leaf).dtype.kind in "OUSMm":
+                    raise InputError(
+                        f"problem.start: {name!r} is {type(leaf).__name__}, not an array; give an array, or "
+                        "a dict or list of arrays; jax.flatten_util.ravel_pytree makes one of a pytree, of a "
+                        "model of Equinox after equinox.partition"
+                    )
+            return made
 
     def _fill(self, out: Array, tree: Any, what: str, exact: bool = False) -> Array:
         """Write the arrays of a tree to a θ-sized array."""
@@ -97,6 +112,11 @@ class FunctionModel(Model):
                 raise InputError(f"{what}: {name!r} is {has}, not an array of shape {view.shape}")
             if exact and getattr(found[name], "dtype", self._dtype) == np.float32 != self._dtype:
                 raise InputError(f"{what}: {name!r} is float32, and problem.dtype is '{self._dtype}'")
+            if np.iscomplexobj(found[name]):
+                raise InputError(
+                    f"{what}: {name!r} is complex, and parameters are real; give real and imaginary parts as "
+                    "two arrays, or .real if that is all"
+                )
             view[...] = found[name]
         return out
 

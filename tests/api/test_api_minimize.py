@@ -1,6 +1,7 @@
 """`pdcode.minimize`: closures on the virtual clock, names over MPI."""
 
 import gc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,44 @@ def test_parameters_keep_their_form_and_a_target_is_one(tmp_path: Path) -> None:
         parts, start, (X, Y), config=config, set={"stop.updates": 2}, output=tmp_path / "m.h5", progress=False
     )
     assert not missed.success
+
+
+@dataclass
+class Pytree:
+    """As models of Equinox are: a dataclass that can be called."""
+
+    weight: Any
+
+    def __call__(self, x: Any) -> Any:
+        return self.weight @ x
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a key of no kind": ({}, {"batchsize": 8}, "problem.batchsize: unknown key (value 8); known: "),
+    "a key of another kind": ({}, {"hidden": [64]}, "problem.hidden: kind 'function' has no such key"),
+    "a penalty": ({}, {"l2": 0.1}, "problem.l2: kind 'function' has no such key (value 0.1)"),
+    "a pytree": ({"x0": Pytree(np.zeros(4))}, {}, "x0: 'theta' is Pytree, not an array; give an array, or"),
+    "a pytree in a dict": ({"x0": {"w": Pytree(1)}}, {}, "x0: 'w' is Pytree, not an array"),
+    "complex parameters": ({"x0": np.zeros(4, complex)}, {}, "x0: 'theta' is complex, and parameters are"),
+    "complex gradients": (
+        {"fun": lambda x, a, b: (squares(x, a, b)[0], squares(x, a, b)[1] + 0j)}, {},
+        "fun: the gradient: 'theta' is complex, and parameters are real; give real and imaginary",
+    ),
+    "a complex loss": (
+        {"fun": lambda x, a, b: (1j, squares(x, a, b)[1])}, {}, "fun: the loss is complex"
+    ),
+    "rows of texts": ({"rows": (np.array(["a", "b"]),)}, {}, "rows has <U1 of shape (2,), not rows of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_does_not_fit_names_the_argument(case: str, tmp_path: Path) -> None:
+    given, problem, message = REFUSALS[case]
+    arguments = {"fun": squares, "x0": np.zeros(4), "rows": (X, Y)} | given
+    with refused(start=message):
+        pdcode.minimize(
+            **arguments, config={"problem": problem}, workers=2, output=tmp_path / "f.h5", progress=False
+        )
 
 
 @pytest.mark.parametrize(
