@@ -82,6 +82,10 @@ class ProblemTable(Kind, tag_field="kind"):
     shards: Literal["auto", "shuffled", "contiguous", "replicated", "common"] = "auto"
     evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
 
+    def of_seed(self, seed: int, before: int | None = None) -> Self:
+        """Return the table of a run with this seed, where a key that is `before` follows it."""
+        return self
+
 
 class NetworkTable(ProblemTable):
     """A network or linear model, its loss, and rows of inputs and targets."""

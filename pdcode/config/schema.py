@@ -449,6 +449,10 @@ class Config(Table):
         changed = {name: replace(getattr(self, name), **keys) for name, keys in tables.items()}
         return replace(self, **changed)
 
+    def with_seed(self, seed: int) -> Config:
+        """Return the configuration with another seed."""
+        return msgspec.structs.replace(self, seed=seed, problem=self.problem.of_seed(seed, self.seed))
+
     @property
     def has_owners(self) -> bool:
         """Whether workers that add up payloads average a range of elements each: if rounded, or the first."""
@@ -502,7 +506,8 @@ class Config(Table):
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
-        return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder))
+        problem = config.problem.of_seed(config.seed)
+        return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder), problem=problem)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as plain tables, so that a process without the plug-ins can rebuild it."""

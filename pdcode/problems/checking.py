@@ -12,8 +12,15 @@ STEPS = 10.0 ** np.arange(-7, 0)  # of differences: some are too short for float
 NEAR = 0.05  # relative difference of a derivative that counts as equal
 
 
-def check_loss(problem: Problem) -> None:
+def check_loss(problem: Problem, seed: int = 0) -> list[str]:
     """Check a user's loss or model: the shapes of its results, and derivatives against finite differences.
+
+    `seed` is that of the θ at which a model is examined.
+
+    Returns
+    -------
+    list of str
+        Lines for the user, on what does not prevent the run.
 
     Raises
     ------
@@ -22,11 +29,10 @@ def check_loss(problem: Problem) -> None:
         all sizes. Where losses are not finite, nothing is compared.
     """
     if not isinstance(problem, NetworkProblem):
-        _check_gradient(problem)
-        return
+        return _check_gradient(problem, seed)
     loss = problem.model.loss
     if not kinds.is_plugin(loss):
-        return
+        return []
     y, outputs = problem.dataset.y[:ROWS], problem.layers[-1].outputs
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
     if loss.by_samples:
@@ -59,23 +65,35 @@ def check_loss(problem: Problem) -> None:
             f"{name}: loss returns derivatives that contradict its losses: along a random direction "
             f"{given:.3g}, by differences {differences[len(STEPS) // 2]:.3g}"
         )
+    return []
 
 
-def _check_gradient(problem: Problem) -> None:
-    """Compare the gradient of a model with differences of its loss, along random parts of the gradient."""
+def _check_gradient(problem: Problem, seed: int) -> list[str]:
+    """Compare the gradient of a model with another evaluation, and with differences of its loss.
+
+    These are along random parts of the gradient.
+    """
     name, random = f"problem.kind: '{problem.table.kind}'", np.random.default_rng(0)
     rows = tuple(each[:ROWS] for each in problem.dataset.train)
-    theta = problem.initial(0)
+    theta = problem.initial(seed)
     found, unused = np.empty_like(theta), np.empty_like(theta)
 
     def loss(point: Array, out: Array) -> float:
         return problem.model.gradient(point.astype(problem.dtype), rows, out, None, problem.model.state())
 
     with kinds.errors_of_user(name):
+        lines = problem.model.examine(theta.copy(), rows)
         first, compared = loss(theta, found), list[bool]()
         problem.measure(theta)
+        again = loss(theta, unused)
+        if not np.array_equal([first, *found], [again, *unused], equal_nan=True):
+            lines.append(
+                f"{name}: two evaluations of the same rows differ (loss {first:.6g}, then {again:.6g}): it "
+                "is not a function of rows and key, and replays will differ; "
+                f"{problem.model.why_impure(theta, rows)}"
+            )
     if not problem.model.checked:
-        return
+        return lines
     with np.errstate(all="ignore"):
         for _ in range(POINTS):
             direction = found * (random.random(problem.size) < 0.5)
@@ -92,3 +110,4 @@ def _check_gradient(problem: Problem) -> None:
             f"{name}: gradients contradict the losses: along a part of the gradient {given:.3g}, "
             f"by differences {differences[len(STEPS) // 2]:.3g}"
         )
+    return lines

@@ -91,6 +91,14 @@ class Model(ABC):
     def flops(self, rows: int, like: Rows) -> float:
         """Return the floating-point operations of the gradient of so many rows, such as those of `like`."""
 
+    def examine(self, theta: Array, rows: Rows) -> list[str]:
+        """Examine a user's objects by a few rows, before a run; return lines for the user."""
+        return []
+
+    def why_impure(self, theta: Array, rows: Rows) -> str:
+        """Return why two evaluations of the same rows and key differ, and what to do."""
+        return "random numbers must be drawn by the key, and nothing may be kept from call to call"
+
     def products(self, like: Rows) -> Mapping[str, Products]:
         """Return the matrices of whose gradients `factored` can give factors, for rows such as these."""
         return {}

@@ -116,7 +116,7 @@ class FaultTrials:
 
     def under_faults(self, seed: int, free: Measured) -> Config:
         """Return the configuration of a trial."""
-        config, request = msgspec.structs.replace(self.config, seed=seed), self.request
+        config, request = self.config.with_seed(seed), self.request
         if request.kill is None:
             return config
         drawn = draw_kills(seed, config.workers.count, request.kill, free.spent_s)

@@ -105,7 +105,7 @@ class DDPTrial(Trial):
         return ["bench", "ddp", self.file, *alone, "--set", f"seed={self.seed}"]
 
     def perform(self) -> Measured:
-        config = msgspec.structs.replace(self.config, seed=self.seed)
+        config = self.config.with_seed(self.seed)
         return measure(train(config, self.ranks, hook_of(self.name)), self)
 
 

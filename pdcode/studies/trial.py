@@ -80,7 +80,7 @@ class Trial:
                     return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)
         else:
             config = self.config.with_keys(trace={"path": self.trace})
-            config = msgspec.structs.replace(config, seed=self.seed)
+            config = config.with_seed(self.seed)
             job = LoadedConfig(config, to_toml(config), self.file)
             done = simulation.simulate(Request(job, None, False), lambda line: None, data_source(config))
             if done.reason == INTERRUPTED:
@@ -89,7 +89,7 @@ class Trial:
 
     def _simulate(self) -> Measured:
         """Simulate without a trace; payloads that are drained after the stop are also counted."""
-        config, recorder = msgspec.structs.replace(self.config, seed=self.seed), ProgressRecorder()
+        config, recorder = self.config.with_seed(self.seed), ProgressRecorder()
         components = prepare(config, source=data_source(config))
         components.problem.scored = self.scored or (self.goal is not None and self.goal.kind != "loss")
         with np.errstate(all="ignore"):  # the run may diverge

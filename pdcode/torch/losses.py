@@ -1,6 +1,7 @@
 """Losses by functions of `torch.nn.functional`, and the accuracy of classes; torch is imported on demand."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -32,8 +33,45 @@ def functional(name: str) -> Callable[..., Any]:
             f"problem.loss: neither FILE.py:NAME nor a loss by torch.nn.functional of outputs and targets: "
             f"{name!r}{meant}"
         )
-    function = known[name]
+    return _of_outputs(known[name], name)
 
+
+def named(loss: Any) -> str:
+    """Return the name of the function of ``torch.nn.functional`` that a loss is, or calls; empty if none."""
+    if getattr(loss, "__module__", "") == "torch.nn.functional":
+        return str(loss.__name__)
+    kind: Any = type(loss)
+    if kind.__module__ != "torch.nn.modules.loss":
+        return ""
+    return next((each for each in kind.forward.__code__.co_names if each.endswith(ENDINGS)), "")
+
+
+def of_outputs(loss: Any, name: str, dtype: str) -> Callable[..., Any]:
+    """Return a loss of module and rows for a function or module that is one of outputs and targets.
+
+    That is a function of ``torch.nn.functional``, or a module whose `forward` needs two arguments; others are
+    returned as they are. `name` is as of `named`.
+    """
+    import torch
+    from torch.nn.modules.loss import _Loss
+
+    if isinstance(loss, type) and issubclass(loss, torch.nn.Module):
+        raise InputError(f"problem.loss: {loss.__name__} is a class; give an object of it, {loss.__name__}()")
+    if (mean := getattr(loss, "reduction", "mean")) != "mean":
+        raise InputError(
+            f"problem.loss: {type(loss).__name__} has reduction {mean!r}; 'mean', that over rows, is needed"
+        )
+    if isinstance(loss, _Loss) and len(_needed(loss.forward)) != 2:
+        raise InputError(
+            f"problem.loss: {type(loss).__name__} is not one of outputs and targets alone; give a function "
+            "of (module, *rows)"
+        )
+    if isinstance(loss, torch.nn.Module) and len(_needed(loss.forward)) == 2:
+        return _of_outputs(deepcopy(loss).to(getattr(torch, dtype)), name)
+    return functional(name) if name and not isinstance(loss, torch.nn.Module) else loss
+
+
+def _of_outputs(function: Any, name: str) -> Callable[..., Any]:
     def loss(module: Any, *rows: Any) -> Any:
         outputs, target = module(*rows[:-1]), rows[-1]
         if name in REGRESSIONS:

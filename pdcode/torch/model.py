@@ -27,8 +27,8 @@ from ..problems.partition import arrange
 from ..util import threads
 from ..util.errors import InputError, not_a_file
 from ..util.rng import MODEL
-from . import graph
-from .losses import CLASSES, REGRESSIONS, accuracy, functional
+from . import examination, graph
+from .losses import CLASSES, REGRESSIONS, accuracy, functional, of_outputs
 
 CHUNK = 256  # rows that are measured at once
 STATISTICS = 2048  # training rows from which statistics of the data are computed
@@ -60,18 +60,18 @@ class TorchModel(Model):
 
     def __init__(self, make: Any, options: dict[str, Any], loss: Any, score: Any, table: Any) -> None:
         self._make, self._options, self._init = make, options, table.init
-        self._loss, self._score, self._row_flops = loss, score, table.flops
+        self.loss, self._score, self._row_flops = loss, score, table.flops
         if score is not None and table.score is None:
             self.score = "accuracy"
-        self.near_zero = table.loss not in REGRESSIONS if table.near_zero is None else table.near_zero
-        self._dtype = getattr(torch, table.dtype)
-        self.axis, self.module = table.axis, self._made(0)
+        self.near_zero = table.loss_name not in REGRESSIONS if table.near_zero is None else table.near_zero
+        self.dtype: torch.dtype = getattr(torch, table.dtype)
+        self.given = dict[torch.dtype, str]()  # types that the user's parameters have
+        self._seed: int = table.frozen_seed or 0
+        self.axis, self.module = table.axis, self._made(self._seed)
         self._parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         for name, each in self._parameters.items():
-            if each.dtype != self._dtype or each.device.type != "cpu":
-                raise InputError(
-                    f"problem.module: {name!r} is {each.dtype} on {each.device}, not {self._dtype} on cpu"
-                )
+            if each.dtype != self.dtype:
+                raise InputError(f"problem.module: {name!r} stays {each.dtype}, and is not made {self.dtype}")
         units = {name: place.unit for name, place in self._places.items()}
         self._biases = {  # name and `id` of the bias in a weight's matrix
             units[n].name: (n, id(p))
@@ -86,7 +86,7 @@ class TorchModel(Model):
         self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if name in self._biases]
-        self._started = 0, self._flat(self.module)
+        self._started = self._seed, self._flat(self.module)
         self._bound: Array | None = None
         self._views: OrderedDict[int, tuple[Array, dict[str, Tensor]]] = OrderedDict()
         norms = (nn.modules.batchnorm._NormBase,)
@@ -131,7 +131,7 @@ class TorchModel(Model):
         state: dict[str, Array],
         names: Collection[str],
     ) -> tuple[float, dict[str, list[Factors]]]:
-        with self._forward(theta, rows, key, state) as loss:
+        with self.forward(theta, rows, key, state) as loss:
             views, uses = self._viewed(out), self._uses(loss, {*self._large, *names})
             whole = {name: uses[name] for name in names if name in uses and self._known(name, uses[name])}
             products = {
@@ -214,11 +214,17 @@ class TorchModel(Model):
                 return f"the gradient of {name!r} by its factors differs by {difference:.2g}"
         return ""
 
+    def examine(self, theta: Array, rows: Rows) -> list[str]:
+        return examination.examine(self, theta, rows)
+
+    def why_impure(self, theta: Array, rows: Rows) -> str:
+        return examination.why_impure(self, theta, rows)
+
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
         with self._evaluating(theta, train):
 
             def loss(*rows: Any) -> float:
-                return float(self._loss(self.module, *map(torch.as_tensor, rows)).item())
+                return float(self.loss(self.module, *map(torch.as_tensor, rows)).item())
 
             def score(*rows: Any) -> float:
                 return float(self._score(self.module, *map(torch.as_tensor, rows)))
@@ -238,7 +244,7 @@ class TorchModel(Model):
 
     def trained(self, theta: Array, train: Rows) -> nn.Module:
         """Return a copy of the module at θ, in evaluation mode."""
-        module = self._made(0)
+        module = self._made(self._seed)
         weights = self.weights(theta, train)
         module.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()})
         return module.eval()
@@ -265,12 +271,15 @@ class TorchModel(Model):
         generator.manual_seed(seed)
         try:
             with kinds.errors_of_user("problem.module"):
-                module = (
-                    deepcopy(self._make) if isinstance(self._make, nn.Module) else self._make(**self._options)
-                )
+                copied = isinstance(self._make, nn.Module)
+                module = deepcopy(self._make) if copied else self._make(**self._options)
                 if not isinstance(module, nn.Module):
                     raise InputError(f"problem.module: it is {type(module).__name__}, not a torch.nn.Module")
-                module = module.to(self._dtype).train()
+                examination.refuse_unfit(self._make if copied else module)
+                if copied:
+                    examination.copy_hooks(self._make, module)
+                self.given = self.given or examination.types(module)
+                module = examination.converted(module, self.dtype).train()
         finally:
             generator.set_state(before)
         if self._init is not None:
@@ -280,7 +289,7 @@ class TorchModel(Model):
     def _flat(self, module: nn.Module) -> Array:
         found = {name: each.detach().numpy() for name, each in module.named_parameters()}
         return self.flat(
-            {name: found[name] for name in self.shapes}, np.dtype(str(self._dtype).removeprefix("torch."))
+            {name: found[name] for name in self.shapes}, np.dtype(str(self.dtype).removeprefix("torch."))
         )
 
     def _viewed(self, flat: Array) -> dict[str, Tensor]:
@@ -296,14 +305,14 @@ class TorchModel(Model):
         return found[1]
 
     @contextmanager
-    def _forward(
-        self, theta: Array, rows: Rows, key: Key | None, state: dict[str, Array]
+    def forward(
+        self, theta: Array, rows: Rows, key: Key | None = None, state: dict[str, Array] | None = None
     ) -> Iterator[Tensor]:
-        """Compute the loss of rows, with a worker's buffers."""
+        """Compute the loss of rows, with a worker's buffers, by default those of the start."""
         self.bind(theta)
         torch.default_generator.manual_seed(random_seed(key))
-        with self._with_buffers(state):
-            loss = self._loss(self.module, *map(torch.as_tensor, rows))
+        with self._with_buffers(self.state() if state is None else state):
+            loss = self.loss(self.module, *map(torch.as_tensor, rows))
             if loss.dim():
                 raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
             yield loss
@@ -311,7 +320,7 @@ class TorchModel(Model):
     def _forward_of_zeros(self, like: Rows) -> AbstractContextManager[Tensor]:
         """Compute the loss of rows that are the same at all ranks and workers."""
         rows = tuple(np.zeros((ZERO_ROWS, *each.shape[1:]), each.dtype) for each in like)
-        return self._forward(self._started[1], rows, None, self.state())
+        return self.forward(self._started[1], rows)
 
     def _uses(self, loss: Tensor, names: Collection[str]) -> dict[str, list[graph.Use]]:
         hooked = {name for name, each in self._parameters.items() if each._backward_hooks}  # they change it
@@ -380,7 +389,7 @@ class TorchModel(Model):
                 parts = chunks(tuple(each[:STATISTICS] for each in train), CHUNK) if self._refreshed else ()
                 for number, part in enumerate(parts):
                     if not number or len(part[0]) == CHUNK:
-                        self._loss(self.module, *map(torch.as_tensor, part))
+                        self.loss(self.module, *map(torch.as_tensor, part))
                 self.module.eval()
                 yield
             finally:
@@ -392,7 +401,7 @@ class TorchModel(Model):
         """Count the operations of a row's gradient."""
         from .counting import Counter
 
-        theta = self.initial(0)
+        theta = self._started[1]
         rows = tuple(np.repeat(each[:1], 2, axis=0) for each in like)  # one row has no variance
         with Counter() as counter:
             self.gradient(theta, rows, np.empty_like(theta), None, self.state())
@@ -424,14 +433,15 @@ def model_of(table: Any) -> TorchModel:
     """Return the model of a [problem] table, the same one for all workers of a process."""
     made = kinds.referenced("problem.module", table.module)
     loss = table.function_of("loss") if ":" in table.loss else functional(table.loss)
-    score = table.function_of("score") or (accuracy if table.loss in CLASSES else None)
+    score = table.function_of("score") or (accuracy if table.loss_name in CLASSES else None)
     if not callable(made):
         raise InputError(f"problem.module: {table.module!r} is neither a module nor makes one")
     common = msgspec.json.encode(msgspec.structs.replace(table, factors="auto"))  # plans use factors or not
     key = made, loss, score, common, table.init and stamp(Path(table.init))
     if key not in _MODELS:
         _MODELS.clear()
-        _MODELS[key] = TorchModel(made, table.options, loss, score, table)
+        called = of_outputs(loss, table.loss_name, table.dtype)
+        _MODELS[key] = TorchModel(made, table.options, called, score, table)
     return _MODELS[key]
 
 

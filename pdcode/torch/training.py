@@ -1,8 +1,10 @@
 """`pdcode.torch.train`: train a module by a call."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..api.configs import ConfigLike, PathLike, Settings
@@ -11,6 +13,7 @@ from ..api.traces import Trace
 from ..config import legacy
 from ..util.threads import one_thread
 from .kind import TorchProblem
+from .losses import named
 from .model import model_of
 
 
@@ -39,15 +42,17 @@ def train(
         arguments are ``problem.options``. A name "FILE.py:NAME" instead is needed with `mpi`.
     data : tuple of array or tensor, pair of tuples, torch.utils.data.Dataset, callable or str
         Arrays with the same first axis, the last of which is the target unless `loss` is a function; training
-        rows and test rows; a data set with a length, or two of them; a function that makes them; or a name.
+        rows and test rows; a data set with a length or its `DataLoader`, or two of them; a function that
+        makes them; or a name.
     loss : str or callable
-        Function of ``torch.nn.functional``, by its name, of outputs and targets; or
-        ``loss(module, *rows) -> scalar``, the mean over the rows, or "FILE.py:NAME" of it.
+        Function of ``torch.nn.functional``, or its name, or a module such as ``CrossEntropyLoss()``, of
+        outputs and targets; or ``loss(module, *rows) -> scalar``, the mean over the rows, or "FILE.py:NAME".
     score : callable or str, optional
         ``score(module, *rows)``: a number, 1 at best, measured on test rows if there are any. By default the
         accuracy, with the loss "cross_entropy".
     config : dict, path or Trace, optional
-        Tables of a configuration, such as ``{"stop": {"updates": 500}}``.
+        Tables of a configuration, such as ``{"stop": {"updates": 500}}``. A module of float64 is trained in
+        float64 unless ``problem.dtype`` is given.
     mpi : bool
         Whether to train over MPI, as `pdcode.run`, and not on the virtual clock, as `pdcode.simulate`.
     workers, output, set, resume, progress
@@ -67,8 +72,13 @@ def train(
     Failure
         If the run fails, for example by divergence.
     """
+    loss = named(loss) if inspect.isfunction(loss) and named(loss) else loss  # which has a name over MPI, too
     given = {"module": model, "data": data, "loss": loss} | ({} if score is None else {"score": score})
     tables: Any = {} if config is None else config
+    if isinstance(model, nn.Module) and isinstance(tables, Mapping):
+        dtypes = {each.dtype for each in model.parameters()}
+        dtype = {"dtype": "float64"} if dtypes == {torch.float64} else {}
+        tables = {**tables, "problem": {**dtype, **tables.get("problem", {})}}
     with one_thread():
         trace = train_given(
             "torch", given, {"module": "model"}, tables, mpi, workers, output, set, resume, progress

@@ -219,12 +219,11 @@ def prepare(
         source = source or problems.load_source(config.problem)
         check_rows(config, source)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        if check:
-            problems.check_loss(problem)
+        examined = problems.check_loss(problem, config.seed) if check else []
         config, notes = auto_keys.resolve_auto(config, source)
         problem.table = config.problem
         total_rows = make_scheme(config).placement.total_rows(source)
-        components = assemble(config, problem, source.rows, total_rows, notes, source=source)
+        components = assemble(config, problem, source.rows, total_rows, [*examined, *notes], source=source)
         if check:
             stragglers.check_law(delay_model(config))
         if config.faults and check:
