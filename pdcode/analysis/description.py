@@ -81,7 +81,8 @@ def headline(trace: TraceReader) -> str:
 def _requested(stop: Mapping[str, Any]) -> str:
     seconds = duration(1e9 * stop["seconds"]) if stop.get("seconds") else ""
     updates = counted(stop["updates"], "update") if stop.get("updates") else ""
-    text = " or ".join(filter(None, (seconds, updates)))
+    epochs = f"{stop['epochs']:g} epochs" if stop.get("epochs") else ""
+    text = " or ".join(filter(None, (seconds, updates, epochs)))
     return f" of {text} requested" if text else ""
 
 

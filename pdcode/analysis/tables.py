@@ -135,9 +135,11 @@ def _goodput(trace: TraceReader) -> Iterator[str]:
     used = np.isin(rows["status"], APPLIED)
     spent = np.maximum(rows["t_compute_ns"] - rows["t_start_ns"], 0)
     if (each := trace.attributes.get("task_rows")) and length:
-        rate = 1e9 * trace.scale * np.count_nonzero(used) / statistics.messages(rows) * each / length
+        useful = trace.scale * np.count_nonzero(used) / statistics.messages(rows) * each
         share = percent(float(spent[used].sum()), float(spent.sum()))
-        yield f"goodput: {rate:,.0f} training rows a second in used payloads, {share} % of the computation"
+        passes = f"; {useful / all_rows:.1f} epochs" if (all_rows := trace.attributes.get("rows")) else ""
+        rate = f"{1e9 * useful / length:,.0f} training rows a second in used payloads"
+        yield f"goodput: {rate}, {share} % of the computation{passes}"
 
 
 def _description(trace: TraceReader) -> Table:

@@ -62,7 +62,7 @@ def simulate(options: argparse.Namespace) -> int:
         return 0
     stop = request.loaded.config.stop
     what = "simulation" if stop.loss is stop.accuracy is None else "simulation, at most"
-    with progress.work(what, None if stop.seconds is stop.updates is None else 1) as work:
+    with progress.work(what, 1 if stop.limited else None) as work:
         request = replace(request, report=work.report)
         if place is not None and place[1] > 1:
             return spread(request)

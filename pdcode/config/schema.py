@@ -381,6 +381,7 @@ class StopTable(Table):
     """Conditions that end a run, as soon as one of them is met."""
 
     updates: Positive | None = None  #: number of updates
+    epochs: Real | None = None  #: passes over the training rows, of the payloads that were used
     seconds: Real | None = None  #: time of the run, virtual or real [s]
     loss: Real | None = None  #: training loss to reach
     #: test accuracy (R² for least squares, D² for Poisson regression) to reach
@@ -392,12 +393,18 @@ class StopTable(Table):
     @property
     def ends(self) -> bool:
         """Whether a condition is given."""
-        return any(value is not None for value in (self.updates, self.seconds, self.loss, self.accuracy))
+        given = self.updates, self.epochs, self.seconds, self.loss, self.accuracy
+        return any(value is not None for value in given)
 
-    def fraction(self, seconds: float, updates: int) -> float:
-        """Return the fraction of a run that is done by its limits of time and updates; 0 without them."""
-        done = seconds / (self.seconds or math.inf), updates / (self.updates or math.inf)
-        return min(1.0, max(done))
+    @property
+    def limited(self) -> bool:
+        """Whether a number of updates or epochs, or a time, is given."""
+        return any(value is not None for value in (self.updates, self.epochs, self.seconds))
+
+    def fraction(self, seconds: float, updates: int, epochs: float = 0.0) -> float:
+        """Return the fraction of a run that is done by its limits of time and work; 0 without them."""
+        work = updates / (self.updates or math.inf), epochs / (self.epochs or math.inf)
+        return min(1.0, max(seconds / (self.seconds or math.inf), *work))
 
 
 class TraceTable(Table):

@@ -13,7 +13,7 @@ from ..coding.reduced import FirstState
 from ..config import Config
 from ..schemes import delay_model
 from ..trace.reader import TraceReader
-from ..trace.schema import APPLIED, ARITHMETIC, COSTS, DRAINED, REFUSED
+from ..trace.schema import ARITHMETIC, COSTS, DRAINED, REFUSED
 from ..training.checkpoint import changed_files, ensure_same_data, other_arithmetic
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
@@ -294,7 +294,7 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._training.coordinator, self._simulation.schedule
-            work = sum(coordinator.roster.fates[fate] for fate in APPLIED) / self._components.replies
+            work = coordinator.roster.used / self._components.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 **self._simulation.loads(self._training),

@@ -40,7 +40,7 @@ class Monitor(Stateful):
     state_names = (
         "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
         "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_due_version",
-        "_history",
+        "_history", "earlier",
     )  # fmt: skip
     state_types = (("_waited", list[int]),)
 
@@ -62,6 +62,10 @@ class Monitor(Stateful):
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
+        self._epochs = math.inf if self.stop.epochs is None else self.stop.epochs * (1 - 1e-9)
+        self.epochs_of_message = 0.0  # epochs that are the rows of a message that is used
+        self.earlier = [0.0, 0.0]  # epochs with an earlier preset, and messages used
+        self._counted_version = 0
         self._each_updates = config.trace.progress_updates or math.inf
         self._due_version = float(self._each_updates)
         self._measure_ns = self._line_ns = 0
@@ -83,6 +87,12 @@ class Monitor(Stateful):
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Perform what is due; return a reason to stop, or an empty string."""
         reason = counted(coordinator.version, "update") if coordinator.version >= self._updates else ""
+        if (
+            self._epochs < math.inf and coordinator.version > self._counted_version
+        ):  # payloads of whole updates
+            self._counted_version = coordinator.version
+            if self.epochs(coordinator) >= self._epochs:
+                reason = reason or f"{self.stop.epochs:g} epochs"
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)
@@ -131,7 +141,8 @@ class Monitor(Stateful):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
             if not coordinator.stopping:
                 self.warn(now_ns)
-            self.report(self.stop.fraction(1e-9 * now_ns, coordinator.version))
+            done = self.stop.fraction(1e-9 * now_ns, coordinator.version, self.epochs(coordinator))
+            self.report(done)
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
             self.trace.flush(wall_ns)
@@ -163,6 +174,11 @@ class Monitor(Stateful):
             self.reached = True
             return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
         return ""
+
+    def epochs(self, coordinator: Coordinator) -> float:
+        """Return the training rows of payloads that were used, in multiples of all training rows."""
+        before, used = self.earlier
+        return before + (coordinator.roster.used - used) * self.epochs_of_message
 
     @property
     def has_score(self) -> bool:
@@ -211,7 +227,9 @@ class Monitor(Stateful):
         measured = f"loss {self.loss:<9.4g} {scored}" if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
-        text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
+        passes = f"epoch {self.epochs(coordinator):<6.1f} " if self.epochs_of_message else ""
+        done = f"update {coordinator.version:<7d} {passes}"
+        text = f"{now_ns * 1e-9:7.1f} s  {done}{measured}{rate:7.0f} arrivals/s"
         waited_ns = [now - before for now, before in zip(self._waited, waited_before, strict=True)]
         return text + straggler_note(coordinator, now_ns, waited_ns, since_ns)
 

@@ -16,7 +16,7 @@ LEFT     has left after its last reply        BUSY (replaced by another rank)
 from collections.abc import Collection
 
 from ..kernels import roster
-from ..trace.schema import FATES, LOST, LOST_AT_RANK_0
+from ..trace.schema import APPLIED, FATES, LOST, LOST_AT_RANK_0
 from ..transport.layout import SAVE
 from ..util.stateful import Stateful
 from .task_times import TaskTimes
@@ -73,6 +73,11 @@ class Roster(Stateful, roster.WorkerCounters):
     def in_states(self, states: Collection[int]) -> list[int]:
         """Return the workers in one of several states."""
         return [worker for worker, state in enumerate(self.states) if state in states]
+
+    @property
+    def used(self) -> int:
+        """Number of messages whose payloads were used."""
+        return sum(self.fates[fate] for fate in APPLIED)
 
     @property
     def in_flight(self) -> list[int]:

@@ -17,7 +17,7 @@ from ..config import Config, legacy
 from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
 from ..trace.descent import FINE
 from ..trace.lock import TraceLock
-from ..trace.schema import APPLIED, FATES
+from ..trace.schema import FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import counted, duration, workers_named
@@ -84,6 +84,7 @@ class TrainingRun:
             saving = self.coordinator.saving
             saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
+        self.monitor.epochs_of_message = components.task_rows / (components.replies * components.rows)
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
         self._before, self._setup_bytes = before, (fleet.bytes_up, fleet.bytes_down)
         self.end_ns = 0  # time of the end of `run`
@@ -101,6 +102,7 @@ class TrainingRun:
             (self.monitor, before.monitor),
         ):
             new.load_state_dict(old.state_dict())
+        self.monitor.earlier = [before.monitor.epochs(earlier), float(earlier.roster.used)]
         own.roster.restart(self.fleet.workers)
         own.update.begin()
         state = self.components.state
@@ -243,7 +245,8 @@ class TrainingRun:
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","
         after = f"after {counted(self.coordinator.version, 'update')}"
-        took = f"{after} in {duration(self.coordinator.t_stop_ns)}"
+        passes = f"({monitor.epochs(self.coordinator):.1f} epochs)"
+        took = f"{after} {passes} in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
         if dead := self.coordinator.roster.dead:
             self.print_line(f"died: {workers_named(dead)}")
@@ -420,7 +423,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "t_stop_ns": coordinator.t_stop_ns,
         "arrivals": roster.arrivals,
         **dict(zip(FATES, roster.fates, strict=True)),
-        "used": sum(roster.fates[fate] for fate in APPLIED),
+        "used": roster.used,
         "outstanding": roster.outstanding,
         "strays": sum(roster.strays),
         "flagged": sum(roster.flagged),

@@ -10,7 +10,7 @@ import numpy as np
 from ..coding.reduced import FirstState
 from ..config import Config
 from ..trace import Recorder, TraceWriter
-from ..trace.schema import APPLIED, REFUSED, WASTED
+from ..trace.schema import REFUSED, WASTED
 from ..training.checkpoint import Checkpoint, CheckpointWriter
 from ..training.monitor import Print, Report, ignore
 from ..training.session import TrainingRun
@@ -138,7 +138,7 @@ class Simulation:
             loss=monitor.loss,
             accuracy=monitor.accuracy,
             arrivals=roster.arrivals,
-            used=sum(roster.fates[fate] for fate in APPLIED),
+            used=roster.used,
             replies=self.components.replies,
             wasted=roster.fates[WASTED],
             refused=roster.fates[REFUSED],

@@ -46,7 +46,8 @@ NEEDS: Needs = {
 def is_timeable(config: Config) -> bool:
     """Return whether the timing of a run is independent of its numerics."""
     steps_by_update = kinds.find("schemes", config.scheme.name).steps_by_update
-    return steps_by_update and not config.faults and requirements.is_met(config, NEEDS)
+    plain = steps_by_update and not config.faults and config.stop.epochs is None
+    return plain and requirements.is_met(config, NEEDS)
 
 
 def uses_plain_policy(components: Components) -> bool:
@@ -72,6 +73,8 @@ def ensure_timeable(config: Config) -> None:
     if not kinds.find("schemes", name).steps_by_update:
         raise InputError(f"scheme.name: '{name}' has rounds or an update policy of its own")
     requirements.ensure(config, "a run without numerics", NEEDS)
+    if config.stop.epochs is not None:
+        raise InputError("stop.epochs: the timing-only loop counts updates; give stop.updates")
     if config.faults:
         raise InputError("faults: they need payloads, which a run without numerics does not compute")
     if (workers := config.workers.count) > MAX_WORKERS:

@@ -173,3 +173,13 @@ def test_damage_of_what_describes_the_change_is_found(tmp_path, monkeypatch, cap
         assert "damaged" in capsys.readouterr().err
         with h5py.File(trace.path, "r+") as file:
             file.attrs["first_preset"] = "{}"
+
+
+def test_epochs_count_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    among(monkeypatch, "ring", "default")
+    trace = simulated(tmp_path, "changed", faults=SLOW, stop={"epochs": 8.0})
+    assert trace.segments["preset"].any()
+    used = np.count_nonzero(trace.arrivals["status"] == 0)
+    assert used * 32 / trace.attributes["rows"] == pytest.approx(8.0, abs=0.03)
+    assert "(8.0 epochs)" in capsys.readouterr().out
+    assert main(["replay", str(trace.path)]) == 0
