@@ -162,7 +162,9 @@ def test_train_over_mpi_writes_arrays_and_imports_names(
     trace, _ = pdcode.torch.train(
         f"{FILE}:perceptron", ((x[:150], y[:150]), (x[150:], y[150:])), mpi=True, workers=2, progress=False,
         output=tmp_path / "a.h5", config={"problem": {"options": {"hidden": 20}}, "stop": {"updates": 30}},
+        loss=nn.functional.cross_entropy,
     )  # fmt: skip
+    assert trace.config["problem"]["loss"] == "cross_entropy"
     assert trace.config["problem"]["data"] == f"{tmp_path}/a.data.npz"
     assert trace.attributes["parameters"] == 65 * 20 + 21 * 10
     assert np.array_equal(pdcode.Trace(tmp_path / "a.h5").replay(progress=False), trace.theta)
