@@ -87,10 +87,12 @@ def _check_gradient(problem: Problem, seed: int) -> list[str]:
         problem.measure(theta)
         again = loss(theta, unused)
         if not np.array_equal([first, *found], [again, *unused], equal_nan=True):
+            losses = (
+                f"{first:.6g} and {again:.6g}" if first != again else f"{first:.6g}, with other gradients"
+            )
             lines.append(
-                f"{name}: two evaluations of the same rows differ (loss {first:.6g}, then {again:.6g}): it "
-                "is not a function of rows and key, and replays will differ; "
-                f"{problem.model.why_impure(theta, rows)}"
+                f"{name}: two evaluations of the same rows differ (loss {losses}): it is not a function of "
+                f"rows and key, and replays will differ; {problem.model.why_impure(theta, rows)}"
             )
     if not problem.model.checked:
         return lines

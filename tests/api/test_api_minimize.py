@@ -115,6 +115,25 @@ def test_what_does_not_fit_names_the_argument(case: str, tmp_path: Path) -> None
         )
 
 
+def test_a_function_of_more_than_rows_and_key_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(3)
+
+    def noisy(x: Any, a: Any, b: Any) -> tuple[float, Any]:
+        loss, gradient = squares(x, a, b)
+        return loss, (1 + 1e-9 * random.random()) * gradient
+
+    for each, count in ((squares, 0), (noisy, 1)):
+        pdcode.minimize(each, np.ones(4), (X, Y), config=PLAIN, workers=2, set={"stop.updates": 1},
+                        output=tmp_path / "f.h5")  # fmt: skip
+        said = capsys.readouterr().out
+        assert said.count("two evaluations of the same rows differ (loss ") == count
+    assert (
+        "with other gradients): it is not a function of rows and key, and replays will differ; random" in said
+    )
+
+
 @pytest.mark.parametrize(
     "given", [{"fun": squares}, {"rows": lambda: (X, Y)}, {"x0": lambda seed: np.zeros(4)}]
 )

@@ -5,6 +5,7 @@ import os
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,26 @@ def test_keys_are_those_of_the_kind(overrides: list[str], words: list[str] | Non
     """A kind that is chosen on the command line does without what the file says of another."""
     with refused(*words) if words else nullcontext():
         configfile.load(JOBS / "digits.toml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("tables", "override", "message"),
+    [
+        (
+            {"problem": {"kind": "mlp", "batchsize": 8}},
+            "problem.kind=softmax",
+            "problem.batchsize: unknown key",
+        ),
+        ({"optimizer": {"kind": "adam", "lr": 0.1}}, "optimizer.kind=sgd", "optimizer.lr: unknown key"),
+        ({"code": {"wieght": 4}}, "scheme.preset=default", "code.wieght: unknown key"),
+        ({"memory": {"kind": "worker", "keeps": 1}}, "scheme.preset=ring", "memory.keeps: unknown key"),
+    ],
+)
+def test_a_key_of_no_kind_is_refused_whatever_is_chosen(
+    tables: dict[str, Any], override: str, message: str
+) -> None:
+    with refused(start=message):
+        configfile.resolve({**tables, "stop": {"updates": 1}}, [override])
 
 
 @pytest.mark.parametrize("override", ["update.mode", "=all", "update..mode=all", "seed.x=1", "nothing=1"])
