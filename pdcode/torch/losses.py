@@ -79,7 +79,13 @@ def _of_outputs(function: Any, name: str) -> Callable[..., Any]:
             target = target.reshape(outputs.shape) if target.numel() == outputs.numel() else target
         elif not target.is_floating_point():
             target = target.long()
-        return function(outputs, target)
+        try:
+            return function(outputs, target)
+        except IndexError as error:
+            if name not in CLASSES:
+                raise
+            classes = outputs.shape[min(1, outputs.dim() - 1)]
+            raise InputError(f"problem.module: it has outputs for {classes} classes: {error}") from None
 
     return loss
 

@@ -114,7 +114,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         "loss: it is called with module and 2 arrays of rows, and has (outputs, y) (too many positional",
     ),
     "loss of three": ({"loss": nn.TripletMarginLoss()}, "loss: TripletMarginLoss is not one of outputs"),
-    "classes": ({"model": nn.Linear(6, 2)}, "problem.kind: 'torch': IndexError: Target 2 is out of bounds."),
+    "classes": ({"model": nn.Linear(6, 2)}, "model: it has outputs for 2 classes: Target 2 is out of"),
     "no length": ({"data": Endless()}, "data: Endless has no length; give a data set with one, or arrays of"),
     "ragged": ({"data": Ragged()}, "data: RuntimeError: stack expects each tensor to be equal size, but"),
     "device as a key": ({"config": {"problem": {"device": "cuda"}}}, "problem.device: unknown key"),

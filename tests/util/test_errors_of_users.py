@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from failing import FILE
 from outcomes import error_line, refused
 
 import pdcode
@@ -11,27 +12,6 @@ from pdcode.config import kinds
 from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError, explained, place_of_user
 
-FILE = """
-import sys
-import numpy as np
-
-calls = 0
-START = np.ones(3)
-
-
-def data():
-    x = np.random.default_rng(1).standard_normal((60, 3))
-    return x, x @ np.arange(3.0)
-
-
-def function(theta, x, y):
-    global calls
-    calls += 1
-    if calls > 150:
-        {fails}
-    errors = x @ theta - y
-    return 0.5 * np.mean(errors**2), x.T @ errors / len(x)
-"""
 JOB = """
 problem = {kind = "function", function = "mine.py:function", start = "mine.py:START", data = "mine.py:data"}
 stop = {updates = 1000}
