@@ -329,7 +329,8 @@ def run(trace: TraceReader, path: critical_path.CriticalPath | None) -> dict[str
         found["time"] = [tasks(trace, path), *filter(None, [slow_when(trace)]), rates(trace)]
     if trace.arrivals.rows and chosen.any():
         title = "Staleness against time"
-        found["staleness"] = [over_time(trace, "staleness", title, "updates", t_ns, stale)]
+        if stale.any():
+            found["staleness"] = [over_time(trace, "staleness", title, "updates", t_ns, stale)]
         title = "Time from dispatch to decoding"
         found["latencies"] = [over_time(trace, "latency", title, "ms", t_ns, taken)]
     if path is not None:

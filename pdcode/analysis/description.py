@@ -264,9 +264,15 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 
 def policy(trace: TraceReader) -> str:
     """Return the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
-    update = trace.table("update")
-    table = _policy(update)
-    return str(update.get("mode", "")) if table is None else table.description(trace.worker_count)
+    table = policy_table(trace)
+    if table is None:
+        return str(trace.table("update").get("mode", ""))
+    return table.description(trace.worker_count)
+
+
+def policy_table(trace: TraceReader) -> UpdateTable | None:
+    """Return the policy of a run; None if none is recorded, or it is of a plug-in."""
+    return _policy(trace.table("update"))
 
 
 def _policy(update: Mapping[str, Any]) -> UpdateTable | None:

@@ -2,7 +2,7 @@
 
 A worker's task time is relative to that of the others at the same time: the median over them of the mean
 logarithm of the times of tasks that begin then. A worker is slow in a part of the run in which its
-relative time is at least `WARN` above 1, and more than noise explains.
+relative time is at least `LEAST` above 1, and more than noise explains.
 """
 
 import math
@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.formats import counted, duration, number, percent, ratio, span, workers_named
-from . import changes, critical_path, description, timing
+from . import changes, critical_path, description, timing, verdict
 
-WARN, CRITICAL = 0.1, 0.2  # excess over the others' time, as a fraction of it
-JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and may be critical
+LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
+JUDGED = 8  # tasks of a worker, at least, before it is judged
 MOST = 0.5  # fraction of the tasks' time that a bottleneck takes
 COVERAGE = 0.8  # fraction of the excess that a cause must explain
 CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
@@ -28,7 +29,7 @@ AVERAGED = 8  # tasks of another worker, at least, whose mean time is taken
 REFERENCES = 64  # workers, at most, with which one is compared
 CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
 FAINT = 1e-9  # smaller probabilities are not told apart
-SHOWN = 3  # slow workers that the verdict describes
+SHOWN = 3  # workers that are described
 CAUSES = "computing", "injected delay", "link"
 
 
@@ -98,11 +99,6 @@ class SlowPart:
     excess_ns: float
 
     @property
-    def critical(self) -> bool:
-        """Whether the worker is slow enough, and for long enough, to act."""
-        return self.ratio >= 1 + CRITICAL and self.last - self.first + 1 >= TASKS
-
-    @property
     def cause(self) -> str:
         """The cause that explains at least `COVERAGE` of the excess; empty if none does."""
         best = max(self.causes, key=self.causes.__getitem__)
@@ -117,6 +113,11 @@ class SlowPart:
             return since
         until = f"{duration(self.begin_ns)} to {duration(self.end_ns)}"
         return f"for a spell of tasks {self.first:,} to {self.last:,} ({until})"
+
+    def __str__(self) -> str:
+        interval = span(number(self.low, 3), number(self.high, 3))
+        slow = f"{verdict.times(self.ratio)} as slow as the others ({interval})"
+        return f"worker {self.worker} is {slow} {self.when()}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,13 @@ class Diagnosis:
     missing : str
         What is missing for a verdict; empty if nothing is.
     bottleneck : str
-        ``"rank 0"`` or ``"the link"``, if tasks are there most of their time and no worker is slow; or empty.
+        ``"rank 0"`` or ``"the link"``, if tasks are there most of their time, and slow workers cost little;
+        or empty.
+    share : float
+        Fraction of the time to the target, or of the run's, that the slow workers or the bottleneck cost; nan
+        if it is not known. By it the verdict is critical, a warning, or neither.
+    statements : tuple of str
+        What the verdict says, the first of the slow workers or the bottleneck.
     """
 
     verdict: str
@@ -145,6 +152,20 @@ class Diagnosis:
     ratios: np.ndarray = field(default_factory=lambda: np.empty(0))
     missing: str = ""
     bottleneck: str = ""
+    share: float = math.nan
+    statements: tuple[str, ...] = ()
+
+    def costing(self, share: float, of: str, cost: str, after: str, instead: str = "") -> Self:
+        """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
+        first, *rest = self.statements
+        many = len(self.slow) > 1 and not self.bottleneck
+        return replace(
+            self,
+            verdict=verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share),
+            cost=cost,
+            next=after,
+            share=share,
+        )
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the lines with their names."""
@@ -270,7 +291,7 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
         sigma, found = max(usual, noises[worker]), []
         for part in changes.segments(values, chance, sigma):
             by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
-            if part.level >= math.log1p(WARN) and by_chance <= chance:
+            if part.level >= math.log1p(LEAST) and by_chance <= chance:
                 found.append((part, by_chance))
         if found:
             slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
@@ -319,7 +340,7 @@ def _needed(values: np.ndarray, begin: int, end: int, edges: np.ndarray, sigma: 
     level = np.cumsum(values[begin:end]) / count
     scores = level * np.sqrt(count) / sigma
     enough = np.flatnonzero(
-        (level >= math.log1p(WARN))
+        (level >= math.log1p(LEAST))
         & (scores >= -NormalDist().inv_cdf(chance / 2))
         & (count >= min(changes.LEAST, len(count)))
     )
@@ -375,38 +396,46 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     slow, ratios = find_slow(tasks)
     gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
     lost = f"{workers_named(gone)} died" if len(gone) else ""
+    noun = "task" if trace.sample == 1 else "recorded task"
+    early = _too_early(tasks, ratios, [*gone, *(each.worker for each in slow)], noun)
     if slow:
+        everyone, waits = verdict.waiting(trace, len(slow) > 1)
+        statements = "; ".join(filter(None, (_listed([*map(str, slow)]), waits))), lost, early
+        # Where all wait, no more than the excess can be saved; else nothing is known without a simulation.
+        most = slow[0].excess_ns / max(description.stop_ns(trace), 1) if everyone else math.nan
         return Diagnosis(
-            "; ".join(filter(None, (_verdict(slow), lost))), _why(trace, slow[0]), slow=slow, ratios=ratios
-        )
+            verdict.worded(*statements, share=most), _why(trace, slow[0], noun),
+            slow=slow, ratios=ratios, statements=statements,
+        )  # fmt: skip
     pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
     outages = timing.outages(trace, pace, description.stop_ns(trace))
     if outages:
         worst = outages[0]
-        verdict = (
+        once = (
             f"worker {worst.worker} is slow once: its task {worst.task:,} "
             f"{'took' if worst.ended else 'has taken'} {duration(worst.length_ns)}, "
             f"{ratio(worst.length_ns / max(pace.usual(worst.worker), 1.0))} the usual time"
         )
         return Diagnosis(
-            "; ".join(filter(None, (verdict, lost))),
+            verdict.worded(once, lost, early),
             f"it or its link was stalled after {duration(worst.begin_ns)}; no delay was injected that long",
             ratios=ratios,
         )
     if lost:
-        return Diagnosis(lost, "see the faults", ratios=ratios)
-    known, noun = np.flatnonzero(np.isfinite(ratios)), _noun(trace)
+        return Diagnosis(verdict.worded(lost, early), "see the faults", ratios=ratios)
+    known = np.flatnonzero(np.isfinite(ratios))
     counts = [len(each.number) for each in tasks]
     if len(known) < 2:
         few = f"{counted(max(counts), noun)} of a worker at most, of the {JUDGED} that a verdict needs"
         if max(counts) >= JUDGED:
             few = "there is no other worker to compare with"
         return _insufficient(few, ratios)
-    worst_worker = int(known[np.argmax(ratios[known])])
-    unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
-    if narrow := _bottleneck(trace):
+    if narrow := bottleneck(trace, early or "no worker is slow"):
         return replace(narrow, ratios=ratios)
-    text = "none takes longer than the others"
+    if early:
+        return Diagnosis(f"{early}; no other worker is slow", "", ratios=ratios)
+    unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
+    worst_worker, text = int(known[np.argmax(ratios[known])]), "none takes longer than the others"
     if ratios[worst_worker] > 1:
         text = f"the slowest, {worst_worker}, takes {ratio(ratios[worst_worker])} the others' time"
     return Diagnosis(
@@ -416,8 +445,34 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     )
 
 
-def _bottleneck(trace: TraceReader) -> Diagnosis | None:
-    """Return the diagnosis that rank 0 or its link is the bottleneck; None if neither is."""
+def _too_early(tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], noun: str) -> str:
+    """Describe the workers, but those of which is `told`, whose few tasks are long, or have not come yet."""
+    counts, texts = np.array([len(each.number) for each in tasks]), []
+    for worker, own in enumerate(counts.tolist()):
+        usual = int(np.median(np.delete(counts, worker))) if len(counts) > 1 else 0
+        if worker in told or usual < JUDGED:
+            continue
+        so_far = float(ratios[worker])
+        if 0 < own < JUDGED:
+            values = relative(tasks, worker, np.arange(own + 1))
+            so_far = math.exp(float(np.median(values))) if len(values) else math.nan
+        if own == 0 or so_far >= timing.SLOW:
+            done = f"{counted(own, noun)} where others did {usual:,}"
+            pace = f"; so far {verdict.times(so_far)} as slow" if own else ""
+            texts.append(f"too early to judge worker {worker}: {done}{pace}")
+    return _listed(texts)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Join statements on single workers, of many the first ones."""
+    more = len(texts) - SHOWN
+    return "; ".join(
+        [*texts[:SHOWN], *([f"{more} more {'are' if more > 1 else 'is'} so, too"] if more > 0 else [])]
+    )
+
+
+def bottleneck(trace: TraceReader, others: str) -> Diagnosis | None:
+    """Return the diagnosis that rank 0 or its link is the bottleneck, and a statement on workers; or None."""
     if trace.summed.any() or trace.is_script or trace.sample > 1:
         return None
     times = critical_path.stages(trace.arrivals, trace.updates["t_ns"])
@@ -432,46 +487,30 @@ def _bottleneck(trace: TraceReader) -> Diagnosis | None:
         where, parts = "the link", {"on the way to the workers": "link down", "on the way back": "link up"}
     else:
         return None
-    spent = percent(sum(share[name] for name in parts.values()), 1)
+    spent = sum(share[name] for name in parts.values())
+    statements = f"{where} is the bottleneck, where tasks are for {percent(spent, 1)} % of the time", others
     return Diagnosis(
-        f"critical: {where} is the bottleneck, where tasks are for {spent} % of the time; no worker is slow",
+        verdict.worded(*statements, share=spent),
         ", ".join(f"{percent(share[name], 1)} % {when}" for when, name in parts.items()),
         bottleneck=where,
+        statements=statements,
     )
-
-
-def _noun(trace: TraceReader) -> str:
-    return "task" if trace.sample == 1 else "recorded task"
 
 
 def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:
     return Diagnosis("insufficient evidence", missing, ratios=ratios, missing=missing)
 
 
-def _verdict(slow: Sequence[SlowPart]) -> str:
-    """Describe the slow workers."""
-    texts = []
-    for each in slow[:SHOWN]:
-        interval = span(number(each.low, 3), number(each.high, 3))
-        texts.append(
-            f"worker {each.worker} is slow {each.when()}: {ratio(each.ratio)} ({interval}) the others' time"
-        )
-    if len(slow) > SHOWN:
-        more = len(slow) - SHOWN
-        texts.append(f"{counted(more, 'more worker')} {'are' if more > 1 else 'is'} slow")
-    level = "critical" if any(each.critical for each in slow) else "warning"
-    return f"{level}: {'; '.join(texts)}"
-
-
-def _why(trace: TraceReader, worst: SlowPart) -> str:
-    """Describe the evidence about the slowest worker."""
+def _why(trace: TraceReader, worst: SlowPart, noun: str) -> str:
+    """Describe the evidence about the slowest worker, of tasks that are called `noun`."""
     shares = [f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01]
     text = ", ".join((f"its tasks took {duration(worst.excess_ns)} longer than the others'", *shares))
     text += "" if worst.cause else "; insufficient evidence of one cause"
-    chance = f"below {FAINT:g}" if worst.chance < FAINT else number(worst.chance, 1)
-    text += (
-        f"; {counted(worst.needed, _noun(trace))} sufficed as evidence, the probability of chance is {chance}"
-    )
+    needed = counted(worst.needed, noun)
+    if worst.chance < FAINT:
+        text += f"; certain after {needed}"
+    else:
+        text += f"; {needed} sufficed as evidence, the probability of chance is {number(worst.chance, 1)}"
     hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
     if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
         text += f"; it runs on {hosts[worst.worker - trace.worker_count]}"

@@ -99,7 +99,7 @@ def screen(
     parts: list[RenderableType] = []
     if trace.descent:
         parts.append(Text(escape(trace.descent.line), style="bold red"))
-    parts.append(Text(description.headline(trace), style="bold", no_wrap=True))
+    parts.append(Text(description.headline(trace), style="bold"))
     parts.append("  ".join(filter(None, (*now.results, now.rate(before)))))
     if trace.progress.rows > 1:
         parts.append(f"loss {curve(trace.progress['t_ns'], trace.progress['loss'])}")

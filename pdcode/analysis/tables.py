@@ -279,6 +279,8 @@ def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
 
     chosen = statistics.in_time(trace.arrivals)
     values, worker = trace.arrivals["staleness"][chosen], trace.arrivals["worker"][chosen]
+    if not values.any():
+        return "always 0"
     bins = statistics.histogram(values)
     most = max(count for _, _, count in bins)
     left = make_table("updates", "arrivals in %", left=("arrivals in %",))

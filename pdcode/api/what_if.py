@@ -3,14 +3,17 @@
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from ..analysis.diagnosis import WARN, Diagnosis, SlowPart, diagnose
+from ..analysis import statistics, verdict
+from ..analysis.diagnosis import Diagnosis, SlowPart, bottleneck, diagnose
 from ..analysis.summary import summarise
-from ..config import Config, StragglersTable
+from ..config import Config, StopTable, StragglersTable
 from ..stragglers import bases
 from ..trace import Recorder
 from ..trace.reader import TraceReader
@@ -22,6 +25,8 @@ from ..virtual import choice, costs
 from ..virtual.simulation import Simulation
 from . import configs
 
+ALL = ["update.mode=all"]
+POINTS, LIMIT = 64, 3  # measurements in a simulation's expected time, and multiple of it at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
@@ -45,6 +50,7 @@ REMEDIES = {
     "the link": "fewer bits (wire.dtype), a smaller share (code.share), more rows a task (problem.batch)",
 }
 
+FORWARD = 3  # multiple of a measurement's arithmetic that a gradient of as many rows takes
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 MOST_ARRIVALS = 1 << 18  # simulated without
 RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
@@ -61,15 +67,22 @@ def diagnosed(trace: TraceReader) -> Diagnosis:
             raise InputError("it has plug-ins")
         if trace.first_preset:
             raise InputError("it has changed its preset")
-        where = found.bottleneck
-        cost, after = freed(trace, where) if where else predicted(trace, found.slow)
+        if not found.slow:
+            return freed(trace, found)
+        made = predicted(trace, found)
+        if made.share < verdict.WARNING and (narrow := bottleneck(trace, made.verdict)):
+            beside = freed(trace, replace(narrow, slow=found.slow, ratios=found.ratios))
+            return beside if beside.share >= verdict.WARNING else made
+        return made
     except (Failure, InputError) as error:
-        cost, after = f"not known: the virtual clock does not predict this run: {error}", ""
-    return replace(found, cost=cost, next=after)
+        return replace(found, cost=f"not known: the virtual clock does not predict this run: {error}")
 
 
 class Prediction:
-    """Times of a run to its target, or of all of it, if an update took another time.
+    """Times of a run until a loss, or of all of it, if an update took another time.
+
+    The loss is the target. If that was not reached, or is not given, it is the last of the listed ones that
+    was, unless a number of updates ended the run: then all of them count.
 
     Raises
     ------
@@ -78,15 +91,24 @@ class Prediction:
     """
 
     def __init__(self, trace: TraceReader) -> None:
-        run, n = summarise(trace), trace.worker_count
+        run, stop, progress = summarise(trace), trace.table("stop"), trace.progress
+        self.trace, n = trace, trace.worker_count
         self.single = not trace.is_script and configs.read(trace, []).config.update.asynchronous
-        self.reached = math.isfinite(run.target_s)
-        self.recorded_s = run.target_s if self.reached else run.seconds
-        self.own_s = update_s(trace)
+        self.goal, self.recorded_s, updates = run.target, run.target_s, run.updates
+        if not 0 < run.target_s < math.inf:
+            reached = statistics.milestones(progress["t_ns"], progress["loss"])
+            whole = not reached or run.updates >= (stop.get("updates") or math.inf)
+            level, time_ns = (0.0, 1e9 * run.seconds) if whole else reached[-1]
+            self.goal, self.recorded_s = "" if whole else f"loss {level:g}", 1e-9 * time_ns
+            updates = run.updates if whole else int(np.sum(trace.updates["t_ns"] <= time_ns))
+        self.arrivals = int(np.sum(trace.arrivals["t_recv_ns"] <= 1e9 * self.recorded_s))
+        self.measurements = int(np.sum(progress["t_ns"] <= 1e9 * self.recorded_s))
+        self.own_s = self.update_s()
         if not 0 < self.own_s < math.inf:
             raise InputError("a worker never answers")
-        self.took = f"{f'{run.target} after' if self.reached else 'the run took'} {self.time(self.own_s)}"
-        fit = self.own_s * run.updates / ((n if self.single else 1) * run.seconds)
+        self.took = f"{f'{self.goal} after' if self.goal else 'the run took'} {self.time(self.own_s)}"
+        self.of = f"the time to {self.goal}" if self.goal else "the run's time"
+        fit = self.own_s * updates / ((n if self.single else 1) * self.recorded_s)
         self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
         if 1 / DOUBT <= fit <= DOUBT:
             self.doubt = ""
@@ -94,6 +116,10 @@ class Prediction:
         self.plan = f"pdcode plan JOB.toml --trace {path} searches for more"
         if trace.is_script:
             self.plan = f"pdcode plan --trace {path} --like CONFIG searches for more"
+
+    def update_s(self, replaced: Sequence[int] = (), free: str = "", settings: Sequence[str] = ()) -> float:
+        """Return `update_s` of as many payloads as arrived in the time."""
+        return update_s(self.trace, replaced, free, settings, self.arrivals)
 
     def time(self, update_s: float) -> str:
         """Return the time, as text."""
@@ -103,53 +129,118 @@ class Prediction:
         """Return the fraction of the time that is saved."""
         return max(0.0, 1 - update_s / self.own_s)
 
+    def nothing(self, update_s: float, unless: str) -> str:
+        """Say that nothing is worth a change, as the best time is that of such updates."""
+        before, after = self.time(self.own_s), self.time(update_s)
+        takes = f"{after} in place of {before}" if update_s < self.own_s and before != after else "as long"
+        return f"nothing: {unless}, {self.goal or 'the run'} takes {takes}"
 
-def freed(trace: TraceReader, where: str) -> tuple[str, str]:
-    """Predict the run without its bottleneck; return lines `cost` and `next`; errors as of `Prediction`."""
-    run, free_s = Prediction(trace), update_s(trace, free=where)
-    cost = f"{run.took}; {run.time(free_s)} if {where} took no time, {percent(run.saved(free_s), 1)} % less"
+    def simulated_s(self, settings: Sequence[str], limit_s: float, payloads: int, measurements: int) -> float:
+        """Return when a run with these settings ``KEY=VALUE`` reaches the loss, in s; inf: not in `limit_s`.
+
+        Raises
+        ------
+        InputError
+            If the settings do not go with the run's other keys, or the arithmetic of so many payloads and
+            measurements takes too long here.
+        """
+        known, evaluate = self.trace.attributes, self.trace.table("problem").get("evaluate", math.inf)
+        gradients = min(known.get("rows", math.inf), evaluate) / known.get("task_rows", 1) / FORWARD
+        work = known.get("task_flops", math.inf) * (payloads + measurements * gradients)
+        if work > MOST_FLOPS or not self.goal:
+            raise InputError("its arithmetic takes too long here")
+        name, level = self.goal.split()
+        config = recorded_config(self.trace, settings)
+        config = msgspec.structs.replace(config, stop=StopTable(**{name: float(level)}, seconds=limit_s))
+        components = choice.prepare(config, str(self.trace.path), check=False)
+        with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
+            _, result = Simulation(components.config, components).run(Recorder())
+        return result.target_s
+
+    def waiting_for_all(self) -> str:
+        """Say how much longer the run would take if all waited for all; empty if they do, or not known."""
+        if self.trace.is_script:
+            return ""
+        try:
+            longer = self.update_s(settings=ALL) / self.own_s
+        except InputError:
+            return ""
+        text = "waiting for all would take {} as long for as many gradients"
+        if not self.single:
+            text = "an update that waits for all would take {} as long"
+        with suppress(InputError):
+            times_s = [
+                self.simulated_s(
+                    [*settings, f"trace.progress_s={expected_s / POINTS:g}"],
+                    LIMIT * expected_s,
+                    LIMIT * self.arrivals,
+                    LIMIT * POINTS,
+                )
+                for settings, expected_s in (([], self.recorded_s), (ALL, longer * self.recorded_s))
+            ]
+            if math.isfinite(times_s[0]):
+                least_s = min(times_s[1], LIMIT * longer * self.recorded_s)
+                text = f"waiting for all would take {'more than ' * (least_s < times_s[1])}{{}} as long"
+                longer = least_s / times_s[0]
+        return text.format(verdict.times(longer)) if 1 / GAIN < longer < math.inf else ""
+
+
+def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+    """Predict the run without its bottleneck; errors are those of `Prediction`."""
+    run, where = Prediction(trace), found.bottleneck
+    free_s = run.update_s(free=where)
+    share = run.saved(free_s)
+    cost = f"{run.took}; {run.time(free_s)} if {where} took no time, {percent(share, 1)} % less"
     other = "a step for several payloads (update.mode = 'first')" if run.single else ""
     other = other or "sums by the workers (reduce.kind = 'allreduce')"
-    return "; ".join(filter(None, (cost, run.doubt))), f"{REMEDIES[where]}, or {other}; {run.plan}"
+    after = f"{REMEDIES[where]}, or {other}; {run.plan}"
+    if share < verdict.WARNING:
+        after = run.nothing(free_s, f"if {where} took no time")
+    return found.costing(share, run.of, "; ".join(filter(None, (cost, run.doubt))), after)
 
 
-def predicted(trace: TraceReader, slow: Sequence[SlowPart]) -> tuple[str, str]:
-    """Predict the run without its slow workers, and with other policies; return lines `cost` and `next`.
-
-    Errors are those of `Prediction`.
-    """
+def predicted(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+    """Predict the run without its slow workers, and with other policies; errors are those of `Prediction`."""
     run = Prediction(trace)
-    time, recorded_s = run.time, run.recorded_s
-    workers = [each.worker for each in slow]
-    without_s = update_s(trace, workers[:1])
-    share = run.saved(without_s)
+    time, workers = run.time, [each.worker for each in found.slow]
+    none_s = without_s = run.update_s(workers[:1])
+    first = run.saved(without_s)
     texts = [
-        f"{run.took}; {time(without_s)} if worker {workers[0]} were as the others, {percent(share, 1)} % less"
+        f"{run.took}; {time(without_s)} if worker {workers[0]} were as the others, {percent(first, 1)} % less"
     ]
+    named = workers_named(sorted(workers))
     if workers[1:]:
-        alone, none = time(update_s(trace, workers[1:])), time(update_s(trace, workers))
-        named = workers_named(sorted(workers))
-        texts.append(f"{alone} if it alone were slow, {none} if none of {named} were")
+        none_s = run.update_s(workers)
+        alone = time(run.update_s(workers[1:]))
+        texts.append(f"{alone} if it alone were slow, {time(none_s)} if none of {named} were")
+    share, cost = run.saved(none_s), "; ".join([*texts, *filter(None, [run.doubt])])
+    if share < verdict.WARNING:
+        after = run.nothing(none_s, f"with {named} as the others")
     else:
-        texts.append(f"{time(run.own_s)} with it alone slow, as no other worker is")
-    texts += filter(None, [run.doubt])
-    if share < WARN:
-        return "; ".join(texts), "nothing: the run hardly waits for it"
-    machine = f"replace worker {workers[0]}'s machine: predicted {time(without_s)}"
-    if not run.single and run.reached:
+        after = advice(run, found.slow, without_s, none_s)
+    return found.costing(share, run.of, cost, after, run.waiting_for_all())
+
+
+def advice(run: Prediction, slow: Sequence[SlowPart], without_s: float, none_s: float) -> str:
+    """Say what to try, with an update's time without the slowest worker, and without all slow ones."""
+    machine = f"replace worker {slow[0].worker}'s machine: predicted {run.time(without_s)}"
+    if run.saved(without_s) < verdict.WARNING:
+        named = workers_named(sorted(each.worker for each in slow))
+        machine = f"replace the machines of {named}: predicted {run.time(none_s)}"
+    if not run.single and run.goal:
         for settings in FIRST:
             try:
-                target_s = simulated_s(trace, settings, recorded_s)
+                target_s = run.simulated_s(settings, run.recorded_s, run.arrivals, run.measurements)
             except InputError:  # not with the other keys of the run
                 continue
-            if target_s <= GAIN * recorded_s:
+            if target_s <= GAIN * run.recorded_s:
                 shown = " ".join(f"--set {each}" for each in settings)
                 policy = f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
-                return "; ".join(texts), f"wait for fewer workers, {policy}; or {machine}"
+                return f"wait for fewer workers, {policy}; or {machine}"
             break
-    if trace.is_script:
-        machine = "; or ".join([*moved_work(trace, slow[0]), machine])
-    return "; ".join(texts), f"{machine}; {run.plan}"
+    if run.trace.is_script:
+        machine = "; or ".join([*moved_work(run.trace, slow[0]), machine])
+    return f"{machine}; {run.plan}"
 
 
 def moved_work(trace: TraceReader, slow: SlowPart) -> list[str]:
@@ -181,38 +272,27 @@ def moved_work(trace: TraceReader, slow: SlowPart) -> list[str]:
     return [text for time_ns, text in sorted(found) if time_ns <= GAIN * now_ns]
 
 
-def simulated_s(trace: TraceReader, settings: Sequence[str], limit_s: float) -> float:
-    """Return when a run with these settings ``KEY=VALUE`` reaches its target, in s; inf: not in `limit_s`.
-
-    Raises
-    ------
-    InputError
-        If the settings do not go with the run's other keys, or its arithmetic takes too long here.
-    """
-    work = float(trace.attributes.get("task_flops", math.inf)) * trace.arrivals.rows
-    if work > MOST_FLOPS:
-        raise InputError("its arithmetic takes too long here")
-    config = recorded_config(trace, [*settings, f"stop.seconds={limit_s}"])
-    components = choice.prepare(config, str(trace.path), check=False)
-    with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
-        _, result = Simulation(components.config, components).run(Recorder())
-    return result.target_s
-
-
-def update_s(trace: TraceReader, replaced: Sequence[int] = (), free: str = "") -> float:
+def update_s(
+    trace: TraceReader,
+    replaced: Sequence[int] = (),
+    free: str = "",
+    settings: Sequence[str] = (),
+    arrivals: int = MOST_ARRIVALS,
+) -> float:
     """Return the time of an update in s, or of n payloads if each is one, under a run's recorded delays.
 
-    Workers in `replaced` take the delays of a usual one; what `free` names takes no time.
+    It is that of so many payloads, at most the recorded ones. Workers in `replaced` take the delays of a
+    usual one; what `free` names takes no time; `settings` are keys ``KEY=VALUE`` of another run.
     """
     if trace.is_script:
         return script_step_s(trace, replaced)
-    config = recorded_config(trace, (), replaced)
+    config = recorded_config(trace, settings, replaced)
     if free:
         config = config.with_keys(**FREE[free])
     components = setup.prepare(config, str(trace.path), check=False)
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
-    rounds = max(1, min(trace.arrivals.rows, MOST_ARRIVALS) // trace.worker_count)
+    rounds = max(1, min(trace.arrivals.rows, arrivals, MOST_ARRIVALS) // trace.worker_count)
     return choice.round_s(components, None, rounds)
 
 

@@ -103,7 +103,7 @@ def draw(path: Path, every_s: float, pressed: Any) -> None:
     waiting = "" if path.exists() else f"{path}: waiting for the run to begin; q quits"
     with Live(waiting, console=console, auto_refresh=False) as view:
         for number, now in enumerate(readings(path, pressed, every_s)):
-            if number % DIAGNOSES == 0 or now.ended:
+            if number % DIAGNOSES == 0 or now.ended or (found and found.missing):
                 found = diagnosis.diagnose(now.trace)
             hint = [] if now.ended else ["q quits"]
             view.update(Group(*live.screen(now, before, found), *hint), refresh=True)

@@ -22,6 +22,7 @@ from ..transport.layout import Layout
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError
+from ..util.formats import percent, ratio
 
 FRACTIONS = 1 / 8, 1 / 16, 1 / 32
 MAX_LOAD = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
@@ -82,7 +83,11 @@ def resolve_rows(
             )
         assumed = speeds or configured_speeds(scheme, problem, state.layouts, total_rows)
         smaller_load = link_load(scheme, state, assumed)
-        tried.append(f"{smaller_load.busiest:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
+        part = f"1/{round(1 / (smaller.code.share or 1))}"
+        busy = f"is busy {percent(smaller_load.busiest, 1)} % of the time"
+        if smaller_load.busiest > 1:
+            busy = f"needs {ratio(smaller_load.busiest)} the tasks' time"
+        tried.append(f"with {part} of a gradient the busiest link {busy}")
         if smaller_load.busiest > MAX_RATIO * load.busiest:  # as where workers far behind are sent θ
             break
         chosen, load = smaller, smaller_load
@@ -94,8 +99,8 @@ def resolve_rows(
     ahead = chosen.memory.lookahead
     also = f" and memory.lookahead {ahead:g}" if chosen.memory != config.memory else ""
     return chosen, (
-        f"code.share {chosen.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "
-        f"multiple of the tasks' time {', '.join(tried)} ({link}; tasks of {1e3 * load.task_s:.3g} ms)"
+        f"code.share {chosen.code.share}{also} (code.rows_per_task 'auto'): {', '.join(tried)} ({link}; "
+        f"tasks of {1e3 * load.task_s:.3g} ms)"
     )
 
 

@@ -161,8 +161,8 @@ class Choice:
         least = self._times[chosen][1]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
         if others and 0 < least < math.inf:
-            multiples = (f"{name} {self._times[name][1] / least:.3g}" for name in others)
-            line += f": predicted times as multiples of its time are {', '.join(multiples)}"
+            multiples = (f"{name} {ratio(self._times[name][1] / least)}" for name in others)
+            line += f": others would take {', '.join(multiples)}"
         configured = "by [machine] and [link]; a run over MPI measures first"
         line += f" ({configured if self._speeds is None else 'by measured speeds'})"
         if self.excluded:

@@ -9,7 +9,8 @@ import pytest
 import traces
 from rich.console import Console
 
-from pdcode.analysis import tables
+import pdcode
+from pdcode.analysis import charts, tables
 from pdcode.trace import TraceReader
 from pdcode.trace.schema import FATES
 from pdcode.util import formats
@@ -35,7 +36,8 @@ def test_a_finished_run(tmp_path: Path) -> None:
         "10× that for worker 7",
         "commit 0123456789,",
         "0.07 (the target)",
-        "critical: worker 7 is slow from the start: ",
+        " times as slow as the others (",
+        ") from the start; nobody waits for it why",
         "rank 0: decode ",
         "worker tasks median ratio compute delay send flight decode idle quiet",
         f"{trace.arrivals.rows:,} tasks",
@@ -148,3 +150,12 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 )  # fmt: skip
 def test_formats(got: str, expected: str) -> None:
     assert got == expected
+
+
+def test_the_staleness_of_a_synchronous_run_is_one_line(tmp_path: Path) -> None:
+    table = {"kind": "softmax", "data": "digits"}
+    job = {"problem": table, "workers": {"count": 2}, "update": {"mode": "all"}, "stop": {"updates": 5}}
+    run = pdcode.simulate(job, output=tmp_path / "a.h5", progress=False)
+    text = shown(run)
+    assert "Staleness: updates between a task's dispatch and its arrival\n  always 0\n\n" in text
+    assert "staleness" not in charts.run(run, None)

@@ -1,7 +1,9 @@
 """`pdcode watch`: lines in a pipe until the run ends; on a terminal q and Ctrl-C end it and leave it sane."""
 
+import io
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -13,6 +15,9 @@ import pytest
 import traces
 
 from pdcode.__main__ import main
+from pdcode.analysis.live import Reading
+from pdcode.cli import watch
+from pdcode.trace import TraceReader
 
 pytestmark = pytest.mark.slow
 WATCH = [sys.executable, "-m", "pdcode", "watch"]
@@ -85,3 +90,19 @@ def test_an_ended_run_and_bad_input(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "b.h5").write_text("no trace")
     assert main(["watch", str(tmp_path / "b.h5")]) == 2
     assert "b.h5" in capsys.readouterr().err
+
+
+def test_the_first_readings_are_judged_again_and_no_line_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = traces.writer(tmp_path / "begun.h5", flush_s=1000.0)
+    writer.flush(0)
+    begun = Reading(TraceReader(writer.path))
+    later = Reading(traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False, flush_s=1000.0))
+    monkeypatch.setattr(watch, "readings", lambda *_: iter([begun, later]))
+    monkeypatch.setattr(sys, "__stdout__", screen := io.StringIO())
+    monkeypatch.setenv("COLUMNS", "80")
+    watch.draw(writer.path, 1.0, None)
+    text = " ".join(screen.getvalue().split())  # the last view, as there is no terminal
+    assert re.search(r"a\.h5: running for .* of 20\.0 s requested; last written .* ago", text)
+    assert "; nobody waits for it" in text
