@@ -3,7 +3,7 @@
 from ..config import kinds
 from ..schemes import Scheme
 from ..trace.reader import TraceReader
-from ..util.formats import percent, three_digits
+from ..util.formats import three_digits, two_digits
 from . import description
 
 WARNING, CRITICAL = 0.1, 0.2  # fractions of the time, from which a cost is one
@@ -17,7 +17,7 @@ def worded(*statements: str, share: float = 0.0) -> str:
 
 def priced(statement: str, share: float, of: str, many: bool) -> str:
     """Add to a statement on one cause, or `many`, the fraction that they cost of some time."""
-    paid = f"{percent(share, 1)} % of {of}" if share >= 0.0005 else "nothing"
+    paid = f"{two_digits(100 * share)} % of {of}" if share >= 0.0005 else "nothing"
     return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
 
 

@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +18,14 @@ from ..trace import Recorder
 from ..trace.reader import TraceReader
 from ..training import setup
 from ..util.errors import Failure, InputError
-from ..util.formats import duration, number, percent, ratio, workers_named
+from ..util.formats import duration, number, percent, ratio, span, two_digits, workers_named
 from ..util.threads import one_thread
 from ..virtual import choice, costs
 from ..virtual.simulation import Simulation
 from . import configs
 
 ALL = ["update.mode=all"]
+SEEDS = 4  # of simulated descents
 POINTS, LIMIT = 64, 3  # measurements in a simulation's expected time, and multiple of it at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
@@ -52,6 +52,7 @@ REMEDIES = {
 
 FORWARD = 3  # multiple of a measurement's arithmetic that a gradient of as many rows takes
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
+EACH_FLOPS = 4e9  # of such a run, where several are
 MOST_ARRIVALS = 1 << 18  # simulated without
 RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
@@ -79,10 +80,14 @@ def diagnosed(trace: TraceReader) -> Diagnosis:
 
 
 class Prediction:
-    """Times of a run until a loss, or of all of it, if an update took another time.
+    """Times of a run until a loss, or of all of it, under changes, relative to its own.
 
     The loss is the target. If that was not reached, or is not given, it is the last of the listed ones that
     was, unless a number of updates ended the run: then all of them count.
+
+    Where all wait for all, the number of updates stays the same, and times are those of an update. Elsewhere
+    a slow worker also contributes less of its rows: the descents are simulated, under several seeds. If that
+    takes too long here, times are those of as many payloads.
 
     Raises
     ------
@@ -92,8 +97,11 @@ class Prediction:
 
     def __init__(self, trace: TraceReader) -> None:
         run, stop, progress = summarise(trace), trace.table("stop"), trace.progress
-        self.trace, n = trace, trace.worker_count
-        self.single = not trace.is_script and configs.read(trace, []).config.update.asynchronous
+        self.trace, n, complete = trace, trace.worker_count, True
+        self.single = False
+        if not trace.is_script:
+            update = configs.read(trace, []).config.update
+            self.single, complete = update.asynchronous, update.complete
         self.goal, self.recorded_s, updates = run.target, run.target_s, run.updates
         if not 0 < run.target_s < math.inf:
             reached = statistics.milestones(progress["t_ns"], progress["loss"])
@@ -102,11 +110,10 @@ class Prediction:
             self.goal, self.recorded_s = "" if whole else f"loss {level:g}", 1e-9 * time_ns
             updates = run.updates if whole else int(np.sum(trace.updates["t_ns"] <= time_ns))
         self.arrivals = int(np.sum(trace.arrivals["t_recv_ns"] <= 1e9 * self.recorded_s))
-        self.measurements = int(np.sum(progress["t_ns"] <= 1e9 * self.recorded_s))
-        self.own_s = self.update_s()
+        self.own_s = update_s(trace, arrivals=self.arrivals)
         if not 0 < self.own_s < math.inf:
             raise InputError("a worker never answers")
-        self.took = f"{f'{self.goal} after' if self.goal else 'the run took'} {self.time(self.own_s)}"
+        self.took = f"{f'{self.goal} after' if self.goal else 'the run took'} {self.time(1.0)}"
         self.of = f"the time to {self.goal}" if self.goal else "the run's time"
         fit = self.own_s * updates / ((n if self.single else 1) * self.recorded_s)
         self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
@@ -116,121 +123,143 @@ class Prediction:
         self.plan = f"pdcode plan JOB.toml --trace {path} searches for more"
         if trace.is_script:
             self.plan = f"pdcode plan --trace {path} --like CONFIG searches for more"
+        self.descents_s = np.empty(0)  # of the run itself, by seed; none: they are not simulated
+        period_s = trace.table("trace").get("progress_s", math.inf)
+        self.points = max(POINTS, self.recorded_s / period_s)
+        if not complete and self.goal and self.flops() <= EACH_FLOPS:
+            self.descents_s = self.simulated_s(self.recorded_s, SEEDS)
+            if not np.isfinite(self.descents_s).all():
+                self.descents_s = np.empty(0)
 
-    def update_s(self, replaced: Sequence[int] = (), free: str = "", settings: Sequence[str] = ()) -> float:
-        """Return `update_s` of as many payloads as arrived in the time."""
-        return update_s(self.trace, replaced, free, settings, self.arrivals)
+    def relative(
+        self, replaced: Sequence[int] = (), free: str = "", settings: Sequence[str] = ()
+    ) -> np.ndarray:
+        """Return times relative to the run's own, one or several by seed; parameters as of `update_s`."""
+        factor = update_s(self.trace, replaced, free, settings, self.arrivals) / self.own_s
+        if free or not len(self.descents_s) or not math.isfinite(factor):
+            return np.array([factor])
+        expected_s = factor * self.recorded_s
+        return self.simulated_s(expected_s, SEEDS, replaced, settings) / self.descents_s
 
-    def time(self, update_s: float) -> str:
-        """Return the time, as text."""
-        return duration(1e9 * self.recorded_s * update_s / self.own_s)
+    def time(self, factor: float) -> str:
+        """Return a multiple of the time, as text."""
+        return duration(1e9 * self.recorded_s * factor)
 
-    def saved(self, update_s: float) -> float:
-        """Return the fraction of the time that is saved."""
-        return max(0.0, 1 - update_s / self.own_s)
-
-    def nothing(self, update_s: float, unless: str) -> str:
-        """Say that nothing is worth a change, as the best time is that of such updates."""
-        before, after = self.time(self.own_s), self.time(update_s)
-        takes = f"{after} in place of {before}" if update_s < self.own_s and before != after else "as long"
+    def nothing(self, factor: float, unless: str) -> str:
+        """Say that nothing is worth a change, as it would save little."""
+        before, after = self.time(1.0), self.time(factor)
+        takes = f"{after} in place of {before}" if factor < 1 and before != after else "as long"
         return f"nothing: {unless}, {self.goal or 'the run'} takes {takes}"
 
-    def simulated_s(self, settings: Sequence[str], limit_s: float, payloads: int, measurements: int) -> float:
-        """Return when a run with these settings ``KEY=VALUE`` reaches the loss, in s; inf: not in `limit_s`.
+    def flops(self) -> float:
+        """Return the arithmetic of as many payloads, and of measurements; infinite if it is not known."""
+        known, evaluate = self.trace.attributes, self.trace.table("problem").get("evaluate", math.inf)
+        gradients = min(known.get("rows", math.inf), evaluate) / known.get("task_rows", 1) / FORWARD
+        return float(known.get("task_flops", math.inf) * (self.arrivals + self.points * gradients))
+
+    def simulated_s(
+        self,
+        expected_s: float,
+        seeds: int,
+        replaced: Sequence[int] = (),
+        settings: Sequence[str] = (),
+        limit: float = LIMIT,
+    ) -> np.ndarray:
+        """Return when runs with these settings ``KEY=VALUE`` reach the loss, in s, by seed.
+
+        It is infinite for those that take longer than the `limit`, a multiple of the expected time.
 
         Raises
         ------
         InputError
-            If the settings do not go with the run's other keys, or the arithmetic of so many payloads and
-            measurements takes too long here.
+            If the settings do not go with the run's other keys.
         """
-        known, evaluate = self.trace.attributes, self.trace.table("problem").get("evaluate", math.inf)
-        gradients = min(known.get("rows", math.inf), evaluate) / known.get("task_rows", 1) / FORWARD
-        work = known.get("task_flops", math.inf) * (payloads + measurements * gradients)
-        if work > MOST_FLOPS or not self.goal:
-            raise InputError("its arithmetic takes too long here")
         name, level = self.goal.split()
-        config = recorded_config(self.trace, settings)
-        config = msgspec.structs.replace(config, stop=StopTable(**{name: float(level)}, seconds=limit_s))
-        components = choice.prepare(config, str(self.trace.path), check=False)
-        with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
-            _, result = Simulation(components.config, components).run(Recorder())
-        return result.target_s
+        config = recorded_config(self.trace, settings, replaced)
+        config = msgspec.structs.replace(config, stop=StopTable(seconds=limit * expected_s)).with_keys(
+            stop={name: float(level)}, trace={"progress_s": expected_s / self.points}
+        )
+        times_s = []
+        for seed in range(config.seed, config.seed + seeds):
+            one = msgspec.structs.replace(config, seed=seed)
+            components = choice.prepare(one, str(self.trace.path), check=False)
+            with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
+                times_s.append(Simulation(components.config, components).run(Recorder())[1].target_s)
+        return np.array(times_s)
 
     def waiting_for_all(self) -> str:
         """Say how much longer the run would take if all waited for all; empty if they do, or not known."""
         if self.trace.is_script:
             return ""
         try:
-            longer = self.update_s(settings=ALL) / self.own_s
-        except InputError:
+            factor = mean(self.relative(settings=ALL))
+        except InputError:  # not with the other keys of the run
             return ""
-        text = "waiting for all would take {} as long for as many gradients"
-        if not self.single:
-            text = "an update that waits for all would take {} as long"
-        with suppress(InputError):
-            times_s = [
-                self.simulated_s(
-                    [*settings, f"trace.progress_s={expected_s / POINTS:g}"],
-                    LIMIT * expected_s,
-                    LIMIT * self.arrivals,
-                    LIMIT * POINTS,
-                )
-                for settings, expected_s in (([], self.recorded_s), (ALL, longer * self.recorded_s))
-            ]
-            if math.isfinite(times_s[0]):
-                least_s = min(times_s[1], LIMIT * longer * self.recorded_s)
-                text = f"waiting for all would take {'more than ' * (least_s < times_s[1])}{{}} as long"
-                longer = least_s / times_s[0]
-        return text.format(verdict.times(longer)) if 1 / GAIN < longer < math.inf else ""
+        what, of = "waiting for all", "" if len(self.descents_s) else " for as many gradients"
+        if not self.single and not len(self.descents_s):
+            what, of = "an update that waits for all", ""
+        if not 1 / GAIN < factor < math.inf:
+            return ""
+        return f"{what} would take {two_digits(factor)} times as long{of}"
+
+
+def mean(factors: np.ndarray) -> float:
+    """Return the geometric mean."""
+    return float(np.exp(np.log(factors).mean()))
+
+
+def less(factors: np.ndarray) -> str:
+    """Return the part that is saved, with its range over several seeds."""
+    if len(factors) == 1:
+        return f"{percent(max(0.0, 1 - factors[0]), 1)} % less"
+    low, high = (two_digits(100 * (1 - each)) for each in (factors.max(), factors.min()))
+    return f"{two_digits(max(0.0, 100 * (1 - mean(factors))))} % less ({span(low, high)} by seed)"
 
 
 def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     """Predict the run without its bottleneck; errors are those of `Prediction`."""
     run, where = Prediction(trace), found.bottleneck
-    free_s = run.update_s(free=where)
-    share = run.saved(free_s)
-    cost = f"{run.took}; {run.time(free_s)} if {where} took no time, {percent(share, 1)} % less"
+    factors = run.relative(free=where)
+    factor = mean(factors)
+    share = max(0.0, 1 - factor)
+    cost = f"{run.took}; {run.time(factor)} if {where} took no time, {less(factors)}"
     other = "a step for several payloads (update.mode = 'first')" if run.single else ""
     other = other or "sums by the workers (reduce.kind = 'allreduce')"
     after = f"{REMEDIES[where]}, or {other}; {run.plan}"
     if share < verdict.WARNING:
-        after = run.nothing(free_s, f"if {where} took no time")
+        after = run.nothing(factor, f"if {where} took no time")
     return found.costing(share, run.of, "; ".join(filter(None, (cost, run.doubt))), after)
 
 
 def predicted(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     """Predict the run without its slow workers, and with other policies; errors are those of `Prediction`."""
     run = Prediction(trace)
-    time, workers = run.time, [each.worker for each in found.slow]
-    none_s = without_s = run.update_s(workers[:1])
-    first = run.saved(without_s)
-    texts = [
-        f"{run.took}; {time(without_s)} if worker {workers[0]} were as the others, {percent(first, 1)} % less"
-    ]
+    workers = [each.worker for each in found.slow]
+    factors = run.relative(workers[:1])
+    none = first = mean(factors)
+    texts = [f"{run.took}; {run.time(first)} if worker {workers[0]} were as the others, {less(factors)}"]
     named = workers_named(sorted(workers))
     if workers[1:]:
-        none_s = run.update_s(workers)
-        alone = time(run.update_s(workers[1:]))
-        texts.append(f"{alone} if it alone were slow, {time(none_s)} if none of {named} were")
-    share, cost = run.saved(none_s), "; ".join([*texts, *filter(None, [run.doubt])])
+        alone, none = mean(run.relative(workers[1:])), mean(run.relative(workers))
+        texts.append(f"{run.time(alone)} if it alone were slow, {run.time(none)} if none of {named} were")
+    share, cost = max(0.0, 1 - none), "; ".join([*texts, *filter(None, [run.doubt])])
     if share < verdict.WARNING:
-        after = run.nothing(none_s, f"with {named} as the others")
+        after = run.nothing(none, f"with {named} as the others")
     else:
-        after = advice(run, found.slow, without_s, none_s)
+        after = advice(run, found.slow, first, none)
     return found.costing(share, run.of, cost, after, run.waiting_for_all())
 
 
-def advice(run: Prediction, slow: Sequence[SlowPart], without_s: float, none_s: float) -> str:
-    """Say what to try, with an update's time without the slowest worker, and without all slow ones."""
-    machine = f"replace worker {slow[0].worker}'s machine: predicted {run.time(without_s)}"
-    if run.saved(without_s) < verdict.WARNING:
+def advice(run: Prediction, slow: Sequence[SlowPart], first: float, none: float) -> str:
+    """Say what to try, with the relative times without the slowest worker, and without all slow ones."""
+    machine = f"replace worker {slow[0].worker}'s machine: predicted {run.time(first)}"
+    if 1 - first < verdict.WARNING:
         named = workers_named(sorted(each.worker for each in slow))
-        machine = f"replace the machines of {named}: predicted {run.time(none_s)}"
-    if not run.single and run.goal:
+        machine = f"replace the machines of {named}: predicted {run.time(none)}"
+    if not run.single and run.goal and run.flops() <= MOST_FLOPS:
         for settings in FIRST:
             try:
-                target_s = run.simulated_s(settings, run.recorded_s, run.arrivals, run.measurements)
+                (target_s,) = run.simulated_s(run.recorded_s, 1, settings=settings, limit=1)
             except InputError:  # not with the other keys of the run
                 continue
             if target_s <= GAIN * run.recorded_s:

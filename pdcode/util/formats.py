@@ -60,6 +60,11 @@ def three_digits(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def two_digits(value: float) -> str:
+    """Format an estimate with two digits, or all of its integer part: 0.51, 7.2, 29, 135."""
+    return f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.2g}"
+
+
 def number(value: float, digits: int = 4) -> str:
     """Format a number with this many significant digits, or as a dash for nan."""
     return DASH if math.isnan(value) else f"{value:.{digits}g}"
