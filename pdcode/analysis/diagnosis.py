@@ -16,6 +16,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
+from ..util import html
 from ..util.formats import counted, duration, number, percent, ratio, span, workers_named
 from . import changes, critical_path, description, timing, verdict
 
@@ -120,7 +121,7 @@ class SlowPart:
         return f"worker {self.worker} is {slow} {self.when()}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Who is slow in a run, why, what that costs, and what to try.
 
@@ -172,8 +173,12 @@ class Diagnosis:
         named = (("verdict", self.verdict), ("why", self.why), ("cost", self.cost), ("next", self.next))
         return [(name, text) for name, text in named if text]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self.lines())
+
+    def _repr_html_(self) -> str:
+        """Return the lines as a list, for notebooks."""
+        return html.named("", dict(self.lines()))
 
 
 def tasks_of(trace: TraceReader) -> list[Tasks]:

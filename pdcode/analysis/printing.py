@@ -1,11 +1,12 @@
-"""Printing of tables and paragraphs: coloured on a terminal, plain in a file or pipe."""
+"""Printing of tables and paragraphs: coloured on a terminal, plain in a file or pipe, HTML in notebooks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..util import html
 from ..util.errors import escape
 from ..util.output import LINES
 
@@ -61,6 +62,41 @@ def _escaped(part: Any) -> Any:
     return escape(part, LINES) if isinstance(part, str) else part
 
 
+def content(part: Any) -> dict[str, Any]:
+    """Return a table, paragraph or note as pages read it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if isinstance(part, Text):
+        return {"kind": "note", "text": part.plain}
+    if not isinstance(part, Table):
+        return {"kind": "text", "text": str(part)}
+    rows = [*zip(*(column.cells for column in part.columns), strict=True)]
+    if any(isinstance(cell, Table) for row in rows for cell in row):  # a grid of tables
+        return {"kind": "grid", "parts": [content(cell) for row in rows for cell in row]}
+    header = [str(column.header).replace("\n", " ") for column in part.columns] if part.show_header else []
+    return {
+        "kind": "table", "header": header, "left": [column.justify != "right" for column in part.columns],
+        "rows": [(bool(row.style), cells) for row, cells in zip(part.rows, rows, strict=True)],
+    }  # fmt: skip
+
+
+def to_html(sections: Iterable[Section]) -> str:
+    """Return sections as HTML, for notebooks."""
+    texts = []
+    for title, parts in sections:
+        texts += [html.paragraph(title, "b"), *map(_part_to_html, map(content, parts))]
+    return "".join(texts)
+
+
+def _part_to_html(part: Mapping[str, Any]) -> str:
+    if part["kind"] == "grid":
+        return "".join(map(_part_to_html, part["parts"]))
+    if part["kind"] == "table":
+        return html.table([cells for _, cells in part["rows"]], part["left"], part["header"])
+    return html.paragraph(part["text"], "small" if part["kind"] == "note" else "")
+
+
 def show(sections: Iterable[Section], console: Console | None = None) -> None:
     """Print sections, with an empty line after each; a table wider than the console is printed in full.
 
@@ -73,7 +109,9 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
 
     if console is None:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
-        console = Console(highlight=False, markup=False, emoji=False, width=width)
+        # Text even in a notebook, where rich displays each capture as an output of its own.
+        plain = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+        console = Console(width=width, **plain)
     width, unbounded = console.width, console.options.update(max_width=10_000)
     for title, parts in sections:
         with console.capture() as capture:

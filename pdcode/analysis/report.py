@@ -12,7 +12,7 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..util.errors import Failure
 from ..util.version import __version__
-from . import charts, comparison, critical_path, description, style, tables
+from . import charts, comparison, critical_path, description, printing, style, tables
 from .charts import Chart
 from .diagnosis import Diagnosis
 from .printing import make_table, note
@@ -132,8 +132,8 @@ def make_page(report: Sequence[Part]) -> str:
     templates = Environment(loader=PackageLoader("pdcode.analysis"), autoescape=True, trim_blocks=True)
     names = {id(chart): name for name, chart in drawn.items()}
     templates.globals |= {
-        "content": _content, "level": _level, "legend": _legend, "name": lambda chart: names[id(chart)],
-        "wide": WIDE, "blocks": BLOCKS.search, "colours": style.PAGE,
+        "content": printing.content, "level": _level, "legend": _legend,
+        "name": lambda chart: names[id(chart)], "wide": WIDE, "blocks": BLOCKS.search, "colours": style.PAGE,
     }  # fmt: skip
     return templates.get_template("report.html").render(
         report=report, places=places, script=script, version=__version__,
@@ -146,25 +146,6 @@ def _level(name: str, text: str) -> str:
     found = LEVELS.match(text)
     level = found[0] if found else "calm"
     return "" if name not in ("verdict", *SIDES) else URGENT.get(level, level)
-
-
-def _content(part: Any) -> dict[str, Any]:
-    """Return a table, paragraph or note as the template reads it."""
-    from rich.table import Table
-    from rich.text import Text
-
-    if isinstance(part, Text):
-        return {"kind": "note", "text": part.plain}
-    if not isinstance(part, Table):
-        return {"kind": "text", "text": str(part)}
-    rows = [*zip(*(column.cells for column in part.columns), strict=True)]
-    if any(isinstance(cell, Table) for row in rows for cell in row):  # a grid of tables
-        return {"kind": "grid", "parts": [_content(cell) for row in rows for cell in row]}
-    header = [str(column.header).replace("\n", " ") for column in part.columns] if part.show_header else []
-    return {
-        "kind": "table", "header": header, "left": [column.justify != "right" for column in part.columns],
-        "rows": [(bool(row.style), cells) for row, cells in zip(part.rows, rows, strict=True)],
-    }  # fmt: skip
 
 
 def _legend(chart: Chart) -> list[tuple[str, str, bool]]:

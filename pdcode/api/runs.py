@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..util.threads import one_thread
 from . import command, configs
 from .configs import ConfigLike, PathLike, Settings, path_of
 from .data import Data, own_keys, store
+from .plans import Plan
 from .traces import Trace
 
 
@@ -274,7 +274,7 @@ def plan(
     processes: int | None = None,
     output: PathLike | None = None,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> Plan:
     """Search for a faster configuration in virtual time, as ``pdcode plan`` does.
 
     Parameters
@@ -302,8 +302,9 @@ def plan(
 
     Returns
     -------
-    dict
-        The tables of the best configuration, for `run`.
+    Plan
+        A dict of the tables of the best configuration, for `run`; its attribute `predicted` is a text with
+        the predicted times.
 
     Raises
     ------
@@ -322,7 +323,7 @@ def plan(
             command.run_command(
                 ["plan", *command.to_options(options, settings), f"--output={best}", *given], progress
             )
-        tables = tomllib.loads(best.read_text(encoding="utf-8"))
+        tables = Plan(best.read_text(encoding="utf-8"))
     if data is not None and output is None:  # the file of data is gone; `run` is given them again
         for key, value in own_keys(config, configs.overrides(set, workers)).items():
             tables["problem"].pop(key, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,9 +256,11 @@ class Trace(reader.TraceReader):
         return Dictionary.of(layer.unbiased(self.theta).T)
 
     def _repr_html_(self) -> str:
-        """Describe the run for notebooks."""
+        """Describe the run for notebooks, with the diagnosis but for its costs."""
         from ..analysis import description
+        from ..analysis.diagnosis import diagnose
         from ..analysis.summary import summarise
+        from ..util import html
         from ..util.formats import counted, duration, number, size
 
         run = summarise(self)
@@ -268,10 +269,6 @@ class Trace(reader.TraceReader):
             f"{counted(run.updates, 'update')} in {duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, "
             f"{size(run.bytes_down)} down"
         )
-        lines = {**description.lines(self), "result": result}
-        rows = "".join(
-            f"<tr><th>{topic}</th><td style='text-align: left'>{escape(text)}</td></tr>"
-            for topic, text in lines.items()
-        )
-        first = f"<p><b>{escape(self.descent.line)}</b></p>" if self.descent else ""
-        return f"{first}<p>{escape(description.headline(self))}</p><table>{rows}</table>"
+        judged = dict(diagnose(self).lines()) if self.arrivals.rows or self.descent else {}
+        lines = {**judged, "result": result, **description.lines(self)}
+        return html.named(description.headline(self), lines)

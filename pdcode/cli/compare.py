@@ -51,6 +51,8 @@ def add_parser(commands: Any) -> None:
     what = "also draw loss against time and bytes, with bands over the seeds (.png, .svg or .pdf)"
     option("--figure", metavar="PNG", help=what)
     option("--keep", action="store_true", help="keep the traces, beside the schemes' configurations")
+    what = "do not print the table, which `pdcode show` prints, too"
+    command.add_argument("--no-table", action="store_true", help=what)
     command.set_defaults(function=compare, alone="compare")
 
 
@@ -90,8 +92,9 @@ def compare(options: argparse.Namespace) -> int:
         comparison = tournament.perform(prepared, options.command, pool, print_line, **how)
     comparison.save(output)
     journal.remove()
-    print_line("")
-    comparison.show()
+    if not options.no_table:
+        print_line("")
+        comparison.show()
     print_line(f"repeat a run: {prepared.trial(prepared.candidates[0], prepared.seeds[0])}")
     print_line(f"comparison: {output}")
     if options.figure:

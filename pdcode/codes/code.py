@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..util import html
 from ..util.memory import ensure_fits
 from . import files
 from .keyed import signed_permutation
@@ -61,6 +62,19 @@ class Code:
 
     def __repr__(self) -> str:
         return f"Code({self.family}, n={len(self)}, k={self.blocks}, w={self.weight}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the code's sizes and options, for notebooks."""
+        rows = {
+            "codewords n": f"{len(self):,}",
+            "blocks k": f"{self.blocks:,}",
+            "weight w": f"{self.weight:,}",
+            "seed": self.seed,
+            **({"coherence": f"{self.coherence:.3g}"} if len(self) ** 2 * self.blocks <= DENSE else {}),
+            **{name: value for name, value in self.options.items() if value is not None},
+            **({"notes": "; ".join(self.notes)} if self.notes else {}),
+        }
+        return html.named(f"Code of family {self.family}", rows)
 
     @property
     def weight(self) -> int:

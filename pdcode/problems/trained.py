@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkTable
+from ..util import html
 from ..util.errors import InputError, short_repr
 from ..util.formats import counted
 from .compiled import build_network
@@ -16,6 +17,8 @@ from .matrix import Array, Csr, Matrix, as_dense, with_ones
 from .network import Network
 from .samples import CHUNK, Statistics
 from .tables import frame_columns, labels_or_numbers, numbers, stack
+
+SHOWN = 12  # names of inputs or classes in a notebook
 
 
 class TrainedModel:
@@ -48,6 +51,24 @@ class TrainedModel:
     def __repr__(self) -> str:
         targets = counted(self._targets, "target") if self.classes is None else f"{len(self.classes)} classes"
         return f"<TrainedModel: {self.features} inputs, {targets}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of inputs, targets and weights, for notebooks."""
+        columns = f": {', '.join(self.columns[:SHOWN])}" if self.columns else ""
+        more = ", …" * (len(self.columns) > SHOWN)
+        targets = counted(self._targets, "real target")
+        if self.classes is not None:
+            labels = ", ".join(map(str, self.classes[:SHOWN].tolist())) + ", …" * (len(self.classes) > SHOWN)
+            targets = f"{len(self.classes)} classes: {labels}"
+        shapes = (f"{name} {' × '.join(map(str, each.shape))}" for name, each in self.weights.items())
+        rows = {
+            "inputs": f"{self.features:,}{columns}{more}",
+            "targets": targets,
+            "weights": ", ".join(shapes),
+            "parameters": f"{len(self.theta):,}",
+            "score": self.measure,
+        }
+        return html.named("Trained model", rows)
 
     def predict(self, X: Any) -> Array:
         """Predict the targets of rows.

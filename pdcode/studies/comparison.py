@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -115,12 +113,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the ranked table, for notebooks."""
-        from rich.console import Console
-
-        text = io.StringIO()
-        console = Console(file=text, width=printing.PLAIN_WIDTH, highlight=False, markup=False)
-        results_table.show_comparison(self.rows, self.seeds, self.title, self.notes, console)
-        return f"<pre>{escape(text.getvalue())}</pre>"
+        rows = self.rows, self.seeds, self.title, self.notes
+        return printing.to_html(results_table.comparison_sections(*rows))
 
     def show(self) -> None:
         """Print the ranked table, as ``pdcode compare`` does."""
@@ -212,7 +206,8 @@ def compare(
         HDF5 file to write; by default ``results/<name of the configuration>.compare.h5``. The candidates'
         configurations lie beside it, in a folder.
     progress : bool
-        Whether to print the lines that the command prints, the table among them.
+        Whether to print the lines that the command prints, but for the table: a notebook displays what is
+        returned, and `Comparison.show` prints it.
 
     Returns
     -------
@@ -260,7 +255,6 @@ def compare(
     written = Path(output or Path("results") / f"{stem}.compare.h5")
     settings = store(config, configs.overrides(set, workers), data, written)
     with configs.read(config, settings).as_file() as path:
-        command.run_command(
-            ["compare", *command.to_options(options, settings), f"--output={written}", "--", path], progress
-        )
+        given = [*command.to_options(options, settings), f"--output={written}", "--no-table"]
+        command.run_command(["compare", *given, "--", path], progress)
     return Comparison.load(written)

@@ -7,12 +7,15 @@ from pathlib import Path
 import msgspec
 
 from .. import problems
+from ..api.plans import BETWEEN
 from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
 from ..util.output import ensure_replaceable, ensure_writable, write_file
+from .candidate import Candidate
 from .goal import Goal
-from .results_table import format_seconds
+from .ranking import Row
+from .results_table import cells, format_seconds
 from .search import Environment, SearchResult
 
 HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
@@ -85,7 +88,7 @@ def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
 
 
 def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
-    """Describe the origin of the configuration, and the prediction."""
+    """Describe the origin of the configuration, the prediction, and the ranking, which `Plan` reads."""
     row, own, seeds = found.rows[0], found.own, found.seeds
     done, takes = (
         f"reached by {each.reached} in" if each.missed else text
@@ -99,4 +102,15 @@ def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
         f"Predicted on the virtual clock: {goal} {done} {format_seconds(row.time.mean)}{span}, seeds "
         f"{seeds[0]} – {seeds[-1]}; the user's own configuration {takes} "
         f"{format_seconds(own.time.mean)}.",
+        BETWEEN.join(("rank", f"time to {goal}", "95 %", "of yours", "candidate")),
+        *(
+            BETWEEN.join((str(place), *ranked(each), str(each.candidate)))
+            for place, each in enumerate(found.rows, 1)
+        ),
     ]
+
+
+def ranked(row: Row[Candidate]) -> list[str]:
+    """Return the time of a finalist, its interval, and the ratio to the time of the user's own."""
+    line = cells(row, "yours")
+    return [*line["time"], line["of yours"].value]

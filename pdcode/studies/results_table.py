@@ -79,14 +79,10 @@ def _percent(fraction: float) -> str:
     return f"{percent(fraction, 1)} %"
 
 
-def show_comparison(
-    rows: Sequence[Row[str]],
-    seeds: Sequence[int],
-    title: str,
-    notes: Sequence[str],
-    console: Console | None = None,
-) -> None:
-    """Print a line for each candidate, and the legend."""
+def comparison_sections(
+    rows: Sequence[Row[str]], seeds: Sequence[int], title: str, notes: Sequence[str]
+) -> list[printing.Section]:
+    """Return a table with a line for each candidate, and the legend."""
     lines = [cells(row, "first") for row in rows]
     table = printing.make_table("", "scheme", *lines[0], left=("scheme",), fold=False)
     for place, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
@@ -96,7 +92,18 @@ def show_comparison(
             shown.append(f"{value} ({interval})" if bracket else value)
         table.add_row(str(place), row.candidate, *shown)
     texts = [*legend(rows, seeds, "first"), DELAYS, *notes]
-    printing.show([(title, [table]), ("", [printing.note(" ".join(texts))])], console)
+    return [(title, [table]), ("", [printing.note(" ".join(texts))])]
+
+
+def show_comparison(
+    rows: Sequence[Row[str]],
+    seeds: Sequence[int],
+    title: str,
+    notes: Sequence[str],
+    console: Console | None = None,
+) -> None:
+    """Print `comparison_sections`."""
+    printing.show(comparison_sections(rows, seeds, title, notes), console)
 
 
 def show_plan(

@@ -10,6 +10,7 @@ import traces
 from outcomes import error_line
 
 from pdcode.__main__ import main
+from pdcode.api.plans import Plan
 from pdcode.config import load as configfile
 from pdcode.studies import limits, search
 from pdcode.studies.goal import Goal
@@ -58,6 +59,12 @@ def test_a_plan(job, capsys):
     assert config.stop.loss == 1.5
     assert written.startswith("# Written by `pdcode plan job.toml --candidates 13")
     assert "# Predicted on the virtual clock: training loss 1.5 after " in written
+    plan = Plan(written)
+    assert (plan["stop"]["loss"], plan.predicted[:10]) == (1.5, "Predicted ")
+    head, first, *_ = plan.ranking
+    assert (head[1], first[0]) == ("time to training loss 1.5", "1")
+    assert f"after {first[1]} " in plan.predicted
+    assert f"<td style='text-align: left'>{first[-1]}</td>" in plan._repr_html_()
     assert (config.update, config.memory, config.code) != (user.update, user.memory, user.code)
     assert main(["run", "results/job.plan.toml", "--dry-run"]) == 0
     # With the same numbers it is the same plan; it may be written over an older one, not over the job.

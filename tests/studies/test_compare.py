@@ -269,12 +269,18 @@ def test_a_script_gets_the_comparison(job: Path, capsys: pytest.CaptureFixture[s
     text = capsys.readouterr().out
     assert [*found.names, *found.seeds] == ["yours", "topk", 1, 2]
     assert repr(found) == "<Comparison: 2 schemes on the virtual clock, to training loss 1.5>"
+    assert "2 schemes on" not in text  # the table, which the result has
     found.show()
-    assert capsys.readouterr().out.strip() in text
+    shown = capsys.readouterr().out
+    assert main(["show", "a.h5"]) == 0
+    assert capsys.readouterr().out == shown
     frame = found.to_pandas()
     assert frame.loc[("topk", 2), "seconds"] == found.measured[1][1].seconds
     assert len(found.plot().axes) == 2
-    assert "2 schemes" in found._repr_html_()
+    html = found._repr_html_()
+    assert html.startswith("<p><b>2 schemes on the virtual clock, to training loss 1.5</b></p><table><thead>")
+    assert html.index(found.rows[0].candidate) < html.index(found.rows[1].candidate)
+    assert "\x1b" not in html
     with pytest.raises(pdcode.InputError, match="give `tune` or `rates`, not both"):
         pdcode.compare(job, "topk", tune=5, rates="a.h5")
     with pytest.raises(pdcode.InputError, match=r"--schemes nosuch: scheme.name: expected one of"):

@@ -133,8 +133,8 @@ def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
     assert components.config.code.rows_per_task is None
     (note,) = components.notes
     assert note.startswith(
-        "code.share 0.03125 and memory.lookahead 0.05 (code.rows_per_task 'auto'): with 1/8 of a gradient the "
-        "busiest link needs "
+        "code.share 0.03125 and memory.lookahead 0.05 (code.rows_per_task 'auto'): with 1/8 of a gradient "
+        "the busiest link needs "
     )
     assert note in components.remarks()
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
