@@ -160,9 +160,11 @@ class Diagnosis:
         """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
         first, *rest = self.statements
         many = len(self.slow) > 1 and not self.bottleneck
+        before = self.verdict.partition(first)[0].removesuffix("critical: ").removesuffix("warning: ")
+        priced = verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share)
         return replace(
             self,
-            verdict=verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share),
+            verdict=before + priced,
             cost=cost,
             next=after,
             share=share,

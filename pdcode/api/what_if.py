@@ -132,14 +132,18 @@ class Prediction:
                 self.descents_s = np.empty(0)
 
     def relative(
-        self, replaced: Sequence[int] = (), free: str = "", settings: Sequence[str] = ()
+        self,
+        replaced: Sequence[int] = (),
+        free: str = "",
+        settings: Sequence[str] = (),
+        seeds: int = SEEDS,
     ) -> np.ndarray:
         """Return times relative to the run's own, one or several by seed; parameters as of `update_s`."""
         factor = update_s(self.trace, replaced, free, settings, self.arrivals) / self.own_s
         if free or not len(self.descents_s) or not math.isfinite(factor):
             return np.array([factor])
         expected_s = factor * self.recorded_s
-        return self.simulated_s(expected_s, SEEDS, replaced, settings) / self.descents_s
+        return self.simulated_s(expected_s, seeds, replaced, settings) / self.descents_s[:seeds]
 
     def time(self, factor: float) -> str:
         """Return a multiple of the time, as text."""
@@ -192,7 +196,7 @@ class Prediction:
         if self.trace.is_script:
             return ""
         try:
-            factor = mean(self.relative(settings=ALL))
+            factor = mean(self.relative(settings=ALL, seeds=1))  # of the run itself
         except InputError:  # not with the other keys of the run
             return ""
         what, of = "waiting for all", "" if len(self.descents_s) else " for as many gradients"

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,15 @@ def test_no_file_that_a_trace_names_is_imported(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not imported"):
             use()
     assert not (tmp_path / "marker").exists()
+
+
+def test_what_is_said_before_stays_when_costs_are_known(tmp_path: Path) -> None:
+    quick = simulate(tmp_path / "slow.h5", SLOW).diagnose(what_if=False)
+    assert quick.verdict.startswith("critical: worker 7 is ")
+    before = replace(quick, verdict=f"the loss grew; {quick.verdict}")
+    found = before.costing(0.15, "the run's time", "a cost", "an advice", "waiting would take longer")
+    assert found.verdict.startswith("the loss grew; warning: worker 7 is ")
+    assert found.verdict.endswith(
+        "all wait for it: it costs 15 % of the run's time; waiting would take longer"
+    )
+    assert (found.share, found.cost, found.next) == (0.15, "a cost", "an advice")
