@@ -303,8 +303,8 @@ def plan(
     Returns
     -------
     Plan
-        A dict of the tables of the best configuration, for `run`; its attribute `predicted` is a text with
-        the predicted times.
+        A dict of the tables of the best configuration, for `run`; its attributes are `predicted`, a text with
+        the predicted times, and `ranking`, the finalists, best first, as lists of texts.
 
     Raises
     ------
