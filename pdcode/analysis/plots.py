@@ -9,8 +9,10 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from . import description
+from .gain import Gain
+from .gain import time_s as reached_s
 from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, loss_axis, mark_target, sheet
-from .timeline import timeline
+from .timeline import LANES, timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,78 @@ def draw(trace: TraceReader) -> Figure:
         above, below = right.subplots(2, 1, height_ratios=(2.4, 1))
         rate(trace, below, timeline(trace, above))
     return drawing
+
+
+def draw_gain(gain: Gain) -> Figure:
+    """Draw a run beside the same job that waits for all workers: the losses, and both timelines."""
+    lanes = min(gain.run.worker_count, LANES)
+    with sheet(SIZE[0], SIZE[1] + 0.6 + 0.3 * max(0, lanes - 8)) as drawing:
+        grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
+        left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
+        text = str(gain)
+        drawing.suptitle(text[0].upper() + text[1:], x=0.01, ha="left", fontsize=15, fontweight="bold")
+        origin = "waiting for all: simulated under the recorded delays"
+        drawing.supxlabel(f"{_title(gain.run)}   ·   {origin}", x=0.01, ha="left", fontsize=10.5, color=GREY)
+        _losses(gain, left.subplots())
+        above, below = right.subplots(2, 1)
+        window = timeline(gain.run, above)
+        timeline(
+            gain.waiting,
+            below,
+            f"Waiting for all: workers idle {100 * _idle(gain.waiting):.0f} % of the time",
+            window,
+        )
+        below.set_xlabel(below.get_xlabel().partition(" after")[0] + ", in the middle of each run")
+        above.set_xlabel("")
+    return drawing
+
+
+def _idle(trace: TraceReader) -> float:
+    """Return the fraction of the workers' time in which they have no task."""
+    rows, length = trace.arrivals, description.stop_ns(trace)
+    busy = np.minimum(rows["t_recv_ns"], length) - np.minimum(rows["t_dispatch_ns"], length)
+    return 1 - float(busy.sum()) / (length * trace.worker_count)
+
+
+def _losses(gain: Gain, axes: Axes) -> None:
+    """Draw the losses of a run and of the job that waits, and mark when they reach the level."""
+    others_s = min(gain.waiting_s, 1e-9 * description.stop_ns(gain.waiting))
+    until, low = 1.18 * max(gain.run_s, others_s), axes.get_xaxis_transform()
+    names = (
+        f"waiting for all {gain.run.worker_count:,} workers, simulated",
+        f"as it ran: {description.policy(gain.run)}",
+    )
+    losses = []
+    for place, (trace, name, colour) in enumerate(
+        zip((gain.waiting, gain.run), names, (GREY, BLUE), strict=True)
+    ):
+        shown = trace.progress["t_ns"] <= 1e9 * until
+        times, loss = (trace.progress[column][shown] for column in ("t_ns", "loss"))
+        axes.plot(1e-9 * times, loss, color=colour, linewidth=2.4)
+        axes.text(
+            0.98, 0.96 - 0.06 * place, name, color=colour, transform=axes.transAxes, ha="right", va="top"
+        )
+        losses.append(loss)
+        if np.isfinite(time_s := reached_s(trace, gain.level)):
+            axes.plot([time_s], [gain.level], "o", color=colour, markersize=7)
+            axes.vlines(time_s, 0, gain.level, colour, linestyle=":", linewidth=1.2)
+            right = trace is gain.waiting or time_s < 0.15 * until
+            axes.annotate(
+                gain.time(time_s), (time_s, 0), (4 if right else -4, 5), low, "offset points",
+                color=colour, fontweight="bold", ha="left" if right else "right",
+            )  # fmt: skip
+    loss_axis(axes, losses, gain.level)
+    axes.set_xlim(0, until)
+    axes.set_xlabel("time, s")
+    axes.set_title("Training loss")
+    ways = {"arrowstyle": "<->", "color": INK, "shrinkA": 7, "shrinkB": 7}
+    axes.annotate("", (others_s, gain.level), (gain.run_s, gain.level), arrowprops=ways)
+    if others_s - gain.run_s > 0.2 * until:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.5}
+        middle = (gain.run_s + others_s) / 2
+        axes.text(
+            middle, gain.level, f"{gain.factor}×", fontweight="bold", ha="center", va="center", bbox=box
+        )
 
 
 def _title(trace: TraceReader) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -42,10 +43,17 @@ def show(
     trace: TraceReader,
     console: Console | None = None,
     diagnose: Callable[[TraceReader], Diagnosis] = diagnosis.diagnose,
+    brief: bool = False,
 ) -> None:
-    """Print a summary of a trace: configuration, diagnosis, loss, time, staleness and bytes."""
-    path = critical_path.of_trace(trace)
-    printing.show(((title, parts) for _, title, parts in sections(trace, diagnose(trace), path)), console)
+    """Print a summary of a trace: configuration, diagnosis, loss, time, staleness and bytes.
+
+    A brief one is how the run ended, and the diagnosis.
+    """
+    path = None if brief else critical_path.of_trace(trace)
+    shown = sections(trace, diagnose(trace), path)
+    if brief:
+        shown = itertools.takewhile(lambda section: section[0] != "run", shown)
+    printing.show(((title, parts) for _, title, parts in shown), console)
 
 
 def sections(

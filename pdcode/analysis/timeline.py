@@ -52,8 +52,14 @@ def lanes(pace: timing.Pace, out: Sequence[int] = ()) -> list[int]:
     return sorted([*slow, *(others[place] for place in chosen)])
 
 
-def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
-    """Draw the workers' tasks in an interval of time; return the interval in ns."""
+def timeline(
+    trace: TraceReader, axes: Axes, title: str = "", beside: tuple[int, int] | None = None
+) -> tuple[int, int] | None:
+    """Draw the workers' tasks in an interval of time; return the interval in ns.
+
+    By default the title says who is slow or was out. The interval `beside`, of another run with a legend, has
+    the length of this one.
+    """
     axes.grid(False)
     if not trace.arrivals.rows:
         unrecorded = trace.attributes.get("arrivals") == "none"
@@ -64,6 +70,8 @@ def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
     outages = timing.outages(trace, pace, length)
     out = list(dict.fromkeys(outage.worker for outage in outages))
     begin, end = window_ns(trace.arrivals, pace, length, outages)
+    if beside is not None:
+        end = begin + beside[1] - beside[0]
     scale, unit = (1e-9, "s") if end - begin > 5e9 else (1e-6, "ms")
     chosen, marked = lanes(pace, out), {*out, *pace.slow()}
     rows = list(timing.by_worker(trace.arrivals, len(pace.arrivals)))
@@ -82,8 +90,11 @@ def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
     _label(axes, chosen, marked, counts[chosen] / max(seconds, 1e-9))
     axes.set_xlim(0, (end - begin) * scale)
     axes.set_xlabel(f"time, {unit} after {begin * 1e-9:.3f} s")
-    axes.set_title(_title(pace, outages, len(chosen)), pad=26)  # above the legend
-    _legend(axes, injected, [name for name, some in (("slow", pace.slow()), ("out", out)) if some])
+    axes.set_title(
+        title or _title(pace, outages, len(chosen)), pad=None if beside else 26
+    )  # above the legend
+    if beside is None:
+        _legend(axes, injected, [name for name, some in (("slow", pace.slow()), ("out", out)) if some])
     return begin, end
 
 

@@ -77,10 +77,11 @@ class Trace(reader.TraceReader):
 
         Parameters
         ----------
-        kind : {"run", "loss", "accuracy", "timeline", "rate", "code"}
-            "run": the figure of ``pdcode show --figure``; then its panels: training loss and test accuracy
-            against time, the workers' tasks in an interval, and arrivals a second. "code": the figure of
-            ``pdcode codes show --figure``.
+        kind : {"run", "loss", "accuracy", "timeline", "rate", "gain", "code"}
+            "run": training loss and test accuracy against time, the workers' tasks in an interval, and
+            arrivals a second; the next four are its panels. "gain": the figure of ``pdcode show --figure``,
+            the loss beside that of the same job waiting for all workers, simulated under the recorded
+            delays, and both timelines. "code": the figure of ``pdcode codes show --figure``.
 
         Returns
         -------
@@ -90,18 +91,26 @@ class Trace(reader.TraceReader):
         Raises
         ------
         InputError
-            If there is no such kind, or no code as every layer is sent uncoded.
+            If there is no such kind, no code as every layer is sent uncoded, or waiting cannot be simulated.
         """
         from ..analysis import code_plots, plots, style
         from ..codes.code import Code
         from ..codes.summary import quality
+        from .waiting import gain
 
         if kind == "run":
             return plots.draw(self)
+        if kind == "gain":
+            with gain(self) as found:
+                if found is None:
+                    raise InputError(
+                        "kind: 'gain': the run waits for all, or waiting for all cannot be simulated"
+                    )
+                return plots.draw_gain(found)
         if kind == "code":
             return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
         if kind not in PANELS:
-            raise InputError(f"kind: {expected(kind, ['run', *PANELS, 'code'])}")
+            raise InputError(f"kind: {expected(kind, ['run', *PANELS, 'gain', 'code'])}")
         with style.sheet(8, 4.5) as drawing:
             getattr(plots, kind)(self, drawing.subplots())
         return drawing

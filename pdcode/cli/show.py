@@ -1,9 +1,14 @@
 """`pdcode show`: summary of a trace, or comparison of several."""
 
+from __future__ import annotations
+
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
+
+if TYPE_CHECKING:
+    from ..trace.reader import TraceReader
 
 
 def add_parser(commands: Any) -> None:
@@ -22,10 +27,14 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--figure",
         metavar="PNG",
-        help="also draw loss against time and the timeline of arrivals, or the losses of several runs "
-        "against time and bytes (.png, .svg or .pdf)",
+        help="also draw loss against time, beside that of the same job waiting for all workers, simulated "
+        "under the recorded delays, and timelines; or the losses of several runs against time and bytes "
+        "(.png, .svg or .pdf)",
     )
-    what = "without what slow workers cost, which takes a second or more and reads the data of the run"
+    what = "without tables: how the run ended, slow workers with their cost, and what to try"
+    command.add_argument("--brief", action="store_true", help=what)
+    what = "without simulations, of what slow workers cost and of waiting, which take a second or more and "
+    what += "read the data of the run"
     command.add_argument("--quick", action="store_true", help=what)
     command.set_defaults(function=show)
 
@@ -51,14 +60,25 @@ def show(options: argparse.Namespace) -> int:
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])
-        tables.show(trace, diagnose=diagnose if options.quick else diagnosed)
+        tables.show(trace, diagnose=diagnose if options.quick else diagnosed, brief=options.brief)
         if options.figure:
-            from ..analysis import plots
-
-            style.save(plots.draw(trace), options.figure)
+            draw(trace, options)
+            return 0
     if options.figure:
         print(f"figure: {options.figure}")
     return 0
+
+
+def draw(trace: TraceReader, options: argparse.Namespace) -> None:
+    """Draw one trace, beside the same job waiting for all if that can be simulated."""
+    from contextlib import nullcontext
+
+    from ..analysis import plots, style
+    from ..api import waiting
+
+    with nullcontext() if options.quick else waiting.gain(trace) as gain:
+        style.save(plots.draw(trace) if gain is None else plots.draw_gain(gain), options.figure)
+        print(f"figure: {options.figure}" + ("" if gain is None else f": {gain}"))
 
 
 def _is_comparison(path: str) -> bool:
