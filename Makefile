@@ -20,9 +20,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
 
 run: .venv/built ## train a small model over MPI and show what happened
-	.venv/bin/pdcode run jobs/digits.toml
-	.venv/bin/pdcode show results/digits.h5 --figure results/digits.png
-	@$(on_path)
+	.venv/bin/pdcode run jobs/digits.toml --set stop.seconds=5
+	.venv/bin/pdcode show results/digits.h5 --brief --figure results/digits.png
+	@echo 'next: look at results/digits.png; `make shell`, then: pdcode show results/digits.h5'
 
 shell: .venv/built ## start a shell with pdcode on PATH
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" "$${SHELL:-sh}"

@@ -35,3 +35,12 @@ def test_conda() -> None:
     assert f'version: "{__version__}"' in recipe
     (script,) = PROJECT["project"]["scripts"].items()
     assert " = ".join(script) in recipe
+
+
+def test_the_extra_all_has_what_users_of_the_wheel_can_want() -> None:
+    """The benchmarks, and what makes and tests a clone, are not in the wheel."""
+    extras = dict(PROJECT["project"]["optional-dependencies"])
+    for name in ("bench", "test", "docs", "lint"):
+        del extras[name]
+    everything = extras.pop("all")
+    assert sorted(everything) == sorted({each for names in extras.values() for each in names})

@@ -25,3 +25,6 @@ class PyPdcode(PythonPackage):
     depends_on("py-scipy@1.13:", type=("build", "run"))
     depends_on("py-scikit-learn@1.6:", type=("build", "run"))
     depends_on("py-threadpoolctl@3.1:", type=("build", "run"))
+    depends_on("py-bokeh@3.9:", type=("build", "run"))
+    depends_on("py-jinja2@3.1:", type=("build", "run"))
+    depends_on("py-shtab@1.7:", type=("build", "run"))

@@ -45,7 +45,7 @@ class Gain:
         """Return the gain in a sentence without its full stop."""
         would = f"waiting for all {self.run.worker_count:,} workers would take"
         took = f"{self.time(self.waiting_s)}: " if math.isfinite(self.waiting_s) else ""
-        return f"loss {self.level:g} after {self.time(self.run_s)}; {would} {took}{self.factor} times as long"
+        return f"Loss {self.level:g} after {self.time(self.run_s)}; {would} {took}{self.factor} times as long"
 
 
 def _two_digits(value: float) -> str:

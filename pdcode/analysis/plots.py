@@ -47,8 +47,7 @@ def draw_gain(gain: Gain) -> Figure:
     with sheet(SIZE[0], SIZE[1] + 0.6 + 0.3 * max(0, lanes - 8)) as drawing:
         grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
         left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
-        text = str(gain)
-        drawing.suptitle(text[0].upper() + text[1:], x=0.01, ha="left", fontsize=15, fontweight="bold")
+        drawing.suptitle(str(gain), x=0.01, ha="left", fontsize=15, fontweight="bold")
         origin = "waiting for all: simulated under the recorded delays"
         drawing.supxlabel(f"{_title(gain.run)}   ·   {origin}", x=0.01, ha="left", fontsize=10.5, color=GREY)
         _losses(gain, left.subplots())

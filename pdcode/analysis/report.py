@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..trace.reader import TraceReader
-from ..util.errors import Failure
 from ..util.version import __version__
 from . import charts, comparison, critical_path, description, printing, style, tables
 from .charts import Chart
@@ -107,20 +105,8 @@ def named_charts(report: Sequence[Part]) -> dict[str, Chart]:
     }
 
 
-def ensure_installed() -> None:
-    """Refuse to work without Bokeh.
-
-    Raises
-    ------
-    Failure
-        If it is not installed.
-    """
-    if not (find_spec("bokeh") and find_spec("jinja2")):
-        raise Failure("report: needs the package bokeh: pip install 'pdcode[report]'")
-
-
 def make_page(report: Sequence[Part]) -> str:
-    """Return the page, which needs no other file; Bokeh must be installed."""
+    """Return the page, which needs no other file."""
     from bokeh.embed import components
     from bokeh.resources import Resources
     from jinja2 import Environment, PackageLoader

@@ -27,6 +27,7 @@ from ..util.formats import (
 )
 from . import critical_path, description, diagnosis, printing, statistics, timing
 from .diagnosis import Diagnosis
+from .gain import Gain
 from .printing import make_table, note
 
 if TYPE_CHECKING:
@@ -44,16 +45,22 @@ def show(
     console: Console | None = None,
     diagnose: Callable[[TraceReader], Diagnosis] = diagnosis.diagnose,
     brief: bool = False,
+    gain: Gain | None = None,
 ) -> None:
     """Print a summary of a trace: configuration, diagnosis, loss, time, staleness and bytes.
 
-    A brief one is how the run ended, and the diagnosis.
+    A brief one is how the run ended, and the diagnosis; with `gain` both say what waiting would cost.
     """
     path = None if brief else critical_path.of_trace(trace)
     shown = sections(trace, diagnose(trace), path)
     if brief:
         shown = itertools.takewhile(lambda section: section[0] != "run", shown)
-    printing.show(((title, parts) for _, title, parts in shown), console)
+    more = (
+        {}
+        if gain is None
+        else {"headline": [str(gain), note("(waiting is simulated, under the recorded delays)")]}
+    )
+    printing.show(((title, [*parts, *more.get(name, [])]) for name, title, parts in shown), console)
 
 
 def sections(

@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ..util.errors import Failure
-
 FILES = "CONFIG", "TRACE", "FILE", "TOML", "CSV", "PNG", "DATA", "TABLE"  # metavars
 
 
@@ -25,10 +23,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the script."""
-    try:
-        import shtab
-    except ImportError:
-        raise Failure("completion: needs the package shtab: pip install 'pdcode[completion]'") from None
+    import shtab
+
     top = options.parser()
     _complete_paths(top, {"FOLDER": shtab.DIRECTORY} | dict.fromkeys(FILES, shtab.FILE))
     print(shtab.complete(top, options.shell))

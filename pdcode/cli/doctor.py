@@ -83,8 +83,9 @@ def package() -> Finding:
     found = f"{__version__}, {Path(__file__).parents[1]}"
     if shutil.which("pdcode"):
         return Finding("pdcode", found)
-    path = Path(sys.executable).parent
-    return Finding("pdcode", found, f'not on PATH: `make shell`, or export PATH="{path}:$PATH"')
+    export = f'export PATH="{Path(sys.executable).parent}:$PATH"'
+    in_clone = (Path(__file__).parents[2] / "Makefile").exists()
+    return Finding("pdcode", found, f"not on PATH: {'`make shell`, or ' if in_clone else ''}{export}")
 
 
 def kernels() -> Finding:

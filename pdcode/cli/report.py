@@ -58,7 +58,6 @@ def report(options: argparse.Namespace) -> int:
     if wanted := options.output or not options.figures:
         ensure_writable(page, f"-o {page}")
         ensure_replaceable(page, f"-o {page}", "a report", lambda path: MARK in path.read_bytes()[:4096])
-        pages.ensure_installed()
     traces = [Trace(path) for path in options.trace]
     made = pages.parts(traces, [trace.diagnose(not options.quick) for trace in traces])
     if wanted:

@@ -1,14 +1,9 @@
 """`pdcode show`: summary of a trace, or comparison of several."""
 
-from __future__ import annotations
-
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..util.errors import InputError
-
-if TYPE_CHECKING:
-    from ..trace.reader import TraceReader
 
 
 def add_parser(commands: Any) -> None:
@@ -54,31 +49,25 @@ def show(options: argparse.Namespace) -> int:
     elif len(options.trace) > 1:
         compare(options)
     else:
-        from ..analysis import tables
+        from contextlib import nullcontext
+
+        from ..analysis import plots, tables
         from ..analysis.diagnosis import diagnose
+        from ..api import waiting
         from ..api.what_if import diagnosed
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])
-        tables.show(trace, diagnose=diagnose if options.quick else diagnosed, brief=options.brief)
-        if options.figure:
-            draw(trace, options)
-            return 0
+        simulates = not options.quick and (options.brief or options.figure)
+        with waiting.gain(trace) if simulates else nullcontext() as gain:
+            diagnosis = diagnose if options.quick else diagnosed
+            tables.show(trace, diagnose=diagnosis, brief=options.brief, gain=gain)
+            if options.figure:
+                drawing = plots.draw(trace) if gain is None else plots.draw_gain(gain)
+                style.save(drawing, options.figure)
     if options.figure:
         print(f"figure: {options.figure}")
     return 0
-
-
-def draw(trace: TraceReader, options: argparse.Namespace) -> None:
-    """Draw one trace, beside the same job waiting for all if that can be simulated."""
-    from contextlib import nullcontext
-
-    from ..analysis import plots, style
-    from ..api import waiting
-
-    with nullcontext() if options.quick else waiting.gain(trace) as gain:
-        style.save(plots.draw(trace) if gain is None else plots.draw_gain(gain), options.figure)
-        print(f"figure: {options.figure}" + ("" if gain is None else f": {gain}"))
 
 
 def _is_comparison(path: str) -> bool:

@@ -154,14 +154,3 @@ def test_refusals(
     (tmp_path / "mine.html").write_text("mine", encoding="utf-8")
     assert main(["report", *words]) == 2
     assert complaint in capsys.readouterr().err
-
-
-def test_without_bokeh_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    traces.simulate(tmp_path / "a.h5", 0.1)
-    monkeypatch.setattr(report, "find_spec", lambda name: None)
-    assert main(["report", str(tmp_path / "a.h5")]) == 1
-    assert (
-        capsys.readouterr().err == "pdcode: report: needs the package bokeh: pip install 'pdcode[report]'\n"
-    )

