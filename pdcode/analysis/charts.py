@@ -8,7 +8,7 @@ import numpy as np
 from ..codes.quality.captured import captured_energy
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED
-from ..util.formats import SCALES, SIZES, duration, number, ratio
+from ..util.formats import SCALES, SIZES, counted, duration, number, ratio
 from . import code_plots, comparison, critical_path, description, diagnosis, statistics, timeline, timing
 
 POINTS = 800  # points of a curve, at most
@@ -86,6 +86,27 @@ class Chart:
     note: str = ""
 
     @property
+    def alternative(self) -> str:
+        """What the chart shows, in words."""
+        texts = [f"{len(self.lanes)} lanes, {', '.join(self.lanes)}"] if self.lanes else []
+        for curve in self.curves:
+            if len(values := curve.y[np.isfinite(curve.y)]):
+                name = curve.name if len(self.curves) > 1 else self.y
+                ends = (
+                    number(float(each), 3) for each in (values[0], values[-1], values.min(), values.max())
+                )
+                texts.append("{} from {} to {}, between {} and {}".format(name, *ends))
+        texts += [
+            f"{counted(len(bars.left), 'mark' if bars.marks else 'bar')} {bars.name}" for bars in self.bars
+        ]
+        if self.image is not None:
+            values = np.where(np.isfinite(self.image.values), self.image.values, self.image.low)
+            texts.append(f"{self.y} by {self.x}, colours from {' to '.join(self.image.legend)}")
+            highest = int(np.median(values, axis=1).argmax())
+            texts.append(f"the highest median is that of row {highest} of {len(values)}")
+        return f"{self.title}: {'; '.join(texts)}"
+
+    @property
     def x_range(self) -> tuple[float, float]:
         """Ends of the horizontal axis."""
         if self.image is not None:
@@ -148,6 +169,8 @@ def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> I
         ("bytes up and down", SIZES, [comparison.sent(trace) for trace, _ in runs]),
     ]
     for axis, scales, positions in places:
+        if axis != "time" and _alike(positions, places[0][2]):  # the same curves again
+            continue
         factor, unit = scaled(max(float(each.max()) for each in positions), scales)
         for column, title, level in (("loss", "Training loss", target), ("accuracy", f"Test {score}", None)):
             curves = [
@@ -161,6 +184,12 @@ def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> I
                     f"{axis}, {unit}" if unit else axis, "loss" if column == "loss" else score,
                     curves, logarithmic=column == "loss" and wide(curves), target=level,
                 )  # fmt: skip
+
+
+def _alike(positions: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Return whether the positions of points on two axes are the same but for the scale, for the eye."""
+    first, second = np.concatenate(positions), np.concatenate(others)
+    return bool(np.abs(first / max(first.max(), 1) - second / max(second.max(), 1)).max() < 0.02)
 
 
 def edges_ns(trace: TraceReader, count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..util.formats import DASH, duration, listing, number, percent, ratio, size, span
-from . import description, prediction, printing, statistics
+from . import description, gain, prediction, printing, statistics
 from .style import DASHES, GREY, LINES, loss_axis, sheet
 from .summary import Summary, summarise
 
@@ -99,6 +99,21 @@ def changes(before: TraceReader, after: TraceReader) -> Table:
             shown = span(number(low, 3), number(high, 3)) if low < high else DASH
             found.add_row(name, write(old.mean()), write(new.mean()), ratio(ratio_), shown)
     return found
+
+
+def headline(before: TraceReader, after: TraceReader) -> str:
+    """Return what a change did, in a sentence: the time to a loss that both reached, or their length."""
+    traces, levels = (before, after), [gain.level_of(trace) for trace in (before, after)]
+    what, level = "The run", max((level for level in levels if level is not None), default=None)
+    old_s, new_s = (1e-9 * description.stop_ns(trace) for trace in traces)
+    if level is not None and None not in levels and prediction.measured(before) == prediction.measured(after):
+        what = f"Loss {level:g}"
+        old_s, new_s = (gain.time_s(trace, level) for trace in traces)
+    text = f"{what} after {duration(1e9 * new_s)} in place of {duration(1e9 * old_s)}"
+    if not (old_s > 0 and new_s > 0):
+        return text
+    better, factor = old_s > new_s, max(old_s, new_s) / min(old_s, new_s)
+    return f"{text}: {number(factor, 3)} times as {'fast' if better else 'long'}"
 
 
 def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +17,7 @@ from ..util.version import __version__
 from . import charts, comparison, critical_path, description, printing, style, tables
 from .charts import Chart
 from .diagnosis import Diagnosis
+from .gain import Gain
 from .printing import make_table, note
 
 if TYPE_CHECKING:
@@ -28,7 +33,23 @@ TITLES = {
     "latencies": "Latencies", "path": "Critical path across ranks", "faults": "Faults",
 }  # fmt: skip
 """Short titles of sections of `show`."""
-WIDE = "timeline", "slow-when", "rate", "critical-path"
+ORDER = (
+    "time",
+    "path",
+    "loss",
+    "faults",
+    "fates",
+    "staleness",
+    "latencies",
+    "bytes",
+    "code",
+    "run",
+    "environment",
+)
+"""Sections of a run, in the order of the page."""
+FIRST = "slow-when", "loss-time"
+"""Charts beside the verdict, on the first screen."""
+WIDE = "timeline", "rate", "critical-path"
 """Charts as wide as the page."""
 BLOCKS = re.compile("[▁-█▏▎▍▌▋▊▉]")
 SIDES = "before", "after"
@@ -49,24 +70,35 @@ class Part(NamedTuple):
     title: str
     headline: str
     lines: Sequence[tuple[str, str]]  # of the diagnosis
+    charts: Sequence[Chart]  # on the first screen
     sections: Sequence[Section]
     config: str = ""
 
 
-def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis]) -> list[Part]:
-    """Return the parts of the report on a run, or on two, before and after a change."""
+def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain | None = None) -> list[Part]:
+    """Return the parts of the report on a run, or on two, before and after a change.
+
+    With `gain` the loss of a run is drawn beside that of the same job waiting for all workers.
+    """
     runs = [_run(*each) for each in zip(traces, found, strict=True)]
     if len(runs) == 1:
-        return runs
+        return runs if gain is None else [_beside_waiting(runs[0], gain)]
     notes = map(note, [*comparison.notes(traces), comparison.INTERVALS])
     contents = [comparison.table(traces), comparison.changes(*traces), *notes]
-    section = Section("comparison", "Before and after", contents, [*charts.losses(traces, SIDES)])
+    losses, named = [*charts.losses(traces, SIDES)], []
+    drawn, others = losses[:1], losses[1:]
+    for side, run in zip(SIDES, runs, strict=True):
+        title = f"{side.capitalize()}: {run.title}"
+        moved = [chart for chart in run.charts if chart.name == "slow-when"]
+        drawn += [
+            replace(chart, name=f"{side}-{chart.name}", title=f"{side.capitalize()}: who is slow when")
+            for chart in moved
+        ]
+        named.append(run._replace(title=title, charts=[chart for chart in run.charts if chart not in moved]))
+    section = Section("comparison", "Before and after", contents, others)
     verdicts = [(side, each.verdict) for side, each in zip(SIDES, found, strict=True)]
-    title = " → ".join(run.title for run in runs)
-    named = [
-        run._replace(title=f"{side.capitalize()}: {run.title}") for side, run in zip(SIDES, runs, strict=True)
-    ]
-    return [Part(title, "before and after a change", verdicts, [section]), *named]
+    about = f"{' → '.join(run.title for run in runs)}, before and after a change"
+    return [Part(comparison.headline(*traces), about, verdicts, drawn, [section]), *named]
 
 
 def _run(trace: TraceReader, found: Diagnosis) -> Part:
@@ -77,10 +109,32 @@ def _run(trace: TraceReader, found: Diagnosis) -> Part:
             contents = title.split("\n")
         elif name in ("time", "path", "staleness", "latencies"):
             contents = [note(title), *contents]
-        if name not in ("descent", "headline", "diagnosis") and (contents or drawn.get(name)):
-            sections.append(Section(name, TITLES.get(name, title), contents, drawn.get(name, ())))
+        shown = [chart for chart in drawn.get(name, ()) if chart.name not in FIRST]
+        if name not in ("descent", "headline", "diagnosis") and (contents or shown):
+            sections.append(Section(name, TITLES.get(name, title), contents, shown))
+    sections.sort(key=lambda section: ORDER.index(section.name))
+    every = {chart.name: chart for several in drawn.values() for chart in several}
+    first = [every[name] for name in FIRST if name in every]
     headline = description.headline(trace).removeprefix(f"{trace.path}: ")
-    return Part(trace.path.name, headline, found.lines(), sections, trace.config_text)
+    lines = [(name, _portable(text, trace.path)) for name, text in found.lines()]
+    return Part(trace.path.name, headline, lines, first, sections, trace.config_text)
+
+
+def _beside_waiting(part: Part, gain: Gain) -> Part:
+    """Return the part with the loss of the job that waits for all, up to the end of the longer descent."""
+    names = "as it ran", "waiting for all, simulated"
+    both = next(charts.losses((gain.run, gain.waiting), names))
+    own, waiting = both.curves
+    loss = replace(both, curves=(own, replace(waiting, colour=charts.GREY)))
+    drawn = [loss if chart.name == loss.name else chart for chart in part.charts]
+    return part._replace(headline=f"{part.headline}. {gain}.", charts=drawn)
+
+
+def _portable(text: str, path: Path) -> str:
+    """Return a text in which the path of a file is relative to this folder, if the file is below it."""
+    with suppress(ValueError):
+        return text.replace(str(path), str(path.resolve().relative_to(Path.cwd())))
+    return text.replace(str(path), path.name)
 
 
 def _more(trace: TraceReader) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
@@ -100,8 +154,7 @@ def named_charts(report: Sequence[Part]) -> dict[str, Chart]:
     return {
         f"{name}{chart.name}": chart
         for name, part in zip(names, report, strict=True)
-        for section in part.sections
-        for chart in section.charts
+        for chart in chain(part.charts, *(section.charts for section in part.sections))
     }
 
 

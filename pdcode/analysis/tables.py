@@ -55,12 +55,12 @@ def show(
     shown = sections(trace, diagnose(trace), path)
     if brief:
         shown = itertools.takewhile(lambda section: section[0] != "run", shown)
-    more = (
-        {}
-        if gain is None
-        else {"headline": [str(gain), note("(waiting is simulated, under the recorded delays)")]}
+    more: list[RenderableType] = []
+    if gain is not None:
+        more = [str(gain), note("(waiting is simulated, under the recorded delays)")]
+    printing.show(
+        ((title, [*parts, *more] if name == "headline" else parts) for name, title, parts in shown), console
     )
-    printing.show(((title, [*parts, *more.get(name, [])]) for name, title, parts in shown), console)
 
 
 def sections(

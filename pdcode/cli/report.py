@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,7 +34,8 @@ def add_parser(commands: Any) -> None:
     command.add_argument("-o", "--output", metavar="FILE", help=what)
     what = "write each chart to this folder as PDF, SVG and PNG; without -o no page"
     command.add_argument("--figures", metavar="FOLDER", help=what)
-    what = "without what slow workers cost, which takes a second or more and reads the data of the run"
+    what = "without simulations, of what slow workers cost and of waiting, which take a second or more and "
+    what += "read the data of the run"
     command.add_argument("--quick", action="store_true", help=what)
     command.set_defaults(function=report)
 
@@ -52,6 +54,7 @@ def report(options: argparse.Namespace) -> int:
         raise InputError(f"{options.trace[2]}: expected one trace, or two, before and after a change")
     from ..analysis import figures
     from ..analysis import report as pages
+    from ..api import waiting
     from ..api.traces import Trace
 
     page = Path(options.output or Path(options.trace[0]).with_suffix(".html"))
@@ -59,7 +62,10 @@ def report(options: argparse.Namespace) -> int:
         ensure_writable(page, f"-o {page}")
         ensure_replaceable(page, f"-o {page}", "a report", lambda path: MARK in path.read_bytes()[:4096])
     traces = [Trace(path) for path in options.trace]
-    made = pages.parts(traces, [trace.diagnose(not options.quick) for trace in traces])
+    found = [trace.diagnose(not options.quick) for trace in traces]
+    alone = len(traces) == 1 and not options.quick
+    with waiting.gain(traces[0]) if alone else nullcontext() as gain:
+        made = pages.parts(traces, found, gain)
     if wanted:
         write_file(page, pages.make_page(made), "the report")
         print_line(f"report: {page}")

@@ -1,5 +1,7 @@
 """What a report says of runs of every kind; figures; refusals. tests/browser opens its pages."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import numpy as np
 import pytest
 import traces
 
+import pdcode
 from pdcode.__main__ import main
 from pdcode.analysis import charts, critical_path, description, figures, report
 from pdcode.analysis.diagnosis import diagnose
+from pdcode.api import waiting
 from pdcode.trace import TraceReader
 
 pytestmark = pytest.mark.slow
@@ -24,13 +28,14 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
     trace.attributes["task_rows"] = 32
     (part,) = of(trace)
     assert [section.name for section in part.sections] == [
-        "run", "loss", "fates", "time", "staleness", "latencies", "path", "bytes", "code", "environment",
+        "time", "path", "loss", "fates", "staleness", "latencies", "bytes", "code", "run", "environment",
     ]  # fmt: skip
     named = report.named_charts([part])
     assert list(named) == [
-        "loss-time", "accuracy-time", "loss-updates", "loss-bytes", "timeline", "slow-when", "rate",
-        "staleness", "latency", "critical-path", "captured", "gram-16", "energy-16",
+        "slow-when", "loss-time", "timeline", "rate", "critical-path", "accuracy-time", "staleness",
+        "latency", "captured", "gram-16", "energy-16",
     ]  # fmt: skip
+    assert [chart.name for chart in part.charts] == ["slow-when", "loss-time"]  # on the first screen
     (computing, *_), rows = named["timeline"].bars, trace.arrivals
     assert len(computing.left) == rows.rows
     assert (computing.right - computing.left).sum() == pytest.approx(
@@ -48,7 +53,7 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
         100, abs=1
     )
     rate = 32e9 * trace.updates.rows / description.stop_ns(trace)
-    texts = "\n".join(part.sections[2].contents)
+    texts = "\n".join(part.sections[3].contents)
     assert f"goodput: {rate:,.0f} training rows a second in used payloads" in texts
 
 
@@ -71,13 +76,66 @@ def unusual(folder: Path, kind: str) -> TraceReader:
 def test_a_page_of_unusual_runs(tmp_path: Path, kind: str) -> None:
     made = of(unusual(tmp_path, kind))
     page = report.make_page(made)
-    assert page.count("<figure ") == len(report.named_charts(made))
+    assert page.count("<figure ") == page.count(' role="img" aria-label="') == len(report.named_charts(made))
     assert len(page) < 2_500_000
     if kind == "many":  # aggregated
         (image,) = (each.image for each in report.named_charts(made).values() if each.name == "slow-when")
         assert image is not None
         assert image.values.shape[0] <= charts.CELLS
         assert page.count("<tr") < 120
+
+
+def test_the_loss_is_drawn_once_where_other_axes_would_draw_the_same(tmp_path: Path) -> None:
+    """Two runs of one speed; and one that has twice as many updates and bytes a second."""
+    made = [traces.simulate(tmp_path / f"{name}.h5", 0.5) for name in "ab"]
+    assert {chart.name for chart in charts.losses(made, "ab")} == {"loss-time", "accuracy-time"}
+    made.append(traces.simulate(tmp_path / "c.h5", 0.5, workers=4, slow=()))
+    names = {chart.name for chart in charts.losses(made, "abc")}
+    assert names == {"loss-time", "accuracy-time", "loss-updates", "loss-bytes"}
+
+
+def test_charts_are_told_in_words(tmp_path: Path) -> None:
+    named = report.named_charts(of(traces.simulate(tmp_path / "run.h5", 0.5)))
+    told = {name: chart.alternative for name, chart in named.items()}
+    assert told["slow-when"].startswith(
+        "Who is slow when: task time over the workers' median: worker by time, "
+    )
+    assert told["slow-when"].endswith("the highest median is that of row 7 of 8")
+    loss = named["loss-time"].curves[0].y
+    assert told["loss-time"].startswith(
+        f"Training loss against time: loss from {loss[0]:.3g} to {loss[-1]:.3g}, "
+    )
+    assert told["timeline"].startswith("Tasks of the workers: 8 lanes, worker 0, worker 1, ")
+    assert "median from " in told["staleness"]
+
+
+def test_the_page_of_a_run_has_the_gain_and_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {
+        "problem": {"kind": "mlp", "data": "digits", "hidden": [8]},
+        "scheme": {"name": "uncoded"},
+        "workers": {"count": 4},
+        "stragglers": {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [3], "slowdown": 10.0},
+        "stop": {"loss": 1.0, "seconds": 20},
+        "trace": {"progress_s": 0.01},
+    }
+    (tmp_path / "results").mkdir()
+    trace = pdcode.simulate(job, output=tmp_path / "results" / "run.h5", progress=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(trace.path)]) == 0
+    page = trace.path.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count("<h1>") == 1
+    with waiting.gain(trace) as gain:
+        assert f"of virtual time. {gain}.</p>" in page
+    assert "waiting for all, simulated" in page
+    found = diagnose(trace)
+    lines = dict(report.parts([trace], [replace(found, next=f"plan --trace {trace.path}")])[0].lines)
+    assert lines["next"] == "plan --trace results/run.h5"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    lines = dict(report.parts([trace], [replace(found, next=f"plan --trace {trace.path}")])[0].lines)
+    assert lines["next"] == "plan --trace run.h5"
 
 
 def test_texts_of_a_trace_are_escaped(tmp_path: Path) -> None:
@@ -94,6 +152,17 @@ def test_changes_from_one_run_to_another(tmp_path: Path) -> None:
     comparison, first, second = of(before, after)
     assert [name for name, _ in comparison.lines] == ["before", "after"]
     assert (first.title, second.title) == ("Before: a.h5", "After: b.h5")
+    assert comparison.headline == "a.h5 → b.h5, before and after a change"
+    said = re.fullmatch(r"Loss \S+ after (.*) in place of (.*): (.*) times as (fast|long)", comparison.title)
+    assert said is not None
+    after_s, before_s = (float(text.removesuffix(" s")) for text in said.groups()[:2])
+    assert max(after_s, before_s) / min(after_s, before_s) == pytest.approx(float(said[3]), rel=0.02)
+    assert (said[4] == "fast") == (after_s < before_s)
+    drawn = [chart.name for chart in comparison.charts]
+    assert drawn == ["loss-time", "before-slow-when", "after-slow-when"]
+    page = report.make_page([comparison, first, second])
+    assert page.count("<h1>") == 1
+    assert "<h2>Before: a.h5</h2>" in page
     changes = comparison.sections[0].contents[1]
     cells = {row[0]: row[1:] for row in zip(*(column.cells for column in changes.columns), strict=True)}
     low, high = map(float, cells["updates a second"][3].split(" – "))

@@ -26,7 +26,24 @@ PIXELS = """() => {  // of the canvases of the timeline
   seek(document.getElementById("timeline"));
   return found.join();
 }"""
+STOPS = """() => {  // kinds of elements at which Tab stops
+  const found = new Set(), seek = node => {
+    if (node.tabIndex >= 0) found.add(node.tagName);
+    for (const each of [...node.children, ...(node.shadowRoot?.children ?? [])]) seek(each);
+  };
+  seek(document.body);
+  return [...found].sort();
+}"""
 PAPER = "getComputedStyle(document.body).backgroundColor"
+
+
+def wait(page: Page, expression: str) -> None:
+    """Wait until an expression is true; `wait_for_function` needs `eval`, which the page forbids."""
+    for _ in range(LONG_MS // 20):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(expression)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +78,7 @@ def page(browser: Browser, folder: Path, request: pytest.FixtureRequest) -> Iter
     shown.on("pageerror", lambda error: complaints.append(str(error)))
     shown.on("request", lambda each: loaded.append(each.url))
     shown.goto((folder / name).as_uri())
-    shown.wait_for_function("Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)")
+    wait(shown, "Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)")
     yield shown
     assert complaints == []
     assert [url for url in loaded if not url.startswith(("data:", "blob:"))] == [(folder / name).as_uri()]
@@ -73,7 +90,7 @@ def test_the_timeline_zooms_and_moves(page: Page) -> None:
     seen = page.evaluate(PIXELS)
     page.get_by_role("button", name="Zoom in").click()
     assert page.evaluate(RANGE) == pytest.approx([begin + (end - begin) / 4, end - (end - begin) / 4])
-    page.wait_for_function(f"({PIXELS})() !== {seen!r}")
+    wait(page, f"({PIXELS})() !== {seen!r}")
     page.get_by_role("button", name="Later").focus()
     page.keyboard.press("Enter")
     assert page.evaluate(RANGE)[0] == pytest.approx((begin + end) / 2)
@@ -84,7 +101,7 @@ def test_the_timeline_zooms_and_moves(page: Page) -> None:
     page.locator("#timeline .bk-Figure").hover()
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
-    page.wait_for_function(f"({RANGE})()[1] < {last}")
+    wait(page, f"({RANGE})()[1] < {last}")
 
 
 def column(page: Page, section: str, place: int) -> list[str]:
@@ -150,17 +167,15 @@ def test_fingers_scroll_the_page_and_move_the_timeline(page: Page) -> None:
             devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
         devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    page.wait_for_function(
-        "Bokeh.index.roots.every(view => !view.paint || view.canvas_view.events_el.style.touchAction)"
-    )
+    wait(page, "Bokeh.index.roots.every(view => !view.paint || view.canvas_view.events_el.style.touchAction)")
     begin, _ = page.evaluate(RANGE)
     page.evaluate("document.getElementById('timeline').scrollIntoView()")
     top = page.evaluate("scrollY")
     swipe(0, 120)
-    page.wait_for_function(f"scrollY > {top}")
+    wait(page, f"scrollY > {top}")
     assert page.evaluate(RANGE)[0] == begin
     swipe(100, 0)
-    page.wait_for_function(f"({RANGE})()[0] > {begin}")
+    wait(page, f"({RANGE})()[0] > {begin}")
 
 
 @pytest.mark.parametrize("page", [("both.html", {})], indirect=True)
@@ -175,3 +190,28 @@ def test_two_runs_begin_with_their_verdicts(page: Page) -> None:
 
 def column_of_changes(page: Page, place: int) -> list[str]:
     return page.locator("#comparison-0 table").nth(1).locator(f"td:nth-child({place})").all_inner_texts()
+
+
+@pytest.mark.parametrize(
+    ("page", "height"),
+    [(("a.html", {"viewport": {"width": 1280, "height": 800}}), 800), (("a.html", PHONE), 800)],
+    indirect=["page"],
+)
+def test_the_first_screen_has_verdict_and_heat_map(page: Page, height: int) -> None:
+    verdict, heat_map = (
+        page.locator(each).first.bounding_box() for each in ("dl.verdict", "#slow-when .drawn")
+    )
+    assert verdict is not None
+    assert heat_map is not None
+    assert verdict["y"] + verdict["height"] <= heat_map["y"]
+    assert heat_map["y"] + heat_map["height"] <= height
+
+
+@pytest.mark.parametrize("page", [("a.html", {}), ("both.html", {})], indirect=True)
+def test_charts_are_images_with_a_text_and_no_nameless_stops(page: Page) -> None:
+    told = page.locator("figure [role=img]").evaluate_all("all => all.map(each => each.ariaLabel)")
+    assert len(told) == page.locator("figure").count()
+    assert all(len(each) > 20 for each in told)
+    assert page.locator("h1").count() == 1
+    wait(page, "Bokeh.index.roots.every(view => !view.paint || view.canvas_view.events_el.tabIndex === -1)")
+    assert page.evaluate(STOPS) == ["A", "BUTTON", "SUMMARY"]
