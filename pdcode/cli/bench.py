@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from . import ablation, ddp, scale, schemes, validate
 
 BENCHES = {
@@ -40,5 +41,5 @@ def run(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if options.bench != "torch":
             raise
-        raise InputError(f"bench torch: needs PyTorch: pip install 'pdcode[torch]' ({error})") from None
+        raise InputError(f"bench torch: needs PyTorch ({error}): {pip_install('torch')}") from None
     return done

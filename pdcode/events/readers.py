@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError, ensure_file, short_repr
+from ..util.packages import pip_install
 from .stream import Events, checked
 
 AEDAT4 = b"#!AER-DAT4.0\r\n"
@@ -158,9 +159,7 @@ def _decompressed(name: str, data: bytes, compression: str | None) -> bytes:
     try:
         import pyarrow
     except ImportError:
-        raise InputError(
-            f"{name}: packets are decompressed by pyarrow: pip install 'pdcode[tables]'"
-        ) from None
+        raise InputError(f"{name}: packets are decompressed by pyarrow: {pip_install('pyarrow')}") from None
     try:
         with pyarrow.input_stream(pyarrow.py_buffer(data), compression=compression) as stream:
             found: bytes = stream.read(LARGEST + 1)

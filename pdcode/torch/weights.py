@@ -7,6 +7,7 @@ import numpy as np
 
 from ..util.errors import InputError
 from ..util.output import write_file
+from ..util.packages import pip_install
 
 
 def write(path: Path, weights: Mapping[str, np.ndarray]) -> None:
@@ -14,7 +15,7 @@ def write(path: Path, weights: Mapping[str, np.ndarray]) -> None:
     try:
         from safetensors.numpy import save
     except ImportError as error:
-        raise InputError(f"{path}: needs safetensors: pip install 'pdcode[torch]' ({error})") from None
+        raise InputError(f"{path}: needs safetensors ({error}): {pip_install('safetensors')}") from None
     write_file(
         path, save({name: np.ascontiguousarray(each) for name, each in weights.items()}), "the weights"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
+from ..util.packages import pip_install
 from .schema import Column
 
 
@@ -29,4 +30,4 @@ def import_optional(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InputError(f"to_{name} needs {name}: pip install {name}") from error
+        raise InputError(f"to_{name} needs {name}: {pip_install(name)}") from error

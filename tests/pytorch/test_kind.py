@@ -221,5 +221,7 @@ def test_what_does_not_fit_is_one_line(case: str, tmp_path: Path, monkeypatch: p
 
 def test_without_torch_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kinds.sys.modules, "pdcode.torch.model", None)
-    with refused("problem.kind: 'torch' needs PyTorch: pip install 'pdcode[torch]'"):
+    with refused(
+        "problem.kind: 'torch' needs PyTorch (import of pdcode.torch.model halted; None in sys.modules): "
+    ):
         problems.as_table(named("perceptron", "flat")).model()  # type: ignore[attr-defined]
