@@ -59,11 +59,12 @@ def run(options: argparse.Namespace) -> int:
 
     arguments.ensure_in_range(options, budget=(3, 99, "3 to 99"))
     every = schemes_bench.candidates()
+    alias = {"lwpd": schemes_bench.AUTO}
     bench = schemes_bench.SchemesBench(
         *chosen_cells(options),
         options.seeds,
         schemes_bench.tuning(options.budget),
-        chosen(options, "schemes", every),
+        [*dict.fromkeys(alias.get(each, each) for each in chosen(options, "schemes", [*every, *alias]))],
         Path(options.output),
     )
     if not bench.ours:

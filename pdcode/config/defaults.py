@@ -24,14 +24,16 @@ Where the value is none or "auto", it then follows
 "auto" in `[problem]`, and none where the description of a key gives its meaning, are values themselves.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from ..util.errors import InputError
-from . import kinds
+from . import kinds, requirements
 from .fields import Table, Tables
 from .interfaces import NetworkTable
 from .requirements import Needs, by_key, in_full
@@ -39,6 +41,9 @@ from .schema import AUTO, KINDS, Config, SchemeTable
 
 FILLED = "code", "memory", "decoder", "wire", "downlink", "reduce", "update", "optimizer"
 """Tables that presets fill in, besides ``[scheme]``."""
+
+KIND_KEYS = "kind", "mode", "family"
+"""Keys that name the kind of a table; those of a scheme or preset are what it is."""
 
 ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
@@ -279,13 +284,22 @@ def replace_defaults(tables: dict[str, Any], name: str | None, preset: str | Non
     tables = tables | {"scheme": {**tables.get("scheme", {}), "preset": preset}}
     scheme = _scheme(tables["scheme"])
     if is_auto(tables):  # nothing of another scheme is given any more
-        return {key: table for key, table in tables.items() if key not in FILLED}
+        return without_filled(tables)
     for key, table in (scheme.presets.get(preset, {}) if scheme else {}).items():
         given = tables.get(key, {})
         if isinstance(given, dict):  # drop keys that contradict the preset; `add_defaults` adds the preset's
             left = _fitting(key, given, table)
             tables[key] = {name: value for name, value in left.items() if name not in table}
     return tables
+
+
+def without_filled(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables without those that presets fill, but with a penalty: a part of the problem."""
+    optimizer = tables.get("optimizer")
+    kept = {key: table for key, table in tables.items() if key not in FILLED}
+    if isinstance(optimizer, Mapping) and "proximal" in optimizer:
+        kept["optimizer"] = {"proximal": optimizer["proximal"]}
+    return kept
 
 
 def is_auto(tables: Mapping[str, Any]) -> bool:
@@ -303,6 +317,45 @@ def with_default_preset(tables: dict[str, Any], overridden: Iterable[str]) -> di
     return tables | {"scheme": {**chosen, "preset": AUTO}}
 
 
+def with_needed_keys(tables: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """Return the tables with the keys of which only one value goes with the rest, unless they are given.
+
+    With preset "auto", nothing is known of the tables that presets fill, but for what other tables need.
+    """
+    unknown = {*FILLED} if is_auto(tables) else set()
+    tried = set[str]()
+    while True:
+        config = Config.of({name: table for name, table in tables.items() if name not in unknown})
+        found = requirements.needed(config)
+        free = (each for each in found if each[0] not in tried and _is_free(tables, each[0], origins))
+        if (first := next(free, None)) is None:
+            return tables
+        key, value, owner = first
+        tried.add(key)
+        made = _with_key(tables, key.split("."), value)
+        with suppress(InputError):  # else the requirement is what is refused
+            Config.of(made)
+            tables, origins[key] = made, f"needed by {owner}"
+
+
+def _is_free(tables: Mapping[str, Any], key: str, origins: Origins) -> bool:
+    """Return whether a key is not given, or by a scheme or preset and not the kind of a table."""
+    *path, last = key.split(".")
+    holder: Any = functools.reduce(lambda table, part: table.get(part) or {}, path, tables)
+    if last not in holder:
+        return True
+    name, *inner = path
+    if inner or origins.get(key) in ("file", "command line"):
+        return False
+    base = KINDS.get(name)
+    return last not in KIND_KEYS or (base is not None and holder[last] == base.default)
+
+
+def _with_key(tables: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**tables, first: _with_key(tables.get(first) or {}, rest, value) if rest else value}
+
+
 def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     """Return a configuration with preset "auto" with one of its candidates, "preset" or "scheme:preset"."""
     scheme, _, preset = name.rpartition(":")
@@ -312,10 +365,10 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     for key, value in flat(_scheme(chosen).presets[preset]).items():
         table, _, last = key.partition(".")
         own = tables.get(table)
-        if last in ("kind", "mode", "family") and isinstance(own, Mapping) and own.get(last) != value:
+        if last in KIND_KEYS and isinstance(own, Mapping) and own.get(last) != value:
             raise InputError(f"{key}: {own.get(last)!r} is given, and preset '{name}' has {value!r}")
     origins.note_tables(given, tables, ())
-    made = Config.of(tables)
+    made = Config.of(with_needed_keys(tables, origins))
     filled = {key: getattr(made, key) for key in FILLED}
     filled["code"] = made.code.completed()
     return limit_preset_rate(msgspec.structs.replace(config, scheme=made.scheme, **filled), origins)

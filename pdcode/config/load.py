@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,12 @@ def resolve(
     overrides: Sequence[str] = (),
     folder: str | Path = "",
     origins: Origins | None = None,
-    auto: bool = True,
 ) -> Config:
     """Convert the tables of a TOML file to a checked configuration, by the rules of `config.defaults`.
 
-    Without `auto`, no preset is the default. With preset "auto" the tables are those of a candidate.
-    Plug-ins are imported. Paths of files to read become absolute: those in `tables` are relative to `folder`,
-    the folder of the file, and those in `overrides` to the current folder.
+    With preset "auto" the tables are those of a candidate. Plug-ins are imported. Paths of files to read
+    become absolute: those in `tables` are relative to `folder`, the folder of the file, and those in
+    `overrides` to the current folder.
     """
     parsed = _scheme_by_key([_parse(override) for override in overrides])
     tables = dict(tables)
@@ -97,7 +97,10 @@ def resolve(
     _name_file_code(tables, parsed)
     of_file = dict(tables)
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
+    commanded = [keys[0] for keys, _ in parsed]
     if chosen:  # a scheme from the command line takes precedence over the file's tables
+        if "name" in chosen:
+            chosen = defaults.with_default_preset({"scheme": chosen}, commanded)["scheme"]
         tables = defaults.replace_defaults(tables, chosen.get("name"), chosen.get("preset"))
     given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
@@ -106,13 +109,13 @@ def resolve(
     for name, table in given.items():
         if isinstance(tables.get(name), dict):
             tables[name] = defaults.without_conflicting(name, tables[name], table)
-    if auto:
-        tables = defaults.with_default_preset(tables, [keys[0] for keys, _ in parsed])
+    tables = defaults.with_default_preset(tables, commanded)
     tables = defaults.add_defaults(tables, given)
     origins = Origins() if origins is None else origins
     origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
         _insert(tables, keys, value)
+    tables = defaults.with_needed_keys(tables, origins)
     if defaults.is_auto(tables):
         tables = _with_given(tables, parsed, Path(folder))
     config = defaults.limit_preset_rate(Config.of(tables), origins)
@@ -120,8 +123,21 @@ def resolve(
     if complete.scheme.is_auto:
         return provisional(complete)
     origins.note_completed(tables, complete)
-    check_consistency(complete)
+    with _with_origin(origins):
+        check_consistency(complete)
     return complete
+
+
+@contextmanager
+def _with_origin(origins: Origins) -> Iterator[None]:
+    """Add to a refusal of a key that is not given who gives it: a scheme, a preset, or a need."""
+    try:
+        yield
+    except InputError as error:
+        text, key = str(error), str(error).partition(":")[0]
+        if (origin := origins.get(key, "")).startswith(("scheme ", "preset ", "needed ")):
+            text += f"; {key} is {'that of ' * (not origin.startswith('needed'))}{origin}"
+        raise InputError(text) from None
 
 
 def _with_given(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ kind itself. A scheme also declares `requires`, and the tables that it leaves `u
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ class Need(NamedTuple):
     why: str = ""  # the reason, as in "…, which …"; may be empty
     of_kind: bool = False  # whether `test` takes the kind (or wire format) that the key names, not the name
     when: Callable[[Any], bool] | None = None  # config -> whether the requirement applies; None: always
+    only: Any = msgspec.UNSET  # the only value that meets it, as in a file; UNSET: there are several
 
 
 Needs = Mapping[str, Any]
@@ -36,7 +38,9 @@ KeyNeeds = Mapping[Any, Needs]
 
 def one_of(*values: Any, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
     """Return the requirement of one of these values."""
-    return Need(lambda value, config: value in values, " or ".join(map(_shown, values)), why, when=when)
+    only = values[0] if len(values) == 1 else msgspec.UNSET
+    needed = " or ".join(map(_shown, values))
+    return Need(lambda value, config: value in values, needed, why, when=when, only=only)
 
 
 def none_of(*values: Any, needed: str, why: str = "") -> Need:
@@ -44,9 +48,9 @@ def none_of(*values: Any, needed: str, why: str = "") -> Need:
     return Need(lambda value, config: value not in values, needed, why)
 
 
-def having(capability: str, needed: str, why: str = "", value: Any = True) -> Need:
-    """Return the requirement of a kind with this value of a class attribute."""
-    return Need(lambda kind, config: getattr(kind, capability) is value, needed, why, of_kind=True)
+def having(capability: str, needed: str, why: str = "", value: Any = True, only: Any = msgspec.UNSET) -> Need:
+    """Return the requirement of a kind with this value of a class attribute; `only`, if given, has it."""
+    return Need(lambda kind, config: getattr(kind, capability) is value, needed, why, of_kind=True, only=only)
 
 
 def lacking(capability: str, needed: str, why: str) -> Need:
@@ -62,7 +66,7 @@ def given(needed: str) -> Need:
 def unrounded(why: str) -> Need:
     """Return the requirement of payloads in the problem's type, for the key ``wire.dtype``."""
     needed = "payloads in problem.dtype; leave it out"
-    return Need(lambda value, config: value in (None, config.problem.dtype), needed, why)
+    return Need(lambda value, config: value in (None, config.problem.dtype), needed, why, only=None)
 
 
 def check(config: Any) -> None:
@@ -70,8 +74,20 @@ def check(config: Any) -> None:
     scheme = kinds.find("schemes", config.scheme.name)
     ensure(config, f"scheme '{scheme.name}'", scheme.requires)
     _check_unused(config, scheme)
-    for name in config.__struct_fields__:
-        _check_table(config, name, getattr(config, name))
+    for path, table in _tables(config):
+        _check_effects(config, path, table)
+        for owner, needs in _required(path, table):
+            ensure(config, owner, needs)
+
+
+def needed(config: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield keys that do not meet a requirement, its only possible value, and its owner."""
+    scheme = kinds.find("schemes", config.scheme.name)
+    owners = [(f"scheme '{scheme.name}'", scheme.requires)]
+    for owner, needs in chain(owners, *(_required(path, table) for path, table in _tables(config))):
+        for key, need in in_full(needs):
+            if need.only is not msgspec.UNSET and _misfit(config, key, need) is not msgspec.UNSET:
+                yield key, need.only, owner
 
 
 def ensure(config: Any, owner: str, needs: Needs) -> None:
@@ -114,13 +130,24 @@ def _check_unused(config: Any, scheme: Any) -> None:
                 raise InputError(f"{name}.{key}: {value!r} has no effect with scheme '{scheme.name}'")
 
 
-def _check_table(config: Any, path: str, table: Any) -> None:
-    """Check the declarations of a table, and of the tables in it."""
-    if isinstance(table, list):
-        for each in table:
-            _check_table(config, path, each)
-    if not isinstance(table, Table):
-        return
+def _tables(config: Any) -> Iterator[tuple[str, Table]]:
+    """Yield each table of a configuration with its path, and those in it."""
+
+    def inner(path: str, table: Any) -> Iterator[tuple[str, Table]]:
+        if isinstance(table, list):
+            for each in table:
+                yield from inner(path, each)
+        elif isinstance(table, Table):
+            yield path, table
+            for key in table.__struct_fields__:
+                yield from inner(f"{path}.{key}", getattr(table, key))
+
+    for name in config.__struct_fields__:
+        yield from inner(name, getattr(config, name))
+
+
+def _check_effects(config: Any, path: str, table: Table) -> None:
+    """Refuse keys of a table that have no effect."""
     defaults = _defaults(type(table))
     for key, needs in by_key(table.effective):
         value = getattr(table, key, None)
@@ -132,12 +159,15 @@ def _check_table(config: Any, path: str, table: Any) -> None:
                     f"{path}.{key}: {_shown(value)} has no effect with {other} {_shown(misfit)}; it needs "
                     f"{need.needed}"
                 )
+
+
+def _required(path: str, table: Table) -> Iterator[tuple[str, Needs]]:
+    """Yield the requirements of a table's keys with other values than their defaults, and their owners."""
+    defaults = _defaults(type(table))
     for key, needs in by_key(table.requires):
         value = getattr(table, key)
         if key not in defaults or value != defaults[key]:
-            ensure(config, f"{path}.{key} {_shown(value)}", needs)
-    for key in table.__struct_fields__:
-        _check_table(config, f"{path}.{key}", getattr(table, key))
+            yield f"{path}.{key} {_shown(value)}", needs
 
 
 def _misfit(config: Any, key: str, need: Need) -> Any:

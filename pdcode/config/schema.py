@@ -172,10 +172,8 @@ class ReduceTable(Table):
                 "has workers wait for each other",
                 of_kind=True,
             ),
-            "update.late": Need(
-                lambda late, config: late == "waste" or not config.sums_first,
-                "'waste'",
-                "adds up payloads at the same θ",
+            "update.late": one_of(
+                "waste", why="adds up payloads at the same θ", when=lambda config: config.sums_first
             ),
             "wire.dtype": Need(
                 lambda name, config: not (config.has_owners and isinstance(config.wire.dtype, list)),
@@ -201,7 +199,7 @@ class ReduceTable(Table):
                 "fewer workers, or 2 + ½ log₂ n bits or more for n of them",
                 "wraps in the sums of all workers",
             ),
-            "update.mode": having("complete", "'all'", "has scales for the sum of all payloads"),
+            "update.mode": having("complete", "'all'", "has scales for the sum of all payloads", only="all"),
             "memory.kind": one_of("worker", why="rounds to few integers"),
             "wire.dtype": unrounded("rounds by itself"),
         },

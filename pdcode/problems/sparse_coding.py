@@ -62,6 +62,7 @@ class SparseCoding(Regression, tag="sparse-coding"):
                 lambda kind, config: getattr(kind, "kind", None) == "unit-norm",
                 "optimizer.proximal = {kind = 'unit-norm'}",
                 "has features that would grow, for smaller codes",
+                only={"kind": "unit-norm"},
             )
         },
     }

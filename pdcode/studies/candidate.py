@@ -60,8 +60,9 @@ class Candidate:
 def identity(config: Config) -> bytes:
     """Return a key of everything that a run depends on, with dependent defaults resolved."""
     scheme = config.scheme
-    named = scheme.name not in ("lwpd", "uncoded")  # the tables determine these two
-    scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
+    if not scheme.is_auto:  # else its tables are not known yet
+        named = scheme.name not in ("lwpd", "uncoded")  # the tables determine these two
+        scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
     return msgspec.json.encode(msgspec.structs.replace(with_derived_keys(config), scheme=scheme))
 
 

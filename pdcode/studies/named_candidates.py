@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, kinds
+from ..config import Config, defaults, kinds
 from ..config import load as configfile
 from ..config.schema import AUTO
 from ..training import setup
@@ -88,13 +88,14 @@ def _candidate(
     if kind is None:
         known = [*kinds.names("schemes"), OWN, *aliases]
         raise InputError(f"scheme.name: {expected(spec if scheme in aliases else scheme, known)}")
-    chosen = {"name": scheme} | ({"preset": preset} if preset else {})
+    named = {"scheme": {"name": scheme} | ({"preset": preset} if preset else {})}
+    held = [each.partition("=")[0].strip() for each in [*overrides, *changes]]
+    named = defaults.with_default_preset(named, [key.partition(".")[0] for key in held])
+    preset = named["scheme"].get("preset", "")
+    rated = preset == AUTO or has_rate(kind.presets.get(preset, {}) if preset else kind.tables)
     common = {key: table for key, table in tables.items() if key not in VARIED}
-    filled = kind.presets.get(preset, {}) if preset else kind.tables
-    rated = preset == AUTO or has_rate(filled)
-    if rated and isinstance(given := common.pop("optimizer", None), dict) and "proximal" in given:
-        common["optimizer"] = {"proximal": given["proximal"]}  # a part of the problem
-    config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder, auto=False)
+    common = defaults.without_filled(common) if rated else common
+    config = configfile.resolve(common | named, [*overrides, *changes], folder)
     if not any(key.startswith("optimizer.rate") for key in changes) and not rated:
         config = converted(config, own)
     if own.stop.updates is not None:  # the same number of payloads as in the user's configuration
@@ -102,5 +103,4 @@ def _candidate(
         config = config.with_keys(stop={"updates": updates})
     configfile.check_consistency(config)
     setup.prepare(config, source=data_source(config))
-    held = (each.partition("=")[0].strip() for each in [*overrides, *changes])
     return Candidate(name, config, held=tuple(each for each in held if not each.endswith(".rate")))

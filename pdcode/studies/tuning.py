@@ -189,9 +189,9 @@ class Entrant:
 
     def __init__(self, candidate: Candidate, how: Tuning, goal: Goal | None) -> None:
         self.candidate = candidate
-        tuned = how.with_knobs and candidate.name not in how.untuned
-        self.knobs = tunable(candidate, how.hold) if tuned else []
-        self.budget = how.seeds if candidate.name in how.untuned else how.runs
+        self.fixed = candidate.name in how.untuned or candidate.config.scheme.is_auto
+        self.knobs = tunable(candidate, how.hold) if how.with_knobs and not self.fixed else []
+        self.budget = how.seeds if self.fixed else how.runs
         start = [knob.place_in(candidate.config) for knob in self.knobs]
         self.search = Search([len(knob.values) for knob in self.knobs], start, how.seeds, goal)
         self._made: dict[Point, Candidate] = {self.search.now: candidate}
@@ -341,13 +341,19 @@ def describe_tuning(how: Tuning, seeds: Sequence[int]) -> str:
 
 
 def describe_ends(entrants: Sequence[Entrant], how: Tuning) -> list[str]:
-    """Name the candidates that were tuned by fewer runs, as others of their group were better."""
-    ended = [each for each in entrants if each.candidate.name not in how.untuned and each.budget < how.runs]
+    """Name the candidates that were tuned by fewer runs, as others were better, or not at all."""
+    ended = [each for each in entrants if not each.fixed and each.budget < how.runs]
     named = [
         (end, listing([each.candidate.name for each in ended if each.budget == end]))
         for end in sorted({each.budget for each in ended})
     ]
-    return [f"Tuned by {end} runs, as enough of their kind were better: {names}." for end, names in named]
+    alone = [
+        each.candidate.name for each in entrants if each.fixed and each.candidate.name not in how.untuned
+    ]
+    return [
+        *(f"Tuned by {end} runs, as enough of their kind were better: {names}." for end, names in named),
+        *([f"Not tuned, as preset 'auto' chooses by itself: {listing(alone)}."] if alone else []),
+    ]
 
 
 def describe_edges(entrants: Sequence[Entrant]) -> str:
@@ -382,6 +388,9 @@ def take_rates(candidates: Sequence[Candidate], path: str, other: Comparison) ->
         raise InputError(f"--rates {path}: has no scheme {listing([*map(repr, missing)])}{meant}")
     taken = []
     for each in candidates:
+        if each.config.scheme.is_auto:
+            taken.append(each)
+            continue
         with prefix_errors(f"--rates {path}: {each.name}"):
             values = {
                 key: value for knob in tunable(each) for key, value in knob.read(found[each.name]).items()

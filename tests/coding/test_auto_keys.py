@@ -295,7 +295,7 @@ def test_a_presets_rate_follows_from_the_matrices_of_any_model(tmp_path, matrice
 )
 def test_rates_by_rule(settings: list[str], rate: float) -> None:
     common = ["optimizer.rate=auto", "stop.updates=5", "workers.count=16"]
-    config = configfile.resolve({}, [*common, *settings], auto=False)
+    config = configfile.resolve({}, [*common, *settings])
     assert setup.prepare(config).config.optimizer.rate == rate
 
 
@@ -320,7 +320,7 @@ TRIED = ["scheme.name=uncoded", "update.mode=all", "workers.count=4", "stop.upda
 )
 def test_a_trials_rate_is_better_than_ones_far_from_it(settings: list[str]) -> None:
     def loss(*more: str) -> float:
-        simulation = Simulation(configfile.resolve({}, [*TRIED, *settings, *more], auto=False))
+        simulation = Simulation(configfile.resolve({}, [*TRIED, *settings, *more]))
         with np.errstate(all="ignore"):
             rates.append(simulation.config.optimizer.rate)
             result = simulation.run()[1].loss
@@ -332,13 +332,13 @@ def test_a_trials_rate_is_better_than_ones_far_from_it(settings: list[str]) -> N
 
 
 def test_a_rate_of_auto_goes_with_studies() -> None:
-    config = configfile.resolve({}, [*TRIED, "optimizer.rate=auto"], auto=False)
+    config = configfile.resolve({}, [*TRIED, "optimizer.rate=auto"])
     tried = setup.prepare(config).config.optimizer.rate
     assert learning_rates.rate_of(config) == tried
     assert "rate auto" in candidate.summary(config)
     assert knobs.changed(config, {"optimizer.momentum": 0.5}).optimizer.rate == "auto"
     full = [*TRIED, "code.whiten=auto", "problem.batch=0", "optimizer.rate=auto"]
-    unlike = configfile.resolve({}, full, auto=False)
+    unlike = configfile.resolve({}, full)
     made = learning_rates.with_rate(unlike, learning_rates.rate_of(unlike))
     assert setup.prepare(made).config.optimizer == setup.prepare(unlike).config.optimizer
     halved = search_space.apply_tables(config, {"memory": {"kind": "worker"}}, 0.5)

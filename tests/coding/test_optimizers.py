@@ -277,7 +277,7 @@ def test_decay_and_clipping_count_fractions_of_a_gradient():
 )
 def test_keys_without_effect_are_refused(keys, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        resolve({"stop": {"seconds": 1.0}}, [f"optimizer.{key}" for key in keys], auto=False)
+        resolve({"stop": {"seconds": 1.0}}, [f"optimizer.{key}" for key in keys])
 
 
 def test_staleness():

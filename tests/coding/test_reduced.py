@@ -73,7 +73,7 @@ def test_a_payload_that_is_left_out_counts_in_no_step() -> None:
     ("overrides", "words"),
     [
         (["update.mode=async"], ["update.mode: 'async'", "needs 'all' or 'first'"]),
-        (["update.mode=first"], ["update.late: 'use'", "needs 'waste'"]),
+        (["update.mode=first", "update.late=use"], ["update.late: 'use'", "needs 'waste'"]),
         (
             ["scheme.name=uncoded", "update.mode=first", "update.full_step=4", "memory.kind=worker"],
             ["update.full_step: 4 has no effect", "memory.kind 'worker'"],

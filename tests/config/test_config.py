@@ -31,7 +31,7 @@ def test_an_empty_file_is_the_default_scheme(tmp_path: Path) -> None:
     config, text = configfile.load(write(tmp_path, ""))
     assert text == ""
     assert (config.scheme.name, config.scheme.preset) == ("lwpd", "auto")
-    plain = configfile.resolve({}, auto=False)
+    plain = configfile.resolve({"memory": {"kind": "worker"}})
     assert (plain.scheme.name, plain.code.family, plain.memory.kind) == ("lwpd", "net", "worker")
 
 

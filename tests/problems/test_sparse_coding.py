@@ -151,13 +151,13 @@ def test_schemes_learn_a_dictionary_or_refuse_it(name: str, tmp_path: Path) -> N
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
-    "no projection": (
-        {"optimizer": {"rate": 0.1}},
-        "optimizer.proximal: none does not go with problem.kind 'sparse-coding'",
-    ),
     "another projection": (
         {"optimizer": {"proximal": {"kind": "box", "low": 0}}},
         "needs optimizer.proximal",
+    ),
+    "Nesterov": (
+        {"optimizer": {"momentum": 0.5, "nesterov": True}},
+        "optimizer.nesterov: true does not go with optimizer.proximal.kind 'unit-norm'",
     ),
     "places": ({"problem": {"patch": 5, "stride": 2}}, "problem.patch: features of 5 × 5 pixels, 2 apart"),
     "no image": ({"problem": {"data": "diabetes", "samples": 1000, "patch": 2}}, "do not fill rows of 10"),
@@ -228,12 +228,12 @@ def test_a_plug_in_adds_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_comparison_keeps_the_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also with presets that set the learning rate, except those that cannot have it."""
+    """Also with presets that set the learning rate, without their Nesterov momentum."""
     config = {"problem": TABLE, "optimizer": {"rate": 0.5} | UNIT, "workers": {"count": 4}}
     config |= {"stop": {"loss": 19.0, "seconds": 0.2}}
     options: dict[str, Any] = {"seeds": 1, "processes": 1, "progress": False}
-    names = ["uncoded", "uncoded:first", "lwpd:default"]
+    names = ["uncoded", "uncoded:first", "lwpd:default", "lwpd:first", "lwpd"]
     found = pdcode.compare(config, names, output=tmp_path / "c.h5", **options)
     assert all(run.reached for runs in found.measured for run in runs)
-    with refused("--schemes lwpd:first: optimizer.nesterov: true does not go with optimizer.proximal.kind"):
-        pdcode.compare(config, "lwpd:first", **options)
+    with refused("--schemes lwpd:first/optimizer.nesterov=true: optimizer.nesterov: true does not go with"):
+        pdcode.compare(config, "lwpd:first/optimizer.nesterov=true", **options)

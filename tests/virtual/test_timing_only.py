@@ -44,7 +44,7 @@ class Sink(Rows):
 
 
 def load(overrides: list[str]) -> Config:
-    return configfile.resolve({}, [*TINY, *overrides], auto=False)
+    return configfile.resolve({"memory": {"kind": "worker"}}, [*TINY, *overrides])
 
 
 def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:
