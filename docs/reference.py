@@ -80,6 +80,9 @@ def type_words(kind: Any) -> str:
         case inspect.UnionType(types=types):
             words = [type_words(each) for each in types if not isinstance(each, inspect.NoneType)]
             return ", or ".join(dict.fromkeys(words))
+        case inspect.Metadata(type=inner, extra=extra):
+            words = type_words(inner)
+            return words.replace(words.split()[0], extra["quantity"], 1) if extra else words
         case inspect.LiteralType(values=values):
             return ", ".join(f"`{value_words(value)}`" for value in values)
         case inspect.ListType(item_type=item):

@@ -4,11 +4,13 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from ..mpi import launch, siblings
-from ..util.errors import InputError, did_you_mean
+from ..util import units
+from ..util.errors import InputError, did_you_mean, short_repr
 
 EXAMPLES = {
     "pdcode": "run jobs/digits.toml",
@@ -127,6 +129,20 @@ def add_job(
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
 
 
+def quantity(name: str) -> Callable[[str], float]:
+    """Return the type of an option that is a "time", a "rate" or a "size", also with a unit."""
+
+    def number(text: str) -> float:
+        with suppress(ValueError):
+            return float(text)
+        try:
+            return units.number(text, name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{error} (got {short_repr(text)})") from None
+
+    return number
+
+
 def add_target(command: Any, otherwise: str = "instead of [stop]") -> None:
     """Add --target."""
     what = f"training loss to reach ({otherwise})"
@@ -136,7 +152,7 @@ def add_target(command: Any, otherwise: str = "instead of [stop]") -> None:
 def add_seconds(command: Any, virtual: str = "; on the virtual clock else 10 times that of CONFIG") -> None:
     """Add --seconds, whose default on the virtual clock is `virtual`."""
     what = f"limit of a run's time (default: stop.seconds{virtual})"
-    command.add_argument("--seconds", type=float, metavar="S", help=what)
+    command.add_argument("--seconds", type=quantity("time"), metavar="S", help=what)
 
 
 def add_clock(command: Any) -> None:

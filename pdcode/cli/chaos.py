@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     what = (
         "mean time between failures of each worker, of the kind in faults.failure (instead of faults.mtbf_s)"
     )
-    option("--mtbf", type=float, metavar="S", help=what)
+    option("--mtbf", type=arguments.quantity("time"), metavar="S", help=what)
     what = (
         "kill N workers, at random times within the duration of the run without faults; trials that reach "
         "the target before are not counted"

@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     what = "read [machine] and [link] from a TOML file, or fit them to a trace (virtual clock)"
     option("--cost", metavar="FILE", help=what)
     what = "bandwidth of rank 0's link, bytes/s (virtual clock); the same as --set link.bandwidth=B"
-    option("--link", type=float, metavar="B", help=what)
+    option("--link", type=arguments.quantity("rate"), metavar="B", help=what)
     arguments.add_processes(command)
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.compare.h5)")
     what = "also draw loss against time and bytes, with bands over the seeds (.png, .svg or .pdf)"

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     what = "instead of CONFIG: stand-in problem for the job whose times TRACE has, such as a DDP script's"
     option("--like", metavar="CONFIG", help=what)
     what = "time t of P(T ≤ t), the chance to reach the target by then (default with --like: the job's own)"
-    option("--deadline", type=float, metavar="S", help=what)
+    option("--deadline", type=arguments.quantity("time"), metavar="S", help=what)
     arguments.add_target(command)
     what = "initial candidates (default: 26); presets and uncoded schemes are always included"
     option("--candidates", type=int, metavar="N", help=what)

@@ -1,13 +1,15 @@
 """The output of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
 
+from collections.abc import Iterator
+
 from ..coding.assignments import DataRows, Rotating
-from ..config import Config
+from ..config import Config, Table, kinds
 from ..config.defaults import Origins, preset_filled, with_derived_keys
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
-from ..util.formats import counted, duration
+from ..util.formats import counted, duration, rate
 from ..virtual import capacity
 
 
@@ -31,6 +33,8 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     origins.note_resolved(given, sized, "auto, by the data")
     origins.note_resolved(sized, config, "auto, by the link")
     origins.note_resolved(config, with_derived_keys(config))
+    for key, value in rates(config):
+        origins[key] = f"{origins.get(key, 'default')}; {rate(value)}"
     lines = [to_toml(with_derived_keys(config), origins), *codes(components), "# Problem"]
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
@@ -40,6 +44,15 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     if not config.reduce.summed:
         lines += coordinator(components)
     return "\n".join(lines)
+
+
+def rates(config: Config) -> Iterator[tuple[str, float]]:
+    """Yield the keys that are numbers of bytes a second, and their values."""
+    for name in config.__struct_fields__:
+        if isinstance(table := getattr(config, name), Table):
+            for key, quantity in kinds.quantities(type(table)).items():
+                if quantity == "rate" and (value := getattr(table, key)) is not None:
+                    yield f"{name}.{key}", value
 
 
 def codes(components: Components) -> list[str]:

@@ -33,7 +33,7 @@ def add_parser(benches: Any) -> None:
     option("--cells", metavar="A,B,…", default="*", help=what)
     option("--seeds", type=int, default=3, metavar="N", help="runs over MPI of each cell (default: 3)")
     what = "limit of the runs over MPI together: none begins that would end later (default: no limit)"
-    option("--seconds", type=float, default=math.inf, metavar="S", help=what)
+    option("--seconds", type=arguments.quantity("time"), default=math.inf, metavar="S", help=what)
     what = "mpirun of each MPI to run with, such as /opt/mpich/bin/mpirun (default: that of pdcode run)"
     option("--mpirun", metavar="FILE,…", default="", help=what)
     what = "exit with code 1 if a prediction of a time is off by more, such as 0.1 (default: no limit)"

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file that a run writes")
     what = "seconds between two views (default: 1, and 5 without a terminal)"
-    command.add_argument("--every", type=float, metavar="S", help=what)
+    command.add_argument("--every", type=arguments.quantity("time"), metavar="S", help=what)
     command.set_defaults(function=watch)
 
 

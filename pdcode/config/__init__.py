@@ -5,8 +5,15 @@ An invalid key or value raises `InputError`; the message is one line that names 
 
 from .fields import (
     MAX_VALUE,
+    RATE,
+    SIZE,
+    TIME,
+    Bandwidth,
+    Bytes,
     Candidates,
     Count,
+    Delay,
+    Duration,
     Factor,
     Fraction,
     NonNegative,
@@ -49,10 +56,11 @@ from .schema import (
 )
 
 __all__ = [
-    "AUTO", "BUNDLED", "KINDS", "MAX_VALUE", "Candidates",
-    "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
-    "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
-    "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal",
+    "AUTO", "BUNDLED", "KINDS", "MAX_VALUE", "RATE", "SIZE", "TIME", "Bandwidth", "Bytes", "Candidates",
+    "CodeTable", "Config", "Count", "DecoderTable", "Delay", "DesignedTable",
+    "DownlinkTable", "Duration", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable",
+    "MachineTable", "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive",
+    "ProblemTable", "Proximal",
     "Rate", "Real", "ReduceTable", "SchemeTable", "Seconds", "ShuffleTable", "StopTable",
     "StragglersTable", "Table", "Tables", "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
 ]  # fmt: skip

@@ -12,7 +12,13 @@ MAX_VALUE = 1e9  # excludes infinity, and times that overflow int64 ns
 Real = Annotated[float, Meta(gt=0, le=MAX_VALUE)]
 Rate = Real | Literal["auto"]
 NonNegative = Annotated[float, Meta(ge=0, le=MAX_VALUE)]
-Seconds = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
+TIME, RATE, SIZE = (Meta(extra={"quantity": each}) for each in ("time", "rate", "size"))
+"""Marks of keys whose value may be text with a unit, see `util.units`; numbers are in s, bytes/s, bytes."""
+Seconds = Annotated[float, Meta(ge=0, le=1e6), TIME]  # so that int64 ns cannot overflow within few tasks
+Duration = Annotated[Real, TIME]
+Delay = Annotated[NonNegative, TIME]
+Bandwidth = Annotated[float, Meta(ge=1, le=1e18), RATE]
+Bytes = Annotated[Positive, SIZE]
 Factor = Annotated[float, Meta(ge=1, le=MAX_VALUE)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]

@@ -24,7 +24,9 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+import msgspec.inspect
 
+from ..util import units
 from ..util.errors import (
     InputError,
     did_you_mean,
@@ -526,12 +528,56 @@ def build(struct: type[Struct], table: Any, where: str = "", others: Iterable[st
     """Convert a table to a struct.
 
     `where` is its name, for messages, empty for the whole configuration; `others` are keys of other kinds,
-    which may have been meant.
+    which may have been meant. Times, rates and sizes may be text with a unit.
     """
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
+        plain = _without_units(msgspec.inspect.type_info(struct), table)
+        if plain == table:
+            raise InputError(_explain(str(error), struct, table, where, others)) from None
+    try:
+        return msgspec.convert(plain, struct)
+    except msgspec.ValidationError as error:
         raise InputError(_explain(str(error), struct, table, where, others)) from None
+
+
+def _without_units(kind: Any, value: Any) -> Any:
+    """Return a value of a type with plain numbers in place of text with a unit; other text stays."""
+    if isinstance(value, Mapping):
+        inner = {
+            field.encode_name: field.type for each in _types(kind) for field in getattr(each, "fields", ())
+        }
+        return {
+            key: _without_units(inner[key], each) if key in inner else each for key, each in value.items()
+        }
+    if isinstance(value, list):
+        items = [item for each in _types(kind) if (item := getattr(each, "item_type", None)) is not None]
+        return [_without_units(items[0], each) for each in value] if items else value
+    if isinstance(value, str) and (quantity := _quantity(kind)):
+        with suppress(ValueError):
+            return units.number(value, quantity)
+    return value
+
+
+def quantities(struct: Any) -> dict[str, str]:
+    """Return the keys of a table that are times, rates or sizes, with which of these."""
+    fields = msgspec.inspect.type_info(struct).fields  # type: ignore[union-attr]
+    return {field.encode_name: found for field in fields if (found := _quantity(field.type))}
+
+
+def _types(kind: Any) -> list[Any]:
+    """Return the types of which a type is the union, without marks."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _types(kind.type)
+    return [*chain(*map(_types, kind.types))] if isinstance(kind, msgspec.inspect.UnionType) else [kind]
+
+
+def _quantity(kind: Any) -> str:
+    """Return what a type is a number of, see `fields.TIME`; empty for other types."""
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return next(filter(None, map(_quantity, kind.types)), "")
+    return str((kind.extra or {}).get("quantity", "")) if isinstance(kind, msgspec.inspect.Metadata) else ""
 
 
 def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable[str]) -> str:
@@ -546,9 +592,13 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         text = text.partition(", got ")[0].replace(named[1], " or ".join(types.rsplit(", ", 1)))
     text = text.replace("`", "")
     path = [part for part in re.sub(r"\[[^]]*\]", "", at[1] if at else "").split(".") if part]
-    value, holder = table, struct
+    value, holder, kind = table, struct, msgspec.inspect.type_info(struct)
     for key in path:
         value = value.get(key) if isinstance(value, dict) else value  # an index keeps the list
+        fields = chain(*(getattr(each, "fields", ()) for each in _types(kind)))
+        kind = next((field.type for field in fields if field.encode_name == key), kind)
+    if quantity := _quantity(kind):
+        text = _in_units(text, quantity)
     missing = text.startswith("Object missing required field")
     if missing or text.startswith("Object contains unknown field"):
         for key in path:
@@ -571,6 +621,16 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         choices = [*real, *map(str, _choices(hint))]
         return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
     return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
+
+
+def _in_units(text: str, quantity: str) -> str:
+    """Reword "Expected number" and its bounds as a quantity with its unit."""
+    found = re.fullmatch(r"Expected (?:number|integer)(?: ([<>]=?) (\S+))?", text)
+    if found is None:
+        return text
+    if found[1] is None:
+        return f"Expected a {units.described(quantity)}"
+    return f"Expected a {quantity} {found[1]} {float(found[2]):.15g} {units.QUANTITIES[quantity].unit}"
 
 
 def _choices(hint: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ..util.errors import InputError, did_you_mean, expected, short_repr
 from . import kinds
-from .fields import MAX_VALUE, Candidates, Count, Positive, Real, Seconds, Table
+from .fields import MAX_VALUE, Bandwidth, Bytes, Candidates, Count, Duration, Positive, Real, Seconds, Table
 from .interfaces import (
     CodeTable,
     DecoderTable,
@@ -280,7 +280,7 @@ class MachineTable(Table):
     task_s: Seconds = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
     arrival_s: Seconds = 3e-5  #: rank 0's time per arrival [s]
     #: rank 0's speed on payloads, in addition to their fixed time; none: unlimited [bytes/s]
-    decode_bandwidth: Annotated[float, Meta(ge=1, le=1e18)] | None = None
+    decode_bandwidth: Bandwidth | None = None
     dispatch_s: Seconds = 5e-6  #: rank 0's time per dispatched task [s]
     update_s: Seconds = 0.0  #: rank 0's time per update [s]
     #: rank 0's speed on the operations of a step, in addition to `update_s`, as a multiple of a worker's;
@@ -295,14 +295,14 @@ class LinkTable(Table):
 
     latency_s: Seconds = 2e-5  #: one-way latency of a message [s]
     #: bandwidth of rank 0's link in each direction [bytes/s]
-    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
+    bandwidth: Bandwidth = 1e9
     half_duplex: bool = False  #: whether rank 0 cannot send and receive at once; sending has priority
     #: transmission of θ to many workers: one by one as in a run over MPI, by a pipelined tree, from worker to
     #: worker, or by a medium that all hear; rows of `shuffle.kind = "coded"` are also broadcast so, over MPI
     #: by a chain, but not by "tree"
     broadcast: Literal["star", "tree", "chain", "multicast"] = "star"
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
-    segment: Positive = 65536  #: size of the segments pipelined through the tree or chain [bytes]
+    segment: Bytes = 65536  #: size of the segments pipelined through the tree or chain [bytes]
 
     effective: ClassVar[KeyNeeds] = {
         "fanout": {"link.broadcast": one_of("tree")},
@@ -327,7 +327,7 @@ class FaultsTable(Table):
     #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
     events: list[Any] = msgspec.field(default_factory=list)
     #: mean time between failures of each worker, exponential, in addition to `events` [s]
-    mtbf_s: Real | None = None
+    mtbf_s: Duration | None = None
     failure: Any = None  #: these failures, a table as in `events` without worker and time; none: kills
     #: path of a recorded spot trace (lines `ms,add|remove,node`): worker i follows the i-th of the places
     #: that nodes take in turn, modulo their number; in a TOML file relative to its folder, on the command
@@ -380,7 +380,7 @@ class StopTable(Table):
 
     updates: Positive | None = None  #: number of updates
     epochs: Real | None = None  #: passes over the training rows, of the payloads that were used
-    seconds: Real | None = None  #: time of the run, virtual or real [s]
+    seconds: Duration | None = None  #: time of the run, virtual or real [s]
     loss: Real | None = None  #: training loss to reach
     #: test accuracy (R² for least squares, D² for Poisson regression) to reach
     accuracy: Annotated[float, Meta(ge=-MAX_VALUE, le=1)] | None = None
@@ -410,12 +410,12 @@ class TraceTable(Table):
 
     #: path of the HDF5 file, also in a TOML file relative to the current folder
     path: str = "results/trace.h5"
-    flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
+    flush_s: Duration = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
-    progress_s: Real = 1.0
+    progress_s: Duration = 1.0
     progress_updates: Positive | None = None  #: updates after which they are measured, too; none: by time
     #: time between checkpoints for `--resume`, on the run's clock; none: no checkpoints [s]
-    checkpoint_s: Real | None = None
+    checkpoint_s: Duration | None = None
     arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record
     sample: Positive = 100  #: with "sampled": record every `sample`-th task of each worker
 

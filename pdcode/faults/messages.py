@@ -1,8 +1,6 @@
 """Faults of messages. MPI is reliable: its transport repeats messages that a network loses."""
 
-from typing import Annotated, ClassVar
-
-from msgspec import Meta
+from typing import ClassVar
 
 from ..config import Fraction, Seconds
 from ..config.requirements import KeyNeeds, one_of
@@ -26,7 +24,7 @@ class Drop(TaskFault, tag="drop"):
     """
 
     share: Fraction = 1.0  #: share of the replies, drawn by (seed, worker, task)
-    timeout_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.2  #: time-out; TCP's minimum is 0.2 [s]
+    timeout_s: Seconds = 0.2  #: time-out; TCP's minimum is 0.2 [s]
 
     def late_ns(self, keys: Keys) -> int:
         seed, worker, task = keys

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Factor, Fraction, NonNegative, Real, StragglersTable
+from ..config import Delay, Duration, Factor, Fraction, Real, StragglersTable
 from ..util.formats import duration
 from .base import Delayed, DelayModel, Integers, Law, Reals
 
@@ -23,7 +23,7 @@ class NoDelays(StragglersTable, tag="none"):
 class Shifted(Law):
     """A constant delay plus a random part."""
 
-    shift_s: NonNegative = 0.0  #: constant part of every delay [s]
+    shift_s: Delay = 0.0  #: constant part of every delay [s]
 
     def description(self) -> str:
         shift = format_s(self.shift_s) if self.shift_s else ""
@@ -46,7 +46,7 @@ class ShiftedExponential(Shifted, tag="shifted-exponential", kw_only=True):
     IEEE Trans. Inf. Theory 2018.
     """
 
-    mean_s: Real  #: mean of the exponential part [s]
+    mean_s: Duration  #: mean of the exponential part [s]
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s - self.mean_s * np.log1p(-u)
@@ -62,7 +62,7 @@ class Pareto(Law, tag="pareto", kw_only=True):
     Response times in data centres have such tails (Dean, Barroso, "The tail at scale", Comm. ACM 2013).
     """
 
-    shift_s: Real  #: least delay [s]
+    shift_s: Duration  #: least delay [s]
     shape: Real  #: exponent of the tail; the mean is infinite for shape ≤ 1
 
     def delay_s(self, u: Reals) -> Reals:
@@ -75,7 +75,7 @@ class Pareto(Law, tag="pareto", kw_only=True):
 class Bimodal(Shifted, tag="bimodal", kw_only=True):
     """Two delays: shift_s, or with ``probability`` shift_s + extra_s, drawn independently for each task."""
 
-    extra_s: Real  #: additional delay of slow tasks [s]
+    extra_s: Duration  #: additional delay of slow tasks [s]
     probability: Fraction  #: probability of a slow task
 
     def delay_s(self, u: Reals) -> Reals:
@@ -94,7 +94,7 @@ class Lognormal(Shifted, tag="lognormal", kw_only=True):
 
     uniforms: ClassVar[int] = 2
 
-    median_s: Real  #: median of the lognormal part [s]
+    median_s: Duration  #: median of the lognormal part [s]
     sigma: Annotated[float, Meta(gt=0, le=10)]  #: standard deviation of the logarithm
 
     def delay_s(self, u: Reals, v: Reals) -> Reals:
@@ -128,7 +128,7 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
     time.
     """
 
-    shift_s: NonNegative = 0.0  #: delay of worker 0; 0: factors apply to the compute time [s]
+    shift_s: Delay = 0.0  #: delay of worker 0; 0: factors apply to the compute time [s]
     slowdown: Factor = 1.0  #: factor of the last worker's delays; worker 0 has 1, others are evenly spaced
 
     def make(self, seed: int, workers: int) -> DelayModel:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Fraction, Real
+from ..config import Duration, Fraction
 from .base import DelayModel, Integers, Reals
 from .laws import Shifted, format_s
 
@@ -21,7 +21,7 @@ class Markov(Shifted, tag="markov", kw_only=True):
     tasks are slow. The first task's state has this stationary distribution.
     """
 
-    extra_s: Real  #: additional delay in a slow spell [s]
+    extra_s: Duration  #: additional delay in a slow spell [s]
     enter: Fraction  #: probability per task that a spell begins
     leave: Fraction  #: probability per task that a spell ends
 

@@ -16,7 +16,7 @@ from ..trace import opening
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import counted, duration, listing, size
+from ..util.formats import counted, duration, listing, rate
 from ..util.processes import Pool
 from ..util.progress import track
 from ..virtual import capacity, costs
@@ -189,7 +189,7 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
     notes = [f"{many}, delays: {config.stragglers.describe()}."]
     if request.clock == "virtual":
         link = config.link
-        notes.append(f"Link: {size(link.bandwidth)}/s, θ by a {link.broadcast}.")
+        notes.append(f"Link: {rate(link.bandwidth)}, θ by a {link.broadcast}.")
         if fitted is not None:
             notes.append(f"Costs: those of {fitted}, but for keys that are set.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")

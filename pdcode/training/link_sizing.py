@@ -22,7 +22,7 @@ from ..transport.layout import Layout
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError
-from ..util.formats import percent, ratio
+from ..util.formats import percent, rate, ratio
 
 FRACTIONS = 1 / 8, 1 / 16, 1 / 32
 MAX_LOAD = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
@@ -93,9 +93,9 @@ def resolve_rows(
         chosen, load = smaller, smaller_load
         if load.busiest <= MAX_LOAD:
             break
-    link = f"{chosen.link.bandwidth:.3g} bytes/s by link.bandwidth"
+    link = f"{rate(chosen.link.bandwidth)} by link.bandwidth"
     if speeds is not None:
-        link = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
+        link = f"measured: {rate(speeds.ingress)} in, {rate(speeds.egress)} out"
     ahead = chosen.memory.lookahead
     also = f" and memory.lookahead {ahead:g}" if chosen.memory != config.memory else ""
     return chosen, (

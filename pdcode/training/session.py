@@ -213,7 +213,8 @@ class TrainingRun:
             payload = sum(each.payload_bytes for each in self.components.layouts)
             traffic = f"{config.reduce.kind} of {payload} bytes per update"
         parameters = len(self.components.state.theta)
-        self.print_line(f"{counted(fleet.workers, 'worker')}, {parameters} parameters, {traffic}")
+        network = f"; {fleet.network}" if fleet.network else ""
+        self.print_line(f"{counted(fleet.workers, 'worker')}, {parameters} parameters, {traffic}{network}")
         if self.checkpoints is not None:
             state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
         if self._found is not None:

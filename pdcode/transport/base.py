@@ -98,6 +98,7 @@ class Fleet(ABC):
     members: list[RankInfo]  # the workers
     initial_members: list[RankInfo]  # the workers at the start, for the trace
     library: str  # name of the message-passing library
+    network: str = ""  # description of a simulated network
     interrupted: int = 0  # number of the signal that asks for the end of the run
     goes_on: bool = False  # whether workers are set up again after the shutdown
     ending_s: float = (

@@ -76,6 +76,15 @@ def size(count: float) -> str:
     return f"{three_digits(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
 
 
+def rate(count: float) -> str:
+    """Format bytes per second, in bytes and in bits: 125 MB/s, 1 Gbit/s."""
+    texts = []
+    for value, unit in ((count, "B/s"), (8 * count, "bit/s")):
+        scale, prefix = next(((each, name[0]) for each, name in SIZES if value >= 0.9995 * each), (1.0, ""))
+        texts.append(f"{value / scale:.3g} {prefix}{unit}")
+    return ", ".join(texts)
+
+
 def percent(part: float, whole: float) -> str:
     """Format a fraction in percent with one decimal, or as a dash if the whole is 0."""
     return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else DASH

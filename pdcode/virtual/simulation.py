@@ -18,6 +18,7 @@ from ..training.setup import Components, worker_builder
 from ..training.shuffling import make_row_sender
 from ..transport.sums import chosen_bytes
 from ..util.errors import InputError
+from ..util.formats import rate
 from . import costs, timing_only
 from .choice import Review, prepare
 from .costs import cost_model_schedule, task_times_ns
@@ -101,6 +102,7 @@ class Simulation:
         report: Report = ignore,
     ) -> tuple[TrainingRun, Result]:
         """Run with this preset; `found` is a checkpoint to resume from."""
+        self.fleet.network = f"link of {rate(self.config.link.bandwidth)}"
         descent = TrainingRun(
             self.config,
             self.components,

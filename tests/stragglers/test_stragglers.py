@@ -141,7 +141,9 @@ def test_every_key_that_a_kind_needs_is_asked_for(kind: str) -> None:
         others = {name: value for name, value in KINDS[kind].items() if name != key}
         with pytest.raises(InputError, match=rf"stragglers\.{key}: must be given"):
             delayed(kind, **others)
-        with pytest.raises(InputError, match=rf"stragglers\.{key}: expected number > 0.* \(got 0\.0\)"):
+        with pytest.raises(
+            InputError, match=rf"stragglers\.{key}: expected (a time > 0 s|number > 0.*) \(got 0\.0\)"
+        ):
             delayed(kind, **others, **{key: 0.0})
 
 

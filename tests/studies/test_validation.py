@@ -165,7 +165,7 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
         (["--tolerance", "-1"], "--tolerance -1: expected 0 or more"),
         (["--set", "link.width=1"], "link.width: unknown key"),
         (["--set", "workers.count=3"], "--set workers.count: give --workers"),
-        (["--set", "link.bandwidth=fast"], "link.bandwidth: expected number"),
+        (["--set", "link.bandwidth=fast"], "link.bandwidth: expected a rate"),
     ],
 )
 def test_bad_input_is_one_line(options, message, capsys, tmp_path, monkeypatch):
