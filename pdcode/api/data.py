@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from ..config import Config, NetworkTable
-from ..problems.files import COLUMNS, as_csr
-from ..problems.tables import as_list, choose_columns, frame_columns, labels_or_numbers, numbers, stack
+from ..problems.coding import Coding, Samples, refuse_missing
+from ..problems.files import ABSENT, as_csr
+from ..problems.tables import as_list, choose_columns, frame_columns, frame_inputs, labels_or_numbers, numbers
 from ..util.errors import Failure, InputError, reason
 from ..util.output import ensure_replaceable
 from . import configs
@@ -58,7 +59,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def own_keys(given: configs.ConfigLike, settings: Sequence[str]) -> dict[str, Any]:
     """Return the keys of [problem] that `store` replaces, with the user's values for frames; None: none."""
     _, table = _read(given, settings)
-    return {"data": None, "inputs": table.inputs, "targets": table.targets}
+    return {key: getattr(table, key) or None for key in ("inputs", "targets", "exclude")} | {"data": None}
 
 
 def _read(given: configs.ConfigLike, settings: Sequence[str]) -> tuple[Config, NetworkTable]:
@@ -86,18 +87,27 @@ def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], di
         targets = [str(getattr(y, "name", None) or "y")] if table.targets is None else as_list(table.targets)
         if len(targets) > 1:
             raise InputError(f"problem.targets: {targets}: `data` is a pair, whose targets are one array")
-        inputs = as_list(table.inputs) if hasattr(x, "columns") else []
-        y = np.asarray(y)
-        columns = [labels_or_numbers(y, "data", targets[0])] if y.ndim == 1 else [y]
+        frame, inputs = x if hasattr(x, "columns") else None, list[str]()
+        if frame is not None:
+            named = msgspec.structs.replace(table, targets=[])
+            inputs, _ = choose_columns(named, [*frame_columns(frame, "data")])
+        columns = [np.asarray(y)]
     elif hasattr(data, "columns"):
         inputs, targets = choose_columns(table, [*frame_columns(data, "data")])
-        x, given = data, frame_columns(data, "data")
-        read = labels_or_numbers if len(targets) == 1 else numbers
-        columns = [read(np.asarray(data[given[name]]), "data", name) for name in targets]
+        x = frame = data
+        columns = [np.asarray(data[frame_columns(data, "data")[name]]) for name in targets]
     else:
         raise InputError(f"data: {type(data).__name__}: expected a pair (X, y) or a data frame")
+    absent: np.ndarray | None = None
+    if len(targets) > 1:
+        columns = [numbers(each, "data", name) for name, each in zip(targets, columns, strict=True)]
+    elif columns[0].ndim == 1:
+        columns[0], absent = labels_or_numbers(columns[0], "data", targets[0])
     arrays = dict(zip(targets, columns, strict=True))
+    if absent is not None and absent.any():
+        arrays[targets[0] + ABSENT] = absent
     keys: dict[str, Any] = {"targets": targets[0] if len(targets) == 1 else targets}
+    keys |= {"exclude": []} if table.exclude else {}
     if hasattr(x, "tocsr"):
         if table.inputs is not None:
             raise InputError(f"problem.inputs: {table.inputs!r}: a sparse matrix has no names")
@@ -105,15 +115,16 @@ def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], di
         parts = {"indptr": matrix.indptr, "indices": matrix.columns, "data": matrix.data}
         return arrays | parts | {"shape": np.array(matrix.shape), "format": np.array("csr")}, keys
     keys["inputs"] = name = "inputs" if "x" in arrays else "x"
-    if hasattr(x, "columns"):
-        given = frame_columns(x, "data")
-        inputs = inputs or [*given]
-        if missing := [each for each in inputs if each not in given]:
-            raise InputError(f"problem.inputs: no column {missing[0]!r} in data")
-        arrays[name] = stack({each: np.asarray(x[given[each]]) for each in inputs}, "data")
-        arrays[name + COLUMNS] = np.array(inputs)
+    if frame is not None:
+        arrays[name], categories, names = frame_inputs(frame, "data", inputs)
+        given = Samples(arrays[name], None, None, names, absent=absent)
+        coded = Coding(names, categories).arrays()
+        arrays |= {f"{name}.{key}": array for key, array in coded.items()}
     else:
         arrays[name] = np.asarray(x)
+        given = Samples(np.empty((0, 0)), None, absent=absent)
+    if table.missing == "refuse":
+        refuse_missing(given, "data", "data", targets[0])
     if objects := [each for each, array in arrays.items() if array.dtype.hasobject]:
         raise InputError(f"data: {objects[0]!r} holds Python objects, not real numbers")
     return arrays, keys

@@ -20,8 +20,9 @@ def add_parser(commands: Any) -> None:
         "predict",
         help="predict new rows with the model of a trace",
         description="Predict the targets of rows with the model that a run has trained. The trace is enough: "
-        "it has the parameters, the labels of the classes, and the scales and names of the inputs. Columns "
-        "of a table are found by the names of the training data. Exit codes: 0 done, 1 failure, 2 bad input.",
+        "it has the parameters, the labels of the classes, and the names, scales and coding of the inputs. "
+        "Columns of a table are found by the names of the training data. "
+        "Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run that has ended")
     what = "inputs, as problem.data; if they come with targets, the predictions are scored"
@@ -45,6 +46,7 @@ def predict(options: argparse.Namespace) -> int:
     from ..problems.formats import format_of
     from ..problems.matrix import Csr
     from ..problems.tables import as_list
+    from ..util.formats import counted
     from . import guard
 
     arguments.import_plugins(options)
@@ -65,13 +67,13 @@ def predict(options: argparse.Namespace) -> int:
     if isinstance(samples.x, Csr):  # svmlight files have no columns after their last entry
         samples = samples._replace(x=replace(samples.x, width=max(samples.x.width, model.features)))
     with prefix_errors(options.data):
-        predicted = model.predict(samples.x)
+        predicted = model.predict(samples)
         columns = [predicted] if predicted.ndim == 1 else [*predicted.T]
         names = [str(name) for name in as_list(table.targets, "y")]
         if len(names) != len(columns):
             names = [f"{names[0]}{number}" for number in range(len(columns))]
         if options.probabilities:
-            columns += [*model.predict_proba(samples.x).T]
+            columns += [*model.predict_proba(samples).T]
             names += [f"p({label})" for label in ([] if model.classes is None else model.classes)]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -83,7 +85,10 @@ def predict(options: argparse.Namespace) -> int:
     ensure_writable(Path(options.output), options.output)
     write_file(Path(options.output), text.getvalue(), "the predictions")
     print_line(f"predictions: {options.output}, {len(predicted):,} rows")
-    if samples.y is not None:
-        score = model.score(samples.x, samples.y)
+    if samples.absent is not None and samples.absent.any():
+        lacks = f"{counted(int(samples.absent.sum()), 'row')} of {len(predicted):,} without a target"
+        print_line(f"not scored: {lacks}")
+    elif samples.y is not None:
+        score = model.score(samples, samples.y)
         print_line(f"{model.measure} {score:.4f} on the targets of {options.data}")
     return 0

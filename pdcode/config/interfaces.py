@@ -119,6 +119,13 @@ class NetworkTable(ProblemTable):
         ("inputs", "targets"): {
             "problem.data": _file_of("a table, npz or HDF5 file", "csv", "parquet", "npz", "hdf5")
         },
+        "exclude": {
+            "problem.data": _file_of("a table", "csv", "parquet", "npz"),
+            "problem.inputs": one_of(None, why="names the inputs"),
+        },
+        "missing": {
+            "problem.data": _file_of("a CSV, Parquet, npz or npy file", "csv", "parquet", "npz", "npy")
+        },
     }
 
     #: path, as for `data`, of the targets of data in a file of their own: of IDX, where none means found by
@@ -132,6 +139,11 @@ class NetworkTable(ProblemTable):
     #: targets
     inputs: str | list[str] | None = None
     targets: str | list[str] | None = None  #: name of the array or column of targets, or names; none: y
+    exclude: str | list[str] = msgspec.field(default_factory=list)  #: names of columns that are not inputs
+    #: what becomes of missing values: refuse: an error; mean, median: numbers are filled with that of the
+    #: training rows, text has none of its categories, and rows without a target are left out; drop: rows
+    #: with a missing value are left out
+    missing: Literal["refuse", "mean", "median", "drop"] = "refuse"
     hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
     activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload

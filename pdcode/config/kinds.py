@@ -98,7 +98,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "china-flower": "pdcode.problems.photographs:cut_two",
         "photographs": "pdcode.problems.photographs:cut_seven",
         "synthetic": "pdcode.problems.synthetic:generate",
-        "csv": "pdcode.problems.tables:read_csv",
+        "csv": "pdcode.problems.delimited:read_csv",
         "parquet": "pdcode.problems.tables:read_parquet",
         "npz": "pdcode.problems.files:read_npz",
         "npy": "pdcode.problems.files:read_npy",

@@ -1,6 +1,7 @@
 """Problems: models, data, losses, and coded derivatives."""
 
 from .checking import check_loss
+from .coding import Samples
 from .dataset import Dataset, RowSet
 from .factors import DenseFactors, Factors, Products
 from .formats import fingerprint
@@ -10,7 +11,7 @@ from .model import Measurement, Model, ModelTable
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import GradientPlan
 from .problem import NetworkProblem, Problem, as_table, create, of_network, synthetic_sizes
-from .samples import Reader, Samples
+from .samples import Reader
 
 __all__ = [
     "Blocks",

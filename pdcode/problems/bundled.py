@@ -9,8 +9,8 @@ import numpy as np
 from ..config import NetworkTable
 from ..util.errors import InputError
 from ..util.packages import pip_install
+from .coding import Samples
 from .matrix import Array
-from .samples import Samples
 
 
 def digits(table: NetworkTable, required: bool) -> Samples:

@@ -152,7 +152,7 @@ class Dataset(RowSet):
         arrays = {
             "labels" if name == "values" else name: array for name, array in self.common.arrays().items()
         }
-        return sizes | arrays | ({"columns": np.array(self.common.columns)} if self.common.columns else {})
+        return sizes | arrays | self.common.coding.arrays()
 
     def sample(self, most: int) -> Self:
         found = super().sample(most)

@@ -15,14 +15,15 @@ from ..config import NetworkTable
 from ..util import npz
 from ..util.errors import InputError, short_repr
 from ..util.memory import ensure_fits
+from .coding import Coding, Samples
 from .formats import existing_path
 from .matrix import Array, Csr
-from .samples import Samples
-from .tables import as_list, missing_name, stack
+from .tables import as_list, coded_inputs, missing_name, numbers
 
 MAX_FEATURES = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 SPARSE = {"data", "format", "shape"}  # arrays of every file of scipy.sparse.save_npz
-COLUMNS = ".columns"  # ends the name of the array with the names of the columns of another
+ABSENT = ".absent"  # ends the name of the array that tells which targets are missing
+CODED = ("columns", "categories", "category_columns")  # arrays "x.columns" …: names and texts of "x"
 
 
 def read_npz(table: NetworkTable, required: bool = True) -> Samples:
@@ -41,9 +42,10 @@ def read_npz(table: NetworkTable, required: bool = True) -> Samples:
                 _check(f"problem.{key}", f"{name!r} in {table.data!r}", shape, dtype)
                 return npz.read_array(archive, member)
 
-            def columns(key: str, chosen: Sequence[str]) -> Array:
-                return stack({name: array(key, name) for name in chosen}, f"problem.{key}: {table.data!r}")
-
+            if table.exclude:
+                raise InputError(
+                    f"problem.exclude: {table.data!r} has no columns; problem.inputs names arrays"
+                )
             y, targets = None, as_list(table.targets, "y")
             sparse = {*names} >= SPARSE and table.inputs is None
             if table.labels is not None:
@@ -51,20 +53,32 @@ def read_npz(table: NetworkTable, required: bool = True) -> Samples:
             elif sparse and required and targets[0] not in names:
                 raise InputError(f"problem.labels: not given, and {table.data!r} has no targets")
             elif required or {*targets} <= {*names}:
-                y = columns("targets", targets) if len(targets) > 1 else array("targets", targets[0])
+                y = array("targets", targets[0])
+                if len(targets) > 1:
+                    where = f"problem.targets: {table.data!r}"
+                    y = np.column_stack([numbers(array("targets", each), where, each) for each in targets])
             if sparse:
                 return Samples(
                     _sparse({each: array("data", each) for each in names if each not in targets}), y
                 )
+            mask = targets[0] + ABSENT
+            absent = array("targets", mask).astype(bool) if mask in names else None
             if isinstance(table.inputs, list):
-                return Samples(columns("inputs", table.inputs), y, columns=tuple(table.inputs))
+                chosen = {name: array("inputs", name) for name in table.inputs}
+                x, categories = coded_inputs(chosen, f"problem.inputs: {table.data!r}")
+                return Samples(x, y, None, tuple(table.inputs), categories, absent)
             name = table.array("inputs")
-            x, named = array("inputs", name), np.empty(0, np.str_)
-            if name + COLUMNS in names:
-                named = array("inputs", name + COLUMNS)
-                if named.dtype.kind != "U" or named.shape != x.shape[1:]:
-                    raise InputError(f"problem.inputs: names of {name!r} in {table.data!r} do not fit it")
-            return Samples(x, y, columns=tuple(named.tolist()))
+            x = array("inputs", name)
+            extra = {key: array("inputs", f"{name}.{key}") for key in CODED if f"{name}.{key}" in names}
+            if not extra:
+                return Samples(x, y, absent=absent)
+            try:
+                coding = Coding.from_arrays(extra)
+            except ValueError:
+                coding = Coding()
+            if (len(coding.columns),) != x.shape[1:]:
+                raise InputError(f"problem.inputs: names of {name!r} in {table.data!r} do not fit it")
+            return Samples(x, y, None, coding.columns, coding.categories, absent)
     except InputError:
         raise
     except npz.ERRORS as error:

@@ -14,12 +14,12 @@ from ..util.datasets import ensure_files, ensure_written, errors_as_damage
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
+from .coding import Samples
 from .dataset import Dataset
 from .formats import existing_path
 from .matrix import Array
 from .samples import (
     CHUNK,
-    Samples,
     Statistics,
     check_shapes,
     is_classification,

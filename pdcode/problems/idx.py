@@ -11,9 +11,9 @@ import numpy as np
 from ..config import NetworkTable
 from ..util.errors import InputError, short_repr
 from ..util.memory import MAX_COMPRESSION, ensure_fits
+from .coding import Samples
 from .formats import existing_path
 from .matrix import Array
-from .samples import Samples
 
 # third byte of the magic number -> type of the numbers, big-endian
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -1,19 +1,30 @@
 """Loading of the data that a [problem] table names: all rows, or a worker's shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ..config import NetworkTable, ProblemTable, kinds
 from ..util.errors import InputError
+from ..util.formats import counted, listing
 from . import hdf5, split
+from .coding import Coding, Samples, lacking, refuse_missing
 from .dataset import Dataset, RowSet
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
 from .model import ModelTable
-from .samples import CHUNK, Samples, Statistics, flatten_inputs, is_classification, label_column, label_values
+from .samples import (
+    CHUNK,
+    Statistics,
+    flatten_inputs,
+    is_classification,
+    label_column,
+    label_values,
+    quoted_name,
+)
 from .scaling import column_maxima, moments
+from .tables import MISSING, as_list
 
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 1 << 30
@@ -27,6 +38,40 @@ def read(table: NetworkTable, required: bool = True) -> Samples:
     return flatten_inputs(table, samples)
 
 
+def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str]:
+    """Return samples without the rows that cannot be used, and a line on them; else refuse the first one.
+
+    Those are rows without a target, and with ``missing = "drop"`` those that lack an input.
+    """
+    x, y = samples.x, samples.y
+    if table.missing == "refuse":
+        where, targets = (_place(table, samples, key) for key in ("inputs", "targets"))
+        refuse_missing(samples, where, targets, ", ".join(as_list(table.targets, "y")))
+        return samples, ""
+    lost = np.zeros(len(x), bool) if samples.absent is None else samples.absent
+    if isinstance(x, Csr):
+        raise InputError(f"problem.missing: {table.data!r} is sparse: what it does not have is zero")
+    if y is not None and y.dtype.kind == "f":
+        lost = lost | np.isnan(y.reshape(len(y), -1)).any(axis=1)
+    without, text = int(lost.sum()), ""
+    if table.missing == "drop" and (inputs := lacking(x)).any():
+        lost = lost | inputs.any(axis=1)
+    if not lost.any():
+        return samples, ""
+    kept = np.flatnonzero(~lost)
+    if not len(kept):
+        raise InputError(f"problem.missing: every row of {table.data!r} has a missing value")
+    counts = {"without a target": without, "with a missing value": len(lost) - len(kept) - without}
+    text = listing([f"{counted(count, 'row')} {what}" for what, count in counts.items() if count])
+    left = samples._replace(
+        x=x[kept],
+        y=None if y is None else y[kept],
+        absent=None,
+        place=lambda row: samples.place(int(kept[row])),
+    )
+    return left, f"{text} left out, of {len(lost):,}"
+
+
 def load(table: ProblemTable) -> RowSet:
     """Read or make all rows; those of networks are split and standardised.
 
@@ -36,16 +81,24 @@ def load(table: ProblemTable) -> RowSet:
     if isinstance(table, ModelTable):
         return table.read()
     assert isinstance(table, NetworkTable)
-    x, y, labels, columns = read(table, not table.latent)
-    train, test = split.split(table, len(x))
+    samples, left_out = without_missing(table, read(table, not table.latent))
+    train, test = split.split(table, len(samples.x))
+    where = _place(table, samples, "inputs")
+    coding = Coding.of(table, samples, train, where)
+    coding = replace(coding, remarks=(*filter(None, (left_out,)), *coding.remarks))
+    x, y, labels = coding.encode(samples, where), samples.y, samples.labels
     if table.latent:
         x, y = np.empty((len(x), 0)), table.loss_of(None).prepare(as_dense(x), train)
-        labels, columns = None, ()
+        labels, coding = None, Coding()
     assert y is not None
     values = None
     if is_classification(table, y, certain=labels is not None):
         y = label_column(table, y)
         values = label_values(table, y)
+        if doubtful := [text for text in values.tolist() if text in MISSING]:
+            hint = 'leave its cells empty, and problem.missing = "drop" leaves their rows out'
+            what = f"{doubtful[0]!r} is a class; if it means that the target is missing, {hint}"
+            coding = replace(coding, remarks=(what, *coding.remarks))
         values = values if labels is None else labels  # some class may have no rows
     mean = deviation = None
     if table.standardise and isinstance(x, Csr):
@@ -53,9 +106,16 @@ def load(table: ProblemTable) -> RowSet:
     elif table.standardise:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
         mean, deviation = moments(chunks, x.shape[1])
-    common = Statistics(values, mean, deviation, columns)
+        if coding.categories:  # zeros and ones have a scale
+            mean[coding.binary], deviation[coding.binary] = 0, 1
+    common = Statistics(values, mean, deviation, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
+
+
+def _place(table: NetworkTable, samples: Samples, key: str) -> str:
+    """Return the beginning of messages on the inputs or targets; those of tables name a column besides."""
+    return f"problem.{key}: {repr(table.data) if samples.columns else quoted_name(table, key)}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 from ..config import NetworkTable
 from ..util.errors import InputError
 from ..util.packages import pip_install
+from .coding import Samples
 from .matrix import Array
-from .samples import Samples
 
 TWO = "sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"
 SKIMAGE = "skimage/data/{}"

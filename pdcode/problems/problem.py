@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..config import NetworkTable, ProblemTable
 from ..util.errors import InputError, prefix_errors, short_repr
+from ..util.formats import number
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
 from . import counts, factors, optimum, split, synthetic
@@ -28,6 +29,8 @@ from .network import Network
 from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
 from .whitening import NONE, Whitening, matrix_flops
+
+UNEQUAL = 10.0  # ratio of scales of inputs that is worth a line
 
 
 class Problem:
@@ -376,7 +379,26 @@ class NetworkProblem(Problem):
             lines = [f"{self.table.data}: {features}; {rows:,} training rows of {data.outputs:,} elements"]
         if self.table.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
-        return lines
+        return [*lines, *data.common.coding.remarks, *self._scales()]
+
+    def _scales(self) -> list[str]:
+        """Return a line if inputs are of unequal scale; of images a few rarely differ from zero."""
+        data = self.dataset
+        if self.table.standardise or self.table.latent or isinstance(data.x, Csr):
+            return []
+        x = data.x[:, :-1]
+        scales = np.maximum(x.max(axis=0), -x.min(axis=0))
+        names = data.common.coding.inputs
+        small = np.flatnonzero((scales > 0) & (scales < scales.max(initial=0) / UNEQUAL))
+        if len(small) <= (0 if names else np.count_nonzero(scales) // 10):
+            return []
+        least, most = min(small, key=scales.__getitem__), int(scales.argmax())
+        shown = [
+            f"{names[each] if names else f'input {each}'} to {number(float(scales[each]))}"
+            for each in (most, least)
+        ]
+        what = f"inputs differ in scale by a factor of {float(scales[most] / scales[least]):,.0f}"
+        return [f"{what} ({', '.join(shown)}), and descent is slow then: problem.standardise = true"]
 
     @property
     def _entries(self) -> float:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..config import NetworkTable
 from ..config.kinds import errors_of_user
 from ..util.errors import InputError, short_repr
+from .coding import Coding, Samples
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
@@ -24,15 +25,6 @@ HELD = {
 }
 """Kind of a type of numpy -> what an array of it holds."""
 MAX_CLASSES = 100  # integers with more distinct values than this, or than half the rows, may not be classes
-
-
-class Samples(NamedTuple):
-    """Inputs (rows, d) without the column of ones, and targets (rows,) or (rows, T)."""
-
-    x: Matrix
-    y: Array | None  # None: the data have no targets
-    labels: Array | None = None  # of the classes, if integers are known to be classes
-    columns: tuple[str, ...] = ()  # names of the inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +48,12 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Statistics of all rows of a data set: labels, scaling and names of the inputs."""
+    """Statistics of all rows of a data set: labels, scaling and the coding of columns as inputs."""
 
     values: Array | None = None  # the distinct labels, ascending: int64, bool or text; None for real targets
     mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
-    columns: tuple[str, ...] = ()  # names of the inputs
+    coding: Coding = field(default_factory=Coding)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by name."""
@@ -95,7 +87,7 @@ class Statistics:
                 scaled = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
             else:
                 scaled = ((x - self.mean) / self.deviation).astype(dtype)
-        check_finite(name, scaled, x, rows, self.columns)
+        check_finite(name, scaled, x, rows, self.coding.inputs)
         return scaled
 
 

@@ -70,7 +70,7 @@ class SparseCoding(Regression, tag="sparse-coding"):
         **Regression.effective,
         "thumbnail": {"problem.data": one_of(*PHOTOGRAPHS)},
         "stride": {"problem.patch": Need(lambda value, config: value is not None, "a number")},
-        ("standardise", "labels", "targets"): {"problem.kind": NOT_LATENT},
+        ("standardise", "labels", "targets", "missing"): {"problem.kind": NOT_LATENT},
     }
 
     atoms: Positive = 128  #: number of features of the dictionary

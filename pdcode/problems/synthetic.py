@@ -6,8 +6,8 @@ from ..config import NetworkTable
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
+from .coding import Samples
 from .matrix import Array, Csr, Matrix
-from .samples import Samples
 
 STREAM = 0xDA7A
 REFLECTIONS = 3

@@ -10,13 +10,14 @@ from ..config import NetworkTable
 from ..util import html
 from ..util.errors import InputError, short_repr
 from ..util.formats import counted
+from .coding import Coding, Samples
 from .compiled import build_network
 from .files import as_csr
 from .forward import Forward
 from .matrix import Array, Csr, Matrix, as_dense, with_ones
 from .network import Network
 from .samples import CHUNK, Statistics
-from .tables import frame_columns, labels_or_numbers, numbers, stack
+from .tables import coded_inputs, frame_inputs, labels_or_numbers, numbers
 
 SHOWN = 12  # names of inputs or classes in a notebook
 
@@ -24,17 +25,18 @@ SHOWN = 12  # names of inputs or classes in a notebook
 class TrainedModel:
     """A trained model, which predicts from raw inputs; made by `Trace.model`.
 
-    Inputs are scaled as in training, and labels are those of the training data. `X` is an array (rows, …), a
-    sparse matrix of scipy, or a data frame, whose columns are chosen by the names of the training data.
+    Inputs are coded, filled and scaled as in training, and labels are those of the training data. `X` is an
+    array (rows, …), a sparse matrix of scipy, or a data frame, whose columns are chosen by the names of the
+    training data.
 
     Attributes
     ----------
     classes : ndarray, shape (classes,), or None
         Labels of the classes; None for real targets.
     columns : tuple of str
-        Names of the inputs; empty if they have none.
+        Names of the columns of the training data that are inputs; empty if they have none.
     features : int
-        Number of inputs.
+        Number of inputs of the network, of a column of text one for each category.
     measure : str
         Name of the score: "accuracy", "R²" or "D²".
     theta : ndarray, shape (parameters,)
@@ -46,7 +48,8 @@ class TrainedModel:
     def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
         self._network, self.theta, self._common, self._targets = network, theta, common, outputs
         self.measure, self.weights = network.loss.score, network.views(theta)
-        self.classes, self.columns, self.features = common.values, common.columns, network.layers[0].inputs
+        self.classes, self.columns = common.values, common.coding.columns
+        self.features = network.layers[0].inputs
 
     def __repr__(self) -> str:
         targets = counted(self._targets, "target") if self.classes is None else f"{len(self.classes)} classes"
@@ -86,7 +89,8 @@ class TrainedModel:
         Raises
         ------
         InputError
-            If the inputs do not fit, or one is missing, NaN or infinite.
+            If the inputs do not fit, or one is infinite, a category that was in no training row, or missing
+            unless the run had ``problem.missing = "mean"`` or ``"median"``.
         """
         predicted = self._network.loss.predict(self._outputs(X))
         if self.classes is not None:
@@ -140,12 +144,14 @@ class TrainedModel:
             )
         loss, columns = self._network.loss, targets.reshape(len(outputs), -1).T
         if self.classes is not None:
-            labels = labels_or_numbers(columns[0], "y", "y")
+            labels, absent = labels_or_numbers(columns[0], "y", "y")
+            _refuse_absent(np.zeros(len(labels), bool) if absent is None else absent)
             if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
                 mine, given = (short_repr(each[0].item()) for each in (self.classes, labels))
                 raise InputError(f"y: {given} is no label such as {mine}")
             return float(np.mean(self.classes[loss.predict(outputs)] == labels))
         real = [numbers(each, "y", str(place)) for place, each in enumerate(columns)]
+        _refuse_absent(np.isnan(np.column_stack(real)).any(axis=1))
         if outputs.shape[1] != len(real):
             return loss.accuracy(outputs, np.column_stack(real))
         pairs = zip(outputs.T, real, strict=True)
@@ -173,25 +179,35 @@ class TrainedModel:
 
     def _inputs(self, X: Any) -> Matrix:
         """Convert inputs to a matrix of shape (rows, features)."""
-        x: Matrix
-        if isinstance(X, Csr):
-            x = X
-        elif hasattr(X, "tocsr"):
-            x = as_csr(X)
-        elif hasattr(X, "columns"):
-            columns = frame_columns(X, "X")
-            if missing := [name for name in self.columns if name not in columns]:
-                raise InputError(f"X: no column {short_repr(missing[0])}")
-            names = self.columns or tuple(columns)
-            x = stack({name: np.asarray(X[columns[name]]) for name in names}, "X")
-        else:
-            x = np.asarray(X)
-            if x.dtype.kind not in "buif" or x.ndim < 2:
-                raise InputError(f"X: {x.dtype} of shape {x.shape}, not real numbers (rows, {self.features})")
-            x = x.reshape(len(x), -1)
-        if x.shape[1] != self.features:
-            raise InputError(f"X: {x.shape[1]} inputs, and the model has {self.features}")
-        return x
+        coding, where = self._common.coding, "inputs" if isinstance(X, Samples) else "X"
+        samples = X if isinstance(X, Samples) else self._raw(X)
+        width = len(coding.columns) or self.features
+        if isinstance(samples.x, Csr):
+            width = self.features
+        if samples.x.shape[1] != width:
+            raise InputError(f"X: {samples.x.shape[1]} inputs, and the model has {width}")
+        return coding.encode(samples, where)
+
+    def _raw(self, X: Any) -> Samples:
+        """Convert raw inputs to samples, whose columns are those of the training data."""
+        names = self.columns
+        if isinstance(X, Csr) or hasattr(X, "tocsr"):
+            return Samples(X if isinstance(X, Csr) else as_csr(X), None)
+        if hasattr(X, "columns"):
+            x, categories, names = frame_inputs(X, "X", names)
+            return Samples(x, None, None, names, categories)
+        x = np.asarray(X)
+        if names and x.dtype.kind in "OU" and x.shape[1:] == (len(names),):
+            x, categories = coded_inputs(dict(zip(names, x.T, strict=True)), "X")
+            return Samples(x, None, None, names, categories)
+        if x.dtype.kind not in "buif" or x.ndim < 2:
+            raise InputError(f"X: {x.dtype} of shape {x.shape}, not real numbers (rows, {self.features})")
+        return Samples(x.reshape(len(x), -1), None, None, names)
+
+
+def _refuse_absent(absent: Array) -> None:
+    if absent.any():
+        raise InputError(f"y, row {np.argmax(absent)}: is missing, and cannot be compared")
 
 
 def model_of(
@@ -199,12 +215,17 @@ def model_of(
 ) -> TrainedModel:
     """Build a model from the configuration and the facts of the data in a trace."""
     labels, mean, deviation = data.get("labels"), data.get("mean"), data.get("deviation")
-    columns = tuple(data.get("columns", np.empty(0, np.str_)).tolist())
     features, outputs = data.get("features", 0), data.get("outputs", 0)
+    try:
+        coding = Coding.from_arrays(data)
+    except ValueError as error:
+        raise InputError(f"damaged: {error}") from None
+    width = len(coding.inputs) or features  # columns of arrays have no names
     if (
         not features * outputs
         or any(each is not None and each.shape != (features,) for each in (mean, deviation))
-        or len(columns) not in (0, features)
+        or width != features
+        or (coding.fill is not None and coding.fill.shape != (len(coding.columns) or features,))
     ):
         raise InputError("damaged: arrays of data do not fit together")
     network = build_network(table, features, outputs, None if labels is None else len(labels), blocks)
@@ -214,5 +235,5 @@ def model_of(
         )
     if not np.isfinite(theta).all():
         raise InputError("theta: has a NaN or infinite element, as the run diverged")
-    common = Statistics(labels, mean, deviation, columns)
+    common = Statistics(labels, mean, deviation, coding)
     return TrainedModel(network, np.ascontiguousarray(theta, network.dtype), common, outputs)

@@ -194,8 +194,7 @@ def _write_data(file: h5py.File, data: Mapping[str, Any]) -> None:
         dataset = group.create_dataset(
             name, data=value.astype(object) if text else value, dtype=h5py.string_dtype() if text else None
         )
-        axis = "class" if name == "labels" else "input"
-        dimensions.attach(dataset, dimensions.make(group, axis, len(value)))
+        dimensions.attach(dataset, dimensions.make(group, DATA[name].axis, len(value)))
         describe_column(dataset, Column("", "1", DATA[name].description))
 
 

@@ -212,14 +212,18 @@ class Fact(NamedTuple):
     """A dataset of ``/data``."""
 
     kinds: str  # of its type, as numpy names them
+    axis: str  # its dimension
     description: str
 
 
 DATA = {
-    "labels": Fact("biSO", "labels of the classes, in the order of the model's outputs"),
-    "mean": Fact("f", "mean of each input of the training rows, subtracted first"),
-    "deviation": Fact("f", "standard deviation of each input, by which it is divided then"),
-    "columns": Fact("SO", "names of the inputs"),
+    "labels": Fact("biSO", "class", "labels of the classes, in the order of the model's outputs"),
+    "mean": Fact("f", "input", "mean of each input of the training rows, subtracted first"),
+    "deviation": Fact("f", "input", "standard deviation of each input, by which it is divided then"),
+    "columns": Fact("SO", "column", "names of the columns that are inputs"),
+    "fill": Fact("f", "column", "what a missing number of each column becomes; text has no category then"),
+    "categories": Fact("SO", "category", "texts of the columns of text, an input each, in their places"),
+    "category_columns": Fact("i", "category", "number of the column of each category"),
 }
 """Datasets of ``/data``, any of which may be missing; its attributes are `features`, `outputs`."""
 

@@ -212,12 +212,26 @@ def test_the_model_of_a_plug_in(tmp_path: Path) -> None:
         (FRAME, {}, ["problem.targets: no 'y' in 'data', which holds sepal length (cm)"]),
         (
             FRAME,
-            {"targets": "sepal length (cm)"},
+            {"targets": ["sepal length (cm)", "species"]},
             ["data, row 0, column 'species': 'setosa' is not a number"],
         ),
         ((X, [None, *SPECIES[1:]]), {}, ["data, row 0, column 'y': is missing"]),
-        ((np.where(X > 7.8, np.nan, X), SPECIES), {}, ["row 131, column 0 has nan"]),
-        ((FRAME, SPECIES), {}, ["data, row 0, column 'species': 'setosa' is not a number"]),
+        ((np.where(X > 7.8, np.nan, X), SPECIES), {}, ["row 131, column 0: is NaN; problem.missing = "]),
+        (
+            (IRIS.data.where(X < 7.8), SPECIES),
+            {},
+            ["data, row 131, column 'sepal length (cm)': is missing; "],
+        ),
+        (
+            (FRAME.assign(day=pandas.Timestamp(0)), SPECIES),
+            {},
+            ["data, row 0, column 'day': 1970", " is not a"],
+        ),
+        (
+            (FRAME.assign(no=[*map("n{}".format, range(150))]), SPECIES),
+            {},
+            ['problem.exclude = ["no"] leaves it'],
+        ),
         (
             (pandas.concat([IRIS.data, IRIS.data], axis=1), SPECIES),
             {},
@@ -236,7 +250,7 @@ def test_the_model_of_a_plug_in(tmp_path: Path) -> None:
             ["problem.data: DataFrame", "expected a number, text, a list or a table; the arg"],
         ),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_data_that_do_not_fit_are_refused(tmp_path: Path, data: Any, problem: Any, words: list[str]) -> None:
     with refused(*words):

@@ -21,6 +21,8 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "problem.labels=l": ("problem.data=a-idx3-ubyte", "problem.data=a.h5"),
     "problem.inputs=a": ("problem.data=a.h5", "problem.data=digits"),
     "problem.targets=b": ("problem.data=a.npz", "problem.data=a.svm"),
+    "problem.exclude=c": ("problem.data=a.csv", "problem.data=a.h5"),
+    "problem.missing=mean": ("problem.data=a.csv", "problem.data=a.h5"),
     "code.steps=2": ("code.whiten=gram", "code.whiten=norm"),
     "downlink.check=7": ("downlink.kind=codewords", "downlink.kind=full"),
     "optimizer.nesterov=true": ("optimizer.momentum=0.5", "optimizer.momentum=0"),

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scipy import sparse
 from pdcode import problems
 from pdcode.__main__ import main
 from pdcode.problems.matrix import Csr
+from pdcode.util.errors import InputError
 
 ROWS = 20
 RANDOM = np.random.default_rng(0)
@@ -79,7 +81,7 @@ def test_tables_of_numbers_and_text(tmp_path: Path, name: str, content: bytes) -
     np.testing.assert_array_equal(data.x[:, :-1], X)
     assert data.common.values is not None
     np.testing.assert_array_equal(data.common.values[data.y], NAMES)
-    assert data.common.columns == (() if name == "t.npz" else ("a", "b"))
+    assert data.common.coding.columns == (() if name == "t.npz" else ("a", "b"))
 
 
 def test_columns_are_chosen_by_their_names(tmp_path: Path) -> None:
@@ -141,24 +143,24 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.csv", csv_text(), {"targets": ["a", "b", "y"]}, "problem.inputs: '{}' has no columns but"),
     ("a.csv", "a,a,y\n1,2,3\n", {}, "problem.data: '{}' has two columns 'a'"),
     ("a.csv", ",a,y\n0,1,no\n", {}, "problem.inputs: column 1 of '{}' has no name"),
-    ("a.csv", "a,y\n1,no\n\n2,yes,3\n", {}, "problem.data: '{}', line 4: Expected 2 columns, got 3"),
-    ("a.csv", "a,b,y\n1,2\n", {}, "problem.data: '{}', line 2: Expected 3 columns, got 2: 1,2"),
+    ("a.csv", "a,y\n1,no\n\n2,yes,3\n", {}, "'{}', line 4: expected 2 columns, got 3: '2,yes,3'"),
+    ("a.csv", "a,b,y\n1,2\n", {}, "problem.data: '{}', line 2: expected 3 columns, got 2: '1,2'"),
     ("a.csv", "a,y\n1,no\n\nx,yes\n", {}, "problem.inputs: '{}', line 4, column 'a': 'x' is not a number"),
     ("a.csv", 'a,y\n1,"n\no"\n2.5.1,yes\n', {}, "line 4, column 'a': '2.5.1' is not a number"),
     ("a.csv", "a;y\n1,5;no\n", {}, "line 2, column 'a': '1,5' is not a number"),
     ("a.csv", "a,y\n1,no\nNA,yes\n", {}, "problem.inputs: '{}', line 3, column 'a': is missing"),
     ("a.csv", "a,y\n1,no\ninf,yes\n", {}, "line 3, column 'a': inf is not a finite number"),
     ("a.csv", "a,y\n1,no\n2024-01-31,yes\n", {}, "line 3, column 'a': '2024-01-31' is not a number"),
-    ("a.csv", "a,y\n2024-01-31,no\n2024-01-30,yes\n", {}, "line 2, column 'a': 2024-01-31 is not a number"),
+    ("a.csv", "a,y\n2024-01-31,no\n2024-01-30,yes\n", {}, "'a': '2024-01-30' is a date or time; problem.ex"),
     ("a.csv", "a,y\n1,no\n2,\n", {}, "problem.targets: '{}', line 3, column 'y': is missing"),
     ("a.csv", "a,y\n1,true\n2,\n", {}, "problem.targets: '{}', line 3, column 'y': is missing"),
     ("a.csv", "a,y\n1,no\n2,no\n", {}, "problem.targets: '{}' has one class only, 'no'"),
     ("a.csv", csv_text(), {"kind": "logistic"}, "problem.kind: 'logistic' needs two"),
-    ("a.csv", csv_text(), {"kind": "least-squares"}, "problem.targets: the targets of '{}' holds text"),
+    ("a.csv", csv_text(), {"kind": "least-squares"}, "'{}', line 2, column 'y': 'no' is not a number; for"),
     ("a.csv", csv_text(), {"targets": ["a", "y"]}, "problem.targets: '{}', line 2, column 'y': 'no'"),
     ("a.csv", "a,y\n1,9223372036854775809\n2,3\n", {"kind": "softmax"}, "row 0 has 9.22337203685"),
     ("a.csv", "a,y\n1e300,no\n2,yes\n", {"dtype": "float32"}, "float32: row 0, column 'a' has 1e+300"),
-    ("a.csv", b"a,y\n1,\xff\n2,no\n", {}, "problem.targets: '{}', line 2, column 'y': b'\\xff' is not"),
+    ("a.csv", b"a,y\n1,\xff\n2,no\n", {}, "problem.data: '{}', line 2, column 'y': b'\\xff' is not UTF-8"),
     ("a.csv", "a,y\n1,no\n".encode("utf-16"), {}, "'{}'"),
     ("a.csv.gz", gzip.compress(csv_text().encode(), mtime=0)[:-20], {}, "'{}' cannot be read as CSV"),
     ("a.csv.gz", b"nonsense", {}, "problem.data: '{}' cannot be read as CSV"),
@@ -168,7 +170,7 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.parquet", frame(a=[1, 2], y=[None, "yes"]), {}, "problem.targets: '{}', row 0, column 'y': is"),
     ("a.npz", npz(x=X, y=NAMES[:-1]), {}, "problem.data: '{}' has 20 rows of inputs but 19 of targets"),
     ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: '{}': 'a' has shape (20, 2), not that"),
-    ("a.npz", npz(x=np.where(X[3, 1] == X, np.nan, X), y=NAMES), {}, "row 3, column 1 has nan"),
+    ("a.npz", npz(x=np.where(X[3, 1] == X, np.nan, X), y=NAMES), {}, "row 3, column 1: is NaN; problem.mis"),
     ("a.npz", npz(x=NAMES, y=NAMES), {}, "problem.inputs: 'x' in '{}' holds text, not real numbers"),
     ("a.npz", npz(data=X, format="csr", shape=[ROWS, 2]), {}, "problem.labels: not given, and '{}'"),
     ("a.npz", npz(data=X, format="xyz", shape=[ROWS, 2], y=NAMES), {}, "a sparse matrix of format 'xyz'"),
@@ -206,8 +208,13 @@ def test_bad_data_are_refused_in_one_line(
     assert message.replace("{}", str(path)) in error_line(capsys)
 
 
-def test_the_extra_is_named_if_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_is_named_if_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only of formats that need it: CSV files do not."""
     (tmp_path / "a.csv").write_text(csv_text())
-    monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
-    with pytest.raises(problems.tables.InputError, match=r"a\.csv' is read by .* 'pdcode\[tables\]'"):
-        load(tmp_path / "a.csv")
+    (tmp_path / "a.parquet").write_bytes(frame(a=X[:, 0], y=NAMES))
+    for module in ("pyarrow", "pyarrow.csv", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    np.testing.assert_array_equal(load(tmp_path / "a.csv").x[:, :-1], X)
+    command = re.escape(f"{sys.executable} -m pip install pyarrow")
+    with pytest.raises(InputError, match=rf"a\.parquet' is read by the package pyarrow: {command}"):
+        load(tmp_path / "a.parquet")

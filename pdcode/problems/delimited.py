@@ -1,0 +1,175 @@
+"""Reader of CSV files, by the standard library."""
+
+import bz2
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
+from typing import Any, TextIO
+
+import numpy as np
+
+from ..config import NetworkTable
+from ..util.errors import InputError, short_repr
+from ..util.memory import ensure_fits
+from .coding import Samples
+from .formats import existing_path
+from .matrix import Array
+from .tables import MISSING, Text, cannot_read, choose_columns, from_columns, import_pyarrow
+
+SEPARATORS = ",;\t|"
+HEAD = 1 << 20  # characters among which the names of the columns tell the separator
+LINE = 1 << 26  # characters at which a line is cut, as that of a damaged file may never end
+ROWS = 4096  # rows that are read at a time
+BOMS = b"\xff\xfe", b"\xfe\xff"  # of UTF-16, as spreadsheets write it
+ESCAPED = "surrogateescape"  # bytes that are no UTF-8 matter only in the columns that are read
+
+
+def read_csv(table: NetworkTable, required: bool = True) -> Samples:
+    """Read columns of a CSV file, whose first line has their names; separators are commas, ; | or tabs.
+
+    A column is text if a cell of it is neither a number nor missing.
+    """
+    file = _File(table)
+    inputs, targets = choose_columns(table, file.names, required)
+    columns = file.columns([*inputs, *targets])
+    if late := [name for name, column in columns.items() if column is None]:  # text after some thousand rows
+        columns |= file.columns(late, text=True)
+    for name, column in columns.items():
+        if isinstance(column, Text):
+            file.check_encoding(name, column)
+    return from_columns(table, inputs, targets, columns, file.line)
+
+
+class _File:
+    """A CSV file, which is read from its start for every purpose."""
+
+    def __init__(self, table: NetworkTable) -> None:
+        self._table, self._path = table, existing_path("data", table.data)
+        with self._opened() as file:
+            head = file.read(HEAD)
+            headers = [
+                next(filter(None, csv.reader(io.StringIO(head), delimiter=each)), []) for each in SEPARATORS
+            ]
+        self.names = max(headers, key=len)
+        self._separator = SEPARATORS[headers.index(self.names)]
+
+    def line(self, row: int) -> str:
+        """Return the line of a row, as text for messages."""
+        with self._records() as records:
+            ends = (records.line_num for fields in records if fields)
+            return f"line {next(islice(ends, row + 1, None))}"
+
+    def columns(self, names: Sequence[str], text: bool = False) -> dict[str, Any]:
+        """Read columns: an array of numbers, NaN where they are missing, or `Text`.
+
+        A column whose first rows were numbers is None if it is text, unless all are known to be `text`.
+        """
+        found, count = {name: _Column(self.names.index(name), text) for name in names}, 0
+        with self._records() as records:
+            next(filter(None, records), None)  # the names
+            while records_read := [*islice(records, ROWS)]:
+                rows = [*filter(None, records_read)]
+                self._check_widths(rows, count)
+                columns = [*zip(*rows, strict=True)] or [()] * len(self.names)
+                for column in found.values():
+                    column.add(columns[column.place])
+                count += len(rows)
+                size = 24 * count * len(names)  # they are copied
+                ensure_fits("problem.data", f"{count} rows of {self._table.data!r}", size)
+        return {name: column.values() for name, column in found.items()}
+
+    def check_encoding(self, name: str, column: Text) -> None:
+        """Refuse a column of text with bytes that are not UTF-8."""
+        for code, cell in enumerate(column.cells):
+            try:
+                cell.encode()
+            except UnicodeEncodeError:
+                where = f"{self.line(int(np.argmax(column.codes == code)))}, column {short_repr(name)}"
+                shown = short_repr(cell.encode(errors=ESCAPED))
+                what = f"{shown} is not UTF-8, in which the file must be written"
+                raise InputError(f"problem.data: {self._table.data!r}, {where}: {what}") from None
+
+    def _check_widths(self, rows: list[list[str]], before: int) -> None:
+        """Refuse rows of more or fewer cells than there are names."""
+        width = len(self.names)
+        if {*map(len, rows)} - {width}:
+            number, fields = next((i, each) for i, each in enumerate(rows) if len(each) != width)
+            found = f"expected {width} columns, got {len(fields)}: {short_repr(','.join(fields))}"
+            raise InputError(f"problem.data: {self._table.data!r}, {self.line(before + number)}: {found}")
+
+    @contextmanager
+    def _records(self) -> Iterator[Any]:
+        """Open the file as a reader of records, the first of which that is not empty has the names."""
+        with self._opened() as file:
+            records = csv.reader(iter(partial(file.readline, LINE), ""), delimiter=self._separator)
+            try:
+                yield records
+            except csv.Error as error:
+                where = f"problem.data: {self._table.data!r}, line {records.line_num}"
+                raise InputError(f"{where}: {error}") from None
+
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        """Open the file as text, decompressed; errors while it is read are those of the user's file."""
+        openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+        errors: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error)
+        if self._path.suffix == ".zst":  # which the standard library does not know
+            openers[".zst"] = lambda path, mode: import_pyarrow(self._table, "csv").input_stream(path)
+        try:
+            with openers.get(self._path.suffix, open)(str(self._path), "rb") as file:
+                start = file.read(2)
+            encoding = "utf-16" if start in BOMS else "utf-8-sig"
+            with (
+                openers.get(self._path.suffix, open)(str(self._path), "rb") as file,
+                io.TextIOWrapper(file, encoding, ESCAPED, newline="") as text,
+            ):
+                yield text
+        except InputError:
+            raise
+        except errors as error:
+            raise cannot_read(self._table, "CSV", error) from None
+
+
+class _Column:
+    """A column while it is read."""
+
+    def __init__(self, place: int, text: bool) -> None:
+        self.place, self._parts, self._late = place, list[Array](), False
+        self._codes: dict[str, int] | None = {} if text else None  # of cells; None: numbers so far
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Add the cells of some rows."""
+        part = as_numbers(cells) if self._codes is None else None
+        if part is None and self._codes is None:
+            self._late, self._codes = bool(self._parts), {}
+        if self._codes is not None and not self._late:
+            codes = self._codes
+            part = np.fromiter((codes.setdefault(cell, len(codes)) for cell in cells), np.int64, len(cells))
+        if part is not None:
+            self._parts.append(part)
+
+    def values(self) -> Array | Text | None:
+        """Return the column; None if it is text and began with numbers."""
+        if self._late:
+            return None
+        values = np.concatenate(self._parts or [np.empty(0)])
+        return values if self._codes is None else Text(values, [*self._codes])
+
+
+def as_numbers(cells: Sequence[str]) -> Array | None:
+    """Return cells as integers, or real numbers with NaN for those that are missing; None: some are text."""
+    if "_" in "".join(cells):  # Python's own 1_000
+        return None
+    with suppress(ValueError, OverflowError):
+        return np.fromiter(map(int, cells), np.int64, len(cells))
+    with suppress(ValueError):
+        return np.fromiter(map(float, cells), np.float64, len(cells))
+    with suppress(ValueError):
+        known = ("nan" if cell.strip() in MISSING else cell for cell in cells)
+        return np.fromiter(map(float, known), np.float64, len(cells))
+    return None
