@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS
     from ..util.processes import cores
-    from ..virtual.simulation import MAX_WORKERS
+    from ..virtual.choice import MAX_WORKERS
 
     arguments.ensure_in_range(options)
     if options.link not in LINKS:

@@ -52,6 +52,7 @@ from .costs import cost_model_schedule, task_times_ns
 from .schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
 from .timing_only import TimingOnly
 
+MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 RUNS, DRAWS = 16, 1 << 16  # simulated runs, and at most so many payloads in all
 DELAYS = 8  # delays of a worker of which the mean is taken
 OTHER_SEED = 1 << 40  # added to the seed, as the delays of the run are not known before it
@@ -89,17 +90,26 @@ def prepare(
 
 def prepare_ranks(config: Config, path: str) -> Components:
     """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake."""
+    workers = config.workers.count
     with prefix_errors(path):
         faults.check_real(config)
-    components, workers = prepare(config, path), config.workers.count
-    assert components.source is not None
-    rows = components.source.rows
-    if workers > rows and config.problem.shards == "auto":
+        check_count(config)
+        source = problems.load_source(config.problem)
+        if workers > source.rows and config.problem.shards == "auto":
+            raise InputError(
+                f"workers.count: {workers} workers are more than the {source.rows} training rows of "
+                "problem.data; problem.shards = 'replicated' gives all rows to each"
+            )
+    return prepare(config, path, source)
+
+
+def check_count(config: Config) -> None:
+    """Refuse more workers than the message header can number."""
+    if config.workers.count > MAX_WORKERS:
         raise InputError(
-            f"{path}: workers.count: {workers} workers are more than the {rows} training rows of "
-            "problem.data; problem.shards = 'replicated' gives all rows to each"
+            f"workers.count: {config.workers.count} is more than the {MAX_WORKERS} workers that messages can "
+            "name; without numerics (simulate --timing-only), policies that count payloads can have more"
         )
-    return components
 
 
 def settle(components: Components, speeds: Speeds) -> Components:

@@ -17,17 +17,15 @@ from ..training.session import TrainingRun
 from ..training.setup import Components, worker_builder
 from ..training.shuffling import make_row_sender
 from ..transport.sums import chosen_bytes
-from ..util.errors import InputError
 from ..util.formats import rate
 from . import costs, timing_only
-from .choice import Review, prepare
+from .choice import Review, check_count, prepare
 from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
 from .schedule import NEVER_NS, FirstSchedule
 
-MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
 
 
@@ -163,15 +161,6 @@ class Simulation:
             "egress_ns": self.schedule.egress_ns,
         }
         return {name: own[name] + self._loads[name] for name in own}
-
-
-def check_count(config: Config) -> None:
-    """Refuse more workers than the message header can number."""
-    if config.workers.count > MAX_WORKERS:
-        raise InputError(
-            f"workers.count: {config.workers.count} is more than the {MAX_WORKERS} workers that messages can "
-            "name; without numerics (--timing-only), policies that count payloads can have more"
-        )
 
 
 def drain_ns(config: Config) -> int | None:

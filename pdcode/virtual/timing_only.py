@@ -26,6 +26,7 @@ from .schedule import bytes_per_coordinator, make_events
 
 MAX_WORKERS: int = events.WORKERS
 BUFFER_ROWS = 65_536  # rows between two writes to the trace
+FEW = 256  # workers of which that many arrivals take no time that a signal must wait for
 MAX_AHEAD_TOTAL = 1 << 21  # delays drawn in advance, of all workers together
 MIN_AHEAD, MAX_AHEAD = 8, 1024  # of each worker
 MAX_DRAWN = 1 << 15  # delays drawn at a time: small enough for the cache
@@ -161,8 +162,8 @@ class TimingOnly:
         """
         self._intervals = Intervals()
         start_s = line_s = time.perf_counter()
-        before = 0
-        while not self.interrupted and (why := self.rounds.run(BUFFER_ROWS)) != rounds.DONE:
+        before, most = 0, max(1, BUFFER_ROWS * FEW // max(FEW, self.config.workers.count))
+        while not self.interrupted and (why := self.rounds.run(most)) != rounds.DONE:
             if why == rounds.DRY:
                 self._draw()
                 continue
