@@ -135,9 +135,10 @@ def _size(count: float) -> str:
 
 
 def _reached(summary: Summary) -> str:
-    if math.isnan(summary.target_s):
-        return DASH
-    return duration(1e9 * summary.target_s) if math.isfinite(summary.target_s) else "not reached"
+    if not math.isfinite(summary.target_s):
+        return DASH if math.isnan(summary.target_s) else "not reached"
+    low, high = duration(1e9 * summary.above_s), duration(1e9 * summary.target_s)
+    return high if low == high else span(low, high)
 
 
 def notes(traces: Sequence[TraceReader]) -> list[str]:

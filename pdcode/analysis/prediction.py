@@ -7,7 +7,7 @@ import numpy as np
 
 from ..config import Config
 from ..trace.reader import TraceReader
-from ..util.formats import counted, duration, number, percent, size
+from ..util.formats import counted, duration, number, percent, reached, size
 from ..virtual.result import Result
 from . import statistics
 
@@ -17,7 +17,7 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     stop = config.stop
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
-            yield f"{key} {level:g}: {after(result.target_s)}"
+            yield f"{key} {level:g}: {reached(1e9 * result.above_s, 1e9 * result.target_s)}"
     comparable = result.used and math.isfinite(result.oracle_s)  # infinite beyond the clock's range
     oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.oracle_s)}" if comparable else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
@@ -30,11 +30,6 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     )
     traffic = f"{size(result.bytes_up)} up, {size(result.bytes_down)} down"
     yield f"{counted(result.arrivals, 'arrival')}{wasted}; {traffic}" + ("" if config.sums_all else loads)
-
-
-def after(seconds: float) -> str:
-    """Describe when a target was reached."""
-    return f"after {duration(1e9 * seconds)}" if math.isfinite(seconds) else "not reached"
 
 
 def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> str:
@@ -52,15 +47,15 @@ def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> s
     if level is None:
         level = max(float(np.min(trace.progress["loss"])) for trace in (predicted, recorded))
     sign = -1.0 if key == "accuracy" else 1.0
-    seconds = [
-        1e-9 * statistics.crossing(trace.progress["t_ns"], sign * trace.progress[key], sign * level)
-        for trace in (predicted, recorded)
-    ]
-    factor = seconds[0] / seconds[1] if 0 < seconds[1] < math.inf else math.nan
+    ours_ns, theirs_ns = (
+        statistics.crossing(each["t_ns"], sign * each[key], sign * level, each["version"])
+        for each in (predicted.progress, recorded.progress)
+    )
+    factor = ours_ns / theirs_ns if 0 < theirs_ns < math.inf else math.nan
     times = f": {factor:.2f} times as long" if math.isfinite(factor) else ""
     return (
-        f"{key} {number(level)}, interpolated between measurements: predicted {after(seconds[0])}, "
-        f"recorded {after(seconds[1])} in {recorded.path}{times}"
+        f"{key} {number(level)}, interpolated between measurements: predicted {reached(ours_ns, ours_ns)}, "
+        f"recorded {reached(theirs_ns, theirs_ns)} in {recorded.path}{times}"
     )
 
 

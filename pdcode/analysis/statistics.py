@@ -85,39 +85,51 @@ def levels(loss: np.ndarray, most: int = 5) -> list[float]:
     return [passed[place] for place in chosen]
 
 
-def milestones(times: np.ndarray, loss: np.ndarray, target: float | None = None) -> list[tuple[float, float]]:
-    """Return losses with the times of the measurements that first reached them.
+def milestones(progress: Columns, target: float | None = None) -> list[tuple[float, tuple[float, float]]]:
+    """Return losses with the times between which the run first reached each, in ns.
 
     If one measurement was the first to reach several, only the target or else the lowest is listed.
     """
+    loss = progress["loss"]
     wanted = sorted({*levels(loss), *([target] if target else [])}, reverse=True)
-    reached: dict[float, float] = {}  # time -> level
+    found: dict[tuple[float, float], float] = {}  # times -> level
     for level in wanted:
-        time = time_to(times, loss, level)
-        if not np.isnan(time) and (time not in reached or reached[time] != target):
-            reached[time] = level
-    return [(level, time) for time, level in reached.items()]
+        times = reached_ns(progress, loss, level)
+        if math.isfinite(times[1]) and (times not in found or found[times] != target):
+            found[times] = level
+    return [(level, times) for times, level in found.items()]
 
 
-def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Return the time of the first value at or below `level`; nan if there is none."""
-    reached = np.flatnonzero(values <= level)
-    return float(times[reached[0]]) if len(reached) else float("nan")
+def reached_ns(progress: Columns, values: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the times, in ns, between which measured values first fell to a level; infinite: they did not.
+
+    They are equal if the version before was measured, too.
+    """
+    found = np.flatnonzero(values <= level)
+    if not len(found):
+        return math.inf, math.inf
+    at, times, versions = int(found[0]), progress["t_ns"], progress["version"]
+    known = not at or versions[at] <= versions[at - 1] + 1
+    return float(times[at if known else at - 1]), float(times[at])
 
 
 def crossing(
-    times: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, level: float
+    times: Sequence[float] | np.ndarray,
+    values: Sequence[float] | np.ndarray,
+    level: float,
+    versions: np.ndarray | None = None,
 ) -> float:
     """Return when a curve first fell to a level, interpolated between measurements; infinity if it did not.
 
-    Interpolation is linear in the logarithm if the level and both values are positive.
+    Interpolation is linear in the logarithm if the level and both values are positive. Between successive
+    `versions` there is nothing to interpolate: the later one is that of the level.
     """
     reached = np.flatnonzero(np.asarray(values) <= level)
     if not len(reached):
         return math.inf
     at = int(reached[0])
-    if not at:
-        return float(times[0])
+    if not at or (versions is not None and versions[at] <= versions[at - 1] + 1):
+        return float(times[at])
     above, below, bound = float(values[at - 1]), float(values[at]), level
     if min(bound, above, below) > 0:
         above, below, bound = math.log(above), math.log(below), math.log(bound)

@@ -23,6 +23,7 @@ class Summary:
     seconds: float  # from the start to the stop; outstanding payloads may have arrived later
     target: str  # loss or accuracy to reach, such as "loss 0.05"; empty without one
     target_s: float  # time of the first measurement that reached the target; infinite if none did
+    above_s: float  # time until which it was not reached: `target_s`, if exact, or that of the one before
     updates: int
     loss: float  # the last training loss
     accuracy: float  # the last test accuracy (R² for regression)
@@ -43,10 +44,10 @@ def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | N
         loss, accuracy = stop.get("loss"), stop.get("accuracy")
     name, level, sign = ("loss", loss, 1) if loss is not None else ("accuracy", accuracy, -1)
     measured, counters, rows = trace.progress, trace.counters, trace.arrivals
-    target_s = math.nan
+    above_s = target_s = math.nan
     if level is not None:
-        t_ns = statistics.time_to(measured["t_ns"], sign * measured[name], sign * level)
-        target_s = math.inf if math.isnan(t_ns) else t_ns / 1e9
+        when = statistics.reached_ns(measured, sign * measured[name], sign * level)
+        above_s, target_s = (each / 1e9 for each in when)
     sent = statistics.traffic(rows, trace.attributes, counters)
     known = sent.exact or rows.rows > 0
     status, stale = rows["status"], rows["staleness"][statistics.in_time(rows)]
@@ -65,6 +66,7 @@ def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | N
         seconds=description.stop_ns(trace) / 1e9,
         target="" if level is None else f"{name} {level:g}",
         target_s=target_s,
+        above_s=above_s,
         updates=int(counters.get("version", trace.updates.rows)),
         loss=_last(measured["loss"]),
         accuracy=_last(measured["accuracy"]),

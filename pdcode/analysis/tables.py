@@ -21,6 +21,7 @@ from ..util.formats import (
     percent,
     percents,
     ratio,
+    reached,
     size,
     spark,
     workers_named,
@@ -180,16 +181,16 @@ def _loss(trace: TraceReader) -> list[RenderableType]:
     stop = trace.table("stop")
     target, score = stop.get("loss"), stop.get("accuracy")
     texts = [
-        f"{level:g}{' (the target)' if level == target else ''} after {duration(time)}"
-        for level, time in statistics.milestones(times, loss, target)
+        f"{level:g}{' (the target)' if level == target else ''} {reached(*when)}"
+        for level, when in statistics.milestones(trace.progress, target)
     ]
     sentences = [f"The loss reached {', '.join(texts)}."] if texts else []
     if target and not (loss <= target).any():
         sentences.append(f"The target {target:g} was not reached.")
     if score:
-        time = statistics.time_to(times, -trace.progress["accuracy"], -score)
-        reached = "was not reached" if math.isnan(time) else f"was reached after {duration(time)}"
-        sentences.append(f"The target {score_name} {score:g} {reached}.")
+        when = statistics.reached_ns(trace.progress, -trace.progress["accuracy"], -score)
+        found = "was " + "reached " * math.isfinite(when[1]) + reached(*when)
+        sentences.append(f"The target {score_name} {score:g} {found}.")
     versions, updates = trace.progress["version"], int(trace.counters.get("version", trace.updates.rows))
     count, last = len(np.unique(versions)), int(versions[-1])
     sentences.append(

@@ -40,7 +40,8 @@ class Trace(reader.TraceReader):
         -------
         dict
             trace, scheme, workers, clock, finished, failure (why it failed), seconds (until the stop),
-            target, target_s (time to the target; infinite if it was not reached), updates, loss, accuracy,
+            target, target_s (time of the first measurement that reached the target; infinite if none did),
+            above_s (until then it was not reached; `target_s` if that is exact), updates, loss, accuracy,
             arrivals, wasted (fraction of the arrivals), staleness (median), bytes_up, bytes_down; nan if not
             measured.
         """

@@ -26,7 +26,7 @@ from . import configs
 
 ALL = ["update.mode=all"]
 SEEDS = 4  # of simulated descents
-POINTS, LIMIT = 64, 3  # measurements in a simulation's expected time, and multiple of it at which it ends
+MEASUREMENTS, LIMIT = 100, 3  # of a simulated descent, roughly, and multiple of its expected time at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
@@ -124,8 +124,6 @@ class Prediction:
         if trace.is_script:
             self.plan = f"pdcode plan --trace {path} --like CONFIG searches for more"
         self.descents_s = np.empty(0)  # of the run itself, by seed; none: they are not simulated
-        period_s = trace.table("trace").get("progress_s", math.inf)
-        self.points = max(POINTS, self.recorded_s / period_s)
         if not complete and self.goal and self.flops() <= EACH_FLOPS:
             self.descents_s = self.simulated_s(self.recorded_s, SEEDS)
             if not np.isfinite(self.descents_s).all():
@@ -159,7 +157,7 @@ class Prediction:
         """Return the arithmetic of as many payloads, and of measurements; infinite if it is not known."""
         known, evaluate = self.trace.attributes, self.trace.table("problem").get("evaluate", math.inf)
         gradients = min(known.get("rows", math.inf), evaluate) / known.get("task_rows", 1) / FORWARD
-        return float(known.get("task_flops", math.inf) * (self.arrivals + self.points * gradients))
+        return float(known.get("task_flops", math.inf) * (self.arrivals + MEASUREMENTS * gradients))
 
     def simulated_s(
         self,
@@ -181,7 +179,7 @@ class Prediction:
         name, level = self.goal.split()
         config = recorded_config(self.trace, settings, replaced)
         config = msgspec.structs.replace(config, stop=StopTable(seconds=limit * expected_s)).with_keys(
-            stop={name: float(level)}, trace={"progress_s": expected_s / self.points}
+            stop={name: float(level)}, trace={"progress_s": None, "progress_updates": None}
         )
         times_s = []
         for seed in range(config.seed, config.seed + seeds):

@@ -411,8 +411,10 @@ class TraceTable(Table):
     #: path of the HDF5 file, also in a TOML file relative to the current folder
     path: str = "results/trace.h5"
     flush_s: Duration = 1.0  #: time after which recorded rows are on disk [s]
-    #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
-    progress_s: Duration = 1.0
+    #: period of measuring loss and accuracy, longer if that takes over 5 % of the time; none: 1 s, shorter at
+    #: the start and near the target. On the virtual clock, where measuring takes no time, none: by updates,
+    #: more often near the target, and the update that reached it is looked for [s]
+    progress_s: Duration | None = None
     progress_updates: Positive | None = None  #: updates after which they are measured, too; none: by time
     #: time between checkpoints for `--resume`, on the run's clock; none: no checkpoints [s]
     checkpoint_s: Duration | None = None

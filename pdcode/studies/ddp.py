@@ -31,7 +31,8 @@ from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..problems.matrix import Csr
 from ..schemes import make_scheme
 from ..trace import Recorder
-from ..training.monitor import SHARE, Monitor
+from ..training.monitor import Monitor
+from ..training.pace import PERIOD_S, SHARE
 from ..training.setup import prepare
 from ..util import processes
 from ..util.errors import Failure, InputError, prefix_errors
@@ -199,7 +200,7 @@ def measure_until_stop(
 
     Return the times at which the ranks' last delays would have ended, int64 ns, shape (n,).
     """
-    head, begun_s, every_ns = board.head, time.monotonic(), round(1e9 * config.trace.progress_s)
+    head, begun_s, every_ns = board.head, time.monotonic(), round(1e9 * (config.trace.progress_s or PERIOD_S))
     limit_ns = math.inf if config.stop.seconds is None else 1e9 * config.stop.seconds
     while not all(rank.done() for rank in ranks):
         for rank in ranks:

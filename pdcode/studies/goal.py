@@ -36,7 +36,8 @@ class Goal:
     def seconds(self, trace: TraceReader) -> float:
         """Return when a recorded run reached the target, in s, interpolated; infinity if it never did."""
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
-        return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, self.bound)
+        t_ns, versions = trace.progress["t_ns"], trace.progress["version"]
+        return 1e-9 * statistics.crossing(t_ns, values, self.bound, versions)
 
     def format_value(self, value: float) -> str:
         """Format a `value` as loss or accuracy."""

@@ -52,7 +52,7 @@ def best_config(found: SearchResult, environment: Environment, limit_s: float | 
         None if user.stop.updates is None else max(user.stop.updates, needed),
     )
     progress_s = user.trace.progress_s
-    if math.isfinite(row.time.mean):  # measure often enough to notice the target in time
+    if progress_s is not None and math.isfinite(row.time.mean):  # to notice the target in time
         progress_s = min(progress_s, max(MIN_PERIOD_S, float(f"{row.time.mean / POINTS:.2g}")))
     path = Path(user.trace.path)
     taken = {path.absolute(), *([environment.trace.path.absolute()] if environment.trace else [])}

@@ -11,10 +11,10 @@ from scipy.special import stdtrit
 
 from ..util.formats import ratio
 from .goal import Goal
-from .limits import POINTS
 from .measurement import Measured
 
 CONFIDENCE = 0.95
+RESOLUTION = 1 / 128  # of times to a target
 
 T = TypeVar("T")
 
@@ -164,5 +164,5 @@ def tied(rows: Sequence[Row[Any]]) -> list[int]:
     return [
         place
         for place, speedup in enumerate(compared, 2)
-        if speedup.bound == "<" or not speedup.ratio.low > 1 + 1 / POINTS
+        if speedup.bound == "<" or not speedup.ratio.low > 1 + RESOLUTION
     ]

@@ -66,7 +66,6 @@ MAX_TUNED_WORKERS = 4096
 n arrivals old and its step is scaled by 1/n, so the best rate does not change."""
 
 TASKS, ROUNDS = 300, 15  # a run's time is limited to these tasks of a worker plus these rounds at rank 0
-POINTS = 400  # measurements in that time
 VECTORS = 16  # approximate number of vectors of θ's size per virtual worker
 RESOURCES = "processor", "ingress", "egress"  # parts of rank 0
 COLUMNS = (
@@ -125,7 +124,6 @@ def perform(bench: ScaleBench, cost: Path, command: str, processes: int, print_l
         components = setup.prepare(configfile.resolve(tables))
         need = capacity.load_of(components)
         seconds = need.task_s * (TASKS + ROUNDS * need.bottleneck[1])
-        tables["trace"] = {"progress_s": seconds / POINTS}
         write_file(job, to_toml(tables), "the configuration")
         request = ComparisonRequest(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
         fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)

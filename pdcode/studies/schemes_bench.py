@@ -69,7 +69,6 @@ DELAYS: Mapping[str, dict[str, Any]] = {
 
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
 EVALUATION_ROWS = 1000  # rows on which the loss is measured
-ROUNDS = 2  # payloads of each worker between measurements
 MAX_PAYLOADS = 8000  # payloads of a run
 DELAYED = 4  # factor on the time of as many rounds without delays, the limit of a run
 TUNING_SEEDS = 2  # runs of settings that may be the best
@@ -186,7 +185,7 @@ class SchemesBench:
         job = write_job(self.folder, problem, link, delay, delays, workers, self.payloads)
         lower = LOWER[problem] if math.isfinite(self.tune.slack) else None
         seeds, schemes = self.runs(delay), ",".join(self.schemes)
-        return ComparisonRequest(str(job), schemes, [], seeds, "virtual", rounds=ROUNDS, beyond=lower)
+        return ComparisonRequest(str(job), schemes, [], seeds, "virtual", beyond=lower)
 
     @property
     def ours(self) -> list[str]:

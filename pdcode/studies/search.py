@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..analysis.description import stop_ns
 from ..api import configs
 from ..config import AUTO, MAX_VALUE, Config, StragglersTable
 from ..config import load as configfile
@@ -21,14 +20,13 @@ from .candidate import Candidate
 from .goal import Goal, choose_goal
 from .halving import Rung, RungResult
 from .learning_rates import settled
-from .limits import OWN_SLACK, POINTS, Limits, max_updates, measure_own, with_limits
+from .limits import OWN_SLACK, Limits, max_updates, measure_own, with_limits
 from .measurement import Measured
 from .ranking import Row, rank
 from .results_table import describe_rung, format_seconds
 from .trial import TUNING_OFFSET, Trial, check_seed, perform_all
 
 FINALISTS = 3
-ROUNDS = 4  # of a script between measurements
 SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's own configuration
 
 
@@ -88,9 +86,7 @@ def _of_script(stand_in: Config, trace: TraceReader, goal: Goal) -> Config:
     config = search_space.apply_tables(stand_in, search_space.preset("allreduce"))
     if stand_in.code.whiten != "none":
         config = settled(replace(config, optimizer=replace(config.optimizer, rate=AUTO)))
-    round_s = 1e-9 * stop_ns(trace) / max(1, trace.updates.rows)
-    measured = replace(config.trace, progress_s=ROUNDS * max(round_s, 1e-6))
-    return replace(config, stop=goal.stop(None, None), trace=measured)
+    return replace(config, stop=goal.stop(None, None))
 
 
 @dataclass(frozen=True)
@@ -151,13 +147,12 @@ def search(
     if updates is None:
         note_exhausted([(base, own)])
 
-    def trial(candidate: Candidate, seed: int, longest_s: float, step_s: float) -> Trial:
+    def trial(candidate: Candidate, seed: int, longest_s: float) -> Trial:
         most = max_updates(candidate.config, arrivals)
-        return Trial(with_limits(candidate.config, goal, Limits(longest_s, step_s), most), seed, goal)
+        return Trial(with_limits(candidate.config, goal, Limits(longest_s), most), seed, goal)
 
     def of_rung(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
-        step_s = rung.seconds / POINTS
-        return trial(candidate, rung.seed, min(rung.seconds, cut_off_s + step_s), step_s)
+        return trial(candidate, rung.seed, min(rung.seconds, cut_off_s))
 
     done = []
     for result in halving.halve(offered, rungs, goal, pool, of_rung):
@@ -181,9 +176,8 @@ def search(
         for place, seed in enumerate(final_seeds):
             for number in reversed(range(len(finalists))):  # the user's own configuration is slowest
                 candidate = finalists[number]
-                step_s = min(most_s, expected.get(id(candidate), most_s)) / POINTS
                 longest_s = own_most_s if candidate.is_own else most_s
-                yield number * seeds + place, trial(candidate, seed, longest_s, step_s)
+                yield number * seeds + place, trial(candidate, seed, longest_s)
 
     runs = dict(
         track(perform_all(last_trials(), pool), seeds * len(finalists), f"runs of rung {len(rungs) + 1}")
@@ -197,7 +191,7 @@ def search(
 def ensure_not_reached(environment: Environment, seeds: Iterable[int]) -> None:
     """Refuse a target that the configuration, and so any other, reaches before its first update."""
     goal = environment.goal
-    config = with_limits(environment.config, goal, Limits(MAX_VALUE, MAX_VALUE), 1)
+    config = with_limits(environment.config, goal, Limits(MAX_VALUE), 1)
     for seed in sorted(seeds):
         start = Trial(config, seed, goal).perform()
         if not start.seconds:

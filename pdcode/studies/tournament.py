@@ -9,17 +9,15 @@ from typing import ClassVar, Self
 
 import msgspec
 
-from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
 from ..trace import opening
-from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, duration, listing, rate
 from ..util.processes import Pool
 from ..util.progress import track
-from ..virtual import capacity, costs
+from ..virtual import costs
 from . import tuning
 from .candidate import Candidate
 from .comparison import Comparison
@@ -28,9 +26,10 @@ from .limits import Limits, find_limits, with_limits
 from .measurement import Measured
 from .named_candidates import named_candidates
 from .results_table import describe_run
-from .trial import TUNING_OFFSET, Journal, Trial, check_seed, data_source, perform_all
+from .trial import TUNING_OFFSET, Journal, Trial, check_seed, perform_all
 from .tuning import Tuning
 
+POINTS = 400  # measurements of a run to the lower loss, at the most
 BEYOND = 4.0  # limit of a run to the lower loss, as a multiple of the best candidate's longest tuning run
 
 
@@ -48,7 +47,6 @@ class ComparisonRequest:
     stragglers: str | None = None
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
-    rounds: float | None = None  # time between measurements, in rounds of one payload of each worker
     beyond: float | None = None  # lower loss to which runs go on after tuning
 
 
@@ -100,8 +98,10 @@ class Tournament:
         """Return the tournament with runs that go on to the lower loss, for `seconds` at most."""
         if self.beyond is None:
             return self
-        stop = {"loss": self.beyond, "seconds": seconds}
-        made = [replace(each, config=each.config.with_keys(stop=stop)) for each in self.candidates]
+        stop, trace = {"loss": self.beyond, "seconds": seconds}, {"progress_s": seconds / POINTS}
+        made = [
+            replace(each, config=each.config.with_keys(stop=stop, trace=trace)) for each in self.candidates
+        ]
         return self.with_settings(
             made, f"Runs go on to loss {self.beyond:g}, and other figures are those of the stop."
         )
@@ -177,14 +177,9 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
             raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
         made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
-        given = request.seconds or config.stop.seconds
-        if request.rounds is not None and given is not None:
-            limits = Limits(given, math.nan)  # each candidate has its own time between measurements
-        else:
-            limits = find_limits(config, goal, request.config, request.seconds, request.clock)
+        limits = find_limits(config, goal, request.config, request.seconds, request.clock)
     for place, each in enumerate(made):
-        own = _at_pace(each.config, limits, request.rounds)
-        made[place] = replace(each, config=with_limits(each.config, goal, own, each.config.stop.updates))
+        made[place] = replace(each, config=with_limits(each.config, goal, limits, each.config.stop.updates))
     many = f"{counted(len(made), 'scheme')}, {counted(config.workers.count, 'worker')}"
     notes = [f"{many}, delays: {config.stragglers.describe()}."]
     if request.clock == "virtual":
@@ -195,14 +190,6 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
     seeds = range(config.seed, config.seed + request.seeds)
     return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes, request.beyond)
-
-
-def _at_pace(config: Config, limits: Limits, rounds: float | None) -> Limits:
-    """Return the limits with measurements every `rounds` rounds of a candidate without delays."""
-    if rounds is None:
-        return limits
-    need = capacity.load_of(setup.prepare(config, source=data_source(config)))
-    return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.bottleneck[1]):.2g}"))
 
 
 def perform(

@@ -95,9 +95,10 @@ class Trial:
         with np.errstate(all="ignore"):  # the run may diverge
             _, result = Simulation(config, components, shares=True).run(recorder)
         seconds = math.inf if result.failed else result.seconds
-        _, t_ns, loss, accuracy = np.array(recorder.rows).T
+        versions, t_ns, loss, accuracy = np.array(recorder.rows).T
         if self.goal is not None:
-            seconds = crossing(1e-9 * t_ns, self.goal.value(loss, accuracy), self.goal.bound)
+            values = self.goal.value(loss, accuracy)
+            seconds = crossing(1e-9 * t_ns, values, self.goal.bound, versions)
         curves = {
             "t_s": 1e-9 * t_ns,
             "loss": loss,

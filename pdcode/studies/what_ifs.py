@@ -21,7 +21,6 @@ from .search_space import make_candidate, preset
 from .trial import Trial, perform_all
 
 NEVER = "never"
-POINTS = 128  # measurements in the time of the job itself
 FIRST = {
     **preset("uncoded", "first"),
     "update": {"mode": "first", "count": "auto", "late": "waste"},
@@ -71,7 +70,7 @@ def perform(environment: Environment, found: SearchResult, pool: Pool) -> tuple[
     That is the time with the recorded delays in their order.
     """
     goal, own_s = environment.goal, found.own.time.mean
-    limits = Limits(SLACK * own_s, own_s / POINTS)
+    limits = Limits(SLACK * own_s)
 
     def trial(candidate: Candidate, seed: int) -> Trial:
         most = max_updates(candidate.config, MAX_ARRIVALS)

@@ -15,12 +15,12 @@ from ..trace.descent import Descent, History, judge
 from ..util.formats import counted, workers_named
 from ..util.stateful import Stateful
 from .coordinator import Coordinator
+from .pace import Pace, Row
 
 INTERRUPTED = "interrupted"  # reason to stop: a signal
 LINE_NS = 1_000_000_000
 UNLIMITED_S = 1e9  # longer waits count as unlimited
 MIN_WAITED = 0.1  # least fraction of the time that rank 0 waits for one worker alone, to be reported
-SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 Print = Callable[[str], None]
 Report = Callable[[float], object]  # of the fraction of a run that is done, by updates or time
@@ -34,12 +34,13 @@ class Monitor(Stateful):
     """Monitor, called by the coordinator after events and time-outs; most calls do nothing.
 
     Loss and accuracy are measured on the data of `problem`, unless `numerics` is false: then no gradients are
-    computed. `wall_ns` is the clock for printing and flushing; default: the fleet's.
+    computed. `wall_ns` is the clock for printing and flushing; default: the fleet's. `virtual`: that is a
+    virtual clock.
     """
 
     state_names = (
-        "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
-        "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_due_version",
+        "loss", "accuracy", "grad_norm", "spent_ns", "reached", "reached_ns", "above_ns", "failed", "pace",
+        "_line_ns", "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_last_ns",
         "_history", "earlier",
     )  # fmt: skip
     state_types = (("_waited", list[int]),)
@@ -52,6 +53,7 @@ class Monitor(Stateful):
         print_line: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
+        virtual: bool = False,
     ) -> None:
         self.problem, self.trace, self.print_line = problem, trace, print_line
         self.stop, self._config = config.stop, config
@@ -59,37 +61,35 @@ class Monitor(Stateful):
         self.report: Report = ignore
         self.review: Callable[[int, Coordinator], str] | None = None  # returns why to change the preset
         self._in_rounds, self._penalty = config.reduce.summed, penalty_of(config.optimizer.proximal, problem)
-        self._every_ns = round(1e9 * config.trace.progress_s)
+        self.pace = Pace(config, virtual)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
         self._epochs = math.inf if self.stop.epochs is None else self.stop.epochs * (1 - 1e-9)
         self.epochs_of_message = 0.0  # epochs that are the rows of a message that is used
         self.earlier = [0.0, 0.0]  # epochs with an earlier preset, and messages used
         self._counted_version = 0
-        self._each_updates = config.trace.progress_updates or math.inf
-        self._due_version = float(self._each_updates)
-        self._measure_ns = self._line_ns = 0
+        self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
         self._line_at_ns = 0  # the same time on the run's clock
         self._waited: list[int] = []  # the roster's `waited_ns` at the last line
         self._faults = faults.at_rank_0(config)
         self._faults_until_ns = -1  # earlier faults of rank 0 have happened, before a checkpoint too
-        self._last_version = -1
+        self._last_version, self._last_ns = -1, 0
         self._history = History()
         self._doubt = self._warned = 0  # how bad the descent was at the last line, and at the worst warning
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
         self.score = problem.model.score
         self.reached = False  # whether the target loss or accuracy is reached
+        self.reached_ns = 0  # time of the first measurement that reached it
+        self.above_ns = 0  # the same, if no earlier update can have, else the time of the measurement before
         self.failed = False  # whether the run counts as failed
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Perform what is due; return a reason to stop, or an empty string."""
         reason = counted(coordinator.version, "update") if coordinator.version >= self._updates else ""
-        if (
-            self._epochs < math.inf and coordinator.version > self._counted_version
-        ):  # payloads of whole updates
+        if self._epochs < math.inf and coordinator.version > self._counted_version:  # after whole updates
             self._counted_version = coordinator.version
             if self.epochs(coordinator) >= self._epochs:
                 reason = reason or f"{self.stop.epochs:g} epochs"
@@ -102,7 +102,9 @@ class Monitor(Stateful):
             changes = self.review(now_ns, coordinator)
         due = bool(coordinator.interrupted or changes)
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not due
-        by_version = coordinator.version >= self._due_version
+        by_version = coordinator.version >= self.pace.due_version
+        if not by_version:
+            self.pace.keep(now_ns, coordinator.version, coordinator.theta)
         if quiet and not by_version and (not reason or coordinator.stopping):
             return reason
         for note in coordinator.incidents.notes:
@@ -130,13 +132,12 @@ class Monitor(Stateful):
             return reason
         # Where workers add up payloads, rank 0 has only a part of the sum by which they step now.
         partial = self._in_rounds and coordinator.update.used
-        if (now_ns >= self._measure_ns or by_version) and not partial:
-            self._due_version = coordinator.version + self._each_updates
+        if (now_ns >= self.pace.due_ns or by_version) and not partial:
             begun_ns = coordinator.fleet.now_ns()
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
             cost_ns = coordinator.fleet.now_ns() - begun_ns
             self.spent_ns += cost_ns
-            self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
+            self.pace.plan(now_ns, coordinator.version, cost_ns, self._distance)
         if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
             if not coordinator.stopping:
@@ -146,7 +147,7 @@ class Monitor(Stateful):
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
             self.trace.flush(wall_ns)
-        self._due_ns = self._measure_ns
+        self._due_ns = self.pace.due_ns
         self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
         if not coordinator.stopping:
             self._due_ns = min(self._due_ns, self._until_ns)
@@ -158,22 +159,42 @@ class Monitor(Stateful):
         """Measure θ, once per version; return a reason to stop, or an empty string."""
         if version == self._last_version or not self._numerics:
             return ""
-        self._last_version = version
-        self.loss, self.accuracy, self.grad_norm = self.problem.measure(theta)
-        if self._penalty is not None:
-            self.loss += self._penalty.value(theta)
-        self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
-        self._history.add(version, now_ns, self.loss, self.accuracy)
+        last, self._last_version, self._last_ns = (self._last_version, self._last_ns), version, now_ns
+        self.loss, self.accuracy, self.grad_norm = values = self._values(theta)
+        rows: list[Row] = [(version, now_ns, *values)]
+        if self._reaches(values):
+            rows[:0] = self.pace.missed(self._values, self._reaches, theta.dtype)
+            at = next(place for place, row in enumerate(rows) if self._reaches(row[2:]))
+            before, first = rows[at - 1] if at else last, rows[at]
+            self.reached, self.reached_ns = True, int(first[1])
+            self.above_ns = int((first if first[0] <= before[0] + 1 else before)[1])
+        self.pace.measured(version)
+        for row in rows:
+            self.trace.progress(*row)
+            self._history.add(*row[:4])
         if not math.isfinite(self.loss):
             self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")
             return f"diverged: loss is {self.loss} at update {version}"
         if self.stop.loss is not None and self.loss <= self.stop.loss:
-            self.reached = True
             return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
-        if self.stop.accuracy is not None and self.accuracy >= self.stop.accuracy:
-            self.reached = True
-            return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
-        return ""
+        return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}" if self.reached else ""
+
+    def _values(self, theta: np.ndarray) -> Row:
+        """Return loss, accuracy and the norm of the gradient."""
+        loss, *more = self.problem.measure(theta)
+        return loss + (0.0 if self._penalty is None else self._penalty.value(theta)), *more
+
+    def _reaches(self, values: Row) -> bool:
+        """Return whether measured values reach the target."""
+        (loss, accuracy), stop = values[:2], self.stop
+        by_loss = stop.loss is not None and loss <= stop.loss
+        return math.isfinite(loss) and (by_loss or (stop.accuracy is not None and accuracy >= stop.accuracy))
+
+    @property
+    def _distance(self) -> float:
+        """Logarithm of the loss, or of 1 - accuracy, as a multiple of the target's; 1 without one."""
+        pairs = [(self.loss, self.stop.loss or 0.0), (1 - self.accuracy, 1 - (self.stop.accuracy or 1.0))]
+        return min((math.log(value / bound) for value, bound in pairs if value > bound > 0), default=1.0)
 
     def epochs(self, coordinator: Coordinator) -> float:
         """Return the training rows of payloads that were used, in multiples of all training rows."""

@@ -83,7 +83,8 @@ class TrainingRun:
         if config.trace.checkpoint_s is not None:
             saving = self.coordinator.saving
             saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
-        self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
+        problem, virtual = components.problem, fleet.virtual
+        self.monitor = Monitor(problem, config, trace, print_line, wall_ns, numerics, virtual)
         self.monitor.epochs_of_message = components.task_rows / (components.replies * components.rows)
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
         self._before, self._setup_bytes = before, (fleet.bytes_up, fleet.bytes_down)

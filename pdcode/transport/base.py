@@ -104,6 +104,7 @@ class Fleet(ABC):
     ending_s: float = (
         0.0  # longest time in which the job ends after the wait for replies, if some are missing
     )
+    virtual: bool = False  # whether its clock is virtual: only arrivals, tasks and updates take time
     local: bool = False  # whether the workers are in this process, and their state is part of the fleet's
     bytes_up: int  # total bytes received, including set-up
     bytes_down: int  # total bytes sent

@@ -22,6 +22,14 @@ def duration(ns: float) -> str:
     return f"{three_digits(ns / scale)} {unit}"
 
 
+def reached(low_ns: float, high_ns: float) -> str:
+    """Say when something happened: "after 1.10 s", "between 1.01 and 1.11 s", or "not reached"."""
+    if not math.isfinite(high_ns):
+        return "not reached"
+    low, high = duration(low_ns), duration(high_ns)
+    return f"after {high}" if low == high else f"between {span(low, high).replace(f' {DASH} ', ' and ')}"
+
+
 def listing(items: Sequence[str]) -> str:
     """Join items as "a, b and c"."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))

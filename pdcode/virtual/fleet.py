@@ -49,6 +49,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         "_slots", "_leaving", "_sizes",
     )  # fmt: skip
     state_types = (("_leaving", list[tuple[int, int]]),)
+    virtual = True
     step_bytes = 0, 0  # that rank 0 receives, and sends, for a step; to be set
 
     def __init__(

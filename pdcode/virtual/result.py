@@ -21,7 +21,8 @@ class Result:
     code: int  # exit code of the run: 0, 1 if it failed, or 75 if it can be resumed
     updates: int
     seconds: float  # time of the stop
-    target_s: float  # time at which the loss or accuracy of ``[stop]`` was reached; infinite if it was not
+    target_s: float  # time at which a measurement first reached the target of ``[stop]``; infinite: none did
+    above_s: float  # time until which it was not reached, less than `target_s` if that is not exact
     loss: float  # last measured value
     accuracy: float
     # Numbers of payloads, those drained after the stop included.
@@ -53,8 +54,8 @@ class Result:
 
     @property
     def multiple(self) -> float:
-        """Time to target, or to the stop, as a multiple of the oracle's."""
-        return min(self.seconds, self.target_s) / self.oracle_s if self.oracle_s else math.nan
+        """Time of the stop as a multiple of the oracle's."""
+        return self.seconds / self.oracle_s if self.oracle_s else math.nan
 
     @property
     def processor(self) -> float:

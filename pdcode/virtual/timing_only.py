@@ -234,6 +234,7 @@ class TimingOnly:
             updates=loop.version,
             seconds=1e-9 * (clock.now_ns if self.interrupted else loop.stopped_ns),
             target_s=math.inf,
+            above_s=math.inf,
             loss=math.nan,
             accuracy=math.nan,
             arrivals=clock.arrived,

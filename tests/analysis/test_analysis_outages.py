@@ -158,10 +158,12 @@ def test_shares_are_of_the_time_until_the_stop(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_each_measurement_is_one_milestone() -> None:
-    times = np.array([0.0, 10.0, 20.0, 30.0])
-    assert statistics.milestones(times, np.array([30.0, 0.9, 0.4, 0.3])) == [(1.0, 10.0), (0.5, 20.0)]
-    assert statistics.milestones(times, np.array([30.0, 0.9, 0.4, 0.3]), 2.0) == [(2.0, 10.0), (0.5, 20.0)]
-    assert statistics.milestones(times, np.array([1.0, 1.1, 1.2, 1.3]), 0.5) == []
+    times = {"t_ns": np.array([0.0, 10.0, 20.0, 30.0]), "version": np.array([0, 1, 4, 8])}
+    fell, rose = ({**times, "loss": np.array(each)} for each in ([30.0, 0.9, 0.4, 0.3], [1.0, 1.1, 1.2, 1.3]))
+    exact, between = (10.0, 10.0), (10.0, 20.0)  # the update before was measured, too, or was not
+    assert statistics.milestones(fell) == [(1.0, exact), (0.5, between)]
+    assert statistics.milestones(fell, 2.0) == [(2.0, exact), (0.5, between)]
+    assert statistics.milestones(rose, 0.5) == []
 
 
 def test_the_loss_tells_its_update(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

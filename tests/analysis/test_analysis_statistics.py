@@ -70,11 +70,13 @@ def test_levels_law(loss: list[float], most: int) -> None:
     assert {f"{level:.0e}"[0] for level in got} <= {"1", "2", "5"}
 
 
-def test_time_to_a_level() -> None:
-    times, loss = np.array([0, 10, 20, 30]), np.array([2.0, 1.0, 0.4, 0.6])
-    assert statistics.time_to(times, loss, 0.5) == 20
-    assert statistics.time_to(times, loss, 1.0) == 10
-    assert np.isnan(statistics.time_to(times, loss, 0.1))
+def test_the_times_between_which_a_level_was_reached() -> None:
+    loss = np.array([2.0, 1.0, 0.4, 0.6])
+    rows = {"t_ns": np.array([0, 10, 20, 30]), "version": np.array([0, 7, 8, 9])}
+    assert statistics.reached_ns(rows, loss, 0.5) == (20, 20)  # update 7 was measured, 8 is the first
+    assert statistics.reached_ns(rows, loss, 1.0) == (0, 10)
+    assert statistics.reached_ns(rows, loss, 2.0) == (0, 0)
+    assert statistics.reached_ns(rows, loss, 0.1) == (np.inf, np.inf)
 
 
 def test_crossing_is_between_two_measurements() -> None:
@@ -84,6 +86,7 @@ def test_crossing_is_between_two_measurements() -> None:
     assert crossing([0.0, 2.0], [1.0, 0.5], 0.5) == 2.0
     assert crossing([1.0], [0.5], 0.5) == 1.0
     assert crossing([0.0, 1.0, 3.0, 4.0], [4.0, 2.0, 0.5, 3.0], 1.0) == pytest.approx(2.0)  # the first time
+    assert crossing([0.0, 1.0, 3.0], [4.0, 2.0, 0.5], 1.0, np.array([0, 8, 9])) == 3.0  # by an update
     for times, values in (([0.0, 1.0], [1.0, 0.6]), ([], []), ([0.0, 1.0], [1.0, np.nan])):
         assert crossing(times, values, 0.5) == np.inf
 

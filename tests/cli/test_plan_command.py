@@ -92,7 +92,7 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     for processes in (1, 2):
         lines: list[str] = []
         with Pool(processes) as pool:
-            found = search.search(environment, pool, lines.append, candidates=13, seeds=2)
+            found = search.search(environment, pool, lines.append, candidates=13, seeds=4)
         plans.append((lines, found.rows, [result.survivors for result in found.rungs]))
     assert plans[0] == plans[1]
     assert found.candidates == 13

@@ -22,8 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
     monkeypatch.setitem(scale_bench.TABLES, "problem", problem)
-    monkeypatch.setattr(scale_bench, "POINTS", 100)
-    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 1.6})
+    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 1.9})
     tuning.without_runs(monkeypatch)
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"
@@ -53,8 +52,8 @@ def test_cells_are_made_once_shown_and_drawn(folder, capsys, monkeypatch):
     lines = [line.split() for line in tables["uncoded:async"].splitlines()]
     assert [line[:2] for line in lines[1:]] == [["4", "1"], ["16", "1"], ["4", "2"], ["16", "2"]]
     uncoded = many.measured[1][0]
-    assert uncoded.ingress > 0.9  # its limit
-    assert lines[2][-5] == "ingress"
+    assert uncoded.egress > uncoded.ingress > 0.9  # its limit
+    assert lines[2][-5] == "egress"
     assert f"{uncoded.arrivals / uncoded.stop_s:,.0f}" == lines[2][2]
     assert few.measured[2][0].egress == 0  # no coordinator
     monkeypatch.setattr(scale_bench, "draw", lambda found: Figure())  # the same would take long

@@ -23,15 +23,15 @@ class Rows(Recorder):
     """Recorder of a trace that has no rows."""
 
 
-def interrupted(config: Config) -> TrainingRun:
-    """Run a job, and write a checkpoint after its tenth arrival."""
+def interrupted(config: Config, arrivals: int = 10) -> TrainingRun:
+    """Run a job, and write a checkpoint after this arrival."""
     run = built(config)
     run.checkpoints = CheckpointWriter(Path(config.trace.path), "it", config, run.components.config, print)
     receive, seen = run.fleet.events, []
 
     def events(*arguments: Any) -> Any:
         seen.append(1)
-        if len(seen) == 10:
+        if len(seen) == arrivals:
             run.save()
         return receive(*arguments)
 
