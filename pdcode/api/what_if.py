@@ -26,7 +26,8 @@ from . import configs
 
 ALL = ["update.mode=all"]
 SEEDS = 4  # of simulated descents
-MEASUREMENTS, LIMIT = 100, 3  # of a simulated descent, roughly, and multiple of its expected time at which it ends
+MEASUREMENTS = 100  # of a simulated descent, approximately
+LIMIT = 3  # multiple of its expected time at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
