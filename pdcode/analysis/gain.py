@@ -54,11 +54,12 @@ def _two_digits(value: float) -> str:
 
 def time_s(trace: TraceReader, level: float) -> float:
     """Return when a run reached a loss in s, interpolated between measurements; infinite if it did not."""
-    return 1e-9 * statistics.crossing(trace.progress["t_ns"], trace.progress["loss"], level)
+    measured = trace.progress
+    return 1e-9 * statistics.crossing(measured["t_ns"], measured["loss"], level, measured["version"])
 
 
 def level_of(trace: TraceReader) -> float | None:
     """Return the loss by which a run is judged: its target if it reached that, or the lowest round number."""
-    measured, target = trace.progress, trace.table("stop").get("loss")
-    reached = [level for level, _ in statistics.milestones(measured["t_ns"], measured["loss"], target)]
+    target = trace.table("stop").get("loss")
+    reached = [level for level, _ in statistics.milestones(trace.progress, target)]
     return target if target in reached else min(reached, default=None)

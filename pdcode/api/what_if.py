@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..analysis import statistics, verdict
+from ..analysis import gain, statistics, verdict
 from ..analysis.diagnosis import Diagnosis, SlowPart, bottleneck, diagnose
 from ..analysis.summary import summarise
 from ..config import Config, StopTable, StragglersTable
@@ -97,7 +97,7 @@ class Prediction:
     """
 
     def __init__(self, trace: TraceReader) -> None:
-        run, stop, progress = summarise(trace), trace.table("stop"), trace.progress
+        run, stop = summarise(trace), trace.table("stop")
         self.trace, n, complete = trace, trace.worker_count, True
         self.single = False
         if not trace.is_script:
@@ -105,11 +105,12 @@ class Prediction:
             self.single, complete = update.asynchronous, update.complete
         self.goal, self.recorded_s, updates = run.target, run.target_s, run.updates
         if not 0 < run.target_s < math.inf:
-            reached = statistics.milestones(progress["t_ns"], progress["loss"])
+            reached = statistics.milestones(trace.progress)
             whole = not reached or run.updates >= (stop.get("updates") or math.inf)
-            level, time_ns = (0.0, 1e9 * run.seconds) if whole else reached[-1]
-            self.goal, self.recorded_s = "" if whole else f"loss {level:g}", 1e-9 * time_ns
-            updates = run.updates if whole else int(np.sum(trace.updates["t_ns"] <= time_ns))
+            level = 0.0 if whole else reached[-1][0]
+            self.goal = "" if whole else f"loss {level:g}"
+            self.recorded_s = run.seconds if whole else gain.time_s(trace, level)
+            updates = run.updates if whole else int(np.sum(trace.updates["t_ns"] <= 1e9 * self.recorded_s))
         self.arrivals = int(np.sum(trace.arrivals["t_recv_ns"] <= 1e9 * self.recorded_s))
         self.own_s = update_s(trace, arrivals=self.arrivals)
         if not 0 < self.own_s < math.inf:

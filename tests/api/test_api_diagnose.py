@@ -149,7 +149,7 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
     scheme = {"scheme.name": "lwpd", "scheme.preset": "default", "optimizer.rate": 1.0}
     made = simulate(tmp_path / "slow.h5", {**SLOW, **scheme, "stop.loss": 1e-9, "stop.seconds": 0.5})
     found = made.diagnose()
-    *_, (level, time_ns) = statistics.milestones(made.progress["t_ns"], made.progress["loss"])
+    *_, (level, (_, time_ns)) = statistics.milestones(made.progress)
     assert time_ns < 0.4e9
     said = re.search(
         rf"; nobody waits for it: it costs (.*) % of the time to loss {level:g}; "
