@@ -31,9 +31,10 @@ def max_updates(config: Config, arrivals: int) -> int:
 
 
 def with_limits(config: Config, goal: Goal | None, limits: Limits, updates: int | None) -> Config:
-    """Return the configuration of a run that ends at the target, or at a limit of time or updates."""
+    """Return the configuration of a run that ends at the target, or at a limit of time or work."""
     stop = goal.stop(limits.seconds, updates) if goal else StopTable(seconds=limits.seconds, updates=updates)
-    config = msgspec.structs.replace(config, stop=msgspec.structs.replace(stop, drain_s=config.stop.drain_s))
+    kept = {"drain_s": config.stop.drain_s, "epochs": config.stop.epochs}
+    config = msgspec.structs.replace(config, stop=msgspec.structs.replace(stop, **kept))
     trace = {"progress_s": limits.step_s, "progress_updates": None, "arrivals": "all"}
     return config.with_keys(trace=trace)
 

@@ -66,7 +66,7 @@ def best_config(found: SearchResult, environment: Environment, limit_s: float | 
         stragglers=user.stragglers,
         machine=user.machine,
         link=user.link,
-        stop=stop,
+        stop=msgspec.structs.replace(stop, epochs=user.stop.epochs),
         trace=msgspec.structs.replace(user.trace, path=str(path), progress_s=progress_s),
     )
 

@@ -173,8 +173,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         config.faults.ensure_endless()
         if {request.target, config.stop.loss, config.stop.accuracy} != {None}:
             goal = choose_goal(config, None, request.target)
-        elif config.stop.updates is None:
-            raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
+        elif config.stop.updates is config.stop.epochs is None:
+            raise InputError("stop.loss: a comparison needs a target (--target), stop.updates or stop.epochs")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
         made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
         limits = find_limits(config, goal, request.config, request.seconds, request.clock)

@@ -19,6 +19,7 @@ from pdcode.config.load import resolve
 
 pytestmark = pytest.mark.slow
 RANDOM = torch.Generator().manual_seed(1)
+PLAIN: dict[str, Any] = {"scheme": {"name": "uncoded"}, "optimizer": {"rate": 0.1}}
 X = torch.randn(60, 6, generator=RANDOM)
 Y = torch.randint(3, (60,), generator=RANDOM)
 TOKENS = torch.randint(9, (60, 4), generator=RANDOM)
@@ -123,7 +124,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def train(tmp_path: Path, progress: bool = False, **given: Any) -> Any:
-    tables = {"problem": {"batch": 8}, "scheme": {"preset": "default"}, "stop": {"updates": 4}}
+    tables = {"problem": {"batch": 8}, **PLAIN, "stop": {"updates": 4}}
     config = given.pop("config", {})
     arguments = {"model": linear, "data": (X, Y), **given, "config": tables | config}
     return pdcode.torch.train(**arguments, workers=2, output=tmp_path / "a.h5", progress=progress)

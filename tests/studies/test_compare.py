@@ -181,6 +181,14 @@ def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
     assert all(row[0].seconds == row[0].stop_s for row in done.measured)
 
 
+def test_without_a_target_runs_can_have_as_many_epochs(job: Path) -> None:
+    """Whatever an update is of rows."""
+    job.write_text(JOB.replace("loss = 1.0", "epochs = 2"))
+    found = compared(job, schemes="uncoded,local,cyclic", seeds=1)
+    epochs = [each.runs[0].samples / 1438 for each in found.rows]
+    assert epochs == pytest.approx([2.0] * 3, abs=0.6)
+
+
 def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real run has the configuration of its file, which another process reads."""
     tried = []
@@ -339,7 +347,7 @@ def test_bad_input_is_one_line(job, capsys, options, message):
 def test_a_comparison_needs_an_end(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job.write_text(JOB.replace("loss = 1.0", "seconds = 1.0"))
     assert main(["compare", str(job), "--schemes", "topk"]) == 2
-    assert "stop.loss: a comparison needs a target (or --target), or stop.updates" in capsys.readouterr().err
+    assert "a comparison needs a target (--target), stop.updates or stop.epochs" in capsys.readouterr().err
 
 
 def figures(seconds: float, **other: float) -> Measured:
