@@ -21,7 +21,7 @@ from ..util.formats import counted, duration, number, percent, ratio, span, work
 from . import changes, critical_path, description, timing, verdict
 
 LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
-JUDGED = 8  # tasks of a worker, at least, before it is judged
+JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and before long ones are noise
 MOST = 0.5  # fraction of the tasks' time that a bottleneck takes
 COVERAGE = 0.8  # fraction of the excess that a cause must explain
 CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
@@ -443,10 +443,10 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
         return Diagnosis(f"{early}; no other worker is slow", "", ratios=ratios)
     unjudged = [number for number, count in enumerate(counts) if count < JUDGED]
     worst_worker, text = int(known[np.argmax(ratios[known])]), "none takes longer than the others"
-    if ratios[worst_worker] > 1:
-        text = f"the slowest, {worst_worker}, takes {ratio(ratios[worst_worker])} the others' time"
+    if (longest := ratios[worst_worker]) > 1:
+        text = f"the slowest, {worst_worker}, takes {ratio(longest)} the others' time"
     return Diagnosis(
-        f"no worker is slow: {text}",
+        f"no worker is slow{' beyond noise' if longest >= 1 + LEAST else ''}: {text}",
         f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else "",
         ratios=ratios,
     )
@@ -463,7 +463,7 @@ def _too_early(tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], 
         if 0 < own < JUDGED:
             values = relative(tasks, worker, np.arange(own + 1))
             so_far = math.exp(float(np.median(values))) if len(values) else math.nan
-        if own == 0 or so_far >= timing.SLOW:
+        if own == 0 or (own < TASKS and so_far >= timing.SLOW):
             done = f"{counted(own, noun)} where others did {usual:,}"
             pace = f"; so far {verdict.times(so_far)} as slow" if own else ""
             texts.append(f"too early to judge worker {worker}: {done}{pace}")

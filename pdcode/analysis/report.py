@@ -183,7 +183,8 @@ def make_page(report: Sequence[Part]) -> str:
 def _level(name: str, text: str) -> str:
     """Return how urgent a line of a diagnosis is; empty if it is no verdict."""
     found = LEVELS.match(text)
-    level = found[0] if found else "calm"
+    other = "calm" if text.startswith("no worker is slow") else "insufficient"
+    level = found[0] if found else other
     return "" if name not in ("verdict", *SIDES) else URGENT.get(level, level)
 
 

@@ -117,10 +117,6 @@ class Prediction:
             raise InputError("a worker never answers")
         self.took = f"{f'{self.goal} after' if self.goal else 'the run took'} {self.time(1.0)}"
         self.of = f"the time to {self.goal}" if self.goal else "the run's time"
-        fit = self.own_s * updates / ((n if self.single else 1) * self.recorded_s)
-        self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
-        if 1 / DOUBT <= fit <= DOUBT:
-            self.doubt = ""
         path = shlex.quote(str(trace.path))
         self.plan = f"pdcode plan JOB.toml --trace {path} searches for more"
         if trace.is_script:
@@ -130,6 +126,12 @@ class Prediction:
             self.descents_s = self.simulated_s(self.recorded_s, SEEDS)
             if not np.isfinite(self.descents_s).all():
                 self.descents_s = np.empty(0)
+        fit = self.own_s * updates / ((n if self.single else 1) * self.recorded_s)
+        if len(self.descents_s):
+            fit = self.descents_s[0] / self.recorded_s
+        self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
+        if 1 / DOUBT <= fit <= DOUBT:
+            self.doubt = ""
 
     def relative(
         self,
@@ -142,8 +144,9 @@ class Prediction:
         factor = update_s(self.trace, replaced, free, settings, self.arrivals) / self.own_s
         if free or not len(self.descents_s) or not math.isfinite(factor):
             return np.array([factor])
-        expected_s = factor * self.recorded_s
-        return self.simulated_s(expected_s, seeds, replaced, settings) / self.descents_s[:seeds]
+        expected_s = max(1.0, factor) * self.recorded_s
+        descents_s = self.simulated_s(expected_s, seeds, replaced, settings)
+        return descents_s / self.descents_s[:seeds] if np.isfinite(descents_s).all() else np.array([factor])
 
     def time(self, factor: float) -> str:
         """Return a multiple of the time, as text."""
@@ -214,10 +217,12 @@ def mean(factors: np.ndarray) -> float:
 
 def less(factors: np.ndarray) -> str:
     """Return the part that is saved, with its range over several seeds."""
+    if mean(factors) >= 1:
+        return "not less"
     if len(factors) == 1:
-        return f"{percent(max(0.0, 1 - factors[0]), 1)} % less"
+        return f"{percent(1 - factors[0], 1)} % less"
     low, high = (two_digits(100 * (1 - each)) for each in (factors.max(), factors.min()))
-    return f"{two_digits(max(0.0, 100 * (1 - mean(factors))))} % less ({span(low, high)} by seed)"
+    return f"{two_digits(100 * (1 - mean(factors)))} % less ({span(low, high)} by seed)"
 
 
 def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
