@@ -109,9 +109,8 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
 
     if console is None:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
-        # Text even in a notebook, where rich displays each capture as an output of its own.
-        plain = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
-        console = Console(width=width, **plain)
+        # In a notebook rich would display each capture as an output of its own.
+        console = Console(highlight=False, markup=False, emoji=False, width=width, force_jupyter=False)
     width, unbounded = console.width, console.options.update(max_width=10_000)
     for title, parts in sections:
         with console.capture() as capture:
