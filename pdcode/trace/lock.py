@@ -78,7 +78,7 @@ def acquire(path: Path) -> TraceLock:
         _held[place].reserved = True  # its last writer may be collected before the next one is attached
         return _held[place]
     while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _open(place)
         holder, key = _read_holder(place, descriptor), os.environ.get(KEY)
         length, start = (1, 1) if key is not None and key == holder.get("key") else (2, 0)
         try:
@@ -102,6 +102,16 @@ def acquire(path: Path) -> TraceLock:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, 1)  # for the writer
     _held[place] = TraceLock(place, descriptor, key or "")
     return _held[place]
+
+
+def _open(place: Path) -> int:
+    """Open or create a lock's file; refuse a symbolic link, which may be somebody else's."""
+    try:
+        return os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP or not place.is_symlink():
+            raise
+        raise InputError(f"'{place}' is a symbolic link; remove it") from None
 
 
 def _read_holder(path: Path, descriptor: int) -> dict[str, str]:

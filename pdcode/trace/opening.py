@@ -108,7 +108,10 @@ def open_for_additions(path: Path, end: int) -> Iterator[h5py.File]:
     try:
         try:
             try:
-                shutil.copy(path, copy)
+                copy.unlink(missing_ok=True)
+                with path.open("rb") as source, copy.open("xb") as target:  # follows no link
+                    shutil.copyfileobj(source, target)
+                shutil.copymode(path, copy)
                 _extend(copy, end)
             except OSError:
                 copy.unlink(missing_ok=True)  # frees what the trace itself needs

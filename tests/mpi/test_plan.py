@@ -8,7 +8,6 @@ from shell import environment
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.analysis.statistics import time_to
 
 TARGET = 0.6
 JOB = f"""
@@ -45,8 +44,7 @@ def run(job: str) -> None:
 
 def seconds(path: Path) -> float:
     """When a real run was measured to have come down to the target."""
-    progress = Trace(path).progress
-    return 1e-9 * time_to(progress["t_ns"], progress["loss"], TARGET)
+    return float(Trace(path).summary(loss=TARGET)["target_s"])
 
 
 def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path, monkeypatch, capsys):

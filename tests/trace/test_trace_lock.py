@@ -12,6 +12,7 @@ import pytest
 import traces
 from paths import ROOT, SUPPORT
 
+import pdcode
 from pdcode.__main__ import main
 from pdcode.trace import TraceReader, lock, opening
 from pdcode.util.errors import InputError
@@ -164,3 +165,20 @@ def test_a_writer_that_ends_leaves_the_next_ones_lock_alone(tmp_path: Path) -> N
     assert (tmp_path / "a.h5.lock").exists()
     again.cancel()
     assert not list(tmp_path.iterdir())
+
+
+def test_links_beside_a_trace_are_not_followed(tmp_path: Path) -> None:
+    """In a folder where others may write they could name any file of the user's."""
+    path, victim = tmp_path / "a.h5", tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.h5.amended").symlink_to(victim)
+    job = {"problem": {"hidden": [8]}, "workers": {"count": 2}, "stop": {"updates": 4}}
+    trace = pdcode.simulate(job, output=path, progress=False)
+    assert trace.finished
+    assert "oracle_s" in trace.counters  # added after the end, by way of the copy
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "a.h5.amended").is_symlink()
+    (tmp_path / "b.h5.lock").symlink_to(tmp_path / "created")
+    with pytest.raises(InputError, match=r"b\.h5\.lock' is a symbolic link; remove it"):
+        pdcode.simulate(job, output=tmp_path / "b.h5", progress=False)
+    assert not (tmp_path / "created").exists()

@@ -233,8 +233,8 @@ def test_an_interrupt_while_results_are_written_leaves_no_copy(tmp_path, monkeyp
 
     writer = traces.writer(tmp_path / "a.h5")
     writer.update(1, 1, 1, 1.0, 1.0, 0, -1, 0, 0)
-    copy = shutil.copy
-    monkeypatch.setattr(shutil, "copy", interrupted)
+    copy = shutil.copymode
+    monkeypatch.setattr(shutil, "copymode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         writer.close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.h5.lock"]
