@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 RECENT = 8  # last tasks of a worker, of which the time is shown
+WINDOW = 1 << 16  # last payloads, and last updates, of a long run that are read
 CURVE, BAR, FAULTS = 40, 30, 3
 LEVELS = 7  # heights of the curve
 
 
 class Reading:
-    """What a trace holds so far.
+    """What a trace holds so far: of a long run, read with a `window`, its end.
 
     Attributes
     ----------
@@ -39,12 +40,13 @@ class Reading:
     def __init__(self, trace: TraceReader) -> None:
         self.trace, self.t_ns = trace, description.stop_ns(trace)
         progress, rows = trace.progress, timing.own_tasks(trace)
-        self.updates = int(trace.counters.get("version", trace.updates.rows))
+        made, number = trace.updates.first + trace.updates.rows, trace.arrivals["task"]
+        self.updates = int(trace.counters.get("version", made))
         if not trace.updates.rows and progress.rows:
             self.updates = int(progress["version"][-1])
         self.recent_ns, self.tasks = np.full(trace.worker_count, np.nan), np.zeros(trace.worker_count, int)
         for worker, mine in enumerate(timing.by_worker(rows, trace.worker_count)):
-            self.tasks[worker] = len(mine)
+            self.tasks[worker] = number[mine[-1]] + 1 if trace.arrivals.first and len(mine) else len(mine)
             if len(last := mine[-RECENT - 1 :]):
                 self.recent_ns[worker] = timing.task_times(rows, last)[-RECENT:].mean()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LINE_S = 5.0  # between lines where there is no terminal
 SHARE = 10  # a reading takes at most one part in so many of the time
+PATIENCE_S = 10.0  # after which a file that is not there may be named wrongly
+MOST_OPENED, MOST_NAMED = 20, 5  # files beside it
 DIAGNOSES = 5  # readings from one diagnosis to the next
 
 
@@ -55,22 +58,42 @@ def watch(options: argparse.Namespace) -> int:
     return 0
 
 
-def readings(path: Path, wait: Any, every_s: float) -> Iterator[Reading]:
-    """Yield what the trace holds, again and again until the run ends; `wait` is called with seconds."""
-    from ..analysis.live import Reading
+def readings(path: Path, wait: Any, every_s: float, tell: Callable[[str], object]) -> Iterator[Reading]:
+    """Yield what the trace holds, again and again until the run ends.
+
+    `wait` is called with seconds, `tell` with a line if there is no file for long.
+    """
+    from ..analysis.live import WINDOW, Reading
     from ..trace.reader import TraceReader
     from . import guard
 
+    told_s = time.monotonic() + PATIENCE_S
     while not path.exists():
         if wait(0.2):
             return
+        if time.monotonic() >= told_s:
+            tell(f"{path}: still no such file; {traces_beside(path)}")
+            told_s = math.inf
     guard.probe_in_subprocess(path)
     while True:
         begun_s = time.monotonic()
-        now = Reading(TraceReader(path))
+        now = Reading(TraceReader(path, window=WINDOW))
         yield now
         if now.ended or wait(max(every_s, SHARE * (time.monotonic() - begun_s))):
             return
+
+
+def traces_beside(path: Path) -> str:
+    """List the traces in the folder of a file, the newest first."""
+    from ..trace import opening
+
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    files = [each for each in folder.glob("*.h5") if each.is_file()]
+    files.sort(key=lambda each: each.stat().st_mtime, reverse=True)
+    found = [each.name for each in files[:MOST_OPENED] if opening.is_trace(each)]
+    return f"traces in {folder.resolve()}: {', '.join(found[:MOST_NAMED]) or 'none'}"
 
 
 def lines(path: Path, every_s: float) -> None:
@@ -80,7 +103,7 @@ def lines(path: Path, every_s: float) -> None:
     if not path.exists():
         print_line(f"{path}: waiting for the run to begin")
     before, known = None, ""
-    for now in readings(path, time.sleep, every_s):
+    for now in readings(path, time.sleep, every_s, print_line):
         if (wrong := now.trace.descent.line).partition(":")[0] != known.partition(":")[0]:
             print_line(wrong)
             known = wrong
@@ -102,7 +125,11 @@ def draw(path: Path, every_s: float, pressed: Any) -> None:
     console = Console(file=sys.__stdout__, highlight=False, markup=False, emoji=False)
     waiting = "" if path.exists() else f"{path}: waiting for the run to begin; q quits"
     with Live(waiting, console=console, auto_refresh=False) as view:
-        for number, now in enumerate(readings(path, pressed, every_s)):
+
+        def tell(text: str) -> None:
+            view.update(f"{text}; q quits", refresh=True)
+
+        for number, now in enumerate(readings(path, pressed, every_s, tell)):
             if number % DIAGNOSES == 0 or now.ended or (found and found.missing):
                 found = diagnosis.diagnose(now.trace)
             hint = [] if now.ended else ["q quits"]

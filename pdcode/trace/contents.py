@@ -132,10 +132,10 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     return member
 
 
-def array(data: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarray:
-    """Read a dataset, or its first rows."""
+def array(data: h5py.Dataset, where: str, rows: slice | None = None) -> np.ndarray:
+    """Read a dataset, or some of its rows."""
     with errors_as_damage(where):
-        content = data[()] if rows is None else data[:rows]
+        content = data[()] if rows is None else data[rows]
     return np.asarray(content)
 
 

@@ -59,6 +59,8 @@ class RecordedTable(Mapping[str, np.ndarray]):
     rows : int
         Length of every column. It is that of the shortest, as some columns of a running or killed run may be
         a batch ahead.
+    first : int
+        Number of earlier rows, which are not read: 0 without a `window` of the trace.
     """
 
     def __init__(self, trace: TraceReader, name: str) -> None:
@@ -66,6 +68,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
         columns, where = COLUMNS[name], str(trace.path)
         self._columns: dict[str, np.ndarray] = {}
         self._short: dict[str, np.ndarray] = {}
+        self.first = 0
         with trace._open() as file:
             if name == "segments" and name not in contents.names(file, where):  # a trace of an older version
                 self.rows, self._keys = 1, tuple(columns)
@@ -89,6 +92,8 @@ class RecordedTable(Mapping[str, np.ndarray]):
         self.rows, most = min(lengths.values()), max(lengths.values())
         if most > self.rows and (trace.finished or name == "workers"):
             raise damaged(where, f"columns of {name} have {self.rows} to {most} rows")
+        if trace.window and name in ("arrivals", "updates"):
+            self.first, self.rows = max(0, self.rows - trace.window), min(self.rows, trace.window)
         self._columns = {
             key: np.full(self.rows, column.default, column.dtype)
             for key, column in columns.items()
@@ -101,7 +106,9 @@ class RecordedTable(Mapping[str, np.ndarray]):
             if key not in self._keys:
                 raise KeyError(key)
             short = self._short.pop(key, None)
-            self._columns[key] = self._trace._read(self._name, key, self.rows, short)
+            self._columns[key] = self._trace._read(
+                self._name, key, slice(self.first, self.first + self.rows), short
+            )
         return self._columns[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -133,6 +140,8 @@ class TraceReader:
         HDF5 file that `pdcode run` wrote or is writing.
     correct_clocks : bool
         Whether to correct for the drift of the workers' clocks, see Notes.
+    window : int, optional
+        Number of the last rows of arrivals and of updates to read; default: all.
 
     Attributes
     ----------
@@ -170,8 +179,10 @@ class TraceReader:
     Everything is read on first access and cached; open a new `Trace` to see newer rows.
     """
 
-    def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | os.PathLike[str], correct_clocks: bool = True, window: int | None = None
+    ) -> None:
+        self.path, self.window = Path(path), window
         self._correct = correct_clocks
         where = str(self.path)
         with opening.open_for_reading(self.path) as file:
@@ -263,7 +274,7 @@ class TraceReader:
         summed = np.full(self.arrivals.rows, is_summed(self.config))
         if self.first_preset:
             changed = int(self.segments["arrivals"][np.argmax(self.segments["preset"])])
-            summed[:changed] = is_summed(self.first_preset["config"])
+            summed[: max(0, changed - self.arrivals.first)] = is_summed(self.first_preset["config"])
         return summed
 
     @property
@@ -434,20 +445,21 @@ class TraceReader:
                     return
         raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
 
-    def _read(self, table: str, key: str, rows: int, column: np.ndarray | None) -> np.ndarray:
-        """Check the first `rows` rows of a column; it is read from the file unless it is given."""
+    def _read(self, table: str, key: str, rows: slice, column: np.ndarray | None) -> np.ndarray:
+        """Check some rows of a column; it is read from the file unless it is given."""
         where, what, schema = str(self.path), f"column {key} of {table}", COLUMNS[table][key]
         if column is None:
             with self._open() as file:
                 group = contents.group(file, table, where)
                 column = contents.array(contents.dataset(group, key, where, what), where, rows)
-        column = column[:rows]
+        else:
+            column = column[rows]
         if column.dtype.kind in "SO":  # text: bytes in the file
             return np.array([bytes(text).decode(errors="replace") for text in column], dtype=np.str_)
         column = _check_bounds(column, schema, what, where)
-        if key == "worker" and rows and column.max() >= self.worker_count:
+        if key == "worker" and len(column) and column.max() >= self.worker_count:
             raise damaged(where, f"{what} has {column.max()}, and there are {self.worker_count} workers")
-        if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
+        if table == "arrivals" and key in WORKER_CLOCK and self._correct and len(column):
             last = int(self.arrivals["t_recv_ns"].max())
             return correct_drift(column, self.arrivals["worker"], self.workers, last)
         return column

@@ -285,6 +285,6 @@ def read_earlier_rows(path: Path, rows: Mapping[str, int]) -> dict[str, EarlierR
                 raise contents.damaged(where, f"a column of {name} is not one")
             if length < count:
                 raise InputError(f"{where}: {name} has {length} rows, and had {count} at the checkpoint")
-            columns = {key: contents.array(each, where, count) for key, each in data.items()}
+            columns = {key: contents.array(each, where, slice(count)) for key, each in data.items()}
             earlier[name] = EarlierRows(count, length - count, columns)
     return earlier

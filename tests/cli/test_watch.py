@@ -11,11 +11,12 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import traces
 
 from pdcode.__main__ import main
-from pdcode.analysis.live import Reading
+from pdcode.analysis import diagnosis, live
 from pdcode.cli import watch
 from pdcode.trace import TraceReader
 
@@ -97,8 +98,8 @@ def test_the_first_readings_are_judged_again_and_no_line_is_cut(
 ) -> None:
     writer = traces.writer(tmp_path / "begun.h5", flush_s=1000.0)
     writer.flush(0)
-    begun = Reading(TraceReader(writer.path))
-    later = Reading(traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False, flush_s=1000.0))
+    begun = live.Reading(TraceReader(writer.path))
+    later = live.Reading(traces.simulate(tmp_path / "a.h5", seconds=0.5, close=False, flush_s=1000.0))
     monkeypatch.setattr(watch, "readings", lambda *_: iter([begun, later]))
     monkeypatch.setattr(sys, "__stdout__", screen := io.StringIO())
     monkeypatch.setenv("COLUMNS", "80")
@@ -106,3 +107,33 @@ def test_the_first_readings_are_judged_again_and_no_line_is_cut(
     text = " ".join(screen.getvalue().split())  # the last view, as there is no terminal
     assert re.search(r"a\.h5: running for .* of 20\.0 s requested; last written .* ago", text)
     assert "; nobody waits for it" in text
+
+
+def test_a_file_that_does_not_come_is_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces.simulate(tmp_path / "there.h5", seconds=0.1)
+    (tmp_path / "other.h5").write_text("no trace")
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.0)
+    for name, said in (("their.h5", f"traces in {tmp_path}: there.h5"), ("no/a.h5", "there is no folder")):
+        waits, told = iter([False, True]), list[str]()
+        assert not [*watch.readings(tmp_path / name, lambda s, given=waits: next(given), 1.0, told.append)]
+        (line,) = told
+        assert line.startswith(f"{tmp_path / name}: still no such file; {said}")
+
+
+def test_of_a_long_run_the_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    traces.simulate(path, seconds=1.0)
+    whole, part = (live.Reading(TraceReader(path, window=window)) for window in (None, 150))
+    assert whole.trace.arrivals.rows > 300
+    assert (part.trace.arrivals.rows, part.trace.updates.rows) == (150, 150)
+    for table in ("arrivals", "updates"):
+        for key, column in getattr(whole.trace, table).items():
+            np.testing.assert_array_equal(getattr(part.trace, table)[key], column[-150:])
+    shown = np.isfinite(part.recent_ns)
+    np.testing.assert_array_equal(part.tasks[shown], whole.tasks[shown])
+    assert part.line(None).partition("slowest: ")[0] == whole.line(None).partition("slowest: ")[0]
+    assert "slowest: worker 7" in part.line(None)
+    assert part.trace.summed.shape == (150,)
+    assert any("worker" in text for _, text in diagnosis.diagnose(part.trace).lines())
