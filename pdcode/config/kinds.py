@@ -562,7 +562,7 @@ def _without_units(kind: Any, value: Any) -> Any:
 
 def quantities(struct: Any) -> dict[str, str]:
     """Return the keys of a table that are times, rates or sizes, with which of these."""
-    fields = msgspec.inspect.type_info(struct).fields  # type: ignore[union-attr]
+    fields = msgspec.inspect.type_info(struct).fields  # type: ignore[attr-defined]
     return {field.encode_name: found for field in fields if (found := _quantity(field.type))}
 
 
