@@ -1,9 +1,10 @@
 """Learning rate "auto" of `[optimizer]`: a rule for whitened gradients, and a short descent for all others.
 
 The rate of whitened gradients has no dimension: `defaults.whitened_rate`, with the number of matrices that
-the model has. Any other rate depends on the lengths of gradients and on the optimizer. A trial at rank 0
-descends by a few mini-batches of the size of an update, from the first θ, without codes, at rates that
-differ by powers of 2, and takes the one with the least loss at its end.
+the model has. Any other rate depends on the lengths of gradients and on the optimizer. Where the curvature of
+the loss is known, and the optimum is to be reached, it is the longest one that is certainly stable:
+`stable_rate`. Otherwise a trial at rank 0 descends by a few mini-batches of the size of an update, from the
+first θ, without codes, at rates that differ by powers of 2, and takes the one with the least loss at its end.
 """
 
 import math
@@ -15,6 +16,7 @@ import numpy as np
 from ..config import Config, kinds
 from ..config.defaults import gradient_rate, limited_rate, whitened_rate
 from ..problems import Problem
+from ..problems.curvature import Curvature
 from . import proximals
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
@@ -22,6 +24,7 @@ UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones 
 FIRST = {"sgd": 0.1, "sign": 1e-3, "muon": 0.02, "dion2": 0.02, "orthogonal": 0.1}
 RANGE = 4  # doublings or halvings between the first rates that are tried
 MOST = 12  # descents
+SHARE = 1 / 8  # of a gradient, which a task sends if the share is not known yet
 
 
 def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config, str]:
@@ -38,6 +41,9 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
         rate, why = whitened_rate(config)
         rate, limits = limited_rate(config, rate, sum(layer.inputs > 0 for layer in sample.layers))
         why += limits
+    elif (curvature := decisive_curvature(config, sample)) is not None:
+        rate = float(f"{stable_rate(config, curvature):.3g}")
+        why = f"the curvature of the loss is at most {curvature.mean:.3g}, of a row {curvature.row:.3g}"
     else:
         rate, count = best(Trial(config, sample), FIRST.get(config.optimizer.kind, 0.01))
         why = f"the best of {count} rates in a trial of {UPDATES} updates each"
@@ -48,6 +54,37 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
         rate = float(f"{rate:.3g}")
     line = f"optimizer.rate is {rate:g} (optimizer.rate 'auto'): {why}"
     return config.with_keys(optimizer={"rate": rate}), line
+
+
+def decisive_curvature(config: Config, sample: Problem) -> Curvature | None:
+    """Return the curvature if it decides on the rate: if it is known, and the optimum is to be reached."""
+    regressions = kinds.find("schemes", config.scheme.name).regressions
+    if not config.optimizer.linear or sample.curvature is None:
+        return None
+    optimum = not config.problem.batch or config.scheme.preset in regressions or not sample.near_zero
+    return sample.curvature if optimum else None
+
+
+def stable_rate(config: Config, curvature: Curvature) -> float:
+    """Return a learning rate at which linear steps by stale mini-batches' gradients are stable.
+
+    Steps η of gradients that are t updates old are so up to η = 1/(L(t + 1)), for any curvature up to L; a
+    momentum β makes a step 1/(1 - β) times as long, and as many updates longer.
+    """
+    update, table, n = config.update, config.optimizer, config.workers.count
+    payloads = update.typical_payloads(n)
+    if update.asynchronous and config.memory.kind == "worker":
+        payloads = n
+    bound = curvature.of_batch(config.problem.batch * payloads)
+    return (1 - table.momentum) / (bound * (staleness(config) + 1 / (1 - table.momentum)))
+
+
+def staleness(config: Config) -> float:
+    """Return about how many updates old a gradient is, in the mean, when the last part of it is a step."""
+    updates = 0.0 if config.update.complete else 1.0
+    if config.memory.kind == "worker":
+        return updates + 1 / (config.code.share or SHARE)
+    return updates * (config.workers.count if config.update.asynchronous else 1)
 
 
 def best(loss: Callable[[float], float], first: float) -> tuple[float, int]:

@@ -53,6 +53,7 @@ FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
 WHITENED_RATE, USUAL_SHARES, STILL_EXPONENT = 2.0, 8, 0.65
 # Mini-batches beyond which presets of rounds have more momentum, and beyond which they have no more of it.
 USUAL_BATCH, LARGE_BATCH = 32, 128
+FINAL = 0.1  # part of the rate at the end of a regression
 
 DERIVED = {
     "code.blocks": "code.path",
@@ -115,11 +116,16 @@ def longest_rate(config: Config) -> float:
 def limit_preset_rate(config: Config, origins: Origins) -> Config:
     """Reduce the rate of a preset to `longest_rate` and by `rate_factors`, and note that.
 
-    It becomes "auto" if only the model knows the number of its matrices. Rate and momentum are settled by the
-    batch where both are the preset's, or the rate is "auto".
+    It becomes "auto" if only the model knows the number of its matrices, and where the preset has none for
+    linear models, whose curvature decides. Rate and momentum are settled by the batch where both are the
+    preset's, or the rate is "auto".
     """
-    config = _settle_by_batch(config, origins)
-    origin, many = origins.get("optimizer.rate", ""), matrices(config)
+    config = _settle_schedule(_settle_by_batch(config, origins), origins)
+    origin, many, preset = origins.get("optimizer.rate", ""), matrices(config), config.scheme.preset
+    linear = isinstance(config.problem, NetworkTable) and not (config.problem.deep or config.problem.latent)
+    if preset and not origin and linear and gradient_rate(config) and not _is_whitened(config):
+        origins["optimizer.rate"] = f"preset {preset}"
+        return config.with_keys(optimizer={"rate": AUTO})
     if not origin.startswith("preset") or config.optimizer.rate == AUTO:
         return config
     if many is None and _is_whitened(config):
@@ -131,6 +137,20 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
         return config
     origins["optimizer.rate"] = origin
     return config.with_keys(optimizer={"rate": rate})
+
+
+def _settle_schedule(config: Config, origins: Origins) -> Config:
+    """Return a configuration whose rate falls, if it is that of a preset for regression and the end is known.
+
+    It does not fall to 0, so that a run that is resumed goes on.
+    """
+    preset, given = config.scheme.preset, {"optimizer.schedule", "optimizer.updates"} & {*origins}
+    if preset not in _scheme({"name": config.scheme.name}).regressions or given or not config.stop.updates:
+        return config
+    if not origins.get("optimizer.rate", "").startswith("preset"):
+        return config
+    origins["optimizer.schedule"] = f"preset {preset}"
+    return config.with_keys(optimizer={"schedule": "linear", "final": FINAL})
 
 
 def _settle_by_batch(config: Config, origins: Origins) -> Config:
@@ -370,7 +390,10 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     origins.note_tables(given, tables, ())
     made = Config.of(with_needed_keys(tables, origins))
     filled = {key: getattr(made, key) for key in FILLED}
-    filled["code"] = made.code.completed()
+    filled["code"], problem = made.code.completed(), config.problem
+    own = _fitting("problem", _scheme(chosen).presets[preset].get("problem", {}), {"kind": problem.kind})
+    own = {key: value for key, value in own.items() if getattr(problem, key) is None}
+    filled["problem"] = msgspec.structs.replace(problem, **own)
     return limit_preset_rate(msgspec.structs.replace(config, scheme=made.scheme, **filled), origins)
 
 

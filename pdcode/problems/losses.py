@@ -23,6 +23,7 @@ class Loss(NetworkTable, Capable):
     by_samples: ClassVar[bool] = True  #: capability: `loss` is what is evaluated
     deep: ClassVar[bool] = False
     score: ClassVar[str] = "accuracy"  #: name of the accuracy
+    curvature: ClassVar[float | None] = None  #: largest second derivative along the outputs; None: no limit
 
     def loss(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """Compute the losses of samples, and their derivatives with respect to the outputs.
@@ -143,6 +144,7 @@ class LeastSquaresProblem(Regression, tag="least-squares"):
     """Least squares: ½‖z - t‖² of outputs z and real targets t."""
 
     asks: ClassVar[bool] = True
+    curvature: ClassVar[float | None] = 1.0
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return loss.squared_loss
@@ -180,6 +182,7 @@ class Logistic(Classification, tag="logistic"):
     """Logistic regression: cross-entropy of two classes, with one output."""
 
     max_classes: ClassVar[int | None] = 2
+    curvature: ClassVar[float | None] = 0.25
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
         return 1
@@ -198,6 +201,8 @@ class Logistic(Classification, tag="logistic"):
 
 class Softmax(Classification, tag="softmax"):
     """Softmax regression: cross-entropy of classes, with one output per class."""
+
+    curvature: ClassVar[float | None] = 0.5
 
     def probabilities(self, outputs: Array) -> Array:
         from scipy.special import softmax

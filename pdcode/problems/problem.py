@@ -14,8 +14,9 @@ from ..util.errors import InputError, prefix_errors, short_repr
 from ..util.formats import number
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from . import counts, factors, optimum, split, synthetic
+from . import counts, curvature, factors, optimum, split, synthetic
 from .compiled import build_network
+from .curvature import Curvature
 from .dataset import Dataset, RowSet
 from .evaluation import Evaluation
 from .factors import Products, chosen
@@ -31,6 +32,9 @@ from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
 from .whitening import NONE, Whitening, matrix_flops
 
 UNEQUAL = 10.0  # ratio of scales of inputs that is worth a line
+# Rows of the descent that shows whether the loss of a linear classifier comes near 0, and what is left of the
+# first loss if it does.
+DESCENT_ROWS, NEAR = 500, 0.5
 
 
 class Problem:
@@ -254,6 +258,16 @@ class Problem:
         """θ of least training loss for least squares; None for other kinds of problem."""
         return None
 
+    @property
+    def curvature(self) -> Curvature | None:
+        """Bounds on the Hessian of the training loss, at any θ, for linear models; None: not known."""
+        return None
+
+    @property
+    def near_zero(self) -> bool:
+        """Whether the least loss may be near 0."""
+        return self.model.near_zero
+
     @cached_property
     def _sample(self) -> Problem:
         """The problem on at most `evaluate` rows."""
@@ -410,6 +424,21 @@ class NetworkProblem(Problem):
         if not isinstance(self.table, LeastSquaresProblem):
             return None
         return optimum.least_squares(self.model, self.dataset.x, self.dataset.y)
+
+    @cached_property
+    def curvature(self) -> Curvature | None:
+        factor = self.model.loss.curvature
+        if len(self.layers) > 1 or self.table.latent or factor is None:
+            return None
+        return curvature.of_linear(self.dataset.x, factor, self.table.l2)
+
+    @cached_property
+    def near_zero(self) -> bool:
+        """Whether the loss of the model may be near 0, of a linear one also whether a descent gets there."""
+        if not self.model.near_zero or self.curvature is None:
+            return self.model.near_zero
+        few = NetworkProblem(self.table, self.dataset.sample(DESCENT_ROWS), self.model)
+        return curvature.left(few.gradient, few.loss, self.size, 1 / self.curvature.mean) < NEAR
 
     @cached_property
     def _whole(self) -> GradientPlan:

@@ -170,6 +170,9 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     candidates : dict
         Presets from which preset "auto" chooses, as "preset" or "scheme:preset", and the number of updates
         that each needs, see `virtual.choice`; empty: there is no preset "auto".
+    regressions : tuple of str
+        Presets for losses whose least is far from 0: the rate of linear models follows from their curvature,
+        and falls until the end of a run of a given number of updates.
     unused : tuple of str
         Tables of the configuration without effect; values other than those of `tables` are refused. An entry
         "!table.key" is a key of such a table that has an effect.
@@ -203,6 +206,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
     candidates: ClassVar[Mapping[str, float]] = {}
+    regressions: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[Needs] = {}
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -16,6 +16,16 @@ TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": Tru
 """Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
 WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto", "steps": "auto"}}
 
+REGRESSION: Tables = {
+    "problem": {"standardise": True},
+    "code": {**TURN, "share": 0.125},
+    "memory": {"kind": "worker"},
+    "wire": {"dtype": "int2"},
+    "downlink": {"kind": "exchange"},
+    "update": {"mode": "first"},
+}
+FEW_PARAMETERS = 1024  # of `small-regression`
+
 
 class LWPD(Scheme):
     """Low-weight codewords of the partial derivatives, with the defaults of `Scheme`."""
@@ -28,7 +38,7 @@ class LWPD(Scheme):
     }
     # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
     # payloads as there are workers. Means over mnist5k (784-256-10) and digits (64-128-64-10), 16 workers; of
-    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83. The last two are compared
+    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83. The last four are compared
     # with no other, see `suits`.
     candidates: ClassVar[Mapping[str, float]] = {
         "default": 34.0,
@@ -40,6 +50,8 @@ class LWPD(Scheme):
         "starved": 82.0,
         "topk:whitened": 46.0,
         "regression": 1.0,
+        "small-regression": 1.0,
+        "deep-regression": 1.0,
         "shards": 1.0,
     }
     presets: ClassVar[Mapping[str, Tables]] = {
@@ -102,15 +114,21 @@ class LWPD(Scheme):
             "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
             "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
-        # Regression: not whitened, so that steps shrink with the gradient. The rate is the user's.
+        # Linear models whose least loss is far from 0: not whitened, so that steps shrink with the gradient;
+        # inputs of one scale.
         "regression": {
-            "code": {**TURN, "share": 0.125},
-            "memory": {"kind": "worker"},
-            "wire": {"dtype": "int2"},
-            "downlink": {"kind": "exchange"},
-            "update": {"mode": "first"},
-            "optimizer": {"momentum": 0.6, "nesterov": True},
+            **REGRESSION,
+            "optimizer": {"rate": "auto", "momentum": 0.6, "nesterov": True},
         },
+        # The same for few parameters, whose gradients are shorter than the messages' headers.
+        "small-regression": {
+            **UNCODED,
+            "problem": REGRESSION["problem"],
+            "update": {"mode": "first"},
+            "optimizer": {"rate": "auto", "momentum": 0.6, "nesterov": True},
+        },
+        # Networks with real targets: steps of a bounded length, whatever the targets' scale.
+        "deep-regression": {**REGRESSION, "optimizer": {"kind": "adam", "rate": 0.01}},
         # Different shards with full batches: converges to the optimum at rate 1/L, where L is the largest
         # eigenvalue of the Hessian; whitened steps do not. Stale payloads are used, because a permanent
         # straggler has data of its own.
@@ -122,13 +140,17 @@ class LWPD(Scheme):
         },
     }
 
+    regressions = "regression", "small-regression", "deep-regression"
+
     @classmethod
     def suits(cls, preset: str, problem: Problem) -> bool:
         if not problem.table.batch:
             return preset == "shards"
-        if not problem.model.near_zero:
-            return preset == "regression"
+        if not problem.near_zero:
+            if problem.curvature is None:
+                return preset == "deep-regression"
+            return preset == ("small-" if problem.size <= FEW_PARAMETERS else "") + "regression"
         if preset == "orthogonal":  # with hidden layers, or of a vector, it needs as many updates as "ring"
             sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
             return len(sides) == 1 and 1 not in sides[0]
-        return preset not in ("shards", "regression")
+        return preset not in ("shards", *cls.regressions)

@@ -95,7 +95,8 @@ def named_tables(base: Config) -> dict[str, Tables]:
     found = {}
     for scheme in "lwpd", "topk", "uncoded":
         for name, tables in kinds.find("schemes", scheme).presets.items():
-            if (name == "shards" and base.problem.batch) or (scheme == "uncoded" and "wire" in tables):
+            unfit = (name == "shards" and base.problem.batch) or name.endswith("-regression")
+            if unfit or (scheme == "uncoded" and "wire" in tables):
                 continue
             found[f"{'preset' if scheme == 'lwpd' else scheme} {name}"] = preset(scheme, name)
     return found

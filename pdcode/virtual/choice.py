@@ -82,7 +82,8 @@ def prepare(
             try:
                 if isinstance(made, InputError):
                     raise made
-                choice.add(name, setup.prepare(made, "", source, check))
+                scaled = made.problem != config.problem
+                choice.add(name, setup.prepare(made, "", None if scaled else source, check))
             except InputError as error:
                 choice.excluded[name] = error
         return choice.made()
