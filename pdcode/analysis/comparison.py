@@ -155,7 +155,7 @@ def notes(traces: Sequence[TraceReader]) -> list[str]:
     if any(problem != measured[0] for problem in measured):
         texts.append("The problems differ, so that losses are not comparable.")
     wrong = [(name, trace.descent) for name, trace in zip(names(traces), traces, strict=True)]
-    return [*texts, *(f"{name}: {each.line}" for name, each in wrong if each)]
+    return [*texts, *(f"{name}: {each.line}" for name, each in wrong if each and not each.missed)]
 
 
 def draw(traces: Sequence[TraceReader]) -> Figure:

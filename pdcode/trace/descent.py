@@ -47,11 +47,14 @@ class Descent:
         What the loss did, since when, and by how much; empty if nothing is wrong.
     cause : str
         The likely cause, and what to try; empty if there is none to name.
+    missed : bool
+        Whether only a target was missed, and the loss is as it should be.
     """
 
     diverged: bool = False
     what: str = ""
     cause: str = ""
+    missed: bool = False
 
     @property
     def text(self) -> str:
@@ -236,7 +239,7 @@ def _missed(rows: Rows, aim: Aim) -> Descent:
     what = f"target missed: {aim.name} {number(best)} at best in {counted(int(rows.version[-1]), 'update')}"
     falls = len(rows.loss) > 1 and np.argmin(rows.loss) >= len(rows.loss) - len(rows.tail)
     more = "it was still falling: give the run longer (stop.updates, stop.seconds)"
-    return Descent(False, f"{what}, and stop.{aim.name} is {number(aim.level)}", more if falls else "")
+    return Descent(False, f"{what}, and stop.{aim.name} is {number(aim.level)}", more if falls else "", True)
 
 
 def _starts_at_random(config: Mapping[str, Any]) -> bool:

@@ -107,6 +107,8 @@ def test_a_target_that_is_missed() -> None:
     assert judged(flat, stop={"loss": 0.1}).text == (
         "target missed: loss 0.5 at best in 90 updates, and stop.loss is 0.1"
     )
+    assert judged(fallen, stop={"loss": 0.1}).missed
+    assert not judged([2.0, 9.0, 8.0], stop={"loss": 0.1}).missed
     found = judged(fallen, accuracy=[0.1, 0.7, 0.6], stop={"accuracy": 0.9})
     assert found.what == "target missed: accuracy 0.7 at best in 20 updates, and stop.accuracy is 0.9"
     assert not judged([1.0, 5.0], accuracy=[0.1, 0.9], stop={"accuracy": 0.9})  # what was asked for
