@@ -31,6 +31,7 @@ BACK = 0.2  # fraction of its gain that a run loses again, at least, if its loss
 LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the measurements, of which there are FEW
 STEADY, MULTIPLE = 8, 10.0  # or at each of so many measurements, to this multiple of the least loss
 LESS, USUAL = 10, 1.0  # a rate to try is that which is too high by this factor, and at most this
+MODERATE = 1e6  # parameters up to this size do not make a loss other than a number by themselves
 KEPT = 256  # measurements, at most, that a `History` keeps
 COLUMNS = "version", "t_ns", "loss", "accuracy"
 
@@ -193,10 +194,11 @@ def _not_finite(rows: Rows, cause: str, theta: np.ndarray | None) -> Descent:
     what = f"diverged: loss is {last} at {rows.at(-1, False)}"
     if len(rows.loss) > 1:
         what += f", after {number(rows.loss[-2])} at {rows.at(-2, False)}"
-    if theta is None or math.isinf(last) or not np.isfinite(theta).all():
+    largest = math.inf if theta is None else float(np.abs(theta).max(initial=0.0))
+    if math.isinf(last) or not largest <= MODERATE:
         return Descent(True, what, cause)
-    what += f"; all parameters are finite, at most {number(np.abs(theta).max(initial=0.0), 3)}"
-    return Descent(True, what, f"if that is moderate, the model returned it for some rows; else {cause}")
+    what += f"; all parameters are finite, at most {number(largest, 3)}"
+    return Descent(True, what, f"probably the model returned it for some rows; else {cause}")
 
 
 def _above_first(rows: Rows, cause: str, config: Mapping[str, Any], ended: bool) -> Descent:

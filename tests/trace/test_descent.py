@@ -67,6 +67,16 @@ def test_since_when_and_by_how_much() -> None:
     assert judged([2.3, math.nan]).what == "diverged: loss is nan at update 10, after 2.3 at update 0"
 
 
+@pytest.mark.parametrize(("size", "moderate"), [(0.3, True), (1e19, False), (math.inf, False)])
+def test_a_loss_that_is_no_number_at_moderate_parameters_is_the_models(size: float, moderate: bool) -> None:
+    rows = {"version": [0, 9], "t_ns": [0, 9], "loss": [2.3, math.nan], "accuracy": [math.nan] * 2}
+    config = {"problem": NETWORK, "optimizer": RATE}
+    found = judge(rows, config, ended=True, theta=np.array([0.1, -size]))
+    assert found.diverged
+    assert ("; all parameters are finite, at most 0.3" in found.what) == moderate
+    assert ("probably the model" in found.cause) == moderate
+
+
 def test_a_loss_above_its_first_is_a_warning_unless_it_is_far_above() -> None:
     found = judged([2.3, 2.5])
     assert found.what == "the loss ended above its first: 2.5 at update 10, 1.09 times the first, 2.3"
