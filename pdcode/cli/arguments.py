@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..mpi import launch, siblings
 from ..util import units
-from ..util.errors import InputError, did_you_mean, short_repr
+from ..util.errors import InputError, did_you_mean, expected, short_repr
 
 EXAMPLES = {
     "pdcode": "run jobs/digits.toml",
@@ -47,6 +47,9 @@ EXAMPLES = {
 """Command -> arguments of the example that its help ends with."""
 
 
+TYPES = {"int": "an integer", "float": "a number"}
+
+
 class Parser(argparse.ArgumentParser):
     """Parser that suggests commands and options for misspelt ones, and whose help ends with an example.
 
@@ -61,7 +64,8 @@ class Parser(argparse.ArgumentParser):
         self._words = list(args or ())
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown) or self.hint}")
+            meant = self._meant(unknown) or self.hint or self._help()
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return parsed, unknown
 
     def _meant(self, words: Iterable[str]) -> str:
@@ -76,6 +80,10 @@ class Parser(argparse.ArgumentParser):
                 return meant
         return ""
 
+    def _help(self) -> str:
+        example = EXAMPLES.get(self.prog.removeprefix("pdcode "))
+        return f"; as in: {self.prog} {example}".rstrip() if example else f"; {self.prog} --help"
+
     def format_help(self) -> str:
         """Return the help, with the example of `EXAMPLES`."""
         example = EXAMPLES.get(self.prog.removeprefix("pdcode "))
@@ -83,14 +91,19 @@ class Parser(argparse.ArgumentParser):
         return super().format_help() + line  # on one line, to be copied
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the message, and exit with code 2."""
-        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
-            message += did_you_mean(found[1], re.split(r",\s*", found[2].replace("'", "")))
-        elif " required" in message:
-            message += self._meant(self._words)
-        if (place := launch.launched_rank(os.environ)) and place[0]:  # rank 0 prints it, with the usage
+        """Print the message, and exit with code 2."""
+        message = re.sub(r"^argument ", "", message)
+        if found := re.search(r"^(.*): invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            known = re.split(r",\s*", found[3].replace("'", ""))
+            message = f"{found[1]}: {expected(found[2], known)}"
+        elif found := re.search(r"^(.*): invalid (int|float) value: (.*)$", message):
+            message = f"{found[1]}: expected {TYPES[found[2]]} (got {found[3]})"
+        elif found := re.search(r"arguments (?:are required: (.*)|(.*) is required)$", message):
+            missing = found[1] or f"one of {found[2]}"
+            message = f"{missing} is missing{self._meant(self._words) or self._help()}"
+        if (place := launch.launched_rank(os.environ)) and place[0]:  # rank 0 prints it
             raise SystemExit(siblings.report(InputError(message)))
-        super().error(message)
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def _setting(name: str) -> str:
@@ -106,7 +119,7 @@ RANGES = {
     "seeds": (1, 1000, "1 to 1000"),
     "tune": (3, 99, "3 to 99"),
     "workers": (1, 2**31 - 1, "1 or more"),
-    "target": (math.nextafter(0, 1), 1e9, "a number above 0 and at most 1e9"),
+    "target": (-1e9, 1e9, "a number from -1e9 to 1e9"),
     "seconds": (math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),
 }
 """Least and greatest value of a number, and the range in words."""

@@ -1,9 +1,10 @@
 """The output of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..coding.assignments import DataRows, Rotating
 from ..config import Config, Table, kinds
+from ..config import load as configfile
 from ..config.defaults import Origins, preset_filled, with_derived_keys
 from ..config.write import to_toml
 from ..training.setup import Components
@@ -11,6 +12,7 @@ from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
 from ..util.formats import counted, duration, rate
 from ..virtual import capacity
+from ..virtual.choice import prepare
 
 
 def dry_run_text(given: Config, origins: Origins, components: Components) -> str:
@@ -44,6 +46,14 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     if not config.reduce.summed:
         lines += coordinator(components)
     return "\n".join(lines)
+
+
+def dry_run(path: str, settings: Sequence[str], config: Config) -> str:
+    """Describe a simulation of a file with settings; `config` has the costs of other files, too."""
+    origins = Origins()
+    loaded, _ = configfile.load(path, settings, origins)
+    origins.note_resolved(loaded, config, "options")
+    return dry_run_text(config, origins, prepare(config, path))
 
 
 def rates(config: Config) -> Iterator[tuple[str, float]]:

@@ -58,6 +58,8 @@ def report(options: argparse.Namespace) -> int:
     from ..api.traces import Trace
 
     page = Path(options.output or Path(options.trace[0]).with_suffix(".html"))
+    if page.suffix.lower() not in (".html", ".htm") and (page.is_file() or not page.exists()):
+        raise InputError(f"-o {page}: expected a file that ends in .html")
     if wanted := options.output or not options.figures:
         ensure_writable(page, f"-o {page}")
         ensure_replaceable(page, f"-o {page}", "a report", lambda path: MARK in path.read_bytes()[:4096])

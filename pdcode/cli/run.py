@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from ..training.session import check_writable
     from . import guard
 
+    folder = os.getcwd()
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
     launch.ensure_mpi(os.environ)
@@ -95,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
         held = check_writable(config.trace.path, path, config.stragglers.reads)
         others = config.workers.count + config.workers.spares
         command, environment = launch.command(others, options.argv)
+        os.chdir(folder)  # which a user's code may have left
         progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
         if home := launch.lacking_home():
             print_error(f"HOME is not set; MPI gets {home['HOME']}")

@@ -41,13 +41,15 @@ def add_parser(commands: Any) -> None:
     what = "simulate arrival times only, without gradients (not with policies or faults that need them)"
     option("--timing-only", action="store_true", help=what)
     arguments.add_resume(command)
+    what = "print the resolved configuration, the codes and the message sizes, and exit"
+    command.add_argument("--dry-run", action="store_true", help=what)
     command.set_defaults(function=simulate)
 
 
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
-    from . import guard
+    from . import guard, preview
 
     launch.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
@@ -56,6 +58,9 @@ def simulate(options: argparse.Namespace) -> int:
     files = options.output, options.stragglers, options.cost
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
     guard.probe_inputs(request.loaded.config)
+    if options.dry_run:
+        print(preview.dry_run(options.config, settings, request.loaded.config))
+        return 0
     place = launch.launched_rank(os.environ)
     if request.ended and (place is None or place[1] == 1):
         print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to resume")

@@ -246,7 +246,7 @@ def matrices(config: Config) -> int | None:
     """Return the number of matrices of weights of a network; None: only the model knows it."""
     if not isinstance(config.problem, NetworkTable):
         return None
-    return 1 + len(config.problem.hidden) * config.problem.deep
+    return 1 + len(config.problem.hidden or ()) * config.problem.deep
 
 
 def _derived(name: str) -> str:

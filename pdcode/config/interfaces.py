@@ -144,8 +144,9 @@ class NetworkTable(ProblemTable):
     #: training rows, text has none of its categories, and rows without a target are left out; drop: rows
     #: with a missing value are left out
     missing: Literal["refuse", "mean", "median", "drop"] = "refuse"
-    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
-    activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
+    hidden: list[Positive] | None = None  #: units of each hidden layer; none: 64 in one, if the kind has them
+    #: activation function of the hidden layers; none: relu
+    activation: Literal["relu", "tanh", "gelu"] | None = None
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
     l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
@@ -161,6 +162,11 @@ class NetworkTable(ProblemTable):
     noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise
     condition: Factor = 10.0  #: synthetic data: condition number of the Hessian XᵀX
     density: Fraction = 1.0  #: synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
+
+    def __post_init__(self) -> None:
+        if self.deep:
+            msgspec.structs.force_setattr(self, "hidden", [64] if self.hidden is None else self.hidden)
+            msgspec.structs.force_setattr(self, "activation", self.activation or "relu")
 
     @property
     def classification(self) -> bool | None:

@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
@@ -460,9 +460,13 @@ def referenced(key: str, reference: str) -> Any:
 
 @contextmanager
 def errors_of_user(name: str) -> Iterator[None]:
-    """Turn errors of a user's code into an `InputError` that begins with `name`, with the place."""
+    """Turn errors of a user's code into an `InputError` that begins with `name`, with the place.
+
+    The current folder is afterwards what it was, as relative paths of pdcode's are read later.
+    """
     try:
-        yield
+        with chdir(os.getcwd()):
+            yield
     except InputError:
         raise
     except (Exception, SystemExit) as error:
@@ -481,7 +485,7 @@ def is_plugin(kind: object) -> bool:
 
 
 def load_plugin(path: str) -> None:
-    """Import a plug-in once, and register the kinds that it defines."""
+    """Import a plug-in once, and register the kinds that it defines; the current folder stays the same."""
     module_name = _module_name(path)
     if module_name in sys.modules:
         return
@@ -494,7 +498,8 @@ def load_plugin(path: str) -> None:
     sys.modules[module_name] = module
     arguments, sys.argv = sys.argv, [path]  # a script that parses its arguments when it is imported has none
     try:
-        loader.exec_module(module)
+        with chdir(os.getcwd()):
+            loader.exec_module(module)
         own: dict[tuple[str, str], Any] = {}  # registered together, if the whole file is valid
         for group, name, kind in _kinds_of(module):
             other = own.setdefault((group, name), find(group, name) or kind)
@@ -611,7 +616,9 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"
-        meant = did_you_mean(name, known) or did_you_mean(name, others)
+        meant = did_you_mean(name, known) or did_you_mean(name, others) or _elsewhere(name)
+        if "epoch" in name and meant.endswith("updates'?"):
+            meant += " (an epoch is rows / problem.batch gradients; an update of all workers has one of each)"
         return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}{meant}"
     if text.startswith("Invalid enum value"):
         for key in path[:-1]:
@@ -621,6 +628,26 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         choices = [*real, *map(str, _choices(hint))]
         return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
     return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
+
+
+def _elsewhere(name: str) -> str:
+    """Return the end of a message about an unknown key that another table has."""
+    from .schema import Config  # which imports this module
+
+    tables = {key: getattr(Config(), key) for key in Config.__struct_fields__}
+    keys = {f"{key}.{each}": each for key, table in tables.items() for each in _keys_of(table)}
+    meant = did_you_mean(name, keys.values())
+    full = [path for path, each in keys.items() if meant.endswith(f" {each!r}?")]
+    return f"; did you mean {full[0]!r}?" if full else ""
+
+
+def _keys_of(table: Any) -> Iterable[str]:
+    """Return the keys of a table, of all its kinds, its default one first."""
+    own = getattr(table, "__struct_fields__", ())
+    if not isinstance(table, Kind):
+        return own
+    others = chain.from_iterable(each.__struct_fields__ for _, each in type(table).members())
+    return [str(table.__struct_config__.tag_field), *own, *others]
 
 
 def _in_units(text: str, quantity: str) -> str:

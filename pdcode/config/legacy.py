@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from ..util.errors import InputError, not_a_file
 from ..util.files import writable_by_others
 from . import kinds
+from .defaults import without_effect
 from .interfaces import DecoderTable, MemoryTable
 from .kinds import Kind
 from .schema import KINDS, Config, FaultsTable
@@ -112,9 +113,11 @@ def _upgraded(base: type[Kind], table: Any) -> Any:
     kind = base.named(table) if isinstance(table, Mapping) else None
     if kind is None:
         return table
-    known = base.__struct_config__.tag_field, *kind.__struct_fields__
-    made = {**kind.legacy_values, **{key: value for key, value in table.items() if key in known}}
-    if getattr(kind, "asks", False) and made["task"] == "auto":  # the user of the run was asked, if at all
+    tag = str(base.__struct_config__.tag_field)
+    known = {key: value for key, value in table.items() if key in (tag, *kind.__struct_fields__)}
+    named = {tag: table.get(tag) or base.default}
+    made = without_effect(base.table, {**kind.legacy_values, **known}, named)
+    if getattr(kind, "asks", False) and made.get("task") == "auto":  # the user of the run was asked, if at all
         made["task"] = "type"
     return made
 

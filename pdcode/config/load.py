@@ -17,6 +17,11 @@ from .interfaces import is_bundled
 from .schema import KINDS, Config, SchemeTable
 
 MAX_FILE_BYTES = 1 << 20  # bytes
+FOREIGN = {
+    ".csv", ".tsv", ".parquet", ".npz", ".npy", ".json", ".yaml", ".toml", ".html", ".txt", ".log", ".py",
+    ".png", ".svg", ".pdf", ".xlsx", ".doc", ".docx", ".pkl", ".pt", ".safetensors", ".zip",
+}  # fmt: skip
+"""Ends of names of files that are no trace."""
 MAX_KEY_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
 
 
@@ -60,6 +65,10 @@ def read_text(path: str | Path, what: str, most: int = MAX_FILE_BYTES) -> str:
             content = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: {reason(error)}{similar_file(path)}") from None
+    if content.startswith(b"\x89HDF\r\n"):
+        raise InputError(
+            f"{path}: an HDF5 file, such as a trace, not {what}; `pdcode show` and `replay` read traces"
+        )
     if len(content) > most:
         raise InputError(f"{path}: larger than {most:,} bytes, so not {what}")
     try:
@@ -180,6 +189,7 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     """
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
     changed, plugins = dict[str, Any](), list(config.plugins)
+    trace = os.path.abspath(config.trace.path)  # before a user's code, which may change the folder
     for name in ("faults", *KINDS):
         table = getattr(config, name)
         given = {key: getattr(table, key) for key in table.paths}
@@ -197,6 +207,8 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
         changed[name] = msgspec.structs.replace(table, **paths).completed()
     for path in plugins:
         kinds.load_plugin(path)
+    if plugins:
+        changed["trace"] = msgspec.structs.replace(config.trace, path=trace)
     return msgspec.structs.replace(config, plugins=plugins, **changed)
 
 
@@ -246,8 +258,11 @@ def _name_file_code(tables: dict[str, Any], parsed: list[tuple[list[str], Any]])
 def check_consistency(config: Config) -> None:
     """Refuse combinations of keys that cannot work."""
     requirements.check(config)
-    if Path(config.trace.path).name in ("", ".."):
-        raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
+    path = Path(config.trace.path)
+    if path.name in ("", ".."):
+        raise InputError(f"trace.path: '{path}' is not the name of a file")
+    if path.suffix.lower() in FOREIGN:
+        raise InputError(f"trace.path: '{path}': a trace is HDF5: expected a name that ends in .h5")
     for name in ("scheme", "faults", *KINDS):
         getattr(config, name).check(config)
 

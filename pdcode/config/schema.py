@@ -381,7 +381,8 @@ class StopTable(Table):
     updates: Positive | None = None  #: number of updates
     epochs: Real | None = None  #: passes over the training rows, of the payloads that were used
     seconds: Duration | None = None  #: time of the run, virtual or real [s]
-    loss: Real | None = None  #: training loss to reach
+    #: training loss to reach
+    loss: Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)] | None = None
     #: test accuracy (R² for least squares, D² for Poisson regression) to reach
     accuracy: Annotated[float, Meta(ge=-MAX_VALUE, le=1)] | None = None
     #: maximum wait for payloads in flight when a run ends; none: four times a typical task, at least 1 s, and

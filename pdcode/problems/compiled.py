@@ -55,11 +55,11 @@ def build_network(
         raise InputError(f"problem.kind: {table.kind!r} does not go with {what}")
     if loss.max_classes is not None and classes != loss.max_classes:
         raise InputError(f"problem.kind: '{table.kind}' needs two classes, but the data have {classes}")
-    hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
+    hidden, width = list(table.hidden or ()) if table.deep else [], loss.outputs_for(outputs, classes)
     sizes = [loss.inputs_for(features), *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
     key = "problem.hidden" if hidden else "problem.data"
     ensure_fits(key, f"θ of {size:,} elements", 4 * size * dtype.itemsize)  # θ, gradients, optimizer
-    others = table.activation, table.l2, table.penalise_bias, dtype, loss.samples_for(outputs)
+    others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss.samples_for(outputs)
     return CompiledNetwork(tuple(layers), loss, *others)

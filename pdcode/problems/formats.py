@@ -24,7 +24,8 @@ def format_of(table: ProblemTable) -> str:
     for name, pattern in chain(FORMATS.items(), added):
         if pattern and re.search(pattern, Path(table.data).name):
             return name
-    meant = did_you_mean(Path(table.data).name, BUNDLED)
+    name = Path(table.data).name
+    meant = did_you_mean(name, BUNDLED) or "; others are files, such as npz or csv" * ("." not in name)
     existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}{meant}")
     raise InputError(
         f"problem.data: {table.data!r} does not end in a known format:"

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..config import Config
 from ..util.errors import InputError
+from ..util.formats import listing
 from .data_code import GradientCode
 
 
@@ -26,7 +27,11 @@ class FractionalRepetition(GradientCode):
         super().check(config)
         s, workers = config.scheme.options.stragglers, config.workers.count
         if workers % (s + 1):
-            raise InputError(f"scheme.options.stragglers: {s}: {workers} workers are no groups of {s + 1}")
+            below = workers - workers % (s + 1)
+            raise InputError(
+                f"scheme.options.stragglers: {s}: {workers} workers are no groups of {s + 1}; "
+                f"workers.count = {listing([str(each) for each in (below, below + s + 1) if each], 'or')} are"
+            )
 
     @cached_property
     def matrix(self) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Candidates that the user names: a configuration for each scheme, with all other tables in common."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def named_candidates(
         every = [OWN, *_scheme_names()] if name == ALL else [name]
         for each in every:
             try:
-                with prefix_errors(f"--schemes {each}"):
+                with chdir(os.getcwd()), prefix_errors(f"--schemes {each}"):
                     made.append(_candidate(each, tables, overrides, folder, own, aliases))
             except InputError:
                 if name != ALL:

@@ -159,7 +159,7 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
     """Draw the table ``[code]``."""
     if family == "uncoded":
         return {"family": family, "blocks": 1, "rotate": False}
-    hidden = len(getattr(base.problem, "hidden", ())) if base.problem.deep else 0
+    hidden = len(getattr(base.problem, "hidden", None) or ()) if base.problem.deep else 0
     k = draw_value(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
     code: dict[str, Any] = {"family": family}
     # The output layer is small: coding its blocks would cost more than it saves.

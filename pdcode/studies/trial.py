@@ -3,9 +3,11 @@
 import functools
 import hashlib
 import math
+import os
 import shlex
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import chdir
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +72,12 @@ class Trial:
 
         A run over MPI without a trace has failed, but does not end the study.
         """
+        if not (self.config.plugins and self.trace):
+            return self._perform()
+        with chdir(os.getcwd()):  # a user's function may change the folder
+            return replace(self, trace=os.path.abspath(self.trace))._perform()
+
+    def _perform(self) -> Measured:
         if not self.trace:
             return self._simulate()
         if self.clock == "mpi":

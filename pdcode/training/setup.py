@@ -1,6 +1,8 @@
 """Setup of rank 0 and the workers from a configuration."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -210,7 +212,7 @@ def prepare(
     with `path`, the configuration's file.
     """
     workers = config.workers.count
-    with prefix_errors(path):
+    with chdir(os.getcwd()), prefix_errors(path):  # a user's function may change the folder
         if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about rank 0's bytes of each

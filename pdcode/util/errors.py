@@ -62,12 +62,67 @@ def shorten(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:58]}...{text[-59:]}"
 
 
+OTHER_WORDS = {
+    "all": "sync synchronous bsp barrier",
+    "async": "asynchronous asgd hogwild",
+    "rate": "learning-rate lr step-size stepsize eta alpha learning-rate-init eta0",
+    "epochs": "epoch n-epochs num-epochs max-epochs",
+    "updates": "epochs epoch n-epochs num-epochs iterations steps max-iter max-steps n-iter num-iterations",
+    "seconds": "time max-time timeout duration time-limit",
+    "loss": "target target-loss tol",
+    "accuracy": "target-accuracy",
+    "batch": "batch-size minibatch mini-batch-size bs",
+    "hidden": "layers hidden-layers hidden-layer-sizes units",
+    "data": "dataset file path csv train",
+    "targets": "target label y-column",
+    "inputs": "features-columns columns",
+    "l2": "regularisation regularization l2-penalty ridge",
+    "count": "n number num n-workers num-workers size nodes world-size",
+    "seed": "random-state random-seed",
+    "torch": "cnn convnet convolution resnet transformer gpt rnn lstm pytorch module",
+    "mlp": "nn dnn neural-network network perceptron dense feedforward",
+    "least-squares": "regression linear linear-regression mse ols ridge",
+    "softmax": "classification multinomial cross-entropy multiclass",
+    "logistic": "logistic-regression binary",
+    "sparse-coding": "dictionary dictionary-learning",
+    "sgd": "gd gradient-descent momentum nesterov",
+    "shifted-exponential": "exponential exp",
+    "slow-set": "constant fixed slow",
+    "allreduce": "ddp horovod all-reduce ring-allreduce",
+    "uncoded": "parameter-server ps plain baseline none",
+    "float16": "fp16 half",
+    "bfloat16": "bf16",
+    "float32": "fp32 float single",
+    "float64": "fp64 double",
+    "run": "train fit start launch exec",
+    "show": "info summary inspect print describe",
+    "simulate": "sim dry-run virtual",
+    "compare": "benchmark rank versus",
+    "report": "html page",
+    "bandwidth": "speed rate throughput bandwidth-gbps bandwidth-mbps gbps mbps bitrate",
+    "latency-s": "latency delay rtt latency-ms latency-us",
+    "mean-s": "mean delay mean-ms",
+    "workers": "nodes ranks processes",
+    "stragglers": "delays delay",
+    "optimizer": "optim optimiser",
+    "problem": "model data dataset task",
+    "path": "output file filename",
+}
+"""Word of pdcode -> words of other programs for it, all with hyphens."""
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return "; did you mean 'sgd'?" for a misspelt word, to end a message; "" if no known one is like it."""
+    """Return "; did you mean 'sgd'?" for a misspelt word, to end a message; "" if no known one is like it.
+
+    A known word for what another program calls so comes first.
+    """
     from difflib import get_close_matches  # not loaded without an error
 
     plain = {each.lower().replace("_", "-"): each for each in known}
-    found = get_close_matches(str(word).lower().replace("_", "-"), plain, 1)
+    asked = str(word).lower().replace("_", "-")
+    found = [asked] if asked in plain else []
+    found += [each for each, others in OTHER_WORDS.items() if each in plain and asked in others.split()]
+    found += get_close_matches(asked, plain, 1)
     return f"; did you mean {plain[found[0]]!r}?" if found else ""
 
 

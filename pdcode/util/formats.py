@@ -30,9 +30,9 @@ def reached(low_ns: float, high_ns: float) -> str:
     return f"after {high}" if low == high else f"between {span(low, high).replace(f' {DASH} ', ' and ')}"
 
 
-def listing(items: Sequence[str]) -> str:
+def listing(items: Sequence[str], last: str = "and") -> str:
     """Join items as "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+    return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
 def ranges(numbers: Iterable[int]) -> str:

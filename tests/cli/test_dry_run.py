@@ -59,7 +59,7 @@ def test_each_key_has_its_origin(tmp_path: Path, capsys: pytest.CaptureFixture[s
     found = of("seed=1", "link={latency_s=1e-4}")
     assert (found["problem.density"], found["stop.updates"]) == ("file", "file")
     assert (found["seed"], found["workers.count"], found["link.latency_s"]) == ("command line",) * 3
-    assert (found["problem.hidden"], found["link.bandwidth"]) == ("default", "default; 1 GB/s, 8 Gbit/s")
+    assert (found["problem.sampling"], found["link.bandwidth"]) == ("default", "default; 1 GB/s, 8 Gbit/s")
     assert found["decoder.kind"] == "by memory.kind"
     assert found["wire.dtype"] == "by problem.dtype"
     assert found["update.count"] == "by workers.count"

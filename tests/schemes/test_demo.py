@@ -238,6 +238,8 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> 
         configfile.resolve({}, ["scheme.name=demo", *overrides])
 
 
-def test_an_optimizer_of_the_default_kind_is_refused_with_a_way_out() -> None:
+def test_an_optimizer_of_another_kind_is_refused_with_a_way_out() -> None:
+    tables = {"scheme": {"name": "demo"}, "optimizer": {"rate": 0.1}}
+    assert configfile.resolve(tables).optimizer.kind == "sign"
     with pytest.raises(InputError, match=r"optimizer\.kind: 'sgd'.*needs 'sign'"):
-        configfile.resolve({"scheme": {"name": "demo"}, "optimizer": {"rate": 0.1}})
+        configfile.resolve(tables, ["optimizer.kind=sgd"])

@@ -239,7 +239,10 @@ def test_encoded_data_are_independent_of_the_data() -> None:
         (["scheme.options.stragglers=7"], "stragglers = 7, .*unchanged: stragglers = 6"),
         (["scheme.options.parts=2000000000"], "parts = 2000000000 at .*: parts = 3$"),
         (["scheme.options={stragglers=1000000000000,liars=5}"], "unchanged: nothing"),
-        (["scheme.options.colluders=1"], "arithmetic: 'real' .*colluders 1, which would learn"),
+        (
+            ["scheme.options={colluders=1,arithmetic='real'}"],
+            "arithmetic: 'real' .*colluders 1, which would learn",
+        ),
         ([FIELD, "problem.dtype=float32"], "problem.dtype: 'float32' .*which has residues of eight bytes"),
         ([FIELD, "scheme.options.prime=7"], "scheme.options.prime: "),
         (["scheme.options.arithmetic=modular"], "scheme.options.arithmetic: "),
