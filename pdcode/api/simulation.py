@@ -84,7 +84,7 @@ def load(
     elif stragglers is not None and recorded is not None:
         config = costs.load(stragglers, config, base="low")
     if resume and timing_only:
-        raise InputError("--resume: without numerics there are no checkpoints")
+        raise InputError("--resume: a run of --timing-only has no checkpoints")
     if config.faults and (resume or config.trace.checkpoint_s is not None):
         raise InputError("trace.checkpoint_s: a simulation with [faults] takes no checkpoints")
     found = checkpoint.find(config) if resume else None

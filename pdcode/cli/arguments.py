@@ -96,6 +96,8 @@ class Parser(argparse.ArgumentParser):
         if found := re.search(r"^(.*): invalid choice: '(.*)' \(choose from (.*)\)$", message):
             known = re.split(r",\s*", found[3].replace("'", ""))
             message = f"{found[1]}: {expected(found[2], known)}"
+            if found[2].endswith(".toml"):
+                message += f"; did you mean '{self.prog} run {found[2]}'?"
         elif found := re.search(r"^(.*): invalid (int|float) value: (.*)$", message):
             message = f"{found[1]}: expected {TYPES[found[2]]} (got {found[3]})"
         elif found := re.search(r"arguments (?:are required: (.*)|(.*) is required)$", message):

@@ -266,7 +266,8 @@ class Kind(Table):
     def of(cls, table: Any) -> Self:
         """Build the kind that a table names, from the table's keys."""
         if not isinstance(table, Mapping):
-            raise InputError(f"{cls.table}: expected table (got {short_repr(table)})")
+            tag = cls.__struct_config__.tag_field
+            raise InputError(f"{cls.table}: expected table, such as {{{tag} = …}} (got {short_repr(table)})")
         kind, tag_field = cls.named(table), str(cls.__struct_config__.tag_field)
         if kind is None:
             raise InputError(f"{cls.table}.{tag_field}: {expected(table[tag_field], names(cls.group))}")
@@ -612,11 +613,12 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         name = text.split()[-1] if missing else next(key for key in value if key not in known)
         key = ".".join(filter(None, (where, *path, shorten(name))))
         if missing:
-            return f"{key}: must be given"
+            quantity = quantities(holder).get(name)
+            return f"{key}: must be given" + (f", as a {units.described(quantity)}" if quantity else "")
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"
-        meant = did_you_mean(name, known) or did_you_mean(name, others) or _elsewhere(name)
+        meant = did_you_mean(name, known) or did_you_mean(name, others) or _elsewhere(name, where)
         if "epoch" in name and meant.endswith("updates'?"):
             meant += " (an epoch is rows / problem.batch gradients; an update of all workers has one of each)"
         return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}{meant}"
@@ -627,27 +629,44 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         real = [f"any {TYPES[each.__name__]}" for each in get_args(hint) if each in (int, float)]
         choices = [*real, *map(str, _choices(hint))]
         return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
-    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
+    key = ".".join(filter(None, (where, *path)))
+    got = f"{text[:1].lower()}{text[1:]} (got {short_repr(value)})"
+    return f"{key}: {got}{_cure(text, value, kind, key)}"
 
 
-def _elsewhere(name: str) -> str:
-    """Return the end of a message about an unknown key that another table has."""
+def _cure(text: str, value: Any, kind: Any, key: str) -> str:
+    """Return how a value of the wrong type or size was probably meant, to end a message."""
+    fields = [field.encode_name for each in _types(kind) for field in getattr(each, "fields", ())]
+    if text == "Expected table" and fields:
+        return f"; its keys are set as in {key}.{fields[0]}=…"
+    if "integer" in text and isinstance(value, float) and value.is_integer():
+        return f"; write {value:.0f}"
+    items = [item for each in _types(kind) if (item := getattr(each, "item_type", None)) is not None]
+    if text == "Expected list" and items and not isinstance(items[0], msgspec.inspect.AnyType):
+        return f"; write [{msgspec.json.encode(value).decode()}]"
+    percent = value.removesuffix("%") if isinstance(value, str) else value
+    if text in ("Expected number", "Expected number <= 1.0", "Expected number < 1.0"):
+        with suppress(TypeError, ValueError):
+            if 1 < float(percent) <= 100:
+                return f"; {float(percent):g} % is {float(percent) / 100:g}"
+    return ""
+
+
+def _elsewhere(name: str, where: str) -> str:
+    """Return the end of a message about an unknown key that is another table, or that another table has."""
     from .schema import Config  # which imports this module
 
-    tables = {key: getattr(Config(), key) for key in Config.__struct_fields__}
-    keys = {f"{key}.{each}": each for key, table in tables.items() for each in _keys_of(table)}
-    meant = did_you_mean(name, keys.values())
-    full = [path for path, each in keys.items() if meant.endswith(f" {each!r}?")]
+    if where and name in Config.__struct_fields__:
+        return f"; {name} is no key of [{where}]: it stands above that line"
+    order = dict.fromkeys(("stop", "workers", "problem", *Config.__struct_fields__))
+    tables = [(key, getattr(Config(), key)) for key in order]
+    keys = [(key, each) for key, table in tables for each in getattr(table, "__struct_fields__", ())]
+    for key, table in tables:
+        others = table.members() if isinstance(table, Kind) else ()
+        keys += [(key, each) for _, kind in others for each in kind.__struct_fields__]
+    meant = did_you_mean(name, [each for _, each in keys])
+    full = [f"{key}.{each}" for key, each in keys if meant.endswith(f" {each!r}?")]
     return f"; did you mean {full[0]!r}?" if full else ""
-
-
-def _keys_of(table: Any) -> Iterable[str]:
-    """Return the keys of a table, of all its kinds, its default one first."""
-    own = getattr(table, "__struct_fields__", ())
-    if not isinstance(table, Kind):
-        return own
-    others = chain.from_iterable(each.__struct_fields__ for _, each in type(table).members())
-    return [str(table.__struct_config__.tag_field), *own, *others]
 
 
 def _in_units(text: str, quantity: str) -> str:

@@ -1,5 +1,6 @@
 """Reading of configurations: TOML, command-line overrides, scheme defaults, and one-line errors."""
 
+import codecs
 import os
 import re
 import tomllib
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..util.errors import InputError, prefix_errors, reason, shorten, similar_file
+from ..util.errors import InputError, prefix_errors, reason, short_repr, shorten, similar_file
 from . import defaults, kinds, requirements
 from .defaults import Origins
 from .interfaces import is_bundled
@@ -52,7 +53,7 @@ def load(
         try:
             tables = parse(text)
         except ValueError as error:
-            raise InputError(f"not TOML: {error}") from None
+            raise InputError(f"not TOML: {error}{_toml_hint(text, str(error), Path(path))}") from None
         return resolve(tables, overrides, Path(path).parent, origins), text
 
 
@@ -71,10 +72,35 @@ def read_text(path: str | Path, what: str, most: int = MAX_FILE_BYTES) -> str:
         )
     if len(content) > most:
         raise InputError(f"{path}: larger than {most:,} bytes, so not {what}")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: UTF-16; save it as UTF-8")
+    if b"\0" in content:
+        raise InputError(f"{path}: not a text file, so not {what}")
     try:
         return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text, from byte {error.start}; save it as UTF-8") from None
+
+
+def _toml_hint(text: str, error: str, path: Path) -> str:
+    """Return the place of an error in TOML, and what is probably wrong, to end a message."""
+    if path.suffix.lower() not in ("", ".toml"):
+        return "; a configuration is TOML, such as jobs/digits.toml"
+    if (at := re.search(r"line (\d+), column (\d+)", error)) is None:
+        return ""
+    line = text.splitlines()[int(at[1]) - 1]
+    rest = line[int(at[2]) - 1 :]
+    hints = {
+        r"(?i)(true|yes|on)\b": "; TOML has true and false",
+        r"(?i)(false|no|off)\b": "; TOML has true and false",
+        r"[“”‘’]": "; quotes are those of ASCII",
+        r"[A-Za-z_]": "; text is quoted",
+        r"\s*:": "; between key and value is =",
+    }
+    if re.search(r"=\s*\d+,\d+\s*$", line[: int(at[2]) - 1]):
+        return "; numbers have a point, not a comma"
+    hint = next((hints[each] for each in hints if re.match(each, rest)), "")
+    return f": {short_repr(rest.strip()[:40])}{hint}" if rest.strip() and "Cannot" not in error else hint
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -279,6 +305,9 @@ def _parse(override: str) -> tuple[list[str], Any]:
         try:
             return keys, parse(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
+            if re.fullmatch(r"\s*(\{.*\}|\[.*\])\s*", text):
+                why = "not TOML; within braces text is quoted, for the shell as in '{kind=\"all\"}'"
+                raise InputError(f"{short_repr(text.strip())}: {why}") from None
             return keys, text.strip()
         except InputError:
             raise

@@ -172,4 +172,6 @@ def open_for_reading(path: Path) -> h5py.File:
             break
         time.sleep(NAP_S)
     what = "the file is truncated" if "truncated" in problem else "not a pdcode trace, or not readable"
+    if Path(path).suffix == ".toml":
+        what = "a configuration, not a trace; `pdcode run` and `simulate` write one"
     raise InputError(f"{path}: {what}")

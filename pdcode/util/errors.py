@@ -88,7 +88,7 @@ OTHER_WORDS = {
     "sgd": "gd gradient-descent momentum nesterov",
     "shifted-exponential": "exponential exp",
     "slow-set": "constant fixed slow",
-    "allreduce": "ddp horovod all-reduce ring-allreduce",
+    "allreduce": "ring ddp horovod all-reduce ring-allreduce",
     "uncoded": "parameter-server ps plain baseline none",
     "float16": "fp16 half",
     "bfloat16": "bf16",
