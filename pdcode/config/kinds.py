@@ -568,8 +568,8 @@ def _without_units(kind: Any, value: Any) -> Any:
 
 def quantities(struct: Any) -> dict[str, str]:
     """Return the keys of a table that are times, rates or sizes, with which of these."""
-    fields = msgspec.inspect.type_info(struct).fields  # type: ignore[attr-defined]
-    return {field.encode_name: found for field in fields if (found := _quantity(field.type))}
+    info: Any = msgspec.inspect.type_info(struct)
+    return {field.encode_name: found for field in info.fields if (found := _quantity(field.type))}
 
 
 def _types(kind: Any) -> list[Any]:
@@ -613,8 +613,8 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         name = text.split()[-1] if missing else next(key for key in value if key not in known)
         key = ".".join(filter(None, (where, *path, shorten(name))))
         if missing:
-            quantity = quantities(holder).get(name)
-            return f"{key}: must be given" + (f", as a {units.described(quantity)}" if quantity else "")
+            as_what = quantities(holder).get(name)
+            return f"{key}: must be given" + (f", as a {units.described(as_what)}" if as_what else "")
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"

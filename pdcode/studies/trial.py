@@ -72,10 +72,10 @@ class Trial:
 
         A run over MPI without a trace has failed, but does not end the study.
         """
-        if not (self.config.plugins and self.trace):
+        if not self.config.plugins:
             return self._perform()
         with chdir(os.getcwd()):  # a user's function may change the folder
-            return replace(self, trace=os.path.abspath(self.trace))._perform()
+            return replace(self, trace=self.trace and os.path.abspath(self.trace))._perform()
 
     def _perform(self) -> Measured:
         if not self.trace:

@@ -97,3 +97,21 @@ def test_a_file_on_which_hdf5_crashes_is_told(tmp_path, monkeypatch, capsys, key
     out = ["-o", str(tmp_path / "t.h5")]
     assert main([*command, str(tmp_path / "job.toml"), *kind, "--set", f"{key}={tmp_path}/a.h5", *out]) == 2
     assert "a.h5: damaged: HDF5 crashes or does not end" in capsys.readouterr().err
+
+
+def test_a_simulation_is_described_as_its_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the costs that it has: another file's."""
+    job, costs = tmp_path / "job.toml", tmp_path / "costs.toml"
+    job.write_text(JOB)
+    costs.write_text('link = { bandwidth = "100 Mbit/s" }\n')
+    assert main(["run", str(job), "--dry-run"]) == 0
+    described = capsys.readouterr().out
+    command = ["simulate", str(job), "--dry-run", "-o", str(tmp_path / "o.h5")]
+    assert main(command) == 0
+    simulated = capsys.readouterr().out.splitlines()
+    assert [line for line in described.splitlines() if line not in simulated] == [
+        line for line in described.splitlines() if line.startswith("path = ")
+    ]
+    assert main([*command, "--cost", str(costs)]) == 0
+    assert "bandwidth = 12500000.0          # options; 12.5 MB/s, 100 Mbit/s" in capsys.readouterr().out
+    assert not (tmp_path / "o.h5").exists()

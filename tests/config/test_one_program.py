@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from outcomes import refused
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.config import Config, kinds
+from pdcode.config import Config, kinds, legacy
 from pdcode.config import load as configfile
 from pdcode.config.defaults import Origins
 from pdcode.studies.named_candidates import named_candidates
@@ -140,3 +141,13 @@ def test_a_table_without_the_key_that_a_scheme_needs_is_filled_in(name: str, giv
     except pdcode.InputError as error:
         wanted = str(error).rpartition("it needs ")[2]
     assert " " in wanted or not wanted
+
+
+def test_a_recorded_linear_model_has_no_hidden_layers_any_more() -> None:
+    """Traces had the default of the key, which is refused in a file."""
+    problem = {"kind": "softmax", "hidden": [64], "activation": "relu"}
+    recorded = legacy.read({"problem": problem, "stop": {"updates": 3}})
+    assert configfile.resolve(msgspec.to_builtins(recorded)).problem.hidden is None
+    with refused("problem.hidden: [64] has no effect with problem.kind 'softmax'"):
+        configfile.resolve({"problem": problem, "stop": {"updates": 3}})
+    assert configfile.resolve({"stop": {"updates": 3}}).problem.hidden == [64]

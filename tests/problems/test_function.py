@@ -278,3 +278,38 @@ def test_what_has_changed_since_a_run_is_named(tmp_path: Path) -> None:
     causes = re.escape(f"; possible causes: {copy} has changed, threads 1 and 7 in {path}")
     with pytest.raises(pdcode.Failure, match=causes):
         trace.replay(progress=False)
+
+
+MOVING = """
+import os
+import numpy as np
+os.chdir("/")
+start, rows = np.ones(3), np.ones((20, 1))
+def energy(theta, rows):
+    os.chdir("/")
+    return float(theta @ theta / 2 - 3), theta
+"""
+
+
+def test_a_function_that_changes_the_folder_moves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is an energy, and the target below zero."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MOVING, encoding="utf-8")
+    problem = {
+        "kind": "function",
+        "function": "mine.py:energy",
+        "start": "mine.py:start",
+        "data": "mine.py:rows",
+    }
+    tables = {"problem": problem, "workers": {"count": 2}, "stop": {"loss": -2.9, "seconds": 1.0}}
+    tables["trace"] = {"progress_s": 0.001}
+    pdcode.simulate(tables, output="o.h5", progress=False)
+    monkeypatch.chdir(tmp_path)
+    made = pdcode.compare(
+        tables, "uncoded,topk", seeds=1, processes=1, target=-2.5, output="c.h5", progress=False
+    )
+    assert made.measured[0][0].reached
+    assert (tmp_path / "o.h5").exists()
+    assert (tmp_path / "c.h5").exists()
