@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,8 @@ MEASUREMENTS = 100  # of a simulated descent, approximately
 LIMIT = 3  # multiple of its expected time at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 WASTE = ["update.mode=first", "update.count=auto", "update.late=waste"]
+SHARED = ["problem.shards=replicated"]
+"""A setting by which no rows are a slow worker's alone."""
 FIRST = WASTE, ["scheme.name=uncoded", "reduce.kind=star", *WASTE]
 """Settings by which rank 0 steps at the first payloads; the first that fit a run are proposed."""
 
@@ -265,6 +268,12 @@ def advice(run: Prediction, slow: Sequence[SlowPart], first: float, none: float)
     if 1 - first < verdict.WARNING:
         named = workers_named(sorted(each.worker for each in slow))
         machine = f"replace the machines of {named}: predicted {run.time(none)}"
+    if len(run.descents_s):
+        with suppress(InputError):  # not with the other keys of the run
+            shared = mean(run.relative(settings=SHARED))
+            if shared <= GAIN:
+                rows = f"pdcode run JOB.toml --set {SHARED[0]}: predicted {run.time(shared)}"
+                machine = f"give all rows to each worker, {rows}; or {machine}"
     if not run.single and run.goal and run.flops() <= MOST_FLOPS:
         for settings in FIRST:
             try:

@@ -166,10 +166,15 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
         runs = [simulate(tmp_path / f"{name}{seed}.h5", {**until, "seed": seed}) for seed in (13, 14, 15)]
         return float(np.exp(np.mean([np.log(run.summary()["target_s"]) for run in runs])))
 
-    quick = made.diagnose(what_if=False)
-    assert "critical" not in quick.verdict  # by the ratio alone
+    assert "critical" not in made.diagnose(what_if=False).verdict  # by the ratio alone
     own_s = reached_s("own", SLOW)
     assert found.share == pytest.approx(1 - reached_s("usual", {}) / own_s, abs=0.1)
+    if shared := re.match(
+        r"give all rows to each worker, .* --set (.*)=(.*): predicted (.*?m?s); or", found.next
+    ):
+        followed_s = reached_s("shared", {**SLOW, shared[1]: shared[2]})
+        assert followed_s / own_s == pytest.approx(1e9 * seconds(shared[3]) / time_ns, abs=0.1)
+    assert (shared is not None) == (found.share >= 0.1)
     assert float(said[2]) == pytest.approx(reached_s("all", {**SLOW, "update.mode": "all"}) / own_s, rel=0.2)
 
 
