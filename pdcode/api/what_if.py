@@ -224,7 +224,7 @@ def less(factors: np.ndarray) -> str:
         return "not less"
     if len(factors) == 1:
         return f"{percent(1 - factors[0], 1)} % less"
-    low, high = (two_digits(100 * (1 - each)) for each in (factors.max(), factors.min()))
+    low, high = (two_digits(round(100 * (1 - each), 1) + 0.0) for each in (factors.max(), factors.min()))
     return f"{two_digits(100 * (1 - mean(factors)))} % less ({span(low, high)} by seed)"
 
 

@@ -149,10 +149,10 @@ def test_the_first_screen_names_the_worker_the_time_the_cost_and_the_remedy(
 
 def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path) -> None:
     scheme = {"scheme.name": "lwpd", "scheme.preset": "default", "optimizer.rate": 1.0}
-    made = simulate(tmp_path / "slow.h5", {**SLOW, **scheme, "stop.loss": 1e-9, "stop.seconds": 0.5})
+    made = simulate(tmp_path / "slow.h5", {**SLOW, **scheme, "stop.loss": 1e-9, "stop.seconds": 1.0})
     found = made.diagnose()
     *_, (level, (_, time_ns)) = statistics.milestones(made.progress)
-    assert time_ns < 0.4e9
+    assert time_ns < 0.9e9
     said = re.search(
         rf"; nobody waits for it: it costs (.*) % of the time to loss {level:g}; "
         "waiting for all would take (.*) times as long$",
@@ -163,18 +163,18 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
 
     def reached_s(name: str, changes: Mapping[str, Any]) -> float:
         until = {**scheme, "stop.loss": level, "trace.progress_s": 0.004, **changes}
-        runs = [simulate(tmp_path / f"{name}{seed}.h5", {**until, "seed": seed}) for seed in (13, 14, 15)]
+        runs = [simulate(tmp_path / f"{name}{seed}.h5", {**until, "seed": seed}) for seed in (13, 14)]
         return float(np.exp(np.mean([np.log(run.summary()["target_s"]) for run in runs])))
 
     assert "critical" not in made.diagnose(what_if=False).verdict  # by the ratio alone
     own_s = reached_s("own", SLOW)
     assert found.share == pytest.approx(1 - reached_s("usual", {}) / own_s, abs=0.1)
-    if shared := re.match(
-        r"give all rows to each worker, .* --set (.*)=(.*): predicted (.*?m?s); or", found.next
-    ):
-        followed_s = reached_s("shared", {**SLOW, shared[1]: shared[2]})
-        assert followed_s / own_s == pytest.approx(1e9 * seconds(shared[3]) / time_ns, abs=0.1)
-    assert (shared is not None) == (found.share >= 0.1)
+    shared = re.match(
+        r"give all rows to each worker, .* --set (.*)=(.*): predicted (.*? m?s); or", found.next
+    )
+    assert shared is not None
+    followed_s = reached_s("shared", {**SLOW, shared[1]: shared[2]})
+    assert followed_s / own_s == pytest.approx(1e9 * seconds(shared[3]) / time_ns, abs=0.1)
     assert float(said[2]) == pytest.approx(reached_s("all", {**SLOW, "update.mode": "all"}) / own_s, rel=0.2)
 
 
