@@ -17,7 +17,7 @@ def worded(*statements: str, share: float = 0.0) -> str:
 
 def priced(statement: str, share: float, of: str, many: bool) -> str:
     """Add to a statement on one cause, or `many`, the fraction that they cost of some time."""
-    paid = f"{two_digits(100 * share)} % of {of}" if share >= 0.0005 else "nothing"
+    paid = f"{two_digits(100 * share)} % of {of}" if share >= 0.001 else "nothing"
     return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
 
 

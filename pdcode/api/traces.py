@@ -55,8 +55,8 @@ class Trace(reader.TraceReader):
         Parameters
         ----------
         what_if : bool
-            Whether to predict the costs, on the virtual clock under the recorded delays. That takes about a
-            second, and reads the data that the trace names.
+            Whether to predict the costs, on the virtual clock under the recorded delays. That takes a second
+            or two, and reads the data that the trace names.
 
         Returns
         -------

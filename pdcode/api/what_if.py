@@ -101,11 +101,9 @@ class Prediction:
 
     def __init__(self, trace: TraceReader) -> None:
         run, stop = summarise(trace), trace.table("stop")
-        self.trace, n, complete = trace, trace.worker_count, True
-        self.single = False
-        if not trace.is_script:
-            update = configs.read(trace, []).config.update
-            self.single, complete = update.asynchronous, update.complete
+        self.trace, n = trace, trace.worker_count
+        self.config = None if trace.is_script else configs.read(trace, []).config
+        self.single = self.config is not None and self.config.update.asynchronous
         self.goal, self.recorded_s, updates = run.target, run.target_s, run.updates
         if not 0 < run.target_s < math.inf:
             reached = statistics.milestones(trace.progress)
@@ -125,7 +123,7 @@ class Prediction:
         if trace.is_script:
             self.plan = f"pdcode plan --trace {path} --like CONFIG searches for more"
         self.descents_s = np.empty(0)  # of the run itself, by seed; none: they are not simulated
-        if not complete and self.goal and self.flops() <= EACH_FLOPS:
+        if self.flops() <= EACH_FLOPS and self.config and not self.config.update.complete:
             self.descents_s = self.simulated_s(self.recorded_s, SEEDS)
             if not np.isfinite(self.descents_s).all():
                 self.descents_s = np.empty(0)
@@ -162,9 +160,12 @@ class Prediction:
         return f"nothing: {unless}, {self.goal or 'the run'} takes {takes}"
 
     def flops(self) -> float:
-        """Return the arithmetic of as many payloads, and of measurements; infinite if it is not known."""
-        known, evaluate = self.trace.attributes, self.trace.table("problem").get("evaluate", math.inf)
-        gradients = min(known.get("rows", math.inf), evaluate) / known.get("task_rows", 1) / FORWARD
+        """Return the arithmetic of a simulated descent to the loss; infinite if it is not known."""
+        if self.config is None or not self.goal:
+            return math.inf
+        known = self.trace.attributes
+        rows = min(known.get("rows", math.inf), self.config.problem.evaluate)
+        gradients = rows / max(1, known.get("task_rows", 1)) / FORWARD
         return float(known.get("task_flops", math.inf) * (self.arrivals + MEASUREMENTS * gradients))
 
     def simulated_s(
@@ -190,7 +191,7 @@ class Prediction:
             stop={name: float(level)}, trace={"progress_s": None, "progress_updates": None}
         )
         times_s = []
-        for seed in range(config.seed, config.seed + seeds):
+        for seed in (config.seed ^ run for run in range(seeds)):
             one = msgspec.structs.replace(config, seed=seed)
             components = choice.prepare(one, str(self.trace.path), check=False)
             with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
@@ -274,7 +275,7 @@ def advice(run: Prediction, slow: Sequence[SlowPart], first: float, none: float)
             if shared <= GAIN:
                 rows = f"pdcode run JOB.toml --set {SHARED[0]}: predicted {run.time(shared)}"
                 machine = f"give all rows to each worker, {rows}; or {machine}"
-    if not run.single and run.goal and run.flops() <= MOST_FLOPS:
+    if not run.single and run.flops() <= MOST_FLOPS:
         for settings in FIRST:
             try:
                 (target_s,) = run.simulated_s(run.recorded_s, 1, settings=settings, limit=1)
