@@ -7,6 +7,7 @@ from ..util.formats import three_digits, two_digits
 from . import description
 
 WARNING, CRITICAL = 0.1, 0.2  # fractions of the time, from which a cost is one
+NOBODY = "nobody waits for"
 
 
 def worded(*statements: str, share: float = 0.0) -> str:
@@ -17,6 +18,8 @@ def worded(*statements: str, share: float = 0.0) -> str:
 
 def priced(statement: str, share: float, of: str, many: bool) -> str:
     """Add to a statement on one cause, or `many`, the fraction that they cost of some time."""
+    if NOBODY in statement and share >= WARNING:
+        statement += f", but {'their' if many else 'its'} work is missing"
     paid = f"{two_digits(100 * share)} % of {of}" if share >= 0.001 else "nothing"
     return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
 
@@ -30,7 +33,7 @@ def waiting(trace: TraceReader, many: bool) -> tuple[bool, str]:
     if trace.is_script or (policy and policy.complete):
         return True, f"all wait for {whom}"
     if policy and policy.asynchronous:
-        return False, f"nobody waits for {whom}"
+        return False, f"{NOBODY} {whom}"
     wanted = policy and policy.min_payloads(trace.worker_count)
     return False, f"an update waits for {wanted} of {trace.worker_count:,} workers" if wanted else ""
 

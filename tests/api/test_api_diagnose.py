@@ -154,7 +154,7 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
     *_, (level, (_, time_ns)) = statistics.milestones(made.progress)
     assert time_ns < 0.9e9
     said = re.search(
-        rf"; nobody waits for it: it costs (.*) % of the time to loss {level:g}; "
+        rf"; nobody waits for it, but its work is missing: it costs (.*) % of the time to loss {level:g}; "
         "waiting for all would take (.*) times as long$",
         found.verdict,
     )
