@@ -117,7 +117,7 @@ def _upgraded(base: type[Kind], table: Any) -> Any:
     known = {key: value for key, value in table.items() if key in (tag, *kind.__struct_fields__)}
     named = {tag: table.get(tag) or base.default}
     made = without_effect(base.table, {**kind.legacy_values, **known}, named)
-    if getattr(kind, "asks", False) and made.get("task") == "auto":  # the user of the run was asked, if at all
+    if getattr(kind, "asks", False) and made.get("task") == "auto":  # its user was asked, if at all
         made["task"] = "type"
     return made
 
