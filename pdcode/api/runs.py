@@ -39,9 +39,10 @@ def run(
         relative to the current folder.
     data : tuple or data frame, optional
         Data in place of ``problem.data``: a pair (X, y) of an array, sparse matrix or data frame and targets,
-        or a frame whose columns ``problem.inputs`` and ``problem.targets`` choose; of kind ``sparse-coding``
-        an array of rows. They are written to a file beside the trace, ``NAME.data.npz``, from which the run
-        reads them, and a replay or resumption, too.
+        or a frame whose columns ``problem.inputs``, ``targets`` and ``exclude`` choose; columns of text and
+        missing values of frames are coded as those of files; of kind ``sparse-coding`` an array of rows. They
+        are written to a file beside the trace, ``NAME.data.npz``, from which the run reads them, and a replay
+        or resumption, too.
     workers : int, optional
         Number of workers, instead of ``workers.count``.
     output : path, optional

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -80,12 +80,15 @@ class Coding:
                 )
             if column not in categories:
                 fill[column] = present.mean() if table.missing == "mean" else np.median(present)
-        if absent.any():
-            names = [_name(samples, each) for each in np.flatnonzero(absent.any(axis=0)).tolist()]
-            cells = counted(int(absent.sum()), "missing value")
-            filled = f"filled with the {table.missing} of the training rows"
-            text = "; where text is missing, it has no category" * bool(absent[:, [*categories]].any())
-            remarks.append(f"{cells} in {_some(names)}, {filled}{text}")
+        counts = absent.sum(axis=0)
+        lacking_some = np.flatnonzero(counts).tolist()
+        for of_text, what in (
+            (False, f"filled with the {table.missing} of the training rows"),
+            (True, "coded as none of the categories"),
+        ):
+            if columns := [each for each in lacking_some if (each in categories) is of_text]:
+                names = _some([_name(samples, each) for each in columns])
+                remarks.append(f"{counted(int(counts[columns].sum()), 'missing value')} in {names}, {what}")
         return cls(samples.columns, categories, fill, tuple(remarks))
 
     @property
@@ -127,6 +130,13 @@ class Coding:
         if fill is not None and not np.isfinite(fill).all():
             raise ValueError("a value to fill in is not finite")
         return cls(tuple(names.tolist()), columns, fill)
+
+    def fits(self, x: Array) -> bool:
+        """Return whether columns of text have the numbers of their categories, or NaN."""
+        if not self.categories or x.dtype.kind != "f":
+            return not self.categories
+        columns = [(x[:, column], len(values)) for column, values in self.categories.items()]
+        return all((np.isin(codes, np.arange(count)) | np.isnan(codes)).all() for codes, count in columns)
 
     def encode(self, samples: Samples, where: str) -> Matrix:
         """Return the inputs of rows; refuse what is missing without `fill`, and unknown categories.
@@ -233,9 +243,16 @@ def _check_categories(samples: Samples, column: int, where: str) -> None:
     if all(map(DATE.fullmatch, values)):
         text = f"{short_repr(values[0])} is a date or time"
         raise InputError(f"{where}, {samples.place(int(np.argmax(codes == 0)))}, column {name}: {text}{hint}")
+    ensure_no_nul(values, f"{where}, column {name}")
     if len(values) > most:
         what = f"{len(values)} different texts in {len(codes)} rows, more categories than {most}"
         raise InputError(f"{where}, column {name}: {what}{hint}")
+
+
+def ensure_no_nul(texts: Iterable[str], where: str) -> None:
+    """Refuse texts with a NUL, which a trace cannot hold."""
+    if wrong := [text for text in texts if "\0" in text]:
+        raise InputError(f"{where}: {short_repr(wrong[0])} has a NUL character")
 
 
 def _distinct(samples: Samples, column: int) -> tuple[list[str], Array]:

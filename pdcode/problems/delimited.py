@@ -52,9 +52,8 @@ class _File:
         self._table, self._path = table, existing_path("data", table.data)
         with self._opened() as file:
             head = file.read(HEAD)
-            headers = [
-                next(filter(None, csv.reader(io.StringIO(head), delimiter=each)), []) for each in SEPARATORS
-            ]
+            starts = [csv.reader(io.StringIO(head, newline=""), delimiter=each) for each in SEPARATORS]
+            headers = [next(filter(None, start), []) for start in starts]
         self.names = max(headers, key=len)
         self._separator = SEPARATORS[headers.index(self.names)]
 
@@ -117,7 +116,7 @@ class _File:
     def _opened(self) -> Iterator[TextIO]:
         """Open the file as text, decompressed; errors while it is read are those of the user's file."""
         openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
-        errors: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error)
+        errors: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, csv.Error)
         if self._path.suffix == ".zst":  # which the standard library does not know
             openers[".zst"] = lambda path, mode: import_pyarrow(self._table, "csv").input_stream(path)
         try:

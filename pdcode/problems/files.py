@@ -15,7 +15,7 @@ from ..config import NetworkTable
 from ..util import npz
 from ..util.errors import InputError, short_repr
 from ..util.memory import ensure_fits
-from .coding import Coding, Samples
+from .coding import Coding, Samples, ensure_no_nul
 from .formats import existing_path
 from .matrix import Array, Csr
 from .tables import as_list, coded_inputs, missing_name, numbers
@@ -76,7 +76,8 @@ def read_npz(table: NetworkTable, required: bool = True) -> Samples:
                 coding = Coding.from_arrays(extra)
             except ValueError:
                 coding = Coding()
-            if (len(coding.columns),) != x.shape[1:]:
+            ensure_no_nul(coding.columns, f"problem.inputs: {table.data!r}")
+            if (len(coding.columns),) != x.shape[1:] or not coding.fits(x):
                 raise InputError(f"problem.inputs: names of {name!r} in {table.data!r} do not fit it")
             return Samples(x, y, None, coding.columns, coding.categories, absent)
     except InputError:

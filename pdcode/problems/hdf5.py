@@ -129,7 +129,9 @@ def _find_dataset(table: NetworkTable, key: str, file: h5py.File) -> h5py.Datase
 
     name = table.array(key)
     if not isinstance(name, str):
-        raise InputError(f"problem.{key}: a list names columns of a table, and {table.data!r} has arrays")
+        raise InputError(
+            f"problem.{key}: a list names columns of a table, and {table.data!r} has arrays; name one"
+        )
     where = f"problem.{key}: {quoted_name(table, key)}"
     found = link = None
     ensure_files(file, name, where)

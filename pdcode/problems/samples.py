@@ -10,7 +10,7 @@ import numpy as np
 from ..config import NetworkTable
 from ..config.kinds import errors_of_user
 from ..util.errors import InputError, short_repr
-from .coding import Coding, Samples
+from .coding import Coding, Samples, ensure_no_nul
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
@@ -124,6 +124,7 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
     """
     if y.dtype.kind == "U" and table.classification is False:
         text = f"text, such as {short_repr(str(y.flat[0]))}, not real numbers"
+        text += "; for classes take kind 'softmax' or 'logistic', or 'mlp' with problem.task"
         raise InputError(f"problem.targets: {quoted_name(table, 'targets')} holds {text}")
     if table.asks:
         _ensure_numbers(table, y, certain)
@@ -186,7 +187,7 @@ def label_column(table: NetworkTable, y: Array) -> Array:
     if wrong.size:
         raise InputError(
             f"problem.targets: labels of {table.data!r} must be whole numbers below 2^63, or text, for kind "
-            f"{table.kind!r}, but row {wrong[0]} has {y[wrong[0]]}"
+            f"{table.kind!r}, but row {wrong[0]} has {y[wrong[0]]}; 'least-squares' and 'mlp' take numbers"
         )
     return labels
 
@@ -194,6 +195,8 @@ def label_column(table: NetworkTable, y: Array) -> Array:
 def label_values(table: NetworkTable, labels: Array) -> Array:
     """Return the distinct labels, ascending: at least two, and no more than the kind of problem allows."""
     values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
+    if values.dtype.kind == "U":
+        ensure_no_nul(values.tolist(), f"problem.targets: {quoted_name(table, 'targets')}")
     if len(values) < 2:
         raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0].item()!r}")
     if table.max_classes is not None and len(values) > table.max_classes:
@@ -222,7 +225,8 @@ def check_finite(
     value = (given.data if isinstance(given, Csr) else given).reshape(-1)[first]
     row = row if rows is None else rows[row]
     where = f"row {row}, column {short_repr(columns[column]) if columns else column}"
-    raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}")
+    cure = '; problem.dtype = "float64" holds it' * bool(np.isfinite(value) and values.dtype == np.float32)
+    raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}{cure}")
 
 
 def check_counts(table: NetworkTable, targets: Array) -> None:

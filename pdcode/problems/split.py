@@ -51,7 +51,8 @@ def shard(rows: int, worker: int, workers: int, how: str) -> slice:
         return slice(None)
     if rows < workers:
         raise InputError(
-            f"workers.count: {workers} workers are more than the {rows} training rows of problem.data"
+            f"workers.count: {workers} workers are more than the {rows} training rows of problem.data; with "
+            'problem.shards = "replicated" every worker has all rows'
         )
     if how == "contiguous":
         return slice(worker * rows // workers, (worker + 1) * rows // workers)

@@ -12,9 +12,10 @@ from ..config import NetworkTable
 from ..util.errors import InputError, did_you_mean, short_repr
 from ..util.memory import ensure_fits
 from ..util.packages import pip_install
-from .coding import FEW, TRUTH, Place, Samples, as_number, canonical, leave_out
+from .coding import FEW, TRUTH, Place, Samples, as_number, canonical, ensure_no_nul, leave_out
 from .formats import existing_path
 from .matrix import Array
+from .samples import MAX_CLASSES
 
 INDEX = re.compile(r"__index_level_\d+__")  # columns of Parquet files in which pandas keeps a frame's index
 MISSING = {
@@ -67,6 +68,7 @@ def choose_columns(
     targets = as_list(table.targets, "y")
     if not required and not {*targets} <= present:
         targets = []
+    ensure_no_nul(names, f"problem.data: {table.data!r}")
     exclude = [] if table.inputs else as_list(table.exclude)
     inputs = as_list(table.inputs) or [name for name in names if name not in (*targets, *exclude)]
     for key, chosen in (("inputs", inputs), ("targets", targets), ("exclude", exclude)):
@@ -109,10 +111,11 @@ def from_columns(
 
 
 def _meant_as_numbers(table: NetworkTable, column: Array | Text) -> bool:
-    """Return whether targets with text are numbers with errors, which are refused."""
+    """Return whether targets with text are numbers with errors, not names of classes."""
     if not isinstance(column, Text) or table.classification is not None:
         return isinstance(column, Text) and table.classification is False
-    return sum(as_number(cell) is not None for cell in column.cells) > FEW
+    found = [number for cell in column.cells if (number := as_number(cell)) is not None]
+    return len(found) > MAX_CLASSES or (len(found) > FEW and any(number % 1 for number in found))
 
 
 def coded_inputs(
@@ -245,7 +248,11 @@ def missing_name(key: str, name: str, table: NetworkTable, names: Sequence[str])
     """Return the InputError for an array or column that is missing in a file."""
     present = ", ".join([*map(str, names[:20])] + ["…"] * (len(names) > 20)) or "nothing"
     headless = any(as_number(name) is not None for name in names)
-    hint = "; its first line must have the names of the columns" if headless else did_you_mean(name, names)
+    hint = did_you_mean(name, names)
+    if headless:
+        hint = "; its first line must have the names of the columns"
+    elif key == "targets" and table.targets is None and not hint:
+        hint = "; give the name of what is to be predicted"
     return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}{hint}")
 
 

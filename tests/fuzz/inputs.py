@@ -151,6 +151,9 @@ def data(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((40, 6)), np.arange(40) % 2
     np.savez(folder / "a.npz", x=x, y=y)
+    coded = {"columns": [*"abcdef"], "categories": [*"pq"], "category_columns": [1, 1]}
+    named = {f"x.{key}": np.array(values) for key, values in coded.items()}
+    np.savez(folder / "coded.npz", x=np.where(np.arange(6) == 1, x > 0, x), y=y, **named)
     np.savez_compressed(folder / "packed.npz", x=x.astype("f4"), y=y / 3)
     matrix = sparse.csr_array(np.where(x > 0, x, 0))
     parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape", "format")}
@@ -170,7 +173,12 @@ def data(folder: Path) -> list[Path]:
     ]
     images = b"\0\0\x08\3" + struct.pack(">3I", 40, 2, 3) + bytes(range(240))
     lines = [",".join(frame.column_names), *(",".join(map(str, row.values())) for row in frame.to_pylist())]
+    mixed = [
+        "a,b,c,y",
+        *(f"{a if i % 7 else ''},{'pqr'[i % 3]},{i % 2 > 0},{i % 4}" for i, a in enumerate(x[:, 0])),
+    ]
     texts = {"a.svm": "\n".join(rows).encode(), "a.csv": "\n".join(lines).encode()}
+    texts["mixed.csv"] = "\n".join(mixed).encode()
     for name, content in {**texts, "a-images-idx3-ubyte": images}.items():
         (folder / name).write_bytes(content)
         (folder / f"{name}.gz").write_bytes(gzip.compress(content))
@@ -244,6 +252,8 @@ def _keys(source: random.Random, path: Path) -> list[str]:
         f"problem.shards={source.choice(['auto', 'contiguous', 'replicated'])}",
         "workers.count=3",
     ]
+    if path.name.endswith((".csv", ".csv.gz", ".npz", ".npy", ".parquet")):
+        keys.append(f"problem.missing={source.choice(['refuse', 'mean', 'median', 'drop'])}")
     labels = "labels.npy" if path.suffix == ".npy" else "a-labels-idx1-ubyte" if "idx" in path.name else ""
     return keys + [f"problem.labels={path.parents[1] / labels}"] * bool(labels)
 

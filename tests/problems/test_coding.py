@@ -220,12 +220,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (TABLE, {"exclude": "a", "inputs": ["b"]}, "problem.exclude: "),
     (TABLE.replace(",7\n", ",?\n"), LEFT, "line 9, column 'y': is missing; problem.missing = \"drop\" leave"),
     (TABLE.replace(",7\n", ",x\n"), LEFT, "line 9, column 'y': 'x' is not a number; for classes take"),
+    (TABLE.replace(",7\n", ",x\n").replace(",9\n", ",.5\n"), {"kind": "mlp", **LEFT}, "line 9, column 'y': "),
     (TABLE.replace("2.25,", "2_25,"), LEFT, "line 11, column 'a': '2_25' is not a number; problem.exclude ="),
     ('a,y\n"1,5",1\n"2,5",2\n', {}, "line 2, column 'a': '1,5' is not a number; numbers have a point, and"),
     ("a,b,y\n,1,2\n,2,3\n", {"missing": "mean"}, "column 'a': no value in any training row; problem.exclude"),
     ("a,y\n,2\n1,\n", {"missing": "drop"}, "problem.missing: every row of"),
     (MANY, {}, "101 different texts in 303 rows, more categories than 100; problem.exclude"),
     ("a,y\n1,\xff\n", {"kind": "softmax"}, "line 2, column 'y': b'\\xff' is not UTF-8"),
+    ("a,y\n" + "p,1\nq\0r,2\n" * 2, {}, "column 'a': 'q\\x00r' has a NUL"),
     ("a,y\n1," + "9" * 200_000, {}, "line 2: field larger than field limit"),
 ]  # fmt: skip
 
@@ -252,7 +254,8 @@ def test_rows_that_lack_a_value_are_left_out_and_counted(
     said = capsys.readouterr().out
     assert "2 rows without a target left out, of 178" in said
     assert "3 inputs of 0 and 1: 'region' ('east', 'north', 'south')" in said
-    assert "24 missing values in 'malic_acid', 'hue', 'region', filled with the mean of" in said
+    assert "16 missing values in 'malic_acid', 'hue', filled with the mean of the training rows" in said
+    assert "8 missing values in 'region', coded as none of the categories" in said
     assert "inputs differ in scale by a factor of" in said
     assert "(proline to 1" in said
     assert "problem.standardise = true" in said

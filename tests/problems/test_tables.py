@@ -1,5 +1,6 @@
 """One's own data: tables, labels of any type, sparse matrices, and what is refused of them."""
 
+import bz2
 import gzip
 import io
 import re
@@ -67,6 +68,10 @@ def npy(array: Any) -> bytes:
         ("t.csv", csv_text().encode()),
         ("t.csv", csv_text().encode("utf-8-sig")),
         ("t.csv", csv_text(";", "\r\n").encode()),
+        ("t.csv", csv_text(",", "\r").encode()),
+        ("t.tsv", csv_text("\t", "\r\n").encode("utf-16")),
+        ("t.csv.bz2", bz2.compress(csv_text().encode())),
+        ("t.csv.zst", pyarrow.compress(csv_text().encode(), "zstd", asbytes=True)),
         ("t.csv", ("\n" + csv_text("|").replace("\n", "\n\n")).encode()),
         ("t.tsv", csv_text("\t").encode()),
         ("t.csv.gz", gzip.compress(csv_text().encode(), mtime=0)),
