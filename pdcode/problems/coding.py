@@ -188,6 +188,11 @@ class Coding:
         return x
 
 
+def rows_of(numbers: Array, place: Place = "row {}".format) -> Place:
+    """Return what names a row of a part, whose rows have these numbers in the whole."""
+    return lambda row: place(int(numbers[row]))
+
+
 def canonical(text: str) -> str:
     """Return a text as a category: without spaces around it, numbers and truth values in one form."""
     text = text.strip()

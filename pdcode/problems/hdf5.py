@@ -14,7 +14,7 @@ from ..util.datasets import ensure_files, ensure_written, errors_as_damage
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
-from .coding import Samples
+from .coding import Samples, rows_of
 from .dataset import Dataset
 from .formats import existing_path
 from .matrix import Array
@@ -197,5 +197,5 @@ def _build_dataset(
         inputs, targets = _read_rows(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _read_rows(y, rows)
         if common.values is not None:
             targets = label_column(table, targets)
-        pairs.append(common.apply(table, inputs, targets, rows))
+        pairs.append(common.apply(table, inputs, targets, rows_of(rows)))
     return Dataset(pairs[0], pairs[1], common)

@@ -9,7 +9,7 @@ from ..config import NetworkTable, ProblemTable, kinds
 from ..util.errors import InputError
 from ..util.formats import counted, listing
 from . import hdf5, split
-from .coding import Coding, Samples, lacking, refuse_missing
+from .coding import Coding, Samples, lacking, refuse_missing, rows_of
 from .dataset import Dataset, RowSet
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
@@ -67,7 +67,7 @@ def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str
         x=x[kept],
         y=None if y is None else y[kept],
         absent=None,
-        place=lambda row: samples.place(int(kept[row])),
+        place=rows_of(kept, samples.place),
     )
     return left, f"{text} left out, of {len(lost):,}"
 
@@ -109,7 +109,7 @@ def load(table: ProblemTable) -> RowSet:
         if coding.categories:  # zeros and ones have a scale
             mean[coding.binary], deviation[coding.binary] = 0, 1
     common = Statistics(values, mean, deviation, coding)
-    pairs = [common.apply(table, x[rows], y[rows], rows) for rows in (train, test)]
+    pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import NetworkTable
 from ..config.kinds import errors_of_user
 from ..util.errors import InputError, short_repr
-from .coding import Coding, Samples, ensure_no_nul
+from .coding import Coding, Place, Samples, ensure_no_nul
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
@@ -60,24 +60,24 @@ class Statistics:
         arrays = {"values": self.values, "mean": self.mean, "deviation": self.deviation}
         return {name: array for name, array in arrays.items() if array is not None}
 
-    def apply(self, table: NetworkTable, x: Matrix, y: Array, rows: Array) -> tuple[Matrix, Array]:
+    def apply(self, table: NetworkTable, x: Matrix, y: Array, place: Place) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
-        Raises InputError if an input or target is NaN or infinite, or a count negative; `rows` are the
-        numbers of the rows in the data, for its message.
+        Raises InputError if an input or target is NaN or infinite, or a count negative; `place` names a row
+        for its message.
         """
         given, dtype = y, np.dtype(table.dtype)
-        scaled = self.scale(x, dtype, f"problem.inputs: {quoted_name(table, 'inputs')}", rows)
+        scaled = self.scale(x, dtype, f"problem.inputs: {quoted_name(table, 'inputs')}", place)
         if self.values is None:
             with np.errstate(over="ignore"):
                 y = (y if y.ndim == 2 else y[:, None]).astype(dtype)
-            check_finite(f"problem.targets: {quoted_name(table, 'targets')}", y, given, rows)
+            check_finite(f"problem.targets: {quoted_name(table, 'targets')}", y, given, place)
             check_counts(table, y)
         else:
             y = np.searchsorted(self.values, y).astype(np.int32)
         return with_ones(scaled), y
 
-    def scale(self, x: Matrix, dtype: np.dtype, name: str, rows: Array | None = None) -> Matrix:
+    def scale(self, x: Matrix, dtype: np.dtype, name: str, place: Place) -> Matrix:
         """Scale inputs; refuse those that are NaN or infinite then, by a message that begins with `name`."""
         scaled: Matrix
         with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
@@ -87,7 +87,7 @@ class Statistics:
                 scaled = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
             else:
                 scaled = ((x - self.mean) / self.deviation).astype(dtype)
-        check_finite(name, scaled, x, rows, self.coding.inputs)
+        check_finite(name, scaled, x, place, self.coding.inputs)
         return scaled
 
 
@@ -208,11 +208,11 @@ def label_values(table: NetworkTable, labels: Array) -> Array:
 
 
 def check_finite(
-    name: str, values: Matrix, given: Matrix, rows: Array | None = None, columns: tuple[str, ...] = ()
+    name: str, values: Matrix, given: Matrix, place: Place, columns: tuple[str, ...] = ()
 ) -> None:
     """Refuse NaN and infinity, by a message that begins with `name`, in values converted from `given`.
 
-    `rows` and `columns` are the rows' numbers, and the columns' names.
+    `place` names a row, and `columns` are names of the columns.
     """
     before, after = (np.isfinite(each.data if isinstance(each, Csr) else each) for each in (given, values))
     if after.all():
@@ -223,8 +223,7 @@ def check_finite(
     else:
         row, column = divmod(first, values.shape[1])
     value = (given.data if isinstance(given, Csr) else given).reshape(-1)[first]
-    row = row if rows is None else rows[row]
-    where = f"row {row}, column {short_repr(columns[column]) if columns else column}"
+    where = f"{place(int(row))}, column {short_repr(columns[column]) if columns else column}"
     cure = '; problem.dtype = "float64" holds it' * bool(np.isfinite(value) and values.dtype == np.float32)
     raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}{cure}")
 

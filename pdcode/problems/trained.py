@@ -10,7 +10,7 @@ from ..config import NetworkTable
 from ..util import html
 from ..util.errors import InputError, short_repr
 from ..util.formats import counted
-from .coding import Coding, Samples
+from .coding import Coding, Samples, rows_of
 from .compiled import build_network
 from .files import as_csr
 from .forward import Forward
@@ -167,7 +167,7 @@ class TrainedModel:
             raw = x[rows]
             if isinstance(raw, Csr) and mean is not None and mean.any():  # trained on dense rows
                 raw = as_dense(raw)
-            scaled = with_ones(self._common.scale(raw, network.dtype, "X", rows))
+            scaled = with_ones(self._common.scale(raw, network.dtype, "X", rows_of(rows)))
             targets = np.zeros((len(rows), self._targets), network.dtype)
             if self.classes is not None:
                 targets = np.zeros(len(rows), np.int32)

@@ -141,6 +141,8 @@ def test_columns_are_coded_as_pandas_codes_them(
     again, shuffled = coded(path, missing=missing)
     assert shuffled.common.coding.inputs == coding.inputs
     np.testing.assert_allclose(again, got[order], rtol=1e-12, atol=1e-300)
+    frame.to_parquet(path.with_suffix(".parquet"))
+    np.testing.assert_array_equal(coded(path.with_suffix(".parquet"), missing=missing)[0], got)
     values, categories, names = tables.frame_inputs(frame.drop(columns="y"), "data")
     raw = problems.Samples(values, None, None, names, categories)
     np.testing.assert_array_equal(coding.encode(raw, "data"), got)

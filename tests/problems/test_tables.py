@@ -164,7 +164,7 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.csv", csv_text(), {"kind": "least-squares"}, "'{}', line 2, column 'y': 'no' is not a number; for"),
     ("a.csv", csv_text(), {"targets": ["a", "y"]}, "problem.targets: '{}', line 2, column 'y': 'no'"),
     ("a.csv", "a,y\n1,9223372036854775809\n2,3\n", {"kind": "softmax"}, "row 0 has 9.22337203685"),
-    ("a.csv", "a,y\n1e300,no\n2,yes\n", {"dtype": "float32"}, "float32: row 0, column 'a' has 1e+300"),
+    ("a.csv", "a,y\n1e300,no\n2,yes\n", {"dtype": "float32"}, "float32: line 2, column 'a' has 1e+300; pro"),
     ("a.csv", b"a,y\n1,\xff\n2,no\n", {}, "problem.data: '{}', line 2, column 'y': b'\\xff' is not UTF-8"),
     ("a.csv", "a,y\n1,no\n".encode("utf-16"), {}, "'{}'"),
     ("a.csv.gz", gzip.compress(csv_text().encode(), mtime=0)[:-20], {}, "'{}' cannot be read as CSV"),
