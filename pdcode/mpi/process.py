@@ -15,7 +15,7 @@ import numpy as np
 from ..util import signals
 from ..util.errors import Failure, InputError, explained, place_of_user
 from ..util.output import print_error
-from . import clocks, launch, siblings, supervised
+from . import clocks, launch, segments, siblings, supervised
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 
@@ -186,6 +186,7 @@ def job(named: bool = True) -> Iterator[Group]:
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
         ranks = MPI.COMM_WORLD
         check_launcher()
+        segments.mark_job(os.environ)
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
         siblings.met()
         ranks = group = Group(ranks.Dup())
