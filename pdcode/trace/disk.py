@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..util.errors import Failure, reason
 
@@ -52,6 +52,7 @@ class SpaceGuard:
         self._failure: Failure | None = None
         self.note: Callable[[Failure], None] | None = None  # writes why the trace ends, in reserved space
         self.torn = self.full = False
+        self._reserved = 0  # length of the file after the last write
 
     @contextmanager
     def writing(self, size: int | None = 0) -> Iterator[None]:
@@ -62,6 +63,8 @@ class SpaceGuard:
         if self._failure is not None:
             raise self._failure
         descriptor, length = self._file.id.get_vfd_handle(), self._file.id.get_filesize()
+        if os.fstat(descriptor).st_size < self._reserved:
+            self._tear(Failure(f"{self._path}: another program has cut off the trace while it was written"))
         try:
             if size is not None:
                 if self.full:
@@ -78,10 +81,14 @@ class SpaceGuard:
             yield
             self._file.flush()
         except (OSError, RuntimeError) as error:
-            self.torn = True
-            atexit.register(_exit_without_closing, self)
-            self._failure = write_failure(self._path, error)
-            raise self._failure from None
+            self._tear(write_failure(self._path, error))
+        self._reserved = os.fstat(descriptor).st_size
+
+    def _tear(self, failure: Failure) -> NoReturn:
+        """Give the file up: raise a failure, now and at every later write."""
+        self.torn, self._failure = True, failure
+        atexit.register(_exit_without_closing, self)
+        raise failure from None
 
     def close(self) -> None:
         """Cut off unused space and close the file, which must be flushed."""

@@ -63,8 +63,9 @@ class TraceLock:
     def _release_if_unused(self) -> None:
         if not self.writers and not self.reserved and _held.get(self.path) is self:
             del _held[self.path]
-            if _is_at(self.path, self.descriptor):
-                self.path.unlink()
+            with suppress(OSError):  # of a file system that has turned read-only
+                if _is_at(self.path, self.descriptor):
+                    self.path.unlink()
             os.close(self.descriptor)
 
 

@@ -114,7 +114,8 @@ def open_for_additions(path: Path, end: int) -> Iterator[h5py.File]:
                 shutil.copymode(path, copy)
                 _extend(copy, end)
             except OSError:
-                copy.unlink(missing_ok=True)  # frees what the trace itself needs
+                with suppress(OSError):
+                    copy.unlink()  # frees what the trace itself needs
                 place = path
                 _extend(path, end)
             # A reader's lock must not prevent that a run's result is written.
@@ -131,7 +132,8 @@ def open_for_additions(path: Path, end: int) -> Iterator[h5py.File]:
         if place == copy:
             os.replace(copy, path)
     finally:
-        copy.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or the file system has turned read-only
+            copy.unlink()
 
 
 def _extend(path: Path, end: int) -> None:

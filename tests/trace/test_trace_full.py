@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -19,7 +20,7 @@ from paths import JOBS, SUPPORT
 from shell import environment
 
 from pdcode.analysis import description
-from pdcode.trace import TraceReader, disk, header, opening
+from pdcode.trace import TraceReader, disk, header, lock, opening
 from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
 
@@ -151,6 +152,51 @@ def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
     assert description.headline(trace).endswith("requested: cannot write the trace: File too large")
 
 
+CUT = """
+import os
+import sys
+import traces
+from pdcode.util.errors import Failure
+writer = traces.writer(sys.argv[1])
+for task in range(3000):
+    writer.arrival(*traces.row(task=task))
+writer.flush(0)
+os.truncate(sys.argv[1], 1000)
+for end in (lambda: writer.flush(1), writer.close):
+    try:
+        end()
+    except Failure as failure:
+        print(failure)
+"""
+
+
+def test_a_trace_that_another_program_cuts_off_is_one_line(tmp_path: Path) -> None:
+    path, here = tmp_path / "a.h5", environment() | {"PYTHONPATH": str(SUPPORT)}
+    done = subprocess.run([sys.executable, "-c", CUT, path], capture_output=True, text=True, env=here)
+    line = f"{path}: another program has cut off the trace while it was written\n"
+    assert (done.stdout, done.stderr, done.returncode) == (2 * line, "", 1)
+
+
+def test_a_file_system_that_turns_read_only_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = traces.writer(tmp_path / "a.h5")
+    writer.arrival(*traces.row())
+
+    def refused(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    opens = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: (opens if mode == "rb" else refused)(path, mode))
+        patch.setattr(Path, "unlink", refused)
+        with pytest.raises(Failure, match=r"a\.h5: cannot write the trace: Read-only file system$"):
+            writer.close(np.zeros(3))
+        lock._release_all()  # at the exit
+    trace = TraceReader(tmp_path / "a.h5")
+    assert (trace.arrivals.rows, trace.finished) == (1, False)
+
+
 class Disk:
     """A disk of so many bytes that has one folder; HDF5 writes to space that is reserved."""
 
@@ -167,10 +213,10 @@ class Disk:
                 raise OSError(errno.ENOSPC, "No space left on device")
             os.ftruncate(descriptor, end)
 
-    def copy(self, source: Path, target: Path) -> None:
-        whole = source.read_bytes()
-        target.write_bytes(whole[: self.free])
-        if target.stat().st_size < len(whole):
+    def copy(self, source: BinaryIO, target: BinaryIO) -> None:
+        whole, free = source.read(), self.free
+        target.write(whole[:free])
+        if free < len(whole):
             raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -182,7 +228,7 @@ def test_a_disk_that_is_full_when_a_trace_is_closed(tmp_path, monkeypatch):
         (folder := tmp_path / str(size)).mkdir()
         room, path = Disk(folder, size), folder / "a.h5"
         monkeypatch.setattr(disk, "reserve_space", room.reserve_space)
-        monkeypatch.setattr(opening.shutil, "copy", room.copy)
+        monkeypatch.setattr(opening.shutil, "copyfileobj", room.copy)
         writer, flushed, said = traces.writer(path), 0, ""
         try:
             for task in range(4000):
