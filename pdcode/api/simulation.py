@@ -165,7 +165,8 @@ def simulate_times(
         print_line(line)
     task_ns = task_times_ns(config, components).max()
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_ns}
-    trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
+    fleet = VirtualRanks(config.workers.count)
+    trace = open_trace(config, text, components, fleet, print_line=print_line, **attributes)
     with ExitStack() as stack:
         result = simulate_timing(
             config,
@@ -201,7 +202,7 @@ def run_traced(simulation: Simulation, request: Request, print_line: Print) -> t
         components, fleet, config = simulation.components, simulation.fleet, simulation.config
         attributes = {"clock": "virtual", "numerics": not request.timing_only, "run": run}
         attributes["task_ns"] = simulation.task_ns.max()
-        trace = open_trace(config, text, components, fleet, found, before, **attributes)
+        trace = open_trace(config, text, components, fleet, found, before, print_line, **attributes)
         if request.resume or config.trace.checkpoint_s is not None:
             checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
         with signals.handled(signals.interrupts(fleet)):

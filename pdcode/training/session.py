@@ -302,6 +302,7 @@ def open_trace(
     fleet: FleetInfo,
     found: Checkpoint | None = None,
     before: TrainingRun | None = None,
+    print_line: Print = print_line,
     **attributes: object,
 ) -> TraceWriter:
     """Create the trace of a run, or continue that of a checkpoint; report an older trace that was renamed.

@@ -186,3 +186,12 @@ def test_importing_the_package_imports_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_without_progress_nothing_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for timing_only in (False, False, True):  # the second renames the trace of the first
+        pdcode.simulate(CONFIG, output=tmp_path / "a.h5", timing_only=timing_only, progress=False)
+    assert (tmp_path / "a.previous.h5").exists()
+    assert capsys.readouterr() == ("", "")
+    pdcode.simulate(CONFIG, output=tmp_path / "a.h5")
+    assert "the trace that was there is kept as" in capsys.readouterr().out
