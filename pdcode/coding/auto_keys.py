@@ -17,11 +17,13 @@ from ..config import AUTO, Config, kinds
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
+from ..util.progress import track
 from . import auto_rate, flops
 
 TABLES = "scheme", "problem", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
+LONG_FLOPS = 1e9  # of a gradient, from which on the comparison is shown as progress
 # Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
@@ -228,9 +230,11 @@ def plain_rate(config: Config, problem: Problem) -> float:
     rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in starts]
     lengths = []
     whitened = Whitening("norm" if config.code.whiten == "norm" else "gram", *config.code.whitening[1:])
+    long = problem.gradient_flops(batch, whitened) > LONG_FLOPS
     for whiten in (whitened, NONE):
-        plan, total = problem.plan(batch, whiten=whiten), 0.0
-        for theta, each in zip(starts, rows, strict=True):
+        plan, total, trials = problem.plan(batch, whiten=whiten), 0.0, zip(starts, rows, strict=True)
+        what = f"gradients for optimizer.rate 'auto', {'not ' * (whiten is NONE)}whitened"
+        for theta, each in track(trials, len(starts), what) if long else trials:
             plan.gradient(theta, each)
             total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
         lengths.append(total)

@@ -18,6 +18,7 @@ from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
 from pdcode.studies import candidate, knobs, learning_rates, search_space
 from pdcode.training import setup
+from pdcode.util import progress
 from pdcode.virtual.simulation import Simulation
 
 PRESET = ["scheme.preset=default", "code.share=0.125", "stop.updates=20"]
@@ -350,3 +351,20 @@ def test_momentum_in_async_mode_gives_a_warning() -> None:
     assert said in "\n".join(prepared("optimizer.momentum=0.9").remarks())
     assert "slows" not in "\n".join(prepared("optimizer.momentum=0.9", "update.mode=first").remarks())
     assert "slows" not in "\n".join(prepared().remarks())
+
+
+def test_long_trials_of_a_rate_say_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configfile.resolve({}, ["problem.hidden=[8]", "workers.count=2", "stop.updates=5"])
+    problem = Problem.from_dataset(config.problem, problems.load_source(config.problem).dataset, 1)
+    rates = []
+    monkeypatch.delenv(progress.VARIABLE, raising=False)
+    monkeypatch.setattr(progress, "LINE_S", 0.0)
+    for least in (auto_keys.LONG_FLOPS, 0.0):
+        monkeypatch.setattr(auto_keys, "LONG_FLOPS", least)
+        with progress.shown():
+            rates.append(auto_keys.plain_rate(config, problem))
+        said = "gradients for optimizer.rate 'auto', whitened" in capsys.readouterr().err
+        assert said == (least == 0)
+    assert rates[0] == rates[1]
