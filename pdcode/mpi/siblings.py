@@ -164,7 +164,7 @@ class _Watch:
         self.handles: dict[int, int] = {}  # pidfds, by process id
         # Number of polls that have seen a child that is no rank, for good or not yet.
         self.strangers: dict[int, int] = {}
-        self.said: set[int] = set()  # process ids of those that have printed why they end
+        self.said: set[int] = set()  # process ids of those that have printed why the job ends
         self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
         # Whether ranks on other machines may die without an end of MPI_Init; number of polls until its end.
@@ -214,7 +214,7 @@ class _Watch:
                 alive.discard(pid)
         dead = self.ranks.keys() - alive
         self.gone = self.gone + 1 if dead else 0
-        for pid in sorted(dead - self.said) if lowest else ():
+        for pid in sorted(dead) if lowest and not self.said else ():  # else a consequence
             self.end(
                 f"{named(self.ranks[pid])} {_cause(pid, self.handles.get(pid, -1))} before the run began"
             )
@@ -251,20 +251,21 @@ class _Watch:
         if self.stopped == 2 and self.speaks():
             supervised.print_line(stopped(who))
         if self.stopped * POLL_S > STOPPED_S:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)  # not all launchers do
-            self.end(f"{who} remained stopped" if self.speaks() else "")
+            self.end(f"{who} remained stopped" if self.speaks() else "", pid)
 
     def speaks(self) -> bool:
         """Return whether this is the first of the living ranks that see the same."""
         return not _begun.is_set() or self.rank < min(filter(None, map(rank_of, living())), default=math.inf)
 
-    def end(self, why: str) -> NoReturn:
-        """End the job, with a line."""
+    def end(self, why: str, stopped: int | None = None) -> NoReturn:
+        """End the job, with a line, and a stopped process."""
         if why:
             supervised.print_line(f"{why}; the job ends")
         supervised.report_exit(1)
         say_end()
+        if stopped is not None:
+            with suppress(OSError):
+                os.kill(stopped, signal.SIGKILL)  # not all launchers do
         if supervised.is_attached():
             time.sleep(supervised.END_S)  # until the command ends this rank: no other shall take it for dead
         elif launch.survives_deaths(os.environ):

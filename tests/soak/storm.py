@@ -93,6 +93,8 @@ class Outcome(NamedTuple):
         lines = [line for line in self.said.splitlines() if re.search(words, line)]
         if not lines and (self.code or not re.search(r"^stopped: ", self.said, re.M)):
             return "no line names it"
+        if "remained stopped; the job ends" in self.said and "was ended by signal" in self.said:
+            return "it seems to have been killed by another"
         if self.said.count("\n") > 40 and action != "raise":
             return f"{self.said.count(chr(10))} lines"
         return ""
