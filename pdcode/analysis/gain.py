@@ -29,6 +29,11 @@ class Gain:
         return time_s(self.waiting, self.level)
 
     @property
+    def known(self) -> bool:
+        """Whether the simulation went far enough to tell which of the two is sooner."""
+        return math.isfinite(self.waiting_s) or 1e-9 * description.stop_ns(self.waiting) > self.run_s
+
+    @property
     def factor(self) -> str:
         """How many times as long waiting takes, as text."""
         if math.isfinite(self.waiting_s):

@@ -1,5 +1,6 @@
 """The job of a recorded run, simulated under its delays as if rank 0 waited for all workers."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ..virtual.simulation import Simulation
 from . import simulation, what_if
 
 LONGEST = 100  # simulated time over that of the run, at most
+MOST_FLOPS = 1e11  # of a simulation: some seconds
+GRADIENT = 3  # work of a gradient over that of a loss
 
 
 @contextmanager
@@ -32,23 +35,31 @@ def _gain(trace: TraceReader, path: Path) -> Gain | None:
         return None
     if trace.table("update").get("mode") == "all" or trace.config.get("plugins"):  # only a user may run these
         return None
-    work = float(trace.attributes.get("task_flops", 0)) * trace.worker_count
-    updates = int(what_if.MOST_FLOPS / work) if work else 0
     seconds = LONGEST * time_s(trace, level)
-    if not (updates and seconds):
+    if not seconds > 0:
         return None
     try:
-        config = what_if.recorded_config(trace, ["update.mode=all"]).with_keys(
+        config = what_if.recorded_config(trace, ["update.mode=all"])
+        updates = _most_updates(trace, getattr(config.problem, "evaluate", math.inf))
+        config = config.with_keys(
             stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates},
             trace={"path": str(path), "arrivals": "all", "checkpoint_s": None},
         )
-        components = choice.prepare(config, str(trace.path), check=False)
-        made = Simulation(components.config, components)
+        made = Simulation(config, choice.prepare(config, str(trace.path), check=False))
         attributes = {"clock": "virtual", "numerics": True, "task_ns": made.task_ns.max()}
-        writer = open_trace(components.config, "", components, made.fleet, **attributes)
+        writer = open_trace(made.config, "", made.components, made.fleet, **attributes)
         with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
             descent, result = made.run(writer)
         close_trace(writer, descent, simulation.clock_counters(result))
     except (Failure, InputError):
         return None
-    return Gain(trace, TraceReader(path), level)
+    found = Gain(trace, TraceReader(path), level)
+    return found if found.known else None
+
+
+def _most_updates(trace: TraceReader, evaluate: float) -> int:
+    """Return how many updates can be simulated, with the loss of `evaluate` rows, at most, after each."""
+    known = trace.attributes
+    measured = min(float(known.get("rows", math.inf)), evaluate) / max(1.0, float(known.get("task_rows", 1)))
+    work = float(known.get("task_flops", math.inf)) * (trace.worker_count + measured / GRADIENT)
+    return max(1, int(MOST_FLOPS / max(1.0, work)))

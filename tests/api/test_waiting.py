@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import traces
 
@@ -63,6 +64,18 @@ def test_a_job_that_is_far_from_its_end_is_not_simulated_to_it(
     assert losses.get_xlim()[1] == pytest.approx(1.18 * 2 * found.run_s, rel=0.1)
 
 
+def test_a_simulation_that_ends_before_the_run_does_tells_nothing(
+    run: pdcode.Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = simulate(tmp_path / "short.h5", stop__updates=1)
+    assert not gains.Gain(run, short, 0.5).known
+    assert gains.Gain(short, run, 0.5).known
+    monkeypatch.setattr(waiting, "MOST_FLOPS", 1.0)  # one update
+    monkeypatch.setattr(gains.Gain, "known", False)
+    with waiting.gain(run) as found:
+        assert found is None
+
+
 def test_runs_without_a_target_are_judged_by_a_round_loss(run: pdcode.Trace, tmp_path: Path) -> None:
     longer = simulate(tmp_path / "a.h5", stop__loss=0.2)
     copy = simulate(tmp_path / "b.h5", stop__loss=1e-9, stop__seconds=longer.summary()["seconds"])
@@ -74,8 +87,8 @@ def test_runs_without_a_target_are_judged_by_a_round_loss(run: pdcode.Trace, tmp
 
 
 def test_what_waits_already_or_cannot_be_simulated_has_no_gain(tmp_path: Path) -> None:
-    made_up = traces.simulate(tmp_path / "made-up.h5", 0.5)  # without what a simulation needs
-    for trace in (simulate(tmp_path / "all.h5", update__mode="all"), pdcode.Trace(made_up.path)):
+    program = traces.script(tmp_path / "program.h5", np.full((3, 2), 0.01), 0.0)
+    for trace in (simulate(tmp_path / "all.h5", update__mode="all"), pdcode.Trace(program.path)):
         with waiting.gain(trace) as found:
             assert found is None
         with pytest.raises(pdcode.InputError, match="kind: 'gain': the run waits for all, or"):
