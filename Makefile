@@ -20,7 +20,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
 
 run: .venv/built ## train a small model over MPI and show what happened
-	.venv/bin/pdcode run jobs/digits.toml --set stop.seconds=5
+	.venv/bin/pdcode run jobs/digits.toml --set stop.seconds=5 --set problem.shards=replicated
 	.venv/bin/pdcode show results/digits.h5 --brief --figure results/digits.png
 	@echo 'next: look at results/digits.png; `make shell`, then: pdcode show results/digits.h5'
 

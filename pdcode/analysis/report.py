@@ -46,7 +46,7 @@ ORDER = (
     "run",
     "environment",
 )
-"""Sections of a run, in the order of the page."""
+"""Sections of `show`, and more, in the order of the page; what others say begins the page."""
 FIRST = "slow-when", "loss-time"
 """Charts beside the verdict, on the first screen."""
 WIDE = "timeline", "rate", "critical-path"
@@ -110,7 +110,7 @@ def _run(trace: TraceReader, found: Diagnosis) -> Part:
         elif name in ("time", "path", "staleness", "latencies"):
             contents = [note(title), *contents]
         shown = [chart for chart in drawn.get(name, ()) if chart.name not in FIRST]
-        if name not in ("descent", "headline", "diagnosis") and (contents or shown):
+        if name in ORDER and (contents or shown):
             sections.append(Section(name, TITLES.get(name, title), contents, shown))
     sections.sort(key=lambda section: ORDER.index(section.name))
     every = {chart.name: chart for several in drawn.values() for chart in several}
