@@ -54,7 +54,9 @@ class Gain:
 
 
 def _two_digits(value: float) -> str:
-    return f"{float(f'{value:.2g}'):,g}"
+    """Format a number with two digits, or all of its integer part: 0.71, 6.0, 29, 135."""
+    digits = 0 if value >= 9.95 else 1 if value >= 0.995 else 2
+    return f"{value:,.{digits}f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def time_s(trace: TraceReader, level: float) -> float:
