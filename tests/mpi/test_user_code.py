@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from failing import FILE
+from midrun import FILE
 from outcomes import refused
 
 import pdcode

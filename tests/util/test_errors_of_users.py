@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from failing import FILE
+from midrun import FILE
 from outcomes import error_line, refused
 
 import pdcode
