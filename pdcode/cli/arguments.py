@@ -16,7 +16,7 @@ EXAMPLES = {
     "pdcode": "run jobs/digits.toml",
     "run": "jobs/digits.toml -n 8 -o results/digits.h5 --set stop.seconds=5",
     "submit": "jobs/digits.toml -n 63 -- --time=0:30:00 --nodes=2",
-    "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=1.25e7",
+    "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=100Mbit/s",
     "replay": "results/digits.h5",
     "show": "results/digits.h5 --figure digits.png",
     "report": "results/digits.h5 -o report.html --figures figures",

@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
     option("--stragglers", metavar="FILE", help=what)
     what = "read [machine] and [link] from a TOML file, or fit them to a trace (virtual clock)"
     option("--cost", metavar="FILE", help=what)
-    what = "bandwidth of rank 0's link, bytes/s (virtual clock); the same as --set link.bandwidth=B"
+    what = "bandwidth of rank 0's link, bytes/s or such as 1Gbit/s (virtual clock); sets link.bandwidth"
     option("--link", type=arguments.quantity("rate"), metavar="B", help=what)
     arguments.add_processes(command)
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.compare.h5)")

@@ -337,25 +337,28 @@ def with_default_preset(tables: dict[str, Any], overridden: Iterable[str]) -> di
     return tables | {"scheme": {**chosen, "preset": AUTO}}
 
 
-def with_needed_keys(tables: dict[str, Any], origins: Origins) -> dict[str, Any]:
-    """Return the tables with the keys of which only one value goes with the rest, unless they are given.
+def with_needed_keys(tables: dict[str, Any], origins: Origins) -> tuple[dict[str, Any], Config]:
+    """Return the tables with keys of which only one value goes with the rest, unless given; and the whole.
 
-    With preset "auto", nothing is known of the tables that presets fill, but for what other tables need.
+    With preset "auto" the whole lacks the tables that presets fill, of which nothing is known but what other
+    tables need.
     """
-    unknown = {*FILLED} if is_auto(tables) else set()
-    tried = set[str]()
+    unknown, tried = {*FILLED} if is_auto(tables) else set(), set[str]()
+
+    def made(tables: dict[str, Any]) -> Config:
+        return Config.of({name: table for name, table in tables.items() if name not in unknown})
+
+    config = made(tables)
     while True:
-        config = Config.of({name: table for name, table in tables.items() if name not in unknown})
         found = requirements.needed(config)
         free = (each for each in found if each[0] not in tried and _is_free(tables, each[0], origins))
         if (first := next(free, None)) is None:
-            return tables
+            return tables, config
         key, value, owner = first
         tried.add(key)
-        made = _with_key(tables, key.split("."), value)
+        filled = _with_key(tables, key.split("."), value)
         with suppress(InputError):  # else the requirement is what is refused
-            Config.of(made)
-            tables, origins[key] = made, f"needed by {owner}"
+            config, tables, origins[key] = made(filled), filled, f"needed by {owner}"
 
 
 def _is_free(tables: Mapping[str, Any], key: str, origins: Origins) -> bool:
@@ -388,7 +391,7 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
         if last in KIND_KEYS and isinstance(own, Mapping) and own.get(last) != value:
             raise InputError(f"{key}: {own.get(last)!r} is given, and preset '{name}' has {value!r}")
     origins.note_tables(given, tables, ())
-    made = Config.of(with_needed_keys(tables, origins))
+    made = with_needed_keys(tables, origins)[1]
     filled = {key: getattr(made, key) for key in FILLED}
     filled["code"], problem = made.code.completed(), config.problem
     own = _fitting("problem", _scheme(chosen).presets[preset].get("problem", {}), {"kind": problem.kind})

@@ -150,10 +150,11 @@ def resolve(
     origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
         _insert(tables, keys, value)
-    tables = defaults.with_needed_keys(tables, origins)
+    tables, config = defaults.with_needed_keys(tables, origins)
     if defaults.is_auto(tables):
         tables = _with_given(tables, parsed, Path(folder))
-    config = defaults.limit_preset_rate(Config.of(tables), origins)
+        config = Config.of(tables)
+    config = defaults.limit_preset_rate(config, origins)
     complete = _with_files(config, parsed, Path(folder))
     if complete.scheme.is_auto:
         return provisional(complete)

@@ -133,17 +133,17 @@ def _check_unused(config: Any, scheme: Any) -> None:
 def _tables(config: Any) -> Iterator[tuple[str, Table]]:
     """Yield each table of a configuration with its path, and those in it."""
 
-    def inner(path: str, table: Any) -> Iterator[tuple[str, Table]]:
-        if isinstance(table, list):
-            for each in table:
-                yield from inner(path, each)
-        elif isinstance(table, Table):
-            yield path, table
-            for key in table.__struct_fields__:
-                yield from inner(f"{path}.{key}", getattr(table, key))
+    def inner(path: str, table: Table) -> Iterator[tuple[str, Table]]:
+        yield path, table
+        for key in table.__struct_fields__:
+            value = getattr(table, key)
+            for each in value if isinstance(value, list) else (value,):
+                if isinstance(each, Table):
+                    yield from inner(f"{path}.{key}", each)
 
     for name in config.__struct_fields__:
-        yield from inner(name, getattr(config, name))
+        if isinstance(table := getattr(config, name), Table):
+            yield from inner(name, table)
 
 
 def _check_effects(config: Any, path: str, table: Table) -> None:

@@ -160,10 +160,10 @@ def compare(
     rates: PathLike | None = None,
     clock: str = "virtual",
     target: float | None = None,
-    seconds: float | None = None,
+    seconds: float | str | None = None,
     stragglers: PathLike | TraceReader | None = None,
     cost: PathLike | TraceReader | None = None,
-    link: float | None = None,
+    link: float | str | None = None,
     workers: int | None = None,
     set: Settings = (),
     processes: int | None = None,
@@ -192,12 +192,12 @@ def compare(
         Clock of the runs.
     target : float, optional
         Training loss to reach, instead of that of ``[stop]``.
-    seconds : float, optional
-        Limit of a run's time.
+    seconds : float or str, optional
+        Limit of a run's time, s, or text such as ``"10 min"``.
     stragglers, cost
         As for `simulate`; recorded delays are drawn in random blocks.
-    link : float, optional
-        Bandwidth of rank 0's link on the virtual clock, bytes/s.
+    link : float or str, optional
+        Bandwidth of rank 0's link on the virtual clock, bytes/s, or text such as ``"1 Gbit/s"``.
     workers, set
         As for `run`; for all schemes.
     processes : int, optional
