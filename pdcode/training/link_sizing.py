@@ -95,7 +95,7 @@ def resolve_rows(
             break
     link = f"{rate(chosen.link.bandwidth)} by link.bandwidth"
     if speeds is not None:
-        link = f"measured: {rate(speeds.ingress)} in, {rate(speeds.egress)} out"
+        link = f"measured: in {rate(speeds.ingress)}, out {rate(speeds.egress)}"
     ahead = chosen.memory.lookahead
     also = f" and memory.lookahead {ahead:g}" if chosen.memory != config.memory else ""
     return chosen, (

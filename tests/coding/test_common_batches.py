@@ -57,7 +57,7 @@ def test_liars_among_redundant_codewords_of_mini_batches_change_nothing(tmp_path
         },
         "decoder": {"kind": "residual", "faults": 2},
         "update": {"mode": "all"},
-        "problem": TABLES["problem"] | {"kind": "softmax", "hidden": [64]},
+        "problem": TABLES["problem"] | {"kind": "softmax", "hidden": None},
     }
     honest, attacked = (theta(tmp_path, TABLES, coded | {"faults": {"events": each}}) for each in ([], lies))
     np.testing.assert_allclose(honest, attacked, rtol=0, atol=1e-9)

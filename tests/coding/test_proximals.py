@@ -284,7 +284,7 @@ def test_the_penalty_is_a_table_of_the_configuration(tmp_path):
         (["optimizer.proximal={kind='l1', weight=-1}"], r"optimizer.proximal.weight: expected number >= 0"),
         (["optimizer.proximal={kind='l1', weight=1, low=0}"],
          r"optimizer.proximal.low: kind 'l1' has no such key .*; 'box' has it"),
-        (["optimizer.proximal=3"], r"optimizer.proximal: expected table \(got 3\)"),
+        (["optimizer.proximal=3"], r"optimizer.proximal: expected table, such as {kind = …} \(got 3\)"),
         (["optimizer.proximal={kind='box'}"], r"optimizer.proximal.low: give a bound"),
         (["optimizer.proximal={kind='box', low=2, high=1}"], r"optimizer.proximal.low: 2 is above .*high, 1"),
         (["optimizer.proximal={kind='l1', weight=1}", "optimizer.kind=adam"],

@@ -29,7 +29,7 @@ def scheme(name: str) -> list[str]:
     return [*plugins, f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}']
 
 
-LINEAR = ["problem.kind=softmax", "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}']
+LINEAR = ["problem={kind='softmax',batch=8,l2=1e-3}", 'code={family="uncoded",blocks=1,rotate=false}']
 SPARSE = (
     '{kind="sparse-coding", data="china-flower", samples=300, atoms=24, iterations=20, evaluate=40, batch=8, '
     'patch=4, stride=2, axis="input"}'
@@ -105,9 +105,8 @@ CASES = {
         "optimizer.proximal={kind='group-lasso', weight=0.001}",
     ],
     "lagrange": [
-        "problem.kind=least-squares", "problem.data=diabetes", "problem.standardise=true",
-        "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}', "problem.batch=40",
-        "problem.dtype=float64", "optimizer.rate=0.01",
+        "problem={kind='least-squares',data='diabetes',standardise=true,batch=40,l2=1e-3,dtype='float64'}",
+        'code={family="uncoded",blocks=1,rotate=false}', "optimizer.rate=0.01",
         "scheme={name='lagrange',options={arithmetic='field',colluders=1}}",
         'faults.events=[{kind="nan", worker=1, task=9}]',
     ],

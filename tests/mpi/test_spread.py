@@ -38,8 +38,7 @@ CASES = {
     "dsag": ["scheme.name=dsag", WHOLE, "scheme.options.parts=3", "problem.batch=0"],
     "sgc": ["scheme.name=sgc", WHOLE, "scheme.options.stragglers=3", "problem.batch=4"],
     "lagrange": [
-        "problem.kind=logistic", "problem.data=breast-cancer", "problem.dtype=float64", WHOLE,
-        "problem.hidden=[64]", "problem.standardise=true",
+        "problem={kind='logistic',data='breast-cancer',dtype='float64',batch=8,standardise=true}", WHOLE,
         "scheme={name='lagrange',options={arithmetic='field',colluders=1,data_bits=8}}",
     ],
     "rounds": [

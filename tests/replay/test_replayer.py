@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 CLOCKS = ["real", "virtual"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
 CODE = ["code.family=net", "code.blocks=[8,1]", "code.rotate=true"]
-LINEAR = ["problem.kind=logistic", "problem.hidden=[64]", "code.blocks=1"]
+LINEAR = ["problem={kind='logistic',data='breast-cancer',standardise=true,batch=8}", "code.blocks=1"]
 CASES = {
     "default": [],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],

@@ -123,7 +123,7 @@ def test_a_measured_pace_decides_instead() -> None:
     assert components.config.code.share == 1 / 32
     assert components.layout.rows[0] == 2  # of 64
     (note,) = components.notes
-    assert "measured: 1e+03 bytes/s in" in note
+    assert "measured: in 1 kB/s, 8 kbit/s, out" in note
     components = components.rebuild(Speeds(1e12, 1e12, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 8
 

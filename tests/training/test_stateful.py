@@ -36,7 +36,7 @@ def scheme(name: str, *more: str) -> list[str]:
     return [f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}', *more]
 
 
-LINEAR = ["problem.kind=softmax", "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}']
+LINEAR = ["problem={kind='softmax',batch=8}", 'code={family="uncoded",blocks=1,rotate=false}']
 CASES = {
     "default": ["memory.kind=worker", "memory.lookahead=0.2", "code.whiten=gram", "wire.dtype=int8"],
     "relayed": ["downlink.kind=codewords", "wire.dtype=int8"],
@@ -112,8 +112,8 @@ CASES = {
     "demo": scheme("demo", "optimizer.kind=sign", *FIRST),
     "mds": [*LINEAR, "scheme={name='mds',options={blocks=3,start=0.3,arriving=20}}"],
     "lagrange": [
-        "problem.kind=logistic", "problem.data=breast-cancer", "problem.dtype=float64", "problem.hidden=[64]",
-        "problem.standardise=true", 'code={family="uncoded",blocks=1,rotate=false}',
+        "problem={kind='logistic',data='breast-cancer',dtype='float64',batch=8,standardise=true}",
+        'code={family="uncoded",blocks=1,rotate=false}',
         "scheme={name='lagrange',options={arithmetic='field',colluders=1,data_bits=8,stragglers=0}}",
     ],
     "byzantine": [

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 }
 SPARSE = {
     "kind": "logistic", "data": "synthetic", "density": 0.25, "features": 40, "samples": 60, "batch": 8,
-    "hidden": [64],  # the default, as SMALL's has no effect
+    "hidden": None,  # as SMALL's has no effect
 }  # fmt: skip
 MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
