@@ -305,15 +305,14 @@ def describe_setup(tournament: Tournament) -> list[str]:
     """Describe the machine, the versions, and how runs are measured."""
     packages = ("torch", "numpy", "mpi4py")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    cores = len(os.sched_getaffinity(0))
+    cores, period = len(os.sched_getaffinity(0)), duration(1e9 * (tournament.limits.step_s or PERIOD_S))
     return [
         f"{cores} cores, {processor()}; Python {platform.python_version()}, {versions}.",
         "ddp: PyTorch's DistributedDataParallel over gloo, a process for each worker, one thread each; "
         "ddp:powersgd: with PyTorch's hook, from its third update on; ddp:coded: with pdcode's.",
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
-        f"every {duration(1e9 * (tournament.limits.step_s or PERIOD_S))}, or for 1/{SHARE} of the time if "
-        "that is less: pdcode's rank 0, for which arrivals wait meanwhile unless workers add up by "
-        "allreduce, and for DDP the bench, to which a rank hands copies of θ. Both take processor time from "
-        "ranks if cores are few.",
+        f"every {period}, or for 1/{SHARE} of the time if that is less: "
+        "pdcode's rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP "
+        "the bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are few.",
         "busy of DDP is estimated from gradients before the start.",
     ]

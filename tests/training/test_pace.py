@@ -137,3 +137,25 @@ def test_little_of_large_models_is_kept() -> None:
     assert 5 <= len(kept) <= 10  # of 4 MiB each
     pace.measured(1125)
     assert not pace.state_dict()["_kept"]
+
+
+def test_over_mpi_a_run_is_measured_often_at_the_start_and_near_the_target() -> None:
+    """For a twentieth of the time at most, and at least once a second."""
+    second = 10**9
+    pace = Pace(resolve({"stop": {"loss": 1.0}}), virtual=False)
+    for at_ns, cost_ns, distance, due_ns in (
+        (0, 10**6, 2.0, 20 * 10**6),
+        (second, 10**6, 2.0, second + second // 4),
+        (second, 10**6, 0.8, second + second // 10),
+        (second, 10**6, 0.01, second + 20 * 10**6),
+        (60 * second, 10**6, 2.0, 61 * second),
+        (60 * second, second // 10, 2.0, 62 * second),
+    ):
+        pace.plan(at_ns, 7, cost_ns, distance)
+        assert pace.due_ns == pytest.approx(due_ns, rel=1e-12)
+        assert pace.due_version == np.inf
+    pace.keep(0, 8, np.zeros(3, np.float32))
+    assert not pace.state_dict()["_kept"]
+    given = Pace(resolve({"stop": {"loss": 1.0}, "trace": {"progress_s": 0.5, "progress_updates": 3}}), False)
+    given.plan(second, 7, 0, 0.01)
+    assert (given.due_ns, given.due_version) == (1.5 * second, 10)
