@@ -34,8 +34,8 @@ def add_parser(commands: Any) -> None:
         help="show a running job live",
         description="Show a run while it goes on: loss, updates a second, the workers' last task times, slow "
         "workers and faults; on a terminal until the run ends, q or Ctrl-C, else by a line every five "
-        "seconds. It waits for a trace that does not exist yet, and shows an ended run once. Exit "
-        "codes: 0 done, 2 bad input.",
+        "seconds. It waits for a trace that does not exist yet, and shows an ended run once. Of a long run "
+        "it reads the last 65,536 payloads and updates. Exit codes: 0 done, 2 bad input.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file that a run writes")
     what = "seconds between two views (default: 1, and 5 without a terminal)"
