@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import select
@@ -79,6 +80,7 @@ def readings(path: Path, wait: Any, every_s: float, tell: Callable[[str], object
         begun_s = time.monotonic()
         now = Reading(TraceReader(path, window=WINDOW))
         yield now
+        gc.collect()  # earlier traces, which refer to themselves
         if now.ended or wait(max(every_s, SHARE * (time.monotonic() - begun_s))):
             return
 
