@@ -160,11 +160,10 @@ class Diagnosis:
         """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
         first, *rest = self.statements
         many = len(self.slow) > 1 and not self.bottleneck
-        before = self.verdict.partition(first)[0].removesuffix("critical: ").removesuffix("warning: ")
         priced = verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share)
         return replace(
             self,
-            verdict=before + priced,
+            verdict=priced,
             cost=cost,
             next=after,
             share=share,
@@ -386,7 +385,12 @@ def _causes(
 
 def diagnose(trace: TraceReader) -> Diagnosis:
     """Diagnose a run by its measured loss and its recorded times; the costs need simulations."""
-    found, wrong = diagnose_times(trace), trace.descent
+    return after_descent(trace, diagnose_times(trace))
+
+
+def after_descent(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+    """Return a diagnosis of the workers after what is wrong with the measured loss, if anything is."""
+    wrong = trace.descent
     if not wrong:
         return found
     named = wrong.what if wrong.diverged else f"warning: {wrong.what}"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import gain, statistics, verdict
-from ..analysis.diagnosis import Diagnosis, SlowPart, bottleneck, diagnose
+from ..analysis.diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
 from ..analysis.summary import summarise
 from ..config import Config, StopTable, StragglersTable
 from ..stragglers import bases
@@ -64,7 +64,12 @@ DOUBT = 1.25  # factor between the predicted and the recorded time beyond which 
 
 def diagnosed(trace: TraceReader) -> Diagnosis:
     """Diagnose a run, with the costs of its slow workers and what to try."""
-    found = diagnose(trace)
+    return after_descent(trace, _priced(trace))
+
+
+def _priced(trace: TraceReader) -> Diagnosis:
+    """Diagnose the workers of a run, with their costs and what to try."""
+    found = diagnose_times(trace)
     if not found.slow and not found.bottleneck:
         return found
     try:

@@ -56,6 +56,7 @@ class ProblemTable(Kind, tag_field="kind"):
 
     table, group, default = "problem", "problems", "mlp"
     deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
+    latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     paths: ClassVar[tuple[str, ...]] = ("data",)
     requires: ClassVar[KeyNeeds] = {
         "shards": {
@@ -94,7 +95,6 @@ class NetworkTable(ProblemTable):
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     asks: ClassVar[bool] = False  #: whether targets that look like classes need `task` "regression"
-    latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
     effective: ClassVar[KeyNeeds] = {

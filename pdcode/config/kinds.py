@@ -530,6 +530,10 @@ def _kinds_of(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
             yield kind.group, name, kind
 
 
+whole: list[type[msgspec.Struct]] = []
+"""The class of the whole configuration, from `config.schema`, which imports this."""
+
+
 def build(struct: type[Struct], table: Any, where: str = "", others: Iterable[str] = ()) -> Struct:
     """Convert a table to a struct.
 
@@ -654,12 +658,11 @@ def _cure(text: str, value: Any, kind: Any, key: str) -> str:
 
 def _elsewhere(name: str, where: str) -> str:
     """Return the end of a message about an unknown key that is another table, or that another table has."""
-    from .schema import Config  # which imports this module
-
-    if where and name in Config.__struct_fields__:
+    (config,) = whole
+    if where and name in config.__struct_fields__:
         return f"; {name} is no key of [{where}]: it stands above that line"
-    order = dict.fromkeys(("stop", "workers", "problem", *Config.__struct_fields__))
-    tables = [(key, getattr(Config(), key)) for key in order]
+    order = dict.fromkeys(("stop", "workers", "problem", *config.__struct_fields__))
+    tables = [(key, getattr(config(), key)) for key in order]
     keys = [(key, each) for key, table in tables for each in getattr(table, "__struct_fields__", ())]
     for key, table in tables:
         others = table.members() if isinstance(table, Kind) else ()

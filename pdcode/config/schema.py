@@ -535,3 +535,5 @@ KINDS: dict[str, type[Kind]] = {
     )
 }
 """Table name -> base class, for the tables that come in kinds."""
+
+kinds.whole.append(Config)

@@ -147,7 +147,7 @@ class LWPD(Scheme):
         if not problem.table.batch:
             return preset == "shards"
         if not problem.near_zero:
-            if problem.curvature is None:
+            if problem.curvature is None and not problem.table.latent:
                 return preset == "deep-regression"
             return preset == ("small-" if problem.size <= FEW_PARAMETERS else "") + "regression"
         if preset == "orthogonal":  # with hidden layers, or of a vector, it needs as many updates as "ring"

@@ -109,7 +109,7 @@ def test_every_fate_is_told() -> None:
     status = np.array([0, 0, 0, 4, 1, 2, 2, 3])
     assert tables.describe_fates(status, {}) == (
         "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and was wasted; 1 was "
-        "not finite, or no answer, and was refused; 2 came after the stop"
+        "not finite, too large or no answer, and was refused; 2 came after the stop"
     )
     counted = dict.fromkeys(FATES, 7) | {"used": 30, "strays": 5}
     text = tables.describe_fates(status, counted)  # of all, where a sample was recorded
