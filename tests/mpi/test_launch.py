@@ -112,7 +112,7 @@ def test_rank_0_alone_prints_errors_of_arguments(
     monkeypatch.setattr(siblings, "FOUND_S", 0.0)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "9")
     for rank, there, expected in (
-        ("0", True, "usage: "),
+        ("0", True, "pdcode run: "),
         ("3", False, ""),
         ("3", True, "pdcode: rank 3 on "),
     ):
