@@ -57,6 +57,7 @@ class ProblemTable(Kind, tag_field="kind"):
     table, group, default = "problem", "problems", "mlp"
     deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
     latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
+    positive: ClassVar[bool] = False  #: whether losses are above 0
     paths: ClassVar[tuple[str, ...]] = ("data",)
     requires: ClassVar[KeyNeeds] = {
         "shards": {
@@ -87,10 +88,19 @@ class ProblemTable(Kind, tag_field="kind"):
         """Return the table of a run with this seed, where a key that is `before` follows it."""
         return self
 
+    def check(self, config: Any) -> None:
+        self.ensure_reachable("stop.loss:", config.stop.loss)
+
+    def ensure_reachable(self, name: str, loss: float | None) -> None:
+        """Refuse a target that no loss reaches; messages begin with `name`."""
+        if self.positive and loss is not None and loss <= 0:
+            raise InputError(f"{name} {loss:g}: expected a number above 0, as losses of '{self.kind}' are")
+
 
 class NetworkTable(ProblemTable):
     """A network or linear model, its loss, and rows of inputs and targets."""
 
+    positive: ClassVar[bool] = True
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative

@@ -287,7 +287,7 @@ def check_consistency(config: Config) -> None:
     requirements.check(config)
     path = Path(config.trace.path)
     if path.name in ("", ".."):
-        raise InputError(f"trace.path: '{path}' is not the name of a file")
+        raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
     if path.suffix.lower() in FOREIGN:
         raise InputError(f"trace.path: '{path}': a trace is HDF5: expected a name that ends in .h5")
     for name in ("scheme", "faults", *KINDS):

@@ -53,6 +53,7 @@ def choose_goal(config: Config, trace: TraceReader | None, target: float | None)
     If the recorded run had no target, its last measured loss is taken.
     """
     if target is not None:
+        config.problem.ensure_reachable("--target", target)
         return Goal("loss", target, "--target")
     stops = [(msgspec.to_builtins(config.stop), "[stop]")]
     if trace is not None:

@@ -98,6 +98,8 @@ CURES = {
     "compare job.toml --schemes topk,topk --target 1": "--schemes: 'topk' is there twice",
     "compare job.toml --schemes topk/share=2 --target 1": "share: ... did you mean 'code.share'?",
     "compare job.toml --schemes topk --target x": "--target: expected a number (got 'x')",
+    "compare job.toml --schemes topk --target=-1": "--target -1: expected a number above 0, as losses of",
+    f"{S}stop.loss=-1.0": "stop.loss: -1: expected a number above 0, as losses of 'softmax' are",
     "compare job.toml --schemes topk --seeds 0": "--seeds 0: expected 1 to 1000",
     "compare job.toml --schemes topk --seconds 10m": "--seconds: expected a time such as ... (got '10m')",
     "compare job.toml --schemes topk --link fast": "--link: expected a rate such as 1.25e8 ... (got 'fast')",

@@ -148,7 +148,7 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
         (["--eta", "1"], "--eta 1: expected a number above 1"),
         (["--seconds", "-1"], "--seconds -1"),
         (["--target", "nan"], "--target nan: expected a number from -1e9"),
-        (["--target", "1e10"], "--target 10000000000: expected a number from -1e9"),
+        (["--target", "0"], "--target 0: expected a number above 0, as losses of"),
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
         (["--set", "problem.data=none.npz"], "none.npz"),
         (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
