@@ -34,7 +34,7 @@ def of_linear(x: Matrix, factor: float, l2: float) -> Curvature:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = _squares(x)
-        vector: Any = np.random.default_rng(0).standard_normal(x.shape[1])
+        vector: Array = np.random.default_rng(0).standard_normal((x.shape[1],))
         estimate = 0.0
         for _ in range(STEPS):
             vector = _times(vector / max(float(np.linalg.norm(vector)), 1e-300), x)
