@@ -1,21 +1,42 @@
 """Estimators of scikit-learn: networks trained by coded distributed gradient descent."""
 
-import tempfile
+import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.special import entr, expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .api import configs
 from .api.runs import run, simulate
+from .api.traces import Trace
+from .problems.files import as_csr
+from .problems.scaling import column_maxima, moments
 from .problems.trained import TrainedModel
-from .util.errors import InputError
+from .util.errors import Failure, InputError
 
 Array = np.ndarray
+
+
+SMALL_ITERATION, BATCH = 8, 32  # updates of an iteration over few rows, and rows of a mini-batch of many
+# The optimizer of few rows, of penalties so strong that the loss stays far from 0, and of a given rate.
+FEW_ROWS, STRONG = 1000, 3e-4
+ADAM: dict[str, Any] = {
+    "scheme": {"name": "uncoded"},
+    "update": {"mode": "all"},
+    "optimizer": {"kind": "adam", "rate": 0.01, "momentum": 0.0},
+}
+PENALISED = 200  # rows of a mini-batch of ``MLPClassifier``, at most, by which it divides the penalty
+# Multiple of the loss of the constant model from which on a fit warns, and a loss that is none.
+WORSE, NOTHING = 1.01, 1e-3
 
 
 class _PDCEstimator(BaseEstimator):
@@ -25,6 +46,7 @@ class _PDCEstimator(BaseEstimator):
     _method: ClassVar[dict[str, Any]]  # tables of a configuration that names no scheme
     model_: TrainedModel
     loss_curve_: list[float]
+    loss_: float
 
     def __init__(
         self,
@@ -32,8 +54,13 @@ class _PDCEstimator(BaseEstimator):
         activation: str = "relu",
         *,
         alpha: float = 1e-4,
-        batch_size: int = 32,
+        batch_size: int | str = "auto",
+        learning_rate_init: float | None = None,
         max_iter: int = 50,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
         standardise: bool = True,
         random_state: Any = None,
         warm_start: bool = False,
@@ -44,64 +71,175 @@ class _PDCEstimator(BaseEstimator):
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes, self.activation, self.alpha = hidden_layer_sizes, activation, alpha
-        self.batch_size, self.max_iter, self.standardise = batch_size, max_iter, standardise
-        self.random_state, self.warm_start, self.workers = random_state, warm_start, workers
-        self.config, self.mpi, self.output, self.verbose = config, mpi, output, verbose
+        self.batch_size, self.learning_rate_init, self.max_iter = batch_size, learning_rate_init, max_iter
+        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
+        self.n_iter_no_change, self.tol = n_iter_no_change, tol
+        self.standardise, self.random_state, self.warm_start = standardise, random_state, warm_start
+        self.workers, self.config, self.mpi, self.output, self.verbose = workers, config, mpi, output, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
-    def _fit(self, X: Any, y: Array) -> None:
-        """Train on validated rows; set `model_`, `loss_curve_` and `n_iter_`."""
-        again = self.warm_start and hasattr(self, "model_")
-        with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
-            problem: dict[str, Any] = {
-                "dtype": "float64",
-                "l2": float(self.alpha),
-                "batch": int(self.batch_size),
-                "sampling": "epochs",
-                "standardise": bool(self.standardise),
-                "test_fraction": 0.0,
-            }
-            if again:
-                problem["init"] = str(Path(folder) / "init.npz")
-                weights: dict[str, Any] = self.model_.weights  # whose order in θ may change
-                np.savez(problem["init"], **weights)
-            given = self.config or {}
-            if "kind" not in given.get("problem", {}):
-                hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
-                problem |= {"task": self._task, "hidden": hidden, "activation": self.activation}
-            seed = int(check_random_state(self.random_state).randint(2**31))
-            tables = {"seed": seed, **given}
-            for name, table in ({} if "scheme" in given else self._method).items():
-                mine = given.get(name, {})
-                if isinstance(mine, dict) and mine.get("kind", table.get("kind")) == table.get("kind"):
-                    tables[name] = table | mine
-            tables["problem"] = problem | given.get("problem", {})
-            job = configs.read(tables, configs.overrides((), self.workers)).config
-            shard = max(1, X.shape[0] // self.workers)
-            payloads = job.update.min_payloads(self.workers) or self.workers
-            updates = max(1, round(X.shape[0] / payloads / (job.problem.batch or shard)))  # of an iteration
-            tables["stop"] = {"updates": self.max_iter * updates} | given.get("stop", {})
-            each = {"progress_updates": updates, "progress_s": 1e9}
-            tables["trace"] = each | given.get("trace", {})
-            trace = (run if self.mpi else simulate)(
+    @property
+    def coefs_(self) -> list[Array]:
+        """Weights of the layers for raw inputs, each of shape (inputs, outputs), as of ``MLPClassifier``."""
+        return [each.T for each in self._layers()[::2]]
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """Biases of the layers."""
+        return self._layers()[1::2]
+
+    def _layers(self) -> list[Array]:
+        check_is_fitted(self)
+        return list(self.model_.unscaled().values())
+
+    def _fit(
+        self, X: Any, y: Array, kind: dict[str, Any], constant: float, held: tuple[Any, ...] | None = None
+    ) -> None:
+        """Train on validated rows; warn if that fails.
+
+        `constant` is the loss of the best constant model; `held` are X, y and weights for `early_stopping`.
+        """
+        if not (self.warm_start and hasattr(self, "model_")):
+            self._forget()
+        if held is None:
+            why = self._train(X, y, kind, self.max_iter)
+        else:
+            why = self._train_until(X, y, kind, held)
+        if self.loss_ > WORSE * constant + NOTHING:
+            worse = f"the training loss {self.loss_:.4g} is above that of the constant model, {constant:.4g}"
+            why = "; ".join(filter(None, (why, worse)))
+        if why:
+            advice = "try another learning_rate_init, a larger max_iter or a smaller alpha"
+            warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=3)
+
+    def _train_until(self, X: Any, y: Array, kind: dict[str, Any], held: tuple[Any, ...]) -> str:
+        """Train one iteration after another until the score on rows held out stays; keep the best."""
+        best, scores, waited = None, list[float](), 0
+        for _ in range(self.max_iter):
+            why = self._train(X, y, kind, 1)
+            score = float(self.score(*held))
+            waited = 0 if not scores or score > max(scores) + self.tol else waited + 1
+            if not scores or score > max(scores):
+                best = self.model_, self.loss_, why
+            scores.append(score)
+            if waited >= self.n_iter_no_change:
+                break
+        assert best is not None
+        self.model_, self.loss_, why = best
+        self.validation_scores_, self.best_validation_score_ = scores, max(scores)
+        return why
+
+    def _forget(self) -> None:
+        self.__dict__.pop("model_", None)
+        self.loss_curve_ = []
+
+    def _train(self, X: Any, y: Array, kind: dict[str, Any], iterations: int) -> str:
+        """Train from `model_`, if there is one; set the results, and return why the descent diverged."""
+        with TemporaryDirectory(prefix="pdcode-") as folder:
+            trace = self._run(X, y, kind, iterations, Path(folder))
+            try:
+                self.model_ = trace.model()
+            except InputError as error:  # θ is not finite
+                raise Failure(str(error)) from None
+            losses = trace.progress["loss"].tolist()  # the first one is that of the start
+            descent = trace.descent
+        self.loss_curve_ = [*self.loss_curve_, *losses[1:]]
+        self.n_iter_, self.loss_ = len(self.loss_curve_), losses[-1]
+        return str(descent.what) if descent.diverged else ""
+
+    def _run(self, X: Any, y: Array, kind: dict[str, Any], iterations: int, folder: Path) -> Trace:
+        """Run a training from `model_`, if there is one; a run that diverged is no failure here."""
+        problem: dict[str, Any] = {
+            "dtype": "float64",
+            "l2": self._l2(X.shape[0]),
+            "sampling": "epochs",
+            "standardise": bool(self.standardise),
+            "test_fraction": 0.0,
+        }
+        given, rows = self.config or {}, X.shape[0]
+        fewest = max(1, rows // (SMALL_ITERATION * self.workers))
+        problem["batch"] = min(BATCH, fewest) if self.batch_size == "auto" else int(self.batch_size)
+        if hasattr(self, "model_"):
+            problem["init"] = str(folder / "init.npz")
+            weights: dict[str, Any] = self.model_.unscaled()  # whose order in θ may change
+            if problem["standardise"] and "standardise" not in given.get("problem", {}):
+                first, bias = list(weights)[:2]
+                mean, deviation = (
+                    column_maxima(as_csr(X)) if hasattr(X, "tocsr") else moments([X], X.shape[1])
+                )
+                weights[bias] = weights[bias] + weights[first] @ mean
+                weights[first] = weights[first] * deviation
+            np.savez(problem["init"], **weights)
+        if "kind" not in given.get("problem", {}):
+            hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
+            problem |= {"hidden": hidden, "activation": self.activation} | kind
+        seed = int(check_random_state(self.random_state).randint(2**31)) + len(self.loss_curve_)
+        tables = {"seed": seed, **given}
+        for name, table in ({} if "scheme" in given else self._tables(rows, kind)).items():
+            mine = given.get(name, {})
+            if isinstance(mine, dict) and mine.get("kind", table.get("kind")) == table.get("kind"):
+                tables[name] = table | mine
+        tables["problem"] = problem | given.get("problem", {})
+        job = configs.read(tables, configs.overrides((), self.workers)).config
+        shard = max(1, rows // self.workers)
+        payloads = job.update.min_payloads(self.workers) or self.workers
+        updates = max(1, round(rows / payloads / (job.problem.batch or shard)))  # of an iteration
+        tables["stop"] = {"updates": iterations * updates} | given.get("stop", {})
+        each = {"progress_updates": updates, "progress_s": 1e9}
+        tables["trace"] = each | given.get("trace", {})
+        try:
+            return (run if self.mpi else simulate)(
                 tables,
                 data=(X, y),
                 workers=self.workers,
-                output=Path(folder) / "fit.h5" if self.output is None else self.output,
+                output=folder / "fit.h5" if self.output is None else self.output,
                 progress=bool(self.verbose),
             )
-            self.model_ = trace.model()
-            losses = trace.progress["loss"].tolist()  # the first one is that of the start
-        self.loss_curve_ = [*self.loss_curve_, *losses[1:]] if again else losses[1:]
-        self.n_iter_, self.loss_ = len(self.loss_curve_), losses[-1]
+        except Failure as failure:
+            found = getattr(failure, "trace", None)
+            if found is None or not found.descent.diverged:
+                raise
+            return found
+
+    def _l2(self, rows: int) -> float:
+        """Return the penalty of the mean loss, `alpha` over the rows of a mini-batch of ``MLPClassifier``."""
+        return float(self.alpha) / min(PENALISED, rows)
+
+    def _tables(self, rows: int, kind: dict[str, Any]) -> dict[str, Any]:
+        """Return the tables of the optimizer and scheme for so many rows."""
+        plain = rows < FEW_ROWS or self._l2(rows) > STRONG or "task" not in kind
+        if not plain and self.learning_rate_init is None:
+            return self._method
+        rate = {} if self.learning_rate_init is None else {"rate": float(self.learning_rate_init)}
+        return ADAM | {"optimizer": ADAM["optimizer"] | rate}
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
         return validate_data(self, X, accept_sparse="csr", reset=False)
+
+    def _split(self, X: Any, y: Array, weights: Array, stratify: Array | None) -> tuple[Any, Any]:
+        """Split rows for `early_stopping`: training and held-out X, y and weights."""
+        parts = train_test_split(
+            *(X, y, weights),
+            test_size=self.validation_fraction,
+            random_state=self.random_state,
+            stratify=stratify,
+        )
+        return parts[::2], parts[1::2]
+
+    def _refuse_kind(self, what: str) -> None:
+        if "kind" in (self.config or {}).get("problem", {}):
+            raise InputError(f"{what}: goes with networks, not with the problem.kind of config")
+
+
+def _weights(sample_weight: Any, X: Any) -> Array:
+    """Return the weights of samples, of mean 1; refuse negative ones."""
+    weights = np.asarray(_check_sample_weight(sample_weight, X, ensure_non_negative=True), float)
+    return weights / weights.mean()
 
 
 class PDCClassifier(ClassifierMixin, _PDCEstimator):
@@ -116,11 +254,25 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     activation : {"relu", "tanh", "gelu"}
         Activation function of the hidden layers.
     alpha : float
-        Strength of the L2 penalty ½·alpha·‖W‖² of the mean loss.
-    batch_size : int
-        Rows of a worker's mini-batch; 0: its whole shard.
+        Strength of the L2 penalty ½·alpha·‖W‖²/min(200, rows) of the mean loss.
+    batch_size : int or "auto"
+        Rows of a worker's mini-batch; 0: its whole shard; auto: 32, and for few rows so many that an
+        iteration has 8 updates.
+    learning_rate_init : float, optional
+        Learning rate of Adam; by default .01 where Adam is taken, see `config`.
     max_iter : int
-        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`.
+        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`; at
+        most so many with `early_stopping`.
+    early_stopping : bool
+        Whether to hold out rows, and to stop when the score on them has not improved by `tol` for
+        `n_iter_no_change` iterations. The parameters are those of the best score. Moments of the optimizer
+        begin anew in each iteration.
+    validation_fraction : float
+        Fraction of the rows that `early_stopping` holds out.
+    n_iter_no_change, tol : int, float
+        See `early_stopping`; without it all iterations are made.
+    class_weight : dict, "balanced" or None
+        Weights of the classes, as for other classifiers of scikit-learn.
     standardise : bool
         Whether to scale inputs to mean 0 and standard deviation 1, sparse ones to largest magnitude 1. A
         regressor scales its targets, too.
@@ -134,7 +286,9 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     config : dict, optional
         Tables of a configuration whose keys have precedence, such as ``{"stop": {"loss": 0.1}}``; if it has a
         ``problem.kind``, the layers are those of its table. Without a scheme in it, a classifier takes preset
-        ``default`` of ``lwpd``, and a regressor preset ``regression`` with Adam.
+        ``default`` of ``lwpd``, and a regressor preset ``regression`` with Adam. Both take mean gradients and
+        Adam if there are less than 1,000 rows, the penalty is strong, with alpha/min(200, rows) above
+        3e-4, `learning_rate_init` is given, samples have weights, or rows have several labels.
     mpi : bool
         Whether to train over MPI, as `pdcode.run`, and not on the virtual clock in this process.
     output : path, optional
@@ -145,41 +299,177 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     Attributes
     ----------
     classes_ : ndarray, shape (classes,)
-        Labels.
+        Labels; numbers of the columns of `y` if each row has several.
+    coefs_, intercepts_ : list of ndarray
+        Weights, (inputs, outputs), and biases of the layers, for raw inputs.
+    validation_scores_, best_validation_score_ : list of float, float
+        Scores of the rows held out after each iteration, and the best, of `early_stopping`.
     n_iter_ : int
         Number of iterations.
     loss_, loss_curve_ : float, list of float
         Training loss with the penalty at the end, and after each iteration, on at most 10,000 rows.
     model_ : pdcode.problems.trained.TrainedModel
         The model; `theta` has its parameters.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a fit diverges, or ends at a training loss above that of the best constant model.
     """
 
     _task = "classification"
     classes_: Array
     _method: ClassVar = {"scheme": {"preset": "default"}}
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on rows `X`, array_like or sparse (rows, features), with labels `y` (rows,)."""
-        X, y = validate_data(self, X, y, accept_sparse="csr")
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (64,),
+        activation: str = "relu",
+        *,
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        learning_rate_init: float | None = None,
+        max_iter: int = 50,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        class_weight: Any = None,
+        standardise: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        workers: int = 4,
+        config: dict[str, Any] | None = None,
+        mpi: bool = False,
+        output: configs.PathLike | None = None,
+        verbose: bool = False,
+    ) -> None:
+        given = dict(locals())
+        super().__init__(
+            **{name: given[name] for name in given if name not in ("self", "class_weight", "__class__")}
+        )
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (rows, features)
+            Inputs.
+        y : array_like, shape (rows,) or (rows, labels)
+            Classes; or a 1 for each of the labels that a row has, else 0.
+        sample_weight : array_like, shape (rows,), optional
+            Weights of the rows' losses, whose weighted mean is minimised.
+        """
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True)
+        y = self._labels(y)
+        several = y.ndim == 2
+        classes = np.arange(y.shape[1]) if several else np.unique(y)
+        if len(classes) < 2 and not several:
             raise InputError(f"y: needs two classes at least, and has one class only, {classes[0]!r}")
         if self.warm_start and hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
             raise InputError("warm_start: y has other classes than in the last call of fit")
-        self._fit(X, codes)
-        self.classes_ = classes
+        before = {name: getattr(self, name) for name in ("classes_", "_several") if hasattr(self, name)}
+        weighted = several or sample_weight is not None or self.class_weight is not None
+        weights = self._all_weights(X, y, sample_weight)
+        self.classes_, self._several = classes, several
+        try:
+            held = None
+            if self.early_stopping:
+                (X, y, weights), held = self._split(X, y, weights, None if several else y)
+            targets, kind = self._targets(y, weights)
+            mean = (weights @ targets[:, :-1]) / weights.sum()
+            constant = float((entr(mean) + (entr(1 - mean) if several else 0)).sum())
+            if not (weighted or self.early_stopping):
+                targets, kind = np.searchsorted(classes, y), {"task": self._task}
+            else:
+                self._refuse_kind("sample_weight, class_weight, early_stopping, or several labels")
+            X, targets = (X, targets) if (weights > 0).all() else (X[weights > 0], targets[weights > 0])
+            self._fit(X, targets, kind, constant, held)
+        except BaseException:
+            self.__dict__.update(before)
+            raise
         return self
 
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on from the last parameters for one iteration over these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array_like, shape (classes,), optional
+            All classes, which the first call needs.
+        """
+        first = not hasattr(self, "model_")
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, reset=first)
+        y = self._labels(y)
+        self._refuse_kind("partial_fit")
+        if first:
+            if classes is None and y.ndim == 1:
+                raise InputError("classes: must be given in the first call of partial_fit")
+            self.classes_ = np.arange(y.shape[1]) if y.ndim == 2 else unique_labels(classes)
+            self._several = y.ndim == 2
+            self._forget()
+        unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
+        if len(unknown) or self._several != (y.ndim == 2):
+            raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
+        targets, kind = self._targets(y, self._all_weights(X, y, sample_weight))
+        self._train(X, targets, kind, 1)
+        return self
+
+    def _labels(self, y: Any) -> Array:
+        """Return classes (rows,), or labels (rows, labels) of 0 and 1."""
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        return np.asarray(column_or_1d(y, warn=True))
+
+    def _all_weights(self, X: Any, y: Array, sample_weight: Any) -> Array:
+        """Return the weights of samples, with those of classes."""
+        weights = _weights(sample_weight, X)
+        if self.class_weight is not None:
+            weights = weights * compute_sample_weight(self.class_weight, y)
+            weights = weights / weights.mean()
+        return weights
+
+    def _targets(self, y: Array, weights: Array) -> tuple[Array, dict[str, Any]]:
+        """Return targets with a last column of weights, and the kind of problem."""
+        if self._several:
+            return np.column_stack([y, weights]).astype(float), {"kind": "multilabel"}
+        return np.column_stack([y[:, None] == self.classes_, weights]), {"kind": "weighted-softmax"}
+
     def predict(self, X: Any) -> Array:
-        """Predict labels, shape (rows,)."""
-        chosen = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[chosen]
+        """Predict classes, shape (rows,), or labels, shape (rows, labels)."""
+        probable = self.predict_proba(X)
+        if self._several:
+            return (probable > 0.5).astype(int)
+        return self.classes_[probable.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probabilities of `classes_`, shape (rows, classes)."""
         rows = self._checked(X)
-        return self.model_.predict_proba(rows)
+        if self.model_.classes is not None:
+            return self.model_.predict_proba(rows)
+        outputs = self.model_.outputs(rows)
+        return np.asarray(expit(outputs) if self._several else softmax(outputs, axis=1))
+
+    def decision_function(self, X: Any) -> Array:
+        """Compute the outputs of the network, shape (rows, classes).
+
+        Of two classes it is the logarithm of the ratio of their probabilities, shape (rows,).
+        """
+        rows = self._checked(X)
+        outputs = self.model_.outputs(rows)
+        if len(self.classes_) > 2 or self._several:
+            return outputs
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
 
 
 class PDCRegressor(RegressorMixin, _PDCEstimator):
@@ -200,16 +490,65 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on rows `X`, array_like or sparse (rows, features), with targets `y` (rows,) or (rows, T)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (rows, features)
+            Inputs.
+        y : array_like, shape (rows,) or (rows, T)
+            Targets.
+        sample_weight : array_like, shape (rows,), optional
+            Weights of the rows' losses, whose weighted mean is minimised.
+        """
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True)
-        y = y.astype(float)
-        mean, deviation = np.zeros(y.shape[1:]), np.ones(y.shape[1:])
-        if self.standardise:
-            mean, deviation = y.mean(axis=0), y.std(axis=0)
-        self._fit(X, (y - mean) / np.where(deviation, deviation, 1.0))
-        self._mean, self._deviation = mean, deviation
+        y, weights, held = y.astype(float), _weights(sample_weight, X), None
+        if self.early_stopping:
+            (X, y, weights), held = self._split(X, y, weights, None)
+        self._scale(y, weights)
+        targets, kind = self._targets(y), {"task": self._task}
+        columns = targets.reshape(len(y), -1)
+        mean = weights @ columns / weights.sum()
+        constant = float(0.5 * (weights @ np.square(columns - mean)).sum() / weights.sum())
+        if sample_weight is not None or self.early_stopping:
+            self._refuse_kind("sample_weight or early_stopping")
+            targets, kind = np.column_stack([columns, weights]), {"kind": "weighted-least-squares"}
+        used = weights > 0
+        X, targets = (X, targets) if used.all() else (X[used], targets[used])
+        self._fit(X, targets, kind, constant, held)
         return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Go on from the last parameters for one iteration over these rows; arguments as for `fit`.
+
+        Targets are scaled by those of the first call.
+        """
+        first = not hasattr(self, "model_")
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, reset=first)
+        self._refuse_kind("partial_fit")
+        y, weights = y.astype(float), _weights(sample_weight, X)
+        if first:
+            self._scale(y, weights)
+            self._forget()
+        targets = np.column_stack([self._targets(y), weights])
+        self._train(X, targets, {"kind": "weighted-least-squares"}, 1)
+        return self
+
+    def _scale(self, y: Array, weights: Array) -> None:
+        """Determine mean and deviation of the targets."""
+        self._mean, self._deviation = np.zeros(y.shape[1:]), np.ones(y.shape[1:])
+        if self.standardise:
+            self._mean = np.average(y, axis=0, weights=weights)
+            found = np.sqrt(np.average(np.square(y - self._mean), axis=0, weights=weights))
+            self._deviation = np.where(found > 0, found, 1.0)
+
+    def _targets(self, y: Array) -> Array:
+        return np.asarray((y - self._mean) / self._deviation)
+
+    def _layers(self) -> list[Array]:
+        *layers, weights, biases = super()._layers()
+        return [*layers, (weights.T * self._deviation).T, biases * self._deviation + self._mean]
 
     def predict(self, X: Any) -> Array:
         """Predict targets, shape (rows,) or (rows, T)."""

@@ -33,9 +33,8 @@ def of_linear(x: Matrix, factor: float, l2: float) -> Curvature:
     eigenvalues once for each.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = _squares(x)
-        vector: Array = np.random.default_rng(0).standard_normal((x.shape[1],))
-        estimate = 0.0
+        squares, estimate = _squares(x), 0.0
+        vector: Array = np.asarray(np.random.default_rng(0).standard_normal(x.shape[1]))
         for _ in range(STEPS):
             vector = _times(vector / max(float(np.linalg.norm(vector)), 1e-300), x)
             estimate = float(np.linalg.norm(vector)) / len(x)

@@ -92,7 +92,7 @@ class TrainedModel:
             If the inputs do not fit, or one is infinite, a category that was in no training row, or missing
             unless the run had ``problem.missing = "mean"`` or ``"median"``.
         """
-        predicted = self._network.loss.predict(self._outputs(X))
+        predicted = self._network.loss.predict(self.outputs(X))
         if self.classes is not None:
             return self.classes[predicted]
         return predicted[:, 0] if predicted.shape[1] == 1 else predicted
@@ -117,7 +117,7 @@ class TrainedModel:
         """
         if self.classes is None:
             raise InputError("predict_proba: the model has real targets, not classes")
-        return self._network.loss.probabilities(self._outputs(X))
+        return self._network.loss.probabilities(self.outputs(X))
 
     def score(self, X: Any, y: npt.ArrayLike) -> float:
         """Compute the accuracy of predictions: the fraction of correct labels, R², or D² of kind ``poisson``.
@@ -136,7 +136,7 @@ class TrainedModel:
         InputError
             As for `predict`, and if the targets do not fit.
         """
-        outputs, targets = self._outputs(X), np.asarray(y)
+        outputs, targets = self.outputs(X), np.asarray(y)
         shapes = [(len(outputs),)] * (self._targets == 1) + [(len(outputs), self._targets)]
         if targets.shape not in shapes or not len(outputs):
             raise InputError(
@@ -157,8 +157,23 @@ class TrainedModel:
         pairs = zip(outputs.T, real, strict=True)
         return float(np.mean([loss.accuracy(one[:, None].copy(), each[:, None]) for one, each in pairs]))
 
-    def _outputs(self, X: Any) -> Array:
-        """Compute the outputs of the network, in chunks of rows."""
+    def outputs(self, X: Any) -> Array:
+        """Compute the outputs of the network, before any softmax.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or data frame
+            Raw inputs.
+
+        Returns
+        -------
+        ndarray, shape (rows, outputs)
+
+        Raises
+        ------
+        InputError
+            As for `predict`.
+        """
         x = self._inputs(X)
         network, mean = self._network, self._common.mean
         outputs = np.empty((len(x), network.layers[-1].outputs), network.dtype)
@@ -176,6 +191,16 @@ class TrainedModel:
             forward.run()
             outputs[rows] = forward.scores[-1]
         return outputs
+
+    def unscaled(self) -> dict[str, Array]:
+        """Return the weights and biases of a network of the same outputs for raw inputs, by name."""
+        weights = {name: each.copy() for name, each in self.weights.items()}
+        mean, deviation = self._common.mean, self._common.deviation
+        if mean is not None and deviation is not None:
+            first, bias = list(weights)[:2]
+            weights[first] = (weights[first] / deviation).astype(self._network.dtype)
+            weights[bias] = (weights[bias] - weights[first] @ mean).astype(self._network.dtype)
+        return weights
 
     def _inputs(self, X: Any) -> Matrix:
         """Convert inputs to a matrix of shape (rows, features)."""
