@@ -34,6 +34,7 @@ ADAM: dict[str, Any] = {
     "update": {"mode": "all"},
     "optimizer": {"kind": "adam", "rate": 0.01, "momentum": 0.0},
 }
+FALLING_RATE = 0.02  # at the start of a whole fit
 PENALISED = 200  # rows of a mini-batch of ``MLPClassifier``, at most, by which it divides the penalty
 # Multiple of the loss of the constant model from which on a fit warns, and a loss that is none.
 WORSE, NOTHING = 1.01, 1e-3
@@ -179,11 +180,12 @@ class _PDCEstimator(BaseEstimator):
             problem |= {"hidden": hidden, "activation": self.activation} | kind
         seed = int(check_random_state(self.random_state).randint(2**31)) + len(self.loss_curve_)
         tables = {"seed": seed, **given}
-        for name, table in ({} if "scheme" in given else self._tables(rows, kind)).items():
+        for name, table in ({} if "scheme" in given else self._tables(rows, kind, iterations)).items():
             mine = given.get(name, {})
             if isinstance(mine, dict) and mine.get("kind", table.get("kind")) == table.get("kind"):
                 tables[name] = table | mine
         tables["problem"] = problem | given.get("problem", {})
+        tables["stop"] = {"updates": 1} | given.get("stop", {})
         job = configs.read(tables, configs.overrides((), self.workers)).config
         shard = max(1, rows // self.workers)
         payloads = job.update.min_payloads(self.workers) or self.workers
@@ -209,12 +211,14 @@ class _PDCEstimator(BaseEstimator):
         """Return the penalty of the mean loss, `alpha` over the rows of a mini-batch of ``MLPClassifier``."""
         return float(self.alpha) / min(PENALISED, rows)
 
-    def _tables(self, rows: int, kind: dict[str, Any]) -> dict[str, Any]:
-        """Return the tables of the optimizer and scheme for so many rows."""
+    def _tables(self, rows: int, kind: dict[str, Any], iterations: int) -> dict[str, Any]:
+        """Return tables for so many rows and iterations; the rate of Adam falls to 0 in a whole fit."""
         plain = rows < FEW_ROWS or self._l2(rows) > STRONG or "task" not in kind
         if not plain and self.learning_rate_init is None:
             return self._method
-        rate = {} if self.learning_rate_init is None else {"rate": float(self.learning_rate_init)}
+        rate: dict[str, Any] = {"schedule": "linear", "rate": FALLING_RATE} if iterations > 1 else {}
+        if self.learning_rate_init is not None:
+            rate["rate"] = float(self.learning_rate_init)
         return ADAM | {"optimizer": ADAM["optimizer"] | rate}
 
     def _checked(self, X: Any) -> Any:
@@ -259,7 +263,8 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
         Rows of a worker's mini-batch; 0: its whole shard; auto: 32, and for few rows so many that an
         iteration has 8 updates.
     learning_rate_init : float, optional
-        Learning rate of Adam; by default .01 where Adam is taken, see `config`.
+        Learning rate of Adam, which falls to 0 in a whole fit; by default .02 where Adam is taken, see
+        `config`, and .01 with `early_stopping` and in `partial_fit`, where it is constant.
     max_iter : int
         Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`; at
         most so many with `early_stopping`.
