@@ -69,14 +69,16 @@ def stable_rate(config: Config, curvature: Curvature) -> float:
     """Return a learning rate at which linear steps by stale mini-batches' gradients are stable.
 
     Steps η of gradients that are t updates old are so up to η = 1/(L(t + 1)), for any curvature up to L; a
-    momentum β makes a step 1/(1 - β) times as long, and as many updates longer.
+    momentum β makes a step 1/(1 - β) times as long, and as many updates longer. The noise of mini-batches,
+    whose curvature differs from the mean one, does not depend on age.
     """
     update, table, n = config.update, config.optimizer, config.workers.count
     payloads = update.typical_payloads(n)
     if update.asynchronous and config.memory.kind == "worker":
         payloads = n
-    bound = curvature.of_batch(config.problem.batch * payloads)
-    return (1 - table.momentum) / (bound * (staleness(config) + 1 / (1 - table.momentum)))
+    still, samples = 1 - table.momentum, config.problem.batch * payloads
+    noise = curvature.row / samples if samples else 0.0
+    return still / (curvature.mean * (staleness(config) + 1 / still) + noise)
 
 
 def staleness(config: Config) -> float:

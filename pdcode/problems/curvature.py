@@ -19,10 +19,6 @@ class Curvature(NamedTuple):
     mean: float  # of the mean loss of all rows
     row: float  # of the loss of any row
 
-    def of_batch(self, rows: int) -> float:
-        """Return a bound L below which steps of mini-batches are stable in the mean square: up to 1/L."""
-        return self.mean + (self.row / rows if rows else 0.0)
-
 
 def of_linear(x: Matrix, factor: float, l2: float) -> Curvature:
     """Return the curvature of losses whose second derivatives along outputs x·W are at most `factor`.

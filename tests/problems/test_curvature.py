@@ -20,7 +20,6 @@ def test_it_is_a_bound_close_to_the_largest_eigenvalue(rows, width, scale, seed,
     largest = 0.25 * float(np.linalg.norm(dense, 2)) ** 2 / rows + 0.1
     assert largest * (1 - 1e-9) <= found.mean <= 1.1 * largest
     assert found.row == pytest.approx(0.25 * np.square(dense).sum(axis=1).max() + 0.1)
-    assert found.of_batch(0) == found.mean < found.of_batch(8) or not dense.any()
 
 
 @pytest.mark.parametrize("kind", ["least-squares", "logistic"])
