@@ -23,7 +23,7 @@ Values = dict[str, float]
 def tournament(job: Path, names: list[str], seeds: int) -> Tournament:
     """Return the runs of presets, under seeds that no trial of a constant had."""
     schemes = ",".join(name if ":" in name else f"lwpd:{name}" for name in names)
-    request = ComparisonRequest(str(job), schemes, ["seed=3002"], seeds, "virtual", rounds=bench.ROUNDS)
+    request = ComparisonRequest(str(job), schemes, ["seed=3002"], seeds, "virtual")
     return prepare(request, job.parent)
 
 

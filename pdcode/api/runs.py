@@ -343,7 +343,8 @@ def _with_trace(path: Path) -> Iterator[None]:
             raise
         trace = Trace(path)
         reason, text = trace.summary()["failure"] or "", str(error)
-        reason = trace.descent.text if trace.descent.diverged else reason
+        if trace.descent.diverged and trace.descent.what.startswith(reason):  # and has no other reason
+            reason = trace.descent.text
         failure = Failure(text if reason in text else reason)
         failure.trace = trace
         raise failure from None

@@ -2,7 +2,7 @@
 
 The rate of whitened gradients has no dimension: `defaults.whitened_rate`, with the number of matrices that
 the model has. Any other rate depends on the lengths of gradients and on the optimizer. Where the curvature of
-the loss is known, and the optimum is to be reached, it is the longest one that is certainly stable:
+the loss is known, and the optimum is to be reached, it is one at which linear steps are stable:
 `stable_rate`. Otherwise a trial at rank 0 descends by a few mini-batches of the size of an update, from the
 first θ, without codes, at rates that differ by powers of 2, and takes the one with the least loss at its end.
 """

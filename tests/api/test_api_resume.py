@@ -52,5 +52,5 @@ def test_the_trace_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
 
 
 def test_without_numerics_there_is_nothing_to_keep(tmp_path: Path) -> None:
-    with pytest.raises(pdcode.InputError, match="--resume: without numerics"):
+    with pytest.raises(pdcode.InputError, match="--resume: a run of --timing-only"):
         pdcode.simulate(**job(tmp_path / "t.h5", 10), resume=True, timing_only=True)

@@ -66,7 +66,7 @@ CURVATURE = Curvature(4.0, 100.0)
 
 
 def rate_of(*settings: str) -> float:
-    return auto_rate.stable_rate(configfile.resolve({}, settings, auto=False), CURVATURE)
+    return auto_rate.stable_rate(configfile.resolve({}, settings), CURVATURE)
 
 
 def test_a_stable_rate_is_shorter_where_gradients_are_older_and_batches_smaller() -> None:

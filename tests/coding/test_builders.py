@@ -182,7 +182,7 @@ def test_bad_input_is_one_line_that_names_key_and_value(overrides, words, tmp_pa
     [
         ("code.weight=2147483647", "code.weight: 2147483647 is above the number of blocks, 16"),
         ("code.blocks=1000000000", "code.blocks: 1000000000 is more than the 4160 parameters of layer 0"),
-        ("workers.count=2147483647", "workers.count: 2147483647 workers would need"),
+        ("workers.count=2147483647", "workers.count: 2147483647 is more than the 65536 workers"),
     ],
 )
 def test_claimed_sizes_are_refused_at_once(override, words, tmp_path, capsys):

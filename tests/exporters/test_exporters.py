@@ -329,7 +329,7 @@ REFUSED = [
     (["-o", "a.goal", "--plugin", "a.py"], "--plugin a.py: valid only with --state"),
     (["--state", "a.safetensors", "--to", "goal"], "--to goal: valid only with -o"),
     (["--state", "a.safetensors", "-o", "a.goal"], "not allowed with argument"),
-    ([], "one of the arguments -o/--output --state is required"),
+    ([], "one of -o/--output --state is missing"),
 ]
 
 

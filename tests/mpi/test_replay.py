@@ -46,7 +46,7 @@ CASES = {
     "whitened-topk": [*scheme("topk"), "code.whiten=norm", "memory.lookahead=0.1", *FIRST],
     "tracking-int8": [*MANY, "memory.kind=coordinator", "decoder.kind=tracking", "code.rows_per_task=3"],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],
-    "tracking-adam": [NONE, "decoder.kind=tracking", "optimizer.kind=adam", "optimizer.staleness=inverse"],
+    "tracking-adam": [NONE, "decoder.kind=tracking", "optimizer={kind='adam',rate=0.01,staleness='inverse'}"],
     "muon": [*FIRST, "optimizer.kind=muon", "optimizer.rate=0.02", "downlink.kind=codewords"],
     "waste": EF_WASTE,
     "captured-float64": [
@@ -83,7 +83,7 @@ CASES = {
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), 'faults.events=[{kind="nan", worker=1, task=9}]'],
     "robust": [
-        *scheme("robust"), "scheme.options.rule=clipping", *FIRST,
+        *scheme("robust"), "scheme.options.rule=clipping", *FIRST, "optimizer.rate=0.0005",
         'faults.events=[{kind="collude", worker=1, task=9}, {kind="lie", worker=2, task=5, how="gaussian"}]',
     ],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],

@@ -86,7 +86,7 @@ def test_every_mode_runs_to_its_end(runs: dict[str, Run], mode: str) -> None:
     assert trace.updates["version"][-1] == 60
     assert set(trace.arrivals["worker"]) == {0, 1, 2, 3}
     assert trace.progress["loss"][-1] < trace.progress["loss"][0]
-    assert re.search(r"update \d+ +loss +\S+ +accuracy +\S+ +\d+ arrivals/s", done.stdout)
+    assert re.search(r"update \d+ +epoch \S+ +loss +\S+ +accuracy +\S+ +\d+ arrivals/s", done.stdout)
     assert "stopped: 60 updates" in done.stdout
 
 
