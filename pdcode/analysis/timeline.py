@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..trace.reader import TraceReader
-from ..util.formats import duration, ratio, workers_named
+from ..util.formats import duration, workers_named
 from . import description, timing
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 
@@ -148,10 +148,8 @@ def _title(pace: timing.Pace, outages: Sequence[timing.Outage], lanes: int) -> s
         out = sorted({outage.worker for outage in group})
         who = "All workers" if len(out) == workers > 1 else _named(out)
         return f"{who} {'was' if len(out) == 1 else 'were'} out for {duration(group[0].length_ns)}"
-    if len(slow) == 1:
-        return f"Worker {slow[0]} is slow: {ratio(pace.ratio[slow[0]])} the others' task time"
     if slow:
-        return f"{_named(slow)} are slow"
+        return f"{_named(slow)} {'is' if len(slow) == 1 else 'are'} slow"
     return f"Tasks of {lanes} of the {workers:,} workers" if lanes < workers else "Tasks of the workers"
 
 

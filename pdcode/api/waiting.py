@@ -43,7 +43,7 @@ def _gain(trace: TraceReader, path: Path) -> Gain | None:
         updates = _most_updates(trace, getattr(config.problem, "evaluate", math.inf))
         config = config.with_keys(
             stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates},
-            trace={"path": str(path), "arrivals": "all", "checkpoint_s": None},
+            trace={"path": str(path), "arrivals": "all", "checkpoint_s": None} | what_if.EXACT,
         )
         made = Simulation(config, choice.prepare(config, str(trace.path), check=False))
         attributes = {"clock": "virtual", "numerics": True, "task_ns": made.task_ns.max()}

@@ -27,6 +27,7 @@ from . import configs
 
 ALL = ["update.mode=all"]
 SEEDS = 4  # of simulated descents
+EXACT = {"progress_s": None, "progress_updates": None}  # measures as the virtual clock does by itself
 MEASUREMENTS = 100  # of a simulated descent, approximately
 LIMIT = 3  # multiple of its expected time at which it ends
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
@@ -193,7 +194,7 @@ class Prediction:
         name, level = self.goal.split()
         config = recorded_config(self.trace, settings, replaced)
         config = msgspec.structs.replace(config, stop=StopTable(seconds=limit * expected_s)).with_keys(
-            stop={name: float(level)}, trace={"progress_s": None, "progress_updates": None}
+            stop={name: float(level)}, trace=EXACT
         )
         times_s = []
         for seed in (config.seed ^ run for run in range(seeds)):
@@ -211,6 +212,8 @@ class Prediction:
             factor = mean(self.relative(settings=ALL, seeds=1))  # of the run itself
         except InputError:  # not with the other keys of the run
             return ""
+        if len(self.descents_s):  # over the recorded time, as `analysis.gain` has it
+            factor *= self.descents_s[0] / self.recorded_s
         what, of = "waiting for all", "" if len(self.descents_s) else " for as many gradients"
         if not self.single and not len(self.descents_s):
             what, of = "an update that waits for all", ""
