@@ -9,5 +9,5 @@ def all_finite(values: real[N]) -> bint:
 
 @kernel
 def all_usable(values: real[N]) -> bint:
-    """Return whether all magnitudes are below 2⁶⁰ (float32) or 2⁴⁸⁰ (float64), as those of payloads must be."""
+    """Return whether all magnitudes are below 2⁶⁰ (float32) or 2⁴⁸⁰ (float64), as in payloads."""
     return all_usable(values, N)

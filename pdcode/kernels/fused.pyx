@@ -131,7 +131,9 @@ cdef class FusedReply:
         else:
             self.trace.arrived(reply, update.version, staleness, roster.sent_ns[worker], now_ns, captured,
                                self.fate)
-        damping = self.factor if self.undamped else self.factor * <double> self.state.optimizer.damping(staleness)
+        damping = self.factor
+        if not self.undamped:
+            damping *= self.state.optimizer.damping(staleness)
         if self.scheduled:
             damping *= self.state.optimizer.table.factor(update.version)
         if alone:
