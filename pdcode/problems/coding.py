@@ -173,8 +173,13 @@ class Coding:
         for column in {*samples.categories} | {*self.categories}:
             values, codes = _distinct(samples, column)
             known = self.categories.get(column)
-            meanings = TRUTH if known is None else {text: code for code, text in enumerate(known.tolist())}
-            if unknown := [code for code, text in enumerate(values) if text not in meanings]:
+            meanings: dict[str, float | None]
+            if known is None:  # a frame may have numbers as categories
+                meanings = {text: TRUTH.get(text, as_number(text)) for text in values}
+            else:
+                meanings = {text: code for code, text in enumerate(known.tolist())}
+            meant = [*map(meanings.get, values)]
+            if unknown := [code for code, number in enumerate(meant) if number is None]:
                 row = int(np.flatnonzero(np.isin(codes, unknown))[0])
                 text = short_repr(values[int(codes[row])])
                 what = "is not a number"
@@ -183,7 +188,7 @@ class Coding:
                 raise InputError(
                     f"{where}, {samples.place(row)}, column {_name(samples, column)}: {text} {what}"
                 )
-            present, numbers = codes >= 0, np.array([meanings[text] for text in values])
+            present, numbers = codes >= 0, np.array(meant, np.float64)
             x[present, column] = numbers[codes[present]]
         return x
 

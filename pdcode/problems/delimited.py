@@ -7,7 +7,6 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from typing import Any, TextIO
 
@@ -23,8 +22,8 @@ from .tables import MISSING, Text, cannot_read, choose_columns, from_columns, im
 
 SEPARATORS = ",;\t|"
 HEAD = 1 << 20  # characters among which the names of the columns tell the separator
-LINE = 1 << 26  # characters at which a line is cut, as that of a damaged file may never end
-ROWS = 4096  # rows that are read at a time
+RECORD = 1 << 24  # characters of a row, as that of a damaged file may never end
+ROWS, CELLS = 4096, 1 << 18  # that are read at a time, at most
 BOMS = b"\xff\xfe", b"\xfe\xff"  # of UTF-16, as spreadsheets write it
 ESCAPED = "surrogateescape"  # bytes that are no UTF-8 matter only in the columns that are read
 
@@ -37,12 +36,12 @@ def read_csv(table: NetworkTable, required: bool = True) -> Samples:
     file = _File(table)
     inputs, targets = choose_columns(table, file.names, required)
     columns = file.columns([*inputs, *targets])
-    if late := [name for name, column in columns.items() if column is None]:  # text after some thousand rows
+    if late := [name for name, column in columns.items() if column is None]:  # text after the first rows
         columns |= file.columns(late, text=True)
     for name, column in columns.items():
         if isinstance(column, Text):
             file.check_encoding(name, column)
-    return from_columns(table, inputs, targets, columns, file.line)
+    return from_columns(table, inputs, targets, columns, file.line, file.integers)
 
 
 class _File:
@@ -56,61 +55,72 @@ class _File:
             headers = [next(filter(None, start), []) for start in starts]
         self.names = max(headers, key=len)
         self._separator = SEPARATORS[headers.index(self.names)]
+        self.integers = set[str]()  # names of the columns that were read and have integers, or no value
+        if wrong := [name for name in self.names if not _is_utf8(name)]:
+            raise self._not_utf8(wrong[0], self.line(-1))
 
     def line(self, row: int) -> str:
         """Return the line of a row, as text for messages."""
-        with self._records() as records:
-            ends = (records.line_num for fields in records if fields)
-            return f"line {next(islice(ends, row + 1, None))}"
+        line, _ = next(islice(self._records(), row + 1, None))
+        return f"line {line}"
 
     def columns(self, names: Sequence[str], text: bool = False) -> dict[str, Any]:
         """Read columns: an array of numbers, NaN where they are missing, or `Text`.
 
         A column whose first rows were numbers is None if it is text, unless all are known to be `text`.
         """
-        found, count = {name: _Column(self.names.index(name), text) for name in names}, 0
-        with self._records() as records:
-            next(filter(None, records), None)  # the names
-            while records_read := [*islice(records, ROWS)]:
-                rows = [*filter(None, records_read)]
-                self._check_widths(rows, count)
-                columns = [*zip(*rows, strict=True)] or [()] * len(self.names)
-                for column in found.values():
-                    column.add(columns[column.place])
-                count += len(rows)
-                size = 24 * count * len(names)  # they are copied
-                ensure_fits("problem.data", f"{count} rows of {self._table.data!r}", size)
+        found, count, rows = {name: _Column(self.names.index(name), text) for name in names}, 0, self._rows()
+        while columns := [*zip(*islice(rows, max(1, min(ROWS, CELLS // len(self.names)))), strict=True)]:
+            for column in found.values():
+                column.add(columns[column.place])
+            count += len(columns[0])
+            size = 24 * count * len(names)  # they are copied
+            ensure_fits("problem.data", f"{count} rows of {self._table.data!r}", size)
+        self.integers |= {name for name, column in found.items() if column.integers}
         return {name: column.values() for name, column in found.items()}
 
     def check_encoding(self, name: str, column: Text) -> None:
         """Refuse a column of text with bytes that are not UTF-8."""
         for code, cell in enumerate(column.cells):
-            try:
-                cell.encode()
-            except UnicodeEncodeError:
-                where = f"{self.line(int(np.argmax(column.codes == code)))}, column {short_repr(name)}"
-                shown = short_repr(cell.encode(errors=ESCAPED))
-                what = f"{shown} is not UTF-8, in which the file must be written"
-                raise InputError(f"problem.data: {self._table.data!r}, {where}: {what}") from None
+            if not _is_utf8(cell):
+                row = int(np.argmax(column.codes == code))
+                raise self._not_utf8(cell, f"{self.line(row)}, column {short_repr(name)}")
 
-    def _check_widths(self, rows: list[list[str]], before: int) -> None:
-        """Refuse rows of more or fewer cells than there are names."""
+    def _not_utf8(self, text: str, where: str) -> InputError:
+        """Return the InputError for a text with bytes that are not UTF-8."""
+        what = f"{short_repr(text.encode(errors=ESCAPED))} is not UTF-8; save the file as UTF-8"
+        return InputError(f"problem.data: {self._table.data!r}, {where}: {what}")
+
+    def _rows(self) -> Iterator[list[str]]:
+        """Read the rows; refuse one of more or fewer cells than there are names."""
         width = len(self.names)
-        if {*map(len, rows)} - {width}:
-            number, fields = next((i, each) for i, each in enumerate(rows) if len(each) != width)
-            found = f"expected {width} columns, got {len(fields)}: {short_repr(','.join(fields))}"
-            raise InputError(f"problem.data: {self._table.data!r}, {self.line(before + number)}: {found}")
+        for line, fields in islice(self._records(), 1, None):
+            if len(fields) != width:
+                found = f"expected {width} columns, got {len(fields)}: {short_repr(','.join(fields))}"
+                raise InputError(f"problem.data: {self._table.data!r}, line {line}: {found}")
+            yield fields
 
-    @contextmanager
-    def _records(self) -> Iterator[Any]:
-        """Open the file as a reader of records, the first of which that is not empty has the names."""
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Read the lines at which records begin, and the records, of which the first has the names."""
+        first, length = 1, 0  # line and characters of the record that is read
+
+        def lines() -> Iterator[str]:
+            nonlocal length
+            while line := file.readline(RECORD + 1):
+                length += len(line)
+                if length > RECORD:
+                    raise csv.Error(f"the row has more than {RECORD} characters")
+                yield line
+
         with self._opened() as file:
-            records = csv.reader(iter(partial(file.readline, LINE), ""), delimiter=self._separator)
+            records = csv.reader(lines(), delimiter=self._separator)
             try:
-                yield records
+                for fields in records:
+                    if fields:
+                        yield first, fields
+                    first, length = records.line_num + 1, 0
             except csv.Error as error:
-                where = f"problem.data: {self._table.data!r}, line {records.line_num}"
-                raise InputError(f"{where}: {error}") from None
+                raise InputError(f"problem.data: {self._table.data!r}, line {first}: {error}") from None
 
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
@@ -134,12 +144,21 @@ class _File:
             raise cannot_read(self._table, "CSV", error) from None
 
 
+def _is_utf8(text: str) -> bool:
+    """Return whether a text has no bytes that were escaped."""
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return True
+    return False
+
+
 class _Column:
     """A column while it is read."""
 
     def __init__(self, place: int, text: bool) -> None:
         self.place, self._parts, self._late = place, list[Array](), False
         self._codes: dict[str, int] | None = {} if text else None  # of cells; None: numbers so far
+        self.integers = True  # of all numbers so far
 
     def add(self, cells: Sequence[str]) -> None:
         """Add the cells of some rows."""
@@ -151,6 +170,9 @@ class _Column:
             part = np.fromiter((codes.setdefault(cell, len(codes)) for cell in cells), np.int64, len(cells))
         if part is not None:
             self._parts.append(part)
+        if self.integers and part is not None and part.dtype.kind == "f":
+            present = as_numbers([cell for cell in cells if cell.strip() not in MISSING])
+            self.integers = present is not None and present.dtype.kind == "i"
 
     def values(self) -> Array | Text | None:
         """Return the column; None if it is text and began with numbers."""

@@ -61,8 +61,12 @@ def read_npz(table: NetworkTable, required: bool = True) -> Samples:
                 return Samples(
                     _sparse({each: array("data", each) for each in names if each not in targets}), y
                 )
-            mask = targets[0] + ABSENT
-            absent = array("targets", mask).astype(bool) if mask in names else None
+            mask, absent = targets[0] + ABSENT, None
+            if y is not None and mask in names:
+                absent = array("targets", mask)
+                if (absent.dtype, absent.shape) != (bool, y.shape[:1]):
+                    what = f"{absent.dtype} of shape {absent.shape}, not bool of shape {y.shape[:1]}"
+                    raise InputError(f"problem.targets: {mask!r} in {table.data!r} is {what}")
             if isinstance(table.inputs, list):
                 chosen = {name: array("inputs", name) for name in table.inputs}
                 x, categories = coded_inputs(chosen, f"problem.inputs: {table.data!r}")

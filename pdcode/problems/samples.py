@@ -107,11 +107,12 @@ def check_shapes(table: NetworkTable, x: Matrix, y: Array | None) -> None:
         name = f"problem.{key}: {quoted_name(table, key)}"
         if array.dtype.kind not in ("buif" if key == "inputs" else "buifU"):
             held = HELD.get(array.dtype.kind, str(array.dtype))
-            raise InputError(f"{name} holds {held}, not real numbers{' or labels' * (key == 'targets')}")
+            what = f"{held}, not real numbers{' or labels' * (key == 'targets')}"
+            raise InputError(f"{with_verb(name, 'holds')} {what}")
         if key == "inputs" and (array.ndim < 2 or 0 in array.shape):
-            raise InputError(f"{name} has shape {array.shape}, not (rows, features)")
+            raise InputError(f"{with_verb(name)} shape {array.shape}, not (rows, features)")
         if key == "targets" and (array.ndim not in (1, 2) or 0 in array.shape):
-            raise InputError(f"{name} has shape {array.shape}, not (rows,) or (rows, outputs)")
+            raise InputError(f"{with_verb(name)} shape {array.shape}, not (rows,) or (rows, outputs)")
     if y is not None and len(x) != len(y):
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
@@ -125,7 +126,7 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
     if y.dtype.kind == "U" and table.classification is False:
         text = f"text, such as {short_repr(str(y.flat[0]))}, not real numbers"
         text += "; for classes take kind 'softmax' or 'logistic', or 'mlp' with problem.task"
-        raise InputError(f"problem.targets: {quoted_name(table, 'targets')} holds {text}")
+        raise InputError(f"problem.targets: {with_verb(quoted_name(table, 'targets'), 'holds')} {text}")
     if table.asks:
         _ensure_numbers(table, y, certain)
     if table.classification is not None or y.dtype.kind in "bU":
@@ -139,8 +140,8 @@ def is_classification(table: NetworkTable, y: Any, certain: bool = False) -> boo
     whole = integer or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
     if whole and few != integer:
         raise InputError(
-            f"problem.task: {quoted_name(table, 'targets')} has {len(values)} distinct whole numbers of type "
-            f"{y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
+            f"problem.task: {with_verb(quoted_name(table, 'targets'))} {len(values)} distinct whole numbers "
+            f"of type {y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
         )
     return integer
 
@@ -164,9 +165,9 @@ def _ensure_numbers(table: NetworkTable, y: Any, certain: bool) -> None:
     values = np.unique(targets)
     if certain or _are_few(values, targets):
         raise InputError(
-            f"problem.task: {quoted_name(table, 'targets')} has {len(values)} distinct whole numbers of type "
-            f"{y.dtype} in {len(targets)} rows, which may be labels of classes, and kind {table.kind!r} "
-            f"takes numbers; {other}, for numbers give 'regression'"
+            f"problem.task: {with_verb(quoted_name(table, 'targets'))} {len(values)} distinct whole numbers "
+            f"of type {y.dtype} in {len(targets)} rows, which may be labels of classes, and kind "
+            f"{table.kind!r} takes numbers; {other}, for numbers give 'regression'"
         )
 
 
@@ -225,15 +226,16 @@ def check_finite(
     value = (given.data if isinstance(given, Csr) else given).reshape(-1)[first]
     where = f"{place(int(row))}, column {short_repr(columns[column]) if columns else column}"
     cure = '; problem.dtype = "float64" holds it' * bool(np.isfinite(value) and values.dtype == np.float32)
-    raise InputError(f"{name} has a NaN or infinite value in {values.dtype}: {where} has {value}{cure}")
+    what = f"a NaN or infinite value in {values.dtype}"
+    raise InputError(f"{with_verb(name)} {what}: {where} has {value}{cure}")
 
 
 def check_counts(table: NetworkTable, targets: Array) -> None:
     """Refuse negative targets where the kind of problem takes counts."""
     if table.counts and targets.size and targets.min() < 0:
         raise InputError(
-            f"problem.targets: {quoted_name(table, 'targets')} has a negative value, {targets.min():g}; kind "
-            f"'{table.kind}' takes counts"
+            f"problem.targets: {with_verb(quoted_name(table, 'targets'))} a negative value, {targets.min():g}"
+            f"; kind '{table.kind}' takes counts"
         )
 
 
@@ -243,3 +245,9 @@ def quoted_name(table: NetworkTable, key: str) -> str:
     if format_of(table) not in ("npz", "hdf5") or not isinstance(name, str):
         return f"the {key} of {table.data!r}"
     return f"{name!r} in {table.data!r}"
+
+
+def with_verb(name: str, verb: str = "has") -> str:
+    """Return a name that ends in a result of `quoted_name`, and the verb in its number."""
+    plural = {"has": "have", "holds": "hold"}[verb]
+    return f"{name} {plural if ': the ' in f': {name}' else verb}"

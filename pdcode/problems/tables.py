@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -41,12 +41,13 @@ def read_parquet(table: NetworkTable, required: bool = True) -> Samples:
             inputs, targets = choose_columns(table, names, required)
             size = 16 * file.metadata.num_rows * len([*inputs, *targets])  # they are copied
             ensure_fits("problem.data", f"{file.metadata.num_rows} rows of {table.data!r}", size)
+            integers = {each.name for each in file.schema_arrow if pyarrow.types.is_integer(each.type)}
             columns = _arrays(file.read([*inputs, *targets]))
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, EOFError, ValueError) as error:
         raise cannot_read(table, "Parquet", error) from None
-    return from_columns(table, inputs, targets, columns, "row {}".format)
+    return from_columns(table, inputs, targets, columns, "row {}".format, integers)
 
 
 def cannot_read(table: NetworkTable, what: str, error: Exception) -> InputError:
@@ -95,15 +96,20 @@ def from_columns(
     targets: Sequence[str],
     columns: Mapping[str, Array | Text],
     place: Place,
+    integers: Collection[str],
 ) -> Samples:
-    """Return samples of the named columns, of which those with text are categories, or labels of classes."""
+    """Return samples of the named columns, of which those with text are categories, or labels of classes.
+
+    Numbers in the columns `integers` are integers, although some may be missing.
+    """
     chosen = {name: columns[name] for name in inputs}
     x, categories = coded_inputs(chosen, f"problem.inputs: {table.data!r}", place)
     where = f"problem.targets: {table.data!r}"
     y: Array | None = None
     absent: Array | None = None
     if len(targets) == 1 and not _meant_as_numbers(table, columns[targets[0]]):
-        y, absent = labels_or_numbers(columns[targets[0]], where, targets[0], place)
+        name = targets[0]
+        y, absent = labels_or_numbers(columns[name], where, name, place, name in integers)
     elif targets:
         y = np.column_stack([numbers(columns[name], where, name, place) for name in targets])
         absent = np.asarray(np.isnan(y).any(axis=1))
@@ -133,6 +139,7 @@ def coded_inputs(
             continue
         texts = [None if cell.strip() in MISSING else canonical(cell) for cell in column.cells]
         values = sorted({text for text in texts if text is not None})
+        ensure_no_nul(values, f"{where}, column {short_repr(name)}")  # NumPy drops one at the end
         order = {text: code for code, text in enumerate(values)}
         codes = np.array([np.nan if text is None else order[text] for text in texts])[column.codes]
         if values:
@@ -171,14 +178,20 @@ def numbers(column: Array | Text, where: str, name: str, place: Place = "row {}"
 
 
 def labels_or_numbers(
-    column: Array | Text, where: str, name: str, place: Place = "row {}".format
+    column: Array | Text,
+    where: str,
+    name: str,
+    place: Place = "row {}".format,
+    integers: bool = False,
 ) -> tuple[Array, Array | None]:
     """Return a column of targets, and which of them are missing: None if they are not known to be.
 
-    Text and truth values stay as they are, others become numbers as by `numbers`. Of text only an empty cell
-    is missing, as "NA" or "None" may be a class.
+    Text and truth values stay as they are, others become numbers as by `numbers`, or int64 if all are
+    `integers` or missing. Of text only an empty cell is missing, as "NA" or "None" may be a class.
     """
+    known = f"{where}, column {short_repr(name)}"
     if isinstance(column, Text):
+        ensure_no_nul(column.cells, known)
         texts = np.array([cell.strip().lower() for cell in column.cells])
         lacks = np.array([cell.strip() in MISSING for cell in column.cells])
         if (present := {*texts[~lacks].tolist()}) and present <= {*TRUTH}:
@@ -195,9 +208,16 @@ def labels_or_numbers(
                     what = "text, as the values before it" if kind is str else "true or false"
                     raise _refusal(where, name, place(row), each, what)
             filled = [kind() if _is_missing(each) else each for each in values]
+            ensure_no_nul([each for each in filled if isinstance(each, str)], known)
             return np.array(filled, kind), np.array(absent)
+        integers = all(isinstance(each, int | np.integer) or _is_missing(each) for each in values)
     found = numbers(column, where, name, place)
-    return found, np.isnan(found) if found.dtype.kind == "f" else None
+    if found.dtype.kind != "f":
+        return found, None
+    lacks = np.isnan(found)
+    whole = np.where(lacks, 0, found)
+    exact = integers and not lacks.all() and np.abs(whole).max() <= 2**53
+    return whole.astype(np.int64) if exact else found, lacks
 
 
 def _as_text(column: Array | Text, where: str, name: str, place: Place, cure: str = "") -> Array | Text:

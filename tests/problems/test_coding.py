@@ -2,6 +2,7 @@
 
 import io
 import tomllib
+import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pdcode import problems
 from pdcode.__main__ import main
 from pdcode.problems import tables
 from pdcode.problems.coding import Coding
+from pdcode.problems.delimited import read_csv
 
 RANDOM = np.random.default_rng(0)
 WORDS = ["north", "south", "east side", "naïve, 'x'", "a;b"]
@@ -213,6 +215,63 @@ def test_frames_of_any_columns_train_the_model_of_their_file(tmp_path: Path) -> 
         model.predict(frame.drop(columns="hue"))
     with refused("X, row 0, column 'hue': 'red' is not a number"):
         model.predict(frame.assign(hue="red"))
+
+
+def test_numbers_as_categories_fit_a_model_of_numbers(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"a": np.arange(20) % 4, "b": np.arange(20) / 8, "y": np.arange(20) / 4})
+    job = {"problem": {"kind": "least-squares"}, "stop": {"updates": 3}}
+    model = pdcode.simulate(job, data=frame, output=tmp_path / "a.h5", progress=False).model()
+    predicted = model.predict(frame)
+    for kind in ("category", pandas.CategoricalDtype([3.0, 1.0, 0.0, 2.0])):
+        np.testing.assert_array_equal(model.predict(frame.astype({"a": kind, "b": "category"})), predicted)
+    with refused("X, row 0, column 'a': 'x' is not a number"):
+        model.predict(frame.assign(a=pandas.Categorical(["x", "1"] * 10)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "objects"])
+def test_integers_of_which_one_is_missing_are_classes(tmp_path: Path, kind: str) -> None:
+    labels: list[int | None] = [*range(3), None] * 10
+    frame = pandas.DataFrame({"a": np.arange(40) / 8, "y": pandas.array(labels, "Int64")})
+    path = tmp_path / f"a.{kind}"
+    if kind == "objects":
+        y, absent = tables.labels_or_numbers(np.array(labels, object), "data", "y")
+        path = path.with_suffix(".npz")
+        np.savez(path, x=frame[["a"]], y=y, **{"y.absent": absent})  # as `simulate` gives frames to workers
+    elif kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    data = problems.load(problems.as_table({"data": str(path), "missing": "drop"}))
+    assert isinstance(data, problems.Dataset)
+    assert data.common.values is not None
+    assert data.common.values.tolist() == [0, 1, 2]
+    with refused("column 'y': is missing"):
+        problems.load(problems.as_table({"data": str(path)}))
+
+
+def test_whole_real_targets_stay_real_where_one_is_missing(tmp_path: Path) -> None:
+    """And the message on them is a sentence."""
+    (tmp_path / "a.csv").write_text("a,y\n" + "1,1.0\n2,2.0\n3,\n4,\n" * 10)
+    table = problems.as_table({"data": str(tmp_path / "a.csv"), "missing": "drop"})
+    with refused("the targets of", "' have 2 distinct whole numbers of type float64 in 20 rows; give"):
+        problems.load(table)
+
+
+def test_wide_files_are_read_in_parts_of_so_many_cells(tmp_path: Path) -> None:
+    """The texts of all cells of this one would need 15 times the memory of their numbers."""
+    rows, width = 300, 3000
+    names = ",".join(["y", *map("c{}".format, range(1, width))])
+    line = ",".join(f"{0.125 + n % 7:.3f}" for n in range(width))
+    (tmp_path / "a.csv").write_text("\n".join([names, *[line] * rows]))
+    table = problems.as_table({**WHOLE, "data": str(tmp_path / "a.csv")})
+    tracemalloc.start()
+    try:
+        samples = read_csv(table)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert samples.x.shape == (rows, width - 1)
+    assert peak < 6 * 8 * rows * width
 
 
 TABLE = "a,b,when,id,y\n" + "".join(f"{n / 4},{'pq'[n % 2]},2024-01-{n + 1:02},k{n},{n}\n" for n in range(20))

@@ -135,12 +135,19 @@ def test_sparse_matrices_of_scipy(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(load(tmp_path / "a.npy", labels=str(tmp_path / "y.npy")).x[:, :-1], dense)
 
 
+def absent(mask: Any) -> bytes:
+    """Return an npz file with this array of the rows without a target."""
+    return npz(x=X, y=NAMES, **{"y.absent": mask})
+
+
+WANTED = f"not bool of shape ({ROWS},)"
+ENDLESS = gzip.compress(b"a,y\n" + b"1," * (9 << 20), 1, mtime=0)
 DAMAGED = b"\x93NUMPY\x01\x00\x26\x00{'descr': f('<f8'), 'shape': (20, 3),}"
 
 
 BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.csv", "", {}, "problem.targets: no 'y' in '{}', which holds nothing"),
-    ("a.csv", "a,y\n", {}, "problem.inputs: the inputs of '{}' has shape (0, 1)"),
+    ("a.csv", "a,y\n", {}, "problem.inputs: the inputs of '{}' have shape (0, 1)"),
     ("a.csv", "a,b\n1,2\n", {}, "problem.targets: no 'y' in '{}', which holds a, b"),
     ("a.csv", "1,2,no\n3,4,yes\n", {}, "which holds 1, 2, no; its first line must have"),
     ("a.csv", csv_text(), {"inputs": ["a", "z"]}, "problem.inputs: no 'z' in '{}', which holds a, b, y"),
@@ -166,7 +173,16 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.csv", "a,y\n1,9223372036854775809\n2,3\n", {"kind": "softmax"}, "row 0 has 9.22337203685"),
     ("a.csv", "a,y\n1e300,no\n2,yes\n", {"dtype": "float32"}, "float32: line 2, column 'a' has 1e+300; pro"),
     ("a.csv", b"a,y\n1,\xff\n2,no\n", {}, "problem.data: '{}', line 2, column 'y': b'\\xff' is not UTF-8"),
+    ("a.csv", "größe,b,y\n1,2,3\n".encode("latin-1"), {}, "'{}', line 1: b'gr\\xf6\\xdfe' is not UTF-8; sav"),
+    ("a.csv", b"\n\na,b\xe9,y\n1,2,3\n", {"exclude": "z"}, "'{}', line 3: b'b\\xe9' is not UTF-8; save the"),
     ("a.csv", "a,y\n1,no\n".encode("utf-16"), {}, "'{}'"),
+    ("a.csv", 'a,y\n1,2\n"3,4\n' + "5,6\n" * 9, {}, "'{}', line 3: expected 2 columns, got 1: '3,4"),
+    ("a.csv", 'a,y\n1,2\n"3,4\n' + "5,6\n" * 40_000, {}, "'{}', line 3: field larger than field limit"),
+    ("a.csv", 'a,y\n1,2\n3\n4,"' + "5,6\n" * 40_000, {}, "'{}', line 3: expected 2 columns, got 1: '3'"),
+    ("a.csv.gz", ENDLESS, {}, "problem.data: '{}', line 2: the row has more than 16777216 characters"),
+    ("a.csv", 'a,y\n1,"u"\n2,"u\0"\n', {"kind": "softmax"}, "'{}', column 'y': 'u\\x00' has a NUL"),
+    ("a.csv", 'a,y\nu,1\nu\0,2\n', {"task": "regression"}, "'{}', column 'a': 'u\\x00' has a NUL"),
+    ("a.parquet", frame(a=[1, 2], y=["u", "u\0"]), {}, "'{}', column 'y': 'u\\x00' has a NUL"),
     ("a.csv.gz", gzip.compress(csv_text().encode(), mtime=0)[:-20], {}, "'{}' cannot be read as CSV"),
     ("a.csv.gz", b"nonsense", {}, "problem.data: '{}' cannot be read as CSV"),
     ("a.parquet", b"nonsense", {}, "problem.data: '{}' cannot be read as Parquet"),
@@ -174,6 +190,10 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.parquet", frame(a=[[1], [2]], y=[1, 2]), {}, "problem.inputs: '{}', row 0, column 'a': "),
     ("a.parquet", frame(a=[1, 2], y=[None, "yes"]), {}, "problem.targets: '{}', row 0, column 'y': is"),
     ("a.npz", npz(x=X, y=NAMES[:-1]), {}, "problem.data: '{}' has 20 rows of inputs but 19 of targets"),
+    ("a.npz", absent(np.zeros(3, bool)), {}, f"'y.absent' in '{{}}' is bool of shape (3,), {WANTED}"),
+    ("a.npz", absent(np.ones((ROWS, 1), bool)), {"missing": "drop"}, f"shape ({ROWS}, 1), {WANTED}"),
+    ("a.npz", absent(np.zeros(ROWS)), {"missing": "drop"}, f"is float64 of shape ({ROWS},), {WANTED}"),
+    ("a.npz", absent(NAMES), {}, f"'y.absent' in '{{}}' is <U10 of shape ({ROWS},), {WANTED}"),
     ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: '{}': 'a' has shape (20, 2), not that"),
     ("a.npz", npz(x=np.where(X[3, 1] == X, np.nan, X), y=NAMES), {}, "row 3, column 1: is NaN; problem.mis"),
     ("a.npz", npz(x=NAMES, y=NAMES), {}, "problem.inputs: 'x' in '{}' holds text, not real numbers"),

@@ -67,7 +67,9 @@ def test_a_task_that_is_given_is_the_task(tmp_path, what):
 
 def test_svmlight_does_not_distinguish_numbers_from_classes(tmp_path):
     assert problems.create({"data": write(tmp_path, "svm", LABELS)}).classes == 10
-    with pytest.raises(InputError, match=r"problem.task: the targets of '.*' has 500 distinct whole numbers"):
+    with pytest.raises(
+        InputError, match=r"problem.task: the targets of '.*' have 500 distinct whole numbers"
+    ):
         problems.create({"data": write(tmp_path, "svm", PRICES)})
     assert problems.create({"data": write(tmp_path, "svm", PRICES), "kind": "least-squares"}).classes is None
 
