@@ -1,6 +1,8 @@
 """Estimators of scikit-learn: networks trained by coded distributed gradient descent."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -48,6 +50,7 @@ class _PDCEstimator(BaseEstimator):
     model_: TrainedModel
     loss_curve_: list[float]
     loss_: float
+    _first_loss: float  # before the last training, on its rows
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class _PDCEstimator(BaseEstimator):
         return self._layers()[1::2]
 
     def _layers(self) -> list[Array]:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return list(self.model_.unscaled().values())
 
     def _fit(
@@ -110,12 +113,16 @@ class _PDCEstimator(BaseEstimator):
             why = self._train(X, y, kind, self.max_iter)
         else:
             why = self._train_until(X, y, kind, held)
+        self._warn(why, constant)
+
+    def _warn(self, why: str, constant: float) -> None:
+        """Warn if a descent diverged, or has led to a loss above that of the constant model."""
         if self.loss_ > WORSE * constant + NOTHING:
             worse = f"the training loss {self.loss_:.4g} is above that of the constant model, {constant:.4g}"
             why = "; ".join(filter(None, (why, worse)))
         if why:
             advice = "try another learning_rate_init, a larger max_iter or a smaller alpha"
-            warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=4)
 
     def _train_until(self, X: Any, y: Array, kind: dict[str, Any], held: tuple[Any, ...]) -> str:
         """Train one iteration after another until the score on rows held out stays; keep the best."""
@@ -134,6 +141,23 @@ class _PDCEstimator(BaseEstimator):
         self.validation_scores_, self.best_validation_score_ = scores, max(scores)
         return why
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keep what was fitted before if the block fails."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _go_on(self, X: Any, y: Array, kind: dict[str, Any], constant: float) -> None:
+        """Train one iteration; warn if it diverged, or raised a loss above that of the constant model."""
+        why = self._train(X, y, kind, 1)
+        if why or self.loss_ > WORSE * self._first_loss:
+            self._warn(why, constant)
+
     def _forget(self) -> None:
         self.__dict__.pop("model_", None)
         self.loss_curve_ = []
@@ -149,7 +173,7 @@ class _PDCEstimator(BaseEstimator):
             losses = trace.progress["loss"].tolist()  # the first one is that of the start
             descent = trace.descent
         self.loss_curve_ = [*self.loss_curve_, *losses[1:]]
-        self.n_iter_, self.loss_ = len(self.loss_curve_), losses[-1]
+        self.n_iter_, self.loss_, self._first_loss = len(self.loss_curve_), losses[-1], losses[0]
         return str(descent.what) if descent.diverged else ""
 
     def _run(self, X: Any, y: Array, kind: dict[str, Any], iterations: int, folder: Path) -> Trace:
@@ -162,6 +186,8 @@ class _PDCEstimator(BaseEstimator):
             "test_fraction": 0.0,
         }
         given, rows = self.config or {}, X.shape[0]
+        if self.workers < 1:
+            raise InputError(f"workers: {self.workers}: expected 1 or more")
         fewest = max(1, rows // (SMALL_ITERATION * self.workers))
         problem["batch"] = min(BATCH, fewest) if self.batch_size == "auto" else int(self.batch_size)
         if hasattr(self, "model_"):
@@ -222,7 +248,7 @@ class _PDCEstimator(BaseEstimator):
         return ADAM | {"optimizer": ADAM["optimizer"] | rate}
 
     def _checked(self, X: Any) -> Any:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def _split(self, X: Any, y: Array, weights: Array, stratify: Array | None) -> tuple[Any, Any]:
@@ -380,26 +406,20 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             raise InputError(f"y: needs two classes at least, and has one class only, {classes[0]!r}")
         if self.warm_start and hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
             raise InputError("warm_start: y has other classes than in the last call of fit")
-        before = {name: getattr(self, name) for name in ("classes_", "_several") if hasattr(self, name)}
         weighted = several or sample_weight is not None or self.class_weight is not None
         weights = self._all_weights(X, y, sample_weight)
-        self.classes_, self._several = classes, several
-        try:
-            held = None
+        with self._kept():
+            self.classes_, self._several, held = classes, several, None
             if self.early_stopping:
                 (X, y, weights), held = self._split(X, y, weights, None if several else y)
             targets, kind = self._targets(y, weights)
-            mean = (weights @ targets[:, :-1]) / weights.sum()
-            constant = float((entr(mean) + (entr(1 - mean) if several else 0)).sum())
+            constant = self._constant(targets, weights)
             if not (weighted or self.early_stopping):
                 targets, kind = np.searchsorted(classes, y), {"task": self._task}
             else:
                 self._refuse_kind("sample_weight, class_weight, early_stopping, or several labels")
             X, targets = (X, targets) if (weights > 0).all() else (X[weights > 0], targets[weights > 0])
             self._fit(X, targets, kind, constant, held)
-        except BaseException:
-            self.__dict__.update(before)
-            raise
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -416,18 +436,27 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, reset=first)
         y = self._labels(y)
         self._refuse_kind("partial_fit")
-        if first:
-            if classes is None and y.ndim == 1:
-                raise InputError("classes: must be given in the first call of partial_fit")
-            self.classes_ = np.arange(y.shape[1]) if y.ndim == 2 else unique_labels(classes)
-            self._several = y.ndim == 2
-            self._forget()
-        unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
-        if len(unknown) or self._several != (y.ndim == 2):
-            raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
-        targets, kind = self._targets(y, self._all_weights(X, y, sample_weight))
-        self._train(X, targets, kind, 1)
+        with self._kept():
+            if first:
+                if classes is None and y.ndim == 1:
+                    raise InputError("classes: must be given in the first call of partial_fit")
+                self.classes_ = np.arange(y.shape[1]) if y.ndim == 2 else unique_labels(classes)
+                self._several = y.ndim == 2
+                self._forget()
+            elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+                raise InputError("classes: are not those of the first call of partial_fit")
+            unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
+            if len(unknown) or self._several != (y.ndim == 2):
+                raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
+            weights = self._all_weights(X, y, sample_weight)
+            targets, kind = self._targets(y, weights)
+            self._go_on(X, targets, kind, self._constant(targets, weights))
         return self
+
+    def _constant(self, targets: Array, weights: Array) -> float:
+        """Return the loss of the best model whose outputs do not depend on inputs."""
+        mean = (weights @ targets[:, :-1]) / weights.sum()
+        return float((entr(mean) + (entr(1 - mean) if self._several else 0)).sum())
 
     def _labels(self, y: Any) -> Array:
         """Return classes (rows,), or labels (rows, labels) of 0 and 1."""
@@ -511,17 +540,16 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         y, weights, held = y.astype(float), _weights(sample_weight, X), None
         if self.early_stopping:
             (X, y, weights), held = self._split(X, y, weights, None)
-        self._scale(y, weights)
-        targets, kind = self._targets(y), {"task": self._task}
-        columns = targets.reshape(len(y), -1)
-        mean = weights @ columns / weights.sum()
-        constant = float(0.5 * (weights @ np.square(columns - mean)).sum() / weights.sum())
-        if sample_weight is not None or self.early_stopping:
-            self._refuse_kind("sample_weight or early_stopping")
-            targets, kind = np.column_stack([columns, weights]), {"kind": "weighted-least-squares"}
-        used = weights > 0
-        X, targets = (X, targets) if used.all() else (X[used], targets[used])
-        self._fit(X, targets, kind, constant, held)
+        with self._kept():
+            self._scale(y, weights)
+            targets, kind = self._targets(y), {"task": self._task}
+            constant = self._constant(targets, weights)
+            if sample_weight is not None or self.early_stopping:
+                self._refuse_kind("sample_weight or early_stopping")
+                targets, kind = np.column_stack([targets, weights]), {"kind": "weighted-least-squares"}
+            used = weights > 0
+            X, targets = (X, targets) if used.all() else (X[used], targets[used])
+            self._fit(X, targets, kind, constant, held)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -533,12 +561,20 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, reset=first)
         self._refuse_kind("partial_fit")
         y, weights = y.astype(float), _weights(sample_weight, X)
-        if first:
-            self._scale(y, weights)
-            self._forget()
-        targets = np.column_stack([self._targets(y), weights])
-        self._train(X, targets, {"kind": "weighted-least-squares"}, 1)
+        with self._kept():
+            if first:
+                self._scale(y, weights)
+                self._forget()
+            targets = self._targets(y)
+            constant, targets = self._constant(targets, weights), np.column_stack([targets, weights])
+            self._go_on(X, targets, {"kind": "weighted-least-squares"}, constant)
         return self
+
+    def _constant(self, targets: Array, weights: Array) -> float:
+        """Return the loss of the best model whose outputs do not depend on inputs."""
+        columns = targets.reshape(len(targets), -1)
+        mean = weights @ columns / weights.sum()
+        return float(0.5 * (weights @ np.square(columns - mean)).sum() / weights.sum())
 
     def _scale(self, y: Array, weights: Array) -> None:
         """Determine mean and deviation of the targets."""

@@ -216,3 +216,21 @@ def test_few_rows_and_strong_penalties_are_learnt_as_by_scikit_learn(alpha: floa
     lbfgs = MLPClassifier((20, 20), alpha=alpha, random_state=1, solver="lbfgs", max_iter=2000).fit(X, y)
     assert mine.score(X, y) > lbfgs.score(X, y) - 0.07
     assert mine.loss_ < lbfgs.loss_ + 0.1
+
+
+def test_a_partial_fit_that_leads_away_warns_and_a_failed_fit_keeps_the_model() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(200, 5)), random.normal(size=200)
+    regressor = PDCRegressor((), learning_rate_init=10.0, workers=2, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="above that of the constant model"):
+        regressor.partial_fit(x, y).partial_fit(x, y).partial_fit(x, y)
+    classifier = PDCClassifier((4,), workers=2, max_iter=2, random_state=0)
+    labels = (x[:, 0] > 0).astype(int)
+    before = classifier.fit(x, labels).predict_proba(x)
+    for bad in {"config": {"stop": {"updates": "x"}}}, {"workers": 0}:
+        with pytest.raises(ValueError, match=r"stop\.updates|workers"):
+            classifier.set_params(**bad).fit(x, labels)
+        classifier.set_params(config=None, workers=2)
+        np.testing.assert_array_equal(classifier.predict_proba(x), before)
+    with pytest.raises(ValueError, match="not those of the first call"):
+        classifier.partial_fit(x, labels, classes=[7, 8])
