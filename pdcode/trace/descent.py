@@ -5,16 +5,16 @@ loss is not finite, or above the first by more than `FAR` times the scale of the
 or what the run gained, if that is more. Where the user chooses θ at the start, which may be near the best, or
 where the loss has values of both signs, it is `FAR_OWN` times. Less than that is a warning: a last loss that
 is above the first by more than `NOISE` times the scale, or a loss that in the last quarter of the
-measurements was never near its least again.
+updates was never near its least again.
 """
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FAR, FAR_OWN = 1.0, 9.0  # rise above the first loss, in scales of the loss, by which a run has diverged
 NOISE = 0.01  # rise above the first loss, in scales, that means nothing
 BACK = 0.2  # fraction of its gain that a run loses again, at least, if its loss rises
-LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the measurements, of which there are FEW
+LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the updates, if there are FEW measurements
 STEADY, MULTIPLE = 8, 10.0  # or at each of so many measurements, to this multiple of the least loss
 LESS, USUAL = 10, 1.0  # a rate to try is that which is too high by this factor, and at most this
 MODERATE = 1e6  # parameters up to this size do not make a loss other than a number by themselves
@@ -115,7 +115,7 @@ def judge(
     *,
     ended: bool,
     text: str = "",
-    theta: np.ndarray | None = None,
+    theta: Callable[[], np.ndarray | None] | None = None,
 ) -> Descent:
     """Judge the descent of a run by its measurements.
 
@@ -129,8 +129,9 @@ def judge(
         Whether the run has ended by itself, so that a target can be missed.
     text : str, optional
         The user's TOML file, which tells where the rate comes from.
-    theta : ndarray, optional
-        The last parameters: a loss that is not a number does not come from the rate if they are moderate.
+    theta : callable, optional
+        Returns the last parameters: a loss that is not a number does not come from the rate if they are
+        moderate.
 
     Returns
     -------
@@ -141,9 +142,8 @@ def judge(
     rows = Rows(version, t_ns, loss)
     if not len(loss):
         return FINE
-    cause = _cause(config, text)
     if not math.isfinite(loss[-1]):
-        return _not_finite(rows, cause, theta)
+        return _not_finite(rows, _cause(config, text), None if theta is None else theta())
     stop = config.get("stop") or {}
     aims = [
         Aim(name, values, sign, float(stop[name]))
@@ -152,8 +152,9 @@ def judge(
     ]
     if any(aim.reached for aim in aims):
         return FINE
-    found = _above_first(rows, cause, config, ended) or _risen(rows, cause)
-    return found or (_missed(rows, aims[0]) if ended and aims else FINE)
+    if found := _above_first(rows, config, ended) or _risen(rows):
+        return replace(found, cause=_cause(config, text))
+    return _missed(rows, aims[0]) if ended and aims else FINE
 
 
 class Rows(NamedTuple):
@@ -170,8 +171,10 @@ class Rows(NamedTuple):
 
     @property
     def tail(self) -> np.ndarray:
-        """The last losses, during which a loss that rises does so for long."""
-        return self.loss[-max(2, len(self.loss) // LONG) :]
+        """The losses of the last updates, during which a loss that rises does so for long."""
+        last, first = int(self.version[-1]), int(self.version[0])
+        count = int(np.count_nonzero(self.version >= last - (last - first) // LONG))
+        return self.loss[-max(2, count) :]
 
 
 class Aim(NamedTuple):
@@ -201,7 +204,7 @@ def _not_finite(rows: Rows, cause: str, theta: np.ndarray | None) -> Descent:
     return Descent(True, what, f"probably the model returned it for some rows; else {cause}")
 
 
-def _above_first(rows: Rows, cause: str, config: Mapping[str, Any], ended: bool) -> Descent:
+def _above_first(rows: Rows, config: Mapping[str, Any], ended: bool) -> Descent:
     """Describe a loss that is above its first; nothing is wrong if it is not, by more than noise."""
     loss = rows.loss[np.isfinite(rows.loss)]
     first, last, least = float(loss[0]), float(loss[-1]), float(loss.min())
@@ -219,10 +222,10 @@ def _above_first(rows: Rows, cause: str, config: Mapping[str, Any], ended: bool)
     what += "" if positive else f", the first was {number(first)}"
     since = len(rows.loss) - int(np.argmin(rows.loss[::-1] > first))  # of the last that are all above
     what += f"; above since {rows.at(since)}" if since < len(rows.loss) - 1 else ""
-    return Descent(diverged, what, cause)
+    return Descent(diverged, what)
 
 
-def _risen(rows: Rows, cause: str) -> Descent:
+def _risen(rows: Rows) -> Descent:
     """Describe a loss that rises for long."""
     first, low = float(rows.loss[0]), int(np.argmin(rows.loss))
     last, least, tail = float(rows.loss[-1]), float(rows.loss[low]), rows.tail
@@ -231,17 +234,25 @@ def _risen(rows: Rows, cause: str) -> Descent:
     if len(rows.loss) < FEW or not (back or steady):
         return FINE
     what = f"the loss rose: {number(last)} at {rows.at(-1, False)}, after {number(least)} at {rows.at(low)}"
-    return Descent(False, what, cause)
+    return Descent(False, what)
 
 
 def _missed(rows: Rows, aim: Aim) -> Descent:
     """Describe a run that has ended before its target."""
-    known = aim.values[np.isfinite(aim.values)]
-    best = aim.sign * float((aim.sign * known).min()) if len(known) else math.nan
-    what = f"target missed: {aim.name} {number(best)} at best in {counted(int(rows.version[-1]), 'update')}"
-    falls = len(rows.loss) > 1 and np.argmin(rows.loss) >= len(rows.loss) - len(rows.tail)
-    more = "it was still falling: give the run longer (stop.updates, stop.seconds)"
-    return Descent(False, f"{what}, and stop.{aim.name} is {number(aim.level)}", more if falls else "", True)
+    signed = aim.sign * aim.values
+    before, after = _least(signed[: -len(rows.tail)]), _least(signed[-len(rows.tail) :])
+    best = aim.sign * min(before, after)
+    shown = number(best) if number(best) != number(aim.level) else f"{best:.9g}"
+    what = f"target missed: {aim.name} {shown if math.isfinite(best) else number(math.nan)} at best in"
+    what += f" {counted(int(rows.version[-1]), 'update')}, and stop.{aim.name} is {aim.level:g}"
+    improves = math.isfinite(before) and before - after > NOISE * (signed[0] - after)
+    more = "it was still improving: give the run longer (stop.updates, stop.seconds)"
+    return Descent(False, what, more if improves else "", True)
+
+
+def _least(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.min()) if len(finite) else math.inf
 
 
 def _starts_at_random(config: Mapping[str, Any]) -> bool:

@@ -253,7 +253,8 @@ class TraceReader:
         kinds, messages = (self.faults[key].tolist() for key in ("kind", "message"))
         ends = [each for each in zip(kinds, messages, strict=True) if each[0] in ENDING]
         ended = self.finished and all(text.startswith("diverged") for _, text in ends)
-        found = judge(self.progress, self.config, ended=ended, text=self.config_text, theta=self.theta)
+        theta, text = lambda: self.theta, self.config_text
+        found = judge(self.progress, self.config, ended=ended, theta=theta, text=text)
         stopped = [text for kind, text in ends if kind == "stop" and text.startswith("diverged")]
         return found.ended(stopped[0]) if stopped else found
 

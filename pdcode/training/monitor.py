@@ -103,7 +103,7 @@ class Monitor(Stateful):
         due = bool(coordinator.interrupted or changes)
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not due
         by_version = coordinator.version >= self.pace.due_version
-        if not by_version:
+        if not by_version and coordinator.version >= self.pace.keep_version:
             self.pace.keep(now_ns, coordinator.version, coordinator.theta)
         if quiet and not by_version and (not reason or coordinator.stopping):
             return reason
@@ -212,7 +212,7 @@ class Monitor(Stateful):
             self.trace.fault(now_ns, -1, -1, kind, message)
         self.failed = True
 
-    def descent(self, reason: str = "", theta: np.ndarray | None = None) -> Descent:
+    def descent(self, reason: str = "", theta: Callable[[], np.ndarray] | None = None) -> Descent:
         """Return what is wrong with the measured loss; `reason` is that of the end, if the run has ended."""
         ended, config = reason not in ("", INTERRUPTED), msgspec.to_builtins(self._config)
         found = judge(self._history.columns, config, ended=ended, text=self.trace.config_text, theta=theta)

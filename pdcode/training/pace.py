@@ -33,9 +33,11 @@ class Pace(Stateful):
         Time of the next measurement.
     due_version : float
         Version at which the next measurement is due in any case.
+    keep_version : float
+        Version from which on θ is to be kept next.
     """
 
-    state_names = ("due_ns", "due_version", "_keep_version", "_kept")
+    state_names = ("due_ns", "due_version", "keep_version", "_kept")
     state_types = (("_kept", list[tuple[int, int, bytes]]),)
 
     def __init__(self, config: Config, virtual: bool) -> None:
@@ -46,20 +48,19 @@ class Pace(Stateful):
         self._keeps = self._by_update and {config.stop.loss, config.stop.accuracy} != {None}
         self._each = updates or NEVER
         self.due_ns, self.due_version = 0.0, float(self._each)
-        self._keep_version = NEVER  # to keep next
+        self.keep_version = NEVER
         self._kept: list[tuple[int, int, bytes]] = []  # version, time in ns, θ
 
     def keep(self, now_ns: int, version: int, theta: npt.NDArray[np.floating]) -> None:
-        """Keep θ, if it is new and there is room."""
-        if version >= self._keep_version:
-            self._kept.append((version, now_ns, theta.tobytes()))
-            apart = self.due_version - self._kept[0][0]
-            self._keep_version = version + 1 + int(apart * theta.nbytes / KEPT_BYTES)
+        """Keep θ, at a version from `keep_version` on."""
+        self._kept.append((version, now_ns, theta.tobytes()))
+        apart = self.due_version - self._kept[0][0]
+        self.keep_version = version + 1 + int(apart * theta.nbytes / KEPT_BYTES)
 
     def measured(self, version: int) -> None:
         """Forget θ before this version, which is measured."""
         self._kept.clear()
-        self._keep_version = version + 1 if self._keeps else NEVER
+        self.keep_version = version + 1 if self._keeps else NEVER
 
     def plan(self, now_ns: int, version: int, cost_ns: int, distance: float) -> None:
         """Plan the next measurement after one that took `cost_ns`.

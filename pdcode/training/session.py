@@ -242,7 +242,7 @@ class TrainingRun:
             reason = INTERRUPTED  # a signal has ended the wait for these workers
             self.coordinator.stopping, self.coordinator.interrupted = reason, fleet.interrupted
             monitor.fail(self.end_ns, reason)
-        self.descent = monitor.descent(reason, self.coordinator.theta)
+        self.descent = monitor.descent(reason, lambda: self.coordinator.theta)
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
         scores = f"; {measured}" if self.numerics else ","

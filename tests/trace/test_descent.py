@@ -71,7 +71,7 @@ def test_since_when_and_by_how_much() -> None:
 def test_a_loss_that_is_no_number_at_moderate_parameters_is_the_models(size: float, moderate: bool) -> None:
     rows = {"version": [0, 9], "t_ns": [0, 9], "loss": [2.3, math.nan], "accuracy": [math.nan] * 2}
     config = {"problem": NETWORK, "optimizer": RATE}
-    found = judge(rows, config, ended=True, theta=np.array([0.1, -size]))
+    found = judge(rows, config, ended=True, theta=lambda: np.array([0.1, -size]))
     assert found.diverged
     assert ("; all parameters are finite, at most 0.3" in found.what) == moderate
     assert ("probably the model" in found.cause) == moderate
@@ -111,8 +111,8 @@ def test_a_target_that_is_missed() -> None:
     assert not judged(fallen, ended=False, stop={"loss": 0.1})
     assert not judged(fallen, stop={"loss": 0.5})
     assert judged(fallen, stop={"loss": 0.1}).text == (
-        "target missed: loss 0.5 at best in 20 updates, and stop.loss is 0.1; it was still falling: give the "
-        "run longer (stop.updates, stop.seconds)"
+        "target missed: loss 0.5 at best in 20 updates, and stop.loss is 0.1; it was still improving: give "
+        "the run longer (stop.updates, stop.seconds)"
     )
     assert judged(flat, stop={"loss": 0.1}).text == (
         "target missed: loss 0.5 at best in 90 updates, and stop.loss is 0.1"
