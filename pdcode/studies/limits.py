@@ -50,7 +50,7 @@ def measure_own(
     longest_s = limit_s or MAX_VALUE
     own = with_limits(config, goal, Limits(longest_s), most)
     measured = Trial(own, config.seed + TUNING_OFFSET, goal).perform()
-    early = measured.updates < most and measured.stop_s < longest_s
+    early = measured.updates < most and measured.stop_s < longest_s and config.stop.epochs is None
     if not measured.reached and measured.failed and early:
         if limit_s is None:
             raise InputError(

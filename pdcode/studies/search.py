@@ -169,8 +169,6 @@ def search(
     print_line(
         f"last rung: {len(finalists)} candidates to the target, {format_seconds(most_s)} each at the most"
     )
-    expected = {id(candidate): run.seconds for each in done for candidate, run in each.ranked}
-    expected[id(offered[0])] = length
 
     def last_trials() -> Iterator[tuple[int, Trial]]:
         for place, seed in enumerate(final_seeds):

@@ -5,6 +5,7 @@ reduce, update and learning rate vary. Each draw is keyed by (seed, number), so 
 shorter one.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from ..config import load as configfile
 from ..config.defaults import longest_rate
 from ..training import setup
 from ..util.errors import InputError
+from ..virtual import choice
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
 from .knobs import knobs, set_keys
 from .learning_rates import converted, has_rate, rate_of, with_rate
@@ -74,20 +76,31 @@ def make_candidate(base: Config, name: str, tables: Tables, multiple: float) -> 
 
 def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
     """Replace tables of the user's configuration, and scale the learning rate accordingly."""
-    config = base
+    if multiple == 1 and not tables:
+        return base
+    config = base = chosen(base)
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
         if "optimizer" not in tables and MemoryTable.of(built["memory"]).has_residual:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
-    if multiple == 1 and not tables:
-        return base
     if has_rate(tables):
         config = with_rate(config, multiple * min(rate_of(config), longest_rate(config)))
     else:
         config = converted(config, base, multiple)
     configfile.check_consistency(config)
     return config
+
+
+def chosen(config: Config) -> Config:
+    """Return the configuration with the tables of the preset that "auto" chooses, if it has that."""
+    return _chosen(msgspec.json.encode(config)) if config.scheme.is_auto else config
+
+
+@functools.lru_cache(4)
+def _chosen(key: bytes) -> Config:
+    config = Config.of(msgspec.json.decode(key))
+    return choice.prepare(config, source=data_source(config)).config
 
 
 def named_tables(base: Config) -> dict[str, Tables]:

@@ -11,7 +11,7 @@ from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.studies import search_space as space
 from pdcode.studies.candidate import DRAWN, OWN, identity, summary
-from pdcode.studies.learning_rates import base_rate
+from pdcode.studies.learning_rates import base_rate, rate_of
 from pdcode.training import setup
 from pdcode.util.errors import InputError
 
@@ -96,6 +96,15 @@ def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
     for table in ("code", "memory", "wire", "downlink", "update"):
         assert getattr(preset.config, table) == getattr(asked, table)
     assert preset.config.optimizer.rate == (1.5 if name == "preset default" else 0.4)  # of four workers
+
+
+def test_with_preset_auto_rates_are_multiples_of_the_chosen_presets():
+    base = configfile.resolve({}, ["problem.kind=softmax", "stop.updates=9", "workers.count=4"])
+    assert base.scheme.is_auto
+    chosen = space.chosen(base)
+    assert not chosen.scheme.is_auto
+    rates = [space.apply_tables(base, {}, multiple).optimizer.rate for multiple in (0.5, 2.0)]
+    assert rates == pytest.approx([0.5 * rate_of(chosen), 2 * rate_of(chosen)])
 
 
 def test_step_sizes_are_multiples_of_a_whole_step():
