@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..trace.reader import TraceReader
-from ..util.formats import SCALES
+from ..util.formats import SCALES, two_digits
 from . import description, statistics
 
 
@@ -37,26 +37,20 @@ class Gain:
     def factor(self) -> str:
         """How many times as long waiting takes, as text."""
         if math.isfinite(self.waiting_s):
-            return _two_digits(self.waiting_s / self.run_s)
-        return f"more than {_two_digits(1e-9 * description.stop_ns(self.waiting) / self.run_s)}"
+            return two_digits(self.waiting_s / self.run_s)
+        return f"more than {two_digits(1e-9 * description.stop_ns(self.waiting) / self.run_s)}"
 
     def time(self, seconds: float) -> str:
         """Return a time, in the unit of the longer one."""
         longest_ns = 1e9 * max(time for time in (self.run_s, self.waiting_s) if math.isfinite(time))
         scale, unit = next((each for each in SCALES if longest_ns >= each[0]), SCALES[-1])
-        return f"{_two_digits(1e9 * seconds / scale)} {unit}"
+        return f"{two_digits(1e9 * seconds / scale)} {unit}"
 
     def __str__(self) -> str:
         """Return the gain in a sentence without its full stop."""
         would = f"waiting for all {self.run.worker_count:,} workers would take"
         took = f"{self.time(self.waiting_s)}: " if math.isfinite(self.waiting_s) else ""
         return f"Loss {self.level:g} after {self.time(self.run_s)}; {would} {took}{self.factor} times as long"
-
-
-def _two_digits(value: float) -> str:
-    """Format a number with two digits, or all of its integer part: 0.71, 6.0, 29, 135."""
-    digits = 0 if value >= 9.95 else 1 if value >= 0.995 else 2
-    return f"{value:,.{digits}f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def time_s(trace: TraceReader, level: float) -> float:

@@ -61,5 +61,6 @@ def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> s
 
 def measured(trace: TraceReader) -> dict[str, object]:
     """Return the keys of the problem that determine its loss."""
-    problem = trace.table("problem")
-    return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}
+    others = "axis", "batch", "shards", "frozen_seed"
+    given = ((key, value) for key, value in trace.table("problem").items() if key not in others)
+    return {key: value for key, value in given if value and value != "refuse"}  # as keys that are not there

@@ -91,7 +91,7 @@ def milestones(progress: Columns, target: float | None = None) -> list[tuple[flo
     If one measurement was the first to reach several, only the target or else the lowest is listed.
     """
     loss = progress["loss"]
-    wanted = sorted({*levels(loss), *([target] if target else [])}, reverse=True)
+    wanted = sorted({*levels(loss), *([] if target is None else [target])}, reverse=True)
     found: dict[tuple[float, float], float] = {}  # times -> level
     for level in wanted:
         times = reached_ns(progress, loss, level)

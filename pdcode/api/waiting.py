@@ -42,7 +42,7 @@ def _gain(trace: TraceReader, path: Path) -> Gain | None:
         config = what_if.recorded_config(trace, ["update.mode=all"])
         updates = _most_updates(trace, getattr(config.problem, "evaluate", math.inf))
         config = config.with_keys(
-            stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates},
+            stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates, "epochs": None},
             trace={"path": str(path), "arrivals": "all", "checkpoint_s": None} | what_if.EXACT,
         )
         made = Simulation(config, choice.prepare(config, str(trace.path), check=False))

@@ -198,7 +198,7 @@ class Prediction:
         )
         times_s = []
         for seed in (config.seed ^ run for run in range(seeds)):
-            one = msgspec.structs.replace(config, seed=seed)
+            one = config.with_seed(seed)
             components = choice.prepare(one, str(self.trace.path), check=False)
             with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
                 times_s.append(Simulation(components.config, components).run(Recorder())[1].target_s)
