@@ -79,8 +79,8 @@ class Sum:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the payload is finite."""
-        return finite.all_finite(self.vector[: self._size])
+        """Whether the payload is usable: finite, and not too large."""
+        return finite.all_usable(self.vector[: self._size])
 
     def assemble(self) -> None:
         """Read the payload from the segments; here it is a view of them."""

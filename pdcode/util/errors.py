@@ -183,7 +183,7 @@ def _libraries() -> tuple[str, ...]:
     import sysconfig  # not loaded without an error
 
     paths = sysconfig.get_paths()
-    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    return tuple({paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def place_of_user(error: BaseException, within: bool = False) -> str:
@@ -194,7 +194,7 @@ def place_of_user(error: BaseException, within: bool = False) -> str:
     """
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         name = frame.f_code.co_filename
-        own = name.startswith((PACKAGE, "pdcode/"))  # compiled code has paths of its own
+        own = name.startswith((PACKAGE + os.sep, "pdcode/"))  # compiled code has paths of its own
         if own and not within:
             return ""
         compiled = name.endswith((".pyx", ".pxd", ".pxi"))
