@@ -80,6 +80,12 @@ class Measured:
         return math.isfinite(self.seconds)
 
     @property
+    def diverged(self) -> bool:
+        """Whether the run failed with a measured loss above its first, or one that is not finite."""
+        losses = self.curves["loss"]
+        return self.failed and len(losses) > 0 and not losses[-1] <= losses[0]
+
+    @property
     def spent_s(self) -> float:
         """Time to the target, or time of the stop if it was not reached."""
         return self.seconds if self.reached else self.stop_s

@@ -149,6 +149,9 @@ DELAYS = (
 
 def legend(rows: Sequence[Row[Any]], seeds: Sequence[int], base: str) -> Iterator[str]:
     """Yield sentences on the ranking and the figures, and on candidates that the seeds do not distinguish."""
+    diverged = {place: sum(run.diverged for run in row.runs) for place, row in enumerate(rows, 1)}
+    if counts := [f"number {place} in {count} of {len(seeds)}" for place, count in diverged.items() if count]:
+        yield f"Runs diverged, with the loss far above its first: {', '.join(counts)}; try smaller rates."
     under = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
     ranking = "the geometric mean of the times of the stop"
     if rows[0].goal:
@@ -195,6 +198,8 @@ def describe_run(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) 
         return f"over {format_seconds(cut_off_s)}"
     if run.reached:
         return format_seconds(run.seconds) + ("" if goal else f", loss {run.loss:.3g}")
+    if run.diverged:
+        return f"diverged, loss {run.loss:.3g}"
     if run.failed or not math.isfinite(run.loss):
         return "failed"
     return f"{goal.format_value(run.value(goal)) if goal else ''} at the end"

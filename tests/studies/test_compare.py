@@ -255,6 +255,14 @@ def test_a_run_that_diverged_early_is_not_ahead_of_one_that_went_on() -> None:
     assert [row.candidate for row in made.rows] == ["slow", "diverged"]
 
 
+def test_runs_that_diverged_are_said_to() -> None:
+    made = comparison(good=[1.0, 1.1], bad=[math.inf, math.inf])
+    made.measured[1][1] = run = figures(math.inf, loss=9.0, failed=True)  # its curve rises
+    assert results_table.describe_run(run, None) == "diverged, loss 9"
+    first, _ = "".join(results_table.legend(made.rows, made.seeds, "first")).split(";", 1)
+    assert first == "Runs diverged, with the loss far above its first: number 2 in 1 of 2"
+
+
 def test_the_legend_says_what_the_seeds_tell() -> None:
     def legend(made: Comparison) -> str:
         return " ".join(results_table.legend(made.rows, made.seeds, "first"))
