@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..trace.reader import TraceReader
-from ..util.formats import SCALES, two_digits
+from ..util.formats import SCALES, reached, two_digits
 from . import description, statistics
 
 
@@ -50,7 +50,9 @@ class Gain:
         """Return the gain in a sentence without its full stop."""
         would = f"waiting for all {self.run.worker_count:,} workers would take"
         took = f"{self.time(self.waiting_s)}: " if math.isfinite(self.waiting_s) else ""
-        return f"Loss {self.level:g} after {self.time(self.run_s)}; {would} {took}{self.factor} times as long"
+        measured = self.run.progress
+        when = reached(*statistics.reached_ns(measured, measured["loss"], self.level))
+        return f"Loss {self.level:g} {when}; {would} {took}{self.factor} times as long"
 
 
 def time_s(trace: TraceReader, level: float) -> float:

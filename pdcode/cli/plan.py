@@ -90,13 +90,11 @@ def plan(options: argparse.Namespace) -> int:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
     if trace is not None and not options.like:
-        recorded_s = goal.seconds(trace)
-        when = f"after {format_seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
         own, best_one = (
             f"{'more than ' if entry.missed else ''}{format_seconds(entry.time.mean)}"
             for entry in (found.own, row)
         )
-        print_line(f"recorded in {trace.path}: {goal} {when}")
+        print_line(f"recorded in {trace.path}: {goal} {goal.reached(trace)}")
         print_line(f"predicted with its delays: {own} for your own configuration, {best_one} for number 1")
         print_line("")
     print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")

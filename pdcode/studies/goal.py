@@ -9,6 +9,7 @@ import numpy as np
 from ..analysis import statistics
 from ..config import Config, StopTable
 from ..trace.reader import TraceReader
+from ..util import formats
 from ..util.errors import InputError
 
 
@@ -38,6 +39,11 @@ class Goal:
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
         t_ns, versions = trace.progress["t_ns"], trace.progress["version"]
         return 1e-9 * statistics.crossing(t_ns, values, self.bound, versions)
+
+    def reached(self, trace: TraceReader) -> str:
+        """Say when a recorded run reached the target, as it is known: between two measurements."""
+        values = self.value(trace.progress["loss"], trace.progress["accuracy"])
+        return formats.reached(*statistics.reached_ns(trace.progress, values, self.bound))
 
     def format_value(self, value: float) -> str:
         """Format a `value` as loss or accuracy."""
