@@ -47,7 +47,9 @@ def draw_gain(gain: Gain) -> Figure:
     with sheet(SIZE[0], SIZE[1] + 0.6 + 0.3 * max(0, lanes - 8)) as drawing:
         grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
         left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
-        drawing.suptitle(str(gain), x=0.01, ha="left", fontsize=15, fontweight="bold")
+        title = str(gain)
+        size = min(15, 1450 / len(title))  # one line
+        drawing.suptitle(title, x=0.01, ha="left", fontsize=size, fontweight="bold")
         origin = "waiting for all: simulated under the recorded delays"
         drawing.supxlabel(f"{_title(gain.run)}   ·   {origin}", x=0.01, ha="left", fontsize=10.5, color=GREY)
         _losses(gain, left.subplots())
