@@ -33,12 +33,15 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
         try:
             yield executor
         except BaseException as error:
-            for process in list((executor._processes or {}).values()):
+            processes = list((executor._processes or {}).values())
+            for process in processes:
                 process.terminate()
             manager: Any = executor._executor_manager_thread
             executor.shutdown(wait=False, cancel_futures=True)
             if manager is not None:
                 manager.join(ENDED_S)  # Python's exit would race with it, and print a traceback
+            for process in processes:  # the manager waits for one whose run took the signal for its own
+                process.kill()
             if isinstance(error, BrokenProcessPool):
                 raise Failure("a process that shared the work was killed") from None
             raise

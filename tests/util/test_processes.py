@@ -150,6 +150,21 @@ def test_work_is_spread_over_processes_as_they_get_free() -> None:
         assert list(pool.results(slow_square, [(0, 3.0), (1, 2.0)])) == [(0, 9.0), (1, 4.0)]
 
 
+def killed_or_deaf(killed: bool) -> None:
+    """Die, or be a run that takes the signal to end for its own, and then waits for more work."""
+    if killed:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(100)
+
+
+def test_processes_beside_a_killed_one_end_even_if_deaf() -> None:
+    with pytest.raises(Failure, match="was killed"), Pool(2) as pool:
+        list(pool.results(killed_or_deaf, [(0, False), (1, True)]))
+    assert gone([child for child in children(os.getpid()) if b"spawn_main" in command_of(child)])
+
+
 def test_processes_that_are_killed_while_the_caller_works_are_a_failure() -> None:
     def killing() -> None:
         with Pool(2) as pool:
