@@ -33,14 +33,14 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
         try:
             yield executor
         except BaseException as error:
-            processes = list((executor._processes or {}).values())
-            for process in processes:
+            started = list((executor._processes or {}).values())
+            for process in started:
                 process.terminate()
             manager: Any = executor._executor_manager_thread
             executor.shutdown(wait=False, cancel_futures=True)
             if manager is not None:
                 manager.join(ENDED_S)  # Python's exit would race with it, and print a traceback
-            for process in processes:  # the manager waits for one whose run took the signal for its own
+            for process in started:  # the manager waits for one whose run took the signal for its own
                 process.kill()
             if isinstance(error, BrokenProcessPool):
                 raise Failure("a process that shared the work was killed") from None
@@ -51,7 +51,11 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
 def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *arguments: Any) -> Future[Out]:
     """Submit a call, with signals deferred so that no process is left half-started."""
     with signals.deferred():
-        return executor.submit(function, *arguments)
+        submitted = executor.submit(function, *arguments)
+        manager: Any = executor
+        with manager._shutdown_lock:  # it may wait without knowing the process that was started for the call
+            manager._executor_manager_thread_wakeup.wakeup()
+    return submitted
 
 
 @contextmanager
