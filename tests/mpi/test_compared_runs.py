@@ -23,7 +23,7 @@ def test_real_runs_are_compared(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     text = capsys.readouterr().out
     assert "3 schemes over MPI, to training loss 1" in text
-    assert "uncoded/optimizer.rate=1e9, seed 1: failed" in text
+    assert "uncoded/optimizer.rate=1e9, seed 1: diverged, loss " in text
     assert "repeat a run: pdcode run results/job.compare/uncoded-first.toml --set seed=1" in text
     made = Comparison.load("results/job.compare.h5")
     first, powersgd, diverged = (row[0] for row in made.measured)
