@@ -40,9 +40,9 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
             executor.shutdown(wait=False, cancel_futures=True)
             if manager is not None:
                 manager.join(ENDED_S)  # Python's exit would race with it, and print a traceback
-            for process in started:  # the manager waits for one whose run took the signal for its own
-                process.kill()
             if isinstance(error, BrokenProcessPool):
+                for process in started:  # the manager waits for one whose run took the signal for its own
+                    process.kill()
                 raise Failure("a process that shared the work was killed") from None
             raise
         executor.shutdown(cancel_futures=True)
