@@ -330,11 +330,13 @@ def test_a_run_that_has_given_all_workers_up_replays(end, lost, run, trace_path,
 def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(how, run, trace_path, tmp_path):
     done = run("stop.updates=1000", *how, job=JOB, **monitoring(tmp_path))
     assert done.returncode == 0, done.stderr
-    among = sum(size for ranks, size in monitored(tmp_path).items() if 0 not in ranks)
+    sizes, means = monitored(tmp_path), monitored(tmp_path, mean=True)
+    among = sum(size for ranks, size in sizes.items() if 0 not in ranks)
+    # Workers run ahead of rank 0, which ends the run late on a busy machine; each reports all of its sums.
+    reports = sum(size / means[ranks] for ranks, size in sizes.items() if ranks[1] == 0)
     trace = Trace(trace_path)
     assert trace.counters["version"] == 1000
-    # Open MPI counts up to 6 % more on a busy machine.
-    assert 0.97 < among / trace.arrivals["bytes_up"].sum() < 1.1
+    assert 0.97 < among / (trace.arrivals["bytes_up"].mean() * reports) < 1.03
 
 
 def test_a_root_gets_as_many_payloads_as_it_has_children(run, tmp_path):
