@@ -76,6 +76,13 @@ def _is_ours(path: Path) -> bool:
         return archive.comment == COMMENT
 
 
+def _as_array(column: Any) -> np.ndarray:
+    """Return a column as an array; of whole numbers also where pandas' has missing ones."""
+    dtype = getattr(column, "dtype", None)
+    whole = getattr(dtype, "kind", "") in ("i", "u") and not isinstance(dtype, np.dtype)
+    return np.asarray(column, object if whole and column.isna().any() else None)
+
+
 def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return named arrays of a pair (X, y) or of a data frame, and values of the keys that name them."""
     if table.latent:
@@ -91,11 +98,11 @@ def arrays_of(data: Any, table: NetworkTable) -> tuple[dict[str, np.ndarray], di
         if frame is not None:
             named = msgspec.structs.replace(table, targets=[])
             inputs, _ = choose_columns(named, [*frame_columns(frame, "data")])
-        columns = [np.asarray(y)]
+        columns = [_as_array(y)]
     elif hasattr(data, "columns"):
         inputs, targets = choose_columns(table, [*frame_columns(data, "data")])
         x = frame = data
-        columns = [np.asarray(data[frame_columns(data, "data")[name]]) for name in targets]
+        columns = [_as_array(data[frame_columns(data, "data")[name]]) for name in targets]
     else:
         raise InputError(f"data: {type(data).__name__}: expected a pair (X, y) or a data frame")
     absent: np.ndarray | None = None

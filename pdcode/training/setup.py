@@ -152,6 +152,11 @@ class Components:
         """Describe non-obvious treatment of data, formats and delays, one line each."""
         config = self.scheme.config
         lines = self.problem.remarks(self.rows)
+        if self._misses_auto:
+            lines.append(
+                "scheme.preset is none, as a key is given that presets have, too: 'auto' would keep the "
+                "given keys and choose the others"
+            )
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
         # Elements of whitened gradients differ less in magnitude: what rounding loses of them does no harm.
         if biased and not config.memory.has_residual and config.code.whiten == "none":
@@ -174,6 +179,20 @@ class Components:
                 "then; code.rows_per_task is the number of codewords of a task"
             )
         return [*lines, *self.notes, *self.state.remarks(), *shared_delays(config)]
+
+    @property
+    def _misses_auto(self) -> bool:
+        """Whether keys beside the scheme's own code kept a job from preset "auto", its default."""
+        asked, scheme = self.requested, self.scheme
+        return (
+            bool(scheme.candidates)
+            and asked.scheme.preset is None
+            and all(
+                getattr(getattr(asked, name), key) == value
+                for name, table in scheme.tables.items()
+                for key, value in table.items()
+            )
+        )
 
     @property
     def most_captured(self) -> float:

@@ -353,6 +353,21 @@ def test_momentum_in_async_mode_gives_a_warning() -> None:
     assert "slows" not in "\n".join(prepared().remarks())
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["optimizer.momentum=0.5"], True),
+        (["wire.dtype=int8"], True),
+        (["optimizer.momentum=0.5", "code.weight=2"], False),  # it describes a code of its own
+        (["optimizer.momentum=0.5", "scheme.preset=default"], False),
+        (["scheme.name=topk", "optimizer.momentum=0.5"], False),
+    ],
+)
+def test_a_job_that_a_key_takes_off_preset_auto_says_so(settings: list[str], said: bool) -> None:
+    lines = setup.prepare(configfile.resolve({}, ["stop.updates=20", *settings])).remarks()
+    assert said == any("'auto' would keep the given keys" in line for line in lines)
+
+
 def test_long_trials_of_a_rate_say_what_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_wine
 import pdcode
 from pdcode import problems
 from pdcode.__main__ import main
+from pdcode.api.data import arrays_of
 from pdcode.problems import tables
 from pdcode.problems.coding import Coding
 from pdcode.problems.delimited import read_csv
@@ -232,15 +233,15 @@ def test_numbers_as_categories_fit_a_model_of_numbers(tmp_path: Path) -> None:
         model.predict(frame.assign(a=pandas.Categorical(["x", "1"] * 10)))
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "objects"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame", "pair"])
 def test_integers_of_which_one_is_missing_are_classes(tmp_path: Path, kind: str) -> None:
     labels: list[int | None] = [*range(3), None] * 10
     frame = pandas.DataFrame({"a": np.arange(40) / 8, "y": pandas.array(labels, "Int64")})
     path = tmp_path / f"a.{kind}"
-    if kind == "objects":
-        y, absent = tables.labels_or_numbers(np.array(labels, object), "data", "y")
+    if kind in ("frame", "pair"):
+        held = frame if kind == "frame" else (frame[["a"]], np.array(labels, object))
         path = path.with_suffix(".npz")
-        np.savez(path, x=frame[["a"]], y=y, **{"y.absent": absent})  # as `simulate` gives frames to workers
+        np.savez(path, **arrays_of(held, problems.as_table({"data": "data", "missing": "drop"}))[0])
     elif kind == "csv":
         frame.to_csv(path, index=False)
     else:
