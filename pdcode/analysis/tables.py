@@ -248,8 +248,8 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
     shares = zip(spent.items(), percents([*spent.values()], length), strict=True)
     loads = (f"{labels.get(name, name)} {share}" for (name, time), share in shares if time)
     legend = (
-        "median: of the task times; ratio: to the median of the other workers' medians (a verdict compares tasks "
-        "at the same time, while the worker was slow); delay: injected; "
+        "median: of the task times; ratio: to the median of the other workers' medians (a verdict compares "
+        "tasks at the same time, while the worker was slow); delay: injected; "
         "send: from the end of the delay to the sending, such as waiting for a processor; in flight: between "
         "the worker and rank 0, or waiting there; decode: from the arrival until it is decoded; idle: from "
         "then to the next task; quiet: after the worker's last arrival."

@@ -7,6 +7,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..trace.reader import COLUMNS
+from ..util.errors import escape
 from .request import Request, clock_error_ns
 
 
@@ -30,8 +31,13 @@ def write(request: Request) -> str:
 
 
 def write_table(made: pyarrow.Table, request: Request, as_csv: bool) -> None:
-    """Write a table of pyarrow as CSV or Parquet."""
+    """Write a table of pyarrow as CSV, whose texts have no control characters, or Parquet."""
     if as_csv:
-        pyarrow.csv.write_csv(made.flatten(), request.path)
+        made = made.flatten()
+        for place, field in enumerate(made.schema):
+            if field.type == pyarrow.string():
+                texts = [each and escape(each) for each in made[place].to_pylist()]
+                made = made.set_column(place, field, pyarrow.array(texts, field.type))
+        pyarrow.csv.write_csv(made, request.path)
     else:
         pyarrow.parquet.write_table(made, request.path, compression="zstd")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import otf2
 import pandas
@@ -21,9 +22,11 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import pdcode
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.exporters import FORMATS, events, series
+from pdcode.util.errors import CONTROLS
 
 ERROR_NS = 5  # of the clocks of `traces.members`
 UP, DOWN = 0, 1  # tags of messages
@@ -254,6 +257,20 @@ def test_tables_have_the_columns_of_the_trace(table: str, tmp_path: Path, run: T
     timed = table in ("arrivals", "workers")
     assert ("clock_error_ns" in packed.column_names) == timed == ("clock_error_ns" in text.column_names)
     assert not timed or set(text["clock_error_ns"].to_pylist()) == {ERROR_NS}
+
+
+def test_a_csv_has_no_control_characters(tmp_path: Path) -> None:
+    fault = {"kind": "kill", "worker": 1, "task": 5}
+    job = {"workers": {"count": 3}, "stop": {"updates": 20}, "faults": {"events": [fault]}}
+    pdcode.simulate(job, output=tmp_path / "a.h5", progress=False)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        messages = file["faults/message"]
+        assert len(messages)
+        messages[0] = "\x1b[2J red\u202e, à".encode()
+    Trace(tmp_path / "a.h5").export(tmp_path / "a.csv", table="faults")
+    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    assert "\\x1b[2J red\\u202e, à" in text
+    assert not CONTROLS.search(text.replace("\n", ""))
 
 
 def test_tensorboard_reads_the_scalars(tmp_path: Path, run: Trace) -> None:
