@@ -15,7 +15,7 @@ from ..analysis.diagnosis import Diagnosis, SlowPart, after_descent, bottleneck,
 from ..analysis.summary import summarise
 from ..config import Config, StopTable, StragglersTable
 from ..stragglers import bases
-from ..trace import Recorder
+from ..trace import Recorder, descent
 from ..trace.reader import TraceReader
 from ..training import setup
 from ..util.errors import Failure, InputError
@@ -124,6 +124,11 @@ class Prediction:
             raise InputError("a worker never answers")
         self.took = f"{f'{self.goal} after' if self.goal else 'the run took'} {self.time(1.0)}"
         self.of = f"the time to {self.goal}" if self.goal else "the run's time"
+        given, preset = descent.given_keys(trace.config_text), trace.table("scheme").get("preset")
+        # Without this setting a key of a table that presets fill would undo preset "auto".
+        self.preset = (
+            f"scheme.preset={preset}" if preset and not descent.get(given, "scheme", "preset") else ""
+        )
         path = shlex.quote(str(trace.path))
         self.plan = f"pdcode plan JOB.toml --trace {path} searches for more"
         if trace.is_script:
@@ -246,7 +251,8 @@ def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     cost = f"{run.took}; {run.time(factor)} if {where} took no time, {less(factors)}"
     other = "a step for several payloads (update.mode = 'first')" if run.single else ""
     other = other or "sums by the workers (reduce.kind = 'allreduce')"
-    after = f"{REMEDIES[where]}, or {other}; {run.plan}"
+    kept = f" (with --set {run.preset}, which such a key would undo)" if run.preset else ""
+    after = f"{REMEDIES[where]}, or {other}{kept}; {run.plan}"
     if share < verdict.WARNING:
         after = run.nothing(factor, f"if {where} took no time")
     return found.costing(share, run.of, "; ".join(filter(None, (cost, run.doubt))), after)
@@ -290,7 +296,8 @@ def advice(run: Prediction, slow: Sequence[SlowPart], first: float, none: float)
             except InputError:  # not with the other keys of the run
                 continue
             if target_s <= GAIN * run.recorded_s:
-                shown = " ".join(f"--set {each}" for each in settings)
+                whole = [run.preset, *settings] if run.preset and settings is WASTE else settings
+                shown = " ".join(f"--set {each}" for each in whole)
                 policy = f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
                 return f"wait for fewer workers, {policy}; or {machine}"
             break

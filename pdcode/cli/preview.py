@@ -67,7 +67,10 @@ def rates(config: Config) -> Iterator[tuple[str, float]]:
 
 def codes(components: Components) -> list[str]:
     """Describe the codes."""
-    assignment, lines = components.state.assignment, [f"# Scheme: {components.scheme.summary}", "# Codes"]
+    assignment, scheme = components.state.assignment, components.scheme
+    preset = components.config.scheme.preset
+    name = f"{scheme.name}, preset {preset}" if preset else f"{scheme.name}: {scheme.summary}"
+    lines = [f"# Scheme {name}", "# Codes"]
     for k, code in components.state.designs.items():
         low, high = code.frame_bounds
         bounds = ", ".join(f"{name} {value:.4f}" for name, value in code.bounds.items() if value > 0)

@@ -458,7 +458,8 @@ def referenced(key: str, reference: str) -> Any:
         )
         raise InputError(f"{key}: {reference!r}: {why}")
     if not hasattr(module, name):
-        raise InputError(f"{key}: {path} has no {name!r}{did_you_mean(name, vars(module))}")
+        own = [each for each, value in vars(module).items() if not isinstance(value, ModuleType)]
+        raise InputError(f"{key}: {path} has no {name!r}{did_you_mean(name, own)}")
     return getattr(module, name)
 
 
@@ -488,14 +489,17 @@ def is_plugin(kind: object) -> bool:
     return not type(kind).__module__.startswith("pdcode.")
 
 
-def load_plugin(path: str) -> None:
-    """Import a plug-in once, and register the kinds that it defines; the current folder stays the same."""
+def load_plugin(path: str, key: str = "plugins") -> None:
+    """Import a plug-in once, and register the kinds that it defines; the current folder stays the same.
+
+    Messages name `key`, that of the file.
+    """
     module_name = _module_name(path)
     if module_name in sys.modules:
         return
-    ensure_file(path, "plugins")
+    ensure_file(path, key)
     if not path.endswith(".py"):
-        raise InputError(f"plugins: {path}: not a Python file (.py)")
+        raise InputError(f"{key}: {path}: not a Python file (.py)")
     spec = importlib.util.spec_from_loader(module_name, loader := _Loader(module_name, path))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -513,12 +517,12 @@ def load_plugin(path: str) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):
-            raise InputError(f"plugins: {path}: {error}") from None
+            raise InputError(f"{key}: {path}: {error}") from None
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
         ]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
-        raise InputError(f"plugins: {path}, line {line}: {in_one_line(error)}") from error
+        raise InputError(f"{key}: {path}, line {line}: {in_one_line(error)}") from error
     finally:
         sys.argv = arguments
     for (group, name), kind in own.items():
@@ -659,6 +663,9 @@ def _cure(text: str, value: Any, kind: Any, key: str) -> str:
     return ""
 
 
+ELSEWHERE = 0.85  # similarity of a key to that of another table from which on it is meant
+
+
 def _elsewhere(name: str, where: str) -> str:
     """Return the end of a message about an unknown key that is another table, or that another table has."""
     (config,) = whole
@@ -670,7 +677,7 @@ def _elsewhere(name: str, where: str) -> str:
     for key, table in tables:
         others = table.members() if isinstance(table, Kind) else ()
         keys += [(key, each) for _, kind in others for each in kind.__struct_fields__]
-    meant = did_you_mean(name, [each for _, each in keys])
+    meant = did_you_mean(name, [each for _, each in keys], ELSEWHERE)
     full = [f"{key}.{each}" for key, each in keys if meant.endswith(f" {each!r}?")]
     return f"; did you mean {full[0]!r}?" if full else ""
 

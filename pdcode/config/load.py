@@ -215,7 +215,7 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     Paths from the command line are relative to the current folder, others to `folder`.
     """
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
-    changed, plugins = dict[str, Any](), list(config.plugins)
+    changed, plugins = dict[str, Any](), dict.fromkeys(config.plugins, "plugins")  # file -> key
     trace = os.path.abspath(config.trace.path)  # before a user's code, which may change the folder
     for name in ("faults", *KINDS):
         table = getattr(config, name)
@@ -230,13 +230,14 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
                 continue
             here = {(name,), (name, key)} & commanded
             paths[key], file = kinds.locate(f"{name}.{key}", value, Path() if here else folder)
-            plugins += [file] * (file not in ("", *plugins))
+            if file:
+                plugins.setdefault(file, f"{name}.{key}")
         changed[name] = msgspec.structs.replace(table, **paths).completed()
-    for path in plugins:
-        kinds.load_plugin(path)
+    for path, key in plugins.items():
+        kinds.load_plugin(path, key)
     if plugins:
         changed["trace"] = msgspec.structs.replace(config.trace, path=trace)
-    return msgspec.structs.replace(config, plugins=plugins, **changed)
+    return msgspec.structs.replace(config, plugins=[*plugins], **changed)
 
 
 def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str], Any]]:

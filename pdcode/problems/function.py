@@ -44,6 +44,7 @@ class FunctionModel(Model):
             bool(table.near_zero),
         )
         self._keyed = "key" in inspect.signature(function).parameters
+        self._name = table.function
 
     @cached_property
     def _tree(self) -> Any:
@@ -60,11 +61,22 @@ class FunctionModel(Model):
         self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
     ) -> float:
         more = {"key": key} if self._keyed else {}
-        loss, gradient = self._function(self.unflatten(theta), *rows, **more)
+        found = self._function(self.unflatten(theta), *rows, **more)
+        if not (isinstance(found, tuple | list) and len(found) == 2):
+            what = f"{len(found)} values" if isinstance(found, tuple | list) else type(found).__name__
+            raise InputError(f"problem.function: {self._name!r} returns {what}; expected loss, gradient")
+        loss, gradient = found
         if np.iscomplexobj(loss):
             raise InputError("problem.function: the loss is complex; return its real part")
         self._fill(out, gradient, "problem.function: the gradient", exact=True)
         return float(loss)
+
+    def examine(self, theta: Array, rows: Rows) -> list[str]:
+        more = {"key": None} if self._keyed else {}
+        given = ", ".join(["theta", *(f"rows {number}" for number in range(1, len(rows) + 1)), *more])
+        call = f"{self._name!r} is called as ({given})"
+        ensure_takes("problem.function", call, self._function, theta, *rows, **more)
+        return []
 
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
         scratch = np.empty(self.size, self._dtype)
@@ -93,6 +105,7 @@ class FunctionModel(Model):
             if callable(made) and (
                 isinstance(made, type) or not is_dataclass(made)
             ):  # as Equinox's models are
+                ensure_takes("problem.start", "a function is called as (seed)", made, seed)
                 made = made(seed)
             for name, leaf in leaves(made):
                 if np.asarray(leaf).dtype.kind in "OUSMm":
@@ -119,6 +132,18 @@ class FunctionModel(Model):
                 )
             view[...] = found[name]
         return out
+
+
+def ensure_takes(key: str, call: str, function: Any, /, *values: Any, **named: Any) -> None:
+    """Refuse a user's function that does not take these arguments; `call` says which."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function in C
+        return
+    try:
+        signature.bind(*values, **named)
+    except TypeError as error:
+        raise InputError(f"{key}: {call}, and takes {signature}: {error}") from None
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -267,15 +267,13 @@ def _cause(config: Mapping[str, Any], text: str) -> str:
     rate = optimizer.get("rate")
     if not isinstance(rate, int | float):
         return "usually the learning rate is too high"
-    given: dict[str, Any] = {}
-    with suppress(tomllib.TOMLDecodeError):
-        given = tomllib.loads(text)
+    given = given_keys(text)
     origin = keep = ""
-    if _get(given, "optimizer", "rate") == rate:
+    if get(given, "optimizer", "rate") == rate:
         origin = ", as the file says"
     elif preset := scheme.get("preset"):
         origin = f", with preset '{preset}'"
-        keep = "" if _get(given, "scheme", "preset") else "--set scheme.preset=auto "  # else a rate undoes it
+        keep = "" if get(given, "scheme", "preset") else "--set scheme.preset=auto "  # else a rate undoes it
     kinds = sorted({str(each.get("kind")) for each in (config.get("faults") or {}).get("events") or ()})
     faults = f" (or injected faults: {', '.join(kinds)})" if kinds else ""
     return (
@@ -284,7 +282,14 @@ def _cause(config: Mapping[str, Any], text: str) -> str:
     )
 
 
-def _get(tables: Mapping[str, Any], table: str, key: str) -> Any:
+def given_keys(text: str) -> dict[str, Any]:
+    """Return the tables of a user's file as a trace has it; none if it has no text that can be read."""
+    with suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(text)
+    return {}
+
+
+def get(tables: Mapping[str, Any], table: str, key: str) -> Any:
     """Return the value of a key in a user's file, which may be none."""
     found = tables.get(table)
     return found.get(key) if isinstance(found, dict) else None

@@ -77,10 +77,14 @@ def resolve_rows(
         scheme = make_scheme(smaller)
         state = scheme.state(problem)
         if all(unit.uncoded for layout in state.layouts for unit in layout.units):
-            raise InputError(
-                f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
-                f"code.blocks {config.code.blocks}, which leave every layer uncoded"
-            )
+            where = f"code.family '{config.code.family}' and code.blocks {config.code.blocks}"
+            preset = scheme.presets.get(config.scheme.preset or "", {})
+            if preset.get("code", {}).get("rows_per_task") != "auto":
+                raise InputError(
+                    f"code.rows_per_task: 'auto' has no effect with {where}, which leave every layer uncoded"
+                )
+            whole = config.with_keys(code={"rows_per_task": None})
+            return whole, f"tasks send whole gradients, as {where} leave every layer uncoded"
         assumed = speeds or configured_speeds(scheme, problem, state.layouts, total_rows)
         smaller_load = link_load(scheme, state, assumed)
         part = f"1/{round(1 / (smaller.code.share or 1))}"

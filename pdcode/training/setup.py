@@ -20,7 +20,7 @@ from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica, SharedReplica
 from ..coding.state import State
 from ..config import Config, requirements
-from ..config.defaults import longest_rate
+from ..config.defaults import FILLED, longest_rate
 from ..config.requirements import Need, Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, Problem
@@ -31,6 +31,7 @@ from ..transport.messages import Reply
 from ..transport.speeds import Speeds
 from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import listing
 from ..util.memory import ensure_fits
 from . import link_sizing
 from .shuffling import Shard, check_rows
@@ -152,10 +153,11 @@ class Components:
         """Describe non-obvious treatment of data, formats and delays, one line each."""
         config = self.scheme.config
         lines = self.problem.remarks(self.rows)
-        if self._misses_auto:
+        if keys := self._kept_from_auto:
+            are, they = ("are", "they are") if keys[1:] else ("is", "it is")
             lines.append(
-                "scheme.preset is none, as a key is given that presets have, too: 'auto' would keep the "
-                "given keys and choose the others"
+                f"{listing(keys)} {are} given, so no preset is chosen: with scheme.preset 'auto' {they} "
+                "kept, and the rest is chosen"
             )
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
         # Elements of whitened gradients differ less in magnitude: what rounding loses of them does no harm.
@@ -181,18 +183,20 @@ class Components:
         return [*lines, *self.notes, *self.state.remarks(), *shared_delays(config)]
 
     @property
-    def _misses_auto(self) -> bool:
-        """Whether keys beside the scheme's own code kept a job from preset "auto", its default."""
+    def _kept_from_auto(self) -> list[str]:
+        """Keys without which a job would have preset "auto"; none if it has a code of its own."""
         asked, scheme = self.requested, self.scheme
-        return (
-            bool(scheme.candidates)
-            and asked.scheme.preset is None
-            and all(
-                getattr(getattr(asked, name), key) == value
-                for name, table in scheme.tables.items()
-                for key, value in table.items()
-            )
-        )
+        if not scheme.candidates or asked.scheme.preset is not None:
+            return []
+        usual = Config.of({**scheme.tables, "scheme": {"name": scheme.name}})
+        changed = [
+            (name, key)
+            for name in FILLED
+            for key, value in msgspec.to_builtins(getattr(asked, name)).items()
+            if value != msgspec.to_builtins(getattr(usual, name)).get(key, value)
+        ]
+        own = {(name, key) for name, table in scheme.tables.items() for key in table}
+        return [] if own & {*changed} else [f"{name}.{key}" for name, key in changed]
 
     @property
     def most_captured(self) -> float:

@@ -77,7 +77,7 @@ OTHER_WORDS = {
     "targets": "target label y-column",
     "inputs": "features-columns columns",
     "l2": "regularisation regularization l2-penalty ridge",
-    "count": "n number num n-workers num-workers size nodes world-size",
+    "count": "n number num n-workers num-workers nodes world-size",
     "seed": "random-state random-seed",
     "torch": "cnn convnet convolution resnet transformer gpt rnn lstm pytorch module",
     "mlp": "nn dnn neural-network network perceptron dense feedforward",
@@ -111,10 +111,10 @@ OTHER_WORDS = {
 """Word of pdcode -> words of other programs for it, all with hyphens."""
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str], alike: float = 0.6) -> str:
     """Return "; did you mean 'sgd'?" for a misspelt word, to end a message; "" if no known one is like it.
 
-    A known word for what another program calls so comes first.
+    A known word for what another program calls so comes first. `alike` is the least similarity, at most 1.
     """
     from difflib import get_close_matches  # not loaded without an error
 
@@ -122,7 +122,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     asked = str(word).lower().replace("_", "-")
     found = [asked] if asked in plain else []
     found += [each for each, others in OTHER_WORDS.items() if each in plain and asked in others.split()]
-    found += get_close_matches(asked, plain, 1)
+    found += get_close_matches(asked, plain, 1, alike)
     return f"; did you mean {plain[found[0]]!r}?" if found else ""
 
 

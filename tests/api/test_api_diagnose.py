@@ -67,6 +67,29 @@ def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> 
     assert seconds(advice[2]) == pytest.approx(followed.summary()["target_s"], rel=0.15)
 
 
+def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key of [update] alone would undo it."""
+    job, path = tmp_path / "JOB.toml", str(tmp_path / "a.h5")
+    job.write_text(
+        """
+        problem = {data = "digits", hidden = [64]}
+        workers.count = 8
+        stop = {loss = 0.1, seconds = 20.0}
+        faults.events = [{kind = "slow", worker = 3, factor = 8.0, at_s = 0.0}]
+        """
+    )
+    assert main(["simulate", str(job), "-o", path]) == 0
+    found = pdcode.Trace(path).diagnose()
+    advice = re.match(r"wait for fewer workers, pdcode run JOB.toml (.*): predicted (.* m?s); or", found.next)
+    assert advice is not None
+    assert pdcode.Trace(path).table("scheme")["preset"] in advice[1]
+    assert main(["simulate", str(job), "-o", path, *advice[1].split()]) == 0
+    assert pdcode.Trace(path).summary()["target_s"] == pytest.approx(seconds(advice[2]), rel=0.02)
+    capsys.readouterr()
+
+
 def test_nobody_is_slow_by_the_order_in_which_rank_0_sends_tasks(tmp_path: Path) -> None:
     settings = {"stragglers.kind": "none", "workers.count": 15, "stop.loss": 0.1, "stop.updates": 60}
     short = simulate(tmp_path / "t.h5", settings)

@@ -149,6 +149,23 @@ def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
     assert main(["replay", str(path)]) == 0
 
 
+def test_an_auto_of_a_preset_gives_way_where_all_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        "import numpy\nstart = numpy.zeros(1)\ndata = numpy.ones(40)\n"
+        "def square(theta, x):\n    r = theta[0] - x\n    return r @ r / len(x), 2 * r.mean(keepdims=True)\n"
+    )
+    names = {"function": "square", "start": "start", "data": "data"}
+    problem = {key: f"{tmp_path}/one.py:{name}" for key, name in names.items()}
+    job = {
+        "problem": {"kind": "function", **problem},
+        "scheme": {"preset": "default"},
+        "stop": {"updates": 20},
+    }
+    components = setup.prepare(configfile.resolve(job))
+    assert components.config.code.rows_per_task is None
+    assert "tasks send whole gradients, as code.family 'uncoded'" in "\n".join(components.remarks())
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
