@@ -408,7 +408,8 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     noun = "task" if trace.sample == 1 else "recorded task"
-    early = _too_early(tasks, ratios, [*gone, *(each.worker for each in slow)], noun)
+    told = [*gone, *(each.worker for each in slow)]
+    early = _too_early(tasks, ratios, told, noun, description.stop_ns(trace))
     if slow:
         everyone, waits = verdict.waiting(trace, len(slow) > 1)
         statements = "; ".join(filter(None, (_listed([*map(str, slow)]), waits))), lost, early
@@ -456,9 +457,18 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     )
 
 
-def _too_early(tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], noun: str) -> str:
-    """Describe the workers, but those of which is `told`, whose few tasks are long, or have not come yet."""
+def _too_early(
+    tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], noun: str, stop_ns: float
+) -> str:
+    """Describe the workers, but those of which is `told`, whose few tasks are long, or have not come yet.
+
+    How much slower they are so far is by the times of their tasks or, if that is more, by how many they did
+    until the stop: a task that is still under way is none yet.
+    """
     counts, texts = np.array([len(each.number) for each in tasks]), []
+    each_ns = np.array(
+        [(stop_ns - each.begin[0]) / len(each.number) if len(each.number) else np.nan for each in tasks]
+    )
     for worker, own in enumerate(counts.tolist()):
         usual = int(np.median(np.delete(counts, worker))) if len(counts) > 1 else 0
         if worker in told or usual < JUDGED:
@@ -467,6 +477,7 @@ def _too_early(tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], 
         if 0 < own < JUDGED:
             values = relative(tasks, worker, np.arange(own + 1))
             so_far = math.exp(float(np.median(values))) if len(values) else math.nan
+            so_far = float(np.fmax(so_far, each_ns[worker] / np.nanmedian(np.delete(each_ns, worker))))
         if own == 0 or (own < TASKS and so_far >= timing.SLOW):
             done = f"{counted(own, noun)} where others did {usual:,}"
             pace = f"; so far {verdict.times(so_far)} as slow" if own else ""

@@ -90,6 +90,20 @@ def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
     capsys.readouterr()
 
 
+def test_how_slow_a_worker_of_few_tasks_is_so_far_counts_the_one_under_way(tmp_path: Path) -> None:
+    law = {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0}
+    job = {"problem": {"data": "digits", "hidden": [64]}, "workers": {"count": 8}, "stragglers": law}
+    for seed in (1, 2, 3):
+        stop = {"seed": seed, "stop": {"loss": 0.1, "seconds": 20.0}}
+        trace = pdcode.simulate(job | stop, output=tmp_path / "a.h5", progress=False)
+        found = re.search(
+            r"judge worker 7: (\d+) tasks where others did (\d+); so far ([\d.]+) times as slow",
+            trace.diagnose().verdict,
+        )
+        assert found is not None
+        assert float(found[3]) == pytest.approx(int(found[2]) / int(found[1]), rel=0.3)
+
+
 def test_nobody_is_slow_by_the_order_in_which_rank_0_sends_tasks(tmp_path: Path) -> None:
     settings = {"stragglers.kind": "none", "workers.count": 15, "stop.loss": 0.1, "stop.updates": 60}
     short = simulate(tmp_path / "t.h5", settings)
