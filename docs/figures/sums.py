@@ -29,7 +29,7 @@ left.set(xlabel="δ of the noise (.1δ, .9δ, .1(1-δ), .9(1-δ))", ylabel="bits
 left.set_title("Sums modulo 4 over a channel", loc="left", fontweight="bold", fontsize=10.5)
 left.legend(frameon=False)
 
-counts, law = 2 ** np.arange(11), quasigroup.rounded_normal(1.0)
+counts, law = 2 ** np.arange(11), quasigroup.discrete_gaussian(1.0)
 first = quasigroup.sum_bits(law, 1)
 needed = [quasigroup.sum_bits(law, count) for count in counts.tolist()]
 right.semilogx(counts, needed, "o-", color=BLUE, base=2, label="modulo 2^r: only the sum must fit")

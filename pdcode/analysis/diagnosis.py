@@ -341,7 +341,7 @@ def _slow_part(
 
 
 def _needed(values: np.ndarray, begin: int, end: int, edges: np.ndarray, sigma: float, chance: float) -> int:
-    """Return after how many slow tasks a test of all that came before would have found them."""
+    """Return the number of slow tasks after which a test of the tasks so far would have raised the alarm."""
     count = np.arange(1, end - begin + 1)
     level = np.cumsum(values[begin:end]) / count
     scores = level * np.sqrt(count) / sigma

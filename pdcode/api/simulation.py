@@ -207,7 +207,7 @@ def run_traced(simulation: Simulation, request: Request, print_line: Print) -> t
             checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
         with signals.handled(signals.interrupts(fleet)):
             before, result = simulation.run_preset(trace, print_line, found, checkpoints, request.report)
-            following, found = simulation.following(before), None
+            following, found = simulation.next_simulation(before), None
             if following is None:
                 close_trace(trace, before, clock_counters(result))
             else:

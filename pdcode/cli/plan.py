@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "Exit codes: 0 done, 1 no candidate reached the target, 2 bad input.",
     )
     option = command.add_argument
-    arguments.add_job(command, "link.bandwidth=1e6", optional=True)
+    arguments.add_job(command, "workers.count=16", optional=True)
     option("--trace", metavar="TRACE", help="plan with the delays, machine and link of this recorded run")
     what = "instead of CONFIG: stand-in problem for the job whose times TRACE has, such as a DDP script's"
     option("--like", metavar="CONFIG", help=what)

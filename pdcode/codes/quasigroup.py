@@ -219,7 +219,9 @@ def _best(
 def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> float:
     """Return the least rate, in bits, at which two sources each describe the sum modulo m of their symbols.
 
-    `total` is the law of that sum; the other parameters are as for `computation_rate`.
+    `total` is the law of that sum; the other parameters are as for `computation_rate`. Pairs of
+    unstructured codes give the rate of Slepian and Wolf only if each source is uniform, as the law of the
+    sum says nothing else of the sources.
     """
     return math.log2(len(total)) - computation_rate(total, prime, pairs).bits
 
@@ -298,8 +300,11 @@ def sum_of(law: np.ndarray, payloads: int) -> np.ndarray:
     return total
 
 
-def rounded_normal(deviation: float) -> np.ndarray:
-    """Return the law of a normal number rounded to an integer, as in `sum_bits`, up to 10 deviations."""
+def discrete_gaussian(deviation: float) -> np.ndarray:
+    """Return the law of integers k in proportion to exp(-k² / 2σ²), as in `sum_bits`, up to 10 deviations σ.
+
+    It is narrower than that of rounded normal numbers: with σ = 1 it deviates by 1.000, and they by 1.041.
+    """
     half = math.ceil(10 * deviation)
     law = np.exp(-0.5 * (np.arange(-half, half + 1) / deviation) ** 2)
     return law / law.sum()

@@ -174,7 +174,7 @@ def whitening_cost(config: Config, problem: Problem) -> float:
 
 
 def shard_difference(config: Config, sample: Problem, rows: int) -> str:
-    """Return in which respect the workers' shards of all rows differ, or an empty string if they do not."""
+    """Return a text on how the workers' shards of `rows` rows differ; it is empty if they are alike."""
     how, batch = split.sharding(config.problem), config.problem.batch
     if how == "replicated":
         return ""

@@ -329,8 +329,8 @@ class FirstTable(CountTable, tag="first"):
     def resolved(self, workers: int) -> Self:
         return self if self.is_adaptive else super().resolved(workers)
 
-    def proceeds(self, living: int, workers: int) -> bool:
-        return living > 0 if self.is_adaptive else super().proceeds(living, workers)
+    def can_progress(self, living: int, workers: int) -> bool:
+        return living > 0 if self.is_adaptive else super().can_progress(living, workers)
 
     def description(self, workers: int) -> str:
         return self.mode if self.is_adaptive else super().description(workers)
@@ -341,7 +341,7 @@ class QuorumTable(CountTable, tag="quorum"):
 
     makes: ClassVar[type[Policy]] = Quorum
 
-    def proceeds(self, living: int, workers: int) -> bool:
+    def can_progress(self, living: int, workers: int) -> bool:
         return living > 0
 
 
@@ -365,7 +365,7 @@ def check_end(config: Config, dead: Sequence[int]) -> None:
     if not dead or config.stop.seconds is not None:
         return
     living = workers - len(dead)
-    if not update.proceeds(living, workers):
+    if not update.can_progress(living, workers):
         listed = ", ".join(map(str, dead[:8])) + (", …" if len(dead) > 8 else "")
         raise InputError(
             f"stop.seconds: not given, and update.mode '{update.mode}' may wait for ever with {living} of "

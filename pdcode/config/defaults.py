@@ -7,7 +7,7 @@ A key has the first of these values that exists:
 3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables; the
    learning rate of a preset is at most `longest_rate`, which depends on the number of workers, and is
    multiplied by `rate_factors`, which depend on the numbers of matrices and workers; its momentum and rate
-   are those `at_batch`;
+   follow the mini-batches by `adjustment_for_batch`;
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
 A value drops keys of later levels that have no effect with it. `config.load.resolve` applies these levels.
@@ -48,9 +48,9 @@ KIND_KEYS = "kind", "mode", "family"
 ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
 FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
-# Rate of whitened gradients of which tasks send an eighth or more, and the exponent of 1 - β, where β is the
-# momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
-WHITENED_RATE, USUAL_SHARES, STILL_EXPONENT = 2.0, 8, 0.65
+# Rate of whitened gradients of which tasks send this fraction or more, and the exponent of 1 - β, where β is
+# the momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
+WHITENED_RATE, REFERENCE_FRACTION, MOMENTUM_EXPONENT = 2.0, 1 / 8, 0.65
 # Mini-batches beyond which presets of rounds have more momentum, and beyond which they have no more of it.
 USUAL_BATCH, LARGE_BATCH = 32, 128
 FINAL = 0.1  # part of the rate at the end of a regression
@@ -157,7 +157,7 @@ def _settle_by_batch(config: Config, origins: Origins) -> Config:
     momentum_of, rate_of = (origins.get(f"optimizer.{key}", "") for key in ("momentum", "rate"))
     rate, changed = config.optimizer.rate, dict[str, Any]()
     if momentum_of.startswith("preset") and (rate == AUTO or rate_of.startswith("preset")):
-        factor, momentum = at_batch(config, config.optimizer.momentum)
+        factor, momentum = adjustment_for_batch(config, config.optimizer.momentum)
         if momentum != config.optimizer.momentum:
             changed["momentum"] = momentum
             origins["optimizer.momentum"] = f"{momentum_of}, {_batches(config)}"
@@ -181,20 +181,20 @@ def limited_rate(config: Config, rate: float, many: int) -> tuple[float, str]:
 def whitened_rate(config: Config) -> tuple[float, str]:
     """Return the usual learning rate of whitened gradients, before limits, and where it is from, as text."""
     preset = _scheme({"name": config.scheme.name}).presets.get(config.scheme.preset or "", {})
-    own, still = preset.get("optimizer", {}), 1 - config.optimizer.momentum
+    own, friction = preset.get("optimizer", {}), 1 - config.optimizer.momentum
     if isinstance(rate := own.get("rate"), float):
-        factor, momentum = at_batch(config, own.get("momentum", 0.0))
-        still /= 1 - momentum
+        factor, momentum = adjustment_for_batch(config, own.get("momentum", 0.0))
+        friction /= 1 - momentum
         text = f"{rate:g} of preset '{config.scheme.preset}'"
         if factor < 1:
             text += f", × {factor:g} {_batches(config)}"
-        return rate * factor * still**STILL_EXPONENT, text
-    rate = WHITENED_RATE * still**STILL_EXPONENT
+        return rate * factor * friction**MOMENTUM_EXPONENT, text
+    rate = WHITENED_RATE * friction**MOMENTUM_EXPONENT
     if not config.update.asynchronous:
         return rate, f"{WHITENED_RATE:g} of whitened gradients"
     if config.memory.kind != "worker":
         return rate / config.workers.count, f"{WHITENED_RATE:g} / workers.count, as each payload is a step"
-    smaller = math.sqrt(min(1.0, USUAL_SHARES * (config.code.share or 1.0)))  # residuals are larger
+    smaller = math.sqrt(min(1.0, (config.code.share or 1.0) / REFERENCE_FRACTION))  # residuals are larger
     return rate * smaller, f"{WHITENED_RATE:g} of whitened gradients"
 
 
@@ -202,8 +202,8 @@ def _is_whitened(config: Config) -> bool:
     return config.code.whiten != "none" and gradient_rate(config) == "optimizer.rate"
 
 
-def at_batch(config: Config, momentum: float) -> tuple[float, float]:
-    """Return the factor on a preset's rate for the mini-batches, and its momentum with them.
+def adjustment_for_batch(config: Config, momentum: float) -> tuple[float, float]:
+    """Return the factor by which the mini-batches change a preset's rate, and the momentum that they need.
 
     Larger ones have less noise, so that the mean of whitened gradients is longer, and more momentum pays:
     1 - β falls by √(32/B), and the rate by the root of that. This held for eight workers and more, by the
@@ -213,8 +213,8 @@ def at_batch(config: Config, momentum: float) -> tuple[float, float]:
     few = config.workers.count < FEW_WORKERS
     if not momentum or few or batch <= USUAL_BATCH or config.update.asynchronous or not _is_whitened(config):
         return 1.0, momentum
-    still = math.sqrt(USUAL_BATCH / batch)
-    return float(f"{math.sqrt(still):.2g}"), float(f"{1 - (1 - momentum) * still:.3g}")
+    less = math.sqrt(USUAL_BATCH / batch)
+    return float(f"{math.sqrt(less):.2g}"), float(f"{1 - (1 - momentum) * less:.3g}")
 
 
 def _batches(config: Config) -> str:

@@ -372,7 +372,7 @@ class UpdateTable(Kind, Capable, tag_field="mode"):
         """Return the factor on the learning rate of a step of this many payloads."""
         return 1.0
 
-    def proceeds(self, living: int, workers: int) -> bool:
+    def can_progress(self, living: int, workers: int) -> bool:
         """Return whether updates continue with `living` workers if the others never answer."""
         min_payloads = self.min_payloads(workers)
         return min_payloads is not None and min_payloads <= living

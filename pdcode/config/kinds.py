@@ -445,7 +445,7 @@ def locate(key: str, reference: str, folder: Path) -> tuple[str, str]:
 
 
 def referenced(key: str, reference: str) -> Any:
-    """Return the object that a reference names, of a file that is imported."""
+    """Return the object that a reference names: one of `OBJECTS`, or one of a file already imported."""
     if reference in OBJECTS:
         return OBJECTS[reference]
     if ":" not in reference:

@@ -26,7 +26,7 @@ Order = list[list[tuple[str, int]]]
 
 
 class _Other(Exception):
-    """What is replayed has another form."""
+    """The operations are not those that `transfers` and `replay` know; the message says which differ."""
 
 
 def read(paths: Sequence[str]) -> Job:

@@ -107,7 +107,7 @@ def in_turn(
     lengths = np.maximum(np.nanmax(times, axis=1), least_s)
     ends = np.cumsum(lengths)
     if not (np.nanmin(times) >= 0 and ends[-1] <= LONGEST_S):
-        raise InputError(f"{path}: times below 0, or more than {LONGEST_S:g} s together")
+        raise InputError(f"{path}: a time is below 0, or all steps take more than {LONGEST_S:g} s together")
     begins = np.concatenate(([0.0], ends[:-1]))
     work_s, times = np.where(here, work_s, 0.0), np.where(here, times, 0.0)
     finish = np.broadcast_to(ends[:, None], work_s.shape) if link_s is None else begins[:, None] + times

@@ -37,8 +37,9 @@ DECODER = msgspec.json.Decoder(dict[str, dict[str, Times]])
 def read(paths: Sequence[str]) -> Job:
     """Read a session.
 
-    The backward pass ends with the wait for the slowest rank: what it takes longer than on the rank where
-    it is shortest is waiting. With FSDP the same holds for forward and backward pass together.
+    A backward pass includes the wait for the slowest rank. So a rank's waiting time is the duration of its
+    pass minus the shortest duration of all ranks. With FSDP these durations are of forward and backward pass
+    together.
     """
     path = only(paths, "the database of a session")
     if not content(path).startswith(b"SQLite format 3\0"):

@@ -43,12 +43,12 @@ class Hosted(Group):
             self._receive = self.Irecv(self._verdict, 0, VERDICT)
             self.workers  # noqa: B018  made while all ranks take part
 
-    def watched(self, poll: Callable[[], Any]) -> Callable[[], Any]:
-        def watched_poll() -> Any:
+    def with_failure_check(self, poll: Callable[[], Any]) -> Callable[[], Any]:
+        def checked_poll() -> Any:
             self._look()
             return poll()
 
-        return poll if self._ending else watched_poll
+        return poll if self._ending else checked_poll
 
     def _look(self) -> None:
         """Raise the failure of another rank."""

@@ -179,7 +179,7 @@ class MPILink(Link):
         self._receive_task.Free()
 
     def close(self) -> None:
-        """End what the link does beside the worker's loop, also after an error."""
+        """Stop the transfers of rows, which run beside the worker's loop; also after an error."""
         if self.rows is not None:
             self.rows.close()
 

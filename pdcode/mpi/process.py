@@ -52,8 +52,8 @@ class Group(MPI.Intracomm):
         """Communicator of all ranks but rank 0; collective among these at first."""
         return self.Create_group(self.group.Excl([0]))
 
-    def watched(self, poll: Callable[[], Any]) -> Callable[[], Any]:
-        """Return what a rank that waits polls."""
+    def with_failure_check(self, poll: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what a waiting rank calls: `poll`, in a subclass after a check for failed ranks."""
         return poll
 
     def finish_coordinator(self, code: int, missing: Collection[int], failures: bool, detached: bool) -> None:
@@ -78,7 +78,7 @@ class Poller:
 
     def wait(self, poll: Callable[[], Any], timeout_ns: int | None = None) -> Any:
         """Poll until the result is true or the timeout has passed; return the last result."""
-        poll = self._comm.watched(poll)
+        poll = self._comm.with_failure_check(poll)
         until = None if timeout_ns is None else clocks.now_ns() + timeout_ns
         for count in range(self._comm.polls):
             if (result := poll()) or (until and count % 64 == 63 and clocks.now_ns() >= until):

@@ -129,12 +129,12 @@ def report(error: InputError | Failure) -> int:
 
 
 def say_end() -> None:
-    """Leave other ranks a sign that this one ends, and has printed why, if that is before the run."""
+    """Before the run: mark this process, so that other ranks know that it ends and has printed why."""
     if _begun.is_set():
         return
     with suppress(OSError):
         Path("/proc/self/comm").write_text(SAID)
-    time.sleep(2 * POLL_S)  # until they have seen it
+    time.sleep(2 * POLL_S)  # until the other ranks have seen the mark
 
 
 def named(rank: int) -> str:
@@ -233,7 +233,10 @@ class _Watch:
                 self.end(f"{which} died before the run began")
 
     def check_elsewhere(self) -> None:
-        """Bound the wait in MPI_Init for ranks elsewhere: nobody sees one that is alone there die."""
+        """Limit the wait in MPI_Init for ranks on other machines.
+
+        If one of them dies that is alone on its machine, no other rank sees its death.
+        """
         self.polls += 1
         waited_s = self.polls * POLL_S
         if self.rank == 0 and waited_s >= NOTED_S and not self.noted:

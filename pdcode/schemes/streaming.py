@@ -2,8 +2,8 @@
 
 Part j is block j of every layer; all layers have the same number of blocks (``code.blocks``). θ is sent once,
 with the task. The forward and the backward pass precede the first part, and each part costs its own products.
-The scheme is a rival of low-weight codes: rank 0 can use what a worker has computed before its task is
-finished, at the price of one message per part, instead of one short message that combines the parts. Sending
+The scheme is a rival of low-weight codes: rank 0 can use a task's first parts before the last is computed.
+The price is one message per part; a low-weight code sends one short message that combines the parts. Sending
 gradients in pieces while the rest is computed is common practice (Zhang et al., "Poseidon", USENIX ATC 2017,
 by layer). Without a barrier between parts, and with stragglers, it is the multi-message communication of
 Ozfatura, Gündüz and Ulukus, "Speeding up distributed gradient descent by utilizing non-persistent

@@ -29,8 +29,8 @@ from .results_table import describe_run
 from .trial import TUNING_OFFSET, Journal, Trial, check_seed, perform_all
 from .tuning import Tuning
 
-POINTS = 400  # measurements of a run to the lower loss, at the most
-BEYOND = 4.0  # limit of a run to the lower loss, as a multiple of the best candidate's longest tuning run
+POINTS = 400  # a run to the lower loss has at most this many measurements
+BEYOND = 4.0  # a run to the lower loss ends after this multiple of the best candidate's longest tuning run
 
 
 @dataclass(frozen=True)

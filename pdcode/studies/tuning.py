@@ -225,10 +225,11 @@ class Entrant:
 
 
 def tunable(candidate: Candidate, hold: bool = True) -> list[Knob]:
-    """Return a candidate's knobs, if `hold` is set without keys that its name or the command gives.
+    """Return the knobs of a candidate: the keys that tuning may change.
 
-    The user's own configuration has none. Whitening is what a candidate is, not a knob; look-ahead is a knob
-    of candidates that are whitened or look ahead.
+    With `hold`, keys that the candidate's name or the command sets are left out. The user's own configuration
+    has no knobs. Whitening is never a knob, as it makes another candidate; look-ahead is one if the candidate
+    whitens or looks ahead.
     """
     config = candidate.config
     if candidate.is_own:

@@ -52,7 +52,7 @@ def refuse_unfit(module: nn.Module) -> None:
         if getattr(each, "_post_accumulate_grad_hooks", None):
             raise InputError(
                 f"{what} has a hook by register_post_accumulate_grad_hook, which would have no effect, as no "
-                "gradient is accumulated: register_hook has"
+                "gradient is accumulated: use register_hook"
             )
 
 
@@ -92,10 +92,10 @@ def examine(model: Examined, theta: Array, rows: Rows) -> list[str]:
     _refuse_other_arguments(model, rows)
     _refuse_writes(model, theta, rows)
     own, others = _type(model.dtype), model.given.keys() - {model.dtype, torch.float32}
+    cures = {torch.float64: "; problem.dtype = 'float64' keeps them"}
     return [
         f"problem.module: parameters such as {_named(model.module, model.given[each])} are "
-        f"{_type(each)}, and are trained and returned in problem.dtype '{own}'"
-        f"{'; float64 keeps them' * (each == torch.float64)}"
+        f"{_type(each)}, and are trained and returned in problem.dtype '{own}'{cures.get(each, '')}"
         for each in others
     ]
 

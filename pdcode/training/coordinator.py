@@ -65,7 +65,7 @@ class Coordinator(Stateful):
         self.t_stop_ns = self.drain_until_ns = 0  # time of the stop, and end of the wait for tasks in flight
         self.interrupted = 0  # signal by which the user has asked for the end
         self.resumed = False  # whether tasks are in flight already when `run` is called
-        self.given_up = False  # whether the run ends without the replies of some workers
+        self.abandoned = False  # whether the run ends without the replies of some workers
 
     @property
     def version(self) -> int:
@@ -85,7 +85,7 @@ class Coordinator(Stateful):
                 self.t_stop_ns = now_ns
             self.dispatch_idle()
         roster, fleet = self.roster, self.fleet
-        while (roster.outstanding or (fleet.joining and not self.stopping)) and not self.given_up:
+        while (roster.outstanding or (fleet.joining and not self.stopping)) and not self.abandoned:
             for event in self.events():
                 getattr(self, event.handler)(event)
         fleet.close()
@@ -228,7 +228,7 @@ class Coordinator(Stateful):
             if interrupted_now or self.fleet.now_ns() >= self.drain_until_ns:
                 for worker in self.roster.in_flight:
                     self.give_up(worker)
-                self.given_up = True
+                self.abandoned = True
 
     def on_died(self, event: Died) -> None:
         """Continue without workers that have died."""

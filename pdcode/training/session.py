@@ -164,7 +164,7 @@ class TrainingRun:
             fleet.row_sender.restart()
 
     def interrupt(self) -> ResumePoint:
-        """Close the trace, which goes on with another preset; return where."""
+        """Close the trace so that another preset can continue it; return the point at which to resume."""
         assert isinstance(self.trace, TraceWriter)
         return ResumePoint(self.trace.interrupt(), self.end_ns, self.coordinator.version, preset=True)
 

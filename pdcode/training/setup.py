@@ -176,9 +176,9 @@ class Components:
         wanted = getattr(config.update, "fraction", 0.0) if config.update.by_fraction else 0.0
         if wanted > (most := self.most_captured) + 1e-9:
             lines.append(
-                f"update.fraction {wanted:g} is out of reach: the tasks of "
-                f"{self.scheme.workers} workers capture {most:.2g} of a gradient at most, by which steps are "
-                "then; code.rows_per_task is the number of codewords of a task"
+                f"update.fraction {wanted:g} cannot be reached: tasks of {self.scheme.workers} workers "
+                f"capture {most:.2g} of a gradient at most, and each step uses that much; give more workers, "
+                "or a larger code.rows_per_task"
             )
         return [*lines, *self.notes, *self.state.remarks(), *shared_delays(config)]
 

@@ -142,7 +142,7 @@ def prefix_errors(path: str | Path) -> Iterator[None]:
 
 
 def similar_file(path: str | Path) -> str:
-    """Return "; did you mean 'digits.toml'?" for a file that is not there; "" if none has a similar name."""
+    """Suggest a file beside a missing one: "; did you mean 'digits.toml'?", or "" if no name is similar."""
     from difflib import get_close_matches  # not loaded without an error
 
     folder, name = os.path.split(path)

@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 
 class Work:
-    """Work under way: what it is, the number of its steps if that is known, and how many of them are done.
+    """A task with progress: its name, its number of steps (None: unknown), and the number of steps done.
 
-    `what` is the noun of several steps; for one step, of which a fraction is done, that of the work.
+    `what` is a plural that names the steps, such as "runs". If `total` is 1, it names the task, and `done` is
+    a fraction.
     """
 
     def __init__(self, what: str, total: float | None) -> None:
@@ -150,7 +151,7 @@ def _make_bars() -> Any:
     console = Console(file=sys.stderr, highlight=False)
 
     class Narrower(Progress):
-        """Bars that leave room for the ^C and ^Z of the terminal, which would move the last bar up."""
+        """Bars with room behind them for the terminal's ^C and ^Z, as a line that is full would scroll."""
 
         def get_renderables(self) -> Any:
             yield Constrain(self.make_tasks_table(self.tasks), console.width - 4)

@@ -75,11 +75,14 @@ class Simulation:
     def run(self, trace: Recorder | None = None) -> tuple[TrainingRun, Result]:
         """Run, with any further preset, and with a trace or without."""
         descent, result = self.run_preset(trace)
-        following = self.following(descent)
+        following = self.next_simulation(descent)
         return (descent, result) if following is None else following.run(trace)
 
-    def following(self, descent: TrainingRun) -> "Simulation | None":
-        """Return the simulation with which this one goes on after `run_preset`; None: it has ended."""
+    def next_simulation(self, descent: TrainingRun) -> "Simulation | None":
+        """Return the simulation that continues the run with another preset; None if the run has ended.
+
+        `descent` is what `run_preset` has returned.
+        """
         components = descent.next_components
         return None if components is None else self.continued(descent, components)
 

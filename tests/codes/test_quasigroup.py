@@ -125,7 +125,7 @@ def test_two_codewords_share_what_their_indices_share(modulus: int, prime: int) 
 
 @pytest.mark.parametrize(("payloads", "bits"), [(1, 4), (4, 5), (64, 7), (1024, 9)])
 def test_a_sum_has_half_a_bit_more_for_twice_the_payloads(payloads: int, bits: int) -> None:
-    law = quasigroup.rounded_normal(1.0)
+    law = quasigroup.discrete_gaussian(1.0)
     assert quasigroup.sum_bits(law, payloads, wrap=1e-9) == bits
     more = quasigroup.entropy(quasigroup.sum_of(law, payloads)) - quasigroup.entropy(law)
     assert more == pytest.approx(0.5 * math.log2(payloads), abs=1e-3)

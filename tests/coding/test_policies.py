@@ -91,6 +91,6 @@ def test_no_policy_waits_without_outstanding_payloads(mode: str, count: int, cap
 def test_a_captured_fraction_that_is_out_of_reach_is_said(workers: int, rows: int, reached: bool) -> None:
     sets = ["code.blocks=16", f"code.rows_per_task={rows}", "memory.kind=none", f"workers.count={workers}"]
     lines = prepare(resolve({}, [*sets, "stop.updates=1", "update={mode='captured',fraction=1}"])).remarks()
-    said = [line for line in lines if line.startswith("update.fraction 1 is out of reach: ")]
+    said = [line for line in lines if line.startswith("update.fraction 1 cannot be reached: ")]
     assert bool(said) != reached
     assert reached or "4 workers capture 0.25 of a gradient" in said[0]

@@ -157,7 +157,7 @@ LINES: dict[str, tuple[dict[str, Any], str]] = {
     "float64": (
         {"model": lambda: nn.Linear(6, 3).double()},
         "problem.module: parameters such as 'weight' of Linear are float64, and are trained and returned in "
-        "problem.dtype 'float32'; float64 keeps them",
+        "problem.dtype 'float32'; problem.dtype = 'float64' keeps them",
     ),
     "half": ({"model": nn.Linear(6, 3).half()}, "Linear are float16, and are trained and returned in"),
     "mixed": (

@@ -157,7 +157,7 @@ def test_the_workers_of_the_first_preset_are_freed(monkeypatch) -> None:
     simulation = Simulation(config)
     workers = [weakref.ref(each) for each in simulation.fleet.executor.local_workers]
     descent, _ = simulation.run_preset()
-    assert simulation.following(descent) is not None
+    assert simulation.next_simulation(descent) is not None
     gc.collect()
     assert [each() for each in workers] == [None] * 6
 

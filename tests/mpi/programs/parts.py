@@ -159,7 +159,7 @@ def buffers_of_an_ended_run() -> None:
         def __init__(self) -> None:
             self.buffers, self.posted = [], []
 
-        def watched(self, poll):
+        def with_failure_check(self, poll):
             return poll
 
         def Send(self, *given, **named) -> None: ...  # noqa: N802
