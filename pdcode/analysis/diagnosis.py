@@ -389,14 +389,18 @@ def diagnose(trace: TraceReader) -> Diagnosis:
 
 
 def after_descent(trace: TraceReader, found: Diagnosis) -> Diagnosis:
-    """Return a diagnosis of the workers after what is wrong with the measured loss, if anything is."""
+    """Return a diagnosis of the workers after what is wrong with the measured loss, if anything is.
+
+    Of a run that has diverged nothing else is said: its times lead nowhere.
+    """
     wrong = trace.descent
     if not wrong:
         return found
-    named = wrong.what if wrong.diverged else f"warning: {wrong.what}"
-    return replace(
-        found, verdict=f"{named}; {found.verdict}", why="; ".join(filter(None, (wrong.cause, found.why)))
-    )
+    if wrong.diverged:
+        cause, _, cure = wrong.cause.partition("; try ")
+        return replace(found, verdict=wrong.what, why=cause, cost="", next=cure)
+    why = "; ".join(filter(None, (wrong.cause, found.why)))
+    return replace(found, verdict=f"warning: {wrong.what}; {found.verdict}", why=why)
 
 
 def diagnose_times(trace: TraceReader) -> Diagnosis:

@@ -65,7 +65,7 @@ DOUBT = 1.25  # factor between the predicted and the recorded time beyond which 
 
 def diagnosed(trace: TraceReader) -> Diagnosis:
     """Diagnose a run, with the costs of its slow workers and what to try."""
-    return after_descent(trace, _priced(trace))
+    return after_descent(trace, diagnose_times(trace) if trace.descent.diverged else _priced(trace))
 
 
 def _priced(trace: TraceReader) -> Diagnosis:

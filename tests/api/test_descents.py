@@ -83,9 +83,10 @@ def test_it_is_the_first_line_of_every_view(said: Said) -> None:
     assert said("watch", "a.h5")[1][0] == line
     assert str(screen(Reading(trace), None, None)[0]) == line
     found = trace.diagnose(what_if=False)
-    assert found.verdict.startswith(f"{what}; ")
+    assert found.verdict == what
+    assert found.next.startswith("--set optimizer.rate=")
     assert found.why.startswith(CAUSE)
-    assert str(trace.diagnose()).startswith(f"verdict: {what}; ")
+    assert str(trace.diagnose()).startswith(f"verdict: {what}\n")
     (part,) = parts([trace], [found])
     assert part.lines[0] == ("verdict", found.verdict)
     assert part.headline.endswith("requested: diverged")
