@@ -11,6 +11,7 @@ from interrupted import built, interrupted
 
 import pdcode
 from pdcode import problems
+from pdcode.__main__ import main
 from pdcode.coding import optimizers
 from pdcode.coding.optimizers import Optimizer
 from pdcode.config import load as configfile
@@ -136,7 +137,9 @@ def test_the_better_of_both_counts_and_gradients_are_as_without(
     assert (trace.replay(progress=False) == trace.theta).all()
 
 
-def test_the_one_of_lower_loss_is_what_the_run_returns(tmp_path: Path) -> None:
+def test_the_one_of_lower_loss_is_what_the_run_returns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In noise that is the average."""
     trace = simulated(tmp_path / "a.h5", **{KEY: True, "optimizer.rate": 1.0, "problem.batch": 2, **CODE})
     assert trace.progress["averaged"][-1] == 1
@@ -146,6 +149,10 @@ def test_the_one_of_lower_loss_is_what_the_run_returns(tmp_path: Path) -> None:
     assert trace.theta is trace.checkpoint["theta"]
     last = trace.progress["accuracy"][-1]
     assert problem.accuracy(trace.theta) == pytest.approx(last)
+    np.testing.assert_array_equal(trace.model().theta, trace.theta)
+    assert main(["show", str(trace.path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The last loss is that of the average of θ; that of θ is " in shown
 
 
 @pytest.mark.parametrize(
