@@ -36,6 +36,7 @@ ALL = "update.mode=all"
 WORKS = {
     "uncoded, a step of SGD": ["scheme.name=uncoded", ALL],
     "… Nesterov's momentum": ["scheme.name=uncoded", ALL, "optimizer={momentum=0.9,nesterov=true}"],
+    "… and the average of θ": ["scheme.name=uncoded", ALL, "optimizer.average=true"],
     "… Adam": ["scheme.name=uncoded", ALL, "optimizer.kind=adam"],
     "… signs": ["scheme.name=uncoded", ALL, "optimizer.kind=sign"],
     "… Muon": ["scheme.name=uncoded", ALL, "optimizer.kind=muon"],
@@ -112,15 +113,16 @@ def multiples(settings: list[str]) -> list[float]:
     components.average_for_owners()
     executor, state = TimedExecutor(components.config, components), components.state
     simulation = Simulation(config, components, executor)
-    steps, folds = list[float](), list[float]()
+    steps, folds, averages, optimizer = list[float](), list[float](), list[float](), state.optimizer
     state.step, state.fold = timed(state.step, steps), timed(state.fold, folds)  # type: ignore[method-assign]
+    optimizer.average = timed(optimizer.average, averages)  # type: ignore[method-assign]
     simulation.run()
     gradient_s, rounds = low(executor.gradient_s), len(components.layouts)
     plain = msgspec.structs.replace(config, code=CodeTable.of({}))
     gradient = flops.gradient_flops(plain, components.problem, components.shard)
     task = sum(components.flops(number) for number in range(rounds)) / gradient
     task_s = sum(map(low, executor.tasks.values()))
-    step_s = sum(low(steps[number::rounds]) for number in range(rounds))
+    step_s = sum(low(steps[number::rounds]) for number in range(rounds)) + min(averages, default=0.0)
     found = [task_s, step_s, low(folds)]
     task_s, step_s, fold_s = (each / gradient_s for each in found)
     return [task, task_s, components.step_flops / gradient, step_s, fold_s]

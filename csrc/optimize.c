@@ -114,5 +114,14 @@ double NAME(sgd_blocks)(REAL *theta, REAL *accumulator, ptrdiff_t length, const 
     return total;
 }
 
+/* mean += share * (theta - mean), which leaves a mean that equals theta as it is. */
+VECTORISED
+void NAME(average)(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t length, REAL share)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < length; i++)
+        mean[i] += share * (theta[i] - mean[i]);
+}
+
 #undef TILE
 #endif

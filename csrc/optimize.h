@@ -13,7 +13,8 @@
                               REAL scale, double rate, double beta1, double beta2, REAL epsilon,        \
                               long t, int clear);                                                       \
     double sgd_blocks_##SUFFIX(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks, \
-                               ptrdiff_t count, ptrdiff_t block, REAL factor);
+                               ptrdiff_t count, ptrdiff_t block, REAL factor);                      \
+    void average_##SUFFIX(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t length, REAL share);
 
 PDCODE_DECLARE(float, f32)
 PDCODE_DECLARE(double, f64)

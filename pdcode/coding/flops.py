@@ -7,6 +7,7 @@ of gradients. ``python -m benchmarks charges`` compares the counts with times.
 """
 
 from ..config import Config, DesignedTable
+from ..config.interfaces import AVERAGE_FLOPS
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout
@@ -81,6 +82,12 @@ def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
         return whole
     single = min(unit.elements for unit in layout.units) == 1
     return whole * min(1.0, moved * (SCATTERED if single else CACHED))
+
+
+def average_flops(config: Config, problem: Problem) -> float:
+    """Return the flops by which rank 0 averages θ after a step; 0 where workers step and rank 0 follows."""
+    averages = config.optimizer.average and not config.sums_all
+    return AVERAGE_FLOPS * problem.size if averages else 0.0
 
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:

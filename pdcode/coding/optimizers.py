@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NO_MOMENTUM = 0.0, 0.0, 1.0, 0.0
 """Coefficients (d, a, o, k) of a step without a velocity, see `Momentum.coefficients`."""
 
+AVERAGING = 8
+"""η of the average of θ: about the last (t + η)/(η + 1) updates count, a ninth of a long run."""
+
 
 class Optimizer(Stateful, Capable):
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
@@ -141,6 +144,23 @@ class Optimizer(Stateful, Capable):
         if self.adjusts:
             self._adjust(theta, damping, fraction)
         return sqrt(self._advance(self.rate * damping))
+
+    def average(self, average: np.ndarray, theta: np.ndarray, update: int) -> None:
+        """Move the average of θ towards θ, after an update.
+
+        θ̄ ← θ̄ + (η + 1)/(t + η) · (θ - θ̄), the polynomial-decay averaging of Shamir and Zhang, "Stochastic
+        gradient descent for non-smooth optimization: convergence results and optimal averaging schemes", ICML
+        2013. Update 1 replaces the θ̄ of the start.
+
+        Parameters
+        ----------
+        average : ndarray, shape (size,)
+            θ̄, changed in place.
+        theta : ndarray, shape (size,)
+        update : int
+            Number t of the update that has led to θ, from 1 on.
+        """
+        optimize.average(average, theta, (AVERAGING + 1) / (update + AVERAGING))
 
     @cached_property
     def _whole(self) -> tuple[list[Unit], list[SummingDecoder]]:
@@ -306,6 +326,10 @@ class ProximalSGD(SGD):
         if last is not None and not self.table.nesterov:
             np.copyto(last, before)
         return sqrt(total)
+
+    def average(self, average: np.ndarray, theta: np.ndarray, update: int) -> None:
+        super().average(average, theta, update)
+        self._penalty.apply(average, 0.0)  # into its domain: a mean of vectors of norm 1 is shorter
 
 
 class Momentum(Optimizer):

@@ -26,6 +26,7 @@ FORMATS = {
 }
 """Format of data -> pattern of the file's name."""
 DECAY_FLOPS, CLIP_FLOPS = 30.0, 20.0  # of an optimizer's passes over θ for these, see `element_flops`
+AVERAGE_FLOPS = 30.0  # of rank 0's pass for the average of θ, likewise
 FIXED, PHOTOGRAPHS = ("digits", "breast-cancer", "diabetes", "mnist5k"), ("china-flower", "photographs")
 BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
 """Data sets that are values of problem.data."""
@@ -435,6 +436,9 @@ class OptimizerTable(Kind, tag_field="kind"):
     vector_decay: NonNegative = 0.0  #: the same of biases and of all other vectors
     #: largest norm of a decoded gradient, to which longer ones are scaled; none: no limit
     clip: Real | None = None
+    #: whether rank 0 keeps an average of θ over updates beside θ: measurements take the one of lower training
+    #: loss, as does what the run returns; gradients are those at θ
+    average: bool = False
 
     effective: ClassVar[KeyNeeds] = {
         ("updates", "final"): {"optimizer.schedule": one_of("linear", "cosine")},

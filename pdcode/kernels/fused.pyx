@@ -63,7 +63,7 @@ cdef class FusedReply:
         For the trace: the fate of a payload that is used, and why rank 0 steps.
     """
 
-    cdef object coordinator, fleet, state, trace, liveness
+    cdef object coordinator, fleet, state, trace, liveness, average
     cdef WorkerCounters roster
     cdef UpdateCounters update
     cdef bint late, undamped, scheduled
@@ -76,6 +76,7 @@ cdef class FusedReply:
         self.coordinator, self.fleet, self.state = coordinator, coordinator.fleet, coordinator.state
         self.roster, self.update, self.trace = coordinator.roster, coordinator.update, coordinator.trace
         self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
+        self.average = coordinator.average
         self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
         self.scheduled = self.state.optimizer.table.scheduled
         self.factor = self.state.policy.table.step_factor(1, self.fleet.workers)
@@ -142,9 +143,12 @@ cdef class FusedReply:
         else:
             norm = self.state.step(damping)
             self.coordinator.report_step()
-        now_ns = self.fleet.now_ns()
         if norm is not None:  # None: the update continues with another round
             update.version += 1
+            if self.average is not None:
+                self.state.optimizer.average(self.average, self.state.theta, update.version)
+        now_ns = self.fleet.now_ns()
+        if norm is not None:
             if update.times_ns is not None:
                 update.times_ns.append(now_ns)
             digest = self.state.digest

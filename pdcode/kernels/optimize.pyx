@@ -46,6 +46,12 @@ def sgd_blocks(theta: writeable(real[N]), accumulator: writeable(real[N]), block
     return sgd_blocks(theta, accumulator, N, blocks, c, block, factor)
 
 
+@kernel
+def average(mean: writeable(real[N]), theta: real[N], share: double):
+    """Compute ``mean += share * (theta - mean)``."""
+    average(mean, theta, N, share)
+
+
 cdef class Descent:
     """`sgd_blocks` of one θ and one gradient, for the blocks of many codewords in one call.
 

@@ -64,8 +64,6 @@ class Replayer:
         Reason why injected delays and virtual times cannot be recomputed; else empty.
     compared : RunComparison
         Counts of compared rows.
-    theta : ndarray, shape (N,)
-        θ after the last recomputed update.
     """
 
     def __init__(self, trace: TraceReader, print_line: Print) -> None:
@@ -146,7 +144,11 @@ class Replayer:
         if not self.timed or "why" not in trace.updates:  # older runs did not detect overdue workers
             self._training.coordinator.liveness.disable()
         self._training.monitor.review = self._change if part is not self._last else None
-        self.theta = components.state.theta
+
+    @property
+    def theta(self) -> np.ndarray:
+        """θ after the last recomputed update, or its average, if that is what the run returns, shape (N,)."""
+        return self._training.arrays["theta"]
 
     def _tasks(self, kind: str) -> set[tuple[int, int]]:
         """Return worker and task of each recorded fault of a kind."""
@@ -198,7 +200,7 @@ class Replayer:
         if recorded < version:
             raise Difference("progress", row, {"version": (recorded, version)})
         if recorded == version or ended or coordinator.stopping:
-            self._training.monitor.measure(now_ns, version, coordinator.theta)
+            self._training.monitor.measure(now_ns, version, *coordinator.points)
         return "the trace ends" if ended else ""
 
     def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
@@ -288,7 +290,7 @@ class Replayer:
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""
         (arrays, recorded), counted = self._final, counters(self._training)
-        compare("checkpoint", arrays, {"theta": self.theta, **self._components.state.optimizer.state})
+        compare("checkpoint", arrays, self._training.arrays)
         if self._simulation is None:  # times and set-up messages depend on the machine
             for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down", "strays"):
                 del counted[key]

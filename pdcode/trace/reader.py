@@ -162,7 +162,8 @@ class TraceReader:
     finished : bool
         Whether the run has ended; False for running and killed runs.
     theta : ndarray or None
-        Final parameters of a finished run.
+        Parameters that a finished run returned: those after the last update or, with ``optimizer.average``,
+        their average, if its training loss was lower; the other ones are ``checkpoint["other_theta"]``.
     counters : dict
         Totals counted by rank 0, of a finished run.
 

@@ -4,7 +4,7 @@ Times (`t_*_ns`) are nanoseconds since the start of the run on rank 0's clock. W
 Rows are only appended, so readers of a running, killed or finished run see the same rows.
 """
 
-from math import inf
+from math import inf, nan
 from typing import Any, NamedTuple
 
 SCHEMA = "pdcode-trace"
@@ -135,6 +135,10 @@ PROGRESS = {
     "loss": Column("<f8", "1", "training loss"),
     "accuracy": Column("<f8", "1", "test accuracy, or R^2 for regression; nan: none"),
     "grad_norm": Column("<f8", "1", "Euclidean norm of the gradient; nan: not measured"),
+    "averaged": Column(
+        "|u1", "1", "1: these are those of the average of theta, as its loss was the lower one", 0, most=1
+    ),
+    "other_loss": Column("<f8", "1", "training loss of the other of the two; nan: no average", nan),
 }
 
 FAULTS = {

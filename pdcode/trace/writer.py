@@ -186,7 +186,7 @@ class TraceWriter(Recorder):
     ) -> None:
         """Write the results of a finished run, and close the trace; on a full disk it remains unfinished.
 
-        ``/checkpoint`` gets θ, the optimizer's `state`, and as attributes rank 0's `counters`: arrivals,
+        ``/checkpoint`` gets θ, the other arrays of `state`, and as attributes rank 0's `counters`: arrivals,
         bytes of all messages, times ``spent_<name>_ns`` and others. `end_offsets` are as `workers`, after the
         run.
         """

@@ -6,6 +6,8 @@ has neither MPI nor a clock of its own: fleets of MPI, of the virtual clock and 
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from ..coding.clipping import Clip
 from ..coding.state import State
 from ..trace import Recorder
@@ -33,12 +35,13 @@ class Coordinator(Stateful):
     mean of `Optimizer.damping` over its payloads, and by `UpdateTable.step_factor`. `drain_ns` limits the
     wait for tasks in flight after the stop; default: `DRAIN_TASKS` times the median worker's mean task, and
     at least `SHORTEST_DRAIN_NS`. `lost_with` describes the state that is lost with a worker, for the trace;
-    `clip` scales payloads down before the fold.
+    `clip` scales payloads down before the fold. With ``optimizer.average``, `average` is that of θ, shape
+    (size,), and else None.
     """
 
     state_names = (
         "roster", "update", "liveness", "saving", "incidents", "clip", "stopping", "stuck", "t_stop_ns",
-        "drain_until_ns",
+        "drain_until_ns", "average",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +61,7 @@ class Coordinator(Stateful):
         self.incidents = Incidents(trace, self.roster, lost_with)
         self.clip, self.drain_ns = clip, drain_ns
         table = state.optimizer.table
+        self.average = state.theta.copy() if table.average else None
         self._factor = table.factor if table.scheduled else None
         self.messages = [layout.messages for layout in state.layouts]
         self.stopping = ""  # reason to stop, once there is one
@@ -71,6 +75,11 @@ class Coordinator(Stateful):
     def version(self) -> int:
         """Version of θ: number of updates."""
         return self.update.version
+
+    @property
+    def points(self) -> list[np.ndarray]:
+        """θ, and its average, if there is one: what the monitor measures."""
+        return [self.theta] if self.average is None else [self.theta, self.average]
 
     def run(self, observe: Observe, save: Callable[[], None] | None = None) -> str:
         """Run until `observe` returns a reason to stop, and the tasks in flight are drained; return it.
@@ -164,6 +173,8 @@ class Coordinator(Stateful):
         self.report_step()
         if norm is not None:  # None: the update continues with another round
             update.version += 1
+            if self.average is not None:
+                state.optimizer.average(self.average, self.theta, update.version)
             now_ns = self.fleet.now_ns()
             if update.times_ns is not None:
                 update.times_ns.append(now_ns)

@@ -39,9 +39,9 @@ class Monitor(Stateful):
     """
 
     state_names = (
-        "loss", "accuracy", "grad_norm", "spent_ns", "reached", "reached_ns", "above_ns", "failed", "pace",
-        "_line_ns", "_last_line", "_line_at_ns", "_waited", "_faults_until_ns", "_last_version", "_last_ns",
-        "_history", "earlier",
+        "loss", "accuracy", "grad_norm", "averaged", "spent_ns", "reached", "reached_ns", "above_ns",
+        "failed", "pace", "_line_ns", "_last_line", "_line_at_ns", "_waited", "_faults_until_ns",
+        "_last_version", "_last_ns", "_history", "earlier",
     )  # fmt: skip
     state_types = (("_waited", list[int]),)
 
@@ -79,6 +79,7 @@ class Monitor(Stateful):
         self._history = History()
         self._doubt = self._warned = 0  # how bad the descent was at the last line, and at the worst warning
         self.loss = self.accuracy = self.grad_norm = math.nan
+        self.averaged = False  # whether these are the average's, not θ's
         self.spent_ns = 0  # time spent on measuring
         self.score = problem.model.score
         self.reached = False  # whether the target loss or accuracy is reached
@@ -95,7 +96,7 @@ class Monitor(Stateful):
                 reason = reason or f"{self.stop.epochs:g} epochs"
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
-            self.measure(now_ns, coordinator.version, coordinator.theta)
+            self.measure(now_ns, coordinator.version, *coordinator.points)
         wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
         changes = ""
         if self.review is not None and not (reason or coordinator.stopping):
@@ -104,7 +105,7 @@ class Monitor(Stateful):
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not due
         by_version = coordinator.version >= self.pace.due_version
         if not by_version and coordinator.version >= self.pace.keep_version:
-            self.pace.keep(now_ns, coordinator.version, coordinator.theta)
+            self.pace.keep(now_ns, coordinator.version, coordinator.points)
         if quiet and not by_version and (not reason or coordinator.stopping):
             return reason
         for note in coordinator.incidents.notes:
@@ -125,7 +126,7 @@ class Monitor(Stateful):
             # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)
             self._line_ns = wall_ns + LINE_NS // 4
-            if ended := self.measure(now_ns, coordinator.version, coordinator.theta):
+            if ended := self.measure(now_ns, coordinator.version, *coordinator.points):
                 return ended
             if reason not in (INTERRUPTED, changes) and (found := self.descent(reason)).diverged:
                 self.fail(now_ns, found.what, "diverged")
@@ -134,7 +135,7 @@ class Monitor(Stateful):
         partial = self._in_rounds and coordinator.update.used
         if (now_ns >= self.pace.due_ns or by_version) and not partial:
             begun_ns = coordinator.fleet.now_ns()
-            reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
+            reason = self.measure(now_ns, coordinator.version, *coordinator.points) or reason
             cost_ns = coordinator.fleet.now_ns() - begun_ns
             self.spent_ns += cost_ns
             self.pace.plan(now_ns, coordinator.version, cost_ns, self._distance)
@@ -155,15 +156,19 @@ class Monitor(Stateful):
             self._due_ns = min(self._due_ns, 1e9 * (self._faults[0].at_s or 0.0))
         return reason
 
-    def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
-        """Measure θ, once per version; return a reason to stop, or an empty string."""
+    def measure(self, now_ns: int, version: int, *points: np.ndarray) -> str:
+        """Measure θ, once per version; return a reason to stop, or an empty string.
+
+        `points` are θ and, if there is one, its average; the one of lower loss counts.
+        """
         if version == self._last_version or not self._numerics:
             return ""
         last, self._last_version, self._last_ns = (self._last_version, self._last_ns), version, now_ns
-        self.loss, self.accuracy, self.grad_norm = values = self._values(theta)
+        self.loss, self.accuracy, self.grad_norm, averaged, _ = values = self._values(points)
+        self.averaged = bool(averaged)
         rows: list[Row] = [(version, now_ns, *values)]
         if self._reaches(values):
-            rows[:0] = self.pace.missed(self._values, self._reaches, theta.dtype)
+            rows[:0] = self.pace.missed(self._values, self._reaches, points[0])
             at = next(place for place, row in enumerate(rows) if self._reaches(row[2:]))
             before, first = rows[at - 1] if at else last, rows[at]
             self.reached, self.reached_ns = True, int(first[1])
@@ -179,8 +184,18 @@ class Monitor(Stateful):
             return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
         return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}" if self.reached else ""
 
-    def _values(self, theta: np.ndarray) -> Row:
-        """Return loss, accuracy and the norm of the gradient."""
+    def _values(self, points: Sequence[np.ndarray]) -> Row:
+        """Return loss, accuracy and norm of the gradient of the point of lowest loss.
+
+        The other values are its number, and the loss of the other point.
+        """
+        found = [self._measured(theta) for theta in points]
+        best = min(range(len(found)), key=lambda place: (math.isnan(found[place][0]), found[place][0]))
+        others = [loss for place, (loss, *_) in enumerate(found) if place != best]
+        return *found[best], best, others[0] if others else math.nan
+
+    def _measured(self, theta: np.ndarray) -> Row:
+        """Return loss, accuracy and the norm of the gradient of a point."""
         loss, *more = self.problem.measure(theta)
         return loss + (0.0 if self._penalty is None else self._penalty.value(theta)), *more
 

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +49,13 @@ class Pace(Stateful):
         self._each = updates or NEVER
         self.due_ns, self.due_version = 0.0, float(self._each)
         self.keep_version = NEVER
-        self._kept: list[tuple[int, int, bytes]] = []  # version, time in ns, θ
+        self._kept: list[tuple[int, int, bytes]] = []  # version, time in ns, θ and its average
 
-    def keep(self, now_ns: int, version: int, theta: npt.NDArray[np.floating]) -> None:
-        """Keep θ, at a version from `keep_version` on."""
-        self._kept.append((version, now_ns, theta.tobytes()))
+    def keep(self, now_ns: int, version: int, points: Sequence[npt.NDArray[np.floating]]) -> None:
+        """Keep θ, and its average, if there is one, at a version from `keep_version` on."""
+        self._kept.append((version, now_ns, kept := b"".join(each.tobytes() for each in points)))
         apart = self.due_version - self._kept[0][0]
-        self.keep_version = version + 1 + int(apart * theta.nbytes / KEPT_BYTES)
+        self.keep_version = version + 1 + int(apart * len(kept) / KEPT_BYTES)
 
     def measured(self, version: int) -> None:
         """Forget θ before this version, which is measured."""
@@ -75,14 +75,20 @@ class Pace(Stateful):
         self.due_ns, self.due_version = now_ns + max(every_ns, SHARE * cost_ns), version + self._each
 
     def missed(
-        self, measure: Callable[[np.ndarray], Row], reached: Callable[[Row], bool], dtype: npt.DTypeLike
+        self,
+        measure: Callable[[Sequence[np.ndarray]], Row],
+        reached: Callable[[Row], bool],
+        theta: npt.NDArray[np.floating],
     ) -> list[Row]:
-        """Measure between the last measurement and one that reached the target; return the rows, in order."""
+        """Measure between the last measurement and one that reached the target; return the rows, in order.
+
+        `theta` is any θ of the run.
+        """
         rows: dict[int, Row] = {}
 
         def at(place: int) -> bool:
-            version, now_ns, theta = self._kept[place]
-            values = measure(np.frombuffer(theta, dtype))
+            version, now_ns, kept = self._kept[place]
+            values = measure([*np.frombuffer(kept, theta.dtype).reshape(-1, len(theta))])
             rows[place] = (version, now_ns, *values)
             return reached(values)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
 from .. import problems
 from ..coding.clipping import make_clip
@@ -108,11 +109,24 @@ class TrainingRun:
         own.update.begin()
         state = self.components.state
         state.theta[:] = before.components.state.theta
+        if own.average is not None:
+            own.average[:] = earlier.theta if earlier.average is None else earlier.average
         state.resumed()
         up, down = before._setup_bytes
         self.fleet.bytes_up += before.fleet.bytes_up - up
         self.fleet.bytes_down += before.fleet.bytes_down - down
         own.saving.due_ns = min(own.saving.due_ns, before.fleet.now_ns())  # none has been taken of this
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The trace's ``/checkpoint``: the θ that the run returns, the other one, the optimizer's arrays.
+
+        θ is that after the last update, or the average, if that had the lower loss when measured last.
+        """
+        points = self.coordinator.points
+        ordered = points[::-1] if self.monitor.averaged else points
+        thetas = dict(zip(("theta", "other_theta"), ordered, strict=False))
+        return thetas | self.components.state.optimizer.state
 
     @property
     def next_components(self) -> Components | None:
@@ -242,9 +256,10 @@ class TrainingRun:
             reason = INTERRUPTED  # a signal has ended the wait for these workers
             self.coordinator.stopping, self.coordinator.interrupted = reason, fleet.interrupted
             monitor.fail(self.end_ns, reason)
-        self.descent = monitor.descent(reason, lambda: self.coordinator.theta)
+        self.descent = monitor.descent(reason, lambda: self.arrays["theta"])
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
+        measured += " of the average of θ" if monitor.averaged else ""
         scores = f"; {measured}" if self.numerics else ","
         after = f"after {counted(self.coordinator.version, 'update')}"
         passes = f"({monitor.epochs(self.coordinator):.1f} epochs)"
@@ -350,11 +365,11 @@ def first_preset(path: Path, point: ResumePoint | None, before: TrainingRun | No
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
     """Close a trace with the final θ and the counters; `more` are those of the virtual clock."""
-    fleet, state = descent.fleet, descent.components.state
+    fleet, arrays = descent.fleet, descent.arrays
     descent.end_checkpoints()
     trace.close(
-        state.theta,
-        state.optimizer.state,
+        arrays.pop("theta"),
+        arrays,
         [member.row() for member in (fleet.coordinator, *fleet.initial_members)],
         counters(descent) | dict(more or {}),
     )
@@ -431,6 +446,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "strays": sum(roster.strays),
         "flagged": sum(roster.flagged),
         **dict(zip(("wraps_mended", "wraps_lost"), coordinator.incidents.wraps, strict=True)),
+        "averaged": int(descent.monitor.averaged),
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,

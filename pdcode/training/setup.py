@@ -13,6 +13,7 @@ import numpy as np
 from .. import faults, problems, stragglers
 from ..coding import auto_keys
 from ..coding.assignments import ByUpdate
+from ..coding.flops import average_flops
 from ..coding.modular import ModularState
 from ..coding.policies import check_end
 from ..coding.reduced import AveragingState, FirstState
@@ -119,8 +120,9 @@ class Components:
 
     @property
     def step_flops(self) -> float:
-        """Flops of a step of θ, see `Scheme.step_flops`."""
-        return self.scheme.step_flops(self.problem, self.layouts)
+        """Flops of a step of θ, see `Scheme.step_flops`, and of its average."""
+        step = self.scheme.step_flops(self.problem, self.layouts)
+        return step + average_flops(self.scheme.config, self.problem)
 
     @property
     def task_rows(self) -> int:

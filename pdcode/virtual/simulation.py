@@ -151,7 +151,7 @@ class Simulation:
             length_ns=schedule.now_ns,
             **self.loads(descent),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
-            theta=coordinator.theta,
+            theta=descent.arrays["theta"],
             descent=descent.descent,
         )
 

@@ -39,7 +39,7 @@ def drained(path: Path, **stop: Any) -> TraceReader:
             ))  # fmt: skip
         writer.update(task + 1, now + 9_000_000, 2, 1.0, 0.1, 0, -1, 0, 0)
         accuracy = 0.1 if task < 5 else 0.96 + 0.03 * task / 99
-        writer.progress(task + 1, now + 9_000_000, 2.0 * 0.97**task, accuracy, 1.0)
+        writer.progress(task + 1, now + 9_000_000, 2.0 * 0.97**task, accuracy, 1.0, 0, float("nan"))
     writer.close(counters={"t_stop_ns": 1_000_000_000})
     return TraceReader(path)
 

@@ -57,7 +57,7 @@ def rounds(
             now += wait
             break
         writer.update(number + 1, now, 4, 1.0, 0.1, 0, -1, 0, 0)
-        writer.progress(number + 1, now, 1.0 / (number + 1), 0.9, 1.0)
+        writer.progress(number + 1, now, 1.0 / (number + 1), 0.9, 1.0, 0, float("nan"))
     if fault:
         writer.fault(now, fault[0], -1, *fault[1:])
     if close:

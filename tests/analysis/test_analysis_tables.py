@@ -71,7 +71,7 @@ def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
     text = shown(TraceReader(tmp_path / "a.h5"))
     assert "no arrival from workers 0 and 2, of 3" in text
     assert "1 task  " in text
-    writer.progress(0, 0, float("nan"), float("nan"), float("nan"))
+    writer.progress(0, 0, float("nan"), float("nan"), float("nan"), 0, float("nan"))
     writer.fault(5_000, 2, 0, "crash", "rank 3 is gone")
     text = shown(TraceReader(tmp_path / "a.h5"))
     assert "rank 3 is gone" in text

@@ -46,7 +46,7 @@ def test_lines_until_the_run_ends(tmp_path: Path) -> None:
     writer.flush(0)
     assert watching.stdout.readline().startswith("0 s  update 0")
     writer.arrival(*traces.row(worker=1, t_start_ns=1, t_compute_ns=2, t_send_ns=3, t_recv_ns=4_000_000))
-    writer.progress(7, 5_000_000, 0.25, 0.5, 1.0)
+    writer.progress(7, 5_000_000, 0.25, 0.5, 1.0, 0, float("nan"))
     writer.flush(0)
     line = ""
     while "loss" not in line:

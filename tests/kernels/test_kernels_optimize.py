@@ -51,6 +51,19 @@ def test_the_heavy_balls_bits_are_those_of_its_formula(dtype, length, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@given(length=LENGTH, seed=st.integers(0, 99), share=st.floats(0, 1))
+def test_an_average_moves_by_a_share_and_stays_where_theta_does(dtype, length, seed, share):
+    (mine, theta), (theirs, _) = arrays(seed, length, dtype, 2)
+    optimize.average(mine, theta, share)
+    reference.average(theirs, theta, numpy.dtype(dtype).type(share))
+    numpy.testing.assert_array_equal(mine, theirs)
+    optimize.average(theirs, mine, share)
+    numpy.testing.assert_array_equal(theirs, mine)
+    with pytest.raises(ValueError, match="arrays do not fit average"):
+        optimize.average(numpy.zeros(3), numpy.zeros(4), share)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99), t=st.integers(1, 10_000))
 def test_adam(dtype, length, clear, seed, t):
     mine, theirs = arrays(seed, length, dtype, 4)

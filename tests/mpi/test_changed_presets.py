@@ -86,7 +86,7 @@ def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -
 
 def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_path) -> None:
     among("sharded", "default")
-    keys = (*ENDLESS, "trace.checkpoint_s=0.1")
+    keys = (*ENDLESS, "trace.checkpoint_s=0.1", "scheme.preset=auto", "optimizer.average=true")
     first = start(*keys, job=JOB, options=RESUME)
     wait_for(lambda: changed(trace_path), 100)
     wait_for_checkpoint(first, trace_path)
@@ -99,6 +99,7 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     assert trace.segments["preset"].tolist() == [0, 1, 0]
     assert trace.first_preset["config"]["scheme"]["preset"] == "sharded"
     assert trace.config["scheme"]["preset"] == "default"
+    assert trace.config["optimizer"]["average"]
     assert_replays(trace_path)
 
 

@@ -37,9 +37,10 @@ SPARSE = (
 CASES = {
     "sparse-coding": [
         *MANY, f"problem={SPARSE}", "code.blocks=8", "memory.kind=worker", "downlink.kind=codewords",
-        "optimizer.proximal={kind='unit-norm'}",
+        "optimizer={average=true, proximal={kind='unit-norm'}}",
     ],
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
+    "averages": [*MANY, "code.rows_per_task=3", "optimizer.average=true"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
     "settled": ["memory.lookahead=0.2", "code.whiten=auto", "problem.batch=0"],  # not whitened, another rate
     "auto-rows": ["code.rows_per_task=auto", "code.blocks=[16,1]", "downlink.kind=codewords"],
@@ -61,7 +62,7 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "randomk": [*scheme("randomk"), "scheme.options.share=0.1", "wire.dtype=int4", "downlink.kind=codewords"],
-    "uncoded": [*scheme("uncoded"), *FIRST],
+    "uncoded": [*scheme("uncoded"), *FIRST, "optimizer.average=true"],
     "sag": [*scheme("sag"), "scheme.options.parts=2", "problem.batch=0", "update.count=3"],
     "signsgd": [*scheme("signsgd"), NONE, "update.mode=first"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
@@ -93,7 +94,9 @@ CASES = {
     "dsag": [*scheme("dsag"), "scheme.options.parts=3", "update.count=3", "optimizer.momentum=0.5"],
     "sgc": [*scheme("sgc"), "update.mode=all", "scheme.options={stragglers=2,burst=1,window=3}"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
-    "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
+    "powersgd": [
+        *scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste", "optimizer.average=true",
+    ],
     "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
     "mds": [*LINEAR, "scheme={name='mds',options={blocks=3,start=0.3,arriving=20}}"],
     "byzantine": [

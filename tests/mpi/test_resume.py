@@ -32,7 +32,7 @@ KINDS = {
         "wire.dtype=int2",
         "downlink.kind=exchange",
     ),
-    "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
+    "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5", "optimizer.average=true"),
     "reshuffled": ("shuffle.kind=coded", "shuffle.every=5", "link.broadcast=chain", "problem.batch=8"),
     "streamed": (
         "problem.kind=softmax",
@@ -44,6 +44,7 @@ KINDS = {
         "reduce.kind=allreduce",
         "memory.kind=worker",
         "optimizer.momentum=0.5",
+        "optimizer.average=true",
         'code={family="uncoded",blocks=1,rotate=false}',
         "problem.batch=0",
     ),
@@ -70,6 +71,7 @@ KINDS = {
         "memory={kind='worker',lookahead=0.2}",
         "optimizer.momentum=0.6",
         "optimizer.rate=1.2",
+        "optimizer.average=true",
         "update.count=1",
         "wire.dtype=int8",
     ),
@@ -126,7 +128,10 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
         path = trace_path.with_name("uncut.h5")
         uncut = run(*KINDS[kind], f"stop.updates={last + 20}", options=("-o", str(path)))
         assert uncut.returncode == 0, uncut.stderr
-        assert np.array_equal(Trace(path).theta, trace.theta)
+        whole = Trace(path).checkpoint
+        assert {"other_theta", "theta", "velocity"} == {*whole}
+        for name, array in whole.items():
+            assert np.array_equal(array, trace.checkpoint[name])
     else:
         assert_replays(trace_path, capsys)
     sets = [f"--set={override}" for override in (*ENDLESS, *KINDS[kind])]
@@ -181,16 +186,15 @@ def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_p
 
 
 def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trace_path: Path) -> None:
-    first = start(*ENDLESS, "memory.kind=worker", options=RESUME)
+    keys = (*ENDLESS, "memory.kind=worker", "optimizer.average=true")
+    first = start(*keys, options=RESUME)
     wait_for_checkpoint(first, trace_path)
     for _, pid in sorted(ranks_of(trace_path).items()):  # as launchers do: workers do not leave then
         os.kill(pid, signal.SIGTERM)
     assert first.wait(100) == 75
     assert "left" not in Trace(trace_path).faults["kind"]
     version = int(Trace(trace_path).updates["version"][-1])
-    done = run(
-        *ENDLESS, "memory.kind=worker", f"stop.updates={version + 20}", options=(*RESUME, "-n", "1")
-    )  # fmt: skip
+    done = run(*keys, f"stop.updates={version + 20}", options=(*RESUME, "-n", "1"))
     assert done.returncode == 0, done.stderr
     assert "workers.count: 1, before 2" in done.stdout
     trace = Trace(trace_path)

@@ -193,6 +193,7 @@ def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     ("wanted", "override", "message"),
     [
         ("ddp/link.bandwidth=1e6", "seed=1", "link.bandwidth: has no effect on DDP"),
+        ("ddp", "optimizer.average=true", "optimizer.average: True has no effect on DDP"),
         ("ddp", 'optimizer.proximal={kind="l1", weight=0.1}', "optimizer.proximal: DDP has no proximal"),
         ("ddp", 'faults.events=[{kind="nan", worker=1, task=0}]', "DDP has no injected faults"),
     ],

@@ -22,7 +22,7 @@ def trace(tmp_path):
     """A run to loss 0.07, of which the last loss is 0.09."""
     writer = traces.writer(tmp_path / "run.h5")
     for number, loss in enumerate((2.0, 0.5, 0.09)):
-        writer.progress(number, 10**9 * number, loss, 0.5 + number / 10, 1.0)
+        writer.progress(number, 10**9 * number, loss, 0.5 + number / 10, 1.0, 0, float("nan"))
     writer.close(np.zeros(3), {}, traces.members(8), {})
     return TraceReader(tmp_path / "run.h5")
 

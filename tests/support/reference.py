@@ -199,6 +199,11 @@ def sgd_blocks(theta, accumulator, blocks, block, factor):
     return float((step**2).sum())
 
 
+def average(mean, theta, share):
+    """Compute mean += share * (theta - mean)."""
+    mean += share * (theta - mean)
+
+
 def philox(seed, stream, worker, task, count):
     """Return raw 64-bit numbers."""
     words = numpy.array([seed, stream, 0, 0, worker, task], numpy.uint64)

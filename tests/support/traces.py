@@ -108,7 +108,8 @@ def simulate(
             while measured <= free:
                 loss = 2.3 * np.exp(-version / 400) + 0.06 * np.exp(-version / 9000)
                 noise = 1 + 0.03 * random.standard_normal()
-                trace.progress(version, measured, loss * noise, 0.98 - 0.9 * np.exp(-version / 500), np.nan)
+                accuracy = 0.98 - 0.9 * np.exp(-version / 500)
+                trace.progress(version, measured, loss * noise, accuracy, np.nan, 0, np.nan)
                 measured += 100_000_000
             dispatch(worker, free + 5_000)
     if close:

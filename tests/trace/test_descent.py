@@ -145,7 +145,7 @@ def test_a_trace_knows_its_descent(tmp_path: Path) -> None:
     assert not healthy.descent
     writer = traces.writer(tmp_path / "b.h5")
     for version, loss in enumerate((2.3, 1.0, 9.0)):
-        writer.progress(version, version * 10**9, loss, 0.1, 1.0)
+        writer.progress(version, version * 10**9, loss, 0.1, 1.0, 0, float("nan"))
     writer.flush(2 * 10**9)
     running = TraceReader(tmp_path / "b.h5").descent
     assert running.what.startswith("diverging: the loss is above its first: 9 at update 2")
@@ -155,7 +155,7 @@ def test_a_trace_knows_its_descent(tmp_path: Path) -> None:
 
 def test_a_run_that_is_stuck_has_diverged(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5")
-    writer.progress(0, 0, 2.3, 0.1, 1.0)
+    writer.progress(0, 0, 2.3, 0.1, 1.0, 0, float("nan"))
     writer.fault(1, -1, -1, "stop", "diverged: every payload of update 0 was refused")
     writer.close()
     found = TraceReader(tmp_path / "a.h5").descent
@@ -163,7 +163,7 @@ def test_a_run_that_is_stuck_has_diverged(tmp_path: Path) -> None:
     assert found.what == "diverged: every payload of update 0 was refused"
     writer = traces.writer(tmp_path / "b.h5")
     for version, loss in enumerate((2.3, math.nan)):
-        writer.progress(version, version, loss, 0.1, 1.0)
+        writer.progress(version, version, loss, 0.1, 1.0, 0, float("nan"))
     writer.fault(1, -1, -1, "stop", "diverged: every payload of update 1 was refused")
     writer.close()
     assert TraceReader(tmp_path / "b.h5").descent.what == (
@@ -174,8 +174,8 @@ def test_a_run_that_is_stuck_has_diverged(tmp_path: Path) -> None:
 def test_an_interrupted_run_misses_no_target(tmp_path: Path) -> None:
     for name, message in (("a", "interrupted"), ("b", "")):
         writer = traces.writer(tmp_path / f"{name}.h5")
-        writer.progress(0, 0, 2.3, 0.1, 1.0)
-        writer.progress(9, 9, 1.0, 0.1, 1.0)
+        writer.progress(0, 0, 2.3, 0.1, 1.0, 0, float("nan"))
+        writer.progress(9, 9, 1.0, 0.1, 1.0, 0, float("nan"))
         if message:
             writer.fault(9, -1, -1, "stop", message)
         writer.close()

@@ -31,7 +31,7 @@ def test_rows_come_back_in_every_column(tmp_path: Path) -> None:
     for row in rows:
         writer.arrival(*row)
     writer.update(1, 20, 3, 0.5, 0.25, 0, -1, 0, 0)
-    writer.progress(1, 30, 2.5, float("nan"), 0.125)
+    writer.progress(1, 30, 2.5, float("nan"), 0.125, 0, float("nan"))
     writer.fault(40, 1, 7, "exception", "ValueError: böse")
     writer.close(np.arange(4.0), {"velocity": np.ones(4), "step": 3}, counters={"arrivals": 3})
     trace = TraceReader(tmp_path / "a.h5")

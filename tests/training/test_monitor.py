@@ -57,9 +57,10 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     for number, worker in enumerate(more.pop("overdue", [])):
         roster.put_overdue(worker, number)
     patient = more.pop("waits", False)
+    theta = problem.initial(1) if theta is None else theta
     return SimpleNamespace(
         stopping="", interrupted=0, stuck=False, version=version,
-        theta=problem.initial(1) if theta is None else theta, roster=roster, update=SimpleNamespace(used=1),
+        theta=theta, points=[theta], roster=roster, update=SimpleNamespace(used=1),
         state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient)),
         incidents=SimpleNamespace(notes=more.pop("notes", [])),
         fleet=SimpleNamespace(now_ns=lambda: 0, ending_s=0.0),
@@ -88,8 +89,9 @@ def test_the_measurements_are_the_problems_own(problem: problems.Problem) -> Non
     watch, rows, _ = monitor(problem)
     theta = problem.initial(5)
     watch(0, state(problem, 3, theta))
-    version, t_ns, loss, accuracy, norm = rows.measured[0]
-    assert (version, t_ns) == (3, 0)
+    version, t_ns, loss, accuracy, norm, averaged, other = rows.measured[0]
+    assert (version, t_ns, averaged) == (3, 0, 0)
+    assert math.isnan(other)  # there is no average
     assert loss == pytest.approx(problem.loss(theta), rel=1e-6)
     assert accuracy == problem.accuracy(theta)
     assert norm == pytest.approx(np.linalg.norm(problem.gradient(theta)), rel=1e-5)

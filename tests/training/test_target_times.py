@@ -115,8 +115,10 @@ def test_bisection_ends_at_two_neighbours(values: list[float]) -> None:
     pace.plan(0, 0, 0, 1.0)
     pace.due_version = len(values) + 1
     for version, value in enumerate(values, 1):
-        pace.keep(version, version, np.full(1, value, np.float32))
-    rows = pace.missed(lambda theta: (float(theta[0]), 0.0, 0.0), lambda row: row[0] <= 1.0, "f4")
+        pace.keep(version, version, [np.full(1, value, np.float32)])
+    rows = pace.missed(
+        lambda points: (float(points[0][0]), 0.0, 0.0), lambda row: row[0] <= 1.0, np.zeros(1, np.float32)
+    )
     assert [row[0] for row in rows] == sorted({row[0] for row in rows})
     curve = [9.0, *map(float, np.float32(values)), 0.0]
     measured = {0, len(values) + 1, *(int(row[0]) for row in rows)}
@@ -133,7 +135,7 @@ def test_little_of_large_models_is_kept() -> None:
     theta = np.zeros(1 << 20, np.float32)
     for version in range(1001, 1126):
         if version >= pace.keep_version:
-            pace.keep(version, version, theta)
+            pace.keep(version, version, [theta])
     kept = pace.state_dict()["_kept"]
     assert 5 <= len(kept) <= 10  # of 4 MiB each
     pace.measured(1125)
