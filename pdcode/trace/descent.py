@@ -273,9 +273,8 @@ def _cause(config: Mapping[str, Any], text: str) -> str:
         origin = ", as the file says"
     elif preset := scheme.get("preset"):
         origin = f", with preset '{preset}'"
-        keep = (
-            "" if get(given, "scheme", "preset") else f"--set scheme.preset={preset} "
-        )  # a rate undoes auto
+        if not get(given, "scheme", "preset"):  # a rate undoes auto
+            keep = f"--set scheme.preset={preset} "
     kinds = sorted({str(each.get("kind")) for each in (config.get("faults") or {}).get("events") or ()})
     faults = f" (or injected faults: {', '.join(kinds)})" if kinds else ""
     return (

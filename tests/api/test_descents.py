@@ -85,7 +85,7 @@ def test_it_is_the_first_line_of_every_view(said: Said) -> None:
     found = trace.diagnose(what_if=False)
     assert found.verdict == what
     assert found.next.startswith("--set optimizer.rate=")
-    assert found.why.startswith(CAUSE)
+    assert CAUSE.startswith(found.why)
     assert str(trace.diagnose()).startswith(f"verdict: {what}\n")
     (part,) = parts([trace], [found])
     assert part.lines[0] == ("verdict", found.verdict)
