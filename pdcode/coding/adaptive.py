@@ -28,7 +28,8 @@ class MatchedTable(CodeTable, tag="matched"):
 
     worker_selected: ClassVar[bool] = True
     requires: ClassVar[KeyNeeds] = {
-        "family": {"update.mode": lacking("by_fraction", "a mode that counts, such as 'first'", UNKNOWN)}
+        **CodeTable.requires,
+        "family": {"update.mode": lacking("by_fraction", "a mode that counts, such as 'first'", UNKNOWN)},
     }
 
     #: largest number of blocks that a codeword combines, of all layers or of each; none: 32

@@ -221,9 +221,20 @@ class CodeTable(Kind, tag_field="family"):
     #: before there was a choice; auto: also of the gradient itself; whichever need the fewest operations
     form: Literal["auto", "factors"] = "auto"
 
+    #: whether gradients of hidden layers are by inputs less their mean, a running one of the worker's batches
+    centre: bool = False
+
     legacy_values: ClassVar[Mapping[str, Any]] = {"form": "factors"}
     effective: ClassVar[KeyNeeds] = {"steps": {"code.whiten": one_of("gram", "auto")}}
 
+    requires: ClassVar[KeyNeeds] = {
+        "centre": {
+            "problem.kind": Need(lambda kind, config: hasattr(kind, "hidden"), "a network", of_kind=True),
+            "problem.shards": none_of(
+                "common", needed="mini-batches of each worker's own", why="follows a worker's mini-batches"
+            ),
+        }
+    }
     candidates: ClassVar[Candidates] = {"whiten": ("none", "auto")}
 
     @classmethod
@@ -244,9 +255,9 @@ class CodeTable(Kind, tag_field="family"):
         return self.name_of()
 
     @property
-    def whitening(self) -> tuple[str, int, str]:
-        """Kind, steps and form of the whitening, see `problems.whitening.Whitening`."""
-        return self.whiten, 1 if self.steps == "auto" else self.steps, self.form
+    def whitening(self) -> tuple[str, int, str, bool]:
+        """Kind, steps and form of the whitening, and centring, see `problems.whitening.Whitening`."""
+        return self.whiten, 1 if self.steps == "auto" else self.steps, self.form, self.centre
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
         """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
@@ -383,12 +394,18 @@ class UpdateTable(Kind, Capable, tag_field="mode"):
         return self.mode
 
 
+ALONG = "must follow a step along the gradient"
+
+
 class Proximal(Kind, tag_field="kind"):
     """A penalty h of the weights, included by each step's proximal operator, not in the gradient."""
 
     table, group, default = "optimizer.proximal", "proximals", "l1"
     requires: ClassVar[KeyNeeds] = {
-        "kind": {"code.whiten": one_of("none", "auto", why="must follow a step along the gradient")}
+        "kind": {
+            "code.whiten": one_of("none", "auto", why=ALONG),
+            "code.centre": one_of(False, why=ALONG),
+        }
     }
 
     def shrink(self, weights: Any, step: float) -> None:

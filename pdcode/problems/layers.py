@@ -3,14 +3,31 @@
 Products of arrays that stay the same for every batch are built once, as operations to be run for each batch.
 """
 
+from typing import Any
+
 import numpy as np
 
-from ..kernels import blas, decode, encode, passes, sparse
+from ..kernels import blas, centre, decode, encode, passes, sparse
 from .matrix import Array, Csr
 from .partition import Blocks
 
+LEAST_SHARE = 0.03  # of a batch in the running mean of a layer's inputs
 
-class DenseLayer:
+
+class Layer:
+    """Defaults of the layers whose inputs are not centred."""
+
+    @property
+    def centred(self) -> Any:
+        """The layer by whose gradient norm and singular values are taken."""
+        return self
+
+    def carry(self, out: Array) -> list[passes.Operation]:
+        """Return the operations that make a gradient of `centred`, in `out`, one of this layer."""
+        return []
+
+
+class DenseLayer(Layer):
     """A layer with dense inputs, in a buffer (B, d_in + 1) whose last column is ones."""
 
     def __init__(self, blocks: Blocks, inputs: Array) -> None:
@@ -46,7 +63,52 @@ class DenseLayer:
         self._combine()
 
 
-class SparseLayer:
+class CentredLayer(DenseLayer):
+    """A hidden layer, with the gradient by inputs less their running mean μ; methods as for `DenseLayer`.
+
+    With weights W and bias b the scores are W(a - μ) + (b + Wμ). A step along the gradient of W and b + Wμ at
+    fixed μ, G = (Δᵀ(A - 1μᵀ), Δᵀ1), changes b itself by its last column less the others times μ: so does a
+    step along ΔᵀA' with rows a' = (a - μ, 1 - μᵀ(a - μ)). `centred` has the gradient G, and `carry` makes it
+    ΔᵀA'.
+
+    Parameters
+    ----------
+    layer : DenseLayer
+        The layer, with the buffer of its inputs.
+    mean : ndarray, shape (d_in,)
+        μ, of which a batch is 3 %; at first all batches count alike.
+    count : ndarray of int64, shape (1,)
+        Number of batches so far.
+    """
+
+    def __init__(self, layer: DenseLayer, mean: Array, count: Array) -> None:
+        super().__init__(layer.blocks, np.empty_like(layer.inputs))
+        self._layer, self._mean, self._count = layer, mean, count
+        self._centred = DenseLayer(layer.blocks, np.empty_like(layer.inputs))
+
+    @property
+    def centred(self) -> DenseLayer:
+        return self._centred
+
+    def carry(self, out: Array) -> list[passes.Operation]:
+        bring = centre.carry_columns if self.blocks.axis == "output" else centre.carry_rows
+        return [passes.Call(bring, self._mean, out)]
+
+    def forward(self, weights: Array, scores: Array) -> passes.Operation:
+        return self._layer.forward(weights, scores)
+
+    def attach(self, delta: Array, rows: int, payload: Array) -> None:
+        super().attach(delta, rows, payload)
+        self._centred.attach(delta, rows, payload)
+
+    @property
+    def centring(self) -> passes.Operation:
+        """The operation that centres the inputs of a batch, after they have moved the mean."""
+        arrays = self._centred.inputs, self.inputs
+        return passes.Call(centre.centre, self._layer.inputs, self._mean, self._count, LEAST_SHARE, *arrays)
+
+
+class SparseLayer(Layer):
     """A first layer with sparse inputs; methods as for `DenseLayer`.
 
     `x` has all rows, with the bias as an explicit one in the last column of each; `rows`, int64 (B,), is a

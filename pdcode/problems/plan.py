@@ -11,7 +11,7 @@ from ..kernels import activation, blas, encode, passes
 from .dataset import Rows
 from .factors import DenseFactors, FactoredGradient, Factors, Products, chosen
 from .forward import Forward
-from .layers import DenseLayer, SparseLayer
+from .layers import CentredLayer, DenseLayer, SparseLayer
 from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
@@ -254,6 +254,14 @@ class ModelPlan(GradientPlan):
                 encode.encode(part.reshape(1, -1), support, values, layer.elements, view.reshape(1, -1))
 
 
+def _centred(layer: DenseLayer | SparseLayer, state: dict[str, Array]) -> CentredLayer:
+    """Return a hidden layer with its mean and number of batches in a worker's arrays."""
+    assert isinstance(layer, DenseLayer)
+    number, width = layer.blocks.layer, layer.blocks.inputs
+    mean = state.setdefault(f"mean {number}", np.zeros(width, layer.inputs.dtype))
+    return CentredLayer(layer, mean, state.setdefault(f"batches {number}", np.zeros(1, np.int64)))
+
+
 class NetworkPlan(GradientPlan):
     """Compiled plan of a network: coded derivatives without the gradient.
 
@@ -267,22 +275,35 @@ class NetworkPlan(GradientPlan):
         Rows of a batch; 0 takes all rows.
     options : PlanOptions
         Whitening compares losses to the mean loss of zero scores, that of the rows given here.
+    state : dict of str to ndarray
+        The worker's arrays: means of the inputs of hidden layers, if these are centred.
     """
 
     def __init__(
-        self, network: Network, x: Matrix, y: Array, batch: int, options: PlanOptions = DEFAULTS
+        self,
+        network: Network,
+        x: Matrix,
+        y: Array,
+        batch: int,
+        options: PlanOptions = DEFAULTS,
+        state: dict[str, Array] | None = None,
     ) -> None:
         super().__init__(network.layers, network.dtype, options)
         self.network, self._l2, dtype = network, options.weight * network.l2, network.dtype
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
-        self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
+        whitening, layers = Whitening(*options.whiten), list(forward.layers)
+        self._centring: passes.Operation = None
+        if whitening.centred and len(layers) > 1:
+            hidden = [_centred(layer, {} if state is None else state) for layer in layers[1:]]
+            self._centring, layers[1:] = passes.Pass([layer.centring for layer in hidden]), hidden
+        self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = [*layers]
         self._whitened: list[WhitenedLayer] = []
-        if (whitening := Whitening(*options.whiten)).kind != "none":
+        if whitening.kind != "none":
             inputs = [forward.entries, *(layer.inputs + 1.0 for layer in network.layers[1:])]
             self._whitened = [
                 WhitenedLayer(layer, whitening, forward.count, nonzeros, self.weight)
-                for layer, nonzeros in zip(forward.layers, inputs, strict=True)
+                for layer, nonzeros in zip(layers, inputs, strict=True)
             ]
             self._layers = [*self._whitened]
             self._zero_loss = forward.zero_loss() if network.near_zero else 0.0
@@ -350,6 +371,8 @@ class NetworkPlan(GradientPlan):
             self._backward, self._gradient = passes.Pass(self._backward_operations()), None
         forward.select(indices)
         forward.run()
+        if self._centring is not None:
+            self._centring()
         loss = forward.loss(self.weight)
         for layer in self._whitened:
             layer.step_factor = step_factor(loss, self._zero_loss)

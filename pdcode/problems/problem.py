@@ -375,7 +375,7 @@ class NetworkProblem(Problem):
         return counts.coded(self.model, batch * self.model.samples, *data, rows, weights)
 
     def _planned(self, batch: int, options: PlanOptions) -> GradientPlan:
-        return NetworkPlan(self.model, self.dataset.x, self.dataset.y, batch, options)
+        return NetworkPlan(self.model, self.dataset.x, self.dataset.y, batch, options, self.state)
 
     def ensure_fits(self, key: str, rows: int) -> None:
         widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)

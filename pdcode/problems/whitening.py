@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..kernels import blas, passes, whiten
-from .layers import DenseLayer, SparseLayer
+from .layers import DenseLayer, Layer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
 
@@ -40,6 +40,7 @@ Form = Literal["samples", "outputs", "gradient"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 SMALL_LOSS = 1 / 50  # of the loss of zero scores: below it steps shrink
 POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
+CENTRING = 25.0  # measured time, in the same unit, of centring an input of a sample
 SCALING = 12.0  # measured time, in the same unit, of the norm and the scaling of a gradient's element
 
 
@@ -54,11 +55,15 @@ class Whitening(NamedTuple):
         Number of these steps.
     form : {"auto", "factors"}
         "factors": by samples or outputs only.
+    centred : bool
+        Whether gradients are by inputs of hidden layers less their running mean, also if not whitened; see
+        `layers.CentredLayer`.
     """
 
     kind: str = "none"
     steps: int = 1
     form: str = "auto"
+    centred: bool = False
 
 
 NONE = Whitening()
@@ -80,15 +85,17 @@ def flops(whitening: Whitening, blocks: Blocks, batch: int, entries: float, form
     `entries` are the nonzero inputs of a sample, with the bias; `formed` is set if the gradient is formed,
     and not encoded at once.
     """
+    centring = CENTRING * batch * blocks.inputs if whitening.centred and blocks.layer else 0.0
     if whitening.kind == "none":
-        return 0.0
+        return centring
     if whitening.kind == "norm" and formed:
-        return SCALING * blocks.length
+        return centring + SCALING * blocks.length
     form = form_of(blocks, batch, entries, whitening, formed)
     if whitening.kind == "gram":
-        return _slowness(batch) * _step_flops(form, blocks, batch, entries, whitening.steps)
+        return centring + _slowness(batch) * _step_flops(form, blocks, batch, entries, whitening.steps)
     grams = _gram_flops(blocks, batch, entries)
-    return _slowness(batch) * (grams if form == "samples" else 2.0 * batch * entries * blocks.outputs)
+    work = grams if form == "samples" else 2.0 * batch * entries * blocks.outputs
+    return centring + _slowness(batch) * work
 
 
 def _slowness(batch: int) -> float:
@@ -163,12 +170,15 @@ class WhitenedLayer:
 
     def gradient(self, out: Array) -> passes.Operation:
         """Return the operation that computes the whitened gradient into `out`, shape (p, m)."""
-        if self._steps and self._form_if_formed == "gradient":
-            return self._gradient_form(out)
-        if self._steps:
+        if self._steps and self._form_if_formed != "gradient":
             return passes.Pass([self._whiten, self.layer.gradient(out)])
-        before = passes.Pass([self._copy, self.layer.gradient(out)])
-        return whiten.Scale(before, _squared(out), [], self._scale, self._step_factor, out, out)
+        if self._steps:
+            whitened = self._gradient_form(out)
+        else:
+            before = passes.Pass([self._copy, self.layer.centred.gradient(out)])
+            whitened = whiten.Scale(before, _squared(out), [], self._scale, self._step_factor, out, out)
+        after = self.layer.carry(out)
+        return passes.Pass([whitened, *after]) if after else whitened
 
     def coded(self, indices: Array, values: Array) -> None:
         """Compute combinations of blocks of the whitened gradient into the payload."""
@@ -184,7 +194,7 @@ class WhitenedLayer:
         """Return the operation by B × B matrices."""
         delta = self._delta
         inputs, errors, total = self._small(len(delta))
-        before = passes.Pass([self.layer.gram(inputs), blas.Product(delta, delta.T, errors)])
+        before = passes.Pass([self.layer.centred.gram(inputs), blas.Product(delta, delta.T, errors)])
         # If the samples' gradients cancel, their sum is rounding error: small in comparison with these.
         others = [_squared(inputs), _squared(errors)]
         powers = passes.Pass([blas.Product(inputs, errors, total), blas.Product(total, total, inputs)])
@@ -209,7 +219,7 @@ class WhitenedLayer:
     def _sums(self, gradient: Array, matrix: Array) -> tuple[Any, ...]:
         """Return the operations that form the gradient, its norm, and M of a view of it, and M's square."""
         power, square, total = self._small(len(matrix))
-        form = passes.Pass([self._copy, self.layer.gradient(gradient)])
+        form = passes.Pass([self._copy, self.layer.centred.gradient(gradient)])
         before = passes.Pass([form, blas.Product(matrix, matrix.T, power)]) if self._steps else form
         small = power, square, total
         return before, _squared(gradient), [], power, blas.Product(power, power, square), small
@@ -273,7 +283,7 @@ def _squared(matrix: Array) -> blas.Dot:
     return blas.Dot(matrix.reshape(-1), matrix.reshape(-1))
 
 
-class FormedGradient:
+class FormedGradient(Layer):
     """A gradient that is there, in place of a layer that computes it."""
 
     def __init__(self, matrix: Array) -> None:

@@ -43,7 +43,7 @@ SEVERAL_ROUNDS = "has several rounds per update and cannot use payloads of anoth
 UNCODED: Tables = {"code": {"family": "uncoded", "blocks": 1, "rotate": False}, "memory": {"kind": "none"}}
 """Tables of schemes without a code."""
 
-WHITENING = "!code.whiten", "!code.steps", "!code.form"
+WHITENING = "!code.whiten", "!code.steps", "!code.form", "!code.centre"
 """Entries of `Scheme.unused` of schemes without a code whose gradients may be whitened."""
 
 

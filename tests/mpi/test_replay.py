@@ -42,6 +42,7 @@ CASES = {
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
     "averages": [*MANY, "code.rows_per_task=3", "optimizer.average=true"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
+    "centred": [*MANY, "memory.kind=worker", "code.whiten=norm", "code.centre=true"],
     "settled": ["memory.lookahead=0.2", "code.whiten=auto", "problem.batch=0"],  # not whitened, another rate
     "auto-rows": ["code.rows_per_task=auto", "code.blocks=[16,1]", "downlink.kind=codewords"],
     "whitened-topk": [*scheme("topk"), "code.whiten=norm", "memory.lookahead=0.1", *FIRST],

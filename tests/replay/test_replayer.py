@@ -44,6 +44,7 @@ CASES = {
         "optimizer.nesterov=true",
     ],
     "whitened": ["code.whiten=auto", "memory.lookahead=0.2", "wire.dtype=int2", "downlink.kind=codewords"],
+    "centred": ["code.whiten=norm", "code.centre=true", "memory.lookahead=0.2", "wire.dtype=int2"],
     "settled": ["code.whiten=auto", "memory.lookahead=0.2", "problem.batch=0", "optimizer.rate=0.3"],
     "auto-rows": ["code.rows_per_task=auto", "code.blocks=[16,1]", "link.bandwidth=1e5"],
     "int2": ["code.rows_per_task=3", "wire.dtype=int2", *FIRST],

@@ -39,6 +39,7 @@ def scheme(name: str, *more: str) -> list[str]:
 LINEAR = ["problem={kind='softmax',batch=8}", 'code={family="uncoded",blocks=1,rotate=false}']
 CASES = {
     "default": ["memory.kind=worker", "memory.lookahead=0.2", "code.whiten=gram", "wire.dtype=int8"],
+    "centred": ["memory.kind=worker", "code.whiten=norm", "code.centre=true", "wire.dtype=int8"],
     "relayed": ["downlink.kind=codewords", "wire.dtype=int8"],
     "exchanged": ["downlink.kind=exchange", "link.half_duplex=true"],
     "tree": ["update.mode=all", "link.broadcast=tree", "stragglers={kind='none'}"],
