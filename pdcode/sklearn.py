@@ -21,7 +21,7 @@ from .api import configs
 from .api.runs import run, simulate
 from .api.traces import Trace
 from .problems.files import as_csr
-from .problems.scaling import column_maxima, moments
+from .problems.scaling import column_maxima, moments, scales
 from .problems.trained import TrainedModel
 from .util.errors import Failure, InputError
 
@@ -196,7 +196,9 @@ class _PDCEstimator(BaseEstimator):
             if problem["standardise"] and "standardise" not in given.get("problem", {}):
                 first, bias = list(weights)[:2]
                 mean, deviation = (
-                    column_maxima(as_csr(X)) if hasattr(X, "tocsr") else moments([X], X.shape[1])
+                    column_maxima(as_csr(X))
+                    if hasattr(X, "tocsr")
+                    else scales(True, moments([X], X.shape[1]))
                 )
                 weights[bias] = weights[bias] + weights[first] @ mean
                 weights[first] = weights[first] * deviation

@@ -162,9 +162,10 @@ class NetworkTable(ProblemTable):
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
     l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
-    #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred;
-    #: none: in presets for regression only
-    standardise: bool | None = None
+    #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
+    #: their ratios, so that inputs that hardly vary stay small; with either, sparse inputs to largest
+    #: magnitude 1, uncentred; none: in presets for regression only
+    standardise: bool | Literal["guarded"] | None = None
     #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
     init: str | None = None
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test

@@ -27,7 +27,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import moments
+from .scaling import moments, scales
 from .split import evenly_spaced
 from .tables import missing_name
 
@@ -75,7 +75,7 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
             train[split.split(table, rows)[0]] = True
             starts = range(0, rows, CHUNK)
             flat = ((_flat_rows(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
-            mean, deviation = moments(flat, math.prod(x.shape[1:]))
+            mean, deviation = scales(table.standardise, moments(flat, math.prod(x.shape[1:])))
             if not (finite := np.isfinite(mean + deviation)).all():
                 where = f"problem.inputs: {quoted_name(table, 'inputs')}"
                 raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")

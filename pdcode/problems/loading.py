@@ -23,7 +23,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import column_maxima, moments
+from .scaling import column_maxima, moments, scales
 from .tables import MISSING, as_list
 
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
@@ -105,9 +105,9 @@ def load(table: ProblemTable) -> RowSet:
         mean, deviation = column_maxima(x[train])
     elif table.standardise:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
-        mean, deviation = moments(chunks, x.shape[1])
-        if coding.categories:  # zeros and ones have a scale
-            mean[coding.binary], deviation[coding.binary] = 0, 1
+        mean, deviation = scales(
+            table.standardise, moments(chunks, x.shape[1]), coding.binary if coding.categories else None
+        )
     common = Statistics(values, mean, deviation, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)

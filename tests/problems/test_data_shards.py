@@ -3,11 +3,13 @@
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdcode import problems
 from pdcode.problems.matrix import Csr
 from pdcode.problems.samples import Statistics
-from pdcode.problems.scaling import moments
+from pdcode.problems.scaling import moments, scales
 from pdcode.util.errors import InputError
 
 DATA = ["digits", "breast-cancer", "diabetes"]
@@ -51,10 +53,63 @@ def test_standardise_uses_the_training_rows_alone():
 def test_moments_do_not_depend_on_the_chunks():
     x = np.random.default_rng(0).standard_normal((100, 4)) * [1, 1e-3, 1e3, 0] + [1e6, 0, 1, 0.1]
     for size in (1, 7, 100):
-        mean, deviation = moments((x[start : start + size] for start in range(0, 100, size)), 4)
-        np.testing.assert_allclose(mean, x.mean(axis=0))
-        np.testing.assert_allclose(deviation[:3], x[:, :3].std(axis=0), rtol=1e-8)
-        assert deviation[3] == 1
+        found = moments((x[start : start + size] for start in range(0, 100, size)), 4)
+        np.testing.assert_allclose(found.mean, x.mean(axis=0))
+        np.testing.assert_allclose(found.deviation[:3], x[:, :3].std(axis=0), rtol=1e-8)
+        np.testing.assert_allclose(found.farthest, np.abs(x - found.mean).max(axis=0), rtol=1e-8)
+        assert found.deviation[3] == 0
+        assert scales(True, found)[1][3] == scales("guarded", found)[1][3] == 1
+
+
+def guarded(x, varied):
+    """The scales by the definition, column by column."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    common = np.mean(deviation[varied] ** 2) if varied.any() else 0.0
+    scale = np.ones(len(mean))
+    for j in np.flatnonzero(varied):
+        between = np.sqrt((deviation[j] ** 2 + common) / 2)
+        scale[j] = max(min(between, 4 * deviation[j]), np.abs(x[:, j] - mean[j]).max() / 8)
+    return np.where(
+        varied, scale * np.sqrt(np.mean((deviation / scale)[varied] ** 2)) if varied.any() else 1, 1
+    )
+
+
+@given(
+    st.integers(0, 2**32), st.lists(st.sampled_from([0.0, 1e-3, 0.3, 1.0, 40.0, 1e4]), min_size=1, max_size=6)
+)
+def test_guarded_scales_are_those_of_the_definition(seed, sizes):
+    random = np.random.default_rng(seed)
+    x = random.standard_normal((50, len(sizes))) * sizes + random.standard_normal(len(sizes))
+    x[random.integers(50), 0] += 20 * sizes[0]  # a rare value
+    varied = np.array(sizes) > 0
+    mean, scale = scales("guarded", moments([x], len(sizes)))
+    np.testing.assert_allclose(mean, x.mean(axis=0))
+    np.testing.assert_allclose(scale, guarded(x, varied), rtol=1e-6)
+    if varied.any():
+        scaled = ((x - mean) / scale)[:, varied]
+        assert np.mean(scaled**2) == pytest.approx(1.0)
+        np.testing.assert_allclose(
+            scales("guarded", moments([7 * x], len(sizes)))[1][varied], 7 * scale[varied]
+        )
+
+
+def test_guarded_inputs_are_those_of_an_array_and_of_hdf5(tmp_path):
+    plain = problems.load(table(dtype="float64"))
+    scaled = problems.load(table(standardise="guarded"))
+    mean, scale = (scaled.facts[name] for name in ("mean", "deviation"))
+    np.testing.assert_allclose(scaled.x[:, :-1], (plain.x[:, :-1] - mean) / scale)
+    np.testing.assert_allclose(scaled.test_x[:, :-1], (plain.test_x[:, :-1] - mean) / scale)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["y"] = plain.x[:, :-1], plain.y
+    keys = {
+        "data": str(tmp_path / "a.h5"),
+        "shards": "contiguous",
+        "test_fraction": 0,
+        "standardise": "guarded",
+    }
+    sliced = problems.load_source(table(**keys))
+    assert sliced.sliced
+    np.testing.assert_allclose(sliced.dataset.facts["deviation"], scale)
 
 
 @pytest.mark.parametrize("how", ["shuffled", "contiguous"])
