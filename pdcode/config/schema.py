@@ -278,6 +278,7 @@ class MachineTable(Table):
 
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  #: a worker's speed on its tasks [flop/s]
     task_s: Seconds = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
+    oversleep_s: Seconds = 0.0  #: time by which each injected delay lasts longer, as sleeps do over MPI [s]
     arrival_s: Seconds = 3e-5  #: rank 0's time per arrival [s]
     #: rank 0's speed on payloads, in addition to their fixed time; none: unlimited [bytes/s]
     decode_bandwidth: Bandwidth | None = None

@@ -479,5 +479,5 @@ def coded_state(
 def delay_model(config: Config) -> stragglers.DelayModel:
     """Build the model of the delays of the scheme's tasks."""
     model = config.stragglers.make(config.seed, config.workers.count)
-    size = make_scheme(config).task_size
+    size, model.oversleep_s = make_scheme(config).task_size, config.machine.oversleep_s
     return model.merge(size.batches, size.limits_s)

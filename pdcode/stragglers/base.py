@@ -106,7 +106,11 @@ class DelayModel:
         Longest delay of a worker in s, for schemes that interrupt longer ones.
     is_plugin : bool
         Whether the law is a plug-in's, whose delays are checked.
+    oversleep_s : float
+        Time by which a delay lasts longer on the virtual clock, as one that is slept does.
     """
+
+    oversleep_s: float = 0.0
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
         self.seed = seed
@@ -206,12 +210,16 @@ def delays_ns(
 ) -> Integers:
     """Return delays in ns: those of `DelayModel.delays_s`, plus each worker's stretch times its compute time.
 
+    Those that are not 0 last `DelayModel.oversleep_s` longer.
     `compute_ns` is the compute time of each worker's tasks, shape (m,), and `fraction` the fraction of a
     delay that these tasks have, shape () or (m,); for schemes of several rounds per update. The result is
     int64, shape (m, count), and -1 for a worker that never answers.
     """
-    late_ns = model.stretch(workers) * np.asarray(compute_ns)
-    late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]
+    stretched_ns = model.stretch(workers) * np.asarray(compute_ns)
+    late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count)
+    if model.oversleep_s:
+        late_ns += 1e9 * model.oversleep_s * (late_ns > 0)
+    late_ns += stretched_ns[:, None]
     never = np.isinf(late_ns)
     late_ns[never] = -1
     np.maximum(late_ns, 0, out=late_ns, where=~never)

@@ -27,7 +27,7 @@ class MeasuredTimes:
     """Median times in seconds of the model's components in a run over MPI."""
 
     compute: float  # from the start of a task to its payload
-    nap: float  # overshoot of injected sleeps; 0 without any
+    oversleep: float  # time by which injected delays, which are slept, last longer; 0 without any
     down: float  # latency of a task: from its sending to its start, less the time that rank 0's link was busy
     up: float  # latency of a payload: likewise to its arrival, for those that did not wait for rank 0
     # Rank 0's time per arrival: from receiving a payload, or rank 0's previous action if that is later, to
@@ -43,18 +43,18 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     """Measure the components of a run over MPI, given the bandwidth of rank 0's link in bytes/s.
 
     The compute time is the median, or with `base` "low" that of `stragglers.base_ns`, for use with a
-    straggler model that replays the trace's delays: these include all variation of task times, and `nap` is
-    then 0.
+    straggler model that replays the trace's delays: these include all variation of task times, and the
+    oversleep is then 0.
     """
     rows = arrivals_before_stop(trace)
     dispatch, start, compute, send, recv, decoded = (rows[event] for event in EVENTS)
     stepped = trace.updates["t_ns"]
     if base == "low":
-        compute_ns, nap = float(base_ns(trace)), 0.0
+        compute_ns, oversleep = float(base_ns(trace)), 0.0
     else:
         compute_ns, delay = float(np.median(compute - start)), rows["injected_delay_ns"]
         slept = delay > 0
-        nap = max(0.0, _median((send - compute - delay)[slept])) if slept.any() else 0.0
+        oversleep = max(0.0, _median((send - compute - delay)[slept])) if slept.any() else 0.0
 
     # Rank 0's events in order of time, to find the predecessor of each.
     when = np.concatenate((decoded, stepped, dispatch))
@@ -78,7 +78,8 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
     unqueued = np.concatenate(([True], np.diff(recv) > 1e9 * sizes_up[1:])) & (recv > before)
     up = (recv - send - 1e9 * sizes_up)[unqueued if unqueued.any() else slice(None)]
     seconds = (
-        1e-9 * part for part in (compute_ns, nap, *map(_median, (start - sent, up, folding, gap, update)))
+        1e-9 * part
+        for part in (compute_ns, oversleep, *map(_median, (start - sent, up, folding, gap, update)))
     )
     return MeasuredTimes(*seconds)
 
@@ -89,17 +90,18 @@ def fit(
     """Fit ``[machine]`` and ``[link]`` to a trace, for a task of `flops`, see `schemes.Work`; `base` as for
     `times`, `step` the flops of a step, by default as recorded.
 
-    From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
-    size does not separate a fixed part of the compute time; latency_s = (down + up) / 2; arrival_s = arrival;
-    dispatch_s = dispatch (unchanged if there are no consecutive dispatches); update_s = update - dispatch. If
-    the clock charges the flops of steps, coordinator_speed takes the place of update_s.
+    From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = 0, as one task
+    size does not separate a fixed part of the compute time; oversleep_s = oversleep; latency_s =
+    (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch (unchanged if there are no consecutive
+    dispatches); update_s = update - dispatch. If the clock charges the flops of steps, coordinator_speed
+    takes the place of update_s.
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
     it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies.
 
     For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
-    their payloads, only flops_per_s and task_s are fitted.
+    their payloads, only flops_per_s, task_s and oversleep_s are fitted.
     """
     config = config_of(trace)
     if trace.attributes.get("clock") == "virtual":
@@ -112,7 +114,8 @@ def fit(
     update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
     step, step_s = trace.attributes.get("step_flops", 0.0) if step is None else step, update - dispatch
-    computing = {"flops_per_s": flops / max(measured.compute, 1e-9), "task_s": measured.nap}
+    flops_per_s = flops / max(measured.compute, 1e-9)
+    computing = {"flops_per_s": flops_per_s, "task_s": 0.0, "oversleep_s": measured.oversleep}
     if config.sums_all:
         return msgspec.structs.replace(config.machine, **computing), config.link
     machine = msgspec.structs.replace(

@@ -106,6 +106,21 @@ def test_a_slow_set_delays_by_its_shift_or_stretches_the_compute_time() -> None:
         ] == expected
 
 
+def test_delays_last_longer_on_the_virtual_clock_only_if_there_are_any() -> None:
+    """A sleep does so by itself; a task without a delay does not."""
+    law = {"kind": "bimodal", "extra_s": 0.05, "probability": 0.3}
+    tables = {"workers": {"count": 3}, "stop": {"updates": 1}, "stragglers": law}
+    late, plain = (
+        delay_model(configfile.resolve(tables | {"machine": {"oversleep_s": each}})) for each in (2e-4, 0.0)
+    )
+    workers = np.arange(3), np.zeros(3, int), 40, np.full(3, 1_000)
+    usual = stragglers.delays_ns(plain, *workers)
+    assert 0 < np.count_nonzero(usual) < usual.size
+    np.testing.assert_array_equal(stragglers.delays_ns(late, *workers), usual + 200_000 * (usual > 0))
+    for task in range(40):
+        assert WorkerDelays(late, 1).delay_ns(task, 1_000) == usual[1, task]
+
+
 def test_a_heterogeneous_fleet_is_slower_worker_by_worker() -> None:
     fixed = delayed(kind="heterogeneous", shift_s=0.004, slowdown=3.0)
     stretched = delayed(kind="heterogeneous", slowdown=3.0)

@@ -22,7 +22,9 @@ from pdcode.util.errors import InputError
 from pdcode.virtual import calibration, costs
 from pdcode.virtual.calibration import MeasuredTimes
 
-MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
+MACHINE = MachineTable(
+    flops_per_s=2e8, task_s=0.0, oversleep_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5
+)
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
 
@@ -42,12 +44,12 @@ def record(
     path: Path, config: Config, made_of: setup.Components, wanted: int, rounds: int, **options: Any
 ) -> TraceReader:
     """The trace of a run over MPI that steps at `wanted` arrivals and costs what its configuration says, but
-    for the bandwidth, which is LINK's; sleeps last task_s longer, and computing has only the flops."""
+    for the bandwidth, which is LINK's; sleeps last oversleep_s longer, and computing has only the flops."""
     random = np.random.default_rng(3)
     machine, link, workers = config.machine, config.link, config.workers.count
     compute = 1e9 * made_of.flops() / machine.flops_per_s
     spread = {
-        name: 1e9 * getattr(machine, name) for name in ("task_s", "arrival_s", "dispatch_s", "update_s")
+        name: 1e9 * getattr(machine, name) for name in ("oversleep_s", "arrival_s", "dispatch_s", "update_s")
     }
     members = traces.members(workers)
     rate, latency = options.pop("bandwidth", link.bandwidth) / 1e9, 1e9 * link.latency_s
@@ -71,7 +73,7 @@ def record(
             start = leaving + about(latency)
             ready = start + about(compute)
             delay = int(1e6 + random.exponential(4e6))
-            send = ready + delay + about(spread["task_s"])
+            send = ready + delay + about(spread["oversleep_s"])
             stamps = (tasks[worker], version, int(now), int(start), int(ready), int(send), delay, size)
             heapq.heappush(heap, (send + about(latency), worker, stamps))
             tasks[worker] += 1
@@ -104,7 +106,8 @@ def test_a_fit_recovers_what_a_run_cost(tmp_path: Path, wanted: int) -> None:
     trace = record(tmp_path / "t.h5", config, made_of, wanted, 200)
     machine, link = calibration.fit(trace, made_of.flops())
     assert machine.flops_per_s == pytest.approx(MACHINE.flops_per_s, rel=0.02)
-    assert machine.task_s == pytest.approx(MACHINE.task_s, rel=0.02)
+    assert machine.oversleep_s == pytest.approx(MACHINE.oversleep_s, rel=0.02)
+    assert machine.task_s == 0
     assert machine.arrival_s == pytest.approx(MACHINE.arrival_s, rel=0.02)
     assert machine.update_s + machine.dispatch_s == pytest.approx(1.1e-4, rel=0.03)
     assert machine.dispatch_s == pytest.approx(MACHINE.dispatch_s, rel=0.1)
