@@ -48,6 +48,7 @@ class ComparisonRequest:
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
     beyond: float | None = None  # lower loss to which runs go on after tuning
+    lenient: bool = False  # whether schemes that cannot run are left out, not refused
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         elif config.stop.updates is config.stop.epochs is None:
             raise InputError("stop.loss: a comparison needs a target (--target), stop.updates or stop.epochs")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
-        made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
+        unfit = list[str]() if request.lenient else None
+        made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases, unfit)
         limits = find_limits(config, goal, request.config, request.seconds, request.clock)
     for place, each in enumerate(made):
         made[place] = replace(each, config=with_limits(each.config, goal, limits, each.config.stop.updates))
@@ -187,6 +189,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         notes.append(f"Link: {rate(link.bandwidth)}, θ by a {link.broadcast}.")
         if fitted is not None:
             notes.append(f"Costs: those of {fitted}, but for keys that are set.")
+    if unfit:
+        notes.append(f"Left out, as they cannot run this: {listing(unfit)}.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
     seeds = range(config.seed, config.seed + request.seeds)
     return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes, request.beyond)
