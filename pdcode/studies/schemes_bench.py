@@ -297,7 +297,7 @@ def job_tables(
     workers: int,
     link: str,
     payloads: int,
-    rate: float | str,
+    rate: float,
 ) -> tuple[Config, dict[str, Any]]:
     """Return a job without delays: its configuration, and the tables, with a limit of the runs' time."""
     kind, level = target

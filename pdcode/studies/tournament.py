@@ -119,11 +119,12 @@ class Tournament:
         keep: bool,
         slack: float = math.inf,
         journal: Journal | None = None,
+        longer: Mapping[str, float] = {},
     ) -> list[list[Measured]]:
         """Run every candidate under every seed; return the results by candidate and seed.
 
         With a finite `slack` the first candidate runs first, and a run of another ends after `slack` times
-        its time under the same seed.
+        its time under the same seed; `longer` has the slack of some names.
         """
         places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
         done: dict[tuple[int, int], Measured] = {}
@@ -132,7 +133,7 @@ class Tournament:
             for place, seed in mine:
                 candidate, first = self.candidates[place], done.get((0, seed))
                 if math.isfinite(slack) and first is not None and first.reached:
-                    candidate = candidate.within(slack * first.stop_s)
+                    candidate = candidate.within(longer.get(candidate.name, slack) * first.stop_s)
                 yield (place, seed), self.trial(candidate, seed)
 
         first = [pair for pair in places if pair[0] == 0 and math.isfinite(slack)]
@@ -252,7 +253,7 @@ def perform(
         list(tournament.seeds),
         tournament.clock,
         tournament.goal,
-        tournament.run(pool, print_line, keep, slack, journal),
+        tournament.run(pool, print_line, keep, slack, journal, tune.longer if tune else {}),
         command,
         tournament.text,
         tournament.notes,

@@ -1,8 +1,8 @@
 """Tuning: each candidate's learning rate and knobs, by a number of runs, or read from a file."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,9 @@ class Tuning:
     untuned: Collection[str] = ()  # names of candidates that run as they are
     slack: float = math.inf  # limit of a run's time, as a multiple of the best candidate's under its seed
     equal: bool = False  # whether all candidates have as many runs, those that are behind, too
+    longer: Mapping[str, float] = field(
+        default_factory=dict
+    )  # slack of names' runs after tuning, if it differs
 
 
 class Search:
