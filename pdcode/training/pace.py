@@ -82,7 +82,7 @@ class Pace(Stateful):
 
         def at(place: int) -> bool:
             version, now_ns, theta = self._kept[place]
-            values = measure(np.frombuffer(theta, dtype))
+            values = measure(np.frombuffer(theta, dtype).copy())  # PyTorch warns of what is not writable
             rows[place] = (version, now_ns, *values)
             return reached(values)
 
