@@ -37,6 +37,7 @@ EXAMPLES = {
     "bench machine": "",
     "bench validate": "--workers 4 --cells '4-exponential-*' --seeds 1",
     "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
+    "bench heldout": "--jobs digits-sorted,unequal-network --seeds 3 --budget 6",
     "bench ablation": "--problems digits --links 1G --seeds 3",
     "bench scale": "--workers 8,64,512 --link 100M",
     "bench ddp": "jobs/digits.toml -n 8 --seeds 3",

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..util.errors import InputError
 from ..util.packages import pip_install
-from . import ablation, ddp, scale, schemes, validate
+from . import ablation, ddp, heldout, scale, schemes, validate
 
 BENCHES = {
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
@@ -28,6 +28,7 @@ def add_parser(commands: Any) -> None:
         bench.set_defaults(function=run, bench=name)
     validate.add_parser(benches)
     schemes.add_parser(benches)
+    heldout.add_parser(benches)
     ablation.add_parser(benches)
     scale.add_parser(benches)
     ddp.add_parser(benches)

@@ -25,6 +25,7 @@ def named_candidates(
     folder: Path,
     wanted: str,
     aliases: Mapping[str, str] = {},
+    unfit: list[str] | None = None,
 ) -> list[Candidate]:
     """Make the candidates of a comparison.
 
@@ -34,7 +35,8 @@ def named_candidates(
     (`learning_rates.converted`).
 
     Names are separated by commas; ``all`` stands for every distinct scheme and preset that can run. Overrides
-    ``KEY=VALUE`` hold for all candidates.
+    ``KEY=VALUE`` hold for all candidates. Names of candidates that cannot run are refused, or added to
+    `unfit` if that is given.
     """
     own = configfile.resolve(tables, overrides, folder)
     made: list[Candidate] = []
@@ -45,8 +47,10 @@ def named_candidates(
                 with chdir(os.getcwd()), prefix_errors(f"--schemes {each}"):
                     made.append(_candidate(each, tables, overrides, folder, own, aliases))
             except InputError:
-                if name != ALL:
+                if name != ALL and unfit is None:
                     raise
+                if unfit is not None:
+                    unfit.append(each)
         if name == ALL:
             # Without those that differ from an earlier one only by name.
             made = list({identity(each.config): each for each in reversed(made)}.values())[::-1]

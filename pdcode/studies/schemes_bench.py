@@ -89,6 +89,10 @@ RIVALS: Mapping[str, Mapping[str, str]] = {
         "all-reduce": f"allreduce{NESTEROV}",
         "compressed all-reduce": f"uncoded:all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
         "Muon": "allreduce/optimizer.kind=muon",
+        "Adam": "allreduce/optimizer.kind=adam/optimizer.rate=0.01",
+        "Adam first-q": "uncoded:first/optimizer.kind=adam/optimizer.rate=0.01",
+        "AdamW": "allreduce/optimizer.kind=adamw/optimizer.rate=0.01",
+        "AdamW first-q": "uncoded:first/optimizer.kind=adamw/optimizer.rate=0.01",
         "first-q": f"uncoded:first/wire.dtype=float16{NESTEROV}",
         "compressed first-q": f"uncoded:first{COMPRESSED}{EXCHANGE}{NESTEROV}",
         "asynchronous": "uncoded:async",
@@ -98,6 +102,7 @@ RIVALS: Mapping[str, Mapping[str, str]] = {
         "top-k": f"topk{EXCHANGE}",
         "top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{NESTEROV}",
         "signSGD": "signsgd",
+        "local steps": f"local{ALLREDUCE}{NESTEROV}",
         "DiLoCo": "diloco",
         "MuLoCo": "muloco",
         "HeLoCo": "heloco",
@@ -269,23 +274,10 @@ def write_job(
 ) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
     table, target, rate = PROBLEMS[problem]
-    tables: dict[str, Any] = {
-        "seed": 101,
-        "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATION_ROWS, **table},
-        "workers": {"count": workers},
-        "machine": {"flops_per_s": FLOPS_PER_S},
-        "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
-        "scheme": {"name": "uncoded", "preset": "async"},
-        "optimizer": {"rate": rate},
-        "stop": {"loss": target, "updates": payloads},
-    }
-    config = configfile.resolve(tables)
+    config, tables = job_tables(table, ("loss", target), workers, link, payloads, rate)
     unit_s = task_s(config)
     scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
     path = folder / f"{problem}-{link}-{name}.toml"
-    need = capacity.load_of(setup.prepare(config))
-    round_s = need.task_s * max(1.0, need.bottleneck[1])  # rank 0's time for one payload of each worker
-    tables["stop"] |= {"seconds": DELAYED * payloads / workers * round_s}
     if "path" in delays:
         times, text = records.read_csv(Path(delays["path"])), io.StringIO()
         typical = float(np.median(times))
@@ -297,6 +289,33 @@ def write_job(
         write_file(recorded, text.getvalue(), "the delays")
     write_file(path, to_toml(tables | {"stragglers": scaled}), "the configuration")
     return path
+
+
+def job_tables(
+    problem: Mapping[str, Any],
+    target: tuple[str, float],
+    workers: int,
+    link: str,
+    payloads: int,
+    rate: float,
+) -> tuple[Config, dict[str, Any]]:
+    """Return a job without delays: its configuration, and the tables, with a limit of the runs' time."""
+    kind, level = target
+    tables: dict[str, Any] = {
+        "seed": 101,
+        "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATION_ROWS, **problem},
+        "workers": {"count": workers},
+        "machine": {"flops_per_s": FLOPS_PER_S},
+        "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
+        "scheme": {"name": "uncoded", "preset": "async"},
+        "optimizer": {"rate": rate},
+        "stop": {kind: level, "updates": payloads},
+    }
+    config = configfile.resolve(tables)
+    need = capacity.load_of(setup.prepare(config))
+    round_s = need.task_s * max(1.0, need.bottleneck[1])  # rank 0's time for one payload of each worker
+    tables["stop"] |= {"seconds": DELAYED * payloads / workers * round_s}
+    return config, tables
 
 
 def task_s(config: Config) -> float:
@@ -391,21 +410,21 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
         for members in RIVALS.values():
             rival = cell.best(members.values())
             label = LABELS[rival.candidate] if rival else DASH
-            shown += [label, _multiple(cell.lead(members.values()))]
+            shown += [label, multiple(cell.lead(members.values()))]
             if rival:
                 tuned.add_row(cell.link, cell.delay, label, cell.settings(rival.candidate))
         times.add_row(cell.link, cell.delay, ours.candidate, describe_time(ours), *shown)
         rows = (cell.best([name]) for name in own)
         presets.add_row(cell.link, cell.delay, *(describe_time(row) if row else DASH for row in rows))
         rival = cell.best(LABELS)
-        accuracies = [[_accuracies(run) for run in row.runs] if row else [] for row in (ours, rival)]
-        means = [np.mean(each, axis=0) if each else (math.nan, math.nan) for each in accuracies]
+        found = [[accuracies(run) for run in row.runs] if row else [] for row in (ours, rival)]
+        means = [np.mean(each, axis=0) if each else (math.nan, math.nan) for each in found]
         figures = [
             f"{percent(value, 1)} %" if math.isfinite(value) else DASH
             for pair in zip(*means, strict=True)
             for value in pair
         ]
-        beside.add_row(cell.link, cell.delay, _multiple(cell.lead(LABELS, lower=True)), *figures)
+        beside.add_row(cell.link, cell.delay, multiple(cell.lead(LABELS, lower=True)), *figures)
     target = PROBLEMS[problem][1]
     return [
         (f"{problem}, to training loss {target:g}", [times]),
@@ -415,7 +434,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
     ]
 
 
-def _accuracies(run: Measured) -> tuple[float, float]:
+def accuracies(run: Measured) -> tuple[float, float]:
     """Return the accuracy at the target, and the best of the run."""
     curves = run.curves
     at = np.interp(run.seconds, curves["t_s"], curves["accuracy"]) if run.reached else math.nan
@@ -462,7 +481,8 @@ def describe_time(row: Row[str]) -> str:
     return (f"{row.reached} in " if row.missed else "") + duration(1e9 * row.time.mean)
 
 
-def _multiple(lead: Speedup) -> str:
+def multiple(lead: Speedup) -> str:
+    """Describe a ratio of times, with its interval if it is no bound."""
     interval = lead.ratio
     return (
         f"{lead.text} ({span(ratio(interval.low), ratio(interval.high))})"

@@ -48,6 +48,7 @@ class ComparisonRequest:
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
     beyond: float | None = None  # lower loss to which runs go on after tuning
+    lenient: bool = False  # whether schemes that cannot run are left out, not refused
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,12 @@ class Tournament:
         keep: bool,
         slack: float = math.inf,
         journal: Journal | None = None,
+        longer: Mapping[str, float] = {},
     ) -> list[list[Measured]]:
         """Run every candidate under every seed; return the results by candidate and seed.
 
         With a finite `slack` the first candidate runs first, and a run of another ends after `slack` times
-        its time under the same seed.
+        its time under the same seed; `longer` has the slack of some names.
         """
         places = [(place, seed) for seed in self.seeds for place in range(len(self.candidates))]
         done: dict[tuple[int, int], Measured] = {}
@@ -131,7 +133,7 @@ class Tournament:
             for place, seed in mine:
                 candidate, first = self.candidates[place], done.get((0, seed))
                 if math.isfinite(slack) and first is not None and first.reached:
-                    candidate = candidate.within(slack * first.stop_s)
+                    candidate = candidate.within(longer.get(candidate.name, slack) * first.stop_s)
                 yield (place, seed), self.trial(candidate, seed)
 
         first = [pair for pair in places if pair[0] == 0 and math.isfinite(slack)]
@@ -176,7 +178,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         elif config.stop.updates is config.stop.epochs is None:
             raise InputError("stop.loss: a comparison needs a target (--target), stop.updates or stop.epochs")
         tables, folder_of = configfile.parse(text), Path(request.config).parent
-        made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases)
+        unfit = list[str]() if request.lenient else None
+        made = named_candidates(tables, settings, folder_of, request.schemes, request.aliases, unfit)
         limits = find_limits(config, goal, request.config, request.seconds, request.clock)
     for place, each in enumerate(made):
         made[place] = replace(each, config=with_limits(each.config, goal, limits, each.config.stop.updates))
@@ -187,6 +190,8 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         notes.append(f"Link: {rate(link.bandwidth)}, θ by a {link.broadcast}.")
         if fitted is not None:
             notes.append(f"Costs: those of {fitted}, but for keys that are set.")
+    if unfit:
+        notes.append(f"Left out, as they cannot run this: {listing(unfit)}.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
     seeds = range(config.seed, config.seed + request.seeds)
     return Tournament(made, seeds, goal, request.clock, limits, folder, text, notes, request.beyond)
@@ -248,7 +253,7 @@ def perform(
         list(tournament.seeds),
         tournament.clock,
         tournament.goal,
-        tournament.run(pool, print_line, keep, slack, journal),
+        tournament.run(pool, print_line, keep, slack, journal, tune.longer if tune else {}),
         command,
         tournament.text,
         tournament.notes,

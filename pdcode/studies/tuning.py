@@ -1,8 +1,8 @@
 """Tuning: each candidate's learning rate and knobs, by a number of runs, or read from a file."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class Tuning:
     hold: bool = True  # whether keys that a name gives stay; else the search begins with them
     untuned: Collection[str] = ()  # names of candidates that run as they are
     slack: float = math.inf  # limit of a run's time, as a multiple of the best candidate's under its seed
+    equal: bool = False  # whether all candidates have as many runs, those that are behind, too
+    longer: Mapping[str, float] = field(
+        default_factory=dict
+    )  # slack of names' runs after tuning, if it differs
 
 
 class Search:
@@ -266,14 +270,15 @@ def tune(
     """Choose each candidate's learning rate and knobs by `how.runs` runs of each, at most.
 
     Runs end when they are too slow for their settings to be the best of the candidate, or beyond
-    `how.slack`. If that is finite, the better half of each group of names goes on after a third of the runs,
-    and the better quarter after half of them, as by `halving`, but `REMAIN` at least.
+    `how.slack`. If that is finite, and `how.equal` is not set, the better half of each group of names goes on
+    after a third of the runs, and the better quarter after half of them, as by `halving`, but `REMAIN` at
+    least.
     ``trial(candidate, seed, number)`` makes a run with files of its own. All candidates make their next run
     at the same time, so that results do not depend on the number of processes.
     """
     entrants = [Entrant(candidate, how, goal) for candidate in candidates]
     done, total = 0, sum(entrant.budget for entrant in entrants)
-    most = "at most " if math.isfinite(how.slack) else ""
+    most = "" if how.equal or math.isinf(how.slack) else "at most "
     print_line(f"tuning: {most}{how.runs} runs of each scheme, {most}{total} in total")
     with work("tuning runs", total) as tuning:
         for turn in range(max(entrant.budget for entrant in entrants)):
@@ -308,7 +313,7 @@ def _behind(
 ) -> list[Entrant]:
     """Return the entrants that are tuned no further than these runs."""
     parts = {how.runs // 3: 2, how.runs // 2: 4}
-    if turn not in parts or turn < how.seeds or math.isinf(how.slack):
+    if how.equal or turn not in parts or turn < how.seeds or math.isinf(how.slack):
         return []
     ranked = sorted(entrants, key=_key_among(entrants))
     members = [[each for each in ranked if each.candidate.name in group] for group in groups]
@@ -336,7 +341,7 @@ def _best_s(entrants: Sequence[Entrant], seed: int) -> float:
 def describe_tuning(how: Tuning, seeds: Sequence[int]) -> str:
     """Describe how candidates are tuned under these seeds."""
     what = "Learning rates and knobs" if how.with_knobs else "Learning rates"
-    most = "at most " if math.isfinite(how.slack) else ""
+    most = "" if how.equal or math.isinf(how.slack) else "at most "
     under = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} – {seeds[-1]}"
     return f"{what}: the best of {most}{how.runs} runs each under {under}."
 

@@ -22,6 +22,7 @@ from ..problems.whitening import WhitenedGradient, Whitening
 from ..util.output import print_line
 from ..util.progress import track
 from .losses import functional
+from .small import GPT
 
 ROUNDS, BLOCKS, CODEWORDS = 15, 16, 2
 STEPS = "backward", "gradient", "encode", "coded by factors", "whiten", "whitened by factors"
@@ -54,32 +55,6 @@ def resnet(width: int = 64, classes: int = 10) -> nn.Module:
             layers.append(Residual(inputs, outputs, stride))
             inputs = outputs
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
-
-
-class GPT(nn.Module):
-    """A transformer that predicts the next token."""
-
-    def __init__(
-        self, width: int = 256, depth: int = 4, heads: int = 4, tokens: int = 256, length: int = 128
-    ):
-        super().__init__()
-        self.token, self.place = nn.Embedding(tokens, width), nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
-            )
-            for _ in range(depth)
-        )
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, tokens)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        length = tokens.shape[1]
-        x = self.token(tokens) + self.place.weight[:length]
-        mask = nn.Transformer.generate_square_subsequent_mask(length, dtype=x.dtype)
-        for block in self.blocks:
-            x = block(x, mask, is_causal=True)
-        scores: Tensor = self.head(self.norm(x))
-        return scores.transpose(1, 2)
 
 
 def perceptron(width: int = 1024, depth: int = 4) -> nn.Module:

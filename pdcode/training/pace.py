@@ -88,7 +88,8 @@ class Pace(Stateful):
 
         def at(place: int) -> bool:
             version, now_ns, kept = self._kept[place]
-            values = measure([*np.frombuffer(kept, theta.dtype).reshape(-1, len(theta))])
+            points = np.frombuffer(kept, theta.dtype).copy()  # PyTorch warns of what is not writable
+            values = measure([*points.reshape(-1, len(theta))])
             rows[place] = (version, now_ns, *values)
             return reached(values)
 

@@ -138,10 +138,11 @@ def test_the_better_part_of_a_group_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Trial, "perform", perform)
 
-    def ends(remain: int, slack: float) -> list[str]:
+    def ends(remain: int, slack: float, equal: bool = False) -> list[str]:
         monkeypatch.setattr(tuning, "REMAIN", remain)
         spent.update(dict.fromkeys(spent, 0))
-        how, groups = Tuning(12, seeds=1, with_knobs=False, slack=slack), [[*"01234567"]]
+        how = Tuning(12, seeds=1, with_knobs=False, slack=slack, equal=equal)
+        groups = [[*"01234567"]]
         with Pool(1) as pool:
             found = tuning.tune(
                 made, GOAL, how, [1], lambda each, seed, _: Trial(each.config, seed, GOAL, file=each.name),
@@ -157,6 +158,7 @@ def test_the_better_part_of_a_group_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert spent == {"0": 12, "1": 12, "2": 6, "3": 6, "4": 4, "5": 4, "6": 4, "7": 4, "8": 12}
     assert ends(7, 99.0) == ["Tuned by 4 runs, as enough of their kind were better: 6."]
     assert not ends(1, math.inf)
+    assert not ends(1, 99.0, equal=True)
 
 
 def names(config: Config) -> dict[str, list[object]]:
