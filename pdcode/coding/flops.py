@@ -85,9 +85,10 @@ def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
 
 
 def average_flops(config: Config, problem: Problem) -> float:
-    """Return the flops by which rank 0 averages θ after a step; 0 where workers step and rank 0 follows."""
-    averages = config.optimizer.average and not config.sums_all
-    return AVERAGE_FLOPS * problem.size if averages else 0.0
+    """Return the flops by which rank 0 averages θ after a step, in the mean; 0 where workers step."""
+    if not config.optimizer.average or config.sums_all:
+        return 0.0
+    return AVERAGE_FLOPS * problem.size / (config.workers.count if config.update.asynchronous else 1)
 
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:

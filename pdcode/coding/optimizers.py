@@ -158,7 +158,8 @@ class Optimizer(Stateful, Capable):
             θ̄, changed in place.
         theta : ndarray, shape (size,)
         update : int
-            Number t of the update that has led to θ, from 1 on.
+            Number t of the update that has led to θ, from 1 on; asynchronous ones, as many as there are
+            workers, count as one.
         """
         optimize.average(average, theta, (AVERAGING + 1) / (update + AVERAGING))
 

@@ -454,8 +454,9 @@ class OptimizerTable(Kind, tag_field="kind"):
     vector_decay: NonNegative = 0.0  #: the same of biases and of all other vectors
     #: largest norm of a decoded gradient, to which longer ones are scaled; none: no limit
     clip: Real | None = None
-    #: whether rank 0 keeps an average of θ over updates beside θ: measurements take the one of lower training
-    #: loss, as does what the run returns; gradients are those at θ
+    #: whether rank 0 keeps an average of θ over updates, in mode `async` over every n-th one of n workers,
+    #: beside θ: measurements take the one of lower training loss, as does what the run returns; gradients are
+    #: those at θ
     average: bool = False
 
     effective: ClassVar[KeyNeeds] = {

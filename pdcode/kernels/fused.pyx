@@ -68,6 +68,7 @@ cdef class FusedReply:
     cdef UpdateCounters update
     cdef bint late, undamped, scheduled
     cdef double factor  # on the step of one payload
+    cdef int64_t average_every
     cdef SingleUpdate single
     cdef Batch rows, steps
     cdef int fate, why
@@ -76,7 +77,7 @@ cdef class FusedReply:
         self.coordinator, self.fleet, self.state = coordinator, coordinator.fleet, coordinator.state
         self.roster, self.update, self.trace = coordinator.roster, coordinator.update, coordinator.trace
         self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
-        self.average = coordinator.average
+        self.average, self.average_every = coordinator.average, coordinator.average_every
         self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
         self.scheduled = self.state.optimizer.table.scheduled
         self.factor = self.state.policy.table.step_factor(1, self.fleet.workers)
@@ -145,8 +146,9 @@ cdef class FusedReply:
             self.coordinator.report_step()
         if norm is not None:  # None: the update continues with another round
             update.version += 1
-            if self.average is not None:
-                self.state.optimizer.average(self.average, self.state.theta, update.version)
+            if self.average is not None and update.version % self.average_every == 0:
+                self.state.optimizer.average(self.average, self.state.theta,
+                                             update.version // self.average_every)
         now_ns = self.fleet.now_ns()
         if norm is not None:
             if update.times_ns is not None:

@@ -62,6 +62,8 @@ class Coordinator(Stateful):
         self.clip, self.drain_ns = clip, drain_ns
         table = state.optimizer.table
         self.average = state.theta.copy() if table.average else None
+        # Payloads that are steps by themselves change a part of θ, of which the average passes over all.
+        self.average_every = fleet.workers if state.policy.table.asynchronous else 1
         self._factor = table.factor if table.scheduled else None
         self.messages = [layout.messages for layout in state.layouts]
         self.stopping = ""  # reason to stop, once there is one
@@ -173,8 +175,8 @@ class Coordinator(Stateful):
         self.report_step()
         if norm is not None:  # None: the update continues with another round
             update.version += 1
-            if self.average is not None:
-                state.optimizer.average(self.average, self.theta, update.version)
+            if self.average is not None and not update.version % self.average_every:
+                state.optimizer.average(self.average, self.theta, update.version // self.average_every)
             now_ns = self.fleet.now_ns()
             if update.times_ns is not None:
                 update.times_ns.append(now_ns)

@@ -290,6 +290,8 @@ class MeasuredDelays:
     `excess_s` has shape (n, m); the tasks of a worker take its columns in turn.
     """
 
+    oversleep_s = 0.0  # measured times are whole
+
     def __init__(self, model: stragglers.DelayModel, excess_s: np.ndarray) -> None:
         self._model, self._excess_s, self.stretch = model, excess_s, model.stretch
 
