@@ -252,24 +252,36 @@ class _PDCEstimator(BaseEstimator):
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def _split(self, X: Any, y: Array, weights: Array, stratify: Array | None) -> tuple[Any, Any]:
-        """Split rows for `early_stopping`: training and held-out X, y and weights."""
+        """Split rows for `early_stopping`: training and held-out X, y and weights, the former of mean 1."""
         parts = train_test_split(
             *(X, y, weights),
             test_size=self.validation_fraction,
             random_state=self.random_state,
             stratify=stratify,
         )
-        return parts[::2], parts[1::2]
+        return _used(*parts[::2]), parts[1::2]
 
     def _refuse_kind(self, what: str) -> None:
         if "kind" in (self.config or {}).get("problem", {}):
             raise InputError(f"{what}: goes with networks, not with the problem.kind of config")
 
 
-def _weights(sample_weight: Any, X: Any) -> Array:
-    """Return the weights of samples, of mean 1; refuse negative ones."""
+def _weighted(X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
+    """Return the rows of weight above 0, and their weights, of mean 1; refuse negative ones."""
     weights = np.asarray(_check_sample_weight(sample_weight, X, ensure_non_negative=True), float)
-    return weights / weights.mean()
+    return _used(X, y, weights)
+
+
+def _used(X: Any, y: Array, weights: Array) -> tuple[Any, Array, Array]:
+    """Return the rows of weight above 0, and their weights, of mean 1.
+
+    The mean is that of these rows, as the loss and the steps are means over them.
+    """
+    used = weights > 0
+    if not used.any():
+        raise InputError("sample_weight, class_weight: all rows have weight 0")
+    X, y, weights = (X, y, weights) if used.all() else (X[used], y[used], weights[used])
+    return X, y, weights / weights.mean()
 
 
 class PDCClassifier(ClassifierMixin, _PDCEstimator):
@@ -406,8 +418,8 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             raise InputError(f"y: needs two classes at least, and has one class only, {classes[0]!r}")
         if self.warm_start and hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
             raise InputError("warm_start: y has other classes than in the last call of fit")
-        weighted = several or sample_weight is not None or self.class_weight is not None
-        weights = self._all_weights(X, y, sample_weight)
+        X, y, weights = self._all_weighted(X, y, sample_weight)
+        weighted = several or len(np.unique(y)) < len(classes) or (weights != weights[0]).any()
         with self._kept():
             self.classes_, self._several, held = classes, several, None
             if self.early_stopping:
@@ -418,7 +430,6 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
                 targets, kind = np.searchsorted(classes, y), {"task": self._task}
             else:
                 self._refuse_kind("sample_weight, class_weight, early_stopping, or several labels")
-            X, targets = (X, targets) if (weights > 0).all() else (X[weights > 0], targets[weights > 0])
             self._fit(X, targets, kind, constant, held)
         return self
 
@@ -448,7 +459,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
             if len(unknown) or self._several != (y.ndim == 2):
                 raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
-            weights = self._all_weights(X, y, sample_weight)
+            X, y, weights = self._all_weighted(X, y, sample_weight)
             targets, kind = self._targets(y, weights)
             self._go_on(X, targets, kind, self._constant(targets, weights))
         return self
@@ -465,13 +476,12 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         return np.asarray(column_or_1d(y, warn=True))
 
-    def _all_weights(self, X: Any, y: Array, sample_weight: Any) -> Array:
-        """Return the weights of samples, with those of classes."""
-        weights = _weights(sample_weight, X)
+    def _all_weighted(self, X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
+        """Return what `_weighted` does, with the weights of classes."""
+        X, y, weights = _weighted(X, y, sample_weight)
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
-            weights = weights / weights.mean()
-        return weights
+            return _used(X, y, weights * compute_sample_weight(self.class_weight, y))
+        return X, y, weights
 
     def _targets(self, y: Array, weights: Array) -> tuple[Array, dict[str, Any]]:
         """Return targets with a last column of weights, and the kind of problem."""
@@ -537,18 +547,16 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
             Weights of the rows' losses, whose weighted mean is minimised.
         """
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True)
-        y, weights, held = y.astype(float), _weights(sample_weight, X), None
+        (X, y, weights), held = _weighted(X, y.astype(float), sample_weight), None
         if self.early_stopping:
             (X, y, weights), held = self._split(X, y, weights, None)
         with self._kept():
             self._scale(y, weights)
             targets, kind = self._targets(y), {"task": self._task}
             constant = self._constant(targets, weights)
-            if sample_weight is not None or self.early_stopping:
+            if (weights != weights[0]).any() or self.early_stopping:
                 self._refuse_kind("sample_weight or early_stopping")
                 targets, kind = np.column_stack([targets, weights]), {"kind": "weighted-least-squares"}
-            used = weights > 0
-            X, targets = (X, targets) if used.all() else (X[used], targets[used])
             self._fit(X, targets, kind, constant, held)
         return self
 
@@ -560,7 +568,7 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         first = not hasattr(self, "model_")
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, reset=first)
         self._refuse_kind("partial_fit")
-        y, weights = y.astype(float), _weights(sample_weight, X)
+        X, y, weights = _weighted(X, y.astype(float), sample_weight)
         with self._kept():
             if first:
                 self._scale(y, weights)

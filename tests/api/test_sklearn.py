@@ -154,7 +154,37 @@ def test_weights_of_samples_and_classes() -> None:
     with pytest.raises(ValueError, match="non-zero"):
         plain.fit(X, y, np.zeros(150))
     with pytest.raises(ValueError, match="kind of config"):
-        PDCClassifier((), config={"problem": {"kind": "softmax"}}).fit(X, y, np.ones(150))
+        PDCClassifier((), config={"problem": {"kind": "softmax"}}).fit(X, y, np.linspace(1, 2, 150))
+    with pytest.raises(ValueError, match="all rows have weight 0"):
+        PDCClassifier((), class_weight=dict.fromkeys(range(3), 0.0)).fit(X, y)
+
+
+def test_rows_of_weight_0_are_as_if_left_out() -> None:
+    X, y = load_iris(return_X_y=True)
+    kept, labels = np.arange(150) % 5 < 2, np.array(["a", "b", "c"])[y]
+    for estimator, targets in (
+        (PDCClassifier((4,), max_iter=5, random_state=0), labels),
+        (PDCClassifier((4,), max_iter=5, random_state=0, class_weight="balanced"), labels),
+        (PDCClassifier((), max_iter=3, random_state=0, early_stopping=True), labels),
+        (PDCRegressor((), max_iter=5, random_state=0), X[:, 0]),
+    ):
+        for weights in (np.ones(150), np.linspace(1, 2, 150)):
+            part = estimator.fit(X[kept], targets[kept], weights[kept])
+            loss, outputs = part.loss_, part.model_.outputs(X)
+            whole = estimator.fit(X, targets, weights * kept)
+            np.testing.assert_array_equal(whole.model_.outputs(X), outputs)
+            assert whole.loss_ == loss
+    regressor = PDCRegressor((), random_state=0)
+    theta = regressor.partial_fit(X[kept], X[kept, 0]).model_.theta
+    other = PDCRegressor((), random_state=0).partial_fit(X, X[:, 0], kept.astype(float))
+    np.testing.assert_array_equal(other.model_.theta, theta)
+
+
+def test_equal_weights_are_none() -> None:
+    X, y = DIGITS
+    plain = PDCClassifier((), max_iter=1, random_state=0).fit(X, y)
+    equal = PDCClassifier((), max_iter=1, random_state=0).fit(X, y, np.full(len(y), 0.1))
+    np.testing.assert_array_equal(equal.model_.theta, plain.model_.theta)
 
 
 def test_partial_fits_go_on_whatever_the_scales_of_their_rows() -> None:
