@@ -29,6 +29,9 @@ Array = np.ndarray
 
 
 SMALL_ITERATION, BATCH = 8, 32  # updates of an iteration over few rows, and rows of a mini-batch of many
+# The same of a mini-batch of weighted losses, whose steps follow the mean gradient of all workers. They are not
+# whitened: steps of one length, whatever the weights of a mini-batch, end at another loss.
+WEIGHTED_BATCH = 8
 # The optimizer of few rows, of penalties so strong that the loss stays far from 0, and of a given rate.
 FEW_ROWS, STRONG = 1000, 3e-4
 ADAM: dict[str, Any] = {
@@ -188,8 +191,9 @@ class _PDCEstimator(BaseEstimator):
         given, rows = self.config or {}, X.shape[0]
         if self.workers < 1:
             raise InputError(f"workers: {self.workers}: expected 1 or more")
-        fewest = max(1, rows // (SMALL_ITERATION * self.workers))
-        problem["batch"] = min(BATCH, fewest) if self.batch_size == "auto" else int(self.batch_size)
+        most = BATCH if "task" in kind else WEIGHTED_BATCH
+        few = max(1, min(most, rows // (SMALL_ITERATION * self.workers)))
+        problem["batch"] = few if self.batch_size == "auto" else int(self.batch_size)
         if hasattr(self, "model_"):
             problem["init"] = str(folder / "init.npz")
             weights: dict[str, Any] = self.model_.unscaled()  # whose order in θ may change
@@ -298,8 +302,8 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     alpha : float
         Strength of the L2 penalty ½·alpha·‖W‖²/min(200, rows) of the mean loss.
     batch_size : int or "auto"
-        Rows of a worker's mini-batch; 0: its whole shard; auto: 32, and for few rows so many that an
-        iteration has 8 updates.
+        Rows of a worker's mini-batch; 0: its whole shard; auto: 32, or 8 of weighted losses, and for few rows
+        so many that an iteration has 8 updates.
     learning_rate_init : float, optional
         Learning rate of Adam, which falls to 0 in a whole fit; by default .02 where Adam is taken, see
         `config`, and .01 with `early_stopping` and in `partial_fit`, where it is constant.

@@ -187,6 +187,14 @@ def test_equal_weights_are_none() -> None:
     np.testing.assert_array_equal(equal.model_.theta, plain.model_.theta)
 
 
+def test_weighted_losses_are_learnt_nearly_as_fast() -> None:
+    X, y = DIGITS
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, len(y))
+    plain = PDCClassifier((), max_iter=5, random_state=0).fit(X, y)
+    weighted = PDCClassifier((), max_iter=5, random_state=0).fit(X, y, weights)
+    assert weighted.score(X, y, weights) > plain.score(X, y) - 0.02
+
+
 def test_partial_fits_go_on_whatever_the_scales_of_their_rows() -> None:
     X, y = load_iris(return_X_y=True)
     model, names = PDCClassifier((16,), random_state=0), np.array(["a", "b", "c"])[y]
