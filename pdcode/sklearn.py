@@ -29,7 +29,7 @@ Array = np.ndarray
 
 
 SMALL_ITERATION, BATCH = 8, 32  # updates of an iteration over few rows, and rows of a mini-batch of many
-# The same of a mini-batch of weighted losses, whose steps follow the mean gradient of all workers. They are not
+# Rows of a mini-batch of weighted losses, whose steps follow the mean gradient of all workers. They are not
 # whitened: steps of one length, whatever the weights of a mini-batch, end at another loss.
 WEIGHTED_BATCH = 8
 # The optimizer of few rows, of penalties so strong that the loss stays far from 0, and of a given rate.
@@ -43,6 +43,9 @@ FALLING_RATE = 0.02  # at the start of a whole fit
 PENALISED = 200  # rows of a mini-batch of ``MLPClassifier``, at most, by which it divides the penalty
 # Multiple of the loss of the constant model from which on a fit warns, and a loss that is none.
 WORSE, NOTHING = 1.01, 1e-3
+# Largest number of inputs of few rows whose least squares are computed to judge a fit, and the part of what
+# they explain that a fit may leave.
+FEW_INPUTS, LEFT = 100, 0.1
 
 
 class _PDCEstimator(BaseEstimator):
@@ -114,15 +117,21 @@ class _PDCEstimator(BaseEstimator):
             self._forget()
         if held is None:
             why = self._train(X, y, kind, self.max_iter)
+            self._warn(why, constant, self._least(X, y, kind))
         else:
-            why = self._train_until(X, y, kind, held)
-        self._warn(why, constant)
+            self._warn(self._train_until(X, y, kind, held), constant)
 
-    def _warn(self, why: str, constant: float) -> None:
-        """Warn if a descent diverged, or has led to a loss above that of the constant model."""
+    def _least(self, X: Any, y: Array, kind: dict[str, Any]) -> float | None:
+        """Return the least loss on these rows; None: it is not known."""
+        return None
+
+    def _warn(self, why: str, constant: float, least: float | None = None) -> None:
+        """Warn if a descent diverged, or has led to a loss far from the least one."""
+        worse = f"the training loss {self.loss_:.4g} is above that of"
         if self.loss_ > WORSE * constant + NOTHING:
-            worse = f"the training loss {self.loss_:.4g} is above that of the constant model, {constant:.4g}"
-            why = "; ".join(filter(None, (why, worse)))
+            why = "; ".join(filter(None, (why, f"{worse} the constant model, {constant:.4g}")))
+        elif least is not None and self.loss_ > least + LEFT * (constant - least) + NOTHING:
+            why = "; ".join(filter(None, (why, f"{worse} least squares, {least:.4g}")))
         if why:
             advice = "try another learning_rate_init, a larger max_iter or a smaller alpha"
             warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=4)
@@ -157,7 +166,7 @@ class _PDCEstimator(BaseEstimator):
 
     def _go_on(self, X: Any, y: Array, kind: dict[str, Any], constant: float) -> None:
         """Train one iteration; warn if it diverged, or raised a loss above that of the constant model."""
-        why = self._train(X, y, kind, 1)
+        why = self._train(X, y, kind, 1, fewest=1)
         if why or self.loss_ > WORSE * self._first_loss:
             self._warn(why, constant)
 
@@ -165,10 +174,15 @@ class _PDCEstimator(BaseEstimator):
         self.__dict__.pop("model_", None)
         self.loss_curve_ = []
 
-    def _train(self, X: Any, y: Array, kind: dict[str, Any], iterations: int) -> str:
-        """Train from `model_`, if there is one; set the results, and return why the descent diverged."""
+    def _train(
+        self, X: Any, y: Array, kind: dict[str, Any], iterations: int, fewest: int = SMALL_ITERATION
+    ) -> str:
+        """Train from `model_`, if there is one; set the results, and return why the descent diverged.
+
+        `fewest` is the least number of updates of an iteration if mini-batches are chosen here.
+        """
         with TemporaryDirectory(prefix="pdcode-") as folder:
-            trace = self._run(X, y, kind, iterations, Path(folder))
+            trace = self._run(X, y, kind, iterations, fewest, Path(folder))
             try:
                 self.model_ = trace.model()
             except InputError as error:  # θ is not finite
@@ -179,7 +193,9 @@ class _PDCEstimator(BaseEstimator):
         self.n_iter_, self.loss_, self._first_loss = len(self.loss_curve_), losses[-1], losses[0]
         return str(descent.what) if descent.diverged else ""
 
-    def _run(self, X: Any, y: Array, kind: dict[str, Any], iterations: int, folder: Path) -> Trace:
+    def _run(
+        self, X: Any, y: Array, kind: dict[str, Any], iterations: int, fewest: int, folder: Path
+    ) -> Trace:
         """Run a training from `model_`, if there is one; a run that diverged is no failure here."""
         problem: dict[str, Any] = {
             "dtype": "float64",
@@ -199,9 +215,7 @@ class _PDCEstimator(BaseEstimator):
             weights: dict[str, Any] = self.model_.unscaled()  # whose order in θ may change
             if problem["standardise"] and "standardise" not in given.get("problem", {}):
                 first, bias = list(weights)[:2]
-                mean, deviation = (
-                    column_maxima(as_csr(X)) if hasattr(X, "tocsr") else moments([X], X.shape[1])
-                )
+                mean, deviation = _scales(X)
                 weights[bias] = weights[bias] + weights[first] @ mean
                 weights[first] = weights[first] * deviation
             np.savez(problem["init"], **weights)
@@ -220,6 +234,8 @@ class _PDCEstimator(BaseEstimator):
         shard = max(1, rows // self.workers)
         payloads = job.update.min_payloads(self.workers) or self.workers
         updates = max(1, round(rows / payloads / (job.problem.batch or shard)))  # of an iteration
+        if self.batch_size == "auto" and "batch" not in given.get("problem", {}):
+            updates = max(updates, fewest)  # where workers have fewer rows than these
         tables["stop"] = {"updates": iterations * updates} | given.get("stop", {})
         each = {"progress_updates": updates, "progress_s": 1e9}
         tables["trace"] = each | given.get("trace", {})
@@ -270,6 +286,11 @@ class _PDCEstimator(BaseEstimator):
             raise InputError(f"{what}: goes with networks, not with the problem.kind of config")
 
 
+def _scales(X: Any) -> tuple[Array, Array]:
+    """Return mean and deviation by which inputs are scaled."""
+    return column_maxima(as_csr(X)) if hasattr(X, "tocsr") else moments([X], X.shape[1])
+
+
 def _weighted(X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
     """Return the rows of weight above 0, and their weights, of mean 1; refuse negative ones."""
     weights = np.asarray(_check_sample_weight(sample_weight, X, ensure_non_negative=True), float)
@@ -303,13 +324,13 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
         Strength of the L2 penalty ½·alpha·‖W‖²/min(200, rows) of the mean loss.
     batch_size : int or "auto"
         Rows of a worker's mini-batch; 0: its whole shard; auto: 32, or 8 of weighted losses, and for few rows
-        so many that an iteration has 8 updates.
+        so many that an iteration of `fit` has 8 updates, which draw rows repeatedly if there are too few.
     learning_rate_init : float, optional
         Learning rate of Adam, which falls to 0 in a whole fit; by default .02 where Adam is taken, see
         `config`, and .01 with `early_stopping` and in `partial_fit`, where it is constant.
     max_iter : int
-        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`; at
-        most so many with `early_stopping`.
+        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`, or
+        more of few rows, see `batch_size`; at most so many with `early_stopping`.
     early_stopping : bool
         Whether to hold out rows, and to stop when the score on them has not improved by `tol` for
         `n_iter_no_change` iterations. The parameters are those of the best score. Moments of the optimizer
@@ -361,7 +382,9 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     Warns
     -----
     ConvergenceWarning
-        If a fit diverges, or ends at a training loss above that of the best constant model.
+        If a fit diverges, or ends at a training loss above that of the best constant model; of linear
+        regressions of fewer than 1,000 rows and at most 100 inputs also if it explains less than nine tenths
+        of what least squares explain.
     """
 
     _task = "classification"
@@ -587,6 +610,24 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         columns = targets.reshape(len(targets), -1)
         mean = weights @ columns / weights.sum()
         return float(0.5 * (weights @ np.square(columns - mean)).sum() / weights.sum())
+
+    def _least(self, X: Any, y: Array, kind: dict[str, Any]) -> float | None:
+        rows, width = X.shape
+        given = {"problem", "stop"} & {*(self.config or {})}  # which may change the loss, or wish for another
+        if np.size(self.hidden_layer_sizes) or given or rows >= FEW_ROWS or width > FEW_INPUTS:
+            return None
+        mean, deviation = _scales(X) if self.standardise else (np.zeros(width), np.ones(width))
+        dense = X.toarray() if hasattr(X, "tocsr") else X
+        x = np.column_stack([(dense - mean) / deviation, np.ones(rows)])
+        targets = y.reshape(rows, -1)
+        if "task" not in kind:  # the last column has the weights
+            root = np.sqrt(targets[:, -1:])
+            x, targets = root * x, root * targets[:, :-1]
+        penalty = np.sqrt(rows * self._l2(rows)) * np.eye(width, width + 1)  # as further rows of targets 0
+        x = np.vstack([x, penalty])
+        targets = np.vstack([targets, np.zeros((width, targets.shape[1]))])
+        left = targets - x @ np.linalg.lstsq(x, targets)[0]
+        return float(0.5 * np.square(left).sum() / rows)
 
     def _scale(self, y: Array, weights: Array) -> None:
         """Determine mean and deviation of the targets."""

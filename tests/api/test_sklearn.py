@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_diabetes, load_digits, load_iris, make_moons
+from sklearn.datasets import load_diabetes, load_digits, load_iris, load_linnerud, make_moons, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -166,7 +167,7 @@ def test_rows_of_weight_0_are_as_if_left_out() -> None:
         (PDCClassifier((4,), max_iter=5, random_state=0), labels),
         (PDCClassifier((4,), max_iter=5, random_state=0, class_weight="balanced"), labels),
         (PDCClassifier((), max_iter=3, random_state=0, early_stopping=True), labels),
-        (PDCRegressor((), max_iter=5, random_state=0), X[:, 0]),
+        (PDCRegressor((4,), max_iter=5, random_state=0), X[:, 0]),
     ):
         for weights in (np.ones(150), np.linspace(1, 2, 150)):
             part = estimator.fit(X[kept], targets[kept], weights[kept])
@@ -272,3 +273,25 @@ def test_a_partial_fit_that_leads_away_warns_and_a_failed_fit_keeps_the_model() 
         np.testing.assert_array_equal(classifier.predict_proba(x), before)
     with pytest.raises(ValueError, match="not those of the first call"):
         classifier.partial_fit(x, labels, classes=[7, 8])
+
+
+@pytest.mark.parametrize("workers", [2, 8, 16])
+def test_linear_regressions_of_few_rows_are_near_least_squares(workers: int) -> None:
+    """Also where the shards of workers have one row or two, or some workers have none."""
+    for X, y in load_linnerud(return_X_y=True), make_regression(20, 5, noise=5, random_state=1):
+        least = LinearRegression().fit(X, y).score(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = PDCRegressor((), workers=workers, random_state=0).fit(X, y)
+        assert model.score(X, y) > 0.9 * least
+
+
+def test_linear_regressions_far_from_least_squares_warn() -> None:
+    X, y = make_regression(20, 5, noise=5, random_state=1)
+    for rows in X, sparse.csr_array(X):
+        with pytest.warns(ConvergenceWarning, match="above that of least squares"):
+            PDCRegressor((), max_iter=10, random_state=1).fit(rows, y)
+    X, y = load_linnerud(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the least loss is that with weights and penalty
+        PDCRegressor((), alpha=3.0, random_state=0).fit(X, y, np.linspace(1, 2, 20))
