@@ -41,8 +41,9 @@ ADAM: dict[str, Any] = {
 }
 FALLING_RATE = 0.02  # at the start of a whole fit
 PENALISED = 200  # rows of a mini-batch of ``MLPClassifier``, at most, by which it divides the penalty
-# Multiple of the loss of the constant model from which on a fit warns, and a loss that is none.
-WORSE, NOTHING = 1.01, 1e-3
+# Multiples of the loss of the constant model from which on a fit warns that its own is above, or hardly
+# below, and a loss that is none.
+WORSE, HARDLY, NOTHING = 1.01, 0.99, 1e-3
 # Largest number of inputs of few rows whose least squares are computed to judge a fit, and the part of what
 # they explain that a fit may leave.
 FEW_INPUTS, LEFT = 100, 0.1
@@ -127,13 +128,18 @@ class _PDCEstimator(BaseEstimator):
 
     def _warn(self, why: str, constant: float, least: float | None = None) -> None:
         """Warn if a descent diverged, or has led to a loss far from the least one."""
-        worse = f"the training loss {self.loss_:.4g} is above that of"
+        worse, advice = "", "try another learning_rate_init, a larger max_iter or a smaller alpha"
         if self.loss_ > WORSE * constant + NOTHING:
-            why = "; ".join(filter(None, (why, f"{worse} the constant model, {constant:.4g}")))
-        elif least is not None and self.loss_ > least + LEFT * (constant - least) + NOTHING:
-            why = "; ".join(filter(None, (why, f"{worse} least squares, {least:.4g}")))
+            worse = f"above that of the constant model, {constant:.4g}"
+        elif least is not None:
+            if self.loss_ > least + LEFT * (constant - least) + NOTHING:
+                worse = f"above that of least squares, {least:.4g}"
+        elif self.loss_ > HARDLY * constant + NOTHING:
+            worse = f"hardly below that of the constant model, {constant:.4g}"
+            advice += "; a few rows of extreme inputs may hide the others"
+        if worse:
+            why = "; ".join(filter(None, (why, f"the training loss {self.loss_:.4g} is {worse}")))
         if why:
-            advice = "try another learning_rate_init, a larger max_iter or a smaller alpha"
             warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=4)
 
     def _train_until(self, X: Any, y: Array, kind: dict[str, Any], held: tuple[Any, ...]) -> str:
@@ -382,9 +388,9 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     Warns
     -----
     ConvergenceWarning
-        If a fit diverges, or ends at a training loss above that of the best constant model; of linear
-        regressions of fewer than 1,000 rows and at most 100 inputs also if it explains less than nine tenths
-        of what least squares explain.
+        If a fit diverges, or ends at a training loss above or hardly below that of the best constant model;
+        for linear regressions of fewer than 1,000 rows and at most 100 inputs also if it explains less than
+        nine tenths of what least squares explain.
     """
 
     _task = "classification"

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_diabetes, load_digits, load_iris, load_linnerud, make_moons, make_regression
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    make_moons,
+    make_regression,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score, train_test_split
@@ -245,6 +253,10 @@ def test_a_fit_that_diverges_or_is_worse_than_the_constant_model_warns() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PDCClassifier((8,), max_iter=10, random_state=0).fit(X, y)
+    X, y = load_breast_cancer(return_X_y=True)
+    X[[10, 200, 500]] *= 1e5  # other rows are alike once scaled
+    with pytest.warns(ConvergenceWarning, match="hardly below .* extreme inputs"):
+        PDCClassifier((), random_state=0).fit(X, y)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
