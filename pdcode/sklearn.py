@@ -29,6 +29,9 @@ Array = np.ndarray
 
 
 SMALL_ITERATION, BATCH = 8, 32  # updates of an iteration over few rows, and rows of a mini-batch of many
+# Rows of a mini-batch of weighted losses, whose steps follow the mean gradient of all workers. They are not
+# whitened: steps of one length, whatever the weights of a mini-batch, end at another loss.
+WEIGHTED_BATCH = 8
 # The optimizer of few rows, of penalties so strong that the loss stays far from 0, and of a given rate.
 FEW_ROWS, STRONG = 1000, 3e-4
 ADAM: dict[str, Any] = {
@@ -38,8 +41,12 @@ ADAM: dict[str, Any] = {
 }
 FALLING_RATE = 0.02  # at the start of a whole fit
 PENALISED = 200  # rows of a mini-batch of ``MLPClassifier``, at most, by which it divides the penalty
-# Multiple of the loss of the constant model from which on a fit warns, and a loss that is none.
-WORSE, NOTHING = 1.01, 1e-3
+# Multiples of the loss of the constant model from which on a fit warns that its own is above, or hardly
+# below, and a loss that is none.
+WORSE, HARDLY, NOTHING = 1.01, 0.99, 1e-3
+# Largest number of inputs of few rows whose least squares are computed to judge a fit, and the part of what
+# they explain that a fit may leave.
+FEW_INPUTS, LEFT = 100, 0.1
 
 
 class _PDCEstimator(BaseEstimator):
@@ -111,17 +118,28 @@ class _PDCEstimator(BaseEstimator):
             self._forget()
         if held is None:
             why = self._train(X, y, kind, self.max_iter)
+            self._warn(why, constant, self._least(X, y, kind))
         else:
-            why = self._train_until(X, y, kind, held)
-        self._warn(why, constant)
+            self._warn(self._train_until(X, y, kind, held), constant)
 
-    def _warn(self, why: str, constant: float) -> None:
-        """Warn if a descent diverged, or has led to a loss above that of the constant model."""
+    def _least(self, X: Any, y: Array, kind: dict[str, Any]) -> float | None:
+        """Return the least loss on these rows; None: it is not known."""
+        return None
+
+    def _warn(self, why: str, constant: float, least: float | None = None) -> None:
+        """Warn if a descent diverged, or has led to a loss far from the least one."""
+        worse, advice = "", "try another learning_rate_init, a larger max_iter or a smaller alpha"
         if self.loss_ > WORSE * constant + NOTHING:
-            worse = f"the training loss {self.loss_:.4g} is above that of the constant model, {constant:.4g}"
-            why = "; ".join(filter(None, (why, worse)))
+            worse = f"above that of the constant model, {constant:.4g}"
+        elif least is not None:
+            if self.loss_ > least + LEFT * (constant - least) + NOTHING:
+                worse = f"above that of least squares, {least:.4g}"
+        elif self.loss_ > HARDLY * constant + NOTHING:
+            worse = f"hardly below that of the constant model, {constant:.4g}"
+            advice += "; a few rows of extreme inputs may hide the others"
+        if worse:
+            why = "; ".join(filter(None, (why, f"the training loss {self.loss_:.4g} is {worse}")))
         if why:
-            advice = "try another learning_rate_init, a larger max_iter or a smaller alpha"
             warnings.warn(f"{why}: {advice}", ConvergenceWarning, stacklevel=4)
 
     def _train_until(self, X: Any, y: Array, kind: dict[str, Any], held: tuple[Any, ...]) -> str:
@@ -154,7 +172,7 @@ class _PDCEstimator(BaseEstimator):
 
     def _go_on(self, X: Any, y: Array, kind: dict[str, Any], constant: float) -> None:
         """Train one iteration; warn if it diverged, or raised a loss above that of the constant model."""
-        why = self._train(X, y, kind, 1)
+        why = self._train(X, y, kind, 1, fewest=1)
         if why or self.loss_ > WORSE * self._first_loss:
             self._warn(why, constant)
 
@@ -162,10 +180,15 @@ class _PDCEstimator(BaseEstimator):
         self.__dict__.pop("model_", None)
         self.loss_curve_ = []
 
-    def _train(self, X: Any, y: Array, kind: dict[str, Any], iterations: int) -> str:
-        """Train from `model_`, if there is one; set the results, and return why the descent diverged."""
+    def _train(
+        self, X: Any, y: Array, kind: dict[str, Any], iterations: int, fewest: int = SMALL_ITERATION
+    ) -> str:
+        """Train from `model_`, if there is one; set the results, and return why the descent diverged.
+
+        `fewest` is the least number of updates of an iteration if mini-batches are chosen here.
+        """
         with TemporaryDirectory(prefix="pdcode-") as folder:
-            trace = self._run(X, y, kind, iterations, Path(folder))
+            trace = self._run(X, y, kind, iterations, fewest, Path(folder))
             try:
                 self.model_ = trace.model()
             except InputError as error:  # θ is not finite
@@ -176,7 +199,9 @@ class _PDCEstimator(BaseEstimator):
         self.n_iter_, self.loss_, self._first_loss = len(self.loss_curve_), losses[-1], losses[0]
         return str(descent.what) if descent.diverged else ""
 
-    def _run(self, X: Any, y: Array, kind: dict[str, Any], iterations: int, folder: Path) -> Trace:
+    def _run(
+        self, X: Any, y: Array, kind: dict[str, Any], iterations: int, fewest: int, folder: Path
+    ) -> Trace:
         """Run a training from `model_`, if there is one; a run that diverged is no failure here."""
         problem: dict[str, Any] = {
             "dtype": "float64",
@@ -188,18 +213,15 @@ class _PDCEstimator(BaseEstimator):
         given, rows = self.config or {}, X.shape[0]
         if self.workers < 1:
             raise InputError(f"workers: {self.workers}: expected 1 or more")
-        fewest = max(1, rows // (SMALL_ITERATION * self.workers))
-        problem["batch"] = min(BATCH, fewest) if self.batch_size == "auto" else int(self.batch_size)
+        most = BATCH if "task" in kind else WEIGHTED_BATCH
+        few = max(1, min(most, rows // (SMALL_ITERATION * self.workers)))
+        problem["batch"] = few if self.batch_size == "auto" else int(self.batch_size)
         if hasattr(self, "model_"):
             problem["init"] = str(folder / "init.npz")
             weights: dict[str, Any] = self.model_.unscaled()  # whose order in θ may change
             if problem["standardise"] and "standardise" not in given.get("problem", {}):
                 first, bias = list(weights)[:2]
-                mean, deviation = (
-                    column_maxima(as_csr(X))
-                    if hasattr(X, "tocsr")
-                    else scales(True, moments([X], X.shape[1]))
-                )
+                mean, deviation = _scales(X)
                 weights[bias] = weights[bias] + weights[first] @ mean
                 weights[first] = weights[first] * deviation
             np.savez(problem["init"], **weights)
@@ -218,6 +240,8 @@ class _PDCEstimator(BaseEstimator):
         shard = max(1, rows // self.workers)
         payloads = job.update.min_payloads(self.workers) or self.workers
         updates = max(1, round(rows / payloads / (job.problem.batch or shard)))  # of an iteration
+        if self.batch_size == "auto" and "batch" not in given.get("problem", {}):
+            updates = max(updates, fewest)  # where workers have fewer rows than these
         tables["stop"] = {"updates": iterations * updates} | given.get("stop", {})
         each = {"progress_updates": updates, "progress_s": 1e9}
         tables["trace"] = each | given.get("trace", {})
@@ -254,24 +278,41 @@ class _PDCEstimator(BaseEstimator):
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def _split(self, X: Any, y: Array, weights: Array, stratify: Array | None) -> tuple[Any, Any]:
-        """Split rows for `early_stopping`: training and held-out X, y and weights."""
+        """Split rows for `early_stopping`: training and held-out X, y and weights, the former of mean 1."""
         parts = train_test_split(
             *(X, y, weights),
             test_size=self.validation_fraction,
             random_state=self.random_state,
             stratify=stratify,
         )
-        return parts[::2], parts[1::2]
+        return _used(*parts[::2]), parts[1::2]
 
     def _refuse_kind(self, what: str) -> None:
         if "kind" in (self.config or {}).get("problem", {}):
             raise InputError(f"{what}: goes with networks, not with the problem.kind of config")
 
 
-def _weights(sample_weight: Any, X: Any) -> Array:
-    """Return the weights of samples, of mean 1; refuse negative ones."""
+def _scales(X: Any) -> tuple[Array, Array]:
+    """Return mean and deviation by which inputs are scaled."""
+    return column_maxima(as_csr(X)) if hasattr(X, "tocsr") else scales(True, moments([X], X.shape[1]))
+
+
+def _weighted(X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
+    """Return the rows of weight above 0, and their weights, of mean 1; refuse negative ones."""
     weights = np.asarray(_check_sample_weight(sample_weight, X, ensure_non_negative=True), float)
-    return weights / weights.mean()
+    return _used(X, y, weights)
+
+
+def _used(X: Any, y: Array, weights: Array) -> tuple[Any, Array, Array]:
+    """Return the rows of weight above 0, and their weights, of mean 1.
+
+    The mean is that of these rows, as the loss and the steps are means over them.
+    """
+    used = weights > 0
+    if not used.any():
+        raise InputError("sample_weight, class_weight: all rows have weight 0")
+    X, y, weights = (X, y, weights) if used.all() else (X[used], y[used], weights[used])
+    return X, y, weights / weights.mean()
 
 
 class PDCClassifier(ClassifierMixin, _PDCEstimator):
@@ -288,14 +329,14 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     alpha : float
         Strength of the L2 penalty ½·alpha·‖W‖²/min(200, rows) of the mean loss.
     batch_size : int or "auto"
-        Rows of a worker's mini-batch; 0: its whole shard; auto: 32, and for few rows so many that an
-        iteration has 8 updates.
+        Rows of a worker's mini-batch; 0: its whole shard; auto: 32, or 8 of weighted losses, and for few rows
+        so many that an iteration of `fit` has 8 updates, which draw rows repeatedly if there are too few.
     learning_rate_init : float, optional
         Learning rate of Adam, which falls to 0 in a whole fit; by default .02 where Adam is taken, see
         `config`, and .01 with `early_stopping` and in `partial_fit`, where it is constant.
     max_iter : int
-        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`; at
-        most so many with `early_stopping`.
+        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`, or
+        more of few rows, see `batch_size`; at most so many with `early_stopping`.
     early_stopping : bool
         Whether to hold out rows, and to stop when the score on them has not improved by `tol` for
         `n_iter_no_change` iterations. The parameters are those of the best score. Moments of the optimizer
@@ -347,7 +388,9 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     Warns
     -----
     ConvergenceWarning
-        If a fit diverges, or ends at a training loss above that of the best constant model.
+        If a fit diverges, or ends at a training loss above or hardly below that of the best constant model;
+        for linear regressions of fewer than 1,000 rows and at most 100 inputs also if it explains less than
+        nine tenths of what least squares explain.
     """
 
     _task = "classification"
@@ -408,8 +451,8 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             raise InputError(f"y: needs two classes at least, and has one class only, {classes[0]!r}")
         if self.warm_start and hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
             raise InputError("warm_start: y has other classes than in the last call of fit")
-        weighted = several or sample_weight is not None or self.class_weight is not None
-        weights = self._all_weights(X, y, sample_weight)
+        X, y, weights = self._all_weighted(X, y, sample_weight)
+        weighted = several or len(np.unique(y)) < len(classes) or (weights != weights[0]).any()
         with self._kept():
             self.classes_, self._several, held = classes, several, None
             if self.early_stopping:
@@ -420,7 +463,6 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
                 targets, kind = np.searchsorted(classes, y), {"task": self._task}
             else:
                 self._refuse_kind("sample_weight, class_weight, early_stopping, or several labels")
-            X, targets = (X, targets) if (weights > 0).all() else (X[weights > 0], targets[weights > 0])
             self._fit(X, targets, kind, constant, held)
         return self
 
@@ -450,7 +492,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
             if len(unknown) or self._several != (y.ndim == 2):
                 raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
-            weights = self._all_weights(X, y, sample_weight)
+            X, y, weights = self._all_weighted(X, y, sample_weight)
             targets, kind = self._targets(y, weights)
             self._go_on(X, targets, kind, self._constant(targets, weights))
         return self
@@ -467,13 +509,12 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
             return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         return np.asarray(column_or_1d(y, warn=True))
 
-    def _all_weights(self, X: Any, y: Array, sample_weight: Any) -> Array:
-        """Return the weights of samples, with those of classes."""
-        weights = _weights(sample_weight, X)
+    def _all_weighted(self, X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
+        """Return what `_weighted` does, with the weights of classes."""
+        X, y, weights = _weighted(X, y, sample_weight)
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
-            weights = weights / weights.mean()
-        return weights
+            return _used(X, y, weights * compute_sample_weight(self.class_weight, y))
+        return X, y, weights
 
     def _targets(self, y: Array, weights: Array) -> tuple[Array, dict[str, Any]]:
         """Return targets with a last column of weights, and the kind of problem."""
@@ -539,18 +580,16 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
             Weights of the rows' losses, whose weighted mean is minimised.
         """
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True)
-        y, weights, held = y.astype(float), _weights(sample_weight, X), None
+        (X, y, weights), held = _weighted(X, y.astype(float), sample_weight), None
         if self.early_stopping:
             (X, y, weights), held = self._split(X, y, weights, None)
         with self._kept():
             self._scale(y, weights)
             targets, kind = self._targets(y), {"task": self._task}
             constant = self._constant(targets, weights)
-            if sample_weight is not None or self.early_stopping:
+            if (weights != weights[0]).any() or self.early_stopping:
                 self._refuse_kind("sample_weight or early_stopping")
                 targets, kind = np.column_stack([targets, weights]), {"kind": "weighted-least-squares"}
-            used = weights > 0
-            X, targets = (X, targets) if used.all() else (X[used], targets[used])
             self._fit(X, targets, kind, constant, held)
         return self
 
@@ -562,7 +601,7 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         first = not hasattr(self, "model_")
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, reset=first)
         self._refuse_kind("partial_fit")
-        y, weights = y.astype(float), _weights(sample_weight, X)
+        X, y, weights = _weighted(X, y.astype(float), sample_weight)
         with self._kept():
             if first:
                 self._scale(y, weights)
@@ -577,6 +616,24 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
         columns = targets.reshape(len(targets), -1)
         mean = weights @ columns / weights.sum()
         return float(0.5 * (weights @ np.square(columns - mean)).sum() / weights.sum())
+
+    def _least(self, X: Any, y: Array, kind: dict[str, Any]) -> float | None:
+        rows, width = X.shape
+        given = {"problem", "stop"} & {*(self.config or {})}  # which may change the loss, or wish for another
+        if np.size(self.hidden_layer_sizes) or given or rows >= FEW_ROWS or width > FEW_INPUTS:
+            return None
+        mean, deviation = _scales(X) if self.standardise else (np.zeros(width), np.ones(width))
+        dense = X.toarray() if hasattr(X, "tocsr") else X
+        x = np.column_stack([(dense - mean) / deviation, np.ones(rows)])
+        targets = y.reshape(rows, -1)
+        if "task" not in kind:  # the last column has the weights
+            root = np.sqrt(targets[:, -1:])
+            x, targets = root * x, root * targets[:, :-1]
+        penalty = np.sqrt(rows * self._l2(rows)) * np.eye(width, width + 1)  # as further rows of targets 0
+        x = np.vstack([x, penalty])
+        targets = np.vstack([targets, np.zeros((width, targets.shape[1]))])
+        left = targets - x @ np.linalg.lstsq(x, targets)[0]
+        return float(0.5 * np.square(left).sum() / rows)
 
     def _scale(self, y: Array, weights: Array) -> None:
         """Determine mean and deviation of the targets."""

@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_diabetes, load_digits, load_iris, make_moons
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    make_moons,
+    make_regression,
+)
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -154,7 +163,45 @@ def test_weights_of_samples_and_classes() -> None:
     with pytest.raises(ValueError, match="non-zero"):
         plain.fit(X, y, np.zeros(150))
     with pytest.raises(ValueError, match="kind of config"):
-        PDCClassifier((), config={"problem": {"kind": "softmax"}}).fit(X, y, np.ones(150))
+        PDCClassifier((), config={"problem": {"kind": "softmax"}}).fit(X, y, np.linspace(1, 2, 150))
+    with pytest.raises(ValueError, match="all rows have weight 0"):
+        PDCClassifier((), class_weight=dict.fromkeys(range(3), 0.0)).fit(X, y)
+
+
+def test_rows_of_weight_0_are_as_if_left_out() -> None:
+    X, y = load_iris(return_X_y=True)
+    kept, labels = np.arange(150) % 5 < 2, np.array(["a", "b", "c"])[y]
+    for estimator, targets in (
+        (PDCClassifier((4,), max_iter=5, random_state=0), labels),
+        (PDCClassifier((4,), max_iter=5, random_state=0, class_weight="balanced"), labels),
+        (PDCClassifier((), max_iter=3, random_state=0, early_stopping=True), labels),
+        (PDCRegressor((4,), max_iter=5, random_state=0), X[:, 0]),
+    ):
+        for weights in (np.ones(150), np.linspace(1, 2, 150)):
+            part = estimator.fit(X[kept], targets[kept], weights[kept])
+            loss, outputs = part.loss_, part.model_.outputs(X)
+            whole = estimator.fit(X, targets, weights * kept)
+            np.testing.assert_array_equal(whole.model_.outputs(X), outputs)
+            assert whole.loss_ == loss
+    regressor = PDCRegressor((), random_state=0)
+    theta = regressor.partial_fit(X[kept], X[kept, 0]).model_.theta
+    other = PDCRegressor((), random_state=0).partial_fit(X, X[:, 0], kept.astype(float))
+    np.testing.assert_array_equal(other.model_.theta, theta)
+
+
+def test_equal_weights_are_none() -> None:
+    X, y = DIGITS
+    plain = PDCClassifier((), max_iter=1, random_state=0).fit(X, y)
+    equal = PDCClassifier((), max_iter=1, random_state=0).fit(X, y, np.full(len(y), 0.1))
+    np.testing.assert_array_equal(equal.model_.theta, plain.model_.theta)
+
+
+def test_weighted_losses_are_learnt_nearly_as_fast() -> None:
+    X, y = DIGITS
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, len(y))
+    plain = PDCClassifier((), max_iter=5, random_state=0).fit(X, y)
+    weighted = PDCClassifier((), max_iter=5, random_state=0).fit(X, y, weights)
+    assert weighted.score(X, y, weights) > plain.score(X, y) - 0.02
 
 
 def test_partial_fits_go_on_whatever_the_scales_of_their_rows() -> None:
@@ -206,6 +253,10 @@ def test_a_fit_that_diverges_or_is_worse_than_the_constant_model_warns() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PDCClassifier((8,), max_iter=10, random_state=0).fit(X, y)
+    X, y = load_breast_cancer(return_X_y=True)
+    X[[10, 200, 500]] *= 1e5  # other rows are alike once scaled
+    with pytest.warns(ConvergenceWarning, match="hardly below .* extreme inputs"):
+        PDCClassifier((), random_state=0).fit(X, y)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
@@ -234,3 +285,25 @@ def test_a_partial_fit_that_leads_away_warns_and_a_failed_fit_keeps_the_model() 
         np.testing.assert_array_equal(classifier.predict_proba(x), before)
     with pytest.raises(ValueError, match="not those of the first call"):
         classifier.partial_fit(x, labels, classes=[7, 8])
+
+
+@pytest.mark.parametrize("workers", [2, 8, 16])
+def test_linear_regressions_of_few_rows_are_near_least_squares(workers: int) -> None:
+    """Also where the shards of workers have one row or two, or some workers have none."""
+    for X, y in load_linnerud(return_X_y=True), make_regression(20, 5, noise=5, random_state=1):
+        least = LinearRegression().fit(X, y).score(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = PDCRegressor((), workers=workers, random_state=0).fit(X, y)
+        assert model.score(X, y) > 0.9 * least
+
+
+def test_linear_regressions_far_from_least_squares_warn() -> None:
+    X, y = make_regression(20, 5, noise=5, random_state=1)
+    for rows in X, sparse.csr_array(X):
+        with pytest.warns(ConvergenceWarning, match="above that of least squares"):
+            PDCRegressor((), max_iter=10, random_state=1).fit(rows, y)
+    X, y = load_linnerud(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the least loss is that with weights and penalty
+        PDCRegressor((), alpha=3.0, random_state=0).fit(X, y, np.linspace(1, 2, 20))
