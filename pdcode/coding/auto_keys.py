@@ -69,6 +69,19 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     return config, lines
 
 
+def least(config: Config) -> Config:
+    """Return the configuration with values for keys that are "auto" with which nothing has another size."""
+    config = msgspec.structs.replace(config, optimizer=config.optimizer.resolved(config.stop.updates))
+    changes: dict[str, dict[str, Any]] = {}
+    if config.memory.lookahead == AUTO:
+        changes["memory"] = {"lookahead": 0.0}
+    if config.code.whiten == AUTO:
+        changes["code"] = {"whiten": "none"}
+    if config.optimizer.rate == AUTO:
+        changes["optimizer"] = {"rate": 1.0}
+    return config.with_keys(**changes)
+
+
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
     """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
     whiten = config.code.whiten
