@@ -1,7 +1,7 @@
 """A simulation with a trace and a summary, for `pdcode simulate` and `pdcode.simulate`."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Request:
     found: Checkpoint | None = None
     resume: bool = False
     report: Report = ignore  # gets the fraction of the simulation that is done
+    starting: Callable[[], AbstractContextManager[None]] = nullcontext  # context of the start
 
     @property
     def ended(self) -> bool:
@@ -112,7 +113,8 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
             timing_only.check_captured(config)
         quick = request.timing_only and timing_only.is_timeable(config)
         (timing_only.ensure_timeable if quick else check_count)(config)
-    components = prepare(config, name, source)
+    with request.starting():
+        components = prepare(config, name, source)
     config = components.config
     if quick and not timing_only.uses_plain_policy(components):
         quick = False

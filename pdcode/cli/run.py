@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from ..config.defaults import Origins
     from ..trace import lock
     from ..training.session import check_writable
-    from . import guard
+    from . import guard, starting
 
     folder = os.getcwd()
     path, workers, output = options.config, options.workers, options.output
@@ -80,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
         from ..virtual.choice import prepare_ranks
         from . import preview
 
-        print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))
+        with starting.at_once():
+            text = preview.dry_run_text(config, origins, prepare_ranks(config, path))
+        print(text)
         return 0
     if not supervised.is_attached():  # the command that started mpirun has printed it
         progress.print_line(
@@ -92,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
 
         if options.resume and report_if_ended(config, path):
             return 0
-        prepare_ranks(config, path)
+        with starting.at_once():
+            prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
         others = config.workers.count + config.workers.spares
         command, environment = launch.command(others, options.argv)

@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
-    from . import guard, preview
+    from . import guard, preview, starting
 
     launch.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
@@ -59,7 +59,9 @@ def simulate(options: argparse.Namespace) -> int:
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
     guard.probe_inputs(request.loaded.config)
     if options.dry_run:
-        print(preview.dry_run(options.config, settings, request.loaded.config))
+        with starting.at_once():
+            text = preview.dry_run(options.config, settings, request.loaded.config)
+        print(text)
         return 0
     place = launch.launched_rank(os.environ)
     if request.ended and (place is None or place[1] == 1):
@@ -68,7 +70,7 @@ def simulate(options: argparse.Namespace) -> int:
     stop = request.loaded.config.stop
     what = "simulation" if stop.loss is stop.accuracy is None else "simulation, at most"
     with progress.work(what, 1 if stop.limited else None) as work:
-        request = replace(request, report=work.report)
+        request = replace(request, report=work.report, starting=starting.at_once)
         if place is not None and place[1] > 1:
             return spread(request)
         return simulation.simulate(request, print_line).code

@@ -69,6 +69,19 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     return config, lines
 
 
+def least(config: Config) -> Config:
+    """Return the configuration with values for keys that are "auto" with which nothing has another size."""
+    config = msgspec.structs.replace(config, optimizer=config.optimizer.resolved(config.stop.updates))
+    changes: dict[str, dict[str, Any]] = {}
+    if config.memory.lookahead == AUTO:
+        changes["memory"] = {"lookahead": 0.0}
+    if config.code.whiten == AUTO:
+        changes["code"] = {"whiten": "none"}
+    if config.optimizer.rate == AUTO:
+        changes["optimizer"] = {"rate": 1.0}
+    return config.with_keys(**changes)
+
+
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
     """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
     whiten = config.code.whiten
@@ -226,18 +239,16 @@ def plain_rate(config: Config, problem: Problem) -> float:
     were half as long. The result does not depend on the seed of the run, with which it would vary twofold.
     """
     batch, random = min(config.problem.batch or problem.rows, problem.rows), np.random.default_rng(0)
-    starts = [problem.initial(seed) for seed in range(SAMPLES)]
-    rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in starts]
-    lengths = []
     whitened = Whitening("norm" if config.code.whiten == "norm" else "gram", *config.code.whitening[1:])
     long = problem.gradient_flops(batch, whitened) > LONG_FLOPS
-    for whiten in (whitened, NONE):
-        plan, total, trials = problem.plan(batch, whiten=whiten), 0.0, zip(starts, rows, strict=True)
-        what = f"gradients for optimizer.rate 'auto', {'not ' * (whiten is NONE)}whitened"
-        for theta, each in track(trials, len(starts), what) if long else trials:
-            plan.gradient(theta, each)
-            total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
-        lengths.append(total)
+    plans, lengths = [problem.plan(batch, whiten=whiten) for whiten in (whitened, NONE)], [0.0, 0.0]
+    what = "gradients for optimizer.rate 'auto', whitened and not whitened"
+    for seed in track(range(SAMPLES), SAMPLES, what) if long else range(SAMPLES):
+        theta = problem.initial(seed)
+        rows = np.sort(random.choice(problem.rows, batch, replace=False))
+        for number, plan in enumerate(plans):
+            plan.gradient(theta, rows)
+            lengths[number] += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
     return PLAIN_TO_WHITENED * lengths[0] / lengths[1] if lengths[1] > 0 else 1.0
 
 

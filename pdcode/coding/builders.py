@@ -30,7 +30,7 @@ def initial_theta(config: Config, problem: Problem) -> np.ndarray:
     """Draw the θ from which the descent starts, and move it into the penalty's domain."""
     theta = problem.initial(config.seed)
     penalty = proximals.penalty_of(config.optimizer.proximal, problem)
-    if penalty is not None:
+    if penalty is not None and problem.drawn:
         penalty.apply(theta, 0.0)
     return theta
 

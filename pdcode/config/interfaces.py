@@ -85,6 +85,11 @@ class ProblemTable(Kind, tag_field="kind"):
     shards: Literal["auto", "shuffled", "contiguous", "replicated", "common"] = "auto"
     evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
 
+    @property
+    def sized_by(self) -> str:
+        """Name of the key that decides on the length of θ."""
+        return "data"
+
     def of_seed(self, seed: int, before: int | None = None) -> Self:
         """Return the table of a run with this seed, where a key that is `before` follows it."""
         return self
@@ -179,6 +184,10 @@ class NetworkTable(ProblemTable):
         if self.deep:
             msgspec.structs.force_setattr(self, "hidden", [64] if self.hidden is None else self.hidden)
             msgspec.structs.force_setattr(self, "activation", self.activation or "relu")
+
+    @property
+    def sized_by(self) -> str:
+        return "hidden" if self.deep and self.hidden else super().sized_by
 
     @property
     def classification(self) -> bool | None:

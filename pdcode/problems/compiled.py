@@ -4,13 +4,12 @@ import numpy as np
 
 from ..config import NetworkTable
 from ..util.errors import InputError
-from ..util.memory import ensure_fits
 from . import counts
 from .dataset import Rows
 from .evaluation import Evaluation
 from .losses import Loss
 from .matrix import Array
-from .model import Key, Measurement
+from .model import Key, Measurement, ensure_theta_fits
 from .network import Network
 from .partition import partition
 from .plan import NetworkPlan
@@ -59,7 +58,6 @@ def build_network(
     sizes = [loss.inputs_for(features), *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
-    key = "problem.hidden" if hidden else "problem.data"
-    ensure_fits(key, f"θ of {size:,} elements", 4 * size * dtype.itemsize)  # θ, gradients, optimizer
+    ensure_theta_fits(table, size)
     others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss.samples_for(outputs)
     return CompiledNetwork(tuple(layers), loss, *others)

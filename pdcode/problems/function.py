@@ -270,6 +270,10 @@ class FunctionProblem(UserTable, tag="function"):
     #: file
     start: str = ""
 
+    @property
+    def sized_by(self) -> str:
+        return "start"
+
     def model(self) -> FunctionModel:
         function, score = self.function_of("function"), self.function_of("score")
         start = self._object("start")

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from ..config import ProblemTable
+from ..util.memory import ensure_fits
 from .dataset import Rows, RowSet
 from .factors import Factors, Products
 from .matrix import Array
@@ -161,6 +162,10 @@ class ModelTable(ProblemTable):
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "output"
 
     @property
+    def sized_by(self) -> str:
+        return "kind"
+
+    @property
     def by_factors(self) -> bool:
         """Whether the model's factors are used, where they are cheaper than gradients."""
         return False
@@ -190,3 +195,10 @@ class ModelTable(ProblemTable):
     def read(self) -> RowSet:
         """Read or make all training and test rows."""
         raise NotImplementedError
+
+
+def ensure_theta_fits(table: ProblemTable, size: int) -> None:
+    """Refuse a θ of so many elements that it, gradients and the optimizer's arrays need too much memory."""
+    ensure_fits(
+        f"problem.{table.sized_by}", f"θ of {size:,} elements", 4 * size * np.dtype(table.dtype).itemsize
+    )

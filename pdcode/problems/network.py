@@ -1,7 +1,7 @@
 """Networks: the layers of a model, its loss, and its weights as views of θ."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from .losses import Loss
 from .matrix import Array
 from .model import Model
 from .partition import Blocks
+
+DRAWN = 1 << 20  # weights that are drawn at once: a signal has to wait for them, and they take memory
 
 
 class LayerViews(NamedTuple):
@@ -91,6 +93,15 @@ class Network(Model):
             variance = 2 / layer.inputs if rectified else 2 / (layer.inputs + layer.outputs)
             key = np.array([seed, layer.layer], np.uint64)
             random = np.random.Generator(np.random.Philox(key=key))
-            draws = random.standard_normal((layer.outputs, layer.inputs))
-            layer.weights(theta)[:, :-1] = math.sqrt(variance) * draws
+            weights = layer.weights(theta)[:, :-1]
+            for piece in pieces(*weights.shape):
+                weights[piece] = math.sqrt(variance) * random.standard_normal(weights[piece].shape)
         return theta
+
+
+def pieces(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and columns of pieces of at most `DRAWN` elements, which cover a matrix in its order."""
+    height = max(1, DRAWN // max(1, columns))
+    for row in range(0, rows, height):
+        for column in range(0, columns, DRAWN):
+            yield slice(row, row + height), slice(column, column + DRAWN)

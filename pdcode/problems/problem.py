@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
 from .matrix import Array, Csr
-from .model import Measurement, Model, ModelTable
+from .model import Measurement, Model, ModelTable, ensure_theta_fits
 from .network import Network
 from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
@@ -63,6 +64,7 @@ class Problem:
     dataset: RowSet
     model: Model
     scored = True  # whether `measure` may take time for more than the loss
+    drawn = True  # whether `initial` draws θ
 
     def __init__(
         self, table: ProblemTable, dataset: RowSet, model: Model, layers: Sequence[Blocks] = ()
@@ -81,6 +83,7 @@ class Problem:
         if isinstance(table, ModelTable):
             table = table.with_axes(blocks)
             model = table.built()
+            ensure_theta_fits(table, model.size)
             return cls(table, dataset, model, arrange(model.shapes, blocks, table.axis)[0])
         assert isinstance(table, NetworkTable)
         assert isinstance(dataset, Dataset)
@@ -107,7 +110,17 @@ class Problem:
 
     def initial(self, seed: int) -> Array:
         """Draw the θ, keyed by the seed, from which a run starts."""
+        return self._initial(seed) if self.drawn else np.zeros(self.size, self.dtype)
+
+    def _initial(self, seed: int) -> Array:
         return self._theta(self.model.initial(seed))
+
+    @property
+    def undrawn(self) -> Self:
+        """The problem with a θ of zeros, which take neither time nor memory before they are written."""
+        made = copy(self)
+        made.drawn = False
+        return made
 
     def batches(
         self, seed: int, worker: int, batch: int | None = None, rows: int | None = None
@@ -326,9 +339,9 @@ class NetworkProblem(Problem):
     def classes(self) -> int | None:
         return self.dataset.classes
 
-    def initial(self, seed: int) -> Array:
+    def _initial(self, seed: int) -> Array:
         if self.table.init is None:
-            return super().initial(seed)
+            return super()._initial(seed)
         if self.table.init.endswith(".npz"):
             arrays = read_arrays(self.table.init, "init")
             given = {name: each.shape for name, each in arrays.items() if each.dtype.kind in "fiu"}

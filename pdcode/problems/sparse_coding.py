@@ -89,6 +89,10 @@ class SparseCoding(Regression, tag="sparse-coding"):
     #: take each row's mean from it, and divide all rows by the standard deviation of the training rows
     centre: bool = True
 
+    @property
+    def sized_by(self) -> str:
+        return "atoms"
+
     def grid(self, pixels: int) -> Grid:
         """Return the places of features in a row of so many pixels."""
         if self.patch is None:

@@ -374,7 +374,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         return policy
 
     def state(self, problem: Problem) -> State:
-        """Build rank 0's state."""
+        """Build rank 0's state; unless ``problem.drawn``, for its sizes only, at a θ of zeros."""
         state = coded_state(self, problem, self.assignment(self.units(problem)))
         state.policy, down = self.policy(), self.config.downlink
         if self.config.sums_first:

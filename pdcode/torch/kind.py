@@ -42,6 +42,10 @@ class TorchProblem(UserTable, tag="torch"):
         return named(kinds.referenced("problem.loss", self.loss)) if ":" in self.loss else self.loss
 
     @property
+    def sized_by(self) -> str:
+        return "module"
+
+    @property
     def has_score(self) -> bool:
         return self.score is not None or self.loss_name in CLASSES
 

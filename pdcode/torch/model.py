@@ -86,7 +86,7 @@ class TorchModel(Model):
         self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if name in self._biases]
-        self._started = self._seed, self._flat(self.module)
+        self._started: tuple[int, Array] | None = None  # seed and θ of the last start
         self._bound: Array | None = None
         self._views: OrderedDict[int, tuple[Array, dict[str, Tensor]]] = OrderedDict()
         norms = (nn.modules.batchnorm._NormBase,)
@@ -110,9 +110,9 @@ class TorchModel(Model):
         return {name: tuple(each.shape) for name, each in self._parameters.items()}
 
     def initial(self, seed: int) -> Array:
-        if seed != self._started[0]:
+        if seed != (self._seed if self._started is None else self._started[0]):
             self._started = seed, self._flat(self._made(seed))
-        return self._started[1].copy()
+        return self._last_start().copy()
 
     def state(self) -> dict[str, Array]:
         return {name: each.numpy().copy() for name, each in self._start.items()}
@@ -198,7 +198,7 @@ class TorchModel(Model):
             return "inputs of layers are not saved, but computed again in the backward pass"
         if not names:
             return "no use of a matrix is recognised"
-        some, theta = tuple(each[:CHECKED] for each in rows), self._started[1]
+        some, theta = tuple(each[:CHECKED] for each in rows), self._last_start()
         gradient, out, random = np.empty_like(theta), np.empty_like(theta), np.random.default_rng(0)
         self.gradient(theta, some, gradient, None, self.state())
         _, factors = self.factored(theta, some, out, None, self.state(), names)
@@ -257,6 +257,7 @@ class TorchModel(Model):
             torch.set_num_threads(number)
         if self._bound is theta and not self._copies:
             return
+        self._last_start()
         for name, view in self._viewed(theta).items():
             if name in self._copies:
                 self._copies[name].flatten(1).copy_(view.flatten(1))
@@ -285,6 +286,12 @@ class TorchModel(Model):
         if self._init is not None:
             load_weights(module, self._init)
         return module
+
+    def _last_start(self) -> Array:
+        """Return θ of the last start: at first the module has it, until its parameters become views."""
+        if self._started is None:
+            self._started = self._seed, self._flat(self.module)
+        return self._started[1]
 
     def _flat(self, module: nn.Module) -> Array:
         found = {name: each.detach().numpy() for name, each in module.named_parameters()}
@@ -320,7 +327,7 @@ class TorchModel(Model):
     def _forward_of_zeros(self, like: Rows) -> AbstractContextManager[Tensor]:
         """Compute the loss of rows that are the same at all ranks and workers."""
         rows = tuple(np.zeros((ZERO_ROWS, *each.shape[1:]), each.dtype) for each in like)
-        return self.forward(self._started[1], rows)
+        return self.forward(self._last_start(), rows)
 
     def _uses(self, loss: Tensor, names: Collection[str]) -> dict[str, list[graph.Use]]:
         hooked = {name for name, each in self._parameters.items() if each._backward_hooks}  # they change it
@@ -343,7 +350,7 @@ class TorchModel(Model):
             gradient = views[self._biases[name][0]].numpy()[None].copy()
             found.append(DenseFactors(gradient, np.zeros((1, prod(inner)), gradient.dtype), 1.0))
         if not found:  # the loss does not depend on them
-            zeros = np.zeros((1, rows), self._started[1].dtype)
+            zeros = np.zeros((1, rows), self._last_start().dtype)
             found.append(DenseFactors(zeros, np.zeros((1, prod(inner)), zeros.dtype), 0.0 if bias else None))
         return found
 
@@ -401,7 +408,7 @@ class TorchModel(Model):
         """Count the operations of a row's gradient."""
         from .counting import Counter
 
-        theta = self._started[1]
+        theta = self._last_start()
         rows = tuple(np.repeat(each[:1], 2, axis=0) for each in like)  # one row has no variance
         with Counter() as counter:
             self.gradient(theta, rows, np.empty_like(theta), None, self.state())

@@ -75,7 +75,7 @@ def resolve_rows(
     chosen, load, tried = config, LinkLoad(0.0, math.inf, math.inf), []
     for smaller in candidates(config):
         scheme = make_scheme(smaller)
-        state = scheme.state(problem)
+        state = scheme.state(problem.undrawn)
         if all(unit.uncoded for layout in state.layouts for unit in layout.units):
             where = f"code.family '{config.code.family}' and code.blocks {config.code.blocks}"
             preset = scheme.presets.get(config.scheme.preset or "", {})
@@ -115,7 +115,7 @@ def resolve_options(
 
     Parameters are as for `resolve_rows`.
     """
-    assumed = speeds or configured_speeds(scheme, problem, scheme.state(problem).layouts, total_rows)
+    assumed = speeds or configured_speeds(scheme, problem, scheme.state(problem.undrawn).layouts, total_rows)
     return scheme.with_speeds(problem, task_rates(scheme, assumed.compute_s), assumed.ingress)
 
 
@@ -173,7 +173,7 @@ def common_copies(config: Config, workers: int) -> float:
 def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
     """Return the bytes of a reply and of a task, at the largest fraction if it is to be chosen."""
     scheme = make_scheme(candidates(config)[0] if config.code.rows_per_task == "auto" else config)
-    state = scheme.state(problem)
+    state = scheme.state(problem.undrawn)
     layout = state.layouts[0]
     return layout.reply_bytes, layout.body_offset + sum(state.body_bytes(scheme.workers))
 

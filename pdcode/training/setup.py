@@ -24,10 +24,10 @@ from ..config import Config, requirements
 from ..config.defaults import FILLED, longest_rate
 from ..config.requirements import Need, Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
-from ..problems import DataSource, Problem
+from ..problems import DataSource, NetworkProblem, Problem
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
-from ..transport.layout import MAX_ROUNDS, Layout
+from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
 from ..transport.sums import announcement, exchanged_bytes
@@ -246,16 +246,16 @@ def prepare(
         source = source or problems.load_source(config.problem)
         check_rows(config, source)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        total_rows = make_scheme(config).placement.total_rows(source)
+        check_sizes(config, problem, source, total_rows)
         examined = problems.check_loss(problem, config.seed) if check else []
         config, notes = auto_keys.resolve_auto(config, source)
         problem.table = config.problem
-        total_rows = make_scheme(config).placement.total_rows(source)
         components = assemble(config, problem, source.rows, total_rows, [*examined, *notes], source=source)
         if check:
             stragglers.check_law(delay_model(config))
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in components.layouts))
-        problem.ensure_fits("problem.evaluate", problem.rows)
         problem.ensure_fits("problem.batch", components.task_rows)
     return components
 
@@ -283,7 +283,32 @@ def assemble(
         scheme.placement.inspect_data(source)
     state = scheme.state(problem)
     ensure_structure(scheme, state)
+    ensure_messages_fit(problem, state.layouts)
     return Components(source, rows, total_rows, problem, scheme, state, requested, notes, by_data)
+
+
+def check_sizes(config: Config, problem: Problem, source: DataSource, total_rows: int) -> None:
+    """Refuse what is too large for memory or MPI, before θ is drawn and gradients are computed.
+
+    Keys that are "auto" have values with which nothing is larger than with those that they get.
+    """
+    config = auto_keys.least(config)
+    if config.code.rows_per_task == "auto":
+        config = link_sizing.candidates(config)[-1]
+    scheme = make_scheme(config)
+    scheme.placement.inspect_data(source)
+    state = scheme.state(problem.undrawn)
+    ensure_messages_fit(problem, state.layouts)
+    problem.ensure_fits("problem.evaluate", problem.rows)
+    if isinstance(problem, NetworkProblem):  # other models count their operations in a pass
+        components = Components(None, source.rows, total_rows, problem, scheme, state, config)
+        problem.ensure_fits("problem.batch", components.task_rows)
+
+
+def ensure_messages_fit(problem: Problem, layouts: Sequence[Layout]) -> None:
+    """Refuse messages that are too long for MPI."""
+    for layout in layouts:
+        ensure_sendable(f"problem.{problem.table.sized_by}", layout.task_bytes, layout.reply_bytes)
 
 
 def ensure_structure(scheme: Scheme, state: State) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ..kernels import roster
 from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
+from ..util.formats import size as bytes_text
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
 from .modular import Blocks
 from .wires import WireFormat, wire_format
@@ -72,6 +73,13 @@ def uncoded_codeword(dtype: np.dtype) -> Pair:
 def buffer_sizes(layouts: Sequence[Layout]) -> tuple[int, int]:
     """Return the maximum bytes over all rounds of a task, and of the buffer of its replies."""
     return max(layout.task_bytes for layout in layouts), max(layout.buffer_bytes for layout in layouts)
+
+
+def ensure_sendable(key: str, task_bytes: int, reply_bytes: int = 0) -> None:
+    """Refuse tasks or replies that are too long for MPI, by the `key` that determines their lengths."""
+    size, what = max((task_bytes, "task"), (reply_bytes, "reply"))
+    if size >= MAX_MESSAGE_BYTES:
+        raise InputError(f"{key}: a {what} of {bytes_text(size)} is more than MPI's 2 GiB a message")
 
 
 class PayloadField(NamedTuple):
@@ -211,9 +219,6 @@ class Layout:
             *offsets, self.reply_bytes = accumulate(sizes, initial=at)
         self.fields = [PayloadField(*field) for field in zip(offsets, sizes, formats, rows, strict=True)]
         self.payload_bytes = self.reply_bytes - self.fields[0].offset
-        largest = max(self.task_bytes, self.reply_bytes)
-        if largest >= MAX_MESSAGE_BYTES:
-            raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {MAX_MESSAGE_BYTES}")
 
     def reply_slice(self, part: int) -> slice:
         """Return the place of a part's message in the buffer of a task's replies."""

@@ -43,6 +43,7 @@ from ..training.coordinator import Coordinator
 from ..training.link_sizing import FRACTIONS
 from ..training.setup import Components
 from ..training.shuffling import make_row_sender
+from ..transport.layout import ensure_sendable
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
@@ -75,6 +76,8 @@ def prepare(
     with prefix_errors(path):
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        # First, as it may depend on gradients whether a candidate suits.
+        ensure_sendable(f"problem.{config.problem.sized_by}", problem.size * problem.dtype.itemsize)
         choice = Choice(config)
         for name, made in configfile.candidates(config):
             if not choice.scheme.suits(name, problem):

@@ -19,7 +19,9 @@ from pdcode.api import objects
 from pdcode.config import kinds
 from pdcode.config.load import resolve
 from pdcode.problems.whitening import Whitening
+from pdcode.torch.model import TorchModel
 from pdcode.training import checkpoint
+from pdcode.util import memory
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 FILE = SUPPORT / "modules.py"
@@ -225,3 +227,25 @@ def test_without_torch_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
         "problem.kind: 'torch' needs PyTorch (import of pdcode.torch.model halted; None in sys.modules): "
     ):
         problems.as_table(named("perceptron", "flat")).model()  # type: ignore[attr-defined]
+
+
+def test_a_module_that_is_too_large_is_refused_as_soon_as_it_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\n\n\nclass Large(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.empty(15_000, 20_000))\n\n\n"
+        "DATA = torch.zeros(8, 2), torch.zeros(8, dtype=torch.int64)\n"
+    )
+    job = tmp_path / "job.toml"
+    job.write_text(
+        "[problem]\nkind = 'torch'\nmodule = 'own.py:Large'\ndata = 'own.py:DATA'\n"
+        "[workers]\ncount = 2\n[scheme]\nname = 'lwpd'\npreset = 'default'\n[stop]\nupdates = 3\n"
+    )
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 1 << 42)
+    monkeypatch.setattr(TorchModel, "_flat", None)  # which reads the weights
+    for command in (["run", "--dry-run"], ["simulate"]):
+        assert main([*command, str(job)]) == 2
+        said = "job.toml: problem.module: a task of 2.40 GB is more than MPI's 2 GiB a message"
+        assert said in capsys.readouterr().err

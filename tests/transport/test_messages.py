@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from pdcode.kernels import quantise
 from pdcode.problems.partition import ALIGNMENT, Blocks
-from pdcode.transport.layout import CHECK, HEADER, RETURNED, ROUND_SHIFT, STOP, Layout, buffer, buffer_sizes
+from pdcode.transport.layout import (
+    CHECK,
+    HEADER,
+    RETURNED,
+    ROUND_SHIFT,
+    STOP,
+    Layout,
+    buffer,
+    buffer_sizes,
+    ensure_sendable,
+)
 from pdcode.transport.messages import Order, Reply, Task, control_message
 from pdcode.util.errors import InputError
 
@@ -219,8 +229,13 @@ def test_int8_payloads_take_a_quarter_of_the_bytes() -> None:
 
 def test_messages_that_mpi_cannot_count_are_refused() -> None:
     layer = Blocks(0, "output", 16, 20_000, 30_000, 0)
-    with pytest.raises(InputError, match=r"problem\.hidden: messages of 2400\d+ bytes exceed"):
-        Layout([layer], [1], [4], np.dtype("float32"))
+    layout = Layout([layer], [1], [4], np.dtype("float32"))
+    with pytest.raises(InputError, match=r"^problem\.kind: a task of 2\.40 GB is more than MPI's 2 GiB a m"):
+        ensure_sendable("problem.kind", layout.task_bytes, layout.reply_bytes)
+    for task, reply, said in ((2**31 - 1, 5, "a task of 2.15 GB"), (7, 3 * 10**9, "a reply of 3.00 GB")):
+        with pytest.raises(InputError, match=said):
+            ensure_sendable("problem.kind", task, reply)
+    ensure_sendable("problem.kind", 2**31 - 2, 2**31 - 2)
 
 
 def test_buffers_start_at_cache_lines() -> None:

@@ -300,7 +300,7 @@ class Lagrange(EncodedScheme):
             self.rows_per_part / (rows * self.placement.total),
         )
         state.policy = self.policy()
-        if excess := state.overflow():
+        if problem.drawn and (excess := state.overflow()):
             raise InputError(f"{excess}{self.suggest_bits(problem)}")
         return state
 
