@@ -22,12 +22,16 @@ def to_options(options: Mapping[str, object], settings: Iterable[str]) -> list[s
 
 
 def run_command(
-    arguments: Sequence[str], progress: bool = True, variables: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    progress: bool = True,
+    variables: Mapping[str, str] | None = None,
+    hidden: str | None = None,
 ) -> None:
     """Run ``pdcode ARGUMENTS`` in a child process, with additional environment `variables`.
 
-    With `progress` the command's lines are printed. Its failure is an `InputError` or `Failure` with its
-    message. Ctrl-C is passed on, and raises KeyboardInterrupt after the command has ended.
+    With `progress` the command's lines are printed, without those that begin with `hidden`. Its failure is an
+    `InputError` or `Failure` with its message. Ctrl-C is passed on, and raises KeyboardInterrupt after the
+    command has ended.
     """
     interrupted, last = False, ""
 
@@ -52,7 +56,7 @@ def run_command(
         assert process.stdout is not None
         for line in process.stdout:
             last = line.rstrip()
-            if progress:
+            if progress and not (hidden and last.startswith(hidden)):
                 print_line(last)
         code = process.wait()
         errors.seek(0)

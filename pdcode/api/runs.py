@@ -321,9 +321,8 @@ def plan(
         settings = store(config, configs.overrides(set, workers), data, best)
         with configs.read(config, settings).as_file() as file:
             given = [f"--like={file}"] if like else ["--", file]
-            command.run_command(
-                ["plan", *command.to_options(options, settings), f"--output={best}", *given], progress
-            )
+            arguments = ["plan", *command.to_options(options, settings), f"--output={best}", *given]
+            command.run_command(arguments, progress, hidden="plan: " if output is None else None)
         tables = Plan(best.read_text(encoding="utf-8"))
     if data is not None and output is None:  # the file of data is gone; `run` is given them again
         for key, value in own_keys(config, configs.overrides(set, workers)).items():

@@ -11,6 +11,7 @@ from ..api.plans import BETWEEN
 from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
+from ..util.formats import DASH
 from ..util.output import ensure_replaceable, ensure_writable, write_file
 from .candidate import Candidate
 from .goal import Goal
@@ -111,6 +112,9 @@ def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
 
 
 def ranked(row: Row[Candidate]) -> list[str]:
-    """Return the time of a finalist, its interval, and the ratio to the time of the user's own."""
+    """Return the time of a finalist, its interval, and the ratio to the time of the user's own.
+
+    None is empty, which the lines of a file would not keep.
+    """
     line = cells(row, "yours")
-    return [*line["time"], line["of yours"].value]
+    return [each or DASH for each in (*line["time"], line["of yours"].value)]

@@ -320,13 +320,16 @@ def test_a_run_resumes_with_the_same_data_only(tmp_path: Path) -> None:
     assert (trace.segments.rows, trace.updates.rows) == (2, done + 100)
 
 
-def test_plan_and_compare_take_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_and_compare_take_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     config = CONFIG | {
         "problem": {"kind": "softmax", "targets": "species"},
         "stop": {"loss": 0.6, "seconds": 1.0},
     }
-    found = pdcode.plan(config, data=FRAME, candidates=2, seeds=1, processes=1, progress=False)
+    found = pdcode.plan(config, data=FRAME, candidates=2, seeds=1, processes=1)
+    assert "plan: " not in capsys.readouterr().out  # its file is gone
     assert "data" not in found["problem"]
     assert found["problem"]["targets"] == "species"
     assert pdcode.simulate(found, data=FRAME, progress=False).model().score(X, SPECIES) > 0.7

@@ -42,6 +42,9 @@ def test_a_plan_is_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture
     config = {**CONFIG, "stop": {"loss": 1.9, "seconds": 5.0}, "update": {"mode": "first", "count": 3}}
     best = pdcode.plan(config, workers=4, candidates=2, seeds=1, processes=1, output=tmp_path / "best.toml")
     assert "plan: " in capsys.readouterr().out
+    head, *rows = best.ranking
+    assert {len(row) for row in rows} == {len(head)}  # also without an interval, as with one seed
+    assert best._repr_html_().count("</td>") == len(head) * len(rows)
     assert best == tomllib.loads((tmp_path / "best.toml").read_text(encoding="utf-8"))
     trace = pdcode.simulate(best, output=tmp_path / "a.h5", progress=False)
     assert trace.summary()["target"] == "loss 1.9"
