@@ -1,7 +1,7 @@
 """Training with objects of a Python program in place of names: on the virtual clock any, over MPI arrays."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import kinds
-from ..util.errors import InputError
+from ..util.errors import InputError, short_repr
 from . import configs
 from .configs import ConfigLike, PathLike, Settings
 from .data import write_arrays
@@ -35,9 +35,10 @@ def train_given(
 
     Objects are known until the trace is forgotten.
     """
+    settings = configs.overrides(set)
+    _refuse_given_twice(kind, given, called, tables, settings)
     if isinstance(tables, Mapping) and isinstance(problem := tables.get("problem", {}), Mapping):
         tables = {**tables, "problem": {"kind": kind, **problem}}  # whose keys of other kinds are refused
-    settings = configs.overrides(set)
     objects = dict[str, Any]()
     if mpi:
         place = called, tables, configs.overrides(settings, workers, output)
@@ -58,6 +59,34 @@ def train_given(
         raise
     weakref.finalize(trace, _forget, [*objects])
     return trace
+
+
+def _refuse_given_twice(
+    kind: str,
+    given: Mapping[str, Any],
+    called: Mapping[str, str],
+    tables: ConfigLike,
+    settings: Iterable[str],
+) -> None:
+    """Refuse keys of [problem] in a caller's dict and settings that have no effect beside the arguments.
+
+    A file or trace may have them: it is a configuration without the call, too.
+    """
+    problem = tables.get("problem", {}) if isinstance(tables, Mapping) else {}
+    own = dict(problem) if isinstance(problem, Mapping) else {}
+    for name, _, value in (each.partition("=") for each in settings):
+        table, _, key = name.strip().partition(".")
+        own |= {key: value.strip(" \"'")} if table == "problem" else {}
+    for key, value in own.items():
+        if key in given:
+            argument = called.get(key, key)
+            raise InputError(
+                f"problem.{key}: {short_repr(value)} has no effect: the argument {argument} gives it"
+            )
+        if key == "kind" and value != kind:
+            raise InputError(
+                f"problem.kind: {short_repr(value)} has no effect: this call trains kind {kind!r}"
+            )
 
 
 def _by_arguments(

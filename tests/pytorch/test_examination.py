@@ -119,6 +119,17 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no length": ({"data": Endless()}, "data: Endless has no length; give a data set with one, or arrays of"),
     "ragged": ({"data": Ragged()}, "data: RuntimeError: stack expects each tensor to be equal size, but"),
     "device as a key": ({"config": {"problem": {"device": "cuda"}}}, "problem.device: unknown key"),
+    "the loss as a key": (
+        {"config": {"problem": {"loss": "mse_loss"}}},
+        "problem.loss: 'mse_loss' has no effect: the argument loss gives it",
+    ),
+    "the module as a setting": (
+        {"set": ["problem.module=a.py:b"]}, "problem.module: 'a.py:b' has no effect: the argument model gives"
+    ),
+    "another kind": (
+        {"config": {"problem": {"kind": "softmax"}}},
+        "problem.kind: 'softmax' has no effect: this call trains kind 'torch'",
+    ),
     "key of a network": ({"config": {"problem": {"hidden": [3]}}}, "problem.hidden: kind 'torch' has"),
 }  # fmt: skip
 
