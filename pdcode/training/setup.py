@@ -32,7 +32,7 @@ from ..transport.messages import Reply
 from ..transport.speeds import Speeds
 from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import listing
+from ..util.formats import counted, listing
 from ..util.memory import ensure_fits
 from . import link_sizing
 from .shuffling import Shard, check_rows
@@ -251,6 +251,11 @@ def prepare(
         examined = problems.check_loss(problem, config.seed) if check else []
         config, notes = auto_keys.resolve_auto(config, source)
         problem.table = config.problem
+        if total_rows > source.rows and config.problem.shards == "auto":
+            examined.append(
+                f"{counted(workers, 'worker')} for {counted(source.rows, 'training row')}: each has all rows "
+                "(problem.shards 'replicated'); a run over MPI refuses that unless the key is given"
+            )
         components = assemble(config, problem, source.rows, total_rows, [*examined, *notes], source=source)
         if check:
             stragglers.check_law(delay_model(config))

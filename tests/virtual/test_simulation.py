@@ -157,6 +157,10 @@ def test_more_workers_than_rows() -> None:
     done = run(*many)
     assert done.used == 1000
     np.testing.assert_array_equal(done.theta, run(*many, "problem.shards=replicated").theta)
+    said = "500 workers for 455 training rows: each has all rows (problem.shards 'replicated'); "
+    for keys, count in (([], 1), (["problem.shards=replicated"], 0)):
+        remarks = Simulation(config(*many, *keys)).components.remarks()
+        assert sum(each.startswith(said) for each in remarks) == count
 
 
 @pytest.fixture
