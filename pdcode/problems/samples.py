@@ -24,6 +24,7 @@ HELD = {
     "c": "complex numbers",
 }
 """Kind of a type of numpy -> what an array of it holds."""
+MANY = 20  # distinct real numbers that classes may be, or a quarter of the rows
 MAX_CLASSES = 100  # integers with more distinct values than this, or than half the rows, may not be classes
 
 
@@ -189,6 +190,12 @@ def label_column(table: NetworkTable, y: Array) -> Array:
         raise InputError(
             f"problem.targets: labels of {table.data!r} must be whole numbers below 2^63, or text, for kind "
             f"{table.kind!r}, but row {wrong[0]} has {y[wrong[0]]}; 'least-squares' and 'mlp' take numbers"
+        )
+    if table.classes and y.dtype.kind == "f" and (count := len(np.unique(labels))) > max(MANY, len(y) / 4):
+        raise InputError(
+            f"problem.targets: {with_verb(quoted_name(table, 'targets'))} {count} distinct real numbers in "
+            f"{len(y)} rows, and kind {table.kind!r} takes classes; for numbers take kind 'least-squares', "
+            "labels of classes are integers or text"
         )
     return labels
 

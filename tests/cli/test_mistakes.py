@@ -175,6 +175,7 @@ CURES = {
     f"{S}reduce.bits=8 --set memory.kind=none": "memory.kind: 'none' ... reduce.bits 8 ... needs 'worker'",
     f"{S}scheme={{name='topk',preset='auto'}}": "scheme.preset: ... no preset 'auto'; known: whitened",
     # data
+    f"{S}problem.data=diabetes": "problem.targets: ... 214 distinct real numbers in 442 rows ... take kind",
     f"{S}problem.data=ragged.csv": "problem.data: ... ragged.csv', line 4: expected 3 columns, got 2",
     f"{S}problem.data=noy.csv": "problem.targets: no 'y' in ... noy.csv', which holds a, b, c",
     f"{S}problem.data=bad.npz": "problem.data: ... bad.npz' is not an npz file",

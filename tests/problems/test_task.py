@@ -89,6 +89,16 @@ def test_least_squares_on_labels_of_classes_asks(tmp_path, name):
         problems.create(table | {"task": "classification"})
 
 
+@pytest.mark.parametrize("name", ["npz", "h5"])
+def test_many_real_numbers_are_no_classes(tmp_path, name):
+    path = write(tmp_path, name, PRICES.astype(float))
+    for table in ({"data": path, "kind": "softmax"}, {"data": "diabetes", "kind": "softmax"}):
+        with pytest.raises(InputError, match=r"(500|214) distinct real .* take kind 'least-squares'"):
+            problems.load_source(problems.as_table(table))
+    for y in (PRICES, LABELS.astype(float)):
+        problems.create({"data": write(tmp_path, name, y), "kind": "softmax"})
+
+
 def test_bundled_labels_are_labels_whatever_their_number():
     for data in ("digits", "breast-cancer"):
         with pytest.raises(InputError, match=r"for classes take problem.kind 'softmax' or 'mlp'"):
