@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..util.errors import InputError
 from .losses import Loss
 from .matrix import Array
 
@@ -15,8 +16,14 @@ class Weighted(Loss):
 
     classes: ClassVar[bool | None] = False
     deep: ClassVar[bool] = True
+    plain: ClassVar[str]  #: kind for samples without weights
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
+        if targets < 2:
+            raise InputError(
+                f"problem.kind: {self.kind!r} needs targets and, as a last column, the samples' weights, but "
+                f"{self.data!r} has one column of targets; without weights take {self.plain!r}"
+            )
         return targets - 1
 
     def loss(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
@@ -41,6 +48,7 @@ class WeightedLeastSquares(Weighted, tag="weighted-least-squares"):
     """Least squares of samples with weights: ½w‖z - t‖²."""
 
     score: ClassVar[str] = "R²"
+    plain: ClassVar[str] = "least-squares"
 
     def unweighted(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         left = outputs - targets
@@ -57,6 +65,8 @@ class WeightedLeastSquares(Weighted, tag="weighted-least-squares"):
 class WeightedSoftmax(Weighted, tag="weighted-softmax"):
     """Cross-entropy of the softmax of outputs and probabilities of classes, times the weight."""
 
+    plain: ClassVar[str] = "softmax"
+
     def unweighted(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         exponentials = np.exp(shifted)
@@ -70,6 +80,8 @@ class WeightedSoftmax(Weighted, tag="weighted-softmax"):
 
 class Multilabel(Weighted, tag="multilabel"):
     """Sum of the cross-entropies of labels, 0 or 1, and the sigmoids of the outputs, times the weight."""
+
+    plain: ClassVar[str] = "logistic"
 
     def unweighted(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         from scipy.special import expit
