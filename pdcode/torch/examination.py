@@ -3,11 +3,12 @@
 What would is refused; what only makes results depend on more than seed and rows is described in a line.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from inspect import signature
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -16,6 +17,8 @@ from ..problems.dataset import Rows
 from ..problems.matrix import Array
 from ..util.errors import InputError
 
+NEAR = 1e-3  # relative difference of losses that count as equal
+FEW = 2  # rows of a part; one row may have no variance
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 CURE = "random numbers must be those of torch, and what changes must be in a buffer"
 
@@ -29,6 +32,8 @@ class Examined(Protocol):
     given: dict[torch.dtype, str]
 
     def bind(self, theta: Array) -> None: ...
+
+    def losses(self, theta: Array, rows: Rows, parts: Sequence[Rows]) -> list[float]: ...
 
     def forward(self, theta: Array, rows: Rows) -> AbstractContextManager[Tensor]: ...
 
@@ -91,9 +96,10 @@ def examine(model: Examined, theta: Array, rows: Rows) -> list[str]:
     """Examine a model by a pass of a few rows; return lines for the user."""
     _refuse_other_arguments(model, rows)
     _refuse_writes(model, theta, rows)
+    lines = _refuse_sums(model, theta, rows)
     own, others = _type(model.dtype), model.given.keys() - {model.dtype, torch.float32}
     cures = {torch.float64: "; problem.dtype = 'float64' keeps them"}
-    return [
+    return lines + [
         f"problem.module: parameters such as {_named(model.module, model.given[each])} are "
         f"{_type(each)}, and are trained and returned in problem.dtype '{own}'{cures.get(each, '')}"
         for each in others
@@ -174,6 +180,29 @@ def _refuse_writes(model: Examined, theta: Array, rows: Rows) -> None:
                     f"problem.module: its forward pass writes parameter {_named(model.module, name)}, "
                     "which only the optimizer may: compute with a changed copy, without max_norm and the like"
                 )
+
+
+def _refuse_sums(model: Examined, theta: Array, rows: Rows) -> list[str]:
+    """Refuse a loss that is a sum over rows; return a line on one that is no mean for another reason."""
+    count, twice = len(rows[0]), tuple(np.concatenate([each, each]) for each in rows)
+    parts = (
+        [tuple(each[:FEW] for each in rows), tuple(each[FEW:] for each in rows)] if count > FEW else [rows]
+    )
+    loss, again, doubled, *others = model.losses(theta, rows, [rows, rows, twice, *parts])
+    if not np.isfinite(loss) or loss != again:  # `check_loss` says so
+        return []
+    same = np.isclose(doubled, loss, NEAR, 0)
+    if np.isclose(doubled, 2 * loss, NEAR, 0) and not same:
+        raise InputError(
+            f"problem.loss: it is twice as large for the same rows twice ({loss:.3g} and {doubled:.3g}), so "
+            "it is a sum; the mean over the rows is needed"
+        )
+    if same and np.isclose(np.average(others, weights=[len(each[0]) for each in parts]), loss, NEAR, 0):
+        return []
+    return [
+        "problem.loss: that of rows is not the mean of that of their parts, as with weights of classes or "
+        "targets that are ignored: mini-batches count alike, whatever their rows weigh"
+    ]
 
 
 def _named(module: nn.Module, name: str) -> str:

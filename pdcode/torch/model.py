@@ -1,7 +1,7 @@
 """`TorchModel`: a module whose parameters are views of θ."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import cached_property, partial
@@ -231,6 +231,11 @@ class TorchModel(Model):
 
             accuracy = mean(score, scored(train, test), CHUNK) if self._score else nan
             return Measurement(mean(loss, train, CHUNK), accuracy)
+
+    def losses(self, theta: Array, rows: Rows, parts: Sequence[Rows]) -> list[float]:
+        """Return the losses of parts of rows, with the statistics of all."""
+        with self._evaluating(theta, rows):
+            return [float(self.loss(self.module, *map(torch.as_tensor, part)).item()) for part in parts]
 
     def flops(self, rows: int, like: Rows) -> float:
         if self._row_flops is None:

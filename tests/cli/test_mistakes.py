@@ -169,7 +169,6 @@ CURES = {
     f"{S}problem.features=5": "problem.features: 5 has no effect ... ; it needs 'synthetic'",
     f"{S}problem.kind=logistic": "problem.kind: 'logistic' needs two classes ... ; take 'softmax'",
     f"{S}problem.kind=weighted-softmax": "problem.kind: ... one column ... without weights take 'softmax'",
-    f"{S}problem.kind=weighted-softmax": "problem.kind: ... one column ... without weights take 'softmax'",
     f"{S}problem.kind=torch": "problem.module: must be given with problem.kind 'torch'",
     f"{S}optimizer={{kind='adam',momentum=0.9}}": "optimizer.momentum: kind 'adam' ... ; 'sgd'",
     f"{S}update={{mode='all',count=2}}": "update.count: mode 'all' ... ; 'first' and 'quorum'",

@@ -110,6 +110,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "writes": ({"model": Writing}, "model: its forward pass writes parameter 'layer.weight' of Linear"),
     "class of a loss": ({"loss": nn.MSELoss}, "loss: MSELoss is a class; give an object of it, MSELoss()"),
     "sum": ({"loss": nn.MSELoss(reduction="sum")}, "loss: MSELoss has reduction 'sum'; 'mean', that over"),
+    "sum by a function": (
+        {"loss": lambda module, x, y: functional.cross_entropy(module(x), y, reduction="sum")},
+        "loss: it is twice as large for the same rows twice (",
+    ),
     "loss of outputs": (
         {"loss": lambda outputs, y: functional.cross_entropy(outputs, y)},
         "loss: it is called with module and 2 arrays of rows, and has (outputs, y) (too many positional",
@@ -157,6 +161,7 @@ def counting(x: Tensor) -> Tensor:
     return x + COUNTED[0]
 
 
+NO_MEAN = "problem.loss: that of rows is not the mean of that of their parts, as with weights of classes"
 DIFFERS = "it is not a function of rows and key, and replays will differ; "
 LINES: dict[str, tuple[dict[str, Any], str]] = {
     "numpy": (
@@ -175,6 +180,8 @@ LINES: dict[str, tuple[dict[str, Any], str]] = {
         {"model": nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3).double())},
         "problem.module: parameters such as '1.weight' of Linear are float64, and are",
     ),
+    "weights of classes": ({"loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0, 0.0]))}, NO_MEAN),
+    "ignored targets": ({"data": (X, torch.where(torch.arange(60) % 5 < 2, -100, Y))}, NO_MEAN),
     "loader": (
         {"data": DataLoader(TensorDataset(X, Y), 20)},
         "problem.data: of the DataLoader the rows are taken; mini-batches have problem.batch = 8 of",
