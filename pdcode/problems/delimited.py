@@ -5,9 +5,11 @@ import csv
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from math import isfinite, nan
 from typing import Any, TextIO
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from ..config import NetworkTable
 from ..util.errors import InputError, short_repr
 from ..util.memory import ensure_fits
-from .coding import Samples
+from .coding import Samples, as_number
 from .formats import existing_path
 from .matrix import Array
 from .tables import MISSING, Text, cannot_read, choose_columns, from_columns, import_pyarrow
@@ -24,6 +26,7 @@ SEPARATORS = ",;\t|"
 HEAD = 1 << 20  # characters among which the names of the columns tell the separator
 RECORD = 1 << 24  # characters of a row, as that of a damaged file may never end
 ROWS, CELLS = 4096, 1 << 18  # that are read at a time, at most
+SPECTRUM = 8  # ascending numbers that are names, of wavelengths or times
 BOMS = b"\xff\xfe", b"\xfe\xff"  # of UTF-16, as spreadsheets write it
 ESCAPED = "surrogateescape"  # bytes that are no UTF-8 matter only in the columns that are read
 
@@ -58,6 +61,13 @@ class _File:
         self.integers = set[str]()  # names of the columns that were read and have integers, or no value
         if wrong := [name for name in self.names if not _is_utf8(name)]:
             raise self._not_utf8(wrong[0], self.line(-1))
+        if not self.names:
+            raise InputError(f"problem.data: {table.data!r} is empty")
+        if why := _why_no_names(self.names):
+            cure = "add a line with the names of the columns above it"
+            raise InputError(
+                f"problem.data: {self._table.data!r}, {self.line(-1)}: {why}, so it is a row; {cure}"
+            )
 
     def line(self, row: int) -> str:
         """Return the line of a row, as text for messages."""
@@ -97,6 +107,8 @@ class _File:
         for line, fields in islice(self._records(), 1, None):
             if len(fields) != width:
                 found = f"expected {width} columns, got {len(fields)}: {short_repr(','.join(fields))}"
+                if self._separator == "," and len(fields) > width:
+                    found += "; a cell with a comma is quoted, and numbers have a point"
                 raise InputError(f"problem.data: {self._table.data!r}, line {line}: {found}")
             yield fields
 
@@ -142,6 +154,26 @@ class _File:
             raise
         except errors as error:
             raise cannot_read(self._table, "CSV", error) from None
+
+
+def _why_no_names(cells: Sequence[str]) -> str:
+    """Return why the first line of a file has no names of columns; empty if it may have.
+
+    Whole numbers may be names, such as those of pixels, and others if many ascend or descend, as in spectra.
+    """
+    numbers = {cell: number for cell in cells if isfinite(number := _number(cell))}
+    counts = Counter(cells)
+    if twice := [cell for cell in numbers if counts[cell] > 1]:
+        return f"it has {twice[0]} twice"
+    values, real = [*numbers.values()], [cell for cell in numbers if not cell.strip().lstrip("+-").isdigit()]
+    if not real or (len(values) >= SPECTRUM and sorted(values) in (values, values[::-1])):
+        return ""
+    return f"it has the number {real[0]}"
+
+
+def _number(cell: str) -> float:
+    number = as_number(cell)
+    return nan if number is None else number
 
 
 def _is_utf8(text: str) -> bool:

@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from ..config import NetworkTable, ProblemTable, kinds
-from ..util.errors import InputError
+from ..util.errors import InputError, short_repr
 from ..util.formats import counted, listing
 from . import hdf5, split
-from .coding import Coding, Samples, lacking, refuse_missing, rows_of
+from .coding import Coding, Samples, lacking, leave_out, refuse_missing, rows_of
 from .dataset import Dataset, RowSet
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
@@ -60,7 +60,9 @@ def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str
         return samples, ""
     kept = np.flatnonzero(~lost)
     if not len(kept):
-        raise InputError(f"problem.missing: every row of {table.data!r} has a missing value")
+        raise InputError(
+            f"problem.missing: every row of {table.data!r} has a missing value{_empty_column(samples)}"
+        )
     counts = {"without a target": without, "with a missing value": len(lost) - len(kept) - without}
     text = listing([f"{counted(count, 'row')} {what}" for what, count in counts.items() if count])
     left = samples._replace(
@@ -70,6 +72,15 @@ def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str
         place=rows_of(kept, samples.place),
     )
     return left, f"{text} left out, of {len(lost):,}"
+
+
+def _empty_column(samples: Samples) -> str:
+    """Return the end of a message about the first column without any value; empty if each has one."""
+    empty = np.flatnonzero(lacking(samples.x).all(axis=0))
+    if not (samples.columns and len(empty)):
+        return ""
+    name = samples.columns[empty[0]]
+    return f"; column {short_repr(name)} has no value at all{leave_out(name)}"
 
 
 def load(table: ProblemTable) -> RowSet:

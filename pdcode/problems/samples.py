@@ -101,6 +101,8 @@ def flatten_inputs(table: NetworkTable, samples: Samples) -> Samples:
 
 def check_shapes(table: NetworkTable, x: Matrix, y: Array | None) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
+    if not isinstance(x, Csr) and x.ndim and not len(x):
+        raise InputError(f"problem.data: {table.data!r} has no rows")
     arrays = {"targets": y} if isinstance(x, Csr) else {"inputs": x, "targets": y}
     for key, array in arrays.items():
         if array is None:

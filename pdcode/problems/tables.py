@@ -12,7 +12,7 @@ from ..config import NetworkTable
 from ..util.errors import InputError, did_you_mean, short_repr
 from ..util.memory import ensure_fits
 from ..util.packages import pip_install
-from .coding import FEW, TRUTH, Place, Samples, as_number, canonical, ensure_no_nul, leave_out
+from .coding import COMMA, FEW, TRUTH, Place, Samples, as_number, canonical, ensure_no_nul, leave_out
 from .formats import existing_path
 from .matrix import Array
 from .samples import MAX_CLASSES
@@ -120,7 +120,8 @@ def _meant_as_numbers(table: NetworkTable, column: Array | Text) -> bool:
     """Return whether targets with text are numbers with errors, not names of classes."""
     if not isinstance(column, Text) or table.classification is not None:
         return isinstance(column, Text) and table.classification is False
-    found = [number for cell in column.cells if (number := as_number(cell)) is not None]
+    points = (cell.replace(",", ".") if COMMA.fullmatch(cell.strip()) else cell for cell in column.cells)
+    found = [number for cell in points if (number := as_number(cell)) is not None]
     return len(found) > MAX_CLASSES or (len(found) > FEW and any(number % 1 for number in found))
 
 
@@ -172,6 +173,8 @@ def numbers(column: Array | Text, where: str, name: str, place: Place = "row {}"
         if wrong := [code for code, each in enumerate(meant) if each is None]:
             row = int(np.flatnonzero(np.isin(column.codes, wrong))[0])
             needed = 'a number; for classes take a kind for these, or problem.task = "classification"'
+            if COMMA.fullmatch(column.cells[column.codes[row]].strip()):
+                needed = "a number; numbers have a point, and no comma"
             raise _refusal(where, name, place(row), column.cells[column.codes[row]], needed)
         column = np.array(meant, np.float64)[column.codes]
     return _finite(column, where, name, place)

@@ -68,7 +68,7 @@ def test_labels_of_any_whole_numbers_become_classes(tmp_path):
         ({"y": Y}, {"inputs": "z"}, ["problem.inputs: no 'z' in"]),
         ({"x": X[:9], "y": Y}, {}, ["problem.data", "9 rows of inputs but 20 of targets"]),
         ({"x": X[:, 0], "y": Y}, {}, ["problem.inputs", "shape (20,)"]),
-        ({"x": X[:0], "y": Y[:0]}, {}, ["problem.inputs", "shape (0, 3)"]),
+        ({"x": X[:0], "y": Y[:0]}, {}, ["problem.data", "has no rows"]),
         ({"x": X, "y": np.zeros((20, 2, 2))}, {}, ["problem.targets", "shape (20, 2, 2)"]),
         ({"x": np.where(X > 1.5, np.nan, X), "y": Y}, {}, ["problem.inputs: 'x' in", "NaN"]),
         ({"x": X, "y": np.full(20, np.inf)}, {}, ["problem.targets: 'y' in", "NaN or infinite"]),

@@ -105,6 +105,14 @@ def test_columns_are_chosen_by_their_names(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_that_are_names_of_columns(tmp_path: Path) -> None:
+    for names in (["1", "0", "5", "3"], [str(400 + each / 2) for each in range(9)]):
+        (tmp_path / "t.csv").write_text(
+            f"{','.join(names)},y\n" + f"{'1,' * len(names)}a\n{'2,' * len(names)}b\n"
+        )
+        assert load(tmp_path / "t.csv").common.coding.columns == tuple(names)
+
+
 @pytest.mark.parametrize("targets", [NAMES, np.arange(ROWS) % 2 == 0, np.arange(ROWS) % 2 - 5])
 @pytest.mark.parametrize("shards", ["auto", "shuffled"])
 def test_labels_in_hdf5_slices(tmp_path: Path, targets: np.ndarray, shards: str) -> None:
@@ -141,15 +149,18 @@ def absent(mask: Any) -> bytes:
 
 
 WANTED = f"not bool of shape ({ROWS},)"
+DECIMALS = "a;y\n" + "".join(f"{row};{row},5\n" for row in range(ROWS))
 ENDLESS = gzip.compress(b"a,y\n" + b"1," * (9 << 20), 1, mtime=0)
 DAMAGED = b"\x93NUMPY\x01\x00\x26\x00{'descr': f('<f8'), 'shape': (20, 3),}"
 
 
 BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
-    ("a.csv", "", {}, "problem.targets: no 'y' in '{}', which holds nothing"),
-    ("a.csv", "a,y\n", {}, "problem.inputs: the inputs of '{}' have shape (0, 1)"),
+    ("a.csv", "", {}, "problem.data: '{}' is empty"),
+    ("a.csv", "a,y\n", {}, "problem.data: '{}' has no rows"),
     ("a.csv", "a,b\n1,2\n", {}, "problem.targets: no 'y' in '{}', which holds a, b"),
     ("a.csv", "1,2,no\n3,4,yes\n", {}, "which holds 1, 2, no; its first line must have"),
+    ("a.csv", "1.5,2,no\n3,4,yes\n", {"targets": "no"}, "line 1: it has the number 1.5, so it is a row"),
+    ("a.csv", "1,1,no\n3,4,yes\n", {"targets": "no"}, "'{}', line 1: it has 1 twice, so it is a row; add a"),
     ("a.csv", csv_text(), {"inputs": ["a", "z"]}, "problem.inputs: no 'z' in '{}', which holds a, b, y"),
     ("a.csv", csv_text(), {"inputs": ["a", "y"]}, "problem.inputs: 'y' is one of problem.targets, too"),
     ("a.csv", csv_text(), {"targets": ["a", "b", "y"]}, "problem.inputs: '{}' has no columns but"),
@@ -160,6 +171,9 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.csv", "a,y\n1,no\n\nx,yes\n", {}, "problem.inputs: '{}', line 4, column 'a': 'x' is not a number"),
     ("a.csv", 'a,y\n1,"n\no"\n2.5.1,yes\n', {}, "line 4, column 'a': '2.5.1' is not a number"),
     ("a.csv", "a;y\n1,5;no\n", {}, "line 2, column 'a': '1,5' is not a number"),
+    ("a.csv", "a,y\n1,5,2\n", {}, "got 3: '1,5,2'; a cell with a comma is quoted, and numbers have a point"),
+    ("a.csv", DECIMALS, {}, "'y': '0,5' is not a number; numbers have a point, and no comma"),
+    ("a.csv", "a,b,y\n1,,0\n2,,1\n", {"missing": "drop"}, "column 'b' has no value at all; problem.exc"),
     ("a.csv", "a,y\n1,no\nNA,yes\n", {}, "problem.inputs: '{}', line 3, column 'a': is missing"),
     ("a.csv", "a,y\n1,no\ninf,yes\n", {}, "line 3, column 'a': inf is not a finite number"),
     ("a.csv", "a,y\n1,no\n2024-01-31,yes\n", {}, "line 3, column 'a': '2024-01-31' is not a number"),
