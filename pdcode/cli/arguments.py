@@ -4,8 +4,9 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 from ..mpi import launch, siblings
@@ -69,16 +70,19 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return parsed, unknown
 
-    def _meant(self, words: Iterable[str]) -> str:
-        """Return the end of a message about options that the first unknown one is like."""
-        known = self._option_string_actions
-        for word in (each.partition("=")[0] for each in words):
-            if not word.startswith("--") or any(option.startswith(word) for option in known):
+    def _meant(self, words: Sequence[str]) -> str:
+        """Return the end of a message about options, or keys, that the first unknown option is like."""
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word, following in zip_longest(words, words[1:], fillvalue=""):
+            option, equals, value = word.partition("=")
+            if not option.startswith("--") or any(each.startswith(option) for each in known):
                 continue
-            if "--set" in known and (setting := _setting(word[2:])):
+            if meant := did_you_mean(option[2:], [each[2:] for each in known]):
+                return meant.replace("mean '", "mean '--")
+            if not equals and not following.startswith("-"):
+                value = following
+            if "--set" in known and (setting := _setting(option[2:], value or "VALUE", not self.hint)):
                 return f"; keys of the configuration are set as in --set {setting}"
-            if meant := did_you_mean(word, known):
-                return meant
         return ""
 
     def _help(self) -> str:
@@ -109,13 +113,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _setting(name: str) -> str:
-    """Return a setting for --set of the key or table of this name; empty if a configuration has none."""
-    from ..config import Config  # not loaded without an error
+def _setting(name: str, value: str, similar: bool) -> str:
+    """Return a setting for --set of the key or table of this name; empty if a configuration has none.
 
-    if name not in Config.__struct_fields__:
-        return ""
-    return f"{name}{'.KEY' if hasattr(getattr(Config(), name), '__struct_fields__') else ''}=VALUE"
+    `similar` keys are meant, too.
+    """
+    from ..config import Config, kinds  # not loaded without an error
+
+    key = name if name in Config.__struct_fields__ else kinds.meant_key(name) if similar else ""
+    table = key == name and hasattr(getattr(Config(), name), "__struct_fields__")
+    return f"{name}.KEY=VALUE" if table else f"{key}={value}" if key else ""
 
 
 RANGES = {

@@ -630,6 +630,7 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"
         meant = did_you_mean(name, known) or did_you_mean(name, others) or _elsewhere(name, where)
+        meant = meant or next((hint for words, hint in NO_KEYS.items() if name.lower() in words.split()), "")
         if "epoch" in name and meant.endswith("updates'?"):
             meant += " (an epoch is rows / problem.batch gradients; an update of all workers has one of each)"
         return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}{meant}"
@@ -666,11 +667,24 @@ def _cure(text: str, value: Any, kind: Any, key: str) -> str:
 ELSEWHERE = 0.85  # similarity of a key to that of another table from which on it is meant
 
 
+NO_KEYS = {
+    "device devices gpu gpus cuda accelerator": "; there is no such key, as ranks compute on CPUs",
+    "threads num_threads n_threads n_jobs": "; OMP_NUM_THREADS has the number of a rank's threads",
+}
+"""Words of other programs for what is no key -> the end of a message."""
+
+
 def _elsewhere(name: str, where: str) -> str:
     """Return the end of a message about an unknown key that is another table, or that another table has."""
-    (config,) = whole
-    if where and name in config.__struct_fields__:
+    if where and name in whole[0].__struct_fields__:
         return f"; {name} is no key of [{where}]: it stands above that line"
+    found = meant_key(name)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def meant_key(name: str) -> str:
+    """Return the key, with its table, that is meant by a name alone; empty if none is like it."""
+    (config,) = whole
     order = dict.fromkeys(("stop", "workers", "problem", *config.__struct_fields__))
     tables = [(key, getattr(config(), key)) for key in order]
     keys = [(key, each) for key, table in tables for each in getattr(table, "__struct_fields__", ())]
@@ -678,8 +692,7 @@ def _elsewhere(name: str, where: str) -> str:
         others = table.members() if isinstance(table, Kind) else ()
         keys += [(key, each) for _, kind in others for each in kind.__struct_fields__]
     meant = did_you_mean(name, [each for _, each in keys], ELSEWHERE)
-    full = [f"{key}.{each}" for key, each in keys if meant.endswith(f" {each!r}?")]
-    return f"; did you mean {full[0]!r}?" if full else ""
+    return next((f"{key}.{each}" for key, each in keys if meant.endswith(f" {each!r}?")), "")
 
 
 def _in_units(text: str, quantity: str) -> str:

@@ -322,7 +322,8 @@ def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = table.get(key, {})
         if not isinstance(inner, dict):
-            raise InputError(f"--set {shorten('.'.join(keys))}: {shorten(key)} is not a table")
+            as_in = f"its keys are set as in {shorten('.'.join(keys))}=…"
+            raise InputError(f"--set {shorten(key)}: expected table (got {short_repr(inner)}); {as_in}")
         table[key] = dict(inner)  # a copy, as the table may belong to the caller or a scheme
         table = table[key]
     table[keys[-1]] = value

@@ -26,7 +26,7 @@ def format_of(table: ProblemTable) -> str:
             return name
     name = Path(table.data).name
     meant = did_you_mean(name, BUNDLED) or "; others are files, such as npz or csv" * ("." not in name)
-    existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}{meant}")
+    existing_path("data", table.data, f", nor a bundled data set ({', '.join(BUNDLED)}){meant}")
     raise InputError(
         f"problem.data: {table.data!r} does not end in a known format:"
         " .csv, .tsv, .parquet, .npz, .npy, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"

@@ -111,10 +111,11 @@ OTHER_WORDS = {
 """Word of pdcode -> words of other programs for it, all with hyphens."""
 
 
-def did_you_mean(word: object, known: Iterable[str], alike: float = 0.6) -> str:
+def did_you_mean(word: object, known: Iterable[str], alike: float = 0.7) -> str:
     """Return "; did you mean 'sgd'?" for a misspelt word, to end a message; "" if no known one is like it.
 
-    A known word for what another program calls so comes first. `alike` is the least similarity, at most 1.
+    A known word for what another program calls so comes first, and then one of the same letters. `alike` is
+    the least similarity of others, at most 1.
     """
     from difflib import get_close_matches  # not loaded without an error
 
@@ -122,6 +123,7 @@ def did_you_mean(word: object, known: Iterable[str], alike: float = 0.6) -> str:
     asked = str(word).lower().replace("_", "-")
     found = [asked] if asked in plain else []
     found += [each for each, others in OTHER_WORDS.items() if each in plain and asked in others.split()]
+    found += [each for each in plain if sorted(each) == sorted(asked)]
     found += get_close_matches(asked, plain, 1, alike)
     return f"; did you mean {plain[found[0]]!r}?" if found else ""
 

@@ -58,7 +58,7 @@ CASES = {
     "plan JOB --canddates=3": "; did you mean '--candidates'?",
     "submit JOB --arry x.csv": "; did you mean '--array'?",
     "simulate JOB --scheme=lwpdd": "; keys of the configuration are set as in --set scheme.KEY=VALUE",
-    "run JOB --seed 3": "; keys of the configuration are set as in --set seed=VALUE",
+    "run JOB --seed 3": "; keys of the configuration are set as in --set seed=3",
     "plan JOB.tml": "digits.toml.tml: No such file or directory; did you mean 'digits.toml'?",
     "show JOB.tml": "digits.toml.tml: no such file; did you mean 'digits.toml'?",
     "submit JOB --time=2:00": "; options for sbatch come after --, as in: pdcode submit job.toml -- --time",

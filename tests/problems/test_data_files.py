@@ -104,8 +104,8 @@ def test_broken_files_are_refused(tmp_path):
 
 def test_unknown_data_are_refused(tmp_path):
     refused("x.npz", "problem.data: no such file: '/", "/x.npz'")
-    refused("some/where", "problem.data: no such file: '/", "some/where', nor one of digits")
-    refused("digit", "problem.data: no such file: '/", "/digit', nor one of digits, breast-cancer,")
+    refused("some/where", "problem.data: no such file: '/", "some/where', nor a bundled data set (digits, ")
+    refused("digit", "problem.data: no such file: '/", "/digit', nor a bundled data set (digits, breast-")
     (tmp_path / "a.docx").write_text("1,2\n")
     refused(tmp_path / "a.docx", "problem.data: '", "a.docx' does not end in a known format")
     (tmp_path / "d.npz").mkdir()
