@@ -1,8 +1,10 @@
 """Data given in Python, in a file that ranks, replays and later commands read."""
 
 import os
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from . import configs
 Data = Any
 """A pair (X, y) of an array, sparse matrix or data frame and targets; a data frame; None: none are given."""
 
+WRITTEN = re.compile(r"'[^']*\.data\.npz'")
 COMMENT = b"data that pdcode was given in Python"
 
 
@@ -37,6 +40,17 @@ def store(
     write_arrays(path, arrays)
     named = {f"problem.{key}": name for key, name in (keys | {"data": str(path)}).items()}
     return [*settings, *configs.overrides(named)]
+
+
+@contextmanager
+def named(data: Any) -> Iterator[None]:
+    """Name data that are given, not the file that `store` wrote, in an `InputError` of the block."""
+    try:
+        yield
+    except InputError as error:
+        if data is not None:
+            error.args = (WRITTEN.sub("'data'", str(error)),)
+        raise
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

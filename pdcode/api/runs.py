@@ -13,7 +13,7 @@ from ..util.output import print_line
 from ..util.threads import one_thread
 from . import command, configs
 from .configs import ConfigLike, PathLike, Settings, path_of
-from .data import Data, own_keys, store
+from .data import Data, named, own_keys, store
 from .plans import Plan
 from .traces import Trace
 
@@ -82,7 +82,7 @@ def run(
     settings = store(config, configs.overrides(set, workers, output), data)
     job = configs.read(config, settings)
     path = Path(job.config.trace.path)
-    with job.as_file() as file, _with_trace(path):
+    with job.as_file() as file, _with_trace(path), named(data):
         flags = ["--resume"] if resume else []
         command.run_command(
             ["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress
@@ -158,7 +158,7 @@ def simulate(
     path = Path(request.loaded.config.trace.path)
     if request.ended:
         return Trace(path)
-    with _with_trace(path), one_thread():
+    with _with_trace(path), one_thread(), named(data):
         try:
             result = simulation.simulate(request, print_line if progress else lambda line: None)
         except SystemExit as error:
@@ -246,7 +246,8 @@ def train(
         if group.rank:
             ranks.serve(group, job)
             return None
-        components = prepare_ranks(job if found is None else found.resumed_config(job), name)
+        with named(data):
+            components = prepare_ranks(job if found is None else found.resumed_config(job), name)
         check_writable(str(path), name, job.stragglers.reads)
         with _with_trace(path):
             show = print_line if progress else lambda line: None
@@ -319,7 +320,7 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
         best = Path(output or Path(folder) / "plan.toml")
         settings = store(config, configs.overrides(set, workers), data, best)
-        with configs.read(config, settings).as_file() as file:
+        with configs.read(config, settings).as_file() as file, named(data):
             given = [f"--like={file}"] if like else ["--", file]
             arguments = ["plan", *command.to_options(options, settings), f"--output={best}", *given]
             command.run_command(arguments, progress, hidden="plan: " if output is None else None)

@@ -46,7 +46,7 @@ def predict(options: argparse.Namespace) -> int:
     from ..problems.formats import format_of
     from ..problems.matrix import Csr
     from ..problems.tables import as_list
-    from ..util.formats import counted
+    from ..util import formats
     from . import guard
 
     arguments.import_plugins(options)
@@ -86,9 +86,9 @@ def predict(options: argparse.Namespace) -> int:
     write_file(Path(options.output), text.getvalue(), "the predictions")
     print_line(f"predictions: {options.output}, {len(predicted):,} rows")
     if samples.absent is not None and samples.absent.any():
-        lacks = f"{counted(int(samples.absent.sum()), 'row')} of {len(predicted):,} without a target"
+        lacks = f"{formats.counted(int(samples.absent.sum()), 'row')} of {len(predicted):,} without a target"
         print_line(f"not scored: {lacks}")
     elif samples.y is not None:
         score = model.score(samples, samples.y)
-        print_line(f"{model.measure} {score:.4f} on the targets of {options.data}")
+        print_line(f"{model.measure} {formats.score(score)} on the targets of {options.data}")
     return 0

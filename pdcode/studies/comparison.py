@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from ..analysis import printing
 from ..api import command, configs
 from ..api.configs import ConfigLike, PathLike, Settings, path_of
-from ..api.data import Data, store
+from ..api.data import Data, named, store
 from ..config import Config, legacy
 from ..config import load as configfile
 from ..trace import frames
@@ -254,7 +254,7 @@ def compare(
     stem = Path(config).stem if isinstance(config, str | os.PathLike) else "config"
     written = Path(output or Path("results") / f"{stem}.compare.h5")
     settings = store(config, configs.overrides(set, workers), data, written)
-    with configs.read(config, settings).as_file() as path:
+    with configs.read(config, settings).as_file() as path, named(data):
         given = [*command.to_options(options, settings), f"--output={written}", "--no-table"]
         command.run_command(["compare", *given, "--", path], progress)
     return Comparison.load(written)

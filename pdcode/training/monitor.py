@@ -12,7 +12,7 @@ from ..config import Config
 from ..problems import Problem
 from ..trace import Recorder
 from ..trace.descent import Descent, History, judge
-from ..util.formats import counted, workers_named
+from ..util.formats import counted, score, workers_named
 from ..util.stateful import Stateful
 from .coordinator import Coordinator
 from .pace import Pace, Row
@@ -182,7 +182,7 @@ class Monitor(Stateful):
             return f"diverged: loss is {self.loss} at update {version}"
         if self.stop.loss is not None and self.loss <= self.stop.loss:
             return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
-        return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}" if self.reached else ""
+        return f"accuracy {score(self.accuracy)} ≥ {self.stop.accuracy:g}" if self.reached else ""
 
     def _values(self, points: Sequence[np.ndarray]) -> Row:
         """Return loss, accuracy and norm of the gradient of the point of lowest loss.
@@ -259,7 +259,7 @@ class Monitor(Stateful):
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns)) + coordinator.fleet.ending_s
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
             return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(roster.in_flight)}{most}"
-        scored = f"{self.score} {self.accuracy:<7.4f} " if self.has_score else ""
+        scored = f"{self.score} {score(self.accuracy):<7} " if self.has_score else ""
         measured = f"loss {self.loss:<9.4g} {scored}" if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "

@@ -21,7 +21,7 @@ from ..trace.lock import TraceLock
 from ..trace.schema import FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, prefix_errors
-from ..util.formats import counted, duration, workers_named
+from ..util.formats import counted, duration, score, workers_named
 from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
@@ -258,7 +258,7 @@ class TrainingRun:
             monitor.fail(self.end_ns, reason)
         self.descent = monitor.descent(reason, lambda: self.arrays["theta"])
         measured = f"loss {monitor.loss:.4g}"
-        measured += f", {monitor.score} {monitor.accuracy:.4f}" if monitor.has_score else ""
+        measured += f", {monitor.score} {score(monitor.accuracy)}" if monitor.has_score else ""
         measured += " of the average of θ" if monitor.averaged else ""
         scores = f"; {measured}" if self.numerics else ","
         after = f"after {counted(self.coordinator.version, 'update')}"

@@ -161,6 +161,11 @@ class Components:
                 f"{listing(keys)} {are} given, so no preset is chosen: with scheme.preset 'auto' {they} "
                 "kept, and the rest is chosen"
             )
+        if (batch := config.problem.batch) > self.rows:
+            lines.append(
+                f"problem.batch {batch} is more than the {counted(self.rows, 'training row')}: "
+                "a mini-batch has rows several times; 0 takes all rows of a worker, each once"
+            )
         biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
         # Elements of whitened gradients differ less in magnitude: what rounding loses of them does no harm.
         if biased and not config.memory.has_residual and config.code.whiten == "none":
@@ -246,6 +251,9 @@ def prepare(
         source = source or problems.load_source(config.problem)
         check_rows(config, source)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        least = config.stop.accuracy if check and problem.model.score == "accuracy" else None
+        if least is not None and least <= 0:
+            raise InputError(f"stop.accuracy: {least:g}: expected a number above 0, as any model reaches it")
         total_rows = make_scheme(config).placement.total_rows(source)
         check_sizes(config, problem, source, total_rows)
         examined = problems.check_loss(problem, config.seed) if check else []

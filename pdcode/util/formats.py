@@ -78,6 +78,11 @@ def number(value: float, digits: int = 4) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}g}"
 
 
+def score(value: float) -> str:
+    """Format an accuracy or another score, of a descent that fails as a power of ten: 0.9583, -3.49e+40."""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
 def size(count: float) -> str:
     """Format a number of bytes in decimal units: 1.23 MB."""
     scale, unit = next((each for each in SIZES if abs(count) >= 0.9995 * each[0]), (1.0, "B"))

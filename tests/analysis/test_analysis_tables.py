@@ -137,6 +137,7 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (formats.duration(float("nan")), "–"), (formats.duration(float("inf")), "–"),
         (formats.size(0), "0 B"), (formats.size(999), "999 B"), (formats.size(1234), "1.23 kB"),
         (formats.size(56.78e9), "56.8 GB"), (formats.percent(1, 8), "12.5"), (formats.percent(1, 0), "–"),
+        (formats.score(0.95829), "0.9583"), (formats.score(-3.485e40), "-3.49e+40"),
         (formats.ratio(10.24), "10.2×"), (formats.ratio(0.523), "0.52×"), (formats.ratio(1234), "1,234×"),
         (formats.ratio(float("inf")), "–"), (formats.span("1.25 s", "1.88 s"), "1.25 – 1.88 s"),
         (formats.span("990 kB", "1.38 MB"), "990 kB – 1.38 MB"), (formats.span("845", "845"), "845 – 845"),

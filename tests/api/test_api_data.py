@@ -209,6 +209,12 @@ def test_the_model_of_a_plug_in(tmp_path: Path) -> None:
     [
         (X, {}, ["data: ndarray: expected a pair (X, y) or a data frame"]),
         ((X, SPECIES[:9]), {}, ["150 rows of inputs but 9 of targets"]),
+        (
+            (X, np.where(X[:, 0] > 5, 1.0, -1.0)),
+            {"kind": "mlp"},
+            ["problem.task: 'y' in 'data' has 2 distinct"],
+        ),
+        ((X[:0], SPECIES[:0]), {}, ["problem.data: 'data' has no rows"]),
         (FRAME, {}, ["problem.targets: no 'y' in 'data', which holds sepal length (cm)"]),
         (
             FRAME,
@@ -250,7 +256,7 @@ def test_the_model_of_a_plug_in(tmp_path: Path) -> None:
             ["problem.data: DataFrame", "expected a number, text, a list or a table; the arg"],
         ),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_data_that_do_not_fit_are_refused(tmp_path: Path, data: Any, problem: Any, words: list[str]) -> None:
     with refused(*words):

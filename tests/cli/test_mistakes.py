@@ -163,6 +163,7 @@ CURES = {
     # units and ranges
     f"{S}stop.accuracy=97": "stop.accuracy: expected number <= 1.0 (got 97); 97 % is 0.97",
     f"{S}stop.accuracy=97%": "stop.accuracy: expected number (got '97%'); 97 % is 0.97",
+    f"{S}stop.accuracy=0": "stop.accuracy: 0: expected a number above 0, as any model reaches it",
     f"{S}problem.test_fraction=20": "problem.test_fraction: expected number < 1.0 ... ; 20 % is 0.2",
     f"{S}link.bandwidth=1gb/s": "link.bandwidth: expected a rate ... or '1 Gbit/s' (got '1gb/s')",
     f"{S}link.bandwidth=0": "link.bandwidth: expected a rate >= 1 bytes/s (got 0)",

@@ -163,6 +163,13 @@ def test_more_workers_than_rows() -> None:
         assert sum(each.startswith(said) for each in remarks) == count
 
 
+def test_mini_batches_of_more_rows_than_there_are_are_said() -> None:
+    for batch, count in ((1439, 1), (1438, 0), (0, 0)):
+        remarks = Simulation(config("problem.data=digits", f"problem.batch={batch}")).components.remarks()
+        said = "problem.batch 1439 is more than the 1,438 training rows: a mini-batch has rows several times"
+        assert sum(each.startswith(said) for each in remarks) == count
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     path = tmp_path / "job.toml"
