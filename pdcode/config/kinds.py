@@ -639,7 +639,7 @@ def _explain(message: str, struct: Any, table: Any, where: str, others: Iterable
             holder = get_type_hints(holder)[key]
         hint = get_type_hints(holder)[path[-1]]
         real = [f"any {TYPES[each.__name__]}" for each in get_args(hint) if each in (int, float)]
-        choices = [*real, *map(str, _choices(hint))]
+        choices = [*real, *["true", "false"] * (bool in get_args(hint)), *map(str, _choices(hint))]
         return f"{'.'.join(filter(None, (where, *path)))}: {expected(value, choices)}"
     key = ".".join(filter(None, (where, *path)))
     got = f"{text[:1].lower()}{text[1:]} (got {short_repr(value)})"
