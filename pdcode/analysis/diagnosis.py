@@ -536,7 +536,7 @@ def _why(trace: TraceReader, worst: SlowPart, noun: str) -> str:
     if worst.chance < FAINT:
         text += f"; certain after {needed}"
     else:
-        text += f"; {needed} sufficed as evidence, the probability of chance is {number(worst.chance, 1)}"
+        text += f"; found after {needed}, by chance in {percent(worst.chance, 1)} % of runs without any"
     hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
     if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
         text += f"; it runs on {hosts[worst.worker - trace.worker_count]}"

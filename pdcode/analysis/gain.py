@@ -9,6 +9,8 @@ from ..trace.reader import TraceReader
 from ..util.formats import SCALES, reached, two_digits
 from . import description, statistics
 
+APART = 2  # ratio of the times of two measurements between which no time is named
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -35,7 +37,11 @@ class Gain:
 
     @property
     def factor(self) -> str:
-        """How many times as long waiting takes, as text."""
+        """How many times as long waiting takes, as text; at least, if measurements were far apart."""
+        measured = self.run.progress
+        first_ns, last_ns = statistics.reached_ns(measured, measured["loss"], self.level)
+        if math.isfinite(self.waiting_s) and first_ns < last_ns / APART:
+            return f"at least {two_digits(1e9 * self.waiting_s / last_ns)}"
         if math.isfinite(self.waiting_s):
             return two_digits(self.waiting_s / self.run_s)
         return f"more than {two_digits(1e-9 * description.stop_ns(self.waiting) / self.run_s)}"

@@ -50,6 +50,16 @@ def test_waiting_takes_as_long_as_a_simulation_of_it(run: pdcode.Trace, tmp_path
         assert float(words[3]) == pytest.approx(found.waiting_s / found.run_s, rel=0.1)
 
 
+def test_a_run_that_was_measured_seldom_names_the_least_gain(run: pdcode.Trace, tmp_path: Path) -> None:
+    """Its loss fell to 0.5 some time before the end."""
+    with waiting.gain(run) as found:
+        assert found is not None
+        seldom = gains.Gain(simulate(tmp_path / "a.h5", trace__progress_s=100.0), found.waiting, 0.5)
+        last_s = 1e-9 * seldom.run.progress["t_ns"][-1]
+        assert seldom.factor == f"at least {found.waiting_s / last_s:.2g}"
+        assert " between " in str(seldom)
+
+
 def test_a_job_that_is_far_from_its_end_is_not_simulated_to_it(
     run: pdcode.Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
