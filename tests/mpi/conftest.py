@@ -1,8 +1,11 @@
 """Runs of the real command in processes of their own, each with a timeout."""
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,12 @@ def trace_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(tmp_path: Path, trace_path: Path) -> Start:
-    """Start ``pdcode run`` with the small job and overrides, in a process group of its own."""
+def start(tmp_path: Path, trace_path: Path) -> Iterator[Start]:
+    """Start ``pdcode run`` with the small job and overrides, in a process group of its own.
+
+    What a failed test leaves running is ended: it would slow down the others.
+    """
+    started = list[subprocess.Popen[str]]()
 
     def start(
         *overrides: str, job: str = JOB, options: tuple[str, ...] = (), launcher: tuple[str, ...] = (),
@@ -31,12 +38,20 @@ def start(tmp_path: Path, trace_path: Path) -> Start:
         sets = [word for override in overrides for word in ("--set", override)]
         own = [sys.executable, "-m", "pdcode", "run", str(config), "-o", str(trace_path)]
         command = [*launcher, *own, *sets, *options]
-        return subprocess.Popen(
+        started.append(subprocess.Popen(
             command, env=environment() | extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
-        )  # fmt: skip
+        ))  # fmt: skip
+        return started[-1]
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def changed(trace_path) -> bool:
 def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -> None:
     among("sharded", then)
     process = start(*ENDLESS, job=JOB)
-    wait_for(lambda: changed(trace_path), 100)
+    wait_for(lambda: changed(trace_path), 250)
     rows = int(Trace(trace_path).segments["arrivals"][-1])
     wait_for(lambda: Trace(trace_path).arrivals.rows > rows + 40, 100)
     process.send_signal(signal.SIGINT)
@@ -88,7 +88,7 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     among("sharded", "default")
     keys = (*ENDLESS, "trace.checkpoint_s=0.1", "scheme.preset=auto", "optimizer.average=true")
     first = start(*keys, job=JOB, options=RESUME)
-    wait_for(lambda: changed(trace_path), 100)
+    wait_for(lambda: changed(trace_path), 250)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGTERM)
     assert (first.wait(200), changed(trace_path)) == (75, True)
