@@ -50,7 +50,7 @@ class Loopback:
         self._send.Free()
         self._comm.Free()
 
-    def watched(self, poll: Callable[[], bool]) -> Callable[[], bool]:
+    def with_failure_check(self, poll: Callable[[], bool]) -> Callable[[], bool]:
         """Return what is polled: no rank fails here."""
         return poll
 

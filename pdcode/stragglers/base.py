@@ -215,12 +215,11 @@ def delays_ns(
     delay that these tasks have, shape () or (m,); for schemes of several rounds per update. The result is
     int64, shape (m, count), and -1 for a worker that never answers.
     """
-    stretched_ns = model.stretch(workers) * np.asarray(compute_ns)
-    late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count)
-    if model.oversleep_s:
-        late_ns += 1e9 * model.oversleep_s * (late_ns > 0)
-    late_ns += stretched_ns[:, None]
+    late_ns = model.stretch(workers) * np.asarray(compute_ns)
+    late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]
     never = np.isinf(late_ns)
     late_ns[never] = -1
     np.maximum(late_ns, 0, out=late_ns, where=~never)
+    if model.oversleep_s:
+        late_ns += round(1e9 * model.oversleep_s) * (late_ns > 0)
     return np.rint(np.minimum(late_ns, 1e9 * MAX_VALUE, out=late_ns), out=late_ns).astype(np.int64)

@@ -140,7 +140,7 @@ class CostModelSchedule(Schedule):
         self._split = config.machine.coordinators
         self._reply_bytes = [bytes_per_coordinator(size, self._split) for size in reply_bytes]
         self._delay_fractions, self._cancelled, self._excluded = delay_fractions, False, NO_WORKERS
-        self._model = delay_model(config)
+        self._model, self._oversleep_ns = delay_model(config), round(1e9 * config.machine.oversleep_s)
         self.pending = []
         self._faults = Injection(config, self._events, self.pending) if config.faults else None
         self.can_leave = self._faults is not None
@@ -222,7 +222,7 @@ class CostModelSchedule(Schedule):
                 self._drawn[short] = first + BLOCK
             delays_ns = np.ascontiguousarray(self._ahead_ns[:, workers, tasks % BLOCK])
         self._delays_ns[: len(delay_fractions), workers] = delays_ns
-        self._injected_ns[workers] = delays_ns[0]
+        self._injected_ns[workers] = self._injected(delays_ns[0])
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
         busy_ns = compute_ns[0] + self._rows_ns[workers]
         self._rows_ns[workers] = 0
@@ -234,11 +234,16 @@ class CostModelSchedule(Schedule):
             return False
         for part in range(len(self._ahead_ns)):
             self._delays_ns[part, worker] = self._ahead_ns.item(part, worker, task % BLOCK)
-        self._injected_ns[worker] = delay_ns = self._delays_ns.item(0, worker)
+        delay_ns = self._delays_ns.item(0, worker)
+        self._injected_ns[worker] = self._injected(delay_ns)
         compute_ns = self._part_ns[0].item(0, worker) + self._rows_ns.item(worker)
         self._rows_ns[worker] = 0
         self._events.send_one(worker, compute_ns, delay_ns, body_bytes, own_bytes)
         return True
+
+    def _injected(self, delay_ns: Any) -> Any:
+        """Return delays, as a run over MPI records them: without the time by which sleeps last too long."""
+        return delay_ns - self._oversleep_ns * (delay_ns > 0) if self._oversleep_ns else delay_ns
 
     def times_ns(self, worker: int) -> tuple[int, int, int]:
         times: tuple[int, int, int] = self._events.last_times(worker)
@@ -248,7 +253,7 @@ class CostModelSchedule(Schedule):
         delay_ns = int(self._delays_ns[part, worker])
         if self._cancelled:
             delay_ns = min(delay_ns, 0)
-        self._injected_ns[worker] = delay_ns
+        self._injected_ns[worker] = self._injected(delay_ns)
         self._events.follow(worker, self._part_ns[number][part, worker], max(delay_ns, 0))
         if self._faults is not None:
             self._faults.on_follow(worker)

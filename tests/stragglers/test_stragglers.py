@@ -1,5 +1,6 @@
 """Injected delays: their keys, their slow and dead workers, waiting, tables that are refused."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import delayed
 
+import pdcode
 from pdcode import stragglers
 from pdcode.coding.policies import check_end
 from pdcode.config import MAX_VALUE, StragglersTable
@@ -119,6 +121,29 @@ def test_delays_last_longer_on_the_virtual_clock_only_if_there_are_any() -> None
     np.testing.assert_array_equal(stragglers.delays_ns(late, *workers), usual + 200_000 * (usual > 0))
     for task in range(40):
         assert WorkerDelays(late, 1).delay_ns(task, 1_000) == usual[1, task]
+
+
+def test_a_trace_of_the_virtual_clock_has_the_delays_of_the_law(tmp_path: Path) -> None:
+    job = {
+        "problem": {"data": "digits", "hidden": [8]}, "workers": {"count": 3}, "stop": {"updates": 20},
+        "stragglers": {"kind": "bimodal", "extra_s": 0.05, "probability": 0.3},
+        "scheme": {"name": "uncoded", "preset": "all"},
+    }  # fmt: skip
+    late, plain = (
+        pdcode.simulate(
+            job | {"machine": {"oversleep_s": each}}, output=tmp_path / "a.h5", progress=False
+        ).arrivals
+        for each in (2e-4, 0.0)
+    )
+    order = [np.lexsort((rows["task"], rows["worker"])) for rows in (late, plain)]
+    late, plain = (
+        {key: rows[key][at] for key in rows} for rows, at in zip((late, plain), order, strict=True)
+    )
+    slept = plain["injected_delay_ns"] > 0
+    assert slept.any()
+    np.testing.assert_array_equal(late["injected_delay_ns"], plain["injected_delay_ns"])
+    took = [rows["t_send_ns"] - rows["t_compute_ns"] for rows in (late, plain)]
+    np.testing.assert_array_equal(took[0] - took[1], 200_000 * slept)
 
 
 def test_a_heterogeneous_fleet_is_slower_worker_by_worker() -> None:
