@@ -522,7 +522,10 @@ def load_plugin(path: str, key: str = "plugins") -> None:
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
         ]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
-        raise InputError(f"{key}: {path}, line {line}: {in_one_line(error)}") from error
+        cure = ""
+        if isinstance(error, SystemExit):
+            cure = '; what a script does when it is run belongs under `if __name__ == "__main__":`'
+        raise InputError(f"{key}: {path}, line {line}: {in_one_line(error)}{cure}") from error
     finally:
         sys.argv = arguments
     for (group, name), kind in own.items():

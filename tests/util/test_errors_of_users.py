@@ -72,6 +72,18 @@ def test_a_bug_of_ours_stays_a_traceback() -> None:
     assert explained(caught.value, "rank 1 failed:").startswith("rank 1 failed:\nTraceback")
 
 
+def test_a_script_that_needs_arguments_is_told_where_to_parse_them(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parses = "import argparse\np = argparse.ArgumentParser()\np.add_argument('name')\np.parse_args()\n"
+    job.write_text(parses + FILE.format(fails="pass"), encoding="utf-8")
+    assert main(["simulate", "job.toml", "-o", "a.h5"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "line 4: SystemExit: it ends the program, with exit code 2; what a script does when it is run" in told
+    )
+
+
 def test_a_script_that_parses_arguments_is_imported_without_any(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
