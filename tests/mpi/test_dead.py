@@ -40,7 +40,8 @@ def test_a_dead_worker_holds_its_reply_back_until_the_end(runs, mode, updates):
     assert rows["status"][dead] == DRAINED
     assert rows["injected_delay_ns"][dead] == -1
     stopped = rows["t_recv_ns"][rows["status"] != DRAINED].max(initial=0) if updates else 300_000_000
-    assert rows["t_send_ns"][dead] >= stopped > rows["t_compute_ns"][dead]
+    # On a busy machine it may have computed after the stop.
+    assert rows["t_send_ns"][dead] >= max(stopped, rows["t_compute_ns"][dead].item())
     in_time = rows["status"] != DRAINED
     assert (rows["injected_delay_ns"][in_time] == 1_000_000).all()
     # three workers are told that there is no more, and those with a task besides that they are waited for
