@@ -107,7 +107,7 @@ def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, run, trac
     """Even if that worker has stopped meanwhile; the last checkpoint remains."""
     among("sharded", "default")
     keys = (*ENDLESS, "trace.checkpoint_s=0.1", "stop.drain_s=1.0")
-    slow = 'faults={events=[{kind="slow",worker=1,at_s=0.5,factor=4000.0}]}'
+    slow = 'faults={events=[{kind="slow",worker=1,at_s=2.0,factor=4000.0}]}'  # after checkpoints
     process = start(*keys, slow, job=JOB, options=RESUME)
     wait_for(lambda: trace_path.exists() and "preset" in Trace(trace_path).faults["kind"], 250)
     os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
