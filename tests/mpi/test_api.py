@@ -122,7 +122,7 @@ def test_minimize_over_mpi_writes_arrays_and_imports_names(tmp_path: Path) -> No
     found = pdcode.minimize(
         f"{file}:flat", np.zeros(3), (rows, rows @ np.arange(3.0)), mpi=True, workers=2,
         config={"scheme": {"name": "uncoded"}, "problem": {"batch": 0}, "optimizer": {"rate": 0.5}},
-        set={"stop.updates": 80}, output=tmp_path / "f.h5", progress=False,
+        set={"stop.updates": 400}, output=tmp_path / "f.h5", progress=False,
     )  # fmt: skip
     np.testing.assert_allclose(found.x, np.arange(3.0), atol=0.01)
     assert {path.name for path in tmp_path.glob("*.npz")} == {"f.start.npz", "f.data.npz"}

