@@ -466,8 +466,8 @@ def _too_early(
 ) -> str:
     """Describe the workers, but those of which is `told`, whose few tasks are long, or have not come yet.
 
-    How much slower they are so far is by the times of their tasks or, if that is more, by how many they did
-    until the stop: a task that is still under way is none yet.
+    The factor so far is the larger one of two: by the times of their tasks, and by the number of tasks until
+    the stop, in which the task under way does not count.
     """
     counts, texts = np.array([len(each.number) for each in tasks]), []
     each_ns = np.array(

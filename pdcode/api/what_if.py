@@ -296,7 +296,8 @@ def advice(run: Prediction, slow: Sequence[SlowPart], first: float, none: float)
             except InputError:  # not with the other keys of the run
                 continue
             if target_s <= GAIN * run.recorded_s:
-                whole = [run.preset, *settings] if run.preset and settings is WASTE else settings
+                own = any(each.startswith("scheme.") for each in settings)
+                whole = [run.preset, *settings] if run.preset and not own else settings
                 shown = " ".join(f"--set {each}" for each in whole)
                 policy = f"pdcode run JOB.toml {shown}: predicted {duration(1e9 * target_s)}"
                 return f"wait for fewer workers, {policy}; or {machine}"

@@ -492,7 +492,7 @@ def is_plugin(kind: object) -> bool:
 def load_plugin(path: str, key: str = "plugins") -> None:
     """Import a plug-in once, and register the kinds that it defines; the current folder stays the same.
 
-    Messages name `key`, that of the file.
+    Messages begin with `key`, which names the file in a configuration.
     """
     module_name = _module_name(path)
     if module_name in sys.modules:
@@ -667,7 +667,7 @@ def _cure(text: str, value: Any, kind: Any, key: str) -> str:
     return ""
 
 
-ELSEWHERE = 0.85  # similarity of a key to that of another table from which on it is meant
+ELSEWHERE = 0.85  # least similarity of an unknown key to a key of another table that is suggested
 
 
 NO_KEYS = {

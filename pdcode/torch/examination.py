@@ -200,7 +200,7 @@ def _refuse_sums(model: Examined, theta: Array, rows: Rows) -> list[str]:
     if same and np.isclose(np.average(others, weights=[len(each[0]) for each in parts]), loss, NEAR, 0):
         return []
     return [
-        "problem.loss: that of rows is not the mean of that of their parts, as with weights of classes or "
+        "problem.loss: the loss of rows is not the mean over parts of them, as with weights of classes or "
         "targets that are ignored: mini-batches count alike, whatever their rows weigh"
     ]
 

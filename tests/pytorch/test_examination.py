@@ -161,7 +161,7 @@ def counting(x: Tensor) -> Tensor:
     return x + COUNTED[0]
 
 
-NO_MEAN = "problem.loss: that of rows is not the mean of that of their parts, as with weights of classes"
+NO_MEAN = "problem.loss: the loss of rows is not the mean over parts of them, as with weights of classes"
 DIFFERS = "it is not a function of rows and key, and replays will differ; "
 LINES: dict[str, tuple[dict[str, Any], str]] = {
     "numpy": (
