@@ -24,8 +24,8 @@ def add_parser(commands: Any) -> None:
     option = command.add_argument
     arguments.add_job(command, "problem.batch=16", " for all schemes")
     what = (
-        "schemes, separated by commas: NAME, NAME:PRESET, with /KEY=VALUE for keys to change; `yours` is the "
-        "configuration itself, `all` every scheme and preset that can run"
+        "schemes, separated by commas: NAME, NAME:PRESET or `yours`, the configuration itself, with "
+        "/KEY=VALUE for keys to change; `all` every scheme and preset that can run"
     )
     option("--schemes", metavar="A,B,…", required=True, help=what)
     option("--seeds", type=int, default=5, metavar="N", help="runs per scheme (default: 5)")

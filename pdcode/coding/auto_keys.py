@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config import AUTO, Config, kinds
+from ..config import AUTO, Config, NetworkTable, kinds
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, split
 from ..problems.whitening import NONE, Whitening
@@ -53,6 +53,11 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     if isinstance(config.problem, ModelTable):
         problem, lines = config.problem.with_axes(config.code.blocks).resolved(source.sample)
         config = msgspec.structs.replace(config, problem=problem)
+    elif isinstance(config.problem, NetworkTable) and config.problem.standardise == AUTO:
+        scaling = False if source.dataset.is_sparse else config.problem.scaling
+        config = config.with_keys(problem={"standardise": scaling})
+    if config.code.centre == AUTO and config.code.whiten in ("none", "gram"):
+        config = config.with_keys(code={"centre": False})
     if config.code.whiten == "none" and config.optimizer.rate != AUTO:
         return config, lines
     sample = Problem.from_dataset(config.problem, source.sample, config.code.blocks)
@@ -85,13 +90,15 @@ def least(config: Config) -> Config:
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
     """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
     whiten = config.code.whiten
+    if config.code.centre == AUTO:
+        config = config.with_keys(code={"centre": can_centre(config, sample)})
     if whiten != "auto":
         line = f"code.whiten '{whiten}' slows the descent here, 'auto' would be 'none': {difference}"
         return config, [line] if difference else []
     why = difference or reason_against(config, sample)
     if not why:
-        return config.with_keys(code={"whiten": "gram"}), []
-    changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
+        return config.with_keys(code={"whiten": "norm" if config.code.centre else "gram"}), []
+    changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none", "centre": False}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
     if key and not (key == "optimizer.rate" and config.optimizer.rate == AUTO):
         own: Any = config.scheme.options if key.startswith("scheme") else config.optimizer
@@ -109,6 +116,11 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return config.with_keys(**changes), lines
+
+
+def can_centre(config: Config, sample: Problem) -> bool:
+    """Return whether there are hidden layers, whose inputs can be centred."""
+    return hasattr(config.problem, "hidden") and len(sample.layers) > 1 and config.problem.shards != "common"
 
 
 def newton_schulz_steps(config: Config, sample: Problem) -> int:

@@ -47,7 +47,7 @@ KIND_KEYS = "kind", "mode", "family"
 
 ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
-FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 5 / 3, 8  # of `rate_factors`
+FEW_MATRICES, DEEP_EXPONENT, FEW_WORKERS = 3, 1, 8  # of `rate_factors`
 # Rate of whitened gradients of which tasks send this fraction or more, and the exponent of 1 - β, where β is
 # the momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
 WHITENED_RATE, REFERENCE_FRACTION, MOMENTUM_EXPONENT = 2.0, 1 / 8, 0.65
@@ -270,7 +270,10 @@ def with_derived_keys(config: Config) -> Config:
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
     update = config.update.resolved(config.workers.count)
     optimizer = config.optimizer.resolved(config.stop.updates)
-    return msgspec.structs.replace(config, wire=wire, update=update, optimizer=optimizer)
+    config = msgspec.structs.replace(config, wire=wire, update=update, optimizer=optimizer)
+    if optimizer.proximal is not None and getattr(config.problem, "standardise", False) == AUTO:
+        config = config.with_keys(problem={"standardise": False})
+    return config
 
 
 def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
@@ -395,7 +398,7 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     filled = {key: getattr(made, key) for key in FILLED}
     filled["code"], problem = made.code.completed(), config.problem
     own = _fitting("problem", _scheme(chosen).presets[preset].get("problem", {}), {"kind": problem.kind})
-    own = {key: value for key, value in own.items() if getattr(problem, key) is None}
+    own = {key: value for key, value in own.items() if getattr(problem, key) in (None, AUTO)}
     filled["problem"] = msgspec.structs.replace(problem, **own)
     return limit_preset_rate(msgspec.structs.replace(config, scheme=made.scheme, **filled), origins)
 

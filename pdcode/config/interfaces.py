@@ -112,7 +112,9 @@ class NetworkTable(ProblemTable):
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     asks: ClassVar[bool] = False  #: whether targets that look like classes need `task` "regression"
     paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
-    legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
+    legacy_values: ClassVar[Mapping[str, Any]] = {
+        "penalise_bias": True, "task": "type", "standardise": False
+    }  # fmt: skip
     effective: ClassVar[KeyNeeds] = {
         ("hidden", "activation"): {
             "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
@@ -169,8 +171,9 @@ class NetworkTable(ProblemTable):
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
     #: their ratios, so that inputs that hardly vary stay small; with either, sparse inputs to largest
-    #: magnitude 1, uncentred; none: in presets for regression only
-    standardise: bool | Literal["guarded"] | None = None
+    #: magnitude 1, uncentred; auto: guarded, but true in presets for regression, and not at all inputs that
+    #: are sparse or synthetic, and those of proximal steps, which are for weights of inputs as they are
+    standardise: bool | Literal["guarded", "auto"] = "auto"
     #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
     init: str | None = None
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test
@@ -190,6 +193,13 @@ class NetworkTable(ProblemTable):
         return "hidden" if self.deep and self.hidden else super().sized_by
 
     @property
+    def scaling(self) -> bool | str:
+        """How dense inputs are scaled, as `standardise`."""
+        if self.standardise == "auto":
+            return "guarded" if self.data != "synthetic" and not self.latent else False
+        return self.standardise
+
+    @property
     def classification(self) -> bool | None:
         """Whether targets are classes, by the kind or `task`; None: if they are integers."""
         if self.classes is not None:
@@ -204,6 +214,10 @@ class NetworkTable(ProblemTable):
     def loss_of(self, classes: int | None) -> Any:
         """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
         raise NotImplementedError
+
+
+def _is_centred(config: Any) -> bool:
+    return config.code.centre is True
 
 
 class CodeTable(Kind, tag_field="family"):
@@ -221,8 +235,8 @@ class CodeTable(Kind, tag_field="family"):
     rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
     #: whitening of each layer's gradient: norm: divided by its norm; gram: then Newton–Schulz steps
-    #: towards equal singular values; auto: gram, but none if the workers' shards differ, targets are real
-    #: numbers, batches are full, or it costs more than it gives
+    #: towards equal singular values; auto: norm if gradients are centred, else gram, but none if the workers'
+    #: shards differ, targets are real numbers, batches are full, or it costs more than it gives
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
     #: Newton–Schulz steps of a whitened gradient; auto: 3 if a module has layers of several rows a sample,
     #: such as convolutions, and these steps cost little; else 1
@@ -231,17 +245,23 @@ class CodeTable(Kind, tag_field="family"):
     #: before there was a choice; auto: also of the gradient itself; whichever need the fewest operations
     form: Literal["auto", "factors"] = "auto"
 
-    #: whether gradients of hidden layers are by inputs less their mean, a running one of the worker's batches
-    centre: bool = False
+    #: whether gradients of hidden layers are by inputs less their mean, a running one of a worker's batches;
+    #: auto: with whitening "norm", if the model has hidden layers
+    centre: bool | Literal["auto"] = False
 
     legacy_values: ClassVar[Mapping[str, Any]] = {"form": "factors"}
     effective: ClassVar[KeyNeeds] = {"steps": {"code.whiten": one_of("gram", "auto")}}
 
     requires: ClassVar[KeyNeeds] = {
         "centre": {
-            "problem.kind": Need(lambda kind, config: hasattr(kind, "hidden"), "a network", of_kind=True),
-            "problem.shards": none_of(
-                "common", needed="mini-batches of each worker's own", why="follows a worker's mini-batches"
+            "problem.kind": Need(
+                lambda kind, config: hasattr(kind, "hidden"), "a network", of_kind=True, when=_is_centred
+            ),
+            "problem.shards": Need(
+                lambda shards, config: shards != "common",
+                "mini-batches of each worker's own",
+                "follows a worker's mini-batches",
+                when=_is_centred,
             ),
         }
     }
@@ -267,7 +287,7 @@ class CodeTable(Kind, tag_field="family"):
     @property
     def whitening(self) -> tuple[str, int, str, bool]:
         """Kind, steps and form of the whitening, and centring, see `problems.whitening.Whitening`."""
-        return self.whiten, 1 if self.steps == "auto" else self.steps, self.form, self.centre
+        return self.whiten, 1 if self.steps == "auto" else self.steps, self.form, self.centre is True
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
         """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
@@ -414,7 +434,7 @@ class Proximal(Kind, tag_field="kind"):
     requires: ClassVar[KeyNeeds] = {
         "kind": {
             "code.whiten": one_of("none", "auto", why=ALONG),
-            "code.centre": one_of(False, why=ALONG),
+            "code.centre": one_of(False, "auto", why=ALONG),
         }
     }
 

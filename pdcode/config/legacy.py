@@ -119,6 +119,8 @@ def _upgraded(base: type[Kind], table: Any) -> Any:
     made = without_effect(base.table, {**kind.legacy_values, **known}, named)
     if getattr(kind, "asks", False) and made.get("task") == "auto":  # its user was asked, if at all
         made["task"] = "type"
+    if made.get("standardise", False) is None:  # was a value, of no scaling
+        made["standardise"] = False
     return made
 
 

@@ -37,6 +37,11 @@ class RowSet:
         return sum(0 if isinstance(each, Csr) else each[:1].nbytes for each in self.train)
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether inputs are sparse."""
+        return any(isinstance(each, Csr) for each in self.train)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Facts that predictions need, for the trace."""
         return {}

@@ -70,12 +70,12 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
         values = mean = deviation = None
         if is_classification(table, y):
             values = label_values(table, label_column(table, y[:]))
-        if table.standardise:
+        if table.scaling:
             train = np.zeros(rows, bool)
             train[split.split(table, rows)[0]] = True
             starts = range(0, rows, CHUNK)
             flat = ((_flat_rows(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
-            mean, deviation = scales(table.standardise, moments(flat, math.prod(x.shape[1:])))
+            mean, deviation = scales(table.scaling, moments(flat, math.prod(x.shape[1:])))
             if not (finite := np.isfinite(mean + deviation)).all():
                 where = f"problem.inputs: {quoted_name(table, 'inputs')}"
                 raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")

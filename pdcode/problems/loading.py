@@ -112,13 +112,12 @@ def load(table: ProblemTable) -> RowSet:
             coding = replace(coding, remarks=(what, *coding.remarks))
         values = values if labels is None else labels  # some class may have no rows
     mean = deviation = None
-    if table.standardise and isinstance(x, Csr):
+    if table.standardise in (True, "guarded") and isinstance(x, Csr):
         mean, deviation = column_maxima(x[train])
-    elif table.standardise:
+    elif table.scaling:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
-        mean, deviation = scales(
-            table.standardise, moments(chunks, x.shape[1]), coding.binary if coding.categories else None
-        )
+        keep = coding.binary if coding.categories else None
+        mean, deviation = scales(table.scaling, moments(chunks, x.shape[1]), keep)
     common = Statistics(values, mean, deviation, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)

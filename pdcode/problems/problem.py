@@ -384,7 +384,7 @@ class NetworkProblem(Problem):
     def coded_flops(
         self, batch: int, whiten: Sequence[Any], rows: Sequence[int], weights: Sequence[int]
     ) -> float:
-        data = self._entries, whiten, isinstance(self.dataset.x, Csr)
+        data = self._entries, whiten, self.dataset.is_sparse
         return counts.coded(self.model, batch * self.model.samples, *data, rows, weights)
 
     def _planned(self, batch: int, options: PlanOptions) -> GradientPlan:
@@ -397,21 +397,24 @@ class NetworkProblem(Problem):
 
     def remarks(self, rows: int) -> list[str]:
         data, task = self.dataset, f"classification, {self.classes} classes"
+        scaled = data.common.deviation is not None
         if self.classes is None:
             task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
         lines = [f"{self.table.data}: {task}; {rows:,} training rows of {data.features:,} inputs"]
+        if scaled and not data.is_sparse:
+            lines[0] += ", scaled"
         if self.table.latent:
             shape = f"{self.layers[0].outputs:,} elements, at {self.model.samples:,} places"
             features = f"{self.layers[0].inputs:,} features of {shape}"
             lines = [f"{self.table.data}: {features}; {rows:,} training rows of {data.outputs:,} elements"]
-        if self.table.standardise and isinstance(data.x, Csr):
+        if scaled and data.is_sparse:
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
         return [*lines, *data.common.coding.remarks, *self._scales()]
 
     def _scales(self) -> list[str]:
         """Return a line if inputs are of unequal scale; of images a few rarely differ from zero."""
         data = self.dataset
-        if self.table.standardise or self.table.latent or isinstance(data.x, Csr):
+        if data.common.deviation is not None or self.table.latent or isinstance(data.x, Csr):
             return []
         x = data.x[:, :-1]
         scales = np.maximum(x.max(axis=0), -x.min(axis=0))

@@ -39,18 +39,21 @@ def moments(chunks: Iterable[Array], width: int) -> Moments:
         count += rows
         np.minimum(least, chunk.min(axis=0), out=least)
         np.maximum(most, chunk.max(axis=0), out=most)
+    # squares of such values overflow: the columns count as constant, so that they stay as they are
+    huge = np.isfinite(least) & np.isfinite(most) & ~np.isfinite(mean + squares)
+    mean[huge] = squares[huge] = most[huge] = least[huge] = 0
     deviation = np.sqrt(squares / max(count, 1))
     # rounding leaves a constant column with a deviation of a few ulp
     deviation[deviation <= 1e-12 * np.abs(mean)] = 0
     return Moments(mean, deviation, np.maximum(most - mean, mean - least))
 
 
-def scales(how: bool | str | None, found: Moments, keep: Array | None = None) -> tuple[Array, Array]:
+def scales(how: bool | str, found: Moments, keep: Array | None = None) -> tuple[Array, Array]:
     """Return what is subtracted from each input, and what it is then divided by.
 
     Parameters
     ----------
-    how : bool or "guarded"
+    how : True or "guarded"
         ``problem.standardise``.
     found : Moments
     keep : ndarray of bool, shape (d,), optional

@@ -14,7 +14,10 @@ from .base import UNCODED, Scheme
 
 TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
 """Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
-WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto", "steps": "auto"}}
+EQUAL: Mapping[str, Any] = {"whiten": "auto", "steps": "auto", "centre": "auto"}
+"""Gradients of equal length."""
+WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], **EQUAL}}
+SYNCHRONOUS: Mapping[str, Any] = {"rate": 0.7, "momentum": 0.7, "nesterov": True, "average": True}
 
 REGRESSION: Tables = {
     "problem": {"standardise": True},
@@ -59,44 +62,44 @@ class LWPD(Scheme):
         # at two bits per element to rank 0 and to the other workers.
         # The learning rate of whitened gradients is dimensionless.
         "default": {
-            "code": {**TURN, "rows_per_task": "auto", "whiten": "auto", "steps": "auto"},
+            "code": {**TURN, **EQUAL, "rows_per_task": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
-            "optimizer": {"rate": 2.0},
+            "optimizer": {"rate": 2.0, "average": True},
         },
         # Very slow links: a thirty-second of the gradient, and half the rate, since residuals are larger.
         "starved": {
-            "code": {**TURN, "share": 0.03125, "whiten": "auto", "steps": "auto"},
+            "code": {**TURN, **EQUAL, "share": 0.03125},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
-            "optimizer": {"rate": 1.0},
+            "optimizer": {"rate": 1.0, "average": True},
         },
         # Fast links without stragglers: workers add up their whitened gradients by all-reduce.
         "ring": {
             **WHITENED,
             "update": {"mode": "all"},
             "reduce": {"kind": "allreduce"},
-            "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
+            "optimizer": SYNCHRONOUS,
         },
-        # Links without stragglers: an all-reduce in two bits.
+        # Links without stragglers: an all-reduce in four bits.
         "sharded": {
             **WHITENED,
-            "wire": {"dtype": "int2"},
+            "wire": {"dtype": "int4"},
             "update": {"mode": "all"},
             "reduce": {"kind": "allreduce"},
-            "optimizer": {"rate": 0.9, "momentum": 0.8, "nesterov": True},
+            "optimizer": SYNCHRONOUS,
         },
         # The same with stragglers: the payloads of all but slow workers are averaged by these workers.
         "sharded-first": {
             **WHITENED,
-            "wire": {"dtype": "int2"},
+            "wire": {"dtype": "int4"},
             "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
             "reduce": {"kind": "allreduce"},
-            "optimizer": {"rate": 0.9, "momentum": 0.8, "nesterov": True},
+            "optimizer": SYNCHRONOUS,
         },
         # Linear classifiers without stragglers: the mean of plain gradients is orthogonalised by each worker.
         "orthogonal": {
@@ -112,7 +115,7 @@ class LWPD(Scheme):
             **WHITENED,
             "wire": {"dtype": "float16"},
             "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
-            "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
+            "optimizer": SYNCHRONOUS,
         },
         # Linear models whose least loss is far from 0: not whitened, so that steps shrink with the gradient;
         # inputs of one scale.

@@ -178,8 +178,8 @@ def compare(
         Tables of a configuration, a TOML file of them, or the trace of a run that had it. Paths in a dict
         are relative to the current folder.
     schemes : str or sequence of str
-        Candidates: ``NAME`` or ``NAME:PRESET``, with ``/KEY=VALUE`` for each key to change; ``"yours"`` is
-        the configuration as it is, ``"all"`` every scheme and preset that can run.
+        Candidates: ``NAME``, ``NAME:PRESET`` or ``yours``, the configuration itself, with ``/KEY=VALUE`` for
+        each key to change; ``"all"`` is every scheme and preset that can run.
     data : tuple or data frame, optional
         As for `run`; the file lies beside `output`, as the candidates' configurations read it.
     seeds : int, optional

@@ -50,7 +50,13 @@ ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd", "ddp:coded": "allredu
 """Names of DDP without a hook and with one of `HOOKS`, and the schemes whose configurations they have."""
 
 EFFECTIVE_KEYS = "optimizer.", "scheme.options"  # beginnings of the keys that DDP uses
-FIXED_VALUES = {"code.whiten": "none", "optimizer.average": False, "update.mode": "all", "wire.dtype": None}
+FIXED_VALUES = {
+    "code.whiten": "none",
+    "code.centre": False,
+    "optimizer.average": False,
+    "update.mode": "all",
+    "wire.dtype": None,
+}
 UPDATES = 5  # updates of the self-check
 MAX_ERROR = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ in it, relative to the change of θ
 START_TIMEOUT_S, END_TIMEOUT_S = 300.0, 60.0  # longest start of the ranks, and of their exit after the end

@@ -85,18 +85,19 @@ def _candidate(
     own: Config,
     aliases: Mapping[str, str],
 ) -> Candidate:
-    if name == OWN:
-        setup.prepare(own, source=data_source(own))
-        return Candidate(OWN, own)
     spec, *changes = name.split("/")
+    if spec == OWN:
+        made = configfile.resolve(tables, [*overrides, *changes], folder) if changes else own
+        setup.prepare(made, source=data_source(made))
+        return Candidate(name, made, held=_held(changes))
     scheme, _, preset = aliases.get(spec, spec).partition(":")
     kind = kinds.find("schemes", scheme)
     if kind is None:
         known = [*kinds.names("schemes"), OWN, *aliases]
         raise InputError(f"scheme.name: {expected(spec if scheme in aliases else scheme, known)}")
     named = {"scheme": {"name": scheme} | ({"preset": preset} if preset else {})}
-    held = [each.partition("=")[0].strip() for each in [*overrides, *changes]]
-    named = defaults.with_default_preset(named, [key.partition(".")[0] for key in held])
+    given = [each.partition(".")[0] for each in [*overrides, *changes]]
+    named = defaults.with_default_preset(named, given)
     preset = named["scheme"].get("preset", "")
     rated = preset == AUTO or has_rate(kind.presets.get(preset, {}) if preset else kind.tables)
     common = {key: table for key, table in tables.items() if key not in VARIED}
@@ -109,4 +110,10 @@ def _candidate(
         config = config.with_keys(stop={"updates": updates})
     configfile.check_consistency(config)
     setup.prepare(config, source=data_source(config))
-    return Candidate(name, config, held=tuple(each for each in held if not each.endswith(".rate")))
+    return Candidate(name, config, held=_held([*overrides, *changes]))
+
+
+def _held(changes: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys that these give, but for learning rates."""
+    keys = (each.partition("=")[0].strip() for each in changes)
+    return tuple(key for key in keys if not key.endswith(".rate"))

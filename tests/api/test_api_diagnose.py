@@ -21,7 +21,7 @@ from pdcode.util.errors import InputError
 
 JOB = {
     "seed": 3,
-    "problem": {"kind": "mlp", "data": "digits", "hidden": [16]},
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [16], "standardise": False},
     "workers": {"count": 8},
     "scheme": {"name": "uncoded", "preset": "all"},
     "optimizer": {"rate": 0.5},
@@ -94,7 +94,7 @@ def test_how_slow_a_worker_of_few_tasks_is_so_far_counts_the_one_under_way(tmp_p
     law = {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0}
     job = {"problem": {"data": "digits", "hidden": [64]}, "workers": {"count": 8}, "stragglers": law}
     for seed in (1, 2, 3):
-        stop = {"seed": seed, "stop": {"loss": 0.1, "seconds": 20.0}}
+        stop = {"seed": seed, "stop": {"loss": 0.05, "seconds": 20.0}}
         trace = pdcode.simulate(job | stop, output=tmp_path / "a.h5", progress=False)
         found = re.search(
             r"judge worker 7: (\d+) tasks where others did (\d+); so far ([\d.]+) times as slow",
@@ -193,7 +193,7 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
     made = simulate(tmp_path / "slow.h5", {**SLOW, **scheme, "stop.loss": 1e-9, "stop.seconds": 1.0})
     found = made.diagnose()
     *_, (level, (_, time_ns)) = statistics.milestones(made.progress)
-    assert time_ns < 0.9e9
+    assert time_ns < 0.95e9
     said = re.search(
         rf"; nobody waits for it, but its work is missing: it costs (.*) % of the time to loss {level:g}; "
         "waiting for all would take (.*) times as long$",

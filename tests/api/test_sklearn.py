@@ -128,7 +128,14 @@ def test_weights_of_samples_are_exact() -> None:
         ("weighted-least-squares", soft, ("least-squares", soft)),
         ("multilabel", soft[:, :1], ("logistic", (y == 0).astype(int))),
     ):
-        table = {"kind": kind, "hidden": [], "dtype": "float64", "test_fraction": 0.0, "l2": 0.1}
+        table = {
+            "kind": kind,
+            "hidden": [],
+            "dtype": "float64",
+            "test_fraction": 0.0,
+            "l2": 0.1,
+            "standardise": False,
+        }
         mine = problem_of(table, x, np.column_stack([targets, weights / weights.mean()]))
         other = {**table, "kind": plain[0]}
         del other["hidden"]

@@ -49,7 +49,7 @@ def found(*settings: str) -> float:
 def test_gradients_are_whitened_where_shards_are_alike(shards: str) -> None:
     """Digits are in no order of their labels."""
     components = prepared(f"problem.shards={shards}")
-    assert components.config.code.whiten == "gram"
+    assert components.config.code.whiten == "norm"
     assert components.config.optimizer.rate == 2.0
     assert components.config.memory.lookahead == 0.2
     assert not components.notes
@@ -98,14 +98,14 @@ def test_gradients_are_not_whitened_where_labels_are_sorted(tmp_path: Path) -> N
 def test_shards_smaller_than_half_a_mini_batch_differ() -> None:
     """Digits have 1,438 training rows."""
     few, many = ([f"workers.count={workers}", "problem.batch=32"] for workers in (89, 90))
-    assert prepared(*few).config.code.whiten == "gram"
+    assert prepared(*few).config.code.whiten == "norm"
     components = prepared(*many)
     assert components.config.code.whiten == "none"
     assert components.config.memory.lookahead == 0.0
     assert "shards have 15 rows, so each worker's mini-batches of 32" in "\n".join(components.notes)
-    assert prepared(*many, "problem.shards=replicated").config.code.whiten == "gram"
+    assert prepared(*many, "problem.shards=replicated").config.code.whiten == "norm"
     most = prepared("workers.count=1439", "problem.batch=32")  # each has all rows
-    assert most.config.code.whiten == "gram"
+    assert most.config.code.whiten == "norm"
 
 
 def test_an_explicit_whitening_is_not_changed(tmp_path: Path) -> None:

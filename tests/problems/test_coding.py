@@ -29,6 +29,7 @@ WORDS = ["north", "south", "east side", "naïve, 'x'", "a;b"]
 WHOLE = {
     "task": "regression",
     "test_fraction": 0,
+    "standardise": False,
     "shards": "contiguous",
     "dtype": "float64",
     "kind": "least-squares",

@@ -44,7 +44,8 @@ def test_networks_and_counts_have_none() -> None:
     [
         ({"kind": "softmax", "data": "digits"}, True),
         ({"kind": "mlp", "data": "digits"}, True),
-        ({"kind": "logistic", "data": "breast-cancer"}, False),
+        ({"kind": "logistic", "data": "breast-cancer", "standardise": False}, False),
+        ({"kind": "logistic", "data": "breast-cancer"}, True),
         ({"kind": "logistic", "data": "breast-cancer", "standardise": True}, True),
         ({"kind": "least-squares", "data": "diabetes"}, False),
     ],

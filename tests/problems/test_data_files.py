@@ -14,7 +14,9 @@ from pdcode.util.errors import InputError
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.standard_normal((20, 3)), np.arange(20) % 3
-ALL = {"test_fraction": 0, "shards": "contiguous", "dtype": "float64"}  # keeps the rows in order
+ALL = {  # keeps the rows in order, as they are
+    "test_fraction": 0, "shards": "contiguous", "dtype": "float64", "standardise": False
+}  # fmt: skip
 
 
 def load(path, **table):

@@ -19,7 +19,7 @@ def test_default_problem_is_an_mlp_on_digits():
     assert [layer.count for layer in problem.layers] == [16, 1]
     assert problem.blocks(1).uncoded
     assert problem.initial(3).dtype == np.float32
-    assert problem.loss(problem.initial(3)) == pytest.approx(np.log(10), rel=0.3)
+    assert problem.loss(problem.initial(3)) == pytest.approx(np.log(10), rel=0.5)
 
 
 def test_gradient_descent_learns_digits():

@@ -25,7 +25,9 @@ ROWS = 20
 RANDOM = np.random.default_rng(0)
 X = np.round(RANDOM.standard_normal((ROWS, 2)), 3)
 NAMES = np.array(["no", "yes", "naïve, 'x'"])[np.arange(ROWS) % 3]
-WHOLE = {"test_fraction": 0, "shards": "contiguous", "dtype": "float64"}  # keeps the rows in order
+WHOLE = {  # keeps the rows in order, as they are
+    "test_fraction": 0, "shards": "contiguous", "dtype": "float64", "standardise": False
+}  # fmt: skip
 
 
 def csv_text(separator: str = ",", ends: str = "\n", labels: Any = NAMES) -> str:

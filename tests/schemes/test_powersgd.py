@@ -102,6 +102,7 @@ def test_the_full_rank_is_the_full_gradient(overrides: list[str]) -> None:
 def test_gradients_of_that_rank_are_exact() -> None:
     """A batch of one row has a gradient of rank one: one worker leaves nothing behind."""
     sets = ["workers.count=1", "problem.batch=1", "scheme.options.rank=1", "stop.updates=5"]
+    sets.append("problem.standardise=false")
     made = Descent([*POWER, *DOUBLE, *sets], [1])
     gradients = noted(made)
     made.run()

@@ -173,6 +173,11 @@ def test_what_is_set_counts_more_than_what_is_fitted(job: Path) -> None:
         assert f"Costs: those of {fitted}" in " ".join(done.notes)
 
 
+def test_keys_of_the_configuration_itself_may_change(job: Path) -> None:
+    done = compared(job, "--set", "code.whiten=gram", schemes="yours,yours/code.whiten=norm", seeds=1)
+    assert [config.code.whiten for config in done.read_configs("here")] == ["gram", "norm"]
+
+
 def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
     job.write_text(JOB.replace("loss = 1.0", 'updates = 20\n[update]\nmode = "all"'))
     done = compared(job, schemes="yours,uncoded/update.mode=async,uncoded/update.mode=first", seeds=1)

@@ -115,7 +115,7 @@ def test_the_better_of_both_counts_and_gradients_are_as_without(
 ) -> None:
     spy, settings = Spy(monkeypatch), CASES[case]
     trace = simulated(tmp_path / "a.h5", **settings, **{KEY: True})
-    updates, plain = spy.updates.copy(), simulated(tmp_path / "plain.h5", **settings)
+    updates, plain = spy.updates.copy(), simulated(tmp_path / "plain.h5", **settings, **{KEY: False})
     every = trace.worker_count if trace.config["update"]["mode"] == "async" else 1
     assert updates == list(range(1, 60 // every + 1)) == spy.updates
     assert not plain.progress["averaged"].any()

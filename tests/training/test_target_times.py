@@ -25,7 +25,7 @@ from pdcode.util.formats import duration
 
 LOSS = 0.4
 JOB: dict[str, Any] = {
-    "problem": {"data": "digits", "hidden": [16], "evaluate": 300},
+    "problem": {"data": "digits", "hidden": [16], "evaluate": 300, "standardise": False},
     "update": {"mode": "async"},
     "workers": {"count": 4},
     "stragglers": {"kind": "shifted-exponential", "mean_s": 0.002, "shift_s": 0.002},
