@@ -43,6 +43,9 @@ SEVERAL_ROUNDS = "has several rounds per update and cannot use payloads of anoth
 UNCODED: Tables = {"code": {"family": "uncoded", "blocks": 1, "rotate": False}, "memory": {"kind": "none"}}
 """Tables of schemes without a code."""
 
+EQUAL: Mapping[str, Any] = {"whiten": "auto", "steps": "auto", "centre": "auto"}
+"""Keys of ``[code]`` for gradients of equal length in each layer, by centred inputs where there are any."""
+
 WHITENING = "!code.whiten", "!code.steps", "!code.form", "!code.centre"
 """Entries of `Scheme.unused` of schemes without a code whose gradients may be whitened."""
 

@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 
 from ..config import Tables
 from ..problems import Problem
-from .base import UNCODED, Scheme
+from .base import EQUAL, UNCODED, Scheme
 
 TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
 """Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
-EQUAL: Mapping[str, Any] = {"whiten": "auto", "steps": "auto", "centre": "auto"}
-"""Gradients of equal length."""
 WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], **EQUAL}}
 SYNCHRONOUS: Mapping[str, Any] = {"rate": 0.7, "momentum": 0.7, "nesterov": True, "average": True}
 

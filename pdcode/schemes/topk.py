@@ -21,7 +21,7 @@ from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
 from ..util.stateful import Stateful
-from .base import CodewordRule, Work
+from .base import EQUAL, CodewordRule, Work
 from .elements import SingleElements
 
 
@@ -56,15 +56,15 @@ class TopK(SingleElements):
     }
     longest_step: ClassVar[float] = 0.5  # 2 to 7 workers: the best with digits, 0.375 with mnist5k
     presets: ClassVar[Mapping[str, Tables]] = {
-        # Very slow links: few elements of the whitened gradient, to rank 0 and to the other workers.
+        # Very slow links: few elements of gradients of equal length, to rank 0 and to the other workers.
         "whitened": {
             "scheme": {"options": {"share": 0.004}},
-            "code": {**SingleElements.tables["code"], "whiten": "auto"},
+            "code": {**SingleElements.tables["code"], **EQUAL},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
-            "optimizer": {"rate": 4.0},
+            "optimizer": {"rate": 1.0, "average": True},
         }
     }
 

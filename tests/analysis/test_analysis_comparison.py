@@ -16,6 +16,8 @@ from pdcode.util.formats import duration
 pytestmark = pytest.mark.usefixtures("read_at_once")
 
 JOB = """
+[problem]
+standardise = false
 [update]
 mode = "{mode}"
 [workers]

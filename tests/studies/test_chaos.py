@@ -63,7 +63,7 @@ def test_trials_before_whose_kills_the_run_ends_are_named_and_not_counted(job: s
 
 
 def test_failures_at_a_rate(job: str, capsys: Any) -> None:
-    often = ["--trials", "2", "--mtbf", "0.5", "--processes", "1", "--set", "stop.seconds=20"]
+    often = ["--trials", "2", "--mtbf", "0.2", "--processes", "1", "--set", "stop.seconds=20"]
     assert main(["chaos", job, *often, "--set", "faults.failure={kind='stop', for_s=0.05}"]) == 0
     out = capsys.readouterr().out
     assert float(row(out, "faults of a trial")[1]) > 1

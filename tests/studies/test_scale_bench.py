@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
     monkeypatch.setitem(scale_bench.TABLES, "problem", problem)
-    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 1.9})
+    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 0.9})
     tuning.without_runs(monkeypatch)
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"
