@@ -110,6 +110,7 @@ class NetworkTable(ProblemTable):
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
+    squared: ClassVar[bool] = False  #: capability: the loss of outputs z and real targets t is ½‖z - t‖²
     asks: ClassVar[bool] = False  #: whether targets that look like classes need `task` "regression"
     paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
     legacy_values: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
@@ -123,6 +124,9 @@ class NetworkTable(ProblemTable):
                 "a kind for both tasks, such as 'mlp', or 'least-squares'",
                 of_kind=True,
             )
+        },
+        "standardise_targets": {
+            "problem.kind": having("squared", "a kind with squared losses, such as 'least-squares' or 'mlp'")
         },
         ("features", "outputs", "noise", "condition", "density"): {"problem.data": one_of("synthetic")},
         "samples": {
@@ -171,6 +175,10 @@ class NetworkTable(ProblemTable):
     #: their ratios, so that inputs that hardly vary stay small; with either, sparse inputs to largest
     #: magnitude 1, uncentred; none: in presets for regression only
     standardise: bool | Literal["guarded"] | None = None
+    #: subtract from real targets their means, and divide all by the root of the mean of their variances;
+    #: losses, predictions and exported weights stay in the units of the data; none: in presets for regression
+    #: only
+    standardise_targets: bool | None = None
     #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
     init: str | None = None
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test

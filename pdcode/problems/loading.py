@@ -15,6 +15,7 @@ from .formats import format_of
 from .matrix import Array, Csr, as_dense
 from .model import ModelTable
 from .samples import (
+    ARRAYS,
     CHUNK,
     Statistics,
     flatten_inputs,
@@ -23,7 +24,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import column_maxima, moments, scales
+from .scaling import column_maxima, moments, scales, target_scales
 from .tables import MISSING, as_list
 
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
@@ -119,7 +120,11 @@ def load(table: ProblemTable) -> RowSet:
         mean, deviation = scales(
             table.standardise, moments(chunks, x.shape[1]), coding.binary if coding.categories else None
         )
-    common = Statistics(values, mean, deviation, coding)
+    of_targets = tuple[Array, ...]()
+    if table.standardise_targets and values is None:
+        real = y.reshape(len(y), -1)[train]
+        of_targets = target_scales(moments([real], real.shape[1]))
+    common = Statistics(values, mean, deviation, *of_targets, coding=coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
 
@@ -204,6 +209,6 @@ def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers:
         return RowSet.from_arrays(arrays)
     assert isinstance(table, NetworkTable)
     if sliced(table):
-        common = Statistics(arrays.get("values"), arrays.get("mean"), arrays.get("deviation"))
+        common = Statistics(*map(arrays.get, ARRAYS))
         return hdf5.load_slice(table, worker, workers, common)
     return Dataset.from_arrays(arrays)

@@ -35,6 +35,7 @@ class Network(Model):
     l2: float  # weight of the penalty ½·l2·‖W‖² on the weights W
     penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: np.dtype  # of θ and of all arrays, float32 or float64
+    loss_unit: float = 1.0  # factor of losses and penalties, for those of targets that are scaled
     samples: int = 1  # rows of inputs and outputs for a row of targets; more only if inputs are latent
 
     @property

@@ -376,7 +376,7 @@ class NetworkPlan(GradientPlan):
         loss = forward.loss(self.weight)
         for layer in self._whitened:
             layer.step_factor = step_factor(loss, self._zero_loss)
-        return loss + forward.penalty
+        return self.network.loss_unit * (loss + forward.penalty)
 
     def _backward_operations(self) -> list[passes.Operation]:
         """Return the operations that compute the errors of all layers from those of the last one."""
