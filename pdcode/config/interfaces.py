@@ -475,7 +475,18 @@ class OptimizerTable(Kind, tag_field="kind"):
     #: beside θ: measurements take the one of lower training loss, as does what the run returns; gradients are
     #: those at θ
     average: bool = False
+    #: whether the rate falls where the loss of mini-batches does not, by a rule of rank 0
+    plateau: bool = False
 
+    requires: ClassVar[KeyNeeds] = {
+        "plateau": {
+            "reduce.kind": Need(
+                lambda kind, config: not config.sums_all,
+                "'star', or update.mode 'first'",
+                "follows losses that rank 0 has, where workers step by themselves",
+            )
+        }
+    }
     effective: ClassVar[KeyNeeds] = {
         ("updates", "final"): {"optimizer.schedule": one_of("linear", "cosine")},
         "clip": {"optimizer.kind": none_of("sign", needed="one whose steps depend on lengths")},
