@@ -34,7 +34,7 @@ class CompiledNetwork(Network):
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
         plan, scored = NetworkPlan(self, train[0], train[1], 0), test if len(test[0]) else train
         loss, accuracy = plan.gradient(theta, None), Evaluation(self, scored[0], scored[1]).accuracy(theta)
-        return Measurement(loss, accuracy, self.loss_unit * float(np.linalg.norm(plan.full_gradient)))
+        return Measurement(loss, accuracy, self.in_units(float(np.linalg.norm(plan.full_gradient))))
 
     def flops(self, rows: int, like: Rows) -> float:
         return counts.gradient(self, rows * self.samples, self.layers[0].inputs + 1.0)
@@ -46,7 +46,7 @@ def build_network(
     outputs: int,
     classes: int | None,
     blocks: int | str | list[int],
-    loss_unit: float = 1.0,
+    loss_unit: float | None = None,
 ) -> CompiledNetwork:
     """Build the network of a [problem] table for data with `features` inputs, without the bias.
 

@@ -370,7 +370,7 @@ class NetworkProblem(Problem):
         if not self.scored:
             return Measurement(self.loss(theta))
         loss = self._whole.gradient(theta, None)
-        norm = self.model.loss_unit * float(np.linalg.norm(self._whole.full_gradient))
+        norm = self.model.in_units(float(np.linalg.norm(self._whole.full_gradient)))
         return Measurement(loss, self.accuracy(theta), norm)
 
     def loss(self, theta: npt.ArrayLike) -> float:

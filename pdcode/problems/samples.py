@@ -67,9 +67,9 @@ class Statistics:
         return {name: each for name in ARRAYS if (each := getattr(self, name)) is not None}
 
     @property
-    def loss_unit(self) -> float:
-        """Squared losses of the targets as they are, over those of scaled targets."""
-        return 1.0 if self.target_scale is None else float(self.target_scale[0]) ** 2
+    def loss_unit(self) -> float | None:
+        """Squared losses of the targets as they are, over those of scaled targets; None: they stay."""
+        return None if self.target_scale is None else float(self.target_scale[0]) ** 2
 
     def apply(self, table: NetworkTable, x: Matrix, y: Array, place: Place) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).

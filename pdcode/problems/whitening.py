@@ -134,6 +134,15 @@ def step_factor(loss: float, zero: float) -> float:
     return loss / (SMALL_LOSS * zero) if 0 <= loss < SMALL_LOSS * zero else 1.0
 
 
+def root_factor(loss: float, zero: float) -> float:
+    """Return the factor on the length of a step of squared errors at a mini-batch's loss.
+
+    It is the root of that loss over that of zero scores, at most 1: as errors become smaller, steps shrink as
+    those along plain gradients do.
+    """
+    return sqrt(loss / zero) if 0 <= loss < zero else 1.0
+
+
 class WhitenedLayer:
     """A layer whose gradient is whitened; methods as for `DenseLayer`.
 

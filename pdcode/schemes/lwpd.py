@@ -17,7 +17,7 @@ TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": Tru
 WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], "whiten": "auto", "steps": "auto"}}
 
 REGRESSION: Tables = {
-    "problem": {"standardise": True},
+    "problem": {"standardise": True, "standardise_targets": True},
     "code": {**TURN, "share": 0.125},
     "memory": {"kind": "worker"},
     "wire": {"dtype": "int2"},
@@ -38,8 +38,8 @@ class LWPD(Scheme):
     }
     # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
     # payloads as there are workers. Means over mnist5k (784-256-10) and digits (64-128-64-10), 16 workers; of
-    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83. The last four are compared
-    # with no other, see `suits`.
+    # "orthogonal" relative to "ring", over a linear softmax of both: .71 and .83. Of the last five, see
+    # `suits`, two are compared where both suit: REPLACE.
     candidates: ClassVar[Mapping[str, float]] = {
         "default": 34.0,
         "ring": 24.0,
@@ -51,7 +51,8 @@ class LWPD(Scheme):
         "topk:whitened": 46.0,
         "regression": 1.0,
         "small-regression": 1.0,
-        "deep-regression": 1.0,
+        "whitened-regression": 1.0,
+        "deep-regression": 4.0,
         "shards": 1.0,
     }
     presets: ClassVar[Mapping[str, Tables]] = {
@@ -127,7 +128,18 @@ class LWPD(Scheme):
             "update": {"mode": "first"},
             "optimizer": {"rate": "auto", "momentum": 0.6, "nesterov": True},
         },
-        # Networks with real targets: steps of a bounded length, whatever the targets' scale.
+        # Networks with squared errors: as "default", with steps as long as the errors. Those of mini-batches
+        # remain at the end, so that the rate falls, and an average of θ is better.
+        "whitened-regression": {
+            "problem": {"standardise": "guarded", "standardise_targets": True},
+            "code": {**TURN, "rows_per_task": "auto", "whiten": "auto", "steps": "auto"},
+            "memory": {"kind": "worker", "lookahead": "auto"},
+            "wire": {"dtype": "int2"},
+            "downlink": {"kind": "exchange"},
+            "update": {"mode": "async"},
+            "optimizer": {"kind": "sgd", "rate": 1.0, "average": True, "plateau": True},
+        },
+        # Networks with other losses far from 0: steps of a bounded length, whatever the targets' scale.
         "deep-regression": {**REGRESSION, "optimizer": {"kind": "adam", "rate": 0.01}},
         # Different shards with full batches: converges to the optimum at rate 1/L, where L is the largest
         # eigenvalue of the Hessian; whitened steps do not. Stale payloads are used, because a permanent
@@ -140,7 +152,7 @@ class LWPD(Scheme):
         },
     }
 
-    regressions = "regression", "small-regression", "deep-regression"
+    regressions = "regression", "small-regression", "whitened-regression", "deep-regression"
 
     @classmethod
     def suits(cls, preset: str, problem: Problem) -> bool:
@@ -148,7 +160,9 @@ class LWPD(Scheme):
             return preset == "shards"
         if not problem.near_zero:
             if problem.curvature is None and not problem.table.latent:
-                return preset == "deep-regression"
+                table: Any = problem.table
+                scaled = getattr(table, "squared", False) and table.standardise_targets is not False
+                return preset == "deep-regression" or (preset == "whitened-regression" and scaled)
             return preset == ("small-" if problem.size <= FEW_PARAMETERS else "") + "regression"
         if preset == "orthogonal":  # with hidden layers, or of a vector, it needs as many updates as "ring"
             sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
