@@ -169,5 +169,5 @@ class Dataset(RowSet):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         rows = RowSet.from_arrays({name: each for name, each in arrays.items() if name not in KNOWN})
-        known = {name: arrays[name] for name in KNOWN if name in arrays}
-        return cls(rows.train, rows.test, Statistics(**known))
+        known = {name: each for name, each in arrays.items() if name in KNOWN}
+        return cls(rows.train, rows.test, Statistics.of(known))

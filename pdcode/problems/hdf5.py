@@ -67,8 +67,7 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with open_datasets(table) as (x, y):
         rows = len(x)
-        values = mean = deviation = None
-        of_targets = tuple[Array, ...]()
+        values = mean = deviation = target_mean = target_scale = None
         train = np.zeros(rows, bool)
         train[split.split(table, rows)[0]] = True
 
@@ -79,13 +78,13 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
         if is_classification(table, y):
             values = label_values(table, label_column(table, y[:]))
         elif table.standardise_targets:
-            of_targets = target_scales(moments(trained(y), math.prod(y.shape[1:])))
+            target_mean, target_scale = target_scales(moments(trained(y), math.prod(y.shape[1:])))
         if table.standardise:
             mean, deviation = scales(table.standardise, moments(trained(x), math.prod(x.shape[1:])))
             if not (finite := np.isfinite(mean + deviation)).all():
                 where = f"problem.inputs: {quoted_name(table, 'inputs')}"
                 raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")
-        return rows, Statistics(values, mean, deviation, *of_targets)
+        return rows, Statistics(values, mean, deviation, target_mean, target_scale)
 
 
 def load_slice(table: NetworkTable, worker: int, workers: int, common: Statistics) -> Dataset:

@@ -15,7 +15,6 @@ from .formats import format_of
 from .matrix import Array, Csr, as_dense
 from .model import ModelTable
 from .samples import (
-    ARRAYS,
     CHUNK,
     Statistics,
     flatten_inputs,
@@ -120,11 +119,11 @@ def load(table: ProblemTable) -> RowSet:
         mean, deviation = scales(
             table.standardise, moments(chunks, x.shape[1]), coding.binary if coding.categories else None
         )
-    of_targets = tuple[Array, ...]()
+    target_mean = target_scale = None
     if table.standardise_targets and values is None:
         real = y.reshape(len(y), -1)[train]
-        of_targets = target_scales(moments([real], real.shape[1]))
-    common = Statistics(values, mean, deviation, *of_targets, coding=coding)
+        target_mean, target_scale = target_scales(moments([real], real.shape[1]))
+    common = Statistics(values, mean, deviation, target_mean, target_scale, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
 
@@ -209,6 +208,6 @@ def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers:
         return RowSet.from_arrays(arrays)
     assert isinstance(table, NetworkTable)
     if sliced(table):
-        common = Statistics(*map(arrays.get, ARRAYS))
+        common = Statistics.of(arrays)
         return hdf5.load_slice(table, worker, workers, common)
     return Dataset.from_arrays(arrays)

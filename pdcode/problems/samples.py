@@ -1,9 +1,9 @@
 """Samples as a loader read them, their checks, and their conversion for training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -61,6 +61,12 @@ class Statistics:
     target_mean: Array | None = None  # real targets become (y - target_mean) / target_scale, float64, (T,)
     target_scale: Array | None = None  # and (1,); None: they stay
     coding: Coding = field(default_factory=Coding)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Self:
+        """Return the statistics of the arrays by name, of which some may be missing."""
+        values, mean, deviation, target_mean, target_scale = map(arrays.get, ARRAYS)
+        return cls(values, mean, deviation, target_mean, target_scale)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by name."""

@@ -246,7 +246,7 @@ def model_of(
 ) -> TrainedModel:
     """Build a model from the configuration and the facts of the data in a trace."""
     labels = data.get("labels")
-    mean, deviation, *of_targets = (data.get(name) for name in ARRAYS[1:])
+    mean, deviation, target_mean, target_scale = scaling = [data.get(name) for name in ARRAYS[1:]]
     features, outputs = data.get("features", 0), data.get("outputs", 0)
     try:
         coding = Coding.from_arrays(data)
@@ -256,7 +256,8 @@ def model_of(
     if (
         not features * outputs
         or any(each is not None and each.shape != (features,) for each in (mean, deviation))
-        or [each.shape for each in of_targets if each is not None] not in ([], [(outputs,), (1,)])
+        or [None if each is None else each.shape for each in scaling[2:]]
+        not in ([None, None], [(outputs,), (1,)])
         or width != features
         or (coding.fill is not None and coding.fill.shape != (len(coding.columns) or features,))
     ):
@@ -268,5 +269,5 @@ def model_of(
         )
     if not np.isfinite(theta).all():
         raise InputError("theta: has a NaN or infinite element, as the run diverged")
-    common = Statistics(labels, mean, deviation, *of_targets, coding=coding)
+    common = Statistics(labels, mean, deviation, target_mean, target_scale, coding)
     return TrainedModel(network, np.ascontiguousarray(theta, network.dtype), common, outputs)

@@ -1,4 +1,4 @@
-"""The factor of `optimizer.plateau`: when it falls, how far, and that steps, replays and resumed runs have it."""
+"""The factor of `optimizer.plateau`: when it falls, how far, and that steps and replays have it."""
 
 from pathlib import Path
 from typing import Any
