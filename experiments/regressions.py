@@ -140,11 +140,11 @@ ENTRANTS: dict[str, tuple[Mapping[str, Any], tuple[float, ...]]] = {
     "preset before": (RAW, ()),
     "preset auto": ({}, ()),
     "whitened-regression": (
-        {"scheme.preset": "whitened-regression", "code.whiten": "gram"},
+        {"scheme.preset": "whitened-regression"},
         (0.5, 0.7, 1.0, 1.4, 2.0),
     ),
-    "Adam, first": ({**FIRST, "optimizer.kind": "adam"}, (0.005, 0.01, 0.02, 0.04, 0.08)),
-    "Nesterov, first": (NESTEROV, (0.05, 0.1, 0.2, 0.4)),
+    "Adam, first": ({**FIRST, "optimizer.kind": "adam"}, (0.01, 0.02, 0.04, 0.08)),
+    "Nesterov, first": (NESTEROV, (0.0125, 0.025, 0.05, 0.1)),
 }
 """Name -> keys, and learning rates; none: that of the preset."""
 
