@@ -176,8 +176,8 @@ class NetworkTable(ProblemTable):
     #: magnitude 1, uncentred; none: in presets for regression only
     standardise: bool | Literal["guarded"] | None = None
     #: subtract from real targets their means, and divide all by the root of the mean of their variances;
-    #: losses, predictions and exported weights stay in the units of the data; none: in presets for regression
-    #: only
+    #: losses, predictions and exported weights stay in the units of the data; none: in presets for networks
+    #: with real targets only
     standardise_targets: bool | None = None
     #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
     init: str | None = None

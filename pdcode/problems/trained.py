@@ -42,7 +42,7 @@ class TrainedModel:
     theta : ndarray, shape (parameters,)
         Parameters.
     weights : dict of str to ndarray
-        Weights and biases of the layers, by name.
+        Weights and biases of the layers, by name, for inputs and targets that are scaled as in training.
     """
 
     def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:

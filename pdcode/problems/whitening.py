@@ -18,8 +18,8 @@ With steps of constant length, weights would grow long after the loss is small. 
 the mini-batch's loss f once it is less than a fiftieth of the loss of zero scores, f₀: by the factor 50 f/f₀.
 Steps proportional to the loss, up to a largest one, are Polyak's, on mini-batches those of Loizou et al.
 ("Stochastic Polyak step-size for SGD", AISTATS 2021), for losses with a minimum near 0 (`Model.near_zero`).
-Squared errors of scaled targets (`standardise_targets`), whose least mean is not known, shrink steps by the root
-of f/f₀: they are as long as the errors, as those along plain gradients. Elsewhere steps shrink by
+Squared errors of scaled targets (`standardise_targets`), whose least mean is not known, shrink steps by the
+root of f/f₀: they are as long as the errors, as those along plain gradients. Elsewhere steps shrink by
 `optimizer.schedule` alone; so do those of a language model, whose loss is never that small.
 
 Two things are this project's addition: each worker whitens its own gradient here, on B × B matrices, and its
