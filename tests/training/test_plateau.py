@@ -24,7 +24,11 @@ JOB: dict[str, Any] = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "replicas": {"scheme.preset": "whitened-regression", "optimizer.rate": 2.0},
-    "rounds": {"scheme.preset": "regression", "optimizer.rate": 0.05},
+    "rounds": {
+        "scheme.preset": "regression",
+        "optimizer.rate": 0.05,
+        "problem.standardise_targets": True,
+    },
     "of the first": {
         "scheme.preset": "sharded-first",
         "update.count": 3,
