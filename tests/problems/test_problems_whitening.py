@@ -179,12 +179,12 @@ def test_steady_state_allocates_no_arrays(whitening, density, batch):
 
 @pytest.mark.parametrize("kind", ["norm", "gram"])
 def test_steps_are_as_long_as_the_errors_of_scaled_targets(kind):
-    problem = problems.create(BASE | {"standardise_targets": True})
+    problem = problems.create(BASE | {"standardise_targets": True, "dtype": "float64"})
     plan, plain = (problem.plan(64, whiten=[kind]) for _ in range(2))
     plain._factor = lambda loss: 1.0
     zero, rows, shares = problem.dataset.common.loss_unit * 5 / 2, np.arange(64), []
     for scale in (3.0, 1.0, 0.3, 0.0):
-        theta = np.float32(scale) * problem.initial(1)
+        theta = scale * problem.initial(1)
         for layer in problem.layers:
             layer.biases(theta)[:] = 0.01  # no gradient is zero
         shares.append(plan.gradient(theta, rows) / zero)
