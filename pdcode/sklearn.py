@@ -585,7 +585,8 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
             (X, y, weights), held = self._split(X, y, weights, None)
         with self._kept():
             self._scale(y, weights)
-            targets, kind = self._targets(y), {"task": self._task}
+            # Scaled here, by the statistics of the first fit where another goes on.
+            targets, kind = self._targets(y), {"task": self._task, "standardise_targets": False}
             constant = self._constant(targets, weights)
             if (weights != weights[0]).any() or self.early_stopping:
                 self._refuse_kind("sample_weight or early_stopping")

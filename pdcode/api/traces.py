@@ -178,6 +178,7 @@ class Trace(reader.TraceReader):
     def weights(self) -> dict[str, np.ndarray]:
         """Return the trained weights by name, as ``pdcode export`` writes them.
 
+        Those of a network are for inputs and targets as they are in the data, however they were scaled.
         Of kind "torch" they are those of the module's ``state_dict``, with statistics and buffers computed
         from training rows, for which module and data are imported.
 
@@ -194,7 +195,7 @@ class Trace(reader.TraceReader):
         with prefix_errors(str(self.path)), one_thread():
             table = legacy.read(self.config, self.plugin_digests).problem
             if not isinstance(table, ModelTable):
-                return self.model().weights
+                return self.model().unscaled()
             train = table.read().sample(table.evaluate).train
             return dict(table.built().weights(self.theta, train))
 

@@ -156,11 +156,13 @@ def reason_against(config: Config, sample: Problem) -> str:
     """Return why whitening would slow the descent where shards are alike, or an empty string."""
     if "code.whiten" in getattr(config.optimizer.proximal, "requires", {}).get("kind", {}):
         return "a proximal step (optimizer.proximal) must follow a step along the gradient"
-    if not sample.model.near_zero:
-        why = "targets are real numbers"
-        if not isinstance(sample, NetworkProblem):
-            why = "the least loss may be far from 0 (problem.near_zero)"
-        return f"{why}, and whitened steps do not shrink before the loss is near 0"
+    why, cure = "the least loss may be far from 0 (problem.near_zero)", ""
+    shrinking = sample.model.near_zero
+    if not shrinking and isinstance(sample, NetworkProblem):
+        why, shrinking = "targets are real numbers", sample.model.loss_unit is not None
+        cure = "; with problem.standardise_targets they do" * sample.model.loss.squared
+    if not shrinking:
+        return f"{why}, and whitened steps do not shrink before the loss is near 0{cure}"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
     if sum(layer.inputs > 0 for layer in sample.layers) > 1:

@@ -110,6 +110,7 @@ class NetworkTable(ProblemTable):
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
+    squared: ClassVar[bool] = False  #: capability: the loss of outputs z and real targets t is ½‖z - t‖²
     asks: ClassVar[bool] = False  #: whether targets that look like classes need `task` "regression"
     paths: ClassVar[tuple[str, ...]] = ("data", "labels", "init")
     legacy_values: ClassVar[Mapping[str, Any]] = {
@@ -125,6 +126,9 @@ class NetworkTable(ProblemTable):
                 "a kind for both tasks, such as 'mlp', or 'least-squares'",
                 of_kind=True,
             )
+        },
+        "standardise_targets": {
+            "problem.kind": having("squared", "a kind with squared losses, such as 'least-squares' or 'mlp'")
         },
         ("features", "outputs", "noise", "condition", "density"): {"problem.data": one_of("synthetic")},
         "samples": {
@@ -174,6 +178,10 @@ class NetworkTable(ProblemTable):
     #: magnitude 1, uncentred; auto: guarded, but true in presets for regression, and not at all inputs that
     #: are sparse or synthetic, and those of proximal steps, which are for weights of inputs as they are
     standardise: bool | Literal["guarded", "auto"] = "auto"
+    #: subtract from real targets their means, and divide all by the root of the mean of their variances;
+    #: losses, predictions and exported weights stay in the units of the data; none: in presets for networks
+    #: with real targets only
+    standardise_targets: bool | None = None
     #: trace of a run, or npy file, with the θ from which the run starts, or npz file of weights by name
     init: str | None = None
     samples: Positive = 1000  #: synthetic data and photographs: number of rows, training and test
@@ -487,7 +495,18 @@ class OptimizerTable(Kind, tag_field="kind"):
     #: beside θ: measurements take the one of lower training loss, as does what the run returns; gradients are
     #: those at θ
     average: bool = False
+    #: whether the rate falls where the loss of mini-batches does not, by a rule of rank 0
+    plateau: bool = False
 
+    requires: ClassVar[KeyNeeds] = {
+        "plateau": {
+            "reduce.kind": Need(
+                lambda kind, config: not config.sums_all,
+                "'star', or update.mode 'first'",
+                "follows losses that rank 0 has, where workers step by themselves",
+            )
+        }
+    }
     effective: ClassVar[KeyNeeds] = {
         ("updates", "final"): {"optimizer.schedule": one_of("linear", "cosine")},
         "clip": {"optimizer.kind": none_of("sign", needed="one whose steps depend on lengths")},

@@ -63,7 +63,7 @@ cdef class FusedReply:
         For the trace: the fate of a payload that is used, and why rank 0 steps.
     """
 
-    cdef object coordinator, fleet, state, trace, liveness, average
+    cdef object coordinator, fleet, state, trace, liveness, average, plateau
     cdef WorkerCounters roster
     cdef UpdateCounters update
     cdef bint late, undamped, scheduled
@@ -78,6 +78,7 @@ cdef class FusedReply:
         self.roster, self.update, self.trace = coordinator.roster, coordinator.update, coordinator.trace
         self.liveness, self.single, self.fate, self.why = coordinator.liveness, single, fate, why
         self.average, self.average_every = coordinator.average, coordinator.average_every
+        self.plateau = coordinator.plateau
         self.late, self.undamped = self.state.policy.usable(1), self.state.optimizer.undamped
         self.scheduled = self.state.optimizer.table.scheduled
         self.factor = self.state.policy.table.step_factor(1, self.fleet.workers)
@@ -138,6 +139,9 @@ cdef class FusedReply:
             damping *= self.state.optimizer.damping(staleness)
         if self.scheduled:
             damping *= self.state.optimizer.table.factor(update.version)
+        if self.plateau is not None:
+            self.plateau.add(reply.loss)
+            damping *= self.plateau.factor
         if alone:
             norm = sqrt(self.single.step(reply.codewords, <double> self.state.optimizer.rate * damping))
             self.fleet.stepped()

@@ -34,19 +34,25 @@ class CompiledNetwork(Network):
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
         plan, scored = NetworkPlan(self, train[0], train[1], 0), test if len(test[0]) else train
         loss, accuracy = plan.gradient(theta, None), Evaluation(self, scored[0], scored[1]).accuracy(theta)
-        return Measurement(loss, accuracy, float(np.linalg.norm(plan.full_gradient)))
+        return Measurement(loss, accuracy, self.in_units(float(np.linalg.norm(plan.full_gradient))))
 
     def flops(self, rows: int, like: Rows) -> float:
         return counts.gradient(self, rows * self.samples, self.layers[0].inputs + 1.0)
 
 
 def build_network(
-    table: NetworkTable, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
+    table: NetworkTable,
+    features: int,
+    outputs: int,
+    classes: int | None,
+    blocks: int | str | list[int],
+    loss_unit: float | None = None,
 ) -> CompiledNetwork:
     """Build the network of a [problem] table for data with `features` inputs, without the bias.
 
     `outputs` is the number of real targets, used only if there are no classes; `blocks` is as for
-    `partition`. Raises InputError if kind and targets do not fit, or axis or blocks are invalid.
+    `partition`, and `loss_unit` for `Network`. Raises InputError if kind and targets do not fit, or axis or
+    blocks are invalid.
     """
     loss: Loss = table.loss_of(classes)
     if loss.classes != (classes is not None):
@@ -59,5 +65,5 @@ def build_network(
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
     ensure_theta_fits(table, size)
-    others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss.samples_for(outputs)
-    return CompiledNetwork(tuple(layers), loss, *others)
+    others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss_unit
+    return CompiledNetwork(tuple(layers), loss, *others, loss.samples_for(outputs))

@@ -86,6 +86,10 @@ class RowSet:
         return cls(tuple(train), tuple(test))
 
 
+KNOWN = "values", "target_scale"
+"""What a worker knows of the `Statistics`: the number of classes, and the unit of losses."""
+
+
 def _some(rows: Rows, most: int) -> Rows:
     """Return at most `most` rows, evenly spaced; the same tuple if there are no more."""
     if not rows or len(rows[0]) <= most:
@@ -164,11 +168,11 @@ class Dataset(RowSet):
         return found if found is self else replace(found, whole_inputs=self.inputs_per_row)
 
     def arrays(self) -> dict[str, Array]:
-        arrays = super().arrays()
-        return arrays if self.common.values is None else arrays | {"values": self.common.values}
+        known = self.common.arrays()
+        return super().arrays() | {name: known[name] for name in KNOWN if name in known}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        values = arrays.get("values")
-        rows = RowSet.from_arrays({name: each for name, each in arrays.items() if name != "values"})
-        return cls(rows.train, rows.test, Statistics(values))
+        rows = RowSet.from_arrays({name: each for name, each in arrays.items() if name not in KNOWN})
+        known = {name: each for name, each in arrays.items() if name in KNOWN}
+        return cls(rows.train, rows.test, Statistics.of(known))

@@ -14,10 +14,10 @@ class Evaluation:
         self._targets = y
 
     def loss(self, theta: Array) -> float:
-        """Return the mean loss, including the penalty."""
+        """Return the mean loss, including the penalty, in the units of the data."""
         self._forward.bind(theta)
         self._forward.run()
-        return self._forward.loss() + self._forward.penalty
+        return self._network.in_units(self._forward.loss() + self._forward.penalty)
 
     def accuracy(self, theta: Array) -> float:
         """Return the accuracy, see `Loss.accuracy`."""

@@ -27,7 +27,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import moments, scales
+from .scaling import moments, scales, target_scales
 from .split import evenly_spaced
 from .tables import missing_name
 
@@ -67,19 +67,24 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with open_datasets(table) as (x, y):
         rows = len(x)
-        values = mean = deviation = None
+        values = mean = deviation = target_mean = target_scale = None
+        train = np.zeros(rows, bool)
+        train[split.split(table, rows)[0]] = True
+
+        def trained(data: Any) -> Iterator[Array]:
+            for start in range(0, rows, CHUNK):
+                yield _flat_rows(data, start, start + CHUNK)[train[start : start + CHUNK]]
+
         if is_classification(table, y):
             values = label_values(table, label_column(table, y[:]))
+        elif table.standardise_targets:
+            target_mean, target_scale = target_scales(moments(trained(y), math.prod(y.shape[1:])))
         if table.scaling:
-            train = np.zeros(rows, bool)
-            train[split.split(table, rows)[0]] = True
-            starts = range(0, rows, CHUNK)
-            flat = ((_flat_rows(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
-            mean, deviation = scales(table.scaling, moments(flat, math.prod(x.shape[1:])))
+            mean, deviation = scales(table.scaling, moments(trained(x), math.prod(x.shape[1:])))
             if not (finite := np.isfinite(mean + deviation)).all():
                 where = f"problem.inputs: {quoted_name(table, 'inputs')}"
                 raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")
-        return rows, Statistics(values, mean, deviation)
+        return rows, Statistics(values, mean, deviation, target_mean, target_scale)
 
 
 def load_slice(table: NetworkTable, worker: int, workers: int, common: Statistics) -> Dataset:

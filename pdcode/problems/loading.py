@@ -23,7 +23,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import column_maxima, moments, scales
+from .scaling import column_maxima, moments, scales, target_scales
 from .tables import MISSING, as_list
 
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
@@ -118,7 +118,11 @@ def load(table: ProblemTable) -> RowSet:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
         keep = coding.binary if coding.categories else None
         mean, deviation = scales(table.scaling, moments(chunks, x.shape[1]), keep)
-    common = Statistics(values, mean, deviation, coding)
+    target_mean = target_scale = None
+    if table.standardise_targets and values is None:
+        real = y.reshape(len(y), -1)[train]
+        target_mean, target_scale = target_scales(moments([real], real.shape[1]))
+    common = Statistics(values, mean, deviation, target_mean, target_scale, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
 
@@ -203,6 +207,6 @@ def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers:
         return RowSet.from_arrays(arrays)
     assert isinstance(table, NetworkTable)
     if sliced(table):
-        common = Statistics(arrays.get("values"), arrays.get("mean"), arrays.get("deviation"))
+        common = Statistics.of(arrays)
         return hdf5.load_slice(table, worker, workers, common)
     return Dataset.from_arrays(arrays)

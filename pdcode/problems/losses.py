@@ -19,7 +19,10 @@ Evaluator = Callable[[Array, Array, Array, float], float]
 class Loss(NetworkTable, Capable):
     """Problem with one loss, the mean over the samples; its model is linear unless `deep`."""
 
-    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"by_samples": ("evaluator",)}
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "by_samples": ("evaluator",),
+        "squared": ("loss", "evaluator", "predict"),
+    }
     by_samples: ClassVar[bool] = True  #: capability: `loss` is what is evaluated
     deep: ClassVar[bool] = False
     score: ClassVar[str] = "accuracy"  #: name of the accuracy
@@ -144,6 +147,7 @@ class LeastSquaresProblem(Regression, tag="least-squares"):
     """Least squares: ½‖z - t‖² of outputs z and real targets t."""
 
     asks: ClassVar[bool] = True
+    squared: ClassVar[bool] = True
     curvature: ClassVar[float | None] = 1.0
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
@@ -215,6 +219,8 @@ class Softmax(Classification, tag="softmax"):
 
 class Perceptron(NetworkTable, tag="mlp"):
     """Multilayer perceptron: softmax cross-entropy for integer targets, least squares for real ones."""
+
+    squared: ClassVar[bool] = True
 
     def loss_of(self, classes: int | None) -> Loss:
         return LeastSquaresProblem() if classes is None else Softmax()

@@ -35,6 +35,7 @@ class Network(Model):
     l2: float  # weight of the penalty ½·l2·‖W‖² on the weights W
     penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: np.dtype  # of θ and of all arrays, float32 or float64
+    loss_unit: float | None = None  # the data's squared losses over those of scaled targets; None: not scaled
     samples: int = 1  # rows of inputs and outputs for a row of targets; more only if inputs are latent
 
     @property
@@ -46,6 +47,10 @@ class Network(Model):
     def near_zero(self) -> bool:  # type: ignore[override]
         """Whether the least loss is near 0, as that of classes may be."""
         return bool(self.loss.classes)
+
+    def in_units(self, loss: float) -> float:
+        """Return a loss, with penalty, or norm of its gradient in the units of the data's targets."""
+        return loss if self.loss_unit is None else self.loss_unit * loss
 
     @property
     def score(self) -> str:  # type: ignore[override]

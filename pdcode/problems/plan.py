@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
-from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, step_factor
+from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, root_factor, step_factor
 
 ZERO_ROWS = 256  # rows on which the loss is computed to which the losses of a model are compared
 
@@ -306,7 +306,9 @@ class NetworkPlan(GradientPlan):
                 for layer, nonzeros in zip(layers, inputs, strict=True)
             ]
             self._layers = [*self._whitened]
-            self._zero_loss = forward.zero_loss() if network.near_zero else 0.0
+            self._factor = partial(step_factor, zero=forward.zero_loss() if network.near_zero else 0.0)
+            if network.loss_unit is not None:  # each target has variance 1, in the mean
+                self._factor = partial(root_factor, zero=0.5 * network.layers[-1].outputs)
         self._results: list[LayerResult] = []  # the same memory as `views`
         for layer, view, delta in zip(self._layers, self.views, self._deltas, strict=True):
             blocks = layer.blocks
@@ -375,8 +377,8 @@ class NetworkPlan(GradientPlan):
             self._centring()
         loss = forward.loss(self.weight)
         for layer in self._whitened:
-            layer.step_factor = step_factor(loss, self._zero_loss)
-        return loss + forward.penalty
+            layer.step_factor = self._factor(loss)
+        return self.network.in_units(loss + forward.penalty)
 
     def _backward_operations(self) -> list[passes.Operation]:
         """Return the operations that compute the errors of all layers from those of the last one."""

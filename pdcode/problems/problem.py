@@ -87,7 +87,8 @@ class Problem:
             return cls(table, dataset, model, arrange(model.shapes, blocks, table.axis)[0])
         assert isinstance(table, NetworkTable)
         assert isinstance(dataset, Dataset)
-        network = build_network(table, dataset.features, dataset.outputs, dataset.classes, blocks)
+        sizes, unit = (dataset.features, dataset.outputs, dataset.classes), dataset.common.loss_unit
+        network = build_network(table, *sizes, blocks, unit)
         return NetworkProblem(table, dataset, network)
 
     @property
@@ -188,6 +189,8 @@ class Problem:
 
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
         """Compute the gradient of the mean loss over training rows, shape (size,).
+
+        With ``standardise_targets`` it is that of the loss of the scaled targets.
 
         Parameters
         ----------
@@ -367,7 +370,8 @@ class NetworkProblem(Problem):
         if not self.scored:
             return Measurement(self.loss(theta))
         loss = self._whole.gradient(theta, None)
-        return Measurement(loss, self.accuracy(theta), float(np.linalg.norm(self._whole.full_gradient)))
+        norm = self.model.in_units(float(np.linalg.norm(self._whole.full_gradient)))
+        return Measurement(loss, self.accuracy(theta), norm)
 
     def loss(self, theta: npt.ArrayLike) -> float:
         return self._training.loss(self._theta(theta))

@@ -1,9 +1,9 @@
 """Samples as a loader read them, their checks, and their conversion for training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class Reader:
             return self.read(table, required)
 
 
+ARRAYS = "values", "mean", "deviation", "target_mean", "target_scale"
+"""Arrays of `Statistics`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Statistics of all rows of a data set: labels, scaling and the coding of columns as inputs."""
@@ -54,12 +58,24 @@ class Statistics:
     values: Array | None = None  # the distinct labels, ascending: int64, bool or text; None for real targets
     mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
+    target_mean: Array | None = None  # real targets become (y - target_mean) / target_scale, float64, (T,)
+    target_scale: Array | None = None  # and (1,); None: they stay
     coding: Coding = field(default_factory=Coding)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Self:
+        """Return the statistics of the arrays by name, of which some may be missing."""
+        values, mean, deviation, target_mean, target_scale = map(arrays.get, ARRAYS)
+        return cls(values, mean, deviation, target_mean, target_scale)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by name."""
-        arrays = {"values": self.values, "mean": self.mean, "deviation": self.deviation}
-        return {name: array for name, array in arrays.items() if array is not None}
+        return {name: each for name in ARRAYS if (each := getattr(self, name)) is not None}
+
+    @property
+    def loss_unit(self) -> float | None:
+        """Squared losses of the targets as they are, over those of scaled targets; None: they stay."""
+        return None if self.target_scale is None else float(self.target_scale[0]) ** 2
 
     def apply(self, table: NetworkTable, x: Matrix, y: Array, place: Place) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
@@ -70,8 +86,11 @@ class Statistics:
         given, dtype = y, np.dtype(table.dtype)
         scaled = self.scale(x, dtype, f"problem.inputs: {quoted_name(table, 'inputs')}", place)
         if self.values is None:
-            with np.errstate(over="ignore"):
-                y = (y if y.ndim == 2 else y[:, None]).astype(dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                y = y if y.ndim == 2 else y[:, None]
+                if self.target_mean is not None:
+                    y = (y - self.target_mean) / self.target_scale
+                y = y.astype(dtype)
             check_finite(f"problem.targets: {quoted_name(table, 'targets')}", y, given, place)
             check_counts(table, y)
         else:

@@ -67,6 +67,17 @@ def scales(how: bool | str, found: Moments, keep: Array | None = None) -> tuple[
     return mean, scale
 
 
+def target_scales(found: Moments) -> tuple[Array, Array]:
+    """Return the means that are subtracted from targets, (T,), and what all are then divided by, (1,).
+
+    It is one number, the root of the mean variance, so that squared losses of several targets keep their
+    ratios. It is 1 for constant targets, and for those whose variance is not finite, which are reported or
+    fit as they are.
+    """
+    scale = float(np.sqrt(np.square(found.deviation).mean()))
+    return found.mean, np.array([scale if 0 < scale < np.inf else 1.0])
+
+
 def _guarded(found: Moments) -> Array:
     """Return the scales by which inputs are divided, if they keep part of their relative scales.
 

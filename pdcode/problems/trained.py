@@ -16,7 +16,7 @@ from .files import as_csr
 from .forward import Forward
 from .matrix import Array, Csr, Matrix, as_dense, with_ones
 from .network import Network
-from .samples import CHUNK, Statistics
+from .samples import ARRAYS, CHUNK, Statistics
 from .tables import coded_inputs, frame_inputs, labels_or_numbers, numbers
 
 SHOWN = 12  # names of inputs or classes in a notebook
@@ -42,7 +42,7 @@ class TrainedModel:
     theta : ndarray, shape (parameters,)
         Parameters.
     weights : dict of str to ndarray
-        Weights and biases of the layers, by name.
+        Weights and biases of the layers, by name, for inputs and targets that are scaled as in training.
     """
 
     def __init__(self, network: Network, theta: Array, common: Statistics, outputs: int) -> None:
@@ -190,7 +190,8 @@ class TrainedModel:
             forward.bind(self.theta)
             forward.run()
             outputs[rows] = forward.scores[-1]
-        return outputs
+        common = self._common
+        return outputs if common.target_mean is None else outputs * common.target_scale + common.target_mean
 
     def unscaled(self) -> dict[str, Array]:
         """Return the weights and biases of a network of the same outputs for raw inputs, by name."""
@@ -200,6 +201,11 @@ class TrainedModel:
             first, bias = list(weights)[:2]
             weights[first] = (weights[first] / deviation).astype(self._network.dtype)
             weights[bias] = (weights[bias] - weights[first] @ mean).astype(self._network.dtype)
+        if self._common.target_mean is not None:
+            last, bias = list(weights)[-2:]
+            scale, mean = self._common.target_scale, self._common.target_mean
+            weights[last] = (weights[last] * scale).astype(self._network.dtype)
+            weights[bias] = (weights[bias] * scale + mean).astype(self._network.dtype)
         return weights
 
     def _inputs(self, X: Any) -> Matrix:
@@ -239,7 +245,8 @@ def model_of(
     table: NetworkTable, blocks: int | str | list[int], data: Mapping[str, Any], theta: Array
 ) -> TrainedModel:
     """Build a model from the configuration and the facts of the data in a trace."""
-    labels, mean, deviation = data.get("labels"), data.get("mean"), data.get("deviation")
+    labels = data.get("labels")
+    mean, deviation, target_mean, target_scale = scaling = [data.get(name) for name in ARRAYS[1:]]
     features, outputs = data.get("features", 0), data.get("outputs", 0)
     try:
         coding = Coding.from_arrays(data)
@@ -249,6 +256,8 @@ def model_of(
     if (
         not features * outputs
         or any(each is not None and each.shape != (features,) for each in (mean, deviation))
+        or [None if each is None else each.shape for each in scaling[2:]]
+        not in ([None, None], [(outputs,), (1,)])
         or width != features
         or (coding.fill is not None and coding.fill.shape != (len(coding.columns) or features,))
     ):
@@ -260,5 +269,5 @@ def model_of(
         )
     if not np.isfinite(theta).all():
         raise InputError("theta: has a NaN or infinite element, as the run diverged")
-    common = Statistics(labels, mean, deviation, coding)
+    common = Statistics(labels, mean, deviation, target_mean, target_scale, coding)
     return TrainedModel(network, np.ascontiguousarray(theta, network.dtype), common, outputs)

@@ -224,6 +224,8 @@ DATA = {
     "labels": Fact("biSO", "class", "labels of the classes, in the order of the model's outputs"),
     "mean": Fact("f", "input", "mean of each input of the training rows, subtracted first"),
     "deviation": Fact("f", "input", "standard deviation of each input, by which it is divided then"),
+    "target_mean": Fact("f", "target", "mean of each target of the training rows, subtracted first"),
+    "target_scale": Fact("f", "scale", "what all targets are then divided by"),
     "columns": Fact("SO", "column", "names of the columns that are inputs"),
     "fill": Fact("f", "column", "what a missing number of each column becomes; text has no category then"),
     "categories": Fact("SO", "category", "texts of the columns of text, an input each, in their places"),

@@ -17,6 +17,7 @@ from ..transport.events import Died, Event, Interrupted, Joined, Left, Overdue, 
 from ..util.stateful import Stateful
 from .incidents import Incidents
 from .liveness import NEVER_NS, Liveness
+from .plateau import Plateau
 from .roster import DEAD, LEFT, MISSING, OVERDUE, STOPPED, Roster
 from .saving import Saving
 from .update import Update
@@ -41,7 +42,7 @@ class Coordinator(Stateful):
 
     state_names = (
         "roster", "update", "liveness", "saving", "incidents", "clip", "stopping", "stuck", "t_stop_ns",
-        "drain_until_ns", "average",
+        "drain_until_ns", "average", "plateau",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Coordinator(Stateful):
         self.average = state.theta.copy() if table.average else None
         # Payloads that are steps by themselves change a part of θ, of which the average passes over all.
         self.average_every = fleet.workers if state.policy.table.asynchronous else 1
+        self.plateau = Plateau(fleet.workers) if table.plateau else None
         self._factor = table.factor if table.scheduled else None
         self.messages = [layout.messages for layout in state.layouts]
         self.stopping = ""  # reason to stop, once there is one
@@ -128,6 +130,8 @@ class Coordinator(Stateful):
         fate, released = self.judge(reply, staleness, late)
         if fate in APPLIED:
             update.add(reply, self.state.fold(reply), self.state.optimizer.damping(staleness), late)
+            if self.plateau is not None:
+                self.plateau.add(reply.loss)
         roster.answered(reply, fate, fate in APPLIED)
         applied = update.version if fate in APPLIED else -1
         sent_ns, now_ns = roster.sent_ns[worker], self.fleet.now_ns()
@@ -171,6 +175,8 @@ class Coordinator(Stateful):
         damping *= state.policy.table.step_factor(update.used, self.fleet.workers)
         if self._factor is not None:
             damping *= self._factor(update.version)
+        if self.plateau is not None:
+            damping *= self.plateau.factor
         norm = state.step(damping)
         self.report_step()
         if norm is not None:  # None: the update continues with another round

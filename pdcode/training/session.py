@@ -447,6 +447,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "flagged": sum(roster.flagged),
         **dict(zip(("wraps_mended", "wraps_lost"), coordinator.incidents.wraps, strict=True)),
         "averaged": int(descent.monitor.averaged),
+        "plateau": 1.0 if coordinator.plateau is None else coordinator.plateau.factor,
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,

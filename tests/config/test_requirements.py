@@ -23,6 +23,7 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "problem.targets=b": ("problem.data=a.npz", "problem.data=a.svm"),
     "problem.exclude=c": ("problem.data=a.csv", "problem.data=a.h5"),
     "problem.missing=mean": ("problem.data=a.csv", "problem.data=a.h5"),
+    "problem.standardise_targets=true": ("problem.kind=mlp", "problem.kind=softmax"),
     "code.steps=2": ("code.whiten=gram", "code.whiten=norm"),
     "downlink.check=7": ("downlink.kind=codewords", "downlink.kind=full"),
     "optimizer.nesterov=true": ("optimizer.momentum=0.5", "optimizer.momentum=0"),

@@ -11,7 +11,7 @@ from pdcode.util.errors import InputError
 
 PRESET = (
     "default", "starved", "ring", "sharded", "sharded-first", "orthogonal", "first", "regression", "shards",
-    "small-regression", "deep-regression",
+    "small-regression", "whitened-regression", "deep-regression",
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ CASES = {
         "optimizer={average=true, proximal={kind='unit-norm'}}",
     ],
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
-    "averages": [*MANY, "code.rows_per_task=3", "optimizer.average=true"],
+    "averages": [*MANY, "code.rows_per_task=3", "optimizer={average=true,plateau=true}"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
     "centred": [*MANY, "memory.kind=worker", "code.whiten=norm", "code.centre=true"],
     "settled": ["memory.lookahead=0.2", "code.whiten=auto", "problem.batch=0"],  # not whitened, another rate

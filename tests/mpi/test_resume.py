@@ -32,7 +32,12 @@ KINDS = {
         "wire.dtype=int2",
         "downlink.kind=exchange",
     ),
-    "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5", "optimizer.average=true"),
+    "exchanged": (
+        "downlink.kind=exchange",
+        "optimizer.momentum=0.5",
+        "optimizer.average=true",
+        "optimizer.plateau=true",
+    ),
     "reshuffled": ("shuffle.kind=coded", "shuffle.every=5", "link.broadcast=chain", "problem.batch=8"),
     "streamed": (
         "problem.kind=softmax",

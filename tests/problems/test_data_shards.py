@@ -128,7 +128,9 @@ def test_shards_deal_out_every_row_once(how, density):
     np.testing.assert_array_equal(np.concatenate([shard.y for shard in shards]), data.y[order])
 
 
-@pytest.mark.parametrize("keys", [{}, {"data": "diabetes"}, {"data": "synthetic", "density": 0.2}])
+@pytest.mark.parametrize(
+    "keys", [{}, {"data": "diabetes", "standardise_targets": True}, {"data": "synthetic", "density": 0.2}]
+)
 def test_shards_travel_as_plain_arrays(keys):
     source = problems.load_source(table(**keys))
     assert not source.sliced
@@ -179,7 +181,8 @@ def file(request, tmp_path):
 @pytest.mark.parametrize("targets", ["label", "real"])
 @pytest.mark.parametrize("standardise", [False, True])
 def test_hdf5_slices_equal_shards_of_the_whole(file, targets, standardise):
-    keys = table(data=str(file), inputs="in/x", targets=targets, standardise=standardise, evaluate=64)
+    scaled = {"standardise": standardise, "standardise_targets": standardise}
+    keys = table(data=str(file), inputs="in/x", targets=targets, evaluate=64, **scaled)
     whole, source = problems.load(keys), problems.load_source(keys)
     assert source.sliced
     assert source.rows == whole.rows == 400
@@ -188,8 +191,9 @@ def test_hdf5_slices_equal_shards_of_the_whole(file, targets, standardise):
         got = problems.receive(keys, source.shard(worker, 3), worker, 3)
         expected = whole.shard(worker, 3, "contiguous")
         np.testing.assert_allclose(got.x, expected.x, rtol=1e-12, atol=1e-12)
-        np.testing.assert_array_equal(got.y, expected.y)
+        np.testing.assert_allclose(got.y, expected.y, rtol=1e-12, atol=1e-12)
         assert np.array_equal(got.common.values, whole.common.values)
+        assert got.common.loss_unit == pytest.approx(whole.common.loss_unit)
         assert len(got.test_x) == 0
     kept = source.dataset
     assert kept.rows == len(kept.test_x) == 64

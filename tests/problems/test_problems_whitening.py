@@ -175,3 +175,20 @@ def test_steady_state_allocates_no_arrays(whitening, density, batch):
     left, peak = allocated(turn, 20)
     assert left < 1024
     assert peak < 4096 <= 32 * 32 * 4
+
+
+@pytest.mark.parametrize("kind", ["norm", "gram"])
+def test_steps_are_as_long_as_the_errors_of_scaled_targets(kind):
+    problem = problems.create(BASE | {"standardise_targets": True, "dtype": "float64"})
+    plan, plain = (problem.plan(64, whiten=[kind]) for _ in range(2))
+    plain._factor = lambda loss: 1.0
+    zero, rows, shares = problem.dataset.common.loss_unit * 5 / 2, np.arange(64), []
+    for scale in (3.0, 1.0, 0.3, 0.0):
+        theta = scale * problem.initial(1)
+        for layer in problem.layers:
+            layer.biases(theta)[:] = 0.01  # no gradient is zero
+        shares.append(plan.gradient(theta, rows) / zero)
+        plain.gradient(theta, rows)
+        expected = np.sqrt(min(1, shares[-1])) * plain.full_gradient
+        np.testing.assert_allclose(plan.full_gradient, expected, rtol=1e-5, atol=1e-9)
+    assert max(shares) > 1 > min(shares)

@@ -105,6 +105,7 @@ TURNS = {
     "selected": ["update.mode=async", "code.family=matched"],
     "exchanged": [*RELAYED, "downlink.kind=exchange"],
     "scheduled": [*PLAIN, *SCHEDULED],
+    "plateau": [*PLAIN, "optimizer.plateau=true", "optimizer.rate=1.0"],
     "clipped, decaying": [*PLAIN, "optimizer.clip=0.5", "optimizer.weight_decay=0.1"],
 }
 

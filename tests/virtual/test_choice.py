@@ -175,11 +175,10 @@ def test_what_cannot_work_is_refused(settings: list[str], said: str) -> None:
     [
         ({"kind": "least-squares", "data": "synthetic"}, "small-regression"),
         ({"kind": "least-squares", "data": "synthetic", "features": 2000}, "regression"),
-        ({"kind": "mlp", "data": "diabetes", "task": "regression"}, "deep-regression"),
-        (
-            {"kind": "logistic", "data": "breast-cancer", "standardise": False},
-            "small-regression",
-        ),  # scales of 0.001 to 1000
+        ({"kind": "mlp", "data": "diabetes"}, "whitened-regression"),
+        ({"kind": "mlp", "data": "diabetes", "standardise_targets": False}, "deep-regression"),
+        ({"kind": "poisson", "data": "diabetes"}, "deep-regression"),
+        ({"kind": "logistic", "data": "breast-cancer", "standardise": False}, "small-regression"),
         ({"kind": "softmax", "data": "digits"}, "orthogonal"),
         ({"kind": "mlp", "data": "digits", "batch": 0}, "shards"),
     ],
