@@ -59,6 +59,7 @@ class ProblemTable(Kind, tag_field="kind"):
     deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
     latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     positive: ClassVar[bool] = False  #: whether losses are above 0
+    layered: ClassVar[bool] = False  #: whether models may show the inputs of their layers
     paths: ClassVar[tuple[str, ...]] = ("data",)
     requires: ClassVar[KeyNeeds] = {
         "shards": {
@@ -107,6 +108,7 @@ class NetworkTable(ProblemTable):
     """A network or linear model, its loss, and rows of inputs and targets."""
 
     positive: ClassVar[bool] = True
+    layered: ClassVar[bool] = True
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
@@ -239,7 +241,7 @@ class CodeTable(Kind, tag_field="family"):
 
     requires: ClassVar[KeyNeeds] = {
         "centre": {
-            "problem.kind": Need(lambda kind, config: hasattr(kind, "hidden"), "a network", of_kind=True),
+            "problem.kind": having("layered", "a network, or kind 'torch'"),
             "problem.shards": none_of(
                 "common", needed="mini-batches of each worker's own", why="follows a worker's mini-batches"
             ),

@@ -9,6 +9,7 @@ compares results.
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from math import prod
 from operator import mul
 from typing import Any
@@ -37,6 +38,10 @@ class Use(ABC):
         Whether the node uses the transposed weight.
     biased : bool
         Whether the node also adds the bias that is in the weight's matrix.
+    joined : bool
+        Whether it does so, or the node after it.
+    hidden : bool
+        Whether the inputs depend on parameters.
     """
 
     kind: Any
@@ -44,7 +49,8 @@ class Use(ABC):
     kernel: tuple[int, ...] = ()  # shape of the weight's channels
 
     def __init__(self, node: Any, inputs: Tensor, turned: bool = False) -> None:
-        self.node, self.inputs, self.turned, self.biased = node, inputs, turned, False
+        self.node, self.inputs, self.turned = node, inputs, turned
+        self.biased = self.joined = self.hidden = False
 
     @property
     def edge(self) -> GradientEdge:
@@ -59,6 +65,10 @@ class Use(ABC):
     @abstractmethod
     def factors(self, errors: Tensor, bias: bool) -> Factors:
         """Return the factors, with a column for the bias if the matrix has one."""
+
+    def mean(self) -> Tensor:
+        """Return the mean of the samples' inputs, shape (inputs,)."""
+        return self.inputs.detach().mean(0)
 
 
 class Linear(Use):
@@ -87,16 +97,33 @@ class Convolution(Use):
         self.geometry = [_saved(node, name) for name in names]
 
     @property
-    def samples(self) -> int:
-        """Number of places of the outputs, which the geometry determines."""
-        places, (stride, padding, dilation, *_) = len(self.inputs), self.geometry
+    def places(self) -> list[int]:
+        """Sides of an output, which the geometry determines."""
+        sides, (stride, padding, dilation, *_) = list[int](), self.geometry
         for number, size in enumerate(self.inputs.shape[2:]):
             reach = dilation[number] * (self.kernel[number] - 1)
-            places *= (size + 2 * padding[number] - reach - 1) // stride[number] + 1
-        return places
+            sides.append((size + 2 * padding[number] - reach - 1) // stride[number] + 1)
+        return sides
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs) * prod(self.places)
 
     def factors(self, errors: Tensor, bias: bool) -> Factors:
         return ConvolutionFactors(self, errors.contiguous(), bias)
+
+    def mean(self) -> Tensor:
+        row, places = self.inputs.detach().mean(0, keepdim=True), self.places
+        return self.gradient(row.new_full((1, 1, *places), 1 / prod(places)), row)[0]
+
+    def gradient(self, errors: Tensor, inputs: Tensor) -> Tensor:
+        """Return the gradient of a weight, (outputs, inputs·kernel)."""
+        shape = errors.shape[1], inputs.shape[1], *self.kernel
+        weight = errors.new_empty(shape)  # of which only the shape is used
+        backward = torch.ops.aten.convolution_backward
+        with torch.no_grad():
+            found: Tensor = backward(errors, inputs, weight, None, *self.geometry, [False, True, False])[1]
+        return found.reshape(errors.shape[1], -1)
 
 
 class ConvolutionFactors(Factors):
@@ -112,7 +139,7 @@ class ConvolutionFactors(Factors):
         kernel = prod(self.use.kernel)
         if blocks.axis == "output":
             errors = self._combined(self.errors, indices, values, blocks.size, len(out))
-            flat = self._products(errors, self.use.inputs)
+            flat = _array(self.use.gradient(errors, self.use.inputs))
             out[:, : flat.shape[1]] += flat
             if self.bias and self.use.biased:
                 out[:, -1] += errors.numpy().reshape(len(errors), len(out), -1).sum(axis=(0, 2))
@@ -125,7 +152,7 @@ class ConvolutionFactors(Factors):
             channels = self._combined(
                 self.use.inputs, indices, values, blocks.size // kernel, len(out) // kernel
             )
-            out += self._products(self.errors, channels).T
+            out += _array(self.use.gradient(self.errors, channels)).T
 
     def _combined(self, source: Tensor, indices: Array, values: Array, block: int, count: int) -> Tensor:
         """Return combinations of blocks of channels, (B, count, …)."""
@@ -133,15 +160,6 @@ class ConvolutionFactors(Factors):
         flat = _array(source).reshape(len(source), -1), encoded.numpy().reshape(len(source), -1)
         encode.encode(flat[0], indices, values, block * places, flat[1])
         return encoded
-
-    def _products(self, errors: Tensor, inputs: Tensor) -> Array:
-        """Return the gradient of a weight, (outputs, inputs·kernel)."""
-        shape = errors.shape[1], inputs.shape[1], *self.use.kernel
-        weight = errors.new_empty(shape)  # of which only the shape is used
-        backward = torch.ops.aten.convolution_backward
-        with torch.no_grad():
-            found = backward(errors, inputs, weight, None, *self.use.geometry, [False, True, False])[1]
-        return _array(found.reshape(errors.shape[1], -1))
 
     def _unfolded(self) -> Array:
         """Return the inputs for each place of the outputs, (B·places, inputs·kernel)."""
@@ -203,10 +221,12 @@ def uses(loss: Tensor, weights: dict[int, str], biases: dict[str, int]) -> dict[
     biases : dict of str to int
         `id` of the bias in the matrix of a weight, by the weight's name.
     """
-    found, counts = dict[str, list[Use | None]](), Counter[int]()
+    found, counts, added = dict[str, list[Use | None]](), Counter[int](), dict[Any, int]()
     stack, seen = [loss.grad_fn] if weights else [], set[Any]()
     while stack:
         node = stack.pop()
+        if node.name() == "AddBackward0" and _saved(node, "alpha") == 1:
+            added.update(_joined(node))
         for position, (below, _) in enumerate(node.next_functions):
             turned = below is not None and below.name() == "TBackward0"
             inner = below.next_functions[0][0] if turned else below
@@ -224,10 +244,27 @@ def uses(loss: Tensor, weights: dict[int, str], biases: dict[str, int]) -> dict[
                 stack.append(below)
     known = {name: [each for each in whole if each] for name, whole in found.items() if None not in whole}
     for name, whole in known.items():
-        if sum(each.biased for each in whole) != counts[biases.get(name, 0)]:  # it is used elsewhere, too
+        bias = biases.get(name, 0)
+        joined = [each for each in whole if each.biased or (each.turned and added.get(each.node) == bias)]
+        for each in joined if len(joined) == counts[bias] else ():
+            each.joined = True
+        if sum(each.biased for each in whole) != counts[bias]:  # it is used elsewhere, too
             for each in whole:
                 each.biased = False
     return known
+
+
+def _joined(node: Any) -> Iterator[tuple[Any, int]]:
+    """Yield a node and the `id` of the parameter that a sum adds to its result, which may be reshaped before.
+
+    The bias of a linear layer is added so where its inputs are not contiguous.
+    """
+    for position, (below, _) in enumerate(node.next_functions):
+        while below is not None and below.name() in ("ViewBackward0", "UnsafeViewBackward0"):
+            below = below.next_functions[0][0]
+        parameter = getattr(node.next_functions[1 - position][0], "variable", None)
+        if below is not None and parameter is not None:
+            yield below, id(parameter)
 
 
 def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | None:
@@ -254,6 +291,7 @@ def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | 
             made = Lookup(node, indices)
     if made is None or made.inputs.layout != torch.strided:
         return None
+    made.hidden = node.next_functions[position - 1][0] is not None  # of an embedding it is the weight
     return made if made.inputs.dtype == weight.dtype or made.kind == "lookup" else None
 
 
@@ -261,10 +299,22 @@ def products(found: dict[str, list[Use]], rows: int) -> dict[str, Products]:
     """Return how the gradients of weights arise, for so many rows."""
     kinds = {name: {each.kind for each in whole} for name, whole in found.items()}
     return {
-        name: Products(sum(each.samples for each in whole) / rows, kinds[name].pop(), prod(whole[0].kernel))
+        name: Products(
+            sum(each.samples for each in whole) / rows,
+            kinds[name].pop(),
+            prod(whole[0].kernel),
+            all(each.joined for each in whole) and any(each.hidden for each in whole),
+            all(each.biased for each in whole),
+        )
         for name, whole in found.items()
         if len(kinds[name]) == 1
     }
+
+
+def mean(whole: list[Use]) -> Array:
+    """Return the mean of the inputs of a weight's uses, shape (inputs,)."""
+    means, samples = [_array(each.mean()) for each in whole], [each.samples for each in whole]
+    return np.average(means, axis=0, weights=samples) if len(whole) > 1 else means[0]
 
 
 def _saved(node: Any, name: str) -> Any:
