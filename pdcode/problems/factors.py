@@ -21,7 +21,10 @@ from .whitening import NONE, WhitenedLayer, Whitening
 
 UNFOLDING = 300.0  # measured time, in flops, of an input of a convolution that is copied for each place
 MEANS = 12.0  # measured time, in the same unit, of an input of a sample in the mean of a batch
-FORMED_CENTRING = 14.0  # measured time, in the same unit, of centring an element of a gradient that is formed
+FORMED_CENTRING = 14.0  # measured time, in the same unit, of centring an element of a formed gradient
+# Measured time, in the same unit, of the calls that find a matrix's inputs and their mean in examples/gpt and
+# examples/cnn. In smaller modules it is a fraction of the gradient, whose own calls are not counted either.
+CALLS, MOST_CALLS = {"dense": 1.2e6, "convolution": 5e6}, 0.1
 
 
 class Products(NamedTuple):
@@ -166,6 +169,11 @@ def chosen(
             if looked_up or saved(layer, each, batch, r, 0, whiten) > 0:
                 names.add(layer.name)
     return names
+
+
+def calls(products: Products, whiten: Whitening, gradient: float) -> float:
+    """Return the flops of the calls for centring, beside a gradient of so many."""
+    return min(CALLS[products.kind], MOST_CALLS * gradient) if products.whitening(whiten).centred else 0.0
 
 
 def formed(blocks: Blocks, products: Products | None, batch: int, whiten: Whitening) -> float:

@@ -172,7 +172,7 @@ class Problem:
     ) -> float:
         """Return the flops of whitened gradients, and of their encoding where r > 0."""
         gradient = self.model.flops(batch, self.dataset.train)
-        total = gradient
+        total = gradient + sum(factors.calls(each, whiten, gradient) for each in self.products.values())
         for layer in self.layers:
             total += factors.formed(layer, self.products.get(layer.name), batch, whiten)
         wanted = chosen(self.layers, self.products, batch, rows, whiten)
