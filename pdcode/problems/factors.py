@@ -24,7 +24,7 @@ MEANS = 12.0  # measured time, in the same unit, of an input of a sample in the 
 FORMED_CENTRING = 14.0  # measured time, in the same unit, of centring an element of a formed gradient
 # Measured time, in the same unit, of the calls that find a matrix's inputs and their mean in examples/gpt and
 # examples/cnn. In smaller modules it is a fraction of the gradient, whose own calls are not counted either.
-CALLS, MOST_CALLS = {"dense": 1.2e6, "convolution": 5e6}, 0.1
+CALLS, MOST_CALLS = {"dense": 1e6, "convolution": 4e6}, 0.1
 
 
 class Products(NamedTuple):

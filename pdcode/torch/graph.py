@@ -10,6 +10,7 @@ compares results.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from math import prod
 from operator import mul
 from typing import Any
@@ -113,17 +114,19 @@ class Convolution(Use):
         return ConvolutionFactors(self, errors.contiguous(), bias)
 
     def mean(self) -> Tensor:
-        row, places = self.inputs.detach().mean(0, keepdim=True), self.places
-        return self.gradient(row.new_full((1, 1, *places), 1 / prod(places)), row)[0]
+        found = self.inputs.detach().mean(0)
+        for axis in zip(found.shape[1:], self.places, self.kernel, *self.geometry[:3], strict=True):
+            found = found.movedim(1, -1) @ _shares(found.dtype, *axis)
+        return found.reshape(-1)
 
-    def gradient(self, errors: Tensor, inputs: Tensor) -> Tensor:
-        """Return the gradient of a weight, (outputs, inputs·kernel)."""
-        shape = errors.shape[1], inputs.shape[1], *self.kernel
-        weight = errors.new_empty(shape)  # of which only the shape is used
-        backward = torch.ops.aten.convolution_backward
-        with torch.no_grad():
-            found: Tensor = backward(errors, inputs, weight, None, *self.geometry, [False, True, False])[1]
-        return found.reshape(errors.shape[1], -1)
+
+@cache
+def _shares(
+    dtype: torch.dtype, size: int, places: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """Return at which share of the places an element of the kernel meets each input, (size, kernel)."""
+    met = stride * np.arange(places)[:, None] + dilation * np.arange(kernel) - padding
+    return torch.from_numpy((met == np.arange(size)[:, None, None]).mean(1)).to(dtype)
 
 
 class ConvolutionFactors(Factors):
@@ -139,7 +142,7 @@ class ConvolutionFactors(Factors):
         kernel = prod(self.use.kernel)
         if blocks.axis == "output":
             errors = self._combined(self.errors, indices, values, blocks.size, len(out))
-            flat = _array(self.use.gradient(errors, self.use.inputs))
+            flat = self._products(errors, self.use.inputs)
             out[:, : flat.shape[1]] += flat
             if self.bias and self.use.biased:
                 out[:, -1] += errors.numpy().reshape(len(errors), len(out), -1).sum(axis=(0, 2))
@@ -152,7 +155,7 @@ class ConvolutionFactors(Factors):
             channels = self._combined(
                 self.use.inputs, indices, values, blocks.size // kernel, len(out) // kernel
             )
-            out += _array(self.use.gradient(self.errors, channels)).T
+            out += self._products(self.errors, channels).T
 
     def _combined(self, source: Tensor, indices: Array, values: Array, block: int, count: int) -> Tensor:
         """Return combinations of blocks of channels, (B, count, …)."""
@@ -160,6 +163,15 @@ class ConvolutionFactors(Factors):
         flat = _array(source).reshape(len(source), -1), encoded.numpy().reshape(len(source), -1)
         encode.encode(flat[0], indices, values, block * places, flat[1])
         return encoded
+
+    def _products(self, errors: Tensor, inputs: Tensor) -> Array:
+        """Return the gradient of a weight, (outputs, inputs·kernel)."""
+        shape = errors.shape[1], inputs.shape[1], *self.use.kernel
+        weight = errors.new_empty(shape)  # of which only the shape is used
+        backward = torch.ops.aten.convolution_backward
+        with torch.no_grad():
+            found = backward(errors, inputs, weight, None, *self.use.geometry, [False, True, False])[1]
+        return _array(found.reshape(errors.shape[1], -1))
 
     def _unfolded(self) -> Array:
         """Return the inputs for each place of the outputs, (B·places, inputs·kernel)."""
@@ -225,19 +237,19 @@ def uses(loss: Tensor, weights: dict[int, str], biases: dict[str, int]) -> dict[
     stack, seen = [loss.grad_fn] if weights else [], set[Any]()
     while stack:
         node = stack.pop()
-        if node.name() == "AddBackward0" and _saved(node, "alpha") == 1:
+        if _kind(node) == "AddBackward0" and _saved(node, "alpha") == 1:
             added.update(_joined(node))
         for position, (below, _) in enumerate(node.next_functions):
-            turned = below is not None and below.name() == "TBackward0"
+            turned = _kind(below) == "TBackward0"
             inner = below.next_functions[0][0] if turned else below
-            parameter = getattr(inner, "variable", None)
+            parameter = _parameter(inner)
             counts[id(parameter)] += 1
             name = weights.get(id(parameter))
             if name is not None:
                 use = recognised(node, position, turned, parameter)
                 if use is not None and name in biases and (turned or use.bias_at):  # else it is no column
                     at = node.next_functions[use.bias_at][0]
-                    use.biased = id(getattr(at, "variable", None)) == biases[name]
+                    use.biased = id(_parameter(at)) == biases[name]
                 found.setdefault(name, []).append(use)
             elif below is not None and below not in seen:
                 seen.add(below)
@@ -260,9 +272,9 @@ def _joined(node: Any) -> Iterator[tuple[Any, int]]:
     The bias of a linear layer is added so where its inputs are not contiguous.
     """
     for position, (below, _) in enumerate(node.next_functions):
-        while below is not None and below.name() in ("ViewBackward0", "UnsafeViewBackward0"):
+        while _kind(below) in ("ViewBackward0", "UnsafeViewBackward0"):
             below = below.next_functions[0][0]
-        parameter = getattr(node.next_functions[1 - position][0], "variable", None)
+        parameter = _parameter(node.next_functions[1 - position][0])
         if below is not None and parameter is not None:
             yield below, id(parameter)
 
@@ -271,18 +283,18 @@ def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | 
     """Return the use of a weight, or of its transpose, as an input of a node; None if it is not known."""
     made: Use | None = None
     plain = {"AddmmBackward0": (2, "mat1"), "MmBackward0": (1, "self")}
-    if node.name() in plain:
-        at, saved = plain[node.name()]
+    if _kind(node) in plain:
+        at, saved = plain[_kind(node)]
         inputs = _saved(node, saved)
-        scaled = node.name() == "AddmmBackward0" and (_saved(node, "alpha"), _saved(node, "beta")) != (1, 1)
+        scaled = _kind(node) == "AddmmBackward0" and (_saved(node, "alpha"), _saved(node, "beta")) != (1, 1)
         if position == at and inputs is not None and not scaled:
             made = Linear(node, inputs, turned)
-    elif node.name() == "ConvolutionBackward0" and position == 1 and not turned:
+    elif _kind(node) == "ConvolutionBackward0" and position == 1 and not turned:
         inputs, groups = _saved(node, "input"), _saved(node, "groups")
         if inputs is not None and groups == 1 and _saved(node, "transposed") is False:
             convolution = Convolution(node, inputs, weight.shape)
             made = None if None in convolution.geometry else convolution
-    elif node.name() == "EmbeddingBackward0" and position == 0 and not turned:
+    elif _kind(node) == "EmbeddingBackward0" and position == 0 and not turned:
         indices, special = (
             _saved(node, "indices"),
             (_saved(node, "scale_grad_by_freq"), _saved(node, "sparse")),
@@ -315,6 +327,16 @@ def mean(whole: list[Use]) -> Array:
     """Return the mean of the inputs of a weight's uses, shape (inputs,)."""
     means, samples = [_array(each.mean()) for each in whole], [each.samples for each in whole]
     return np.average(means, axis=0, weights=samples) if len(whole) > 1 else means[0]
+
+
+def _kind(node: Any) -> str:
+    """Return the name of a node, which `name()` takes longer to find."""
+    return type(node).__name__
+
+
+def _parameter(node: Any) -> Any:
+    """Return the parameter whose gradient a node accumulates; None if it does not."""
+    return node.variable if _kind(node) == "AccumulateGrad" else None
 
 
 def _saved(node: Any, name: str) -> Any:
