@@ -3,6 +3,7 @@
  * Design note. With centred inputs A_c = (a - m, 1) the gradient of the weights W and of b + W m, the bias
  * beside them, is D'A_c; a step along it changes the bias itself by its last column less the others times m.
  * So D'A_t with A_t = (a - m, 1 - m.(a - m)) is that step at once. Both matrices are written in one pass.
+ * Of a gradient D'(a, 1) that is formed, D'A_c is the other columns less the last one times m.
  */
 #ifndef REAL
 #include "centre.h"
@@ -45,6 +46,17 @@ void NAME(centre)(const REAL *inputs, ptrdiff_t rows, ptrdiff_t width, REAL *mea
 
 /* Gradients (outputs, width + 1): the bias is the last element of each row. */
 VECTORISED
+void NAME(centre_columns)(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs)
+{
+    for (ptrdiff_t k = 0; k < outputs; k++) {
+        REAL *row = gradient + k * (width + 1), bias = row[width];
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < width; i++)
+            row[i] -= bias * mean[i];
+    }
+}
+
+VECTORISED
 void NAME(carry_columns)(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs)
 {
     for (ptrdiff_t k = 0; k < outputs; k++) {
@@ -57,6 +69,18 @@ void NAME(carry_columns)(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrd
 }
 
 /* Gradients (width + 1, outputs): the bias is the last row. */
+VECTORISED
+void NAME(centre_rows)(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs)
+{
+    const REAL *bias = gradient + width * outputs;
+    for (ptrdiff_t i = 0; i < width; i++) {
+        REAL *row = gradient + i * outputs, factor = mean[i];
+#pragma omp simd
+        for (ptrdiff_t k = 0; k < outputs; k++)
+            row[k] -= factor * bias[k];
+    }
+}
+
 VECTORISED
 void NAME(carry_rows)(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs)
 {

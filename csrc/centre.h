@@ -8,6 +8,8 @@
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                          \
     void centre_##SUFFIX(const REAL *inputs, ptrdiff_t rows, ptrdiff_t width, REAL *mean, int64_t *count,     \
                          double least, REAL *centred, REAL *carried);                                         \
+    void centre_columns_##SUFFIX(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs);       \
+    void centre_rows_##SUFFIX(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs);          \
     void carry_columns_##SUFFIX(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs);        \
     void carry_rows_##SUFFIX(const REAL *mean, ptrdiff_t width, REAL *gradient, ptrdiff_t outputs);
 

@@ -1,4 +1,4 @@
-"""A convolutional network in PyTorch, with batch normalisation and dropout, on scikit-learn's digits.
+"""A convolutional network in PyTorch, normalised by batch or not, with dropout, on scikit-learn's digits.
 
 `pdcode run job.toml` trains it over MPI; this file as a program does so by a call, on the virtual clock, and
 saves the trained weights.
@@ -16,18 +16,26 @@ def data():
     return np.float32(digits.images / 16)[:, None], digits.target
 
 
-def convolution(inputs, outputs, stride=1):
-    layer = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-    return layer, nn.BatchNorm2d(outputs), nn.ReLU()
+def scaled():
+    """Return the same, each pixel less its mean and by a scale of its own and all."""
+    images, classes = data()
+    images -= images.mean(0)
+    squares = np.square(images).mean(0)
+    return images / np.sqrt((squares + squares.mean()) / 2), classes
+
+
+def convolution(inputs, outputs, stride, normed):
+    layer = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=not normed)
+    return layer, nn.BatchNorm2d(outputs) if normed else nn.Identity(), nn.ReLU()
 
 
 class CNN(nn.Module):
-    def __init__(self, width=16, dropout=0.2):
+    def __init__(self, width=16, dropout=0.2, normed=True):
         super().__init__()
         self.features = nn.Sequential(
-            *convolution(1, width),
-            *convolution(width, 2 * width, stride=2),
-            *convolution(2 * width, 2 * width),
+            *convolution(1, width, 1, normed),
+            *convolution(width, 2 * width, 2, normed),
+            *convolution(2 * width, 2 * width, 1, normed),
         )
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, 10))
 

@@ -15,7 +15,7 @@ import numpy as np
 from .. import stragglers
 from ..config import AUTO, Config, NetworkTable, kinds
 from ..config.defaults import FILLED, gradient_rate
-from ..problems import DataSource, ModelTable, NetworkProblem, Problem, split
+from ..problems import DataSource, ModelTable, NetworkProblem, Problem, RowSet, split
 from ..problems.whitening import NONE, Whitening
 from ..util.progress import track
 from . import auto_rate, flops
@@ -53,6 +53,9 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
     if isinstance(config.problem, ModelTable):
         problem, lines = config.problem.with_axes(config.code.blocks).resolved(source.sample)
         config = msgspec.structs.replace(config, problem=problem)
+        if config.code.centre is True:
+            config, line = settle_centring(config, source.sample)
+            lines.append(line)
     elif isinstance(config.problem, NetworkTable) and config.problem.standardise == AUTO:
         scaling = False if source.dataset.is_sparse else config.problem.scaling
         config = config.with_keys(problem={"standardise": scaling})
@@ -85,6 +88,21 @@ def least(config: Config) -> Config:
     if config.optimizer.rate == AUTO:
         changes["optimizer"] = {"rate": 1.0}
     return config.with_keys(**changes)
+
+
+def settle_centring(config: Config, sample: RowSet) -> tuple[Config, str]:
+    """Return the configuration, without centred inputs if the model shows none, and a line on these."""
+    problem = Problem.from_dataset(config.problem, sample, config.code.blocks)
+    matrices = sum(layer.inputs > 0 for layer in problem.layers)
+    centred = sum(each.centred for each in problem.products.values())
+    if centred:
+        rest = "" if centred == matrices else "; others have no bias of their own, or data as inputs"
+        return config, f"gradients of {centred} of {matrices} matrices are by centred inputs{rest}"
+    why = "no linear layer or convolution with a bias is behind parameters"
+    if not (isinstance(config.problem, ModelTable) and config.problem.by_factors):
+        why = "they are not computed from factors (problem.factors), so that inputs of layers are not known"
+    without = config.with_keys(code={"centre": False})
+    return without, f"no gradients are by centred inputs (code.centre): {why}"
 
 
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:

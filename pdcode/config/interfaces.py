@@ -59,6 +59,7 @@ class ProblemTable(Kind, tag_field="kind"):
     deep: ClassVar[bool] = True  #: whether the model is more than linear in its inputs
     latent: ClassVar[bool] = False  #: whether the data are targets, and inputs are inferred from these
     positive: ClassVar[bool] = False  #: whether losses are above 0
+    layered: ClassVar[bool] = False  #: whether models may show the inputs of their layers
     paths: ClassVar[tuple[str, ...]] = ("data",)
     requires: ClassVar[KeyNeeds] = {
         "shards": {
@@ -107,6 +108,7 @@ class NetworkTable(ProblemTable):
     """A network or linear model, its loss, and rows of inputs and targets."""
 
     positive: ClassVar[bool] = True
+    layered: ClassVar[bool] = True
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     max_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
@@ -224,10 +226,6 @@ class NetworkTable(ProblemTable):
         raise NotImplementedError
 
 
-def _is_centred(config: Any) -> bool:
-    return config.code.centre is True
-
-
 class CodeTable(Kind, tag_field="family"):
     """The code: the blocks of gradients, and the combinations of blocks that are sent."""
 
@@ -254,7 +252,7 @@ class CodeTable(Kind, tag_field="family"):
     form: Literal["auto", "factors"] = "auto"
 
     #: whether gradients of hidden layers are by inputs less their mean, a running one of a worker's batches;
-    #: auto: with whitening "norm", if the model has hidden layers
+    #: auto: with whitening "norm", if a network has hidden layers; not of modules of PyTorch
     centre: bool | Literal["auto"] = False
 
     legacy_values: ClassVar[Mapping[str, Any]] = {"form": "factors"}
@@ -262,15 +260,15 @@ class CodeTable(Kind, tag_field="family"):
 
     requires: ClassVar[KeyNeeds] = {
         "centre": {
-            "problem.kind": Need(
-                lambda kind, config: hasattr(kind, "hidden"), "a network", of_kind=True, when=_is_centred
-            ),
-            "problem.shards": Need(
-                lambda shards, config: shards != "common",
-                "mini-batches of each worker's own",
-                "follows a worker's mini-batches",
-                when=_is_centred,
-            ),
+            key: need._replace(when=lambda config: config.code.centre is True)
+            for key, need in {
+                "problem.kind": having("layered", "a network, or kind 'torch'"),
+                "problem.shards": none_of(
+                    "common",
+                    needed="mini-batches of each worker's own",
+                    why="follows a worker's mini-batches",
+                ),
+            }.items()
         }
     }
     candidates: ClassVar[Candidates] = {"whiten": ("none", "auto")}

@@ -15,6 +15,18 @@ def centre(inputs: real[B, w + 1], mean: writeable(real[w]), count: writeable(in
 
 
 @kernel
+def centre_columns(mean: real[w], gradient: writeable(real[k, w + 1])):
+    """Make a gradient one by centred inputs: subtract the last column times the mean from the others."""
+    centre_columns(mean, w, gradient, k)
+
+
+@kernel
+def centre_rows(mean: real[w], gradient: writeable(real[w + 1, k])):
+    """Make a gradient one by centred inputs: subtract the last row times the mean from the others."""
+    centre_rows(mean, w, gradient, k)
+
+
+@kernel
 def carry_columns(mean: real[w], gradient: writeable(real[k, w + 1])):
     """Subtract from the last column of a gradient by centred inputs the others times the mean."""
     carry_columns(mean, w, gradient, k)

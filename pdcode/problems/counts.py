@@ -42,7 +42,7 @@ def gradient(network: Network, batch: int, entries: float, whiten: Sequence[Any]
     for number, blocks in enumerate(network.layers):
         inputs = _entries(network, number, entries)
         total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
-        total += whitening.flops(Whitening(*whiten), blocks, batch, inputs, True)
+        total += whitening.flops(_whitening(whiten, blocks), blocks, batch, inputs, True)
     return total
 
 
@@ -59,13 +59,19 @@ def coded(
     total = passes(network, batch, entries)
     for number, (blocks, r, w) in enumerate(zip(network.layers, rows, weights, strict=True)):
         inputs = _entries(network, number, entries)
-        total += whitening.flops(Whitening(*whiten), blocks, batch, inputs, blocks.uncoded)
+        total += whitening.flops(_whitening(whiten, blocks), blocks, batch, inputs, blocks.uncoded)
         if blocks.uncoded:
             total += 2.0 * batch * inputs * blocks.outputs + _penalty(network, 1, 1, blocks.length)
         else:
             total += _coded(blocks, batch, inputs, number == 0 and sparse, r, w)
             total += _penalty(network, r, w, blocks.elements)
     return total
+
+
+def _whitening(whiten: Sequence[Any], blocks: Blocks) -> Whitening:
+    """Return the whitening of a layer; inputs of the first one are not centred."""
+    whole = Whitening(*whiten)
+    return whole._replace(centred=whole.centred and blocks.layer > 0)
 
 
 def _entries(network: Network, number: int, entries: float) -> float:

@@ -14,12 +14,17 @@ import numpy as np
 
 from ..kernels import encode, passes
 from . import whitening
-from .layers import DenseLayer
+from .layers import CentredLayer, DenseLayer, InputMean
 from .matrix import Array
 from .partition import Blocks
 from .whitening import NONE, WhitenedLayer, Whitening
 
 UNFOLDING = 300.0  # measured time, in flops, of an input of a convolution that is copied for each place
+MEANS = 12.0  # measured time, in the same unit, of an input of a sample in the mean of a batch
+FORMED_CENTRING = 14.0  # measured time, in the same unit, of centring an element of a formed gradient
+# Measured time, in the same unit, of the calls that find a matrix's inputs and their mean in examples/gpt and
+# examples/cnn. In smaller modules it is a fraction of the gradient, whose own calls are not counted either.
+CALLS, MOST_CALLS = {"dense": 1e6, "convolution": 4e6}, 0.1
 
 
 class Products(NamedTuple):
@@ -33,16 +38,26 @@ class Products(NamedTuple):
         "dense": both factors are matrices of so many rows. "lookup": a sample adds to one row of the matrix.
     kernel : int
         Of a convolution, number of inputs of the matrix for each channel.
+    centred : bool
+        Whether the inputs can be centred: they depend on parameters, and each sample has the bias.
+    biased : bool
+        Whether the factors of each sample have the bias, too.
     """
 
     samples: float
     kind: Literal["dense", "convolution", "lookup"]
     kernel: int = 1
+    centred: bool = False
+    biased: bool = False
 
     def unfolded(self, blocks: Blocks) -> bool:
         """Return whether blocks are inputs of a convolution that are no whole channels."""
         channels = blocks.size % self.kernel == 0 and not blocks.bias
         return blocks.axis == "input" and self.kind == "convolution" and not channels
+
+    def whitening(self, whiten: Whitening) -> Whitening:
+        """Return the whitening of this matrix, of which not all have centred inputs."""
+        return whiten._replace(centred=whiten.centred and self.centred)
 
 
 class Factors(ABC):
@@ -98,25 +113,38 @@ class DenseFactors(Factors):
 class FactoredGradient(WhitenedLayer):
     """A layer whose gradient is whitened, of `samples` samples of the factors that `fill` gets.
 
-    Combinations of blocks are computed into `payload`, shape (r·b, m).
+    Combinations of blocks are computed into `payload`, shape (r·b, m). With a `mean` inputs are centred.
     """
 
     def __init__(
-        self, blocks: Blocks, samples: int, whiten: Whitening, weight: float, payload: Array
+        self,
+        blocks: Blocks,
+        samples: int,
+        whiten: Whitening,
+        weight: float,
+        payload: Array,
+        mean: InputMean | None = None,
     ) -> None:
         self.samples, sides = samples, (blocks.outputs, blocks.inputs + blocks.bias)
         errors, self._inputs = (np.empty((samples, side), payload.dtype) for side in sides)
-        super().__init__(DenseLayer(blocks, self._inputs), whiten, samples, blocks.inputs + 1.0, weight)
+        layer = DenseLayer(blocks, self._inputs)
+        self._centring: passes.Operation = None
+        if mean is not None:
+            layer = centred = CentredLayer(layer, mean)
+            self._centring = centred.centring
+        super().__init__(layer, whiten, samples, blocks.inputs + 1.0, weight)
         self.attach(errors, len(payload) // blocks.size, payload)
         self._formed: passes.Operation = None
 
     def fill(self, factors: Sequence[DenseFactors]) -> None:
-        """Copy the factors, one after the other."""
+        """Copy the factors, one after the other, and centre the inputs."""
         start = 0
         for each in factors:
             end = start + len(each.errors)
             each.copy_to(self._delta[start:end], self._inputs[start:end])
             start = end
+        if self._centring is not None:
+            self._centring()
 
     def form(self, out: Array) -> None:
         """Compute the whitened gradient into `out`, shape (p, m), the same array each time."""
@@ -143,6 +171,20 @@ def chosen(
     return names
 
 
+def calls(products: Products, whiten: Whitening, gradient: float) -> float:
+    """Return the flops of the calls for centring, beside a gradient of so many."""
+    return min(CALLS[products.kind], MOST_CALLS * gradient) if products.whitening(whiten).centred else 0.0
+
+
+def formed(blocks: Blocks, products: Products | None, batch: int, whiten: Whitening) -> float:
+    """Return the flops of whitening and of centring a gradient that is formed; `products` may be unknown."""
+    total = whitening.matrix_flops(whiten, blocks)
+    if products is not None and products.whitening(whiten).centred:
+        inputs = batch * products.samples * blocks.inputs / products.kernel
+        total += MEANS * inputs + FORMED_CENTRING * blocks.length
+    return total
+
+
 def saved(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten: Whitening = NONE) -> float:
     """Return the flops that factors save.
 
@@ -157,16 +199,20 @@ def saved(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten
     whiten : Whitening
     """
     samples, entries = round(batch * products.samples), blocks.inputs + 1.0
+    whiten = products.whitening(whiten)
     if whiten.kind != "none" and (products.kind != "dense" or not samples):
         return 0.0
-    by_gradient = whitening.matrix_flops(whiten, blocks)
+    if whiten.centred and (whiten.kind == "none" or not products.biased):
+        return 0.0
+    by_gradient = formed(blocks, products, batch, whiten)
     if not r:
         by_samples = whitening.form_of(blocks, samples, entries, whiten, True) == "samples"
         if whiten.kind != "gram" or not by_samples:
             return 0.0
         return by_gradient - whitening.flops(whiten, blocks, samples, entries, True)
-    formed = 0.0 if products.kind == "lookup" else 2.0 * samples * blocks.length
-    return formed + by_gradient + 2.0 * r * w * blocks.elements - coded(blocks, products, batch, r, w, whiten)
+    product = 0.0 if products.kind == "lookup" else 2.0 * samples * blocks.length
+    by_gradient += product + 2.0 * r * w * blocks.elements
+    return by_gradient - coded(blocks, products, batch, r, w, whiten)
 
 
 def coded(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten: Whitening = NONE) -> float:
@@ -179,4 +225,4 @@ def coded(blocks: Blocks, products: Products, batch: int, r: int, w: int, whiten
     combined = 2.0 * samples * r * blocks.size * (w + blocks.width)
     if products.unfolded(blocks):
         combined += UNFOLDING * samples * blocks.inputs
-    return combined + whitening.flops(whiten, blocks, samples, blocks.inputs + 1.0, False)
+    return combined + whitening.flops(products.whitening(whiten), blocks, samples, blocks.inputs + 1.0, False)

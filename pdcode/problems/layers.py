@@ -3,7 +3,7 @@
 Products of arrays that stay the same for every batch are built once, as operations to be run for each batch.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -25,6 +25,43 @@ class Layer:
     def carry(self, out: Array) -> list[passes.Operation]:
         """Return the operations that make a gradient of `centred`, in `out`, one of this layer."""
         return []
+
+
+class InputMean(NamedTuple):
+    """Running mean of a layer's inputs, of which a batch is 3 %; at first all batches count alike.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (d_in,)
+        μ.
+    batches : ndarray of int64, shape (1,)
+        Number of batches so far.
+    """
+
+    mean: Array
+    batches: Array
+
+    @classmethod
+    def of(cls, blocks: Blocks, state: dict[str, Array], dtype: np.dtype) -> Self:
+        """Return the mean for a layer in a worker's arrays, to which it is added."""
+        mean = state.setdefault(f"mean {blocks.layer}", np.zeros(blocks.inputs, dtype))
+        return cls(mean, state.setdefault(f"batches {blocks.layer}", np.zeros(1, np.int64)))
+
+    def move(self, batch: Array) -> None:
+        """Count the mean of a batch; `CentredLayer.centring` does so by the batch itself."""
+        mean, batches = self
+        batches += 1
+        mean += max(1 / batches.item(), LEAST_SHARE) * (batch - mean)
+
+    def centre(self, blocks: Blocks, gradient: Array) -> passes.Operation:
+        """Return the operation that makes a gradient ΔᵀA, shape (p, m), one by centred inputs."""
+        bring = centre.centre_columns if blocks.axis == "output" else centre.centre_rows
+        return passes.Call(bring, self.mean, gradient)
+
+    def carry(self, blocks: Blocks, gradient: Array) -> passes.Operation:
+        """Return the operation that gives a gradient by centred inputs the bias of inputs that are not."""
+        bring = centre.carry_columns if blocks.axis == "output" else centre.carry_rows
+        return passes.Call(bring, self.mean, gradient)
 
 
 class DenseLayer(Layer):
@@ -64,7 +101,7 @@ class DenseLayer(Layer):
 
 
 class CentredLayer(DenseLayer):
-    """A hidden layer, with the gradient by inputs less their running mean μ; methods as for `DenseLayer`.
+    """A layer with the gradient by inputs less their running mean μ; methods as for `DenseLayer`.
 
     With weights W and bias b the scores are W(a - μ) + (b + Wμ). A step along the gradient of W and b + Wμ at
     fixed μ, G = (Δᵀ(A - 1μᵀ), Δᵀ1), changes b itself by its last column less the others times μ: so does a
@@ -75,15 +112,12 @@ class CentredLayer(DenseLayer):
     ----------
     layer : DenseLayer
         The layer, with the buffer of its inputs.
-    mean : ndarray, shape (d_in,)
-        μ, of which a batch is 3 %; at first all batches count alike.
-    count : ndarray of int64, shape (1,)
-        Number of batches so far.
+    mean : InputMean
     """
 
-    def __init__(self, layer: DenseLayer, mean: Array, count: Array) -> None:
+    def __init__(self, layer: DenseLayer, mean: InputMean) -> None:
         super().__init__(layer.blocks, np.empty_like(layer.inputs))
-        self._layer, self._mean, self._count = layer, mean, count
+        self._layer, self._mean = layer, mean
         self._centred = DenseLayer(layer.blocks, np.empty_like(layer.inputs))
 
     @property
@@ -91,8 +125,7 @@ class CentredLayer(DenseLayer):
         return self._centred
 
     def carry(self, out: Array) -> list[passes.Operation]:
-        bring = centre.carry_columns if self.blocks.axis == "output" else centre.carry_rows
-        return [passes.Call(bring, self._mean, out)]
+        return [self._mean.carry(self.blocks, out)]
 
     def forward(self, weights: Array, scores: Array) -> passes.Operation:
         return self._layer.forward(weights, scores)
@@ -105,7 +138,7 @@ class CentredLayer(DenseLayer):
     def centring(self) -> passes.Operation:
         """The operation that centres the inputs of a batch, after they have moved the mean."""
         arrays = self._centred.inputs, self.inputs
-        return passes.Call(centre.centre, self._layer.inputs, self._mean, self._count, LEAST_SHARE, *arrays)
+        return passes.Call(centre.centre, self._layer.inputs, *self._mean, LEAST_SHARE, *arrays)
 
 
 class SparseLayer(Layer):

@@ -112,8 +112,15 @@ class Model(ABC):
         key: Key | None,
         state: dict[str, Array],
         names: Collection[str],
+        means: dict[str, Array | None] | None = None,
     ) -> tuple[float, dict[str, list[Factors]]]:
         """Compute as `gradient`, with factors in place of the gradients of matrices of these names.
+
+        Parameters
+        ----------
+        means : dict of str to ndarray
+            Filled with the means of the inputs of the matrices that it names, where they can be computed; it
+            is only given if it names some, of those whose `Products.centred` is true.
 
         Returns
         -------

@@ -11,7 +11,7 @@ from ..kernels import activation, blas, encode, passes
 from .dataset import Rows
 from .factors import DenseFactors, FactoredGradient, Factors, Products, chosen
 from .forward import Forward
-from .layers import CentredLayer, DenseLayer, SparseLayer
+from .layers import CentredLayer, DenseLayer, InputMean, SparseLayer
 from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
@@ -147,7 +147,7 @@ class ModelPlan(GradientPlan):
     rows : tuple of ndarray
         The rows from which batches are drawn.
     state : dict of str to ndarray
-        The worker's arrays, see `Model.state`.
+        The worker's arrays, see `Model.state`, and means of inputs, if these are centred.
     batch : int
         Rows of a batch; 0 takes all rows.
     layers, dtype, options
@@ -169,16 +169,27 @@ class ModelPlan(GradientPlan):
     ) -> None:
         super().__init__(layers, dtype, options)
         self._whitening, self._whitened = Whitening(*options.whiten), list[WhitenedGradient]()
+        self._state = {name: state[name] for name in model.state()}
+        self._means, self._centring = dict[str, InputMean](), list[passes.Operation]()
+        for layer in layers if self._whitening.centred else ():
+            if layer.inputs and layer.name in products and products[layer.name].centred:
+                self._means[layer.name] = mean = InputMean.of(layer, state, dtype)
+                parts = layer, layer.matrix(self.full_gradient)
+                self._centring += [mean.centre(*parts), mean.carry(*parts)]
         if self._whitening.kind != "none":
+            self._centring = []  # whitening centres them
             self._zero_loss, out = 0.0, self.full_gradient
             if model.near_zero:
                 some = tuple(each[:ZERO_ROWS] for each in rows)
                 start = np.ascontiguousarray(model.initial(0), dtype)
                 self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
             self._whitened = [
-                WhitenedGradient(each, each.matrix(out), self._whitening, self.weight) for each in layers
+                WhitenedGradient(
+                    each, each.matrix(out), self._whitening, self.weight, self._means.get(each.name)
+                )
+                for each in layers
             ]
-        self._model, self._rows, self._state = model, rows, state
+        self._model, self._rows = model, rows
         self._layers, self._full = layers, batch == 0
         coded = [0 if each.uncoded else len(view) for each, view in zip(layers, self.views, strict=True)]
         facts = layers, products, batch or len(rows[0])
@@ -201,12 +212,20 @@ class ModelPlan(GradientPlan):
         if not self._full:
             rows = tuple(each[indices] for each in rows)
         self._factors = {}
-        if wanted := self._wanted[coded]:
-            loss, found = self._model.factored(theta, rows, out, key, self._state, wanted)
+        wanted = self._wanted[coded]
+        means: dict[str, Array | None] = {name: None for name in self._means if name not in wanted}
+        if wanted or means:
+            more = [means] if means else []  # which models without centred inputs need not take
+            loss, found = self._model.factored(theta, rows, out, key, self._state, wanted, *more)
             layers = ((number, layer.name) for number, layer in enumerate(self._layers) if layer.inputs)
             self._factors = {number: found[name] for number, name in layers if name in found}
         else:
             loss = self._model.gradient(theta, rows, out, key, self._state)
+        for name, mean in means.items():
+            if mean is not None:
+                self._means[name].move(mean)
+        for operation in self._centring:
+            operation()
         if self.weight != 1 and not self._whitened:
             for number, layer in enumerate(self._layers):
                 if number not in self._factors:
@@ -231,7 +250,8 @@ class ModelPlan(GradientPlan):
         found = self._by_samples.get(number)
         if found is None or found.samples != samples:
             payload = self.views[number].reshape(-1, blocks.width)
-            found = FactoredGradient(blocks, samples, self._whitening, self.weight, payload)
+            mean = self._means.get(blocks.name)
+            found = FactoredGradient(blocks, samples, self._whitening, self.weight, payload, mean)
             self._by_samples[number] = found
         found.fill(factors)
         return found
@@ -252,14 +272,6 @@ class ModelPlan(GradientPlan):
                     each.add_coded(layer, support, weighted, view.reshape(-1, layer.width))
             else:
                 encode.encode(part.reshape(1, -1), support, values, layer.elements, view.reshape(1, -1))
-
-
-def _centred(layer: DenseLayer | SparseLayer, state: dict[str, Array]) -> CentredLayer:
-    """Return a hidden layer with its mean and number of batches in a worker's arrays."""
-    assert isinstance(layer, DenseLayer)
-    number, width = layer.blocks.layer, layer.blocks.inputs
-    mean = state.setdefault(f"mean {number}", np.zeros(width, layer.inputs.dtype))
-    return CentredLayer(layer, mean, state.setdefault(f"batches {number}", np.zeros(1, np.int64)))
 
 
 class NetworkPlan(GradientPlan):
@@ -295,7 +307,12 @@ class NetworkPlan(GradientPlan):
         whitening, layers = Whitening(*options.whiten), list(forward.layers)
         self._centring: passes.Operation = None
         if whitening.centred and len(layers) > 1:
-            hidden = [_centred(layer, {} if state is None else state) for layer in layers[1:]]
+            means = {} if state is None else state
+            hidden = [
+                CentredLayer(layer, InputMean.of(layer.blocks, means, network.dtype))
+                for layer in layers[1:]
+                if isinstance(layer, DenseLayer)  # as all hidden layers are
+            ]
             self._centring, layers[1:] = passes.Pass([layer.centring for layer in hidden]), hidden
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = [*layers]
         self._whitened: list[WhitenedLayer] = []

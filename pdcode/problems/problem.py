@@ -30,7 +30,7 @@ from .model import Measurement, Model, ModelTable, ensure_theta_fits
 from .network import Network
 from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
 from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
-from .whitening import NONE, Whitening, matrix_flops
+from .whitening import NONE, Whitening
 
 UNEQUAL = 10.0  # ratio of scales of inputs that is worth a line
 # Rows of the descent that shows whether the loss of a linear classifier comes near 0, and what is left of the
@@ -173,7 +173,9 @@ class Problem:
     ) -> float:
         """Return the flops of whitened gradients, and of their encoding where r > 0."""
         gradient = self.model.flops(batch, self.dataset.train)
-        total = gradient + sum(matrix_flops(whiten, layer) for layer in self.layers)
+        total = gradient + sum(factors.calls(each, whiten, gradient) for each in self.products.values())
+        for layer in self.layers:
+            total += factors.formed(layer, self.products.get(layer.name), batch, whiten)
         wanted = chosen(self.layers, self.products, batch, rows, whiten)
         for layer, r, w in zip(self.layers, rows, weights, strict=True):
             total += 2.0 * r * w * layer.elements

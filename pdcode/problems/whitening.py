@@ -33,7 +33,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..kernels import blas, passes, whiten
-from .layers import DenseLayer, Layer, SparseLayer
+from .layers import DenseLayer, InputMean, Layer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
 
@@ -58,7 +58,7 @@ class Whitening(NamedTuple):
         "factors": by samples or outputs only.
     centred : bool
         Whether gradients are by inputs of hidden layers less their running mean, also if not whitened; see
-        `layers.CentredLayer`.
+        `layers.CentredLayer`. Of a single layer: whether its are.
     """
 
     kind: str = "none"
@@ -86,7 +86,7 @@ def flops(whitening: Whitening, blocks: Blocks, batch: int, entries: float, form
     `entries` are the nonzero inputs of a sample, with the bias; `formed` is set if the gradient is formed,
     and not encoded at once.
     """
-    centring = CENTRING * batch * blocks.inputs if whitening.centred and blocks.layer else 0.0
+    centring = CENTRING * batch * blocks.inputs if whitening.centred else 0.0
     if whitening.kind == "none":
         return centring
     if whitening.kind == "norm" and formed:
@@ -294,14 +294,20 @@ def _squared(matrix: Array) -> blas.Dot:
 
 
 class FormedGradient(Layer):
-    """A gradient that is there, in place of a layer that computes it."""
+    """A gradient that is there, in place of a layer that computes it; with a mean, by centred inputs."""
 
-    def __init__(self, matrix: Array) -> None:
-        self._matrix = matrix
+    def __init__(self, blocks: Blocks, matrix: Array, mean: InputMean | None) -> None:
+        self._blocks, self._matrix, self._mean = blocks, matrix, mean
 
     def gradient(self, out: Array) -> passes.Operation:
-        """Return the operation that copies the gradient."""
-        return passes.Pass([] if out is self._matrix else [passes.Call(np.copyto, out, self._matrix)])
+        """Return the operation that copies the gradient, and centres it."""
+        steps = [] if out is self._matrix else [passes.Call(np.copyto, out, self._matrix)]
+        if self._mean is not None:
+            steps.append(self._mean.centre(self._blocks, out))
+        return passes.Pass(steps)
+
+    def carry(self, out: Array) -> list[passes.Operation]:
+        return [] if self._mean is None else [self._mean.carry(self._blocks, out)]
 
 
 class WhitenedGradient(WhitenedLayer):
@@ -310,9 +316,16 @@ class WhitenedGradient(WhitenedLayer):
     One column is scaled to the length of a matrix of rank 1.
     """
 
-    def __init__(self, blocks: Blocks, matrix: Array, whitening: Whitening, weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        matrix: Array,
+        whitening: Whitening,
+        weight: float = 1.0,
+        mean: InputMean | None = None,
+    ) -> None:
         self.blocks, self._form_if_formed = blocks, "gradient"
-        self.layer = FormedGradient(matrix)  # type: ignore[assignment]
+        self.layer = FormedGradient(blocks, matrix, mean)  # type: ignore[assignment]
         self._steps = whitening.steps if whitening.kind == "gram" else 0
         self._scale, self._step_factor = weight * _length(blocks), np.ones(1)
         self._delta = self._errors = np.empty((1, 1), matrix.dtype)  # there are no factors

@@ -9,6 +9,8 @@ compares results.
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
+from functools import cache
 from math import prod
 from operator import mul
 from typing import Any
@@ -37,6 +39,10 @@ class Use(ABC):
         Whether the node uses the transposed weight.
     biased : bool
         Whether the node also adds the bias that is in the weight's matrix.
+    joined : bool
+        Whether it does so, or the node after it.
+    hidden : bool
+        Whether the inputs depend on parameters.
     """
 
     kind: Any
@@ -44,7 +50,8 @@ class Use(ABC):
     kernel: tuple[int, ...] = ()  # shape of the weight's channels
 
     def __init__(self, node: Any, inputs: Tensor, turned: bool = False) -> None:
-        self.node, self.inputs, self.turned, self.biased = node, inputs, turned, False
+        self.node, self.inputs, self.turned = node, inputs, turned
+        self.biased = self.joined = self.hidden = False
 
     @property
     def edge(self) -> GradientEdge:
@@ -59,6 +66,10 @@ class Use(ABC):
     @abstractmethod
     def factors(self, errors: Tensor, bias: bool) -> Factors:
         """Return the factors, with a column for the bias if the matrix has one."""
+
+    def mean(self) -> Tensor:
+        """Return the mean of the samples' inputs, shape (inputs,)."""
+        return self.inputs.detach().mean(0)
 
 
 class Linear(Use):
@@ -87,16 +98,35 @@ class Convolution(Use):
         self.geometry = [_saved(node, name) for name in names]
 
     @property
-    def samples(self) -> int:
-        """Number of places of the outputs, which the geometry determines."""
-        places, (stride, padding, dilation, *_) = len(self.inputs), self.geometry
+    def places(self) -> list[int]:
+        """Sides of an output, which the geometry determines."""
+        sides, (stride, padding, dilation, *_) = list[int](), self.geometry
         for number, size in enumerate(self.inputs.shape[2:]):
             reach = dilation[number] * (self.kernel[number] - 1)
-            places *= (size + 2 * padding[number] - reach - 1) // stride[number] + 1
-        return places
+            sides.append((size + 2 * padding[number] - reach - 1) // stride[number] + 1)
+        return sides
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs) * prod(self.places)
 
     def factors(self, errors: Tensor, bias: bool) -> Factors:
         return ConvolutionFactors(self, errors.contiguous(), bias)
+
+    def mean(self) -> Tensor:
+        found = self.inputs.detach().mean(0)
+        for axis in zip(found.shape[1:], self.places, self.kernel, *self.geometry[:3], strict=True):
+            found = found.movedim(1, -1) @ _shares(found.dtype, *axis)
+        return found.reshape(-1)
+
+
+@cache
+def _shares(
+    dtype: torch.dtype, size: int, places: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """Return at which share of the places an element of the kernel meets each input, (size, kernel)."""
+    met = stride * np.arange(places)[:, None] + dilation * np.arange(kernel) - padding
+    return torch.from_numpy((met == np.arange(size)[:, None, None]).mean(1)).to(dtype)
 
 
 class ConvolutionFactors(Factors):
@@ -203,49 +233,68 @@ def uses(loss: Tensor, weights: dict[int, str], biases: dict[str, int]) -> dict[
     biases : dict of str to int
         `id` of the bias in the matrix of a weight, by the weight's name.
     """
-    found, counts = dict[str, list[Use | None]](), Counter[int]()
+    found, counts, added = dict[str, list[Use | None]](), Counter[int](), dict[Any, int]()
     stack, seen = [loss.grad_fn] if weights else [], set[Any]()
     while stack:
         node = stack.pop()
+        if _kind(node) == "AddBackward0" and _saved(node, "alpha") == 1:
+            added.update(_joined(node))
         for position, (below, _) in enumerate(node.next_functions):
-            turned = below is not None and below.name() == "TBackward0"
+            turned = _kind(below) == "TBackward0"
             inner = below.next_functions[0][0] if turned else below
-            parameter = getattr(inner, "variable", None)
+            parameter = _parameter(inner)
             counts[id(parameter)] += 1
             name = weights.get(id(parameter))
             if name is not None:
                 use = recognised(node, position, turned, parameter)
                 if use is not None and name in biases and (turned or use.bias_at):  # else it is no column
                     at = node.next_functions[use.bias_at][0]
-                    use.biased = id(getattr(at, "variable", None)) == biases[name]
+                    use.biased = id(_parameter(at)) == biases[name]
                 found.setdefault(name, []).append(use)
             elif below is not None and below not in seen:
                 seen.add(below)
                 stack.append(below)
     known = {name: [each for each in whole if each] for name, whole in found.items() if None not in whole}
     for name, whole in known.items():
-        if sum(each.biased for each in whole) != counts[biases.get(name, 0)]:  # it is used elsewhere, too
+        bias = biases.get(name, 0)
+        joined = [each for each in whole if each.biased or (each.turned and added.get(each.node) == bias)]
+        for each in joined if len(joined) == counts[bias] else ():
+            each.joined = True
+        if sum(each.biased for each in whole) != counts[bias]:  # it is used elsewhere, too
             for each in whole:
                 each.biased = False
     return known
+
+
+def _joined(node: Any) -> Iterator[tuple[Any, int]]:
+    """Yield a node and the `id` of the parameter that a sum adds to its result, which may be reshaped before.
+
+    The bias of a linear layer is added so where its inputs are not contiguous.
+    """
+    for position, (below, _) in enumerate(node.next_functions):
+        while _kind(below) in ("ViewBackward0", "UnsafeViewBackward0"):
+            below = below.next_functions[0][0]
+        parameter = _parameter(node.next_functions[1 - position][0])
+        if below is not None and parameter is not None:
+            yield below, id(parameter)
 
 
 def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | None:
     """Return the use of a weight, or of its transpose, as an input of a node; None if it is not known."""
     made: Use | None = None
     plain = {"AddmmBackward0": (2, "mat1"), "MmBackward0": (1, "self")}
-    if node.name() in plain:
-        at, saved = plain[node.name()]
+    if _kind(node) in plain:
+        at, saved = plain[_kind(node)]
         inputs = _saved(node, saved)
-        scaled = node.name() == "AddmmBackward0" and (_saved(node, "alpha"), _saved(node, "beta")) != (1, 1)
+        scaled = _kind(node) == "AddmmBackward0" and (_saved(node, "alpha"), _saved(node, "beta")) != (1, 1)
         if position == at and inputs is not None and not scaled:
             made = Linear(node, inputs, turned)
-    elif node.name() == "ConvolutionBackward0" and position == 1 and not turned:
+    elif _kind(node) == "ConvolutionBackward0" and position == 1 and not turned:
         inputs, groups = _saved(node, "input"), _saved(node, "groups")
         if inputs is not None and groups == 1 and _saved(node, "transposed") is False:
             convolution = Convolution(node, inputs, weight.shape)
             made = None if None in convolution.geometry else convolution
-    elif node.name() == "EmbeddingBackward0" and position == 0 and not turned:
+    elif _kind(node) == "EmbeddingBackward0" and position == 0 and not turned:
         indices, special = (
             _saved(node, "indices"),
             (_saved(node, "scale_grad_by_freq"), _saved(node, "sparse")),
@@ -254,6 +303,7 @@ def recognised(node: Any, position: int, turned: bool, weight: Tensor) -> Use | 
             made = Lookup(node, indices)
     if made is None or made.inputs.layout != torch.strided:
         return None
+    made.hidden = node.next_functions[position - 1][0] is not None  # of an embedding it is the weight
     return made if made.inputs.dtype == weight.dtype or made.kind == "lookup" else None
 
 
@@ -261,10 +311,32 @@ def products(found: dict[str, list[Use]], rows: int) -> dict[str, Products]:
     """Return how the gradients of weights arise, for so many rows."""
     kinds = {name: {each.kind for each in whole} for name, whole in found.items()}
     return {
-        name: Products(sum(each.samples for each in whole) / rows, kinds[name].pop(), prod(whole[0].kernel))
+        name: Products(
+            sum(each.samples for each in whole) / rows,
+            kinds[name].pop(),
+            prod(whole[0].kernel),
+            all(each.joined for each in whole) and any(each.hidden for each in whole),
+            all(each.biased for each in whole),
+        )
         for name, whole in found.items()
         if len(kinds[name]) == 1
     }
+
+
+def mean(whole: list[Use]) -> Array:
+    """Return the mean of the inputs of a weight's uses, shape (inputs,)."""
+    means, samples = [_array(each.mean()) for each in whole], [each.samples for each in whole]
+    return np.average(means, axis=0, weights=samples) if len(whole) > 1 else means[0]
+
+
+def _kind(node: Any) -> str:
+    """Return the name of a node, which `name()` takes longer to find."""
+    return type(node).__name__
+
+
+def _parameter(node: Any) -> Any:
+    """Return the parameter whose gradient a node accumulates; None if it does not."""
+    return node.variable if _kind(node) == "AccumulateGrad" else None
 
 
 def _saved(node: Any, name: str) -> Any:

@@ -16,6 +16,7 @@ from .losses import CLASSES, named
 class TorchProblem(UserTable, tag="torch"):
     """A module of PyTorch."""
 
+    layered: ClassVar[bool] = True
     needed: ClassVar[tuple[str, ...]] = ("module", "data", "loss")
     paths: ClassVar[tuple[str, ...]] = ("init",)
     references: ClassVar[tuple[str, ...]] = ("module", "data", "loss", "score")

@@ -130,9 +130,14 @@ class TorchModel(Model):
         key: Key | None,
         state: dict[str, Array],
         names: Collection[str],
+        means: dict[str, Array | None] | None = None,
     ) -> tuple[float, dict[str, list[Factors]]]:
+        means = {} if means is None else means
         with self.forward(theta, rows, key, state) as loss:
-            views, uses = self._viewed(out), self._uses(loss, {*self._large, *names})
+            views, uses = self._viewed(out), self._uses(loss, {*self._large, *names, *means})
+            for name in means:
+                if name in uses and self._known(name, uses[name]):
+                    means[name] = graph.mean(uses[name])
             whole = {name: uses[name] for name in names if name in uses and self._known(name, uses[name])}
             products = {
                 name: uses[name][0]

@@ -1,4 +1,4 @@
-"""A module of PyTorch over MPI: a transformer after convolutions, dropout, statistics and other buffers."""
+"""A module of PyTorch over MPI: a transformer after convolutions, dropout, statistics, buffers and means."""
 
 import signal
 from pathlib import Path
@@ -15,6 +15,7 @@ FILE = SUPPORT / "modules.py"
 RUN = (
     f'problem={{kind = "torch", batch = 8, axis = "input", module = "{FILE}:Mixed", data = "{FILE}:data"}}',
     "code.blocks=4",
+    "code.centre=true",
     "memory.kind=worker",
     "wire.dtype=int2",
     "downlink.kind=exchange",
