@@ -52,9 +52,8 @@ def test_gradients_are_those_of_the_built_in_network(
     kinds.load_plugin(str(FILE))
     x, y = kinds.referenced("data", f"{FILE}:flat")()
     np.savez(tmp_path / "rows.npz", x=x, y=y)
-    own = problems.create(
-        {"hidden": [hidden], "axis": axis, "dtype": "float64", "data": f"{tmp_path}/rows.npz"}, 4
-    )
+    keys = {"axis": axis, "dtype": "float64", "data": f"{tmp_path}/rows.npz", "standardise": False}
+    own = problems.create({"hidden": [hidden], **keys}, 4)
     options = {"hidden": hidden}
     table = {**named("perceptron", "flat"), "dtype": "float64", "axis": axis, "options": options}
     mine = problems.create(table, 4)

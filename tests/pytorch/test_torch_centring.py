@@ -37,7 +37,8 @@ def test_gradients_are_those_of_the_built_in_network(
     x, y = kinds.referenced("data", table["data"])()
     np.savez(tmp_path / "rows.npz", x=x, y=y)
     common = {"axis": axis, "dtype": "float64"}
-    own = problems.create({"hidden": [hidden], "data": f"{tmp_path}/rows.npz", **common}, 4)
+    rows = {"data": f"{tmp_path}/rows.npz", "standardise": False}
+    own = problems.create({"hidden": [hidden], **rows, **common}, 4)
     mine = problems.create({**table, "options": {"hidden": hidden}, "factors": True, **common}, 4)
     theta, random = own.initial(3), np.random.default_rng(0)
     dense = [random.standard_normal((2, layer.count)) for layer in own.layers]
