@@ -33,7 +33,7 @@ from .comparison import Comparison
 from .comparison_file import ensure_savable
 from .learning_rates import rate_of
 from .measurement import Measured
-from .schemes_bench import AUTO, LINKS, NESTEROV
+from .schemes_bench import AUTO, LINKS
 from .tournament import ComparisonRequest, perform_once
 from .tuning import Tuning
 
