@@ -38,8 +38,18 @@ from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.stateful import Stateful
 from .base import (
-    ALLREDUCE, COUNTING_MODE, FIRST, NESTEROV, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, WHITENED, WHITENING,
-    Entrants, Scheme, Work,
+    ALLREDUCE,
+    COUNTING_MODE,
+    FIRST,
+    NESTEROV,
+    SENDS_THETA,
+    SEVERAL_ROUNDS,
+    UNCODED,
+    WHITENED,
+    WHITENING,
+    Entrants,
+    Scheme,
+    Work,
 )  # fmt: skip
 
 SMALL = 10.0  # measured time of a flop of these small factorisations, relative to one of a gradient

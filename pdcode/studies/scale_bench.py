@@ -21,6 +21,7 @@ from ..analysis.style import DASHES, LINES, sheet
 from ..bench import machine
 from ..config import load as configfile
 from ..config.write import to_toml
+from ..schemes.base import NESTEROV
 from ..training import setup
 from ..training.monitor import Print
 from ..util import memory
