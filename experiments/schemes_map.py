@@ -1,7 +1,7 @@
 """Map of the fastest scheme over the bandwidth of rank 0's link and the size of the delays.
 
-Presets and uncoded schemes run on the virtual clock to the target of a configuration, in every cell of a
-grid. Learning rates are chosen in the middle cell. The map is printed and drawn.
+Presets, top-k and uncoded schemes run on the virtual clock to the target of a configuration, in every cell
+of a grid. Learning rates are chosen in the middle cell. The map is printed and drawn.
 
 ``python experiments/schemes_map.py CONFIG [--bandwidths B,B,…] [--severities S,S,…] …``; without CONFIG the
 digits job to a training loss of 0.1.
@@ -31,10 +31,10 @@ from pdcode.analysis.style import GREY, INK, sheet
 from pdcode.api import configs
 from pdcode.config import MAX_VALUE, Config, StragglersTable
 from pdcode.studies import halving, search, search_space
-from pdcode.studies.candidate import OWN, Candidate, identity
+from pdcode.studies.candidate import OWN, Candidate
 from pdcode.studies.goal import Goal
+from pdcode.studies.halving import Runs, TrialOfSeeds
 from pdcode.studies.limits import ARRIVALS, Limits, max_updates, with_limits
-from pdcode.studies.measurement import Measured
 from pdcode.studies.ranking import Row
 from pdcode.studies.schemes_bench import task_s
 from pdcode.studies.trial import TUNING_OFFSET, Trial
@@ -43,7 +43,8 @@ from pdcode.util.errors import InputError
 from pdcode.util.formats import ratio, size
 from pdcode.util.processes import Pool
 
-MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # multiples of the user's learning rate
+SCHEMES = "lwpd", "topk", "uncoded"
+MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # multiples of the schemes' learning rates
 UPDATES_SLACK = 8  # limit of a run's updates, as a multiple of the number in tuning
 ROUNDS = 4  # rounds of all workers between measurements
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # default severities for recorded delays
@@ -63,60 +64,12 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class MeanOfSeeds:
-    """Runs of a candidate under several seeds; fewer than planned if the first were too slow."""
-
-    runs: list[Measured]
-    planned: int
-
-    @property
-    def seconds(self) -> float:
-        """Mean time to the target; infinity unless all runs reached it."""
-        complete = len(self.runs) == self.planned
-        return sum(run.seconds for run in self.runs) / self.planned if complete else math.inf
-
-    @property
-    def reached(self) -> bool:
-        return math.isfinite(self.seconds)
-
-    def key(self, goal: Goal) -> tuple[float, float]:
-        """Return the sort key: time, then the value at the end; less is better."""
-        value = sum(run.value(goal) for run in self.runs) / len(self.runs)
-        return self.seconds, value if math.isfinite(value) else math.inf
-
-
-@dataclass(frozen=True)
-class TrialOfSeeds:
-    """Runs of a candidate, one for each seed, which may end once their mean time must exceed the cut-off."""
-
-    config: Config
-    goal: Goal
-    seeds: Sequence[int]
-    step_s: float
-    cut_off_s: float
-    updates: int
-
-    def perform(self) -> MeanOfSeeds:
-        """Perform the runs in turn, until their mean time must exceed the cut-off."""
-        runs: list[Measured] = []
-        left_s = self.cut_off_s * len(self.seeds)
-        for seed in self.seeds:
-            limits = Limits(min(MAX_VALUE, left_s + self.step_s), self.step_s)
-            config = with_limits(self.config, self.goal, limits, self.updates)
-            runs.append(Trial(config, seed, self.goal).perform())
-            left_s -= runs[-1].spent_s
-            if left_s < 0:
-                break
-        return MeanOfSeeds(runs, len(self.seeds))
-
-
-@dataclass(frozen=True)
 class MapCell:
     """Cell of a map, with the names and results of the schemes, best first."""
 
     bandwidth: float
     severity: float
-    ranked: list[tuple[str, MeanOfSeeds]]
+    ranked: list[tuple[str, Runs]]
 
     @property
     def best(self) -> str:
@@ -187,7 +140,7 @@ def in_cell_of(candidate: Candidate, cell: Config) -> Candidate:
 
 def ranked(
     entrants: list[Contestant], goal: Goal, seeds: Sequence[int], places: int
-) -> list[tuple[Candidate, MeanOfSeeds]]:
+) -> list[tuple[Candidate, Runs]]:
     """Rank candidates by their runs in one cell, the first `places` exactly, within this process."""
 
     def trial(entrant: Contestant, cut_off_s: float) -> Any:
@@ -196,7 +149,8 @@ def ranked(
         length = ROUNDS * (config.workers.count if config.update.asynchronous else 1)
         probe = with_limits(config, goal, Limits(MAX_VALUE, MAX_VALUE), length)
         step_s = max(1e-6, Trial(probe, seeds[0], goal).perform().stop_s)
-        return TrialOfSeeds(config, goal, seeds, step_s, cut_off_s, updates)
+        config = with_limits(config, goal, Limits(MAX_VALUE, step_s), updates)
+        return TrialOfSeeds([Trial(config, seed, goal) for seed in seeds], cut_off_s, step_s)
 
     raced: Any = halving.select_best(entrants, places, goal, Pool(1), trial)
     return [(candidate, mean) for (candidate, _), mean in raced]
@@ -212,13 +166,10 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, arrivals: int) -> l
     seeds = config.seed + TUNING_OFFSET, config.seed + TUNING_OFFSET + 1
 
     def entrants() -> Iterator[tuple[str, list[Contestant]]]:
-        seen: set[bytes] = set()
-        for name, tables in {OWN: {}, **search_space.named_tables(config)}.items():
-            variants = [search_space.make_candidate(middle, name, tables, multiple) for multiple in MULTIPLES]
-            made = [(each, max_updates(each.config, arrivals)) for each in variants if each is not None]
-            if made and identity(made[0][0].config) not in seen:  # unless it is a scheme under another name
-                seen.add(identity(made[0][0].config))
-                yield name, made
+        offered = [each for each in search_space.of_portfolio(middle) if each.config.scheme.name in SCHEMES]
+        for candidate in search.distinct([Candidate(OWN, middle), *offered]):
+            made = search_space.at_rates(candidate, MULTIPLES)
+            yield candidate.name, [(each, max_updates(each.config, arrivals)) for each in made]
 
     race = partial(ranked, goal=goal, seeds=seeds, places=1)
     firsts = [found[0] for _, found in pool.results(race, entrants())]

@@ -21,6 +21,10 @@ class Plan(dict[str, Any]):
     ----------
     predicted : str
         Its predicted time, and that of the user's own configuration.
+    price : str
+        What the search has cost on the virtual clock.
+    repeat : str
+        The command that repeats a run of the prediction.
     ranking : list of list of str
         The finalists, best first, after the names of the columns: rank, time to the target, its 95 %
         interval, ratio to the time of the user's own configuration, description.
@@ -29,7 +33,10 @@ class Plan(dict[str, Any]):
     def __init__(self, text: str) -> None:
         super().__init__(tomllib.loads(text))
         comments = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
-        self.predicted = next((each for each in comments if each.startswith("Predicted ")), "")
+        self.predicted, self.price, self.repeat = (
+            next((each for each in comments if each.startswith(f"{word}")), "")
+            for word in ("Predicted ", "Price: ", "Repeat: ")
+        )
         self.ranking = [each.split(BETWEEN) for each in comments if BETWEEN in each]
 
     def _repr_html_(self) -> str:

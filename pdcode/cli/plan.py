@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
-from ..util.formats import counted
+from ..util.formats import counted, duration
 from ..util.output import print_line
 from . import arguments
 
 if TYPE_CHECKING:
     from ..studies.candidate import Candidate
     from ..studies.ranking import Row
-    from ..studies.search import Environment
+    from ..studies.search import Environment, SearchResult
 
 
 def add_parser(commands: Any) -> None:
@@ -38,10 +39,13 @@ def add_parser(commands: Any) -> None:
     what = "time t of P(T ≤ t), the chance to reach the target by then (default with --like: the job's own)"
     option("--deadline", type=arguments.quantity("time"), metavar="S", help=what)
     arguments.add_target(command)
-    what = "initial candidates (default: 26); presets and uncoded schemes are always included"
+    what = (
+        "schemes that the search begins with: your own, those of the portfolio in its order, then drawn ones "
+        "(default: the portfolio)"
+    )
     option("--candidates", type=int, metavar="N", help=what)
     option("--seeds", type=int, metavar="N", help="runs per finalist (default: 5, with --like 20)")
-    what = "each rung of the search keeps 1/η of its candidates (default: 3)"
+    what = "each rung of the search keeps 1/η of its schemes (default: 4)"
     option("--eta", type=float, metavar="η", help=what)
     arguments.add_seconds(command, ", else about 100000 arrivals")
     arguments.add_processes(command)
@@ -68,20 +72,22 @@ def plan(options: argparse.Namespace) -> int:
     goal, trace = environment.goal, environment.trace
     path = plan_file.output_path(options.like or options.config, options.output)
     seeds = options.seeds or (20 if options.like else 5)
-    size = options.candidates or 26, seeds, options.eta or 3.0, options.seconds
+    size = options.candidates, seeds, options.eta or 4.0, options.seconds
     changed: list[Row[Candidate]] = []
     deadline_s, source = options.deadline, "--deadline"
+    before = os.times()
     with Pool(options.processes) as pool:
         found = search.search(environment, pool, print_line, *size)
         if options.like:
             changed, own_s = what_ifs.perform(environment, found, pool)
         if options.like and deadline_s is None:
             deadline_s, source = own_s, "the job's own time, with its delays in their order"
+    used_s = sum(now - then for now, then in zip(os.times()[:4], before[:4], strict=True))
     row = found.rows[0]
     reached = row.missed < len(row.runs)
     if reached:  # before printing, which may fail on a closed pipe
         config = plan_file.best_config(found, environment, options.seconds)
-        plan_file.write_plan(path, config, plan_file.comments(found, goal, options.command))
+        plan_file.write_plan(path, config, plan_file.comments(found, environment, options.command, path))
     print_line("")
     show_plan(found.rows, found.seeds, found.rungs)
     if deadline_s is not None:
@@ -97,8 +103,24 @@ def plan(options: argparse.Namespace) -> int:
         print_line(f"recorded in {trace.path}: {goal} {goal.reached(trace)}")
         print_line(f"predicted with its delays: {own} for your own configuration, {best_one} for number 1")
         print_line("")
+    print_line(f"{plan_file.price(found)} {format_gain(found, used_s, environment.user.workers.count)}")
     print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
+
+
+def format_gain(found: SearchResult, used_s: float, workers: int) -> str:
+    """Describe what the search has cost in processor time, and what the chosen configuration saves."""
+    spent = f"They took {duration(1e9 * used_s)} of processor time"
+    saved_s = found.own.time.mean - found.rows[0].time.mean
+    if found.rows[0].missed:
+        return f"{spent}."
+    if not saved_s > 0:
+        return f"{spent}, and nothing is faster."
+    runs = math.ceil(used_s / (saved_s * workers))
+    return (
+        f"{spent}; a job is shorter by {duration(1e9 * saved_s)} on each of "
+        f"{counted(workers, 'worker')}, which pays for the search after {counted(runs, 'job')}."
+    )
 
 
 def load_environment(options: argparse.Namespace) -> Environment:

@@ -46,6 +46,18 @@ UNCODED: Tables = {"code": {"family": "uncoded", "blocks": 1, "rotate": False}, 
 EQUAL: Mapping[str, Any] = {"whiten": "auto", "steps": "auto", "centre": "auto"}
 """Keys of ``[code]`` for gradients of equal length in each layer, by centred inputs where there are any."""
 
+EXCHANGE = "/downlink.kind=exchange"
+ALLREDUCE = "/reduce.kind=allreduce"
+FIRST = "/update.mode=first"
+NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
+TWO_BITS = "/wire.dtype=int2"
+COMPRESSED = f"/memory.kind=worker{TWO_BITS}"
+WHITEN = "/code.whiten=auto/code.centre=auto"
+WHITENED = f"{WHITEN}{NESTEROV}"
+"""Parts of `Scheme.entrants`."""
+
+Entrants = Mapping[str, str]
+
 WHITENING = "!code.whiten", "!code.steps", "!code.form", "!code.centre"
 """Entries of `Scheme.unused` of schemes without a code whose gradients may be whitened."""
 
@@ -173,6 +185,10 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     candidates : dict
         Presets from which preset "auto" chooses, as "preset" or "scheme:preset", and the number of updates
         that each needs, see `virtual.choice`; empty: there is no preset "auto".
+    entrants : dict
+        The class's own entries of the portfolio that `pdcode plan` and the benchmarks try: label -> what
+        follows the scheme's name in ``pdcode compare --schemes``, as ":preset/table.key=value". Subclasses do
+        not inherit them.
     regressions : tuple of str
         Presets for losses whose least is far from 0: the rate of linear models follows from their curvature,
         and falls until the end of a run of a given number of updates.
@@ -209,6 +225,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
     candidates: ClassVar[Mapping[str, float]] = {}
+    entrants: ClassVar[Entrants] = {}
     regressions: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[Needs] = {}

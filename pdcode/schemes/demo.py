@@ -33,7 +33,7 @@ from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
-from .base import UNCODED, WHITENING, CodewordRule, Scheme, Work
+from .base import EXCHANGE, FIRST, UNCODED, WHITEN, WHITENING, CodewordRule, Entrants, Scheme, Work
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,10 @@ class DeMo(Scheme):
 
     name = "demo"
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
+    entrants: ClassVar[Entrants] = {
+        "DeMo": f"{FIRST}{EXCHANGE}",
+        "whitened DeMo": f"{FIRST}{EXCHANGE}{WHITEN}",
+    }
     unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("worker", why="has its momentum at the worker"),

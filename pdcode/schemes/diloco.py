@@ -22,6 +22,7 @@ from msgspec import Meta
 from ..config import Candidates, NonNegative, Real, Tables
 from ..kernels import finite, optimize
 from ..problems import Problem
+from .base import WHITEN, Entrants
 from .local import InnerOptimizer, Local
 
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -53,6 +54,10 @@ class DiLoCo(Local):
 
     name = "diloco"
     summary = "H steps of AdamW at the worker, Nesterov's momentum at rank 0"
+    entrants: ClassVar[Entrants] = {
+        "DiLoCo": "",
+        "whitened DiLoCo": WHITEN,
+    }
     inner_operations = 18.0
     gradient_rate = ""
     tables: ClassVar[Tables] = {

@@ -25,6 +25,7 @@ from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
 from ..problems import Problem
 from ..problems.partition import Blocks
+from .base import ALLREDUCE, WHITEN, Entrants
 from .powersgd import PowerSGD, PowerState
 
 EPSILON = 1e-8  # added to the length of a column, as in the authors' code
@@ -45,6 +46,10 @@ class Dion(PowerSGD):
 
     name = "dion"
     summary = "two factors of each worker's momentum, in two rounds; orthonormal steps of low rank"
+    entrants: ClassVar[Entrants] = {
+        "Dion": ALLREDUCE,
+        "whitened Dion": f"{ALLREDUCE}{WHITEN}",
+    }
     has_length = True
     requires: ClassVar[Needs] = {
         **PowerSGD.requires,

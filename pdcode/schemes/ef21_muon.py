@@ -25,7 +25,7 @@ from ..kernels import finite
 from ..problems import Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
-from .base import Work
+from .base import WHITEN, Entrants, Work
 from .elements import SingleElements
 from .topk import TopK
 
@@ -54,6 +54,10 @@ class EF21Muon(TopK):
 
     name = "ef21-muon"
     summary = "the largest changes of each worker's momentum, by EF21; steps of Muon"
+    entrants: ClassVar[Entrants] = {
+        "EF21-Muon": "",
+        "whitened EF21-Muon": WHITEN,
+    }
     presets: ClassVar = {}
     requires: ClassVar[Needs] = {
         **SingleElements.requires,

@@ -7,12 +7,14 @@ same up to rounding errors, and makes these smaller.
 """
 
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from ..config import Config
 from ..util.errors import InputError
 from ..util.formats import listing
+from .base import NESTEROV, WHITENED, Entrants
 from .data_code import GradientCode
 
 
@@ -21,6 +23,10 @@ class FractionalRepetition(GradientCode):
 
     name = "frc"
     summary = "the sum of s + 1 shards' gradients, the same from s + 1 workers; exact for any s stragglers"
+    entrants: ClassVar[Entrants] = {
+        "fractional repetition": NESTEROV,
+        "whitened fractional repetition": WHITENED,
+    }
 
     @classmethod
     def check(cls, config: Config) -> None:

@@ -17,6 +17,7 @@ from ..config import Candidates, Tables
 from ..config.requirements import Needs, given, one_of
 from ..kernels import optimize
 from ..problems import Problem
+from .base import WHITEN, Entrants
 from .diloco import DiLoCo
 
 
@@ -40,6 +41,10 @@ class HeLoCo(DiLoCo):
 
     name = "heloco"
     summary = "asynchronous DiLoCo; what opposes rank 0's momentum is removed from displacements"
+    entrants: ClassVar[Entrants] = {
+        "HeLoCo": "",
+        "whitened HeLoCo": WHITEN,
+    }
     requires: ClassVar[Needs] = {
         "optimizer.kind": one_of("sgd", why="has a momentum"),
         "optimizer.momentum": given("a momentum"),

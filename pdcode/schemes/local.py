@@ -19,7 +19,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
-from .base import UNCODED, Scheme, TaskSize, Work
+from .base import ALLREDUCE, NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
 
 
 class InnerOptimizer(Stateful, ABC):
@@ -75,6 +75,10 @@ class Local(Scheme):
 
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
+    entrants: ClassVar[Entrants] = {
+        "local steps": f"{ALLREDUCE}{NESTEROV}",
+        "whitened local steps": f"{ALLREDUCE}{WHITENED}",
+    }
     gradient_rate = "scheme.options.rate"
     inner_operations: ClassVar[float] = 2.0  # elementwise ones of a local step, per element of θ
     tables: ClassVar[Tables] = {

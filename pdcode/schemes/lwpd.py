@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from ..config import Tables
 from ..problems import Problem
-from .base import EQUAL, UNCODED, Scheme
+from .base import EQUAL, UNCODED, Entrants, Scheme
 
 TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": True}
 """Blocks in turn: codewords of weight 1, because with error feedback heavier ones gain nothing."""
@@ -158,6 +158,8 @@ class LWPD(Scheme):
             "update": {"mode": "first"},
         },
     }
+
+    entrants: ClassVar[Entrants] = {f"preset {name}": f":{name}" for name in presets}
 
     regressions = "regression", "small-regression", "deep-regression"
 

@@ -26,7 +26,7 @@ from ..stragglers import DelayModel
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
-from .base import UNCODED, Scheme, TaskSize, Work
+from .base import NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
 
 DRAWS = 1024  # delays of a worker, from which its time and probability are estimated
 
@@ -64,6 +64,10 @@ class MindFlayer(Scheme):
 
     name = "mindflayer"
     summary = "the sum of the gradients, of B at each worker, that are not delayed for too long"
+    entrants: ClassVar[Entrants] = {
+        "MindFlayer": NESTEROV,
+        "whitened MindFlayer": WHITENED,
+    }
     requires: ClassVar[Needs] = {"update.mode": one_of("all", why="expects the trials of every worker")}
     tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "all"}}
 

@@ -27,7 +27,7 @@ from ..kernels import finite
 from ..problems import Problem
 from ..problems.partition import Blocks
 from ..transport.layout import Layout
-from .base import Work
+from .base import WHITEN, Entrants, Work
 from .diloco import DiLoCo
 from .local import InnerOptimizer, Local
 
@@ -61,6 +61,10 @@ class MuLoCo(Local):
 
     name = "muloco"
     summary = "H steps of Muon at the worker, Nesterov's momentum at rank 0"
+    entrants: ClassVar[Entrants] = {
+        "MuLoCo": "",
+        "whitened MuLoCo": WHITEN,
+    }
     inner_operations = 7.0
     gradient_rate = ""
     tables: ClassVar[Tables] = DiLoCo.tables

@@ -37,7 +37,20 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.stateful import Stateful
-from .base import COUNTING_MODE, SENDS_THETA, SEVERAL_ROUNDS, UNCODED, WHITENING, Scheme, Work
+from .base import (
+    ALLREDUCE,
+    COUNTING_MODE,
+    FIRST,
+    NESTEROV,
+    SENDS_THETA,
+    SEVERAL_ROUNDS,
+    UNCODED,
+    WHITENED,
+    WHITENING,
+    Entrants,
+    Scheme,
+    Work,
+)  # fmt: skip
 
 SMALL = 10.0  # measured time of a flop of these small factorisations, relative to one of a gradient
 
@@ -219,6 +232,12 @@ class PowerSGD(Scheme):
 
     name = "powersgd"
     summary = "two factors of each layer's gradient, in two rounds, with error feedback"
+    entrants: ClassVar[Entrants] = {
+        "PowerSGD": f"{ALLREDUCE}{NESTEROV}",
+        "PowerSGD first-q": f"{FIRST}{NESTEROV}",
+        "whitened PowerSGD": f"{ALLREDUCE}{WHITENED}",
+        "whitened PowerSGD first-q": f"{FIRST}{WHITENED}",
+    }
     steps_by_update = False
     unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {

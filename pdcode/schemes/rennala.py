@@ -15,7 +15,7 @@ from typing import ClassVar
 from ..coding.policies import Policy
 from ..config import Positive, Table, Tables, UpdateTable
 from ..config.requirements import Needs, one_of
-from .base import UNCODED, Scheme
+from .base import NESTEROV, UNCODED, WHITENED, Entrants, Scheme
 
 
 class FreshBatch(Policy):
@@ -34,6 +34,10 @@ class Rennala(Scheme):
 
     name = "rennala"
     summary = "full gradients; a step by S of them at the newest θ, of which a fast worker sends several"
+    entrants: ClassVar[Entrants] = {
+        "Rennala": NESTEROV,
+        "whitened Rennala": WHITENED,
+    }
     requires: ClassVar[Needs] = {
         "update.mode": one_of("first", why="counts gradients"),
         "update.late": one_of("waste", why="drops gradients at an older θ"),

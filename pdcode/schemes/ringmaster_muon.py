@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from ..config import Tables
 from ..config.requirements import Needs, one_of
+from .base import WHITEN, Entrants
 from .ringmaster import Ringmaster
 
 
@@ -23,6 +24,10 @@ class RingmasterMuon(Ringmaster):
 
     name = "ringmaster-muon"
     summary = "full gradients, a step of Muon each; those of delay R and more are dropped"
+    entrants: ClassVar[Entrants] = {
+        "Ringmaster Muon": "",
+        "whitened Ringmaster Muon": WHITEN,
+    }
     requires: ClassVar[Needs] = {"optimizer.kind": one_of("muon", why="orthogonalises its momentum")}
     tables: ClassVar[Tables] = {
         **Ringmaster.tables,

@@ -35,7 +35,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.formats import duration
-from .base import TaskSize, Work
+from .base import EXCHANGE, NESTEROV, WHITENED, Entrants, TaskSize, Work
 from .elements import SingleElements
 from .randomk import DRAW_FLOPS, RandomK
 
@@ -94,6 +94,10 @@ class Shadowheart(RandomK):
 
     name = "shadowheart"
     summary = "random elements of the mean of as many gradients as a worker computes in a common time"
+    entrants: ClassVar[Entrants] = {
+        "Shadowheart": f"{EXCHANGE}{NESTEROV}",
+        "whitened Shadowheart": f"{EXCHANGE}{WHITENED}",
+    }
     requires: ClassVar[Needs] = {
         "memory.kind": one_of("none", why="has an unbiased compressor"),
         "decoder.kind": one_of("adjoint", why="has an unbiased compressor"),

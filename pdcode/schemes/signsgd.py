@@ -14,7 +14,7 @@ from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
 from ..problems.partition import Unit
-from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme
+from .base import NOT_SUMMED, UNCODED, WHITEN, WHITENING, Entrants, Scheme
 
 
 class SignSGD(Scheme):
@@ -22,6 +22,10 @@ class SignSGD(Scheme):
 
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
+    entrants: ClassVar[Entrants] = {
+        "signSGD": "",
+        "whitened signSGD": WHITEN,
+    }
     unused = ("code", "memory", "decoder", *WHITENING)
     gradient_rate = ""
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}

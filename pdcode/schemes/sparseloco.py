@@ -31,7 +31,7 @@ from ..decoders.adjoint import AdjointDecoder
 from ..kernels import decode
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
-from .base import WHITENING
+from .base import EXCHANGE, FIRST, WHITEN, WHITENING, Entrants
 from .diloco import DiLoCo
 from .topk import TopK
 
@@ -101,6 +101,10 @@ class SparseLoCo(TopK, DiLoCo):
 
     name = "sparseloco"
     summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
+    entrants: ClassVar[Entrants] = {
+        "SparseLoCo": f"{FIRST}{EXCHANGE}",
+        "whitened SparseLoCo": f"{FIRST}{EXCHANGE}{WHITEN}",
+    }
     presets: ClassVar[Mapping[str, Tables]] = {}  # not those of `topk`, which are for gradients
     unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {

@@ -21,7 +21,7 @@ from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
 from ..util.stateful import Stateful
-from .base import EQUAL, CodewordRule, Work
+from .base import EQUAL, EXCHANGE, FIRST, NESTEROV, TWO_BITS, WHITENED, CodewordRule, Entrants, Work
 from .elements import SingleElements
 
 
@@ -46,6 +46,12 @@ class TopK(SingleElements):
 
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
+    entrants: ClassVar[Entrants] = {
+        "top-k": EXCHANGE,
+        "top-k first-q": f"{FIRST}{TWO_BITS}{EXCHANGE}{NESTEROV}",
+        "whitened top-k": ":whitened",
+        "whitened top-k first-q": f"{FIRST}{TWO_BITS}{EXCHANGE}{WHITENED}",
+    }
     requires: ClassVar[Needs] = {
         "memory.kind": none_of(
             "coordinator",

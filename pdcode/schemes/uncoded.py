@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from ..config import Tables
 from ..config.requirements import Needs, one_of
-from .base import UNCODED, Scheme
+from .base import ALLREDUCE, COMPRESSED, EXCHANGE, NESTEROV, UNCODED, WHITEN, WHITENED, Entrants, Scheme
 
 
 class Uncoded(Scheme):
@@ -29,6 +29,17 @@ class Uncoded(Scheme):
 
     name = "uncoded"
     summary = "full gradients; rank 0 averages those that have arrived"
+    entrants: ClassVar[Entrants] = {
+        "compressed all-reduce": f":all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
+        "Adam first-q": ":first/optimizer.kind=adam/optimizer.rate=0.01",
+        "AdamW first-q": ":first/optimizer.kind=adamw/optimizer.rate=0.01",
+        "first-q": f":first/wire.dtype=float16{NESTEROV}",
+        "compressed first-q": f":first{COMPRESSED}{EXCHANGE}{NESTEROV}",
+        "asynchronous": ":async",
+        "whitened first-q": f":first{COMPRESSED}{EXCHANGE}{WHITENED}",
+        "whitened compressed all-reduce": f":all{ALLREDUCE}{COMPRESSED}{WHITENED}",
+        "whitened asynchronous": f":async{COMPRESSED}{EXCHANGE}{WHITEN}",
+    }
     tables: ClassVar[Tables] = UNCODED
     presets: ClassVar[Mapping[str, Tables]] = {
         "all": {**tables, "update": {"mode": "all"}},
@@ -50,6 +61,14 @@ class Allreduce(Uncoded):
 
     name = "allreduce"
     summary = "full gradients, added up by MPI_Allreduce without a coordinator"
+    entrants: ClassVar[Entrants] = {
+        "all-reduce": NESTEROV,
+        "Muon": "/optimizer.kind=muon",
+        "Adam": "/optimizer.kind=adam/optimizer.rate=0.01",
+        "AdamW": "/optimizer.kind=adamw/optimizer.rate=0.01",
+        "whitened all-reduce": WHITENED,
+        "whitened Muon": f"/optimizer.kind=muon{WHITEN}",
+    }
     presets: ClassVar[Mapping[str, Tables]] = {}
     tables: ClassVar[Tables] = {**Uncoded.tables, "update": {"mode": "all"}, "reduce": {"kind": "allreduce"}}
     requires: ClassVar[Needs] = {

@@ -27,6 +27,7 @@ from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
 from ..problems.partition import Unit
 from ..util.errors import InputError
+from .base import NESTEROV, WHITENED, Entrants
 from .data_code import DataCode
 
 Probability = Annotated[float, Meta(gt=0, lt=1)]
@@ -45,6 +46,10 @@ class Unequal(DataCode):
 
     name = "unequal"
     summary = "shards' gradients weighted by their workers' probabilities of straggling; rank 0 adds them up"
+    entrants: ClassVar[Entrants] = {
+        "unequal gradient code": NESTEROV,
+        "whitened unequal gradient code": WHITENED,
+    }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

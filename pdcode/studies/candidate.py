@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
 from ..config import AUTO, Config, SchemeTable
 from ..config.defaults import with_derived_keys
 from .learning_rates import rate_of, with_rate
+from .trial import within
 
 OWN = "yours"  # the user's own configuration
-DRAWN = "drawn"  # a configuration drawn at random
+DRAWN = "drawn"  # first word of the name of a configuration drawn at random
 VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "update")
 """Tables of a candidate; the other tables are the user's."""
 
@@ -21,10 +23,10 @@ VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "
 class Candidate:
     """A scheme with the configuration in which it runs."""
 
-    name: str  # `OWN`, `DRAWN`, or the name of a scheme or preset, with ``/KEY=VALUE`` for each changed key
+    name: str  # `OWN`, or that of a scheme or preset, with ``/KEY=VALUE`` for each changed key; or a label
     config: Config
-    # Learning rate as a multiple of the user's converted rate, see `learning_rates.converted`.
-    multiple: float = 1.0
+    multiple: float = 1.0  # learning rate, as a multiple of that with which the scheme was offered
+    changed: Mapping[str, Any] = field(default_factory=dict)  # keys that a search has changed
     held: tuple[str, ...] = ()  # keys that the name or the command gives, which tuning leaves
 
     @property
@@ -34,8 +36,9 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """Name, and the multiple of the learning rate unless it is 1 or the candidate is drawn."""
-        return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
+        """Name, and what a search has changed."""
+        options = (f"{key.rpartition('.')[2]} {value}" for key, value in self.changed.items())
+        return ", ".join([self.name, *options, *[f"rate ×{self.multiple:.3g}"] * (self.multiple != 1)])
 
     @property
     def rate(self) -> float:
@@ -48,10 +51,7 @@ class Candidate:
 
     def within(self, limit_s: float) -> Candidate:
         """Return the candidate with a time limit of at most `limit_s`."""
-        config, given = self.config, self.config.stop.seconds
-        if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
-            return self
-        return replace(self, config=config.with_keys(stop={"seconds": limit_s}))
+        return replace(self, config=within(self.config, limit_s))
 
     def __str__(self) -> str:
         return f"{self.title}: {summary(self.config)}"

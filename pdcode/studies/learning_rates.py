@@ -43,16 +43,16 @@ def with_rate(config: Config, rate: float) -> Config:
     return config.with_keys(scheme={"options": msgspec.structs.replace(config.scheme.options, **found)})
 
 
-def converted(config: Config, base: Config, multiple: float = 1.0) -> Config:
-    """Return the configuration with the learning rate of `base`, times a multiple, for its kind of step.
+def converted(config: Config, base: Config) -> Config:
+    """Return the configuration with the learning rate of `base` for its kind of step.
 
     Steps of an optimizer that is not linear in the gradient, if `base` has another, begin with its default.
     """
     own = config.optimizer
     if own.kind != base.optimizer.kind and not own.linear:
-        rate = multiple * float(type(own)().rate)
+        rate = float(type(own)().rate)
     else:
-        rate = multiple * base_rate(base) * unit_rate(config)
+        rate = base_rate(base) * unit_rate(config)
     return config.with_keys(optimizer={"rate": float(f"{rate:.4g}")})
 
 

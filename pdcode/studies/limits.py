@@ -40,16 +40,22 @@ def with_limits(config: Config, goal: Goal | None, limits: Limits, updates: int 
 
 
 def measure_own(
-    config: Config, goal: Goal | None, path: str, limit_s: float | None, updates: int | None, arrivals: int
+    config: Config,
+    goal: Goal | None,
+    path: str,
+    limit_s: float | None,
+    updates: int | None,
+    arrivals: int,
+    further: int = 0,
 ) -> Measured:
-    """Simulate the user's own configuration.
+    """Simulate the user's own configuration, under the first seed of tuning, or a further one.
 
     Without `updates` the run ends after approximately `arrivals` arrivals.
     """
     most = updates or max_updates(config, arrivals)
     longest_s = limit_s or MAX_VALUE
     own = with_limits(config, goal, Limits(longest_s), most)
-    measured = Trial(own, config.seed + TUNING_OFFSET, goal).perform()
+    measured = Trial(own, config.seed + TUNING_OFFSET + further, goal).perform()
     early = measured.updates < most and measured.stop_s < longest_s and config.stop.epochs is None
     if not measured.reached and measured.failed and early:
         if limit_s is None:

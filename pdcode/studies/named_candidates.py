@@ -26,6 +26,7 @@ def named_candidates(
     wanted: str,
     aliases: Mapping[str, str] = {},
     unfit: list[str] | None = None,
+    own: Config | None = None,
 ) -> list[Candidate]:
     """Make the candidates of a comparison.
 
@@ -36,9 +37,9 @@ def named_candidates(
 
     Names are separated by commas; ``all`` stands for every distinct scheme and preset that can run. Overrides
     ``KEY=VALUE`` hold for all candidates. Names of candidates that cannot run are refused, or added to
-    `unfit` if that is given.
+    `unfit` if that is given. `own` is what the tables and overrides make, unless it is given.
     """
-    own = configfile.resolve(tables, overrides, folder)
+    own = own or configfile.resolve(tables, overrides, folder)
     made: list[Candidate] = []
     for name in _names(wanted):
         every = [OWN, *_scheme_names()] if name == ALL else [name]

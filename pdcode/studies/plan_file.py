@@ -1,6 +1,7 @@
 """The file of a plan: the best candidate as a configuration for `pdcode run`."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,9 @@ from ..api.plans import BETWEEN
 from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
-from ..util.formats import DASH
+from ..util.formats import DASH, counted, ratio
 from ..util.output import ensure_replaceable, ensure_writable, write_file
 from .candidate import Candidate
-from .goal import Goal
 from .ranking import Row
 from .results_table import cells, format_seconds
 from .search import Environment, SearchResult
@@ -88,8 +88,10 @@ def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
     write_file(path, f"{head}{to_toml(config)}", "the plan")
 
 
-def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
+def comments(found: SearchResult, environment: Environment, command: str, path: Path) -> list[str]:
     """Describe the origin of the configuration, the prediction, and the ranking, which `Plan` reads."""
+    goal, trace = environment.goal, environment.trace
+    recorded = f" --stragglers {shlex.quote(str(trace.path))} --set stragglers.draw=block" if trace else ""
     row, own, seeds = found.rows[0], found.own, found.seeds
     done, takes = (
         f"reached by {each.reached} in" if each.missed else text
@@ -98,17 +100,28 @@ def comments(found: SearchResult, goal: Goal, command: str) -> list[str]:
     low, high = format_seconds(row.time.low), format_seconds(row.time.high)
     span = f" ({low} – {high}, 95 %)" if row.time.known else ""
     return [
-        f"Written by `{command}`: the first of {found.candidates} candidates.",
+        f"Written by `{command}`: the first of {counted(found.schemes, 'scheme')}.",
         str(row.candidate),
         f"Predicted on the virtual clock: {goal} {done} {format_seconds(row.time.mean)}{span}, seeds "
         f"{seeds[0]} – {seeds[-1]}; the user's own configuration {takes} "
         f"{format_seconds(own.time.mean)}.",
+        price(found),
+        f"Repeat: `pdcode simulate {shlex.quote(str(path))}{recorded}`, with these seeds by --set seed=N.",
         BETWEEN.join(("rank", f"time to {goal}", "95 %", "of yours", "candidate")),
         *(
             BETWEEN.join((str(place), *ranked(each), str(each.candidate)))
             for place, each in enumerate(found.rows, 1)
         ),
     ]
+
+
+def price(found: SearchResult) -> str:
+    """Describe what the search has cost on the virtual clock."""
+    multiple = ratio(found.spent_s / found.length_s)
+    return (
+        f"Price: {counted(len(found.spent), 'simulated run')} of {format_seconds(found.spent_s)} in all, "
+        f"{multiple} the time of the user's own configuration."
+    )
 
 
 def ranked(row: Row[Candidate]) -> list[str]:

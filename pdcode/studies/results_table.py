@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..analysis import printing
-from ..util.formats import DASH, counted, duration, number, percent, ranges, ratio, size, span
+from ..util.formats import DASH, counted, duration, listing, number, percent, ranges, ratio, size, span
 from .candidate import Candidate, summary
 from .goal import Goal
-from .halving import RungResult
+from .halving import RungResult, Runs
 from .measurement import Measured
 from .ranking import Interval, Row, geometric_interval, tied
 
@@ -125,17 +125,22 @@ def show_plan(
     table.columns[1].style = "bold"
     goal, texts = rows[0].goal, [*legend(rows, seeds, "yours")]
     if len(rows) > 1:
-        texts.append("The same runs chose number 1, which flatters its own times a little.")
+        texts.append("Number 1 was chosen before, by runs under other seeds.")
     sections: list[printing.Section] = [("", [table]), ("", [printing.note(" ".join(texts))])]
-    if any(len(result.ranked) > result.rung.keep for result in rungs):
-        rest = printing.make_table("rung", "time", "candidate", left=("time", "candidate"))
-        kept = [row.candidate for row in rows]
-        for result in reversed(rungs):
-            for candidate, run in result.ranked[result.rung.keep :]:
-                if not any(candidate is each for each in kept):
-                    text = describe_run(run, goal, result.cut_off_s)
-                    rest.add_row(str(result.rung.number), text, str(candidate))
-        sections.append(("Left out", [rest]))
+    left_out = [
+        (result, candidate, run)
+        for result in reversed(rungs)
+        for candidate, run in result.schemes[result.rung.keep :]
+        if not any(candidate is row.candidate for row in rows)
+    ]
+    rest = printing.make_table("rung", "time", "candidate", left=("time", "candidate"))
+    early = [candidate.title for result, candidate, _ in left_out if len(rungs) > 1 and result is rungs[0]]
+    for result, candidate, run in left_out[: len(left_out) - len(early)]:
+        text = describe_run(run, goal, result.cut_off_s)
+        rest.add_row(str(result.rung.number), text, str(candidate))
+    if left_out:
+        parts = [rest] * bool(rest.rows) + [printing.note(f"After rung 1: {listing(early)}.")] * bool(early)
+        sections.append(("Left out", parts))
     printing.show(sections, console)
 
 
@@ -183,16 +188,16 @@ def legend(rows: Sequence[Row[Any]], seeds: Sequence[int], base: str) -> Iterato
 def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> list[str]:
     """Describe a finished rung of a search, in lines."""
     rung = result.rung
-    reached = sum(run.reached for _, run in result.ranked[: rung.keep])
-    best, run = result.ranked[0]
+    left, (best, run) = result.schemes[: rung.keep], result.ranked[0]
+    reached, many = sum(runs.reached for _, runs in left), counted(len(result.ranked), "candidate")
     return [
-        f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {format_seconds(rung.seconds)}, seed "
-        f"{rung.seed}; {rung.keep} continue, {reached} of which reached the target",
+        f"rung {rung.number} of {rungs}: {rung.schemes} schemes, {many} × {format_seconds(rung.seconds)}, "
+        f"seeds {ranges(rung.seeds)}; {len(left)} continue, {reached} of which reached the target",
         f"  first: {best.title}, {describe_run(run, goal)}",
     ]
 
 
-def describe_run(run: Measured, goal: Goal | None, cut_off_s: float = math.inf) -> str:
+def describe_run(run: Measured | Runs, goal: Goal | None, cut_off_s: float = math.inf) -> str:
     """Describe the result of a run in a few words."""
     if run.seconds > cut_off_s:
         return f"over {format_seconds(cut_off_s)}"

@@ -21,6 +21,7 @@ from ..analysis.style import DASHES, LINES, sheet
 from ..bench import machine
 from ..config import load as configfile
 from ..config.write import to_toml
+from ..schemes.base import NESTEROV
 from ..training import setup
 from ..training.monitor import Print
 from ..util import memory
@@ -33,7 +34,7 @@ from .comparison import Comparison
 from .comparison_file import ensure_savable
 from .learning_rates import rate_of
 from .measurement import Measured
-from .schemes_bench import AUTO, LINKS, NESTEROV
+from .schemes_bench import AUTO, LINKS
 from .tournament import ComparisonRequest, perform_once
 from .tuning import Tuning
 

@@ -34,7 +34,7 @@ from ..util.output import write_file
 from ..util.processes import Pool
 from ..util.progress import track
 from ..virtual import capacity, costs
-from . import search_space
+from . import portfolio, search_space
 from .candidate import Candidate
 from .comparison import Comparison
 from .comparison_file import ensure_savable
@@ -75,76 +75,11 @@ TUNING_SEEDS = 2  # runs of settings that may be the best
 SPELLS, TUNING_SPELLS = 4, 2  # factors on seeds under `markov`, whose times differ most between them
 SLACK = 1.5  # limit of a run, as a multiple of the best entrant's time
 MOST, MEDIAN = 1.05, 0.8  # the goal: our time over the best rival's, in every cell and in the median
-EXCHANGE = "/downlink.kind=exchange"
-ALLREDUCE = "/reduce.kind=allreduce"
-NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
-COMPRESSED = "/memory.kind=worker/wire.dtype=int2"
-WHITEN = "/code.whiten=auto"
-WHITENED = f"{WHITEN}{NESTEROV}"
-
 AUTO = "lwpd:auto"
 PRESETS = "lwpd:default", "lwpd:ring", "lwpd:sharded", "lwpd:sharded-first", "lwpd:first"
-RIVALS: Mapping[str, Mapping[str, str]] = {
-    "plain": {
-        "all-reduce": f"allreduce{NESTEROV}",
-        "compressed all-reduce": f"uncoded:all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
-        "Muon": "allreduce/optimizer.kind=muon",
-        "Adam": "allreduce/optimizer.kind=adam/optimizer.rate=0.01",
-        "Adam first-q": "uncoded:first/optimizer.kind=adam/optimizer.rate=0.01",
-        "AdamW": "allreduce/optimizer.kind=adamw/optimizer.rate=0.01",
-        "AdamW first-q": "uncoded:first/optimizer.kind=adamw/optimizer.rate=0.01",
-        "first-q": f"uncoded:first/wire.dtype=float16{NESTEROV}",
-        "compressed first-q": f"uncoded:first{COMPRESSED}{EXCHANGE}{NESTEROV}",
-        "asynchronous": "uncoded:async",
-        "PowerSGD": f"powersgd{ALLREDUCE}{NESTEROV}",
-        "PowerSGD first-q": f"powersgd/update.mode=first{NESTEROV}",
-        "Dion": f"dion{ALLREDUCE}",
-        "top-k": f"topk{EXCHANGE}",
-        "top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{NESTEROV}",
-        "signSGD": "signsgd",
-        "local steps": f"local{ALLREDUCE}{NESTEROV}",
-        "DiLoCo": "diloco",
-        "MuLoCo": "muloco",
-        "HeLoCo": "heloco",
-        "SparseLoCo": f"sparseloco/update.mode=first{EXCHANGE}",
-        "DeMo": f"demo/update.mode=first{EXCHANGE}",
-        "MindFlayer": f"mindflayer{NESTEROV}",
-        "Rennala": f"rennala{NESTEROV}",
-        "Shadowheart": f"shadowheart{EXCHANGE}{NESTEROV}",
-        "Ringmaster Muon": "ringmaster-muon",
-        "EF21-Muon": "ef21-muon",
-        "fractional repetition": f"frc{NESTEROV}",
-        "unequal gradient code": f"unequal{NESTEROV}",
-    },
-    "armed": {
-        "whitened PowerSGD": f"powersgd{ALLREDUCE}{WHITENED}",
-        "whitened PowerSGD first-q": f"powersgd/update.mode=first{WHITENED}",
-        "whitened first-q": f"uncoded:first{COMPRESSED}{EXCHANGE}{WHITENED}",
-        "whitened top-k first-q": f"topk/update.mode=first/wire.dtype=int2{EXCHANGE}{WHITENED}",
-        "whitened top-k": "topk:whitened",
-        "whitened MindFlayer": f"mindflayer{WHITENED}",
-        "whitened all-reduce": f"allreduce{WHITENED}",
-        "whitened compressed all-reduce": f"uncoded:all{ALLREDUCE}{COMPRESSED}{WHITENED}",
-        "whitened Muon": f"allreduce/optimizer.kind=muon{WHITEN}",
-        "whitened asynchronous": f"uncoded:async{COMPRESSED}{EXCHANGE}{WHITEN}",
-        "whitened Dion": f"dion{ALLREDUCE}{WHITEN}",
-        "whitened signSGD": f"signsgd{WHITEN}",
-        "whitened local steps": f"local{ALLREDUCE}{WHITENED}",
-        "whitened DiLoCo": f"diloco{WHITEN}",
-        "whitened MuLoCo": f"muloco{WHITEN}",
-        "whitened HeLoCo": f"heloco{WHITEN}",
-        "whitened SparseLoCo": f"sparseloco/update.mode=first{EXCHANGE}{WHITEN}",
-        "whitened DeMo": f"demo/update.mode=first{EXCHANGE}{WHITEN}",
-        "whitened Rennala": f"rennala{WHITENED}",
-        "whitened Shadowheart": f"shadowheart{EXCHANGE}{WHITENED}",
-        "whitened Ringmaster Muon": f"ringmaster-muon{WHITEN}",
-        "whitened EF21-Muon": f"ef21-muon{WHITEN}",
-        "whitened fractional repetition": f"frc{WHITENED}",
-        "whitened unequal gradient code": f"unequal{WHITENED}",
-    },
-}
+RIVALS = portfolio.rivals()
 """Rivals of the literature, plain, and armed with our whitening and look-ahead, which no paper has; tuning
-begins with the keys given here."""
+begins with the keys given there."""
 
 LABELS = {name: label for members in RIVALS.values() for label, name in members.items()}
 

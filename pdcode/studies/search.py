@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 import msgspec
 
@@ -16,17 +18,21 @@ from ..util.progress import track, work
 from ..virtual import costs
 from ..virtual.simulation import check_count
 from . import halving, limits, search_space
-from .candidate import Candidate
+from .candidate import Candidate, identity
 from .goal import Goal, choose_goal
-from .halving import Rung, RungResult
+from .halving import Rung, RungResult, TrialOfSeeds
 from .learning_rates import settled
 from .limits import OWN_SLACK, Limits, max_updates, measure_own, with_limits
 from .measurement import Measured
 from .ranking import Row, rank
 from .results_table import describe_rung, format_seconds
+from .search_space import SPACING, at_rates
 from .trial import TUNING_OFFSET, Trial, check_seed, perform_all
 
 FINALISTS = 3
+OWN_SEEDS = 3  # runs of the user's own configuration, whose longest limits the search's
+CONFIRMED = 6  # settings that the last rung confirms, beside the best of each scheme
+LAST = 3.0  # limit of the last rung's runs, as a multiple of the time of the best scheme as it is
 SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's own configuration
 
 
@@ -93,55 +99,77 @@ def _of_script(stand_in: Config, trace: TraceReader, goal: Goal) -> Config:
 class SearchResult:
     """The result of a search."""
 
-    rows: list[Row[Candidate]]  # the finalists, best first
-    rungs: list[RungResult[Candidate]]  # the earlier rungs
-    candidates: int  # number of candidates
-    seeds: tuple[int, ...]  # seeds of the finalists' runs
+    rows: list[Row[Candidate]]  # the finalists: the chosen one, then the others, best first
+    rungs: list[RungResult[Candidate]]
+    schemes: int  # number of schemes
+    seeds: tuple[int, ...]  # seeds of the finalists' runs, by which nothing was chosen
+    length_s: float = 0.0  # time of the user's own configuration
+    spent: Sequence[Measured] = ()  # all runs
 
     @property
     def own(self) -> Row[Candidate]:
         """Row of the user's own configuration."""
         return next(row for row in self.rows if row.candidate.is_own)
 
+    @property
+    def spent_s(self) -> float:
+        """Virtual time of all runs."""
+        return sum(run.stop_s for run in self.spent)
+
 
 def search(
     environment: Environment,
     pool: Pool,
     print_line: Print,
-    candidates: int = 26,
+    candidates: int | None = None,
     seeds: int = 5,
-    eta: float = 3.0,
+    eta: float = 4.0,
     limit_s: float | None = None,
 ) -> SearchResult:
-    """Search for the best of `candidates` candidates; each finalist has a run for each of `seeds` seeds.
+    """Search for the best scheme, and its learning rate and options.
 
-    A rung keeps 1/η of its candidates. `limit_s` limits the virtual time of the user's own configuration, by
-    default its ``stop.seconds``. Without either, runs end after approximately `limits.ARRIVALS` arrivals.
+    How long runs are follows from the user's own configuration, or from the best scheme as it is if that is
+    quicker, which short runs find. Each scheme begins with three rates, a factor of `search_space.SPACING`
+    apart. A rung keeps 1/η of the schemes, each with its best settings, and adds those beside them: rates at
+    the root of the factor before, the options of the scheme, and in the last but one all knobs. The last rung
+    confirms the best settings, of which the first is chosen. Its time is then that under `seeds` other seeds,
+    beside those of the other finalists and of the user's own configuration.
+
+    `candidates` is the number of schemes, by default those of the portfolio. `limit_s` limits the virtual
+    time of the user's own configuration, by default its ``stop.seconds``. Without either, runs end after
+    approximately `limits.ARRIVALS` arrivals.
     """
     base, goal, path = environment.config, environment.goal, environment.path
     offered = search_space.candidates(base, candidates, base.seed, path)
     limit = limit_s or base.stop.seconds
     arrivals = limits.ARRIVALS if limit is None else limits.MAX_ARRIVALS
 
-    def note_exhausted(runs: Sequence[tuple[Config, Measured]]) -> None:
+    def note_exhausted(runs: Iterable[tuple[Config, Measured]]) -> None:
         """Print how many runs ended at the limit of arrivals."""
+        every = list(runs)
         most = [
             int(run.arrivals)
-            for config, run in runs
+            for config, run in every
             if not run.reached and run.updates >= max_updates(config, arrivals)
         ]
         if most:
             more = "; --seconds or stop.seconds allows more" if limit is None else ""
-            of_all = f"{len(most)} of {len(runs)} runs"
+            of_all = f"{len(most)} of {len(every)} runs"
             print_line(f"  {of_all} ended at the limit of arrivals, after {max(most):,} at most{more}")
 
     updates = base.stop.updates if limit_s is None else None
     with work("your own configuration", None):
         own = measure_own(base, goal, path, limit, updates, arrivals)
-    length = own.spent_s
-    rungs = halving.make_rungs(len(offered), eta, FINALISTS, length, base.seed + TUNING_OFFSET)
+        others = [
+            measure_own(base, goal, path, limit, updates, arrivals, further)
+            for further in range(1, OWN_SEEDS if own.reached else 1)
+        ]
+    length = max(run.spent_s for run in (own, *others))
+    seed = base.seed + TUNING_OFFSET
+    ladder = partial(halving.make_rungs, len(offered), eta, FINALISTS, seed=seed)
     final_seeds = tuple(range(base.seed, base.seed + seeds))
-    ensure_not_reached(environment, {*final_seeds, base.seed + TUNING_OFFSET, *(rung.seed for rung in rungs)})
+    search_seeds = {seed for rung in ladder(length) for seed in rung.seeds}
+    ensure_not_reached(environment, {*final_seeds, *search_seeds})
     missed = "" if own.reached else f", target not reached ({goal.format_value(own.value(goal))} then)"
     print_line(f"your own configuration: {format_seconds(length)}{missed}")
     if updates is None:
@@ -151,23 +179,50 @@ def search(
         most = max_updates(candidate.config, arrivals)
         return Trial(with_limits(candidate.config, goal, Limits(longest_s), most), seed, goal)
 
-    def of_rung(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
-        return trial(candidate, rung.seed, min(rung.seconds, cut_off_s))
+    def of_rung(candidate: Candidate, rung: Rung, cut_off_s: float) -> TrialOfSeeds:
+        return TrialOfSeeds([trial(candidate, seed, rung.seconds) for seed in rung.seeds], cut_off_s)
 
-    done = []
-    for result in halving.halve(offered, rungs, goal, pool, of_rung):
+    def extended(result: RungResult[Candidate]) -> list[Candidate]:
+        """Return the survivors and the user's own configuration, then the settings beside the survivors.
+
+        The last rung has the best settings so far, also of the same scheme.
+        """
+        left, factor = len(rungs) - result.rung.number, SPACING ** (0.5**result.rung.number)
+        best = result.survivors
+        more = [near for each in best for near in search_space.neighbours(each, factor, every=left == 2)]
+        if left == 1:
+            more = [candidate for candidate, _ in result.ranked[:CONFIRMED]]
+        return distinct([*best, offered[0], *more])
+
+    spent, longest_s = [own, *others], length
+    for result in halving.halve(offered, halving.make_pilot(len(offered), length, seed), goal, pool, of_rung):
+        spent += [run for _, of_seeds in result.ranked for run in of_seeds.runs]
+        if (best := result.ranked[0][1]).reached:
+            longest_s = min(length, LAST * best.seconds)
+            break
+    print_line(f"runs of the last rung: {format_seconds(longest_s)} at most")
+    rungs = ladder(longest_s)
+    first = [each for one in offered for each in at_rates(one, (1 / SPACING, SPACING))]
+    done = list[RungResult[Candidate]]()
+    for result in halving.halve(
+        distinct([*offered, *first]), rungs, goal, pool, of_rung, attrgetter("name"), extended
+    ):
         done.append(result)
         for line in describe_rung(result, len(rungs), goal):
             print_line(line)
-        note_exhausted([(candidate.config, run) for candidate, run in result.ranked])
-    finalists = list(done[-1].survivors if done else offered)
+        every = [(candidate.config, run) for candidate, of_seeds in result.ranked for run in of_seeds.runs]
+        note_exhausted(every)
+        spent += [run for _, run in every]
+    finalists = done[-1].survivors
     if not any(candidate.is_own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
     longest = max(length, limit or MAX_VALUE)
     most_s, own_most_s = (min(factor * length, longest) for factor in slack)
+    under = f"seed {final_seeds[0]}" if seeds == 1 else f"seeds {final_seeds[0]} – {final_seeds[-1]}"
     print_line(
-        f"last rung: {len(finalists)} candidates to the target, {format_seconds(most_s)} each at the most"
+        f"chosen: {finalists[0].title}; now {len(finalists)} candidates to the target under {under}, "
+        f"{format_seconds(most_s)} each at the most"
     )
 
     def last_trials() -> Iterator[tuple[int, Trial]]:
@@ -177,13 +232,21 @@ def search(
                 longest_s = own_most_s if candidate.is_own else most_s
                 yield number * seeds + place, trial(candidate, seed, longest_s)
 
-    runs = dict(
-        track(perform_all(last_trials(), pool), seeds * len(finalists), f"runs of rung {len(rungs) + 1}")
-    )
-    note_exhausted([(finalists[number // seeds].config, run) for number, run in runs.items()])
+    runs = dict(track(perform_all(last_trials(), pool), seeds * len(finalists), "runs of the finalists"))
+    note_exhausted((finalists[number // seeds].config, run) for number, run in runs.items())
     table = [[runs[number * seeds + place] for place in range(seeds)] for number in range(len(finalists))]
     own_place = next(number for number, candidate in enumerate(finalists) if candidate.is_own)
-    return SearchResult(rank(finalists, table, goal, own_place), done, len(offered), final_seeds)
+    rows = rank(finalists, table, goal, own_place)
+    rows.sort(key=lambda row: row.candidate is not finalists[0])
+    return SearchResult(rows, done, len(offered), final_seeds, length, [*spent, *runs.values()])
+
+
+def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the first of candidates with the same configuration."""
+    found = dict[bytes, Candidate]()
+    for candidate in candidates:
+        found.setdefault(identity(candidate.config), candidate)
+    return list(found.values())
 
 
 def ensure_not_reached(environment: Environment, seeds: Iterable[int]) -> None:

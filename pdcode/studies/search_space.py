@@ -1,4 +1,4 @@
-"""The space that `pdcode plan` searches: presets, other schemes, and configurations drawn at random.
+"""The space that `pdcode plan` searches: the portfolio, and configurations drawn at random.
 
 Problem, workers, stop, stragglers, machine and link are fixed. Scheme, code, decoder, memory, wire, downlink,
 reduce, update and learning rate vary. Each draw is keyed by (seed, number), so that a longer list extends a
@@ -6,88 +6,132 @@ shorter one.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from ..config import Config, MemoryTable, UpdateTable, kinds
+from ..config import AUTO, Config, MemoryTable, OptimizerTable, UpdateTable, defaults, kinds
 from ..config import load as configfile
 from ..config.defaults import longest_rate
+from ..config.write import to_toml
 from ..training import setup
 from ..util.errors import InputError
 from ..virtual import choice
+from . import portfolio
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
-from .knobs import knobs, set_keys
+from .knobs import changed, knobs, set_keys
 from .learning_rates import converted, has_rate, rate_of, with_rate
+from .named_candidates import named_candidates
 from .trial import data_source
+from .tuning import tunable
 
 Tables = dict[str, dict[str, Any]]
 Value = TypeVar("Value")
 
-MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's learning rate
+SPACING = 4.0  # factor between the learning rates of a scheme in the first rung
 RIVALS = 0.2  # fraction of draws that are other schemes, with their own tables
 TRIES = 40  # maximum number of draws per requested candidate
 
 BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 
-def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Candidate]:
-    """List distinct candidates that `pdcode run` accepts: the user's own, the named schemes, then draws.
+def candidates(base: Config, count: int | None, seed: int, path: str = "") -> list[Candidate]:
+    """List distinct schemes that `pdcode run` accepts: the user's own, those of the portfolio, then draws.
 
-    All named schemes with the user's learning rate are listed, even if there are more than `count`. Draws are
-    keyed by `seed`.
+    Without `count` there are no draws, which `seed` keys.
     """
     setup.prepare(base, path)
-    listed = [Candidate(OWN, base)]
-    seen = {identity(base)}
-
-    def offer(name: str, tables: Tables, multiple: float) -> None:
-        candidate = make_candidate(base, name, tables, multiple)
-        if candidate is not None and identity(candidate.config) not in seen:
-            seen.add(identity(candidate.config))
-            listed.append(candidate)
-
-    fixed = named_tables(base)
-    for name, tables in fixed.items():
-        offer(name, tables, 1.0)
-    for multiple in (2.0, 0.5):
-        for name, tables in {OWN: {}, **fixed}.items():
-            if len(listed) < count and (multiple > 1 or name == OWN):
-                offer(name, tables, multiple)
-    for number in range(TRIES * count):
-        if len(listed) >= count:
+    listed = {identity(base): Candidate(OWN, base)}
+    for candidate in of_portfolio(base):
+        listed.setdefault(identity(candidate.config), candidate)
+    for number in range(TRIES * (count or 0)):
+        if len(listed) >= (count or 0):
             break
-        random = np.random.default_rng((seed, number))
-        offer(DRAWN, draw_tables(base, random), draw_value(random, MULTIPLES, (1, 2, 2, 1)))
-    return listed
+        tables = draw_tables(base, np.random.default_rng((seed, number)))
+        if drawn := make_candidate(base, f"{DRAWN} {number}", tables):
+            listed.setdefault(identity(drawn.config), drawn)
+    return list(listed.values())[:count]
 
 
-def make_candidate(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
+def of_portfolio(base: Config) -> list[Candidate]:
+    """Return the entrants of the portfolio that can run in place of a configuration, by their labels.
+
+    They are those of `pdcode compare`, with the configuration's stop. Those whose optimizer has no penalty
+    are left out if there is one.
+    """
+    own, labels = chosen(base), portfolio.labels()
+    tables = configfile.parse(to_toml(own))
+    if own.scheme.preset is not None or own.optimizer.kind != "sgd":  # not for all entrants
+        tables = defaults.without_filled(tables)
+    if not own.optimizer.linear:  # its rate says nothing of steps by gradients
+        own = msgspec.structs.replace(own, optimizer=OptimizerTable.of({"rate": AUTO}))
+    made = named_candidates(tables, [], Path(), ",".join(labels), unfit=[], own=own)
+    return [
+        replace(each, name=labels[each.name], config=msgspec.structs.replace(each.config, stop=base.stop))
+        for each in made
+        if each.config.optimizer.proximal == base.optimizer.proximal
+    ]
+
+
+def at_rates(candidate: Candidate, factors: Sequence[float]) -> Iterator[Candidate]:
+    """Yield the candidate with its learning rate multiplied by each factor."""
+    own = replace(candidate, config=chosen(candidate.config))
+    for factor in factors:
+        yield replace(own.at(own.rate * factor), multiple=own.multiple * factor)
+
+
+def neighbours(candidate: Candidate, factor: float, every: bool = False) -> Iterator[Candidate]:
+    """Yield the candidate with a shorter and a longer rate, and with each option of its scheme changed.
+
+    These are the values beside its own of those that the options list as `candidates`. With `every` other
+    knobs are changed, too, such as momentum and wire format.
+    """
+    yield from at_rates(candidate, (1 / factor, factor))
+    if candidate.name == OWN:
+        return
+    for knob in tunable(candidate):
+        place = knob.place_in(candidate.config)
+        for near in (place - 1, place + 1):
+            wanted = every or knob.keys[0].startswith("scheme.options.")
+            if not wanted or not 0 <= near < len(knob.values):
+                continue
+            settings = knob.settings(near)
+            try:
+                config = changed(candidate.config, settings)
+                setup.prepare(config, source=data_source(config))
+            except InputError:  # options that do not go together
+                continue
+            yield replace(candidate, config=config, changed={**candidate.changed, **settings})
+
+
+def make_candidate(base: Config, name: str, tables: Tables) -> Candidate | None:
     """Return the candidate with these tables, or None if `pdcode run` refuses it."""
     try:
-        config = apply_tables(base, tables, multiple)
+        config = apply_tables(base, tables)
         setup.prepare(config, source=data_source(config))
     except InputError:
         return None
-    return Candidate(name, config, multiple)
+    return Candidate(name, config)
 
 
-def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
-    """Replace tables of the user's configuration, and scale the learning rate accordingly."""
-    if multiple == 1 and not tables:
-        return base
-    config = base = chosen(base)
-    if tables:
-        built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
-        if "optimizer" not in tables and MemoryTable.of(built["memory"]).has_residual:
-            built["optimizer"]["staleness"] = "constant"
-        config = Config.of(built)
+def apply_tables(base: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Replace tables of the user's configuration, and convert the learning rate accordingly."""
+    base = chosen(base)
+    before = msgspec.to_builtins(base)
+    built = before | {name: dict(table) for name, table in tables.items()}
+    if "optimizer" not in tables and MemoryTable.of(built["memory"]).has_residual:
+        built["optimizer"]["staleness"] = "constant"
+    if penalty := before["optimizer"].get("proximal"):
+        built["optimizer"]["proximal"] = penalty
+    config = Config.of(built)
     if has_rate(tables):
-        config = with_rate(config, multiple * min(rate_of(config), longest_rate(config)))
+        config = with_rate(config, min(rate_of(config), longest_rate(config)))
     else:
-        config = converted(config, base, multiple)
+        config = converted(config, base)
     configfile.check_consistency(config)
     return config
 
@@ -101,18 +145,6 @@ def chosen(config: Config) -> Config:
 def _chosen(key: bytes) -> Config:
     config = Config.of(msgspec.json.decode(key))
     return choice.prepare(config, source=data_source(config)).config
-
-
-def named_tables(base: Config) -> dict[str, Tables]:
-    """Return the presets for this problem by name; uncoded ones in other wire formats are left to draws."""
-    found = {}
-    for scheme in "lwpd", "topk", "uncoded":
-        for name, tables in kinds.find("schemes", scheme).presets.items():
-            unfit = (name == "shards" and base.problem.batch) or name.endswith("-regression")
-            if unfit or (scheme == "uncoded" and "wire" in tables):
-                continue
-            found[f"{'preset' if scheme == 'lwpd' else scheme} {name}"] = preset(scheme, name)
-    return found
 
 
 def preset(scheme: str, name: str | None = None) -> Tables:

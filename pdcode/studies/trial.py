@@ -10,7 +10,7 @@ from contextlib import chdir
 from dataclasses import dataclass, replace
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -62,6 +62,10 @@ class Trial:
 
     def __str__(self) -> str:
         return shlex.join(["pdcode", *self.arguments])
+
+    def within(self, limit_s: float) -> Self:
+        """Return the trial with a time limit of at most `limit_s`."""
+        return replace(self, config=within(self.config, limit_s))
 
     def write(self, head: str) -> None:
         """Write the configuration to its file, below a line of comment."""
@@ -216,6 +220,14 @@ def perform_all(
         if journal is not None:
             journal.add(virtual[key], run)
         yield key, run
+
+
+def within(config: Config, limit_s: float) -> Config:
+    """Return the configuration with a time limit of at most `limit_s`."""
+    given = config.stop.seconds
+    if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
+        return config
+    return config.with_keys(stop={"seconds": limit_s})
 
 
 def check_seed(config: Config) -> None:

@@ -60,7 +60,7 @@ def changes(environment: Environment) -> Iterator[Candidate]:
     if config.optimizer.linear:  # local steps have no other optimizer
         local["scheme"] = {"name": "local", "options": {"rate": float(config.optimizer.rate)}}
     for name, tables in (("first q", FIRST), ("local steps", local)):
-        if candidate := make_candidate(config, name, tables, 1.0):
+        if candidate := make_candidate(config, name, tables):
             yield candidate
 
 

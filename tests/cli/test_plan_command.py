@@ -1,7 +1,9 @@
 """`pdcode plan` from end to end on a small job: what it prints and writes, and what it refuses."""
 
+import math
 import os
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +17,8 @@ from pdcode.api.plans import Plan
 from pdcode.config import load as configfile
 from pdcode.studies import limits, search
 from pdcode.studies.goal import Goal
+from pdcode.studies.results_table import format_seconds
+from pdcode.trace.reader import TraceReader
 from pdcode.util.processes import Pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
@@ -34,7 +38,7 @@ path = "results/job.h5"
 progress_s = 0.05
 """
 ALMOST = ["--workers", "2", "--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
-QUICK = ["--candidates", "13", "--seeds", "2", "--processes", "1"]
+QUICK = ["--candidates", "8", "--seeds", "2", "--processes", "1"]
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_a_plan(job, capsys):
     assert main(["plan", "job.toml", *QUICK]) == 0
     text = capsys.readouterr().out
     assert "target: training loss 1.5 ([stop]); 4 workers" in text
-    assert "rung 1 of 2: 13 candidates" in text
+    assert "rung 1 of 3: 8 schemes, 24 candidates" in text
     assert "; seeds 1 – 2, with the same delays" in " ".join(text.split())
     assert "plan: results/job.plan.toml (pdcode run results/job.plan.toml)" in text
     config, written = configfile.load("results/job.plan.toml")
@@ -58,9 +62,11 @@ def test_a_plan(job, capsys):
         assert getattr(config, table) == getattr(user, table)
     assert config.trace.path == "results/job.plan.h5"
     assert config.stop.loss == 1.5
-    assert written.startswith("# Written by `pdcode plan job.toml --candidates 13")
+    assert written.startswith("# Written by `pdcode plan job.toml --candidates 8")
     assert "# Predicted on the virtual clock: training loss 1.5 after " in written
     plan = Plan(written)
+    assert plan.price in text
+    assert re.search(r"They took .* of processor time; a job is shorter by .* on each of 4 workers", text)
     assert (plan["stop"]["loss"], plan.predicted[:10]) == (1.5, "Predicted ")
     head, first, *_ = plan.ranking
     assert (head[1], first[0]) == ("time to training loss 1.5", "1")
@@ -71,7 +77,8 @@ def test_a_plan(job, capsys):
     # With the same numbers it is the same plan; it may be written over an older one, not over the job.
     capsys.readouterr()
     assert main(["plan", "job.toml", *QUICK]) == 0
-    assert capsys.readouterr().out == text
+    times = r"took .*? of processor time|after \d+ jobs?"
+    assert re.sub(times, "", capsys.readouterr().out) == re.sub(times, "", text)
     assert main(["plan", "job.toml", *QUICK, "-o", "job.toml"]) == 2
     assert "would overwrite the configuration" in capsys.readouterr().err
     assert job.read_text(encoding="utf-8") == JOB
@@ -96,16 +103,35 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
             found = search.search(environment, pool, lines.append, candidates=13, seeds=4)
         plans.append((lines, found.rows, [result.survivors for result in found.rungs]))
     assert plans[0] == plans[1]
-    assert found.candidates == 13
+    assert found.schemes == 13
     assert found.own.candidate.config == config
     assert found.rows[0].speedup.ratio.high < 0.5
     assert found.rows[-1] is found.own
     assert len(found.rows) == 1 + search.FINALISTS
     assert not any(row.missed for row in found.rows)
-    first, result = found.rungs
-    assert len(first.ranked) == 13
+    first, _, result = found.rungs
+    assert len(first.ranked) == 3 * 13
     assert result.ranked[0][1].reached
+    assert result.survivors[0] is found.rows[0].candidate  # chosen before the runs that judge it
     assert set(map(id, result.survivors)) == {id(row.candidate) for row in found.rows[:-1]}
+    assert not {seed for rung in found.rungs for seed in rung.rung.seeds} & {*found.seeds}
+    assert [len(rung.rung.seeds) for rung in found.rungs] == [2, 3, 8]
+    assert found.spent_s > 4 * 4 * found.rows[0].time.mean
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_file_takes_the_time_that_is_claimed(job, capsys, recorded):
+    job.write_text(JOB.replace("progress_s = 0.05", ""), encoding="utf-8")
+    assert main(["simulate", "job.toml", "-o", "slow.h5"]) == 0
+    assert main(["plan", "job.toml", *QUICK, *(["--trace", "slow.h5"] if recorded else [])]) == 0
+    plan = Plan(Path("results/job.plan.toml").read_text(encoding="utf-8"))
+    (command,) = re.findall("`(pdcode simulate .*)`", plan.repeat)
+    times = []
+    for seed in (1, 2):
+        assert main([*shlex.split(command)[1:], "--set", f"seed={seed}", "-o", "again.h5"]) == 0
+        times.append(Goal("loss", 1.5).seconds(TraceReader("again.h5")))
+    mean = format_seconds(math.sqrt(times[0] * times[1]))
+    assert f"training loss 1.5 after {mean} " in plan.predicted
 
 
 def test_a_target_that_is_not_reached_is_said(job, capsys):

@@ -10,8 +10,6 @@ from outcomes import error_line
 from experiments.schemes_map import (
     Grid,
     MapCell,
-    MeanOfSeeds,
-    TrialOfSeeds,
     draw_map,
     format_lead,
     format_oracle,
@@ -25,14 +23,9 @@ from pdcode.analysis import style
 from pdcode.config import StragglersTable
 from pdcode.config import load as configfile
 from pdcode.studies import search_space
-from pdcode.studies.goal import Goal
+from pdcode.studies.halving import Runs
 from pdcode.studies.measurement import Measured
 from pdcode.studies.schemes_bench import task_s
-
-SMALL = [
-    "problem.hidden=[16]", "code.blocks=[8,1]", "workers.count=4", "optimizer.rate=0.5",
-    "stragglers.kind=shifted-exponential", "stragglers.shift_s=0.001", "stragglers.mean_s=0.002",
-]  # fmt: skip
 
 
 def delayed(**table: object):
@@ -44,9 +37,9 @@ def run(seconds: float, loss: float = 0.1, **figures: float) -> Measured:
     return Measured(seconds=seconds, stop_s=min(seconds, 9.0), loss=loss, **figures)
 
 
-def mean_of(seconds: float, *oracle_s: float) -> MeanOfSeeds:
+def mean_of(seconds: float, *oracle_s: float) -> Runs:
     runs = [run(seconds, oracle_s=each) for each in oracle_s or [math.nan]]
-    return MeanOfSeeds(runs, len(runs))
+    return Runs(runs, len(runs))
 
 
 def test_delays_are_scaled():
@@ -110,34 +103,6 @@ def test_a_cell_tells_the_multiple_of_the_oracle_in_the_figure_too(tmp_path):
     text = (tmp_path / "map.svg").read_text(encoding="utf-8")
     assert text.count("<!-- oracle ×1.62 -->") == 1
     assert "<!-- oracle ×: -->" in text
-
-
-def test_the_cut_off_ends_the_runs_of_several_seeds():
-    config = configfile.resolve({}, [*SMALL, "stop.loss=1.5"])
-
-    def mean(cut_off_s: float = math.inf) -> MeanOfSeeds:
-        return TrialOfSeeds(config, Goal("loss", 1.5), (1, 2, 3), 0.01, cut_off_s, 5000).perform()
-
-    whole = mean()
-    assert whole.reached
-    assert whole.seconds == pytest.approx(sum(each.seconds for each in whole.runs) / 3)
-    for factor in (1.001, 0.9, 0.2):
-        cut = mean(factor * whole.seconds)
-        assert cut.reached == (factor > 1)
-        assert sum(each.spent_s for each in cut.runs) <= 3 * factor * whole.seconds + 2 * 0.01
-    assert len(cut.runs) == 1
-
-
-def test_the_mean_of_several_seeds():
-    goal = Goal("loss", 0.3)
-
-    one, three, missed = run(1.0, 0.2), run(3.0, 0.2), run(math.inf, 0.4)
-    whole, some, cut = (MeanOfSeeds(runs, 2) for runs in ([one, three], [one, missed], [one]))
-    assert whole.key(goal) == (2.0, pytest.approx(0.2))
-    assert some.key(goal) == (math.inf, pytest.approx(0.3))
-    assert cut.seconds == math.inf
-    diverged = MeanOfSeeds([run(math.inf, math.nan)], 1)
-    assert sorted([diverged, some, whole], key=lambda each: each.key(goal)) == [whole, some, diverged]
 
 
 def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():

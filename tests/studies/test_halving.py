@@ -8,9 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdcode.config import load as configfile
 from pdcode.studies.goal import Goal
-from pdcode.studies.halving import Rung, RungResult, halve, make_rungs, select_best
+from pdcode.studies.halving import (
+    Rung,
+    RungResult,
+    Runs,
+    TrialOfSeeds,
+    halve,
+    make_pilot,
+    make_rungs,
+    select_best,
+)
 from pdcode.studies.measurement import Measured
+from pdcode.studies.trial import Trial
 from pdcode.util.processes import Pool
 
 GOAL = Goal("loss", 0.0)
@@ -37,10 +48,30 @@ class Work:
 
 
 def test_the_ladder():
-    assert make_rungs(24, 3, 3, 9.0, seed=11) == [Rung(1, 24, 8, 3.0, 11), Rung(2, 8, 3, 9.0, 12)]
-    assert make_rungs(3, 3, 3, 9.0, seed=11) == []
-    assert [rung.keep for rung in make_rungs(5, 1.01, 3, 9.0, seed=1)] == [4, 3]
-    assert [rung.candidates for rung in make_rungs(100, 2, 3, 1.0, 1)] == [100, 50, 25, 13, 7, 4]
+    assert make_rungs(24, 3, 3, 9.0, seed=11) == [
+        Rung(1, 24, 8, 3.0, (11, 12)),
+        Rung(2, 8, 3, 9.0, (13, 14, 15)),
+        Rung(3, 3, 3, 9.0, (*range(16, 24),)),
+    ]
+    assert make_rungs(2, 3, 3, 9.0, seed=11) == [
+        Rung(1, 2, 2, 3.0, (11, 12)),
+        Rung(2, 2, 2, 9.0, (13, 14, 15)),
+        Rung(3, 2, 2, 9.0, (*range(16, 24),)),
+    ]
+    assert [rung.keep for rung in make_rungs(5, 1.01, 3, 9.0, seed=1)] == [4, 3, 3]
+    many = make_rungs(100, 2, 3, 1.0, 1)
+    assert [rung.schemes for rung in many] == [100, 50, 25, 13, 7, 4, 3]
+    assert [rung.seconds for rung in many] == pytest.approx([1 / 9, 1 / 9, 1 / 9, 1 / 9, 1 / 3, 1, 1])
+    assert len({seed for rung in many for seed in rung.seeds}) == 2 + 3 + 4 + 5 + 6 + 7 + 8
+
+
+def test_the_pilot_finds_how_long_runs_need_to_be():
+    rungs = make_pilot(65, 64.0, seed=11)
+    assert [rung.seconds for rung in rungs] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert [(rung.schemes, rung.keep) for rung in rungs[:2]] == [(65, 32), (32, 16)]
+    assert rungs[-1].keep == 1
+    assert all(rung.schemes * rung.seconds <= 65 for rung in rungs)
+    assert [rung.keep for rung in make_pilot(3, 64.0, seed=11)] == [1] * 6
 
 
 @given(
@@ -58,9 +89,9 @@ def test_the_best_three_are_found_for_what_was_promised(needs, eta, length):
     results = list(halve(needs, rungs, GOAL, Pool(1), work))
     assert results[-1].survivors == sorted(needs)[:3]
     for rung in rungs:
-        assert len(spent[rung.number]) == rung.candidates
+        assert len(spent[rung.number]) == rung.schemes
         assert max(spent[rung.number]) <= rung.seconds
-        assert rung.seconds == pytest.approx(length / eta ** (len(rungs) - rung.number))
+    assert rungs[-1].seconds == length
 
 
 def test_who_cannot_survive_is_cut_off():
@@ -72,7 +103,7 @@ def test_who_cannot_survive_is_cut_off():
 
     ranked = select_best([3.0, 1.0, 2.0, 9.0, 0.5], 2, GOAL, Pool(1), watched)
     assert cut_offs == [math.inf, math.inf, 3.0, 2.0, 2.0]
-    result = RungResult(Rung(1, 5, 2, 50.0, 1), ranked)
+    result = RungResult(Rung(1, 5, 2, 50.0, (1,)), ranked)
     assert result.survivors == [0.5, 1.0]
     assert result.cut_off_s == 1.0
     cut_offs.clear()
@@ -103,3 +134,60 @@ def test_equal_times_are_ordered_by_value_and_then_by_place():
 
     ranked = select_best([1, 2, 3, 4], 4, GOAL, Pool(1), made_up)
     assert [candidate for candidate, _ in ranked] == [2, 4, 1, 3]
+
+
+def test_the_best_settings_of_a_scheme_count_and_bring_their_neighbours():
+    needs = {"a": {1: 30.0, 2: 8.0, 3: 5.0}, "b": {1: 10.0, 2: 1.0}, "c": {1: 20.0}, "d": {1: 40.0}}
+    tried = []
+
+    def work(candidate: tuple[str, int], rung: Rung, cut_off_s: float) -> Work:
+        tried.append((rung.number, candidate))
+        name, settings = candidate
+        return Work(needs[name][settings], cut_off_s)
+
+    def beside(result: RungResult) -> list[tuple[str, int]]:
+        return [
+            *result.survivors,
+            *((name, near + 1) for name, near in result.survivors if near + 1 in needs[name]),
+        ]
+
+    rungs = [Rung(1, 4, 2, 50.0, (1, 2)), Rung(2, 2, 1, 50.0, (3, 4, 5))]
+    first = [(name, 1) for name in needs] + [("a", 2)]
+    results = list(halve(first, rungs, GOAL, Pool(1), work, lambda each: each[0], beside))
+    # Two settings of "a" are one survivor, so that the second is of another scheme.
+    assert results[0].survivors == [("a", 2), ("b", 1)]
+    assert results[0].cut_off_s == 10.0
+    assert [each for number, each in tried if number == 2] == [("a", 2), ("b", 1), ("a", 3), ("b", 2)]
+    assert results[1].survivors == [("b", 2)]
+
+
+def run(seconds: float, loss: float = 0.1) -> Measured:
+    return Measured(seconds=seconds, stop_s=min(seconds, 9.0), loss=loss)
+
+
+def test_the_cut_off_ends_the_runs_of_several_seeds():
+    config = configfile.resolve({}, ["problem.hidden=[16]", "workers.count=4", "stop.loss=1.5"])
+    goal = Goal("loss", 1.5)
+    trials = [Trial(config, seed, goal) for seed in (1, 2, 3)]
+    whole = TrialOfSeeds(trials, math.inf).perform()
+    assert whole.reached
+    assert whole.seconds == pytest.approx(sum(each.seconds for each in whole.runs) / 3)
+    for factor in (1.1, 0.9, 0.2):
+        cut = TrialOfSeeds(trials, factor * whole.seconds).perform()
+        assert cut.reached == (factor > 1)
+        assert sum(each.spent_s for each in cut.runs) <= 3 * 1.001 * factor * whole.seconds
+    assert len(cut.runs) == 1
+
+
+def test_the_mean_of_several_seeds():
+    goal = Goal("loss", 0.3)
+    one, three, missed = run(1.0, 0.2), run(3.0, 0.2), run(math.inf, 0.1)
+    whole, some, none, cut = (
+        Runs(runs, 2) for runs in ([one, three], [one, missed], [missed, missed], [one])
+    )
+    assert whole.key(goal) == (2.0, 0, pytest.approx(0.2))
+    assert some.key(goal) == (math.inf, 1, pytest.approx(0.15))
+    assert cut.seconds == math.inf
+    diverged = Runs([run(math.inf, math.nan)] * 2, 2)
+    ranked = sorted([diverged, none, some, whole], key=lambda each: each.key(goal))
+    assert ranked == [whole, some, none, diverged]

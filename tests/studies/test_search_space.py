@@ -1,14 +1,18 @@
 """Candidates of a plan: which are offered, and that all of them can run."""
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 import pytest
 
 from pdcode import problems
-from pdcode.config import UpdateTable
+from pdcode.config import UpdateTable, kinds
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
+from pdcode.schemes.uncoded import Uncoded
+from pdcode.studies import portfolio
 from pdcode.studies import search_space as space
 from pdcode.studies.candidate import DRAWN, OWN, identity, summary
 from pdcode.studies.learning_rates import base_rate, rate_of
@@ -52,8 +56,10 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
     assert len({msgspec.json.encode(candidate.config) for candidate in found}) == 20
     for number, candidate in enumerate(found):
         config = candidate.config
-        for table in ("problem", "workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
+        for table in ("workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
             assert getattr(config, table) == getattr(base, table)
+        scaled = msgspec.structs.replace(base.problem, standardise=config.problem.standardise)  # by a preset
+        assert config.problem == scaled
         configfile.check_consistency(config)
         setup.prepare(config)
         path = tmp_path / f"{number}.toml"
@@ -61,41 +67,79 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
         assert configfile.load(path)[0] == config
 
 
-def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
+def test_the_portfolio_is_offered_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    presets = [f"preset {name}" for name in LWPD.presets if name != "shards" and "-regression" not in name]
-    names = {
-        OWN,
-        *presets,
-        "topk whitened",
-        *(f"uncoded {name}" for name in ("all", "first", "async", "k-async")),
-    }
-    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 30, seed=7)
-    assert {candidate.name for candidate in few} == names
-    assert all(candidate.multiple == 1 for candidate in few)
-    assert space.candidates(base, 30, seed=7) == many
-    assert space.candidates(base, 36, seed=7)[:30] == many
-    other = space.candidates(base, 30, seed=8)
-    assert [candidate for candidate in other if candidate.name != DRAWN] == [
-        candidate for candidate in many if candidate.name != DRAWN
-    ]
-    assert other != many
-    full = msgspec.structs.replace(base, problem=msgspec.structs.replace(base.problem, batch=0))
-    assert "preset shards" in {candidate.name for candidate in space.candidates(full, 2, seed=7)}
+    whole = space.candidates(base, None, seed=7)
+    names = [candidate.name for candidate in whole]
+    labels = portfolio.labels().values()
+    assert names[0] == OWN
+    assert names[1:] == [label for label in labels if label in names]  # in its order
+    assert {
+        *(f"preset {name}" for name in LWPD.presets), "whitened top-k", "top-k", "first-q", "Adam first-q",
+        "whitened MindFlayer", "local steps", "compressed all-reduce", "Muon", "PowerSGD", "Rennala",
+    } <= {*names}  # fmt: skip
+    assert all(candidate.multiple == 1 for candidate in whole)
+    assert space.candidates(base, 12, seed=7) == whole[:12]
+    many = space.candidates(base, len(whole) + 6, seed=7)
+    assert many[: len(whole)] == whole
+    drawn = many[len(whole) :]
+    assert all(candidate.name.startswith(f"{DRAWN} ") for candidate in drawn)
+    assert space.candidates(base, len(whole) + 3, seed=7)[len(whole) :] == drawn[:3]
+    assert space.candidates(base, len(whole) + 6, seed=8)[len(whole) :] != drawn
 
 
-@pytest.mark.parametrize(
-    ("name", "scheme"),
-    [("preset default", "lwpd"), *((f"uncoded {name}", "uncoded") for name in ("all", "first", "k-async"))],
-)
-def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
+def test_the_portfolio_does_not_depend_on_the_users_optimizer():
+    base = configfile.resolve({}, [*SMALL, "scheme.name=allreduce", "optimizer={kind='adam', rate=0.003}"])
+    found = {each.name: each.config.optimizer for each in space.of_portfolio(base)}
+    assert [*found] == [*portfolio.labels().values()]
+    assert (found["all-reduce"].kind, found["Adam"].kind) == ("sgd", "adam")
+    assert 0.01 < found["all-reduce"].rate < 1.0
+
+
+def test_a_plugins_scheme_joins_by_its_own_declaration(monkeypatch):
+    class Mine(Uncoded):
+        name = "mine"
+        entrants: ClassVar = {"my scheme": ":async/wire.dtype=float16"}
+
+    monkeypatch.setitem(kinds.KINDS["schemes"], "mine", Mine)
+    assert portfolio.labels()["mine:async/wire.dtype=float16"] == "my scheme"
+    assert "my scheme" in portfolio.rivals()["plain"]
     base = configfile.resolve({}, SMALL)
-    asked = [f"scheme.name={scheme}", f"scheme.preset={name.split()[1]}"]
-    asked = configfile.resolve({}, [SMALL[0], *SMALL[2:], *asked])
-    (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == name]
-    for table in ("code", "memory", "wire", "downlink", "update"):
+    (mine,) = (each for each in space.of_portfolio(base) if each.name == "my scheme")
+    assert (mine.config.scheme.name, mine.config.wire.dtype) == ("mine", "float16")
+
+
+def test_neighbours_have_other_rates_and_options_of_the_scheme():
+    base = configfile.resolve({}, SMALL)
+    by_name = {candidate.name: candidate for candidate in space.of_portfolio(base)}
+    topk = by_name["top-k"]
+    near = list(space.neighbours(topk, 2.0))
+    assert [each.title for each in near] == [
+        "top-k, rate ×0.5", "top-k, rate ×2", "top-k, share 0.004", "top-k, share 0.02",
+    ]  # fmt: skip
+    assert [each.rate for each in near[:2]] == pytest.approx([0.5 * topk.rate, 2 * topk.rate])
+    assert [each.config.scheme.options.share for each in near[2:]] == [0.004, 0.02]
+    trials = [each.config.scheme.options.trials for each in space.neighbours(by_name["MindFlayer"], 2.0)]
+    assert trials == [2, 2, 1, 4]
+    again = next(space.neighbours(near[3], 2**0.5))
+    assert again.title == "top-k, share 0.02, rate ×0.707"
+    own = space.Candidate(OWN, base)
+    assert [each.title for each in space.neighbours(own, 2.0)] == ["yours, rate ×0.5", "yours, rate ×2"]
+
+
+def test_a_penalty_is_part_of_the_problem_and_stays():
+    base = configfile.resolve({}, PROBLEMS["lasso"])
+    for candidate in space.candidates(base, 20, seed=7):
+        assert candidate.config.optimizer.proximal == base.optimizer.proximal, candidate.name
+
+
+@pytest.mark.parametrize("name", ["default", "ring", "first"])
+def test_a_preset_is_what_pdcode_run_makes_of_it(name):
+    base = configfile.resolve({}, SMALL)
+    asked = configfile.resolve({}, [SMALL[0], *SMALL[2:4], "scheme.name=lwpd", f"scheme.preset={name}"])
+    (preset,) = [each for each in space.of_portfolio(base) if each.name == f"preset {name}"]
+    for table in ("code", "memory", "wire", "downlink", "update", "optimizer"):
         assert getattr(preset.config, table) == getattr(asked, table)
-    assert preset.config.optimizer.rate == (1.5 if name == "preset default" else 0.4)  # of four workers
 
 
 def test_with_preset_auto_rates_are_multiples_of_the_chosen_presets():
@@ -103,28 +147,22 @@ def test_with_preset_auto_rates_are_multiples_of_the_chosen_presets():
     assert base.scheme.is_auto
     chosen = space.chosen(base)
     assert not chosen.scheme.is_auto
-    rates = [space.apply_tables(base, {}, multiple).optimizer.rate for multiple in (0.5, 2.0)]
+    own = space.Candidate(OWN, base)
+    rates = [each.config.optimizer.rate for each in space.at_rates(own, (0.5, 2.0))]
     assert rates == pytest.approx([0.5 * rate_of(chosen), 2 * rate_of(chosen)])
+    assert {each.name for each in space.of_portfolio(base)} >= {"preset default", "first-q"}
 
 
 def test_step_sizes_are_multiples_of_a_whole_step():
     base = configfile.resolve({}, SMALL)  # asynchronous with memory: an arrival is 1/n of a step
     assert base_rate(base) == 0.4
-    rates = {
-        (candidate.name, candidate.multiple): candidate.config.optimizer.rate
-        for candidate in space.candidates(base, 30, seed=7)
-        if candidate.name != DRAWN
-    }
-    assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
-    own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring", "first")]
-    assert own == [1.5, 1.0, 0.7, 0.7]
-    assert rates["preset regression", 1] == 0.4  # of a trial
-    assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
-    assert rates[OWN, 2] == 0.8
-    assert rates[OWN, 0.5] == 0.2
+    rates = {each.name: each.rate for each in space.of_portfolio(base)}
+    assert rates["all-reduce"] == rates["first-q"] == pytest.approx(0.04)  # with momentum 0.9
+    assert rates["asynchronous"] == 0.1  # each arrival is a whole step
+    assert rates["Adam"] == 0.01  # its own
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
     assert base_rate(forgetful) == 1.6
-    assert space.apply_tables(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
+    assert space.apply_tables(forgetful, space.preset("uncoded", "all")).optimizer.rate == 1.6
 
 
 def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
@@ -161,7 +199,7 @@ def test_draws_differ_and_cover_the_space():
     for name, key in (("topk", "share"), ("frc", "stragglers"), ("local", "steps"), ("powersgd", "rank")):
         schemes = [each["scheme"] for each in many if each["scheme"].get("name") == name]
         assert len({scheme["options"][key] for scheme in schemes}) > 1
-    refused = [tables for tables in drawn[:60] if space.make_candidate(base, "drawn", tables, 1.0) is None]
+    refused = [tables for tables in drawn[:60] if space.make_candidate(base, "drawn", tables) is None]
     assert 0 < len(refused) < 40
 
 
@@ -173,9 +211,9 @@ def test_the_users_own_configuration_must_be_able_to_run():
 
 def test_schemes_in_words():
     base = configfile.resolve({}, SMALL)
-    words = {each.name: str(each) for each in space.candidates(base, 2, 7)}
+    words = {each.name: str(each) for each in space.candidates(base, None, 7)}
     assert words[OWN] == "yours: net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
-    assert words["uncoded first"] == "uncoded first: uncoded, first 3, late wasted, rate 0.4"
+    assert words["first-q"] == "first-q: uncoded, float16, first 3, late wasted, rate 0.04"
     captured = UpdateTable.of({"mode": "captured", "fraction": 0.5, "late": "waste"})
     text = summary(msgspec.structs.replace(base, update=captured))
     assert "captured 0.5, late wasted" in text
