@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config import AUTO, Config, NetworkTable, kinds
+from ..config import AUTO, CodeTable, Config, NetworkTable, kinds, requirements
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, RowSet, split
 from ..problems.whitening import NONE, Whitening
@@ -137,8 +137,12 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
 
 
 def can_centre(config: Config, sample: Problem) -> bool:
-    """Return whether there are hidden layers, whose inputs can be centred."""
-    return hasattr(config.problem, "hidden") and len(sample.layers) > 1 and config.problem.shards != "common"
+    """Return whether a network has hidden layers, whose inputs the scheme lets be centred."""
+    if not isinstance(config.problem, NetworkTable) or len(sample.layers) < 2:
+        return False
+    centred, scheme = config.with_keys(code={"centre": True}), kinds.find("schemes", config.scheme.name)
+    own = {key: need for key, need in scheme.requires.items() if key == "code.centre"}
+    return all(requirements.is_met(centred, needs) for needs in (own, CodeTable.requires["centre"]))
 
 
 def newton_schulz_steps(config: Config, sample: Problem) -> int:

@@ -101,7 +101,9 @@ class DataCode(Scheme):
         "reduce.kind": one_of("star", why=NOT_SUMMED),
         "downlink.kind": one_of("full", why=SENDS_THETA),  # the decoder of a replica would hold all payloads
         "update.late": one_of("waste", why="decodes gradients at one θ"),
-        "code.centre": one_of(False, why="has a shard's gradient from several workers, which must agree"),
+        "code.centre": one_of(
+            False, "auto", why="has a shard's gradient from several workers, which must agree"
+        ),
         "problem.shards": none_of(
             "replicated", needed="another way to divide the rows", why="codes over shards that differ"
         ),

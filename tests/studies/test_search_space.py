@@ -58,8 +58,9 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
         config = candidate.config
         for table in ("workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
             assert getattr(config, table) == getattr(base, table)
-        scaled = msgspec.structs.replace(base.problem, standardise=config.problem.standardise)  # by a preset
-        assert config.problem == scaled
+        scales = ("standardise", "standardise_targets")  # by a preset, or resolved
+        scaled = {key: getattr(config.problem, key) for key in scales}
+        assert config.problem == msgspec.structs.replace(base.problem, **scaled)
         configfile.check_consistency(config)
         setup.prepare(config)
         path = tmp_path / f"{number}.toml"
