@@ -34,7 +34,7 @@ from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
 from ..virtual import choice
-from ..virtual.choice import Review
+from ..virtual.review import Review
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
@@ -90,7 +90,7 @@ def coordinate(
             descent = TrainingRun(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
-            descent.review = Review.of(components, speeds)
+            descent.review = Review.of(components, None if before is None else before.review)
             if keeps:
                 descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
@@ -106,7 +106,7 @@ def coordinate(
         source, planned = components.source, None
         assert source is not None
         if components.by_speeds:
-            sized = components.config if components.auto else components.requested
+            sized = components.config if components.choice else components.requested
             planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
         empty = memory_places(given, run, None) if keeps else None
         places = memory_places(given, run, found) if keeps else [None] * ranks.workers
