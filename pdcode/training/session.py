@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import problems
 from ..coding.clipping import make_clip
+from ..coding.reduced import ReducedState
 from ..config import Config, legacy
 from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
 from ..trace.descent import FINE
@@ -112,6 +113,8 @@ class TrainingRun:
         if own.average is not None:
             own.average[:] = earlier.theta if earlier.average is None else earlier.average
         state.resumed()
+        if isinstance(state, ReducedState):
+            state.go_on(own.version)
         up, down = before._setup_bytes
         self.fleet.bytes_up += before.fleet.bytes_up - up
         self.fleet.bytes_down += before.fleet.bytes_down - down

@@ -107,6 +107,7 @@ class Candidate(NamedTuple):
     factor: float  # on its time, in the comparison
     asynchronous: bool
     complete: bool  # whether an update waits for every worker
+    in_step: bool  # whether its codewords require that workers have had as many tasks
 
 
 class Choice:
@@ -148,8 +149,16 @@ class Choice:
         if components.requested.code.rows_per_task == "auto" and code.share:
             needed *= (FRACTIONS[0] / code.share) ** SHARE_EXPONENT
         factor, timing = MARGIN if update.complete else 1.0, Timing(components, self.speeds)
-        added = Candidate(components.rebuild, timing, needed, factor, update.asynchronous, update.complete)
-        self.candidates[name] = added
+        coded = not all(unit.uncoded for layout in components.layouts for unit in layout.units)
+        self.candidates[name] = Candidate(
+            components.rebuild,
+            timing,
+            needed,
+            factor,
+            update.asynchronous,
+            update.complete,
+            config.sums_all and coded,
+        )
         self._ranks[name] = not update.asynchronous, update.complete, self.time_s(name, timing.tasks_s)
         if min(self._ranks, key=self._ranks.__getitem__) == name:
             self._best = components

@@ -65,7 +65,8 @@ class Review:
         self._arrivals = self._from_ns = 0  # arrivals and time before this preset
         self._due, self._later_ns = 0, 0.0  # arrivals, and time, before which there is no review
         self._gain_s, self._next = 0.0, ""  # by a change that waits for a good moment, and to which candidate
-        self._usual_ns = self._usual_until_ns = 0.0  # longest task, and time of the last one
+        # Longest of the shorter ones of two tasks that follow each other, and time of the last usual one.
+        self._usual_ns, self._usual_until_ns = math.inf, 0.0
         self.chosen: Components | None = None
         self.reason = ""
 
@@ -118,7 +119,8 @@ class Review:
             return
         recent_ns = roster.own_times.last(np.arange(self._workers), RECENT)
         recent_ns[np.arange(RECENT) >= tasks[:, None]] = np.nan
-        self._usual_ns = float(np.nanmax(recent_ns))
+        lasting_ns = np.fmin(recent_ns[:, 1:], recent_ns[:, :-1])  # of two that follow each other the shorter
+        self._usual_ns = min(self._usual_ns, float(np.nanmax(lasting_ns)))
         self._predict(now_ns, coordinator, typical(self._with_late(now_ns, coordinator, recent_ns)))
         self._due = 2 * roster.arrivals - self._arrivals
         self._later_ns = now_ns + REVIEWING * (coordinator.fleet.now_ns() - now_ns)
@@ -127,7 +129,7 @@ class Review:
         """Predict by the last tasks alone once one worker's have been long for a part of the run's time."""
         own_ns = coordinator.roster.own_times.last(np.arange(self._workers), LASTING)
         longest_ns = own_ns.min(axis=1)
-        if not (self._usual_ns and longest_ns.max() > SLOWER * self._usual_ns):  # or nan: no times yet
+        if not longest_ns.max() > SLOWER * self._usual_ns:  # or nan: no times yet
             self._usual_until_ns = now_ns
         if now_ns - self._usual_until_ns <= PATIENCE * now_ns:
             return
@@ -141,7 +143,9 @@ class Review:
         times_s = self._choice.times_s(self._name, 1e-9 * tasks_ns)
         candidates, part = self._choice.candidates, self._part
         own_s, rest = times_s[self._name], max(1 - part, part)
-        best = min(times_s, key=lambda name: times_s[name] * candidates[name].factor)
+        uneven = len(set(coordinator.roster.tasks)) > 1
+        possible = [name for name, each in candidates.items() if not (each.in_step and uneven)]
+        best = min([self._name, *possible], key=lambda name: times_s[name] * candidates[name].factor)
         restart_s = min(RESTART, part * self._own.needed) * times_s[best] / candidates[best].needed
         self._gain_s = rest * (own_s / GAIN - times_s[best]) - restart_s if own_s < math.inf else math.inf
         self._next = best if best != self._name and self._gain_s > 0 else ""
