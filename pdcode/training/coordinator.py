@@ -107,6 +107,8 @@ class Coordinator(Stateful):
     def events(self) -> Iterator[Event]:
         """Yield the next events: of the fleet, and of the observers."""
         fleet, roster = self.fleet, self.roster
+        if fleet.interrupted:
+            self.held_until_ns = 0
         if (self.saving.save or fleet.interrupted) and not (self.stopping or self.held_until_ns):
             yield from self.saving.post(self.interrupted, self.longest_drain_ns)
         arrivals, events = roster.arrivals, fleet.events(TICK_NS, self._wake_ns())

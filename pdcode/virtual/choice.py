@@ -121,6 +121,8 @@ class Choice:
         Measured ones.
     candidates : dict
         By name.
+    evenly_s : dict
+        Their predicted times without delays, by name.
     """
 
     def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
@@ -128,7 +130,7 @@ class Choice:
         self.scheme: type[Scheme] = kinds.find("schemes", config.scheme.name)
         self.candidates: dict[str, Candidate] = {}
         self.excluded: dict[str, InputError] = {}
-        self._ranks: dict[str, tuple[bool, bool, float]] = {}  # those to begin with first, then by time in s
+        self.evenly_s: dict[str, float] = {}
         self._best: Components | None = None
 
     def add(self, name: str, components: Components) -> None:
@@ -159,9 +161,18 @@ class Choice:
             update.complete,
             config.sums_all and coded,
         )
-        self._ranks[name] = not update.asynchronous, update.complete, self.time_s(name, timing.tasks_s)
-        if min(self._ranks, key=self._ranks.__getitem__) == name:
+        self.evenly_s[name] = self.time_s(name, timing.tasks_s)
+        if self._in_order()[0] == name:
             self._best = components
+
+    def _in_order(self) -> list[str]:
+        """Return the names, those to begin with first: by what they wait for, and then by time."""
+
+        def rank(name: str) -> tuple[bool, bool, float]:
+            candidate = self.candidates[name]
+            return not candidate.asynchronous, candidate.complete, self.evenly_s[name]
+
+        return sorted(self.candidates, key=rank)
 
     def time_s(self, name: str, tasks_s: np.ndarray) -> float:
         """Return the predicted time of a candidate whose tasks take given times in turn, shape (n, m)."""
@@ -194,11 +205,11 @@ class Choice:
         if self._best is None:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
             raise next(iter(self.excluded.values()), none)
-        chosen, *others = sorted(self._ranks, key=self._ranks.__getitem__)
-        *_, least_s = self._ranks[chosen]
+        chosen, *others = self._in_order()
+        own_s = self.evenly_s[chosen]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
-        if others and 0 < least_s < math.inf:
-            multiples = (f"{name} {ratio(self._ranks[name][-1] / least_s)}" for name in others)
+        if others and 0 < own_s < math.inf:
+            multiples = (f"{name} {ratio(self.evenly_s[name] / own_s)}" for name in others)
             line += f" to begin with: without delays others would take {', '.join(multiples)}"
         configured = "by [machine] and [link]; a run over MPI measures first"
         line += f" ({configured if self.speeds is None else 'by measured speeds'})"

@@ -17,7 +17,7 @@ from ..training.coordinator import Coordinator
 from ..training.liveness import NEVER_NS
 from ..training.setup import Components
 from ..training.task_times import RECENT
-from ..util.formats import ratio
+from ..util.formats import counted, ratio
 from .choice import Choice
 
 FEW, BACKOFF = 1, 4  # tasks of each worker before the first review, and factor on them after each change
@@ -25,7 +25,7 @@ GAIN = 1.05  # least multiple by which the predicted time must fall
 RESTART = 4.0  # updates that a change costs at most besides the wait, as momentum and memories begin anew
 DIFFERS = 3.0  # standard errors by which a worker's mean task differs from the usual one
 DRAWS = 64  # tasks that are drawn of each worker that does not differ
-EVEN = 0.25  # time after which the rest of the first tasks is late, relative to that of half of them
+EVEN = 0.5  # time after which others of the first tasks are late, relative to that of the shortest
 LATE = 2.0  # multiple of the usual time of a worker's task from which on it is late
 LASTING = 2  # last tasks, all long if a worker is slow for good
 SLOWER, PATIENCE = (
@@ -67,6 +67,9 @@ class Review:
         self._gain_s, self._next = 0.0, ""  # by a change that waits for a good moment, and to which candidate
         # Longest of the shorter ones of two tasks that follow each other, and time of the last usual one.
         self._usual_ns, self._usual_until_ns = math.inf, 0.0
+        if before is not None:
+            self._usual_ns = before._usual_ns * float(np.max(self._own.timing.work / before._own.timing.work))
+        self._slowest = -1  # worker for which a change waits
         self.chosen: Components | None = None
         self.reason = ""
 
@@ -98,7 +101,12 @@ class Review:
     def _begin(self, now_ns: int, coordinator: Coordinator) -> None:
         roster = coordinator.roster
         self._first, self._version = np.array(roster.own_times.counts), coordinator.version
-        if not self._changes and self._own.asynchronous:
+        evenly_s = self._choice.evenly_s
+        if (
+            not self._changes
+            and self._own.asynchronous
+            and GAIN * min(evenly_s.values()) < evenly_s[self._name]
+        ):
             self._hold(now_ns, coordinator, NEVER_NS, "the run may begin with another preset")
         self._arrivals, self._from = roster.arrivals, coordinator.version
         self._due = roster.arrivals + FEW * BACKOFF**self._changes * self._workers
@@ -121,7 +129,8 @@ class Review:
         recent_ns[np.arange(RECENT) >= tasks[:, None]] = np.nan
         lasting_ns = np.fmin(recent_ns[:, 1:], recent_ns[:, :-1])  # of two that follow each other the shorter
         self._usual_ns = min(self._usual_ns, float(np.nanmax(lasting_ns)))
-        self._predict(now_ns, coordinator, typical(self._with_late(now_ns, coordinator, recent_ns)))
+        why = f"by {counted(int(tasks.sum()), 'task')}"
+        self._predict(coordinator, typical(self._with_late(now_ns, coordinator, recent_ns)), why)
         self._due = 2 * roster.arrivals - self._arrivals
         self._later_ns = now_ns + REVIEWING * (coordinator.fleet.now_ns() - now_ns)
 
@@ -134,30 +143,33 @@ class Review:
         if now_ns - self._usual_until_ns <= PATIENCE * now_ns:
             return
         self._usual_ns = float(longest_ns.max())
-        self._predict(now_ns, coordinator, own_ns)
         multiple = ratio(float(longest_ns.max() / np.median(longest_ns)))
-        self.reason += f", as tasks of worker {int(longest_ns.argmax())} take {multiple} the median"
+        why = f"as tasks of worker {int(longest_ns.argmax())} take {multiple} the median"
+        self._predict(coordinator, own_ns, why)
 
-    def _predict(self, now_ns: int, coordinator: Coordinator, tasks_ns: np.ndarray) -> None:
-        """Choose the candidate that gains most, if a change to it pays by itself; shape of tasks (n, m)."""
+    def _predict(self, coordinator: Coordinator, tasks_ns: np.ndarray, why: str) -> None:
+        """Choose the best candidate by times of tasks, shape (n, m), if a change to it pays by itself."""
         times_s = self._choice.times_s(self._name, 1e-9 * tasks_ns)
         candidates, part = self._choice.candidates, self._part
         own_s, rest = times_s[self._name], max(1 - part, part)
         uneven = len(set(coordinator.roster.tasks)) > 1
         possible = [name for name, each in candidates.items() if not (each.in_step and uneven)]
         best = min([self._name, *possible], key=lambda name: times_s[name] * candidates[name].factor)
-        restart_s = min(RESTART, part * self._own.needed) * times_s[best] / candidates[best].needed
+        lost = min(RESTART, max(0.0, part * self._own.needed - FEW))
+        restart_s = lost * times_s[best] / candidates[best].needed
         self._gain_s = rest * (own_s / GAIN - times_s[best]) - restart_s if own_s < math.inf else math.inf
         self._next = best if best != self._name and self._gain_s > 0 else ""
         if self._next:
-            self._tasks_ns = tasks_ns
+            self._tasks_ns, self._slowest = tasks_ns, -1
             self.reason = f"preset '{best}' in place of '{self._name}' would take "
-            self.reason += f"{times_s[best] / own_s:.2g} of the time"
+            self.reason += f"{times_s[best] / own_s:.2g} of the time, {why}"
 
     def _change(self, now_ns: int, coordinator: Coordinator) -> str:
         """Hold tasks back for a change, if it pays for the wait; return the reason if there is none."""
         if self._components.config.sums_all or not coordinator.roster.outstanding:
             return self._changed()
+        if self._slowest >= 0 and coordinator.roster.awaited[self._slowest]:
+            return ""
         wait_ns, cost_ns = self._wait_ns(now_ns, coordinator)
         if cost_ns < 1e9 * self._gain_s:
             self._hold(now_ns, coordinator, math.ceil(now_ns + LATE * wait_ns), self.reason)
@@ -186,7 +198,7 @@ class Review:
             if self._next:
                 return self._changed()
             coordinator.held_until_ns = now_ns
-        elif coordinator.held_until_ns == NEVER_NS and 2 * answered >= self._workers:
+        elif coordinator.held_until_ns == NEVER_NS:
             coordinator.held_until_ns = math.ceil(now_ns + EVEN * (now_ns - self._from_ns))
         if not whole or now_ns >= coordinator.held_until_ns:
             coordinator.held_until_ns, self._next = 0, ""
@@ -199,7 +211,7 @@ class Review:
         late = elapsed_ns > LATE * usual_ns
         left_ns = np.where(late, math.inf, np.maximum(usual_ns - elapsed_ns, 0))
         left_ns[np.array(coordinator.roster.awaited) == 0] = 0
-        longest_ns = float(left_ns.max())
+        self._slowest, longest_ns = int(left_ns.argmax()), float(left_ns.max())
         return max(longest_ns, float(usual_ns.mean())), longest_ns - float(left_ns.mean())
 
     def _elapsed_ns(self, now_ns: int, coordinator: Coordinator) -> tuple[np.ndarray, np.ndarray]:

@@ -131,7 +131,7 @@ def test_a_run_that_recovers_waits_again_and_changes_ever_more_rarely(tmp_path, 
         {"kind": "slow", "worker": 3, "at_s": at_s, "for_s": 0.7, "factor": 20.0}
         for at_s in (0.5, 2.5, 4.5, 6.5)
     ]
-    trace = simulated(tmp_path, "spells", faults={"events": spells}, stop={"seconds": 8.0})
+    trace = simulated(tmp_path, "spells", faults={"events": spells}, stop={"seconds": 3.5})
     assert presets(trace)[:4] == ["default", "ring", "default", "ring"]
     assert len(presets(trace)) <= 7
     assert_whole(trace, capsys)
