@@ -21,7 +21,7 @@ from ..util.formats import rate
 from . import costs, timing_only
 from .choice import check_count, prepare
 from .costs import cost_model_schedule, task_times_ns
-from .executor import Executor, InProcessExecutor
+from .executor import Executor, InProcessExecutor, NullExecutor
 from .fleet import VirtualFleet
 from .result import Result
 from .review import Review
@@ -91,7 +91,8 @@ class Simulation:
 
     def continued(self, descent: TrainingRun, components: Components) -> "Simulation":
         """Return the simulation of the rest of a run, with another preset."""
-        made = Simulation(components.config, components, None, self._shares, descent, self.loads(descent))
+        executor = None if self.fleet.executor.numerics else NullExecutor(components.layouts)
+        made = Simulation(components.config, components, executor, self._shares, descent, self.loads(descent))
         made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
         if isinstance(self.fleet.executor, InProcessExecutor):
             self.fleet.executor.local_workers.clear()  # frees their memories, though callers keep this run
@@ -119,7 +120,7 @@ class Simulation:
             found,
             self._before,
         )
-        if self._own_executor:
+        if self._own_executor or not self.fleet.executor.numerics:
             descent.review = Review.of(self.components, self._review)
         if self._before is None:
             descent.coordinator.update.times_ns = []
