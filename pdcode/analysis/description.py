@@ -117,7 +117,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         "recorded": recorder and f"by {recorder}: steps in which all wait for all",
         "delays": delays(config.get("stragglers", {})),
         "clock": _clock(trace),
-        "before": _first_preset(trace),
+        "before": _earlier_presets(trace),
         "resumed": _segments(trace),
         "created": _created(trace.attributes),
     }
@@ -134,13 +134,14 @@ def delays(table: Mapping[str, Any]) -> str:
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])
 
 
-def _first_preset(trace: TraceReader) -> str:
-    """Describe the preset with which a run began."""
-    if not trace.first_preset:
-        return ""
-    changed = int(np.argmax(trace.segments["preset"]))
-    scheme, version = trace.first_preset["config"].get("scheme", {}), trace.segments["version"][changed]
-    return f"{_scheme(scheme)} until {duration(trace.segments['t_ns'][changed])}, update {version:,}"
+def _earlier_presets(trace: TraceReader) -> str:
+    """Describe the presets before each change."""
+    changes = np.flatnonzero(trace.segments["preset"])
+    times = zip(trace.segments["t_ns"][changes], trace.segments["version"][changes], strict=True)
+    return "; ".join(
+        f"{_scheme(before['config'].get('scheme', {}))} until {duration(t_ns)}, update {version:,}"
+        for before, (t_ns, version) in zip(trace.earlier_presets, times, strict=True)
+    )
 
 
 def _segments(trace: TraceReader) -> str:

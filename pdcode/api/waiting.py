@@ -31,7 +31,7 @@ def gain(trace: TraceReader) -> Iterator[Gain | None]:
 
 def _gain(trace: TraceReader, path: Path) -> Gain | None:
     level = level_of(trace)
-    if level is None or trace.is_script or not trace.arrivals.rows or trace.first_preset:
+    if level is None or trace.is_script or not trace.arrivals.rows:
         return None
     if trace.table("update").get("mode") == "all" or trace.config.get("plugins"):  # only a user may run these
         return None

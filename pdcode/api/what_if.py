@@ -14,6 +14,7 @@ from ..analysis import gain, statistics, verdict
 from ..analysis.diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
 from ..analysis.summary import summarise
 from ..config import Config, StopTable, StragglersTable
+from ..schemes import delay_model
 from ..stragglers import bases
 from ..trace import Recorder, descent
 from ..trace.reader import TraceReader
@@ -23,6 +24,7 @@ from ..util.formats import duration, number, percent, ratio, span, two_digits, w
 from ..util.threads import one_thread
 from ..virtual import choice, costs
 from ..virtual.simulation import Simulation
+from ..virtual.timing import Timing
 from . import configs
 
 ALL = ["update.mode=all"]
@@ -60,6 +62,7 @@ MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 EACH_FLOPS = 4e9  # of such a run, where several are
 MOST_ARRIVALS = 1 << 18  # simulated without
 RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
+EARLY = 0.25  # part of a run after which a change of its preset is late
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 
 
@@ -76,7 +79,8 @@ def _priced(trace: TraceReader) -> Diagnosis:
     try:
         if trace.config.get("plugins"):  # programs, which only a user may have run
             raise InputError("it has plug-ins")
-        if trace.first_preset:
+        changed_ns = trace.segments["t_ns"][trace.segments["preset"] == 1].max(initial=0)
+        if changed_ns > 1e9 * EARLY * summarise(trace).seconds:
             raise InputError("it has changed its preset")
         if not found.slow:
             return freed(trace, found)
@@ -357,7 +361,7 @@ def update_s(
     if len(components.layouts) > 1:
         raise InputError("an update has several rounds")
     rounds = max(1, min(trace.arrivals.rows, arrivals, MOST_ARRIVALS) // trace.worker_count)
-    return choice.round_s(components, None, rounds)
+    return Timing(components).round_s([delay_model(config)], rounds)
 
 
 def script_step_s(trace: TraceReader, replaced: Sequence[int]) -> float:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .. import stragglers
 from ..config import AUTO, CodeTable, Config, NetworkTable, kinds, requirements
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, RowSet, split
@@ -37,7 +36,6 @@ FEWER = 13
 # Where layers see several rows a sample, MORE_STEPS Newton–Schulz steps replace one if a gradient then takes
 # at most MORE_COST of the operations: they save 15 % to 25 % of the gradients (docs/results/whitening.md).
 MORE_STEPS, MORE_COST = 3, 1.15
-DELAYS = 16  # delays of a worker of which the mean is taken
 # Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
 # factor on it that is stable where shards differ (both, sorted by label, asynchronous).
 PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
@@ -204,7 +202,7 @@ def whitening_gain(batch: int) -> float:
 
 
 def whitening_cost(config: Config, problem: Problem) -> float:
-    """Return the approximate time of an update with whitening, on the virtual clock, over that without."""
+    """Return the approximate time of an update with whitening over that without, both without delays."""
     machine, link, workers = config.machine, config.link, config.workers.count
     plain, whitened = (
         flops.gradient_flops(config.with_keys(code={"whiten": kind}), problem, 1) / machine.flops_per_s
@@ -215,10 +213,7 @@ def whitening_cost(config: Config, problem: Problem) -> float:
         rest = 2 * (ceil(log2(workers)) * link.latency_s + message_s)
     else:
         rest = 2 * link.latency_s + workers * (machine.arrival_s + machine.dispatch_s + message_s)
-    model, numbers = config.stragglers.make(config.seed, workers), np.arange(workers)
-    compute_ns = np.full(workers, 1e9 * plain)
-    delays_ns = stragglers.delays_ns(model, numbers, np.zeros_like(numbers), DELAYS, compute_ns)
-    rest += machine.task_s + 1e-9 * float(np.maximum(delays_ns, 0).mean())
+    rest += machine.task_s
     return (whitened + rest) / (plain + rest)
 
 

@@ -45,6 +45,10 @@ class ReducedState(State):
         row, codewords, number = self._order
         return Order(row, codewords, (), round=number)  # workers have θ, and need no body
 
+    def go_on(self, version: int) -> None:
+        """Continue a run at a version of θ, which has been set."""
+        self._version, self.digest = version, due_digest(self._state, version, self._check)
+
     def fold(self, arrival: Arrival) -> float:
         if arrival.digest not in (0, self.digest):
             raise ReplicaError(
@@ -93,12 +97,13 @@ class AveragingState(ReducedState):
 
     def _average(self) -> float:
         """Fold the mean of the payloads in; return the captured fraction of the gradient."""
-        _, task, codewords, _ = self._payloads[0]
+        _, first, codewords, _ = self._payloads[0]
         in_order = sorted(self._payloads, key=itemgetter(0))
-        for owner, segment in zip(self._owners, self._mean.segments, strict=True):
+        tasks = {worker: task for worker, task, *_ in in_order}
+        for worker, (owner, segment) in enumerate(zip(self._owners, self._mean.segments, strict=True)):
             for *_, payloads in in_order:
                 owner.add(codewords, payloads[owner.fields])
-            segment[REQUEST_BYTES:] = owner.average(codewords, task)
+            segment[REQUEST_BYTES:] = owner.average(codewords, tasks.get(worker, first))
         self._mean.assemble()
         self._mean.arrival.codewords = codewords
         return self._state.fold(self._mean.arrival)

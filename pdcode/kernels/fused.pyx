@@ -101,6 +101,9 @@ cdef class FusedReply:
         coordinator = self.coordinator
         if reason := coordinator.monitor(now_ns, coordinator):
             coordinator.stop(reason, now_ns)
+        if coordinator.held_until_ns and not coordinator.stopping:
+            coordinator.tasks_due = True
+            return True
         if len(idle) > 1 or coordinator.stopping or <int64_t> self.liveness.due_ns >= NEVER_NS:
             coordinator.dispatch_idle()
             return True

@@ -220,6 +220,7 @@ class ExchangeLink(LogLink):
                 if request != MPI.REQUEST_NULL:
                     request.Cancel()
                     request.Wait()
-            self._workers.Free()
+            if not self.goes_on:
+                self._workers.Free()
         except MPI.Exception as error:
             reraise_unless_proc_failed(error)

@@ -62,11 +62,11 @@ class Entry:
             arrays[name] = array
         return facts, arrays
 
-    def set_up_again(self) -> dict[str, Any]:
-        """Receive facts for other keys, with the same arrays."""
+    def set_up_again(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Receive facts for other keys, and arrays besides the first ones."""
         sent = self.set_up()
         assert sent is not None
-        return sent[0]
+        return sent
 
 
 class MPILink(Link):

@@ -34,7 +34,7 @@ from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
 from ..virtual import choice
-from ..virtual.choice import Review
+from ..virtual.review import Review
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
@@ -90,7 +90,7 @@ def coordinate(
             descent = TrainingRun(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
-            descent.review = Review.of(components, speeds)
+            descent.review = Review.of(components, None if before is None else before.review)
             if keeps:
                 descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
@@ -106,7 +106,7 @@ def coordinate(
         source, planned = components.source, None
         assert source is not None
         if components.by_speeds:
-            sized = components.config if components.auto else components.requested
+            sized = components.config if components.choice else components.requested
             planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
         empty = memory_places(given, run, None) if keeps else None
         places = memory_places(given, run, found) if keeps else [None] * ranks.workers
@@ -128,8 +128,10 @@ def coordinate(
         siblings.begun()
         descent = train(components)
         while (following := descent.next_components) is not None:
+            # Workers that add up their payloads have a θ of their own; others get it with their tasks.
+            theta = {"theta": descent.components.state.theta} if following.config.sums_all else {}
             for worker in range(ranks.workers):
-                ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, {})
+                ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, theta)
             found = None
             descent = train(following, descent)
     fleet = descent.fleet
@@ -159,13 +161,15 @@ def serve(comm: Group, config: Config) -> None:
     if facts["pace"] is not None:
         timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
         pace.answer(comm, facts["pace"], timed)
-        facts = entry.set_up_again()
+        facts, _ = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
     link, faulty = serve_preset(comm, entry, factory, place, facts)
     while link.goes_on:
-        facts = entry.set_up_again()
+        facts, changed = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
-        link, faulty = serve_preset(comm, entry, factory, facts["memory"], facts, faulty)
+        link, faulty = serve_preset(
+            comm, entry, factory, facts["memory"], facts, faulty, changed.get("theta")
+        )
     if link.detached:
         comm.finish_detached()
 
@@ -198,10 +202,12 @@ def serve_preset(
     place: tuple[str, str, int] | None,
     facts: dict[str, Any],
     faulty: FaultyLink | None = None,
+    theta: np.ndarray | None = None,
 ) -> tuple[MPILink, FaultyLink | None]:
     """Serve tasks until the end of the run, or until it goes on with another preset.
 
-    `faulty` is the link with injected faults of an earlier preset. Return the link, and that with faults.
+    `faulty` is the link with injected faults of an earlier preset, and `theta` the θ with which a worker that
+    has one goes on. Return the link, and that with faults.
     """
     config = factory.scheme.config
     link = link_kind(config)(entry)
@@ -216,6 +222,8 @@ def serve_preset(
         link.rows = RowChannel(comm, entry.poller, worker.shard)
     if isinstance(link, AllreduceLink):
         link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
+        if theta is not None:
+            link.state.theta[:] = theta
     if faulty is not None:
         faulty.go_on(link)
     elif config.faults and (events := faults.of_worker(config, link.worker)):

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -68,7 +69,7 @@ class Replayer:
 
     def __init__(self, trace: TraceReader, print_line: Print) -> None:
         self._trace, self._print_line = trace, print_line
-        first, last = recorded_presets(trace)
+        first, *self._following = recorded_presets(trace)
         components = prepare(first.config, str(trace.path), check=False)
         self._refuse_other_arithmetic(first.config, components)
         model, self.untimed_reason = None, ""
@@ -81,7 +82,10 @@ class Replayer:
             model, self.untimed_reason = None, "the virtual clock of that version had other costs"
         self.timed, self._model = virtual and model is not None, model
         self.compared = RunComparison(trace, self.timed)
-        self._last, self._status, self._measured = last, trace.arrivals["status"], trace.progress["version"]
+        self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
+        pauses = np.isin(trace.faults["kind"], ("hold", "release"))
+        rows = (trace.faults[key][pauses].tolist() for key in ("task", "t_ns", "kind"))
+        self._pauses = deque(zip(*rows, strict=True))  # when tasks are held back: arrivals, time, kind
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
@@ -99,10 +103,10 @@ class Replayer:
         trace, config = self._trace, part.config
         self._part, self._config, self._components = part, config, components
         self._reset = self._tasks("reset")
-        self._missing = dict(self._tasks("missing") if part is self._last else ())
+        self._missing = dict(() if part.changes else self._tasks("missing"))
         self._others = ~np.isin(trace.arrivals["worker"], [*self._missing])
         self._compare_attributes(part, components)  # before the workers are built
-        if part is self._last:
+        if not part.changes:
             codes = {f"{blocks}/matrix": matrix for blocks, matrix in trace.code.items()}
             designs = components.state.designs.items()
             compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
@@ -114,7 +118,7 @@ class Replayer:
             else:
                 self._simulation = earlier.continued(before, components)
             self._fleet = self._simulation.fleet
-            if part is self._last:
+            if not part.changes:
                 compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
@@ -137,13 +141,13 @@ class Replayer:
             if isinstance(components.state, FirstState):
                 components.state.recorded = self._tasks("omitted")
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
-        drain = 1 if self._simulation is None else drain_ns(config) if part is self._last else NEVER_NS
+        drain = 1 if self._simulation is None else NEVER_NS if part.changes else drain_ns(config)
         self._training = TrainingRun(
             config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain, before=before
         )
         if not self.timed or "why" not in trace.updates:  # older runs did not detect overdue workers
             self._training.coordinator.liveness.disable()
-        self._training.monitor.review = self._change if part is not self._last else None
+        self._training.monitor.review = self._review
 
     @property
     def theta(self) -> np.ndarray:
@@ -160,10 +164,10 @@ class Replayer:
         """Recompute the run and compare; raise `Difference` at the first value that is unequal."""
         with np.errstate(all="ignore"), suppress(EndOfTrace):  # floating point errors as in the run
             self._recompute()
-            if self._part is not self._last:
+            for part in self._following:
                 before, source = self._training, self._components.source
-                components = prepare(self._last.config, str(self._trace.path), source, check=False)
-                self._build(self._last, components, before, self._simulation)
+                components = prepare(part.config, str(self._trace.path), source, check=False)
+                self._build(part, components, before, self._simulation)
                 self._recompute()
         self.compared.arrivals.end()
         if self._trace.finished:
@@ -176,8 +180,15 @@ class Replayer:
         self._training.start(self._part.begin_ns)
         self._training.coordinator.run(self._observe)
 
-    def _change(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Return that the preset changes, at the recorded time."""
+    def _review(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Hold tasks back, send them again, and return that the preset changes, as recorded."""
+        while self._pauses and coordinator.roster.arrivals >= self._pauses[0][0]:
+            _, at_ns, kind = self._pauses[0]
+            if self.timed and now_ns < at_ns:
+                break
+            self._pauses.popleft()
+            released_ns = self._pauses[0][1] if self._pauses and self._pauses[0][2] == "release" else NEVER_NS
+            coordinator.held_until_ns = released_ns if kind == "hold" else 0
         part = self._part
         due = self.timed and now_ns >= part.change_ns and coordinator.version >= part.versions.stop
         return "another preset" if due else ""
@@ -195,6 +206,7 @@ class Replayer:
 
     def _observe_trace(self, now_ns: int, coordinator: Coordinator) -> str:
         """Measure the versions that the run measured, and the last version; stop where the trace ends."""
+        self._review(now_ns, coordinator)
         ended, version, row = self._has_ended(), coordinator.version, self.compared.measurements.equal
         recorded = int(self._measured[row]) if row < len(self._measured) else NEVER_NS
         if recorded < version:
@@ -264,7 +276,7 @@ class Replayer:
             return False
         left = self._status[rows]
         fit = left[left != REFUSED]
-        return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part is not self._last
+        return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part.changes
 
     def _resume(self) -> None:
         """Repeat a resumption from a checkpoint, at which the payloads in flight are lost."""
@@ -327,27 +339,30 @@ def replay(trace: TraceReader, print_line: Print) -> Replayer:
     return replayer
 
 
-def recorded_presets(trace: TraceReader) -> tuple[RecordedPreset, RecordedPreset]:
-    """Return the first and the last preset of a run, the same if it did not change.
-
-    Refuse a trace of a run that cannot be replayed.
-    """
+def recorded_presets(trace: TraceReader) -> list[RecordedPreset]:
+    """Return the presets of a run in order; refuse a trace of a run that cannot be replayed."""
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
-    config, rows, versions = config_of(trace), trace.arrivals.rows, trace.updates.rows
-    last = RecordedPreset(replayable(config, trace), trace.attributes, range(rows), range(versions))
-    if not (first := trace.first_preset):
-        return last, last
-    changed = int(np.argmax(trace.segments["preset"]))
-    row, version, begin_ns = (int(trace.segments[key][changed]) for key in ("arrivals", "version", "t_ns"))
-    if not (0 <= row <= rows and 0 <= version <= versions):
-        raise InputError(f"{trace.path}: damaged: the preset changes at arrival {row}, update {version}")
-    change_ns = min(trace.faults["t_ns"][trace.faults["kind"] == "preset"].tolist(), default=begin_ns)
-    config = replayable(config_of(trace, first["config"]), trace)
-    return (
-        RecordedPreset(config, first, range(row), range(version), change_ns=change_ns),
-        last._replace(rows=range(row, rows), versions=range(version, versions), begin_ns=begin_ns),
-    )
+    rows, versions = trace.arrivals.rows, trace.updates.rows
+    parts = [(config_of(trace, each["config"]), each) for each in trace.earlier_presets]
+    parts.append((config_of(trace), trace.attributes))
+    begun = np.flatnonzero(trace.segments["preset"])
+    starts = [
+        (0, 0, None),
+        *zip(*(trace.segments[key][begun].tolist() for key in ("arrivals", "version", "t_ns")), strict=True),
+    ]
+    decided_ns = trace.faults["t_ns"][trace.faults["kind"] == "preset"].tolist()
+    found, ends = list[RecordedPreset](), [*starts[1:], (rows, versions, NEVER_NS)]
+    for (config, attributes), first, last in zip(parts, starts, ends, strict=True):
+        (row, version, begin_ns), (end, until, end_ns) = first, last
+        if not (0 <= row <= end <= rows and 0 <= version <= until <= versions):
+            raise InputError(f"{trace.path}: damaged: the preset changes at arrival {end}, update {until}")
+        within = [each for each in decided_ns if (begin_ns or 0) <= each <= end_ns]
+        changes = end_ns < NEVER_NS
+        change_ns = min(within, default=end_ns) if changes else NEVER_NS
+        config, spans = replayable(config, trace), (range(row, end), range(version, until))
+        found.append(RecordedPreset(config, attributes, *spans, begin_ns, change_ns, changes))
+    return found
 
 
 def replayable(config: Config, trace: TraceReader) -> Config:

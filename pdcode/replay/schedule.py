@@ -28,6 +28,7 @@ class RecordedPreset(NamedTuple):
     versions: range  # of θ
     begin_ns: int | None = None  # when it began, after another preset
     change_ns: int = NEVER_NS  # when rank 0 decided to change the preset
+    changes: bool = False  # whether another preset follows
 
 
 class RecordedSchedule(Schedule):

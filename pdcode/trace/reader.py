@@ -151,8 +151,8 @@ class TraceReader:
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
     config : dict
         The resolved configuration, with all defaults.
-    first_preset : dict
-        The configuration and attributes with which a run began that went on with another preset, else empty.
+    earlier_presets : list of dict
+        The configuration and attributes before each change of the preset.
     config_text : str
         The user's TOML file.
     code : dict
@@ -224,20 +224,23 @@ class TraceReader:
         return dict(config)
 
     @cached_property
-    def first_preset(self) -> dict[str, Any]:
-        where, text = str(self.path), self.attributes.get("first_preset")
-        if (text is not None) != bool(self.segments["preset"].any()):
-            raise damaged(where, "first_preset and the column preset of segments contradict each other")
-        if text is None:
-            return {}
-        first = contents.parse_json(text, where, "first_preset")
-        if not isinstance(first, dict) or not isinstance(first.get("config"), dict):
-            raise damaged(where, "first_preset has no config")
-        try:
-            legacy.check(first["config"])
-        except InputError as error:
-            raise damaged(where, f"first_preset: {error}") from None
-        return first
+    def earlier_presets(self) -> list[dict[str, Any]]:
+        where, name = str(self.path), "earlier_presets"
+        if "first_preset" in self.attributes:  # of traces that have one change at most
+            name = "first_preset"
+        text, changes = self.attributes.get(name), int(self.segments["preset"].sum())
+        found = [] if text is None else contents.parse_json(text, where, name)
+        found = [found] if isinstance(found, dict) else found
+        if not isinstance(found, list) or len(found) != changes:
+            raise damaged(where, f"{name} and the column preset of segments contradict each other")
+        for each in found:
+            if not isinstance(each, dict) or not isinstance(each.get("config"), dict):
+                raise damaged(where, f"{name} has no config")
+            try:
+                legacy.check(each["config"])
+            except InputError as error:
+                raise damaged(where, f"{name}: {error}") from None
+        return found
 
     def table(self, name: str) -> dict[str, Any]:
         """Return a table of the resolved configuration; empty if it is not there, as in a script's trace."""
@@ -274,9 +277,9 @@ class TraceReader:
     def summed(self) -> np.ndarray:
         """Whether workers added up each payload among themselves, bool, shape of `arrivals`."""
         summed = np.full(self.arrivals.rows, is_summed(self.config))
-        if self.first_preset:
-            changed = int(self.segments["arrivals"][np.argmax(self.segments["preset"])])
-            summed[: max(0, changed - self.arrivals.first)] = is_summed(self.first_preset["config"])
+        changed = self.segments["arrivals"][self.segments["preset"] == 1].tolist()
+        for rows, before in reversed([*zip(changed, self.earlier_presets, strict=True)]):
+            summed[: max(0, rows - self.arrivals.first)] = is_summed(before["config"])
         return summed
 
     @property

@@ -144,7 +144,9 @@ PROGRESS = {
 FAULTS = {
     "t_ns": Column("<i8", "ns", "rank 0 noticed the fault"),
     "worker": Column("<i4", "1", "worker it concerns; -1: rank 0", least=-1),
-    "task": Column("<i8", "1", "the worker's task; -1: unknown", least=-1),
+    "task": Column(
+        "<i8", "1", "the worker's task, or arrivals until hold and release; -1: unknown", least=-1
+    ),
     "kind": Column("|S32", "1", "kind of the fault, a word (UTF-8)"),
     "message": Column("|S256", "1", "description of the fault (UTF-8)"),
 }
@@ -157,7 +159,7 @@ SEGMENTS = {
     "arrivals": Column("<i8", "1", "rows of arrivals before that time"),
     "lost": Column("<i8", "1", "recorded arrivals after the checkpoint, which are lost"),
     "begun_ns": Column("<i8", "ns", "time since 1970 when it began", 0),
-    "preset": Column("|u1", "1", "1: with another preset, see the attribute first_preset", 0, most=1),
+    "preset": Column("|u1", "1", "1: with another preset, see the attribute earlier_presets", 0, most=1),
 }
 
 TABLES = {
@@ -194,7 +196,8 @@ DIMENSIONS = {
 ATTRIBUTES = {
     "arrivals": Attribute(str, values=("all", "sampled", "none")),
     "clock": Attribute(str, values=("real", "virtual")),
-    **dict.fromkeys(("config", "config_resolved", "created", "creator", "first_preset"), Attribute(str)),
+    **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
+    **dict.fromkeys(("earlier_presets", "first_preset"), Attribute(str)),
     **dict.fromkeys(("git_commit", "mpi_library", "recorder", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
     **dict.fromkeys(("arithmetic", "costs", "schema_version"), Attribute(int, 1)),

@@ -74,6 +74,8 @@ class Coordinator(Stateful):
         self.interrupted = 0  # signal by which the user has asked for the end
         self.resumed = False  # whether tasks are in flight already when `run` is called
         self.abandoned = False  # whether the run ends without the replies of some workers
+        self.held_until_ns = 0  # time until which no tasks are sent, so that a preset can change; 0: they are
+        self.tasks_due = False  # whether a step has been made since the last tasks
 
     @property
     def version(self) -> int:
@@ -107,7 +109,9 @@ class Coordinator(Stateful):
     def events(self) -> Iterator[Event]:
         """Yield the next events: of the fleet, and of the observers."""
         fleet, roster = self.fleet, self.roster
-        if (self.saving.save or fleet.interrupted) and not self.stopping:
+        if fleet.interrupted:
+            self.held_until_ns = 0
+        if (self.saving.save or fleet.interrupted) and not (self.stopping or self.held_until_ns):
             yield from self.saving.post(self.interrupted, self.longest_drain_ns)
         arrivals, events = roster.arrivals, fleet.events(TICK_NS, self._wake_ns())
         yield from events
@@ -210,7 +214,10 @@ class Coordinator(Stateful):
             self.stuck = True
             self.stopping = self.incidents.stuck(self.update.version, self.state.stuck)
         self.observe(now_ns)
-        if stepped or self.stopping:
+        self.tasks_due |= stepped
+        if self.held_until_ns and not self.stopping:
+            return
+        if self.tasks_due or self.stopping:
             self.dispatch_idle()
         elif released:
             self.dispatch(roster.idle.pop())
@@ -224,6 +231,7 @@ class Coordinator(Stateful):
 
     def dispatch_idle(self) -> None:
         """Send the newest θ to every idle worker, or shut it down if the run is over."""
+        self.tasks_due = False
         for worker in self.roster.release():
             if not self.stopping:
                 self.dispatch(worker)
@@ -370,7 +378,7 @@ class Coordinator(Stateful):
         """Return the end of the wait for an event; None: unlimited."""
         if self.stopping:
             return None
-        state, due_ns = self.state, self.liveness.due_ns
+        state, due_ns = self.state, min(self.liveness.due_ns, self.held_until_ns or NEVER_NS)
         if state.wake_ns is None and state.policy.wake_ns is None:
             return None if due_ns == NEVER_NS else due_ns
         wake_ns = self._scheme_wake_ns()

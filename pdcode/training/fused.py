@@ -22,7 +22,7 @@ class FusedCoordinator(Coordinator):
         self._fused = fused.FusedReply(self, state.fused_update, USED, ENOUGH)
 
     def on_reply(self, reply: Arrival) -> None:
-        if self.stopping or not self._fused.handle(reply):
+        if self.stopping or self.held_until_ns or not self._fused.handle(reply):
             super().on_reply(reply)
 
 

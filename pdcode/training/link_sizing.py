@@ -35,7 +35,7 @@ SAMPLES = 8  # times that it reports
 class LinkLoad(msgspec.Struct, frozen=True):
     """Load of rank 0's link, and of the workers' links if they exchange payloads."""
 
-    task_s: float  # mean time of a worker's task with its delay: harmonic, over live workers
+    task_s: float  # harmonic mean time of a worker's task
     # Fraction of the time for which each direction is busy if no worker waits; above 1, workers wait.
     ingress: float
     egress: float
@@ -129,11 +129,11 @@ def configured_speeds(scheme: Scheme, problem: Problem, layouts: Sequence[Layout
 
 
 def link_load(scheme: Scheme, state: State, speeds: Speeds) -> LinkLoad:
-    """Return the load of the links: bytes per reply, times replies per second, over the bandwidth.
+    """Return the load of the links without delays: bytes per reply, times replies a second, over bandwidth.
 
     Of the sent bytes, only those that depend on the fraction count: relayed payloads, not θ.
     """
-    layout, rates = state.layouts[0], task_rates(scheme, speeds.compute_s)
+    layout, rates = state.layouts[0], 1 / np.maximum(speeds.compute_s, 1e-9)
     ingress, egress = rates.sum() * layout.reply_bytes / speeds.ingress, 0.0
     exchange = 0.0
     if scheme.config.downlink.exchanges:  # a worker receives from all others, the fastest sends to all

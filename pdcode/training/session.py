@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import problems
 from ..coding.clipping import make_clip
+from ..coding.reduced import ReducedState
 from ..config import Config, legacy
 from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
 from ..trace.descent import FINE
@@ -37,7 +38,7 @@ EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sy
 
 
 class Review(Protocol):
-    """Review of the preset during a run, see `virtual.choice.Review`."""
+    """Review of the preset during a run, see `virtual.review.Review`."""
 
     reason: str
     chosen: Components | None
@@ -112,6 +113,8 @@ class TrainingRun:
         if own.average is not None:
             own.average[:] = earlier.theta if earlier.average is None else earlier.average
         state.resumed()
+        if isinstance(state, ReducedState):
+            state.go_on(own.version)
         up, down = before._setup_bytes
         self.fleet.bytes_up += before.fleet.bytes_up - up
         self.fleet.bytes_down += before.fleet.bytes_down - down
@@ -328,7 +331,7 @@ def open_trace(
     resume_point = None if found is None else found.resume_point(config.workers.count)
     if before is not None:
         resume_point = before.interrupt()
-    attributes["first_preset"] = first_preset(path, resume_point, before)
+    attributes["earlier_presets"] = earlier_presets(path, resume_point, before)
     trace = TraceWriter(
         path,
         text,
@@ -348,19 +351,19 @@ def open_trace(
     return trace
 
 
-def first_preset(path: Path, point: ResumePoint | None, before: TrainingRun | None) -> str | None:
-    """Return the trace's attribute of this name: JSON of configuration and attributes before a change.
+def earlier_presets(path: Path, point: ResumePoint | None, before: TrainingRun | None) -> str | None:
+    """Return the trace's attribute of this name: JSON of configuration and attributes before each change.
 
-    A trace that continues at a checkpoint after the change keeps it.
+    A trace that continues, at a checkpoint or with another preset, keeps those of the changes before.
     """
-    if before is not None:
-        config, components = before.components.config, before.components
-        first = {"config": msgspec.to_builtins(config), **config_attributes(config, components)}
-        return json.dumps(first)
     if point is None or not point.rows:
         return None
-    changed = TraceReader(path).segments["preset"][: point.rows.get("segments", 0)]
-    return TraceReader(path).attributes.get("first_preset") if changed.any() else None
+    trace = TraceReader(path)
+    found = trace.earlier_presets[: int(trace.segments["preset"][: point.rows.get("segments", 0)].sum())]
+    if before is not None:
+        config, components = before.components.config, before.components
+        found = [*found, {"config": msgspec.to_builtins(config), **config_attributes(config, components)}]
+    return json.dumps(found) if found else None
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:

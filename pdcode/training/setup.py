@@ -1,7 +1,7 @@
 """Setup of rank 0 and the workers from a configuration."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -59,16 +59,14 @@ class Components:
     requested: Config  # the configuration before keys were resolved by speeds
     notes: list[str] = field(default_factory=list)  # on the values of keys that are "auto"
     by_data: int = 0  # number of the notes on keys that the data determine, the first ones
-    # The user's configuration if it has preset "auto", and the candidates among which speeds choose, by name.
-    auto: Config | None = None
-    alternatives: Mapping[str, Callable[[Speeds], "Components"]] = field(default_factory=dict)
+    choice: object = None  # the `virtual.choice.Choice` from which they are, if the user's preset is "auto"
 
     @property
     def by_speeds(self) -> bool:
         """Whether measured speeds determine keys."""
         requested = self.requested
         sized = requested.code.rows_per_task == "auto"
-        return self.auto is not None or sized or make_scheme(requested).awaits_speeds
+        return self.choice is not None or sized or make_scheme(requested).awaits_speeds
 
     @property
     def rebuild(self) -> Callable[[Speeds], "Components"]:
@@ -234,19 +232,19 @@ def shared_delays(config: Config) -> list[str]:
 
 
 def prepare(
-    config: Config, path: str = "", source: DataSource | None = None, check: bool = True
+    config: Config, path: str = "", source: DataSource | None = None, check: bool = True, ends: bool = True
 ) -> Components:
     """Load the data, unless given, and build rank 0's components.
 
-    `check` refuses stragglers that prevent the run from ending; a replay needs no such check. Messages begin
-    with `path`, the configuration's file.
+    `check` refuses what a run may not have, and with `ends` stragglers that prevent it from ending; a replay
+    needs no such check. Messages begin with `path`, the configuration's file.
     """
     workers = config.workers.count
     with chdir(os.getcwd()), prefix_errors(path):  # a user's function may change the folder
         if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about rank 0's bytes of each
-        if check:
+        if check and ends:
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
         check_rows(config, source)

@@ -19,11 +19,12 @@ from ..training.shuffling import make_row_sender
 from ..transport.sums import chosen_bytes
 from ..util.formats import rate
 from . import costs, timing_only
-from .choice import Review, check_count, prepare
+from .choice import check_count, prepare
 from .costs import cost_model_schedule, task_times_ns
-from .executor import Executor, InProcessExecutor
+from .executor import Executor, InProcessExecutor, NullExecutor
 from .fleet import VirtualFleet
 from .result import Result
+from .review import Review
 from .schedule import NEVER_NS, FirstSchedule
 
 NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
@@ -69,8 +70,10 @@ class Simulation:
             self.schedule.members = lambda: state.members
             self.fleet.step_bytes = chosen_bytes(self.components.layout, config.owners)
         self._loads, self._counts = loads, (0, 0)
+        self._review: object = None  # that of the preset before
         if before is not None:
             self._counts = before.coordinator.roster.arrivals, before.fleet.bytes_up
+            self._review = before.review
 
     def run(self, trace: Recorder | None = None) -> tuple[TrainingRun, Result]:
         """Run, with any further preset, and with a trace or without."""
@@ -88,7 +91,8 @@ class Simulation:
 
     def continued(self, descent: TrainingRun, components: Components) -> "Simulation":
         """Return the simulation of the rest of a run, with another preset."""
-        made = Simulation(components.config, components, None, self._shares, descent, self.loads(descent))
+        executor = None if self.fleet.executor.numerics else NullExecutor(components.layouts)
+        made = Simulation(components.config, components, executor, self._shares, descent, self.loads(descent))
         made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
         if isinstance(self.fleet.executor, InProcessExecutor):
             self.fleet.executor.local_workers.clear()  # frees their memories, though callers keep this run
@@ -116,8 +120,8 @@ class Simulation:
             found,
             self._before,
         )
-        if self._own_executor:
-            descent.review = Review.of(self.components)
+        if self._own_executor or not self.fleet.executor.numerics:
+            descent.review = Review.of(self.components, self._review)
         if self._before is None:
             descent.coordinator.update.times_ns = []
         self._before = None

@@ -16,6 +16,7 @@ import pdcode
 from pdcode.__main__ import main
 from pdcode.analysis import critical_path, diagnosis, printing, statistics
 from pdcode.api import what_if
+from pdcode.schemes.lwpd import LWPD
 from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
@@ -68,9 +69,10 @@ def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> 
 
 
 def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A key of [update] alone would undo it."""
+    monkeypatch.setattr(LWPD, "candidates", {"ring": 1.0})
     job, path = tmp_path / "JOB.toml", str(tmp_path / "a.h5")
     job.write_text(
         """

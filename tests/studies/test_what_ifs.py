@@ -10,9 +10,11 @@ from outcomes import error_line
 
 import pdcode
 from pdcode.__main__ import main
+from pdcode.schemes import delay_model
 from pdcode.studies import search, what_ifs
 from pdcode.util.errors import InputError
 from pdcode.virtual import choice
+from pdcode.virtual.timing import Timing
 
 RANKS, STEPS, REDUCTION_S = 4, 60, 0.02
 JOB = "problem = {hidden = [8]}\noptimizer = {rate = 0.5}\nstop = {updates = 3}\n"
@@ -38,7 +40,8 @@ def step_s(candidate: what_ifs.Candidate) -> float:
     """Time of a step of a candidate, with the recorded delays in their order."""
     ordered = msgspec.structs.replace(candidate.config.stragglers, draw="replay")
     config = msgspec.structs.replace(candidate.config, stragglers=ordered)
-    return choice.round_s(choice.prepare(config), None, STEPS)
+    components = choice.prepare(config)
+    return Timing(components).round_s([delay_model(components.config)], STEPS)
 
 
 def test_times_are_those_of_the_recording_with_one_change_each(recorded: np.ndarray) -> None:

@@ -202,10 +202,11 @@ def test_another_preset_goes_on_with_the_average(tmp_path: Path, monkeypatch: py
     job = {**JOB, "faults": slow, "stop": {"updates": 120}, "stragglers": {"kind": "none"}}
     settings = {KEY: True, "scheme.preset": "auto", "trace.progress_s": 0.01}
     trace = pdcode.simulate(job, output=tmp_path / "a.h5", set=settings, progress=False)
-    assert trace.first_preset["config"]["scheme"]["preset"] == "ring"
-    changed = int(trace.segments["version"].max())
-    assert 0 < changed < 120
-    assert spy.updates == [*range(1, changed + 1), *range(changed // 4 + 1, 31)]
+    presets = [each["config"]["scheme"]["preset"] for each in trace.earlier_presets]
+    assert presets == ["default", "ring"]
+    _, begun, changed = trace.segments["version"].tolist()
+    assert begun == 4 < changed < 120
+    assert spy.updates == [1, *range(begun + 1, changed + 1), *range(changed // 4 + 1, 31)]
     config = configfile.resolve(job, ["scheme.preset=ring"])
     first = problems.create(config.problem).initial(config.seed)
     last = followed(np.array([first, *spy.thetas]), [*spy.updates])[-1]
