@@ -28,10 +28,8 @@ DRAWS = 64  # tasks that are drawn of each worker that does not differ
 EVEN = 0.5  # time after which others of the first tasks are late, relative to that of the shortest
 LATE = 2.0  # multiple of the usual time of a worker's task from which on it is late
 LASTING = 2  # last tasks, all long if a worker is slow for good
-SLOWER, PATIENCE = (
-    1.5,
-    0.05,
-)  # multiple of the usual time of long tasks, and part of the run for which they last
+SLOWER = 1.5  # multiple of the usual time of long tasks
+PATIENCE = 0.05  # part of the run's time for which they last
 REVIEWING = 20  # time between reviews, in multiples of that which one takes
 
 
