@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).parent / "programs" / "ring.py"
 SUMMED = ["reduce.kind=allreduce", "reduce.check=1"]
 COMMON = [
     "problem.hidden=[16]", "problem.batch=8", "problem.dtype=float64", "update.mode=all", "update.late=waste",
-    "optimizer.rate=0.2", "stop.updates=80",
+    "optimizer.rate=0.2", "optimizer.average=false", "problem.standardise=false", "stop.updates=80",
 ]  # fmt: skip
 PAIRS = {
     "uncoded": ["scheme.name=uncoded", "optimizer.momentum=0.5", "optimizer.schedule=cosine"],
