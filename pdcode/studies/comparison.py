@@ -226,13 +226,13 @@ def compare(
     >>> config = {
     ...     "problem": {"kind": "softmax", "data": "digits", "batch": 32},
     ...     "stragglers": {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0},
-    ...     "stop": {"loss": 1.0, "seconds": 60.0},
+    ...     "stop": {"loss": 0.3, "seconds": 60.0},
     ... }
     >>> made = pdcode.compare(
     ...     config, ["uncoded:all", "uncoded:async"], workers=8, seeds=2, output="made.h5", progress=False
     ... )
     >>> made
-    <Comparison: 2 schemes on the virtual clock, to training loss 1>
+    <Comparison: 2 schemes on the virtual clock, to training loss 0.3>
     >>> made.to_pandas().seconds.groupby("scheme").mean().round(1).to_dict()
     {'uncoded:all': 0.7, 'uncoded:async': 0.1}
     """
