@@ -223,11 +223,11 @@ def perform_all(
 
 
 def within(config: Config, limit_s: float) -> Config:
-    """Return the configuration with a time limit of at most `limit_s`."""
+    """Return the configuration with a time limit of at most `limit_s`; of 0, with one that ends it at once."""
     given = config.stop.seconds
     if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
         return config
-    return config.with_keys(stop={"seconds": limit_s})
+    return config.with_keys(stop={"seconds": max(limit_s, 1e-9)})
 
 
 def check_seed(config: Config) -> None:

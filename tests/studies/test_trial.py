@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 
 from pdcode.config import Config
@@ -11,7 +12,7 @@ from pdcode.studies.candidate import OWN
 from pdcode.studies.goal import Goal
 from pdcode.studies.limits import Limits, max_updates, with_limits
 from pdcode.studies.measurement import Measured
-from pdcode.studies.trial import ProgressRecorder, Trial, data_source
+from pdcode.studies.trial import ProgressRecorder, Trial, data_source, within
 from pdcode.trace.schema import ARRIVALS, DRAINED
 from pdcode.virtual.simulation import simulate
 
@@ -141,3 +142,9 @@ def test_how_many_updates_a_trial_may_take():
         (["update.mode=first"], 3),  # ¾ of the workers
     ):
         assert max_updates(config(*settings), 3000) == 3000 // payloads
+
+
+def test_a_run_that_cannot_be_the_best_has_a_limit_that_a_file_may_have():
+    limited = within(config("stop.updates=3"), 0.0)
+    assert 0 < limited.stop.seconds < 1e-6
+    assert Config.of(msgspec.to_builtins(limited)) == limited
