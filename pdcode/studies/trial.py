@@ -223,7 +223,7 @@ def perform_all(
 
 
 def within(config: Config, limit_s: float) -> Config:
-    """Return the configuration with a time limit of at most `limit_s`; of 0, with one that ends it at once."""
+    """Return the configuration with a time limit of at most `limit_s`, but above 0."""
     given = config.stop.seconds
     if not math.isfinite(limit_s) or (given is not None and given <= limit_s):
         return config
