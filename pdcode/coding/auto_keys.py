@@ -105,7 +105,7 @@ def settle_centring(config: Config, sample: RowSet) -> tuple[Config, str]:
 
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
     """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
-    whiten = config.code.whiten
+    whiten, given = config.code.whiten, config.code.centre is True
     if config.code.centre == AUTO:
         config = config.with_keys(code={"centre": can_centre(config, sample)})
     if whiten != "auto":
@@ -114,7 +114,7 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
     why = difference or reason_against(config, sample)
     if not why:
         return config.with_keys(code={"whiten": "norm" if config.code.centre else "gram"}), []
-    changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none", "centre": False}}
+    changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none", "centre": given}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
     if key and not (key == "optimizer.rate" and config.optimizer.rate == AUTO):
         own: Any = config.scheme.options if key.startswith("scheme") else config.optimizer

@@ -108,6 +108,15 @@ def test_shards_smaller_than_half_a_mini_batch_differ() -> None:
     assert most.config.code.whiten == "norm"
 
 
+@pytest.mark.parametrize("centre", ["true", "false", "auto"])
+def test_centring_follows_whitening_unless_it_is_given(tmp_path: Path, centre: str) -> None:
+    data, key = labels_sorted(tmp_path), f"code.centre={centre}"
+    alike = prepared("problem.shards=shuffled", key).config.code
+    assert (alike.whiten, alike.centre) == (("gram", False) if centre == "false" else ("norm", True))
+    differ = prepared(data, "problem.shards=contiguous", "workers.count=10", key).config.code
+    assert (differ.whiten, differ.centre) == ("none", centre == "true")
+
+
 def test_an_explicit_whitening_is_not_changed(tmp_path: Path) -> None:
     data = labels_sorted(tmp_path)
     components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
