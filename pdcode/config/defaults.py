@@ -48,7 +48,7 @@ KIND_KEYS = "kind", "mode", "family"
 ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
 FEW_MATRICES, FEW_WORKERS = 3, 8  # of `rate_factors`
-DEEP_EXPONENT, CENTRED_EXPONENT = 5 / 3, 1.0  # likewise, the latter of centred gradients
+DEEP_EXPONENT, CENTRED_EXPONENT = 5 / 3, 1.0  # likewise, the latter for networks with centred gradients
 # Rate of whitened gradients of which tasks send this fraction or more, and the exponent of 1 - β, where β is
 # the momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
 WHITENED_RATE, REFERENCE_FRACTION, MOMENTUM_EXPONENT = 2.0, 1 / 8, 0.65
@@ -228,7 +228,8 @@ def rate_factors(config: Config, many: int) -> dict[str, float]:
     A whitened step changes every matrix by the same length, whatever it contributes to the gradient; so many
     matrices change the output by more. The mean of few workers' whitened gradients is noisy. Both were found
     on digits, with 2 to 7 matrices of 64 units, and 4 to 48 workers; the batch, of 32 or 128, did not matter.
-    The exponent of centred gradients is of two jobs of `pdcode bench heldout`, of 5 and 8 matrices.
+    The exponent of centred gradients is of two networks of `pdcode bench heldout`, with 5 and 8 matrices; in
+    modules of PyTorch it was not tried.
     The orthogonalised mean of few samples is noisy in all directions.
     """
     workers = config.workers.count
@@ -237,7 +238,8 @@ def rate_factors(config: Config, many: int) -> dict[str, float]:
         return {f"{samples} samples": float(f"{math.sqrt(samples / fewest):.2g}")}
     if not _is_whitened(config):
         return {}
-    exponent = CENTRED_EXPONENT if config.code.centre else DEEP_EXPONENT
+    centred = config.code.centre and isinstance(config.problem, NetworkTable)
+    exponent = CENTRED_EXPONENT if centred else DEEP_EXPONENT
     deep = (FEW_MATRICES / max(FEW_MATRICES, many)) ** exponent
     factors = {f"{many} matrices": float(f"{deep:.2g}")}
     if not config.update.asynchronous:
