@@ -121,7 +121,7 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
     linear models, whose curvature decides. Rate and momentum are settled by the batch where both are the
     preset's, or the rate is "auto".
     """
-    config = _settle_schedule(_settle_by_batch(config, origins), origins)
+    config = _settle_schedule(_settle_by_batch(_settle_scaling(config), origins), origins)
     origin, many, preset = origins.get("optimizer.rate", ""), matrices(config), config.scheme.preset
     linear = isinstance(config.problem, NetworkTable) and not (config.problem.deep or config.problem.latent)
     if preset and not origin and linear and gradient_rate(config) and not _is_whitened(config):
@@ -138,6 +138,16 @@ def limit_preset_rate(config: Config, origins: Origins) -> Config:
         return config
     origins["optimizer.rate"] = origin
     return config.with_keys(optimizer={"rate": rate})
+
+
+def _settle_scaling(config: Config) -> Config:
+    """Return a configuration that keeps inputs apart where a penalty is of the weight of each."""
+    problem = config.problem
+    if config.optimizer.proximal is None or not isinstance(problem, NetworkTable) or problem.latent:
+        return config
+    if problem.standardise not in (AUTO, "white"):
+        return config
+    return config.with_keys(problem={"standardise": problem.standardise == "white"})
 
 
 def _settle_schedule(config: Config, origins: Origins) -> Config:
@@ -275,10 +285,7 @@ def with_derived_keys(config: Config) -> Config:
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
     update = config.update.resolved(config.workers.count)
     optimizer = config.optimizer.resolved(config.stop.updates)
-    config = msgspec.structs.replace(config, wire=wire, update=update, optimizer=optimizer)
-    if optimizer.proximal is not None and getattr(config.problem, "standardise", False) == AUTO:
-        config = config.with_keys(problem={"standardise": False})
-    return config
+    return msgspec.structs.replace(config, wire=wire, update=update, optimizer=optimizer)
 
 
 def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:

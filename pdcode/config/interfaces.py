@@ -176,10 +176,11 @@ class NetworkTable(ProblemTable):
     l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
-    #: their ratios, so that inputs that hardly vary stay small; with either, sparse inputs to largest
-    #: magnitude 1, uncentred; auto: guarded, but true in presets for regression, and not at all inputs that
-    #: are sparse or synthetic, and those of proximal steps, which are for weights of inputs as they are
-    standardise: bool | Literal["guarded", "auto"] = "auto"
+    #: their ratios, so that inputs that hardly vary stay small; "white": also uncorrelated, of at most 1,024
+    #: inputs without penalty, else as true; with any of them, sparse inputs to largest magnitude 1, and
+    #: uncentred; auto: guarded, but white in presets for linear models, and not at all inputs that are sparse or
+    #: synthetic, and those of proximal steps, which are for weights of inputs as they are
+    standardise: bool | Literal["guarded", "white", "auto"] = "auto"
     #: subtract from real targets their means, and divide all by the root of the mean of their variances;
     #: losses, predictions and exported weights stay in the units of the data; none: in presets for networks
     #: with real targets only
@@ -207,7 +208,7 @@ class NetworkTable(ProblemTable):
         """How dense inputs are scaled, as `standardise`."""
         if self.standardise == "auto":
             return "guarded" if self.data != "synthetic" and not self.latent else False
-        return self.standardise
+        return True if self.standardise == "white" and self.l2 else self.standardise
 
     @property
     def classification(self) -> bool | None:
@@ -437,10 +438,17 @@ class Proximal(Kind, tag_field="kind"):
     """A penalty h of the weights, included by each step's proximal operator, not in the gradient."""
 
     table, group, default = "optimizer.proximal", "proximals", "l1"
+    bounded: ClassVar[bool] = False  #: whether h is 0 in a set, which θ then does not leave
     requires: ClassVar[KeyNeeds] = {
         "kind": {
             "code.whiten": one_of("none", "auto", why=ALONG),
             "code.centre": one_of(False, "auto", why=ALONG),
+            "optimizer.average": Need(
+                lambda average, config: not average or config.optimizer.proximal.bounded,
+                "false",
+                "leaves weights that are 0, which averages are not",
+                only=False,
+            ),
         }
     }
 

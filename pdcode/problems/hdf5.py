@@ -27,7 +27,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import moments, scales, target_scales
+from .scaling import moments, of_inputs, target_scales
 from .split import evenly_spaced
 from .tables import missing_name
 
@@ -67,7 +67,7 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with open_datasets(table) as (x, y):
         rows = len(x)
-        values = mean = deviation = target_mean = target_scale = None
+        values = mean = deviation = decorrelation = target_mean = target_scale = None
         train = np.zeros(rows, bool)
         train[split.split(table, rows)[0]] = True
 
@@ -80,11 +80,12 @@ def statistics(table: NetworkTable) -> tuple[int, Statistics]:
         elif table.standardise_targets:
             target_mean, target_scale = target_scales(moments(trained(y), math.prod(y.shape[1:])))
         if table.scaling:
-            mean, deviation = scales(table.scaling, moments(trained(x), math.prod(x.shape[1:])))
+            width = math.prod(x.shape[1:])
+            mean, deviation, decorrelation = of_inputs(table.scaling, lambda: trained(x), width)
             if not (finite := np.isfinite(mean + deviation)).all():
                 where = f"problem.inputs: {quoted_name(table, 'inputs')}"
                 raise InputError(f"{where} has a NaN or infinite value in column {np.argmin(finite)}")
-        return rows, Statistics(values, mean, deviation, target_mean, target_scale)
+        return rows, Statistics(values, mean, deviation, decorrelation, target_mean, target_scale)
 
 
 def load_slice(table: NetworkTable, worker: int, workers: int, common: Statistics) -> Dataset:

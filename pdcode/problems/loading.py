@@ -1,11 +1,12 @@
 """Loading of the data that a [problem] table names: all rows, or a worker's shard."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from ..config import NetworkTable, ProblemTable, kinds
+from ..config import AUTO, NetworkTable, ProblemTable, kinds
 from ..util.errors import InputError, short_repr
 from ..util.formats import counted, listing
 from . import hdf5, split
@@ -23,7 +24,7 @@ from .samples import (
     label_values,
     quoted_name,
 )
-from .scaling import column_maxima, moments, scales, target_scales
+from .scaling import column_maxima, moments, of_inputs, target_scales
 from .tables import MISSING, as_list
 
 # Rows by which rank 0 chooses the values of keys that are "auto": at most so many, and so many bytes of them.
@@ -111,18 +112,21 @@ def load(table: ProblemTable) -> RowSet:
             what = f"{doubtful[0]!r} is a class; if it means that the target is missing, {hint}"
             coding = replace(coding, remarks=(what, *coding.remarks))
         values = values if labels is None else labels  # some class may have no rows
-    mean = deviation = None
-    if table.standardise in (True, "guarded") and isinstance(x, Csr):
+    mean = deviation = decorrelation = None
+    if table.standardise not in (False, AUTO) and isinstance(x, Csr):
         mean, deviation = column_maxima(x[train])
     elif table.scaling:
-        chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
+
+        def chunks() -> Iterator[Array]:
+            return (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
+
         keep = coding.binary if coding.categories else None
-        mean, deviation = scales(table.scaling, moments(chunks, x.shape[1]), keep)
+        mean, deviation, decorrelation = of_inputs(table.scaling, chunks, x.shape[1], keep)
     target_mean = target_scale = None
     if table.standardise_targets and values is None:
         real = y.reshape(len(y), -1)[train]
         target_mean, target_scale = target_scales(moments([real], real.shape[1]))
-    common = Statistics(values, mean, deviation, target_mean, target_scale, coding)
+    common = Statistics(values, mean, deviation, decorrelation, target_mean, target_scale, coding)
     pairs = [common.apply(table, x[rows], y[rows], rows_of(rows, samples.place)) for rows in (train, test)]
     return Dataset(pairs[0], pairs[1], common)
 

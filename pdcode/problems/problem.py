@@ -33,9 +33,9 @@ from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
 from .whitening import NONE, Whitening
 
 UNEQUAL = 10.0  # ratio of scales of inputs that is worth a line
-# Rows of the descent that shows whether the loss of a linear classifier comes near 0, and what is left of the
-# first loss if it does.
-DESCENT_ROWS, NEAR = 500, 0.5
+# Rows of the descent that shows whether the loss of a linear classifier comes near 0, also for each input (of
+# two any classes are separable: Cover 1965), and what is left of the first loss if it does.
+DESCENT_ROWS, DESCENT_SHARE, NEAR = 500, 16, 0.5
 
 
 class Problem:
@@ -408,7 +408,7 @@ class NetworkProblem(Problem):
             task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
         lines = [f"{self.table.data}: {task}; {rows:,} training rows of {data.features:,} inputs"]
         if scaled and not data.is_sparse:
-            lines[0] += ", scaled"
+            lines[0] += ", scaled" if data.common.decorrelation is None else ", made white"
         if self.table.latent:
             shape = f"{self.layers[0].outputs:,} elements, at {self.model.samples:,} places"
             features = f"{self.layers[0].inputs:,} features of {shape}"
@@ -459,7 +459,8 @@ class NetworkProblem(Problem):
         """Whether the loss of the model may be near 0, of a linear one also whether a descent gets there."""
         if not self.model.near_zero or self.curvature is None:
             return self.model.near_zero
-        few = NetworkProblem(self.table, self.dataset.sample(DESCENT_ROWS), self.model)
+        rows = max(DESCENT_ROWS, DESCENT_SHARE * self.dataset.features)
+        few = NetworkProblem(self.table, self.dataset.sample(rows), self.model)
         return curvature.left(few.gradient, few.loss, self.size, 1 / self.curvature.mean) < NEAR
 
     @cached_property

@@ -47,7 +47,7 @@ class Reader:
             return self.read(table, required)
 
 
-ARRAYS = "values", "mean", "deviation", "target_mean", "target_scale"
+ARRAYS = "values", "mean", "deviation", "decorrelation", "target_mean", "target_scale"
 """Arrays of `Statistics`."""
 
 
@@ -58,6 +58,9 @@ class Statistics:
     values: Array | None = None  # the distinct labels, ascending: int64, bool or text; None for real targets
     mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
+    decorrelation: Array | None = (
+        None  # and are then multiplied by this matrix, (d, d), float64; None: they stay
+    )
     target_mean: Array | None = None  # real targets become (y - target_mean) / target_scale, float64, (T,)
     target_scale: Array | None = None  # and (1,); None: they stay
     coding: Coding = field(default_factory=Coding)
@@ -65,8 +68,7 @@ class Statistics:
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
         """Return the statistics of the arrays by name, of which some may be missing."""
-        values, mean, deviation, target_mean, target_scale = map(arrays.get, ARRAYS)
-        return cls(values, mean, deviation, target_mean, target_scale)
+        return cls(**{name: arrays.get(name) for name in ARRAYS})
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by name."""
@@ -106,7 +108,10 @@ class Statistics:
             elif isinstance(x, Csr):
                 scaled = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
             else:
-                scaled = ((x - self.mean) / self.deviation).astype(dtype)
+                centred = (x - self.mean) / self.deviation
+                scaled = (centred if self.decorrelation is None else centred @ self.decorrelation).astype(
+                    dtype
+                )
         check_finite(name, scaled, x, place, self.coding.inputs)
         return scaled
 

@@ -1,6 +1,6 @@
 """Scales of inputs, by statistics of the columns from one pass over the training rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from .matrix import Array, Csr
 
 MOST, RARE = 4.0, 8.0  # of `_guarded`: multiples of a deviation and of a scale
+WIDEST = 1024  # inputs that are decorrelated, at most
+DAMPING = 1e-3  # λ of `decorrelation` over the mean eigenvalue
 
 
 class Moments(NamedTuple):
@@ -53,7 +55,7 @@ def scales(how: bool | str, found: Moments, keep: Array | None = None) -> tuple[
 
     Parameters
     ----------
-    how : True or "guarded"
+    how : True, "guarded" or "white"
         ``problem.standardise``.
     found : Moments
     keep : ndarray of bool, shape (d,), optional
@@ -65,6 +67,45 @@ def scales(how: bool | str, found: Moments, keep: Array | None = None) -> tuple[
     mean[rest] = own.mean
     scale[rest] = _guarded(own) if how == "guarded" else np.where(own.deviation == 0, 1.0, own.deviation)
     return mean, scale
+
+
+def of_inputs(
+    how: bool | str, chunks: Callable[[], Iterable[Array]], width: int, keep: Array | None = None
+) -> tuple[Array, Array, Array | None]:
+    """Compute what inputs are scaled by: `scales`, and for "white" the matrix of `decorrelation`.
+
+    Parameters
+    ----------
+    how : True, "guarded" or "white"
+        ``problem.standardise``.
+    chunks : callable
+        Returns the rows, in chunks of `width` columns, as often as it is called.
+    width : int
+    keep : ndarray of bool, shape (d,), optional
+        Inputs that stay as they are, unless they become white.
+    """
+    white = how == "white" and width <= WIDEST
+    mean, scale = scales(how, moments(chunks(), width), None if white else keep)
+    return mean, scale, decorrelation((each - mean) / scale for each in chunks()) if white else None
+
+
+@np.errstate(over="ignore", invalid="ignore")  # as in `moments`
+def decorrelation(chunks: Iterable[Array]) -> Array | None:
+    """Return the matrix (d, d) by which scaled inputs are multiplied, so that they are white.
+
+    It is (C + λ)^(-1/2), where C is the mean of x xᵀ and λ a small part of its mean eigenvalue, by which
+    directions that hardly vary stay small. Of all such matrices the symmetric one leaves inputs nearest to
+    what they were (Kessy, Lewin and Strimmer, "Optimal whitening and decorrelation", 2018). None if an input
+    is not finite, which is reported later.
+    """
+    rows, products = 0, np.zeros(())
+    for chunk in chunks:
+        rows, products = rows + len(chunk), products + chunk.T @ chunk
+    if not np.isfinite(products).all() or not rows:
+        return None
+    values, vectors = np.linalg.eigh(products / rows)
+    damping = DAMPING * values.mean() or 1.0  # all are constant
+    return np.asarray((vectors / np.sqrt(np.maximum(values, 0) + damping)) @ vectors.T)
 
 
 def target_scales(found: Moments) -> tuple[Array, Array]:

@@ -199,6 +199,8 @@ class TrainedModel:
         mean, deviation = self._common.mean, self._common.deviation
         if mean is not None and deviation is not None:
             first, bias = list(weights)[:2]
+            if self._common.decorrelation is not None:
+                weights[first] = weights[first] @ self._common.decorrelation
             weights[first] = (weights[first] / deviation).astype(self._network.dtype)
             weights[bias] = (weights[bias] - weights[first] @ mean).astype(self._network.dtype)
         if self._common.target_mean is not None:
@@ -246,7 +248,9 @@ def model_of(
 ) -> TrainedModel:
     """Build a model from the configuration and the facts of the data in a trace."""
     labels = data.get("labels")
-    mean, deviation, target_mean, target_scale = scaling = [data.get(name) for name in ARRAYS[1:]]
+    mean, deviation, decorrelation, target_mean, target_scale = scaling = [
+        data.get(name) for name in ARRAYS[1:]
+    ]
     features, outputs = data.get("features", 0), data.get("outputs", 0)
     try:
         coding = Coding.from_arrays(data)
@@ -256,7 +260,8 @@ def model_of(
     if (
         not features * outputs
         or any(each is not None and each.shape != (features,) for each in (mean, deviation))
-        or [None if each is None else each.shape for each in scaling[2:]]
+        or (decorrelation is not None and (mean is None or decorrelation.shape != (features, features)))
+        or [None if each is None else each.shape for each in scaling[3:]]
         not in ([None, None], [(outputs,), (1,)])
         or width != features
         or (coding.fill is not None and coding.fill.shape != (len(coding.columns) or features,))
@@ -269,5 +274,5 @@ def model_of(
         )
     if not np.isfinite(theta).all():
         raise InputError("theta: has a NaN or infinite element, as the run diverged")
-    common = Statistics(labels, mean, deviation, target_mean, target_scale, coding)
+    common = Statistics(labels, mean, deviation, decorrelation, target_mean, target_scale, coding)
     return TrainedModel(network, np.ascontiguousarray(theta, network.dtype), common, outputs)

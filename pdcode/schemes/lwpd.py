@@ -8,7 +8,7 @@ project's reading.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..config import Tables
+from ..config import NetworkTable, Tables
 from ..problems import Problem
 from .base import EQUAL, UNCODED, Entrants, Scheme
 
@@ -17,15 +17,21 @@ TURN: Mapping[str, Any] = {"family": "uncoded", "blocks": "units", "rotate": Tru
 WHITENED: Tables = {**UNCODED, "code": {**UNCODED["code"], **EQUAL}}
 SYNCHRONOUS: Mapping[str, Any] = {"rate": 0.7, "momentum": 0.7, "nesterov": True, "average": True}
 
-REGRESSION: Tables = {
-    "problem": {"standardise": True},
-    "code": {**TURN, "share": 0.125},
+MEAN: Tables = {
+    **UNCODED,
     "memory": {"kind": "worker"},
     "wire": {"dtype": "int2"},
-    "downlink": {"kind": "exchange"},
-    "update": {"mode": "first"},
+    "update": {"mode": "all"},
+    "reduce": {"kind": "allreduce"},
 }
-FEW_PARAMETERS = 1024  # of `small-regression`
+LINEAR: Tables = {**UNCODED, "problem": {"standardise": "white"}}
+SUMMED: Tables = {
+    **LINEAR,
+    "update": {"mode": "all"},
+    "reduce": {"kind": "allreduce"},
+    "optimizer": {"rate": "auto", "momentum": 0.3, "nesterov": True, "average": True},
+}
+"""Linear models: of white inputs, the Hessian of squared errors is the identity."""
 
 
 class LWPD(Scheme):
@@ -48,12 +54,15 @@ class LWPD(Scheme):
         "ring": 24.0,
         "sharded": 27.3,
         "orthogonal": 18.0,
+        "orthogonal-network": 31.0,
         "first": 25.7,
         "sharded-first": 29.0,
         "starved": 68.0,
         "topk:whitened": 107.0,
-        "regression": 1.0,
-        "small-regression": 1.0,
+        "regression": 30.0,
+        "small-regression": 10.0,
+        "ring-regression": 5.0,
+        "sharded-regression": 5.0,
         "whitened-regression": 1.0,
         "deep-regression": 6.9,
         "shards": 1.0,
@@ -104,12 +113,19 @@ class LWPD(Scheme):
         },
         # Linear classifiers without stragglers: the mean of plain gradients is orthogonalised by each worker.
         "orthogonal": {
-            **UNCODED,
-            "memory": {"kind": "worker"},
-            "wire": {"dtype": "int2"},
-            "update": {"mode": "all"},
-            "reduce": {"kind": "allreduce"},
-            "optimizer": {"kind": "orthogonal", "rate": 0.6, "momentum": 0.8},
+            **MEAN,
+            "optimizer": {"kind": "orthogonal", "rate": 0.9, "momentum": 0.4, "average": True},
+        },
+        # The same for networks: where shards differ, gradients of equal length would counteract each other.
+        "orthogonal-network": {
+            **MEAN,
+            "optimizer": {
+                "kind": "orthogonal",
+                "rate": 0.25,
+                "momentum": 0.8,
+                "iterations": 1,
+                "average": True,
+            },
         },
         # Fast links with stragglers: the first whitened gradients, of all but slow workers.
         "first": {
@@ -118,19 +134,27 @@ class LWPD(Scheme):
             "update": {"mode": "first", "count": "auto", "late": "waste", "full_step": 8},
             "optimizer": SYNCHRONOUS,
         },
-        # Linear models whose least loss is far from 0: not whitened, so that steps shrink with the gradient;
-        # inputs of one scale. Targets stay: on their scale the random weights of the start are mostly near 0.
-        "regression": {
-            **REGRESSION,
-            "optimizer": {"rate": "auto", "momentum": 0.6, "nesterov": True},
-        },
-        # The same for few parameters, whose gradients are shorter than the messages' headers.
+        # Linear models whose least loss is far from 0: gradients are not whitened, so that steps shrink with
+        # them, but inputs are, once. Targets stay: on their scale the random weights of the start are mostly
+        # near 0.
         "small-regression": {
-            **UNCODED,
-            "problem": REGRESSION["problem"],
-            "update": {"mode": "first"},
-            "optimizer": {"rate": "auto", "momentum": 0.6, "nesterov": True},
+            **LINEAR,
+            "update": {"mode": "async"},
+            "optimizer": {"rate": "auto", "average": True},
         },
+        # The same on slow links: an eighth of the gradient at two bits per element.
+        "regression": {
+            "problem": LINEAR["problem"],
+            "code": {**TURN, "share": 0.125},
+            "memory": {"kind": "worker"},
+            "wire": {"dtype": "int2"},
+            "downlink": {"kind": "exchange"},
+            "update": {"mode": "async"},
+            "optimizer": {"rate": "auto", "average": True},
+        },
+        # The same without stragglers, by all-reduce, and by one in four bits, without bias.
+        "ring-regression": SUMMED,
+        "sharded-regression": {**SUMMED, "wire": {"dtype": "qsgd"}},
         # Networks with squared errors: as "default", with steps as long as the errors. Those of mini-batches
         # remain at the end, so that the rate falls, and an average of θ is better.
         "whitened-regression": {
@@ -144,8 +168,12 @@ class LWPD(Scheme):
         },
         # Networks with other losses far from 0: steps of a bounded length, whatever the targets' scale.
         "deep-regression": {
-            **REGRESSION,
-            "problem": {**REGRESSION["problem"], "standardise_targets": True},
+            "problem": {"standardise": True, "standardise_targets": True},
+            "code": {**TURN, "share": 0.125},
+            "memory": {"kind": "worker"},
+            "wire": {"dtype": "int2"},
+            "downlink": {"kind": "exchange"},
+            "update": {"mode": "first"},
             "optimizer": {"kind": "adam", "rate": 0.01},
         },
         # Different shards with full batches: converges to the optimum at rate 1/L, where L is the largest
@@ -161,7 +189,8 @@ class LWPD(Scheme):
 
     entrants: ClassVar[Entrants] = {f"preset {name}": f":{name}" for name in presets}
 
-    regressions = "regression", "small-regression", "deep-regression"
+    linear = "small-regression", "regression", "ring-regression", "sharded-regression"
+    regressions = *linear, "deep-regression"
 
     @classmethod
     def suits(cls, preset: str, problem: Problem) -> bool:
@@ -172,8 +201,8 @@ class LWPD(Scheme):
                 table: Any = problem.table
                 scaled = getattr(table, "squared", False) and table.standardise_targets is not False
                 return preset == "deep-regression" or (preset == "whitened-regression" and scaled)
-            return preset == ("small-" if problem.size <= FEW_PARAMETERS else "") + "regression"
-        if preset == "orthogonal":  # with hidden layers, or of a vector, it needs as many updates as "ring"
-            sides = [(layer.outputs, layer.inputs) for layer in problem.layers if layer.inputs]
-            return len(sides) == 1 and 1 not in sides[0]
+            return preset in cls.linear
+        if preset.startswith("orthogonal"):
+            networks = isinstance(problem.table, NetworkTable)
+            return networks and preset == "orthogonal" + "-network" * (len(problem.layers) > 1)
         return preset not in ("shards", "whitened-regression", *cls.regressions)

@@ -194,7 +194,8 @@ def _write_data(file: h5py.File, data: Mapping[str, Any]) -> None:
         dataset = group.create_dataset(
             name, data=value.astype(object) if text else value, dtype=h5py.string_dtype() if text else None
         )
-        dimensions.attach(dataset, dimensions.make(group, DATA[name].axis, len(value)))
+        axis = dimensions.make(group, DATA[name].axis, len(value))
+        dimensions.attach(dataset, *[axis] * DATA[name].axes)
         describe_column(dataset, Column("", "1", DATA[name].description))
 
 

@@ -359,7 +359,7 @@ class TraceReader:
             found, present = contents.attributes(group, where), contents.names(group, where)
             for name in (name for name in DATA if name in present):
                 array = contents.array(contents.dataset(group, name, where, f"data/{name}"), where)
-                if array.ndim != 1 or array.dtype.kind not in DATA[name].kinds:
+                if array.ndim != DATA[name].axes or array.dtype.kind not in DATA[name].kinds:
                     raise damaged(where, f"data/{name} is {array.dtype} {array.shape}")
                 if array.dtype.kind in "SO":
                     array = np.array([bytes(text).decode(errors="replace") for text in array], np.str_)

@@ -219,14 +219,16 @@ class Fact(NamedTuple):
     """A dataset of ``/data``."""
 
     kinds: str  # of its type, as numpy names them
-    axis: str  # its dimension
+    axis: str  # its dimension, of each of its axes
     description: str
+    axes: int = 1
 
 
 DATA = {
     "labels": Fact("biSO", "class", "labels of the classes, in the order of the model's outputs"),
     "mean": Fact("f", "input", "mean of each input of the training rows, subtracted first"),
     "deviation": Fact("f", "input", "standard deviation of each input, by which it is divided then"),
+    "decorrelation": Fact("f", "input", "matrix by which inputs are multiplied then", 2),
     "target_mean": Fact("f", "target", "mean of each target of the training rows, subtracted first"),
     "target_scale": Fact("f", "scale", "what all targets are then divided by"),
     "columns": Fact("SO", "column", "names of the columns that are inputs"),

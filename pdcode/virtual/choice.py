@@ -2,9 +2,10 @@
 
 The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
 candidate is the number of updates that it needs, by constants from trials (docs/choosing.md), times the mean
-time of these updates, by simulations without numerics. A run begins with one that waits for nobody, the
-fastest without delays at the speeds of ``[machine]`` and ``[link]`` or at measured ones. What follows depends
-on its own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are read by no choice.
+time of these updates, by simulations without numerics. At the start nobody knows whether a worker is slow. A
+run begins with the candidate that would be fastest if one were, at the speeds of ``[machine]`` and ``[link]``
+or at measured ones, and with one that waits for nobody unless that is far slower. What follows depends on its
+own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are read by no choice.
 """
 
 import math
@@ -34,6 +35,9 @@ WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
+UNEQUAL = 4.0  # multiple of the updates where a network's gradients have no equal length, as shards differ
+WAITS = 2.0  # a candidate that waits for others must be better by this factor to begin with
+SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
 
 def prepare(
@@ -121,8 +125,8 @@ class Choice:
         Measured ones.
     candidates : dict
         By name.
-    evenly_s : dict
-        Their predicted times without delays, by name.
+    evenly_s, slowed_s : dict
+        Their predicted times without delays, and with one slow worker, by name.
     """
 
     def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
@@ -131,6 +135,7 @@ class Choice:
         self.candidates: dict[str, Candidate] = {}
         self.excluded: dict[str, InputError] = {}
         self.evenly_s: dict[str, float] = {}
+        self.slowed_s: dict[str, float] = {}
         self._best: Components | None = None
 
     def add(self, name: str, components: Components) -> None:
@@ -145,7 +150,8 @@ class Choice:
         needed *= math.sqrt(max(1.0, 2 * config.optimizer.fewest_samples / max(1, workers * batch)))
         usual = components.scheme.presets[preset].get("code", {}).get("whiten", "none")
         if usual != "none" and code.whiten == "none":
-            needed *= whitening_gain(batch)  # the constant is of whitened steps
+            # the constant is of whitened steps
+            needed *= whitening_gain(batch) if len(components.problem.layers) == 1 else UNEQUAL
         if not update.asynchronous:
             needed *= (WORKERS / workers) ** MEAN_EXPONENT
         if components.requested.code.rows_per_task == "auto" and code.share:
@@ -162,15 +168,18 @@ class Choice:
             config.sums_all and coded,
         )
         self.evenly_s[name] = self.time_s(name, timing.tasks_s)
+        slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
+        slowed_s[-1] *= SLOWER
+        self.slowed_s[name] = self.time_s(name, slowed_s)
         if self._in_order()[0] == name:
             self._best = components
 
     def _in_order(self) -> list[str]:
-        """Return the names, those to begin with first: by what they wait for, and then by time."""
+        """Return the names, that to begin with first: one that waits for others must be far better."""
 
-        def rank(name: str) -> tuple[bool, bool, float]:
-            candidate = self.candidates[name]
-            return not candidate.asynchronous, candidate.complete, self.evenly_s[name]
+        def rank(name: str) -> tuple[float, float]:
+            waits = not self.candidates[name].asynchronous
+            return self.slowed_s[name] * (WAITS if waits else 1.0), self.evenly_s[name]
 
         return sorted(self.candidates, key=rank)
 
@@ -206,11 +215,12 @@ class Choice:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
             raise next(iter(self.excluded.values()), none)
         chosen, *others = self._in_order()
-        own_s = self.evenly_s[chosen]
+        own_s = self.slowed_s[chosen]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
         if others and 0 < own_s < math.inf:
-            multiples = (f"{name} {ratio(self.evenly_s[name] / own_s)}" for name in others)
-            line += f" to begin with: without delays others would take {', '.join(multiples)}"
+            multiples = (f"{name} {ratio(self.slowed_s[name] / own_s)}" for name in others)
+            line += f" to begin with: with one worker {SLOWER:g} times slower, others would "
+            line += f"take {', '.join(multiples)}"
         configured = "by [machine] and [link]; a run over MPI measures first"
         line += f" ({configured if self.speeds is None else 'by measured speeds'})"
         if self.excluded:

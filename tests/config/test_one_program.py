@@ -116,7 +116,6 @@ def test_four_lines_are_enough_for_a_dictionary(tmp_path: Path, capsys: pytest.C
     assert main(["run", str(path), "--dry-run"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "needed by" in line]
     assert [line.partition("#")[2].strip() for line in lines] == [
-        "needed by optimizer.proximal.kind 'unit-norm'",
         "needed by problem.kind 'sparse-coding'",
     ]
     assert main(["simulate", str(path), "-o", str(tmp_path / "o.h5")]) == 0

@@ -130,9 +130,9 @@ def test_defaults_written_out_are_no_keys_without_effect(tmp_path) -> None:
 
 def test_a_preset_drops_keys_that_have_no_effect_with_it() -> None:
     config = configfile.resolve(
-        {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=regression", "scheme.name=lwpd"]
+        {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=first", "scheme.name=lwpd"]
     )
-    assert (config.update.mode, config.update.count) == ("first", None)  # type: ignore[attr-defined]
+    assert (config.update.mode, config.update.count) == ("first", "auto")  # type: ignore[attr-defined]
 
 
 def test_another_kind_of_delay_drops_the_old_kinds_keys() -> None:

@@ -11,7 +11,8 @@ from pdcode.util.errors import InputError
 
 PRESET = (
     "default", "starved", "ring", "sharded", "sharded-first", "orthogonal", "first", "regression", "shards",
-    "small-regression", "whitened-regression", "deep-regression",
+    "small-regression", "whitened-regression", "deep-regression", "ring-regression", "sharded-regression",
+    "orthogonal-network",
 )  # fmt: skip
 
 
@@ -83,8 +84,10 @@ def test_a_preset_on_the_command_line_overrides_the_file() -> None:
         "int2",
         2.0,
     )  # a rate of its own
-    config, _ = configfile.load(JOBS / "starved.toml", ["scheme.preset=regression", "optimizer.rate=0.3"])
-    assert (config.optimizer.rate, config.optimizer.momentum, config.code.whiten) == (0.3, 0.6, "none")
+    config, _ = configfile.load(
+        JOBS / "starved.toml", ["scheme.preset=ring-regression", "optimizer.rate=0.2"]
+    )
+    assert (config.optimizer.rate, config.optimizer.momentum, config.code.whiten) == (0.2, 0.3, "none")
 
 
 def test_a_scheme_and_its_preset_on_the_command_line() -> None:

@@ -25,8 +25,8 @@ JOB: dict[str, Any] = {
 CASES: dict[str, dict[str, Any]] = {
     "replicas": {"scheme.preset": "whitened-regression", "optimizer.rate": 2.0},
     "rounds": {
-        "scheme.preset": "regression",
-        "optimizer.rate": 0.05,
+        "scheme.preset": "deep-regression",
+        "optimizer": {"kind": "sgd", "rate": 0.05, "momentum": 0.6, "nesterov": True},
         "problem.standardise_targets": True,
     },
     "of the first": {
