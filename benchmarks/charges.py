@@ -1,10 +1,12 @@
-"""Benchmark of the virtual clock's charges: flops of tasks and steps beside their times on this machine.
+"""Benchmark of the virtual clock's charges: flops of tasks and of rank 0 beside their times on this machine.
 
-Both are multiples of the plain gradient of a mini-batch of 784-256-10. A run on the virtual clock times each
-task and then such a gradient, each step of rank 0, and each decoding of a payload, by processor time: the
-least over the run, as other work on the machine empties the caches. For schemes of several rounds it is the
-sum over an update. A task's time is less what the plain task takes beside its gradient: to draw rows, and to
-read a θ that is not in the cache.
+All are multiples of the plain gradient of a mini-batch. A run on the virtual clock times each task and then
+such a gradient; and rank 0's steps with averages of θ, its reading and adding up of each payload, and the
+copies of θ into tasks. Times are of the processor, the lower quartile over the run, as other work on the
+machine empties the caches. For schemes of several rounds a task is that of an update. From the time of a task
+that of the plain one beside its gradient is subtracted, which draws rows, and reads a θ that is not in the
+cache: at 10,000 parameters the other calls of Python that a task has stay, which are not charged. What owners
+of ranges do, for all of them, is in the time of a step, as is reading what workers have added up.
 """
 
 from __future__ import annotations
@@ -28,10 +30,18 @@ from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.simulation import Simulation
 
 TASKS, WORKERS = 120, 2
-NETWORK = [
-    "problem.kind=mlp", "problem.data=mnist5k", "problem.hidden=[256]", "problem.shards=replicated",
-    f"workers.count={WORKERS}", "trace.progress_s=1e6", "problem.evaluate=1000",
+LARGE, FEW = 5e6, 40  # parameters from which there are so many tasks
+JOB = [
+    "problem.kind=mlp", "problem.shards=replicated", f"workers.count={WORKERS}", "trace.progress_s=1e6",
+    "problem.evaluate=1000",
 ]  # fmt: skip
+NETWORKS = {
+    "784-256-10": ["problem.data=mnist5k", "problem.hidden=[256]"],
+    "64-128-10": ["problem.data=digits", "problem.hidden=[128]"],
+    "784-1024-512-10": ["problem.data=mnist5k", "problem.hidden=[1024,512]"],
+    "784-3000-2000-10": ["problem.data=mnist5k", "problem.hidden=[3000,2000]"],
+}
+"""Name -> settings; the first is that of `WORKS`, the others those of `PRESETS`."""
 ALL = "update.mode=all"
 WORKS = {
     "uncoded, a step of SGD": ["scheme.name=uncoded", ALL],
@@ -66,6 +76,21 @@ WORKS = {
     "diloco, 4 steps": ["scheme.name=diloco", "scheme.options.steps=4"],
     "muloco, 4 steps": ["scheme.name=muloco", "scheme.options.steps=4"],
     "sparseloco, 4 steps": ["scheme.name=sparseloco", "scheme.options.steps=4", ALL],
+}
+"""Name -> settings."""
+ONE_EIGHTH, ONE = "code.share=0.125", "update.count=1"
+PRESETS = {
+    "uncoded": ["scheme.name=uncoded", ALL],
+    "uncoded, float16": WORKS["… in float16"],
+    "uncoded, int4, error feedback": ["scheme.name=uncoded", ALL, "wire.dtype=int4", "memory.kind=worker"],
+    "lwpd:default": ["scheme.preset=default", ONE_EIGHTH],
+    "lwpd:starved": ["scheme.preset=starved"],
+    "lwpd:first": ["scheme.preset=first", ONE],
+    "lwpd:ring": ["scheme.preset=ring"],
+    "lwpd:sharded": ["scheme.preset=sharded"],
+    "lwpd:sharded-first": ["scheme.preset=sharded-first", ONE],
+    "topk": ["scheme.name=topk", ALL],
+    "topk:whitened": ["scheme.name=topk", "scheme.preset=whitened"],
 }
 """Name -> settings."""
 
@@ -104,43 +129,65 @@ def timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., A
     return call
 
 
-def multiples(settings: list[str]) -> list[float]:
-    """Return what is charged for a task, its time, those of a step, and the time to decode a payload."""
-    config = configfile.resolve({}, [*NETWORK, f"stop.updates={TASKS}", *settings])
-    if not config.update.asynchronous:
-        config = config.with_keys(stop={"updates": TASKS // WORKERS})
+def multiples(settings: Sequence[str]) -> list[float]:
+    """Return what is charged, and what is measured, for a task, a step, an arrival and a dispatch in turn."""
+    config = configfile.resolve({}, [*JOB, f"stop.updates={TASKS}", *settings])
     components = prepare(config)
+    updates = FEW if components.problem.size > LARGE else TASKS
+    if not config.update.asynchronous:
+        updates //= WORKERS
+    components = prepare(config.with_keys(stop={"updates": updates}))
     components.average_for_owners()
-    executor, state = TimedExecutor(components.config, components), components.state
+    config, state, rounds = components.config, components.state, len(components.layouts)
+    executor = TimedExecutor(config, components)
     simulation = Simulation(config, components, executor)
-    steps, folds, averages, optimizer = list[float](), list[float](), list[float](), state.optimizer
+    steps, folds, averages, reads, copies = (list[float]() for _ in range(5))
     state.step, state.fold = timed(state.step, steps), timed(state.fold, folds)  # type: ignore[method-assign]
+    optimizer, fleet = state.optimizer, simulation.fleet
     optimizer.average = timed(optimizer.average, averages)  # type: ignore[method-assign]
+    fleet._task.write = timed(fleet._task.write, copies)  # type: ignore[method-assign]
+    for reply in (reply for replies in fleet._replies for rounds_ in replies for reply in rounds_.parts):
+        reply.read = timed(reply.read, reads)  # type: ignore[method-assign]
     simulation.run()
-    gradient_s, rounds = low(executor.gradient_s), len(components.layouts)
     plain = msgspec.structs.replace(config, code=CodeTable.of({}))
-    gradient = flops.gradient_flops(plain, components.problem, components.shard)
-    task = sum(components.flops(number) for number in range(rounds)) / gradient
+    gradient, gradient_s = (
+        flops.gradient_flops(plain, components.problem, components.shard),
+        low(executor.gradient_s),
+    )
     task_s = sum(map(low, executor.tasks.values()))
-    step_s = sum(low(steps[number::rounds]) for number in range(rounds)) + min(averages, default=0.0)
-    found = [task_s, step_s, low(folds)]
-    task_s, step_s, fold_s = (each / gradient_s for each in found)
-    return [task, task_s, components.step_flops / gradient, step_s, fold_s]
+    step_s = sum(low(steps[number::rounds]) for number in range(rounds))
+    if not config.sums_all:  # else no other step waits for the average
+        step_s += low(averages, 0.0) / (WORKERS if config.update.asynchronous else 1)
+    read_s, fold_s, copy_s = low(reads), low(folds), low(copies)
+    step, sums = components.step_flops, config.reduce.summed
+    if sums:
+        step_s += read_s + (low(folds[WORKERS - 1 :: WORKERS]) if config.sums_all else 0.0)
+        read_s = fold_s = copy_s = nan
+    if config.has_owners:
+        step += config.owners * flops.owner_flops(config, components.problem, components.layout)
+        step_s += (config.owners - 1) * low(reads)
+    arrival, dispatch = (nan, nan) if sums else (components.arrival_flops, components.dispatch_flops)
+    task = sum(components.flops(number) for number in range(rounds))
+    charged = [each / gradient for each in (task, step, arrival, dispatch)]
+    measured = [each / gradient_s for each in (task_s, step_s, read_s + fold_s, copy_s)]
+    return [each for pair in zip(charged, measured, strict=True) for each in pair]
 
 
-def low(times: Sequence[float]) -> float:
-    """Return the least time; nan without times."""
-    return min(times, default=nan)
+def low(times: Sequence[float], without: float = nan) -> float:
+    """Return the lower quartile of the times after the first ones; `without` any."""
+    return float(np.percentile(times[WORKERS:], 25)) if len(times) > WORKERS else without
 
 
 def run() -> int:
-    """Measure and print the table."""
-    print(f"multiples of a gradient of 784-256-10, charged and measured. {processor()}")
-    print(f"{'':34}{'a task':^20}{'a step':^20}{'decoding':^10}")
-    rest = 0.0
-    for name, settings in WORKS.items():
-        charged, measured, *others = multiples(settings)
-        rest = rest or measured - charged
-        cells = [charged, measured - rest, *others]
-        print(f"{name:34}{''.join(f'{each:10.3f}' for each in cells)}", flush=True)
+    """Measure and print the tables."""
+    print(f"multiples of a gradient of 32 samples, charged and measured. {processor()}")
+    for place, (network, settings) in enumerate(NETWORKS.items()):
+        columns = "a task", "a step", "an arrival", "a dispatch"
+        print(f"\n{network:34}{''.join(f'{each:^18}' for each in columns)}")
+        rest = 0.0
+        for name, own in {**({} if place else WORKS), **PRESETS}.items():
+            cells = multiples([*settings, *own])
+            rest = rest or cells[1] - cells[0]
+            cells[1] -= rest
+            print(f"{name:34}{''.join(f'{each:9.2f}' for each in cells)}", flush=True)
     return 0

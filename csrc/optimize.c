@@ -123,5 +123,15 @@ void NAME(average)(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t le
         mean[i] += share * (theta[i] - mean[i]);
 }
 
+/* point = theta - share * residual. */
+VECTORISED
+void NAME(look_ahead)(REAL *restrict point, const REAL *restrict theta, const REAL *restrict residual,
+                      ptrdiff_t length, REAL share)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < length; i++)
+        point[i] = theta[i] - share * residual[i];
+}
+
 #undef TILE
 #endif

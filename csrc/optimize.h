@@ -14,7 +14,9 @@
                               long t, int clear);                                                       \
     double sgd_blocks_##SUFFIX(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks, \
                                ptrdiff_t count, ptrdiff_t block, REAL factor);                      \
-    void average_##SUFFIX(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t length, REAL share);
+    void average_##SUFFIX(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t length, REAL share); \
+    void look_ahead_##SUFFIX(REAL *restrict point, const REAL *restrict theta,                          \
+                             const REAL *restrict residual, ptrdiff_t length, REAL share);
 
 PDCODE_DECLARE(float, f32)
 PDCODE_DECLARE(double, f64)

@@ -46,7 +46,7 @@ def run() -> int:
 
 def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
     """Measure; return ``[machine]`` and ``[link]`` by name, and lines on how they were measured."""
-    seen, flops, message, replies, steps = [], [], [], [], []
+    seen, flops, message, replies, computed = [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, hidden in track(SIZES.items(), len(SIZES), "runs over MPI"):
             overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
@@ -54,7 +54,7 @@ def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
             components = prepare(config)
             seen.append(calibration.times(trace, np.inf))
             flops.append(components.flops())
-            steps.append(components.step_flops)
+            computed.append(components.coordinator_flops)
             replies.append(components.layout.reply_bytes)
             message.append((components.layout.task_bytes + components.layout.reply_bytes) / 2)
     remarks = [
@@ -67,7 +67,7 @@ def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
         remarks.append(
             f"{name}: rank 0 takes {arrival:.1f} µs an arrival, {update:.1f} µs from there to the next task"
         )
-    machine, link = calibration.fit_two_sizes(seen, flops, message, replies, steps[0])
+    machine, link = calibration.fit_two_sizes(seen, flops, message, replies, computed)
     return {"machine": machine, "link": link}, remarks
 
 

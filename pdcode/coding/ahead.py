@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..kernels import optimize
 from ..problems.partition import Blocks
 
 Lengths = tuple[float | None, float | None]
@@ -59,14 +60,15 @@ class LookAhead:
 
         `whole` is the vector along which rank 0 would step if it had all of it; by default the residual.
         """
-        share, point, residual = -self.share * self._factor(version), self._point, self.vector(residual)
+        share, point, residual = self.share * self._factor(version), self._point, self.vector(residual)
         if not self._layers:
-            np.multiply(residual, share, out=point)
+            optimize.look_ahead(point, theta, residual, share)
+            return point
         for layer, lengths in self._layers:
             for part, length in zip((layer.unbiased, layer.biases), lengths, strict=True):
                 scale = share
                 if length is not None:
                     norm = float(np.linalg.norm(part(residual if whole is None else whole)))
                     scale *= length / norm if norm else 0.0
-                np.multiply(part(residual), scale, out=part(point))
+                np.multiply(part(residual), -scale, out=part(point))
         return np.add(point, theta, out=point)

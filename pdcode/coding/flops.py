@@ -1,21 +1,20 @@
 """Floating-point operations of a worker's task, counted as the kernels perform them.
 
 The unit is a flop of a gradient: other work counts as many as take its time. A matrix product (a × b)(b × c)
-counts 2abc. Elementwise work counts `ELEMENTWISE` for each addition or multiplication, as it is bound by
-memory; `WireFormat.flops` is an estimate of functions without such a count. `problems.counts` has the counts
-of gradients. ``python -m benchmarks charges`` compares the counts with times.
+counts 2abc. Passes over arrays count their `util.touches`, and `ELEMENTWISE` for each operation that takes
+time beside them, such as those of `WireFormat.flops`. `problems.counts` has the counts of gradients.
+``python -m benchmarks charges`` compares the counts with times.
 """
 
 from ..config import Config, DesignedTable
-from ..config.interfaces import AVERAGE_FLOPS
 from ..problems import Problem
-from ..problems.partition import Unit
-from ..transport.layout import Layout
+from ..transport.layout import Layout, PayloadField
+from ..util.touches import flops_per_touch
 
-ELEMENTWISE = 4.0  # measured time of an operation, in flops of the gradient of 784-256-10 by 32 samples
-# Time of a step of single elements of θ, and of blocks that were added to just before, as multiples of the
-# time of as many elements in a step of all.
-SCATTERED, CACHED = 8.0, 0.3
+ELEMENTWISE = 4.0  # measured time of an operation in a core's cache, in flops of a gradient
+READING = 1 / 3  # operations by which an element is read from a message, as a part of those of its rounding
+SCATTERED = 20.0  # time of a touch of single elements of θ, as a multiple of that of as many together
+GROUPED = 0.3  # time of codewords of one Hadamard matrix of order 4, likewise: `fold.decode` adds them up
 SUMS = 4.0  # elementwise operations by which an element of a sum modulo 2^bits is read
 
 
@@ -23,10 +22,8 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> 
     """Return the flops of one task, from θ to the payload in wire format.
 
     - the gradient, or without it the coded derivatives: `Problem.gradient_flops` and `coded_flops`
-    - where the worker needs the full gradient (error feedback or worker-selected codewords), with codewords
-      of r rows of weight w: 4·r·w·b·m to subtract the projection, and the sums with the memory
-    - with `memory.lookahead`: 2 per element of θ; 4 where steps have a length of their own
-    - rounding to the wire format: `WireFormat.flops` per element
+    - where the worker needs the full gradient (error feedback or worker-selected codewords): `coding_flops`
+    - rounding to the wire format
     - a replica of θ: rank 0's decoding and steps
 
     `shard` is the number of rows of a worker's shard, for full batches.
@@ -48,58 +45,93 @@ def passes_flops(config: Config, problem: Problem, shard: int) -> float:
     return problem.passes_flops(config.problem.batch or shard, config.code.whitening)
 
 
+def touched(problem: Problem, times: float) -> float:
+    """Return the flops of touching each element of an array of θ's size so many times."""
+    return times * flops_per_touch(problem.size) * problem.size
+
+
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
-    units = zip(layout.units, layout.rows, layout.weights, strict=True)
-    total = sum(_memory(config, unit, r, w) for unit, r, w in units)
-    if not layout.exact:  # the rounding error is added to the memory
-        total += ELEMENTWISE * _sent(layout) + _scatter(layout)
-    return total + message_flops(config, problem, layout)
+    return _memory(config, problem, layout) + message_flops(config, problem, layout)
 
 
-def owner_flops(config: Config, layout: Layout) -> float:
+def payload_flops(problem: Problem, layout: Layout, grouped: bool = False, one_pass: bool = False) -> float:
+    """Return the flops of reading a payload from a message, and of adding it to an array.
+
+    `grouped`: codewords of one Hadamard matrix of order 4 follow each other; `one_pass`: the payload does not
+    leave the cache in between.
+    """
+    touches = 0.0
+    for r, w, field, unit in zip(layout.rows, layout.weights, layout.fields, layout.units, strict=True):
+        added = w * (GROUPED if grouped and w == 4 and r % 4 == 0 else 1.0)
+        read = 1.0 if one_pass else 2.0 + _is_rounded(field, layout)
+        touches += r * unit.elements * (read + added) * (SCATTERED if unit.elements == 1 else 1.0)
+    return flops_per_touch(problem.size) * touches + READING * _rounding(layout)
+
+
+def owner_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops by which the owner of a range averages its part of all payloads, and rounds the mean.
 
-    Every worker also steps θ by the mean: `machine.update_s`.
+    Every worker also steps θ by the mean: `step_flops`.
     """
-    sent = _sent(layout)
-    units = zip(layout.units, layout.rows, layout.weights, layout.fields, strict=True)
-    rounding = sum(
-        unit.length * 2.0 + r * unit.elements * (4.0 * w + field.format.flops) for unit, r, w, field in units
-    )
-    return ELEMENTWISE * (sent + _scatter(layout) + (rounding + sent + _scatter(layout)) / config.owners)
+    units = sum(unit.length for unit in layout.units)
+    averaging = flops_per_touch(problem.size) * units + _memory(config, problem, layout)
+    return payload_flops(problem, layout) + (averaging + rounding_flops(problem, layout)) / config.owners
 
 
 def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
-    """Return the flops of a step of θ; plain descent moves only the payloads' blocks."""
+    """Return the flops of a step of θ; plain descent moves only the payloads' blocks.
+
+    Workers that add up payloads read the sum before it.
+    """
     whole = config.optimizer.flops(problem.layers)
     if layout.blocks is not None:  # integers to sums, and their checks
         return whole + ELEMENTWISE * SUMS * _sent(layout)
+    if config.reduce.summed:
+        return whole + payload_flops(problem, layout)
     if not _descends(config):
         return whole
-    moved = config.update.typical_payloads(config.workers.count) * _scatter(layout) / 2 / problem.size
-    if moved >= 1:
-        return whole
-    single = min(unit.elements for unit in layout.units) == 1
-    return whole * min(1.0, moved * (SCATTERED if single else CACHED))
+    moved = sum(
+        2.0 * r * w * unit.elements * (SCATTERED if unit.elements == 1 else 1.0)
+        for unit, r, w in zip(layout.units, layout.rows, layout.weights, strict=True)
+    )
+    moved *= config.update.typical_payloads(config.workers.count)
+    return min(whole, flops_per_touch(problem.size) * moved)
 
 
 def average_flops(config: Config, problem: Problem) -> float:
     """Return the flops by which rank 0 averages θ after a step, in the mean; 0 where workers step."""
     if not config.optimizer.average or config.sums_all:
         return 0.0
-    return AVERAGE_FLOPS * problem.size / (config.workers.count if config.update.asynchronous else 1)
+    return touched(problem, 2.0) / (config.workers.count if config.update.asynchronous else 1)
 
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
-    total = 0.0
-    for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True):
-        exact = field.format.name == layout.dtype.name and layout.blocks is None
-        total += ELEMENTWISE * (1.0 if exact else field.format.flops) * r * unit.elements
-    if config.downlink.relays:
-        total += _replica(config, problem, layout)
-    return total
+    return rounding_flops(problem, layout) + _replica(config, problem, layout)
+
+
+def rounding_flops(problem: Problem, layout: Layout) -> float:
+    """Return the flops of rounding the payload, or of checking it where it is not rounded."""
+    touches = sum(
+        r * unit.elements * (1.0 + _is_rounded(field, layout))
+        for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True)
+    )
+    return flops_per_touch(problem.size) * touches + _rounding(layout)
+
+
+def _is_rounded(field: PayloadField, layout: Layout) -> bool:
+    """Return whether a part of a payload is rounded."""
+    return field.format.name != layout.dtype.name or layout.blocks is not None
+
+
+def _rounding(layout: Layout) -> float:
+    """Count the operations of rounding a payload, beside touching it."""
+    return ELEMENTWISE * sum(
+        field.format.flops * r * unit.elements
+        for field, r, unit in zip(layout.fields, layout.rows, layout.units, strict=True)
+        if _is_rounded(field, layout)
+    )
 
 
 def _sent(layout: Layout) -> float:
@@ -107,33 +139,35 @@ def _sent(layout: Layout) -> float:
     return float(sum(r * unit.elements for r, unit in zip(layout.rows, layout.units, strict=True)))
 
 
-def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
-    """Count the work of `memory.MemoryEncoder` on a unit of the gradient."""
-    sums = 3 if config.memory.kind == "difference" else 1
-    if config.memory.lookahead:
-        sums += 2 if config.optimizer.linear else 4  # with norms
-    total = ELEMENTWISE * unit.length * (1.0 + sums)  # finiteness check, sums
-    total += 4.0 * r * w * unit.elements  # projection, block by block in the cache
-    if config.code.family == "matched" and not unit.uncoded:
-        # a power iteration: products with the matrix and its transpose, and r × r Gram matrices
-        total += 4.0 * r * unit.length + 4.0 * r * r * unit.elements
+def _memory(config: Config, problem: Problem, layout: Layout) -> float:
+    """Count the work of `memory.MemoryEncoder`."""
+    kind, remembers, total = config.memory.kind, config.memory.has_residual, 0.0
+    copies = not remembers and all(unit.uncoded for unit in layout.units)
+    whole = 1.0 + {"difference": 6.0}.get(kind, 2.0 if remembers or copies else 3.0)  # finiteness check, sums
+    if remembers:
+        whole += config.memory.keep < 1 if kind == "worker" else 0
+        if config.memory.lookahead:
+            whole += 3.0 if config.optimizer.linear else 6.0  # with norms
+    fused = kind == "worker" and not layout.worker_selected and layout.rows_have_scales
+    # Rounding errors are added to the memory; in one pass the payload does not leave the cache.
+    errors = 0.0 if layout.exact or not remembers else 5.0
+    for unit, r, w in zip(layout.units, layout.rows, layout.weights, strict=True):
+        touches = whole * unit.length
+        if not copies:
+            touches += r * unit.elements * (w - 1.0 if fused else 1.0 + w + errors + (w if errors else 0.0))
+        total += flops_per_touch(problem.size) * touches
+        if config.code.family == "matched" and not unit.uncoded:
+            # a power iteration: products with the matrix and its transpose, and r × r Gram matrices
+            total += 4.0 * r * unit.length + 4.0 * r * r * unit.elements
     return total
-
-
-def _scatter(layout: Layout, grouped: bool = False) -> float:
-    """Count adding a payload's blocks to an accumulator by their codewords.
-
-    `grouped`: codewords of one Hadamard matrix of order 4 follow each other, and `fold.decode` adds them up
-    once for all of their columns, in 1.2 of the time of weight 1.
-    """
-    units = zip(layout.units, layout.rows, layout.weights, strict=True)
-    return sum(
-        r * unit.elements * (2.4 if grouped and w == 4 and r % 4 == 0 else 2.0 * w) for unit, r, w in units
-    )
 
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
+    if config.sums_first:  # a mean in place of the payloads
+        return step_flops(config, problem, layout)
+    if not config.downlink.relays:
+        return 0.0
     workers = config.workers.count
     payloads = config.update.typical_payloads(workers)
     one_pass = _descends(config) and config.update.asynchronous  # a payload and its step
@@ -141,7 +175,8 @@ def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     code = config.code
     nets = isinstance(code, DesignedTable) and code.family in ("net", "auto") and code.rotate
     grouped = nets and config.update.asynchronous and layout.rows_have_scales
-    return ELEMENTWISE * workers * _scatter(layout, grouped) + step * workers / payloads
+    fused = one_pass and layout.rows_have_scales
+    return workers * payload_flops(problem, layout, grouped, fused) + step * workers / payloads
 
 
 def _descends(config: Config) -> bool:

@@ -180,7 +180,8 @@ class MemoryEncoder(PayloadEncoder):
         dtype, size = source.gradient.dtype, source.gradient.size
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
-        self._before = np.zeros(size if drops else 0, dtype)  # residual before the last task
+        self._remembers = kind in ("worker", "difference")
+        self._before = np.zeros(size if drops and self._remembers else 0, dtype)  # residual before a task
         self._sent = np.empty_like(reply.payload)
         self._units, self._rounding_errors = [], []
         layout = reply.layout
@@ -189,6 +190,8 @@ class MemoryEncoder(PayloadEncoder):
             self._units.append((unit.elements, self.residual[place], source.gradient[place], view))
             self._rounding_errors.append(self._sent[start : start + view.size].reshape(view.shape))
         self._adds_gradient = kind == "worker" and not layout.worker_selected  # in the encoder's pass
+        # Without a memory and codewords, payloads are the gradient.
+        self._copies = not self._remembers and all(unit.uncoded for unit in layout.units)
         self._fused = self._adds_gradient and layout.rows_have_scales  # encodes and rounds in one pass
         self._codewords: list[Pair] = [layout.uncoded] * len(self._units)
         self._committed = False
@@ -204,10 +207,14 @@ class MemoryEncoder(PayloadEncoder):
             for view in self.reply.payloads:
                 view.fill(np.nan)
             return loss
+        if self._copies:
+            for _, _, gradient, view in self._units:
+                np.add(gradient, 0, out=view[0])  # no -0, as the code of a gradient added to a residual
+            return loss
         if self.kind == "difference":
             self.residual -= self._last
             self._last[:] = gradient
-        elif self.kind != "worker":
+        elif not self._remembers:
             self.residual.fill(0)
         elif self._keep < 1:
             self.residual *= self._keep
@@ -235,6 +242,9 @@ class MemoryEncoder(PayloadEncoder):
     def quantise(self, keys: tuple[int, int, int]) -> None:
         if self._fused and self._committed:
             self._committed = self._quantise_fused(*keys)
+            return
+        if not self._remembers:
+            self._committed &= self.reply.quantise(*keys)
             return
         exact = self.reply.layout.exact
         if not exact:
@@ -267,7 +277,7 @@ class MemoryEncoder(PayloadEncoder):
         return in_range
 
     def rollback(self) -> None:
-        if self._committed:
+        if self._committed and self._remembers:
             if len(self._before):
                 self.residual[:] = self._before
             else:

@@ -171,7 +171,7 @@ class MuonTable(OptimizerTable, tag="muon"):
     """Muon: momentum, then Newton–Schulz steps on each weight matrix."""
 
     makes: ClassVar[type[Optimizer]] = Muon
-    element_flops: ClassVar[float] = 100.0
+    touches: ClassVar[float] = 10.0
     has_length: ClassVar[bool] = True
 
     rate: Rate = 0.02  #: learning rate: the largest singular value of a step, about

@@ -435,7 +435,7 @@ class AdamTable(OptimizerTable, tag="adam"):
     """Adam."""
 
     makes: ClassVar[type[Optimizer]] = Adam
-    element_flops: ClassVar[float] = 95.0
+    touches: ClassVar[float] = 6.0
 
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: decay of the mean gradient
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: decay of the mean squared gradient
@@ -453,7 +453,7 @@ class SignTable(OptimizerTable, tag="sign"):
     """Steps of the learning rate along the signs of the gradient."""
 
     makes: ClassVar[type[Optimizer]] = SignDescent
-    element_flops: ClassVar[float] = 105.0
+    touches: ClassVar[float] = 8.0
     has_length: ClassVar[bool] = True
 
     def step_lengths(self, layer: Blocks) -> tuple[float, float]:

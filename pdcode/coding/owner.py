@@ -69,8 +69,8 @@ class Owner(Stateful):
         self._task = Task([small], buffer(small.task_bytes)[0])
         size = sum(unit.length for unit in units)
         self._mean = MeanPayload(size, layout.dtype, workers)
-        kind = "worker" if config.memory.kind == "worker" else "none"
-        self._encoders.append(MemoryEncoder(self._mean, self._sent, kind, [None] * len(units)))
+        self._kind = "worker" if config.memory.kind == "worker" else "none"
+        self._encoders.append(MemoryEncoder(self._mean, self._sent, self._kind, [None] * len(units)))
         views = [self._mean.gradient[unit.offset : unit.offset + unit.length] for unit in units]
         self._sums = decode.Accumulators(views)
 
@@ -105,8 +105,8 @@ class Owner(Stateful):
 
     @property
     def residual(self) -> np.ndarray:
-        """What rounding has left out."""
-        return self._encoders[0].residual if self._encoders else np.zeros(0)
+        """What rounding has left out; empty without a memory."""
+        return self._encoders[0].residual if self._encoders and self._kind == "worker" else np.zeros(0)
 
 
 class Owners(Stateful):
@@ -128,11 +128,13 @@ class Owners(Stateful):
     ) -> np.ndarray:
         """Return the rounded mean of `count` payloads in a worker's range, as bytes of its part."""
         owner, key = self.owners[number], f"{worker} {number}"
-        owner.residual[:] = self._memories.get(key, 0)
+        residual = owner.residual
+        residual[:] = self._memories.get(key, 0)
         for each in payloads:
             owner.add(codewords, each)
         mean = owner.average(codewords, version, count)
-        self._changed[key] = owner.residual.copy()
+        if len(residual):
+            self._changed[key] = residual.copy()
         return mean
 
     def settle(self, made: bool) -> None:

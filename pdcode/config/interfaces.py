@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from ..util.capabilities import Capable
 from ..util.errors import InputError, short_repr
+from ..util.touches import flops_per_touch
 from . import kinds
 from .fields import Candidates, Count, Factor, Fraction, NonNegative, Positive, Rate, Real, Seconds
 from .kinds import Kind
@@ -25,8 +26,6 @@ FORMATS = {
     "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
 }
 """Format of data -> pattern of the file's name."""
-DECAY_FLOPS, CLIP_FLOPS = 30.0, 20.0  # of an optimizer's passes over θ for these, see `element_flops`
-AVERAGE_FLOPS = 30.0  # of rank 0's pass for the average of θ, likewise
 FIXED, PHOTOGRAPHS = ("digits", "breast-cancer", "diabetes", "mnist5k"), ("china-flower", "photographs")
 BUNDLED = (*FIXED, *PHOTOGRAPHS, "synthetic")
 """Data sets that are values of problem.data."""
@@ -474,8 +473,8 @@ class OptimizerTable(Kind, tag_field="kind"):
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
     has_length: ClassVar[bool] = False  #: whether `step_lengths` are those of any gradient
-    #: flops of a gradient that take as long as a step, per element of θ: ``python -m benchmarks charges``
-    element_flops: ClassVar[float] = 30.0
+    #: touches of an element of θ in a step, see `util.touches`; its gradient's and its own are two
+    touches: ClassVar[float] = 2.0
     #: number of samples of an update below which rates of presets shrink with its root, and below twice of
     #: which preset "auto" expects more updates by its root; 0: they do not
     fewest_samples: ClassVar[int] = 0
@@ -586,8 +585,9 @@ class OptimizerTable(Kind, tag_field="kind"):
 
     def flops(self, layers: Any) -> float:
         """Return the operations of a step that the virtual clock adds to `machine.update_s`."""
-        passes = DECAY_FLOPS * self.decays + CLIP_FLOPS * (self.clip is not None)
-        return (self.element_flops + passes) * sum(layer.length for layer in layers)
+        size = sum(layer.length for layer in layers)
+        touches = self.touches + self.decays + (self.clip is not None)
+        return touches * flops_per_touch(size) * size
 
 
 class StragglersTable(Kind, tag_field="kind"):

@@ -280,12 +280,13 @@ class MachineTable(Table):
     task_s: Seconds = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
     oversleep_s: Seconds = 0.0  #: time by which each injected delay lasts longer, as sleeps do over MPI [s]
     arrival_s: Seconds = 3e-5  #: rank 0's time per arrival [s]
-    #: rank 0's speed on payloads, in addition to their fixed time; none: unlimited [bytes/s]
+    #: rank 0's speed on the bytes of payloads, in addition to their fixed time and to what it computes;
+    #: none: unlimited [bytes/s]
     decode_bandwidth: Bandwidth | None = None
     dispatch_s: Seconds = 5e-6  #: rank 0's time per dispatched task [s]
     update_s: Seconds = 0.0  #: rank 0's time per update [s]
-    #: rank 0's speed on the operations of a step, in addition to `update_s`, as a multiple of a worker's;
-    #: with `reduce.kind = "allreduce"` workers step themselves
+    #: rank 0's speed on what it computes, in addition to these times, as a multiple of a worker's: reading
+    #: and adding up payloads, copies of θ into tasks, steps; with `reduce.kind = "allreduce"` workers do that
     coordinator_speed: Real = 1.0
     #: number of coordinators, each with a link, a processor and a part of θ's elements
     coordinators: Annotated[int, Meta(ge=1, le=1024)] = 1

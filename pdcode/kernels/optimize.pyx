@@ -52,6 +52,12 @@ def average(mean: writeable(real[N]), theta: real[N], share: double):
     average(mean, theta, N, share)
 
 
+@kernel
+def look_ahead(point: writeable(real[N]), theta: real[N], residual: real[N], share: double):
+    """Compute ``point = theta - share * residual``."""
+    look_ahead(point, theta, residual, N, share)
+
+
 cdef class Descent:
     """`sgd_blocks` of one θ and one gradient, for the blocks of many codewords in one call.
 

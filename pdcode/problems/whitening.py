@@ -33,6 +33,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..kernels import blas, passes, whiten
+from ..util.touches import flops_per_touch
 from .layers import DenseLayer, InputMean, Layer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
@@ -42,7 +43,7 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 SMALL_LOSS = 1 / 50  # of the loss of zero scores: below it steps shrink
 POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
 CENTRING = 25.0  # measured time, in the same unit, of centring an input of a sample
-SCALING = 12.0  # measured time, in the same unit, of the norm and the scaling of a gradient's element
+SCALING = 1.5  # touches of a gradient's element in its norm, which finds a part in the cache, and scaling
 
 
 class Whitening(NamedTuple):
@@ -87,10 +88,12 @@ def flops(whitening: Whitening, blocks: Blocks, batch: int, entries: float, form
     and not encoded at once.
     """
     centring = CENTRING * batch * blocks.inputs if whitening.centred else 0.0
+    if whitening.centred and formed:
+        centring += 2.0 * flops_per_touch(blocks.length) * blocks.length
     if whitening.kind == "none":
         return centring
     if whitening.kind == "norm" and formed:
-        return centring + SCALING * blocks.length
+        return centring + _scaling_flops(blocks)
     form = form_of(blocks, batch, entries, whitening, formed)
     if whitening.kind == "gram":
         return centring + _slowness(batch) * _step_flops(form, blocks, batch, entries, whitening.steps)
@@ -105,6 +108,11 @@ def _slowness(batch: int) -> float:
     Measured for 16 to 512 samples by ``python -m benchmarks charges``.
     """
     return 1.2 + 40 / batch
+
+
+def _scaling_flops(blocks: Blocks) -> float:
+    """Return the flops of scaling a layer's gradient by its norm; it has just been computed."""
+    return SCALING * flops_per_touch(blocks.length) * blocks.length
 
 
 def _gram_flops(blocks: Blocks, batch: int, entries: float) -> float:
@@ -336,4 +344,4 @@ def matrix_flops(whitening: Whitening, blocks: Blocks) -> float:
     """Return the flops of whitening a gradient that is formed."""
     if whitening.kind == "gram":
         return _step_flops("gradient", blocks, 0, 0.0, whitening.steps)
-    return SCALING * blocks.length if whitening.kind == "norm" else 0.0
+    return _scaling_flops(blocks) if whitening.kind == "norm" else 0.0

@@ -33,8 +33,9 @@ from ..virtual.simulation import Simulation, drain_ns
 from .comparison import Difference, RunComparison, compare
 from .schedule import RecordedPreset, RecordedSchedule
 
-LATER_ATTRIBUTES = {"rows", "task_flops", "step_flops", "task_rows"}  # older traces lack them
-CHARGED = {"task_flops", "step_flops"}  # attributes that depend on the costs of the virtual clock
+# Attributes that depend on the costs of the virtual clock.
+CHARGED = {"task_flops", "step_flops", "arrival_flops", "dispatch_flops"}
+LATER_ATTRIBUTES = {"rows", "task_rows", *CHARGED}  # older traces lack them
 
 
 class EndOfTrace(Exception):

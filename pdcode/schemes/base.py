@@ -108,9 +108,9 @@ class Work(NamedTuple):
         mean: np.ndarray = np.atleast_2d(self.flops).mean(axis=1)
         return mean
 
-    def plus(self, more: float = 0.0, elementwise: float = 0.0) -> Work:
-        """Return the work with further operations, and with elementwise ones."""
-        return self._replace(flops=self.flops + more + flops.ELEMENTWISE * elementwise)
+    def plus(self, more: float) -> Work:
+        """Return the work with further operations."""
+        return self._replace(flops=self.flops + more)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class DataCode(Scheme):
         workers, shards = self.matrix.shape
         held = np.count_nonzero(self.matrix) / workers  # mean number of shards of a worker
         rows = max(1, shard * workers // shards)  # of a shard
-        one = flops.gradient_flops(self.config, problem, rows) + 2.0 * flops.ELEMENTWISE * problem.size
+        one = flops.gradient_flops(self.config, problem, rows) + flops.touched(problem, 2.0)
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return Work(held * one + coding, held * (self.config.problem.batch or rows))
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..codes import Code
+from ..coding import flops
 from ..coding.ahead import LookAhead
 from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
@@ -261,5 +262,5 @@ class DeMo(Scheme):
             super()
             .work(problem, layouts, number, shard)
             .plus(transforms * self.transform(problem).flops)
-            .plus(elementwise=5.0 * problem.size)
+            .plus(flops.touched(problem, 5.0))
         )

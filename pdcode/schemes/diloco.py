@@ -58,7 +58,7 @@ class DiLoCo(Local):
         "DiLoCo": "",
         "whitened DiLoCo": WHITEN,
     }
-    inner_operations = 18.0
+    inner_touches = 9.0
     gradient_rate = ""
     tables: ClassVar[Tables] = {
         **Local.tables,

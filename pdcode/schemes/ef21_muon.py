@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
+from ..coding import flops
 from ..coding.source import Source
 from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
@@ -84,4 +85,4 @@ class EF21Muon(TopK):
         return WorkerMomentum(super().source(problem, worker, rows), self.options.beta)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        return super().work(problem, layouts, number, shard).plus(elementwise=4.0 * problem.size)
+        return super().work(problem, layouts, number, shard).plus(flops.touched(problem, 4.0))

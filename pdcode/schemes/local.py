@@ -80,7 +80,7 @@ class Local(Scheme):
         "whitened local steps": f"{ALLREDUCE}{WHITENED}",
     }
     gradient_rate = "scheme.options.rate"
-    inner_operations: ClassVar[float] = 2.0  # elementwise ones of a local step, per element of θ
+    inner_touches: ClassVar[float] = 3.0  # of an element of θ in a local step
     tables: ClassVar[Tables] = {
         **UNCODED,
         "update": {"mode": "all"},
@@ -124,10 +124,7 @@ class Local(Scheme):
         return LocalSteps(plan, batches, steps, self.inner_optimizer(problem), weight)
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        step = (
-            flops.gradient_flops(self.config, problem, shard)
-            + self.inner_operations * flops.ELEMENTWISE * problem.size
-        )
+        step = flops.gradient_flops(self.config, problem, shard) + flops.touched(problem, self.inner_touches)
         coding = flops.coding_flops(self.config, problem, layouts[number])
         rows = float(self.steps.mean()) * (self.config.problem.batch or shard)
         return Work(self.steps * step + coding, rows)

@@ -108,6 +108,6 @@ class MindFlayer(Scheme):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         trials = self.options.trials
-        one = flops.gradient_flops(self.config, problem, shard) + flops.ELEMENTWISE * problem.size
+        one = flops.gradient_flops(self.config, problem, shard) + flops.touched(problem, 2.0)
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return Work(trials * one + coding, trials * (self.config.problem.batch or shard))

@@ -65,7 +65,7 @@ class MuLoCo(Local):
         "MuLoCo": "",
         "whitened MuLoCo": WHITEN,
     }
-    inner_operations = 7.0
+    inner_touches = 4.0
     gradient_rate = ""
     tables: ClassVar[Tables] = DiLoCo.tables
     presets: ClassVar[Mapping[str, Tables]] = {

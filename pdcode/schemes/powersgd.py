@@ -312,14 +312,14 @@ class PowerSGD(Scheme):
         sums = 2.0
         if self.config.memory.lookahead and not number:
             lengths = {self.step_lengths(layer) for layer in problem.layers}
-            sums += 2.0 if lengths == {(None, None)} else 4.0
+            sums += 3.0 if lengths == {(None, None)} else 6.0
         own += flops.message_flops(self.config, problem, layouts[number])
-        return Work(own).plus(elementwise=sums * problem.size)
+        return Work(own + flops.touched(problem, sums))
 
     def step_flops(self, problem: Problem, layouts: Sequence[Layout]) -> float:
         factors = self.factors(problem)
         # Householder reflections, and the matrix that they make.
         orthonormal = sum(4.0 * layer.outputs * r * r for layer, r in factors)
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in factors)
-        moved = flops.ELEMENTWISE * 2.0 * problem.size  # to the decoder
+        moved = flops.touched(problem, 2.0)  # to the decoder
         return self.config.optimizer.flops(problem.layers) + SMALL * orthonormal + product + moved

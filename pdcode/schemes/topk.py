@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..coding import flops
 from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..config import Positive, Tables
@@ -99,5 +100,5 @@ class TopK(SingleElements):
         return WorkerSelected(units, rows, dtype, [1] * len(units))
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
-        # Selection takes about five operations per element.
-        return super().work(problem, layouts, number, shard).plus(elementwise=5.0 * problem.size)
+        selection = flops.touched(problem, 3.0)
+        return super().work(problem, layouts, number, shard).plus(selection)

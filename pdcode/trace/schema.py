@@ -13,7 +13,7 @@ SCHEMA_VERSION = 2
 ARITHMETIC = 3
 """Version of the arithmetic of θ: rounding, order of codewords, whitening; 1 if the trace has none."""
 
-COSTS = 5
+COSTS = 6
 """Version of the costs of the virtual clock; 1 if the trace has none."""
 
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
@@ -208,7 +208,7 @@ ATTRIBUTES = {
         ("gradient_bytes", "header_bytes", "parameters", "rows", "seed", "task_rows"), Attribute(int)
     ),
     "task_flops": Attribute(float, 1, 1e300),
-    "step_flops": Attribute(float, 0, 1e300),
+    **dict.fromkeys(("step_flops", "arrival_flops", "dispatch_flops"), Attribute(float, 0, 1e300)),
     **dict.fromkeys(("setup_bytes_down", "setup_bytes_up"), Attribute(int, 0, 2**62)),
     **dict.fromkeys(("blocks", "rows_per_task", "weights"), Attribute(list, 0, 2**31 - 1)),
 }

@@ -395,7 +395,7 @@ def config_attributes(config: Config, components: Components) -> dict[str, objec
         "rows": components.rows,
         "task_rows": components.task_rows,
         "task_flops": float(components.flops()),
-        "step_flops": components.step_flops,
+        **components.coordinator_flops,
     }
 
 

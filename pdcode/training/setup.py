@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import numpy as np
 from .. import faults, problems, stragglers
 from ..coding import auto_keys
 from ..coding.assignments import ByUpdate
-from ..coding.flops import average_flops
+from ..coding.flops import average_flops, payload_flops
 from ..coding.modular import ModularState
 from ..coding.policies import check_end
 from ..coding.reduced import AveragingState, FirstState
@@ -34,6 +35,7 @@ from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, listing
 from ..util.memory import ensure_fits
+from ..util.touches import flops_per_touch
 from . import link_sizing
 from .shuffling import Shard, check_rows
 from .worker import Worker
@@ -121,6 +123,27 @@ class Components:
         """Flops of a step of θ, see `Scheme.step_flops`, and of its average."""
         step = self.scheme.step_flops(self.problem, self.layouts)
         return step + average_flops(self.scheme.config, self.problem)
+
+    @property
+    def arrival_flops(self) -> float:
+        """Flops by which rank 0 reads a payload and adds it up, in the mean of rounds; 0 where workers do."""
+        if self.config.reduce.summed:
+            return 0.0
+        return fmean(payload_flops(self.problem, layout) for layout in self.layouts)
+
+    @property
+    def coordinator_flops(self) -> dict[str, float]:
+        """Flops of rank 0 that the virtual clock charges: attributes of a trace."""
+        return {name: getattr(self, name) for name in ("step_flops", "arrival_flops", "dispatch_flops")}
+
+    @property
+    def dispatch_flops(self) -> float:
+        """Flops by which rank 0 copies θ, or what updates it, into a task, on average over rounds."""
+        if self.config.reduce.summed:  # workers have it
+            return 0.0
+        workers, elements = self.config.workers.count, 1 / self.problem.dtype.itemsize
+        copied = fmean(sum(self.state.body_bytes(workers, each)) for each in range(len(self.layouts)))
+        return 2.0 * flops_per_touch(self.problem.size) * elements * copied
 
     @property
     def task_rows(self) -> int:

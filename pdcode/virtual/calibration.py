@@ -1,6 +1,6 @@
 """Calibration of the virtual clock: ``[machine]`` and ``[link]`` fitted to traces of real runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,16 +85,17 @@ def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> Measur
 
 
 def fit(
-    trace: TraceReader, flops: float, base: Base = "median", step: float | None = None
+    trace: TraceReader, flops: float, base: Base = "median", computed: Mapping[str, float] | None = None
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a trace, for a task of `flops`, see `schemes.Work`; `base` as for
-    `times`, `step` the flops of a step, by default as recorded.
+    `times`, `computed` the flops of rank 0, see `Components.coordinator_flops`, by default as recorded.
 
     From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = 0, as one task
     size does not separate a fixed part of the compute time; oversleep_s = oversleep; latency_s =
     (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch (unchanged if there are no consecutive
-    dispatches); update_s = update - dispatch. If the clock charges the flops of steps, coordinator_speed
-    takes the place of update_s.
+    dispatches); update_s = update - dispatch. Of the last three the clock charges a part as flops:
+    coordinator_speed is the least with which no part is more than the time that was measured, and they are
+    the rest.
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
@@ -113,18 +114,22 @@ def fit(
     dispatch = _first(measured.dispatch, config.machine.dispatch_s)
     update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
-    step, step_s = trace.attributes.get("step_flops", 0.0) if step is None else step, update - dispatch
+    spent = {"arrival": max(0.0, measured.arrival), "dispatch": dispatch, "step": update - dispatch}
+    source = trace.attributes if computed is None else computed
+    parts = {name: source.get(f"{name}_flops", 0.0) for name in spent}
     flops_per_s = flops / max(measured.compute, 1e-9)
     computing = {"flops_per_s": flops_per_s, "task_s": 0.0, "oversleep_s": measured.oversleep}
     if config.sums_all:
         return msgspec.structs.replace(config.machine, **computing), config.link
+    speed = max(parts[name] / (max(spent[name], 1e-9) * flops_per_s) for name in spent) or 1.0
+    rest = {name: max(0.0, spent[name] - parts[name] / (speed * flops_per_s)) for name in spent}
     machine = msgspec.structs.replace(
         MachineTable(),
         **computing,
-        arrival_s=max(0.0, measured.arrival),
-        dispatch_s=dispatch,
-        update_s=0.0 if step else step_s,
-        coordinator_speed=step / (max(step_s, 1e-9) * computing["flops_per_s"]) if step else 1.0,
+        arrival_s=rest["arrival"],
+        dispatch_s=rest["dispatch"],
+        update_s=rest["step"],
+        coordinator_speed=speed,
     )
     return machine, msgspec.structs.replace(link, latency_s=max(0.0, (measured.down + measured.up) / 2))
 
@@ -134,30 +139,32 @@ def fit_two_sizes(
     flops: Sequence[float],
     sizes: Sequence[float],
     replies: Sequence[int],
-    step: float = 0.0,
+    computed: Sequence[Mapping[str, float]] = ({}, {}),
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
     `measured` are results of `times` for an infinite bandwidth; `flops` those of a task, `sizes` the mean
-    bytes of a message, `replies` the bytes of a reply, `step` the flops of the small run's steps, which the
-    clock charges beside update_s. 1 / flops_per_s, 1 / bandwidth and 1 /
+    bytes of a message, `replies` the bytes of a reply, `computed` the flops of rank 0, see
+    `Components.coordinator_flops`, which the clock charges besides. 1 / flops_per_s, 1 / bandwidth and 1 /
     decode_bandwidth are the slopes, task_s, latency_s and arrival_s the intercepts. Rank 0's other times are
     those of the small run.
     """
     small, large = measured
-    longer = large.arrival - small.arrival
+    rate = _rate(flops, (small.compute, large.compute))
+    read = [each.get("arrival_flops", 0.0) / rate for each in computed]
+    longer = large.arrival - read[1] - (small.arrival - read[0])
     decode = (replies[1] - replies[0]) / longer if longer > 0 else None
     one_way = [(run.down + run.up) / 2 for run in measured]
-    rate = _rate(flops, (small.compute, large.compute))
     bandwidth = _rate(sizes, one_way)
     dispatch = min(_first(small.dispatch, 0.0), _first(small.update, np.inf))
+    copied, stepped = (computed[0].get(f"{name}_flops", 0.0) / rate for name in ("dispatch", "step"))
     machine = MachineTable(
         flops_per_s=rate,
         task_s=max(0.0, small.compute - flops[0] / rate),
-        arrival_s=max(0.0, small.arrival - (replies[0] / decode if decode else 0.0)),
+        arrival_s=max(0.0, small.arrival - read[0] - (replies[0] / decode if decode else 0.0)),
         decode_bandwidth=decode,
-        dispatch_s=dispatch,
-        update_s=max(0.0, _first(small.update, dispatch) - dispatch - step / rate),
+        dispatch_s=max(0.0, dispatch - copied),
+        update_s=max(0.0, _first(small.update, dispatch) - dispatch - stepped),
     )
     latency = max(0.0, one_way[0] - sizes[0] / bandwidth)
     return machine, LinkTable(latency_s=latency, bandwidth=bandwidth, broadcast="star")

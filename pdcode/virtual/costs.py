@@ -2,7 +2,8 @@
 
 A task takes a worker ``task_s + flops / flops_per_s``, plus its straggler delay. A message occupies rank 0's
 link for ``bytes / bandwidth`` and arrives ``latency_s`` later. Rank 0 spends ``arrival_s`` on each arrival,
-``update_s`` on each update and ``dispatch_s`` on each task. Not modelled: cores shared by ranks; evaluation
+``update_s`` on each update and ``dispatch_s`` on each task, and the time of what it computes, see `charged`.
+Not modelled: cores shared by ranks; evaluation
 of the loss, at most 5 % of rank 0's time; and, if ranks outnumber cores, the up to 1 ms after which a
 sleeping worker notices a task.
 """
@@ -41,19 +42,31 @@ def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
 
 
 def charged(config: Config, components: Components) -> Config:
-    """Return the configuration with the optimizer's operations in ``machine.update_s``, by round."""
+    """Return the configuration with what rank 0 computes in the times of ``[machine]``.
+
+    Those are the steps of θ, by round, the reading of payloads and the copies of θ. With several coordinators
+    each does its part.
+    """
     machine = config.machine
-    speed = machine.flops_per_s * (1.0 if config.reduce.summed else machine.coordinator_speed)
-    seconds = machine.update_s + components.step_flops / speed / len(components.layouts)
-    return msgspec.structs.replace(
-        config, machine=msgspec.structs.replace(machine, update_s=min(seconds, MAX_VALUE))
+    speed = machine.flops_per_s * (
+        1.0 if config.reduce.summed else machine.coordinator_speed * machine.coordinators
     )
+    flops = {
+        "update_s": components.step_flops / len(components.layouts),
+        "arrival_s": components.arrival_flops,
+        "dispatch_s": components.dispatch_flops,
+    }
+    times = {key: min(getattr(machine, key) + each / speed, MAX_VALUE) for key, each in flops.items()}
+    return msgspec.structs.replace(config, machine=msgspec.structs.replace(machine, **times))
 
 
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
-    owner_s = owner_flops(config, components.layout) / config.machine.flops_per_s if config.has_owners else 0
+    owner_s = 0.0
+    if config.has_owners:
+        flops = owner_flops(config, components.problem, components.layout)
+        owner_s = flops / config.machine.flops_per_s
     if config.sums_all:
         sizes, owned = [layout.payload_bytes for layout in components.layouts], None
         if config.has_owners:
@@ -139,4 +152,4 @@ def _fitted(trace: TraceReader, base: Base) -> tuple[MachineTable, LinkTable]:
     if flops is not None and of_today:
         return fit(trace, flops, base)
     components = prepare(config_of(trace), str(trace.path), check=False)
-    return fit(trace, components.flops(), base, None if of_today else components.step_flops)
+    return fit(trace, components.flops(), base, None if of_today else components.coordinator_flops)

@@ -9,6 +9,7 @@ from outcomes import refused
 from pdcode.coding.muon import LARGE_PRODUCTS
 from pdcode.coding.optimizers import create
 from pdcode.config import load as configfile
+from pdcode.util.touches import flops_per_touch
 from pdcode.virtual.simulation import Simulation
 
 MUON = ["optimizer.kind=muon", "optimizer.rate=0.03"]
@@ -118,9 +119,10 @@ def seconds(*settings: str) -> float:
 
 
 def test_rank_0_is_charged_for_its_steps_and_so_is_whoever_repeats_them() -> None:
-    """Five steps, 5 · (4s²l + 2s³) a matrix of sides s < l and 100 an element; rank 0 at two speeds."""
+    """Five steps, 5 · (4s²l + 2s³) a matrix of sides s < l, ten touches an element; rank 0 at two speeds."""
     products, size = 5 * (4 * 30**2 * 64 + 2 * 30**3 + 4 * 2**2 * 64 + 2 * 2**3), 64 * 31 + 2 * 65
-    more_s = 5e-9 * (LARGE_PRODUCTS * products + (100 - 30) * size)  # than a step of SGD
+    touched = (10 - 2) * flops_per_touch(size) * size
+    more_s = 5e-9 * (LARGE_PRODUCTS * products + touched)  # than a step of SGD
     for scheme, repeated in (("uncoded", 0), ("allreduce", 0), ("powersgd", 0), ("relayed", 4)):
         settings = [f"scheme.name={scheme.replace('relayed', 'uncoded')}"]
         settings += ["downlink.kind=codewords"] * (scheme == "relayed")

@@ -64,6 +64,16 @@ def test_an_average_moves_by_a_share_and_stays_where_theta_does(dtype, length, s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@given(length=LENGTH, seed=st.integers(0, 99))
+def test_the_bits_of_a_look_ahead_are_those_of_its_formula(dtype, length, seed):
+    (point, theta, residual), _ = arrays(seed, length, dtype, 3)
+    optimize.look_ahead(point, theta, residual, 0.3)
+    numpy.testing.assert_array_equal(point, theta - numpy.dtype(dtype).type(0.3) * residual)
+    with pytest.raises(ValueError, match="arrays do not fit look_ahead"):
+        optimize.look_ahead(numpy.zeros(3), numpy.zeros(3), numpy.zeros(4), 0.3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99), t=st.integers(1, 10_000))
 def test_adam(dtype, length, clear, seed, t):
     mine, theirs = arrays(seed, length, dtype, 4)

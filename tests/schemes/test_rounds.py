@@ -107,7 +107,7 @@ def test_a_reply_of_the_round_before_is_late_at_the_same_version() -> None:
 )  # fmt: skip
 def test_the_clock_charges_each_round_what_is_its_own(mode: str, stragglers: list[str]) -> None:
     costly = [
-        "machine={flops_per_s=1e8,update_s=1e-5,coordinator_speed=1e6}",
+        "machine={flops_per_s=1e8,update_s=1e-5,coordinator_speed=1e9}",
         "link.bandwidth=1e7",
         "link.broadcast=star",
     ]

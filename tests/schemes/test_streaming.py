@@ -133,7 +133,7 @@ STRAGGLERS = {
 }
 FREE = [
     "link.bandwidth=1e15", "link.latency_s=0", "machine.flops_per_s=1e7", "machine.arrival_s=0",
-    "machine.dispatch_s=0", "machine.update_s=0",
+    "machine.dispatch_s=0", "machine.update_s=0", "machine.coordinator_speed=1e9",
 ]  # fmt: skip
 
 

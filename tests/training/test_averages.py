@@ -22,6 +22,7 @@ from pdcode.training import checkpoint
 from pdcode.training.monitor import Monitor
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
+from pdcode.util.touches import flops_per_touch
 
 FREE = {"flops_per_s": 1e18, "task_s": 0.005}  # averaging takes no time, so that tasks arrive as without it
 JOB: dict[str, Any] = {
@@ -229,7 +230,8 @@ def test_rank_0_is_charged_a_pass_over_theta(case: str, charged: float) -> None:
     sets = [each.replace("='", "=").rstrip("'") for each in sets]
     plain, averaging = (prepare(resolve(JOB, [*sets, f"{KEY}={value}"])) for value in ("false", "true"))
     assert averaging.flops() == plain.flops()  # of workers, and their replicas
-    assert averaging.step_flops - plain.step_flops == pytest.approx(30.0 * plain.problem.size * charged)
+    touches = 2 * flops_per_touch(plain.problem.size) * plain.problem.size
+    assert averaging.step_flops - plain.step_flops == pytest.approx(touches * charged)
 
 
 @pytest.mark.parametrize("value", ["2", '"yes"', "[true]"])

@@ -153,7 +153,7 @@ def test_the_first_payloads_are_exchanged_after_the_last_of_them_and_a_death_end
         "scheme.name=lwpd", "scheme.preset=sharded-first", "update.count=3", *how, kill
     )
     layout, config = simulation.components.layout, simulation.config
-    owner_s = owner_flops(config, layout) / config.machine.flops_per_s
+    owner_s = owner_flops(config, simulation.components.problem, layout) / config.machine.flops_per_s
     least_s = owner_s + simulation.charged.machine.update_s + 3 * config.link.latency_s
     used = [row for row in rows.arrivals if row["status"] == USED]
     assert len(rows.updates) == 12

@@ -116,7 +116,13 @@ def test_a_fit_recovers_what_a_run_cost(tmp_path: Path, wanted: int) -> None:
     trace.attributes["step_flops"] = 3e4  # in the time of an update
     charged, _ = calibration.fit(trace, made_of.flops())
     update_s = 3e4 / (charged.coordinator_speed * charged.flops_per_s)
-    assert (charged.update_s, update_s) == (0.0, pytest.approx(machine.update_s))
+    assert (charged.update_s, update_s) == pytest.approx((0.0, machine.update_s), abs=1e-9)
+    trace.attributes |= {"arrival_flops": 9e4, "dispatch_flops": 1e3}
+    charged, _ = calibration.fit(trace, made_of.flops())
+    speed = charged.coordinator_speed * charged.flops_per_s
+    assert (charged.arrival_s, 9e4 / speed) == pytest.approx((0.0, machine.arrival_s), abs=1e-9)
+    assert charged.dispatch_s + 1e3 / speed == pytest.approx(machine.dispatch_s)
+    assert charged.update_s + 3e4 / speed == pytest.approx(machine.update_s)
 
 
 def test_a_fit_finds_the_bandwidth_where_tasks_differ_in_size(tmp_path: Path) -> None:

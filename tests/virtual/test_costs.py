@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdcode.coding.flops import ELEMENTWISE, task_flops
 from pdcode.config import Config, LinkTable, MachineTable
@@ -16,6 +18,7 @@ from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
 from pdcode.transport.wires import wire_format
 from pdcode.util.errors import InputError
+from pdcode.util.touches import flops_per_touch
 from pdcode.virtual import costs
 
 SMALL: dict[str, Any] = {
@@ -29,6 +32,7 @@ SPARSE = {
     "kind": "logistic", "data": "synthetic", "density": 0.25, "features": 40, "samples": 60, "batch": 8,
     "hidden": None,  # as SMALL's has no effect
 }  # fmt: skip
+TOUCH = flops_per_touch(1)  # of small arrays
 MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
@@ -49,39 +53,40 @@ def test_flops_of_a_coded_derivative_are_those_of_the_formula() -> None:
     backward = 2 * 8 * 12 * 10
     encode, product = 2 * 8 * 2 * 2 * 3, 2 * 8 * (2 * 3) * 65  # r = 2, w = 2, b = 3 of 12 units, m = 65
     whole = 2 * 8 * 13 * 10
-    sent = ELEMENTWISE * (2 * 3 * 65 + 13 * 10)
-    assert flops() == forward + backward + encode + product + whole + sent
-    assert flops(wire={"dtype": "int8"}) - flops() == (wire_format("int8").flops - 1) * sent
+    sent = 2 * 3 * 65 + 13 * 10
+    assert flops() == forward + backward + encode + product + whole + TOUCH * sent
+    rounding = TOUCH + ELEMENTWISE * wire_format("int8").flops
+    assert flops(wire={"dtype": "int8"}) - flops() == rounding * sent
 
 
 def test_flops_of_a_memory_are_those_of_the_whole_gradient_and_of_taking_codewords_out() -> None:
     forward = 2 * 8 * (65 * 12 + 13 * 10) + POINTWISE * 8 * (12 + 10)
     backward, gradient = 2 * 8 * 12 * 10, 2 * 8 * (12 * 65 + 13 * 10)
     size, sent = 12 * 65 + 13 * 10, 2 * 3 * 65 + 13 * 10
-    out = 4 * (2 * 2 * 3 * 65 + 13 * 10)
-    elementwise = ELEMENTWISE * (2 * size + sent) + out
-    assert flops(memory={"kind": "worker"}) == forward + backward + gradient + elementwise
-    assert flops(memory={"kind": "difference"}) - flops(memory={"kind": "worker"}) == ELEMENTWISE * 2 * size
+    blocks = 2 * 2 * 3 * 65 + 13 * 10
+    touches = TOUCH * (3 * size + blocks + 2 * sent)  # checked and added; taken out, written and checked
+    assert flops(memory={"kind": "worker"}) == forward + backward + gradient + touches
+    assert flops(memory={"kind": "difference"}) - flops(memory={"kind": "worker"}) == TOUCH * 4 * size
 
 
 @pytest.mark.parametrize(
-    ("tables", "sums"),
+    ("tables", "touches"),
     [
-        ({"memory": {"kind": "worker"}}, 2),
-        ({"memory": {"kind": "difference"}}, 2),
-        ({"memory": {"kind": "worker"}, "optimizer": {"kind": "sign"}}, 4),
-        ({"memory": {"kind": "difference"}, "optimizer": {"kind": "muon"}}, 4),
-        ({"memory": {"kind": "worker"}, "scheme": {"name": "powersgd"}}, 2),
-        ({"memory": {"kind": "worker"}, "scheme": {"name": "dion"}}, 4),
+        ({"memory": {"kind": "worker"}}, 3),
+        ({"memory": {"kind": "difference"}}, 3),
+        ({"memory": {"kind": "worker"}, "optimizer": {"kind": "sign"}}, 6),
+        ({"memory": {"kind": "difference"}, "optimizer": {"kind": "muon"}}, 6),
+        ({"memory": {"kind": "worker"}, "scheme": {"name": "powersgd"}}, 3),
+        ({"memory": {"kind": "worker"}, "scheme": {"name": "dion"}}, 6),
     ],
 )
-def test_flops_of_look_ahead_are_a_product_and_a_sum_and_norms_where_steps_have_a_length(tables, sums):
+def test_flops_of_look_ahead_are_a_pass_and_more_where_steps_have_a_length(tables, touches):
     ahead = {**tables, "memory": {**tables["memory"], "lookahead": 0.2}}
     if "scheme" in tables:  # without a code
         tables, ahead = (
             each | {"code": {"blocks": 1, "weight": None, "rows_per_task": None}} for each in (tables, ahead)
         )
-    assert flops(**ahead) - flops(**tables) == ELEMENTWISE * sums * (12 * 65 + 13 * 10)
+    assert flops(**ahead) - flops(**tables) == TOUCH * touches * (12 * 65 + 13 * 10)
 
 
 @pytest.mark.parametrize("memory", ["none", "worker"])
@@ -117,7 +122,7 @@ def test_flops_of_sparse_inputs_go_by_their_entries() -> None:
     x = made_of.problem.dataset.x
     entries = np.count_nonzero(x.toarray()) / len(x)
     assert 8 < entries < 14  # a quarter of 40, and the bias
-    expected = 8 * (2 * entries + POINTWISE) + 2 * 8 * entries + ELEMENTWISE * 41
+    expected = 8 * (2 * entries + POINTWISE) + 2 * 8 * entries + TOUCH * 41
     assert made_of.flops() == round(expected)
     assert flops(**common | {"problem": SPARSE | {"density": 1.0}}) > 2 * expected
 
@@ -137,6 +142,30 @@ def test_replicas_of_theta_cost_flops() -> None:
     assert flops(**relayed, update={"mode": "all"}) > flops(update={"mode": "all"})
     alone = flops(**relayed, update={"mode": "async"})  # a payload is its step, in one pass
     assert flops(update={"mode": "async"}) < alone < flops(**relayed, update={"mode": "all"})
+
+
+def test_rank_0_is_charged_by_elements_and_not_by_bytes() -> None:
+    """A payload in two bits has as many elements; θ is copied into tasks unless workers have a replica."""
+    exchanged = {"downlink": {"kind": "exchange"}, "memory": {"kind": "worker"}, "update": {"mode": "async"}}
+    _, exact = made(**exchanged)
+    config, rounded = made(**exchanged, wire={"dtype": "int2"})
+    assert rounded.layout.payload_bytes < exact.layout.payload_bytes / 8
+    assert rounded.arrival_flops > exact.arrival_flops > 0
+    replica = flops(**exchanged) - flops(**exchanged | {"downlink": {"kind": "full"}})
+    assert replica == config.workers.count * exact.arrival_flops  # one price
+    _, whole = made()
+    assert whole.dispatch_flops == TOUCH * 2 * whole.problem.size
+    assert rounded.dispatch_flops < whole.dispatch_flops / 10
+    charged, machine = costs.charged(config, rounded).machine, config.machine
+    assert charged.arrival_s - machine.arrival_s == pytest.approx(rounded.arrival_flops / machine.flops_per_s)
+    several = config.with_keys(machine={"coordinators": 4})
+    fourth = costs.charged(several, rounded).machine.arrival_s - machine.arrival_s
+    assert fourth == pytest.approx((charged.arrival_s - machine.arrival_s) / 4)
+
+
+@given(st.floats(1, 1e12), st.floats(1, 1e3))
+def test_a_touch_takes_longer_in_larger_arrays_up_to_a_bound(size: float, more: float) -> None:
+    assert TOUCH <= flops_per_touch(size) <= flops_per_touch(size * more) <= 3 * TOUCH
 
 
 def test_a_net_relayed_in_whole_matrices_costs_a_replica_a_fifth_more_than_blocks_in_turn() -> None:

@@ -173,9 +173,7 @@ class SequentialCode(DataCode):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         rows = shard * self.workers // self.matrix.shape[1]
-        one = (
-            flops.gradient_flops(self.config, problem, max(1, rows)) + 2.0 * flops.ELEMENTWISE * problem.size
-        )
+        one = flops.gradient_flops(self.config, problem, max(1, rows)) + flops.touched(problem, 2.0)
         # As if no result is lost. Without a code, the last B mini-tasks are then empty.
         each = sum(map(len, self.chunks[0]))
         coding = flops.coding_flops(self.config, problem, layouts[number])

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pdcode
-from pdcode.coding.flops import ELEMENTWISE
 from pdcode.config.load import resolve
 from pdcode.schemes import make_scheme
 from pdcode.schemes.encoded.lagrange import Design
 from pdcode.trace.schema import USED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import Failure, InputError
+from pdcode.util.touches import flops_per_touch
 
 DATA = ["problem.kind=least-squares", "problem.data=synthetic", "problem.samples=150", "problem.features=9"]
 JOB = [
@@ -362,7 +362,7 @@ def test_flops_are_those_of_the_products(batch: int, rows: int) -> None:
     job = [*JOB, *DATA, "workers.count=7", f"problem.batch={batch}", "problem.outputs=4"]
     plain, modular = (prepare(resolve({}, [*job, *more])).flops() for more in ([], [FIELD]))
     products = 2 * 2 * rows * 10 * 4 + rows * 4
-    assert plain == products + ELEMENTWISE * 40
+    assert plain == products + flops_per_touch(40) * 40
     assert 2 * products < modular < 10 * products
 
 

@@ -1,0 +1,16 @@
+"""Time of passes over arrays of θ's size, on the virtual clock.
+
+Such passes are bound by memory. The unit is a *touch*: an element of an array that a pass reads or writes, or
+both. Its time is in flops of a gradient, and grows with the arrays, as less of them is in a cache.
+``python -m benchmarks charges`` compares the counts with times.
+"""
+
+from math import log10
+
+FIRST, LAST = 1e4, 1e6  # elements of θ, below and above which the time of a touch is the same
+EACH = 5.0  # flops in the time of a touch at `FIRST`, and how many more for each power of ten
+
+
+def flops_per_touch(size: float) -> float:
+    """Return the flops of a gradient in the time of a touch, for arrays of so many elements."""
+    return EACH * (1 + log10(min(max(size, FIRST), LAST) / FIRST))
