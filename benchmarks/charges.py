@@ -49,6 +49,7 @@ WORKS = {
     "… and the average of θ": ["scheme.name=uncoded", ALL, "optimizer.average=true"],
     "… Adam": ["scheme.name=uncoded", ALL, "optimizer.kind=adam"],
     "… signs": ["scheme.name=uncoded", ALL, "optimizer.kind=sign"],
+    "… schedule-free": ["scheme.name=uncoded", ALL, "optimizer={kind='schedule-free',longest=0.4}"],
     "… Muon": ["scheme.name=uncoded", ALL, "optimizer.kind=muon"],
     "… in float16": ["scheme.name=uncoded", ALL, "wire.dtype=float16"],
     "… in int8": ["scheme.name=uncoded", ALL, "wire.dtype=int8"],

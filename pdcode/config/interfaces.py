@@ -177,8 +177,8 @@ class NetworkTable(ProblemTable):
     #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
     #: their ratios, so that inputs that hardly vary stay small; "white": also uncorrelated, of at most 1,024
     #: inputs without penalty, else as true; with any of them, sparse inputs to largest magnitude 1, and
-    #: uncentred; auto: guarded, but white in presets for linear models, and not at all inputs that are sparse or
-    #: synthetic, and those of proximal steps, which are for weights of inputs as they are
+    #: uncentred; auto: guarded, but white in presets for linear models, and not at all inputs that are
+    #: sparse or synthetic, and those of proximal steps, which are for weights of inputs as they are
     standardise: bool | Literal["guarded", "white", "auto"] = "auto"
     #: subtract from real targets their means, and divide all by the root of the mean of their variances;
     #: losses, predictions and exported weights stay in the units of the data; none: in presets for networks

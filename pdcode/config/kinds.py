@@ -124,6 +124,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "muon": "pdcode.coding.muon:MuonTable",
         "orthogonal": "pdcode.coding.muon:OrthogonalTable",
         "dion2": "pdcode.coding.muon:Dion2Table",
+        "schedule-free": "pdcode.coding.schedule_free:ScheduleFreeTable",
     },
     "policies": {
         "async": "pdcode.coding.policies:AsyncTable",

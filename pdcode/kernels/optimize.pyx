@@ -37,6 +37,13 @@ def adam_step(theta: writeable(real[N]), first: writeable(real[N]), second: writ
 
 
 @kernel
+def schedule_free_step(theta: writeable(real[N]), base: writeable(real[N]), mean: writeable(real[N]),
+                       gradient: real[N], rate: double, share: double, inner: double) -> double:
+    """Compute ``base -= rate * g; mean += share * (base - mean); theta = base + inner * (mean - base)``."""
+    return schedule_free_step(theta, base, mean, gradient, N, rate, share, inner)
+
+
+@kernel
 def sgd_blocks(theta: writeable(real[N]), accumulator: writeable(real[N]), blocks: int32_t[c],
                block: Py_ssize_t, factor: double) -> double:
     """Compute ``theta_j -= factor * accumulator_j; accumulator_j = 0`` for the listed blocks only.

@@ -68,7 +68,8 @@ class Statistics:
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
         """Return the statistics of the arrays by name, of which some may be missing."""
-        return cls(**{name: arrays.get(name) for name in ARRAYS})
+        values, mean, deviation, matrix, target_mean, target_scale = map(arrays.get, ARRAYS)
+        return cls(values, mean, deviation, matrix, target_mean, target_scale)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by name."""

@@ -28,6 +28,7 @@ OPTIMIZERS = {
     "sgd": [],
     "nesterov": ["optimizer.momentum=0.7", "optimizer.nesterov=true", "optimizer.rate=0.02"],
     "adam": ["optimizer.kind=adam", "optimizer.rate=0.002"],
+    "schedule-free": ["optimizer.kind=schedule-free", "optimizer.longest=0.4"],
     "proximal": [
         "optimizer.momentum=0.5",
         "optimizer.rate=0.02",

@@ -1,5 +1,6 @@
 """Optimizers against numpy twins, over every decoder."""
 
+import itertools
 import re
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ TABLES = [
     {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
     {"kind": "sign", "rate": 0.01},
     {"kind": "muon", "rate": 0.01},  # of a θ without matrices
+    {"kind": "schedule-free", "rate": 0.3, "inner": 0.8},
 ]
 
 
@@ -45,6 +47,8 @@ class Twin:
     def __init__(self, table, size):
         self.table = OptimizerTable.of(table)
         self.first, self.second, self.t = np.zeros(size), np.zeros(size), 0
+        self.points: list[np.ndarray] = []
+        self.weights: list[float] = []
 
     def step(self, theta, gradient, damping):
         table, rate = self.table, self.table.rate * damping
@@ -56,6 +60,11 @@ class Twin:
             move = rate * (gradient + table.momentum * self.first)
         elif table.kind == "sign":
             move = rate * np.sign(gradient)
+        elif table.kind == "schedule-free":
+            self.points.append((self.points[-1] if self.points else theta) - rate * gradient)
+            self.weights.append(rate**2)
+            mean = np.average(self.points, axis=0, weights=self.weights)
+            move = theta - (1 - table.inner) * self.points[-1] - table.inner * mean
         else:
             self.t += 1
             self.first = table.beta1 * self.first + (1 - table.beta1) * gradient
@@ -262,6 +271,52 @@ def test_decay_and_clipping_count_fractions_of_a_gradient():
     np.testing.assert_allclose(layers[0].biases(theta), 1 - 0.05 * 0.125)
 
 
+def schedule_free(theta, layers, gradients, **keys):
+    """θ and its average after steps by the gradients of whole vectors."""
+    table = OptimizerTable.of({"kind": "schedule-free", "rate": 0.5, **keys})
+    made, average = table.make(len(theta), theta.dtype, None, 1.0, layers), theta.copy()
+    for update, gradient in enumerate(gradients, 1):
+        made.whole_gradient[:] = gradient
+        made.step_whole(theta)
+        made.average(average, theta, update)
+    return theta, average
+
+
+def test_the_average_of_schedule_free_descent_is_the_mean_of_its_steps():
+    theta, average = schedule_free(np.zeros(16), partition([(4, 3)]), [np.ones(16)] * 3, inner=0.75)
+    np.testing.assert_allclose(average, -1.0)  # of -0.5, -1 and -1.5
+    np.testing.assert_allclose(theta, -0.25 * 1.5 - 0.75)
+
+
+def test_schedule_free_descent_bounds_gradients_by_layer():
+    layers = partition([(8, 1), (2, 8)])  # 16 and 18 elements; a worker's gradient of the first is 2 long
+    gradient = np.concatenate([np.full(16, 1.0), np.full(18, 0.01)])
+    _, average = schedule_free(np.zeros(34), layers, [gradient], longest=0.3)
+    assert np.linalg.norm(average[:16]) == pytest.approx(0.5 * 0.3 * 2)
+    np.testing.assert_allclose(average[16:], -0.5 * 0.01)
+
+
+def test_schedule_free_descent_bounds_layers_in_parts():
+    layers, table = partition([(8, 1), (2, 8)]), {"kind": "schedule-free", "longest": 0.3, "clip": 2.0}
+    gradient = np.random.default_rng(1).normal(size=34)
+    moved = []
+    for cuts in ([0, 34], [0, 16, 34], [0, 5, 20, 34]):
+        parts = [layer(0, 1, stop - start, 1, start) for start, stop in itertools.pairwise(cuts)]
+        stack = [decoders.create("summing", 1, part.shape, "float64") for part in parts]
+        for part, decoder in zip(parts, stack, strict=True):
+            decoder.accumulator[:] = gradient[part.offset : part.offset + part.length]
+        theta = np.zeros(34)
+        OptimizerTable.of(table).make(34, theta.dtype, None, 1.0, layers).step(theta, parts, stack)
+        moved.append(theta)
+    np.testing.assert_allclose(moved, moved[:1] * 3)
+    assert moved[0].any()
+
+
+def test_schedule_free_descent_decays_its_base():
+    theta, _ = schedule_free(np.ones(16), partition([(4, 3)]), [np.zeros(16)], weight_decay=0.5)
+    np.testing.assert_allclose(partition([(4, 3)])[0].unbiased(theta), 0.75)
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -290,7 +345,7 @@ def test_bad_input():
     for table, message in [
         (
             {"kind": "newton"},
-            "optimizer.kind: expected one of sgd, adam, adamw, .*, dion2 .got 'newton'",
+            "optimizer.kind: expected one of sgd, adam, adamw, .*, schedule-free .got 'newton'",
         ),
         ({"rate": -1.0}, "optimizer.rate: expected number > 0.0"),
         ({"schedule": "step"}, "optimizer.schedule: expected one of constant, linear, cosine"),

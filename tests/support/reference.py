@@ -179,6 +179,15 @@ def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon
     return float((step**2).sum())
 
 
+def schedule_free_step(theta, base, mean, gradient, rate, share, inner):
+    """Take a step of schedule-free descent (Defazio et al. 2024)."""
+    before = theta.copy()
+    base -= rate * gradient
+    mean += share * (base - mean)
+    theta[:] = (1 - inner) * base + inner * mean
+    return float(((theta - before) ** 2).sum())
+
+
 def shrink(weights, threshold, factor, low, high):
     """Compute weights = clip(factor * sign(weights) * max(abs(weights) - threshold, 0), low, high)."""
     left = factor * numpy.sign(weights) * numpy.maximum(abs(weights) - threshold, 0)

@@ -51,6 +51,7 @@ CASES = {
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
     "muon": ["downlink.kind=codewords", "optimizer.kind=muon", "machine.coordinator_speed=3"],
     "orthogonal": ["downlink.kind=codewords", "optimizer.kind=orthogonal"],
+    "schedule-free": ["downlink.kind=codewords", "optimizer={kind='schedule-free', longest=0.4}"],
     "dion2": ["optimizer.kind=dion2", "update.mode=all"],
     "adamw": [
         "optimizer={kind='adamw', rate=0.01, warmup=9, schedule='cosine', updates=200, clip=0.3}",
@@ -129,7 +130,7 @@ LEFT = {
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
     "Events": "flights", "CostModelSchedule": "_excluded",
-    "Optimizer": "_theta _decoders _plan _shrinkage _whole",
+    "Optimizer": "_theta _decoders _plan _shrinkage _whole", "ScheduleFree": "_groups",
     "PayloadStore": "_addresses", "ProductState": "_matrix",
     # What is written before it is read: in a task, or an update.
     "VirtualFleet": "_replies _task", "BatchSampler": "_indices",
