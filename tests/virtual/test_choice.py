@@ -308,7 +308,7 @@ def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     assert slow.config.scheme.preset == "whitened"
     assert "(by measured speeds)" in slow.notes[0]
     fast = choice.settle(slow, Speeds(1e12, 1e12, tasks_s))
-    assert fast.config.scheme.preset == "default"
+    assert fast.config.scheme.preset == "first"
     samples_s = np.array([np.roll([0.01, 0.01, 0.01, 0.1], worker) for worker in range(16)])
     varying = choice.settle(fast, Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
     for components, least in ((fast, True), (varying, False)):
