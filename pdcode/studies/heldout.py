@@ -54,18 +54,21 @@ FEW = (
     2  # workers with whose mini-batches the rate is found that rivals' searches begin with, as many take long
 )
 SPELLS, APART = 20, 100.0  # slow spells of a worker, and the mean time between them, in gradients
-CENTRED = "/code.centre=true"  # of hidden layers, which no rival of the literature has
 Events = list[dict[str, Any]]
 
-KINDS: Mapping[str, Mapping[str, str]] = {
-    "as they are": RIVALS["plain"],
-    "with centred inputs": {
-        f"{label}, centred": f"{name}{CENTRED}" for label, name in RIVALS["plain"].items()
-    },
-}
-"""Kinds of rivals: label -> candidate. Each has columns of its own."""
+PLAIN = RIVALS["plain"]
+KINDS = "as they are", "with our inputs"
+"""Kinds of rivals, each with columns of its own; inputs are ours to hidden layers or to linear models."""
+LINEAR = "least-squares", "logistic", "softmax"  # kinds of problem
 
-LABELS = {name: label for members in KINDS.values() for label, name in members.items()}
+
+def rivals(kind: str, job: str) -> Mapping[str, str]:
+    """Return the rivals of a kind in a job: label -> candidate."""
+    if kind == KINDS[0]:
+        return PLAIN
+    linear = JOBS[job].problem["kind"] in LINEAR
+    how, key = ("white", "problem.standardise=white") if linear else ("centred", "code.centre=true")
+    return {f"{label}, {how}": f"{name}/{key}" for label, name in PLAIN.items()}
 
 
 def _of(workers: Sequence[int], kind: str, **keys: Any) -> Events:
@@ -111,7 +114,8 @@ class HeldoutBench:
 
     def request(self, job: str) -> ComparisonRequest:
         """Write a job's configuration and data, and return the request for its comparison."""
-        file, schemes = str(write_job(job, self.folder)), ",".join([AUTO, *LABELS])
+        names = [name for kind in KINDS for name in rivals(kind, job).values()]
+        file, schemes = str(write_job(job, self.folder)), ",".join([AUTO, *names])
         return ComparisonRequest(file, schemes, [AVERAGED], self.seeds, "virtual", lenient=True)
 
 
@@ -149,9 +153,8 @@ def perform(bench: HeldoutBench, command: str, pool: Pool, print_line: Print) ->
     """Perform the comparisons whose files do not exist."""
     for job in bench.jobs:
         ensure_savable(bench.file(job))
-    groups = [[AUTO], *(members.values() for members in KINDS.values())]
     for job in track(bench.jobs, len(bench.jobs), "jobs"):
-        request = bench.request(job)
+        request, groups = bench.request(job), [[AUTO], *(rivals(kind, job).values() for kind in KINDS)]
         perform_once(bench.file(job), request, command, pool, print_line, tune=bench.tune, groups=groups)
 
 
@@ -170,11 +173,12 @@ def show(bench: HeldoutBench, print_line: Print = print) -> None:
     tuned = printing.make_table("job", "best rival", "settings", left=("job", "best rival", "settings"))
     for cell in cells:
         job, ours, shown = JOBS[cell.problem], cell.ours(), list[str]()
-        for members in KINDS.values():
-            rival = cell.best(members.values())
-            label = LABELS[rival.candidate] if rival else DASH
+        for kind in KINDS:
+            members = {name: label for label, name in rivals(kind, cell.problem).items()}
+            rival = cell.best(members)
+            label = members[rival.candidate] if rival else DASH
             time = describe_time(rival) if rival else DASH
-            shown += [label, time, multiple(cell.lead(members.values())), _accuracy(rival)]
+            shown += [label, time, multiple(cell.lead(members)), _accuracy(rival)]
             if rival:
                 tuned.add_row(cell.problem, label, cell.settings(rival.candidate))
         about = cell.problem, str(job.workers), job.link, job.delays, "{} {:g}".format(*job.target)
@@ -194,7 +198,7 @@ def _accuracy(row: Row[str] | None) -> str:
 def summary(half: str, kind: str, cells: Sequence[Cell]) -> str:
     """Describe the jobs of a half: how many `auto` finishes, and its times over those of the best rivals."""
     done = [cell for cell in cells if not cell.ours().missed]
-    leads = {cell.problem: cell.lead(KINDS[kind].values()) for cell in cells}
+    leads = {cell.problem: cell.lead(rivals(kind, cell.problem).values()) for cell in cells}
     values = {
         name: math.inf if lead.bound == ">" else lead.ratio.mean
         for name, lead in leads.items()

@@ -76,8 +76,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, job in TINY.items():
         monkeypatch.setitem(JOBS, name, job)
     monkeypatch.setattr(heldout, "ROUNDS", 60)
-    monkeypatch.setattr(heldout, "KINDS", {"as they are": RIVALS})
-    monkeypatch.setattr(heldout, "LABELS", {name: label for label, name in RIVALS.items()})
+    monkeypatch.setattr(heldout, "KINDS", ("as they are",))
+    monkeypatch.setattr(heldout, "PLAIN", RIVALS)
     return tmp_path / "made"
 
 
