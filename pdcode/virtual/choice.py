@@ -3,9 +3,10 @@
 The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
 candidate is the number of updates that it needs, by constants from trials (docs/choosing.md), times the mean
 time of these updates, by simulations without numerics. At the start nobody knows whether a worker is slow. A
-run begins with the candidate that would be fastest if one were, at the speeds of ``[machine]`` and ``[link]``
-or at measured ones, and with one that waits for nobody unless that is far slower. What follows depends on its
-own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are read by no choice.
+run begins with the candidate of the least geometric mean of the times without delays and with one slow
+worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones; one that waits for others must be
+far better. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
+read by no choice.
 """
 
 import math
@@ -36,7 +37,7 @@ MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged p
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 UNEQUAL = 4.0  # multiple of the updates where a network's gradients have no equal length, as shards differ
-WAITS = 2.0  # a candidate that waits for others must be better by this factor to begin with
+WAITS = 1.5  # a candidate that waits for others must be better by this factor to begin with
 SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
 
@@ -125,8 +126,8 @@ class Choice:
         Measured ones.
     candidates : dict
         By name.
-    evenly_s, slowed_s : dict
-        Their predicted times without delays, and with one slow worker, by name.
+    evenly_s, mean_s : dict
+        Their predicted times without delays, and the means of that and of that with one slow worker, by name.
     """
 
     def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
@@ -135,7 +136,7 @@ class Choice:
         self.candidates: dict[str, Candidate] = {}
         self.excluded: dict[str, InputError] = {}
         self.evenly_s: dict[str, float] = {}
-        self.slowed_s: dict[str, float] = {}
+        self.mean_s: dict[str, float] = {}
         self._best: Components | None = None
 
     def add(self, name: str, components: Components) -> None:
@@ -170,7 +171,7 @@ class Choice:
         self.evenly_s[name] = self.time_s(name, timing.tasks_s)
         slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
         slowed_s[-1] *= SLOWER
-        self.slowed_s[name] = self.time_s(name, slowed_s)
+        self.mean_s[name] = math.sqrt(self.evenly_s[name] * self.time_s(name, slowed_s))
         if self._in_order()[0] == name:
             self._best = components
 
@@ -179,7 +180,7 @@ class Choice:
 
         def rank(name: str) -> tuple[float, float]:
             waits = not self.candidates[name].asynchronous
-            return self.slowed_s[name] * (WAITS if waits else 1.0), self.evenly_s[name]
+            return self.mean_s[name] * (WAITS if waits else 1.0), self.evenly_s[name]
 
         return sorted(self.candidates, key=rank)
 
@@ -215,12 +216,12 @@ class Choice:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
             raise next(iter(self.excluded.values()), none)
         chosen, *others = self._in_order()
-        own_s = self.slowed_s[chosen]
+        own_s = self.mean_s[chosen]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
         if others and 0 < own_s < math.inf:
-            multiples = (f"{name} {ratio(self.slowed_s[name] / own_s)}" for name in others)
-            line += f" to begin with: with one worker {SLOWER:g} times slower, others would "
-            line += f"take {', '.join(multiples)}"
+            multiples = (f"{name} {ratio(self.mean_s[name] / own_s)}" for name in others)
+            line += f" to begin with: others would take {', '.join(multiples)}, in the mean of no delays "
+            line += f"and one worker {SLOWER:g} times slower"
         configured = "by [machine] and [link]; a run over MPI measures first"
         line += f" ({configured if self.speeds is None else 'by measured speeds'})"
         if self.excluded:
