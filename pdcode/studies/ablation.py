@@ -19,13 +19,15 @@ from .measurement import Measured
 from .ranking import Row, compare_times, geometric_interval
 from .schemes_bench import WORKERS, SchemesBench, describe_time
 
-PRESET = "lwpd:default/code.family=uncoded"
+PRESET = "lwpd:default/code.family=uncoded/code.whiten=norm/code.centre=true"
 """The preset with blocks in turn; codewords in their place are one of `REPLACEMENTS`."""
 
 MAX_PAYLOADS = 3000  # payloads of a run, at most
 
 PARTS: Mapping[str, str] = {
-    "whitening": "code.whiten=none",
+    "equal lengths": "code.whiten=none",
+    "centring": "code.centre=false",
+    "averages": "optimizer.average=false",
     "partial gradients": "code.share=1.0",
     "asynchrony": "update.mode=first",
     "two bits": "wire.dtype=float16",
@@ -35,6 +37,8 @@ PARTS: Mapping[str, str] = {
 """Parts of the preset, and the keys without each."""
 
 EVERY = frozenset(PARTS)
+STEPS = frozenset(("equal lengths", "centring", "averages"))
+"""Parts that make better steps; the others make payloads shorter and waiting rare."""
 
 
 def variant(parts: Collection[str], *changes: str) -> str:
@@ -45,9 +49,9 @@ def variant(parts: Collection[str], *changes: str) -> str:
     late payloads are dropped if no memory takes them back. The rate is the first that is tried.
     """
     memory = not {"partial gradients", "two bits"}.isdisjoint(parts)
-    whitened, waits = "whitening" in parts, "asynchrony" not in parts
-    momentum = 0.0 if not waits else 0.9 if not whitened else 0.6 if memory else 0.8
-    rate = (2.0 if whitened else 1.5) * (1 - momentum) / (1 if memory or waits else WORKERS)
+    equal, waits = "equal lengths" in parts, "asynchrony" not in parts
+    momentum = 0.0 if not waits else 0.7 if equal else 0.9
+    rate = (2.0 if equal else 1.5) * (1 - momentum) / (1 if memory or waits else WORKERS)
     lost = [PARTS[each] for each in PARTS if each not in parts and (memory or each != "look-ahead")]
     lost += [] if memory else ["memory.kind=none"]
     if waits:
@@ -69,7 +73,9 @@ Step = tuple[str, str]
 """Two candidates, without a part and with it."""
 
 
-TOGETHER: Step = variant({"whitening"}), variant(EVERY - {"look-ahead"})
+LENGTHS: Step = PLAIN, variant(STEPS)
+"""Equal lengths, centring and averages as one part, added to plain descent."""
+TOGETHER: Step = variant(STEPS), variant(EVERY - {"look-ahead"})
 """Partial gradients, asynchrony, two bits and exchange as one part, which look-ahead comes after."""
 
 
@@ -92,7 +98,9 @@ def steps(part: str) -> tuple[Step, Step, Step]:
 def candidates() -> list[str]:
     """Return the names of all variants, the preset first."""
     pairs = itertools.chain.from_iterable(steps(part) for part in PARTS)
-    return list(dict.fromkeys([WHOLE, *REPLACEMENTS.values(), *itertools.chain.from_iterable(pairs)]))
+    more = variant(EVERY - STEPS), *LENGTHS, *TOGETHER
+    every = [WHOLE, *REPLACEMENTS.values(), *itertools.chain.from_iterable(pairs), *more]
+    return list(dict.fromkeys(every))
 
 
 def worth(runs: Mapping[str, Sequence[Measured]], compared: Sequence[Step], power: float = 1.0) -> str:
@@ -140,12 +148,13 @@ def show(bench: SchemesBench) -> None:
         every = [worth(runs, chain) for chain in zip(*map(steps, PARTS), strict=True)]
         table.add_row("product", every[0], "", *every[1:], worth(runs, [(PLAIN, WHOLE)]))
         table.add_section()
-        explained = [taken_away("whitening"), TOGETHER, taken_away("look-ahead")]
+        away = variant(EVERY - STEPS), WHOLE
+        explained = [away, TOGETHER, taken_away("look-ahead")]
+        table.add_row("steps", worth(runs, [away]), payloads(runs, away), worth(runs, [LENGTHS]))
         table.add_row("payloads", worth(runs, [TOGETHER]), payloads(runs, TOGETHER))
-        table.add_row("whitening, payloads, look-ahead", worth(runs, explained))
-        # The other two, and whitening added to plain descent, make the lead.
-        more = taken_away("whitening"), added("whitening", [*PARTS])[::-1]
-        table.add_row("… over the lead", worth(runs, more))
+        table.add_row("steps, payloads, look-ahead", worth(runs, explained))
+        # The other two, and steps added to plain descent, make the lead.
+        table.add_row("… over the lead", worth(runs, [away, LENGTHS[::-1]]))
         table.add_section()
         for what, other in REPLACEMENTS.items():
             table.add_row(what, worth(runs, [(other, WHOLE)]), payloads(runs, (other, WHOLE)))
@@ -163,8 +172,9 @@ LEGEND = (
     "task; one by one, in order from the first row to the last, in reverse from the last to the first. The "
     "product of the parts that are added is the lead over plain descent, by construction; the mean of both "
     "orders estimates each part's Shapley value. Parts that pay only together make the product of those "
-    "taken away differ from the lead. Payloads: partial gradients, asynchrony, two bits and exchange as one "
-    "part, without look-ahead, which needs their residuals; below it the product of the three parts, and "
-    "that over the lead: what whitening is worth in the preset over what it is worth in plain descent. "
+    "taken away differ from the lead. Steps: equal lengths, centring and averages as one part; payloads: "
+    "partial gradients, asynchrony, two bits and exchange, without look-ahead, which needs their residuals; "
+    "below them the product of the three parts, and that over the lead: what steps are worth in the preset "
+    "over what they are worth in plain descent. "
     "Last, blocks, exchange and asynchrony are replaced."
 )

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -31,6 +32,7 @@ from .tuning import Tuning
 
 POINTS = 400  # a run to the lower loss has at most this many measurements
 BEYOND = 4.0  # a run to the lower loss ends after this multiple of the best candidate's longest tuning run
+LONGEST = 200  # bytes of the beginning of a file's name
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Tournament:
     def trial(self, candidate: Candidate, seed: int) -> Trial:
         """Return a run of a candidate."""
         stem = candidate.name.replace(":", "-").replace("/", "-")
+        if len(stem.encode()) > LONGEST:  # as file systems allow 255 bytes
+            stem = f"{stem[: LONGEST // 2]}-{sha256(stem.encode()).hexdigest()[:16]}"
         file, trace = (str(self.folder / name) for name in (f"{stem}.toml", f"{stem}-{seed}.h5"))
         return Trial(candidate.config, seed, self.goal, self.clock, file, trace)
 

@@ -21,10 +21,11 @@ from pdcode.util.processes import Pool
     [
         (ablation.EVERY, "optimizer.rate=2", "memory.kind=none"),
         (set(), "memory.kind=none/optimizer.momentum=0.9", "memory.lookahead"),
-        ({"whitening"}, "optimizer.momentum=0.8", "code.whiten=none"),
+        (ablation.STEPS, "memory.kind=none/optimizer.momentum=0.7", "code.whiten=none"),
+        ({"centring"}, "code.whiten=none/optimizer.average=false", "code.centre=false"),
         ({"two bits"}, "memory.lookahead=0", "memory.kind=none"),
         ({"asynchrony"}, "memory.kind=none/optimizer.rate=0.0938", "momentum"),
-        (ablation.EVERY - {"asynchrony"}, "update.mode=first/optimizer.momentum=0.6", "update.late"),
+        (ablation.EVERY - {"asynchrony"}, "update.mode=first/optimizer.momentum=0.7", "update.late"),
     ],
 )
 def test_variants_have_the_memory_momentum_and_rate_of_their_parts(parts, held, lost):
@@ -116,10 +117,10 @@ def test_products_of_both_orders_are_the_lead(
     away = math.exp(
         sum((logs[ablation.taken_away(p)[0]] - logs[ablation.WHOLE]).mean() for p in ablation.PARTS)
     )
-    alone = logs[ablation.variant({"whitening"})] + logs[ablation.taken_away("whitening")[0]]
+    alone = logs[ablation.variant(ablation.STEPS)] + logs[ablation.variant(ablation.EVERY - ablation.STEPS)]
     explained = math.exp((alone - 2 * logs[ablation.WHOLE]).mean())
     rows = {line.strip().partition("  ")[0]: line for line in text.splitlines()}
     assert rows["product"].count(ratio(lead)) >= 3
     assert ratio(away) in rows["product"]
-    assert ratio(explained) in rows["whitening, payloads, look-ahead"]
+    assert ratio(explained) in rows["steps, payloads, look-ahead"]
     assert ratio(explained / lead) in rows["… over the lead"]
