@@ -6,7 +6,6 @@ optimum of a regression, or of full batches, is to be reached. There, gradients 
 learning rate, which has no dimension for whitened gradients, is converted.
 """
 
-from math import ceil, log2
 from typing import Any
 
 import msgspec
@@ -27,12 +26,6 @@ LONG_FLOPS = 1e9  # of a gradient, from which on the comparison is shown as prog
 # USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
 MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
 LENGTH_LOOKAHEAD = 1.0  # where steps have a length of their own (digits, 8 to 32 workers)
-# A whitened step of B samples of a linear model replaces about 2 - FEWER/B plain ones: 1.0 for B = 16, 1.4
-# for 32, 2.3 for 128, 2.9 for 512 (softmax of mnist5k, all-reduce of 8 workers, the best of two rates each).
-# With hidden layers it replaces more than it costs: 1.4 to 2.5 for 16, 1.9 to 4.9 for 32, 3.5 and more for
-# 128, in 1.2 to 1.4, 1.1 to 1.8 and 1.5 to 1.7 times the time (digits and mnist5k, 64 to 256 hidden units,
-# preset ring of 16 workers; plain at the converted rate, with momentum 0.8 or 0.9; 100 Gbit/s).
-FEWER = 13
 # Where layers see several rows a sample, MORE_STEPS Newton–Schulz steps replace one if a gradient then takes
 # at most MORE_COST of the operations: they save 15 % to 25 % of the gradients (docs/results/whitening.md).
 MORE_STEPS, MORE_COST = 3, 1.15
@@ -113,7 +106,9 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
         return config, [line] if difference else []
     why = difference or reason_against(config, sample)
     if not why:
-        return config.with_keys(code={"whiten": "norm" if config.code.centre else "gram"}), []
+        # Gradients of centred inputs need no Newton–Schulz step; linear models have those by scaling.
+        linear = isinstance(config.problem, NetworkTable) and len(sample.layers) == 1
+        return config.with_keys(code={"whiten": "norm" if linear or config.code.centre else "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none", "centre": given}}
     lines, key = [f"gradients are not whitened (code.whiten 'auto'): {why}"], gradient_rate(config)
     if key and not (key == "optimizer.rate" and config.optimizer.rate == AUTO):
@@ -185,36 +180,7 @@ def reason_against(config: Config, sample: Problem) -> str:
         return f"{why}, and whitened steps do not shrink before the loss is near 0{cure}"
     if not config.problem.batch:
         return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
-    if sum(layer.inputs > 0 for layer in sample.layers) > 1:
-        return ""
-    gain, cost = whitening_gain(config.problem.batch), whitening_cost(config, sample)
-    if cost < gain:
-        return ""
-    return (
-        f"it would make an update {cost:.3g} times as long by [machine] and [link], and one with "
-        f"{config.problem.batch} samples (problem.batch) replaces about {gain:.2g}"
-    )
-
-
-def whitening_gain(batch: int) -> float:
-    """Return the number of plain steps of so many samples that a whitened one replaces, at least."""
-    return max(1.0, 2 - FEWER / max(1, batch))
-
-
-def whitening_cost(config: Config, problem: Problem) -> float:
-    """Return the approximate time of an update with whitening over that without, both without delays."""
-    machine, link, workers = config.machine, config.link, config.workers.count
-    plain, whitened = (
-        flops.gradient_flops(config.with_keys(code={"whiten": kind}), problem, 1) / machine.flops_per_s
-        for kind in ("none", "gram")
-    )
-    message_s = problem.size * problem.dtype.itemsize / link.bandwidth
-    if config.reduce.summed:
-        rest = 2 * (ceil(log2(workers)) * link.latency_s + message_s)
-    else:
-        rest = 2 * link.latency_s + workers * (machine.arrival_s + machine.dispatch_s + message_s)
-    rest += machine.task_s
-    return (whitened + rest) / (plain + rest)
+    return ""
 
 
 def shard_difference(config: Config, sample: Problem, rows: int) -> str:

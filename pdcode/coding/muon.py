@@ -204,7 +204,7 @@ class OrthogonalTable(MuonTable, tag="orthogonal"):
     makes: ClassVar[type[Optimizer]] = Orthogonal
     has_length: ClassVar[bool] = False  # steps shrink with the gradient
 
-    fewest_samples: ClassVar[int] = 256
+    fewest_samples: ClassVar[int] = 64
 
     rate: Rate = 0.6  #: learning rate: the largest singular value of a step without momentum, about
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.8  #: factor on the last momentum

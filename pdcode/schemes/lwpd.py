@@ -63,8 +63,8 @@ class LWPD(Scheme):
         "small-regression": 10.0,
         "ring-regression": 5.0,
         "sharded-regression": 5.0,
-        "whitened-regression": 1.0,
-        "deep-regression": 6.9,
+        "whitened-regression": 35.5,
+        "deep-regression": 245.0,
         "shards": 1.0,
     }
     presets: ClassVar[Mapping[str, Tables]] = {
@@ -119,6 +119,7 @@ class LWPD(Scheme):
         # The same for networks: where shards differ, gradients of equal length would counteract each other.
         "orthogonal-network": {
             **MEAN,
+            "problem": {"standardise_targets": True},
             "optimizer": {
                 "kind": "orthogonal",
                 "rate": 0.25,
@@ -200,7 +201,8 @@ class LWPD(Scheme):
             if problem.curvature is None and not problem.table.latent:
                 table: Any = problem.table
                 scaled = getattr(table, "squared", False) and table.standardise_targets is not False
-                return preset == "deep-regression" or (preset == "whitened-regression" and scaled)
+                differ = ("orthogonal-network",) * (problem.table.shards == "contiguous")
+                return preset == "deep-regression" or (preset in ("whitened-regression", *differ) and scaled)
             return preset in cls.linear
         if preset.startswith("orthogonal"):
             networks = isinstance(problem.table, NetworkTable)

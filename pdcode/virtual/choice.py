@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import faults, problems, stragglers
-from ..coding.auto_keys import whitening_gain
 from ..coding.policies import check_end
 from ..config import Config, kinds
 from ..config import load as configfile
@@ -36,7 +35,7 @@ WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
-UNEQUAL = 4.0  # multiple of the updates where a network's gradients have no equal length, as shards differ
+UNEQUAL = 4.0  # multiple of the updates where gradients have no equal length, as the workers' shards differ
 WAITS = 1.5  # a candidate that waits for others must be better by this factor to begin with
 SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
@@ -151,8 +150,7 @@ class Choice:
         needed *= math.sqrt(max(1.0, 2 * config.optimizer.fewest_samples / max(1, workers * batch)))
         usual = components.scheme.presets[preset].get("code", {}).get("whiten", "none")
         if usual != "none" and code.whiten == "none":
-            # the constant is of whitened steps
-            needed *= whitening_gain(batch) if len(components.problem.layers) == 1 else UNEQUAL
+            needed *= UNEQUAL  # the constant is of whitened steps
         if not update.asynchronous:
             needed *= (WORKERS / workers) ** MEAN_EXPONENT
         if components.requested.code.rows_per_task == "auto" and code.share:
