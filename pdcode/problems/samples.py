@@ -58,9 +58,7 @@ class Statistics:
     values: Array | None = None  # the distinct labels, ascending: int64, bool or text; None for real targets
     mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
-    decorrelation: Array | None = (
-        None  # and are then multiplied by this matrix, (d, d), float64; None: they stay
-    )
+    decorrelation: Array | None = None  # and are multiplied by this matrix then, float64, (d, d)
     target_mean: Array | None = None  # real targets become (y - target_mean) / target_scale, float64, (T,)
     target_scale: Array | None = None  # and (1,); None: they stay
     coding: Coding = field(default_factory=Coding)
@@ -109,10 +107,10 @@ class Statistics:
             elif isinstance(x, Csr):
                 scaled = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
             else:
-                centred = (x - self.mean) / self.deviation
-                scaled = (centred if self.decorrelation is None else centred @ self.decorrelation).astype(
-                    dtype
-                )
+                rows = (x - self.mean) / self.deviation
+                if self.decorrelation is not None:
+                    rows = rows @ self.decorrelation
+                scaled = rows.astype(dtype)
         check_finite(name, scaled, x, place, self.coding.inputs)
         return scaled
 

@@ -46,9 +46,10 @@ class LWPD(Scheme):
     # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
     # payloads as there are workers. Only ratios count: geometric means of those to "ring", which is 24, over
     # eight jobs of `pdcode bench heldout` for development, with 16 workers, 10 Gbit/s and no delays; of
-    # "orthogonal" over a linear softmax of mnist5k and digits. Of the last five, see `suits`, two may both
-    # suit: to its least loss in the time of a job "deep-regression" needs 6.9 times the updates of
-    # "whitened-regression", the median of 13 networks of experiments/regressions.py.
+    # "orthogonal-network" over seven of them, of "orthogonal" over a linear softmax of mnist5k and digits.
+    # Those of linear models compare with each other: five jobs for development, and five made ones. To the
+    # least loss in the time of a job "deep-regression" needs 6.9 times the updates of "whitened-regression",
+    # the median of 13 networks of experiments/regressions.py, which is taken to need those of "default".
     candidates: ClassVar[Mapping[str, float]] = {
         "default": 35.5,
         "ring": 24.0,

@@ -136,6 +136,9 @@ class Choice:
         self.excluded: dict[str, InputError] = {}
         self.evenly_s: dict[str, float] = {}
         self.mean_s: dict[str, float] = {}
+        # A worker that is dead from the start does not answer the measurement with which a real run begins.
+        dead = stragglers.dead_workers(config.stragglers, config.workers.count)
+        self._waits = math.inf if dead else WAITS
         self._best: Components | None = None
 
     def add(self, name: str, components: Components) -> None:
@@ -178,7 +181,7 @@ class Choice:
 
         def rank(name: str) -> tuple[float, float]:
             waits = not self.candidates[name].asynchronous
-            return self.mean_s[name] * (WAITS if waits else 1.0), self.evenly_s[name]
+            return self.mean_s[name] * (self._waits if waits else 1.0), self.evenly_s[name]
 
         return sorted(self.candidates, key=rank)
 

@@ -127,6 +127,8 @@ def test_dead_workers_are_not_waited_for() -> None:
     dead = {"kind": "slow-set", "dead": [3]}
     _, result = Simulation(resolved(stragglers=dead, stop={"updates": 200})).run()
     assert (result.updates, result.config.update.asynchronous) == (200, True)
+    problem = {"kind": "least-squares", "data": "diabetes"}  # of even workers it would begin with a sum
+    assert begun(resolved(problem=problem, stragglers=dead)) == "lwpd:small-regression"
     with pytest.raises(InputError, match="may wait for ever"):
         choice.prepare(resolved(*AUTO, "update.mode=all", stragglers=dead))
 
