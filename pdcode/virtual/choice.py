@@ -179,9 +179,11 @@ class Choice:
     def _in_order(self) -> list[str]:
         """Return the names, that to begin with first: one that waits for others must be far better."""
 
-        def rank(name: str) -> tuple[float, float]:
-            waits = not self.candidates[name].asynchronous
-            return self.mean_s[name] * (self._waits if waits else 1.0), self.evenly_s[name]
+        def rank(name: str) -> tuple[float, bool, float]:
+            candidate, mean_s = self.candidates[name], self.mean_s[name]
+            if not candidate.asynchronous:
+                mean_s *= self._waits
+            return mean_s, candidate.complete, self.evenly_s[name]
 
         return sorted(self.candidates, key=rank)
 

@@ -34,6 +34,9 @@ flush_s = 0.1
 """
 PLUGIN = """
 from pdcode.schemes.lwpd import LWPD
+from pdcode.virtual import choice
+
+choice.WAITS = float("inf")  # begin with what waits for as few as possible
 
 
 class Patient(LWPD):
