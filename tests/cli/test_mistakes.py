@@ -154,7 +154,7 @@ CURES = {
     f"{S}scheme=topk": "scheme: expected table (got 'topk'); its keys are set as in scheme.name=…",
     f"{S}stop.updates=1e3": "stop.updates: expected integer (got 1000.0); write 1000",
     f"{S}workers.count=2.5": "workers.count: expected integer (got 2.5)",
-    f"{S}problem.standardise=yes": "standardise: expected one of true, false, guarded, auto (got 'yes')",
+    f"{S}problem.standardise=yes": "expected one of true, false, guarded, white, auto (got 'yes')",
     f"{S}stragglers={{kind='slow-set',shift_s=1.0,slow=1}}": "stragglers.slow: expected list ... ; write [1]",
     f"{S}plugins=mine.py": "plugins: expected list (got 'mine.py'); write [\"mine.py\"]",
     f"{S}optimizer.rate=big": "optimizer.rate: expected one of any number, auto (got 'big')",

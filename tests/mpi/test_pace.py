@@ -12,7 +12,7 @@ AUTO = ["code.rows_per_task=auto", "code.blocks=[16,1]", "stragglers.kind=shifte
 CASES = {
     "relayed": [*AUTO, "downlink.kind=codewords", "wire.dtype=int2", "stragglers.mean_s=0.02"],
     "θ with each task": [*AUTO, "stragglers.mean_s=0.02", "stragglers.dead=[2]", "stop.drain_s=0"],
-    "whatever [link] says": [*AUTO, "stragglers.mean_s=0.05", "link.bandwidth=1"],
+    "whatever [link] says": [*AUTO, "stragglers.mean_s=0.05", "link.bandwidth=1", "problem.batch=1000"],
 }
 
 

@@ -23,6 +23,7 @@ from pdcode.training.monitor import Monitor
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.util.touches import flops_per_touch
+from pdcode.virtual import choice
 
 FREE = {"flops_per_s": 1e18, "task_s": 0.005}  # averaging takes no time, so that tasks arrive as without it
 JOB: dict[str, Any] = {
@@ -198,6 +199,7 @@ def test_a_resumed_simulation_has_the_average_of_one_run_through(tmp_path: Path)
 
 def test_another_preset_goes_on_with_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LWPD, "candidates", {"ring": 1.0, "default": 8.0})
+    monkeypatch.setattr(choice, "WAITS", np.inf)  # begin with what waits for nobody
     spy = Spy(monkeypatch)
     slow = {"events": [{"kind": "slow", "worker": 3, "at_s": 0.06, "factor": 30.0}]}
     job = {**JOB, "faults": slow, "stop": {"updates": 120}, "stragglers": {"kind": "none"}}
