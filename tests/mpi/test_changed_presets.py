@@ -25,7 +25,7 @@ batch = 16
 [workers]
 count = 3
 [faults]
-events = [{ kind = "slow", worker = 1, at_s = 0.3, factor = 1000.0 }]
+events = [{ kind = "slow", worker = 1, at_s = 1.0, factor = 1000.0 }]
 [stop]
 updates = 2000
 [trace]
