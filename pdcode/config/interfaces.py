@@ -242,8 +242,7 @@ class CodeTable(Kind, tag_field="family"):
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
     #: whitening of each layer's gradient: norm: divided by its norm; gram: then Newton–Schulz steps
     #: towards equal singular values; auto: norm if gradients are centred, or of a linear model, else gram,
-    #: but none if the workers' shards differ, targets are real numbers, batches are full, or it costs more
-    #: than it gives
+    #: but none if the workers' shards differ, targets are real numbers, or batches are full
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
     #: Newton–Schulz steps of a whitened gradient; auto: 3 if a module has layers of several rows a sample,
     #: such as convolutions, and these steps cost little; else 1

@@ -6,7 +6,7 @@ time of these updates, by simulations without numerics. At the start nobody know
 run begins with the candidate of the least geometric mean of the times without delays and with one slow
 worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones; one that waits for others must be
 far better. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
-read by no choice.
+read by no choice, but for workers that are dead from the start.
 """
 
 import math
