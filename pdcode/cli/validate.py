@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from ..util.processes import Pool
 
     arguments.ensure_in_range(options, seconds=(0, math.inf, "a time"), tolerance=(0, math.inf, "0 or more"))
-    workers = arguments.numbers(options.workers, "--workers", 2, 256)
+    workers = arguments.numbers(options.workers, "--workers", 1, 256)
     launchers = [each and os.path.abspath(each) for each in options.mpirun.split(",")]
     for each in launchers:
         if each and not os.access(each, os.X_OK):

@@ -1,8 +1,10 @@
 """`pdcode bench validate`: predictions of the virtual clock, written before runs over MPI judge them.
 
 A cell is a number of workers, delays and an entrant. For each MPI the first half of one run calibrates the
-clock, and the second half judges it. A cell is predicted by `SEEDS` simulations, whose seeds no run has. The
-name of the journal of measured runs has the first digits of the predictions' digest.
+clock, and the second half judges it; cells without delays have such runs of their own, as ranks that have
+slept, and so cold caches, take longer for the same work, and ranks that share cores wait for each other. A
+cell is predicted by `SEEDS` simulations, whose seeds no run has. The name of the journal of measured runs has
+the first digits of the predictions' digest.
 """
 
 import fnmatch
@@ -66,9 +68,9 @@ ENTRANTS = {
 }
 """Candidates, as of `pdcode compare`, by label: three policies, and two schemes with smaller payloads."""
 
-HALF = "calibration"  # cell of the second half of the run that calibrates
-CALIBRATION = "exponential", "first"  # its delays and entrant, with the largest number of workers
-UPDATES = 200  # of that run
+HALF = "calibration"  # cell of the second half of the run that calibrates cells with delays
+CALIBRATIONS = {"exponential": 200, "none": 5000}
+"""Updates of such a run of entrant "first", by its delays."""
 SEED = 1  # of the first run over MPI
 SEEDS = 19  # of a prediction: the second and the last but one bound the 80 % interval
 GRID = np.linspace(0, 1, 101)  # quantiles by which the times of updates are kept
@@ -149,15 +151,22 @@ class Cell:
     name: str
     config: Config
 
+    @property
+    def half(self) -> str:
+        """Cell of the run that calibrates the clock for this one."""
+        if self.name.startswith(HALF):
+            return self.name
+        return f"{HALF}-{self.name.rpartition('-')[0]}" if self.config.stragglers.kind == "none" else HALF
+
 
 @dataclass(frozen=True)
 class Library:
-    """An MPI, and the run over it that calibrates the clock."""
+    """An MPI, and the runs over it that calibrate the clock."""
 
     launcher: str  # path of its mpirun; "": that of `pdcode run`
-    costs: dict[str, dict[str, Any]]  # tables ``[machine]`` and ``[link]``, from the first half of the run
     start_s: float  # time that starting and ending the ranks took
-    judged: Times  # of the second half
+    costs: dict[str, dict[str, Any]]  # tables ``[machine]`` and ``[link]``, from the first half of each run
+    judged: dict[str, Times]  # of the second half of each
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ class Predictions:
     request: dict[str, Any]
     machine: str
     libraries: dict[str, Library]  # by name and version
-    times: dict[str, dict[str, Times]]  # by library and cell, `HALF` among them
+    times: dict[str, dict[str, Times]]  # by library and cell, the halves among them
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ class Validation:
     """What to predict and to measure."""
 
     cells: list[Cell]
-    base: Cell  # of the calibration
+    bases: list[Cell]  # of the calibrations
     launchers: Sequence[str]  # paths of mpirun; "": that of `pdcode run`
     folder: Path
 
@@ -227,10 +236,13 @@ def choose(
         if not (found := fnmatch.filter(cells, pattern)):
             raise InputError(f"--cells {pattern}: matches none of {', '.join(cells)}")
         wanted.update(found)
-    base = cells["-".join((str(max(workers)), *CALIBRATION))].config
-    base = msgspec.structs.replace(base, stop=StopTable(updates=UPDATES))
-    chosen = [cell for name, cell in cells.items() if name in wanted]
-    return Validation(chosen, Cell(HALF, base), launchers, folder)
+    chosen, bases = [cell for name, cell in cells.items() if name in wanted], dict[str, Cell]()
+    for cell in chosen:
+        n = cell.config.workers.count if cell.half != HALF else max(workers)
+        delays = "none" if cell.half != HALF else "exponential"
+        base, stop = cells[f"{n}-{delays}-first"].config, StopTable(updates=CALIBRATIONS[delays])
+        bases[cell.half] = Cell(cell.half, msgspec.structs.replace(base, stop=stop))
+    return Validation(chosen, [*bases.values()], launchers, folder)
 
 
 def run_over_mpi(trial: Trial, launcher: str) -> tuple[TraceReader, float, float]:
@@ -272,24 +284,28 @@ def expected_s(cell: Cell, library: Library, times: Times) -> tuple[float, float
 def predict(bench: Validation, seeds: int, pool: Pool, print_line: Print) -> Predictions:
     """Calibrate the clock for each MPI, predict each cell, and write the predictions."""
     ensure_writable(bench.path, str(bench.path))
-    first, each_cell = SEED + TUNING_OFFSET, (bench.base, *bench.cells)
+    first, each_cell = SEED + TUNING_OFFSET, (*bench.bases, *bench.cells)
     libraries: dict[str, Library] = {}
-    costs: list[dict[str, Any]] = []
-    for place, launcher in enumerate(track(bench.launchers, len(bench.launchers), "calibrations over MPI")):
-        trace, start_s, load = run_over_mpi(bench.trial(bench.base, first - 1, "mpi", place), launcher)
+    costs: dict[tuple[int, str], dict[str, Any]] = {}
+    runs = [*itertools.product(enumerate(bench.launchers), bench.bases)]
+    for (place, launcher), base in track(runs, len(runs), "calibrations over MPI"):
+        trace, start_s, load = run_over_mpi(bench.trial(base, first - 1, "mpi", place), launcher)
         half, until_ns = first_half(trace)
         machine, link = calibration.fit(half, trace.attributes["task_flops"])
-        costs.append({"machine": machine, "link": link})
-        if (label := str(trace.attributes["mpi_library"])) in libraries:
+        costs[place, base.name] = {"machine": machine, "link": link}
+        label = str(trace.attributes["mpi_library"])
+        library = libraries.setdefault(label, Library(launcher, start_s, {}, {}))
+        if library.launcher != launcher:
             raise InputError(f"--mpirun {launcher}: {label} is there twice")
-        judged = Times.of(trace, bench.goal, until_ns, load)
-        libraries[label] = Library(launcher, msgspec.to_builtins(costs[-1]), start_s, judged)
-        print_line(f"{label}: costs from half of {UPDATES} updates: {describe_costs(machine, link)}")
+        library.costs[base.name] = msgspec.to_builtins(costs[place, base.name])
+        library.judged[base.name] = Times.of(trace, bench.goal, until_ns, load)
+        updates, described = base.config.stop.updates, describe_costs(machine, link)
+        print_line(f"{label}: {base.name}: costs from half of {updates} updates: {described}")
     found: dict[Key, list[Times]] = {}
     began_s = time.perf_counter()
     for some in range(first, first + 1), range(first + 1, first + SEEDS):  # the first tell how long all take
         trials = [
-            ((label, cell.name), bench.trial(cell, seed, "virtual", place, **costs[place]))
+            ((label, cell.name), bench.trial(cell, seed, "virtual", place, **costs[place, cell.half]))
             for seed, (place, label), cell in itertools.product(some, enumerate(libraries), each_cell)
         ]
         for key, times in track(pool.results(simulate, trials), len(trials), "simulations"):

@@ -47,9 +47,9 @@ class Judged:
 
     @property
     def errors(self) -> tuple[float, float]:
-        """Errors of the median time between updates, and of the time to the target (`HALF`: nan)."""
+        """Errors of the median time between updates, and of the time to the target (of calibrations: nan)."""
         one, other = self.predicted, self.measured
-        target = math.nan if self.key[1] == HALF else error(one.mean_target_s, other.mean_target_s)
+        target = math.nan if self.key[1].startswith(HALF) else error(one.mean_target_s, other.mean_target_s)
         return error(one.step_s, other.step_s), target
 
     @property
@@ -85,7 +85,7 @@ class Judged:
         one, other, (step, target) = self.predicted, self.measured, self.errors
         texts = [*self.key, _time(one.step_s), _time(other.step_s), _signed(step)]
         texts += [f"{100 * self.steps_within:.0f} %", number(self.distance, 2)]
-        if self.key[1] == HALF:
+        if self.key[1].startswith(HALF):
             return [*texts, *4 * [DASH]]
         bounds = span(*map(_time, interval(one.target_s)))
         texts += [f"{_time(one.mean_target_s)} ({bounds})", _time(other.mean_target_s), _signed(target)]
@@ -95,7 +95,8 @@ class Judged:
 def judge(made: Predictions, found: Mapping[Key, Sequence[Times]]) -> list[Judged]:
     """Pair what was predicted and measured, the second halves of the calibrations too, worst first."""
     pairs = [(key, Times.pooled(runs)) for key, runs in found.items()]
-    pairs += [((label, HALF), library.judged) for label, library in made.libraries.items()]
+    for label, library in made.libraries.items():
+        pairs += [((label, name), times) for name, times in library.judged.items()]
     judged = [Judged(key, made.times[key[0]][key[1]], times) for key, times in pairs]
     return sorted(judged, key=lambda each: each.magnitude, reverse=True)
 
@@ -116,7 +117,7 @@ def order(cells: Sequence[Judged]) -> tuple[float, str, str]:
 def show(bench: Validation, made: Predictions, found: Mapping[Key, Sequence[Times]]) -> float:
     """Print what was predicted and measured, worst first; return the `magnitude` of the largest error."""
     judged, level = judge(made, found), str(bench.goal).removeprefix("training ")
-    cells = [each for each in judged if each.key[1] != HALF]
+    cells = [each for each in judged if not each.key[1].startswith(HALF)]
     table = printing.make_table(
         "MPI", "cell", "update: predicted", "measured", "error", "within", "KS",
         f"{level}: predicted", "measured", "error", "within", left=("MPI", "cell"), fold=False,
@@ -176,8 +177,9 @@ LEGEND = (
     "time of an update. update: median time between updates. within: what was measured in the predicted "
     "80 % interval. KS: Kolmogorov-Smirnov distance. Times to the target are geometric means, with the "
     f"interval of a single run. A prediction has {SEEDS} other seeds than the runs, and so other delays. "
-    f"{HALF}: the half of a run that did not calibrate. Parts are those of the mean worker: computing, "
-    "injected delay, the link both ways, rank 0's work on its payload, and waiting for rank 0 and others."
+    f"{HALF}: the half of a run that did not calibrate, with and without delays. Parts are those of "
+    "the mean worker: computing, injected delay, the link both ways, rank 0's work on its payload, and "
+    "waiting for rank 0 and others."
 )
 
 

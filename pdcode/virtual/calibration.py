@@ -99,7 +99,8 @@ def fit(
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
-    it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies.
+    it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies;
+    if messages took less than that, it is their bytes over their times, and the latency is 0.
 
     For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
     their payloads, only flops_per_s, task_s and oversleep_s are fitted.
@@ -111,6 +112,11 @@ def fit(
         config.link, broadcast="star", bandwidth=_bandwidth(trace) or config.link.bandwidth
     )
     measured = times(trace, link.bandwidth, base)
+    if measured.down + measured.up < 0:
+        rows, free = arrivals_before_stop(trace), times(trace, np.inf, base)
+        both_ways = float(rows["bytes_down"].mean() + rows["bytes_up"].mean())
+        link = msgspec.structs.replace(link, bandwidth=both_ways / max(free.down + free.up, 1e-9))
+        measured = times(trace, link.bandwidth, base)
     dispatch = _first(measured.dispatch, config.machine.dispatch_s)
     update = _first(measured.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)

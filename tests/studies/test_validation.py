@@ -76,7 +76,7 @@ def test_orders_agree_by_kendalls_tau_and_the_worst_cell_is_the_first():
     assert tau == pytest.approx(1 / 3)  # one of three pairs is the other way round
     assert texts == ["async < first < all", "first < async < all"]
     made = Predictions(
-        {}, "", {"MPI": Library("", {}, 1.0, times(30, [math.inf]))},
+        {}, "", {"MPI": Library("", 1.0, {}, {HALF: times(30, [math.inf])})},
         {"MPI": {each.key[1]: each.predicted for each in cells} | {HALF: times(0, [math.inf])}},
     )  # fmt: skip
     found = {each.key: [each.measured] for each in cells}
@@ -110,7 +110,7 @@ def test_parts_sum_to_the_time_of_an_update_in_a_run_and_in_its_halves(tmp_path:
 
 @pytest.mark.slow
 def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(validation, "UPDATES", 40)
+    monkeypatch.setattr(validation, "CALIBRATIONS", dict.fromkeys(validation.CALIBRATIONS, 40))
     monkeypatch.setattr(validation, "SEEDS", 3)
     folder, runs = tmp_path / "made", []
     written, over_mpi = folder / "prediction.json", validation.run_over_mpi
@@ -123,7 +123,7 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     asked = ["bench", "validate", "--workers", "2", "--cells", "2-exponential-coded,2-none-all"]
     asked += ["--set", "stop.loss=1.5", "--seeds", "1", "--processes", "1", "-o", str(folder)]
     assert main([*asked, "--seconds", "0"]) == 0
-    assert runs == [(1000, False)]
+    assert runs == [(1000, False)] * 2
     out = capsys.readouterr().out
     assert "plan: simulations, about " in out
     assert "runs over MPI: 2, about " in out
@@ -132,17 +132,18 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     assert (folder / "prediction.json.sha256").read_text() == f"{digest}  prediction.json\n"
     predicted = json.loads(written.read_text())["times"]
     ((label, cells),) = predicted.items()
-    assert [*cells] == [HALF, "2-exponential-coded", "2-none-all"]
+    assert [*cells] == [HALF, "calibration-2-none", "2-exponential-coded", "2-none-all"]
     assert len(cells["2-none-all"]["target_s"]) == 3
     assert main(asked) == 0
-    assert runs[1:] == [(1, True), (1, True)]
+    assert runs[2:] == [(1, True), (1, True)]
     shown = capsys.readouterr().out
     assert f"predictions: {written}, SHA-256 {digest}" in shown
     rows = [line.split() for line in shown.splitlines() if line.strip().startswith(label)]
-    assert {"2-exponential-coded", "2-none-all", HALF} <= {word for row in rows for word in row}
+    shown_cells = {word for row in rows for word in row}
+    assert {"2-exponential-coded", "2-none-all", HALF, "calibration-2-none"} <= shown_cells
     assert "time to loss 1.5: error " in shown
     assert main([*asked, "--tolerance", "1e-9"]) == 1
-    assert len(runs) == 3  # from the journal
+    assert len(runs) == 4  # from the journal
     assert capsys.readouterr().out.partition("Predicted")[2] == shown.partition("Predicted")[2]
     assert main([*asked, "--set", "stop.loss=1.4"]) == 2
     assert "is there, of another bench" in error_line(capsys)
@@ -158,7 +159,7 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     ("options", "message"),
     [
         (["--cells", "8-*,9-*"], "--cells 9-*: matches none of 4-exponential-all, "),
-        (["--workers", "1"], "--workers 1: expected numbers from 2 to 256, separated by commas"),
+        (["--workers", "0"], "--workers 0: expected numbers from 1 to 256, separated by commas"),
         (["--mpirun", "nosuch"], "nosuch: not a program"),
         (["--mpirun", ","], "--mpirun : there twice"),
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),

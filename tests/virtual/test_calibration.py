@@ -137,6 +137,16 @@ def test_a_fit_finds_the_bandwidth_where_tasks_differ_in_size(tmp_path: Path) ->
     assert calibration.fit(same, made_of.flops())[1].bandwidth == LINK.bandwidth
 
 
+def test_messages_quicker_than_the_configured_link_have_a_bandwidth_of_their_own(tmp_path: Path) -> None:
+    config, made_of = made()
+    link = msgspec.structs.replace(LINK, latency_s=1e-9, bandwidth=1e9)
+    config = msgspec.structs.replace(config, link=msgspec.structs.replace(link, bandwidth=1e8))
+    trace = record(tmp_path / "t.h5", config, made_of, 1, 300, bandwidth=1e9)
+    _, fitted = calibration.fit(trace, made_of.flops())
+    assert fitted.bandwidth == pytest.approx(1e9, rel=0.05)
+    assert fitted.latency_s == pytest.approx(0.0, abs=1e-7)
+
+
 def test_a_run_on_the_virtual_clock_has_the_costs_that_it_was_given(tmp_path: Path) -> None:
     config, made_of = made()
     trace = record(tmp_path / "t.h5", config, made_of, 1, 5, clock="virtual")
