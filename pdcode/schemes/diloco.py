@@ -14,6 +14,7 @@ of dropped payloads. A gradient that is not finite leaves them unchanged, so tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -59,6 +60,7 @@ class DiLoCo(Local):
         "whitened DiLoCo": WHITEN,
     }
     inner_touches = 9.0
+    presets: ClassVar[Mapping[str, Tables]] = {}
     gradient_rate = ""
     tables: ClassVar[Tables] = {
         **Local.tables,

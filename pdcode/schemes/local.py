@@ -5,7 +5,7 @@ gradient, with any code and memory, is this project's addition, and so is whiten
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +19,20 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
-from .base import ALLREDUCE, NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
+from .base import ALLREDUCE, EQUAL, NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
+
+
+def _preset(steps: int, rate: float) -> Tables:
+    """Return the tables of a preset of so many local steps."""
+    return {
+        "scheme": {"options": {"steps": steps, "rate": rate}},
+        "problem": {"standardise_targets": True},
+        "code": {**UNCODED["code"], **EQUAL},
+        "wire": {"dtype": "int4"},
+        "update": {"mode": "all"},
+        "reduce": {"kind": "allreduce"},
+        "optimizer": {"kind": "sgd", "rate": 1.0, "momentum": 0.8, "nesterov": True, "average": True},
+    }
 
 
 class InnerOptimizer(Stateful, ABC):
@@ -85,6 +98,12 @@ class Local(Scheme):
         **UNCODED,
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 1.0},  # θ becomes the mean of the workers' θ
+    }
+
+    # Messages that take longer than tasks, and workers that are all as fast: gradients of equal length.
+    presets: ClassVar[Mapping[str, Tables]] = {
+        "four-steps": _preset(4, 0.5),
+        "eight-steps": _preset(8, 0.6),
     }
 
     class Options(Table):

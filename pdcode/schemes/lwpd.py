@@ -33,6 +33,8 @@ SUMMED: Tables = {
 }
 """Linear models: of white inputs, the Hessian of squared errors is the identity."""
 
+LOCAL_MATRICES = 3  # with more of them the local steps of a task lead too far, at any rate that was tried
+
 
 class LWPD(Scheme):
     """Low-weight codewords of the partial derivatives, with the defaults of `Scheme`."""
@@ -47,6 +49,7 @@ class LWPD(Scheme):
     # payloads as there are workers. Only ratios count: geometric means of those to "ring", which is 24, over
     # eight jobs of `pdcode bench heldout` for development, with 16 workers, 10 Gbit/s and no delays; of
     # "orthogonal-network" over seven of them, of "orthogonal" over a linear softmax of mnist5k and digits.
+    # An update of "local:four-steps" has four mini-batches a worker.
     # Those of linear models compare with each other: five jobs for development, and five made ones. To the
     # least loss in the time of a job "deep-regression" needs 6.9 times the updates of "whitened-regression",
     # the median of 13 networks of experiments/regressions.py, which is taken to need those of "default".
@@ -60,6 +63,8 @@ class LWPD(Scheme):
         "sharded-first": 29.0,
         "starved": 68.0,
         "topk:whitened": 107.0,
+        "local:four-steps": 11.7,
+        "local:eight-steps": 9.1,
         "regression": 30.0,
         "small-regression": 10.0,
         "ring-regression": 5.0,
@@ -198,12 +203,16 @@ class LWPD(Scheme):
     def suits(cls, preset: str, problem: Problem) -> bool:
         if not problem.table.batch:
             return preset == "shards"
+        local = preset.startswith("local:")
+        if local and len(problem.layers) > LOCAL_MATRICES:
+            return False
         if not problem.near_zero:
             if problem.curvature is None and not problem.table.latent:
                 table: Any = problem.table
                 scaled = getattr(table, "squared", False) and table.standardise_targets is not False
                 differ = ("orthogonal-network",) * (problem.table.shards == "contiguous")
-                return preset == "deep-regression" or (preset in ("whitened-regression", *differ) and scaled)
+                whitened = local or preset in ("whitened-regression", *differ)
+                return preset == "deep-regression" or (whitened and scaled)
             return preset in cls.linear
         if preset.startswith("orthogonal"):
             networks = isinstance(problem.table, NetworkTable)

@@ -36,7 +36,7 @@ MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged p
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
 UNEQUAL = 4.0  # multiple of the updates where gradients have no equal length, as the workers' shards differ
-WAITS = 1.5  # a candidate that waits for others must be better by this factor to begin with
+WAITS = 4 / 3  # a candidate that waits for others must be better by this factor to begin with
 SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
 
