@@ -39,14 +39,15 @@ def of_linear(x: Matrix, factor: float, l2: float) -> Curvature:
     return Curvature(factor * largest + l2, factor * float(squares.max()) + l2)
 
 
-def left(gradient: Callable[[Array], Array], loss: Callable[[Array], float], size: int, rate: float) -> float:
-    """Return the part of a convex loss at θ = 0 that is left after DESCENT steps of Nesterov's method."""
+def descend(
+    gradient: Callable[[Array], Array], loss: Callable[[Array], float], size: int, rate: float
+) -> float:
+    """Return a convex loss after DESCENT steps of Nesterov's method from θ = 0."""
     theta = before = np.zeros(size)
     for step in range(DESCENT):
         ahead = theta + step / (step + 3) * (theta - before)
         before, theta = theta, ahead - rate * gradient(ahead)
-    first = loss(np.zeros(size))
-    return loss(theta) / first if first > 0 else 0.0
+    return loss(theta)
 
 
 def _squares(x: Matrix) -> Array:

@@ -35,7 +35,7 @@ from .whitening import NONE, Whitening
 UNEQUAL = 10.0  # ratio of scales of inputs that is worth a line
 # Rows of the descent that shows whether the loss of a linear classifier comes near 0, also for each input (of
 # two any classes are separable: Cover 1965), and what is left of the first loss if it does.
-DESCENT_ROWS, DESCENT_SHARE, NEAR = 500, 16, 0.5
+DESCENT_ROWS, DESCENT_SHARE, NEAR = 500, 16, 0.35
 
 
 class Problem:
@@ -461,7 +461,10 @@ class NetworkProblem(Problem):
             return self.model.near_zero
         rows = max(DESCENT_ROWS, DESCENT_SHARE * self.dataset.features)
         few = NetworkProblem(self.table, self.dataset.sample(rows), self.model)
-        return curvature.left(few.gradient, few.loss, self.size, 1 / self.curvature.mean) < NEAR
+        least = curvature.descend(few.gradient, few.loss, self.size, 1 / self.curvature.mean)
+        shares = np.unique(few.dataset.y, return_counts=True)[1] / len(few.dataset.y)
+        constant = -float(shares @ np.log(shares))  # the cross-entropy of a guess without inputs
+        return least <= NEAR * constant
 
     @cached_property
     def _whole(self) -> GradientPlan:

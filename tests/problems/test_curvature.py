@@ -52,3 +52,13 @@ def test_networks_and_counts_have_none() -> None:
 )
 def test_the_loss_of_linear_classifiers_is_near_zero_if_a_descent_gets_there(table, near):
     assert create(table).near_zero is near
+
+
+def test_a_loss_that_is_small_as_a_class_is_rare_is_not_near_zero(tmp_path) -> None:
+    random = np.random.default_rng(4)
+    y = (random.random(2000) < 0.04).astype(np.int64)  # their entropy is .17, a fourth of ln 2
+    x = random.standard_normal((2000, 10)) + 0.8 * y[:, None]
+    for name, labels in (("rare", y), ("told", (x.sum(axis=1) > 6).astype(np.int64))):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=labels)
+        problem = create({"kind": "logistic", "data": str(tmp_path / f"{name}.npz")})
+        assert problem.near_zero is (name == "told")
