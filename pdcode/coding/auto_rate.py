@@ -17,6 +17,7 @@ from ..config import Config, kinds
 from ..config.defaults import gradient_rate, limited_rate, whitened_rate
 from ..problems import Problem
 from ..problems.curvature import Curvature
+from ..problems.losses import LeastSquaresProblem
 from . import proximals
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
@@ -69,16 +70,19 @@ def stable_rate(config: Config, curvature: Curvature) -> float:
     """Return a learning rate at which linear steps by stale mini-batches' gradients are stable.
 
     Steps η of gradients that are t updates old are so up to η = 1/(L(t + 1)), for any curvature up to L; a
-    momentum β makes a step 1/(1 - β) times as long, and as many updates longer. The noise of mini-batches,
+    momentum β makes a step 1/(1 - β) times as long, and as many updates longer. It makes it no older if the
+    gradient is of the θ to which it leads: Nesterov's, of no earlier θ. That pays for squared errors, whose
+    curvature is known; other losses, for which L is only a bound, did not gain. The noise of mini-batches,
     whose curvature differs from the mean one, does not depend on age.
     """
     update, table, n = config.update, config.optimizer, config.workers.count
     payloads = update.typical_payloads(n)
     if update.asynchronous and config.memory.kind == "worker":
         payloads = n
-    still, samples = 1 - table.momentum, config.problem.batch * payloads
+    still, samples, age = 1 - table.momentum, config.problem.batch * payloads, staleness(config)
     noise = curvature.row / samples if samples else 0.0
-    return still / (curvature.mean * (staleness(config) + 1 / still) + noise)
+    leads = table.nesterov and not age and isinstance(config.problem, LeastSquaresProblem)
+    return still / (curvature.mean * (age + (1.0 if leads else 1 / still)) + noise)
 
 
 def staleness(config: Config) -> float:

@@ -74,6 +74,9 @@ def test_a_stable_rate_is_shorter_where_gradients_are_older_and_batches_smaller(
     assert rate_of(*plain, "problem.batch=0") == 1 / 4
     assert rate_of(*plain, "problem.batch=25") == 1 / 5
     assert rate_of(*plain, "problem.batch=0", "optimizer.momentum=0.5") == 1 / 16
+    nesterov = "optimizer.momentum=0.5", "optimizer.nesterov=true"
+    assert rate_of(*plain, "problem.batch=0", *nesterov) == 1 / 16
+    assert rate_of(*plain, "problem.kind=least-squares", "problem.batch=0", *nesterov) == 1 / 8
     assert rate_of(*plain[::2], "update.mode=async", "problem.batch=100") == 1 / 21
     assert rate_of("scheme.preset=regression", "problem.batch=0") < rate_of("scheme.preset=small-regression")
 
