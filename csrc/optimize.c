@@ -97,21 +97,23 @@ double NAME(adam_step)(REAL *theta, REAL *first, REAL *second, REAL *gradient, p
     return total;
 }
 
-/* base -= rate * gradient; mean += share * (base - mean); theta = base + inner * (mean - base). */
+/* With theta = base + inner * (mean - base), which tells the base:
+   base -= rate * gradient; mean += share * (base - mean). */
 VECTORISED
-double NAME(schedule_free_step)(REAL *theta, REAL *base, REAL *mean, const REAL *gradient, ptrdiff_t length,
-                                REAL rate, REAL share, REAL inner)
+double NAME(schedule_free_step)(REAL *theta, REAL *mean, const REAL *gradient, ptrdiff_t length, REAL rate,
+                                REAL share, REAL inner)
 {
+    const REAL farther = 1 / (1 - inner);
     double total = 0;
     for (ptrdiff_t start = 0; start < length; start += TILE) {
         const ptrdiff_t count = length - start < TILE ? length - start : TILE;
         const REAL *restrict g = gradient + start;
-        REAL *restrict y = theta + start, *restrict z = base + start, *restrict x = mean + start, sum = 0;
+        REAL *restrict y = theta + start, *restrict x = mean + start, sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (ptrdiff_t i = 0; i < count; i++) {
-            z[i] -= rate * g[i];
-            x[i] += share * (z[i] - x[i]);
-            const REAL step = z[i] + inner * (x[i] - z[i]) - y[i];
+            const REAL z = x[i] + farther * (y[i] - x[i]) - rate * g[i];
+            x[i] += share * (z - x[i]);
+            const REAL step = z + inner * (x[i] - z) - y[i];
             y[i] += step;
             sum += step * step;
         }

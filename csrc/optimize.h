@@ -14,8 +14,8 @@
                               long t, int clear);                                                       \
     double sgd_blocks_##SUFFIX(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks, \
                                ptrdiff_t count, ptrdiff_t block, REAL factor);                      \
-    double schedule_free_step_##SUFFIX(REAL *theta, REAL *base, REAL *mean, const REAL *gradient,           \
-                                       ptrdiff_t length, REAL rate, REAL share, REAL inner);                \
+    double schedule_free_step_##SUFFIX(REAL *theta, REAL *mean, const REAL *gradient, ptrdiff_t length, \
+                                       REAL rate, REAL share, REAL inner);                          \
     void average_##SUFFIX(REAL *restrict mean, const REAL *restrict theta, ptrdiff_t length, REAL share); \
     void look_ahead_##SUFFIX(REAL *restrict point, const REAL *restrict theta,                          \
                              const REAL *restrict residual, ptrdiff_t length, REAL share);

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ..config import Config, kinds
-from ..config.defaults import gradient_rate, limited_rate, whitened_rate
+from ..config.defaults import gradient_rate, limited_rate, preset_optimizer, whitened_rate
 from ..problems import Problem
 from ..problems.curvature import Curvature
 from ..problems.losses import LeastSquaresProblem
@@ -38,6 +38,8 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
     if scheme.gradient_rate != "optimizer.rate":
         rate = scheme.tables.get("optimizer", {}).get("rate", 1.0)
         why = f"that of scheme '{scheme.name}', whose payloads are no gradients"
+    elif config.optimizer.bounded and "rate" in (own := preset_optimizer(config)):
+        rate, why = own["rate"], f"that of preset '{config.scheme.preset}', for any model"
     elif whitened and gradient_rate(config):
         rate, why = whitened_rate(config)
         rate, limits = limited_rate(config, rate, sum(layer.inputs > 0 for layer in sample.layers))

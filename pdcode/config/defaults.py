@@ -50,7 +50,7 @@ ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either ke
 FEW_MATRICES, FEW_WORKERS = 3, 8  # of `rate_factors`
 DEEP_EXPONENT, CENTRED_EXPONENT = 5 / 3, 1.0  # likewise, the latter for networks with centred gradients
 # Rate of whitened gradients of which tasks send this fraction or more, and the exponent of 1 - β, where β is
-# the momentum: 0.7 at 0.8, 1.1 at 0.6 (presets ring, and sharded with error feedback; digits and mnist5k).
+# the momentum: 0.7 at 0.8, 1.1 at 0.6 (all-reduce, and in four bits with error feedback; digits and mnist5k).
 WHITENED_RATE, REFERENCE_FRACTION, MOMENTUM_EXPONENT = 2.0, 1 / 8, 0.65
 # Mini-batches beyond which presets of rounds have more momentum, and beyond which they have no more of it.
 USUAL_BATCH, LARGE_BATCH = 32, 128
@@ -189,10 +189,16 @@ def limited_rate(config: Config, rate: float, many: int) -> tuple[float, str]:
     return float(f"{rate:.3g}") if factors else rate, text
 
 
+def preset_optimizer(config: Config) -> Mapping[str, Any]:
+    """Return the keys of the optimizer in the configuration's preset; none if its kind is another one."""
+    preset = _scheme({"name": config.scheme.name}).presets.get(config.scheme.preset or "", {})
+    own: Mapping[str, Any] = preset.get("optimizer", {})
+    return own if own.get("kind", config.optimizer.default) == config.optimizer.kind else {}
+
+
 def whitened_rate(config: Config) -> tuple[float, str]:
     """Return the usual learning rate of whitened gradients, before limits, and where it is from, as text."""
-    preset = _scheme({"name": config.scheme.name}).presets.get(config.scheme.preset or "", {})
-    own, friction = preset.get("optimizer", {}), 1 - config.optimizer.momentum
+    own, friction = preset_optimizer(config), 1 - config.optimizer.momentum
     if isinstance(rate := own.get("rate"), float):
         factor, momentum = adjustment_for_batch(config, own.get("momentum", 0.0))
         friction /= 1 - momentum
@@ -304,7 +310,9 @@ def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
         given = tables.get(name, {})
         adds_keys = preset is not None or name in scheme.unused  # an error names the key that is given
         if name not in tables or (adds_keys and isinstance(given, dict)):
-            filled[name] = _fitting(name, table, {**given, **overrides.get(name, {})}) | given
+            wanted = {**given, **overrides.get(name, {})}
+            own = _giving_way(table, wanted) if preset is not None and name == "optimizer" else table
+            filled[name] = _fitting(name, own, wanted) | given
     return filled
 
 
@@ -402,8 +410,8 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
     tables = add_defaults({**given, "scheme": chosen}, {})
     for key, value in flat(_scheme(chosen).presets[preset]).items():
         table, _, last = key.partition(".")
-        own = tables.get(table)
-        if last in KIND_KEYS and isinstance(own, Mapping) and own.get(last) != value:
+        own = given.get(table)
+        if last in KIND_KEYS and isinstance(own, Mapping) and own.get(last, value) != value:
             raise InputError(f"{key}: {own.get(last)!r} is given, and preset '{name}' has {value!r}")
     origins.note_tables(given, tables, ())
     made = with_needed_keys(tables, origins)[1]
@@ -469,6 +477,21 @@ def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
             dropped |= {"weight", "options"}  # they belong to another family
         filling = _of_kind(base, filling, kind)
     return {key: value for key, value in without_effect(name, filling, given).items() if key not in dropped}
+
+
+def _giving_way(table: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a preset's table ``[optimizer]`` as of the given kind, whose steps need another rate.
+
+    It is also the default kind if a key is given that this one has, and the preset's lacks, unless steps of
+    the preset's kind are what it is.
+    """
+    base = KINDS["optimizer"]
+    own, default = (base.find(each) for each in (table.get("kind", base.default), base.default))
+    yields = own.gives_way and {*given} & {*default.__struct_fields__} - {*own.__struct_fields__}
+    kind = base.find(given.get("kind", default.name_of() if yields else own.name_of()))
+    if kind is own:
+        return table
+    return {key: table[key] for key in table if kind and key in kind.__struct_fields__} | {"rate": AUTO}
 
 
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:

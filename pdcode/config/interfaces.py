@@ -473,6 +473,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
     has_length: ClassVar[bool] = False  #: whether `step_lengths` are those of any gradient
+    gives_way: ClassVar[bool] = False  #: whether it is, in a preset, `sgd` if keys of that are given
     #: touches of an element of θ in a step, see `util.touches`; its gradient's and its own are two
     touches: ClassVar[float] = 2.0
     #: number of samples of an update below which rates of presets shrink with its root, and below twice of
@@ -554,6 +555,16 @@ class OptimizerTable(Kind, tag_field="kind"):
     def scheduled(self) -> bool:
         """Whether the rate depends on the update."""
         return self.schedule != "constant" or self.warmup > 0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether gradients of matrices have a largest length, with which a preset's rate suits any model."""
+        return False
+
+    @property
+    def reach(self) -> float:
+        """How far a gradient moves θ in the end, as a multiple of its step."""
+        return 1 / (1 - self.momentum)
 
     @property
     def decays(self) -> bool:

@@ -37,10 +37,13 @@ def adam_step(theta: writeable(real[N]), first: writeable(real[N]), second: writ
 
 
 @kernel
-def schedule_free_step(theta: writeable(real[N]), base: writeable(real[N]), mean: writeable(real[N]),
-                       gradient: real[N], rate: double, share: double, inner: double) -> double:
-    """Compute ``base -= rate * g; mean += share * (base - mean); theta = base + inner * (mean - base)``."""
-    return schedule_free_step(theta, base, mean, gradient, N, rate, share, inner)
+def schedule_free_step(theta: writeable(real[N]), mean: writeable(real[N]), gradient: real[N], rate: double,
+                       share: double, inner: double) -> double:
+    """Compute ``base -= rate * g; mean += share * (base - mean)``.
+
+    θ is ``base + inner * (mean - base)`` before and after, and tells the base.
+    """
+    return schedule_free_step(theta, mean, gradient, N, rate, share, inner)
 
 
 @kernel

@@ -59,8 +59,8 @@ def converted(config: Config, base: Config) -> Config:
 def base_rate(base: Config) -> float:
     """Convert a learning rate to that of a step by the plain gradient of all n workers' replies.
 
-    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
-    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients are dimensionless; they are
+    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. Steps
+    count by their `OptimizerTable.reach`. Rates of whitened gradients are dimensionless; they are
     converted by lengths, see `coding.auto_keys.plain_rate`.
     """
     base = settled(base)
@@ -71,7 +71,7 @@ def unit_rate(config: Config) -> float:
     """Return the learning rate of a configuration for which `base_rate` is 1."""
     whole_step = not config.update.asynchronous or config.memory.kind == "worker"
     rate = 1.0 if whole_step else 1.0 / config.workers.count
-    rate *= 1 - config.optimizer.momentum
+    rate /= config.optimizer.reach
     if config.code.whiten == "none":
         return rate
     return rate / _plain_rate(msgspec.json.encode((config.problem, config.code.whiten)))

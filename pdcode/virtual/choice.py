@@ -35,7 +35,9 @@ WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
-UNEQUAL = 4.0  # multiple of the updates where gradients have no equal length, as the workers' shards differ
+# Multiple of the updates where gradients have no equal length, as the workers' shards differ, and the same
+# where they have a largest one (four networks of sorted rows, beside "orthogonal-network").
+UNEQUAL, BOUNDED = 4.0, 1.7
 WAITS = 4 / 3  # a candidate that waits for others must be better by this factor to begin with
 SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
@@ -153,7 +155,7 @@ class Choice:
         needed *= math.sqrt(max(1.0, 2 * config.optimizer.fewest_samples / max(1, workers * batch)))
         usual = components.scheme.presets[preset].get("code", {}).get("whiten", "none")
         if usual != "none" and code.whiten == "none":
-            needed *= UNEQUAL  # the constant is of whitened steps
+            needed *= BOUNDED if config.optimizer.bounded else UNEQUAL  # the constant is of whitened steps
         if not update.asynchronous:
             needed *= (WORKERS / workers) ** MEAN_EXPONENT
         if components.requested.code.rows_per_task == "auto" and code.share:

@@ -21,6 +21,7 @@ from pdcode.config.write import to_toml
 CONFIG: dict[str, Any] = {
     "problem": {"kind": "softmax", "data": "digits", "batch": 16},
     "workers": {"count": 4},
+    "scheme": {"preset": "default"},
     "stragglers": {"kind": "shifted-exponential", "shift_s": 0.001, "mean_s": 0.002},
     "stop": {"updates": 60, "loss": 2.2},
     "trace": {"progress_s": 0.01},
@@ -48,8 +49,7 @@ def test_a_dict_a_file_and_the_command_give_the_same(trace, tmp_path, capfd):
 
 
 def test_a_trace_is_a_configuration(tmp_path: Path) -> None:
-    given = CONFIG | {"scheme": {"preset": "default"}}  # of a run that changes its preset it is the last one
-    trace = pdcode.simulate(given, output=tmp_path / "a.h5", progress=False)
+    trace = pdcode.simulate(CONFIG, output=tmp_path / "a.h5", progress=False)
     for number, config in enumerate((trace, trace.config)):
         again = pdcode.simulate(config, output=tmp_path / f"{number}.h5", progress=False)
         assert again.theta.tobytes() == trace.theta.tobytes()

@@ -276,9 +276,12 @@ def test_a_presets_rate_follows_from_the_matrices_of_any_model(tmp_path, matrice
 @pytest.mark.parametrize(
     ("settings", "rate"),
     [
-        (["scheme.preset=ring"], 0.7),
-        (["scheme.preset=ring", "problem.hidden=[64,64,64,64]", "code.whiten=gram"], 0.301),
-        (["scheme.preset=ring", "problem.batch=128"], 0.7 * 0.71),
+        (["scheme.preset=ring", "problem.hidden=[64,64,64,64]", "workers.count=4"], 5.0),
+        (["scheme.preset=ring", "optimizer.kind=sgd"], 2.0),
+        (["scheme.preset=ring", "optimizer.kind=sgd", "workers.count=4"], 1.0),
+        (["scheme.preset=first"], 0.7),
+        (["scheme.preset=first", "problem.hidden=[64,64,64,64]", "code.whiten=gram"], 0.301),
+        (["scheme.preset=first", "problem.batch=128"], 0.7 * 0.71),
         (["scheme.preset=default"], 2.0),
         (["scheme.preset=default", "workers.count=3"], 1.125),
         (["scheme.preset=starved", "workers.count=2"], 0.75),

@@ -19,6 +19,7 @@ LWPD = [
     "scheme.preset=sharded",
     "memory={kind='worker',lookahead=0.2}",
     "wire.dtype=float32",
+    "optimizer.kind=sgd",
 ]
 BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
 

@@ -24,7 +24,7 @@ from pdcode.virtual.simulation import Simulation
 JOB = [
     "scheme.name=lwpd", "scheme.preset=sharded", "problem.hidden=[40]", "problem.batch=8", "workers.count=5",
     "stop.updates=20", "seed=7", "optimizer.rate=0.5", "optimizer.momentum=0.6",
-    "memory={kind='worker',lookahead=0.2}",
+    "optimizer.nesterov=true", "memory={kind='worker',lookahead=0.2}",
 ]  # fmt: skip
 DOUBLE = ["problem.dtype=float64", "code.whiten=none"]
 HALF = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
@@ -153,7 +153,7 @@ def test_theta_of_the_first_payloads_is_that_of_the_algorithm_by_hand(wire: str)
 @pytest.mark.parametrize("coded", [[], HALF])
 def test_gradients_are_what_was_applied_and_the_memories(wire: str, coded: list[str]) -> None:
     """θ moves by the mean gradient of all tasks, but for the residuals of workers and owners."""
-    plain = ["optimizer.momentum=0", "memory.lookahead=0", f"wire.dtype={wire}"]
+    plain = ["optimizer.momentum=0", "optimizer.nesterov=false", "memory.lookahead=0", f"wire.dtype={wire}"]
     simulation = Simulation(configfile.resolve({}, [*JOB, *DOUBLE, *coded, *plain]))
     encoders = [worker.encoders[0] for worker in simulation.fleet.executor.local_workers]
     for encoder in encoders:

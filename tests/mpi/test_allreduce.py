@@ -41,7 +41,10 @@ PAIRS = {
     "local": ["scheme.name=local", "scheme.options.steps=3", "optimizer.rate=1.0", "wire.dtype=float64"],
 }  # fmt: skip
 FEEDBACK = "memory={kind='worker',lookahead=0.2}"
-LWPD = ["scheme.name=lwpd", "scheme.preset=sharded", FEEDBACK, "reduce.check=1", "problem.dtype=float32"]
+LWPD = [
+    "scheme.name=lwpd", "scheme.preset=sharded", FEEDBACK, "optimizer.kind=sgd", "reduce.check=1",
+    "problem.dtype=float32",
+]  # fmt: skip
 BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.rotate=true"]
 AVERAGED = {
     "sharded": ["scheme.name=lwpd", "scheme.preset=sharded", "reduce.check=1"],

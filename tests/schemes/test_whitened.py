@@ -130,3 +130,11 @@ def test_the_rate_that_scales_gradients_is_converted(scheme: str, key: str) -> N
     ]
     assert (rates[0] == rates[1]) == (not key)
     assert with_resolved(given, found.facts["resolved"]) == found.config
+
+
+@pytest.mark.parametrize("preset", ["ring", "sharded"])
+def test_rate_and_largest_length_hold_for_gradients_that_are_not_whitened(preset: str) -> None:
+    rows = [f"scheme.preset={preset}", "workers.count=64", "problem.batch=64", "stop.updates=1"]
+    found = prepare(configfile.resolve({}, rows)).config
+    assert found.code.whiten == "none"
+    assert (found.optimizer.rate, found.optimizer.longest) == (5.0, 0.4)

@@ -166,8 +166,9 @@ def run(seconds: float, loss: float = 0.1) -> Measured:
 
 
 def test_the_cut_off_ends_the_runs_of_several_seeds():
-    config = configfile.resolve({}, ["problem.hidden=[16]", "workers.count=4", "stop.loss=1.5"])
-    goal = Goal("loss", 1.5)
+    preset = "scheme.preset=default"
+    config = configfile.resolve({}, [preset, "problem.hidden=[16]", "workers.count=4", "stop.loss=0.3"])
+    goal = Goal("loss", 0.3)
     trials = [Trial(config, seed, goal) for seed in (1, 2, 3)]
     whole = TrialOfSeeds(trials, math.inf).perform()
     assert whole.reached

@@ -164,6 +164,8 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
     assert base_rate(forgetful) == 1.6
     assert space.apply_tables(forgetful, space.preset("uncoded", "all")).optimizer.rate == 1.6
+    averaged = configfile.resolve({}, [*SMALL, "memory.kind=none", "optimizer.kind=schedule-free"])
+    assert base_rate(averaged) == 0.8  # the mean of equal steps' points is half-way
 
 
 def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():

@@ -179,10 +179,10 @@ def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon
     return float((step**2).sum())
 
 
-def schedule_free_step(theta, base, mean, gradient, rate, share, inner):
+def schedule_free_step(theta, mean, gradient, rate, share, inner):
     """Take a step of schedule-free descent (Defazio et al. 2024)."""
     before = theta.copy()
-    base -= rate * gradient
+    base = (theta - inner * mean) / (1 - inner) - rate * gradient
     mean += share * (base - mean)
     theta[:] = (1 - inner) * base + inner * mean
     return float(((theta - before) ** 2).sum())
