@@ -3,9 +3,9 @@
 The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
 candidate is the number of updates that it needs, by constants from trials (docs/choosing.md), times the mean
 time of these updates, by simulations without numerics. At the start nobody knows whether a worker is slow. A
-run begins with the candidate of the least geometric mean of the times without delays and with one slow
-worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones; one that waits for others must be
-far better. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
+run begins with what loses the least in the geometric mean of the times without delays and with one slow
+worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones, given that the run can change its
+preset. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
 read by no choice, but for workers that are dead from the start.
 """
 
@@ -38,7 +38,7 @@ MARGIN = 1.05  # a candidate that waits for every worker must be better by this 
 # Multiple of the updates where gradients have no equal length, as the workers' shards differ, and the same
 # where they have a largest one (four networks of sorted rows, beside "orthogonal-network").
 UNEQUAL, BOUNDED = 4.0, 1.7
-WAITS = 4 / 3  # a candidate that waits for others must be better by this factor to begin with
+HELD = 2.5  # time that first tasks and a change of the preset take, over that of payloads of all workers
 SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
 
@@ -127,8 +127,8 @@ class Choice:
         Measured ones.
     candidates : dict
         By name.
-    evenly_s, mean_s : dict
-        Their predicted times without delays, and the means of that and of that with one slow worker, by name.
+    evenly_s, slowed_s, mean_s : dict
+        Their predicted times without delays, with one slow worker, and the geometric means of both, by name.
     """
 
     def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
@@ -137,11 +137,11 @@ class Choice:
         self.candidates: dict[str, Candidate] = {}
         self.excluded: dict[str, InputError] = {}
         self.evenly_s: dict[str, float] = {}
+        self.slowed_s: dict[str, float] = {}
         self.mean_s: dict[str, float] = {}
         # A worker that is dead from the start does not answer the measurement with which a real run begins.
-        dead = stragglers.dead_workers(config.stragglers, config.workers.count)
-        self._waits = math.inf if dead else WAITS
-        self._best: Components | None = None
+        self._dead = bool(stragglers.dead_workers(config.stragglers, config.workers.count))
+        self._best: dict[bool, tuple[str, Components]] = {}  # of those that wait for others, and that do not
 
     def add(self, name: str, components: Components) -> None:
         """Add a candidate, and predict its time without delays."""
@@ -174,20 +174,28 @@ class Choice:
         self.evenly_s[name] = self.time_s(name, timing.tasks_s)
         slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
         slowed_s[-1] *= SLOWER
-        self.mean_s[name] = math.sqrt(self.evenly_s[name] * self.time_s(name, slowed_s))
-        if self._in_order()[0] == name:
-            self._best = components
+        self.slowed_s[name] = self.time_s(name, slowed_s)
+        self.mean_s[name] = math.sqrt(self.evenly_s[name] * self.slowed_s[name])
+        alike = [other for other, each in self.candidates.items() if each.asynchronous == update.asynchronous]
+        if min(alike, key=lambda other: (self.mean_s[other], self.evenly_s[other])) == name:
+            self._best[update.asynchronous] = name, components
 
-    def _in_order(self) -> list[str]:
-        """Return the names, that to begin with first: one that waits for others must be far better."""
+    def _first(self) -> tuple[str, Components]:
+        """Return the candidate to begin with, and its components.
 
-        def rank(name: str) -> tuple[float, bool, float]:
-            candidate, mean_s = self.candidates[name], self.mean_s[name]
-            if not candidate.asynchronous:
-                mean_s *= self._waits
-            return mean_s, candidate.complete, self.evenly_s[name]
-
-        return sorted(self.candidates, key=rank)
+        It is the best that waits for nobody, or the best that waits, whichever loses less in the mean. A
+        beginning does not decide the rest: without delays a run goes on with the better one after the first
+        tasks, of which some are waited for (see `review`), and with a slow worker after a first update.
+        """
+        if len(self._best) < 2:
+            return next(iter(self._best.values()))
+        (free, _), (waiting, _) = self._best[True], self._best[False]
+        round_s = self.slowed_s[waiting] / self.candidates[waiting].needed
+        tasks_s = HELD * self.evenly_s[free] / self.candidates[free].needed
+        slowed_s = min(self.slowed_s[waiting], round_s + self.slowed_s[free])
+        evenly_s = min(self.evenly_s[free], tasks_s + self.evenly_s[waiting])
+        waits = self.evenly_s[waiting] * slowed_s < evenly_s * self.slowed_s[free]
+        return self._best[self._dead or not waits]
 
     def time_s(self, name: str, tasks_s: np.ndarray) -> float:
         """Return the predicted time of a candidate whose tasks take given times in turn, shape (n, m)."""
@@ -217,10 +225,11 @@ class Choice:
 
     def made(self) -> Components:
         """Return the components to begin with, with a line on them; refuse if there is no candidate."""
-        if self._best is None:
+        if not self._best:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
             raise next(iter(self.excluded.values()), none)
-        chosen, *others = self._in_order()
+        chosen, made = self._first()
+        others = sorted(self.candidates.keys() - {chosen}, key=self.mean_s.__getitem__)
         own_s = self.mean_s[chosen]
         line = f"preset '{chosen}' (scheme.preset 'auto')"
         if others and 0 < own_s < math.inf:
@@ -231,6 +240,6 @@ class Choice:
         line += f" ({configured if self.speeds is None else 'by measured speeds'})"
         if self.excluded:
             line += f"; against the given keys: {', '.join(self.excluded)}"
-        self._best.notes.insert(0, line)
-        self._best.choice = self
-        return self._best
+        made.notes.insert(0, line)
+        made.choice = self
+        return made

@@ -36,7 +36,7 @@ PLUGIN = """
 from pdcode.schemes.lwpd import LWPD
 from pdcode.virtual import choice
 
-choice.WAITS = float("inf")  # begin with what waits for as few as possible
+choice.HELD = float("-inf")  # begin with what waits for as few as possible
 
 
 class Patient(LWPD):

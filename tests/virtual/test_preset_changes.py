@@ -44,7 +44,7 @@ def simulated(folder: Path, name: str, *settings: str, **tables: object) -> Trac
 
 def among(monkeypatch: pytest.MonkeyPatch, **needed: float) -> None:
     """Have these candidates alone, with so many updates needed; begin with one that waits for nobody."""
-    monkeypatch.setattr(choice, "WAITS", math.inf)
+    monkeypatch.setattr(choice, "HELD", -math.inf)
     named = {name.replace("_", "-"): each for name, each in needed.items()}
     monkeypatch.setattr(LWPD, "candidates", named)
 
