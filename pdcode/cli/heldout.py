@@ -32,8 +32,12 @@ def add_parser(benches: Any) -> None:
         "runs by which each rival's learning rate and knobs are chosen, the same number for all (default: 12)"
     )
     option("--budget", type=int, default=12, metavar="N", help=what)
+    what = (
+        "draw the workers, links and delays of the jobs anew by this number, and seeds (default: their own)"
+    )
+    option("--draw", type=int, default=0, metavar="N", help=what)
     arguments.add_processes(bench)
-    option("-o", "--output", metavar="FOLDER", default="results/heldout", help="default: results/heldout")
+    option("-o", "--output", metavar="FOLDER", help="default: results/heldout, with --draw -N behind it")
     bench.set_defaults(function=run, alone="bench heldout")
 
 
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from ..studies import heldout
     from ..util.processes import Pool
 
-    arguments.ensure_in_range(options, budget=(1, 99, "1 to 99"))
+    arguments.ensure_in_range(options, budget=(1, 99, "1 to 99"), draw=(0, 9999, "0 to 9999"))
     if options.half is None and not options.jobs:
         options.half = heldout.HALVES[0]
     halves = chosen(options, "half", heldout.HALVES)
@@ -58,8 +62,9 @@ def run(options: argparse.Namespace) -> int:
             print_line(f"{counted(count, 'job')} of the {each} half")
     if not jobs:
         raise InputError("bench heldout: no job is left")
+    folder = Path(options.output or f"results/heldout{f'-{options.draw}' * bool(options.draw)}")
     bench = heldout.HeldoutBench(
-        list(dict.fromkeys(jobs)), options.seeds, options.budget, Path(options.output)
+        list(dict.fromkeys(jobs)), options.seeds, options.budget, folder, options.draw
     )
     with Pool(options.processes) as pool:
         heldout.perform(bench, options.command, pool, print_line)

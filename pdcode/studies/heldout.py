@@ -29,7 +29,7 @@ from ..util.processes import Pool
 from ..util.progress import track
 from .comparison import Comparison
 from .comparison_file import ensure_savable
-from .heldout_jobs import HALVES, JOBS, half_of
+from .heldout_jobs import HALVES, JOBS, half_of, under_draw
 from .learning_rates import converted
 from .ranking import Row
 from .schemes_bench import (
@@ -100,6 +100,7 @@ class HeldoutBench:
     seeds: int  # runs of an entrant
     budget: int  # runs by which each rival is tuned
     folder: Path
+    draw: int = 0  # of the conditions, see `heldout_jobs.under_draw`
 
     @property
     def tune(self) -> Tuning:
@@ -115,8 +116,9 @@ class HeldoutBench:
     def request(self, job: str) -> ComparisonRequest:
         """Write a job's configuration and data, and return the request for its comparison."""
         names = [name for kind in KINDS for name in rivals(kind, job).values()]
-        file, schemes = str(write_job(job, self.folder)), ",".join([AUTO, *names])
-        return ComparisonRequest(file, schemes, [AVERAGED], self.seeds, "virtual", lenient=True)
+        file, schemes = str(write_job(job, self.folder, self.draw)), ",".join([AUTO, *names])
+        settings = [AVERAGED, *[f"seed={10_000 * self.draw + 1}"] * bool(self.draw)]
+        return ComparisonRequest(file, schemes, settings, self.seeds, "virtual", lenient=True)
 
 
 def missing(job: str) -> list[str]:
@@ -138,9 +140,9 @@ def write_data(name: str, folder: Path) -> dict[str, Any]:
     return problem | {"data": str(path)}
 
 
-def write_job(name: str, folder: Path) -> Path:
+def write_job(name: str, folder: Path, draw: int = 0) -> Path:
     """Write the data and the configuration of a job, and return the file of the latter."""
-    job, path, problem = JOBS[name], folder / f"{name}.toml", write_data(name, folder)
+    job, path, problem = under_draw(name, draw), folder / f"{name}.toml", write_data(name, folder)
     config, tables = job_tables(problem, job.target, job.workers, job.link, ROUNDS * job.workers, 1.0)
     few = config.with_keys(workers={"count": FEW}, optimizer={"rate": AUTO_RATE})
     tables["optimizer"] = {"rate": converted(config, few).optimizer.rate}
@@ -160,11 +162,10 @@ def perform(bench: HeldoutBench, command: str, pool: Pool, print_line: Print) ->
 
 def show(bench: HeldoutBench, print_line: Print = print) -> None:
     """Print the results of each job, the settings of the best rivals, and what holds for each half."""
+    drawn = {name: under_draw(name, bench.draw) for name in bench.jobs}
     cells = [
-        Cell(
-            name, JOBS[name].link, JOBS[name].delays, Comparison.load(bench.file(name)), str(bench.file(name))
-        )
-        for name in bench.jobs
+        Cell(name, job.link, job.delays, Comparison.load(bench.file(name)), str(bench.file(name)))
+        for name, job in drawn.items()
     ]
     columns = [each for kind in KINDS for each in (f"best rival {kind}", "its time", "auto/it", "accuracy")]
     left = "job", "delays", "target", *columns[::4], "settings"
@@ -172,7 +173,7 @@ def show(bench: HeldoutBench, print_line: Print = print) -> None:
     times = printing.make_table(*first, *columns, left=left, fold=False)
     tuned = printing.make_table("job", "best rival", "settings", left=("job", "best rival", "settings"))
     for cell in cells:
-        job, ours, shown = JOBS[cell.problem], cell.ours(), list[str]()
+        job, ours, shown = drawn[cell.problem], cell.ours(), list[str]()
         for kind in KINDS:
             members = {name: label for label, name in rivals(kind, cell.problem).items()}
             rival = cell.best(members)

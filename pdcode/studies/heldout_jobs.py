@@ -137,6 +137,22 @@ def half_of(name: str) -> str:
     return HALVES[hashlib.sha256(name.encode()).digest()[0] % 2]
 
 
+def under_draw(name: str, draw: int) -> Job:
+    """Return a job under conditions drawn by a number; 0 has its own.
+
+    The link and the delays are any of those of the table, and the workers half, as many or twice those of the
+    job, from 4 to 64. Data and target stay.
+    """
+    job = JOBS[name]
+    if not draw:
+        return job
+    random = np.random.default_rng([draw, *name.encode()])
+    conditions = [(each.link, each.delays) for each in JOBS.values()]
+    links, delays = (sorted({*values}) for values in zip(*conditions, strict=True))
+    workers = min(64, max(4, int(job.workers * random.choice([0.5, 1.0, 2.0]))))
+    return job._replace(workers=workers, link=str(random.choice(links)), delays=str(random.choice(delays)))
+
+
 def _mlp(*hidden: int, **keys: Any) -> dict[str, Any]:
     return {"kind": "mlp", "hidden": [*hidden], **keys}
 

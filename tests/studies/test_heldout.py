@@ -11,7 +11,7 @@ from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.studies import heldout
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.heldout_jobs import HALVES, JOBS, LINEAR, Job, half_of, made
+from pdcode.studies.heldout_jobs import HALVES, JOBS, LINEAR, Job, half_of, made, under_draw
 from pdcode.studies.measurement import Measured
 from pdcode.studies.tournament import ComparisonRequest, prepare
 from pdcode.studies.trial import Trial
@@ -47,6 +47,21 @@ def test_both_halves_have_jobs_of_all_kinds() -> None:
         }
         assert min(job.workers for job in mine) == 4
     assert {job.workers for job in JOBS.values()} >= {4, 64}
+
+
+def test_a_draw_changes_conditions_alone_and_is_the_same_again() -> None:
+    for name, job in JOBS.items():
+        assert under_draw(name, 0) is job
+        first, again, other = under_draw(name, 3), under_draw(name, 3), under_draw(name, 4)
+        assert first == again
+        for drawn in (first, other):
+            kept = drawn._replace(workers=job.workers, link=job.link, delays=job.delays)
+            assert kept == job
+            assert 4 <= drawn.workers <= 64
+    drawn = [under_draw(name, 3) for name in JOBS]
+    assert {job.delays for job in drawn} == {*heldout.DELAYS}
+    assert {job.link for job in drawn} == {"100G", "1G", "100M", "10M"}
+    assert any(under_draw(name, 3) != under_draw(name, 4) for name in JOBS)
 
 
 LONG = "torch", "mnist5k"  # modules are examined, and images read
