@@ -48,7 +48,8 @@ ENDLESS = ("stop.updates=10000000",)
 
 @pytest.fixture
 def among(tmp_path):
-    """Have `waits` win as long as no worker is slow, and `then` else, with which a run begins."""
+    """Have `waits` win as long as no worker is slow, and `then` else, with which a run begins if it waits
+    for nobody."""
 
     def among(waits: str, then: str) -> None:
         (tmp_path / "patient.py").write_text(PLUGIN.format(waits=waits, then=then))
@@ -76,17 +77,18 @@ def presets(trace: Trace) -> list[str]:
 @pytest.mark.parametrize("then", ["default", "first", "sharded-first"])
 def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -> None:
     among("sharded", then)
+    begins = [then] * (then == "default")  # which waits for nobody
     process = start(*ENDLESS, job=JOB)
-    wait_for(lambda: changed(trace_path), 250)
+    wait_for(lambda: changed(trace_path, 1 + len(begins)), 250)
     rows = int(Trace(trace_path).segments["arrivals"][-1])
     wait_for(lambda: Trace(trace_path).arrivals.rows > rows + 40, 100)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (1, "")
-    assert f"preset 'sharded' in place of '{then}' would take" in out
+    assert (f"preset 'sharded' in place of '{then}' would take" in out) == bool(begins)
     assert f"preset '{then}' in place of 'sharded' would take" in out
     trace = Trace(trace_path)
-    assert presets(trace) == [then, "sharded", then]
+    assert presets(trace) == [*begins, "sharded", then]
     assert (np.diff(trace.updates["version"]) == 1).all()
     assert trace.counters["arrivals"] == trace.arrivals.rows
     assert trace.arrivals["t_dispatch_ns"][rows:].min() >= trace.segments["t_ns"][-1]
