@@ -68,14 +68,14 @@ class LWPD(Scheme):
         "sharded-first": 32.7,
         "starved": 76.6,
         "topk:whitened": 120.0,
-        "local:four-steps": 13.2,
-        "local:eight-steps": 10.2,
         "regression": 30.0,
         "small-regression": 10.0,
         "ring-regression": 5.0,
         "sharded-regression": 5.0,
         "whitened-regression": 40.0,
         "deep-regression": 276.0,
+        "local:four-steps": 13.2,
+        "local:eight-steps": 10.2,
         "shards": 1.0,
     }
     presets: ClassVar[Mapping[str, Tables]] = {

@@ -262,6 +262,7 @@ def test_tables_have_the_columns_of_the_trace(table: str, tmp_path: Path, run: T
 def test_a_csv_has_no_control_characters(tmp_path: Path) -> None:
     fault = {"kind": "kill", "worker": 1, "task": 5}
     job = {"workers": {"count": 3}, "stop": {"updates": 20}, "faults": {"events": [fault]}}
+    job["scheme"] = {"preset": "default"}  # which goes on without the worker
     pdcode.simulate(job, output=tmp_path / "a.h5", progress=False)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         messages = file["faults/message"]
