@@ -16,7 +16,7 @@ STEPS, DESCENT = 40, 60  # of the power iteration, and of the descent
 class Curvature(NamedTuple):
     """Upper bounds on the eigenvalues of the Hessian of the loss with respect to θ, at any θ."""
 
-    mean: float  # of the mean loss of all rows
+    mean: float  # of the mean loss of all rows; estimated, may be some per cent too small
     row: float  # of the loss of any row
 
 

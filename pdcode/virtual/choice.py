@@ -127,8 +127,8 @@ class Choice:
         Measured ones.
     candidates : dict
         By name.
-    evenly_s, slowed_s, mean_s : dict
-        Their predicted times without delays, with one slow worker, and the geometric means of both, by name.
+    evenly_s, slowed_s : dict
+        Their predicted times without delays and with one slow worker, by name.
     """
 
     def __init__(self, config: Config, speeds: Speeds | None = None) -> None:
@@ -138,7 +138,6 @@ class Choice:
         self.excluded: dict[str, InputError] = {}
         self.evenly_s: dict[str, float] = {}
         self.slowed_s: dict[str, float] = {}
-        self.mean_s: dict[str, float] = {}
         # A worker that is dead from the start does not answer the measurement with which a real run begins.
         self._dead = bool(stragglers.dead_workers(config.stragglers, config.workers.count))
         self._best: dict[bool, tuple[str, Components]] = {}  # of those that wait for others, and that do not
@@ -175,9 +174,8 @@ class Choice:
         slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
         slowed_s[-1] *= SLOWER
         self.slowed_s[name] = self.time_s(name, slowed_s)
-        self.mean_s[name] = math.sqrt(self.evenly_s[name] * self.slowed_s[name])
         alike = [other for other, each in self.candidates.items() if each.asynchronous == update.asynchronous]
-        if min(alike, key=lambda other: (self.mean_s[other], self.evenly_s[other])) == name:
+        if min(alike, key=lambda other: (self.mean_s(other), self.evenly_s[other])) == name:
             self._best[update.asynchronous] = name, components
 
     def _first(self) -> tuple[str, Components]:
@@ -196,6 +194,10 @@ class Choice:
         evenly_s = min(self.evenly_s[free], tasks_s + self.evenly_s[waiting])
         waits = self.evenly_s[waiting] * slowed_s < evenly_s * self.slowed_s[free]
         return self._best[self._dead or not waits]
+
+    def mean_s(self, name: str) -> float:
+        """Return the geometric mean of the times predicted without delays and with a slow worker."""
+        return math.sqrt(self.evenly_s[name] * self.slowed_s[name])
 
     def time_s(self, name: str, tasks_s: np.ndarray) -> float:
         """Return the predicted time of a candidate whose tasks take given times in turn, shape (n, m)."""
@@ -229,11 +231,11 @@ class Choice:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")
             raise next(iter(self.excluded.values()), none)
         chosen, made = self._first()
-        others = sorted(self.candidates.keys() - {chosen}, key=self.mean_s.__getitem__)
-        own_s = self.mean_s[chosen]
+        others = sorted(self.candidates.keys() - {chosen}, key=self.mean_s)
+        own_s = self.mean_s(chosen)
         line = f"preset '{chosen}' (scheme.preset 'auto')"
         if others and 0 < own_s < math.inf:
-            multiples = (f"{name} {ratio(self.mean_s[name] / own_s)}" for name in others)
+            multiples = (f"{name} {ratio(self.mean_s(name) / own_s)}" for name in others)
             line += f" to begin with: others would take {', '.join(multiples)}, in the mean of no delays "
             line += f"and one worker {SLOWER:g} times slower"
         configured = "by [machine] and [link]; a run over MPI measures first"
