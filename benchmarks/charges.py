@@ -24,7 +24,7 @@ from pdcode.bench.machine import processor
 from pdcode.coding import flops
 from pdcode.config import CodeTable, Config
 from pdcode.config import load as configfile
-from pdcode.training.setup import Components, prepare, worker_builder
+from pdcode.session.setup import Components, prepare, worker_builder
 from pdcode.transport.messages import Task
 from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.simulation import Simulation

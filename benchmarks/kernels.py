@@ -17,7 +17,6 @@ import numpy as np
 
 from pdcode import codes
 from pdcode.bench.machine import processor
-from pdcode.coding.assignments import group_by_support
 from pdcode.kernels import (
     activation,
     combine,
@@ -33,6 +32,7 @@ from pdcode.kernels import (
     quantise,
     selection,
 )
+from pdcode.schemes.common.assignments import group_by_support
 
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan

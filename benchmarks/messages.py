@@ -23,16 +23,16 @@ import numpy as np
 from pdcode import codes, decoders
 from pdcode.bench.machine import processor
 from pdcode.coding import optimizers
-from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
 from pdcode.config import OptimizerTable, UpdateTable
 from pdcode.mpi import launch
-from pdcode.problems.partition import Blocks
-from pdcode.trace import TraceWriter
+from pdcode.schemes.common.assignments import Rotating
+from pdcode.trace.writer import TraceWriter
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
 from pdcode.transport.base import Computed
 from pdcode.transport.layout import Layout
+from pdcode.transport.units import Blocks
 
 if TYPE_CHECKING:
     from pdcode.mpi.fleet import MPIFleet

@@ -11,7 +11,7 @@ import numpy as np
 from pdcode import codes, decoders
 from pdcode.kernels import encode, factor, philox, sparse
 from pdcode.problems.layers import DenseLayer
-from pdcode.problems.partition import Blocks
+from pdcode.transport.units import Blocks
 
 from .material import F4, Case, K, W, array, codeword, csr, plan
 from .timing import ratio, time_in_turn

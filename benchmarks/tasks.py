@@ -17,7 +17,7 @@ from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.kernels import fold
 from pdcode.schemes import coded_state
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import buffer, buffer_sizes
 from pdcode.transport.messages import Order, Reply, Task

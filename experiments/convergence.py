@@ -13,7 +13,7 @@ import numpy as np
 from descents import CLOCK, Tables, coded, merged, parallel_map
 
 from pdcode.config import load
-from pdcode.trace import Recorder
+from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
 SAMPLES, WORKERS, RATE = 200, 16, 0.1

@@ -5,7 +5,7 @@ number of workers, the end, and that all rows are training rows: so by preset "a
 three seeds. A run has diverged if it fails or its last loss is above its first. Beside the least R² or
 accuracy of the runs is that of exact least squares, or of the most frequent class.
 
-The sets marked "seen" were looked at while the rates of `coding.auto_rate` were chosen, others not; `--seen`
+The sets marked "seen" were looked at while the rates of `automatic.rates` were chosen, others not; `--seen`
 trains on them alone, with one seed; `--regression` on sets with real targets alone.
 """
 

@@ -30,6 +30,7 @@ from pdcode.analysis import printing, style
 from pdcode.analysis.style import GREY, INK, sheet
 from pdcode.api import configs
 from pdcode.config import MAX_VALUE, Config, StragglersTable
+from pdcode.session import setup
 from pdcode.studies import halving, search, search_space
 from pdcode.studies.candidate import OWN, Candidate
 from pdcode.studies.goal import Goal
@@ -38,7 +39,6 @@ from pdcode.studies.limits import ARRIVALS, Limits, max_updates, with_limits
 from pdcode.studies.ranking import Row
 from pdcode.studies.schemes_bench import task_s
 from pdcode.studies.trial import TUNING_OFFSET, Trial
-from pdcode.training import setup
 from pdcode.util.errors import InputError
 from pdcode.util.formats import ratio, size
 from pdcode.util.processes import Pool

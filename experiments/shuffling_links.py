@@ -17,7 +17,7 @@ from pdcode.config.load import resolve
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.process import Group, Poller
 from pdcode.mpi.rows import RowChannel, RowSends
-from pdcode.training.shuffling import Shard, Shuffler
+from pdcode.session.shuffling import Shard, Shuffler
 from pdcode.transport.rows import Kind, message
 
 ROWS, BYTES = 2048, 3140

@@ -7,11 +7,11 @@ estimators. Bad input raises `InputError`, a failed run `Failure`. Names are imp
 the package loads neither MPI, HDF5 nor matplotlib.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .util.errors import Failure as Failure
 from .util.errors import InputError as InputError
+from .util.lazy import exports
 from .util.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -30,30 +30,22 @@ if TYPE_CHECKING:
     from .studies.comparison import Comparison as Comparison
     from .studies.comparison import compare as compare
 
-_HOMES = {
-    "Comparison": "studies.comparison",
-    "Trace": "api.traces",
-    "compare": "studies.comparison",
-    "minimize": "api.minimize",
-    "plan": "api.runs",
-    "record": "mpi.recording",
-    "run": "api.runs",
-    "simulate": "api.runs",
-    "train": "api.runs",
-}
-
-__all__ = [
-    "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "minimize", "plan",
-    "problems", "record", "run", "simulate", "sklearn", "torch", "train",
-]  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    if name in __all__:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "api.minimize": "minimize",
+        "api.runs": "plan run simulate train",
+        "api.traces": "Trace",
+        "codes": "",
+        "decoders": "",
+        "mpi.recording": "record",
+        "problems": "",
+        "sklearn": "",
+        "studies.comparison": "Comparison compare",
+        "torch": "",
+        "util.errors": "Failure InputError",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ from pdcode import Trace, simulate
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
-from pdcode.training import setup
+from pdcode.session import setup
 from pdcode.util.errors import InputError
 
 EXAMPLES = (
@@ -156,7 +156,7 @@ def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None
 
 TABLE = """
 from typing import ClassVar
-from pdcode.coding.adaptive import MatchedTable
+from pdcode.schemes.common.adaptive import MatchedTable
 class Mine(MatchedTable, tag="mine"):
     default_weight: ClassVar[int] = 7
 """

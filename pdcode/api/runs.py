@@ -220,8 +220,8 @@ def train(
     from ..mpi import ranks
     from ..mpi.hosted import hosted
     from ..mpi.process import Poller
-    from ..training import checkpoint
-    from ..training.session import INTERRUPTED, check_writable
+    from ..session import checkpoint
+    from ..session.run import INTERRUPTED, check_writable
     from ..virtual.choice import prepare_ranks
 
     with hosted(comm) as group, one_thread():

@@ -10,13 +10,15 @@ import numpy as np
 from ..analysis import prediction
 from ..config import Config
 from ..problems import DataSource
+from ..session import checkpoint
+from ..session.checkpoint import Checkpoint, CheckpointWriter
+from ..session.monitor import Print, Report, ignore
+from ..session.run import check_writable, close_trace, open_trace, run_identity
+from ..session.setup import Components
 from ..stragglers.trace import Recorded, load_records
-from ..trace import TraceReader, TraceWriter, opening
-from ..training import checkpoint
-from ..training.checkpoint import Checkpoint, CheckpointWriter
-from ..training.monitor import Print, Report, ignore
-from ..training.session import check_writable, close_trace, open_trace, run_identity
-from ..training.setup import Components
+from ..trace import opening
+from ..trace.reader import TraceReader
+from ..trace.writer import TraceWriter
 from ..util import signals
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, duration

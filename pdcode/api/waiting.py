@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis.gain import Gain, level_of, time_s
+from ..session.run import close_trace, open_trace
 from ..trace.reader import TraceReader
-from ..training.session import close_trace, open_trace
 from ..util.errors import Failure, InputError
 from ..util.threads import one_thread
 from ..virtual import choice

@@ -15,10 +15,11 @@ from ..analysis.diagnosis import Diagnosis, SlowPart, after_descent, bottleneck,
 from ..analysis.summary import summarise
 from ..config import Config, StopTable, StragglersTable
 from ..schemes import delay_model
+from ..session import setup
 from ..stragglers import bases
-from ..trace import Recorder, descent
+from ..trace import descent
 from ..trace.reader import TraceReader
-from ..training import setup
+from ..trace.recorder import Recorder
 from ..util.errors import Failure, InputError
 from ..util.formats import duration, number, percent, ratio, span, two_digits, workers_named
 from ..util.threads import one_thread

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ..config import LinkTable, MachineTable
-from ..training.setup import prepare
+from ..session.setup import prepare
 from ..util.progress import track
 from ..virtual import calibration
 from . import runs

@@ -126,8 +126,8 @@ def format_gain(found: SearchResult, used_s: float, workers: int) -> str:
 def load_environment(options: argparse.Namespace) -> Environment:
     """Load configuration, trace and target, and print the target."""
     from ..api import configs
+    from ..session.setup import shared_delays
     from ..studies import search
-    from ..training.setup import shared_delays
     from ..virtual.costs import FASTEST
     from . import guard
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..coding.assignments import DataRows, Rotating
 from ..config import Config, Table, kinds
 from ..config import load as configfile
 from ..config.defaults import Origins, preset_filled, with_derived_keys
 from ..config.write import to_toml
-from ..training.setup import Components
+from ..schemes.common.assignments import DataRows, Rotating
+from ..session.setup import Components
 from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
 from ..util.formats import counted, duration, rate

@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     from ..api import configs
     from ..config import load as configfile
     from ..config.defaults import Origins
+    from ..session.run import check_writable
     from ..trace import lock
-    from ..training.session import check_writable
     from . import guard, starting
 
     folder = os.getcwd()
@@ -118,7 +118,7 @@ def report_if_ended(config: Config, path: str) -> bool:
 
     Refused are checkpoints that are all of another configuration.
     """
-    from ..training import checkpoint
+    from ..session import checkpoint
     from ..util.output import print_line
 
     with prefix_errors(path):
@@ -132,8 +132,8 @@ def report_if_ended(config: Config, path: str) -> bool:
 def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     """Prepare and run rank 0; on failure abort the other ranks, which may be waiting for it."""
     from ..mpi import process, ranks
-    from ..training import checkpoint
-    from ..training.session import check_writable
+    from ..session import checkpoint
+    from ..session.run import check_writable
     from ..virtual.choice import prepare_ranks
 
     process.check_launcher()  # first, as the other ranks check it now

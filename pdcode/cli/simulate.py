@@ -15,7 +15,7 @@ from . import arguments
 
 if TYPE_CHECKING:
     from ..api.simulation import Request
-    from ..training.setup import Components
+    from ..session.setup import Components
 
 
 def add_parser(commands: Any) -> None:
@@ -85,8 +85,8 @@ def spread(request: Request) -> int:
     from ..api import simulation
     from ..mpi import siblings, spread
     from ..mpi.process import job
-    from ..training.session import check_writable
-    from ..training.setup import worker_builder
+    from ..session.run import check_writable
+    from ..session.setup import worker_builder
     from ..virtual.choice import prepare
     from ..virtual.simulation import Simulation, check_count
 

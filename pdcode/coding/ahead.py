@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..kernels import optimize
-from ..problems.partition import Blocks
+from ..transport.units import Blocks
 
 Lengths = tuple[float | None, float | None]
 """Lengths of steps of a layer's weights and biases at learning rate 1; None: that of the gradient."""

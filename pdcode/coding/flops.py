@@ -6,10 +6,17 @@ time beside them, such as those of `WireFormat.flops`. `problems.counts` has the
 ``python -m benchmarks charges`` compares the counts with times.
 """
 
-from ..config import Config, DesignedTable
-from ..problems import Problem
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..config.interfaces import DesignedTable
 from ..transport.layout import Layout, PayloadField
 from ..util.touches import flops_per_touch
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..problems import Problem
 
 ELEMENTWISE = 4.0  # measured time of an operation in a core's cache, in flops of a gradient
 READING = 1 / 3  # operations by which an element is read from a message, as a part of those of its rounding

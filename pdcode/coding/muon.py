@@ -34,7 +34,7 @@ from .optimizers import NO_MOMENTUM, Optimizer
 
 if TYPE_CHECKING:
     from ..decoders import Decoder
-    from ..problems.partition import Blocks, Unit
+    from ..transport.units import Blocks, Unit
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X Xᵀ X and (X Xᵀ)² X
 LARGE_PRODUCTS = 0.55  # measured time of a flop, relative to one of the gradient of 32 samples

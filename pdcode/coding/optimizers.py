@@ -15,13 +15,13 @@ from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
 from ..kernels import optimize, proximal
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
-    from ..problems.partition import Blocks
+    from ..transport.units import Blocks
     from .proximals import Penalty
 
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from ..config import Config
 from ..kernels import decode
-from ..problems.partition import Unit
 from ..transport.layout import HEADER, Codewords, Layout, buffer
 from ..transport.messages import Reply, Task
 from ..transport.sums import owned_fields
+from ..transport.units import Unit
 from ..util.errors import InputError
 from ..util.stateful import Stateful
 from .memory import MemoryEncoder

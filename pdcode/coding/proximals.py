@@ -7,9 +7,11 @@ gradient of a penalty it makes weights exactly zero, or keeps them in a set. Bia
 ``problem.penalise_bias`` is set.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -17,8 +19,10 @@ from msgspec import Meta
 from ..config import MAX_VALUE, NonNegative, Positive, Proximal
 from ..config.requirements import KeyNeeds, one_of
 from ..kernels import proximal
-from ..problems import Problem
 from ..util.errors import InputError
+
+if TYPE_CHECKING:
+    from ..problems import Problem
 
 Bound = Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)]
 

@@ -22,12 +22,12 @@ from msgspec import Meta
 
 from ..config import OptimizerTable, Real
 from ..kernels import optimize
-from ..problems.partition import Blocks
+from ..transport.units import Blocks
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
     from ..decoders import Decoder
-    from ..problems.partition import Unit
+    from ..transport.units import Unit
 
 
 class ScheduleFree(Optimizer):

@@ -1,13 +1,18 @@
 """Sources: the vectors of θ's size that workers encode, such as the gradient of a mini-batch."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..problems import GradientPlan
 from ..transport.messages import Task
 from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
+
+if TYPE_CHECKING:
+    from ..problems import GradientPlan
 
 
 class Source(Stateful, ABC):

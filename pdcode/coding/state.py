@@ -25,9 +25,9 @@ from .policies import Policy, Progress
 
 if TYPE_CHECKING:
     from ..codes import Code
-    from ..problems.partition import Unit
+    from ..schemes.common.assignments import Assignment
     from ..transport.base import Arrival
-    from .assignments import Assignment
+    from ..transport.units import Unit
 
 
 class State(Stateful, Capable, ABC):

@@ -1,66 +1,26 @@
 """The configuration: its tables, the base classes of kinds, and the types of keys.
 
-An invalid key or value raises `InputError`; the message is one line that names both.
+An invalid key or value raises `InputError`; the message is one line that names both. Names are imported on
+first use: a scheme that needs the base classes alone loads no other table.
 """
 
-from .fields import (
-    MAX_VALUE,
-    RATE,
-    SIZE,
-    TIME,
-    Bandwidth,
-    Bytes,
-    Candidates,
-    Count,
-    Delay,
-    Duration,
-    Factor,
-    Fraction,
-    NonNegative,
-    Positive,
-    Rate,
-    Real,
-    Seconds,
-    Table,
-    Tables,
-)
-from .interfaces import (
-    BUNDLED,
-    CodeTable,
-    DecoderTable,
-    DesignedTable,
-    FaultEvent,
-    MemoryTable,
-    NetworkTable,
-    OptimizerTable,
-    ProblemTable,
-    Proximal,
-    StragglersTable,
-    UpdateTable,
-)
-from .schema import (
-    AUTO,
-    KINDS,
-    Config,
-    DownlinkTable,
-    FaultsTable,
-    LinkTable,
-    MachineTable,
-    ReduceTable,
-    SchemeTable,
-    ShuffleTable,
-    StopTable,
-    TraceTable,
-    WireTable,
-    WorkersTable,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AUTO", "BUNDLED", "KINDS", "MAX_VALUE", "RATE", "SIZE", "TIME", "Bandwidth", "Bytes", "Candidates",
-    "CodeTable", "Config", "Count", "DecoderTable", "Delay", "DesignedTable",
-    "DownlinkTable", "Duration", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable",
-    "MachineTable", "MemoryTable", "NetworkTable", "NonNegative", "OptimizerTable", "Positive",
-    "ProblemTable", "Proximal",
-    "Rate", "Real", "ReduceTable", "SchemeTable", "Seconds", "ShuffleTable", "StopTable",
-    "StragglersTable", "Table", "Tables", "TraceTable", "UpdateTable", "WireTable", "WorkersTable",
-]  # fmt: skip
+from ..util.lazy import exports
+
+if TYPE_CHECKING:
+    from .fields import *
+    from .interfaces import *
+    from .schema import *
+
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "fields": "MAX_VALUE RATE SIZE TIME Bandwidth Bytes Candidates Count Delay Duration Factor Fraction "
+        "NonNegative Positive Rate Real Seconds Table Tables",
+        "interfaces": "BUNDLED CodeTable DecoderTable DesignedTable FaultEvent MemoryTable NetworkTable "
+        "OptimizerTable ProblemTable Proximal StragglersTable UpdateTable",
+        "schema": "AUTO KINDS Config DownlinkTable FaultsTable LinkTable MachineTable ReduceTable "
+        "SchemeTable ShuffleTable StopTable TraceTable WireTable WorkersTable",
+    },
+)

@@ -17,9 +17,9 @@ default where a configuration gives that scheme no preset and no key of the tabl
 Where the value is none or "auto", it then follows
 
 5. from another key: `DERIVED`;
-6. from the data and the number of workers, where it is "auto": `coding.auto_keys.resolve_auto`;
+6. from the data and the number of workers, where it is "auto": `automatic.keys.resolve_auto`;
 7. from rank 0's link and the workers' tasks, by `[link]` and `[machine]` or measured:
-   `training.link_sizing.resolve_rows` and `Scheme.with_speeds`.
+   `automatic.link_sizing.resolve_rows` and `Scheme.with_speeds`.
 
 "auto" in `[problem]`, and none where the description of a key gives its meaning, are values themselves.
 """

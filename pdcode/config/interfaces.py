@@ -296,7 +296,7 @@ class CodeTable(Kind, tag_field="family"):
         return self.whiten, 1 if self.steps == "auto" else self.steps, self.form, self.centre is True
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
-        """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
+        """Return the `Assignment` of codewords to workers, for a code that adapts."""
         raise NotImplementedError
 
 
@@ -590,7 +590,7 @@ class OptimizerTable(Kind, tag_field="kind"):
         """Return the optimizer of a θ of this size and type, a `coding.optimizers.Optimizer`.
 
         `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps whose sums
-        the decoded vectors are: 1 for gradients; `layers` the `problems.partition.Blocks` of θ.
+        the decoded vectors are: 1 for gradients; `layers` the `transport.units.Blocks` of θ.
         """
         return self.makes(self, size, dtype, layers, span)
 

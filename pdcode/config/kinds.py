@@ -43,9 +43,9 @@ from .fields import Table
 
 KINDS: dict[str, dict[str, Any]] = {
     "codes": {
-        "matched": "pdcode.coding.adaptive:MatchedTable",
-        "energy": "pdcode.coding.adaptive:EnergyTable",
-        "file": "pdcode.coding.saved:FileTable",
+        "matched": "pdcode.schemes.common.adaptive:MatchedTable",
+        "energy": "pdcode.schemes.common.adaptive:EnergyTable",
+        "file": "pdcode.schemes.common.saved:FileTable",
     },
     "families": {
         "uncoded": "pdcode.codes.constructions.simple:UNCODED",

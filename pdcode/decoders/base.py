@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..kernels import finite
-from ..problems.partition import sparse_codewords
+from ..transport.units import sparse_codewords
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful

@@ -6,11 +6,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..codes.quality.information import covariance_of, root_of, variance_of
 from ..config import DecoderTable, NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
 from .base import Decoder, finite_float, positive_int
+from .covariances import covariance_of, root_of, variance_of
 from .energies import EmEstimate
 from .linear import LinearDecoder
 

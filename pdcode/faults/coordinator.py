@@ -5,7 +5,7 @@ import signal
 from typing import ClassVar
 
 from ..config import Config, FaultEvent
-from ..trace import Recorder
+from ..trace.recorder import Recorder
 from ..util.errors import Failure, InputError
 
 

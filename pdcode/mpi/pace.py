@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..training.link_sizing import SAMPLES
+from ..automatic.link_sizing import SAMPLES
 from ..transport.speeds import Speeds
 from .initialise import MPI
 from .process import PACE, Group, Poller

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 
 from .. import faults
-from ..coding.auto_keys import with_resolved
+from ..automatic import link_sizing
+from ..automatic.keys import with_resolved
 from ..coding.owner import Owner, Owners
 from ..coding.reduced import FirstState, ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
 from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
+from ..session.checkpoint import Checkpoint, CheckpointWriter, folder_of
+from ..session.links import DelayedLink, SavingLink
+from ..session.monitor import Print
+from ..session.run import TrainingRun, close_trace, open_trace, run_identity
+from ..session.setup import Components, WorkerFactory
+from ..session.shuffling import make_row_sender
+from ..session.worker_checkpoint import WorkerCheckpoint
 from ..stragglers import WorkerDelays
-from ..training import link_sizing
-from ..training.checkpoint import Checkpoint, CheckpointWriter, folder_of
-from ..training.links import DelayedLink, SavingLink
-from ..training.monitor import Print
-from ..training.session import TrainingRun, close_trace, open_trace, run_identity
-from ..training.setup import Components, WorkerFactory
-from ..training.shuffling import make_row_sender
 from ..training.worker import Computes, Worker, work
-from ..training.worker_checkpoint import WorkerCheckpoint
 from ..transport.base import Link
 from ..util import signals
 from ..util.errors import Failure

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..training.shuffling import Shard
+from ..session.shuffling import Shard
 from ..transport.rows import Kind, Missing, Opening, message, read
 from .deaths import all_complete, failed_ranks, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI

@@ -1,5 +1,6 @@
 """Problems: models, data, losses, and coded derivatives."""
 
+from ..transport.units import Blocks, payload_layout, sparse_codewords, task_rows
 from .checking import check_loss
 from .coding import Samples
 from .dataset import Dataset, RowSet
@@ -8,7 +9,7 @@ from .formats import fingerprint
 from .loading import DataSource, load, load_source, read, receive, sliced
 from .losses import Classification, Loss, Regression
 from .model import Measurement, Model, ModelTable
-from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
+from .partition import partition
 from .plan import GradientPlan
 from .problem import NetworkProblem, Problem, as_table, create, of_network, synthetic_sizes
 from .samples import Reader

@@ -16,9 +16,9 @@ latent inputs, B is the number of rows of these.
 from collections.abc import Sequence
 from typing import Any
 
+from ..transport.units import Blocks
 from . import whitening
 from .network import Network
-from .partition import Blocks
 from .whitening import NONE, Whitening
 
 POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..kernels import encode, passes
+from ..transport.units import Blocks
 from . import whitening
 from .layers import CentredLayer, DenseLayer, InputMean
 from .matrix import Array
-from .partition import Blocks
 from .whitening import NONE, WhitenedLayer, Whitening
 
 UNFOLDING = 300.0  # measured time, in flops, of an input of a convolution that is copied for each place

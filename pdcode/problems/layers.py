@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..kernels import blas, centre, decode, encode, passes, sparse
+from ..transport.units import Blocks
 from .matrix import Array, Csr
-from .partition import Blocks
 
 LEAST_SHARE = 0.03  # of a batch in the running mean of a layer's inputs
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import blas
+from ..transport.units import Blocks
 from .losses import Loss
 from .matrix import Array
 from .model import Model
-from .partition import Blocks
 
 DRAWN = 1 << 20  # weights that are drawn at once: a signal has to wait for them, and they take memory
 

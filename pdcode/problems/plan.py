@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import activation, blas, encode, passes
+from ..transport.units import Blocks, payload_layout, task_rows
 from .dataset import Rows
 from .factors import DenseFactors, FactoredGradient, Factors, Products, chosen
 from .forward import Forward
@@ -15,7 +16,6 @@ from .layers import CentredLayer, DenseLayer, InputMean, SparseLayer
 from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
-from .partition import Blocks, payload_layout, task_rows
 from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, root_factor, step_factor
 
 ZERO_ROWS = 256  # rows on which the loss is computed to which the losses of a model are compared

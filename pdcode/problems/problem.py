@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkTable, ProblemTable
+from ..transport.units import Blocks, sparse_codewords, task_rows
 from ..util.errors import InputError, prefix_errors, short_repr
 from ..util.formats import number
 from ..util.memory import ensure_fits
@@ -28,7 +29,7 @@ from .losses import LeastSquaresProblem
 from .matrix import Array, Csr
 from .model import Measurement, Model, ModelTable, ensure_theta_fits
 from .network import Network
-from .partition import Blocks, arrange, partition, sparse_codewords, task_rows
+from .partition import arrange, partition
 from .plan import GradientPlan, ModelPlan, NetworkPlan, PlanOptions
 from .whitening import NONE, Whitening
 

@@ -33,10 +33,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..kernels import blas, passes, whiten
+from ..transport.units import Blocks
 from ..util.touches import flops_per_touch
 from .layers import DenseLayer, InputMean, Layer, SparseLayer
 from .matrix import Array
-from .partition import Blocks
 
 Form = Literal["samples", "outputs", "gradient"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..trace import Recorder, TraceReader
+from ..trace.reader import TraceReader
+from ..trace.recorder import Recorder
 from ..trace.schema import TABLES
 
 ABSENT = "none"  # stands for a value that one of the two runs lacks

@@ -9,18 +9,18 @@ from contextlib import suppress
 import numpy as np
 
 from .. import problems
-from ..coding.assignments import Rotating
 from ..coding.reduced import FirstState
 from ..config import Config
 from ..schemes import delay_model
+from ..schemes.common.assignments import Rotating
+from ..session.checkpoint import changed_files, ensure_same_data, other_arithmetic
+from ..session.monitor import LINE_NS, Print
+from ..session.run import TrainingRun, config_attributes, counters
+from ..session.setup import Components, prepare, worker_builder
+from ..session.shuffling import make_row_sender
 from ..trace.reader import TraceReader
 from ..trace.schema import ARITHMETIC, COSTS, DRAINED, REFUSED
-from ..training.checkpoint import changed_files, ensure_same_data, other_arithmetic
 from ..training.coordinator import Coordinator
-from ..training.monitor import LINE_NS, Print
-from ..training.session import TrainingRun, config_attributes, counters
-from ..training.setup import Components, prepare, worker_builder
-from ..training.shuffling import make_row_sender
 from ..transport.layout import RETURNED
 from ..transport.messages import Task
 from ..util.errors import InputError, prefix_errors

@@ -11,9 +11,8 @@ import numpy as np
 
 from .. import stragglers
 from ..codes import Code
-from ..coding import builders, flops, optimizers, proximals
+from ..coding import flops, optimizers, proximals
 from ..coding.ahead import Lengths, LookAhead
-from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from ..coding.modular import ModularState
 from ..coding.policies import Policy
@@ -25,12 +24,14 @@ from ..config import Config, Table, Tables, kinds
 from ..config.requirements import Needs
 from ..decoders import Decoder
 from ..problems import Problem
-from ..problems.partition import Blocks, Unit, cut
 from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
 from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
+from ..transport.units import Blocks, Unit, cut
 from ..util.capabilities import Capable
+from .common import builders
+from .common.assignments import Assignment
 from .placement import Placement
 
 # Reasons and alternatives in error messages about `requires`.

@@ -13,19 +13,19 @@ import numpy as np
 from .. import problems
 from ..codes import Code
 from ..coding import flops
-from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
 from ..config import Candidates, Config, Count, Table, Tables
 from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
 from ..problems import GradientPlan, Problem
-from ..problems.partition import Unit
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
+from ..transport.units import Unit
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
 from .base import NOT_SUMMED, SENDS_THETA, UNCODED, WHITENING, Scheme, Work
+from .common.assignments import Assignment, DataRows
 from .placement import Placement
 
 NO_ROUNDING: Needs = {"wire.dtype": unrounded("decodes with weights that amplify rounding errors")}

@@ -21,7 +21,6 @@ import numpy as np
 from ..codes import Code
 from ..coding import flops
 from ..coding.ahead import LookAhead
-from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, SignDescent
 from ..coding.source import Source
@@ -30,11 +29,12 @@ from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
 from ..kernels import decode
 from ..problems import Problem
-from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
+from ..transport.units import Blocks, Unit
 from ..util.stateful import Stateful
 from .base import EXCHANGE, FIRST, UNCODED, WHITEN, WHITENING, CodewordRule, Entrants, Scheme, Work
+from .common.assignments import Assignment, WorkerSelected
 
 
 @dataclass(frozen=True)

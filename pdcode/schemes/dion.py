@@ -24,7 +24,7 @@ from ..coding.state import State
 from ..config import Candidates, Tables
 from ..config.requirements import Needs, one_of
 from ..problems import Problem
-from ..problems.partition import Blocks
+from ..transport.units import Blocks
 from .base import ALLREDUCE, WHITEN, Entrants
 from .powersgd import PowerSGD, PowerState
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from ..config import Candidates, Fraction, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..problems import Problem
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from .base import COUNTING_MODE, UNCODED, WHITENING, Scheme
 
 NO_SQUARE_MATRIX = "has as many codewords as parameters, and other decoders hold a square matrix of them"

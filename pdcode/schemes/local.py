@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import builders, flops
+from ..coding import flops
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..config import Candidates, Positive, Real, Table, Tables
@@ -20,6 +20,7 @@ from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
 from ..util.stateful import Stateful
 from .base import ALLREDUCE, EQUAL, NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
+from .common import builders
 
 
 def _preset(steps: int, rate: float) -> Tables:

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import builders, flops
+from ..coding import flops
 from ..coding.source import Source
 from ..config import Candidates, Positive, Seconds, Table, Tables
 from ..config.requirements import Needs, one_of
@@ -27,6 +27,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
 from .base import NESTEROV, UNCODED, WHITENED, Entrants, Scheme, TaskSize, Work
+from .common import builders
 
 DRAWS = 1024  # delays of a worker, from which its time and probability are estimated
 

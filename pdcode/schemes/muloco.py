@@ -25,8 +25,8 @@ from ..coding.muon import orthogonalise, orthogonalise_flops
 from ..config import Candidates, NonNegative, Positive, Real, Tables
 from ..kernels import finite
 from ..problems import Problem
-from ..problems.partition import Blocks
 from ..transport.layout import Layout
+from ..transport.units import Blocks
 from .base import WHITEN, Entrants, Work
 from .diloco import DiLoCo
 from .local import InnerOptimizer, Local

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import builders, flops
+from ..coding import flops
 from ..coding.ahead import LookAhead
 from ..coding.memory import PayloadEncoder
 from ..coding.source import Source
@@ -32,10 +32,10 @@ from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
 from ..kernels import finite
 from ..problems import Problem
-from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
+from ..transport.units import Blocks, Unit
 from ..util.stateful import Stateful
 from .base import (
     ALLREDUCE,
@@ -51,6 +51,7 @@ from .base import (
     Scheme,
     Work,
 )  # fmt: skip
+from .common import builders
 
 SMALL = 10.0  # measured time of a flop of these small factorisations, relative to one of a gradient
 

@@ -12,14 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding.assignments import Assignment
 from ..config.requirements import Needs, one_of
 from ..kernels import selection
 from ..problems import Problem
-from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout, Pair
+from ..transport.units import Unit
 from ..util.rng import ELEMENTS
 from .base import CodewordRule, Work
+from .common.assignments import Assignment
 from .elements import NO_SQUARE_MATRIX, SingleElements
 
 DRAW_FLOPS = 8.0  # operations per drawn element

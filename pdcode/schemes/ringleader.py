@@ -23,15 +23,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..codes import Code
-from ..coding.assignments import Assignment, DataRows
 from ..coding.policies import Policy, Progress
 from ..config import Factor, Table, Tables, UpdateTable
 from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..problems import Problem
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from ..util.memory import ensure_fits
 from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme
+from .common.assignments import Assignment, DataRows
 
 
 class GradientTable(Decoder):

@@ -40,7 +40,7 @@ from ..decoders import Decoder
 from ..decoders.payloads import PayloadStore
 from ..kernels import order
 from ..problems import Problem
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from .base import NOT_SUMMED, UNCODED, WHITENING, Scheme

@@ -22,7 +22,6 @@ import numpy as np
 
 from ..codes import Code
 from ..coding import flops
-from ..coding.assignments import Assignment
 from ..coding.policies import Policy, Progress
 from ..coding.source import Source
 from ..config import Config, Positive, Table, Tables
@@ -30,12 +29,13 @@ from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.table import TableDecoder
 from ..problems import GradientPlan, Problem
-from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
+from ..transport.units import Unit
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
 from .base import NOT_SUMMED, SENDS_THETA, UNCODED, Scheme, TaskSize, Work
+from .common.assignments import Assignment
 from .placement import Placement
 
 

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 from scipy import optimize
 
-from ..coding import builders, flops
+from ..coding import flops
 from ..coding.memory import Memoryless, PayloadEncoder
 from ..coding.source import BatchGradient, Source
 from ..config import Candidates, Config, Count, NonNegative, Positive, Tables
@@ -36,6 +36,7 @@ from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.formats import duration
 from .base import EXCHANGE, NESTEROV, WHITENED, Entrants, TaskSize, Work
+from .common import builders
 from .elements import SingleElements
 from .randomk import DRAW_FLOPS, RandomK
 

@@ -13,7 +13,7 @@ from ..config import Candidates, Table, Tables
 from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from .base import NOT_SUMMED, UNCODED, WHITEN, WHITENING, Entrants, Scheme
 
 

@@ -29,8 +29,8 @@ from ..config.requirements import Need, Needs, one_of
 from ..decoders import Decoder
 from ..decoders.adjoint import AdjointDecoder
 from ..kernels import decode
-from ..problems.partition import Unit
 from ..transport.codewords import Chunks
+from ..transport.units import Unit
 from .base import EXCHANGE, FIRST, WHITEN, WHITENING, Entrants
 from .diloco import DiLoCo
 from .topk import TopK

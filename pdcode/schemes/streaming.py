@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import builders, flops
+from ..coding import flops
 from ..coding.memory import Memoryless, PayloadEncoder
 from ..coding.policies import Progress
 from ..coding.state import Coded, State
@@ -31,12 +31,13 @@ from ..config import Config, Tables
 from ..config.requirements import Need, Needs, one_of
 from ..decoders.adjoint import AdjointDecoder
 from ..problems import GradientPlan, Problem
-from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
+from ..transport.units import Blocks, Unit
 from ..util.rng import BatchSampler
 from .base import SENDS_THETA, SEVERAL_MESSAGES, WHITENING, Scheme, TaskSize, Work
+from .common import builders
 
 
 def part_segments(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:

@@ -12,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 
 from ..coding import flops
-from ..coding.assignments import Assignment, WorkerSelected
 from ..coding.memory import CodewordSelector
 from ..config import Positive, Tables
 from ..config.requirements import Needs, none_of
 from ..kernels import selection
 from ..problems import Problem
-from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
+from ..transport.units import Unit
 from ..util.stateful import Stateful
 from .base import EQUAL, EXCHANGE, FIRST, NESTEROV, TWO_BITS, WHITENED, CodewordRule, Entrants, Work
+from .common.assignments import Assignment, WorkerSelected
 from .elements import SingleElements
 
 

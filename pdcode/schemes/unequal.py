@@ -25,7 +25,7 @@ from ..codes import Code
 from ..config import Candidates, Config, Positive, Table
 from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
-from ..problems.partition import Unit
+from ..transport.units import Unit
 from ..util.errors import InputError
 from .base import NESTEROV, WHITENED, Entrants
 from .data_code import DataCode

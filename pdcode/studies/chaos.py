@@ -16,8 +16,8 @@ from ..config import Config, FaultEvent, FaultsTable
 from ..config import load as configfile
 from ..config.write import to_value
 from ..mpi import launch
-from ..training import setup
-from ..training.monitor import Print
+from ..session import setup
+from ..session.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import DASH, counted, duration, span
 from ..util.processes import Pool

@@ -1,7 +1,7 @@
 """Runs of PyTorch's DistributedDataParallel (DDP) over gloo as candidates in a comparison of real runs.
 
 One process per worker trains, see `ddp_rank`; this process measures. Like rank 0 of pdcode, it measures the
-loss of a copy of θ by the same rule (`training.monitor`), and ends the run. Training does not wait for
+loss of a copy of θ by the same rule (`session.monitor`), and ends the run. Training does not wait for
 measurements: rank 0 of DDP copies θ and its time into shared memory, and continues.
 """
 
@@ -30,10 +30,10 @@ from ..problems import Problem, of_network
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..problems.matrix import Csr
 from ..schemes import make_scheme
-from ..trace import Recorder
-from ..training.monitor import Monitor
-from ..training.pace import PERIOD_S, SHARE
-from ..training.setup import prepare
+from ..session.monitor import Monitor
+from ..session.pace import PERIOD_S, SHARE
+from ..session.setup import prepare
+from ..trace.recorder import Recorder
 from ..util import processes
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import duration

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import problems, stragglers
-from ..coding import builders
 from ..coding.optimizers import Optimizer, SGDTable
 from ..config import Config
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..schemes import Scheme, delay_model, make_scheme
+from ..schemes.common import builders
 from ..util import threads
 from ..util.rng import BatchSampler
 

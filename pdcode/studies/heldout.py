@@ -3,7 +3,7 @@
 A job is data, a model, workers, a link, delays and a target (`heldout_jobs`). `auto` runs as it is; every
 rival gets the best learning rate and knobs of the same number of runs. Nobody is told of the delays: they are
 faults, which the choice of preset does not read, and which tuned rivals meet in their runs. All runs of a job
-are measured alike, so that the update which reached the target is known (`training.pace`). The other costs
+are measured alike, so that the update which reached the target is known (`session.pace`). The other costs
 are those of `pdcode bench schemes`. A job is a comparison in a file of its own, as by `pdcode compare`.
 """
 
@@ -22,7 +22,7 @@ from ..api.data import arrays_of, write_arrays
 from ..config import AUTO as AUTO_RATE
 from ..config import NetworkTable
 from ..config.write import to_toml
-from ..training.monitor import Print
+from ..session.monitor import Print
 from ..util.formats import DASH, counted, listing, percent, ratio
 from ..util.output import write_file
 from ..util.processes import Pool

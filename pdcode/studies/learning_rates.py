@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..coding import auto_keys
+from ..automatic import keys as auto_keys
 from ..config import AUTO, Config
 from ..problems import Problem
 from .trial import data_source
@@ -61,7 +61,7 @@ def base_rate(base: Config) -> float:
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. Steps
     count by their `OptimizerTable.reach`. Rates of whitened gradients are dimensionless; they are
-    converted by lengths, see `coding.auto_keys.plain_rate`.
+    converted by lengths, see `automatic.keys.plain_rate`.
     """
     base = settled(base)
     return float(base.optimizer.rate) / unit_rate(base)

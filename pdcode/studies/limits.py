@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..config import MAX_VALUE, Config, StopTable
-from ..training.pace import PERIOD_S
+from ..session.pace import PERIOD_S
 from ..util.errors import InputError
 from .goal import Goal
 from .measurement import Measured

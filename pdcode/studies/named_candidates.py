@@ -10,7 +10,7 @@ from typing import Any
 from ..config import Config, defaults, kinds
 from ..config import load as configfile
 from ..config.schema import AUTO
-from ..training import setup
+from ..session import setup
 from ..util.errors import InputError, expected, prefix_errors
 from .candidate import OWN, VARIED, Candidate, identity
 from .learning_rates import converted, has_rate

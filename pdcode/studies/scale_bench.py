@@ -22,8 +22,8 @@ from ..bench import machine
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..schemes.base import NESTEROV
-from ..training import setup
-from ..training.monitor import Print
+from ..session import setup
+from ..session.monitor import Print
 from ..util import memory
 from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.output import write_file

@@ -25,9 +25,9 @@ from ..analysis.statistics import crossing
 from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_toml
+from ..session import setup
+from ..session.monitor import Print
 from ..stragglers import records
-from ..training import setup
-from ..training.monitor import Print
 from ..util.errors import InputError
 from ..util.formats import DASH, counted, duration, listing, percent, ratio, span
 from ..util.output import write_file

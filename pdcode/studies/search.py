@@ -10,8 +10,8 @@ import msgspec
 from ..api import configs
 from ..config import AUTO, MAX_VALUE, Config, StragglersTable
 from ..config import load as configfile
+from ..session.monitor import Print
 from ..trace.reader import TraceReader
-from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
 from ..util.progress import track, work

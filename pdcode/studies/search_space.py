@@ -18,7 +18,7 @@ from ..config import AUTO, Config, MemoryTable, OptimizerTable, UpdateTable, def
 from ..config import load as configfile
 from ..config.defaults import longest_rate
 from ..config.write import to_toml
-from ..training import setup
+from ..session import setup
 from ..util.errors import InputError
 from ..virtual import choice
 from . import portfolio

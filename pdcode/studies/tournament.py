@@ -12,8 +12,8 @@ import msgspec
 
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
+from ..session.monitor import Print
 from ..trace import opening
-from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, duration, listing, rate
 from ..util.processes import Pool

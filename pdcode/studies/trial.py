@@ -25,9 +25,9 @@ from ..config.load import read_text
 from ..config.write import to_toml
 from ..mpi import launch
 from ..schemes import make_scheme
-from ..trace import Recorder
+from ..session.monitor import INTERRUPTED
 from ..trace.reader import TraceReader
-from ..training.monitor import INTERRUPTED
+from ..trace.recorder import Recorder
 from ..util.errors import Failure, InputError, reason
 from ..util.output import write_file
 from ..util.processes import Pool

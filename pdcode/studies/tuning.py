@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..training import setup
-from ..training.monitor import Print
+from ..session import setup
+from ..session.monitor import Print
 from ..util.errors import InputError, did_you_mean, prefix_errors
 from ..util.formats import listing
 from ..util.processes import Pool

@@ -29,8 +29,8 @@ from ..bench.machine import processor
 from ..config import Config, StopTable
 from ..config.load import read_text
 from ..mpi import launch
+from ..session.monitor import Print
 from ..trace.reader import TraceReader
-from ..training.monitor import Print
 from ..util.errors import Failure, InputError
 from ..util.formats import duration
 from ..util.output import ensure_writable, write_file

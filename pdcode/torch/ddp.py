@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import codes
-from ..coding.assignments import Rotating
 from ..kernels import decode, encode, finite, fold, quantise
-from ..problems.partition import Blocks, Unit
 from ..problems.whitening import WhitenedGradient, Whitening
+from ..schemes.common.assignments import Rotating
 from ..transport.layout import Pair, uncoded_codeword
+from ..transport.units import Blocks, Unit
 from ..util.errors import InputError, expected
 from ..util.rng import WIRE
 

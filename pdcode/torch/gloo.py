@@ -33,8 +33,8 @@ from ..faults import ActiveFaults, ProcessFault
 from ..faults.link import FaultyLink
 from ..faults.messages import Delay, Drop
 from ..faults.tasks import Raise, Slow
+from ..session.links import DelayedLink
 from ..stragglers import WorkerDelays
-from ..training.links import DelayedLink
 from ..transport.base import Computed, Link
 from ..util.errors import InputError, not_a_file, prefix_errors
 from ..util.output import print_error

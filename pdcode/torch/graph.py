@@ -24,7 +24,7 @@ from torch.nn import functional
 from ..kernels import encode
 from ..problems.factors import DenseFactors, Factors, Products
 from ..problems.matrix import Array
-from ..problems.partition import Blocks
+from ..transport.units import Blocks
 
 
 class Use(ABC):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..coding.clipping import Clip
 from ..coding.state import State
-from ..trace import Recorder
+from ..trace.recorder import Recorder
 from ..trace.schema import ALONE, APPLIED, CLIPPED, DRAINED, ENOUGH, REFUSED, TIME, USED, WASTED
 from ..transport.base import Arrival, Fleet
 from ..transport.events import Died, Event, Interrupted, Joined, Left, Overdue, SaveDue, Stray, Timeout

@@ -5,7 +5,7 @@ from typing import Any
 from ..coding.clipping import Clip
 from ..coding.state import State
 from ..kernels import fused
-from ..trace import Recorder
+from ..trace.recorder import Recorder
 from ..trace.schema import ENOUGH, USED
 from ..transport.base import Arrival, Fleet
 from .coordinator import Coordinator

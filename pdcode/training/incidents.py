@@ -5,7 +5,7 @@ All texts about workers are in this module.
 
 from collections.abc import Collection, Sequence
 
-from ..trace import Recorder
+from ..trace.recorder import Recorder
 from ..transport.base import Arrival, RankInfo
 from ..util.formats import workers_named
 from ..util.stateful import Stateful

@@ -1,7 +1,9 @@
 """A worker's loop: receive a task, compute its payload, reply."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -11,7 +13,9 @@ from ..transport.base import Computed, Link
 from ..transport.layout import RETURNED
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
-from .shuffling import Shard
+
+if TYPE_CHECKING:
+    from ..session.shuffling import Shard
 
 
 class Computes(Protocol):

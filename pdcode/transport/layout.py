@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import roster
-from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
 from ..util.formats import size as bytes_text
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
 from .modular import Blocks
+from .units import ALIGNMENT, Unit, payload_layout, per_layer
 from .wires import WireFormat, wire_format
 
 HEADER = struct.Struct("<HHIIIqqqqqd")

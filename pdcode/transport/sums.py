@@ -14,11 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 from ..kernels import finite
-from ..problems.partition import Unit
 from .base import Arrival
 from .layout import HEADER, Layout, buffer
 from .messages import Reply
 from .modular import REQUESTS, SAVE_SHIFT
+from .units import Unit
 
 REPORT = struct.Struct("<qq")
 """Fields of a report after the header: time at which the worker had the sum, and a digest of θ, or 0."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from ..coding import saved
 from ..config import Config, LinkTable, MachineTable, legacy
+from ..schemes.common import saved
 from ..stragglers.bases import base_ns
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..training.link_sizing import common_copies, mean_task_s, task_rates
-from ..training.setup import Components
+from ..automatic.link_sizing import common_copies, mean_task_s, task_rates
+from ..session.setup import Components
 from ..transport.log import LogFormat
 from . import costs
 from .schedule import bytes_per_coordinator

@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import faults, problems, stragglers
+from ..automatic.link_sizing import FRACTIONS
 from ..coding.policies import check_end
 from ..config import Config, kinds
 from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import Scheme
-from ..training import setup
-from ..training.link_sizing import FRACTIONS
-from ..training.setup import Components
+from ..session import setup
+from ..session.setup import Components
 from ..transport.layout import ensure_sendable
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors

@@ -18,11 +18,11 @@ import numpy as np
 from ..coding.flops import owner_flops
 from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
+from ..session.setup import Components, prepare
 from ..stragglers.bases import base_ns, shared_link_ns
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
 from ..trace.schema import COSTS
-from ..training.setup import Components, prepare
 from ..transport.log import LogFormat
 from ..transport.sums import exchanged_bytes, segment_bytes
 from ..util.errors import InputError

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
+from ..session.setup import Components
 from ..training.coordinator import Coordinator
 from ..training.liveness import NEVER_NS
-from ..training.setup import Components
 from ..training.task_times import RECENT
 from ..util.formats import counted, ratio
 from .choice import Choice

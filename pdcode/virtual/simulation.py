@@ -9,13 +9,14 @@ import numpy as np
 
 from ..coding.reduced import FirstState
 from ..config import Config
-from ..trace import Recorder, TraceWriter
+from ..session.checkpoint import Checkpoint, CheckpointWriter
+from ..session.monitor import Print, Report, ignore
+from ..session.run import TrainingRun
+from ..session.setup import Components, worker_builder
+from ..session.shuffling import make_row_sender
+from ..trace.recorder import Recorder
 from ..trace.schema import REFUSED, WASTED
-from ..training.checkpoint import Checkpoint, CheckpointWriter
-from ..training.monitor import Print, Report, ignore
-from ..training.session import TrainingRun
-from ..training.setup import Components, worker_builder
-from ..training.shuffling import make_row_sender
+from ..trace.writer import TraceWriter
 from ..transport.sums import chosen_bytes
 from ..util.formats import rate
 from . import costs, timing_only

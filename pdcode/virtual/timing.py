@@ -22,11 +22,11 @@ from ..config import (
     TraceTable,
     UpdateTable,
 )
+from ..session.setup import Components
+from ..session.shuffling import make_row_sender
 from ..stragglers.laws import NoDelays
-from ..trace import Recorder
+from ..trace.recorder import Recorder
 from ..trace.schema import USED
-from ..training.setup import Components
-from ..training.shuffling import make_row_sender
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from . import costs

@@ -14,10 +14,10 @@ from ..config import Config, kinds, requirements
 from ..config.requirements import Needs, having, none_of, one_of
 from ..kernels import events, rounds
 from ..schemes import delay_model
-from ..trace import Recorder
+from ..session.monitor import LINE_NS, Print, Report, ignore
+from ..session.setup import Components
+from ..trace.recorder import Recorder
 from ..training.incidents import missing_message
-from ..training.monitor import LINE_NS, Print, Report, ignore
-from ..training.setup import Components
 from ..util.errors import InputError
 from ..util.formats import counted
 from .costs import processor_ns

@@ -10,7 +10,7 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.analysis import comparison, style
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.formats import duration
 
 pytestmark = pytest.mark.usefixtures("read_at_once")

@@ -14,8 +14,9 @@ from pdcode import codes
 from pdcode.analysis import code_plots, plots, timing
 from pdcode.analysis.timeline import window_ns
 from pdcode.codes.summary import quality
-from pdcode.trace import TraceReader, TraceWriter
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DRAINED, USED
+from pdcode.trace.writer import TraceWriter
 
 
 def named(figure: Figure) -> dict[str, Any]:

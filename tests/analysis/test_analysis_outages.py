@@ -12,8 +12,9 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.analysis import description, statistics, tables, timing
-from pdcode.trace import TraceReader, TraceWriter
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DRAINED, USED
+from pdcode.trace.writer import TraceWriter
 from pdcode.util import formats
 
 pytestmark = pytest.mark.usefixtures("read_at_once")

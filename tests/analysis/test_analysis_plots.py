@@ -10,7 +10,7 @@ from outcomes import png_size
 
 from pdcode.analysis import description, plots, style, timing
 from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from pdcode.__main__ import main
 from pdcode.analysis import charts, critical_path, description, figures, report
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.api import waiting
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 
 pytestmark = pytest.mark.slow
 

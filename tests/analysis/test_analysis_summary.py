@@ -9,7 +9,7 @@ import traces
 
 from pdcode.analysis.statistics import Staleness
 from pdcode.analysis.summary import summarise
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DRAINED, WASTED
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import pdcode
 from pdcode.analysis import charts, tables
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import FATES
 from pdcode.util import formats
 

@@ -15,8 +15,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.__main__ import main
+from pdcode.automatic import keys as auto_keys
 from pdcode.cli import starting
-from pdcode.coding import auto_keys
 from pdcode.config import load as configfile
 from pdcode.problems import network
 from pdcode.problems.network import Network

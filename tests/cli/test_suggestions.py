@@ -12,7 +12,7 @@ from paths import JOBS
 from pdcode.__main__ import main, parser
 from pdcode.config import BUNDLED, KINDS, Config, MemoryTable, kinds
 from pdcode.config import load as configfile
-from pdcode.training import setup
+from pdcode.session import setup
 from pdcode.util.errors import InputError
 
 DELAYS = "'shifted-exponential', 'pareto', 'bimodal', 'lognormal', 'markov', 'slow-set'"  # and plug-ins'

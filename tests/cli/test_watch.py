@@ -18,7 +18,7 @@ import traces
 from pdcode.__main__ import main
 from pdcode.analysis import diagnosis, live
 from pdcode.cli import watch
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 
 pytestmark = pytest.mark.slow
 WATCH = [sys.executable, "-m", "pdcode", "watch"]

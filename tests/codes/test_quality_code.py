@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pdcode import codes
 from pdcode.codes import code as code_module
 from pdcode.codes.summary import affordable_draws
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 
 

@@ -7,8 +7,8 @@ import pytest
 from descents import Descent
 from reference import dense
 
-from pdcode.coding.adaptive import Energy
-from pdcode.problems.partition import Blocks
+from pdcode.schemes.common.adaptive import Energy
+from pdcode.transport.units import Blocks
 
 F8 = np.dtype("float64")
 LAYERS = [

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
-from pdcode.coding.assignments import Assignment, Rotating, Static, WorkerSelected, group_by_support
-from pdcode.problems.partition import Blocks
+from pdcode.schemes.common.assignments import Assignment, Rotating, Static, WorkerSelected, group_by_support
+from pdcode.transport.units import Blocks
 from pdcode.util.errors import InputError
 
 F4 = np.dtype("float32")

@@ -11,13 +11,14 @@ import pytest
 
 from pdcode import problems
 from pdcode.__main__ import main
-from pdcode.coding import auto_keys, auto_rate
+from pdcode.automatic import keys as auto_keys
+from pdcode.automatic import rates as auto_rate
 from pdcode.config import Config, NetworkTable, kinds
 from pdcode.config import load as configfile
 from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
+from pdcode.session import setup
 from pdcode.studies import candidate, knobs, learning_rates, search_space
-from pdcode.training import setup
 from pdcode.util import progress
 from pdcode.virtual.simulation import Simulation
 

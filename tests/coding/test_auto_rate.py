@@ -8,7 +8,7 @@ import pytest
 from sklearn import datasets
 
 import pdcode
-from pdcode.coding import auto_rate
+from pdcode.automatic import rates as auto_rate
 from pdcode.config import load as configfile
 from pdcode.problems.curvature import Curvature
 

@@ -8,12 +8,12 @@ import pytest
 
 from pdcode import codes
 from pdcode.__main__ import main
-from pdcode.coding import builders
-from pdcode.coding.adaptive import Energy
-from pdcode.coding.assignments import Rotating, Static, WorkerSelected
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.problems.partition import Blocks
+from pdcode.schemes.common import builders
+from pdcode.schemes.common.adaptive import Energy
+from pdcode.schemes.common.assignments import Rotating, Static, WorkerSelected
+from pdcode.transport.units import Blocks
 
 LAYERS = [
     Blocks(0, "output", 16, 64, 65, 0),

@@ -9,7 +9,7 @@ from interrupted import built, interrupted
 
 from pdcode import compare
 from pdcode.config import load as configfile
-from pdcode.training import checkpoint
+from pdcode.session import checkpoint
 from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[64]", "optimizer.rate=0.3", "memory.kind=worker", "update.mode=all", "seed=1"]

@@ -13,7 +13,8 @@ from pdcode import codes, decoders
 from pdcode.coding import optimizers
 from pdcode.config import OptimizerTable, kinds
 from pdcode.config.load import resolve
-from pdcode.problems.partition import Blocks, partition
+from pdcode.problems.partition import partition
+from pdcode.transport.units import Blocks
 from pdcode.util.errors import InputError
 
 KINDS = sorted(kinds.KINDS["decoders"])

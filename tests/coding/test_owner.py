@@ -12,12 +12,12 @@ from outcomes import refused
 from pdcode.kernels.quantise import KINDS
 
 from pdcode.config import load as configfile
-from pdcode.problems.partition import Unit, cut
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import USED, WASTED
-from pdcode.training.setup import prepare
 from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Reply
 from pdcode.transport.sums import Mean, exchanged_bytes, owned_fields
+from pdcode.transport.units import Unit, cut
 from pdcode.util.rng import WIRE
 from pdcode.virtual.simulation import Simulation
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pdcode.coding.policies import Policy
 from pdcode.config import UpdateTable
 from pdcode.config.load import resolve
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.util.errors import InputError
 
 

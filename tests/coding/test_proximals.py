@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 import pdcode
 from pdcode import problems
-from pdcode.coding import builders, optimizers
+from pdcode.coding import optimizers
 from pdcode.coding.proximals import Penalty
 from pdcode.config import Config, OptimizerTable, Proximal, kinds, load
 from pdcode.config.write import to_toml
 from pdcode.decoders import create
-from pdcode.problems.partition import Unit
-from pdcode.training.setup import prepare
+from pdcode.schemes.common import builders
+from pdcode.session.setup import prepare
+from pdcode.transport.units import Unit
 from pdcode.util.errors import InputError
 
 TABLES = {

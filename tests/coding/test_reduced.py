@@ -8,7 +8,7 @@ from paths import SUPPORT
 from pdcode.coding.reduced import ReducedState
 from pdcode.coding.replica import ReplicaError, digest
 from pdcode.config import load as configfile
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.transport.sums import Sum
 
 BITS = ["scheme.name=uncoded", "reduce.bits=8", "memory.kind=worker", "update.mode=all"]

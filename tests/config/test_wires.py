@@ -8,7 +8,7 @@ from paths import ROOT
 from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.kernels import quantise
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.util.errors import InputError
 
 FORMATS = {name: kinds.find("wires", name) for name in kinds.KINDS["wires"]}

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.coding import builders
 from pdcode.config import load as configfile
 from pdcode.decoders.syndrome import FaultSearch, null_space
-from pdcode.problems.partition import Blocks
+from pdcode.schemes.common import builders
+from pdcode.transport.units import Blocks
 from pdcode.util.errors import InputError
 
 # numpy has no bfloat16: float16 is finer, and what counts is the tolerance

@@ -29,11 +29,10 @@ from pdcode.codes import Code
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.exporters import FORMATS
+from pdcode.session import checkpoint
+from pdcode.session.checkpoint import CheckpointWriter, CoordinatorFile
 from pdcode.studies.comparison import Comparison
-from pdcode.trace import TraceReader
-from pdcode.trace.reader import COLUMNS
-from pdcode.training import checkpoint
-from pdcode.training.checkpoint import CheckpointWriter, CoordinatorFile
+from pdcode.trace.reader import COLUMNS, TraceReader
 from pdcode.util import checked, progress
 from pdcode.util.errors import Failure
 from pdcode.virtual import calibration

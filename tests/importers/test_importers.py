@@ -24,7 +24,7 @@ from pdcode.__main__ import main
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.importers import kineto
 from pdcode.importers.job import in_turn
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 
 
 def imported(tmp_path: Path, kind: str, *files: Path | str) -> TraceReader:

@@ -8,7 +8,7 @@ import pytest
 
 from pdcode import Trace
 from pdcode.bench import runs
-from pdcode.training.session import close_trace, open_trace
+from pdcode.session.run import close_trace, open_trace
 from pdcode.virtual import costs
 from pdcode.virtual.simulation import Simulation
 

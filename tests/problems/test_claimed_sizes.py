@@ -15,7 +15,7 @@ from outcomes import error_line
 from pdcode import problems
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.util import memory
 from pdcode.util.errors import InputError
 

@@ -21,7 +21,7 @@ from pdcode.config.load import resolve
 from pdcode.problems import Model, ModelTable, Problem
 from pdcode.problems.partition import arrange
 from pdcode.problems.whitening import Whitening
-from pdcode.training import checkpoint
+from pdcode.session import checkpoint
 from pdcode.util.errors import InputError
 
 FILE = SUPPORT / "functions.py"

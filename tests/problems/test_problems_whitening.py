@@ -7,8 +7,8 @@ from allocations import allocated
 
 from pdcode import problems
 from pdcode.problems import sparse_codewords, whitening
-from pdcode.problems.partition import Blocks
 from pdcode.problems.whitening import Whitening
+from pdcode.transport.units import Blocks
 
 BASE = {"kind": "mlp", "data": "synthetic", "samples": 300, "features": 40, "outputs": 5}
 BASE |= {"hidden": [30, 20], "task": "regression"}

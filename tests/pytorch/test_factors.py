@@ -17,8 +17,8 @@ from pdcode.config import Config, ProblemTable, kinds, legacy
 from pdcode.config import load as configfile
 from pdcode.problems.partition import arrange
 from pdcode.problems.whitening import Whitening
+from pdcode.session import setup
 from pdcode.torch import graph, model
-from pdcode.training import setup
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from pdcode import problems
 from pdcode.config import kinds
 from pdcode.config.load import resolve
 from pdcode.problems.whitening import Whitening
+from pdcode.session import checkpoint
 from pdcode.torch.model import TorchModel
-from pdcode.training import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 

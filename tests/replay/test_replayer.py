@@ -19,9 +19,9 @@ from pdcode.__main__ import main
 from pdcode.api.simulation import clock_counters
 from pdcode.config import load as configfile
 from pdcode.replay import Difference, Replayer, replay
-from pdcode.trace import TraceWriter
+from pdcode.session.run import close_trace, open_trace
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
-from pdcode.training.session import close_trace, open_trace
+from pdcode.trace.writer import TraceWriter
 from pdcode.transport.events import Event
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation

@@ -9,9 +9,9 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.studies import search_space as space
-from pdcode.trace import TraceReader
-from pdcode.training.setup import prepare
+from pdcode.trace.reader import TraceReader
 
 JOB = """
 seed = 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from outcomes import refused
 from patterns import JOB, Rank0, make, resolve, subsets
 
-from pdcode.training.setup import WorkerFactory, prepare
+from pdcode.session.setup import WorkerFactory, prepare
 from pdcode.virtual.simulation import simulate
 
 SHARED = ["code.blocks=1", "update.mode=all"]  # of uncoded

@@ -14,7 +14,7 @@ from pdcode.coding.optimizers import SGDTable
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
 from pdcode.schemes.delayed_nesterov import DelayedMomentum
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor
 from pdcode.virtual.simulation import Simulation, simulate_timing

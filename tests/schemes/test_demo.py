@@ -13,8 +13,8 @@ from outcomes import refused
 from pdcode.config import load as configfile
 from pdcode.problems import partition
 from pdcode.schemes.demo import LargestOfChunks, SenderMean, Transform, dct, largest_divisor
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED
-from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
 DEMO = ["scheme.name=demo", "code.blocks=1", "workers.count=4"]

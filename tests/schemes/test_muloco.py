@@ -6,8 +6,8 @@ from descents import Descent
 from local_steps import LINES, displacements
 
 from pdcode.coding.muon import COEFFICIENTS, orthogonalise
-from pdcode.problems.partition import Blocks
 from pdcode.schemes.muloco import InnerMuon, MuLoCo
+from pdcode.transport.units import Blocks
 
 TIMES = [1, 1.3, 1.7, 6]
 MULOCO = ["scheme.name=muloco", "optimizer.rate=0.7"]  # Descent has another rate

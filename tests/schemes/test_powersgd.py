@@ -12,8 +12,8 @@ from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.schemes.powersgd import FirstRound, PowerState, SecondRound
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED, WASTED
-from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED, aligned
 
 POWER = ["scheme.name=powersgd", "code.blocks=1", "workers.count=4"]

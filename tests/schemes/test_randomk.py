@@ -10,7 +10,7 @@ from outcomes import refused
 from sides import Sides, assert_learns
 
 from pdcode.config import load as configfile
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 
 RANDOMK = ["scheme.name=randomk", "code.blocks=1", "workers.count=4"]
 EXACT = ["problem.dtype=float64", "wire.dtype=float64"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, REFUSED, USED
-from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED
 from pdcode.util import memory
 from pdcode.util.errors import InputError

@@ -15,10 +15,10 @@ from pdcode.__main__ import main
 from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
-from pdcode.trace import TraceReader
+from pdcode.session import setup
+from pdcode.session.setup import prepare
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DRAINED, USED, WASTED
-from pdcode.training import setup
-from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED
 from pdcode.util.errors import InputError
 from pdcode.virtual import costs, timing_only

@@ -11,8 +11,8 @@ from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.problems import Problem, load_source
 from pdcode.problems.split import shard
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED, USED, WASTED
-from pdcode.training.setup import prepare
 from pdcode.util import memory
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import simulate

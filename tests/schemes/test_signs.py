@@ -11,10 +11,10 @@ from sides import UNEVEN, Given, assert_learns
 from pdcode.coding.memory import MemoryEncoder
 from pdcode.config import load as configfile
 from pdcode.decoders.majority import MajorityDecoder
-from pdcode.problems.partition import Unit
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.transport.layout import Layout, buffer
 from pdcode.transport.messages import Reply, Task
+from pdcode.transport.units import Unit
 from pdcode.util.errors import InputError
 
 SIGNS, UNCODED = ["scheme.name=signsgd"], ["scheme.name=uncoded"]

@@ -12,8 +12,8 @@ from sides import Sides
 
 from pdcode.config import load as configfile
 from pdcode.schemes.sparseloco import BufferedMean, clip_factors
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import WASTED
-from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
 TIMES = [1, 1.3, 1.7, 6]

@@ -14,8 +14,8 @@ from sides import UNEVEN, Sides, assert_learns
 
 from pdcode.config import load as configfile
 from pdcode.schemes.topk import LargestElements
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED
-from pdcode.training.setup import prepare
 from pdcode.transport.codewords import Chunks
 
 TOPK = ["scheme.name=topk", "code.blocks=1", "workers.count=4"]

@@ -8,10 +8,10 @@ from descents import Descent
 from networks import NETWORK, Network, whitened
 from outcomes import refused
 
-from pdcode.coding.auto_keys import with_resolved
+from pdcode.automatic.keys import with_resolved
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 
 JOB = [*NETWORK, "code.whiten=gram"]
 TIMES = [1, 1.3, 1.7, 6]

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 
 KINDS = [
     "kind = 'kill'",

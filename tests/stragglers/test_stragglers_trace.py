@@ -10,8 +10,8 @@ from tables import delayed
 
 from pdcode import Trace, stragglers
 from pdcode.config import StragglersTable
-from pdcode.trace import TraceWriter
 from pdcode.trace.schema import DRAINED, USED
+from pdcode.trace.writer import TraceWriter
 from pdcode.util.errors import InputError
 
 NAN = float("nan")

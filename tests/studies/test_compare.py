@@ -27,7 +27,7 @@ from pdcode.studies.measurement import COLUMNS, Measured
 from pdcode.studies.named_candidates import named_candidates
 from pdcode.studies.tournament import Tournament
 from pdcode.studies.trial import Trial
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
 from pdcode.virtual.fleet import VirtualFleet

@@ -9,7 +9,7 @@ import traces
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.studies.goal import Goal, choose_goal
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 
 

@@ -12,11 +12,11 @@ from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.schemes.uncoded import Uncoded
+from pdcode.session import setup
 from pdcode.studies import portfolio
 from pdcode.studies import search_space as space
 from pdcode.studies.candidate import DRAWN, OWN, identity, summary
 from pdcode.studies.learning_rates import base_rate, rate_of
-from pdcode.training import setup
 from pdcode.util.errors import InputError
 
 SMALL = ["problem.hidden=[16]", "code.blocks=[8,1]", "workers.count=4", "stop.loss=0.3", "optimizer.rate=0.4"]

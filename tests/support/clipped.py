@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 from msgspec.structs import replace
 
-from pdcode.coding import builders, flops
-from pdcode.coding.assignments import Assignment
+from pdcode.coding import flops
 from pdcode.coding.state import Coded
 from pdcode.config import Real, Table, Tables
-from pdcode.problems.partition import Unit
 from pdcode.schemes import Scheme, Work, coded_state
+from pdcode.schemes.common import builders
+from pdcode.schemes.common.assignments import Assignment
 from pdcode.transport.layout import Layout
+from pdcode.transport.units import Unit
 from pdcode.util.rng import BatchSampler
 from pdcode.util.stateful import Stateful
 

@@ -9,12 +9,12 @@ import numpy as np
 from pdcode.coding.clipping import make_clip
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
-from pdcode.trace import Recorder
+from pdcode.session import setup
+from pdcode.session.shuffling import make_row_sender
+from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, PROGRESS, UPDATES
-from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
-from pdcode.training.shuffling import make_row_sender
 from pdcode.training.worker import Worker
 from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.fleet import VirtualFleet

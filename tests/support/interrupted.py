@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from pdcode.config import Config
-from pdcode.trace import Recorder
-from pdcode.training.checkpoint import CheckpointWriter
-from pdcode.training.session import TrainingRun
+from pdcode.session.checkpoint import CheckpointWriter
+from pdcode.session.run import TrainingRun
+from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 
 

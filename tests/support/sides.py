@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from descents import Descent
 
-from pdcode.coding import builders
 from pdcode.coding.memory import MemoryEncoder
 from pdcode.config import load as configfile
-from pdcode.problems.partition import Unit
 from pdcode.schemes import make_scheme
+from pdcode.schemes.common import builders
 from pdcode.transport.layout import Codewords, Layout, buffer
 from pdcode.transport.messages import Reply
+from pdcode.transport.units import Unit
 
 UNEVEN = [1, 1.3, 1.7, 6]  # times of four workers
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pdcode.trace import TraceReader, TraceWriter
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import ARRIVALS, DRAINED, USED
 from pdcode.trace.steps import StepWriter
+from pdcode.trace.writer import TraceWriter
 
 TEXT = 'seed = 3\n[problem]\nkind = "mlp"  # a comment that must survive\n'
 CONFIG = {

@@ -10,8 +10,8 @@ import traces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.trace import TraceReader
 from pdcode.trace.descent import Descent, judge
+from pdcode.trace.reader import TraceReader
 
 NETWORK = {"kind": "mlp", "hidden": [64], "init": None}
 OWN = {"kind": "function", "start": "a.py:x0"}

@@ -15,7 +15,7 @@ from outcomes import error_line
 
 from pdcode.__main__ import main
 from pdcode.cli import guard
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.writer import read_earlier_rows
 from pdcode.util.errors import InputError
 

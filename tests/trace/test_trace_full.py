@@ -20,7 +20,8 @@ from paths import JOBS, SUPPORT
 from shell import environment
 
 from pdcode.analysis import description
-from pdcode.trace import TraceReader, disk, header, lock, opening
+from pdcode.trace import disk, header, lock, opening
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
 

@@ -14,7 +14,8 @@ from paths import ROOT, SUPPORT
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.trace import TraceReader, lock, opening
+from pdcode.trace import lock, opening
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 
 HOLD = """

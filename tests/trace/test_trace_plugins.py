@@ -14,7 +14,7 @@ from outcomes import error_line
 from pdcode import simulate
 from pdcode.__main__ import main
 from pdcode.config.legacy import plugin_digest
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
 from pdcode.util.files import writable_by_others
 

@@ -11,8 +11,8 @@ import traces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.trace import TraceReader
 from pdcode.trace.clocks import correct_drift
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import ARRIVALS, SCHEMA_VERSION
 from pdcode.util.errors import InputError
 

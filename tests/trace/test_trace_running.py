@@ -13,7 +13,7 @@ import pytest
 import traces
 from paths import ROOT, SUPPORT
 
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import ARRIVALS
 
 RUN = """

@@ -14,9 +14,10 @@ import traces
 from paths import ROOT, SUPPORT
 
 from pdcode.config import Config
-from pdcode.trace import TraceReader, TraceWriter
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.rows import CAPACITY
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
+from pdcode.trace.writer import TraceWriter
 from pdcode.util.errors import Failure, InputError
 
 

@@ -10,7 +10,7 @@ import pytest
 import traces
 import xarray as xr
 
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DIMENSIONS
 from pdcode.util.errors import InputError
 

@@ -14,7 +14,8 @@ from pdcode.coding import replica, state
 from pdcode.coding.policies import AsyncTable
 from pdcode.kernels import codewords
 from pdcode.schemes import coded_state
-from pdcode.trace import Recorder, TraceReader
+from pdcode.trace.reader import TraceReader
+from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import FusedCoordinator

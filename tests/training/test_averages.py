@@ -18,9 +18,10 @@ from pdcode.coding.optimizers import Optimizer
 from pdcode.config import load as configfile
 from pdcode.config.load import resolve
 from pdcode.schemes.lwpd import LWPD
-from pdcode.training import checkpoint
-from pdcode.training.monitor import Monitor
-from pdcode.training.setup import prepare
+from pdcode.session import checkpoint
+from pdcode.session.monitor import Monitor
+from pdcode.session.setup import prepare
+from pdcode.trace.recorder import Recorder
 from pdcode.util.errors import InputError
 from pdcode.util.touches import flops_per_touch
 from pdcode.virtual import choice
@@ -182,7 +183,7 @@ def test_a_loss_that_is_no_number_is_never_the_lower(
     losses: tuple[float, ...], best: int, other: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, config = problems.create({"kind": "softmax", "data": "digits"}), resolve({})
-    monitor = Monitor(problem, config, pdcode.trace.Recorder(), lambda line: None)
+    monitor = Monitor(problem, config, Recorder(), lambda line: None)
     monkeypatch.setattr(monitor, "_measured", lambda theta: (float(theta[0]), 0.5, 0.1))
     found = monitor._values([np.array([loss]) for loss in losses])
     np.testing.assert_equal(found, (losses[best], 0.5, 0.1, best, other))

@@ -12,10 +12,10 @@ from interrupted import built, interrupted
 
 from pdcode.config import Config
 from pdcode.config.load import resolve
-from pdcode.training import checkpoint
-from pdcode.training.checkpoint import CheckpointWriter
-from pdcode.training.monitor import Monitor
-from pdcode.training.worker_checkpoint import WorkerCheckpoint, WorkerFile, worker_file
+from pdcode.session import checkpoint
+from pdcode.session.checkpoint import CheckpointWriter
+from pdcode.session.monitor import Monitor
+from pdcode.session.worker_checkpoint import WorkerCheckpoint, WorkerFile, worker_file
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 

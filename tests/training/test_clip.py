@@ -14,11 +14,11 @@ import pdcode
 from pdcode.coding.clipping import Clip, Votes, square
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import CLIPPED, FATES, REFUSED, USED, WASTED
 from pdcode.training.worker import Worker
 from pdcode.transport.layout import Layout, buffer
 from pdcode.transport.messages import Reply
+from pdcode.transport.units import Blocks
 from pdcode.util.errors import InputError
 
 FORMATS = {name: kinds.find("wires", name) for name in kinds.KINDS["wires"]}

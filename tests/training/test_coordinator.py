@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from pdcode import codes, decoders
 from pdcode.coding import optimizers
-from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
 from pdcode.config import UpdateTable
-from pdcode.problems.partition import Blocks
+from pdcode.schemes.common.assignments import Rotating
 from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.fused import make_coordinator
@@ -25,6 +24,7 @@ from pdcode.transport.base import Arrival
 from pdcode.transport.events import Event, SaveDue
 from pdcode.transport.layout import SAVE, Layout
 from pdcode.transport.messages import Order
+from pdcode.transport.units import Blocks
 
 LAYERS = [Blocks(0, "output", 8, 8, 2, 0), Blocks(1, "output", 1, 2, 3, 16)]
 SIZE = 22

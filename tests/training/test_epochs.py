@@ -11,8 +11,8 @@ from outcomes import assert_replays, refused
 import pdcode
 from pdcode.__main__ import main
 from pdcode.config.load import resolve
+from pdcode.session import checkpoint
 from pdcode.trace.schema import APPLIED
-from pdcode.training import checkpoint
 from pdcode.virtual.timing_only import ensure_timeable
 
 JOB: dict[str, Any] = {"problem": {"kind": "softmax", "data": "digits", "batch": 16}, "stop": {"epochs": 1.5}}

@@ -10,11 +10,12 @@ import pytest
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.coding import auto_keys
+from pdcode.automatic import keys as auto_keys
+from pdcode.automatic import link_sizing
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
-from pdcode.training import link_sizing, setup
+from pdcode.session import setup
 from pdcode.transport.speeds import Speeds
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation

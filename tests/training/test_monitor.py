@@ -12,8 +12,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
+from pdcode.session.monitor import Monitor, straggler_note
 from pdcode.trace.descent import KEPT
-from pdcode.training.monitor import Monitor, straggler_note
 from pdcode.training.roster import BUSY, IDLE, Roster
 
 S = 1_000_000_000

@@ -11,7 +11,7 @@ from interrupted import built, interrupted
 
 import pdcode
 from pdcode.config.load import resolve
-from pdcode.training import checkpoint
+from pdcode.session import checkpoint
 from pdcode.training.plateau import Plateau
 from pdcode.util.errors import InputError
 

@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
-from pdcode.training import checkpoint
-from pdcode.training.setup import prepare
-from pdcode.training.shuffling import Packing, deal, deal_of, make_row_sender
+from pdcode.session import checkpoint
+from pdcode.session.setup import prepare
+from pdcode.session.shuffling import Packing, deal, deal_of, make_row_sender
 from pdcode.training.worker import Worker
 from pdcode.transport.rows import Missing
 from pdcode.util.errors import InputError

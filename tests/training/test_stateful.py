@@ -15,9 +15,9 @@ from paths import SUPPORT
 
 from pdcode.config.kinds import KINDS
 from pdcode.config.load import resolve
-from pdcode.trace import Recorder
-from pdcode.training.session import TrainingRun
-from pdcode.training.worker_checkpoint import WorkerFile
+from pdcode.session.run import TrainingRun
+from pdcode.session.worker_checkpoint import WorkerFile
+from pdcode.trace.recorder import Recorder
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 from pdcode.util.stateful import Stateful, load_state, state_of
@@ -258,7 +258,8 @@ def test_every_kind_is_among_the_cases() -> None:
     [
         ("pdcode.decoders.base:Decoder", "count"), ("pdcode.coding.memory:MemoryEncoder", "residual"),
         ("pdcode.coding.optimizers:Optimizer", "state"), ("pdcode.training.roster:Roster", "tasks"),
-        ("pdcode.coding.assignments:Rotating", "_next"), ("pdcode.virtual.fleet:VirtualFleet", "_slots"),
+        ("pdcode.schemes.common.assignments:Rotating", "_next"),
+        ("pdcode.virtual.fleet:VirtualFleet", "_slots"),
     ],
 )  # fmt: skip
 def test_an_attribute_that_a_class_does_not_name_is_found(monkeypatch, path, name):

@@ -15,12 +15,12 @@ from pdcode.analysis import tables
 from pdcode.api import what_if
 from pdcode.config.load import resolve
 from pdcode.config.write import to_toml
+from pdcode.session import checkpoint
+from pdcode.session.pace import Pace
 from pdcode.studies.goal import Goal
 from pdcode.studies.limits import Limits, with_limits
 from pdcode.studies.trial import Trial
-from pdcode.trace import TraceReader
-from pdcode.training import checkpoint
-from pdcode.training.pace import Pace
+from pdcode.trace.reader import TraceReader
 from pdcode.util.formats import duration
 
 LOSS = 0.4

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.problems.partition import Unit
 from pdcode.transport.layout import HEADER, Layout
 from pdcode.transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, entry_head
+from pdcode.transport.units import Unit
 
 ENTRIES = st.lists(
     st.tuples(

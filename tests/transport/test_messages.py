@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import quantise
-from pdcode.problems.partition import ALIGNMENT, Blocks
 from pdcode.transport.layout import (
     CHECK,
     HEADER,
@@ -21,6 +20,7 @@ from pdcode.transport.layout import (
     ensure_sendable,
 )
 from pdcode.transport.messages import Order, Reply, Task, control_message
+from pdcode.transport.units import ALIGNMENT, Blocks
 from pdcode.util.errors import InputError
 
 LAYERS = [

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.problems.partition import Unit
 from pdcode.transport.layout import Layout
 from pdcode.transport.sums import Sum, exchanged_bytes
+from pdcode.transport.units import Unit
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 

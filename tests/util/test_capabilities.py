@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from pdcode.coding import assignments, optimizers, policies, state
+from pdcode.coding import optimizers, policies, state
 from pdcode.decoders.adding import AddingDecoder
 from pdcode.decoders.adjoint import AdjointDecoder
-from pdcode.trace import Recorder
+from pdcode.schemes.common import assignments
+from pdcode.trace.recorder import Recorder
 
 CLASSES = [
     state.Coded, assignments.Rotating, assignments.Assignment, optimizers.SGD, policies.EachPayload,

@@ -9,7 +9,7 @@ from outcomes import error_line, refused
 import pdcode
 from pdcode.__main__ import main
 from pdcode.config import kinds
-from pdcode.trace import TraceReader
+from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError, explained, place_of_user
 
 JOB = """

@@ -15,9 +15,10 @@ from pdcode import stragglers
 from pdcode.bench import machine as bench
 from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
-from pdcode.trace import TraceReader, TraceWriter
+from pdcode.session import setup
+from pdcode.trace.reader import TraceReader
 from pdcode.trace.schema import DRAINED, USED
-from pdcode.training import setup
+from pdcode.trace.writer import TraceWriter
 from pdcode.util.errors import InputError
 from pdcode.virtual import calibration, costs
 from pdcode.virtual.calibration import MeasuredTimes

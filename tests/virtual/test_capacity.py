@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from pdcode.config import load as configfile
-from pdcode.training.setup import Components, prepare
+from pdcode.session.setup import Components, prepare
 from pdcode.virtual.capacity import Load, load_of, max_workers
 from pdcode.virtual.schedule import bytes_per_coordinator
 from pdcode.virtual.simulation import Simulation

@@ -11,7 +11,7 @@ from outcomes import refused
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.coding.auto_keys import with_resolved
+from pdcode.automatic.keys import with_resolved
 from pdcode.coding.policies import best_count
 from pdcode.config import Config
 from pdcode.config import load as configfile

@@ -13,7 +13,7 @@ from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
 from pdcode.kernels import blas, passes
 from pdcode.problems.counts import POINTWISE
-from pdcode.training import setup
+from pdcode.session import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
 from pdcode.transport.wires import wire_format

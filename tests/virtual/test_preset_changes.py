@@ -17,7 +17,7 @@ from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
-from pdcode.trace import Recorder
+from pdcode.trace.recorder import Recorder
 from pdcode.virtual import choice
 from pdcode.virtual.choice import prepare
 from pdcode.virtual.review import Review

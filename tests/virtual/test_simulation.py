@@ -14,7 +14,7 @@ import pytest
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.trace import Recorder
+from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import DRAINED
 from pdcode.virtual.result import Result
 from pdcode.virtual.simulation import Simulation, simulate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pdcode.config import Config, StopTable
 from pdcode.config import load as configfile
 from pdcode.kernels import events, rounds
-from pdcode.training.setup import prepare
+from pdcode.session.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
 from pdcode.virtual.executor import NullExecutor

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...decoders.covariances import covariance_of, root_of
 from ...util.errors import InputError, expected
 from .. import keyed
 from . import closed_forms, projection
-from .information import covariance_of, root_of, rows_of
+from .information import rows_of
 from .products import is_diagonal, product, times_covariance
 
 DECODERS = ("least_squares", "adjoint", "mmse")

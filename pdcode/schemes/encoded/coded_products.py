@@ -6,17 +6,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...coding import builders, flops
+from ...coding import flops
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, Fraction, Table
 from ...config.requirements import KeyNeeds, one_of
 from ...problems import Problem
-from ...problems.partition import Unit
 from ...transport.layout import Layout
 from ...transport.messages import Reply
+from ...transport.units import Unit
 from ...util.errors import InputError
 from ..base import Work
+from ..common import builders
 from .base import EncodedProblem, EncodedScheme
 from .coded_data import FIRST_GROUP, CodedData, CoordinateBlocks, DataEncoder, RowGroups
 from .product_state import GradientProduct, ProductCode, ProductState, ScoreProduct

@@ -21,18 +21,19 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from ...coding import builders, flops
+from ...coding import flops
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Candidates, Config, Count, Positive, Real, Table
 from ...config.requirements import KeyNeeds, one_of
 from ...problems import Problem
-from ...problems.partition import Unit
 from ...transport.layout import Layout
 from ...transport.messages import Reply
+from ...transport.units import Unit
 from ...util.errors import InputError
 from ...util.rng import BatchSampler
 from ..base import Work
+from ..common import builders
 from .base import EncodedProblem, EncodedScheme
 from .data_blocks import DataBlockCode, FieldLagrangeCode, RealLagrangeCode, ReplicationCode
 from .field_code import product, residues, uniform

@@ -8,9 +8,9 @@ import numpy as np
 from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
 from ...problems import Problem
-from ...problems.partition import Blocks
 from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
+from ...transport.units import Blocks
 from ...util.errors import Failure
 from ...util.rng import BatchSampler
 from .data_blocks import DataBlockCode, RealLagrangeCode, ReplicationCode

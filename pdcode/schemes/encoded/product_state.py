@@ -14,9 +14,9 @@ from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
 from ...decoders.payloads import PayloadStore
 from ...problems import Problem, of_network
-from ...problems.partition import Blocks
 from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
+from ...transport.units import Blocks
 from .coded_data import FIRST_GROUP, CodedData, CoordinateBlocks, DataEncoder, RowGroups
 from .decoded_state import SAMPLED_SETS, DecodedState
 from .real_code import RealCode

@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ...coding.assignments import DataRows
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Progress
 from ...coding.state import State
@@ -13,6 +12,7 @@ from ...decoders.target import TargetDecoder
 from ...transport.base import Arrival
 from ...transport.messages import Order
 from ...util.stateful import Stateful
+from ..common.assignments import DataRows
 
 
 class MiniTasks(Stateful):

@@ -22,8 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...coding import builders, flops
-from ...coding.assignments import DataRows
+from ...coding import flops
 from ...coding.memory import Memoryless, PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, NonNegative, Positive, Table, Tables
@@ -33,6 +32,8 @@ from ...transport.layout import Layout
 from ...transport.messages import Reply, Task
 from ...util.errors import InputError
 from ..base import Work
+from ..common import builders
+from ..common.assignments import DataRows
 from ..cyclic import cyclic_code
 from ..data_code import NO_ROUNDING, DataCode, ShardSum
 from .multiplexed_state import BurstModel, MiniTasks, SequentialState

@@ -6,11 +6,11 @@ from mpi4py import MPI
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import REPLY, job
-from pdcode.problems.partition import Blocks
 from pdcode.transport.base import Arrival
 from pdcode.transport.events import Event, Stray
 from pdcode.transport.layout import HEADER, Layout
 from pdcode.transport.messages import Order
+from pdcode.transport.units import Blocks
 
 CASES = (
     "good", "long", "good", "short", "nothing", "version", "row", "round", "part", "bytes", "times", "delay",

@@ -11,8 +11,8 @@ from pdcode.mpi import clocks
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import job
-from pdcode.problems.partition import Blocks
 from pdcode.transport.layout import Layout
+from pdcode.transport.units import Blocks
 
 AHEAD_NS = 5_000_000_000
 

@@ -10,8 +10,8 @@ from pdcode.mpi.exchange import ExchangeLink
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import PACE, exit_without_finalize, job
-from pdcode.problems.partition import Blocks
 from pdcode.transport.layout import Layout
+from pdcode.transport.units import Blocks
 
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.reduce import ModularSummation, TreeSummation
-from pdcode.problems.partition import Unit
 from pdcode.transport.layout import Layout
+from pdcode.transport.units import Unit
 
 comm = MPI.COMM_WORLD
 

@@ -16,9 +16,9 @@ from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import CLOCK, ROWS, Group, Poller
 from pdcode.mpi.reduce import ModularSummation, TreeSummation
 from pdcode.mpi.rows import Broadcast, Message, RowChannel, RowSends
-from pdcode.problems.partition import Unit
 from pdcode.transport.layout import Layout
 from pdcode.transport.rows import Kind, Missing, Opening, message
+from pdcode.transport.units import Unit
 from pdcode.util.errors import Failure
 
 

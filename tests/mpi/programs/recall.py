@@ -5,10 +5,10 @@ import numpy as np
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import job
-from pdcode.problems.partition import Blocks
 from pdcode.transport.base import Computed
 from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Order
+from pdcode.transport.units import Blocks
 
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job() as comm:

@@ -15,8 +15,8 @@ import pdcode
 from pdcode.config.load import resolve
 from pdcode.schemes import make_scheme
 from pdcode.schemes.encoded.lagrange import Design
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import USED
-from pdcode.training.setup import prepare
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.touches import flops_per_touch
 

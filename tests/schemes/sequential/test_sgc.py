@@ -12,8 +12,8 @@ from patterns import JOB, resolve
 
 from pdcode.problems import load_source
 from pdcode.schemes.sequential.multiplexed_state import BurstModel, MiniTasks
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import USED, WASTED
-from pdcode.training.setup import prepare
 from pdcode.virtual.simulation import simulate
 
 Pattern = list[frozenset[int]]

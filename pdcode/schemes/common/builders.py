@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import codes
-from ..codes import Code, registry
-from ..codes.design import refuse_arguments
-from ..config import Config, DesignedTable, kinds
-from ..decoders import Context, Decoder
-from ..problems import Problem
-from ..problems.partition import Unit, per_layer, task_rows
-from ..util.errors import InputError, expected
-from . import proximals
+from ... import codes
+from ...codes import Code, registry
+from ...codes.design import refuse_arguments
+from ...coding import proximals
+from ...coding.memory import CodewordSelector
+from ...config import Config, DesignedTable, kinds
+from ...decoders import Context, Decoder
+from ...problems import Problem
+from ...transport.units import Unit, per_layer, task_rows
+from ...util.errors import InputError, expected
 from .assignments import Assignment, ByUpdate, Rotating, Static
-from .memory import CodewordSelector
 from .saved import FileTable
 
 
@@ -171,7 +171,7 @@ def make_decoders(
 
 def make_selectors(config: Config, layers: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
     """Build a worker's codeword selector for each layer; None for an uncoded layer."""
-    from ..codes.constructions.matched import MatchedSelector
+    from ...codes.constructions.matched import MatchedSelector
 
     rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.default_weight)
     dtype = np.dtype(config.problem.dtype)

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from ..codes import Code
-from ..config import CodeTable, Config
-from ..trace.reader import TraceReader
-from ..util.errors import InputError, ensure_file
+from ...codes import Code
+from ...config import CodeTable, Config
+from ...trace.reader import TraceReader
+from ...util.errors import InputError, ensure_file
 
 Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 

@@ -16,10 +16,16 @@ from .. import problems
 from ..coding.clipping import make_clip
 from ..coding.reduced import ReducedState
 from ..config import Config, legacy
-from ..trace import Recorder, ResumePoint, TraceReader, TraceWriter, opening
+from ..trace import opening
 from ..trace.descent import FINE
 from ..trace.lock import TraceLock
+from ..trace.reader import TraceReader
+from ..trace.recorder import Recorder
 from ..trace.schema import FATES
+from ..trace.writer import ResumePoint, TraceWriter
+from ..training.coordinator import Coordinator, Observe
+from ..training.fused import make_coordinator
+from ..training.liveness import NEVER_NS
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import counted, duration, score, workers_named
@@ -27,9 +33,6 @@ from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
 from .checkpoint import Checkpoint, CheckpointWriter
-from .coordinator import Coordinator, Observe
-from .fused import make_coordinator
-from .liveness import NEVER_NS
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
 

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from .. import faults, problems, stragglers
-from ..coding import auto_keys
-from ..coding.assignments import ByUpdate
+from ..automatic import keys as auto_keys
+from ..automatic import link_sizing
 from ..coding.flops import average_flops, payload_flops
 from ..coding.modular import ModularState
 from ..coding.policies import check_end
@@ -28,6 +28,8 @@ from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, NetworkProblem, Problem
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
+from ..schemes.common.assignments import ByUpdate
+from ..training.worker import Worker
 from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
@@ -36,9 +38,7 @@ from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, listing
 from ..util.memory import ensure_fits
 from ..util.touches import flops_per_touch
-from . import link_sizing
 from .shuffling import Shard, check_rows
-from .worker import Worker
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
 TOO_LONG = 1.5  # multiple of `longest_rate` from which on a learning rate is too long

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..codes import Code
-from ..codes.keyed import signed_permutation
-from ..problems.partition import Unit
-from ..transport.layout import Codewords, Pair, uncoded_codeword
-from ..util.capabilities import Capable
-from ..util.errors import InputError
-from ..util.stateful import Stateful
+from ...codes import Code
+from ...codes.keyed import signed_permutation
+from ...transport.layout import Codewords, Pair, uncoded_codeword
+from ...transport.units import Unit
+from ...util.capabilities import Capable
+from ...util.errors import InputError
+from ...util.stateful import Stateful
 
 if TYPE_CHECKING:
-    from ..transport.base import Arrival
+    from ...transport.base import Arrival
 
 
 class Assignment(Stateful, Capable):

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from ..coding import proximals
 from ..config import Config, kinds
 from ..config.defaults import gradient_rate, limited_rate, preset_optimizer, whitened_rate
 from ..problems import Problem
 from ..problems.curvature import Curvature
 from ..problems.losses import LeastSquaresProblem
-from . import proximals
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
 # Rates that are tried first; others: 0.01.

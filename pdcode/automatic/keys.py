@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..coding import flops
 from ..config import AUTO, CodeTable, Config, NetworkTable, kinds, requirements
 from ..config.defaults import FILLED, gradient_rate
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, RowSet, split
 from ..problems.whitening import NONE, Whitening
 from ..util.progress import track
-from . import auto_rate, flops
+from . import rates as auto_rate
 
 TABLES = "scheme", "problem", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard

@@ -10,11 +10,11 @@ from .. import faults
 from ..coding.proximals import penalty_of
 from ..config import Config
 from ..problems import Problem
-from ..trace import Recorder
 from ..trace.descent import Descent, History, judge
+from ..trace.recorder import Recorder
+from ..training.coordinator import Coordinator
 from ..util.formats import counted, score, workers_named
 from ..util.stateful import Stateful
-from .coordinator import Coordinator
 from .pace import Pace, Row
 
 INTERRUPTED = "interrupted"  # reason to stop: a signal

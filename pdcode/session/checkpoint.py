@@ -23,8 +23,10 @@ from ..coding.state import Coded
 from ..config import Config, legacy
 from ..config.defaults import Origins, flat, preset_filled
 from ..problems import fingerprint
-from ..trace import ResumePoint, TraceReader, opening
+from ..trace import opening
 from ..trace.header import arithmetic
+from ..trace.reader import TraceReader
+from ..trace.writer import ResumePoint
 from ..util import checked
 from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from .. import codes
-from ..codes.constructions.energy import BlockEnergies, energy
-from ..config import CodeTable, Positive, Table
-from ..config.requirements import KeyNeeds, lacking
-from ..problems.partition import Unit
-from ..transport.layout import Pair
+from ... import codes
+from ...codes.constructions.energy import BlockEnergies, energy
+from ...config import CodeTable, Positive, Table
+from ...config.requirements import KeyNeeds, lacking
+from ...transport.layout import Pair
+from ...transport.units import Unit
 from .assignments import Assignment, Rotating, WorkerSelected
 
 if TYPE_CHECKING:
-    from ..transport.base import Arrival
+    from ...transport.base import Arrival
 
 
 UNKNOWN = "has worker-selected codewords, whose number does not determine the fraction they capture"

@@ -1,11 +1,11 @@
 """Wrappers of a worker's link: injected delays, and its part of checkpoints."""
 
 from ..stragglers import WorkerDelays
+from ..training.worker import Worker
 from ..transport.base import Computed, Link, WrappedLink
 from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Task
 from ..util.stateful import load_state, state_of
-from .worker import Worker
 from .worker_checkpoint import WorkerCheckpoint
 
 
