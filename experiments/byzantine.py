@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pdcode.config import load
-from pdcode.schemes.encoded.coded_data import DataEncoder
-from pdcode.schemes.encoded.product_state import COMBINATIONS
-from pdcode.schemes.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
+from pdcode.encoded.coded_data import DataEncoder
+from pdcode.encoded.product_state import COMBINATIONS
+from pdcode.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
 from pdcode.virtual.simulation import Simulation
 
 WORKERS = 15

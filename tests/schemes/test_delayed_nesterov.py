@@ -12,8 +12,8 @@ from pdcode import decoders
 from pdcode.coding import optimizers
 from pdcode.coding.optimizers import SGDTable
 from pdcode.config import load as configfile
+from pdcode.rivals.delayed_nesterov import DelayedMomentum
 from pdcode.schemes import make_scheme
-from pdcode.schemes.delayed_nesterov import DelayedMomentum
 from pdcode.session.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor

@@ -12,7 +12,7 @@ from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.problems import partition
-from pdcode.schemes.demo import LargestOfChunks, SenderMean, Transform, dct, largest_divisor
+from pdcode.rivals.demo import LargestOfChunks, SenderMean, Transform, dct, largest_divisor
 from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED
 from pdcode.util.errors import InputError

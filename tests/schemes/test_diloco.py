@@ -7,7 +7,7 @@ from local_steps import LINES, AdamW, displacements
 from outcomes import refused
 
 from pdcode.config import load as configfile
-from pdcode.schemes.diloco import DiLoCo, InnerAdamW
+from pdcode.rivals.diloco import DiLoCo, InnerAdamW
 from pdcode.trace.schema import WASTED
 
 TIMES = [1, 1.3, 1.7, 6]

@@ -6,7 +6,7 @@ from descents import Descent
 from local_steps import LINES, displacements
 
 from pdcode.coding.muon import COEFFICIENTS, orthogonalise
-from pdcode.schemes.muloco import InnerMuon, MuLoCo
+from pdcode.rivals.muloco import InnerMuon, MuLoCo
 from pdcode.transport.units import Blocks
 
 TIMES = [1, 1.3, 1.7, 6]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from outcomes import refused
 
 from pdcode.config import load as configfile
-from pdcode.schemes.powersgd import FirstRound, PowerState, SecondRound
+from pdcode.rivals.powersgd import FirstRound, PowerState, SecondRound
 from pdcode.session.setup import prepare
 from pdcode.trace.schema import REFUSED, WASTED
 from pdcode.transport.layout import RETURNED, aligned

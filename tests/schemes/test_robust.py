@@ -11,7 +11,7 @@ from numpy.linalg import norm
 from pdcode.config.load import resolve
 from pdcode.faults.payloads import Collude
 from pdcode.kernels import finite
-from pdcode.schemes.robust import MAX_LIARS, RobustAggregate, Rule
+from pdcode.rivals.robust import MAX_LIARS, RobustAggregate, Rule
 from pdcode.util.errors import InputError
 
 RULES = Rule.__args__

@@ -9,7 +9,7 @@ from networks import NETWORK, Network
 from outcomes import refused
 
 from pdcode.config import load as configfile
-from pdcode.schemes.shadowheart import equilibrium_s
+from pdcode.rivals.shadowheart import equilibrium_s
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.virtual.simulation import Simulation
 

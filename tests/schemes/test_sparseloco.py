@@ -11,7 +11,7 @@ from outcomes import refused
 from sides import Sides
 
 from pdcode.config import load as configfile
-from pdcode.schemes.sparseloco import BufferedMean, clip_factors
+from pdcode.rivals.sparseloco import BufferedMean, clip_factors
 from pdcode.session.setup import prepare
 from pdcode.trace.schema import WASTED
 from pdcode.util.errors import InputError

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
-from pdcode.schemes.streaming import part_segments
+from pdcode.rivals.streaming import part_segments
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor

@@ -8,8 +8,8 @@ import numpy as np
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.decoders.target import TargetDecoder
+from pdcode.rivals.data_code import DataCode
 from pdcode.schemes import make_scheme
-from pdcode.schemes.data_code import DataCode
 
 JOB = ["problem.batch=0", "problem.dtype=float64", "optimizer.rate=0.3", "stop.updates=12"]
 

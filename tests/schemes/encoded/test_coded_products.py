@@ -11,7 +11,7 @@ from descents import Descent, lies
 
 import pdcode
 from pdcode.config.load import resolve
-from pdcode.schemes.encoded.mds import generator
+from pdcode.encoded.mds import generator
 from pdcode.util.errors import Failure, InputError
 
 DATA = ["problem.kind=least-squares", "problem.data=synthetic", "problem.samples=150", "problem.features=9"]

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pdcode.schemes.encoded import field_code as fields
-from pdcode.schemes.encoded.data_blocks import (
-    DataBlockCode,
-    FieldLagrangeCode,
-    RealLagrangeCode,
-    ReplicationCode,
-)
-from pdcode.schemes.encoded.field_code import PRIMES
+from pdcode.encoded import field_code as fields
+from pdcode.encoded.data_blocks import DataBlockCode, FieldLagrangeCode, RealLagrangeCode, ReplicationCode
+from pdcode.encoded.field_code import PRIMES
 
 M61, SIZE = PRIMES[61], 3
 NOISE = 1e-12  # of results of real numbers here

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, product, residues, to_signed, uniform
+from pdcode.encoded.field_code import PRIMES, FieldCode, product, residues, to_signed, uniform
 from pdcode.util.errors import InputError
 
 M61 = PRIMES[61]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import pdcode
 from pdcode.config.load import resolve
+from pdcode.encoded.lagrange import Design
 from pdcode.schemes import make_scheme
-from pdcode.schemes.encoded.lagrange import Design
 from pdcode.session.setup import prepare
 from pdcode.trace.schema import USED
 from pdcode.util.errors import Failure, InputError
@@ -169,7 +169,7 @@ class Weighted:
 
 
 PLUGIN = """
-from pdcode.schemes.encoded.lagrange import Lagrange
+from pdcode.encoded.lagrange import Lagrange
 
 class Weighted:
     def __call__(self, x, y, theta):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.schemes.encoded.field_code import residues
-from pdcode.schemes.encoded.polynomials import (
+from pdcode.encoded.field_code import residues
+from pdcode.encoded.polynomials import (
     BoundContext,
     FixedMatrix,
     FixedPoint,

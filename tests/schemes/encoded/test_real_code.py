@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pdcode.schemes.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
+from pdcode.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
 from pdcode.util.errors import InputError
 
 LENGTH, S = 40, 3

@@ -3,7 +3,7 @@
 import galois
 import numpy as np
 
-from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, product
+from pdcode.encoded.field_code import PRIMES, FieldCode, product
 
 PYTHON = "python-calculate"  # to compile its decoder takes galois nine seconds
 COUNT, DIMENSION = 21, 9

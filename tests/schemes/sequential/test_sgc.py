@@ -11,7 +11,7 @@ from outcomes import refused
 from patterns import JOB, resolve
 
 from pdcode.problems import load_source
-from pdcode.schemes.sequential.multiplexed_state import BurstModel, MiniTasks
+from pdcode.rivals.sequential.multiplexed_state import BurstModel, MiniTasks
 from pdcode.session.setup import prepare
 from pdcode.trace.schema import USED, WASTED
 from pdcode.virtual.simulation import simulate

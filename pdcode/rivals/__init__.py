@@ -1,0 +1,1 @@
+"""Schemes of other authors, and parts of them; one file for each scheme."""
