@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from pdcode.util import progress, threads
 
 threads.limit(os.environ)  # as ranks have; before numpy is imported
+
+from pdcode.training.roster import TRANSITIONS, Roster  # noqa: E402
+
 os.environ |= progress.OFF  # tests/util/test_progress.py tests it
 gc.disable()  # until all modules are imported
 pytest.register_assert_rewrite("outcomes", "descents")
@@ -19,6 +22,16 @@ pytest.register_assert_rewrite("outcomes", "descents")
 # As a shell's foreground has them; `nohup` and `&` ignore some, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def become(self: Roster, worker: int, state: int) -> None:
+    """Change the state of a worker as `TRANSITIONS` allows: in all tests whose rank 0 is in their process."""
+    before = self.states[worker]
+    assert state in TRANSITIONS[before], f"worker {worker}: from state {before} to {state}"
+    self.states[worker] = state
+
+
+Roster.become = become
 
 # --hypothesis-profile chooses the number of examples. How quickly a machine draws them, with other processes
 # beside us, is not what tests are about.

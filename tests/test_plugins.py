@@ -21,6 +21,8 @@ from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
 from pdcode.session import setup
+from pdcode.training.coordinator import Coordinator
+from pdcode.training.fused import FusedCoordinator
 from pdcode.util.errors import InputError
 
 EXAMPLES = (
@@ -114,6 +116,39 @@ def test_an_example_runs_on_the_virtual_clock_and_is_replayed(examples, name):
     assert name in shown
     assert example.gone == [2, 0]
     assert f"{example.trace.with_suffix('.py')}: no such file" in example.complaint
+
+
+HALF = """
+from pdcode.coding.policies import EachPayload
+from pdcode.config import UpdateTable
+
+
+class HalfTable(UpdateTable, tag="half"):
+    makes = EachPayload
+    asynchronous = by_count = True
+
+    def min_payloads(self, workers):
+        return 1
+
+    def step_factor(self, payloads, workers):
+        return 0.5
+"""
+
+
+@pytest.mark.parametrize("name", [*EXAMPLES, "half"])
+def test_a_plug_in_takes_the_same_turns_compiled_or_not(name, tmp_path, monkeypatch):
+    jobs = extending.paste(tmp_path) | {"half": 'plugins = ["./half.py"]\n[update]\nmode = "half"\n'}
+    (tmp_path / "half.py").write_text(HALF, encoding="utf-8")
+    (tmp_path / "job.toml").write_text(jobs[name], encoding="utf-8")
+    ended, judged, judge = [], [], Coordinator.judge
+    monkeypatch.setattr(Coordinator, "judge", lambda *each: judged.append(each) or judge(*each))
+    for path in ("compiled", "general"):
+        simulate(tmp_path / "job.toml", output=tmp_path / f"{path}.h5", set=SETS, progress=False)
+        trace = Trace(tmp_path / f"{path}.h5")
+        ended.append([trace.theta.tobytes(), *(column.tobytes() for column in trace.updates.values())])
+        monkeypatch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
+    assert ended[0] == ended[1]
+    assert name != "half" or len(judged) < 1.5 * 120  # one run's payloads are judged one by one
 
 
 ENTRY_POINTS = """

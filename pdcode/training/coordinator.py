@@ -238,7 +238,7 @@ class Coordinator(Stateful):
             elif self.fleet.shutdown(worker, self.drain_until_ns, self.roster.flags[worker]):
                 self.give_up(worker)
             else:
-                self.roster.states[worker] = STOPPED
+                self.roster.become(worker, STOPPED)
         if not self.stopping:
             self.liveness.dispatched(self.update.now_ns)
 

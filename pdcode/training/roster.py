@@ -1,19 +1,21 @@
 """The roster: state and counters of each worker, as rank 0 knows them.
 
-======== ==================================== ====================================
+======== ==================================== =======================================
 state    meaning                              next states
-======== ==================================== ====================================
-IDLE     has replied, and has no task         BUSY, STOPPED, DEAD, LEFT
-BUSY     has a task                           IDLE, OVERDUE, DEAD, MISSING
-OVERDUE  its task takes too long              IDLE (by its reply), DEAD, MISSING
+======== ==================================== =======================================
+IDLE     has replied, and has no task         BUSY, STOPPED, MISSING, DEAD, LEFT
+BUSY     has a task                           IDLE, OVERDUE, MISSING, DEAD
+OVERDUE  its task takes too long              BUSY (it has replied), MISSING, DEAD
 MISSING  the run ended without its reply
 STOPPED  has been notified of the end         DEAD
-DEAD     its process has died                 BUSY (replaced by another rank)
-LEFT     has left after its last reply        BUSY (replaced by another rank)
-======== ==================================== ====================================
+DEAD     its process has died                 IDLE (replaced by another rank)
+LEFT     has left after its last reply        IDLE (replaced by another rank)
+======== ==================================== =======================================
+
+`TRANSITIONS` is the table, and the tests hold every run to it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ..kernels import roster
 from ..trace.schema import APPLIED, FATES, LOST, LOST_AT_RANK_0
@@ -22,6 +24,15 @@ from ..util.stateful import Stateful
 from .task_times import TaskTimes
 
 IDLE, BUSY, OVERDUE, MISSING, DEAD, LEFT, STOPPED = roster.STATES
+TRANSITIONS: Mapping[int, Collection[int]] = {
+    IDLE: (BUSY, STOPPED, MISSING, DEAD, LEFT),
+    BUSY: (IDLE, OVERDUE, MISSING, DEAD),
+    OVERDUE: (BUSY, MISSING, DEAD),
+    MISSING: (),
+    STOPPED: (DEAD,),
+    DEAD: (IDLE,),
+    LEFT: (IDLE,),
+}
 IN_FLIGHT = BUSY, OVERDUE
 GONE = DEAD, LEFT
 COUNTERS = (
@@ -122,27 +133,32 @@ class Roster(Stateful, roster.WorkerCounters):
         idle, self.idle = self.idle, []
         return sorted(idle)  # rows of a synchronous run are independent of arrival order
 
+    def become(self, worker: int, state: int) -> None:
+        """Change the state of a worker; `answered` and `sent` do the same at each reply and task."""
+        self.states[worker] = state
+
     def put_idle(self, worker: int) -> None:
         """Record that a worker that had died or left is back."""
-        self.states[worker] = IDLE
+        self.become(worker, IDLE)
         self.flags[worker] &= SAVE  # a checkpoint may still lack the part of the worker before
         self.idle.append(worker)
 
     def put_overdue(self, worker: int, now_ns: int) -> None:
         """Record that a worker is overdue."""
-        self.states[worker], self.overdue_ns[worker] = OVERDUE, now_ns
+        self.become(worker, OVERDUE)
+        self.overdue_ns[worker] = now_ns
         self.overdue_count += 1
 
     def put_back(self, worker: int) -> None:
         """Record that an overdue worker has replied."""
-        self.states[worker] = BUSY
+        self.become(worker, BUSY)
         self.overdue_count -= 1
 
     def remove(self, worker: int, state: int) -> int:
         """Record that a worker is DEAD, LEFT or MISSING; return the number of the lost task, -1 if idle."""
         task = self.tasks[worker] - 1 if self.awaited[worker] else -1
         self.overdue_count -= self.states[worker] == OVERDUE
-        self.states[worker] = state
+        self.become(worker, state)
         self.fates[LOST] += self.awaited[worker]
         self.outstanding -= self.awaited[worker]
         self.awaited[worker] = 0
