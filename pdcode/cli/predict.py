@@ -41,7 +41,7 @@ def predict(options: argparse.Namespace) -> int:
 
     from ..api.traces import Trace
     from ..config import NetworkTable, legacy
-    from ..config.interfaces import is_bundled
+    from ..config.problems import is_bundled
     from ..problems import read
     from ..problems.formats import format_of
     from ..problems.matrix import Csr

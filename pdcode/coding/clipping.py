@@ -5,16 +5,20 @@ Less than half of the workers cannot move the median beyond the norms of the oth
 its message, so that rank 0 relays what it uses.
 """
 
+from __future__ import annotations
+
 import math
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import Config
 from ..transport.base import Arrival
 from ..util.stateful import Stateful
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # below it squares in single precision have lost digits
 MIN_VOTES = 3

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Candidates, Config, NonNegative, OptimizerTable, Proximal, Rate, Real
+from ..config import Candidates, NonNegative, OptimizerTable, Proximal, Rate, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
@@ -21,6 +21,7 @@ from ..util.errors import InputError
 from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..transport.units import Blocks
     from .proximals import Penalty
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
 import numpy as np
 
-from ..config import Candidates, Config, Fraction, Positive, UpdateTable, kinds
+from ..config import Candidates, Fraction, Positive, UpdateTable, kinds
 from ..config.requirements import KeyNeeds, Need
-from ..kernels import events, rounds
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 EXPONENT = 0.6  # of the number of updates, in the part of the payloads that is used (digits .8, mnist5k .4)
 REPEATED, SIMULATED = 8, 24  # last tasks of a worker that are repeated, and updates of a simulation
@@ -193,6 +195,8 @@ def relative_updates(count: int, workers: int, full_step: int = 1) -> float:
 
 def round_ns(times_ns: np.ndarray, count: int, waste: bool) -> float:
     """Return the mean time of an update with `count` payloads, for repeated task times, without links."""
+    from ..kernels import events, rounds  # no other policy simulates
+
     workers, columns = times_ns.shape
     queue = events.Events(workers, 1, 1e18, 0, 0, 0, 0, False, False, 2, 1, math.inf, None)
     delays_ns = np.rint(times_ns).astype(np.int64)

@@ -11,6 +11,7 @@ from ..util.lazy import exports
 if TYPE_CHECKING:
     from .fields import *
     from .interfaces import *
+    from .problems import *
     from .schema import *
 
 __getattr__, __all__ = exports(
@@ -18,8 +19,9 @@ __getattr__, __all__ = exports(
     {
         "fields": "MAX_VALUE RATE SIZE TIME Bandwidth Bytes Candidates Count Delay Duration Factor Fraction "
         "NonNegative Positive Rate Real Seconds Table Tables",
-        "interfaces": "BUNDLED CodeTable DecoderTable DesignedTable FaultEvent MemoryTable NetworkTable "
-        "OptimizerTable ProblemTable Proximal StragglersTable UpdateTable",
+        "interfaces": "CodeTable DecoderTable DesignedTable FaultEvent MemoryTable OptimizerTable "
+        "Proximal StragglersTable UpdateTable",
+        "problems": "BUNDLED NetworkTable ProblemTable",
         "schema": "AUTO KINDS Config DownlinkTable FaultsTable LinkTable MachineTable ReduceTable "
         "SchemeTable ShuffleTable StopTable TraceTable WireTable WorkersTable",
     },

@@ -35,7 +35,7 @@ import msgspec
 from ..util.errors import InputError
 from . import kinds, requirements
 from .fields import Table, Tables
-from .interfaces import NetworkTable
+from .problems import NetworkTable
 from .requirements import Needs, by_key, in_full
 from .schema import AUTO, KINDS, Config, SchemeTable
 

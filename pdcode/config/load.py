@@ -14,7 +14,7 @@ import msgspec
 from ..util.errors import InputError, prefix_errors, reason, short_repr, shorten, similar_file
 from . import defaults, kinds, requirements
 from .defaults import Origins
-from .interfaces import is_bundled
+from .problems import is_bundled
 from .schema import KINDS, Config, SchemeTable
 
 MAX_FILE_BYTES = 1 << 20  # bytes

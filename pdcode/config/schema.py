@@ -21,11 +21,11 @@ from .interfaces import (
     FaultEvent,
     MemoryTable,
     OptimizerTable,
-    ProblemTable,
     StragglersTable,
     UpdateTable,
 )
 from .kinds import Kind
+from .problems import ProblemTable
 from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
 
 AUTO = "auto"

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..config import BUNDLED, NetworkTable, ProblemTable, Table, kinds
-from ..config.interfaces import FORMATS, is_bundled
+from ..config.problems import FORMATS, is_bundled
 from ..util.errors import InputError, did_you_mean, not_a_file
 
 PIECES, PIECE = 64, 1 << 16  # number and bytes of the samples of a file

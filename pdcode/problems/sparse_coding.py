@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from ..config import Positive, Real
-from ..config.interfaces import PHOTOGRAPHS
+from ..config.problems import PHOTOGRAPHS
 from ..config.requirements import KeyNeeds, Need, having, one_of
 from ..kernels import blas, lca, passes
 from ..util.errors import InputError
