@@ -18,7 +18,7 @@ PICTURE = PICTURE.split("```")[1]
 
 # Numbers of lines, at most. A change that needs more says here why.
 PROTOCOL = 9_500  # what both loops import
-ENGINE = 49_500  # with csrc/; the goal is 42,000
+ENGINE = 48_700  # with csrc/; the goal is 42,000
 PRODUCT = 77_000  # the goal is 64,000
 LOADED = """
 import json, sys
@@ -41,7 +41,7 @@ def ring(first: str, last: str) -> list[str]:
     return layers[layers.index(first) : layers.index(last) + 1]
 
 
-ATTACHED, INNER = ring("cli", "encoded"), ring("replay", "kernels")
+ATTACHED, INNER = ring("cli", "families"), ring("replay", "kernels")
 
 
 def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..codes.constructions.graph import nearest_degrees, regular_graph
 from ..config import Config, Positive, Table
+from ..families.graph import nearest_degrees, regular_graph
 from ..util.errors import InputError
 from .data_code import DataCode
 

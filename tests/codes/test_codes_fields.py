@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pdcode.codes.constructions import geometry, steiner
 from pdcode.codes.constructions.finite_field import (
     FieldProduct,
     FiniteField,
@@ -11,6 +10,7 @@ from pdcode.codes.constructions.finite_field import (
     is_prime_power,
     prime_powers,
 )
+from pdcode.families import geometry, steiner
 
 
 @pytest.mark.parametrize("q", [q for q in range(2, 50) if is_prime_power(q)] + [64, 81, 121, 125])

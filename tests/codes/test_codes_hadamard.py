@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pdcode import codes
-from pdcode.codes.constructions import hadamard, kerdock, weighing
+from pdcode.codes.constructions import hadamard, weighing
+from pdcode.families import kerdock
 from pdcode.util.errors import InputError
 
 LIMIT = 1000

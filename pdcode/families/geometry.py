@@ -5,7 +5,7 @@ Any two points lie on one line: Steiner systems S(2, q, q^d) and S(2, q + 1, (q^
 
 import numpy as np
 
-from .finite_field import FiniteField
+from ..codes.constructions.finite_field import FiniteField
 
 
 def points(d: int, q: int) -> np.ndarray:

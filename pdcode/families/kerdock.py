@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..family import Family, Size
-from .finite_field import FiniteField
-from .hadamard import hadamard
+from ..codes.constructions.finite_field import FiniteField
+from ..codes.constructions.hadamard import hadamard
+from ..codes.family import Family, Size
 
 
 def sizes(blocks: int, weight: int | None) -> list[Size]:

@@ -5,8 +5,8 @@ from math import sqrt
 
 import numpy as np
 
-from ..family import Family, Rows, Size, exactly
-from .partitions import matchings
+from ..codes.constructions.partitions import matchings
+from ..codes.family import Family, Rows, Size, exactly
 
 
 def _signed(edges: np.ndarray) -> Rows:

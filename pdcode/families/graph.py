@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ...util.errors import InputError, expected
-from ...util.memory import ensure_fits
-from .. import keyed
-from ..family import Family, Size
+from ..codes import keyed
+from ..codes.family import Family, Size
+from ..util.errors import InputError, expected
+from ..util.memory import ensure_fits
 
 KINDS = ("random", "circulant")
 BYTES_PER_EDGE = 400  # bytes that an edge takes while edges are switched

@@ -8,8 +8,9 @@ from math import isqrt, sqrt
 
 import numpy as np
 
-from ..family import Family, Rows, Size, exactly
-from . import hadamard, steiner
+from ..codes.constructions import hadamard
+from ..codes.family import Family, Rows, Size, exactly
+from . import steiner
 
 
 def _simplex(order: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..codes.constructions.finite_field import is_prime_power
 from . import geometry
-from .finite_field import is_prime_power
 
 
 class System(NamedTuple):
