@@ -34,20 +34,20 @@ if [ -n "${SLURM_JOB_ID:-}" ]; then
         # jobs use each other's, two jobs would be tied to the same ones.
         [ "$cores" -gt "${SLURM_CPUS_ON_NODE:-1}" ] || policy=core
     fi
-    # Ranks that wait give their core away if there are too few. The names are those of Open MPI 5 and 4, and of srun.
+    # Ranks that wait give their core away if there are too few. The names belong to Open MPI 5 and 4, and to srun.
     export OMPI_MCA_mpi_yield_when_idle=$crowded
     export PRTE_MCA_hwloc_default_binding_policy=$policy OMPI_MCA_hwloc_base_binding_policy=$policy
     [ $policy = none ] || export SLURM_CPU_BIND=cores
     export PDCODE_LAUNCHER # of `pdcode run`
 fi
 
-# The job's name for scontrol, and that of its folder in results/, which the tasks of an array share.
+# The job's name for scontrol, and the name of its folder in results/, which the tasks of an array share.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-${SLURM_JOB_ID:-}}
 folder=results/pdcode-${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$(date +%Y%m%d-%H%M%S)}}
 
 # train NAME CONFIG [OPTION…]: one run, with a rank for each task of the job. In the job's folder are then NAME.toml, a copy of
-# CONFIG; NAME.h5, the trace; NAME.job, command and what SLURM knows of the job, at each start; NAME.revision, that of the code.
+# CONFIG; NAME.h5, the trace; NAME.job, command and what SLURM knows of the job, at each start; NAME.revision, the revision of the code.
 # A run that a signal has ended, and that can go on later, has exit code 75: then the job is put back into the queue.
 train() {
     local name=$1 config=$2 run=(python -P -m pdcode run "$2") code=0 pid signal

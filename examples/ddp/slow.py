@@ -1,4 +1,4 @@
-"""A script of PyTorch's DistributedDataParallel of which one rank has a slower machine; one line records it.
+"""A script of PyTorch's DistributedDataParallel: one rank has a slower machine, and one line records the job.
 
     torchrun --nproc-per-node 4 slow.py
     pdcode show ddp.h5

@@ -9,7 +9,7 @@ start = np.zeros(31)
 
 
 def rows():
-    """Return inputs with a column of ones, and targets of which a tenth are far off."""
+    """Return inputs with a column of ones, and targets, a tenth of them far off."""
     random = np.random.default_rng(0)
     x = np.column_stack([random.standard_normal((2000, 30)), np.ones(2000)])
     y = x @ truth() + 0.1 * random.standard_normal(2000)
