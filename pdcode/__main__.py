@@ -10,32 +10,30 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from importlib import import_module
 from io import TextIOWrapper
 
 from .cli import arguments
+from .config import kinds
 from .mpi import launch, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, explained, place_of_user, reason
 from .util.version import __version__
 
-COMMANDS = (
-    "run", "submit", "simulate", "replay", "show", "report", "watch", "predict", "reconstruct", "export",
-    "import", "record", "codes", "plan", "compare", "chaos", "bench", "doctor", "completion",
-)  # fmt: skip
-
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser of all commands, or of `only` one."""
     top = arguments.Parser(
-        prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
+        prog="pdcode",
+        example="run jobs/digits.toml",
+        description="Distributed gradient descent with coded partial derivatives.",
     )
     top.set_defaults(parser=parser)
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    for command in (only,) if only in COMMANDS else COMMANDS:
-        import_module(f".cli.{command}", __package__).add_parser(commands)
+    if only in kinds.KINDS["commands"]:
+        kinds.find("commands", only)(commands)
+    else:
+        arguments.add_kinds(commands, "commands")
     return top
 
 

@@ -35,7 +35,11 @@ COMMANDS = """
 import json, sys
 from pdcode.__main__ import main
 for arguments in json.loads(sys.argv[1]):
-    print(main(arguments), end="\\f")
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    print(code, end="\\f")
 """
 
 
@@ -175,7 +179,7 @@ clipped = clipped:Clipped
 def installed(folder: Path, entry_points: str) -> str:
     """Write what an installed package leaves; return the path of Python on which it is found."""
     (own := folder / "mine-1.0.dist-info").mkdir()
-    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\nSummary: 100 % ours\n")
     (own / "entry_points.txt").write_text(entry_points)
     return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
@@ -187,6 +191,88 @@ def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None
     codes, _, error = pdcode(simulating(job), PYTHONPATH=path)
     assert codes == [0], error
     assert pdcode(simulating(job))[0] == [2]
+
+
+BROKEN = """
+[pdcode.commands]
+broken = nowhere_pkg:X
+other = other:add_parser
+number = other:NUMBER
+[pdcode.benches]
+broken = nowhere_pkg:X
+[pdcode.exporters]
+broken = nowhere_pkg:X
+number = other:NUMBER
+[pdcode.importers]
+broken = nowhere_pkg:X
+number = other:NUMBER
+"""
+OTHER = """
+NUMBER = 3
+def add_parser(commands):
+    commands.add_parser("another")
+"""
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder with a trace and an installed package of a command, a format and an importer, and its path."""
+    folder = tmp_path_factory.mktemp("tools")
+    groups = extending.paste_tools(folder)
+    entries = [(group, f"{name} = {place}") for group, own in groups.items() for name, place in own.items()]
+    lines = BROKEN
+    for group, line in entries:
+        lines = lines.replace(f"[{group}]", f"[{group}]\n{line}")
+    (folder / "other.py").write_text(OTHER)
+    sets = [*SETS, "stragglers.kind=none"]
+    simulate(ROOT / "jobs" / "digits.toml", set=sets, output=folder / "run.h5", progress=False)
+    return folder, installed(folder, lines)
+
+
+def test_a_package_adds_a_command_a_format_and_an_importer(tools: tuple[Path, str]) -> None:
+    """As those of docs/extending.md do, beside packages that cannot be imported."""
+    folder, path = tools
+    run, log, job = (str(folder / name) for name in ("run.h5", "steps.log", "job.h5"))
+    lines = [f"rank {rank} step {step} took 0.{1 + rank} s" for rank in range(3) for step in range(4)]
+    Path(log).write_text("\n".join(lines))
+    codes, outs, error = pdcode(
+        ["--help"], ["slowest", "--help"], ["slowest", run, "--top", "2"], ["completion", "bash"],
+        ["export", run, "-o", str(folder / "run.jsonl")], ["export", "--help"],
+        ["import", "steplog", log, "-o", job], ["import", "--help"], ["bench", "--help"], PYTHONPATH=path,
+    )  # fmt: skip
+    assert codes == [0] * len(outs), error
+    listed, about, slowest, completion, _, formats, imported, importers, benches = outs
+    assert re.search(r"slowest +100 % ours\n +broken +100 % ours", listed)
+    assert "number of workers (default: 5)" in about
+    assert about.endswith("\nexample: pdcode slowest results/digits.h5 --top 3")
+    assert re.fullmatch(r"(worker \d: [\d.]+ ms\n?){2}", slowest)
+    assert "--top" in completion
+    assert "jsonl (.jsonl): a line of JSON for each" in " ".join(formats.split())
+    rows = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == Trace(run).progress["loss"].tolist()
+    assert "4 steps of 3 workers" in imported
+    assert "steplog: logs of a training script" in " ".join(importers.split())
+    assert re.search(r"broken +100 % ours", benches)
+
+
+def test_a_broken_command_format_or_importer_is_a_line_when_it_is_used(tools: tuple[Path, str]) -> None:
+    folder, path = tools
+    export, files = ["export", str(folder / "run.h5"), "-o", "x", "--to"], ["x", "-o", "y"]
+    said = {
+        "pdcode.commands: 'broken' (": ["broken"],
+        "pdcode.commands: 'other': adds no parser of this name": ["other"],
+        "pdcode.commands: 'number': TypeError: 'int' object is not callable": ["number"],
+        "pdcode.benches: 'broken' (": ["bench", "broken"],
+        "pdcode.exporters: 'broken' (": [*export, "broken"],
+        "pdcode.exporters: 'number' (other:NUMBER) is no kind of this group": [*export, "number"],
+        "pdcode.importers: 'broken' (": ["import", "broken", *files],
+        "pdcode.importers: 'number' (other:NUMBER) is no kind of this group": ["import", "number", *files],
+    }
+    codes, _, error = pdcode(*said.values(), PYTHONPATH=path)
+    assert codes == [2] * len(said)
+    for message, line in zip(said, error.splitlines(), strict=True):
+        assert message in line
+        assert ("broken" in message) == ("(nowhere_pkg:X) cannot be imported: No module" in line)
 
 
 TABLE = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
+from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, building, kinds, legacy
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, ENDING
 from ..util.errors import InputError, escape, prefix_errors
@@ -97,7 +97,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
     with prefix_errors(f"{trace.path}: damaged: config_resolved"):
         for (name, key), hint in DESCRIBED.items():
             if key in config.get(name, {}):
-                kinds.build(hint, config[name][key], f"{name}.{key}")
+                building.build(hint, config[name][key], f"{name}.{key}")
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
     recorder = str(trace.attributes.get("recorder", ""))

@@ -15,6 +15,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "ablation",
         help=ABOUT,
+        example="--problems digits --links 1G --seeds 3",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Parts are taken away from the preset one by one, and "
         "added one by one to plain descent. Cells and files are as of `pdcode bench schemes`; existing files "
         "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",

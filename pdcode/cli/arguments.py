@@ -6,48 +6,14 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NoReturn
 
+from ..config import kinds
 from ..mpi import launch, siblings
 from ..util import units
 from ..util.errors import InputError, did_you_mean, expected, short_repr
-
-EXAMPLES = {
-    "pdcode": "run jobs/digits.toml",
-    "run": "jobs/digits.toml -n 8 -o results/digits.h5 --set stop.seconds=5",
-    "submit": "jobs/digits.toml -n 63 -- --time=0:30:00 --nodes=2",
-    "simulate": "jobs/digits.toml -n 64 --set link.bandwidth=100Mbit/s",
-    "replay": "results/digits.h5",
-    "show": "results/digits.h5 --figure digits.png",
-    "report": "results/digits.h5 -o report.html --figures figures",
-    "watch": "results/digits.h5",
-    "predict": "results/digits.h5 new.csv -o predicted.csv",
-    "reconstruct": "results/features.h5 photo.png --window-ms 32 -o results/events",
-    "export": "results/digits.h5 -o digits.pftrace",
-    "import": "kineto rank0.json.gz rank1.json.gz -o job.h5",
-    "record": "-o job.h5 script.py",
-    "codes": "design net -n 64 -k 16",
-    "codes list": "",
-    "codes design": "net -n 64 -k 16 -o net.h5",
-    "codes show": "net.h5 --figure net.png",
-    "plan": "jobs/digits.toml --target 0.1 -o best.toml",
-    "compare": "jobs/digits.toml --schemes lwpd,uncoded,topk --target 0.1 --tune",
-    "chaos": "jobs/digits.toml -n 8 --kill 2 --trials 10",
-    "bench": "machine",
-    "bench machine": "",
-    "bench validate": "--workers 4 --cells '4-exponential-*' --seeds 1",
-    "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
-    "bench heldout": "--jobs digits-sorted,unequal-network --seeds 3 --budget 6",
-    "bench ablation": "--problems digits --links 1G --seeds 3",
-    "bench scale": "--workers 8,64,512 --link 100M",
-    "bench ddp": "jobs/digits.toml -n 8 --seeds 3",
-    "bench torch": "",
-    "doctor": "",
-    "completion": "bash > ~/.local/share/bash-completion/completions/pdcode",
-}
-"""Command -> arguments of the example that its help ends with."""
-
 
 TYPES = {"int": "an integer", "float": "a number"}
 
@@ -55,14 +21,32 @@ TYPES = {"int": "an integer", "float": "a number"}
 class Parser(argparse.ArgumentParser):
     """Parser that suggests commands and options for misspelt ones, and whose help ends with an example.
 
-    `hint` ends the message about an option that is like none.
+    Attributes
+    ----------
+    example : str, optional
+        Arguments of the example.
+    describe : callable, optional
+        Returns the description, which only the help needs.
+    hint : str
+        End of the message about an option that is like none.
+    load : callable, optional
+        Imports the plug-in whose command this is, and returns the parser that takes the place of this one.
     """
 
     hint = ""
+    load: Callable[[], "Parser"] | None = None
     _words: Sequence[str] = ()  # of the command line
+
+    def __init__(
+        self, *, example: str | None = None, describe: Callable[[], str] | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(**keywords)
+        self.example, self.describe = example, describe
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse unknown arguments here: the parser of a command knows its options."""
+        if self.load is not None:
+            return self.load().parse_known_args(args, namespace)
         self._words = list(args or ())
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -86,13 +70,13 @@ class Parser(argparse.ArgumentParser):
         return ""
 
     def _help(self) -> str:
-        example = EXAMPLES.get(self.prog.removeprefix("pdcode "))
-        return f"; as in: {self.prog} {example}".rstrip() if example else f"; {self.prog} --help"
+        return f"; as in: {self.prog} {self.example}" if self.example else f"; {self.prog} --help"
 
     def format_help(self) -> str:
-        """Return the help, with the example of `EXAMPLES`."""
-        example = EXAMPLES.get(self.prog.removeprefix("pdcode "))
-        line = "" if example is None else f"\nexample: {self.prog} {example}".rstrip() + "\n"
+        """Return the help, with the example."""
+        if self.describe is not None:
+            self.description = self.describe()
+        line = "" if self.example is None else f"\nexample: {self.prog} {self.example}".rstrip() + "\n"
         return super().format_help() + line  # on one line, to be copied
 
     def error(self, message: str) -> NoReturn:
@@ -113,14 +97,35 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def add_kinds(commands: Any, group: str) -> None:
+    """Add the commands of a group of kinds; those of plug-ins by their names alone, until they are used."""
+    for name in kinds.names(group):
+        if name in kinds.KINDS[group]:
+            kinds.find(group, name)(commands)
+        else:
+            command = commands.add_parser(name, help=kinds.package_summary(group, name).replace("%", "%%"))
+            command.load = partial(load, commands, group, name)
+
+
+def load(commands: Any, group: str, name: str) -> Parser:
+    """Import the plug-in of a command, and return the parser that it adds in place of the present one."""
+    del commands.choices[name]
+    with kinds.errors_of_user(f"pdcode.{group}: '{name}'"):
+        kinds.find(group, name)(commands)
+    if name not in commands.choices:
+        raise InputError(f"pdcode.{group}: '{name}': adds no parser of this name")
+    added: Parser = commands.choices[name]
+    return added
+
+
 def _setting(name: str, value: str, similar: bool) -> str:
     """Return a setting for --set of the key or table of this name; empty if a configuration has none.
 
     `similar` keys are meant, too.
     """
-    from ..config import Config, kinds  # not loaded without an error
+    from ..config import Config, building  # not loaded without an error
 
-    key = name if name in Config.__struct_fields__ else kinds.meant_key(name) if similar else ""
+    key = name if name in Config.__struct_fields__ else building.meant_key(name) if similar else ""
     table = key == name and hasattr(getattr(Config(), name), "__struct_fields__")
     return f"{name}.KEY=VALUE" if table else f"{key}={value}" if key else ""
 
@@ -205,8 +210,6 @@ def add_plugin(command: Any) -> None:
 
 def import_plugins(options: argparse.Namespace) -> None:
     """Import the files of --plugin."""
-    from ..config import kinds
-
     for path in options.plugin:
         kinds.load_plugin(os.path.abspath(path))
 

@@ -1,18 +1,12 @@
 """`pdcode bench`: measurements of this machine, and of schemes against rivals."""
 
 import argparse
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 from ..util.errors import InputError
 from ..util.packages import pip_install
-from . import ablation, ddp, heldout, scale, schemes, validate
-
-BENCHES = {
-    "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
-    "torch": "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding "
-    "and whitening, by gradients and by their factors",
-}
+from . import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -20,27 +14,45 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "bench",
         help="measure this machine, and schemes against rivals",
+        example="machine",
         description="Measure this machine, predictions for it, and schemes against rivals.",
     )
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
-    for name, about in BENCHES.items():
-        bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        bench.set_defaults(function=run, bench=name)
-    validate.add_parser(benches)
-    schemes.add_parser(benches)
-    heldout.add_parser(benches)
-    ablation.add_parser(benches)
-    scale.add_parser(benches)
-    ddp.add_parser(benches)
+    arguments.add_kinds(benches, "benches")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run a bench, the module of its name."""
-    module = "..torch.bench" if options.bench == "torch" else f"..bench.{options.bench}"
+def add_machine(benches: Any) -> None:
+    """Add the bench of this machine to the parser."""
+    _add(
+        benches, "machine", "fit [machine] and [link] to this machine, as TOML for the virtual clock", machine
+    )
+
+
+def add_torch(benches: Any) -> None:
+    """Add the bench of PyTorch's tasks to the parser."""
+    about = (
+        "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding and "
+        "whitening, by gradients and by their factors"
+    )
+    _add(benches, "torch", about, torch)
+
+
+def _add(benches: Any, name: str, about: str, function: Callable[[argparse.Namespace], int]) -> None:
+    bench = benches.add_parser(name, help=about, example="", description=f"{about[0].upper()}{about[1:]}.")
+    bench.set_defaults(function=function)
+
+
+def machine(options: argparse.Namespace) -> int:
+    """Measure this machine."""
+    from ..bench import machine
+
+    return machine.run()
+
+
+def torch(options: argparse.Namespace) -> int:
+    """Measure PyTorch's tasks."""
     try:
-        done: int = import_module(module, __package__).run()
+        from ..torch import bench
     except ModuleNotFoundError as error:
-        if options.bench != "torch":
-            raise
         raise InputError(f"bench torch: needs PyTorch ({error}): {pip_install('torch')}") from None
-    return done
+    return bench.run()

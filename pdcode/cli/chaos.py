@@ -13,6 +13,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "chaos",
         help="run a configuration under faults, and measure their cost",
+        example="jobs/digits.toml -n 8 --kill 2 --trials 10",
         description="Run a configuration several times with the faults of [faults] or of the options and "
         "without faults, each pair with the same seed, on the virtual clock or over MPI. Prints how many "
         "trials reached the target, the time lost per fault, and goodput: useful samples over those of the "

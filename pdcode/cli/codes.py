@@ -19,6 +19,7 @@ def add_parser(commands: Any) -> None:
     top = commands.add_parser(
         "codes",
         help="list code families, design a code, or show a saved one",
+        example="design net -n 64 -k 16",
         description="Codes: the linear combinations of gradient blocks that workers send.",
     )
     actions = top.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -26,6 +27,7 @@ def add_parser(commands: Any) -> None:
     command = actions.add_parser(
         "list",
         help="list the code families",
+        example="",
         description="List the code families with sizes, default weight and coherence.",
     )
     what = (
@@ -38,6 +40,7 @@ def add_parser(commands: Any) -> None:
     command = actions.add_parser(
         "design",
         help="design a code and print its quality",
+        example="net -n 64 -k 16 -o net.h5",
         description="Design a code and print its quality: coherence and lower bounds on it, frame bounds, "
         "spark, information, captured energy by number of arrivals.",
     )
@@ -56,6 +59,7 @@ def add_parser(commands: Any) -> None:
     command = actions.add_parser(
         "show",
         help="print the quality of a saved code",
+        example="net.h5 --figure net.png",
         description="Print the quality of a saved code, or of the codes of a trace.",
     )
     command.add_argument("file", metavar="FILE", help="HDF5 file of `pdcode codes design`, or a trace")

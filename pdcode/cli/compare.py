@@ -16,6 +16,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
         help="run several schemes under the same delays, and rank them",
+        example="jobs/digits.toml --schemes lwpd,uncoded,topk --target 0.1 --tune",
         description="Run schemes on the problem, workers and delays of a configuration, each with the same "
         "seeds, on the virtual clock or over MPI. Prints a ranked table with 95 % intervals, and writes an "
         "HDF5 file for `pdcode show` and a configuration of each scheme. Exit codes: 0 done, 1 failure, 2 "

@@ -16,6 +16,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "ddp",
         help=ABOUT,
+        example="jobs/digits.toml -n 8 --seeds 3",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain, with its "
         "PowerSGD hook or with pdcode's, trains the same network from the same θ on the same mini-batches, "
         "and each rank has the injected delays of the worker of its number. Runs alternate, seed by seed; "

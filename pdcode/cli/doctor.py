@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "doctor",
         help="check this machine: whether a run would work",
+        example="",
         description="Check this machine: Python, kernels, BLAS, HDF5, MPI, whether its launcher matches (by "
         "starting two ranks), SLURM, cores, clock, disk. Exit codes: 0 a run would work, 1 it would not.",
     )

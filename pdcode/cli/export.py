@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..exporters import FORMATS
+from ..config import kinds
 from ..util.errors import InputError, prefix_errors
 from ..util.output import ensure_writable, print_line
 from . import arguments
@@ -12,12 +12,14 @@ from . import arguments
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
-    formats = "; ".join(f"{name}: {each.description}" for name, each in FORMATS.items())
     command = commands.add_parser(
         "export",
         help="write a run for Perfetto, Vampir, Parquet, TensorBoard and others, or its weights",
-        description=f"Write a run, finished or not, in the format of another tool ({formats}), or the "
-        "weights that it has trained. Exit codes: 0 done, 1 failure, 2 bad input.",
+        example="results/digits.h5 -o digits.pftrace",
+        describe=lambda: (
+            f"Write a run, finished or not, in the format of another tool ({formats()}), or the weights that "
+            "it has trained. Exit codes: 0 done, 1 failure, 2 bad input."
+        ),
     )
     option = command.add_argument
     option("trace", metavar="TRACE", help="HDF5 file of a run")
@@ -30,8 +32,8 @@ def add_parser(commands: Any) -> None:
         "the parameters by name"
     )
     wanted.add_argument("--state", metavar="FILE", help=what)
-    implied = ", ".join(each.suffix for each in FORMATS.values() if each.suffix)
-    option("--to", metavar="FORMAT", choices=tuple(FORMATS), help=f"format (default: by suffix: {implied})")
+    what = "format (default: that of the suffix)"
+    option("--to", metavar="FORMAT", choices=kinds.Names("exporters"), help=what)
     option("--table", metavar="NAME", help="table of parquet and csv (default: arrivals)")
     what = (
         "events at most, of perfetto, otf2, pipit and goal (default: 1000000; 0: any number); of a longer "
@@ -41,6 +43,14 @@ def add_parser(commands: Any) -> None:
     option("--events", type=int, metavar="N", help=what)
     arguments.add_plugin(command)
     command.set_defaults(function=export)
+
+
+def formats() -> str:
+    """Return names, suffixes and descriptions of the formats."""
+    members = kinds.members("exporters")
+    return "; ".join(
+        f"{name}{kind.suffix and f' ({kind.suffix})'}: {kind.description}" for name, kind in members
+    )
 
 
 def export(options: argparse.Namespace) -> int:

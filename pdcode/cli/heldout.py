@@ -18,6 +18,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "heldout",
         help=ABOUT,
+        example="--jobs digits-sorted,unequal-network --seeds 3 --budget 6",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. The half of a job follows from its name. Each job is a "
         "comparison, as of `pdcode compare`, in a file of its own; existing files are not computed again, an "
         "interrupted job resumes. The last lines are a summary of each half. Exit codes: 0 done, 1 failure, "

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..importers import FORMATS
+from ..config import kinds
 from ..util.formats import counted, duration
 from ..util.output import ensure_writable, print_line
 
@@ -14,22 +14,28 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "import",
         help="make a trace of a job that pdcode did not run",
-        description="Read what other programs record of their jobs, and write a trace of workers × steps, "
-        "with each worker's own work, its waiting and its link, for `pdcode show`. Exit codes: 0 done, "
-        "1 failure, 2 bad input.",
+        example="kineto rank0.json.gz rank1.json.gz -o job.h5",
+        describe=lambda: (
+            "Read what other programs record of their jobs, and write a trace of workers × steps, "
+            "with each worker's own work, its waiting and its link, for `pdcode show`. "
+            f"Formats: {formats()}. Exit codes: 0 done, 1 failure, 2 bad input."
+        ),
     )
-    what = "; ".join(f"{name}: {text}" for name, text in FORMATS.items())
-    command.add_argument("format", choices=[*FORMATS], metavar="FORMAT", help=f"format of the files: {what}")
+    names = kinds.Names("importers")
+    command.add_argument("format", choices=names, metavar="FORMAT", help="format of the files")
     command.add_argument("files", nargs="+", metavar="FILE", help="files of one job")
     command.add_argument("-o", "--output", metavar="TRACE", required=True, help="HDF5 file to write")
     command.set_defaults(function=run)
 
 
+def formats() -> str:
+    """Return names and descriptions of the formats."""
+    return "; ".join(f"{name}: {kind.description}" for name, kind in kinds.members("importers"))
+
+
 def run(options: argparse.Namespace) -> int:
     """Read the files and write the trace."""
-    from ..importers import read
-
-    job = read(options.format, options.files)
+    job = kinds.find("importers", options.format).read(options.files)
     path = Path(options.output)
     ensure_writable(path, str(path))
     notice = job.write(path)

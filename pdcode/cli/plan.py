@@ -24,6 +24,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "plan",
         help="search for a faster scheme in virtual time, and write it as a configuration",
+        example="jobs/digits.toml --target 0.1 -o best.toml",
         description="Search for the scheme, code, memory, wire format, updates and learning rate that reach "
         "the target of a configuration soonest, by simulated runs with its workers, stragglers, machine and "
         "link, or with those of a recorded run. Prints a ranking that includes the configuration itself, and "

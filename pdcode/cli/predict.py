@@ -19,6 +19,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
         help="predict new rows with the model of a trace",
+        example="results/digits.h5 new.csv -o predicted.csv",
         description="Predict the targets of rows with the model that a run has trained. The trace is enough: "
         "it has the parameters, the labels of the classes, and the names, scales and coding of the inputs. "
         "Columns of a table are found by the names of the training data. "

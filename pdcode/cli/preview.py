@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..config import Config, Table, kinds
+from ..config import Config, Table, building
 from ..config import load as configfile
 from ..config.defaults import Origins, preset_filled, with_derived_keys
 from ..config.write import to_toml
@@ -60,7 +60,7 @@ def rates(config: Config) -> Iterator[tuple[str, float]]:
     """Yield the keys that are numbers of bytes a second, and their values."""
     for name in config.__struct_fields__:
         if isinstance(table := getattr(config, name), Table):
-            for key, quantity in kinds.quantities(type(table)).items():
+            for key, quantity in building.quantities(type(table)).items():
                 if quantity == "rate" and (value := getattr(table, key)) is not None:
                     yield f"{name}.{key}", value
 

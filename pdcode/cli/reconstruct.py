@@ -17,6 +17,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "reconstruct",
         help="images from trains of events, by the dictionary of a trace",
+        example="results/features.h5 photo.png --window-ms 32 -o results/events",
         description="Reconstruct images from the events that a model of a retina sends in a time window, or "
         "a model of an event camera that moves over an image, or frames of a recording (AEDAT 2 or 4, CSV "
         "with columns t [µs], x, y, p). The trace is of problem.kind 'sparse-coding'. Beside it: counts, "

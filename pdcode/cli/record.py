@@ -14,6 +14,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "record",
         help="run a program of mpi4py, and record who waits for whom",
+        example="-o job.h5 script.py",
         description="Run a program of mpi4py under mpiexec as it is, with a trace of when each rank computes "
         "and when it waits for others. `pdcode show TRACE` names a slow rank, what it costs and what to try. "
         "The calls of MPI.COMM_WORLD are seen, and those of communicators made from it. Exit codes: those of "

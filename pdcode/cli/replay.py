@@ -14,6 +14,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "replay",
         help="recompute a run from its trace and verify that it is bit-identical",
+        example="results/digits.h5",
         description="Recompute a run, over MPI or on the virtual clock, from its trace alone: "
         "configuration, seed and order of arrivals. Compares codes, arrivals, updates, progress, final "
         "theta, optimizer state and counters bit for bit, on the virtual clock also all times, and prints "

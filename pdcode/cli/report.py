@@ -22,6 +22,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "report",
         help="write an HTML page about a run, or about two, before and after a change",
+        example="results/digits.h5 -o report.html --figures figures",
         description="Write one HTML page that needs no network: slow workers with their cost and what to "
         "try, loss, a timeline to zoom, who is slow when, staleness and latencies, the critical path across "
         "ranks, code, faults, environment; of two traces also what has changed, with 95 % intervals. "

@@ -24,6 +24,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "run",
         help="train a model over MPI",
+        example="jobs/digits.toml -n 8 -o results/digits.h5 --set stop.seconds=5",
         description="Train a model over MPI. Starts mpirun, unless a launcher (mpirun, srun) started this "
         "process; the number of workers is then the launcher's number of ranks minus one. "
         "Exit codes: 0 done, 1 failure, 2 bad input, 75 ended by SIGTERM or SIGUSR1 after a checkpoint.",

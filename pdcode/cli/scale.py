@@ -16,6 +16,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "scale",
         help=ABOUT,
+        example="--workers 8,64,512 --link 100M",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each number of workers is a comparison, as of `pdcode "
         "compare`, in a file of its own; existing files are not computed again. The figure is scale.png "
         "beside them. Exit codes: 0 done, 1 failure, 2 bad input.",

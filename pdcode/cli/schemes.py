@@ -17,6 +17,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "schemes",
         help=ABOUT,
+        example="--problems digits --links 1G,100M --delays none --seeds 3",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each cell is a comparison, as of `pdcode compare`, in a "
         "file of its own; existing files are not computed again, an interrupted cell resumes. The last line "
         "says whether the goal is met. Exit codes: 0 done, 1 failure, 2 bad input.",

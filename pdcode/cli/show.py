@@ -11,6 +11,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "show",
         help="summarise a trace, or compare several; show the results of `pdcode compare`",
+        example="results/digits.h5 --figure digits.png",
         description="Print what is wrong with the loss, if anything is, slow workers with their cost and "
         "what to try, configuration, loss and accuracy, a breakdown of the time, outages, staleness and "
         "bytes; of several traces a table with a row for each. Traces of running and killed runs can be "

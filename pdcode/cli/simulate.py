@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "simulate",
         help="run a configuration on the virtual clock",
+        example="jobs/digits.toml -n 64 --set link.bandwidth=100Mbit/s",
         description="Run a configuration on the virtual clock: the coordinator of `pdcode run` with "
         "virtual workers, whose task times follow [machine], [link] and [stragglers]. This process, or all "
         "ranks under mpirun, computes the payloads. Exit codes: 0 done, 1 failure, 2 bad input.",

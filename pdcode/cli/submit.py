@@ -26,6 +26,7 @@ def add_parser(commands: Any) -> None:
         "submit",
         usage="%(prog)s [-h] [-n N] [--set KEY=VALUE] [--array TABLE] [--dry-run] CONFIG [-- OPTION …]",
         help="submit a run to SLURM, or one for each row of a table",
+        example="jobs/digits.toml -n 63 -- --time=0:30:00 --nodes=2",
         description="Check a configuration and submit it to SLURM: jobs/train.sbatch, or with a table "
         "jobs/sweep.sbatch, with a task for rank 0 and for each worker. Prints the command. Options after "
         "-- are passed to sbatch, such as -- --time=2:00:00 --nodes=2. The trace and the other files of "

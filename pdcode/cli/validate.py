@@ -18,6 +18,7 @@ def add_parser(benches: Any) -> None:
     bench = benches.add_parser(
         "validate",
         help=ABOUT,
+        example="--workers 4 --cells '4-exponential-*' --seeds 1",
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Half of a run over MPI calibrates the clock's costs. "
         "All cells (workers, delays, entrant) are then predicted with other seeds than the runs will have, "
         "and written to prediction.json with its SHA-256; then they run. Nothing else should run on the "

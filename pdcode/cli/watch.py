@@ -33,6 +33,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "watch",
         help="show a running job live",
+        example="results/digits.h5",
         description="Show a run while it goes on: loss, updates a second, the workers' last task times, slow "
         "workers and faults; on a terminal until the run ends, q or Ctrl-C, else by a line every five "
         "seconds. It waits for a trace that does not exist yet, and shows an ended run once. Of a long run "

@@ -11,8 +11,8 @@ from ..util.capabilities import Capable
 from ..util.errors import InputError, short_repr
 from ..util.touches import flops_per_touch
 from . import kinds
+from .building import Kind
 from .fields import Candidates, Count, Fraction, NonNegative, Positive, Rate, Real, Seconds
-from .kinds import Kind
 from .requirements import KeyNeeds, Need, having, none_of, one_of
 
 

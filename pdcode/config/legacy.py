@@ -11,10 +11,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from ..util.errors import InputError, not_a_file
 from ..util.files import writable_by_others
-from . import kinds
+from . import building, kinds
+from .building import Kind
 from .defaults import without_effect
 from .interfaces import DecoderTable, MemoryTable
-from .kinds import Kind
 from .schema import KINDS, Config, FaultsTable
 
 AnyKind = TypeVar("AnyKind", bound=Kind)
@@ -43,7 +43,7 @@ def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None
     A plug-in is a program, and who wrote the file with the configuration may be anybody. It is imported if
     the user has named it, or if it is unchanged since the run and no other user can have written it.
     """
-    paths = kinds.build(list[str], tables.get("plugins", []), "plugins")
+    paths = building.build(list[str], tables.get("plugins", []), "plugins")
     known = dict(zip(paths, digests, strict=False))
     for path in paths:
         if not kinds.is_loaded(path) and not not_a_file(path) and (why := _distrust(path, known.get(path))):
@@ -98,14 +98,14 @@ def check(tables: Any) -> None:
 
     Unknown keys and the keys of kinds are not checked: they may be those of another version or a plug-in.
     """
-    kinds.build(dict[str, Any], tables)
+    building.build(dict[str, Any], tables)
     for name, hint in get_type_hints(Config, include_extras=True).items():
         value = tables.get(name, check)
         if value is not check and isinstance(hint, type):
-            kinds.build(dict[str, Any], value, name)
+            building.build(dict[str, Any], value, name)
             value = {key: value[key] for key in value if key in getattr(hint, "__struct_fields__", ())}
         if value is not check:
-            kinds.build(hint, value, name)
+            building.build(hint, value, name)
 
 
 def _upgraded(base: type[Kind], table: Any) -> Any:

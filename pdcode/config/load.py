@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, prefix_errors, reason, short_repr, shorten, similar_file
-from . import defaults, kinds, requirements
+from . import building, defaults, kinds, requirements
 from .defaults import Origins
 from .problems import is_bundled
 from .schema import KINDS, Config, SchemeTable
@@ -265,7 +265,7 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
             tables["plugins"], folder = value, Path()
     parsed[:] = [pair for pair in parsed if pair[0] != ["plugins"]]
     if "plugins" in tables:
-        given = kinds.build(list[str], tables["plugins"], "plugins")
+        given = building.build(list[str], tables["plugins"], "plugins")
         tables["plugins"] = [os.path.abspath(folder / path) for path in given]
         for path in tables["plugins"]:
             kinds.load_plugin(path)

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from ..util.errors import InputError
 from . import kinds
+from .building import Kind
 from .fields import Count, Factor, Fraction, NonNegative, Positive
-from .kinds import Kind
 from .requirements import KeyNeeds, Need, having, one_of
 
 FORMATS = {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..util.errors import InputError, short_repr
-from . import kinds
+from . import building, kinds
 from .fields import Table
 
 Test = Callable[[Any, Any], bool]
@@ -200,4 +200,4 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if value is None:
         return "none"
-    return repr(value.kind) if isinstance(value, kinds.Kind) else short_repr(value)
+    return repr(value.kind) if isinstance(value, building.Kind) else short_repr(value)

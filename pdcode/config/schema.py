@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from ..util.errors import InputError, did_you_mean, expected, short_repr
-from . import kinds
+from . import building, kinds
+from .building import Kind
 from .fields import MAX_VALUE, Bandwidth, Bytes, Candidates, Count, Duration, Positive, Real, Seconds, Table
 from .interfaces import (
     CodeTable,
@@ -24,7 +25,6 @@ from .interfaces import (
     StragglersTable,
     UpdateTable,
 )
-from .kinds import Kind
 from .problems import ProblemTable
 from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
 
@@ -51,7 +51,7 @@ class SchemeTable(Table):
     @classmethod
     def of(cls, table: Any) -> SchemeTable:
         """Build the table, with the options of the scheme that it names."""
-        built = kinds.build(cls, table, "scheme")
+        built = building.build(cls, table, "scheme")
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
             raise InputError(f"scheme.name: {expected(built.name, kinds.names('schemes'))}")
@@ -66,8 +66,10 @@ class SchemeTable(Table):
         if isinstance(options, Mapping):
             others = ((name, each.Options) for name, each in kinds.members("schemes"))
             kind = f"scheme '{built.name}'"
-            kinds.refuse_keys_of_others("scheme.options", options, scheme.Options, kind, others)
-        return msgspec.structs.replace(built, options=kinds.build(scheme.Options, options, "scheme.options"))
+            building.refuse_keys_of_others("scheme.options", options, scheme.Options, kind, others)
+        return msgspec.structs.replace(
+            built, options=building.build(scheme.Options, options, "scheme.options")
+        )
 
     def check(self, config: Config) -> None:
         """Refuse combinations of keys that cannot work with the scheme."""
@@ -342,7 +344,7 @@ class FaultsTable(Table):
     @classmethod
     def of(cls, table: Any) -> FaultsTable:
         """Build the table with its events."""
-        built = kinds.build(cls, table, "faults")
+        built = building.build(cls, table, "faults")
         failure = None if built.failure is None else FaultEvent.of(built.failure)
         events = [FaultEvent.of(each) for each in built.events]
         return msgspec.structs.replace(built, events=events, failure=failure)
@@ -434,19 +436,19 @@ class Config(Table):
     #: paths of Python files that define further kinds: in a TOML file relative to its folder, on the command
     #: line to the current folder
     plugins: list[str] = msgspec.field(default_factory=list)
-    problem: ProblemTable = kinds.field(ProblemTable)
-    code: CodeTable = kinds.field(CodeTable)
+    problem: ProblemTable = building.field(ProblemTable)
+    code: CodeTable = building.field(CodeTable)
     scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))
-    decoder: DecoderTable = kinds.field(DecoderTable)
-    memory: MemoryTable = kinds.field(MemoryTable)
+    decoder: DecoderTable = building.field(DecoderTable)
+    memory: MemoryTable = building.field(MemoryTable)
     wire: WireTable = WireTable()
     downlink: DownlinkTable = DownlinkTable()
     reduce: ReduceTable = ReduceTable()
     shuffle: ShuffleTable = ShuffleTable()
-    update: UpdateTable = kinds.field(UpdateTable)
-    optimizer: OptimizerTable = kinds.field(OptimizerTable)
+    update: UpdateTable = building.field(UpdateTable)
+    optimizer: OptimizerTable = building.field(OptimizerTable)
     workers: WorkersTable = WorkersTable()
-    stragglers: StragglersTable = kinds.field(StragglersTable)
+    stragglers: StragglersTable = building.field(StragglersTable)
     machine: MachineTable = MachineTable()
     link: LinkTable = LinkTable()
     faults: FaultsTable = FaultsTable()
@@ -501,7 +503,7 @@ class Config(Table):
     def of(cls, tables: Mapping[str, Any]) -> Config:
         """Build a configuration from tables: name -> keys and values."""
         made_here = {"scheme", "faults", *KINDS}
-        config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
+        config = building.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
         own = {
@@ -538,4 +540,4 @@ KINDS: dict[str, type[Kind]] = {
 }
 """Table name -> base class, for the tables that come in kinds."""
 
-kinds.whole.append(Config)
+building.whole.append(Config)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from . import events
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
 
 def write(request: Request) -> str:
@@ -62,3 +62,6 @@ def _operations(found: np.ndarray, centre: bool, gaps: bool) -> Iterator[str]:
             with_peer[peer] = number
             if kind == events.RECEIVE:
                 received[message] = number
+
+
+GOAL = Format("goal", "a schedule for LogGOPSim and ATLAHS", write, ".goal", takes="events")

@@ -1,17 +1,17 @@
 """Export to OTF2: a location for rank 0 and for each worker, with nested regions and messages."""
 
-import otf2
-from _otf2 import Error
-from otf2 import GroupType, LocationType, Paradigm, RegionRole, Type
-
 from . import events
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
 CHUNK = 1 << 18  # bytes of the two buffers of each location, the fewest that OTF2 takes
 
 
 def write(request: Request) -> str:
     """Write an archive into a folder; return a description."""
+    import otf2
+    from _otf2 import Error
+    from otf2 import GroupType, LocationType, Paradigm, RegionRole, Type
+
     trace = request.trace
     found, _, text = events.events(request)
     hosts = dict(zip(trace.workers["rank"].tolist(), trace.workers["host"].tolist(), strict=True))
@@ -51,3 +51,8 @@ def write(request: Request) -> str:
             raise OSError(f"OTF2: {error}") from None
         raise
     return f"{len(places)} locations, {text}"
+
+
+OTF2 = Format(
+    "otf2", "a folder for Vampir and Scalasca", write, ".otf2", library="otf2", takes="events", folder=True
+)

@@ -1,19 +1,20 @@
 """Export to Perfetto: a track for rank 0 and for each worker, with nested slices, flows and counters."""
 
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackDescriptor, TrackEvent
-from perfetto.trace_builder.proto_builder import TraceProtoBuilder
+from typing import Any
 
 from . import events, series
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
-KINDS = (
-    TrackEvent.TYPE_SLICE_BEGIN, TrackEvent.TYPE_SLICE_END, TrackEvent.TYPE_INSTANT, TrackEvent.TYPE_INSTANT,
-)  # fmt: skip
 RUN, FIRST = 1, 2  # tracks of the run and of rank 0
 
 
 def write(request: Request) -> str:
     """Write a file of packets; return a description."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackDescriptor, TrackEvent
+    from perfetto.trace_builder.proto_builder import TraceProtoBuilder
+
+    instant = TrackEvent.TYPE_INSTANT
+    kinds = TrackEvent.TYPE_SLICE_BEGIN, TrackEvent.TYPE_SLICE_END, instant, instant
     trace, names = request.trace, events.locations(request)
     found, _, text = events.events(request)
     counters = series.scalars(trace)
@@ -30,7 +31,7 @@ def write(request: Request) -> str:
             track.counter.SetInParent()
     with request.path.open("wb") as file:
 
-        def add(t_ns: int, kind: int, track: int) -> TrackEvent:
+        def add(t_ns: int, kind: int, track: int) -> Any:
             nonlocal builder
             if len(builder.trace.packet) >= events.CHUNK:
                 file.write(builder.serialize())
@@ -41,7 +42,7 @@ def write(request: Request) -> str:
             return packet.track_event
 
         for location, t_ns, kind, region, _, size, message in events.in_turn(found):
-            event = add(t_ns, KINDS[kind], FIRST + location)
+            event = add(t_ns, kinds[kind], FIRST + location)
             if kind == events.ENTER:
                 event.name = events.REGIONS[region]
             elif kind != events.LEAVE:
@@ -56,3 +57,8 @@ def write(request: Request) -> str:
                 add(int(t_ns), TrackEvent.TYPE_COUNTER, place).double_counter_value = value
         file.write(builder.serialize())
     return f"{len(names)} tracks and {len(counters)} counters, {text}"
+
+
+PERFETTO = Format(
+    "perfetto", "a timeline for ui.perfetto.dev", write, ".pftrace", library="perfetto", takes="events"
+)

@@ -1,17 +1,20 @@
 """Export to the columns of Pipit: `Trace.from_csv` reads the CSV, `Trace` takes the frame of Parquet."""
 
+from typing import Any
+
 import numpy as np
-import pyarrow
 
 from ..util.errors import InputError
 from . import events, tables
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
 TYPES = "Enter", "Leave", "Instant", "Instant"
 
 
 def write(request: Request) -> str:
     """Write events by time, with their attributes as a struct, or in CSV as columns; return a description."""
+    import pyarrow
+
     if request.path.suffix not in (".csv", ".parquet"):
         raise InputError(f"-o {request.path}: expected a name that ends in .csv or .parquet")
     found, _, text = events.events(request)
@@ -46,6 +49,17 @@ def write(request: Request) -> str:
     return text
 
 
-def _texts(numbers: np.ndarray, texts: tuple[str, ...]) -> pyarrow.Array:
+def _texts(numbers: np.ndarray, texts: tuple[str, ...]) -> Any:
     """Return texts by their numbers, as a categorical column of pandas."""
+    import pyarrow
+
     return pyarrow.DictionaryArray.from_arrays(pyarrow.array(numbers.astype(np.int32)), list(texts))
+
+
+PIPIT = Format(
+    "pipit",
+    "CSV or Parquet with the columns of Pipit's events",
+    write,
+    library="pyarrow",
+    takes="events",
+)

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from ..analysis import statistics, summary, timing
 from ..trace.schema import APPLIED, CLIPPED, FATES, USED
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
 PARTS = "compute", "delay", "send", "flight", "decode", "idle", "quiet", "dead"  # of `timing.Split`
 
 
 def write(request: Request) -> str:
     """Write gauges, whose label `run` is the name of the trace's file; return a description."""
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
     trace, registry = request.trace, CollectorRegistry()
     table, totals, scale = trace.arrivals, trace.counters, trace.scale
     run, errors = summary.summarise(trace), 1e-9 * clock_error_ns(trace)
@@ -57,3 +58,13 @@ def write(request: Request) -> str:
     gauge("clock_error_seconds", text, {(w,): error for w, error in enumerate(errors.tolist())}, "worker")
     write_to_textfile(str(request.path), registry)
     return f"{count:,} values"
+
+
+PROMETHEUS = Format(
+    "prometheus",
+    "goodput, for the textfile collector",
+    write,
+    ".prom",
+    library="prometheus_client",
+    replaces=b"# HELP pdcode_",
+)

@@ -1,8 +1,10 @@
-"""What a format is asked to write, and what it says about the times."""
+"""A format, what it is asked to write, and what it says about the times."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,44 @@ class Request(NamedTuple):
             f"pdcode export of {self.name}{only}; times of workers are on rank 0's clock, with errors "
             f"of at most {duration(float(clock_error_ns(trace).max(initial=0)))}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """A format, in which `pdcode export` writes a run.
+
+    Attributes
+    ----------
+    name, description : str
+        Name, and what it is, in a line.
+    write : callable
+        ``write(request)`` writes the file, or into the folder, and returns a description of it.
+    suffix : str
+        Suffix of files, or of a folder, that are of this format unless another is given.
+    library : str
+        Package that it needs, and imports in `write`.
+    takes : {"", "events", "table"}
+        Argument of `Trace.export` that it has.
+    folder : bool
+        Whether it writes a folder.
+    replaces : bytes
+        Begin of its files, which it replaces; by default none.
+    """
+
+    group: ClassVar[str] = "exporters"
+
+    name: str
+    description: str
+    write: Callable[[Request], str]
+    suffix: str = ""
+    library: str = ""
+    takes: str = ""
+    folder: bool = False
+    replaces: bytes = b"\0"
+
+    def name_of(self) -> str:
+        """Return the name, for `config.kinds`."""
+        return self.name
 
 
 def clock_error_ns(trace: TraceReader) -> np.ndarray:

@@ -1,18 +1,17 @@
 """Export of a table to Parquet or CSV."""
 
 import json
-
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
+from typing import Any
 
 from ..trace.reader import COLUMNS
 from ..util.errors import escape
-from .request import Request, clock_error_ns
+from .request import Format, Request, clock_error_ns
 
 
 def write(request: Request) -> str:
     """Write a table; that of arrivals has a column more, the bound on the error of the worker's clock."""
+    import pyarrow
+
     trace, table = request.trace, getattr(request.trace, request.table)
     arrays, schema = dict(table), COLUMNS[request.table]
     about = {key: {"units": schema[key].units, "description": schema[key].description} for key in arrays}
@@ -30,8 +29,12 @@ def write(request: Request) -> str:
     return f"{made.num_rows:,} rows of {request.table}"
 
 
-def write_table(made: pyarrow.Table, request: Request, as_csv: bool) -> None:
+def write_table(made: Any, request: Request, as_csv: bool) -> None:
     """Write a table of pyarrow as CSV, whose texts have no control characters, or Parquet."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
     if as_csv:
         made = made.flatten()
         for place, field in enumerate(made.schema):
@@ -41,3 +44,7 @@ def write_table(made: pyarrow.Table, request: Request, as_csv: bool) -> None:
         pyarrow.csv.write_csv(made, request.path)
     else:
         pyarrow.parquet.write_table(made, request.path, compression="zstd")
+
+
+PARQUET = Format("parquet", "a table with units and attributes", write, ".parquet", "pyarrow", "table")
+CSV = Format("csv", "a table as text", write, ".csv", "pyarrow", "table")

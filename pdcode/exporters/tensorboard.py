@@ -1,17 +1,17 @@
 """Export to TensorBoard: scalars by update, as an event file in a folder."""
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
-from tensorboard.summary.writer.record_writer import RecordWriter
-
 from . import series
-from .request import Request
+from .request import Format, Request
 
 
 def write(request: Request) -> str:
     """Write scalars, and the exactness of clocks as a text; return a description."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
     began = request.trace.segments["begun_ns"][:1].tolist() or [0]
     found = series.scalars(request.trace)
     with (request.path / "events.out.tfevents.0.pdcode").open("wb") as file:
@@ -29,3 +29,6 @@ def write(request: Request) -> str:
                 scalar = Summary.Value(tag=tag, simple_value=value)
                 add(t_ns, step=int(version), summary=Summary(value=[scalar]))
     return f"{len(found)} scalars of at most {series.POINTS:,} points"
+
+
+TENSORBOARD = Format("tensorboard", "a folder of scalars", write, library="tensorboard", folder=True)

@@ -14,7 +14,7 @@ import numpy as np
 from ..util.errors import Failure, InputError, ensure_file, shorten
 from ..util.memory import ensure_fits
 from ..util.packages import pip_install
-from .job import Job, in_turn, only
+from .job import Importer, Job, in_turn, only
 
 AXES = "stage", "seq_id", "dp_rank", "step"
 TIMES = "start_ts", "duration"
@@ -212,3 +212,6 @@ def replay(times: Times, order: Order) -> np.ndarray:
     now = now.max(axis=(0, 1), keepdims=True) + times["optimizer-clip-main-grad"].sum(axis=1)
     ends: np.ndarray = (now + times["optimizer"].sum(axis=1)).max(axis=(0, 1))
     return ends
+
+
+BYTEDANCE = Importer("bytedance", "operations of ByteDance's straggler analysis: Parquet", read)

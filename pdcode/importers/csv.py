@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .job import LINE, Grid, Job, in_turn, numbers, only, table
+from .job import LINE, Grid, Importer, Job, in_turn, numbers, only, table
 
 
 def read(paths: Sequence[str]) -> Job:
@@ -34,3 +34,6 @@ def read(paths: Sequence[str]) -> Job:
     if "host" in columns and set(names) != {"unknown"}:
         job.notes.append(f"workers, by number from 0: {', '.join(names)}")
     return job
+
+
+CSV = Importer("csv", "a table with columns worker, step, work_s, and others if known", read)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ..util.errors import InputError, shorten
-from .job import LONGEST_S, Fault, Job, content
+from .job import LONGEST_S, Fault, Importer, Job, content
 
 RANK = re.compile(r"(\d{1,9})(?:\.(?:json|pkl|pickle|gz))*$")
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -202,3 +202,8 @@ def _period(kinds: Sequence[str]) -> tuple[int, int]:
         if count >= max(2 * period, len(codes) // 2):
             return period, count
     return 1, len(codes)
+
+
+FLIGHT_RECORDER = Importer(
+    "flight-recorder", "dumps of PyTorch's flight recorder, one a rank: JSON or pickle", read
+)

@@ -6,9 +6,9 @@ import math
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -75,6 +75,31 @@ class Job:
             writer.fault(each.worker, each.kind, each.message, each.t_ns)
         writer.close()
         return writer.notice
+
+
+@dataclass(frozen=True, eq=False)
+class Importer:
+    """A format of the files of other programs, which `pdcode import` reads.
+
+    Attributes
+    ----------
+    name, description : str
+        Name, and what its files are, in a line.
+    read : callable
+        ``read(paths)`` reads the files of a job, in any order. It raises `InputError` if a file is not of the
+        format or does not say what is needed, which names file, place and value, and `Failure` if a package
+        is missing.
+    """
+
+    group: ClassVar[str] = "importers"
+
+    name: str
+    description: str
+    read: Callable[[Sequence[str]], Job]
+
+    def name_of(self) -> str:
+        """Return the name, for `config.kinds`."""
+        return self.name
 
 
 def in_turn(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ..util.errors import InputError
-from .job import LONGEST_S, Job, from_json
+from .job import LONGEST_S, Importer, Job, from_json
 
 STEP = re.compile(r"ProfilerStep#(\d{1,15})")
 COLLECTIVE = re.compile(r"(?:gloo|mpi|ucc|xccl|hccl):")
@@ -211,3 +211,6 @@ def read(paths: Sequence[str]) -> Job:
     made = np.rint(times).astype(np.int64)
     hosts = [each.host for each in steps]
     return Job(hosts, "PyTorch's profiler", made, gradient_bytes=steps[0].gradient_bytes(), notes=notes)
+
+
+KINETO = Importer("kineto", "profiles of PyTorch, one a rank: JSON, also gzipped", read)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .job import Grid, Job, in_turn, numbers, only, table
+from .job import Grid, Importer, Job, in_turn, numbers, only, table
 
 UNIT_S = 1e-3  # the times are normalised to 0 to 1,000; their unit is not published
 
@@ -26,3 +26,6 @@ def read(paths: Sequence[str]) -> Job:
     job.notes.append("normalised times, taken as ms; a step for each time at which workers were sampled")
     job.notes += [f"{few.sum():,} times of few workers are left out"] if few.any() else []
     return job
+
+
+PAI = Importer("pai", "mini-batch times of Alibaba's PAI: CSV", read)

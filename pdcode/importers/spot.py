@@ -10,7 +10,7 @@ import numpy as np
 from ..faults.spot import nodes_by_place
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from .job import LONGEST_S, Fault, Job, content, from_json, only
+from .job import LONGEST_S, Fault, Importer, Job, content, from_json, only
 
 MOST = 10_000  # steps
 WORKERS = 1 << 16
@@ -76,3 +76,6 @@ def read(paths: Sequence[str]) -> Job:
     usual = f"{here.sum(axis=1).mean():.1f} instances on average, in ticks of {tick_s:g} s"
     notes = [f"{usual}; {went:,} left, {came:,} joined"]
     return Job(["unknown"] * here.shape[1], "a spot trace", times, faults=faults, notes=notes)
+
+
+SPOT = Importer("spot", "instances that come and go: Bamboo's CSV or SkyPilot's JSON", read)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ..util.errors import InputError, shorten
-from .job import LONGEST_S, Grid, Job, content, in_turn, only
+from .job import LONGEST_S, Grid, Importer, Job, content, in_turn, only
 
 TABLE, COLUMNS = "step_time_samples", ("id", "global_rank", "step", "events_json")
 EVENTS = {
@@ -121,3 +121,6 @@ def _durations(place: str, text: object) -> dict[tuple[str, str], float]:
                 raise InputError(f"{place}, {event}, {clock}: {wrong[0]:g} is not from 0 to {MOST_MS:g}")
             found[name, clock] = sum(known) if known else np.nan
     return found
+
+
+TRACEML = Importer("traceml", "the session database of TraceML: SQLite", read)

@@ -101,8 +101,8 @@ def misspelt_settings() -> Iterator[tuple[str, str]]:
     They are those of pdcode, not of plug-ins that other tests have loaded.
     """
     own = {
-        group: [name for name in table if isinstance(table[name], str)]
-        for group, table in kinds.KINDS.items()
+        group: [name for name, kind in kinds.KINDS[group].items() if isinstance(kind, str)]
+        for group in SETTINGS
     }
     for group, names in own.items():
         for name in names if group != "readers" else BUNDLED:

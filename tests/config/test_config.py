@@ -241,5 +241,5 @@ def test_every_kind_is_where_the_registry_says(group: str) -> None:
     for name, place in kinds.KINDS[group].items():
         if isinstance(place, str):  # else it is a plug-in of another test
             found = kinds.find(group, name)
-            assert callable(found) if group == "readers" else found.name_of() == name
+            assert callable(found) if group in ("readers", *kinds.FUNCTIONS) else found.name_of() == name
             assert kinds.find(group, name).__doc__

@@ -8,7 +8,7 @@ import pytest
 from outcomes import refused
 
 from pdcode.__main__ import main
-from pdcode.config import Config, FaultEvent, Seconds, StragglersTable, kinds
+from pdcode.config import Config, FaultEvent, Seconds, StragglersTable, building, kinds
 from pdcode.config import load as configfile
 from pdcode.util.formats import rate
 
@@ -75,16 +75,16 @@ def test_every_key_of_seconds_and_bytes_takes_units() -> None:
         named = {
             key for key in table.__struct_fields__ if key.endswith(("_s", "seconds", "bandwidth", "segment"))
         }
-        assert named - {"flops_per_s"} == {*kinds.quantities(table)}
+        assert named - {"flops_per_s"} == {*building.quantities(table)}
 
 
 def test_a_plug_ins_keys_take_units_too() -> None:
     class Mine(msgspec.Struct):
         pause_s: Seconds = 0.0
 
-    assert kinds.build(Mine, {"pause_s": "2 ms"}, "mine").pause_s == 0.002
+    assert building.build(Mine, {"pause_s": "2 ms"}, "mine").pause_s == 0.002
     with refused("mine.pause_s: expected a time such as"):
-        kinds.build(Mine, {"pause_s": "2 lightyears"}, "mine")
+        building.build(Mine, {"pause_s": "2 lightyears"}, "mine")
 
 
 @pytest.mark.parametrize(

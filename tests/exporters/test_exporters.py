@@ -25,7 +25,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pdcode
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.exporters import FORMATS, events, series
+from pdcode.config import kinds
+from pdcode.exporters import events, series
 from pdcode.util.errors import CONTROLS
 
 ERROR_NS = 5  # of the clocks of `traces.members`
@@ -391,11 +392,11 @@ def test_no_half_of_a_file_stays_on_a_full_disk(
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("to", [name for name, each in FORMATS.items() if each.library])
+@pytest.mark.parametrize("to", [name for name, each in kinds.members("exporters") if each.library])
 def test_a_missing_package_is_named_with_the_own_pip(
     to: str, run: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    library = FORMATS[to].library
+    library = kinds.find("exporters", to).library
     for name in [*sys.modules]:
         if name.partition(".")[0] == library or name.startswith("pdcode.exporters."):
             monkeypatch.delitem(sys.modules, name)

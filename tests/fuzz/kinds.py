@@ -21,14 +21,13 @@ from interrupted import built, interrupted
 from pdcode_packings import search
 from pdcode_packings.restarts import PackingProblem
 
-from pdcode import importers
 from pdcode.__main__ import main
 from pdcode.analysis.summary import summarise
 from pdcode.api.traces import Trace
 from pdcode.codes import Code
 from pdcode.config import Config
+from pdcode.config import kinds as registry
 from pdcode.config import load as configfile
-from pdcode.exporters import FORMATS
 from pdcode.session import checkpoint
 from pdcode.session.checkpoint import CheckpointWriter, CoordinatorFile
 from pdcode.studies.comparison import Comparison
@@ -157,8 +156,9 @@ def use(*words: str) -> Callable[[random.Random, Path, str], list[list[str]]]:
 
 def predictions(source: random.Random, path: Path, job: str) -> list[list[str]]:
     rows = str(Path(job).with_name("rows.csv"))
-    export = ["export", str(path), "--to", to := source.choice([*FORMATS])]
-    suffix = ".csv" if to == "pipit" else FORMATS[to].suffix
+    formats = dict(registry.members("exporters"))
+    export = ["export", str(path), "--to", to := source.choice([*formats])]
+    suffix = ".csv" if to == "pipit" else formats[to].suffix
     return [
         ["predict", str(path), rows, "-o", str(path.with_suffix(".out.csv"))],
         [*export, "-o", str(path.with_suffix(f".{to}{suffix}"))],
@@ -334,7 +334,7 @@ def import_(path: Path) -> list[str]:
 
 def read_import(source: random.Random, path: Path) -> None:
     name, *files = import_(path)
-    importers.read(name, files)
+    registry.find("importers", name).read(files)
 
 
 def import_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from paths import ROOT
 
+TOOLS = re.compile(r"```python\n# (\w+)\.py\n(.*?)```\n\n(?!```toml)", re.DOTALL)
+PACKAGE = re.compile(r"```toml\n(\[project\]\n.*?)```", re.DOTALL)
 BLOCKS = re.compile(r"```python\n# (\w+)\.py\n(.*?)```\n\n```toml\n(.*?)```", re.DOTALL)
 
 
@@ -18,6 +20,16 @@ def paste(folder: Path) -> dict[str, str]:
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
         configurations[name] = configuration
     return configurations
+
+
+def paste_tools(folder: Path) -> dict[str, dict[str, str]]:
+    """Write the modules of a command, a format and an importer; return their entry points by group."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    for name, code in TOOLS.findall(text):
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    (package,) = PACKAGE.findall(text)
+    found: dict[str, dict[str, str]] = tomllib.loads(package)["project"]["entry-points"]
+    return found
 
 
 def together(configurations: dict[str, str], plugins: bool = True) -> str:

@@ -17,7 +17,7 @@ import pyarrow
 from paths import ROOT
 from pyarrow import parquet
 
-from pdcode.importers import FORMATS
+from pdcode.config import kinds
 
 DATA = ROOT / "tests/data"
 BAMBOO = "0,add,a\n0,add,b\n120000,remove,a\n300000,add,c\n360000,add,d\n"
@@ -140,7 +140,7 @@ def samples(folder: Path) -> list[Path]:
         (folder / name).write_text(text)
     session(folder / "traceml.db", lambda step, rank: phases(20, 40))
     parquet.write_table(pyarrow.table(operations()), folder / "bytedance.parquet")
-    return sorted(path for path in folder.iterdir() if format_of(path) in FORMATS)
+    return sorted(path for path in folder.iterdir() if format_of(path) in kinds.KINDS["importers"])
 
 
 def format_of(path: Path) -> str:
