@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..trace.reader import TraceReader
+from ..util.errors import InputError, expected
 from . import description
 from .gain import Gain
 from .gain import time_s as reached_s
@@ -21,6 +23,33 @@ if TYPE_CHECKING:
 SIZE = 12, 5.6  # inches
 BINS = 120  # bins of the curve of arrivals per second
 RISE = 0.2  # first fraction of the time, which does not determine the axis of the accuracy
+
+
+def draw_kind(trace: TraceReader, kind: str) -> Figure:
+    """Draw one of the figures of a run; see `Trace.plot`."""
+    from ..codes.code import Code
+    from ..codes.summary import quality
+    from . import code_plots
+    from .waiting import gain
+
+    if kind == "run":
+        return draw(trace)
+    if kind == "gain":
+        with gain(trace) as found:
+            if found is None:
+                raise InputError(
+                    "kind: 'gain': the run waits for all, or waiting for all cannot be simulated"
+                )
+            return draw_gain(found)
+    if kind == "code":
+        return code_plots.draw([(code, quality(code)) for code in Code.load_all(trace.path).values()])
+    panels: dict[str, Callable[[TraceReader, Axes], object]]
+    panels = {"loss": loss, "accuracy": accuracy, "timeline": timeline, "rate": rate}
+    if kind not in panels:
+        raise InputError(f"kind: {expected(kind, ['run', *panels, 'gain', 'code'])}")
+    with sheet(8, 4.5) as drawing:
+        panels[kind](trace, drawing.subplots())
+    return drawing
 
 
 def draw(trace: TraceReader) -> Figure:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from ..trace.reader import TraceReader
 from ..util.formats import counted, duration, number, percent, reached, size
 from ..virtual.result import Result
 from . import statistics
+
+
+def lines(result: Result, path: Path, recorded: TraceReader | None) -> Iterator[str]:
+    """Yield lines on a simulation, whose trace is at `path`, and its comparison with a recorded run."""
+    yield from summary(result.config, result)
+    if recorded is not None:
+        yield compared(TraceReader(path), recorded, result.config)
 
 
 def summary(config: Config, result: Result) -> Iterator[str]:

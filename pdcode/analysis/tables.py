@@ -12,6 +12,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
+from ..util import html
 from ..util.formats import (
     DASH,
     bar,
@@ -30,6 +31,7 @@ from . import critical_path, description, diagnosis, printing, statistics, timin
 from .diagnosis import Diagnosis
 from .gain import Gain
 from .printing import make_table, note
+from .summary import summarise
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -62,6 +64,18 @@ def show(
     printing.show(
         ((title, [*parts, *more] if name == "headline" else parts) for name, title, parts in shown), console
     )
+
+
+def as_html(trace: TraceReader) -> str:
+    """Return a description of the run for notebooks, with the diagnosis but for its costs."""
+    run = summarise(trace)
+    result = (
+        f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after "
+        f"{counted(run.updates, 'update')} in {duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, "
+        f"{size(run.bytes_down)} down"
+    )
+    judged = dict(diagnosis.diagnose(trace).lines()) if trace.arrivals.rows or trace.descent else {}
+    return html.named(description.headline(trace), {**judged, "result": result, **description.lines(trace)})
 
 
 def sections(

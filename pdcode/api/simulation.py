@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis import prediction
-from ..config import Config
+from ..config import Config, kinds
 from ..problems import DataSource
 from ..session import checkpoint
 from ..session.checkpoint import Checkpoint, CheckpointWriter
@@ -221,10 +220,9 @@ def run_traced(simulation: Simulation, request: Request, print_line: Print) -> t
 
 def report(trace: TraceWriter, result: Result, request: Request, print_line: Print) -> None:
     """Print the summary, and add the oracle's time to the trace, which is complete before."""
-    for line in prediction.summary(result.config, result):
+    recorded = None if request.timing_only else request.recorded
+    for line in kinds.find("views", "simulation")(result, trace.path, recorded):
         print_line(line)
-    if request.recorded is not None and not request.timing_only:
-        print_line(prediction.compared(TraceReader(trace.path), request.recorded, result.config))
     trace.add_counters({"oracle_s": result.oracle_s})
     if result.descent:
         print_line(result.descent.line)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config import kinds
 from ..trace import reader
-from ..util.errors import Failure, InputError, expected, prefix_errors
+from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
 from ..util.threads import one_thread
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..analysis.diagnosis import Diagnosis
     from ..events import Dictionary
     from ..problems.trained import TrainedModel
-
-PANELS = "loss", "accuracy", "timeline", "rate"
 
 
 class Trace(reader.TraceReader):
@@ -45,9 +43,7 @@ class Trace(reader.TraceReader):
             arrivals, wasted (fraction of the arrivals), staleness (median), bytes_up, bytes_down; nan if not
             measured.
         """
-        from ..analysis.summary import summarise
-
-        return asdict(summarise(self, loss, accuracy))
+        return asdict(kinds.find("views", "summary")(self, loss, accuracy))
 
     def diagnose(self, what_if: bool = True) -> Diagnosis:
         """Find the slow workers: which, since when, by how much, why, what that costs, and what to try.
@@ -68,10 +64,8 @@ class Trace(reader.TraceReader):
         InputError
             If the trace is damaged.
         """
-        from ..analysis.diagnosis import diagnose
-        from .what_if import diagnosed
-
-        return diagnosed(self) if what_if else diagnose(self)
+        found: Diagnosis = kinds.find("views", "diagnosis")(self, what_if)
+        return found
 
     def plot(self, kind: str = "run") -> Figure:
         """Draw the run, finished or not.
@@ -94,26 +88,7 @@ class Trace(reader.TraceReader):
         InputError
             If there is no such kind, no code as every layer is sent uncoded, or waiting cannot be simulated.
         """
-        from ..analysis import code_plots, plots, style
-        from ..codes.code import Code
-        from ..codes.summary import quality
-        from .waiting import gain
-
-        if kind == "run":
-            return plots.draw(self)
-        if kind == "gain":
-            with gain(self) as found:
-                if found is None:
-                    raise InputError(
-                        "kind: 'gain': the run waits for all, or waiting for all cannot be simulated"
-                    )
-                return plots.draw_gain(found)
-        if kind == "code":
-            return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
-        if kind not in PANELS:
-            raise InputError(f"kind: {expected(kind, ['run', *PANELS, 'gain', 'code'])}")
-        with style.sheet(8, 4.5) as drawing:
-            getattr(plots, kind)(self, drawing.subplots())
+        drawing: Figure = kinds.find("views", "figure")(self, kind)
         return drawing
 
     def replay(self, progress: bool = True) -> np.ndarray:
@@ -234,9 +209,7 @@ class Trace(reader.TraceReader):
         Failure
             If the package of the format is not installed (extra ``export``), or the disk is full.
         """
-        from ..exporters import export
-
-        return export(self, path, to, table, events)
+        return str(kinds.find("views", "export")(self, path, to, table, events))
 
     def dictionary(self) -> Dictionary:
         """Return the features that a run of kind ``sparse-coding`` has learnt, for images.
@@ -251,35 +224,9 @@ class Trace(reader.TraceReader):
         InputError
             If the run is of another kind or has not ended, or its features are not square.
         """
-        from ..config import NetworkTable, legacy
-        from ..events import Dictionary
-        from ..problems.compiled import build_network
-
-        if self.theta is None:
-            raise InputError("has no final theta, as the run has not ended or computed none")
-        config = legacy.read(self.config, self.plugin_digests)
-        table = config.problem
-        if not isinstance(table, NetworkTable) or not table.latent:
-            raise InputError(f"problem.kind: '{table.kind}' has no dictionary; 'sparse-coding' has one")
-        layer = build_network(table, 0, self.data["outputs"], None, config.code.blocks).layers[0]
-        if math.isqrt(layer.outputs) ** 2 != layer.outputs:
-            raise InputError(f"features of {layer.outputs} elements are no square images")
-        return Dictionary.of(layer.unbiased(self.theta).T)
+        found: Dictionary = kinds.find("views", "dictionary")(self)
+        return found
 
     def _repr_html_(self) -> str:
         """Describe the run for notebooks, with the diagnosis but for its costs."""
-        from ..analysis import description
-        from ..analysis.diagnosis import diagnose
-        from ..analysis.summary import summarise
-        from ..util import html
-        from ..util.formats import counted, duration, number, size
-
-        run = summarise(self)
-        result = (
-            f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after "
-            f"{counted(run.updates, 'update')} in {duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, "
-            f"{size(run.bytes_down)} down"
-        )
-        judged = dict(diagnose(self).lines()) if self.arrivals.rows or self.descent else {}
-        lines = {**judged, "result": result, **description.lines(self)}
-        return html.named(description.headline(self), lines)
+        return str(kinds.find("views", "html")(self))

@@ -53,9 +53,8 @@ def report(options: argparse.Namespace) -> int:
         return draw_comparisons(options)
     if len(options.trace) > 2:
         raise InputError(f"{options.trace[2]}: expected one trace, or two, before and after a change")
-    from ..analysis import figures
+    from ..analysis import figures, waiting
     from ..analysis import report as pages
-    from ..api import waiting
     from ..api.traces import Trace
 
     page = Path(options.output or Path(options.trace[0]).with_suffix(".html"))

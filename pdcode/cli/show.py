@@ -53,10 +53,9 @@ def show(options: argparse.Namespace) -> int:
     else:
         from contextlib import nullcontext
 
-        from ..analysis import plots, tables
+        from ..analysis import plots, tables, waiting
         from ..analysis.diagnosis import diagnose
-        from ..api import waiting
-        from ..api.what_if import diagnosed
+        from ..analysis.what_if import diagnosed
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])

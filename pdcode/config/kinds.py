@@ -81,6 +81,15 @@ KINDS: dict[str, dict[str, Any]] = {
         "spot": "pdcode.importers.spot:SPOT",
         "csv": "pdcode.importers.csv:CSV",
     },
+    "views": {
+        "summary": "pdcode.analysis.summary:summarise",
+        "diagnosis": "pdcode.analysis.what_if:diagnosed",
+        "figure": "pdcode.analysis.plots:draw_kind",
+        "export": "pdcode.exporters:export",
+        "dictionary": "pdcode.events.reconstruction:trained_dictionary",
+        "html": "pdcode.analysis.tables:as_html",
+        "simulation": "pdcode.analysis.prediction:lines",
+    },
     "codes": {
         "matched": "pdcode.schemes.common.adaptive:MatchedTable",
         "energy": "pdcode.schemes.common.adaptive:EnergyTable",
@@ -255,9 +264,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`, readers
 functions of a table, or `problems.Reader`, exporters `exporters.Format`, importers `importers.Importer`,
-commands and benches functions that add a parser."""
+commands and benches functions that add a parser, views functions that tell of a run."""
 
-FUNCTIONS = "commands", "benches"  # groups whose kinds are functions
+FUNCTIONS = "commands", "benches", "views"  # groups whose kinds are functions
 
 OBJECTS: dict[str, Any] = {}
 """Objects that a Python program has given in place of FILE.py:NAME, by the name that stands for them."""

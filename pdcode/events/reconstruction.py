@@ -6,6 +6,7 @@ is left of z by its low frequencies is coded by a dictionary, as convolution: D 
 training signals.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,8 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dctn
 
+from ..config import NetworkTable, legacy
 from ..kernels import lca
+from ..problems.compiled import build_network
 from ..problems.sparse_coding import Grid
+from ..trace.reader import TraceReader
+from ..util.errors import InputError
 from .retina import filtered, frequencies, gaussian
 
 LOW = 1.5  # standard deviation of the filter of low frequencies [pixels]
@@ -123,3 +128,17 @@ class Dictionary:
             correlate(filtered(counts - filtered(synthesis(), field), field))
             lca.compete(drive, potential, codes, thresholds, STEP / largest, False, False)
         return synthesis()
+
+
+def trained_dictionary(trace: TraceReader) -> Dictionary:
+    """Return the features that a run of kind ``sparse-coding`` has learnt; see `Trace.dictionary`."""
+    if trace.theta is None:
+        raise InputError("has no final theta, as the run has not ended or computed none")
+    config = legacy.read(trace.config, trace.plugin_digests)
+    table = config.problem
+    if not isinstance(table, NetworkTable) or not table.latent:
+        raise InputError(f"problem.kind: '{table.kind}' has no dictionary; 'sparse-coding' has one")
+    layer = build_network(table, 0, trace.data["outputs"], None, config.code.blocks).layers[0]
+    if math.isqrt(layer.outputs) ** 2 != layer.outputs:
+        raise InputError(f"features of {layer.outputs} elements are no square images")
+    return Dictionary.of(layer.unbiased(trace.theta).T)

@@ -11,9 +11,8 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import charts, critical_path, description, figures, report
+from pdcode.analysis import charts, critical_path, description, figures, report, waiting
 from pdcode.analysis.diagnosis import diagnose
-from pdcode.api import waiting
 from pdcode.trace.reader import TraceReader
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,7 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import critical_path, diagnosis, printing, statistics
-from pdcode.api import what_if
+from pdcode.analysis import critical_path, diagnosis, printing, statistics, what_if
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError

@@ -11,8 +11,7 @@ from interrupted import built, interrupted
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import tables
-from pdcode.api import what_if
+from pdcode.analysis import tables, what_if
 from pdcode.config.load import resolve
 from pdcode.config.write import to_toml
 from pdcode.session import checkpoint

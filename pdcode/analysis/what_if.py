@@ -10,9 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..analysis import gain, statistics, verdict
-from ..analysis.diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
-from ..analysis.summary import summarise
+from ..api import configs
 from ..config import Config, StopTable, StragglersTable
 from ..schemes import delay_model
 from ..session import setup
@@ -26,7 +24,9 @@ from ..util.threads import one_thread
 from ..virtual import choice, costs
 from ..virtual.simulation import Simulation
 from ..virtual.timing import Timing
-from . import configs
+from . import gain, statistics, verdict
+from .diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
+from .summary import summarise
 
 ALL = ["update.mode=all"]
 SEEDS = 4  # of simulated descents
@@ -67,9 +67,10 @@ EARLY = 0.25  # part of a run after which a change of its preset is late
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 
 
-def diagnosed(trace: TraceReader) -> Diagnosis:
-    """Diagnose a run, with the costs of its slow workers and what to try."""
-    return after_descent(trace, diagnose_times(trace) if trace.descent.diverged else _priced(trace))
+def diagnosed(trace: TraceReader, costs: bool = True) -> Diagnosis:
+    """Diagnose a run, with the costs of its slow workers and what to try, which are simulated."""
+    simple = not costs or trace.descent.diverged
+    return after_descent(trace, diagnose_times(trace) if simple else _priced(trace))
 
 
 def _priced(trace: TraceReader) -> Diagnosis:

@@ -11,7 +11,7 @@ import traces
 import pdcode
 from pdcode.__main__ import main
 from pdcode.analysis import gain as gains
-from pdcode.api import waiting
+from pdcode.analysis import waiting
 
 JOB = {
     "problem": {"kind": "mlp", "data": "digits", "hidden": [16]},

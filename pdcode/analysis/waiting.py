@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis.gain import Gain, level_of, time_s
+from ..api import simulation
 from ..session.run import close_trace, open_trace
 from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
 from ..util.threads import one_thread
 from ..virtual import choice
 from ..virtual.simulation import Simulation
-from . import simulation, what_if
+from . import what_if
+from .gain import Gain, level_of, time_s
 
 LONGEST = 100  # simulated time over that of the run, at most
 MOST_FLOPS = 1e11  # of a simulation: some seconds
