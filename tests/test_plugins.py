@@ -247,7 +247,7 @@ def test_a_package_adds_a_command_a_format_and_an_importer(tools: tuple[Path, st
     assert about.endswith("\nexample: pdcode slowest results/digits.h5 --top 3")
     assert re.fullmatch(r"(worker \d: [\d.]+ ms\n?){2}", slowest)
     assert "--top" in completion
-    assert "jsonl (.jsonl): a line of JSON for each" in " ".join(formats.split())
+    assert "jsonl .jsonl: a line of JSON for each" in " ".join(formats.split())
     rows = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in rows] == Trace(run).progress["loss"].tolist()
     assert "4 steps of 3 workers" in imported

@@ -18,7 +18,7 @@ PICTURE = PICTURE.split("```")[1]
 
 # Numbers of lines, at most. A change that needs more says here why.
 PROTOCOL = 9_500  # what both loops import
-ENGINE = 48_700  # with csrc/; the goal is 42,000
+ENGINE = 50_100  # with csrc/ and, as nothing of it attaches, api; the goal is 42,000
 PRODUCT = 77_000  # the goal is 64,000
 LOADED = """
 import json, sys
@@ -41,7 +41,7 @@ def ring(first: str, last: str) -> list[str]:
     return layers[layers.index(first) : layers.index(last) + 1]
 
 
-ATTACHED, INNER = ring("cli", "families"), ring("replay", "kernels")
+ATTACHED, INNER = ring("cli", "families"), ring("api", "kernels")
 
 
 def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:
@@ -62,7 +62,7 @@ def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:
 def test_the_picture_has_all_packages_ring_by_ring() -> None:
     rings = re.split(r"┌ \w+:.*", PICTURE)[1:]
     found = [set(re.findall(r"\w+", text.partition("└")[0])) for text in rings]
-    assert found == [{*ATTACHED}, {*ring("replay", "problems")}, {*ring("training", "kernels")}]
+    assert found == [{*ATTACHED}, {*ring("api", "problems")}, {*ring("training", "kernels")}]
 
 
 def test_the_rings_keep_to_their_numbers_of_lines() -> None:

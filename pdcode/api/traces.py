@@ -64,8 +64,7 @@ class Trace(reader.TraceReader):
         InputError
             If the trace is damaged.
         """
-        found: Diagnosis = kinds.find("views", "diagnosis")(self, what_if)
-        return found
+        return kinds.find("views", "diagnosis")(self, what_if)
 
     def plot(self, kind: str = "run") -> Figure:
         """Draw the run, finished or not.
@@ -88,8 +87,7 @@ class Trace(reader.TraceReader):
         InputError
             If there is no such kind, no code as every layer is sent uncoded, or waiting cannot be simulated.
         """
-        drawing: Figure = kinds.find("views", "figure")(self, kind)
-        return drawing
+        return kinds.find("views", "figure")(self, kind)
 
     def replay(self, progress: bool = True) -> np.ndarray:
         """Recompute the run from this trace alone, as ``pdcode replay`` does; return the recomputed θ.
@@ -209,7 +207,7 @@ class Trace(reader.TraceReader):
         Failure
             If the package of the format is not installed (extra ``export``), or the disk is full.
         """
-        return str(kinds.find("views", "export")(self, path, to, table, events))
+        return kinds.find("views", "export")(self, path, to, table, events)
 
     def dictionary(self) -> Dictionary:
         """Return the features that a run of kind ``sparse-coding`` has learnt, for images.
@@ -224,9 +222,8 @@ class Trace(reader.TraceReader):
         InputError
             If the run is of another kind or has not ended, or its features are not square.
         """
-        found: Dictionary = kinds.find("views", "dictionary")(self)
-        return found
+        return kinds.find("views", "dictionary")(self)
 
     def _repr_html_(self) -> str:
         """Describe the run for notebooks, with the diagnosis but for its costs."""
-        return str(kinds.find("views", "html")(self))
+        return kinds.find("views", "html")(self)

@@ -107,6 +107,12 @@ def add_kinds(commands: Any, group: str) -> None:
             command.load = partial(load, commands, group, name)
 
 
+def described(group: str) -> str:
+    """Return names, suffixes if they have any, and descriptions of a group's kinds, for a help."""
+    found = ((f"{name} {getattr(kind, 'suffix', '')}".strip(), kind) for name, kind in kinds.members(group))
+    return "; ".join(f"{name}: {kind.description}" for name, kind in found)
+
+
 def load(commands: Any, group: str, name: str) -> Parser:
     """Import the plug-in of a command, and return the parser that it adds in place of the present one."""
     del commands.choices[name]

@@ -1,7 +1,8 @@
 """`pdcode bench`: measurements of this machine, and of schemes against rivals."""
 
 import argparse
-from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from ..util.errors import InputError
@@ -21,38 +22,29 @@ def add_parser(commands: Any) -> None:
     arguments.add_kinds(benches, "benches")
 
 
-def add_machine(benches: Any) -> None:
-    """Add the bench of this machine to the parser."""
-    _add(
-        benches, "machine", "fit [machine] and [link] to this machine, as TOML for the virtual clock", machine
-    )
-
-
-def add_torch(benches: Any) -> None:
-    """Add the bench of PyTorch's tasks to the parser."""
-    about = (
-        "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding and "
-        "whitening, by gradients and by their factors"
-    )
-    _add(benches, "torch", about, torch)
-
-
-def _add(benches: Any, name: str, about: str, function: Callable[[argparse.Namespace], int]) -> None:
+def _add(benches: Any, name: str, about: str) -> None:
     bench = benches.add_parser(name, help=about, example="", description=f"{about[0].upper()}{about[1:]}.")
-    bench.set_defaults(function=function)
+    bench.set_defaults(function=run, bench=name)
 
 
-def machine(options: argparse.Namespace) -> int:
-    """Measure this machine."""
-    from ..bench import machine
+MACHINE = "fit [machine] and [link] to this machine, as TOML for the virtual clock"
+TORCH = (
+    "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding and "
+    "whitening, by gradients and by their factors"
+)
+add_machine, add_torch = (
+    partial(_add, name="machine", about=MACHINE),
+    partial(_add, name="torch", about=TORCH),
+)
 
-    return machine.run()
 
-
-def torch(options: argparse.Namespace) -> int:
-    """Measure PyTorch's tasks."""
+def run(options: argparse.Namespace) -> int:
+    """Run a bench, the module of its name."""
+    module = "..torch.bench" if options.bench == "torch" else f"..bench.{options.bench}"
     try:
-        from ..torch import bench
+        done: int = import_module(module, __package__).run()
     except ModuleNotFoundError as error:
+        if options.bench != "torch":
+            raise
         raise InputError(f"bench torch: needs PyTorch ({error}): {pip_install('torch')}") from None
-    return bench.run()
+    return done

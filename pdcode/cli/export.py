@@ -17,8 +17,8 @@ def add_parser(commands: Any) -> None:
         help="write a run for Perfetto, Vampir, Parquet, TensorBoard and others, or its weights",
         example="results/digits.h5 -o digits.pftrace",
         describe=lambda: (
-            f"Write a run, finished or not, in the format of another tool ({formats()}), or the weights that "
-            "it has trained. Exit codes: 0 done, 1 failure, 2 bad input."
+            "Write a run, finished or not, in the format of another tool, or the weights that it has trained. "
+            f"Formats: {arguments.described('exporters')}. Exit codes: 0 done, 1 failure, 2 bad input."
         ),
     )
     option = command.add_argument
@@ -43,14 +43,6 @@ def add_parser(commands: Any) -> None:
     option("--events", type=int, metavar="N", help=what)
     arguments.add_plugin(command)
     command.set_defaults(function=export)
-
-
-def formats() -> str:
-    """Return names, suffixes and descriptions of the formats."""
-    members = kinds.members("exporters")
-    return "; ".join(
-        f"{name}{kind.suffix and f' ({kind.suffix})'}: {kind.description}" for name, kind in members
-    )
 
 
 def export(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from ..config import kinds
 from ..util.formats import counted, duration
 from ..util.output import ensure_writable, print_line
+from . import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -18,7 +19,7 @@ def add_parser(commands: Any) -> None:
         describe=lambda: (
             "Read what other programs record of their jobs, and write a trace of workers × steps, "
             "with each worker's own work, its waiting and its link, for `pdcode show`. "
-            f"Formats: {formats()}. Exit codes: 0 done, 1 failure, 2 bad input."
+            f"Formats: {arguments.described('importers')}. Exit codes: 0 done, 1 failure, 2 bad input."
         ),
     )
     names = kinds.Names("importers")
@@ -26,11 +27,6 @@ def add_parser(commands: Any) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help="files of one job")
     command.add_argument("-o", "--output", metavar="TRACE", required=True, help="HDF5 file to write")
     command.set_defaults(function=run)
-
-
-def formats() -> str:
-    """Return names and descriptions of the formats."""
-    return "; ".join(f"{name}: {kind.description}" for name, kind in kinds.members("importers"))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from ..config.kinds import Record
 from ..util.errors import InputError
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -35,7 +36,7 @@ def exactly(rows: int, weight: int) -> Size:
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Record):
     """A family of codes; `design` and configurations know those of plug-ins and installed packages by name.
 
     Parameters
@@ -74,10 +75,6 @@ class Family:
     def __post_init__(self) -> None:
         if self.name == "auto":
             raise InputError("'auto' is no family: it stands for the design of least coherence")
-
-    def name_of(self) -> str:
-        """Return the name, for `config.kinds`."""
-        return self.name
 
     def sizes_of_weight(self, blocks: int, weight: int | None) -> list[Size]:
         """List the sizes over k blocks of one weight, or the default sizes."""

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -32,25 +32,12 @@ from ..util.errors import (
 
 KINDS: dict[str, dict[str, Any]] = {
     "commands": {
-        "run": "pdcode.cli.run:add_parser",
-        "submit": "pdcode.cli.submit:add_parser",
-        "simulate": "pdcode.cli.simulate:add_parser",
-        "replay": "pdcode.cli.replay:add_parser",
-        "show": "pdcode.cli.show:add_parser",
-        "report": "pdcode.cli.report:add_parser",
-        "watch": "pdcode.cli.watch:add_parser",
-        "predict": "pdcode.cli.predict:add_parser",
-        "reconstruct": "pdcode.cli.reconstruct:add_parser",
-        "export": "pdcode.cli.export:add_parser",
-        "import": "pdcode.cli.import:add_parser",
-        "record": "pdcode.cli.record:add_parser",
-        "codes": "pdcode.cli.codes:add_parser",
-        "plan": "pdcode.cli.plan:add_parser",
-        "compare": "pdcode.cli.compare:add_parser",
-        "chaos": "pdcode.cli.chaos:add_parser",
-        "bench": "pdcode.cli.bench:add_parser",
-        "doctor": "pdcode.cli.doctor:add_parser",
-        "completion": "pdcode.cli.completion:add_parser",
+        name: f"pdcode.cli.{name}:add_parser"
+        for name in (
+            "run", "submit", "simulate", "replay", "show", "report", "watch", "predict", "reconstruct",
+            "export", "import", "record", "codes", "plan", "compare", "chaos", "bench", "doctor",
+            "completion",
+        )
     },
     "benches": {
         "machine": "pdcode.cli.bench:add_machine",
@@ -261,7 +248,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "mds": "pdcode.encoded.mds:MDS",
         "byzantine": "pdcode.encoded.byzantine:Byzantine",
     },
-}
+}  # fmt: skip
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`, readers
 functions of a table, or `problems.Reader`, exporters `exporters.Format`, importers `importers.Importer`,
 commands and benches functions that add a parser, views functions that tell of a run."""
@@ -270,6 +257,17 @@ FUNCTIONS = "commands", "benches", "views"  # groups whose kinds are functions
 
 OBJECTS: dict[str, Any] = {}
 """Objects that a Python program has given in place of FILE.py:NAME, by the name that stands for them."""
+
+
+class Record:
+    """Base class of kinds that are records; a plug-in's are objects of its module."""
+
+    group: ClassVar[str]
+    name: str
+
+    def name_of(self) -> str:
+        """Name of the kind."""
+        return self.name
 
 
 class Registered:
@@ -296,7 +294,7 @@ def names(group: str) -> list[str]:
     return list(dict.fromkeys([*KINDS[group], *(entry.name for entry in _entries(group))]))
 
 
-class Names(Collection[str]):
+class Names:
     """Names of the kinds of a group; packages are only searched for a name that is not built in."""
 
     def __init__(self, group: str) -> None:
@@ -307,9 +305,6 @@ class Names(Collection[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(names(self.group))
-
-    def __len__(self) -> int:
-        return len(names(self.group))
 
 
 def package_summary(group: str, name: str) -> str:

@@ -53,6 +53,4 @@ def write(request: Request) -> str:
     return f"{len(places)} locations, {text}"
 
 
-OTF2 = Format(
-    "otf2", "a folder for Vampir and Scalasca", write, ".otf2", library="otf2", takes="events", folder=True
-)
+OTF2 = Format("otf2", "a folder for Vampir and Scalasca", write, ".otf2", "otf2", "events", folder=True)

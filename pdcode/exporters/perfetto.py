@@ -59,6 +59,4 @@ def write(request: Request) -> str:
     return f"{len(names)} tracks and {len(counters)} counters, {text}"
 
 
-PERFETTO = Format(
-    "perfetto", "a timeline for ui.perfetto.dev", write, ".pftrace", library="perfetto", takes="events"
-)
+PERFETTO = Format("perfetto", "a timeline for ui.perfetto.dev", write, ".pftrace", "perfetto", "events")

@@ -56,10 +56,5 @@ def _texts(numbers: np.ndarray, texts: tuple[str, ...]) -> Any:
     return pyarrow.DictionaryArray.from_arrays(pyarrow.array(numbers.astype(np.int32)), list(texts))
 
 
-PIPIT = Format(
-    "pipit",
-    "CSV or Parquet with the columns of Pipit's events",
-    write,
-    library="pyarrow",
-    takes="events",
-)
+ABOUT = "CSV or Parquet with the columns of Pipit's events"
+PIPIT = Format("pipit", ABOUT, write, library="pyarrow", takes="events")

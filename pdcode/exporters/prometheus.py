@@ -60,11 +60,5 @@ def write(request: Request) -> str:
     return f"{count:,} values"
 
 
-PROMETHEUS = Format(
-    "prometheus",
-    "goodput, for the textfile collector",
-    write,
-    ".prom",
-    library="prometheus_client",
-    replaces=b"# HELP pdcode_",
-)
+ABOUT, BEGIN = "goodput, for the textfile collector", b"# HELP pdcode_"
+PROMETHEUS = Format("prometheus", ABOUT, write, ".prom", "prometheus_client", replaces=BEGIN)

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from ..config.kinds import Record
 from ..trace.reader import TraceReader
 from ..util.formats import duration
 
@@ -38,41 +39,19 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Format:
-    """A format, in which `pdcode export` writes a run.
-
-    Attributes
-    ----------
-    name, description : str
-        Name, and what it is, in a line.
-    write : callable
-        ``write(request)`` writes the file, or into the folder, and returns a description of it.
-    suffix : str
-        Suffix of files, or of a folder, that are of this format unless another is given.
-    library : str
-        Package that it needs, and imports in `write`.
-    takes : {"", "events", "table"}
-        Argument of `Trace.export` that it has.
-    folder : bool
-        Whether it writes a folder.
-    replaces : bytes
-        Begin of its files, which it replaces; by default none.
-    """
+class Format(Record):
+    """A format in which `pdcode export` writes a run."""
 
     group: ClassVar[str] = "exporters"
 
     name: str
-    description: str
-    write: Callable[[Request], str]
-    suffix: str = ""
-    library: str = ""
-    takes: str = ""
+    description: str  # in a line
+    write: Callable[[Request], str]  # writes the file, or into the folder; returns a description of it
+    suffix: str = ""  # of files, or of a folder, that are of this format unless another is given
+    library: str = ""  # that it needs, and imports in `write`
+    takes: str = ""  # argument of `Trace.export` that it has: events, table
     folder: bool = False
-    replaces: bytes = b"\0"
-
-    def name_of(self) -> str:
-        """Return the name, for `config.kinds`."""
-        return self.name
+    replaces: bytes = b"\0"  # begin of its files, which it replaces; by default none
 
 
 def clock_error_ns(trace: TraceReader) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import numpy as np
 
+from ..config.kinds import Record
 from ..trace.steps import StepWriter
 from ..util.errors import InputError, ensure_file, reason, short_repr, shorten
 from ..util.memory import ensure_fits
@@ -78,28 +79,14 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Importer:
-    """A format of the files of other programs, which `pdcode import` reads.
-
-    Attributes
-    ----------
-    name, description : str
-        Name, and what its files are, in a line.
-    read : callable
-        ``read(paths)`` reads the files of a job, in any order. It raises `InputError` if a file is not of the
-        format or does not say what is needed, which names file, place and value, and `Failure` if a package
-        is missing.
-    """
+class Importer(Record):
+    """A format of the files of other programs, which `pdcode import` reads."""
 
     group: ClassVar[str] = "importers"
 
     name: str
-    description: str
-    read: Callable[[Sequence[str]], Job]
-
-    def name_of(self) -> str:
-        """Return the name, for `config.kinds`."""
-        return self.name
+    description: str  # of the files, in a line
+    read: Callable[[Sequence[str]], Job]  # of all files of a job, in any order; errors name file and place
 
 
 def in_turn(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..config import NetworkTable
-from ..config.kinds import errors_of_user
+from ..config.kinds import Record, errors_of_user
 from ..util.errors import InputError, short_repr
 from .coding import Coding, Place, Samples, ensure_no_nul
 from .formats import format_of
@@ -29,7 +29,7 @@ MAX_CLASSES = 100  # integers with more distinct values than this, or than half 
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Reader(Record):
     """A kind of data that a plug-in adds: a data set, or with a `pattern` a format of files."""
 
     group: ClassVar[str] = "readers"
@@ -37,10 +37,6 @@ class Reader:
     name: str  # value of ``problem.data`` that names the data set; name of the format
     read: Callable[[NetworkTable, bool], Samples]  # of a table; unless True is given, targets may be missing
     pattern: str = ""  # regular expression, which is searched for in a file's name
-
-    def name_of(self) -> str:
-        """Name of the kind."""
-        return self.name
 
     def __call__(self, table: NetworkTable, required: bool) -> Samples:
         with errors_of_user(f"problem.data: {table.data!r}"):
