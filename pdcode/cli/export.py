@@ -17,8 +17,9 @@ def add_parser(commands: Any) -> None:
         help="write a run for Perfetto, Vampir, Parquet, TensorBoard and others, or its weights",
         example="results/digits.h5 -o digits.pftrace",
         describe=lambda: (
-            "Write a run, finished or not, in the format of another tool, or the weights that it has trained. "
-            f"Formats: {arguments.described('exporters')}. Exit codes: 0 done, 1 failure, 2 bad input."
+            "Write a run, finished or not, in the format of another tool, or the weights that it has "
+            f"trained. Formats: {arguments.described('exporters')}. "
+            "Exit codes: 0 done, 1 failure, 2 bad input."
         ),
     )
     option = command.add_argument
