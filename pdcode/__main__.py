@@ -94,7 +94,7 @@ def run_command(argv: list[str]) -> int:
                 if alone := getattr(options, "alone", ""):  # the name of a command for one process
                     launch.require_one_process(alone)
                 with progress.shown(place):
-                    code: int = options.function(options)
+                    code: int = options.function(options) or 0  # a plug-in's may return nothing
             finally:
                 stdout.flush()
             return code

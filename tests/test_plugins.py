@@ -198,6 +198,7 @@ BROKEN = """
 broken = nowhere_pkg:X
 other = other:add_parser
 number = other:NUMBER
+idle = other:without_function
 [pdcode.benches]
 broken = nowhere_pkg:X
 [pdcode.exporters]
@@ -211,6 +212,8 @@ OTHER = """
 NUMBER = 3
 def add_parser(commands):
     commands.add_parser("another")
+def without_function(commands):
+    commands.add_parser("idle")
 """
 
 
@@ -260,7 +263,8 @@ def test_a_broken_command_format_or_importer_is_a_line_when_it_is_used(tools: tu
     export, files = ["export", str(folder / "run.h5"), "-o", "x", "--to"], ["x", "-o", "y"]
     said = {
         "pdcode.commands: 'broken' (": ["broken"],
-        "pdcode.commands: 'other': adds no parser of this name": ["other"],
+        "pdcode.commands: 'other': adds no parser of this name with a function": ["other"],
+        "pdcode.commands: 'idle': adds no parser of this name with a function": ["idle"],
         "pdcode.commands: 'number': TypeError: 'int' object is not callable": ["number"],
         "pdcode.benches: 'broken' (": ["bench", "broken"],
         "pdcode.exporters: 'broken' (": [*export, "broken"],

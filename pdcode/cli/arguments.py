@@ -118,9 +118,9 @@ def load(commands: Any, group: str, name: str) -> Parser:
     del commands.choices[name]
     with kinds.errors_of_user(f"pdcode.{group}: '{name}'"):
         kinds.find(group, name)(commands)
-    if name not in commands.choices:
-        raise InputError(f"pdcode.{group}: '{name}': adds no parser of this name")
-    added: Parser = commands.choices[name]
+    added: Parser | None = commands.choices.get(name)
+    if added is None or not (added.get_default("function") or added._subparsers):
+        raise InputError(f"pdcode.{group}: '{name}': adds no parser of this name with a function")
     return added
 
 
