@@ -13,7 +13,7 @@ Keys = tuple[int, int, int, int]
 """Keys of the random numbers that round a payload: seed, worker, task, and number of the unit."""
 
 
-class WireFormat:
+class WireFormat(kinds.Registered, group="wires"):
     """Format Q of payloads x in messages; instances have no state.
 
     A format of a plug-in has a name, and defines `size`, `encode` and `decode`.
@@ -39,8 +39,6 @@ class WireFormat:
         Number of scales of a group of elements in compiled formats; 0: the format has no scales.
     """
 
-    group: ClassVar[str] = "wires"  # see `config.kinds`
-    name: ClassVar[str] = ""
     rounding: ClassVar[Literal["none", "stochastic", "nearest"]] = "nearest"
     unbiased: ClassVar[bool] = False
     contraction: ClassVar[bool] = False
@@ -48,11 +46,6 @@ class WireFormat:
     flops: ClassVar[float] = 8.0  # scaling, a random number, and the conversion
     kind: ClassVar[int] = -1
     scales: ClassVar[int] = 0
-
-    @classmethod
-    def name_of(cls) -> str:
-        """Return the name, for `config.kinds`; empty for a base class."""
-        return cls.name
 
     def size(self, rows: int, elements: int) -> int:
         """Return the bytes of an encoded payload of this shape."""
