@@ -217,12 +217,12 @@ def train(
     """
     import numpy as np
 
+    from ..choice.preset import prepare_ranks
     from ..mpi import ranks
     from ..mpi.hosted import hosted
     from ..mpi.process import Poller
     from ..session import checkpoint
     from ..session.run import INTERRUPTED, check_writable
-    from ..virtual.choice import prepare_ranks
 
     with hosted(comm) as group, one_thread():
         given = np.array([data is not None])

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if dry_run or place is None:
         guard.probe_inputs(config)
     if origins is not None:
-        from ..virtual.choice import prepare_ranks
+        from ..choice.preset import prepare_ranks
         from . import preview
 
         with starting.at_once():
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
             f"{path}: {counted(config.workers.count, 'worker')}, loading {config.problem.data}"
         )
     if place is None:
+        from ..choice.preset import prepare_ranks
         from ..mpi.supervisor import Supervisor
-        from ..virtual.choice import prepare_ranks
 
         if options.resume and report_if_ended(config, path):
             return 0
@@ -131,10 +131,10 @@ def report_if_ended(config: Config, path: str) -> bool:
 
 def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     """Prepare and run rank 0; on failure abort the other ranks, which may be waiting for it."""
+    from ..choice.preset import prepare_ranks
     from ..mpi import process, ranks
     from ..session import checkpoint
     from ..session.run import check_writable
-    from ..virtual.choice import prepare_ranks
 
     process.check_launcher()  # first, as the other ranks check it now
     found, given = None, config

@@ -37,10 +37,10 @@ def add_parser(benches: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the comparisons, print their tables and draw the figure."""
     from ..analysis import style
+    from ..session.setup import MAX_WORKERS
     from ..studies import scale_bench
     from ..studies.schemes_bench import LINKS
     from ..util.processes import cores
-    from ..virtual.choice import MAX_WORKERS
 
     arguments.ensure_in_range(options)
     if options.link not in LINKS:

@@ -83,12 +83,12 @@ def spread(request: Request) -> int:
     if request.resume or request.loaded.config.trace.checkpoint_s is not None:
         launch.require_one_process("trace.checkpoint_s")
     from ..api import simulation
+    from ..choice.preset import prepare
     from ..mpi import siblings, spread
     from ..mpi.process import job
     from ..session.run import check_writable
-    from ..session.setup import worker_builder
-    from ..virtual.choice import prepare
-    from ..virtual.simulation import Simulation, check_count
+    from ..session.setup import check_count, worker_builder
+    from ..virtual.simulation import Simulation
 
     config, _, name = request.loaded
 
@@ -109,6 +109,6 @@ def spread(request: Request) -> int:
             spread.serve(*mine)
             return 0
         executor = spread.MPIExecutor(*mine)
-        trace, result = simulation.run_traced(Simulation(config, components, executor), request, print_line)
+        trace, result = simulation.run_traced(Simulation(components, executor), request, print_line)
     simulation.report(trace, result, request, print_line)
     return result.code

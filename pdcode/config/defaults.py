@@ -11,7 +11,7 @@ A key has the first of these values that exists:
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
 A value drops keys of later levels that have no effect with it. `config.load.resolve` applies these levels.
-Preset "auto" of scheme `lwpd` is the candidate with which a run begins (`virtual.choice`); it is the
+Preset "auto" of scheme `lwpd` is the candidate with which a run begins (`choice.preset`); it is the
 default where a configuration gives that scheme no preset and no key of the tables in `FILLED`.
 
 Where the value is none or "auto", it then follows

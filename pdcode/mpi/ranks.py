@@ -33,8 +33,6 @@ from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
-from ..virtual import choice
-from ..virtual.review import Review
 from . import launch, pace, siblings, supervised
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
@@ -90,7 +88,7 @@ def coordinate(
             descent = TrainingRun(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
-            descent.review = Review.of(components, None if before is None else before.review)
+            descent.review = components.review(before and before.review)
             if keeps:
                 descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
@@ -120,7 +118,7 @@ def coordinate(
             found.saved = [worker for worker in own if ranks.has_part(worker)]
         if planned is not None:
             speeds = ranks.measure(planned)
-            components = choice.settle(components, speeds)
+            components = components.settle(speeds)
             for worker in range(ranks.workers):
                 ranks.set_up(worker, components.facts, {})
         components.source = source

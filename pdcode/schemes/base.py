@@ -185,7 +185,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Default keys by table, for those missing in a configuration, by preset name.
     candidates : dict
         Presets from which preset "auto" chooses, as "preset" or "scheme:preset", and the number of updates
-        that each needs, see `virtual.choice`; empty: there is no preset "auto".
+        that each needs, see `choice.preset`; empty: there is no preset "auto".
     entrants : dict
         The class's own entries of the portfolio that `pdcode plan` and the benchmarks try: label -> what
         follows the scheme's name in ``pdcode compare --schemes``, as ":preset/table.key=value". Subclasses do

@@ -298,7 +298,7 @@ def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str
         stop, delays = StopTable(updates=UPDATES), StragglersTable.of({"kind": "none"})
         config = msgspec.structs.replace(candidate.config, stop=stop, stragglers=delays)
         components = prepare(config, source=data_source(config))
-        Simulation(config, components).run(Recorder())
+        Simulation(components).run(Recorder())
         ours, theirs = components.state.theta, train(config, ranks).theta
         change = np.linalg.norm(ours - components.problem.initial(config.seed))
         error = float(np.linalg.norm(ours - theirs) / change)

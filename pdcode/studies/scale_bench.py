@@ -19,6 +19,7 @@ import numpy as np
 from ..analysis import printing
 from ..analysis.style import DASHES, LINES, sheet
 from ..bench import machine
+from ..choice.preset import prepare
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..schemes.base import NESTEROV
@@ -29,7 +30,7 @@ from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.output import write_file
 from ..util.processes import Pool
 from ..util.progress import track
-from ..virtual import capacity, choice, costs
+from ..virtual import capacity, costs
 from .comparison import Comparison
 from .comparison_file import ensure_savable
 from .learning_rates import rate_of
@@ -168,7 +169,7 @@ def points(bench: ScaleBench) -> dict[str, list[ScalePoint]]:
         for name, config, measured in zip(
             made.names, made.read_configs(str(path)), made.measured, strict=True
         ):
-            components = choice.prepare(config)
+            components = prepare(config)
             need, rate = capacity.load_of(components), rate_of(components.config)
             point = ScalePoint(workers, coordinators, measured, need, rate)
             found.setdefault(name, []).append(point)

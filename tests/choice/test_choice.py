@@ -12,6 +12,8 @@ from outcomes import refused
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.automatic.keys import with_resolved
+from pdcode.choice.preset import prepare
+from pdcode.choice.timing import Timing
 from pdcode.coding.policies import best_count
 from pdcode.config import Config
 from pdcode.config import load as configfile
@@ -21,9 +23,7 @@ from pdcode.schemes.lwpd import LWPD
 from pdcode.transport.speeds import Speeds
 from pdcode.util.errors import InputError
 from pdcode.util.formats import ratio
-from pdcode.virtual import choice
 from pdcode.virtual.simulation import Simulation
-from pdcode.virtual.timing import Timing
 
 TASK_S = 0.01
 JOB = {
@@ -53,13 +53,13 @@ def resolved(*settings: str, **tables: dict[str, object]) -> Config:
 
 def begun(config: Config) -> str:
     """The preset with which a run begins."""
-    scheme = choice.prepare(config).config.scheme
+    scheme = prepare(config).config.scheme
     return f"{scheme.name}:{scheme.preset}"
 
 
 def round_s(config: Config, updates: int, runs: int = 1) -> float:
     """The predicted time of an update under the configuration's delays."""
-    components = choice.prepare(config)
+    components = prepare(config)
     models = [delay_model(components.config.with_seed(1000 + run)) for run in range(runs)]
     return Timing(components).round_s(models, updates)
 
@@ -81,11 +81,9 @@ def test_local_steps_are_taken_where_messages_take_longer_than_tasks(hidden, flo
     problem, link = JOB["problem"] | {"hidden": hidden}, {"latency_s": 1e-4}
     machine = {"flops_per_s": flops_per_s, "task_s": 0.0}
     config = resolved(problem=problem, link=link, machine=machine, stop={"updates": 100})
-    _, result = Simulation(config).run()
+    _, result = Simulation(prepare(config)).run()
     assert (result.config.scheme.name == "local") == local
-    assert any(name.startswith("local:") for name in choice.prepare(config).choice.candidates) == (
-        len(hidden) < 3
-    )
+    assert any(name.startswith("local:") for name in prepare(config).choice.candidates) == (len(hidden) < 3)
 
 
 @pytest.mark.parametrize(("task_s", "begins"), [(0.1, "small-regression"), (1e-5, "ring-regression")])
@@ -114,7 +112,7 @@ def test_what_follows_depends_on_the_tasks_of_the_run(link: str, delays: str, be
         problem=JOB["problem"] | {"hidden": [64]},
         stop={"seconds": 0.3},
     )
-    _, result = Simulation(config, shares=True).run()
+    _, result = Simulation(prepare(config), shares=True).run()
     assert result.config.scheme.preset in best
 
 
@@ -122,8 +120,8 @@ def test_what_follows_depends_on_the_tasks_of_the_run(link: str, delays: str, be
 def test_a_slow_worker_costs_the_same_told_and_untold(hidden: int) -> None:
     slow = {"events": [{"kind": "slow", "worker": 15, "at_s": 0.0, "factor": 11.0}]}
     tables = {"problem": JOB["problem"] | {"hidden": [hidden]}, "stop": {"loss": 0.5, "seconds": 2.0}}
-    told = Simulation(resolved(stragglers=DELAYS["persistent"], **tables)).run()[1]
-    untold = Simulation(resolved(faults=slow, **tables)).run()[1]
+    told = Simulation(prepare(resolved(stragglers=DELAYS["persistent"], **tables))).run()[1]
+    untold = Simulation(prepare(resolved(faults=slow, **tables))).run()[1]
     assert untold.config.scheme.preset == told.config.scheme.preset
     assert untold.seconds == pytest.approx(told.seconds, rel=0.1)
 
@@ -141,18 +139,18 @@ def test_in_slow_spells_first_needs_longer_as_it_rarely_uses_the_shards_of_some_
 
 def test_delays_of_days_are_compared() -> None:
     delays = {"kind": "shifted-exponential", "mean_s": 1e6}
-    _, result = Simulation(resolved(stragglers=delays, stop={"updates": 100})).run()
+    _, result = Simulation(prepare(resolved(stragglers=delays, stop={"updates": 100}))).run()
     assert result.updates == 100
 
 
 def test_dead_workers_are_not_waited_for() -> None:
     dead = {"kind": "slow-set", "dead": [3]}
-    _, result = Simulation(resolved(stragglers=dead, stop={"updates": 200})).run()
+    _, result = Simulation(prepare(resolved(stragglers=dead, stop={"updates": 200}))).run()
     assert (result.updates, result.config.update.asynchronous) == (200, True)
     problem = {"kind": "least-squares", "data": "diabetes"}  # of even workers it would begin with a sum
     assert begun(resolved(problem=problem, stragglers=dead)) == "lwpd:small-regression"
     with pytest.raises(InputError, match="may wait for ever"):
-        choice.prepare(resolved(*AUTO, "update.mode=all", stragglers=dead))
+        prepare(resolved(*AUTO, "update.mode=all", stragglers=dead))
 
 
 @pytest.mark.parametrize("update", [["update.mode=async"], ["update.mode=first", "update.count=6"]])
@@ -173,7 +171,7 @@ def test_predicted_times_have_those_of_rows(shuffle: list[str], update: list[str
     plain_s, shuffled = round_s(config, 320), [*shuffle, "shuffle.every=16"]
     config = resolved(*own, *update, *shuffled, **tables)
     predicted_s = round_s(config, 320)
-    _, result = Simulation(config).run()
+    _, result = Simulation(prepare(config)).run()
     measured_s = result.seconds / 320 * (8 if config.update.asynchronous else 1)
     assert predicted_s == pytest.approx(measured_s, rel=0.2)
     assert abs(predicted_s - measured_s) < abs(plain_s - measured_s)
@@ -185,7 +183,7 @@ def test_predicted_times_of_means_of_the_first_payloads(bandwidth: float, delays
     tables = {"problem": JOB["problem"] | {"hidden": [32]}, "stragglers": DELAYS[delays]}
     link = {"bandwidth": bandwidth, "broadcast": "tree"}
     config = resolved("scheme.preset=sharded-first", link=link, **tables)
-    _, result = Simulation(config).run()
+    _, result = Simulation(prepare(config)).run()
     assert round_s(config, 30) == pytest.approx(result.seconds / 30, rel=0.05)
 
 
@@ -211,14 +209,14 @@ def test_it_is_the_default_where_nothing_is_given(settings: list[str], auto: boo
 
 def test_given_keys_win() -> None:
     config = resolved(*AUTO, "update.mode=all", "optimizer.momentum=0.5")
-    components = choice.prepare(config)
+    components = prepare(config)
     assert set(components.choice.candidates) == {
         "ring", "sharded", "orthogonal-network", "local:four-steps", "local:eight-steps",
     }  # fmt: skip
     assert components.config.optimizer.momentum == 0.5
     assert "against the given keys: default, " in components.notes[0]
     commanded = configfile.resolve({**JOB, "update": {"mode": "all"}}, AUTO)  # in place of the file's tables
-    assert len(choice.prepare(commanded).choice.candidates) == 10
+    assert len(prepare(commanded).choice.candidates) == 10
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,7 @@ def test_given_keys_win() -> None:
 )
 def test_what_cannot_work_is_refused(settings: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        choice.prepare(resolved(*settings))
+        prepare(resolved(*settings))
 
 
 @pytest.mark.parametrize(
@@ -284,9 +282,9 @@ def test_a_scheme_of_a_plug_in_decides_which_of_its_candidates_suit(tmp_path) ->
         config = resolved(plugins=[str(plugin)], problem=problem, **tables)
         if more and not batch:
             with pytest.raises(InputError, match="no candidate of 'auto' suits"):
-                choice.prepare(config)
+                prepare(config)
         else:
-            assert set(choice.prepare(config).choice.candidates) == {"each", "all"}
+            assert set(prepare(config).choice.candidates) == {"each", "all"}
 
 
 def test_a_linear_classifier_has_another_candidate() -> None:
@@ -294,11 +292,11 @@ def test_a_linear_classifier_has_another_candidate() -> None:
     machine = {"flops_per_s": 2e6 / TASK_S, "task_s": 0.0}
     for delays, orthogonal in (("none", True), ("persistent", False)):
         config = resolved(problem=problem, machine=machine, stragglers=DELAYS[delays], stop={"seconds": 0.2})
-        _, result = Simulation(config).run()
+        _, result = Simulation(prepare(config)).run()
         assert (result.config.scheme.preset == "orthogonal") == orthogonal
-        assert "small-regression" not in choice.prepare(config).choice.candidates
+        assert "small-regression" not in prepare(config).choice.candidates
     few = resolved("scheme.preset=orthogonal", "problem.batch=32", problem=problem, workers={"count": 4})
-    assert choice.prepare(few).config.optimizer.rate == pytest.approx(0.9)
+    assert prepare(few).config.optimizer.rate == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(
@@ -312,13 +310,13 @@ def test_a_linear_classifier_has_another_candidate() -> None:
 )
 def test_updates_that_are_needed_follow_means_and_whitening(problem, workers, best, more, monkeypatch):
     monkeypatch.setattr(Timing, "repeated_s", lambda *_: 1.0)
-    monkeypatch.setattr(choice, "HELD", -math.inf)
+    monkeypatch.setattr("pdcode.choice.preset.HELD", -math.inf)
     tables = {
         "problem": {"data": "digits", "kind": "mlp", "batch": 16} | problem,
         "workers": {"count": workers},
     }
     slow = {"flops_per_s": 1e6, "task_s": 0.0, "arrival_s": 0.0, "dispatch_s": 0.0}
-    note = choice.prepare(resolved(**tables, machine=slow)).notes[0]
+    note = prepare(resolved(**tables, machine=slow)).notes[0]
     assert note.startswith("preset 'default'")
     default = LWPD.candidates["default"] / LWPD.candidates[best] * more
     assert f"{best} {ratio(1 / default)}" in note
@@ -326,15 +324,15 @@ def test_updates_that_are_needed_follow_means_and_whitening(problem, workers, be
 
 def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     config = resolved()
-    components = choice.prepare(config)
+    components = prepare(config)
     tasks_s = np.full(16, 0.01)
-    slow = choice.settle(components, Speeds(4e4, 4e4, tasks_s))
+    slow = components.settle(Speeds(4e4, 4e4, tasks_s))
     assert slow.config.scheme.preset == "eight-steps"
     assert "(by measured speeds)" in slow.notes[0]
-    fast = choice.settle(slow, Speeds(1e12, 1e12, tasks_s))
+    fast = slow.settle(Speeds(1e12, 1e12, tasks_s))
     assert fast.config.scheme.preset == "first"
     samples_s = np.array([np.roll([0.01, 0.01, 0.01, 0.1], worker) for worker in range(16)])
-    varying = choice.settle(fast, Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
+    varying = fast.settle(Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
     for components, least in ((fast, True), (varying, False)):
         found = components.choice
         times_s = {name: found.time_s(name, each.timing.tasks_s) for name, each in found.candidates.items()}
@@ -386,7 +384,7 @@ def test_presets_that_wait_for_all_have_one_rate_and_bound(
     optimizer = resolved(f"scheme.preset={preset}", **tables).optimizer
     assert (optimizer.kind, optimizer.rate, optimizer.longest) == ("schedule-free", 5.0, 0.4)
     asked = resolved(f"scheme.preset={preset}", "optimizer.rate=auto", **tables)
-    assert choice.prepare(asked).config.optimizer == optimizer
+    assert prepare(asked).config.optimizer == optimizer
 
 
 @pytest.mark.parametrize(
@@ -402,7 +400,7 @@ def test_a_presets_optimizer_does_not_give_way_to_other_keys() -> None:
     with refused("optimizer.beta1: kind 'schedule-free' has no such key"):
         resolved("scheme.preset=ring", "optimizer.beta1=0.5")
     penalty = "optimizer.proximal={kind='l1', weight=0.1}"
-    assert "orthogonal-network" not in choice.prepare(resolved(*AUTO, penalty)).choice.candidates
+    assert "orthogonal-network" not in prepare(resolved(*AUTO, penalty)).choice.candidates
     with refused("optimizer.momentum: kind 'adam' has no such key"):
         resolved("scheme.preset=deep-regression", "optimizer.momentum=0.5")
 

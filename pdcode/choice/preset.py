@@ -23,14 +23,14 @@ from ..config import load as configfile
 from ..problems import DataSource, Problem
 from ..schemes import Scheme
 from ..session import setup
-from ..session.setup import Components
+from ..session.setup import Components, check_count
 from ..transport.layout import ensure_sendable
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import ratio
+from .review import Review
 from .timing import Timing
 
-MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 WORKERS = 16  # of the trials of the constants
 MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
@@ -83,25 +83,6 @@ def prepare_ranks(config: Config, path: str) -> Components:
                 "problem.data; problem.shards = 'replicated' gives all rows to each"
             )
     return prepare(config, path, source)
-
-
-def check_count(config: Config) -> None:
-    """Refuse more workers than the message header can number."""
-    if config.workers.count > MAX_WORKERS:
-        raise InputError(
-            f"workers.count: {config.workers.count} is more than the {MAX_WORKERS} workers that messages can "
-            "name; without numerics (simulate --timing-only), policies that count payloads can have more"
-        )
-
-
-def settle(components: Components, speeds: Speeds) -> Components:
-    """Return the components with which to begin at measured speeds, of those that are possible."""
-    if not isinstance(choice := components.choice, Choice):
-        return components.rebuild(speeds)
-    settled = Choice(choice.config, speeds)
-    for name, each in choice.candidates.items():
-        settled.add(name, each.rebuild(speeds))
-    return settled.made()
 
 
 class Candidate(NamedTuple):
@@ -177,6 +158,21 @@ class Choice:
         alike = [other for other, each in self.candidates.items() if each.asynchronous == update.asynchronous]
         if min(alike, key=lambda other: (self.mean_s(other), self.evenly_s[other])) == name:
             self._best[update.asynchronous] = name, components
+
+    def settle(self, speeds: Speeds) -> Components:
+        """Return the components with which to begin at measured speeds, among the possible ones."""
+        settled = Choice(self.config, speeds)
+        for name, each in self.candidates.items():
+            settled.add(name, each.rebuild(speeds))
+        return settled.made()
+
+    def review(self, components: Components, before: object = None) -> Review | None:
+        """Return the review of a run; None if there is no choice, or its workers cannot be set up anew."""
+        config = components.config
+        fixed = config.shuffle.kind != "none" or config.workers.spares or config.workers.count < 2
+        if len(self.candidates) < 2 or fixed:
+            return None
+        return Review(self, components, before if isinstance(before, Review) else None)
 
     def _first(self) -> tuple[str, Components]:
         """Return the candidate to begin with, and its components.

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from pdcode.__main__ import main
+from pdcode.choice.preset import prepare
 from pdcode.config.load import resolve
 from pdcode.kernels import rounds
 from pdcode.util import signals
-from pdcode.virtual import choice, timing_only
+from pdcode.virtual import timing_only
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from pdcode.virtual import choice, timing_only
 def test_too_many_workers_are_refused_before_presets_are_compared(
     workers: int, keys: list[str], line: str, tmp_path: Any, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr(choice, "prepare", lambda *given: pytest.fail("presets are compared"))
+    monkeypatch.setattr("pdcode.choice.preset.prepare", lambda *given: pytest.fail("presets are compared"))
     (tmp_path / "job.toml").write_text('problem = { kind = "softmax" }\nstop = { updates = 50 }\n')
     command = ["run", str(tmp_path / "job.toml"), "-n", str(workers), "--dry-run"]
     assert main([*command, *(word for key in keys for word in ("--set", key))]) == 2
@@ -47,6 +48,6 @@ def test_a_signal_ends_the_comparison_of_presets(monkeypatch: Any) -> None:
         {"scheme": {"name": "lwpd"}}, ["workers.count=60000", "problem.shards=replicated", "stop.updates=50"]
     )
     with pytest.raises(KeyboardInterrupt), signals.handled(signals.as_keyboard_interrupt()):
-        choice.prepare(config)
+        prepare(config)
     assert max(calls) * 60_000 <= timing_only.BUFFER_ROWS * timing_only.FEW
     assert len(calls) == 2

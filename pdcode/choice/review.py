@@ -10,6 +10,7 @@ called off: a worker that stops answering thus never stops a run that does not w
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from ..training.coordinator import Coordinator
 from ..training.liveness import NEVER_NS
 from ..training.task_times import RECENT
 from ..util.formats import counted, ratio
-from .choice import Choice
+
+if TYPE_CHECKING:
+    from .preset import Choice
 
 FEW, BACKOFF = 1, 4  # tasks of each worker before the first review, and factor on them after each change
 GAIN = 1.05  # least multiple by which the predicted time must fall
@@ -53,7 +56,7 @@ class Review:
         Why; empty before.
     """
 
-    def __init__(self, choice: Choice, components: Components, before: "Review | None" = None) -> None:
+    def __init__(self, choice: "Choice", components: Components, before: "Review | None" = None) -> None:
         self._choice, self._components, self._name = choice, components, choice.name_of(components)
         self._own, self._workers = choice.candidates[self._name], components.scheme.workers
         self._changes: int = 0 if before is None else before._changes + 1
@@ -70,15 +73,6 @@ class Review:
         self._slowest = -1  # worker for which a change waits
         self.chosen: Components | None = None
         self.reason = ""
-
-    @classmethod
-    def of(cls, components: Components, before: object = None) -> "Review | None":
-        """Return the review of a run; None if there is no choice, or its workers cannot be set up anew."""
-        config, choice = components.config, components.choice
-        fixed = config.shuffle.kind != "none" or config.workers.spares or config.workers.count < 2
-        if not isinstance(choice, Choice) or len(choice.candidates) < 2 or fixed:
-            return None
-        return cls(choice, components, before if isinstance(before, cls) else None)
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Return why to go on with another preset, now that no worker has a task; usually an empty string."""

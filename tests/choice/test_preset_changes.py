@@ -13,14 +13,12 @@ import pytest
 
 from pdcode import Trace
 from pdcode.__main__ import main
+from pdcode.choice.preset import prepare
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace.recorder import Recorder
-from pdcode.virtual import choice
-from pdcode.virtual.choice import prepare
-from pdcode.virtual.review import Review
 from pdcode.virtual.simulation import Simulation
 
 SLOW = {"events": [{"kind": "slow", "worker": 3, "at_s": 0.06, "factor": 30.0}]}
@@ -44,7 +42,7 @@ def simulated(folder: Path, name: str, *settings: str, **tables: object) -> Trac
 
 def among(monkeypatch: pytest.MonkeyPatch, **needed: float) -> None:
     """Have these candidates alone, with so many updates needed; begin with one that waits for nobody."""
-    monkeypatch.setattr(choice, "HELD", -math.inf)
+    monkeypatch.setattr("pdcode.choice.preset.HELD", -math.inf)
     named = {name.replace("_", "-"): each for name, each in needed.items()}
     monkeypatch.setattr(LWPD, "candidates", named)
 
@@ -168,27 +166,27 @@ def test_a_change_is_called_off_where_a_worker_does_not_answer(kind, tmp_path, m
 def test_the_target_wins_where_both_are_due(monkeypatch) -> None:
     among(monkeypatch, ring=1.0, default=8.0)
     config = Config.of({**JOB, "scheme": {"preset": "auto"}, "faults": SLOW})
-    changed, _ = Simulation(config).run_preset()
+    changed, _ = Simulation(prepare(config)).run_preset()
     at = changed.coordinator.version
     config = config.with_keys(stop={"updates": at})
-    descent, result = Simulation(config).run()
+    descent, result = Simulation(prepare(config)).run()
     assert (descent.next_components, result.updates, result.code) == (None, at, 0)
 
 
 def test_a_given_preset_and_a_single_candidate_are_not_reviewed(monkeypatch) -> None:
     for settings, reviewed in (({"preset": "auto"}, True), ({"preset": "ring"}, False)):
         components = prepare(configfile.resolve({**JOB, "scheme": settings}))
-        assert (Review.of(components) is not None) == reviewed
+        assert (components.review() is not None) == reviewed
     components = prepare(configfile.resolve({**JOB, "problem": {**JOB["problem"], "batch": 0}}))
     assert components.choice is not None
-    assert Review.of(components) is None
+    assert components.review() is None
 
 
 def test_a_study_without_traces_changes_as_well(tmp_path, monkeypatch) -> None:
     among(monkeypatch, ring=1.0, first=2.0, default=8.0)
     trace = simulated(tmp_path, "changed", faults=SLOW)
     config = Config.of({**JOB, "scheme": {"preset": "auto"}, "faults": SLOW})
-    _, result = Simulation(config, shares=True).run(Recorder())
+    _, result = Simulation(prepare(config), shares=True).run(Recorder())
     assert np.array_equal(result.theta, trace.theta)
     assert result.seconds == pytest.approx(1e-9 * trace.counters["t_stop_ns"])
     for name in ("arrivals", "used", "wasted", "bytes_up", "bytes_down", "processor_ns", "egress_ns"):
@@ -209,7 +207,7 @@ def test_a_fault_of_one_task_does_not_happen_again(tmp_path, monkeypatch) -> Non
 def test_the_workers_of_an_earlier_preset_are_freed(monkeypatch) -> None:
     among(monkeypatch, ring=1.0, default=8.0)
     config = Config.of({**JOB, "scheme": {"preset": "auto"}, "faults": SLOW})
-    simulation = Simulation(config)
+    simulation = Simulation(prepare(config))
     workers = [weakref.ref(each) for each in simulation.fleet.executor.local_workers]
     descent, _ = simulation.run_preset()
     assert simulation.next_simulation(descent) is not None

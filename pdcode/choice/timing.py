@@ -29,10 +29,10 @@ from ..trace.recorder import Recorder
 from ..trace.schema import USED
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
-from . import costs
-from .costs import cost_model_schedule, task_times_ns
-from .schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
-from .timing_only import TimingOnly
+from ..virtual import costs
+from ..virtual.costs import cost_model_schedule, task_times_ns
+from ..virtual.schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
+from ..virtual.timing_only import TimingOnly
 
 DELAYS = 8  # delays of a worker of which the mean is taken
 FOLLOWING = 1.05  # time with a count that follows tasks that vary, over that with the best fixed count
