@@ -14,7 +14,7 @@ from importlib import import_module
 from io import TextIOWrapper
 
 from .cli import arguments
-from .mpi import launch, siblings, supervised
+from .launch import launcher, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, explained, place_of_user, reason
 from .util.version import __version__
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.function(options)
         return code
     supervised.attach(siblings.kill_launcher)
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     if place and place[1] > 1:
         siblings.watch(place[0])
     output.open_streams()
@@ -83,7 +83,7 @@ def run_command(argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal's encoding may lack ×
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     # Terminating signals act like Ctrl-C, except under a launcher, which handles them for all ranks.
     handlers = signals.as_keyboard_interrupt() if place is None else {}
     try:
@@ -94,7 +94,7 @@ def run_command(argv: list[str]) -> int:
                 options = parser(argv[0] if argv else None).parse_args(argv)
                 options.argv, options.command = argv, shlex.join(["pdcode", *argv])
                 if alone := getattr(options, "alone", ""):  # the name of a command for one process
-                    launch.require_one_process(alone)
+                    launcher.require_one_process(alone)
                 with progress.shown(place):
                     code: int = options.function(options)
             finally:

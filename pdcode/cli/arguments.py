@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NoReturn
 
-from ..mpi import launch, siblings
+from ..launch import launcher, siblings
 from ..util import units
 from ..util.errors import InputError, did_you_mean, expected, short_repr
 
@@ -108,7 +108,7 @@ class Parser(argparse.ArgumentParser):
         elif found := re.search(r"arguments (?:are required: (.*)|(.*) is required)$", message):
             missing = found[1] or f"one of {found[2]}"
             message = f"{missing} is missing{self._meant(self._words) or self._help()}"
-        if (place := launch.launched_rank(os.environ)) and place[0]:  # rank 0 prints it
+        if (place := launcher.launched_rank(os.environ)) and place[0]:  # rank 0 prints it
             raise SystemExit(siblings.report(InputError(message)))
         self.exit(2, f"{self.prog}: {message}\n")
 

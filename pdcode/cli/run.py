@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..mpi import launch, supervised
+from ..launch import launcher, supervised
 from ..util import progress
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted
@@ -51,8 +51,8 @@ def run(options: argparse.Namespace) -> int:
     folder = os.getcwd()
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
-    launch.ensure_mpi(os.environ)
-    place = launch.launched_rank(os.environ)
+    launcher.ensure_mpi(os.environ)
+    place = launcher.launched_rank(os.environ)
     if place and not dry_run:
         gc.disable()  # until the rank's job begins: imported objects stay, and scanning them takes time
         if place[1] < 2:
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if place is None:
         from ..choice.preset import prepare_ranks
-        from ..mpi.supervisor import Supervisor
+        from ..launch.supervisor import Supervisor
 
         if options.resume and report_if_ended(config, path):
             return 0
@@ -98,10 +98,10 @@ def run(options: argparse.Namespace) -> int:
             prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
         others = config.workers.count + config.workers.spares
-        command, environment = launch.command(others, options.argv)
+        command, environment = launcher.command(others, options.argv)
         os.chdir(folder)  # which a user's code may have left
         progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
-        if home := launch.lacking_home():
+        if home := launcher.lacking_home():
             print_error(f"HOME is not set; MPI gets {home['HOME']}")
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:

@@ -17,6 +17,7 @@ from ..coding.owner import Owner, Owners
 from ..coding.reduced import FirstState, ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
+from ..launch import launcher, siblings, supervised
 from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
 from ..session.checkpoint import Checkpoint, CheckpointWriter, folder_of
@@ -33,7 +34,7 @@ from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
-from . import launch, pace, siblings, supervised
+from . import pace
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet, Ranks
@@ -296,5 +297,5 @@ def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
     def end_job(number: int, frame: FrameType | None) -> None:
         link.leaving = True
 
-    mortal = not launch.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
+    mortal = not launcher.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
     return signals.handled({} if mortal else {signal.SIGTERM: end_job})

@@ -24,7 +24,7 @@ from ..choice.preset import prepare
 from ..config import Config, ProblemTable, legacy
 from ..config.load import read_text
 from ..config.write import to_toml
-from ..mpi import launch
+from ..launch import launcher
 from ..schemes import make_scheme
 from ..session.monitor import INTERRUPTED
 from ..trace.reader import TraceReader
@@ -86,7 +86,9 @@ class Trial:
             return self._simulate()
         if self.clock == "mpi":
             try:
-                command.run_command(self.arguments, False, None if self.survives else launch.WITHOUT_SURVIVAL)
+                command.run_command(
+                    self.arguments, False, None if self.survives else launcher.WITHOUT_SURVIVAL
+                )
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
                     return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)

@@ -28,7 +28,7 @@ from ..api import command
 from ..bench.machine import processor
 from ..config import Config, StopTable
 from ..config.load import read_text
-from ..mpi import launch
+from ..launch import launcher
 from ..session.monitor import Print
 from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
@@ -245,11 +245,11 @@ def choose(
     return Validation(chosen, [*bases.values()], launchers, folder)
 
 
-def run_over_mpi(trial: Trial, launcher: str) -> tuple[TraceReader, float, float]:
+def run_over_mpi(trial: Trial, mpirun: str) -> tuple[TraceReader, float, float]:
     """Run over MPI; return the trace, the time in s that starting and ending the ranks took, and the load."""
     trial.write("# Written by pdcode bench validate")
     began_s, load = time.perf_counter(), os.getloadavg()[0]
-    command.run_command(trial.arguments, False, {launch.LAUNCHER: launcher} if launcher else None)
+    command.run_command(trial.arguments, False, {launcher.LAUNCHER: mpirun} if mpirun else None)
     trace = TraceReader(trial.trace)
     return trace, max(0.0, time.perf_counter() - began_s - 1e-9 * description.stop_ns(trace)), load
 
@@ -288,15 +288,15 @@ def predict(bench: Validation, seeds: int, pool: Pool, print_line: Print) -> Pre
     libraries: dict[str, Library] = {}
     costs: dict[tuple[int, str], dict[str, Any]] = {}
     runs = [*itertools.product(enumerate(bench.launchers), bench.bases)]
-    for (place, launcher), base in track(runs, len(runs), "calibrations over MPI"):
-        trace, start_s, load = run_over_mpi(bench.trial(base, first - 1, "mpi", place), launcher)
+    for (place, mpirun), base in track(runs, len(runs), "calibrations over MPI"):
+        trace, start_s, load = run_over_mpi(bench.trial(base, first - 1, "mpi", place), mpirun)
         half, until_ns = first_half(trace)
         machine, link = calibration.fit(half, trace.attributes["task_flops"])
         costs[place, base.name] = {"machine": machine, "link": link}
         label = str(trace.attributes["mpi_library"])
-        library = libraries.setdefault(label, Library(launcher, start_s, {}, {}))
-        if library.launcher != launcher:
-            raise InputError(f"--mpirun {launcher}: {label} is there twice")
+        library = libraries.setdefault(label, Library(mpirun, start_s, {}, {}))
+        if library.launcher != mpirun:
+            raise InputError(f"--mpirun {mpirun}: {label} is there twice")
         library.costs[base.name] = msgspec.to_builtins(costs[place, base.name])
         library.judged[base.name] = Times.of(trace, bench.goal, until_ns, load)
         updates, described = base.config.stop.updates, describe_costs(machine, link)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pdcode.mpi.supervisor import FOLDER
+from pdcode.launch.supervisor import FOLDER
 
 DRIVER = """
 import os, sys
-from pdcode.mpi.supervisor import Supervisor
+from pdcode.launch.supervisor import Supervisor
 from pdcode.util import signals
 signals.SAME_REQUEST_S = float(sys.argv[2])
 sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())

@@ -24,7 +24,7 @@ from shell import environment
 from pdcode.__main__ import parser
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 
 FENCE = re.compile(r"(?:^<!-- (\w+)(?:: ([^\n]+))? -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
@@ -185,7 +185,7 @@ def run_shell(block: Block, folder: Path) -> None:
     """Run a block by bash; the first command that fails ends it."""
     scripts = str(Path(sys.executable).parent)
     extra = {"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PDCODE_VENV": str(Path(scripts).parent)}
-    _, ranks = launch.command(63, [])  # for mpirun on fewer cores
+    _, ranks = launcher.command(63, [])  # for mpirun on fewer cores
     extra |= {name: value for name, value in ranks.items() if name.startswith(("OMPI_", "PRTE_"))}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment() | extra,

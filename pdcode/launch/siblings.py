@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from ..util.errors import Failure, InputError
 from ..util.output import print_error
-from . import launch, supervised
+from . import launcher, supervised
 
 END_S = 2.0  # for ranks to end by themselves, and for a launcher to end after a signal
 POLL_S = 0.25
@@ -118,12 +118,12 @@ def begun() -> None:
 
 def report(error: InputError | Failure) -> int:
     """Print an error that other ranks may also find, at rank 0 if that does; return the exit code."""
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     if place is None or place[0] == 0:
         print_error(str(error))
     else:
         time.sleep(FOUND_S)  # the launcher kills all ranks when one ends
-        if rank_0_lives() or not launch.on_one_machine(os.environ):
+        if rank_0_lives() or not launcher.on_one_machine(os.environ):
             print_error(f"{named(place[0])}: {error}")
     return 2 if isinstance(error, InputError) else 1
 
@@ -168,7 +168,7 @@ class _Watch:
         self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
         # Whether ranks on other machines may die without an end of MPI_Init; number of polls until its end.
-        self.spread = launch.survives_deaths(os.environ) and not launch.on_one_machine(os.environ)
+        self.spread = launcher.survives_deaths(os.environ) and not launcher.on_one_machine(os.environ)
         self.polls, self.noted = 0, False
 
     def run(self) -> None:
@@ -227,7 +227,7 @@ class _Watch:
                 min(set(range(self.expected + 1)) - set(self.ranks.values())),
                 max(self.ranks.values()),
             )
-            here = launch.on_one_machine(os.environ)
+            here = launcher.on_one_machine(os.environ)
             if self.missing * POLL_S > (FORKED_S if here and first < last else STARTED_S):
                 which = named(first) if here else f"{missing} ranks on {socket.gethostname()}"
                 self.end(f"{which} died before the run began")
@@ -271,14 +271,14 @@ class _Watch:
                 os.kill(stopped, signal.SIGKILL)  # not all launchers do
         if supervised.is_attached():
             time.sleep(supervised.END_S)  # until the command ends this rank: no other shall take it for dead
-        elif launch.survives_deaths(os.environ):
+        elif launcher.survives_deaths(os.environ):
             _end_launcher()
         os._exit(1)
 
 
 def rank_of(pid: int) -> int | None:
     """Return the rank of a child of the launcher; None if it is not yet known."""
-    place = launch.launched_rank(_environment(pid))
+    place = launcher.launched_rank(_environment(pid))
     return place and place[0]
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import clocks, launch
+from ..util import clocks
+from . import launcher
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 END_S = 4.0  # for mpirun to end, at most, once rank 0 has reported the end of the job or any rank an error
@@ -62,7 +63,7 @@ def _follow(command: socket.socket, kill_launcher: Callable[[], None]) -> None:
     ended = b""
     with suppress(OSError):
         ended = command.recv(1)
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     if not ended:
         if place and place[0] == 0:
             print_line("the command that started mpirun was killed; the job ends")
