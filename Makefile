@@ -62,7 +62,7 @@ fast: $(tested)
 
 # A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
-	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; $(python) -m benchmarks && .venv/bin/pdcode bench clocks
+	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; $(python) -m benchmarks
 
 docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/html; warnings are errors
 	@$(python) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html

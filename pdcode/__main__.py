@@ -3,7 +3,6 @@
 Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 """
 
-import argparse
 import os
 import shlex
 import signal
@@ -25,7 +24,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+def parser(only: str | None = None) -> arguments.Parser:
     """Return the argument parser of all commands, or of `only` one."""
     top = arguments.Parser(
         prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
@@ -77,8 +76,11 @@ def ensure_folder() -> None:
         raise InputError(f"the current folder: {reason(error)}; it was removed or cannot be read") from None
 
 
-def run_command(argv: list[str]) -> int:
-    """Run a command; report errors of the user and the environment by a line and an exit code."""
+def run_command(argv: list[str], made: arguments.Parser | None = None) -> int:
+    """Run a command; report errors of the user and the environment by a line and an exit code.
+
+    `made` is the parser of a program that is no command of pdcode.
+    """
     threads.limit(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -91,8 +93,9 @@ def run_command(argv: list[str]) -> int:
             try:
                 if argv[:1] != ["doctor"]:  # it examines the folder
                     ensure_folder()
-                options = parser(argv[0] if argv else None).parse_args(argv)
-                options.argv, options.command = argv, shlex.join(["pdcode", *argv])
+                made = made or parser(argv[0] if argv else None)
+                options = made.parse_args(argv)
+                options.argv, options.command = argv, f"{made.prog} {shlex.join(argv)}"
                 if alone := getattr(options, "alone", ""):  # the name of a command for one process
                     launcher.require_one_process(alone)
                 with progress.shown(place):

@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NoReturn
@@ -36,13 +36,7 @@ EXAMPLES = {
     "chaos": "jobs/digits.toml -n 8 --kill 2 --trials 10",
     "bench": "machine",
     "bench machine": "",
-    "bench validate": "--workers 4 --cells '4-exponential-*' --seeds 1",
-    "bench schemes": "--problems digits --links 1G,100M --delays none --seeds 3",
     "bench heldout": "--jobs digits-sorted,unequal-network --seeds 3 --budget 6",
-    "bench ablation": "--problems digits --links 1G --seeds 3",
-    "bench scale": "--workers 8,64,512 --link 100M",
-    "bench ddp": "jobs/digits.toml -n 8 --seeds 3",
-    "bench torch": "",
     "doctor": "",
     "completion": "bash > ~/.local/share/bash-completion/completions/pdcode",
 }
@@ -237,3 +231,13 @@ def ensure_virtual(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         if options.clock == "mpi" and getattr(options, name) is not None:
             raise InputError(f"--{name} {getattr(options, name)}: valid only with --clock virtual")
+
+
+def chosen(options: argparse.Namespace, name: str, known: Iterable[str]) -> list[str]:
+    """Return the names that an option gives, or all that are known."""
+    given = (getattr(options, name) or ",".join(known)).split(",")
+    for each in given:
+        if each not in known:
+            meant = did_you_mean(each, known)
+            raise InputError(f"--{name} {each}: expected some of {', '.join(known)}{meant}")
+    return given

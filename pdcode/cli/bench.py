@@ -1,46 +1,28 @@
-"""`pdcode bench`: measurements of this machine, and of schemes against rivals."""
+"""`pdcode bench`: measurements of this machine, and of preset "auto" against rivals."""
 
 import argparse
-from importlib import import_module
 from typing import Any
 
-from ..util.errors import InputError
-from ..util.packages import pip_install
-from . import ablation, ddp, heldout, scale, schemes, validate
+from . import heldout
 
-BENCHES = {
-    "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
-    "torch": "processor time of a task of kind torch beside a plain backward pass of PyTorch, with encoding "
-    "and whitening, by gradients and by their factors",
-}
+ABOUT = "fit [machine] and [link] to this machine, as TOML for the virtual clock"
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "bench",
-        help="measure this machine, and schemes against rivals",
-        description="Measure this machine, predictions for it, and schemes against rivals.",
+        help="measure this machine, and preset 'auto' against rivals",
+        description="Measure this machine, and preset 'auto' against rivals.",
     )
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
-    for name, about in BENCHES.items():
-        bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        bench.set_defaults(function=run, bench=name)
-    validate.add_parser(benches)
-    schemes.add_parser(benches)
+    machine = benches.add_parser("machine", help=ABOUT, description=f"{ABOUT[0].upper()}{ABOUT[1:]}.")
+    machine.set_defaults(function=run)
     heldout.add_parser(benches)
-    ablation.add_parser(benches)
-    scale.add_parser(benches)
-    ddp.add_parser(benches)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a bench, the module of its name."""
-    module = "..torch.bench" if options.bench == "torch" else f"..bench.{options.bench}"
-    try:
-        done: int = import_module(module, __package__).run()
-    except ModuleNotFoundError as error:
-        if options.bench != "torch":
-            raise
-        raise InputError(f"bench torch: needs PyTorch ({error}): {pip_install('torch')}") from None
-    return done
+    """Measure the machine, and print the tables."""
+    from ..bench import machine
+
+    return machine.run()

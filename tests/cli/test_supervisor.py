@@ -25,7 +25,7 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 def rank(program):
-    begin = "import os, signal, sys, time; from pdcode.mpi import supervised; supervised.attach(int)"
+    begin = "import os, signal, sys, time; from pdcode.launch import supervised; supervised.attach(int)"
     return subprocess.Popen([sys.executable, "-P", "-c", begin + "\\n" + program], stdout=subprocess.PIPE)
 
 """

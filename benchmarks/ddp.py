@@ -5,10 +5,12 @@ loss of a copy of θ by the same rule (`session.monitor`), and ends the run. Tra
 measurements: rank 0 of DDP copies θ and its time into shared memory, and continues.
 """
 
+import argparse
 import importlib.util
 import math
 import os
 import platform
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,29 +25,40 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from ..analysis import statistics
-from ..bench.machine import processor
-from ..config import Config, StopTable, StragglersTable
-from ..problems import Problem, of_network
-from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
-from ..problems.matrix import Csr
-from ..schemes import make_scheme
-from ..session.monitor import Monitor
-from ..session.pace import PERIOD_S, SHARE
-from ..session.setup import prepare
-from ..trace.recorder import Recorder
-from ..util import processes
-from ..util.errors import Failure, InputError, prefix_errors
-from ..util.formats import duration
-from ..virtual import oracle
-from ..virtual.simulation import Simulation
-from .candidate import Candidate
-from .ddp_rank import DDPJob, RankResult, SharedBoard, train_rank
-from .learning_rates import settled
-from .measurement import Measured
-from .tournament import Tournament
-from .trial import ProgressRecorder, Trial, data_source
+from pdcode.analysis import statistics
+from pdcode.api import configs
+from pdcode.bench.machine import processor
+from pdcode.cli import arguments
+from pdcode.config import Config, StopTable, StragglersTable
+from pdcode.config import load as configfile
+from pdcode.problems import Problem, of_network
+from pdcode.problems.losses import LeastSquaresProblem, Logistic, Softmax
+from pdcode.problems.matrix import Csr
+from pdcode.schemes import make_scheme
+from pdcode.session.monitor import Monitor
+from pdcode.session.pace import PERIOD_S, SHARE
+from pdcode.session.setup import prepare
+from pdcode.studies import tournament
+from pdcode.studies.candidate import Candidate
+from pdcode.studies.comparison import Comparison
+from pdcode.studies.comparison_file import ensure_savable
+from pdcode.studies.learning_rates import rate_of, settled
+from pdcode.studies.measurement import Measured
+from pdcode.studies.tournament import Tournament
+from pdcode.studies.trial import ProgressRecorder, Trial, data_source
+from pdcode.studies.tuning import Tuning
+from pdcode.trace.recorder import Recorder
+from pdcode.util import processes
+from pdcode.util.errors import Failure, InputError, prefix_errors
+from pdcode.util.formats import duration
+from pdcode.util.output import print_line
+from pdcode.util.processes import Pool
+from pdcode.virtual import oracle
+from pdcode.virtual.simulation import Simulation
 
+from .ddp_rank import DDPJob, RankResult, SharedBoard, train_rank
+
+RUNS, SEEDS, TARGET = 7, 3, 0.1
 ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd", "ddp:coded": "allreduce"}
 """Names of DDP without a hook and with one of `HOOKS`, and the schemes whose configurations they have."""
 
@@ -69,7 +82,7 @@ def ensure_torch() -> None:
     with suppress(ValueError):
         if importlib.util.find_spec("torch") is not None:
             return
-    raise InputError("bench ddp: needs torch; `make .venv/extra-torch` installs it")
+    raise InputError("benchmarks ddp: needs torch; `make .venv/extra-torch` installs it")
 
 
 def is_ddp(name: str) -> bool:
@@ -106,10 +119,9 @@ class DDPTrial(Trial):
     name: str  # name of the candidate
     ranks: DDPRanks
 
-    @property
-    def arguments(self) -> list[str]:
-        alone = ["--schemes", self.name, "--seeds", "1", "--tune", "0"]
-        return ["bench", "ddp", self.file, *alone, "--set", f"seed={self.seed}"]
+    def __str__(self) -> str:
+        alone = ["--schemes", self.name, "--seeds", "1", "--tune", "0", "--set", f"seed={self.seed}"]
+        return f"python -m benchmarks ddp {shlex.join([self.file, *alone])}"
 
     def perform(self) -> Measured:
         config = self.config.with_seed(self.seed)
@@ -322,3 +334,79 @@ def describe_setup(tournament: Tournament) -> list[str]:
         "the bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are few.",
         "busy of DDP is estimated from gradients before the start.",
     ]
+
+
+def parser() -> arguments.Parser:
+    """Return the parser of the options."""
+    bench = arguments.Parser(
+        prog="python -m benchmarks ddp",
+        description="Time to a target of PyTorch's DDP over gloo and of pdcode, with its job and delays. "
+        "DistributedDataParallel, plain, with its PowerSGD hook or with pdcode's, trains the same network "
+        "from the same θ on the same mini-batches, and each rank has the injected delays of the worker of "
+        "its number. Runs alternate, seed by seed; nothing else should run on the machine. Needs the extra "
+        "`torch`. Exit codes: 0 done, 1 failure, also if DDP's θ after a few updates, which is compared "
+        "first, differs from pdcode's, 2 bad input.",
+        epilog="example: python -m benchmarks ddp jobs/digits.toml -n 8 --seeds 3",
+    )
+    option = bench.add_argument
+    arguments.add_job(bench, "problem.batch=16", " for all", "jobs/digits.toml")
+    what = (
+        "candidates, separated by commas: those of `pdcode compare`, and `ddp`, `ddp:powersgd` and "
+        "`ddp:coded` (pdcode.torch.ddp.Coded, which needs a rate of its own), with /KEY=VALUE for keys to "
+        "change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
+        "ddp:powersgd/scheme.options={rank=2} (default: yours,allreduce,ddp,ddp:powersgd)"
+    )
+    option("--schemes", metavar="A,B,…", default="yours,allreduce,ddp,ddp:powersgd", help=what)
+    option("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each (default: {SEEDS})")
+    rate = bench.add_mutually_exclusive_group()
+    what = f"choose each learning rate first, by N runs with another seed (default: {RUNS}; 0: do not)"
+    rate.add_argument("--tune", type=int, default=RUNS, metavar="N", help=what)
+    rate.add_argument("--rates", metavar="FILE", help="read the learning rates from an earlier comparison")
+    arguments.add_target(bench, f"default: that of [stop], else {TARGET}")
+    arguments.add_seconds(bench, "")
+    option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.ddp.h5)")
+    bench.set_defaults(function=run, alone="benchmarks ddp")
+    return bench
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check DDP against pdcode, tune, run and print; write the comparison for `pdcode show`."""
+
+    least = 0 if options.tune == 0 else 3
+    arguments.ensure_in_range(options, tune=(least, 99, "0, or 3 to 99"))
+    ensure_torch()
+
+    output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
+    ensure_savable(output)
+    rates = (options.rates, Comparison.load(options.rates)) if options.rates else None
+    settings, target = configs.overrides(options.set, options.workers), options.target
+    stop = configfile.load(options.config, settings)[0].stop
+    if target is None and stop.loss is None and stop.accuracy is None:
+        target = TARGET
+    limits = {"target": target, "seconds": options.seconds}
+    request = tournament.ComparisonRequest(
+        options.config, options.schemes, settings, options.seeds, "mpi", **limits, aliases=ALIASES
+    )
+    prepared = tournament.prepare(request, output.with_suffix(""))
+    check(prepared.candidates)
+    with DDPRanks(prepared.candidates[0].config.workers.count) as ranks, Pool(1) as pool:
+        runs = DDPTournament(**vars(prepared), ranks=ranks)
+        runs.notes.extend(describe_setup(runs))
+        for line in runs.notes:
+            print_line(line)
+        for line in self_check(runs.candidates, ranks):
+            print_line(line)
+            runs.notes.append(line)
+        tuned = Tuning(options.tune, with_knobs=False) if options.tune and not rates else None
+        compared = tournament.perform(runs, options.command, pool, print_line, tune=tuned, rates=rates)
+    chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
+    taken = (f"{name} {rate_of(each):g}" for name, each in chosen if not each.scheme.is_auto)
+    compared.notes.append(f"Rates: {', '.join(taken)}.")
+    compared.save(output)
+    print_line("")
+    compared.show()
+    print_line("repeat a run:")
+    for candidate in runs.candidates:
+        print_line(f"  {runs.trial(candidate, runs.seeds[0])}")
+    print_line(f"comparison: {output}")
+    return 0

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from pdcode.codes import quasigroup
-from pdcode.codes.quasigroup import QuasiGroupCode, computation_rate, typical
+from experiments import quasigroup
+from experiments.quasigroup import QuasiGroupCode, computation_rate, typical
 
 
 @pytest.mark.parametrize(

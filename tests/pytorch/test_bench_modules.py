@@ -1,12 +1,12 @@
-"""`pdcode bench torch`."""
+"""`python -m benchmarks modules`."""
 
 import re
 from itertools import product
 
 import pytest
 
-from pdcode.__main__ import main
-from pdcode.torch import bench
+from benchmarks import modules as bench
+from benchmarks.__main__ import main
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def test_the_table_has_each_module_and_step(
     assert [name.split()[0].rstrip(",") for name in bench.CASES] == [*small]
     monkeypatch.setattr(bench, "CASES", small)
     monkeypatch.setattr(bench, "ROUNDS", 2)
-    assert main(["bench", "torch"]) == 0
+    assert main(["modules"]) == 0
     head, columns, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("one thread, float32; multiples of PyTorch's backward pass, medians of 2 rounds")
     assert columns.split() == ["axis", "ms", *" ".join(bench.STEPS[1:]).split()]

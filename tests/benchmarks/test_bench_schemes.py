@@ -1,4 +1,4 @@
-"""`pdcode bench schemes`: its cells, what it makes again, and its table."""
+"""`python -m benchmarks schemes`: its cells, what it makes again, and its table."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from outcomes import error_line
 
-from pdcode.__main__ import main
-from pdcode.studies import schemes_bench
+from benchmarks import schemes
+from benchmarks.__main__ import main
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.measurement import Measured
 from pdcode.studies.tournament import ComparisonRequest, prepare
@@ -24,16 +24,16 @@ WHITEN = {"plain": "none", "armed": "auto"}
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(schemes_bench.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
-    monkeypatch.setitem(schemes_bench.LOWER, "digits", 1.8)
-    monkeypatch.setattr(schemes_bench, "MAX_PAYLOADS", 500)
+    monkeypatch.setitem(schemes.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
+    monkeypatch.setitem(schemes.LOWER, "digits", 1.8)
+    monkeypatch.setattr(schemes, "MAX_PAYLOADS", 500)
     (tmp_path / "recorded").mkdir()
     np.savetxt(tmp_path / "recorded" / "job.csv", [[0.2, 0.2], [0.2, 0.6], [0.4, 0.1]], delimiter=",")
     return tmp_path / "made"
 
 
 def command(folder: Path, *options: str) -> list[str]:
-    asked = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none,recorded"]
+    asked = ["schemes", "--problems", "digits", "--links", "1G", "--delays", "none,recorded"]
     asked += ["--schemes", SCHEMES, "--seeds", "2", "--budget", "4", "--processes", "1", "-o", str(folder)]
     return [*asked, *options]
 
@@ -102,7 +102,7 @@ def test_cells_resume_where_they_stopped_and_are_made_once_and_shown(
 def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir()
     (folder / "digits-1G-none.h5").write_text("precious")
-    command = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none"]
+    command = ["schemes", "--problems", "digits", "--links", "1G", "--delays", "none"]
     command += ["-o", str(folder)]
     assert main(command) == 2
     assert "the existing file is not a comparison" in capsys.readouterr().err
@@ -110,30 +110,26 @@ def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
-    (delays,) = schemes_bench.recorded_delays(folder.parent / "recorded").values()
-    job = schemes_bench.write_job(folder, "digits", "1G", "job", delays, schemes_bench.worker_count(delays))
+    (delays,) = schemes.recorded_delays(folder.parent / "recorded").values()
+    job = schemes.write_job(folder, "digits", "1G", "job", delays, schemes.worker_count(delays))
     made = prepare(ComparisonRequest(str(job), "uncoded:async", [], 1, "virtual"), folder)
     config = made.candidates[0].config
     assert config.workers.count == 3
     times = np.loadtxt(folder / "digits-1G-job.csv", delimiter=",")
     np.testing.assert_allclose(times / times.min(), [[2, 2], [2, 6], [4, 1]])
     machine, size = config.machine, 65 * 16 + 17 * 10
-    assert (
-        machine.flops_per_s == 2 * schemes_bench.FLOPS_PER_S
-    )  # the fastest task takes half a gradient's time
-    of_a_gradient = schemes_bench.FLOPS_PER_S * (np.median(times) - 2 * machine.task_s)
+    assert machine.flops_per_s == 2 * schemes.FLOPS_PER_S  # the fastest task takes half a gradient's time
+    of_a_gradient = schemes.FLOPS_PER_S * (np.median(times) - 2 * machine.task_s)
     assert 4 * 32 * size < of_a_gradient < 8 * 32 * size
 
 
 def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
-    for name, delays in schemes_bench.DELAYS.items():
-        job = schemes_bench.write_job(folder, "digits", "10M", name, delays, 16)
-        made = prepare(
-            ComparisonRequest(str(job), ",".join(schemes_bench.candidates()), [], 1, "virtual"), folder
-        )
-        assert made.names == schemes_bench.candidates()
+    for name, delays in schemes.DELAYS.items():
+        job = schemes.write_job(folder, "digits", "10M", name, delays, 16)
+        made = prepare(ComparisonRequest(str(job), ",".join(schemes.candidates()), [], 1, "virtual"), folder)
+        assert made.names == schemes.candidates()
         configs = {each.name: each.config for each in made.candidates}
-        for kind, members in schemes_bench.RIVALS.items():
+        for kind, members in schemes.RIVALS.items():
             assert {configs[name].code.whiten for name in members.values()} == {WHITEN[kind]}
 
 
@@ -150,5 +146,5 @@ def test_every_candidate_runs_in_every_problem(folder: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(folder, capsys, options, message):
-    assert main(["bench", "schemes", *options]) == 2
+    assert main(["schemes", *options]) == 2
     assert message in error_line(capsys)

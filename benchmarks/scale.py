@@ -1,4 +1,4 @@
-"""`pdcode bench scale`: schemes with increasing numbers of workers, and the part of rank 0 that limits them.
+"""`python -m benchmarks scale`: schemes with increasing numbers of workers, and what of rank 0 limits them.
 
 Each number of workers is a comparison in a file of its own, as by `pdcode compare`, on the virtual clock with
 the costs of rank 0 on this machine.
@@ -6,6 +6,7 @@ the costs of rank 0 on this machine.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +17,31 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from ..analysis import printing
-from ..analysis.style import DASHES, LINES, sheet
-from ..bench import machine
-from ..choice.preset import prepare
-from ..config import load as configfile
-from ..config.write import to_toml
-from ..schemes.base import NESTEROV
-from ..session import setup
-from ..session.monitor import Print
-from ..util import memory
-from ..util.formats import DASH, duration, number, percent, ratio
-from ..util.output import write_file
-from ..util.processes import Pool
-from ..util.progress import track
-from ..virtual import capacity, costs
-from .comparison import Comparison
-from .comparison_file import ensure_savable
-from .learning_rates import rate_of
-from .measurement import Measured
-from .schemes_bench import AUTO, LINKS
-from .tournament import ComparisonRequest, perform_once
-from .tuning import Tuning
+from pdcode.analysis import printing, style
+from pdcode.analysis.style import DASHES, LINES, sheet
+from pdcode.bench import machine
+from pdcode.choice.preset import prepare
+from pdcode.cli import arguments
+from pdcode.config import load as configfile
+from pdcode.config.write import to_toml
+from pdcode.schemes.base import NESTEROV
+from pdcode.session import setup
+from pdcode.session.monitor import Print
+from pdcode.session.setup import MAX_WORKERS
+from pdcode.studies.cells import AUTO, LINKS
+from pdcode.studies.comparison import Comparison
+from pdcode.studies.comparison_file import ensure_savable
+from pdcode.studies.learning_rates import rate_of
+from pdcode.studies.measurement import Measured
+from pdcode.studies.tournament import ComparisonRequest, perform_once
+from pdcode.studies.tuning import Tuning
+from pdcode.util import memory
+from pdcode.util.errors import InputError, expected
+from pdcode.util.formats import DASH, duration, number, percent, ratio
+from pdcode.util.output import print_line, write_file
+from pdcode.util.processes import Pool, cores
+from pdcode.util.progress import track
+from pdcode.virtual import capacity, costs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +86,7 @@ class ScaleBench:
 
     workers: Sequence[int]  # ascending
     coordinators: Sequence[int]  # ascending
-    link: str  # name in `schemes_bench.LINKS`
+    link: str  # name in `cells.LINKS`
     schemes: str  # candidates, separated by commas
     seeds: int  # runs of a candidate
     runs: int  # runs by which its learning rate is chosen
@@ -235,3 +239,54 @@ def draw(found: Mapping[str, Sequence[ScalePoint]]) -> Figure:
         handles, labels = left.get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
     return drawing
+
+
+def parser() -> arguments.Parser:
+    """Return the parser of the options."""
+    bench = arguments.Parser(
+        prog="python -m benchmarks scale",
+        description="Presets and the main rivals with 8 to 65,536 workers on the virtual clock, and the "
+        "limits of rank 0. Each number of workers is a comparison, as of `pdcode compare`, in a file of its "
+        "own; existing files are not computed again. The figure is scale.png beside them. Exit codes: 0 "
+        "done, 1 failure, 2 bad input.",
+        epilog="example: python -m benchmarks scale --workers 8,64,512 --link 100M",
+    )
+    option = bench.add_argument
+    option("--workers", metavar="N,N,…", default="8,64,512,4096,65536", help="default: 8,64,512,4096,65536")
+    what = "numbers of ranks over which θ is sharded (default: 1)"
+    option("--coordinators", metavar="N,N,…", default="1", help=what)
+    option("--link", default="1G", help="bit/s of each link: 100G, 1G, 100M or 10M (default: 1G)")
+    option("--schemes", metavar="A,B,…", help="as of compare; default: presets and the main rivals")
+    option("--seeds", type=int, default=1, metavar="N", help="runs per candidate (default: 1)")
+    option("--tune", type=int, default=5, metavar="N", help="runs that choose a learning rate (default: 5)")
+    arguments.add_processes(bench)
+    option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once per folder")
+    option("-o", "--output", metavar="FOLDER", default="results/scale", help="default: results/scale")
+    bench.set_defaults(function=run, alone="benchmarks scale")
+    return bench
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the comparisons, print their tables and draw the figure."""
+    arguments.ensure_in_range(options)
+    if options.link not in LINKS:
+        raise InputError(f"--link: {expected(options.link, LINKS)}")
+    folder = Path(options.output)
+    bench = ScaleBench(
+        arguments.numbers(options.workers, "--workers", 2, MAX_WORKERS),
+        arguments.numbers(options.coordinators, "--coordinators", 1, 1024),
+        options.link,
+        options.schemes or ",".join(SCHEMES),
+        options.seeds,
+        options.tune,
+        folder,
+    )
+    figure = str(folder / "scale.png")
+    style.ensure_figure_can_be_drawn(figure)
+    cost = Path(options.cost) if options.cost else find_costs(folder, print_line)
+    perform(bench, cost, options.command, options.processes or cores(), print_line)
+    found = points(bench)
+    show(bench, found)
+    style.save(draw(found), figure)
+    print(f"figure: {figure}")
+    return 0

@@ -1,4 +1,4 @@
-"""`pdcode bench schemes`: ours and every kind of rival, over problems, links and delays.
+"""`python -m benchmarks schemes`: ours and every kind of rival, over problems, links and delays.
 
 Sixteen workers compute at 2 Gflop/s. Delays are in units of the compute time of a mini-batch's gradient; with
 recorded delays the median task takes that unit, the fastest has no delay, and their number of workers is
@@ -9,6 +9,7 @@ as by `pdcode compare`; existing files are not computed again, and the runs of a
 journal beside it.
 """
 
+import argparse
 import io
 import itertools
 import math
@@ -20,28 +21,35 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis import printing
-from ..analysis.statistics import crossing
-from ..config import Config
-from ..config import load as configfile
-from ..config.write import to_toml
-from ..session import setup
-from ..session.monitor import Print
-from ..stragglers import records
-from ..util.errors import InputError
-from ..util.formats import DASH, counted, duration, listing, percent, ratio, span
-from ..util.output import write_file
-from ..util.processes import Pool
-from ..util.progress import track
-from ..virtual import capacity, costs
-from . import portfolio, search_space
-from .candidate import Candidate
-from .comparison import Comparison
-from .comparison_file import ensure_savable
-from .measurement import Measured
-from .ranking import Row, Speedup, compare_times, rank
-from .tournament import ComparisonRequest, perform_once, prepare
-from .tuning import Tuning, settings_of, tunable
+from pdcode.analysis import printing
+from pdcode.cli import arguments
+from pdcode.config.write import to_toml
+from pdcode.session.monitor import Print
+from pdcode.stragglers import records
+from pdcode.studies.cells import (
+    AUTO,
+    FLOPS_PER_S,
+    LINKS,
+    PRESETS,
+    RIVALS,
+    SLACK,
+    TUNING_SEEDS,
+    Cell,
+    accuracies,
+    describe_time,
+    job_tables,
+    multiple,
+    task_s,
+)
+from pdcode.studies.comparison import Comparison
+from pdcode.studies.comparison_file import ensure_savable
+from pdcode.studies.tournament import ComparisonRequest, perform_once, prepare
+from pdcode.studies.tuning import Tuning
+from pdcode.util.errors import InputError, did_you_mean
+from pdcode.util.formats import DASH, counted, duration, listing, percent, ratio
+from pdcode.util.output import print_line, write_file
+from pdcode.util.processes import Pool
+from pdcode.util.progress import track
 
 PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
     "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1, 0.1),
@@ -55,9 +63,6 @@ PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
 LOWER = {name: 0.17 if name == "softmax" else 0.02 for name in PROBLEMS}
 """Loss to which runs go on; a linear model cannot reach that of the others."""
 
-LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
-"""Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
-
 DELAYS: Mapping[str, dict[str, Any]] = {
     "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
     "none": {"kind": "none"},
@@ -67,20 +72,10 @@ DELAYS: Mapping[str, dict[str, Any]] = {
 }
 """Tables ``[stragglers]``; times are in units of a gradient's compute time."""
 
-WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
-EVALUATION_ROWS = 1000  # rows on which the loss is measured
+WORKERS = 16
 MAX_PAYLOADS = 8000  # payloads of a run
-DELAYED = 4  # factor on the time of as many rounds without delays, the limit of a run
-TUNING_SEEDS = 2  # runs of settings that may be the best
 SPELLS, TUNING_SPELLS = 4, 2  # factors on seeds under `markov`, whose times differ most between them
-SLACK = 1.5  # limit of a run, as a multiple of the best entrant's time
 MOST, MEDIAN = 1.05, 0.8  # the goal: our time over the best rival's, in every cell and in the median
-AUTO = "lwpd:auto"
-PRESETS = "lwpd:default", "lwpd:ring", "lwpd:sharded", "lwpd:sharded-first", "lwpd:first"
-RIVALS = portfolio.rivals()
-"""Rivals of the literature, plain, and armed with our whitening and look-ahead, which no paper has; tuning
-begins with the keys given there."""
-
 LABELS = {name: label for members in RIVALS.values() for label, name in members.items()}
 
 
@@ -226,40 +221,6 @@ def write_job(
     return path
 
 
-def job_tables(
-    problem: Mapping[str, Any],
-    target: tuple[str, float],
-    workers: int,
-    link: str,
-    payloads: int,
-    rate: float,
-) -> tuple[Config, dict[str, Any]]:
-    """Return a job without delays: its configuration, and the tables, with a limit of the runs' time."""
-    kind, level = target
-    tables: dict[str, Any] = {
-        "seed": 101,
-        "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATION_ROWS, **problem},
-        "workers": {"count": workers},
-        "machine": {"flops_per_s": FLOPS_PER_S},
-        "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
-        "scheme": {"name": "uncoded", "preset": "async"},
-        "optimizer": {"rate": rate},
-        "stop": {kind: level, "updates": payloads},
-    }
-    config = configfile.resolve(tables)
-    need = capacity.load_of(setup.prepare(config))
-    round_s = need.task_s * max(1.0, need.bottleneck[1])  # rank 0's time for one payload of each worker
-    tables["stop"] |= {"seconds": DELAYED * payloads / workers * round_s}
-    return config, tables
-
-
-def task_s(config: Config) -> float:
-    """Return the modelled compute time of a mini-batch's full gradient, in s."""
-    whole = search_space.apply_tables(config, search_space.preset("uncoded", "all"))
-    parts = setup.prepare(whole)
-    return 1e-9 * float(costs.times_ns(whole.machine, parts.flops_by_worker()).max())
-
-
 def show(bench: SchemesBench) -> None:
     """Print our time in each cell over that of the best rival of each kind, and whether the goal is met."""
     sections: list[printing.Section] = []
@@ -275,55 +236,6 @@ def show(bench: SchemesBench) -> None:
     sections.append(("", [printing.note(LEGEND)]))
     printing.show(sections)
     print_goal(cells)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Results of a cell."""
-
-    problem: str
-    link: str
-    delay: str
-    made: Comparison
-    path: str
-
-    def best(self, names: Collection[str], lower: bool = False) -> Row[str] | None:
-        """Return the best of these entrants, chosen afterwards, to the target or the lower loss."""
-        rows = self.made.rows
-        if lower:
-            measured = [[_until(run, LOWER[self.problem]) for run in row.runs] for row in rows]
-            rows = rank([row.candidate for row in rows], measured, self.made.goal)
-        return next((row for row in rows if row.candidate in names), None)
-
-    @property
-    def own(self) -> list[str]:
-        """Our entrants."""
-        return [name for name in (AUTO, *PRESETS) if name in self.made.names]
-
-    def ours(self, lower: bool = False) -> Row[str]:
-        """Return `auto`, or else the preset that was the best in tuning, before these runs."""
-        names = self.made.names
-        row = self.best([AUTO if AUTO in names else min(self.own, key=names.index)], lower)
-        assert row is not None
-        return row
-
-    def lead(self, names: Collection[str], lower: bool = False) -> Speedup:
-        """Return our time over that of the best of these rivals; unknown if none of them ran."""
-        rival = self.best(names, lower)
-        return Speedup() if rival is None else compare_times(self.ours(lower).runs, rival.runs)
-
-    def settings(self, name: str) -> str:
-        """Describe an entrant's tuned settings."""
-        config = self.made.read_configs(self.path)[self.made.names.index(name)]
-        return settings_of(config, tunable(Candidate(name, config), hold=False))
-
-    def __str__(self) -> str:
-        return f"{self.problem}-{self.link}-{self.delay}"
-
-
-def _until(run: Measured, loss: float) -> Measured:
-    """Return a run with its time to another loss."""
-    return replace(run, seconds=crossing(run.curves["t_s"], run.curves["loss"], loss))
 
 
 def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
@@ -359,7 +271,7 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
             for pair in zip(*means, strict=True)
             for value in pair
         ]
-        beside.add_row(cell.link, cell.delay, multiple(cell.lead(LABELS, lower=True)), *figures)
+        beside.add_row(cell.link, cell.delay, multiple(cell.lead(LABELS, LOWER[problem])), *figures)
     target = PROBLEMS[problem][1]
     return [
         (f"{problem}, to training loss {target:g}", [times]),
@@ -367,13 +279,6 @@ def _tables(problem: str, cells: Sequence[Cell]) -> list[printing.Section]:
         (f"{problem}, to loss {LOWER[problem]:g}, and test accuracy", [beside]),
         (f"{problem}, settings", [tuned]),
     ]
-
-
-def accuracies(run: Measured) -> tuple[float, float]:
-    """Return the accuracy at the target, and the best of the run."""
-    curves = run.curves
-    at = np.interp(run.seconds, curves["t_s"], curves["accuracy"]) if run.reached else math.nan
-    return float(at), float(np.max(curves["accuracy"], initial=0.0))
 
 
 def print_goal(cells: Sequence[Cell], print_line: Print = print) -> None:
@@ -411,16 +316,78 @@ LEGEND = (
 )
 
 
-def describe_time(row: Row[str]) -> str:
-    """Describe the time to the target; if runs missed it, how many reached it in the mean length."""
-    return (f"{row.reached} in " if row.missed else "") + duration(1e9 * row.time.mean)
-
-
-def multiple(lead: Speedup) -> str:
-    """Describe a ratio of times, with its interval if it is no bound."""
-    interval = lead.ratio
-    return (
-        f"{lead.text} ({span(ratio(interval.low), ratio(interval.high))})"
-        if interval.known and not lead.bound
-        else lead.text
+def parser() -> arguments.Parser:
+    """Return the parser of the options."""
+    bench = arguments.Parser(
+        prog="python -m benchmarks schemes",
+        description="Ours, as they are, beside tuned rivals of every kind, in virtual time, by problem, link "
+        "and delays. Each cell is a comparison, as of `pdcode compare`, in a file of its own; existing files "
+        "are not computed again, an interrupted cell resumes. The last line says whether the goal is met. "
+        "Exit codes: 0 done, 1 failure, 2 bad input.",
+        epilog="example: python -m benchmarks schemes --problems digits --links 1G --delays none --seeds 3",
     )
+    add_cells(bench, "mnist5k,digits,deep,softmax,batch128", "100G,1G,100M,10M", None)
+    what = "only these of the entrants, one of ours among them"
+    bench.add_argument("--schemes", metavar="A,B,…", help=what)
+    what = "a rival's learning rate and knobs, such as momentum and rank, are chosen in each cell, at most"
+    add_runs(bench, "budget", 24, what, "results/schemes")
+    bench.set_defaults(function=run, alone="benchmarks schemes")
+    return bench
+
+
+def add_cells(bench: Any, problems: str, links: str, delays: str | None) -> None:
+    """Add --problems, --links and --delays."""
+    option = bench.add_argument
+    option("--problems", metavar="A,B,…", default=problems, help=f"default: {problems}")
+    option("--links", metavar="A,B,…", default=links, help=f"bit/s; default: {links}")
+    what = (
+        f"exponential, none, markov, persistent, dead (default: {delays or 'all'}), and recorded ones: "
+        "CSV files and folders of them, workers × rounds, task times in any unit"
+    )
+    option("--delays", metavar="A,B,…", default=delays, help=what)
+
+
+def add_runs(bench: Any, name: str, runs: int, chosen: str, folder: str) -> None:
+    """Add --seeds, an option for the number of runs of tuning, --processes and --output."""
+    option = bench.add_argument
+    what = "runs per candidate and cell, four times as many under markov (default: 5)"
+    option("--seeds", type=int, default=5, metavar="N", help=what)
+    what = f"runs by which {chosen} (default: {runs})"
+    option(f"--{name}", type=int, default=runs, metavar="N", help=what)
+    arguments.add_processes(bench)
+    option("-o", "--output", metavar="FOLDER", default=folder, help=f"default: {folder}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the comparisons, and print their tables."""
+    arguments.ensure_in_range(options, budget=(3, 99, "3 to 99"))
+    every = candidates()
+    alias = {"lwpd": AUTO}
+    named = arguments.chosen(options, "schemes", [*every, *alias])
+    bench = SchemesBench(
+        *chosen_cells(options),
+        options.seeds,
+        tuning(options.budget),
+        [*dict.fromkeys(alias.get(each, each) for each in named)],
+        Path(options.output),
+    )
+    if not bench.ours:
+        raise InputError(f"--schemes {options.schemes}: none of them is ours, such as {every[0]}")
+    with Pool(options.processes) as pool:
+        perform(bench, options.command, pool, print_line)
+    show(bench)
+    return 0
+
+
+def chosen_cells(options: argparse.Namespace) -> tuple[list[str], list[str], dict[str, dict[str, Any]]]:
+    """Return the names of problems and links, and the tables of delays."""
+    delays: dict[str, dict[str, Any]] = {}
+    for each in options.delays.split(",") if options.delays else DELAYS:
+        recorded = each not in DELAYS and Path(each).exists()
+        delays |= recorded_delays(Path(each)) if recorded else {each: DELAYS.get(each, {})}
+    if unknown := [each for each, table in delays.items() if not table]:
+        meant = did_you_mean(unknown[0], DELAYS)
+        raise InputError(
+            f"--delays {unknown[0]}: expected some of {', '.join(DELAYS)}, or a file or folder{meant}"
+        )
+    return arguments.chosen(options, "problems", PROBLEMS), arguments.chosen(options, "links", LINKS), delays

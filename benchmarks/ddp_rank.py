@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import problems, stragglers
-from ..coding.optimizers import Optimizer, SGDTable
-from ..config import Config
-from ..problems import Problem
-from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
-from ..schemes import Scheme, delay_model, make_scheme
-from ..schemes.common import builders
-from ..util import threads
-from ..util.rng import BatchSampler
+from pdcode import problems, stragglers
+from pdcode.coding.optimizers import Optimizer, SGDTable
+from pdcode.config import Config
+from pdcode.problems import Problem
+from pdcode.problems.losses import LeastSquaresProblem, Logistic, Softmax
+from pdcode.schemes import Scheme, delay_model, make_scheme
+from pdcode.schemes.common import builders
+from pdcode.util import threads
+from pdcode.util.rng import BatchSampler
 
 WARM_UP = 10  # gradients before the start, to measure each rank's compute time
 NAP_NS = 10_000_000  # longest single sleep in a delay, after which a rank checks whether the run has ended
@@ -206,7 +206,7 @@ def register_powersgd(parallel: Any, options: Any) -> None:
 
 def register_coded(parallel: Any, _: Any) -> Any:
     """Whiten and code gradients by pdcode's hook; return its state."""
-    from ..torch import ddp
+    from pdcode.torch import ddp
 
     state = ddp.Coded(parallel)
     parallel.register_comm_hook(state, ddp.hook)

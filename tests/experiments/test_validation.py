@@ -1,4 +1,4 @@
-"""`pdcode bench validate`: its statistics, what it writes before it measures, and how it resumes."""
+"""The validation of the clock: its statistics, what it writes before it measures, and how it resumes."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from outcomes import error_line
 
+from experiments import validate, validation
+from experiments.validation import HALF, PARTS, Library, Predictions, Times
+from experiments.validation_table import Judged, error, interval, judge, magnitude, order
 from pdcode import Trace
-from pdcode.__main__ import main
-from pdcode.studies import validation
+from pdcode.__main__ import main, run_command
 from pdcode.studies.goal import Goal
-from pdcode.studies.validation import HALF, PARTS, Library, Predictions, Times
-from pdcode.studies.validation_table import Judged, error, interval, judge, magnitude, order
 from pdcode.virtual import calibration
 
 
@@ -108,6 +108,10 @@ def test_parts_sum_to_the_time_of_an_update_in_a_run_and_in_its_halves(tmp_path:
     assert whole.step_s == pytest.approx(1e-9 * np.median(np.diff(trace.updates["t_ns"])), rel=0.1)
 
 
+def run(options):
+    return run_command(options, validate.parser())
+
+
 @pytest.mark.slow
 def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(validation, "CALIBRATIONS", dict.fromkeys(validation.CALIBRATIONS, 40))
@@ -120,9 +124,9 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
         return over_mpi(trial, launcher)
 
     monkeypatch.setattr(validation, "run_over_mpi", counted)
-    asked = ["bench", "validate", "--workers", "2", "--cells", "2-exponential-coded,2-none-all"]
+    asked = ["--workers", "2", "--cells", "2-exponential-coded,2-none-all"]
     asked += ["--set", "stop.loss=1.5", "--seeds", "1", "--processes", "1", "-o", str(folder)]
-    assert main([*asked, "--seconds", "0"]) == 0
+    assert run([*asked, "--seconds", "0"]) == 0
     assert runs == [(1000, False)] * 2
     out = capsys.readouterr().out
     assert "plan: simulations, about " in out
@@ -134,7 +138,7 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     ((label, cells),) = predicted.items()
     assert [*cells] == [HALF, "calibration-2-none", "2-exponential-coded", "2-none-all"]
     assert len(cells["2-none-all"]["target_s"]) == 3
-    assert main(asked) == 0
+    assert run(asked) == 0
     assert runs[2:] == [(1, True), (1, True)]
     shown = capsys.readouterr().out
     assert f"predictions: {written}, SHA-256 {digest}" in shown
@@ -142,16 +146,16 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
     shown_cells = {word for row in rows for word in row}
     assert {"2-exponential-coded", "2-none-all", HALF, "calibration-2-none"} <= shown_cells
     assert "time to loss 1.5: error " in shown
-    assert main([*asked, "--tolerance", "1e-9"]) == 1
+    assert run([*asked, "--tolerance", "1e-9"]) == 1
     assert len(runs) == 4  # from the journal
     assert capsys.readouterr().out.partition("Predicted")[2] == shown.partition("Predicted")[2]
-    assert main([*asked, "--set", "stop.loss=1.4"]) == 2
+    assert run([*asked, "--set", "stop.loss=1.4"]) == 2
     assert "is there, of another bench" in error_line(capsys)
     written.write_text(written.read_text().replace('"load": 0.0', '"load": 0.1', 1))
-    assert main(asked) == 2
+    assert run(asked) == 2
     assert "was changed after it was written" in error_line(capsys)
     written.write_text("{}")
-    assert main(asked) == 2
+    assert run(asked) == 2
     assert "damaged, remove it" in error_line(capsys)
 
 
@@ -171,6 +175,6 @@ def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypa
 )
 def test_bad_input_is_one_line(options, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["bench", "validate", *options]) == 2
+    assert run(options) == 2
     assert message in error_line(capsys)
     assert not [*tmp_path.iterdir()]

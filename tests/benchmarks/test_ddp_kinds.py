@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pdcode.studies import ddp
+from benchmarks import ddp
 from pdcode.studies.named_candidates import named_candidates
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis import printing
-from ..util.formats import DASH, duration, number, percent, span
+from pdcode.analysis import printing
+from pdcode.util.formats import DASH, duration, number, percent, span
+
 from .validation import GRID, HALF, PARTS, SEEDS, Key, Predictions, Times, Validation
 
 

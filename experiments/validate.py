@@ -1,28 +1,36 @@
-"""`pdcode bench validate`: predictions of the virtual clock, written before runs over MPI judge them."""
+"""Predict runs over MPI on the virtual clock, then run them; see `validation`."""
 
 import argparse
 import math
 import os
+import sys
 from pathlib import Path
-from typing import Any
 
-from ..util.errors import InputError
-from ..util.output import print_line
-from . import arguments
+from pdcode.util import threads
 
-ABOUT = "predictions of the virtual clock, written before runs over MPI judge them, worst first"
+if __name__ == "__main__":
+    threads.limit(os.environ)  # before numpy is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from experiments import validation, validation_table
+from pdcode.__main__ import run_command
+from pdcode.cli import arguments
+from pdcode.util.errors import InputError
+from pdcode.util.output import print_line
+from pdcode.util.processes import Pool
 
 
-def add_parser(benches: Any) -> None:
-    """Add the bench to the parser."""
-    bench = benches.add_parser(
-        "validate",
-        help=ABOUT,
-        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Half of a run over MPI calibrates the clock's costs. "
+def parser() -> arguments.Parser:
+    """Return the parser of the options."""
+    bench = arguments.Parser(
+        prog="python experiments/validation.py",
+        description="Predictions of the virtual clock, written before runs over MPI judge them, worst first. "
+        "Half of a run over MPI calibrates the clock's costs. "
         "All cells (workers, delays, entrant) are then predicted with other seeds than the runs will have, "
         "and written to prediction.json with its SHA-256; then they run. Nothing else should run on the "
         "machine. The same command continues an interrupted bench. Exit codes: 0 done, 1 failure, or an "
         "error above --tolerance, 2 bad input.",
+        epilog="example: python experiments/validation.py --workers 4 --cells '4-exponential-*' --seeds 1",
     )
     option = bench.add_argument
     option("--workers", metavar="N,N,…", default="4,8", help="default: 4,8")
@@ -42,13 +50,12 @@ def add_parser(benches: Any) -> None:
     option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
     arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default="results/validate", help="default: results/validate")
-    bench.set_defaults(function=run, alone="bench validate")
+    bench.set_defaults(function=run, alone="experiments/validation.py")
+    return bench
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict, write the predictions, measure, and print both."""
-    from ..studies import validation, validation_table
-    from ..util.processes import Pool
 
     arguments.ensure_in_range(options, seconds=(0, math.inf, "a time"), tolerance=(0, math.inf, "0 or more"))
     workers = arguments.numbers(options.workers, "--workers", 1, 256)
@@ -69,3 +76,7 @@ def run(options: argparse.Namespace) -> int:
     found = validation.measure(bench, made, options.seeds, options.seconds, print_line)
     worst = validation_table.show(bench, made, found)
     return 1 if worst > math.log1p(options.tolerance) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(sys.argv[1:], parser()))

@@ -1,4 +1,4 @@
-"""`pdcode bench scale`: its cells, what it makes again, its tables and its figure."""
+"""`python -m benchmarks scale`: its cells, what it makes again, its tables and its figure."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import tuning
 from matplotlib.figure import Figure
 from outcomes import error_line
 
-from pdcode.__main__ import main
+from benchmarks import scale
+from benchmarks.__main__ import main
 from pdcode.bench import machine
 from pdcode.config import LinkTable, MachineTable
-from pdcode.studies import scale_bench
 from pdcode.studies.comparison import Comparison
 
 SCHEMES = "lwpd:default,uncoded:async,allreduce"
@@ -21,15 +21,15 @@ COST = "[machine]\narrival_s = 1e-5\ndecode_bandwidth = 1e9\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
-    monkeypatch.setitem(scale_bench.TABLES, "problem", problem)
-    monkeypatch.setitem(scale_bench.TABLES, "stop", {"loss": 0.9})
+    monkeypatch.setitem(scale.TABLES, "problem", problem)
+    monkeypatch.setitem(scale.TABLES, "stop", {"loss": 0.9})
     tuning.without_runs(monkeypatch)
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"
 
 
 def command(folder: Path, *options: str) -> list[str]:
-    words = ["bench", "scale", "--schemes", SCHEMES, "--tune", "3", "--processes", "1", "-o", str(folder)]
+    words = ["scale", "--schemes", SCHEMES, "--tune", "3", "--processes", "1", "-o", str(folder)]
     return [*words, *options]
 
 
@@ -56,7 +56,7 @@ def test_cells_are_made_once_shown_and_drawn(folder, capsys, monkeypatch):
     assert lines[2][-5] == "egress"
     assert f"{uncoded.arrivals / uncoded.stop_s:,.0f}" == lines[2][2]
     assert few.measured[2][0].egress == 0  # no coordinator
-    monkeypatch.setattr(scale_bench, "draw", lambda found: Figure())  # the same would take long
+    monkeypatch.setattr(scale, "draw", lambda found: Figure())  # the same would take long
     assert main(asked) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 4

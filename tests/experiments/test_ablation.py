@@ -1,4 +1,4 @@
-"""`pdcode bench ablation`: its variants, and what its table says that a part is worth."""
+"""The ablation: its variants, and what its table says that a part is worth."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tuning
 
-from pdcode.__main__ import main
-from pdcode.studies import ablation, schemes_bench
+from benchmarks import schemes
+from experiments import ablation
+from pdcode.__main__ import run_command
 from pdcode.studies.comparison import Comparison
 from pdcode.studies.measurement import Measured
 from pdcode.studies.tuning import Tuning
@@ -80,14 +81,14 @@ def test_settings_are_chosen_under_the_first_delays(tmp_path: Path, monkeypatch:
     ) -> None:
         seen.append((path.name, tune is not None, rates and rates.name))
 
-    monkeypatch.setattr(schemes_bench, "perform_once", once)
-    monkeypatch.setattr(schemes_bench, "_estimate", lambda bench, cells: "")
-    delays = {name: schemes_bench.DELAYS[name] for name in ("none", "persistent")}
-    bench = schemes_bench.SchemesBench(
+    monkeypatch.setattr(schemes, "perform_once", once)
+    monkeypatch.setattr(schemes, "_estimate", lambda bench, cells: "")
+    delays = {name: schemes.DELAYS[name] for name in ("none", "persistent")}
+    bench = schemes.SchemesBench(
         ["digits"], ["1G"], delays, 1, Tuning(3), ["uncoded"], tmp_path, tune_once=True
     )
     with Pool(1) as pool:
-        schemes_bench.perform(bench, "", pool, lambda line: None)
+        schemes.perform(bench, "", pool, lambda line: None)
     assert seen == [
         ("digits-1G-none.h5", True, None),
         ("digits-1G-persistent.h5", False, "digits-1G-none.h5"),
@@ -99,11 +100,12 @@ def test_products_of_both_orders_are_the_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(schemes_bench.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
+    monkeypatch.setitem(schemes.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
     monkeypatch.setattr(ablation, "MAX_PAYLOADS", 300)
     tuning.without_runs(monkeypatch)
-    command = ["bench", "ablation", "--problems", "digits", "--links", "1G", "--delays", "none"]
-    assert main([*command, "--seeds", "2", "--tune", "3", "--processes", "1", "-o", "made"]) == 0
+    command = ["--problems", "digits", "--links", "1G", "--delays", "none"]
+    command += ["--seeds", "2", "--tune", "3", "--processes", "1", "-o", "made"]
+    assert run_command(command, ablation.parser()) == 0
     text = capsys.readouterr().out
     made = Comparison.load("made/digits-1G-none.h5")
     assert made.names == ablation.candidates()

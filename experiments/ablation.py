@@ -1,23 +1,40 @@
-"""`pdcode bench ablation`: what each part of the preset `default` is worth.
+"""What each part of the preset `default` is worth.
 
 Parts are taken away from the preset one by one, and added one by one to plain stochastic gradient descent, in
 the order of `PARTS` and in the reverse order. Each variant is the preset with some keys changed, and a
-candidate of `pdcode bench schemes`, whose cells and delays these are. For each problem and link the learning
-rate of each is chosen by the same number of runs, under the first delays.
+candidate of `python -m benchmarks schemes`, whose cells and delays these are. For each problem and link the
+learning rate of each is chosen by the same number of runs, under the first delays.
 """
 
+import argparse
 import itertools
 import math
+import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from pdcode.util import threads
+
+if __name__ == "__main__":
+    threads.limit(os.environ)  # before numpy is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from ..analysis import printing
-from ..util.formats import DASH, ratio, span
-from .comparison import Comparison
-from .measurement import Measured
-from .ranking import Row, compare_times, geometric_interval
-from .schemes_bench import WORKERS, SchemesBench, describe_time
+from benchmarks import schemes
+from benchmarks.schemes import WORKERS, SchemesBench
+from pdcode.__main__ import run_command
+from pdcode.analysis import printing
+from pdcode.cli import arguments
+from pdcode.studies.cells import describe_time
+from pdcode.studies.comparison import Comparison
+from pdcode.studies.measurement import Measured
+from pdcode.studies.ranking import Row, compare_times, geometric_interval
+from pdcode.studies.tuning import Tuning
+from pdcode.util.formats import DASH, ratio, span
+from pdcode.util.output import print_line
+from pdcode.util.processes import Pool
 
 PRESET = "lwpd:default/code.family=uncoded/code.whiten=norm/code.centre=true"
 """The preset with blocks in turn; codewords in their place are one of `REPLACEMENTS`."""
@@ -178,3 +195,43 @@ LEGEND = (
     "over what they are worth in plain descent. "
     "Last, blocks, exchange and asynchrony are replaced."
 )
+
+
+def parser() -> arguments.Parser:
+    """Return the parser of the options."""
+    bench = arguments.Parser(
+        prog="python experiments/ablation.py",
+        description="What each part of the preset `default` is worth on the virtual clock, by problem, link "
+        "and delays. Parts are taken away from the preset one by one, and added one by one to plain descent. "
+        "Cells and files are as of `python -m benchmarks schemes`; existing files "
+        "are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
+        epilog="example: python experiments/ablation.py --problems digits --links 1G --seeds 3",
+    )
+    schemes.add_cells(bench, "mnist5k", "1G,100M,10M", "none,persistent")
+    what = "a candidate's learning rate is chosen for each problem and link, under the first delays"
+    schemes.add_runs(bench, "tune", 5, what, "results/ablation")
+    bench.set_defaults(function=run, alone="experiments/ablation.py")
+    return bench
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the comparisons, and print a table for each cell."""
+
+    arguments.ensure_in_range(options)
+    bench = schemes.SchemesBench(
+        *schemes.chosen_cells(options),
+        options.seeds,
+        Tuning(options.tune, with_knobs=False),
+        candidates(),
+        Path(options.output),
+        payloads=MAX_PAYLOADS,
+        tune_once=True,
+    )
+    with Pool(options.processes) as pool:
+        schemes.perform(bench, options.command, pool, print_line)
+    show(bench)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(sys.argv[1:], parser()))

@@ -1,4 +1,4 @@
-"""`pdcode bench torch`: what a task of kind "torch" costs beside a plain backward pass.
+"""What a task of kind "torch" costs beside a plain backward pass.
 
 All times are those of this thread's processor, of a step each in turn, so that other work on the machine
 changes all of them alike. "Backward" is PyTorch's own: forward pass, loss and ``loss.backward()`` into new
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import kinds
-from ..problems import Problem, RowSet, as_table, sparse_codewords
-from ..problems.dataset import Rows
-from ..problems.whitening import WhitenedGradient, Whitening
-from ..util.output import print_line
-from ..util.progress import track
-from .losses import functional
-from .small import GPT
+from pdcode.config import kinds
+from pdcode.problems import Problem, RowSet, as_table, sparse_codewords
+from pdcode.problems.dataset import Rows
+from pdcode.problems.whitening import WhitenedGradient, Whitening
+from pdcode.torch.losses import functional
+from pdcode.torch.small import GPT
+from pdcode.util.output import print_line
+from pdcode.util.progress import track
 
 ROUNDS, BLOCKS, CODEWORDS = 15, 16, 2
 STEPS = "backward", "gradient", "encode", "coded by factors", "whiten", "whitened by factors"

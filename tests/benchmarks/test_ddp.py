@@ -1,4 +1,4 @@
-"""`pdcode bench ddp` without PyTorch: what ranks draw, how they stop, what is measured and refused."""
+"""The benchmark of DDP without PyTorch: what ranks draw, how they stop, what is measured and refused."""
 
 import io
 import re
@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks import ddp
+from benchmarks.__main__ import main as run_benchmarks
+from benchmarks.ddp_rank import DDPJob, RankResult, SharedBoard, load_shard, train
 from pdcode import problems, stragglers
 from pdcode.__main__ import main
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
-from pdcode.studies import ddp
 from pdcode.studies.candidate import Candidate
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.ddp_rank import DDPJob, RankResult, SharedBoard, load_shard, train
 from pdcode.studies.goal import Goal
 from pdcode.studies.limits import Limits
 from pdcode.studies.named_candidates import named_candidates
@@ -168,7 +169,8 @@ def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     runs = ddp.DDPTournament(names, [7], goal, "mpi", limits, Path("made"), ranks=ranks)
     trials = [runs.trial(candidate, 7) for candidate in runs.candidates]
     assert str(trials[1]) == (
-        "pdcode bench ddp made/ddp-powersgd.toml --schemes ddp:powersgd --seeds 1 --tune 0 --set seed=7"
+        "python -m benchmarks ddp made/ddp-powersgd.toml --schemes ddp:powersgd --seeds 1 --tune 0 "
+        "--set seed=7"
     )
     plain, power, coded = (
         ddp.measure(descent([2.5, 2.0, 0.5], 100.0 * (number == 2)), trial)
@@ -211,9 +213,9 @@ def test_a_misspelt_hook_is_suggested() -> None:
 def test_says_how_to_get_torch(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.chdir(tmp_path)
-    assert main(["bench", "ddp"]) == 2
+    assert run_benchmarks(["ddp"]) == 2
     assert capsys.readouterr().err == (
-        "pdcode: bench ddp: needs torch; `make .venv/extra-torch` installs it\n"
+        "pdcode: benchmarks ddp: needs torch; `make .venv/extra-torch` installs it\n"
     )
 
 

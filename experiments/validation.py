@@ -1,4 +1,4 @@
-"""`pdcode bench validate`: predictions of the virtual clock, written before runs over MPI judge them.
+"""Predictions of the virtual clock, written before runs over MPI judge them.
 
 A cell is a number of workers, delays and an entrant. For each MPI the first half of one run calibrates the
 clock, and the second half judges it; cells without delays have such runs of their own, as ranks that have
@@ -22,25 +22,25 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from ..analysis import description, timing
-from ..analysis.statistics import in_time
-from ..api import command
-from ..bench.machine import processor
-from ..config import Config, StopTable
-from ..config.load import read_text
-from ..launch import launcher
-from ..session.monitor import Print
-from ..trace.reader import TraceReader
-from ..util.errors import Failure, InputError
-from ..util.formats import duration
-from ..util.output import ensure_writable, write_file
-from ..util.processes import Pool, cores
-from ..util.progress import track
-from ..util.version import __version__
-from ..virtual import calibration
-from .goal import Goal, choose_goal
-from .named_candidates import named_candidates
-from .trial import TUNING_OFFSET, Journal, Trial
+from pdcode.analysis import description, timing
+from pdcode.analysis.statistics import in_time
+from pdcode.api import command
+from pdcode.bench.machine import processor
+from pdcode.config import Config, StopTable
+from pdcode.config.load import read_text
+from pdcode.launch import launcher
+from pdcode.session.monitor import Print
+from pdcode.studies.goal import Goal, choose_goal
+from pdcode.studies.named_candidates import named_candidates
+from pdcode.studies.trial import TUNING_OFFSET, Journal, Trial
+from pdcode.trace.reader import TraceReader
+from pdcode.util.errors import Failure, InputError
+from pdcode.util.formats import duration
+from pdcode.util.output import ensure_writable, write_file
+from pdcode.util.processes import Pool, cores
+from pdcode.util.progress import track
+from pdcode.util.version import __version__
+from pdcode.virtual import calibration
 
 TABLES: dict[str, Any] = {
     "problem": {"kind": "mlp", "data": "digits", "hidden": [64], "batch": 32, "l2": 1e-4},
