@@ -1,4 +1,4 @@
-"""What preset "auto" takes in cells of `benchmarks.schemes`, over each of the presets that it chooses from."""
+"""What preset "auto" takes in cells of `benchmarks.schemes`, over each preset that it chooses from."""
 
 import argparse
 import itertools
