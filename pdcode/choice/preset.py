@@ -16,10 +16,20 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import faults, problems, stragglers
-from ..automatic.link_sizing import FRACTIONS
 from ..coding.policies import check_end
 from ..config import Config, kinds
 from ..config import load as configfile
+from ..fitted import (
+    BOUNDED,
+    FRACTIONS,
+    HELD,
+    MEAN_EXPONENT,
+    SHARE_EXPONENT,
+    SLOW_WORKER,
+    TRIED_WORKERS,
+    UNEQUAL,
+    WAITING,
+)
 from ..problems import DataSource, Problem
 from ..schemes import Scheme
 from ..session import setup
@@ -30,16 +40,6 @@ from ..util.errors import InputError, prefix_errors
 from ..util.formats import ratio
 from .review import Review
 from .timing import Timing
-
-WORKERS = 16  # of the trials of the constants
-MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
-SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
-MARGIN = 1.05  # a candidate that waits for every worker must be better by this factor
-# Multiple of the updates where gradients have no equal length, as the workers' shards differ, and the same
-# where they have a largest one (four networks of sorted rows, beside "orthogonal-network").
-UNEQUAL, BOUNDED = 4.0, 1.7
-HELD = 2.5  # time that first tasks and a change of the preset take, over that of payloads of all workers
-SLOWER = 10.0  # the time of a worker's tasks that a run is prepared for when it begins, over the others'
 
 
 def prepare(
@@ -137,10 +137,10 @@ class Choice:
         if usual != "none" and code.whiten == "none":
             needed *= BOUNDED if config.optimizer.bounded else UNEQUAL  # the constant is of whitened steps
         if not update.asynchronous:
-            needed *= (WORKERS / workers) ** MEAN_EXPONENT
+            needed *= (TRIED_WORKERS / workers) ** MEAN_EXPONENT
         if components.requested.code.rows_per_task == "auto" and code.share:
             needed *= (FRACTIONS[0] / code.share) ** SHARE_EXPONENT
-        factor, timing = MARGIN if update.complete else 1.0, Timing(components, self.speeds)
+        factor, timing = WAITING if update.complete else 1.0, Timing(components, self.speeds)
         coded = not all(unit.uncoded for layout in components.layouts for unit in layout.units)
         self.candidates[name] = Candidate(
             components.rebuild,
@@ -153,7 +153,7 @@ class Choice:
         )
         self.evenly_s[name] = self.time_s(name, timing.tasks_s)
         slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
-        slowed_s[-1] *= SLOWER
+        slowed_s[-1] *= SLOW_WORKER
         self.slowed_s[name] = self.time_s(name, slowed_s)
         alike = [other for other, each in self.candidates.items() if each.asynchronous == update.asynchronous]
         if min(alike, key=lambda other: (self.mean_s(other), self.evenly_s[other])) == name:
@@ -233,7 +233,7 @@ class Choice:
         if others and 0 < own_s < math.inf:
             multiples = (f"{name} {ratio(self.mean_s(name) / own_s)}" for name in others)
             line += f" to begin with: others would take {', '.join(multiples)}, in the mean of no delays "
-            line += f"and one worker {SLOWER:g} times slower"
+            line += f"and one worker {SLOW_WORKER:g} times slower"
         configured = "by [machine] and [link]; a run over MPI measures first"
         line += f" ({configured if self.speeds is None else 'by measured speeds'})"
         if self.excluded:

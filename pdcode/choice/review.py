@@ -14,6 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..fitted import (
+    BACKOFF,
+    DIFFERS,
+    EVEN,
+    FIRST_REVIEW,
+    GAIN,
+    LASTING,
+    LASTING_PART,
+    LATE,
+    LONG,
+    RESTART,
+    REVIEWING,
+)
 from ..session.setup import Components
 from ..training.coordinator import Coordinator
 from ..training.liveness import NEVER_NS
@@ -23,17 +36,7 @@ from ..util.formats import counted, ratio
 if TYPE_CHECKING:
     from .preset import Choice
 
-FEW, BACKOFF = 1, 4  # tasks of each worker before the first review, and factor on them after each change
-GAIN = 1.05  # least multiple by which the predicted time must fall
-RESTART = 4.0  # updates that a change costs at most besides the wait, as momentum and memories begin anew
-DIFFERS = 3.0  # standard errors by which a worker's mean task differs from the usual one
 DRAWS = 64  # tasks that are drawn of each worker that does not differ
-EVEN = 0.5  # time after which others of the first tasks are late, relative to that of the shortest
-LATE = 2.0  # multiple of the usual time of a worker's task from which on it is late
-LASTING = 2  # last tasks, all long if a worker is slow for good
-SLOWER = 1.5  # multiple of the usual time of long tasks
-PATIENCE = 0.05  # part of the run's time for which they last
-REVIEWING = 20  # time between reviews, in multiples of that which one takes
 
 
 class Review:
@@ -101,7 +104,7 @@ class Review:
         ):
             self._hold(now_ns, coordinator, NEVER_NS, "the run may begin with another preset")
         self._arrivals, self._from = roster.arrivals, coordinator.version
-        self._due = roster.arrivals + FEW * BACKOFF**self._changes * self._workers
+        self._due = roster.arrivals + FIRST_REVIEW * BACKOFF**self._changes * self._workers
         self._from_ns = self._usual_until_ns = now_ns
 
     @property
@@ -130,9 +133,9 @@ class Review:
         """Predict by the last tasks alone once one worker's have been long for a part of the run's time."""
         own_ns = coordinator.roster.own_times.last(np.arange(self._workers), LASTING)
         longest_ns = own_ns.min(axis=1)
-        if not longest_ns.max() > SLOWER * self._usual_ns:  # or nan: no times yet
+        if not longest_ns.max() > LONG * self._usual_ns:  # or nan: no times yet
             self._usual_until_ns = now_ns
-        if now_ns - self._usual_until_ns <= PATIENCE * now_ns:
+        if now_ns - self._usual_until_ns <= LASTING_PART * now_ns:
             return
         self._usual_ns = float(longest_ns.max())
         multiple = ratio(float(longest_ns.max() / np.median(longest_ns)))
@@ -147,7 +150,7 @@ class Review:
         uneven = len(set(coordinator.roster.tasks)) > 1
         possible = [name for name, each in candidates.items() if not (each.in_step and uneven)]
         best = min([self._name, *possible], key=lambda name: times_s[name] * candidates[name].factor)
-        lost = min(RESTART, max(0.0, part * self._own.needed - FEW))
+        lost = min(RESTART, max(0.0, part * self._own.needed - FIRST_REVIEW))
         restart_s = lost * times_s[best] / candidates[best].needed
         self._gain_s = rest * (own_s / GAIN - times_s[best]) - restart_s if own_s < math.inf else math.inf
         self._next = best if best != self._name and self._gain_s > 0 else ""

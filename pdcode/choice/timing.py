@@ -22,6 +22,7 @@ from ..config import (
     TraceTable,
     UpdateTable,
 )
+from ..fitted import FOLLOWING
 from ..session.setup import Components
 from ..session.shuffling import make_row_sender
 from ..stragglers.laws import NoDelays
@@ -35,7 +36,6 @@ from ..virtual.schedule import AllreduceSchedule, CostModelSchedule, FirstSchedu
 from ..virtual.timing_only import TimingOnly
 
 DELAYS = 8  # delays of a worker of which the mean is taken
-FOLLOWING = 1.05  # time with a count that follows tasks that vary, over that with the best fixed count
 
 
 class RepeatedDelays:

@@ -21,8 +21,10 @@ from ..coding.relay import RelayedState
 from ..coding.source import BatchGradient, Source
 from ..coding.state import Coded, State
 from ..config import Config, Table, Tables, kinds
+from ..config.defaults import Origins
 from ..config.requirements import Needs
 from ..decoders import Decoder
+from ..fitted import LONGEST_STEP
 from ..problems import Problem
 from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
@@ -30,6 +32,7 @@ from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
 from ..transport.units import Blocks, Unit, cut
 from ..util.capabilities import Capable
+from . import rate_laws
 from .common import builders
 from .common.assignments import Assignment
 from .placement import Placement
@@ -238,7 +241,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "has_shard": ("placement",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
-    longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
+    longest_step: ClassVar[float] = LONGEST_STEP
     has_length: ClassVar[bool] = False
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
@@ -253,6 +256,11 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         ``candidates`` has the values that plans and tuning try, by key: see `config.fields.Candidates`;
         a key with a dot is one of another table.
         """
+
+    @classmethod
+    def settle(cls, config: Config, origins: Origins) -> Config:
+        """Return a configuration whose rate, if it is the preset's, follows other keys; note that."""
+        return rate_laws.settle(config, origins)
 
     def __init__(self, config: Config) -> None:
         self.config, self.workers = config, config.workers.count

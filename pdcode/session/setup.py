@@ -22,13 +22,14 @@ from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica, SharedReplica
 from ..coding.state import State
 from ..config import Config, requirements
-from ..config.defaults import FILLED, longest_rate
+from ..config.defaults import FILLED
 from ..config.requirements import Need, Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, NetworkProblem, Problem
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..schemes.common.assignments import ByUpdate
+from ..schemes.rate_laws import longest_rate
 from ..training.worker import Worker
 from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
 from ..transport.messages import Reply

@@ -17,8 +17,8 @@ import numpy as np
 from ..choice.preset import prepare
 from ..config import AUTO, Config, MemoryTable, OptimizerTable, UpdateTable, defaults, kinds
 from ..config import load as configfile
-from ..config.defaults import longest_rate
 from ..config.write import to_toml
+from ..schemes.rate_laws import longest_rate
 from ..session import setup
 from ..util.errors import InputError
 from . import portfolio
