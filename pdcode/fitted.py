@@ -66,7 +66,7 @@ MAX_LOAD = 0.9  # largest fraction of the time for which either direction of ran
 MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at least by this factor
 
 # Choice of the preset, see `choice.preset`: `experiments/choice.py` has what it takes over the best of the
-# candidates, with these constants and with those of single networks; docs/choosing.md the table.
+# candidates, with these constants and with those of single networks; docs/results/auto.md the table.
 # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
 # payloads as there are workers. Only ratios count: geometric means of those to "ring", which is 24, over
 # eight jobs of `pdcode bench heldout` for development, with 16 workers, 10 Gbit/s and no delays; of
