@@ -27,7 +27,7 @@ from ..decoders import Decoder
 from ..fitted import LONGEST_STEP
 from ..problems import Problem
 from ..transport.codewords import Chunks
-from ..transport.layout import Codewords, Layout
+from ..transport.layout import Agreement, Codewords, Layout
 from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
 from ..transport.units import Blocks, Unit, cut
@@ -129,7 +129,7 @@ class CodewordRule:
         ``select(worker) -> selectors``: workers choose codewords, by a selector of each unit, or None where
         the unit is uncoded. Default: codewords come with the task.
     separate_codewords, chunks, keyed
-        Encoding of the codewords in messages, see `Layout`.
+        Encoding of the codewords in messages, see `Agreement`.
     """
 
     rows: Sequence[int]
@@ -157,10 +157,8 @@ class CodewordRule:
         bits: int | None = None,
     ) -> Layout:
         """Build the layout of the messages; parameters as for `Layout`."""
-        return Layout(
-            units, self.rows, weights, dtype, wires, self.worker_selected, body_bytes,
-            self.separate_codewords, self.chunks, self.keyed, bits=bits,
-        )  # fmt: skip
+        agreement = Agreement(self.worker_selected, self.separate_codewords, self.chunks, self.keyed)
+        return Layout(units, self.rows, weights, dtype, wires, agreement, body_bytes, bits=bits)
 
 
 class Scheme(kinds.Registered, Capable, group="schemes"):
