@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from ..kernels import headers, records
 from ..util.capabilities import Capable
+from .schema import ARRIVALS
 
 
 class Recorder(Capable):
@@ -37,23 +38,15 @@ class Recorder(Capable):
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals."""
 
-    def arrived(
-        self,
-        reply: headers.Received,
-        applied: int,
-        staleness: int,
-        t_dispatch_ns: int,
-        t_decoded_ns: int,
-        captured: float,
-        status: int,
-    ) -> None:
-        """Record a row of arrivals: a reply and its fate."""
+    def arrived(self, reply: headers.Received, *given: float) -> None:
+        """Record a row of arrivals: a reply, and what is given beside it, in the order of the schema."""
+        beside = iter(given)
         self.arrival(
-            reply.worker, reply.task, reply.version, applied, reply.row, staleness, t_dispatch_ns,
-            reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns, t_decoded_ns,
-            reply.injected_delay_ns, reply.bytes_up, reply.bytes_down, captured, status, reply.loss,
-            reply.round, reply.part,
-        )  # fmt: skip
+            *(
+                next(beside) if column.given else getattr(reply, column.attribute or name)
+                for name, column in ARRIVALS.items()
+            )
+        )
 
     def update(self, *values: float) -> None:
         """Record a row of updates."""
