@@ -1,11 +1,15 @@
 """The interface that records the rows of a run."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from ..kernels import headers, records
 from ..util.capabilities import Capable
 from .schema import ARRIVALS
+
+READ = [None if each.given else attrgetter(each.attribute or name) for name, each in ARRIVALS.items()]
+"""How a reply's value of each column of arrivals is read; None: it is given beside the reply."""
 
 
 class Recorder(Capable):
@@ -41,12 +45,7 @@ class Recorder(Capable):
     def arrived(self, reply: headers.Received, *given: float) -> None:
         """Record a row of arrivals: a reply, and what is given beside it, in the order of the schema."""
         beside = iter(given)
-        self.arrival(
-            *(
-                next(beside) if column.given else getattr(reply, column.attribute or name)
-                for name, column in ARRIVALS.items()
-            )
-        )
+        self.arrival(*(next(beside) if read is None else read(reply) for read in READ))
 
     def update(self, *values: float) -> None:
         """Record a row of updates."""
