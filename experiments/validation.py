@@ -247,7 +247,7 @@ def choose(
 
 def run_over_mpi(trial: Trial, mpirun: str) -> tuple[TraceReader, float, float]:
     """Run over MPI; return the trace, the time in s that starting and ending the ranks took, and the load."""
-    trial.write("# Written by pdcode bench validate")
+    trial.write("# Written by experiments/validate.py")
     began_s, load = time.perf_counter(), os.getloadavg()[0]
     command.run_command(trial.arguments, False, {launcher.LAUNCHER: mpirun} if mpirun else None)
     trace = TraceReader(trial.trace)

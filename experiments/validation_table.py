@@ -1,4 +1,4 @@
-"""The tables of `pdcode bench validate`: what was predicted and measured, worst first."""
+"""The tables of `validate.py`: what was predicted and measured, worst first."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -35,7 +35,7 @@ JOB = {
 }
 THETA = 4 * 38410  # bytes
 LINKS = {name: ratio * THETA / TASK_S for name, ratio in (("100G", 240), ("1G", 2.4), ("10M", 0.024))}
-"""Bandwidths at which θ takes as large a part of a task's time as that of `bench schemes`."""
+"""Bandwidths at which θ takes as large a part of a task's time as in `benchmarks.schemes`."""
 DELAYS = {
     "none": {"kind": "none"},
     "exponential": {"kind": "shifted-exponential", "mean_s": TASK_S},
