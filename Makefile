@@ -36,7 +36,7 @@ test: $(tested) ## run all tests; those of tests/cluster and tests/browser only 
 	@$(pytest) --durations 10 tests
 
 test-torch: $(tested) .venv/oldest-torch ## run the tests of PyTorch with the oldest version that pyproject.toml allows
-	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/studies/test_ddp_kinds.py tests/training/test_stateful.py \
+	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/benchmarks/test_ddp_kinds.py tests/training/test_stateful.py \
 	    tests/mpi/test_torch.py tests/mpi/test_examples.py
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property

@@ -27,7 +27,7 @@ def main(chosen: list[str]) -> int:
     for name in chosen or NAMES:
         try:
             code: int = import_module(f".{name}", __package__).run()
-        except InputError as error:
+        except (InputError, ModuleNotFoundError) as error:  # of an extra that is not installed
             raise SystemExit(f"benchmarks: {error}") from None
         if code:
             return code
