@@ -62,11 +62,8 @@ def _settle_schedule(config: Config, origins: Origins) -> Config:
     It does not fall to 0, so that a run that is resumed goes on.
     """
     preset, given = config.scheme.preset, {"optimizer.schedule", "optimizer.updates"} & {*origins}
-    if (
-        preset not in kinds.find("schemes", config.scheme.name).regressions
-        or given
-        or not config.stop.updates
-    ):
+    regressions = kinds.find("schemes", config.scheme.name).regressions
+    if preset not in regressions or given or not config.stop.updates:
         return config
     if not origins.get("optimizer.rate", "").startswith("preset"):
         return config
