@@ -5,7 +5,7 @@ PYTHONS ?= python3 python3.13 python3.12 python3.11
 
 python := .venv/bin/python
 pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
-sources := setup.py pyproject.toml $(wildcard csrc/* pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
+sources := setup.py pyproject.toml pdcode/trace/schema.py $(wildcard csrc/* pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
 
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
@@ -36,7 +36,7 @@ test: $(tested) ## run all tests; those of tests/cluster and tests/browser only 
 	@$(pytest) --durations 10 tests
 
 test-torch: $(tested) .venv/oldest-torch ## run the tests of PyTorch with the oldest version that pyproject.toml allows
-	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/studies/test_ddp_kinds.py tests/training/test_stateful.py \
+	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/benchmarks/test_ddp_kinds.py tests/training/test_stateful.py \
 	    tests/mpi/test_torch.py tests/mpi/test_examples.py
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property
@@ -62,7 +62,7 @@ fast: $(tested)
 
 # A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
-	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; $(python) -m benchmarks && .venv/bin/pdcode bench clocks
+	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; $(python) -m benchmarks
 
 docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/html; warnings are errors
 	@$(python) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html

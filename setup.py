@@ -39,10 +39,10 @@ class Build(build_ext.build_ext):
     def build_extensions(self) -> None:
         threads = len(os.sched_getaffinity(0))
         self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
-        expand = run_path("csrc/wrappers.py")["expand"]
+        expand, rows = (run_path(f"csrc/{name}.py")["expand"] for name in ("wrappers", "rows"))
         for path in KERNELS:
             source, target = Path(f"{path}.pyx"), Path(f"build/cython/{path}.pyx")
-            expanded = expand(source.read_text("utf-8"), f"{source.stem}.h")
+            expanded = expand(rows(source.read_text("utf-8")), f"{source.stem}.h")
             if not target.exists() or target.read_text("utf-8") != expanded:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(expanded, "utf-8")

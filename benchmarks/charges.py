@@ -141,7 +141,7 @@ def multiples(settings: Sequence[str]) -> list[float]:
     components.average_for_owners()
     config, state, rounds = components.config, components.state, len(components.layouts)
     executor = TimedExecutor(config, components)
-    simulation = Simulation(config, components, executor)
+    simulation = Simulation(components, executor)
     steps, folds, averages, reads, copies = (list[float]() for _ in range(5))
     state.step, state.fold = timed(state.step, steps), timed(state.fold, folds)  # type: ignore[method-assign]
     optimizer, fleet = state.optimizer, simulation.fleet

@@ -11,11 +11,11 @@ from typing import Any
 
 from mpi4py import MPI
 
-from pdcode.mpi import clocks
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.process import CLOCK, HELLO, REPLY, TASK
 from pdcode.transport.events import Event
 from pdcode.transport.layout import HEADER, Layout, buffer
+from pdcode.util import clocks
 
 TASK_FIELDS = slice(8, 24)  # task, version and row in a header
 

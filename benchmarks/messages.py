@@ -25,7 +25,7 @@ from pdcode.bench.machine import processor
 from pdcode.coding import optimizers
 from pdcode.coding.state import Coded
 from pdcode.config import OptimizerTable, UpdateTable
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 from pdcode.schemes.common.assignments import Rotating
 from pdcode.trace.writer import TraceWriter
 from pdcode.training.coordinator import Coordinator
@@ -49,8 +49,8 @@ DTYPE = np.dtype("float32")
 
 def run() -> int:
     """Measure on ranks 0 and 1, which are started unless a launcher has started them, and print on rank 0."""
-    if launch.launched_rank(os.environ) is None:
-        command, environment = launch.command(1, [])
+    if launcher.launched_rank(os.environ) is None:
+        command, environment = launcher.command(1, [])
         start = command[: command.index(sys.executable)]
         return subprocess.call([*start, sys.executable, "-m", "benchmarks", "messages"], env=environment)
     from pdcode.mpi.fleet import MPIFleet, Ranks

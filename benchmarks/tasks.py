@@ -79,7 +79,7 @@ def task_us(config: Config, empty: bool) -> float:
     """Measure the processor time of a task, in µs, without the measurements of loss."""
     components = prepare(config)
     executor = NullExecutor(components.layouts) if empty else None
-    simulation = Simulation(config, components, executor)
+    simulation = Simulation(components, executor)
     start_s = time.process_time()
     descent, result = simulation.run()
     return 1e6 * (time.process_time() - start_s - 1e-9 * descent.monitor.spent_ns) / result.arrivals

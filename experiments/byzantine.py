@@ -25,6 +25,7 @@ from pdcode.config import load
 from pdcode.encoded.coded_data import DataEncoder
 from pdcode.encoded.product_state import COMBINATIONS
 from pdcode.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
+from pdcode.session.setup import prepare
 from pdcode.virtual.simulation import Simulation
 
 WORKERS = 15
@@ -117,7 +118,7 @@ def descent_error(liars: int, quick: bool) -> float:
             "stop": {"updates": 5 if quick else 200},
             "faults": {"events": events},
         }
-        simulation = Simulation(load.resolve(merged(CLOCK, tables)))
+        simulation = Simulation(prepare(load.resolve(merged(CLOCK, tables))))
         simulation.run()
         thetas.append(simulation.components.state.theta.copy())
     return float(np.linalg.norm(thetas[1] - thetas[0]) / np.linalg.norm(thetas[0]))

@@ -1,13 +1,16 @@
-"""What preset "auto" takes in cells of `bench schemes`, over each of the presets that it chooses from."""
+"""What preset "auto" takes in cells of `benchmarks.schemes`, over each preset that it chooses from."""
 
 import argparse
 import itertools
 import math
+import sys
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from pdcode.studies import schemes_bench as bench
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import schemes as bench
 from pdcode.studies.tournament import ComparisonRequest, prepare
 from pdcode.studies.trial import Journal
 from pdcode.util.processes import Pool

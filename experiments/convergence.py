@@ -13,6 +13,7 @@ import numpy as np
 from descents import CLOCK, Tables, coded, merged, parallel_map
 
 from pdcode.config import load
+from pdcode.session.setup import prepare
 from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
@@ -56,7 +57,7 @@ def run_case(case: tuple[str, str, int]) -> np.ndarray:
         "stop": {"updates": arrivals},
         "trace": {"progress_s": 1e6},
     }
-    simulation = Simulation(load.resolve(merged(CLOCK, BASE, code, rest)))
+    simulation = Simulation(prepare(load.resolve(merged(CLOCK, BASE, code, rest))))
     samples = NormRecorder(simulation, max(1, arrivals // SAMPLES))
     simulation.run(samples)
     return np.array(samples.rows)

@@ -17,7 +17,7 @@ import numpy as np
 from pdcode.config import NetworkTable
 from pdcode.config import load as configfile
 from pdcode.problems import Problem, load_source
-from pdcode.studies import heldout, schemes_bench
+from pdcode.studies import cells, heldout
 from pdcode.studies.heldout_jobs import JOBS
 
 RATES, SEEDS, ROWS = (1e-3, 3e-3, 1e-2), (1, 2, 3), 256
@@ -41,7 +41,7 @@ def curve(problem: Problem, rows: int, rate: float, seed: int, updates: int) -> 
 
 def target(name: str, folder: Path, updates: int) -> tuple[float, float]:
     """Return the loss and the accuracy to reach."""
-    tables = {"problem": heldout.write_data(name, folder) | {"evaluate": schemes_bench.EVALUATION_ROWS}}
+    tables = {"problem": heldout.write_data(name, folder) | {"evaluate": cells.EVALUATION_ROWS}}
     table = configfile.resolve(tables).problem
     if isinstance(table, NetworkTable):
         table = msgspec.structs.replace(table, standardise=True)

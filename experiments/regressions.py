@@ -26,7 +26,7 @@ import numpy as np
 from sklearn import datasets as made
 
 import pdcode
-from pdcode.studies.schemes_bench import LINKS
+from pdcode.studies.cells import LINKS
 
 Rows = tuple[np.ndarray, np.ndarray]
 SEEDS, MEASUREMENTS, PART, ABOVE = (9601, 9602), 200, 0.4, 1.05

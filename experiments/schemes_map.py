@@ -33,11 +33,11 @@ from pdcode.config import MAX_VALUE, Config, StragglersTable
 from pdcode.session import setup
 from pdcode.studies import halving, search, search_space
 from pdcode.studies.candidate import OWN, Candidate
+from pdcode.studies.cells import task_s
 from pdcode.studies.goal import Goal
 from pdcode.studies.halving import Runs, TrialOfSeeds
 from pdcode.studies.limits import ARRIVALS, Limits, max_updates, with_limits
 from pdcode.studies.ranking import Row
-from pdcode.studies.schemes_bench import task_s
 from pdcode.studies.trial import TUNING_OFFSET, Trial
 from pdcode.util.errors import InputError
 from pdcode.util.formats import ratio, size

@@ -6,6 +6,7 @@ Digits, 64-64-10: without delays, with exponential ones of 2 ms, and without ove
 import argparse
 
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.virtual.simulation import Simulation
 
 MEMORY = ["memory.kind=worker"]
@@ -51,7 +52,7 @@ def main() -> None:
         if any(each in name for each in left_out):
             continue
         for setting, more in SETTINGS.items():
-            run, result = Simulation(configfile.resolve({}, [*common, *how, *more])).run()
+            run, result = Simulation(prepare(configfile.resolve({}, [*common, *how, *more]))).run()
             wraps = run.coordinator.incidents.wraps
             print(
                 f"{name:26} {setting:15} {1e3 * result.seconds:9.1f} ms {result.updates:4} updates "

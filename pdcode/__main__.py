@@ -3,7 +3,6 @@
 Ranks therefore start quickly, and `pdcode --help` does not load MPI.
 """
 
-import argparse
 import os
 import shlex
 import signal
@@ -14,13 +13,13 @@ from io import TextIOWrapper
 
 from .cli import arguments
 from .config import kinds
-from .mpi import launch, siblings, supervised
+from .launch import launcher, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, explained, place_of_user, reason
 from .util.version import __version__
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+def parser(only: str | None = None) -> arguments.Parser:
     """Return the argument parser of all commands, or of `only` one."""
     top = arguments.Parser(
         prog="pdcode",
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.function(options)
         return code
     supervised.attach(siblings.kill_launcher)
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     if place and place[1] > 1:
         siblings.watch(place[0])
     output.open_streams()
@@ -75,13 +74,16 @@ def ensure_folder() -> None:
         raise InputError(f"the current folder: {reason(error)}; it was removed or cannot be read") from None
 
 
-def run_command(argv: list[str]) -> int:
-    """Run a command; report errors of the user and the environment by a line and an exit code."""
+def run_command(argv: list[str], made: arguments.Parser | None = None) -> int:
+    """Run a command; report errors of the user and the environment by a line and an exit code.
+
+    `made` is the parser of a program that is no command of pdcode.
+    """
     threads.limit(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal's encoding may lack ×
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     # Terminating signals act like Ctrl-C, except under a launcher, which handles them for all ranks.
     handlers = signals.as_keyboard_interrupt() if place is None else {}
     try:
@@ -89,10 +91,11 @@ def run_command(argv: list[str]) -> int:
             try:
                 if argv[:1] != ["doctor"]:  # it examines the folder
                     ensure_folder()
-                options = parser(argv[0] if argv else None).parse_args(argv)
-                options.argv, options.command = argv, shlex.join(["pdcode", *argv])
+                made = made or parser(argv[0] if argv else None)
+                options = made.parse_args(argv)
+                options.argv, options.command = argv, f"{made.prog} {shlex.join(argv)}"
                 if alone := getattr(options, "alone", ""):  # the name of a command for one process
-                    launch.require_one_process(alone)
+                    launcher.require_one_process(alone)
                 with progress.shown(place):
                     code: int = options.function(options) or 0  # a plug-in's may return nothing
             finally:

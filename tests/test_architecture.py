@@ -96,7 +96,7 @@ def test_every_package_is_in_the_list() -> None:
     listed = [row.split("|")[1] for row in SECTIONS["The packages"].splitlines() if row.startswith("| `")]
     names = [name for cell in listed for name in re.findall(r"`(\w+)`", cell)]
     packages = {path.parent.name for path in (ROOT / "pdcode").glob("*/__init__.py")}
-    assert sorted(names) == sorted({*packages, "__main__"})
+    assert sorted(names) == sorted({*packages, "__main__", "fitted"})
 
 
 @pytest.mark.parametrize("module", ["training/coordinator.py", "training/fused.py", "training/worker.py"])
@@ -120,7 +120,7 @@ def test_links_lead_somewhere(document: str) -> None:
 def test_modules_and_classes_that_are_named_exist() -> None:
     """Dotted names in backticks, and paths of files of the package."""
     for name in re.findall(
-        r"`((?:training|coding|transport|mpi|virtual|config|problems|replay)\.[\w.]+)`", TEXT
+        r"`((?:training|coding|transport|mpi|launch|choice|virtual|config|problems|replay)\.[\w.]+)`", TEXT
     ):
         resolve(name)  # raises if there is none
     for path in re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?)`", TEXT):

@@ -19,7 +19,7 @@ PICTURE = PICTURE.split("```")[1]
 # Numbers of lines, at most. A change that needs more says here why.
 PROTOCOL = 9_500  # what both loops import
 ENGINE = 50_100  # with csrc/ and, as nothing of it attaches, api; the goal is 42,000
-PRODUCT = 77_000  # the goal is 64,000
+PRODUCT = 75_300  # the goal is 64,000
 LOADED = """
 import json, sys
 import pdcode.training.coordinator, pdcode.training.worker
@@ -41,7 +41,7 @@ def ring(first: str, last: str) -> list[str]:
     return layers[layers.index(first) : layers.index(last) + 1]
 
 
-ATTACHED, INNER = ring("cli", "families"), ring("api", "kernels")
+ATTACHED, INNER = ring("cli", "families"), ring("api", "fitted")
 
 
 def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:
@@ -50,7 +50,7 @@ def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:
     )
     modules, packages = map(json.loads, done.stdout.splitlines())
     assert {"h5py", "mpi4py", "scipy", "sklearn"}.isdisjoint(packages)
-    assert {name.split(".")[1] for name in modules if "." in name} == {*ring("training", "kernels")}
+    assert {name.split(".")[1] for name in modules if "." in name} == {*ring("training", "fitted")}
     sources = [Path(path) for path in modules.values()]
     compiled = [
         path.with_name(path.name.partition(".")[0] + ".pyx") for path in sources if path.suffix == ".so"
@@ -62,11 +62,12 @@ def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:
 def test_the_picture_has_all_packages_ring_by_ring() -> None:
     rings = re.split(r"┌ \w+:.*", PICTURE)[1:]
     found = [set(re.findall(r"\w+", text.partition("└")[0])) for text in rings]
-    assert found == [{*ATTACHED}, {*ring("api", "problems")}, {*ring("training", "kernels")}]
+    assert found == [{*ATTACHED}, {*ring("api", "problems")}, {*ring("training", "fitted")}]
 
 
 def test_the_rings_keep_to_their_numbers_of_lines() -> None:
     package = ROOT / "pdcode"
     csrc = lines(ROOT / "csrc")
-    assert lines(*(package / name for name in INNER)) + csrc <= ENGINE
+    inner = [path for path in package.iterdir() if path.stem in INNER]
+    assert lines(*inner) + csrc <= ENGINE
     assert lines(package) + csrc <= PRODUCT

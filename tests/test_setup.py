@@ -96,9 +96,15 @@ def test_a_shell_finds_the_command(machine: Machine) -> None:
 
 def test_the_build_shows_how_far_it_is(tmp_path: Path) -> None:
     """Of the modules that have changed alone; without a change it prints nothing."""
-    for name in ("pdcode/kernels", "csrc"):
+    for name in ("pdcode/kernels", "pdcode/trace", "csrc"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("setup.py", "csrc/wrappers.py", "csrc/wrapper.pyx.tp"):
+    for name in (
+        "setup.py",
+        "csrc/wrappers.py",
+        "csrc/wrapper.pyx.tp",
+        "csrc/rows.py",
+        "pdcode/trace/schema.py",
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "csrc" / "one.c").write_text("int one;\n")
     (tmp_path / "csrc" / "small.h").write_text("")

@@ -1,6 +1,9 @@
 """Draw sums.png, the figure of docs/results/sums.md: `python docs/figures/sums.py`."""
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import matplotlib
 import numpy as np
@@ -8,7 +11,7 @@ import numpy as np
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from pdcode.codes import quasigroup
+from experiments import quasigroup
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#666666", "#222222"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..api import simulation
+from ..choice.preset import prepare
 from ..session.run import close_trace, open_trace
 from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
 from ..util.threads import one_thread
-from ..virtual import choice
 from ..virtual.simulation import Simulation
 from . import what_if
 from .gain import Gain, level_of, time_s
@@ -46,7 +46,7 @@ def _gain(trace: TraceReader, path: Path) -> Gain | None:
             stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates, "epochs": None},
             trace={"path": str(path), "arrivals": "all", "checkpoint_s": None} | what_if.EXACT,
         )
-        made = Simulation(config, choice.prepare(config, str(trace.path), check=False))
+        made = Simulation(prepare(config, str(trace.path), check=False))
         attributes = {"clock": "virtual", "numerics": True, "task_ns": made.task_ns.max()}
         writer = open_trace(made.config, "", made.components, made.fleet, **attributes)
         with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 
 from ..api import configs
+from ..choice.preset import prepare
+from ..choice.timing import Timing
 from ..config import Config, StopTable, StragglersTable
 from ..schemes import delay_model
 from ..session import setup
@@ -21,9 +23,8 @@ from ..trace.recorder import Recorder
 from ..util.errors import Failure, InputError
 from ..util.formats import duration, number, percent, ratio, span, two_digits, workers_named
 from ..util.threads import one_thread
-from ..virtual import choice, costs
+from ..virtual import costs
 from ..virtual.simulation import Simulation
-from ..virtual.timing import Timing
 from . import gain, statistics, verdict
 from .diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
 from .summary import summarise
@@ -210,9 +211,9 @@ class Prediction:
         times_s = []
         for seed in (config.seed ^ run for run in range(seeds)):
             one = config.with_seed(seed)
-            components = choice.prepare(one, str(self.trace.path), check=False)
+            components = prepare(one, str(self.trace.path), check=False)
             with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
-                times_s.append(Simulation(components.config, components).run(Recorder())[1].target_s)
+                times_s.append(Simulation(components).run(Recorder())[1].target_s)
         return np.array(times_s)
 
     def waiting_for_all(self) -> str:

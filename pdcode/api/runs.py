@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch
+from ..launch import launcher
 from ..util.errors import Failure, InputError, in_one_line, place_of_user
 from ..util.output import print_line
 from ..util.threads import one_thread
@@ -77,7 +77,7 @@ def run(
     >>> trace.updates.rows, len(trace.theta)
     (50, 650)
     """
-    if launch.launched_rank(os.environ) is not None:
+    if launcher.launched_rank(os.environ) is not None:
         raise InputError("pdcode.run: it starts mpirun itself; start the script without a launcher")
     settings = store(config, configs.overrides(set, workers, output), data)
     job = configs.read(config, settings)
@@ -217,12 +217,12 @@ def train(
     """
     import numpy as np
 
+    from ..choice.preset import prepare_ranks
     from ..mpi import ranks
     from ..mpi.hosted import hosted
     from ..mpi.process import Poller
     from ..session import checkpoint
     from ..session.run import INTERRUPTED, check_writable
-    from ..virtual.choice import prepare_ranks
 
     with hosted(comm) as group, one_thread():
         given = np.array([data is not None])

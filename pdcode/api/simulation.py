@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..choice.preset import prepare
 from ..config import Config, kinds
 from ..problems import DataSource
 from ..session import checkpoint
 from ..session.checkpoint import Checkpoint, CheckpointWriter
 from ..session.monitor import Print, Report, ignore
 from ..session.run import check_writable, close_trace, open_trace, run_identity
-from ..session.setup import Components
+from ..session.setup import Components, check_count
 from ..stragglers.trace import Recorded, load_records
 from ..trace import opening
 from ..trace.reader import TraceReader
@@ -22,11 +23,10 @@ from ..util import signals
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, duration
 from ..virtual import costs, timing_only
-from ..virtual.choice import prepare
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks
 from ..virtual.result import Result
-from ..virtual.simulation import Simulation, check_count, simulate_timing, task_times_ns
+from ..virtual.simulation import Simulation, simulate_timing, task_times_ns
 from . import configs
 
 VIRTUAL = ".virtual.h5"
@@ -129,7 +129,7 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
     else:
         executor = NullExecutor(components.layouts) if request.timing_only else None
         with np.errstate(all="ignore"):  # the monitor checks the loss
-            trace, result = run_traced(Simulation(config, components, executor), request, print_line)
+            trace, result = run_traced(Simulation(components, executor), request, print_line)
     report(trace, result, request, print_line)
     return result
 

@@ -13,9 +13,20 @@ import numpy as np
 
 from ..coding import flops
 from ..config import AUTO, CodeTable, Config, NetworkTable, kinds, requirements
-from ..config.defaults import FILLED, gradient_rate
+from ..config.defaults import FILLED
+from ..fitted import (
+    DIFFERING_SHARDS,
+    LENGTH_LOOKAHEAD,
+    LOOKAHEAD_N,
+    MAX_LOOKAHEAD,
+    MORE_COST,
+    MORE_STEPS,
+    PLAIN_TO_WHITENED,
+    REFERENCE_FRACTION,
+)
 from ..problems import DataSource, ModelTable, NetworkProblem, Problem, RowSet, split
 from ..problems.whitening import NONE, Whitening
+from ..schemes.rate_laws import gradient_rate
 from ..util.progress import track
 from . import rates as auto_rate
 
@@ -23,16 +34,6 @@ TABLES = "scheme", "problem", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 LONG_FLOPS = 1e9  # of a gradient, from which on the comparison is shown as progress
-# Look-ahead of n workers, as a factor of the residual: LOOKAHEAD_N/n, at most MAX_LOOKAHEAD, if a task sends
-# USUAL_FRACTION of a gradient (digits, 8 to 64 workers).
-MAX_LOOKAHEAD, LOOKAHEAD_N, USUAL_FRACTION = 0.2, 1.6, 1 / 8
-LENGTH_LOOKAHEAD = 1.0  # where steps have a length of their own (digits, 8 to 32 workers)
-# Where layers see several rows a sample, MORE_STEPS Newton–Schulz steps replace one if a gradient then takes
-# at most MORE_COST of the operations: they save 15 % to 25 % of the gradients (docs/results/whitening.md).
-MORE_STEPS, MORE_COST = 3, 1.15
-# Length of the best plain step relative to the best whitened one at the start (digits, mnist5k), and the
-# factor on it that is stable where shards differ (both, sorted by label, asynchronous).
-PLAIN_TO_WHITENED, DIFFERING_SHARDS = 0.5, 1 / 3
 
 
 def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]:
@@ -163,8 +164,8 @@ def lookahead(config: Config) -> float:
     """
     if config.optimizer.has_length or kinds.find("schemes", config.scheme.name).has_length:
         return LENGTH_LOOKAHEAD
-    fraction = USUAL_FRACTION if config.code.share is None else config.code.share
-    ahead = min(MAX_LOOKAHEAD, LOOKAHEAD_N / config.workers.count) * min(1.0, fraction / USUAL_FRACTION)
+    fraction = REFERENCE_FRACTION if config.code.share is None else config.code.share
+    ahead = min(MAX_LOOKAHEAD, LOOKAHEAD_N / config.workers.count) * min(1.0, fraction / REFERENCE_FRACTION)
     return float(f"{ahead:.3g}")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from .. import stragglers
 from ..coding.state import State
 from ..config import Config
+from ..fitted import FRACTIONS, MAX_LOAD, MAX_RATIO
 from ..problems import Problem
 from ..schemes import Scheme, delay_model, make_scheme
 from ..transport.layout import Layout
@@ -24,9 +25,6 @@ from ..transport.speeds import Speeds
 from ..util.errors import InputError
 from ..util.formats import percent, rate, ratio
 
-FRACTIONS = 1 / 8, 1 / 16, 1 / 32
-MAX_LOAD = 0.9  # largest fraction of the time for which either direction of rank 0's link may be busy
-MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at least by this factor
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn for each worker, and at most for all
 GRADIENTS, SPAN_S = 3, 0.05  # least number of gradients that a worker times, and least time
 SAMPLES = 8  # times that it reports

@@ -1,6 +1,6 @@
 """Learning rate "auto" of `[optimizer]`: a rule for whitened gradients, and a short descent for all others.
 
-The rate of whitened gradients has no dimension: `defaults.whitened_rate`, with the number of matrices that
+The rate of whitened gradients has no dimension: `rate_laws.whitened_rate`, with the number of matrices that
 the model has. Any other rate depends on the lengths of gradients and on the optimizer. Where the curvature of
 the loss is known, and the optimum is to be reached, it is one at which linear steps are stable:
 `stable_rate`. Otherwise a trial at rank 0 descends by a few mini-batches of the size of an update, from the
@@ -15,17 +15,14 @@ import numpy as np
 
 from ..coding import proximals
 from ..config import Config, kinds
-from ..config.defaults import gradient_rate, limited_rate, preset_optimizer, whitened_rate
+from ..fitted import FIRST_RATES, OTHER_FIRST_RATE
 from ..problems import Problem
 from ..problems.curvature import Curvature
-from ..problems.losses import LeastSquaresProblem
+from ..schemes.rate_laws import gradient_rate, limited_rate, preset_optimizer, stable_rate, whitened_rate
 
 UPDATES, COMPARED = 40, 10  # updates of a descent; the losses of the last ones are compared
-# Rates that are tried first; others: 0.01.
-FIRST = {"sgd": 0.1, "sign": 1e-3, "muon": 0.02, "dion2": 0.02, "orthogonal": 0.1}
 RANGE = 4  # doublings or halvings between the first rates that are tried
 MOST = 12  # descents
-SHARE = 1 / 8  # of a gradient, which a task sends if the share is not known yet
 
 
 def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config, str]:
@@ -48,7 +45,7 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
         rate = float(f"{stable_rate(config, curvature):.3g}")
         why = f"the curvature of the loss is at most {curvature.mean:.3g}, of a row {curvature.row:.3g}"
     else:
-        rate, count = best(Trial(config, sample), FIRST.get(config.optimizer.kind, 0.01))
+        rate, count = best(Trial(config, sample), FIRST_RATES.get(config.optimizer.kind, OTHER_FIRST_RATE))
         why = f"the best of {count} rates in a trial of {UPDATES} updates each"
         if config.update.asynchronous and not (config.memory.kind == "worker" and config.optimizer.linear):
             rate, why = rate / n, f"{why}, divided by workers.count, as each payload is a step"
@@ -66,33 +63,6 @@ def decisive_curvature(config: Config, sample: Problem) -> Curvature | None:
         return None
     optimum = not config.problem.batch or config.scheme.preset in regressions or not sample.near_zero
     return sample.curvature if optimum else None
-
-
-def stable_rate(config: Config, curvature: Curvature) -> float:
-    """Return a learning rate at which linear steps by stale mini-batches' gradients are stable.
-
-    Steps η of gradients that are t updates old are so up to η = 1/(L(t + 1)), for any curvature up to L; a
-    momentum β makes a step 1/(1 - β) times as long, and as many updates longer. It makes it no older if the
-    gradient is of the θ to which it leads: Nesterov's, of no earlier θ. That pays for squared errors, whose
-    curvature is known; other losses, for which L is only a bound, did not gain. The noise of mini-batches,
-    whose curvature differs from the mean one, does not depend on age.
-    """
-    update, table, n = config.update, config.optimizer, config.workers.count
-    payloads = update.typical_payloads(n)
-    if update.asynchronous and config.memory.kind == "worker":
-        payloads = n
-    still, samples, age = 1 - table.momentum, config.problem.batch * payloads, staleness(config)
-    noise = curvature.row / samples if samples else 0.0
-    leads = table.nesterov and not age and isinstance(config.problem, LeastSquaresProblem)
-    return still / (curvature.mean * (age + (1.0 if leads else 1 / still)) + noise)
-
-
-def staleness(config: Config) -> float:
-    """Return about how many updates old a gradient is, in the mean, when the last part of it is a step."""
-    updates = 0.0 if config.update.complete else 1.0
-    if config.memory.kind == "worker":
-        return updates + 1 / (config.code.share or SHARE)
-    return updates * (config.workers.count if config.update.asynchronous else 1)
 
 
 def best(loss: Callable[[float], float], first: float) -> tuple[float, int]:

@@ -4,14 +4,14 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import zip_longest
 from typing import Any, NoReturn
 
 from ..config import kinds
-from ..mpi import launch, siblings
+from ..launch import launcher, siblings
 from ..util import units
 from ..util.errors import InputError, did_you_mean, expected, short_repr
 
@@ -92,7 +92,7 @@ class Parser(argparse.ArgumentParser):
         elif found := re.search(r"arguments (?:are required: (.*)|(.*) is required)$", message):
             missing = found[1] or f"one of {found[2]}"
             message = f"{missing} is missing{self._meant(self._words) or self._help()}"
-        if (place := launch.launched_rank(os.environ)) and place[0]:  # rank 0 prints it
+        if (place := launcher.launched_rank(os.environ)) and place[0]:  # rank 0 prints it
             raise SystemExit(siblings.report(InputError(message)))
         self.exit(2, f"{self.prog}: {message}\n")
 
@@ -246,3 +246,13 @@ def ensure_virtual(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         if options.clock == "mpi" and getattr(options, name) is not None:
             raise InputError(f"--{name} {getattr(options, name)}: valid only with --clock virtual")
+
+
+def chosen(options: argparse.Namespace, name: str, known: Iterable[str]) -> list[str]:
+    """Return the names that an option gives, or all that are known."""
+    given = (getattr(options, name) or ",".join(known)).split(",")
+    for each in given:
+        if each not in known:
+            meant = did_you_mean(each, known)
+            raise InputError(f"--{name} {each}: expected some of {', '.join(known)}{meant}")
+    return given

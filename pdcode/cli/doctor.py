@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..mpi import launch
+from ..launch import launcher
 from ..util import signals
 from ..util.errors import InputError
 from ..util.formats import duration
@@ -144,13 +144,13 @@ def hdf5() -> Finding:
 
 def mpi() -> Iterator[Finding]:
     """Start MPI in child processes: one alone, two by the launcher, and two with fault tolerance."""
-    home = launch.lacking_home()
+    home = launcher.lacking_home()
     if home:
         advice = f"set it: Open MPI does not start without; `pdcode run` sets it to {home['HOME']}"
         yield Finding("HOME", "not set", advice)
-    named = os.environ.get(launch.LAUNCHER)
+    named = os.environ.get(launcher.LAUNCHER)
     try:
-        command, environment = launch.command(1, [])
+        command, environment = launcher.command(1, [])
     except InputError as error:
         yield Finding("launcher", named or "no mpirun", str(error), False)
         return
@@ -168,7 +168,7 @@ def mpi() -> Iterator[Finding]:
     if [facts["met"] for facts in ranks] != [2, 2]:
         alone = bool(ranks) and all(facts["met"] == 1 for facts in ranks)
         found = "its ranks do not meet: it belongs to another MPI than the library" if alone else trouble
-        beside = launch.mpirun_beside(Path(facts[0]["path"]))
+        beside = launcher.mpirun_beside(Path(facts[0]["path"]))
         own = beside or "the library's own mpirun"
         advice = f"put {beside.parent} first on PATH" if beside and not named else f"use {own}"
         yield Finding("launcher", f"{start[0]}: {found}", "" if str(beside) == start[0] else advice, False)
@@ -226,7 +226,7 @@ def probe(
 def slurm() -> Finding:
     """Find the SLURM job of this process, and check that srun starts ranks of MPI."""
     try:
-        launch.ensure_mpi(os.environ)
+        launcher.ensure_mpi(os.environ)
     except InputError as error:
         return Finding("SLURM", "srun without MPI", str(error), False)
     found = "no job"

@@ -8,7 +8,6 @@ from ..util.errors import InputError
 from ..util.formats import counted
 from ..util.output import print_line
 from . import arguments
-from .schemes import chosen
 
 ABOUT = "preset `auto`, told nothing of the delays, beside tuned rivals on many jobs, half of them held out"
 
@@ -50,8 +49,10 @@ def run(options: argparse.Namespace) -> int:
     arguments.ensure_in_range(options, budget=(1, 99, "1 to 99"), draw=(0, 9999, "0 to 9999"))
     if options.half is None and not options.jobs:
         options.half = heldout.HALVES[0]
-    halves = chosen(options, "half", heldout.HALVES)
-    jobs = [each for each in chosen(options, "jobs", heldout.JOBS) if heldout.half_of(each) in halves]
+    halves = arguments.chosen(options, "half", heldout.HALVES)
+    jobs = [
+        each for each in arguments.chosen(options, "jobs", heldout.JOBS) if heldout.half_of(each) in halves
+    ]
     if not jobs:
         raise InputError(f"--jobs {options.jobs}: none of them is in the {options.half} half")
     for each in [*jobs]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..choice.preset import prepare
 from ..config import Config, Table, building
 from ..config import load as configfile
 from ..config.defaults import Origins, preset_filled, with_derived_keys
@@ -12,7 +13,6 @@ from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
 from ..util.formats import counted, duration, rate
 from ..virtual import capacity
-from ..virtual.choice import prepare
 
 
 def dry_run_text(given: Config, origins: Origins, components: Components) -> str:

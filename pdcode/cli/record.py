@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..mpi import launch, siblings
+from ..launch import launcher, siblings
 from ..util.errors import Failure, InputError
 
 
@@ -36,7 +36,7 @@ def record(options: argparse.Namespace) -> int:
             raise InputError("record: which script?")
         if not options.module and not Path(program[0]).is_file():
             raise InputError(f"{program[0]}: no such file")
-        launch.ensure_mpi(os.environ)
+        launcher.ensure_mpi(os.environ)
         from ..mpi import recording
 
         name = options.module or Path(program[0]).stem

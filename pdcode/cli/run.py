@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..mpi import launch, supervised
+from ..launch import launcher, supervised
 from ..util import progress
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted
@@ -52,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
     folder = os.getcwd()
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
-    launch.ensure_mpi(os.environ)
-    place = launch.launched_rank(os.environ)
+    launcher.ensure_mpi(os.environ)
+    place = launcher.launched_rank(os.environ)
     if place and not dry_run:
         gc.disable()  # until the rank's job begins: imported objects stay, and scanning them takes time
         if place[1] < 2:
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     if dry_run or place is None:
         guard.probe_inputs(config)
     if origins is not None:
-        from ..virtual.choice import prepare_ranks
+        from ..choice.preset import prepare_ranks
         from . import preview
 
         with starting.at_once():
@@ -90,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
             f"{path}: {counted(config.workers.count, 'worker')}, loading {config.problem.data}"
         )
     if place is None:
-        from ..mpi.supervisor import Supervisor
-        from ..virtual.choice import prepare_ranks
+        from ..choice.preset import prepare_ranks
+        from ..launch.supervisor import Supervisor
 
         if options.resume and report_if_ended(config, path):
             return 0
@@ -99,10 +99,10 @@ def run(options: argparse.Namespace) -> int:
             prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
         others = config.workers.count + config.workers.spares
-        command, environment = launch.command(others, options.argv)
+        command, environment = launcher.command(others, options.argv)
         os.chdir(folder)  # which a user's code may have left
         progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
-        if home := launch.lacking_home():
+        if home := launcher.lacking_home():
             print_error(f"HOME is not set; MPI gets {home['HOME']}")
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
@@ -132,10 +132,10 @@ def report_if_ended(config: Config, path: str) -> bool:
 
 def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     """Prepare and run rank 0; on failure abort the other ranks, which may be waiting for it."""
+    from ..choice.preset import prepare_ranks
     from ..mpi import process, ranks
     from ..session import checkpoint
     from ..session.run import check_writable
-    from ..virtual.choice import prepare_ranks
 
     process.check_launcher()  # first, as the other ranks check it now
     found, given = None, config

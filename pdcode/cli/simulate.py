@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..mpi import launch
+from ..launch import launcher
 from ..util import progress
 from ..util.errors import prefix_errors
 from ..util.output import print_line
@@ -52,7 +52,7 @@ def simulate(options: argparse.Namespace) -> int:
     from ..api import configs, simulation
     from . import guard, preview, starting
 
-    launch.ensure_mpi(os.environ)
+    launcher.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
         guard.probe_in_subprocess(file)
     settings = configs.overrides(options.set, options.workers, options.output)
@@ -64,7 +64,7 @@ def simulate(options: argparse.Namespace) -> int:
             text = preview.dry_run(options.config, settings, request.loaded.config)
         print(text)
         return 0
-    place = launch.launched_rank(os.environ)
+    place = launcher.launched_rank(os.environ)
     if request.ended and (place is None or place[1] == 1):
         print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to resume")
         return 0
@@ -80,16 +80,17 @@ def simulate(options: argparse.Namespace) -> int:
 def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
     if request.timing_only:
-        launch.require_one_process("--timing-only")
+        launcher.require_one_process("--timing-only")
     if request.resume or request.loaded.config.trace.checkpoint_s is not None:
-        launch.require_one_process("trace.checkpoint_s")
+        launcher.require_one_process("trace.checkpoint_s")
     from ..api import simulation
-    from ..mpi import siblings, spread
+    from ..choice.preset import prepare
+    from ..launch import siblings
+    from ..mpi import spread
     from ..mpi.process import job
     from ..session.run import check_writable
-    from ..session.setup import worker_builder
-    from ..virtual.choice import prepare
-    from ..virtual.simulation import Simulation, check_count
+    from ..session.setup import check_count, worker_builder
+    from ..virtual.simulation import Simulation
 
     config, _, name = request.loaded
 
@@ -110,6 +111,6 @@ def spread(request: Request) -> int:
             spread.serve(*mine)
             return 0
         executor = spread.MPIExecutor(*mine)
-        trace, result = simulation.run_traced(Simulation(config, components, executor), request, print_line)
+        trace, result = simulation.run_traced(Simulation(components, executor), request, print_line)
     simulation.report(trace, result, request, print_line)
     return result.code

@@ -11,18 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..config.interfaces import DesignedTable
+from ..fitted import ELEMENTWISE, GROUPED, READING, SCATTERED, SUMS
 from ..transport.layout import Layout, PayloadField
 from ..util.touches import flops_per_touch
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..problems import Problem
-
-ELEMENTWISE = 4.0  # measured time of an operation in a core's cache, in flops of a gradient
-READING = 1 / 3  # operations by which an element is read from a message, as a part of those of its rounding
-SCATTERED = 20.0  # time of a touch of single elements of θ, as a multiple of that of as many together
-GROUPED = 0.3  # time of codewords of one Hadamard matrix of order 4, likewise: `fold.decode` adds them up
-SUMS = 4.0  # elementwise operations by which an element of a sum modulo 2^bits is read
 
 
 def task_flops(config: Config, problem: Problem, layout: Layout, shard: int) -> int:

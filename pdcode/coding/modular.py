@@ -5,7 +5,7 @@ fit. The scale D is common to all workers, one for at most 1,024 elements, and f
 comes with θ. What rounding leaves out stays in the worker's memory, if there is one.
 
 If the laws of the integers are independent, a sum of n has ½ log₂ n bits more than one of them: the size of
-sums of codewords whose indices have a law of their own (`codes.quasigroup`).
+sums of codewords whose indices have a law of their own (`experiments/quasigroup.py`).
 """
 
 import numpy as np

@@ -29,6 +29,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..config import Candidates, Fraction, OptimizerTable, Positive, Rate
+from ..fitted import LARGE_PRODUCTS
 from ..kernels import optimize
 from .optimizers import NO_MOMENTUM, Optimizer
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from ..transport.units import Blocks, Unit
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X Xᵀ X and (X Xᵀ)² X
-LARGE_PRODUCTS = 0.55  # measured time of a flop, relative to one of the gradient of 32 samples
 
 
 def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:

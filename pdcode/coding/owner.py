@@ -61,9 +61,8 @@ class Owner(Stateful):
             return
         start = layout.units[own.start].offset
         units = [Unit(unit.offset - start, unit.length, unit.count) for unit in layout.units[own]]
-        small = Layout(
-            units, layout.rows[own], layout.weights[own], layout.dtype, layout.wires[own], False, 0
-        )
+        sizes = layout.rows[own], layout.weights[own]
+        small = Layout(units, *sizes, layout.dtype, layout.wires[own], body_bytes=0)
         replies = [Reply(small, message) for message in buffer(small.buffer_bytes, 2)]
         self.received, self._sent = replies
         self._task = Task([small], buffer(small.task_bytes)[0])

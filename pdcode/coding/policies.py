@@ -16,6 +16,7 @@ import numpy as np
 
 from ..config import Candidates, Fraction, Positive, UpdateTable, kinds
 from ..config.requirements import KeyNeeds, Need
+from ..fitted import ADAPTED_EVERY, COUNT_EXPONENT, COUNT_PATIENCE
 from ..util.capabilities import Capable
 from ..util.errors import InputError
 from ..util.stateful import Stateful
@@ -23,10 +24,7 @@ from ..util.stateful import Stateful
 if TYPE_CHECKING:
     from ..config import Config
 
-EXPONENT = 0.6  # of the number of updates, in the part of the payloads that is used (digits .8, mnist5k .4)
 REPEATED, SIMULATED = 8, 24  # last tasks of a worker that are repeated, and updates of a simulation
-ADAPTED_EVERY = 2  # updates between changes of an adaptive count
-PATIENCE = 4  # time of an update, at most, over that of half of its payloads
 
 
 class Progress(Protocol):
@@ -127,7 +125,7 @@ class AdaptiveCount(Policy):
 
     These times are repeated in simulations without numerics; see `relative_updates`. A worker that turns slow
     is not foreseen. Where steps of few payloads are shorter (``update.full_step``), and so do no harm, an
-    update therefore ends after `PATIENCE` times the time that the first half of this number took.
+    update therefore ends after `COUNT_PATIENCE` times the time that the first half of this number took.
     """
 
     table: CountTable
@@ -142,7 +140,7 @@ class AdaptiveCount(Policy):
         if progress.used >= self.count:
             return True
         if self.wake_ns is None and self.table.full_step > 1 and 2 * progress.used >= self.count:
-            self.wake_ns = progress.stepped_ns + PATIENCE * (progress.now_ns - progress.stepped_ns)
+            self.wake_ns = progress.stepped_ns + COUNT_PATIENCE * (progress.now_ns - progress.stepped_ns)
         return self.wake_ns is not None and progress.now_ns >= self.wake_ns
 
     def ready(self, progress: Progress, expected: int) -> bool:
@@ -189,7 +187,7 @@ def relative_updates(count: int, workers: int, full_step: int = 1) -> float:
     once they are far more (preset first, digits and mnist5k, 1 to 32 payloads: within a sixth).
     """
     if full_step == 1:
-        return float((workers / count) ** EXPONENT)
+        return float((workers / count) ** COUNT_EXPONENT)
     return math.hypot(1, full_step / count) / math.hypot(1, full_step / workers)
 
 

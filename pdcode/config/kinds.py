@@ -41,13 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "benches": {
         "machine": "pdcode.cli.bench:add_machine",
-        "torch": "pdcode.cli.bench:add_torch",
-        "validate": "pdcode.cli.validate:add_parser",
-        "schemes": "pdcode.cli.schemes:add_parser",
         "heldout": "pdcode.cli.heldout:add_parser",
-        "ablation": "pdcode.cli.ablation:add_parser",
-        "scale": "pdcode.cli.scale:add_parser",
-        "ddp": "pdcode.cli.ddp:add_parser",
     },
     "exporters": {
         "perfetto": "pdcode.exporters.perfetto:PERFETTO",

@@ -154,7 +154,7 @@ def resolve(
     if defaults.is_auto(tables):
         tables = _with_given(tables, parsed, Path(folder))
         config = Config.of(tables)
-    config = defaults.limit_preset_rate(config, origins)
+    config = defaults.settled(config, origins)
     complete = _with_files(config, parsed, Path(folder))
     if complete.scheme.is_auto:
         return provisional(complete)

@@ -29,7 +29,7 @@ from .problems import ProblemTable
 from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
 
 AUTO = "auto"
-"""Value of ``[scheme] preset`` that has the preset chosen by predicted times, see `virtual.choice`."""
+"""Value of ``[scheme] preset`` that has the preset chosen by predicted times, see `choice.preset`."""
 
 
 class SchemeTable(Table):

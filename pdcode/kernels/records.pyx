@@ -1,10 +1,15 @@
 """Rows of the trace, packed in memory."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t  # no-cython-lint
 
 from pdcode.kernels.headers cimport Received
-from pdcode.kernels.records cimport arrival_row, update_row
+
+cdef packed struct arrival_row:
+    int64_t each_column  # of ARRIVALS, see csrc/rows.py
+
+cdef packed struct update_row:
+    int64_t each_column  # of UPDATES
 
 ROW_BYTES, UPDATE_BYTES = sizeof(arrival_row), sizeof(update_row)
 
@@ -35,33 +40,27 @@ cdef class Batch:
         pack_into(self.buffer, self.end, *values)
         self.added()
 
-    def put(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+    def put(self, Received reply, int64_t applied_version, int64_t staleness, int64_t t_dispatch_ns,
             int64_t t_decoded_ns, double captured, int status):
         """Add a row of arrivals."""
-        self.put_reply(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
+        self.put_reply(reply, applied_version, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
 
-    cdef bint put_reply(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
-                        int64_t t_decoded_ns, double captured, int status) except -1:
+    cdef bint put_reply(self, Received reply, int64_t applied_version, int64_t staleness,
+                        int64_t t_dispatch_ns, int64_t t_decoded_ns, double captured, int status) except -1:
         if self.size != sizeof(arrival_row):
             raise ValueError(f"a row of {self.size} bytes is none of arrivals")
         cdef arrival_row *row = <arrival_row *> (PyByteArray_AS_STRING(self.buffer) + self.end)
-        row.worker, row.task, row.version, row.applied = reply.worker, reply.task, reply.version, applied
-        row.row, row.staleness, row.dispatch = reply.row, staleness, t_dispatch_ns
-        row.start = reply.t_start_ns
-        row.compute, row.send, row.recv = reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns
-        row.decoded, row.delay, row.up = t_decoded_ns, reply.injected_delay_ns, reply.bytes_up
-        row.down, row.captured, row.status, row.loss = reply.bytes_down, captured, status, reply.loss
-        row.round, row.part = reply.round, reply.part
+        row.each_column = 0  # of ARRIVALS: its value
         return self.added()
 
-    cdef bint put_update(self, int64_t version, int64_t t_ns, int64_t used, double captured, double norm,
-                         int64_t digest, int64_t waited_for, int64_t waited_ns, int why) except -1:
+    cdef bint put_update(self, int64_t version, int64_t t_ns, int64_t n_used, double captured,
+                         double step_norm, int64_t digest, int64_t waited_for, int64_t waited_ns,
+                         int why) except -1:
         """Add a row of updates."""
         if self.size != sizeof(update_row):
             raise ValueError(f"a row of {self.size} bytes is none of updates")
         cdef update_row *row = <update_row *> (PyByteArray_AS_STRING(self.buffer) + self.end)
-        row.version, row.t, row.used, row.captured, row.norm = version, t_ns, used, captured, norm
-        row.digest, row.waited_for, row.waited, row.why = digest, waited_for, waited_ns, why
+        row.each_column = 0  # of UPDATES: its value
         return self.added()
 
     cdef int added(self) except -1:

@@ -22,7 +22,7 @@ from ..transport.base import Computed
 from ..transport.layout import HEADER, Layout, buffer
 from ..transport.messages import Reply
 from ..transport.sums import REQUEST_BYTES, Mean, announcement
-from . import clocks
+from ..util import clocks
 from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
 from .exchange import LogLink
 from .fleet import MPIFleet

@@ -26,12 +26,14 @@ import msgspec
 import numpy as np
 
 from ..kernels import roster
+from ..launch import supervised
 from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
-from . import clocks, pace, supervised
+from ..util import clocks
+from . import pace
 from .deaths import (
     all_complete,
     dead_ranks,

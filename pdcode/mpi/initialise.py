@@ -4,10 +4,10 @@ import ctypes
 
 import mpi4py
 
+from ..launch import supervised
+from ..launch.launcher import library_path
 from ..util.errors import Failure, shorten
 from ..util.packages import pip_install
-from . import supervised
-from .launch import library_path
 
 mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 

@@ -11,7 +11,7 @@ from ..kernels import headers
 from ..transport.base import Computed, Link
 from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
-from . import clocks
+from ..util import clocks
 from .initialise import MPI
 from .process import CHUNK, CLOCK, HELLO, REPLY, ROWS, SAVED, SETUP, TASK, Group, Poller
 from .rows import RowChannel

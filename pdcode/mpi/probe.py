@@ -5,8 +5,8 @@ import os
 
 import mpi4py
 
+from ..launch.launcher import library_path
 from .initialise import MPI
-from .launch import library_path
 from .process import library
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..util import signals
+from ..launch import launcher, siblings, supervised
+from ..util import clocks, signals
 from ..util.errors import Failure, InputError, explained, place_of_user
 from ..util.output import print_error
-from . import clocks, launch, segments, siblings, supervised
+from . import segments
 from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 
@@ -142,10 +143,10 @@ def exit_without_finalize(code: int) -> NoReturn:
 
 def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
-    if launch.survives_deaths(os.environ):  # MPI_Abort ends this rank alone
+    if launcher.survives_deaths(os.environ):  # MPI_Abort ends this rank alone
         comm.Revoke()
         if comm.rank == 0 and not supervised.is_attached():
-            siblings.outlive(launch.on_one_machine(os.environ))
+            siblings.outlive(launcher.on_one_machine(os.environ))
         os._exit(code)
     comm.Abort(code)
     raise SystemExit(code)  # not reached
@@ -156,11 +157,11 @@ def check_launcher() -> None:
 
     If they differ, the library cannot connect to the launcher, and each rank is alone in its world.
     """
-    world, place = MPI.COMM_WORLD, launch.launched_rank(os.environ)
+    world, place = MPI.COMM_WORLD, launcher.launched_rank(os.environ)
     if place is None or place == (world.rank, world.size):
         return
-    path = launch.library_path()
-    mpirun = (path and launch.mpirun_beside(path)) or "the library's own mpirun"
+    path = launcher.library_path()
+    mpirun = (path and launcher.mpirun_beside(path)) or "the library's own mpirun"
     raise InputError(
         f"the launcher calls this rank {place[0]} of {place[1]}, MPI ({library()}) rank {world.rank} of "
         f"{world.size}: they belong to different MPIs; use {mpirun}"

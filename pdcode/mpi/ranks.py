@@ -17,6 +17,7 @@ from ..coding.owner import Owner, Owners
 from ..coding.reduced import FirstState, ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
+from ..launch import launcher, siblings, supervised
 from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
 from ..session.checkpoint import Checkpoint, CheckpointWriter, folder_of
@@ -33,9 +34,7 @@ from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
-from ..virtual import choice
-from ..virtual.review import Review
-from . import launch, pace, siblings, supervised
+from . import pace
 from .exchange import ExchangeLink
 from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet, Ranks
@@ -90,7 +89,7 @@ def coordinate(
             descent = TrainingRun(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
-            descent.review = Review.of(components, None if before is None else before.review)
+            descent.review = components.review(before and before.review)
             if keeps:
                 descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
             descent.run()
@@ -120,7 +119,7 @@ def coordinate(
             found.saved = [worker for worker in own if ranks.has_part(worker)]
         if planned is not None:
             speeds = ranks.measure(planned)
-            components = choice.settle(components, speeds)
+            components = components.settle(speeds)
             for worker in range(ranks.workers):
                 ranks.set_up(worker, components.facts, {})
         components.source = source
@@ -298,5 +297,5 @@ def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
     def end_job(number: int, frame: FrameType | None) -> None:
         link.leaving = True
 
-    mortal = not launch.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
+    mortal = not launcher.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
     return signals.handled({} if mortal else {signal.SIGTERM: end_job})

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..trace.steps import CLOSE_S, Mail, StepRecording
+from ..util import clocks
 from ..util.errors import InputError
-from . import clocks, process
+from . import process
 from .initialise import MPI
 
 EXCHANGE_NS, EXCHANGE_ROWS = 1_000_000_000, 1024  # from one exchange to the next, at most

@@ -36,8 +36,8 @@ from ..transport.sums import (
     exchanged_bytes,
     tree_neighbours,
 )
+from ..util import clocks
 from ..util.errors import Failure
-from . import clocks
 from .deaths import dead_ranks, describe_deaths
 from .fleet import MPIFleet
 from .initialise import MPI

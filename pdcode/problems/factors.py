@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ..fitted import FORMED_CENTRING, MEANS, UNFOLDING
 from ..kernels import encode, passes
 from ..transport.units import Blocks
 from . import whitening
@@ -19,9 +20,6 @@ from .layers import CentredLayer, DenseLayer, InputMean
 from .matrix import Array
 from .whitening import NONE, WhitenedLayer, Whitening
 
-UNFOLDING = 300.0  # measured time, in flops, of an input of a convolution that is copied for each place
-MEANS = 12.0  # measured time, in the same unit, of an input of a sample in the mean of a batch
-FORMED_CENTRING = 14.0  # measured time, in the same unit, of centring an element of a formed gradient
 # Measured time, in the same unit, of the calls that find a matrix's inputs and their mean in examples/gpt and
 # examples/cnn. In smaller modules it is a fraction of the gradient, whose own calls are not counted either.
 CALLS, MOST_CALLS = {"dense": 1e6, "convolution": 4e6}, 0.1

@@ -32,6 +32,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..fitted import CENTRING, NORMING, SMALL_LOSS
 from ..kernels import blas, passes, whiten
 from ..transport.units import Blocks
 from ..util.touches import flops_per_touch
@@ -40,10 +41,7 @@ from .matrix import Array
 
 Form = Literal["samples", "outputs", "gradient"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-SMALL_LOSS = 1 / 50  # of the loss of zero scores: below it steps shrink
 POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
-CENTRING = 25.0  # measured time, in the same unit, of centring an input of a sample
-SCALING = 1.5  # touches of a gradient's element in its norm, which finds a part in the cache, and scaling
 
 
 class Whitening(NamedTuple):
@@ -112,7 +110,7 @@ def _slowness(batch: int) -> float:
 
 def _scaling_flops(blocks: Blocks) -> float:
     """Return the flops of scaling a layer's gradient by its norm; it has just been computed."""
-    return SCALING * flops_per_touch(blocks.length) * blocks.length
+    return NORMING * flops_per_touch(blocks.length) * blocks.length
 
 
 def _gram_flops(blocks: Blocks, batch: int, entries: float) -> float:

@@ -115,7 +115,7 @@ class Replayer:
         self._simulation = None
         if self.timed:
             if before is None or earlier is None:
-                self._simulation = Simulation(config, components)
+                self._simulation = Simulation(components)
             else:
                 self._simulation = earlier.continued(before, components)
             self._fleet = self._simulation.fleet

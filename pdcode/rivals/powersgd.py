@@ -30,6 +30,7 @@ from ..coding.source import Source
 from ..coding.state import State
 from ..config import Candidates, Positive, Table, Tables
 from ..config.requirements import Needs, lacking, one_of
+from ..fitted import SMALL_FACTORISATIONS
 from ..kernels import finite
 from ..problems import Problem
 from ..schemes.base import (  # fmt: skip
@@ -52,8 +53,6 @@ from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..transport.units import Blocks, Unit
 from ..util.stateful import Stateful
-
-SMALL = 10.0  # measured time of a flop of these small factorisations, relative to one of a gradient
 
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
@@ -323,4 +322,6 @@ class PowerSGD(Scheme):
         orthonormal = sum(4.0 * layer.outputs * r * r for layer, r in factors)
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in factors)
         moved = flops.touched(problem, 2.0)  # to the decoder
-        return self.config.optimizer.flops(problem.layers) + SMALL * orthonormal + product + moved
+        return (
+            self.config.optimizer.flops(problem.layers) + SMALL_FACTORISATIONS * orthonormal + product + moved
+        )

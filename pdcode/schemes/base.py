@@ -21,15 +21,18 @@ from ..coding.relay import RelayedState
 from ..coding.source import BatchGradient, Source
 from ..coding.state import Coded, State
 from ..config import Config, Table, Tables, kinds
+from ..config.defaults import Origins
 from ..config.requirements import Needs
 from ..decoders import Decoder
+from ..fitted import LONGEST_STEP
 from ..problems import Problem
 from ..transport.codewords import Chunks
-from ..transport.layout import Codewords, Layout
+from ..transport.layout import Agreement, Codewords, Layout
 from ..transport.log import excluded_bytes
 from ..transport.messages import Reply
 from ..transport.units import Blocks, Unit, cut
 from ..util.capabilities import Capable
+from . import rate_laws
 from .common import builders
 from .common.assignments import Assignment
 from .placement import Placement
@@ -126,7 +129,7 @@ class CodewordRule:
         ``select(worker) -> selectors``: workers choose codewords, by a selector of each unit, or None where
         the unit is uncoded. Default: codewords come with the task.
     separate_codewords, chunks, keyed
-        Encoding of the codewords in messages, see `Layout`.
+        Encoding of the codewords in messages, see `Agreement`.
     """
 
     rows: Sequence[int]
@@ -154,10 +157,8 @@ class CodewordRule:
         bits: int | None = None,
     ) -> Layout:
         """Build the layout of the messages; parameters as for `Layout`."""
-        return Layout(
-            units, self.rows, weights, dtype, wires, self.worker_selected, body_bytes,
-            self.separate_codewords, self.chunks, self.keyed, bits=bits,
-        )  # fmt: skip
+        agreement = Agreement(self.worker_selected, self.separate_codewords, self.chunks, self.keyed)
+        return Layout(units, self.rows, weights, dtype, wires, agreement, body_bytes, bits=bits)
 
 
 class Scheme(kinds.Registered, Capable, group="schemes"):
@@ -185,7 +186,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Default keys by table, for those missing in a configuration, by preset name.
     candidates : dict
         Presets from which preset "auto" chooses, as "preset" or "scheme:preset", and the number of updates
-        that each needs, see `virtual.choice`; empty: there is no preset "auto".
+        that each needs, see `choice.preset`; empty: there is no preset "auto".
     entrants : dict
         The class's own entries of the portfolio that `pdcode plan` and the benchmarks try: label -> what
         follows the scheme's name in ``pdcode compare --schemes``, as ":preset/table.key=value". Subclasses do
@@ -238,7 +239,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "has_shard": ("placement",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
-    longest_step: ClassVar[float] = 0.375  # digits and mnist5k, presets of lwpd, 1 to 6 workers
+    longest_step: ClassVar[float] = LONGEST_STEP
     has_length: ClassVar[bool] = False
     steps_by_update: ClassVar[bool] = True
     fused: ClassVar[bool] = True
@@ -253,6 +254,11 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         ``candidates`` has the values that plans and tuning try, by key: see `config.fields.Candidates`;
         a key with a dot is one of another table.
         """
+
+    @classmethod
+    def settle(cls, config: Config, origins: Origins) -> Config:
+        """Return a configuration whose rate, if it is the preset's, follows other keys; note that."""
+        return rate_laws.settle(config, origins)
 
     def __init__(self, config: Config) -> None:
         self.config, self.workers = config, config.workers.count

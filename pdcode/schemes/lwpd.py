@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..config import NetworkTable, Tables
+from ..fitted import LOCAL_MATRICES, UPDATES_NEEDED
 from ..problems import Problem
 from .base import EQUAL, UNCODED, Entrants, Scheme
 
@@ -36,8 +37,6 @@ SUMMED: Tables = {
 }
 """Linear models: of white inputs, the Hessian of squared errors is the identity."""
 
-LOCAL_MATRICES = 3  # with more of them the local steps of a task lead too far, at any rate that was tried
-
 
 class LWPD(Scheme):
     """Low-weight codewords of the partial derivatives, with the defaults of `Scheme`."""
@@ -48,36 +47,7 @@ class LWPD(Scheme):
         "code": {"family": "net", "blocks": 16, "weight": 4, "rotate": True},
         "memory": {"kind": "worker"},
     }
-    # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
-    # payloads as there are workers. Only ratios count: geometric means of those to "ring", which is 24, over
-    # eight jobs of `pdcode bench heldout` for development, with 16 workers, 10 Gbit/s and no delays; of
-    # "orthogonal-network" over seven of them, of "orthogonal" over a linear softmax of mnist5k and digits.
-    # All but "ring" and "sharded" were counted beside a "ring" with Nesterov's momentum, which needs 1.13
-    # times as many, in linear models 1.19.
-    # An update of "local:four-steps" has four mini-batches a worker.
-    # Those of linear models compare with each other: five jobs for development, and five made ones. To the
-    # least loss in the time of a job "deep-regression" needs 6.9 times the updates of "whitened-regression",
-    # the median of 13 networks of experiments/regressions.py, which is taken to need those of "default".
-    candidates: ClassVar[Mapping[str, float]] = {
-        "default": 40.0,
-        "ring": 24.0,
-        "sharded": 27.6,
-        "orthogonal": 21.5,
-        "orthogonal-network": 34.9,
-        "first": 28.9,
-        "sharded-first": 32.7,
-        "starved": 76.6,
-        "topk:whitened": 120.0,
-        "regression": 30.0,
-        "small-regression": 10.0,
-        "ring-regression": 5.0,
-        "sharded-regression": 5.0,
-        "whitened-regression": 40.0,
-        "deep-regression": 276.0,
-        "local:four-steps": 13.2,
-        "local:eight-steps": 10.2,
-        "shards": 1.0,
-    }
+    candidates: ClassVar[Mapping[str, float]] = UPDATES_NEEDED
     presets: ClassVar[Mapping[str, Tables]] = {
         # Classifiers with mini-batches. A task sends an eighth of the whitened gradient (less on slow links)
         # at two bits per element to rank 0 and to the other workers.

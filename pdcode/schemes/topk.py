@@ -15,6 +15,7 @@ from ..coding import flops
 from ..coding.memory import CodewordSelector
 from ..config import Positive, Tables
 from ..config.requirements import Needs, none_of
+from ..fitted import LONGEST_SPARSE_STEP
 from ..kernels import selection
 from ..problems import Problem
 from ..transport.codewords import Chunks
@@ -61,7 +62,7 @@ class TopK(SingleElements):
         ),
         **SingleElements.requires,
     }
-    longest_step: ClassVar[float] = 0.5  # 2 to 7 workers: the best with digits, 0.375 with mnist5k
+    longest_step: ClassVar[float] = LONGEST_SPARSE_STEP
     presets: ClassVar[Mapping[str, Tables]] = {
         # Very slow links: few elements of gradients of equal length, to rank 0 and to the other workers.
         "whitened": {

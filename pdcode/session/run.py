@@ -41,7 +41,7 @@ EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sy
 
 
 class Review(Protocol):
-    """Review of the preset during a run, see `virtual.review.Review`."""
+    """Review of the preset during a run, see `choice.review.Review`."""
 
     reason: str
     chosen: Components | None

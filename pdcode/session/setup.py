@@ -6,7 +6,7 @@ from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -22,13 +22,14 @@ from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica, SharedReplica
 from ..coding.state import State
 from ..config import Config, requirements
-from ..config.defaults import FILLED, longest_rate
+from ..config.defaults import FILLED
 from ..config.requirements import Need, Needs, none_of, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, NetworkProblem, Problem
 from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..schemes.common.assignments import ByUpdate
+from ..schemes.rate_laws import longest_rate
 from ..training.worker import Worker
 from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
 from ..transport.messages import Reply
@@ -41,11 +42,22 @@ from ..util.touches import flops_per_touch
 from .shuffling import Shard, check_rows
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
+MAX_WORKERS = 2**16  # the message header has 16 bits for their number
 TOO_LONG = 1.5  # multiple of `longest_rate` from which on a learning rate is too long
 CODED = (
     "codes blocks, and its workers have codewords of their own, so that payloads do not add up; "
     "code.blocks = 1 sends layers uncoded, and scheme 'lwpd' has all workers send the same blocks"
 )
+
+
+class Choice(Protocol):
+    """Choice of the preset, see `choice.preset.Choice`."""
+
+    def settle(self, speeds: Speeds) -> "Components":
+        """Return the components with which to begin at measured speeds."""
+
+    def review(self, components: "Components", before: object) -> Any:
+        """Return the review of a run, see `session.run.Review`; None if its preset stays."""
 
 
 @dataclass
@@ -61,7 +73,7 @@ class Components:
     requested: Config  # the configuration before keys were resolved by speeds
     notes: list[str] = field(default_factory=list)  # on the values of keys that are "auto"
     by_data: int = 0  # number of the notes on keys that the data determine, the first ones
-    choice: object = None  # the `virtual.choice.Choice` from which they are, if the user's preset is "auto"
+    choice: "Choice | None" = None  # from which they are, if the user's preset is "auto"
 
     @property
     def by_speeds(self) -> bool:
@@ -75,6 +87,14 @@ class Components:
         """Function that builds the components for measured speeds, also once the workers have the data."""
         notes = self.notes[: self.by_data]
         return partial(assemble, self.requested, self.problem, self.rows, self.total_rows, notes)
+
+    def settle(self, speeds: Speeds) -> "Components":
+        """Return the components for measured speeds: with a choice, those of the preset to begin with."""
+        return self.rebuild(speeds) if self.choice is None else self.choice.settle(speeds)
+
+    def review(self, before: object = None) -> Any:
+        """Return the review of the preset during a run, see `Choice.review`."""
+        return None if self.choice is None else self.choice.review(self, before)
 
     @property
     def config(self) -> Config:
@@ -292,6 +312,15 @@ def prepare(
             faults.check(config, sum(layout.messages for layout in components.layouts))
         problem.ensure_fits("problem.batch", components.task_rows)
     return components
+
+
+def check_count(config: Config) -> None:
+    """Refuse more workers than the message header can number."""
+    if config.workers.count > MAX_WORKERS:
+        raise InputError(
+            f"workers.count: {config.workers.count} is more than the {MAX_WORKERS} workers that messages can "
+            "name; without numerics (simulate --timing-only), policies that count payloads can have more"
+        )
 
 
 def assemble(

@@ -15,7 +15,7 @@ from ..analysis import printing
 from ..config import Config, FaultEvent, FaultsTable
 from ..config import load as configfile
 from ..config.write import to_value
-from ..mpi import launch
+from ..launch import launcher
 from ..session import setup
 from ..session.monitor import Print
 from ..util.errors import InputError, prefix_errors
@@ -181,7 +181,9 @@ def perform(trials: FaultTrials, pool: Pool, print_line: Print) -> list[FaultTri
                 print_line(f"{len(found)} of {len(made)}: {note(number, result)}")
             return [found[number] for number in range(len(made))]
 
-        kinds = ["free", "plain"] if real and launch.survival_options(launch.find_mpirun(), {}) else ["free"]
+        kinds = (
+            ["free", "plain"] if real and launcher.survival_options(launcher.find_mpirun(), {}) else ["free"]
+        )
         before = [trial(free, seed, kind) for seed in trials.seeds for kind in kinds]
         texts = {"free": "without faults", "plain": "without faults, nor surviving any"}
         print_line("without faults:")

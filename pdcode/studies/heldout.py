@@ -4,7 +4,7 @@ A job is data, a model, workers, a link, delays and a target (`heldout_jobs`). `
 rival gets the best learning rate and knobs of the same number of runs. Nobody is told of the delays: they are
 faults, which the choice of preset does not read, and which tuned rivals meet in their runs. All runs of a job
 are measured alike, so that the update which reached the target is known (`session.pace`). The other costs
-are those of `pdcode bench schemes`. A job is a comparison in a file of its own, as by `pdcode compare`.
+are those of `cells`. A job is a comparison in a file of its own, as by `pdcode compare`.
 """
 
 import itertools
@@ -27,12 +27,7 @@ from ..util.formats import DASH, counted, listing, percent, ratio
 from ..util.output import write_file
 from ..util.processes import Pool
 from ..util.progress import track
-from .comparison import Comparison
-from .comparison_file import ensure_savable
-from .heldout_jobs import HALVES, JOBS, half_of, under_draw
-from .learning_rates import converted
-from .ranking import Row
-from .schemes_bench import (
+from .cells import (
     AUTO,
     RIVALS,
     SLACK,
@@ -44,6 +39,11 @@ from .schemes_bench import (
     multiple,
     task_s,
 )
+from .comparison import Comparison
+from .comparison_file import ensure_savable
+from .heldout_jobs import HALVES, JOBS, half_of, under_draw
+from .learning_rates import converted
+from .ranking import Row
 from .tournament import ComparisonRequest, perform_once
 from .tuning import Tuning
 

@@ -127,7 +127,7 @@ class Job(NamedTuple):
     problem: Mapping[str, Any]
     target: tuple[str, float]  # "loss" or "accuracy", and its level
     workers: int = 16
-    link: str = "1G"  # bit/s of rank 0's link in each direction, a name of `schemes_bench.LINKS`
+    link: str = "1G"  # bit/s of rank 0's link in each direction, a name of `cells.LINKS`
     delays: str = "none"  # a name of `heldout.DELAYS`
     needs: tuple[str, ...] = ()  # packages that pdcode does not require
 

@@ -11,12 +11,12 @@ from ..api import configs
 from ..config import AUTO, MAX_VALUE, Config, StragglersTable
 from ..config import load as configfile
 from ..session.monitor import Print
+from ..session.setup import check_count
 from ..trace.reader import TraceReader
 from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
 from ..util.progress import track, work
 from ..virtual import costs
-from ..virtual.simulation import check_count
 from . import halving, limits, search_space
 from .candidate import Candidate, identity
 from .goal import Goal, choose_goal

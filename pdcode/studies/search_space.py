@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from ..choice.preset import prepare
 from ..config import AUTO, Config, MemoryTable, OptimizerTable, UpdateTable, defaults, kinds
 from ..config import load as configfile
-from ..config.defaults import longest_rate
 from ..config.write import to_toml
+from ..schemes.rate_laws import longest_rate
 from ..session import setup
 from ..util.errors import InputError
-from ..virtual import choice
 from . import portfolio
 from .candidate import DRAWN, OWN, VARIED, Candidate, identity
 from .knobs import changed, knobs, set_keys
@@ -144,7 +144,7 @@ def chosen(config: Config) -> Config:
 @functools.lru_cache(4)
 def _chosen(key: bytes) -> Config:
     config = Config.of(msgspec.json.decode(key))
-    return choice.prepare(config, source=data_source(config)).config
+    return prepare(config, source=data_source(config)).config
 
 
 def preset(scheme: str, name: str | None = None) -> Tables:

@@ -20,10 +20,11 @@ from ..analysis.statistics import crossing
 from ..api import command, simulation
 from ..api.configs import LoadedConfig
 from ..api.simulation import Request
+from ..choice.preset import prepare
 from ..config import Config, ProblemTable, legacy
 from ..config.load import read_text
 from ..config.write import to_toml
-from ..mpi import launch
+from ..launch import launcher
 from ..schemes import make_scheme
 from ..session.monitor import INTERRUPTED
 from ..trace.reader import TraceReader
@@ -31,7 +32,6 @@ from ..trace.recorder import Recorder
 from ..util.errors import Failure, InputError, reason
 from ..util.output import write_file
 from ..util.processes import Pool
-from ..virtual.choice import prepare
 from ..virtual.simulation import Simulation
 from .goal import Goal
 from .measurement import Measured, measure
@@ -86,7 +86,9 @@ class Trial:
             return self._simulate()
         if self.clock == "mpi":
             try:
-                command.run_command(self.arguments, False, None if self.survives else launch.WITHOUT_SURVIVAL)
+                command.run_command(
+                    self.arguments, False, None if self.survives else launcher.WITHOUT_SURVIVAL
+                )
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
                     return Measured(stop_s=self.config.stop.seconds or math.nan, failed=True)
@@ -105,7 +107,7 @@ class Trial:
         components = prepare(config, source=data_source(config))
         components.problem.scored = self.scored or (self.goal is not None and self.goal.kind != "loss")
         with np.errstate(all="ignore"):  # the run may diverge
-            _, result = Simulation(config, components, shares=True).run(recorder)
+            _, result = Simulation(components, shares=True).run(recorder)
         seconds = math.inf if result.failed else result.seconds
         versions, t_ns, loss, accuracy = np.array(recorder.rows).T
         if self.goal is not None:

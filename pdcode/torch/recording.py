@@ -23,8 +23,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from ..mpi import clocks
 from ..trace.steps import CLOSE_S, Mail, StepRecording
+from ..util import clocks
 from ..util.errors import InputError
 
 EXCHANGE_S = 1.0  # between two exchanges

@@ -1,10 +1,15 @@
 """The interface that records the rows of a run."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from ..kernels import headers, records
 from ..util.capabilities import Capable
+from .schema import ARRIVALS
+
+READ = [None if each.given else attrgetter(each.attribute or name) for name, each in ARRIVALS.items()]
+"""How a reply's value of each column of arrivals is read; None: it is given beside the reply."""
 
 
 class Recorder(Capable):
@@ -37,23 +42,10 @@ class Recorder(Capable):
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals."""
 
-    def arrived(
-        self,
-        reply: headers.Received,
-        applied: int,
-        staleness: int,
-        t_dispatch_ns: int,
-        t_decoded_ns: int,
-        captured: float,
-        status: int,
-    ) -> None:
-        """Record a row of arrivals: a reply and its fate."""
-        self.arrival(
-            reply.worker, reply.task, reply.version, applied, reply.row, staleness, t_dispatch_ns,
-            reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns, t_decoded_ns,
-            reply.injected_delay_ns, reply.bytes_up, reply.bytes_down, captured, status, reply.loss,
-            reply.round, reply.part,
-        )  # fmt: skip
+    def arrived(self, reply: headers.Received, *given: float) -> None:
+        """Record a row of arrivals: a reply, and what is given beside it, in the order of the schema."""
+        beside = iter(given)
+        self.arrival(*(next(beside) if read is None else read(reply) for read in READ))
 
     def update(self, *values: float) -> None:
         """Record a row of updates."""

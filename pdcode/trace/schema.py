@@ -1,5 +1,8 @@
 """The schema of a trace file: tables and columns with type, unit and description.
 
+A column is declared here alone. The rows of `kernels.records` are made from `ARRIVALS` and `UPDATES` when the
+kernels are built, by ``csrc/rows.py``.
+
 Times (`t_*_ns`) are nanoseconds since the start of the run on rank 0's clock. Worker i is MPI rank i + 1.
 Rows are only appended, so readers of a running, killed or finished run see the same rows.
 """
@@ -32,8 +35,8 @@ ENOUGH, TIME, ALONE = 0, 1, 2
 """Values of `updates/why`: enough payloads, the time to wait for more was over, no other was expected."""
 
 MESSAGE = 2**40  # bytes of a message, at most
-INT64 = {"least": -(2**63), "most": 2**63 - 1}
-CLOCK = {"least": -(2**60), "most": 2**60}  # ns that a clock may show
+INT64: dict[str, Any] = {"least": -(2**63), "most": 2**63 - 1}
+CLOCK: dict[str, Any] = {"least": -(2**60), "most": 2**60}  # ns that a clock may show
 
 
 class Column(NamedTuple):
@@ -45,6 +48,8 @@ class Column(NamedTuple):
     default: float | None = None  # for older files; a file without a column that has no default is damaged
     least: int = 0  # bounds of integers; a file with other values is damaged
     most: int = 2**62  # so that no difference of two values overflows
+    given: bool = False  # of arrivals: whether it is given beside the reply; else an attribute of the reply
+    attribute: str = ""  # the name of this attribute, if it is not the column's
 
 
 class Attribute(NamedTuple):
@@ -71,16 +76,20 @@ ARRIVALS = {
     "task": Column("<i8", "1", "the worker's own count of its tasks, from 0"),
     "version": Column("<i8", "1", "version of theta that the payload was computed at"),
     "applied_version": Column(
-        "<i8", "1", "version of theta that the payload was applied to; -1: none", least=-1
+        "<i8", "1", "version of theta that the payload was applied to; -1: none", least=-1, given=True
     ),
-    "code_row": Column("<i8", "1", "first code row of the task, numbered on through redraws", least=-1),
-    "staleness": Column("<i4", "1", "versions that passed between the task's theta and the payload's use"),
-    "t_dispatch_ns": Column("<i8", "ns", "rank 0 sent the task"),
+    "code_row": Column(
+        "<i8", "1", "first code row of the task, numbered on through redraws", least=-1, attribute="row"
+    ),
+    "staleness": Column(
+        "<i4", "1", "versions that passed between the task's theta and the payload's use", given=True
+    ),
+    "t_dispatch_ns": Column("<i8", "ns", "rank 0 sent the task", given=True),
     "t_start_ns": Column("<i8", "ns", "the worker began the task", least=-(2**62)),
     "t_compute_ns": Column("<i8", "ns", "the payload was ready; the injected delay begins", least=-(2**62)),
     "t_send_ns": Column("<i8", "ns", "the injected delay was over; the payload was sent", least=-(2**62)),
     "t_recv_ns": Column("<i8", "ns", "rank 0 received the payload"),
-    "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
+    "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload", given=True),
     "injected_delay_ns": Column(
         "<i8", "ns", "delay drawn from the straggler model; -1: without end", least=-1
     ),
@@ -92,13 +101,14 @@ ARRIVALS = {
         "later messages of the answer",
         most=MESSAGE,
     ),
-    "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
+    "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival", given=True),
     "status": Column(
         "|u1",
         "1",
         "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite or too large, or no "
         "answer to the task), 4 clipped (scaled down and used), 6 lost with rank 0 since its last checkpoint",
         most=LOST_AT_RANK_0,
+        given=True,
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
     "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),

@@ -121,18 +121,9 @@ class TraceWriter(Recorder):
         every = self._every
         return every == 1 or (every > 1 and task % every == worker % every)
 
-    def arrived(
-        self,
-        reply: headers.Received,
-        applied: int,
-        staleness: int,
-        t_dispatch_ns: int,
-        t_decoded_ns: int,
-        captured: float,
-        status: int,
-    ) -> None:
+    def arrived(self, reply: headers.Received, *given: float) -> None:
         if self._records(reply.worker, reply.task):
-            self._arrivals.put(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
+            self._arrivals.put(reply, *given)
 
     def update(self, *values: float) -> None:
         self._updates.append(*values)

@@ -82,6 +82,41 @@ def ensure_sendable(key: str, task_bytes: int, reply_bytes: int = 0) -> None:
         raise InputError(f"{key}: a {what} of {bytes_text(size)} is more than MPI's 2 GiB a message")
 
 
+class Agreement(NamedTuple):
+    """How both ends come to know the codewords of a task: by default rank 0 sends them.
+
+    Attributes
+    ----------
+    worker_selected : bool
+        Whether the worker chooses codewords, and sends them with its reply.
+    separate : bool
+        Whether units with equally many blocks have separate codewords; else they share them.
+    chunks : sequence of Chunks, optional
+        For worker-selected codewords of weight 1: the chunks of each unit in which they are selected;
+        default: one of all blocks.
+    keyed : callable, optional
+        ``keyed(row) -> codewords``, known to both ends: a task has the row number instead of codewords.
+    """
+
+    worker_selected: bool = False
+    separate: bool = False
+    chunks: Sequence[Chunks] | None = None
+    keyed: Callable[[int], Codewords] | None = None
+
+    def form(self, number: int, blocks: int, rows: int, weight: int, dtype: np.dtype) -> CodewordFormat:
+        """Return the format of the codewords of a unit, given its number."""
+        if not self.worker_selected:
+            return GivenFormat(blocks, rows, weight, dtype)
+        if weight > 1:
+            return RoundedFormat(blocks, rows, weight, dtype)
+        return SelectionFormat(
+            blocks, rows, dtype, Chunks(blocks, rows) if self.chunks is None else self.chunks[number]
+        )
+
+
+GIVEN = Agreement()
+
+
 class PayloadField(NamedTuple):
     """A unit's payload in a reply."""
 
@@ -105,17 +140,10 @@ class Layout:
         Type of θ, gradients and codeword values.
     wire : str or sequence of str
         Wire format of payloads, of all units or of each; empty for `dtype`.
-    worker_selected : bool
-        Whether codewords are worker-selected.
+    agreement : Agreement
+        How both ends come to know the codewords.
     body_bytes : int, optional
         Maximum length of a task's body in bytes; default: that of θ.
-    separate_codewords : bool
-        Whether units with equally many blocks have separate codewords; else they share them.
-    chunks : sequence of Chunks, optional
-        For worker-selected codewords of weight 1: the chunks of each unit in which they are selected;
-        default: one of all blocks.
-    keyed : callable, optional
-        ``keyed(row) -> codewords``, known to both ends: a task has the row number instead of codewords.
     messages : int
         Number of messages of this layout, of equal length, in which a worker answers a task: the parts of its
         reply.
@@ -146,6 +174,8 @@ class Layout:
         Codeword of an uncoded unit.
     """
 
+    header_bytes = HEADER.size
+
     def __init__(
         self,
         units: Sequence[Unit],
@@ -153,54 +183,48 @@ class Layout:
         weights: Sequence[int],
         dtype: np.dtype,
         wire: str | Sequence[str] = "",
-        worker_selected: bool = False,
+        agreement: Agreement = GIVEN,
         body_bytes: int | None = None,
-        separate_codewords: bool = False,
-        chunks: Sequence[Chunks] | None = None,
-        keyed: Callable[[int], Codewords] | None = None,
         messages: int = 1,
         bits: int | None = None,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
-        self.dtype, self.worker_selected, self.keyed = np.dtype(dtype), worker_selected, keyed
-        self.messages = messages
+        self.dtype, self.messages = np.dtype(dtype), messages
+        self.worker_selected, self.keyed = agreement.worker_selected, agreement.keyed
         self.wires = [name or self.dtype.name for name in per_layer("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name} and bits is None
         self.parameters = sum(unit.length for unit in units)
-        self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
-
-        self.codeword_formats: list[tuple[int, CodewordFormat]] = []
-        self.codeword_sections: list[int] = []
-        at, sections = self.header_bytes, dict[tuple[int, int], int]()
-        for number, (unit, r, w) in enumerate(zip(self.units, self.rows, self.weights, strict=True)):
-            key = (unit.count, r)
-            if unit.uncoded or keyed is not None:
-                self.codeword_sections.append(-1)
-                continue
-            if key not in sections or worker_selected or separate_codewords:
-                sections[key] = len(self.codeword_formats)
-                form: CodewordFormat
-                if not worker_selected:
-                    form = GivenFormat(unit.count, r, w, self.dtype)
-                elif w > 1:
-                    form = RoundedFormat(unit.count, r, w, self.dtype)
-                else:
-                    within = Chunks(unit.count, r) if chunks is None else chunks[number]
-                    form = SelectionFormat(unit.count, r, self.dtype, within)
-                self.codeword_formats.append((at, form))
-                at += form.bytes
-            self.codeword_sections.append(sections[key])
-        at += KEY_BYTES if keyed is not None else 0
-        self.codeword_bytes = at - self.header_bytes
-        self.uncoded = uncoded_codeword(self.dtype)
-
-        self.body_offset = aligned(self.header_bytes if worker_selected else at)
-        self.task_bytes = self.body_offset + (self.gradient_bytes if body_bytes is None else body_bytes)
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
         self.blocks = None if bits is None else Blocks.of(bits, self.payload_size)
-        self.task_bytes += 0 if self.blocks is None else self.blocks.scale_bytes
-        at = at if worker_selected else self.header_bytes
+        self.uncoded = uncoded_codeword(self.dtype)
+        self.codeword_formats, self.codeword_sections, self.codeword_bytes = self._sections(agreement)
+        begun = self.header_bytes + self.codeword_bytes
+        self.body_offset = aligned(self.header_bytes if self.worker_selected else begun)
+        body = self.gradient_bytes if body_bytes is None else body_bytes
+        self.task_bytes = self.body_offset + body + (self.blocks.scale_bytes if self.blocks else 0)
+        self.fields, self.reply_bytes = self._payload(begun if self.worker_selected else self.header_bytes)
+        self.payload_bytes = self.reply_bytes - self.fields[0].offset
+
+    def _sections(self, agreement: Agreement) -> tuple[list[tuple[int, CodewordFormat]], list[int], int]:
+        """Return the sections of codewords in a message, the section of each unit, and their length."""
+        formats, section_of, at = list[tuple[int, CodewordFormat]](), list[int](), self.header_bytes
+        sections = dict[tuple[int, int], int]()
+        for number, (unit, r, w) in enumerate(zip(self.units, self.rows, self.weights, strict=True)):
+            key = (unit.count, r)
+            if unit.uncoded or agreement.keyed is not None:
+                section_of.append(-1)
+                continue
+            if key not in sections or agreement.worker_selected or agreement.separate:
+                sections[key] = len(formats)
+                formats.append((at, agreement.form(number, unit.count, r, w, self.dtype)))
+                at += formats[-1][1].bytes
+            section_of.append(sections[key])
+        at += KEY_BYTES if agreement.keyed is not None else 0
+        return formats, section_of, at - self.header_bytes
+
+    def _payload(self, at: int) -> tuple[list[PayloadField], int]:
+        """Return the fields of a reply's payload, which begins at an offset, and the reply's length."""
         formats = [wire_format(name) for name in self.wires]
         # Rows of a single element share their scales; longer rows have scales of their own.
         rows = [
@@ -210,15 +234,14 @@ class Layout:
         lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
         sizes = [each.padded(r, n) for each, r, n in zip(formats, rows, lengths, strict=True)]
         if self.blocks is not None:
-            sizes, offsets, self.reply_bytes = [0] * len(sizes), [at] * len(sizes), at + self.blocks.bytes
+            sizes, offsets, end = [0] * len(sizes), [at] * len(sizes), at + self.blocks.bytes
         elif self.exact:
             at = aligned(at)
             offsets = [at + start * self.dtype.itemsize for start in self.offsets]
-            self.reply_bytes = at + self.payload_size * self.dtype.itemsize
+            end = at + self.payload_size * self.dtype.itemsize
         else:
-            *offsets, self.reply_bytes = accumulate(sizes, initial=at)
-        self.fields = [PayloadField(*field) for field in zip(offsets, sizes, formats, rows, strict=True)]
-        self.payload_bytes = self.reply_bytes - self.fields[0].offset
+            *offsets, end = accumulate(sizes, initial=at)
+        return [PayloadField(*field) for field in zip(offsets, sizes, formats, rows, strict=True)], end
 
     def reply_slice(self, part: int) -> slice:
         """Return the place of a part's message in the buffer of a task's replies."""

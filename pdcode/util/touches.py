@@ -7,10 +7,9 @@ both. Its time is in flops of a gradient, and grows with the arrays, as less of 
 
 from math import log10
 
-FIRST, LAST = 1e4, 1e6  # elements of θ, below and above which the time of a touch is the same
-EACH = 5.0  # flops in the time of a touch at `FIRST`, and how many more for each power of ten
+from ..fitted import TOUCH, TOUCH_FIRST, TOUCH_LAST
 
 
 def flops_per_touch(size: float) -> float:
     """Return the flops of a gradient in the time of a touch, for arrays of so many elements."""
-    return EACH * (1 + log10(min(max(size, FIRST), LAST) / FIRST))
+    return TOUCH * (1 + log10(min(max(size, TOUCH_FIRST), TOUCH_LAST) / TOUCH_FIRST))

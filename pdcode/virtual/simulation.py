@@ -12,7 +12,7 @@ from ..config import Config
 from ..session.checkpoint import Checkpoint, CheckpointWriter
 from ..session.monitor import Print, Report, ignore
 from ..session.run import TrainingRun
-from ..session.setup import Components, worker_builder
+from ..session.setup import Components, check_count, prepare, worker_builder
 from ..session.shuffling import make_row_sender
 from ..trace.recorder import Recorder
 from ..trace.schema import REFUSED, WASTED
@@ -20,12 +20,10 @@ from ..trace.writer import TraceWriter
 from ..transport.sums import chosen_bytes
 from ..util.formats import rate
 from . import costs, timing_only
-from .choice import check_count, prepare
 from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor, NullExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .review import Review
 from .schedule import NEVER_NS, FirstSchedule
 
 NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
@@ -34,26 +32,26 @@ NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
 class Simulation:
     """A simulated run, ready to start.
 
-    Defaults: new components of the configuration, and an executor in this process.
-    If `shares`, workers in this process use rank 0's θ in place of replicas: the same bits, sooner.
-    `before` is the same run with another preset, which this continues, and `loads` its `loads`.
+    Without `executor` workers compute in this process; if `shares`, they use rank 0's θ in place of replicas:
+    the same bits, sooner. `before` is the same run with another preset, which this continues, and `loads`
+    its `loads`.
     """
 
     def __init__(
         self,
-        config: Config,
-        components: Components | None = None,
+        components: Components,
         executor: Executor | None = None,
         shares: bool = False,
         before: TrainingRun | None = None,
         loads: Mapping[str, int] = NO_LOADS,
     ) -> None:
-        check_count(config)
+        assert not components.config.scheme.is_auto  # `choice.preset.prepare` chooses the preset
+        check_count(components.config)
         self._own_executor, self._shares, self._before = executor is None, shares, before
-        self.components = components or prepare(config)
+        self.components = components
         self.components.average_for_owners()
-        self.config = config = self.components.config
-        layouts, workers = self.components.layouts, config.workers.count
+        self.config = config = components.config
+        layouts, workers = components.layouts, config.workers.count
         by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
         self.task_ns = np.sum(by_round, axis=0)  # of all rounds of an update, shape (1,) or (n,)
         self.charged = costs.charged(config, self.components)
@@ -93,7 +91,7 @@ class Simulation:
     def continued(self, descent: TrainingRun, components: Components) -> "Simulation":
         """Return the simulation of the rest of a run, with another preset."""
         executor = None if self.fleet.executor.numerics else NullExecutor(components.layouts)
-        made = Simulation(components.config, components, executor, self._shares, descent, self.loads(descent))
+        made = Simulation(components, executor, self._shares, descent, self.loads(descent))
         made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
         if isinstance(self.fleet.executor, InProcessExecutor):
             self.fleet.executor.local_workers.clear()  # frees their memories, though callers keep this run
@@ -122,7 +120,7 @@ class Simulation:
             self._before,
         )
         if self._own_executor or not self.fleet.executor.numerics:
-            descent.review = Review.of(self.components, self._review)
+            descent.review = self.components.review(self._review)
         if self._before is None:
             descent.coordinator.update.times_ns = []
         self._before = None
@@ -203,4 +201,4 @@ def simulate_timing(
 
 def simulate(config: Config, executor: Executor | None = None, trace: Recorder | None = None) -> Result:
     """Run a resolved configuration on the virtual clock; `executor` as for `Simulation`."""
-    return Simulation(config, executor=executor).run(trace)[1]
+    return Simulation(prepare(config), executor).run(trace)[1]

@@ -11,7 +11,6 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.cli import doctor
-from pdcode.mpi import launch
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +26,7 @@ def mpirun(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "mpirun"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    monkeypatch.setattr(launch, "find_mpirun", lambda: str(path))
+    monkeypatch.setattr("pdcode.launch.launcher.find_mpirun", lambda: str(path))
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +90,7 @@ def test_the_launcher_that_runs_use_is_examined(capsys, tmp_path, monkeypatch):
     assert "expected mpirun, srun or the path of an mpirun" in out
     mpirun(tmp_path, "exit 1", monkeypatch)
     monkeypatch.setenv("PDCODE_LAUNCHER", str(tmp_path / "mpirun"))
-    monkeypatch.setattr(launch, "library_beside", lambda _: Path("/nowhere/libmpi.so"))
+    monkeypatch.setattr("pdcode.launch.launcher.library_beside", lambda _: Path("/nowhere/libmpi.so"))
     assert "✗ MPI library exit code 1: " in examined(capsys)
 
 

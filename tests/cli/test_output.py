@@ -12,7 +12,7 @@ from paths import ROOT
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 
 FULL = "pdcode: cannot write to standard output: No space left on device"
 JOB = str(ROOT / "jobs" / "digits.toml")
@@ -74,7 +74,7 @@ def test_files_of_the_user_hide_nothing(tmp_path: Path) -> None:
     (tmp_path / "pdcode" / "pdcode").mkdir(parents=True)
     for name in ("random", "signal", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
-    mpirun, _ = launch.command(2, ["codes", "list"])
+    mpirun, _ = launcher.command(2, ["codes", "list"])
     rank = mpirun[mpirun.index(sys.executable) :]
     done = subprocess.run(rank, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """No command overwrites a file that pdcode has not made, nor one of another kind."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,7 @@ import pytest
 import traces
 from matplotlib.figure import Figure
 
+from benchmarks.__main__ import main as run_benchmarks
 from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.analysis import code_plots
@@ -49,13 +51,17 @@ def test_a_code_replaces_only_a_code(tmp_path: Path, name: str, capsys: pytest.C
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", [["compare"], ["bench", "ddp"]])
+@pytest.mark.parametrize(
+    ("run", "command"), [(main, ["compare", "jobs/digits.toml"]), (run_benchmarks, ["ddp"])]
+)
 def test_a_comparison_whose_traces_would_take_its_name_is_refused(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[[list[str]], int],
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "compared"
-    job = [] if command[0] == "bench" else ["jobs/digits.toml"]
-    assert main([*command, *job, "--schemes", "yours,allreduce", "-o", str(path)]) == 2
+    assert run([*command, "--schemes", "yours,allreduce", "-o", str(path)]) == 2
     assert capsys.readouterr().err == (
         f"pdcode: {path}: expected the name of an HDF5 file, such as {path}.h5\n"
     )

@@ -13,7 +13,7 @@ from pdcode.__main__ import main
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small job, which no command may start."""
-    monkeypatch.setattr("pdcode.mpi.supervisor.Supervisor", None)
+    monkeypatch.setattr("pdcode.launch.supervisor.Supervisor", None)
     path = tmp_path / "job.toml"
     path.write_text(JOB, encoding="utf-8")
     return path

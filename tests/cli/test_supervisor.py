@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pdcode.mpi.supervisor import FOLDER
+from pdcode.launch.supervisor import FOLDER
 
 DRIVER = """
 import os, sys
-from pdcode.mpi.supervisor import Supervisor
+from pdcode.launch.supervisor import Supervisor
 from pdcode.util import signals
 signals.SAME_REQUEST_S = float(sys.argv[2])
 sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
@@ -25,7 +25,7 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 def rank(program):
-    begin = "import os, signal, sys, time; from pdcode.mpi import supervised; supervised.attach(int)"
+    begin = "import os, signal, sys, time; from pdcode.launch import supervised; supervised.attach(int)"
     return subprocess.Popen([sys.executable, "-P", "-c", begin + "\\n" + program], stdout=subprocess.PIPE)
 
 """

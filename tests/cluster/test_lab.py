@@ -86,7 +86,7 @@ def test_the_kernel_counts_the_bytes_that_the_trace_has(lab: Lab, tmp_path: Path
 
 ALONE = """
 import os
-from pdcode.mpi import siblings
+from pdcode.launch import siblings
 siblings.NOTED_S, siblings.ELSEWHERE_S = 1.0, 4.0
 if os.environ.get("OMPI_COMM_WORLD_RANK") == "{rank}":
     os.kill(os.getpid(), 9)

@@ -18,6 +18,7 @@ from pdcode.config import load as configfile
 from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
 from pdcode.session import setup
+from pdcode.session.setup import prepare
 from pdcode.studies import candidate, knobs, learning_rates, search_space
 from pdcode.util import progress
 from pdcode.virtual.simulation import Simulation
@@ -172,7 +173,7 @@ def test_the_converted_rate_is_stable_where_targets_are_large() -> None:
     components = prepared("problem.data=diabetes", "problem.standardise=true", "stop.updates=200")
     problem: Problem = components.problem
     before = problem.loss(components.state.theta)
-    _, result = Simulation(components.config, components).run()
+    _, result = Simulation(components).run()
     assert result.loss < 0.5 * before
 
 
@@ -319,7 +320,7 @@ TRIED = ["scheme.name=uncoded", "update.mode=all", "workers.count=4", "stop.upda
 )
 def test_a_trials_rate_is_better_than_ones_far_from_it(settings: list[str]) -> None:
     def loss(*more: str) -> float:
-        simulation = Simulation(configfile.resolve({}, [*TRIED, *settings, *more]))
+        simulation = Simulation(prepare(configfile.resolve({}, [*TRIED, *settings, *more])))
         with np.errstate(all="ignore"):
             rates.append(simulation.config.optimizer.rate)
             result = simulation.run()[1].loss

@@ -8,9 +8,9 @@ import pytest
 from sklearn import datasets
 
 import pdcode
-from pdcode.automatic import rates as auto_rate
 from pdcode.config import load as configfile
 from pdcode.problems.curvature import Curvature
+from pdcode.schemes.rate_laws import stable_rate
 
 
 def trained(folder: Path, rows: Any, problem: dict[str, Any], workers: int, updates: int) -> Any:
@@ -66,7 +66,7 @@ CURVATURE = Curvature(4.0, 100.0)
 
 
 def rate_of(*settings: str) -> float:
-    return auto_rate.stable_rate(configfile.resolve({}, settings), CURVATURE)
+    return stable_rate(configfile.resolve({}, settings), CURVATURE)
 
 
 def test_a_stable_rate_is_shorter_where_gradients_are_older_and_batches_smaller() -> None:

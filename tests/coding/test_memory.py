@@ -16,7 +16,7 @@ from pdcode.coding.source import BatchGradient
 from pdcode.config import load as configfile
 from pdcode.problems import GradientPlan, Problem
 from pdcode.schemes import coded_state, make_scheme
-from pdcode.transport.layout import Layout, Pair, buffer
+from pdcode.transport.layout import Agreement, Layout, Pair, buffer
 from pdcode.transport.messages import Reply
 from pdcode.util.errors import InputError
 
@@ -90,7 +90,7 @@ class Pairing:
         self.keep = keep
         self.problem = problem = problem_of(dtype, axis)
         counts = [rows, 1]
-        self.layout = layout = Layout(problem.layers, counts, [2, 1], problem.dtype, wire, chosen)
+        self.layout = layout = Layout(problem.layers, counts, [2, 1], problem.dtype, wire, Agreement(chosen))
         self.sent, self.received = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
         plan = problem.plan(BATCH, counts, self.sent.payload, weight)
         layer = problem.layers[0]

@@ -10,6 +10,7 @@ from interrupted import built, interrupted
 from pdcode import compare
 from pdcode.config import load as configfile
 from pdcode.session import checkpoint
+from pdcode.session.setup import prepare
 from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[64]", "optimizer.rate=0.3", "memory.kind=worker", "update.mode=all", "seed=1"]
@@ -25,7 +26,7 @@ BLOCKS = ["code.family=uncoded", "code.blocks=units", "code.share=0.5", "code.ro
 
 
 def simulated(*overrides: str) -> tuple[Simulation, Rows, np.ndarray, list[int]]:
-    simulation, rows = Simulation(configfile.resolve({}, [*JOB, *overrides])), Rows()
+    simulation, rows = Simulation(prepare(configfile.resolve({}, [*JOB, *overrides]))), Rows()
     descent, _ = simulation.run(rows)
     return simulation, rows, descent.coordinator.theta, descent.coordinator.incidents.wraps
 

@@ -9,6 +9,7 @@ from outcomes import refused
 from pdcode.coding.muon import LARGE_PRODUCTS
 from pdcode.coding.optimizers import create
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.util.touches import flops_per_touch
 from pdcode.virtual.simulation import Simulation
 
@@ -115,7 +116,7 @@ def test_dion2_turns_the_rows_or_columns_of_largest_momentum(hidden: int, share:
 def seconds(*settings: str) -> float:
     wide = ["problem.hidden=[64]", "machine.flops_per_s=1e9", "stop.updates=5", "link.bandwidth=1e12"]
     config = configfile.resolve({}, [*NETWORK, *wide, *settings])
-    return Simulation(config).run()[1].seconds
+    return Simulation(prepare(config)).run()[1].seconds
 
 
 def test_rank_0_is_charged_for_its_steps_and_so_is_whoever_repeats_them() -> None:

@@ -63,7 +63,7 @@ def rounded(wire: str, vector: np.ndarray, *keys: int) -> np.ndarray:
 def test_theta_is_that_of_the_algorithm_by_hand(wire: str) -> None:
     """DoubleSqueeze with look-ahead and Nesterov's momentum; int8 with the same random numbers."""
     config = configfile.resolve({}, [*JOB, "problem.dtype=float64", f"wire.dtype={wire}"])
-    simulation, components = Simulation(config), prepare(config)
+    simulation, components = Simulation(prepare(config)), prepare(config)
     theta, layers = components.state.theta.copy(), components.problem.layers
     n, size = 5, len(theta)
     ends = {size * part // n for part in range(n + 1)} | {layer.offset for layer in layers}
@@ -101,7 +101,7 @@ FIRST = [
 def test_theta_of_the_first_payloads_is_that_of_the_algorithm_by_hand(wire: str) -> None:
     """Late gradients are dropped; owners have a memory for each range that they have owned."""
     config = configfile.resolve({}, [*FIRST, "problem.dtype=float64", f"wire.dtype={wire}"])
-    simulation, components, rows = Simulation(config), prepare(config), Rows()
+    simulation, components, rows = Simulation(prepare(config)), prepare(config), Rows()
     theta, layers = components.state.theta.copy(), components.problem.layers
     n, q, size = 5, 3, len(theta)
     ends = {size * part // q for part in range(q + 1)} | {layer.offset for layer in layers}
@@ -154,7 +154,7 @@ def test_theta_of_the_first_payloads_is_that_of_the_algorithm_by_hand(wire: str)
 def test_gradients_are_what_was_applied_and_the_memories(wire: str, coded: list[str]) -> None:
     """θ moves by the mean gradient of all tasks, but for the residuals of workers and owners."""
     plain = ["optimizer.momentum=0", "optimizer.nesterov=false", "memory.lookahead=0", f"wire.dtype={wire}"]
-    simulation = Simulation(configfile.resolve({}, [*JOB, *DOUBLE, *coded, *plain]))
+    simulation = Simulation(prepare(configfile.resolve({}, [*JOB, *DOUBLE, *coded, *plain])))
     encoders = [worker.encoders[0] for worker in simulation.fleet.executor.local_workers]
     for encoder in encoders:
         encoder.source = Recorded(encoder.source)
@@ -186,7 +186,7 @@ def test_unrounded_means_are_those_of_an_allreduce_to_rounding() -> None:
     thetas = []
     for wire in ("float64", "float32"):
         overrides = ["scheme.preset=ring", *DOUBLE, f"wire.dtype={wire}"]
-        simulation = Simulation(configfile.resolve({}, [*JOB, *overrides]))
+        simulation = Simulation(prepare(configfile.resolve({}, [*JOB, *overrides])))
         assert simulation.components.config.has_owners == (wire == "float32")
         thetas.append(simulation.run(Rows())[0].coordinator.theta)
     np.testing.assert_allclose(thetas[0], thetas[1], rtol=1e-4, atol=2e-6)

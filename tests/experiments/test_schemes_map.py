@@ -23,9 +23,9 @@ from pdcode.analysis import style
 from pdcode.config import StragglersTable
 from pdcode.config import load as configfile
 from pdcode.studies import search_space
+from pdcode.studies.cells import task_s
 from pdcode.studies.halving import Runs
 from pdcode.studies.measurement import Measured
-from pdcode.studies.schemes_bench import task_s
 
 
 def delayed(**table: object):

@@ -17,6 +17,7 @@ from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.coding.replica import digest
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, REFUSED, USED
 from pdcode.virtual.simulation import Simulation
 
@@ -120,7 +121,7 @@ def test_theta_is_that_of_rank_0s_sums_to_rounding_on_every_rank(runs, how, caps
 def test_means_of_rounded_payloads_are_those_of_the_virtual_clock_and_of_the_replay(runs, how, capsys):
     assert runs[how].returncode == 0, runs[how].stderr
     trace = Trace(runs[how].path)
-    simulation = Simulation(configfile.resolve({}, [*COMMON, *AVERAGED[how], "workers.count=4"]))
+    simulation = Simulation(prepare(configfile.resolve({}, [*COMMON, *AVERAGED[how], "workers.count=4"])))
     assert simulation.run()[0].coordinator.theta.tobytes() == trace.theta.tobytes()
     assert trace.updates["digest"][-1] == digest(trace.theta)
     assert main(["replay", str(runs[how].path)]) == 0
@@ -131,7 +132,7 @@ def test_means_of_rounded_payloads_are_those_of_the_virtual_clock_and_of_the_rep
 def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(integers, how, capsys):
     assert integers[how].returncode == 0, integers[how].stderr
     trace = Trace(integers[how].path)
-    simulation = Simulation(configfile.resolve({}, [*COMMON, *INTEGERS[how], "workers.count=4"]))
+    simulation = Simulation(prepare(configfile.resolve({}, [*COMMON, *INTEGERS[how], "workers.count=4"])))
     assert simulation.run()[0].coordinator.theta.tobytes() == trace.theta.tobytes()
     if how == "too few bits":
         assert "wrapped" in trace.faults["kind"]
@@ -145,7 +146,7 @@ def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(integ
 
 def test_shared_codewords_add_up_to_rounding(integers):
     trace = Trace(integers["shared"].path)
-    simulation = Simulation(configfile.resolve({}, [*COMMON, *SHARED, "workers.count=4"]))
+    simulation = Simulation(prepare(configfile.resolve({}, [*COMMON, *SHARED, "workers.count=4"])))
     theta = simulation.run()[0].coordinator.theta
     np.testing.assert_allclose(trace.theta, theta, rtol=1e-3, atol=1e-3)
     assert trace.updates["digest"][-1] == digest(trace.theta)
@@ -166,7 +167,7 @@ def test_sums_of_integers_are_exact_by_any_algorithm(integers, algorithm, tmp_pa
 def test_means_of_the_first_payloads_are_those_of_the_virtual_clock_and_of_the_replay(runs, capsys):
     assert runs["first"].returncode == 0, runs["first"].stderr
     trace = Trace(runs["first"].path)
-    descent, result = Simulation(configfile.resolve({}, [*COMMON, *FIRST, "workers.count=4"])).run()
+    descent, result = Simulation(prepare(configfile.resolve({}, [*COMMON, *FIRST, "workers.count=4"]))).run()
     assert descent.coordinator.theta.tobytes() == trace.theta.tobytes()
     assert set(trace.arrivals["worker"][trace.arrivals["status"] == USED]) == {1, 2}
     for way in ("up", "down"):

@@ -34,9 +34,9 @@ flush_s = 0.1
 """
 PLUGIN = """
 from pdcode.schemes.lwpd import LWPD
-from pdcode.virtual import choice
+from pdcode.choice import preset
 
-choice.HELD = float("-inf")  # begin with what waits for as few as possible
+preset.HELD = float("-inf")  # begin with what waits for as few as possible
 
 
 class Patient(LWPD):

@@ -11,8 +11,8 @@ from paths import JOBS
 from shell import environment
 
 from pdcode.__main__ import main, parser
-from pdcode.mpi import clocks, launch, siblings
-from pdcode.util import threads
+from pdcode.launch import launcher, siblings
+from pdcode.util import clocks, threads
 from pdcode.util.errors import InputError
 
 
@@ -29,12 +29,12 @@ from pdcode.util.errors import InputError
     ],
 )
 def test_the_launcher_is_known_by_its_variables(environment, place):
-    assert launch.launched_rank(environment) == place
+    assert launcher.launched_rank(environment) == place
 
 
 def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    command, environment = launch.command(64, ["run", "job.toml"])
+    command, environment = launcher.command(64, ["run", "job.toml"])
     assert command[1:3] == ["-n", "65"]
     assert command[-5:] == ["-P", "-m", "pdcode", "run", "job.toml"]
     assert environment["OMP_NUM_THREADS"] == "1"
@@ -45,14 +45,14 @@ def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.Monke
 
 def test_the_launcher_can_be_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PDCODE_LAUNCHER", "srun")
-    command, _ = launch.command(8, ["run", "job.toml"])
+    command, _ = launcher.command(8, ["run", "job.toml"])
     assert command[:5] == ["srun", "--mpi=pmix", "--kill-on-bad-exit=1", "-n", "9"]
     assert command[-5:] == ["-P", "-m", "pdcode", "run", "job.toml"]
     monkeypatch.setenv("PDCODE_LAUNCHER", "slurm")
     with pytest.raises(
         InputError, match="PDCODE_LAUNCHER: 'slurm': expected mpirun, srun or the path of an mpirun"
     ):
-        launch.command(8, ["run", "job.toml"])
+        launcher.command(8, ["run", "job.toml"])
 
 
 def test_the_launcher_can_be_that_of_another_mpi(monkeypatch, tmp_path):
@@ -63,7 +63,7 @@ def test_the_launcher_can_be_that_of_another_mpi(monkeypatch, tmp_path):
     (tmp_path / "lib" / "libmpi.so").write_text("INPUT(libmpi.so.12)")
     monkeypatch.setenv("PDCODE_LAUNCHER", str(mpirun))
     monkeypatch.delenv("MPI4PY_LIBMPI", raising=False)
-    command, environment = launch.command(2, ["run", "job.toml"])
+    command, environment = launcher.command(2, ["run", "job.toml"])
     assert command[:3] == [str(mpirun), "-n", "3"]
     assert environment["MPI4PY_LIBMPI"] == str(library)
 
@@ -94,7 +94,7 @@ def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: py
 
 
 def test_srun_without_mpi_is_refused_by_its_first_task(monkeypatch, capsys):
-    monkeypatch.setattr(launch, "find_mpirun", lambda: pytest.fail("mpirun was started"))
+    monkeypatch.setattr(launcher, "find_mpirun", lambda: pytest.fail("mpirun was started"))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "9")
     for rank, lines in (("0", 1), ("1", 0)):

@@ -9,6 +9,7 @@ import pytest
 from pdcode import Trace
 from pdcode.bench import runs
 from pdcode.session.run import close_trace, open_trace
+from pdcode.session.setup import prepare
 from pdcode.virtual import costs
 from pdcode.virtual.simulation import Simulation
 
@@ -39,7 +40,7 @@ def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did
     assert fitted != config
     assert fitted.link.broadcast == "star"
     table = msgspec.structs.replace(config.trace, path=str(tmp_path / "virtual.h5"))
-    simulation = Simulation(msgspec.structs.replace(fitted, trace=table))
+    simulation = Simulation(prepare(msgspec.structs.replace(fitted, trace=table)))
     trace = open_trace(simulation.config, TEXT, simulation.components, simulation.fleet, clock="virtual")
     close_trace(trace, simulation.run(trace)[0])
     virtual = Trace(tmp_path / "virtual.h5")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests" / "soak"))
 
 from storm import Deed, storm
 
-from pdcode.mpi import siblings
+from pdcode.launch import siblings
 
 PLUGIN = """
 import os, signal, sys

@@ -20,6 +20,7 @@ from pdcode.api.simulation import clock_counters
 from pdcode.config import load as configfile
 from pdcode.replay import Difference, Replayer, replay
 from pdcode.session.run import close_trace, open_trace
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
 from pdcode.trace.writer import TraceWriter
 from pdcode.transport.events import Event
@@ -145,7 +146,7 @@ def quiet(line: str) -> None:
 def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulation, TraceWriter]:
     """A run on the virtual clock, and its trace, which says of which clock it is."""
     sets = [*COMMON, f"trace.path={path}", *overrides]
-    simulation = Simulation(configfile.resolve({}, sets))
+    simulation = Simulation(prepare(configfile.resolve({}, sets)))
     kind = {"clock": clock, "task_ns": simulation.task_ns.max()}
     return simulation, open_trace(simulation.config, "", simulation.components, simulation.fleet, **kind)
 

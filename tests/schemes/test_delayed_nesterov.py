@@ -106,7 +106,7 @@ def test_on_the_clock_a_slow_worker_with_fewer_steps_takes_as_long_as_others(spe
     config = configfile.resolve({}, [*DELAYED, "problem.batch=64", options, *SLOW, "stop.updates=60"])
     components = prepare(config)
     rows = Rows()
-    result = Simulation(config, components, NullExecutor(components.layouts)).run(rows)[1]
+    result = Simulation(components, NullExecutor(components.layouts)).run(rows)[1]
     took = {row["worker"]: row["t_send_ns"] - row["t_start_ns"] for row in rows.arrivals[:20]}
     assert took[2] / took[0] == pytest.approx(1 if speeds else 4, rel=0.03)
     assert simulate_timing(config, components).length_ns == result.length_ns

@@ -8,6 +8,7 @@ from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model, make_scheme
+from pdcode.session.setup import prepare
 from pdcode.virtual.simulation import Simulation
 
 PARETO = ["stragglers.kind=pareto", "stragglers.shift_s=0.001", "stragglers.shape=1.2", "stragglers.slow=[2]"]
@@ -55,7 +56,7 @@ def test_no_trial_lasts_longer_than_its_limit() -> None:
     found = delay_model(config).delays_s(np.arange(4), np.zeros(4, int), 20)
     np.testing.assert_allclose(found, cut)
     assert plain.max() > 0.1  # a heavy tail
-    assert Simulation(config).run()[1].seconds < 50 * (3 * 0.002 + 0.002)
+    assert Simulation(prepare(config)).run()[1].seconds < 50 * (3 * 0.002 + 0.002)
 
 
 def test_without_delays_it_is_a_mini_batch_of_all_trials_and_other_modes_are_refused() -> None:

@@ -45,7 +45,7 @@ def trace_of(*overrides: str, numerics: bool = True) -> tuple[Rows, Simulation, 
     config = resolve(*overrides)
     components = prepare(config)
     executor = None if numerics else NullExecutor(components.layouts)
-    simulation, rows = Simulation(config, components, executor), Rows()
+    simulation, rows = Simulation(components, executor), Rows()
     return rows, simulation, simulation.run(rows)[1]
 
 

@@ -10,6 +10,7 @@ from outcomes import refused
 
 from pdcode.config import load as configfile
 from pdcode.rivals.shadowheart import equilibrium_s
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.virtual.simulation import Simulation
 
@@ -72,7 +73,7 @@ def test_a_task_has_the_gradients_and_messages_that_fit_into_the_time() -> None:
     slow = 'stragglers={kind="slow-set",slow=[2],dead=[3],slowdown=10}'
     options = {}
     for bandwidth in (1e5, 1e9):
-        run = Simulation(configfile.resolve({}, [*job, slow, f"link.bandwidth={bandwidth}"]))
+        run = Simulation(prepare(configfile.resolve({}, [*job, slow, f"link.bandwidth={bandwidth}"])))
         options[bandwidth] = run.config.scheme.options
         scheme = run.components.scheme
         ((line,),) = [[each for each in run.components.notes if "as fit into" in each]]

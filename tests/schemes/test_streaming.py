@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
 from pdcode.rivals.streaming import part_segments
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.util.errors import InputError
 from pdcode.virtual.executor import NullExecutor
@@ -32,9 +33,9 @@ def descent(*overrides: str, times: tuple[float, ...] = TIMES) -> Descent:
 
 
 def simulated(*overrides: str, numerics: bool = True) -> tuple[Rows, Simulation, Result]:
-    made = Simulation(configfile.resolve({}, [*JOB, "problem.batch=8", *overrides]))
+    made = Simulation(prepare(configfile.resolve({}, [*JOB, "problem.batch=8", *overrides])))
     if not numerics:
-        made = Simulation(made.config, executor=NullExecutor(made.components.layouts))
+        made = Simulation(prepare(made.config), executor=NullExecutor(made.components.layouts))
     rows = Rows()
     return rows, made, made.run(rows)[1]
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from pdcode.choice.preset import prepare_ranks
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.studies import plan_file
@@ -15,7 +16,6 @@ from pdcode.studies.measurement import Measured
 from pdcode.studies.ranking import rank
 from pdcode.studies.search import Environment, SearchResult
 from pdcode.util.errors import InputError
-from pdcode.virtual import choice
 
 SMALL = ["problem.hidden=[16]", "workers.count=4", "stop.updates=100", "stop.seconds=9.0"]
 
@@ -68,7 +68,7 @@ def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
         plan_file.write_plan(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
         again, text = configfile.load(tmp_path / "plan.toml")
         assert text.startswith("# one two\n# three\nseed = 1\n")
-        assert choice.prepare_ranks(again, "plan.toml").source.total_rows(9) == 9 * 8
+        assert prepare_ranks(again, "plan.toml").source.total_rows(9) == 9 * 8
     enough = configfile.resolve({}, [*sets, "workers.count=8"])
     assert best_of(enough).problem == enough.problem
 

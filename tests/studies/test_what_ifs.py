@@ -10,11 +10,11 @@ from outcomes import error_line
 
 import pdcode
 from pdcode.__main__ import main
+from pdcode.choice.preset import prepare
+from pdcode.choice.timing import Timing
 from pdcode.schemes import delay_model
 from pdcode.studies import search, what_ifs
 from pdcode.util.errors import InputError
-from pdcode.virtual import choice
-from pdcode.virtual.timing import Timing
 
 RANKS, STEPS, REDUCTION_S = 4, 60, 0.02
 JOB = "problem = {hidden = [8]}\noptimizer = {rate = 0.5}\nstop = {updates = 3}\n"
@@ -40,7 +40,7 @@ def step_s(candidate: what_ifs.Candidate) -> float:
     """Time of a step of a candidate, with the recorded delays in their order."""
     ordered = msgspec.structs.replace(candidate.config.stragglers, draw="replay")
     config = msgspec.structs.replace(candidate.config, stragglers=ordered)
-    components = choice.prepare(config)
+    components = prepare(config)
     return Timing(components).round_s([delay_model(components.config)], STEPS)
 
 

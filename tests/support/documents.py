@@ -14,7 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
 from contextlib import chdir, redirect_stderr
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +27,7 @@ from shell import environment
 from pdcode.__main__ import parser
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 
 FENCE = re.compile(r"(?:^<!-- (\w+)(?:: ([^\n]+))? -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
@@ -41,6 +44,11 @@ OTHERS = (
     "pip",
     "torchrun",
 )  # commands that `check` does not look into
+PROGRAMS = {
+    **{("python", "-m", "benchmarks", name): f"benchmarks.{name}" for name in ("schemes", "scale", "ddp")},
+    **{("python", f"experiments/{name}.py"): f"experiments.{name}" for name in ("ablation", "validate")},
+}
+"""Programs with options like commands of pdcode, and their modules."""
 SMALLER = (
     (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
     (r"\bslow = \[[37]\]", "slow = [1]"), (r"\bseconds = 20.0\b", "seconds = 0.6"),
@@ -185,7 +193,7 @@ def run_shell(block: Block, folder: Path) -> None:
     """Run a block by bash; the first command that fails ends it."""
     scripts = str(Path(sys.executable).parent)
     extra = {"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PDCODE_VENV": str(Path(scripts).parent)}
-    _, ranks = launch.command(63, [])  # for mpirun on fewer cores
+    _, ranks = launcher.command(63, [])  # for mpirun on fewer cores
     extra |= {name: value for name, value in ranks.items() if name.startswith(("OMPI_", "PRTE_"))}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment() | extra,
@@ -205,11 +213,12 @@ def check(block: Block, folder: Path) -> None:
         words = shlex.split(line, comments=True)
         if not words:
             continue
-        if arguments := pdcode_arguments(words):
+        found = program(words) or (parser, pdcode_arguments(words))
+        if found[1]:
             said = io.StringIO()
             try:
                 with redirect_stderr(said):
-                    parser().parse_args(arguments)
+                    found[0]().parse_args(found[1])
             except SystemExit as stop:
                 raise Wrong(f"{block.place}: {line}\n{said.getvalue()}") from stop
         elif words[0] == "make":
@@ -218,6 +227,14 @@ def check(block: Block, folder: Path) -> None:
             raise Wrong(f"{block.place}: {words[0]}: nothing checks this command")
         if words[0] == "python" and words[1].endswith(".py") and not (folder / words[1]).exists():
             raise Wrong(f"{block.place}: no file {words[1]}")
+
+
+def program(words: list[str]) -> tuple[Callable[[], ArgumentParser], list[str]] | None:
+    """Return parser and arguments of a program with options; None if the words start none."""
+    for start in PROGRAMS:
+        if words[: len(start)] == list(start):
+            return import_module(PROGRAMS[start]).parser, words[len(start) :]
+    return None
 
 
 def pdcode_arguments(words: list[str]) -> list[str]:

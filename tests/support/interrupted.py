@@ -6,12 +6,13 @@ from typing import Any
 from pdcode.config import Config
 from pdcode.session.checkpoint import CheckpointWriter
 from pdcode.session.run import TrainingRun
+from pdcode.session.setup import prepare
 from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
 
 def built(config: Config) -> TrainingRun:
-    simulation = Simulation(config)
+    simulation = Simulation(prepare(config))
     run = TrainingRun(
         simulation.config, simulation.components, simulation.fleet, Rows(), lambda line: None, lambda: 0
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from paths import ROOT
 from shell import environment
 
-from pdcode.mpi import launch
+from pdcode.launch import launcher as start
 
 JOB = """
 seed = 3
@@ -48,10 +48,10 @@ RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
 
 def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, str]]:
     """The start of a command for ranks of mpirun, as users give it, and what it wants of the environment."""
-    command, extra = launch.command(ranks - 1, [])
+    command, extra = start.command(ranks - 1, [])
     kept = {name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))}
     options = command[: command.index(sys.executable)]
-    return options if survives else [each for each in options if each not in launch.SURVIVAL], kept
+    return options if survives else [each for each in options if each not in start.SURVIVAL], kept
 
 
 def on_ranks(

@@ -14,6 +14,7 @@ from pdcode.coding import replica, state
 from pdcode.coding.policies import AsyncTable
 from pdcode.kernels import codewords
 from pdcode.schemes import coded_state
+from pdcode.session.setup import prepare
 from pdcode.trace.reader import TraceReader
 from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
@@ -355,6 +356,6 @@ def test_tasks_sent_alone_leave_as_those_sent_together(mode: str) -> None:
             if not alone:
                 patch.setattr(CostModelSchedule, "_send_one", lambda *arguments: False)
             made = Descent([*START, *overrides], TIMES_MS)
-            _, result = Simulation(made.config).run()
+            _, result = Simulation(prepare(made.config)).run()
             results.append((result.length_ns, result.theta.tobytes(), result.arrivals))
     assert results[0] == results[1]

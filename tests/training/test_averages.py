@@ -24,7 +24,6 @@ from pdcode.session.setup import prepare
 from pdcode.trace.recorder import Recorder
 from pdcode.util.errors import InputError
 from pdcode.util.touches import flops_per_touch
-from pdcode.virtual import choice
 
 FREE = {"flops_per_s": 1e18, "task_s": 0.005}  # averaging takes no time, so that tasks arrive as without it
 JOB: dict[str, Any] = {
@@ -207,7 +206,7 @@ def test_a_resumed_simulation_has_the_average_of_one_run_through(tmp_path: Path)
 
 def test_another_preset_goes_on_with_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LWPD, "candidates", {"first": 1.0, "default": 8.0})
-    monkeypatch.setattr(choice, "HELD", -np.inf)  # begin with what waits for nobody
+    monkeypatch.setattr("pdcode.choice.preset.HELD", -np.inf)  # begin with what waits for nobody
     spy = Spy(monkeypatch)
     job = {**JOB, "stragglers": {"kind": "none"}}
     settings = {KEY: True, "scheme.preset": "auto", "trace.progress_s": 0.01}

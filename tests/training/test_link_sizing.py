@@ -95,7 +95,7 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
     scheme, state = components.scheme, components.state
     speeds = link_sizing.configured_speeds(scheme, components.problem, state.layouts, components.total_rows)
     used = link_sizing.link_load(scheme, state, speeds)
-    _, result = Simulation(components.config, components).run()
+    _, result = Simulation(components).run()
     assert result.ingress_ns / result.length_ns == pytest.approx(used.ingress, rel=0.2)
     assert result.egress_ns / result.length_ns == pytest.approx(used.egress, rel=0.2)
 

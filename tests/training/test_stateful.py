@@ -16,6 +16,7 @@ from paths import SUPPORT
 from pdcode.config.kinds import KINDS
 from pdcode.config.load import resolve
 from pdcode.session.run import TrainingRun
+from pdcode.session.setup import prepare
 from pdcode.session.worker_checkpoint import WorkerFile
 from pdcode.trace.recorder import Recorder
 from pdcode.util import checked
@@ -165,7 +166,7 @@ class Rows(Recorder):
 
 
 def build(overrides: list[str]) -> tuple[TrainingRun, Rows]:
-    simulation, rows = Simulation(resolve({}, [*COMMON, *overrides])), Rows()
+    simulation, rows = Simulation(prepare(resolve({}, [*COMMON, *overrides]))), Rows()
     parts = simulation.config, simulation.components, simulation.fleet, rows
     return TrainingRun(*parts, lambda line: None, time.perf_counter_ns), rows
 

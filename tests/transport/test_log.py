@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.transport.layout import HEADER, Layout
+from pdcode.transport.layout import HEADER, Agreement, Layout
 from pdcode.transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, entry_head
 from pdcode.transport.units import Unit
 
@@ -17,8 +17,18 @@ ENTRIES = st.lists(
 )
 LAYOUTS = {
     "given codewords": {"rows": [2], "weights": [3], "wire": "int8"},
-    "row numbers": {"rows": [2], "weights": [3], "wire": "int2", "keyed": lambda row: []},
-    "chosen by workers": {"rows": [1], "weights": [2], "wire": "", "worker_selected": True},
+    "row numbers": {
+        "rows": [2],
+        "weights": [3],
+        "wire": "int2",
+        "agreement": Agreement(keyed=lambda row: []),
+    },
+    "chosen by workers": {
+        "rows": [1],
+        "weights": [2],
+        "wire": "",
+        "agreement": Agreement(worker_selected=True),
+    },
 }
 
 

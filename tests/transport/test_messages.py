@@ -14,6 +14,7 @@ from pdcode.transport.layout import (
     RETURNED,
     ROUND_SHIFT,
     STOP,
+    Agreement,
     Layout,
     buffer,
     buffer_sizes,
@@ -56,7 +57,7 @@ def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
 def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(dtype, wire, chosen):
-    made = layout(dtype, wire=wire, worker_selected=chosen)
+    made = layout(dtype, wire=wire, agreement=Agreement(chosen))
     message = buffer(made.reply_bytes)[0]
     reply = Reply(made, message)
     assert [view.shape for view in reply.payloads] == [(3, 8 * 33), (3, 16 * 10), (1, 33), (3, 2 * 5)]
@@ -79,7 +80,7 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(dtype, wire, 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
 def test_both_ends_have_the_same_rounded_payload(dtype, wire, chosen):
-    made = layout(dtype, wire=wire, worker_selected=chosen)
+    made = layout(dtype, wire=wire, agreement=Agreement(chosen))
     sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
     before = sent.payload.copy()
@@ -129,7 +130,7 @@ def test_each_unit_has_the_bytes_of_its_format() -> None:
 
 
 def test_codewords_of_blocks_that_do_not_exist_are_detected() -> None:
-    made = layout(worker_selected=True)
+    made = layout(agreement=Agreement(worker_selected=True))
     reply = Reply(made, buffer(made.reply_bytes)[0])
     reply.write_codewords(words(made))
     assert reply.read()
@@ -139,7 +140,7 @@ def test_codewords_of_blocks_that_do_not_exist_are_detected() -> None:
 
 @given(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 4), apart=st.booleans(), seed=st.integers(0, 99))
 def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart: bool, seed: int) -> None:
-    made = layout(dtype, rows, separate_codewords=apart)
+    made = layout(dtype, rows, agreement=Agreement(separate=apart))
     message = buffer(made.task_bytes)[0]
     order, task = Task([made], message), Task([made], message.copy())
     given, theta = words(made, seed), np.random.default_rng(seed).normal(size=SIZE).astype(dtype)
@@ -182,11 +183,11 @@ def test_each_round_of_an_update_has_messages_of_its_own() -> None:
 
 def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_they_differ() -> None:
     assert layout().codeword_sections == [0, 1, -1, 0]
-    for options in ({"separate_codewords": True}, {"worker_selected": True}):
-        made = layout(**options)
+    for agreement in (Agreement(separate=True), Agreement(worker_selected=True)):
+        made = layout(agreement=agreement)
         assert made.codeword_sections == [0, 1, -1, 2]
-        assert made.codeword_bytes > layout(worker_selected="worker_selected" in options).codeword_bytes - 1
-    assert layout(separate_codewords=True).codeword_bytes > layout().codeword_bytes
+        assert made.codeword_bytes > layout(agreement=agreement._replace(separate=False)).codeword_bytes - 1
+    assert layout(agreement=Agreement(separate=True)).codeword_bytes > layout().codeword_bytes
 
 
 def test_a_task_has_the_length_of_its_body_and_the_last_one_only_a_header() -> None:
@@ -206,7 +207,7 @@ def test_a_task_has_the_length_of_its_body_and_the_last_one_only_a_header() -> N
 
 
 def test_codewords_are_in_the_task_or_in_the_reply() -> None:
-    given, chosen = layout(), layout(worker_selected=True)
+    given, chosen = layout(), layout(agreement=Agreement(worker_selected=True))
     assert chosen.task_bytes < given.task_bytes
     assert chosen.reply_bytes > given.reply_bytes
     assert given.task_bytes >= HEADER.size + given.codeword_bytes + 4 * SIZE

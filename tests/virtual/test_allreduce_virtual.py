@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pdcode.coding.flops import owner_flops
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.transport.sums import segment_bytes
 from pdcode.util.errors import InputError
@@ -23,7 +24,7 @@ LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "strag
 
 
 def simulated(*overrides: str) -> tuple[Rows, Simulation, np.ndarray]:
-    simulation, rows = Simulation(configfile.resolve({}, [*JOB, *overrides])), Rows()
+    simulation, rows = Simulation(prepare(configfile.resolve({}, [*JOB, *overrides]))), Rows()
     descent, _ = simulation.run(rows)
     return rows, simulation, descent.coordinator.theta
 

@@ -27,7 +27,7 @@ def made(*settings: str) -> Components:
 def both(*settings: str) -> tuple[Load, Sequence[float], float]:
     """The load, the shares of the time for which each part was busy, and arrivals a second."""
     components = made(*settings)
-    _, result = Simulation(components.config, components).run()
+    _, result = Simulation(components).run()
     rate = (result.used + result.wasted) / result.seconds
     return load_of(components), [getattr(result, part) for part in PARTS], rate
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.coding.flops import ELEMENTWISE, task_flops
+from pdcode.coding.flops import task_flops
 from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
+from pdcode.fitted import ELEMENTWISE
 from pdcode.kernels import blas, passes
 from pdcode.problems.counts import POINTWISE
 from pdcode.session import setup

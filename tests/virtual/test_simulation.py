@@ -14,6 +14,7 @@ import pytest
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
+from pdcode.session.setup import prepare
 from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import DRAINED
 from pdcode.virtual.result import Result
@@ -84,7 +85,7 @@ def test_with_free_links_updates_take_a_task() -> None:
 def test_a_narrow_link_is_busy_all_the_time() -> None:
     narrow = [*FREE, "link.bandwidth=1e5", "link.broadcast=star"]
     done = run("update.mode=all", *narrow)
-    layout = Simulation(config()).components.layout
+    layout = Simulation(prepare(config())).components.layout
     down, up = (6 * size / 1e5 for size in (layout.task_bytes, layout.reply_bytes))
     # The first task is done when the fifth is still being sent; replies are shorter, and only the last waits.
     last = down + 0.01 + layout.reply_bytes / 1e5
@@ -159,13 +160,14 @@ def test_more_workers_than_rows() -> None:
     np.testing.assert_array_equal(done.theta, run(*many, "problem.shards=replicated").theta)
     said = "500 workers for 455 training rows: each has all rows (problem.shards 'replicated'); "
     for keys, count in (([], 1), (["problem.shards=replicated"], 0)):
-        remarks = Simulation(config(*many, *keys)).components.remarks()
+        remarks = Simulation(prepare(config(*many, *keys))).components.remarks()
         assert sum(each.startswith(said) for each in remarks) == count
 
 
 def test_mini_batches_of_more_rows_than_there_are_are_said() -> None:
     for batch, count in ((1439, 1), (1438, 0), (0, 0)):
-        remarks = Simulation(config("problem.data=digits", f"problem.batch={batch}")).components.remarks()
+        components = Simulation(prepare(config("problem.data=digits", f"problem.batch={batch}"))).components
+        remarks = components.remarks()
         said = "problem.batch 1439 is more than the 1,438 training rows: a mini-batch has rows several times"
         assert sum(each.startswith(said) for each in remarks) == count
 

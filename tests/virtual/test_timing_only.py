@@ -58,7 +58,7 @@ def compare(overrides: list[str]) -> tuple[Sink, Result]:
     """Run both; all that the fast loop knows must be what the coordinator found."""
     config = load(overrides)
     components = prepare(config)
-    simulation = Simulation(config, components, NullExecutor(components.layouts))
+    simulation = Simulation(components, NullExecutor(components.layouts))
     slow, fast = Sink(), Sink()
     _, result = simulation.run(slow)
     quick = ready(simulation.charged, simulation)
@@ -133,7 +133,7 @@ def test_a_tree_brings_scales_of_integers_to_all_workers_at_once() -> None:
     link = ["link.broadcast=tree", "link.bandwidth=1e5"]
     config = load([*MIXED, *summed, *link, "update.mode=all", "stop.updates=5"])
     components = prepare(config)
-    _, result = Simulation(config, components, NullExecutor(components.layouts)).run()
+    _, result = Simulation(components, NullExecutor(components.layouts)).run()
     assert simulate_timing(config, components).seconds == result.seconds
 
 

@@ -7,12 +7,12 @@ import time
 
 from mpi4py import MPI
 
-from pdcode.mpi import clocks
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import job
 from pdcode.transport.layout import Layout
 from pdcode.transport.units import Blocks
+from pdcode.util import clocks
 
 AHEAD_NS = 5_000_000_000
 

@@ -8,12 +8,12 @@ import os
 import sys
 
 from pdcode.__main__ import main
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 from pdcode.util import threads
 
 if __name__ == "__main__":
     threads.limit(os.environ)  # as the command does, before numpy is imported
-    rank, _ = launch.launched_rank(os.environ)
+    rank, _ = launcher.launched_rank(os.environ)
     for arguments in json.loads(sys.argv[1]):
         code = main(["run", *arguments])
         if rank == 0:

@@ -6,12 +6,12 @@ import os
 import sys
 
 from pdcode.__main__ import main
-from pdcode.mpi import launch
+from pdcode.launch import launcher
 from pdcode.util import threads
 
 if __name__ == "__main__":
     threads.limit(os.environ)  # as the command does, before numpy is imported
-    if launch.launched_rank(os.environ) is not None:
+    if launcher.launched_rank(os.environ) is not None:
         from pdcode.mpi import spread
 
         spread.MOST = int(sys.argv[1])
