@@ -1,11 +1,11 @@
 """Preset "auto": the preset with which a run begins, and the predicted times of the others.
 
 The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
-candidate is the number of updates that it needs, by constants from trials (docs/results/auto.md), times the mean
-time of these updates, by simulations without numerics. At the start nobody knows whether a worker is slow. A
-run begins with what loses the least in the geometric mean of the times without delays and with one slow
-worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones, given that the run can change its
-preset. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
+candidate is the number of updates that it needs, by constants from trials (docs/results/auto.md), times the
+mean time of these updates, by simulations without numerics. At the start nobody knows whether a worker is
+slow. A run begins with what loses the least in the geometric mean of the times without delays and with one
+slow worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones, given that the run can change
+its preset. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
 read by no choice, but for workers that are dead from the start.
 """
 
