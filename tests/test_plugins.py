@@ -18,6 +18,7 @@ from shell import environment
 
 from pdcode import Trace, simulate
 from pdcode.__main__ import main
+from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
 from pdcode.session import setup
@@ -144,6 +145,7 @@ def test_a_plug_in_takes_the_same_turns_compiled_or_not(name, tmp_path, monkeypa
     jobs = extending.paste(tmp_path) | {"half": 'plugins = ["./half.py"]\n[update]\nmode = "half"\n'}
     (tmp_path / "half.py").write_text(HALF, encoding="utf-8")
     (tmp_path / "job.toml").write_text(jobs[name], encoding="utf-8")
+    monkeypatch.setattr(kinds, "KINDS", {group: {**own} for group, own in kinds.KINDS.items()})
     ended, judged, judge = [], [], Coordinator.judge
     monkeypatch.setattr(Coordinator, "judge", lambda *each: judged.append(each) or judge(*each))
     for path in ("compiled", "general"):
