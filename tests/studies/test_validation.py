@@ -109,6 +109,7 @@ def test_parts_sum_to_the_time_of_an_update_in_a_run_and_in_its_halves(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("on_pool")
 def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(validation, "CALIBRATIONS", dict.fromkeys(validation.CALIBRATIONS, 40))
     monkeypatch.setattr(validation, "SEEDS", 3)
