@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml pdcode/trace/schema.py $(wildcard csrc/* pdco
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell lab test test-torch test-long fuzz soak storm check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-system test-torch test-long fuzz soak storm check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 # Images of containers set it. Every rank would compile all modules, which takes half of its start.
@@ -32,14 +32,17 @@ lab: .venv/built ## run='COMMAND' on emulated hosts: hosts=4 up=100mbit down=100
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) tests/cluster/lab.py \
 	    $(foreach option,hosts up down loss cut,$(addprefix --$(option)=,$($(option)))) $(if $(run),-- sh -c "$$run")
 
-test: $(tested) ## run all tests; those of tests/cluster and tests/browser only where their tools are installed
-	@$(pytest) --durations 10 tests
+test: $(tested) ## run the tests of the product, those over MPI too
+	@$(pytest) --durations 10 -m 'not system' tests
+
+test-system: $(tested) ## run the other tests: SLURM, emulated hosts, a browser (where installed), 64 ranks, torchrun, builds, examples/, experiments/
+	@$(pytest) --durations 10 -m system tests
 
 test-torch: $(tested) .venv/oldest-torch ## run the tests of PyTorch with the oldest version that pyproject.toml allows
 	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/benchmarks/test_ddp_kinds.py tests/training/test_stateful.py \
 	    tests/mpi/test_torch.py tests/mpi/test_examples.py
 
-test-long: $(tested) ## run all tests, with twenty times as many examples of each property
+test-long: $(tested) ## run all tests, with whole grids and twenty times as many examples of each property
 	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests
 
 fuzz: $(tested) ## damage files of each format and read them: n=100000 seed=1 first=0 formats="traces npz"

@@ -51,12 +51,29 @@ collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, TOOLS)) else 
 collect_ignore += [] if shutil.which(BROWSER) else ["browser"]
 
 
+SYSTEM = "tests/cluster/", "tests/browser/", "tests/experiments/", "tests/test_packaging.py"
+LONGEST = (  # files that take longest, which begin first
+    "tests/mpi/test_documents.py", "tests/mpi/test_deaths.py", "tests/mpi/test_resume.py",
+    "tests/mpi/test_changed_presets.py", "tests/mpi/test_api.py", "tests/mpi/test_allreduce.py",
+    "tests/mpi/test_replay.py", "tests/cli/test_plan_command.py", "tests/api/test_sklearn.py",
+    "tests/fuzz/test_fuzz.py", "tests/replay/test_replayer.py", "tests/coding/test_proximals.py",
+    "tests/schemes/test_commands.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark the tests of files that start other processes as slow, and run them first."""
+    """Mark tests as slow in files that start other processes, and those of the system; sort by time."""
     for item in items:
-        if over_mpi(item.nodeid) or hasattr(item.module, "subprocess"):
+        if item.nodeid.startswith(SYSTEM):
+            item.add_marker("system")
+        if over_mpi(item.nodeid) or hasattr(item.module, "subprocess") or "system" in item.keywords:
             item.add_marker("slow")
-    items.sort(key=lambda item: 2 - over_mpi(item.nodeid) - ("slow" in item.keywords))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Function) -> tuple[int, bool]:
+    file = item.nodeid.partition("::")[0]
+    return 2 - over_mpi(file) - ("slow" in item.keywords or file in LONGEST), file not in LONGEST
 
 
 def pytest_collection_finish() -> None:
@@ -71,17 +88,25 @@ def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pdcode.cli.guard._status", lambda path, stamp: 0)
 
 
+@pytest.fixture
+def on_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands run on ranks of the pool instead of their own, for jobs in which no rank fails."""
+    from launches import shared_pool
+
+    monkeypatch.setenv("PDCODE_LAUNCHER", str(shared_pool().launcher))
+
+
 def over_mpi(nodeid: str) -> bool:
     return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
 
 
-LANES = 2  # processes that start mpirun at a time; more would crowd the machine
+LANES = 3  # processes that start mpirun at a time; more would crowd the machine
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Choose one process more than cores: those of mpirun's tests wait for others half of the time."""
-    return min(8, 1 + len(os.sched_getaffinity(0)))
+    """Choose two processes more than cores: those of mpirun's tests wait for others half of the time."""
+    return min(8, 2 + len(os.sched_getaffinity(0)))
 
 
 @pytest.hookimpl(optionalhook=True)

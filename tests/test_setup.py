@@ -94,6 +94,7 @@ def test_a_shell_finds_the_command(machine: Machine) -> None:
     assert done.stdout == "found\n", done.stderr
 
 
+@pytest.mark.system
 def test_the_build_shows_how_far_it_is(tmp_path: Path) -> None:
     """Of the modules that have changed alone; without a change it prints nothing."""
     for name in ("pdcode/kernels", "pdcode/trace", "csrc"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grids import LONG
 from scipy import sparse
 from sklearn.datasets import (
     load_breast_cancer,
@@ -36,7 +37,18 @@ OF_EXACT_SOLVERS = {
 }  # as of MLPClassifier; the weighted loss is exact, see `test_weights_of_samples_are_exact`
 
 
-@pytest.mark.parametrize("estimator", [PDCClassifier((16,), max_iter=10), PDCRegressor((16,), max_iter=30)])
+# One of the checks asks for 1000 iterations.
+STOPS = [None, None] if LONG else [{"stop": {"updates": updates}} for updates in (80, 120)]
+
+
+@pytest.mark.filterwarnings("ignore:the training loss:sklearn.exceptions.ConvergenceWarning")  # of so few
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        PDCClassifier((16,), max_iter=10, config=STOPS[0]),
+        PDCRegressor((16,), max_iter=30, config=STOPS[1]),
+    ],
+)
 def test_the_checks_of_scikit_learn_pass(estimator):
     check_estimator(estimator, on_skip=None, expected_failed_checks=OF_EXACT_SOLVERS)
 
@@ -91,6 +103,7 @@ def test_a_rate_alone_leaves_the_optimizer_and_a_run_may_stop_at_once(tmp_path: 
     assert pdcode.Trace(tmp_path / "a.h5").config["optimizer"]["kind"] == "sgd"
 
 
+@pytest.mark.usefixtures("on_pool")
 def test_training_over_mpi() -> None:
     model = PDCClassifier(max_iter=2, workers=2, mpi=True).fit(*DIGITS)
     assert model.score(*DIGITS) > 0.9

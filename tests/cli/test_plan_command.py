@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import traces
+from grids import LONG
 from outcomes import error_line
 
 from pdcode.__main__ import main
@@ -24,7 +25,7 @@ from pdcode.util.processes import Pool
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 JOB = """
-problem = {hidden = [16]}
+problem = {hidden = [16], evaluate = 100}
 scheme = {name = "uncoded"}
 update = {mode = "all"}
 optimizer = {rate = 0.5}
@@ -37,7 +38,8 @@ updates = 200
 path = "results/job.h5"
 progress_s = 0.05
 """
-ALMOST = ["--workers", "2", "--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
+ALMOST = ["--workers", "2", "--set", "problem.evaluate=10000"]
+ALMOST += ["--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
 QUICK = ["--candidates", "8", "--seeds", "2", "--processes", "1"]
 
 
@@ -149,17 +151,17 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
     monkeypatch.setattr(limits, "ARRIVALS", 200)  # 100 updates
     command = ["plan", "job.toml", "--workers", "2", "--candidates", "2", "--seeds", "1", "--processes", "1"]
-    assert main([*command, "--target", "0.04"]) == 1
+    assert main([*command, "--target", "0.005"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
     assert "1 of 1 runs ended at the limit of arrivals, after 200 at most; --seconds or" in text
     assert "stop.seconds allows more" in text
-    ends = ["--set", "stop.seconds=60"], ["--seconds", "60"]
-    for end in ends:
-        assert main([*command, *end, "--target", "0.19"]) == 0
+    ends = [["--set", "stop.seconds=60"], ["--seconds", "60"]]
+    for end in ends if LONG else ends[:1]:
+        assert main([*command, *end, "--target", "0.1"]) == 0
         assert "the limit of arrivals" not in capsys.readouterr().out
     monkeypatch.setattr(limits, "MAX_ARRIVALS", 202)
-    for end in ends:
+    for end in ends if LONG else ends[1:]:
         assert main([*command, *end, "--target", "0.001"]) == 1
         out = capsys.readouterr().out
         assert "1 of 1 runs ended at the limit of arrivals, after 202 at most\n" in out

@@ -113,12 +113,14 @@ def test_four_lines_are_enough_for_a_dictionary(tmp_path: Path, capsys: pytest.C
     path.write_text(
         '[problem]\nkind = "sparse-coding"\ndata = "china-flower"\n[stop]\nupdates = 3\n', encoding="utf-8"
     )
-    assert main(["run", str(path), "--dry-run"]) == 0
+    small = ("workers.count=2", "problem.evaluate=50", "problem.iterations=20")  # rates are tried
+    sets = [f"--set={setting}" for setting in small]
+    assert main(["run", str(path), "--dry-run", *sets]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "needed by" in line]
     assert [line.partition("#")[2].strip() for line in lines] == [
         "needed by problem.kind 'sparse-coding'",
     ]
-    assert main(["simulate", str(path), "-o", str(tmp_path / "o.h5")]) == 0
+    assert main(["simulate", str(path), "-o", str(tmp_path / "o.h5"), *sets]) == 0
 
 
 def test_a_refusal_names_who_needs_the_value_that_is_not_given() -> None:

@@ -113,6 +113,7 @@ def run(options):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("on_pool")
 def test_predictions_are_written_before_the_runs_which_resume(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(validation, "CALIBRATIONS", dict.fromkeys(validation.CALIBRATIONS, 40))
     monkeypatch.setattr(validation, "SEEDS", 3)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clocks import COLUMNS, LAST, OPTIONS, SPANS, both, send
+from grids import LONG
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,7 +92,7 @@ def test_many_workers_of_whom_most_are_in_the_calendar_too(law: str, mean_group:
         made |= {"half_duplex": True, "arrival_ns": 20}
     fast, plain = both(made)
     idle = list(range(workers))
-    while fast.arrived < 40 * workers:
+    while fast.arrived < (40 if LONG else 24) * workers:
         delays = LAWS[law](random, len(idle), fast.arrived // workers)
         delays = np.minimum(delays, 1e17).astype(np.int64)
         delays[random.random(len(idle)) < 0.002] = -1

@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from launches import JOB
+from launches import JOB, shared_pool
 from shell import environment
+
+from pdcode.launch import launcher
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -56,9 +58,13 @@ def start(tmp_path: Path, trace_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def run(start: Start) -> Run:
-    """The same, to its end."""
+    """The same, to its end, on ranks of the pool, unless they are `alone` or have variables of their own."""
 
-    def run(*overrides: str, timeout_s: float = 200, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        *overrides: str, timeout_s: float = 200, alone: bool = False, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        if not (alone or options.keys() - {"job", "options"}):
+            options[launcher.LAUNCHER] = str(shared_pool().launcher)
         process = start(*overrides, **options)
         try:
             out, err = process.communicate(timeout=timeout_s)

@@ -322,7 +322,7 @@ def test_a_run_that_has_given_all_workers_up_replays(end, lost, run, trace_path,
     """One is stopped after update 30, for good; the others have told of their last task, or have another."""
     stopped = 'faults.events=[{kind="stop", worker=1, task=31}]'
     ends = "stop.drain_s=0.5", end, stopped
-    done = run(*COMMON, *INTEGERS["bits tree"], *ends, job="", options=("-n", "3"))
+    done = run(*COMMON, *INTEGERS["bits tree"], *ends, job="", options=("-n", "3"), alone=True)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert faults_of(trace) == ["missing"] * 3

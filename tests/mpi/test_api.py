@@ -73,6 +73,7 @@ def test_ctrl_c_ends_the_run_and_keeps_its_trace(tmp_path: Path, capsys: pytest.
     assert trace.summary()["failure"] == "interrupted"
 
 
+@pytest.mark.usefixtures("on_pool")
 def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
     settings = {"optimizer.rate": 1e9, "problem.kind": "least-squares", "problem.task": "regression"}
     with pytest.raises(pdcode.Failure, match="diverged") as raised:
@@ -91,6 +92,7 @@ def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*.*")} == {".h5", ".png"}
 
 
+@pytest.mark.system
 @pytest.mark.timeout(600)  # imports of JAX take long on a busy machine
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_an_example_of_a_model_reaches_its_target(folder: Path, tmp_path: Path) -> None:
@@ -110,6 +112,7 @@ def test_an_example_of_a_model_reaches_its_target(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("function", [pdcode.run, pdcode.compare])
+@pytest.mark.usefixtures("on_pool")
 def test_the_example_in_the_docstring(function, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (example,) = doctest.DocTestFinder(recurse=False).find(function)
@@ -117,6 +120,7 @@ def test_the_example_in_the_docstring(function, tmp_path, monkeypatch):
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
+@pytest.mark.usefixtures("on_pool")
 def test_minimize_over_mpi_writes_arrays_and_imports_names(tmp_path: Path) -> None:
     rows, file = np.random.default_rng(0).standard_normal((60, 3)), SUPPORT / "functions.py"
     found = pdcode.minimize(

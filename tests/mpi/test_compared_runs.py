@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from pdcode.__main__ import main
 from pdcode.studies.comparison import Comparison
 
@@ -15,6 +17,7 @@ stragglers = {kind = "slow-set", shift_s = 0.002, slow = [1], slowdown = 5}
 """
 
 
+@pytest.mark.usefixtures("on_pool")
 def test_real_runs_are_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("job.toml").write_text(JOB, encoding="utf-8")

@@ -64,7 +64,7 @@ def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind:
 def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, workers, count):
     kills = ", ".join(f"{{worker={worker}, at_s={0.2 + 0.05 * worker}}}" for worker in range(count))
     sets = *SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]"
-    done = run(*sets, options=("-n", str(workers)))
+    done = run(*sets, alone=True, options=("-n", str(workers)))
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.finished
@@ -74,13 +74,15 @@ def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, 
 
 def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Path) -> None:
     often = "trace.checkpoint_s=0.05"
-    killed = run(*SLOW, often, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", options=("--resume",))
+    killed = run(
+        *SLOW, often, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", alone=True, options=("--resume",)
+    )
     assert killed.returncode == 1
     assert "rank 0 died; the run cannot continue without" in killed.stderr
     assert not Trace(trace_path).finished
     # It goes on without that fault, and with others.
     others = "faults.events=[{kind='full-disk', at_s=0.6}, {kind='kill-rank-0', at_s=60.0}]"
-    full = run(*SLOW, often, others, options=("--resume",))
+    full = run(*SLOW, often, others, alone=True, options=("--resume",))
     assert full.returncode == 1
     assert "cannot write the trace: No space left on device" in full.stderr
     assert Trace(trace_path).segments.rows == 2

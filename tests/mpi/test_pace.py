@@ -21,7 +21,7 @@ PRESET = {"preset": ["scheme.preset=auto", "stragglers={kind='slow-set',slow=[2]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    return run_all(tmp_path_factory.mktemp("pace"), 3, CASES | PRESET)
+    return run_all(tmp_path_factory.mktemp("pace"), 3, CASES | PRESET, alone=True)  # their speeds count
 
 
 def test_a_preset_is_chosen_by_measured_speeds(runs: dict[str, Run]) -> None:

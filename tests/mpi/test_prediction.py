@@ -34,6 +34,7 @@ updates = 40
 """
 
 
+@pytest.mark.usefixtures("on_pool")
 def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did(tmp_path: Path) -> None:
     config, real = runs.run_over_mpi(TEXT, [], tmp_path / "real.h5")
     fitted = costs.load(str(tmp_path / "real.h5"), config)

@@ -163,8 +163,9 @@ def test_decoders_without_memory(runs: dict[str, Run], decoder: str) -> None:
     assert trace.progress["loss"][-1] < trace.progress["loss"][0]
 
 
+@pytest.mark.system
 def test_sixty_four_ranks(run: object, trace_path: Path) -> None:
-    done = run("workers.count=63", "stop.updates=130", timeout_s=200)
+    done = run("workers.count=63", "stop.updates=130", alone=True)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     kept_laws(trace)

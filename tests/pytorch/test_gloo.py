@@ -73,6 +73,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.timeout(900)
 def test_an_unchanged_script_has_the_delays_and_the_fault_of_the_file(tmp_path: Path) -> None:
     """That an end without a fault is one of the script is what the example in test_hook.py shows."""

@@ -207,6 +207,7 @@ def test_four_ranks_have_equal_parameters_and_resume(tmp_path: Path) -> None:
     run_four(work, tmp_path / "ranks")
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_example_reaches_its_loss_with_delays(tmp_path: Path) -> None:

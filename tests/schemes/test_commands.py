@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import origins
 import pytest
+from grids import LONG
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
@@ -18,6 +19,7 @@ seed = 3
 [problem]
 hidden = [16]
 batch = 16
+evaluate = 100
 [workers]
 count = 4
 [machine]
@@ -44,12 +46,17 @@ SCHEMES = {
 }  # fmt: skip
 
 
+def write_job(scheme: str, folder: Path) -> Path:
+    path = folder / "job.toml"
+    table = f'[scheme]\nname = "{scheme}"\n[scheme.options]\n{SCHEMES[scheme]}\n'
+    path.write_text(JOB + table, encoding="utf-8")
+    return path
+
+
 @pytest.mark.usefixtures("read_at_once")
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    job, path, other = tmp_path / "job.toml", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")
-    table = f'[scheme]\nname = "{scheme}"\n[scheme.options]\n{SCHEMES[scheme]}\n'
-    job.write_text(JOB + table, encoding="utf-8")
+    job, path, other = write_job(scheme, tmp_path), str(tmp_path / "a.h5"), str(tmp_path / "b.h5")
 
     def say(*arguments: str) -> str:
         assert main(list(arguments)) == 0
@@ -73,8 +80,14 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     say("simulate", str(job), "--stragglers", path, "-o", other)
     say("simulate", str(job), "--cost", path, "-o", other)
     np.testing.assert_array_equal(TraceReader(other).theta, trace.theta)
+
+
+@pytest.mark.usefixtures("read_at_once")
+@pytest.mark.parametrize("scheme", list(SCHEMES)[:: 1 if LONG else 5])
+def test_a_plan_begins_with_the_scheme(scheme: str, tmp_path: Path) -> None:
+    job = write_job(scheme, tmp_path)
     search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
-    say("plan", str(job), "--target", "2.3", *search, "-o", str(tmp_path / "plan.toml"))
+    assert main(["plan", str(job), "--target", "2.3", *search, "-o", str(tmp_path / "plan.toml")]) == 0
     own, *_ = space.candidates(configfile.load(str(job))[0], 2, 7)
     assert f"yours: {scheme}, " in str(own)
 

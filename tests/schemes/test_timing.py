@@ -15,6 +15,7 @@ seed = 3
 data = "digits"
 hidden = [16]
 batch = 16
+evaluate = 100
 [optimizer]
 rate = 0.001
 [workers]

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from grids import LONG
 from outcomes import error_line
 
 from pdcode.__main__ import main
@@ -64,10 +65,11 @@ def test_a_draw_changes_conditions_alone_and_is_the_same_again() -> None:
     assert any(under_draw(name, 3) != under_draw(name, 4) for name in JOBS)
 
 
-LONG = "torch", "mnist5k"  # modules are examined, and images read
+# Of jobs whose modules are examined or images read, `make test` has a quarter.
+SLOW = [name for name, job in JOBS.items() if {job.problem["kind"], job.rows} & {"torch", "mnist5k"}]
 PREPARED = [
-    pytest.param(name, marks=[pytest.mark.slow] if {job.problem["kind"], job.rows} & {*LONG} else [])
-    for name, job in JOBS.items()
+    *(name for name in JOBS if name not in SLOW),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW[:: 1 if LONG else 4]),
 ]
 
 

@@ -16,16 +16,18 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
-from contextlib import chdir, redirect_stderr
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
+import plugins
+from launches import shared_pool
 from paths import JOBS, ROOT
 from shell import environment
 
-from pdcode.__main__ import parser
-from pdcode.config import kinds
+from pdcode.__main__ import main, parser
 from pdcode.config import load as configfile
 from pdcode.launch import launcher
 
@@ -49,6 +51,7 @@ PROGRAMS = {
     **{("python", f"experiments/{name}.py"): f"experiments.{name}" for name in ("ablation", "validate")},
 }
 """Programs with options like commands of pdcode, and their modules."""
+OVER_MPI = "run", "compare", "chaos", "bench"  # commands that may start ranks
 SMALLER = (
     (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
     (r"\bslow = \[[37]\]", "slow = [1]"), (r"\bseconds = 20.0\b", "seconds = 0.6"),
@@ -154,7 +157,11 @@ def follow(document: str, folder: Path, long: bool) -> int:
         elif block.language == "sh":
             check(block, folder)
             if block.mark == "" or (long and block.mark == "long"):
-                run_shell(block, folder)
+                commands = None if long else plain_commands(block.text)
+                if commands is None:
+                    run_shell(block, folder)
+                else:
+                    run_here(block, commands, folder)
                 count += 1
     return count
 
@@ -163,18 +170,41 @@ def read_toml(block: Block, folder: Path) -> None:
     """Read a configuration."""
     path = folder / "block.toml"
     path.write_text(block.text, encoding="utf-8")
-    registered, imported = {group: {**names} for group, names in kinds.KINDS.items()}, {*sys.modules}
     try:
-        configfile.load(path)
+        with plugins.forgotten():
+            configfile.load(path)
     except Exception as error:
         raise Wrong(f"{block.place}: {error}") from error
-    finally:  # other tests import the same plug-ins from other places
-        for group, names in registered.items():
-            kinds.KINDS[group].clear()
-            kinds.KINDS[group].update(names)
-        for name in {*sys.modules} - imported:
-            if name.startswith("pdcode plug-in"):
-                del sys.modules[name]
+
+
+def plain_commands(text: str) -> list[list[str]] | None:
+    """Return the arguments of each line of a block; None if a line is not of pdcode alone, but of a shell."""
+    commands = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        signs = shlex.shlex(line, posix=True, punctuation_chars=True)
+        signs.commenters, signs.whitespace_split = "#", True
+        shell = re.search("[$`*?~]", line) or any({*word} <= {*signs.punctuation_chars} for word in signs)
+        if words and (words[0] != "pdcode" or shell):
+            return None
+        commands += [words[1:]] if words else []
+    return commands
+
+
+def run_here(block: Block, commands: list[list[str]], folder: Path) -> None:
+    """Run a block's commands in this process, those over MPI on ranks of the pool."""
+    for words in commands:
+        said = io.StringIO()
+        variables = {launcher.LAUNCHER: str(shared_pool().launcher)} if words[0] in OVER_MPI else {}
+        with (
+            chdir(folder), plugins.forgotten(), patch.dict(os.environ, variables),
+            redirect_stdout(said), redirect_stderr(said),
+        ):  # fmt: skip
+            code = main(words)
+        if code:
+            raise Wrong(
+                f"{block.place}: exit code {code}\npdcode {shlex.join(words)}\n{said.getvalue()[-3000:]}"
+            )
 
 
 def run_examples(block: Block, names: dict[str, object], folder: Path) -> None:

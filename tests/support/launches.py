@@ -1,14 +1,18 @@
-"""Python programs on ranks of mpirun, and several runs in one start of it."""
+"""Python programs on ranks of mpirun, and runs on ranks that remain for the next ones."""
 
-import json
+import atexit
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from paths import ROOT
+import pool
+from paths import ROOT, SUPPORT
 from shell import environment
 
 from pdcode.launch import launcher as start
@@ -43,7 +47,8 @@ INVALID = [  # overrides, and words of what is said of them
     ("code.family=nett", "(got 'nett'); did you mean 'net'?"),
 ]
 NOT_STARTED = "listener thread failed to start"  # mpirun itself, now and then on a loaded machine
-RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
+JOBS = ROOT / "tests" / "mpi" / "programs" / "jobs.py"
+RANKS = 5  # of the pool; jobs on more have one of their own
 
 
 def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, str]]:
@@ -70,6 +75,86 @@ def on_ranks(
     return done
 
 
+class Pool:
+    """Ranks of mpirun that run `pdcode` job after job; see `pool`."""
+
+    def __init__(self, ranks: int, timeout_s: float = 200, **extra: str) -> None:
+        command, kept = launcher(ranks)
+        self.folder = Path(tempfile.mkdtemp(prefix="pdcode-pool-"))
+        for name in ("ended", *map(str, range(ranks))):
+            os.mkfifo(self.folder / name)
+        (self.folder / "lock").touch()
+        # Without a writer a rank's jobs end, and with them the rank.
+        self._open = [os.open(self.folder / str(rank), os.O_RDWR) for rank in range(ranks)]
+        self.ranks, self._log = ranks, self.folder / "log"
+        for _ in range(3):
+            with self._log.open("w") as log:
+                self._mpirun = subprocess.Popen(
+                    [*command, sys.executable, str(JOBS), str(self.folder)], env=environment() | kept | extra,
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            (self.folder / "mpirun").write_text(str(self._mpirun.pid))
+            try:
+                pool.wait(self.folder, ranks, self._mpirun.pid, timeout_s)
+                break
+            except pool.Ended:
+                if NOT_STARTED not in self._log.read_text():
+                    raise AssertionError(self._log.read_text()) from None
+        # A launcher for PDCODE_LAUNCHER.
+        self.launcher = self.folder / "mpirun.py"
+        self.launcher.write_text(
+            f"#!{sys.executable} -IS\nimport sys\nsys.path.append({str(SUPPORT)!r})\nimport pool\n"
+            f"sys.exit(pool.main([{str(self.folder)!r}, *sys.argv[1:]]))\n"
+        )
+        self.launcher.chmod(0o700)
+
+    def lives(self) -> bool:
+        return self._mpirun.poll() is None
+
+    def run(self, ranks: int, arguments: Sequence[str], timeout_s: float = 200) -> tuple[int, str, str]:
+        """Run `pdcode` on the first ranks; return exit code, output and errors."""
+        streams = [self.folder / name for name in ("out", "err")]
+        for stream in streams:
+            stream.write_bytes(b"")
+        job = {
+            "arguments": [*arguments], "streams": [*map(str, streams)], "folder": os.getcwd(),
+            "environment": None,
+        }  # fmt: skip
+        try:
+            code = pool.send(self.folder, ranks, job, self._mpirun.pid, timeout_s)
+        except pool.Ended:
+            code = self._mpirun.wait() or 1
+        out, err = (stream.read_text() for stream in streams)
+        return code, out, err + ("" if self.lives() else self._log.read_text())
+
+    def close(self) -> None:
+        for fifo in self._open:
+            os.close(fifo)
+        try:
+            self._mpirun.wait(20)
+        except subprocess.TimeoutExpired:
+            self._mpirun.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_pools: list[Pool] = []  # that of this process
+
+
+def shared_pool() -> Pool:
+    """Return the pool of this process, a new one if its ranks have ended."""
+    if _pools and not _pools[0].lives():
+        _pools.pop().close()
+    if not _pools:
+        _pools.append(Pool(RANKS))
+        atexit.register(close_pool)
+    return _pools[0]
+
+
+def close_pool() -> None:
+    while _pools:
+        _pools.pop().close()
+
+
 class Run(NamedTuple):
     """What came of one run."""
 
@@ -85,24 +170,27 @@ def run_all(
     cases: Mapping[str, Sequence[str]],
     job: str = JOB,
     timeout_s: float = 200,
+    alone: bool = False,
     **extra: str,
 ) -> dict[str, Run]:
-    """Run a job for each list of overrides, in one start of mpirun, into FOLDER/NAME.h5."""
+    """Run a job for each list of overrides, on ranks of the pool, into FOLDER/NAME.h5.
+
+    If `alone`, with variables for MPI, or with more ranks than the pool has, the ranks are for these jobs.
+    """
     config = folder / "job.toml"
     config.write_text(job, encoding="utf-8")
-    paths = {name: folder / f"{name}.h5" for name in cases}
-    lists = []
-    for name, overrides in cases.items():
-        sets = [word for override in overrides for word in ("--set", override)]
-        lists.append([str(config), "-n", str(workers), "-o", str(paths[name]), *sets])
-    done = on_ranks(1 + workers, str(RUNS), json.dumps(lists), timeout_s=timeout_s, **extra)
-    assert done.returncode == 0, done.stdout + done.stderr
-    parts = zip(*(text.split("\f") for text in (done.stdout, done.stderr)), strict=True)
-    *printed, _ = parts
-    return {
-        name: Run(int(out.rpartition("\n")[2]), out.rpartition("\n")[0], err, path)
-        for (name, path), (out, err) in zip(paths.items(), printed, strict=True)
-    }
+    own = Pool(1 + workers, **extra) if alone or extra or workers >= RANKS else None
+    done = {}
+    try:
+        for name, overrides in cases.items():
+            path = folder / f"{name}.h5"
+            sets = [word for override in overrides for word in ("--set", override)]
+            words = ["run", str(config), "-n", str(workers), "-o", str(path), *sets]
+            done[name] = Run(*(own or shared_pool()).run(1 + workers, words, timeout_s), path)
+    finally:
+        if own:
+            own.close()
+    return done
 
 
 def monitoring(folder: Path) -> dict[str, str]:

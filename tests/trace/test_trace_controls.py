@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from grids import LONG
 
 from pdcode.__main__ import main
 
@@ -97,12 +98,12 @@ def test_no_text_of_a_file_reaches_the_terminal_raw(folder, capsys, name):
         found = dict(changes(file))
     assert len(found) > {"a.h5": 30, "c.h5": 8}[name]
     escaped = 0
-    for what, change in found.items():
+    for what, change in list(found.items())[:: 1 if LONG else 4]:
         path = broken(folder, name, change)
         output = printed(capsys, ["show", path])
         assert not FORBIDDEN.search(output), what
         escaped += r"\x1b]0;x\x07\x1b[31m\x9b2J\r\x08\x7f\u202e\u2028" in output
-    assert escaped > {"a.h5": 10, "c.h5": 0}[name]
+    assert escaped > {"a.h5": 5, "c.h5": 0}[name]
 
 
 @pytest.mark.usefixtures("read_at_once")
