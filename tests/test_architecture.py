@@ -80,11 +80,11 @@ def test_a_run_on_the_virtual_clock_calls_what_the_map_names(tmp_path: Path) -> 
         assert resolve(name).__code__ in called, what
 
 
-def test_the_answers_to_the_twelve_questions_exist() -> None:
+def test_the_answers_to_the_sixteen_questions_exist() -> None:
     """Each answer names places as `package/module.py:name`."""
-    rows = [row for row in SECTIONS["Twelve questions"].splitlines() if row.startswith("| ")]
+    rows = [row for row in SECTIONS["Sixteen questions"].splitlines() if row.startswith("| ")]
     answers = [row.strip("|").split("|")[1] for row in rows if not row.startswith("| question")]
-    assert len(answers) == 12
+    assert len(answers) == 16
     for answer in answers:
         places = re.findall(r"`([\w/]+)\.py:([\w.]+)`", answer)
         assert places, answer
