@@ -138,7 +138,7 @@ def multiples(settings: Sequence[str]) -> list[float]:
     if not config.update.asynchronous:
         updates //= WORKERS
     components = prepare(config.with_keys(stop={"updates": updates}))
-    components.average_for_owners()
+    components.simulate()
     config, state, rounds = components.config, components.state, len(components.layouts)
     executor = TimedExecutor(config, components)
     simulation = Simulation(components, executor)
@@ -157,16 +157,16 @@ def multiples(settings: Sequence[str]) -> list[float]:
     )
     task_s = sum(map(low, executor.tasks.values()))
     step_s = sum(low(steps[number::rounds]) for number in range(rounds))
-    if not config.sums_all:  # else no other step waits for the average
+    if not config.reduction.workers_step:  # else no other step waits for the average
         step_s += low(averages, 0.0) / (WORKERS if config.update.asynchronous else 1)
     read_s, fold_s, copy_s = low(reads), low(folds), low(copies)
     step, sums = components.step_flops, config.reduce.summed
     if sums:
-        step_s += read_s + (low(folds[WORKERS - 1 :: WORKERS]) if config.sums_all else 0.0)
+        step_s += read_s + (low(folds[WORKERS - 1 :: WORKERS]) if config.reduction.workers_step else 0.0)
         read_s = fold_s = copy_s = nan
-    if config.has_owners:
-        step += config.owners * flops.owner_flops(config, components.problem, components.layout)
-        step_s += (config.owners - 1) * low(reads)
+    if config.reduction.owners:
+        step += config.reduction.owners * flops.owner_flops(config, components.problem, components.layout)
+        step_s += (config.reduction.owners - 1) * low(reads)
     arrival, dispatch = (nan, nan) if sums else (components.arrival_flops, components.dispatch_flops)
     task = sum(components.flops(number) for number in range(rounds))
     charged = [each / gradient for each in (task, step, arrival, dispatch)]

@@ -16,9 +16,9 @@ from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.process import Group, Poller
-from pdcode.mpi.rows import RowChannel, RowSends
-from pdcode.session.shuffling import Shard, Shuffler
-from pdcode.transport.rows import Kind, message
+from pdcode.mpi.rows import RowCarrier, RowChannel
+from pdcode.session.rows import Kind, message
+from pdcode.session.shuffling import Shard
 
 ROWS, BYTES = 2048, 3140
 WAYS = {
@@ -42,8 +42,8 @@ def sent_bytes() -> int:
 def shuffle(comm: Group, config: Config, way: str, data: np.ndarray, epochs: int) -> None:
     """Print bytes and times of a way, at rank 0; check all rows at the workers."""
     workers, poller, every = comm.size - 1, Poller(1e-4, comm), config.shuffle.every
-    shuffler = Shuffler(config, (data,))
-    sends = RowSends(comm)
+    shuffler = config.shuffle.sender(config, (data,))
+    sends = RowCarrier(comm, shuffler, config.link.segment)
     worker = comm.rank - 1
     mine = data[shuffler._deal.held(0, max(0, worker))].copy()
     shard = Shard(config, max(0, worker), ROWS, (mine,))
@@ -57,13 +57,13 @@ def shuffle(comm: Group, config: Config, way: str, data: np.ndarray, epochs: int
         if channel is None:
             requests = []
             for each in range(workers):
-                rows = shuffler.rows(each, epoch * every)
+                rows = shuffler.freight(each, epoch * every)
                 assert rows is not None
                 if rows.opening is not None and way == "MPI_Ibcast":
                     assert rows.opening.content is not None
                     poller.wait(comm.Ibcast(rows.opening.content, 0).Test)
                 elif rows.opening is not None:
-                    sends.open(rows.opening, range(1, workers + 1), config.link.segment)
+                    sends.open(rows, range(1, workers + 1))
                 requests.append(comm.Isend(rows.sent, each + 1, 1))
             poller.wait(lambda: MPI.Request.Testall(requests) and sends.complete())  # noqa: B023
             plan = shuffler._deal.plan(epoch - 1, epoch)

@@ -27,7 +27,8 @@ from pdcode.training.fused import FusedCoordinator
 from pdcode.util.errors import InputError
 
 EXAMPLES = (
-    "weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "waves", "factors", "clipped",
+    "weibull", "diagonal", "adagrad", "deadline", "ring", "ternary", "ladder", "huber", "waves", "factors",
+    "clipped",
 )  # fmt: skip
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
@@ -166,6 +167,8 @@ diagonal = diagonal:DiagonalTable
 adagrad = adagrad:AdagradTable
 [pdcode.policies]
 deadline = deadline:DeadlineTable
+[pdcode.reductions]
+ring = ring:RingTable
 [pdcode.wires]
 ternary = ternary:Ternary
 [pdcode.problems]
@@ -189,10 +192,14 @@ def installed(folder: Path, entry_points: str) -> str:
 def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None:
     """All groups of the examples, by an entry point each."""
     job, path = tmp_path / "job.toml", installed(tmp_path, ENTRY_POINTS)
-    job.write_text(extending.together(extending.paste(tmp_path), plugins=False), encoding="utf-8")
-    codes, _, error = pdcode(simulating(job), PYTHONPATH=path)
-    assert codes == [0], error
-    assert pdcode(simulating(job))[0] == [2]
+    configurations = extending.paste(tmp_path)
+    ring = extending.together({"ring": configurations.pop("ring")}, plugins=False)
+    sums = tmp_path / "sums.toml"  # of their own, as they do not go with the others
+    sums.write_text(f'scheme.name = "uncoded"\nupdate.mode = "all"\n{ring}', encoding="utf-8")
+    job.write_text(extending.together(configurations, plugins=False), encoding="utf-8")
+    codes, _, error = pdcode(simulating(job), simulating(sums), PYTHONPATH=path)
+    assert codes == [0, 0], error
+    assert pdcode(simulating(job), simulating(sums))[0] == [2, 2]
 
 
 BROKEN = """

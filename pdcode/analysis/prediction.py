@@ -37,7 +37,8 @@ def summary(config: Config, result: Result) -> Iterator[str]:
         f"{percent(result.ingress, 1)} % and sent {percent(result.egress, 1)} %"
     )
     traffic = f"{size(result.bytes_up)} up, {size(result.bytes_down)} down"
-    yield f"{counted(result.arrivals, 'arrival')}{wasted}; {traffic}" + ("" if config.sums_all else loads)
+    of_rank_0 = "" if config.reduction.workers_step else loads
+    yield f"{counted(result.arrivals, 'arrival')}{wasted}; {traffic}{of_rank_0}"
 
 
 def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> str:

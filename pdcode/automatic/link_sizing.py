@@ -20,7 +20,6 @@ from ..fitted import FRACTIONS, MAX_LOAD, MAX_RATIO
 from ..problems import Problem
 from ..schemes import Scheme, delay_model, make_scheme
 from ..transport.layout import Layout
-from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError
 from ..util.formats import percent, rate, ratio
@@ -134,10 +133,11 @@ def link_load(scheme: Scheme, state: State, speeds: Speeds) -> LinkLoad:
     layout, rates = state.layouts[0], 1 / np.maximum(speeds.compute_s, 1e-9)
     ingress, egress = rates.sum() * layout.reply_bytes / speeds.ingress, 0.0
     exchange = 0.0
-    if scheme.config.downlink.exchanges:  # a worker receives from all others, the fastest sends to all
+    peer_bytes = scheme.config.downlink.peer_bytes(layout)
+    if peer_bytes is not None:  # a worker receives from all others, the fastest sends to all
         most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
-        exchange = most * LogFormat(layout).message_bytes / speeds.ingress
-    if scheme.config.has_replicas:
+        exchange = most * peer_bytes / speeds.ingress
+    if scheme.config.reduction.relays:
         body = common_copies(scheme.config, scheme.workers) * sum(state.body_bytes(scheme.workers))
         egress = rates.sum() * (layout.body_offset + body) / speeds.egress
     if scheme.config.link.half_duplex:

@@ -149,7 +149,7 @@ class Choice:
             factor,
             update.asynchronous,
             update.complete,
-            config.sums_all and coded,
+            config.reduction.workers_step and coded,
         )
         self.evenly_s[name] = self.time_s(name, timing.tasks_s)
         slowed_s = np.broadcast_to(timing.tasks_s, (workers, timing.tasks_s.shape[1])).copy()
@@ -169,7 +169,7 @@ class Choice:
     def review(self, components: Components, before: object = None) -> Review | None:
         """Return the review of a run; None if there is no choice, or its workers cannot be set up anew."""
         config = components.config
-        fixed = config.shuffle.kind != "none" or config.workers.spares or config.workers.count < 2
+        fixed = config.shuffle.moves or config.workers.spares or config.workers.count < 2
         if len(self.candidates) < 2 or fixed:
             return None
         return Review(self, components, before if isinstance(before, Review) else None)

@@ -161,7 +161,7 @@ class Review:
 
     def _change(self, now_ns: int, coordinator: Coordinator) -> str:
         """Hold tasks back for a change, if it pays for the wait; return the reason if there is none."""
-        if self._components.config.sums_all or not coordinator.roster.outstanding:
+        if self._components.config.reduction.workers_step or not coordinator.roster.outstanding:
             return self._changed()
         if self._slowest >= 0 and coordinator.roster.awaited[self._slowest]:
             return ""

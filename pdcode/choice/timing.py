@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,15 +23,13 @@ from ..config import (
 )
 from ..fitted import FOLLOWING
 from ..session.setup import Components
-from ..session.shuffling import make_row_sender
 from ..stragglers.laws import NoDelays
 from ..trace.recorder import Recorder
 from ..trace.schema import USED
-from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..virtual import costs
 from ..virtual.costs import cost_model_schedule, task_times_ns
-from ..virtual.schedule import AllreduceSchedule, CostModelSchedule, FirstSchedule
+from ..virtual.schedule import CostModelSchedule
 from ..virtual.timing_only import TimingOnly
 
 DELAYS = 8  # delays of a worker of which the mean is taken
@@ -89,7 +86,7 @@ class Timing:
         self._schedule = cost_model_schedule(self._config, components)
         (self._reply,), (body, own) = components.reply_bytes[:1], components.state.body_bytes(n)
         self._body, self._own = body, own + components.layout.body_offset
-        self._exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
+        self._exchanged = config.downlink.peer_bytes(components.layout)
         self._epoch = _epoch_rows(components, self._schedule)
 
     def repeated_s(self, tasks_s: np.ndarray, updates: int) -> float:
@@ -108,14 +105,13 @@ class Timing:
         task_ns = np.maximum(
             1, np.rint(1e9 * (self.tasks_s.min(axis=1) if task_s is None else task_s))
         ).astype(np.int64)
-        if isinstance(self._schedule, AllreduceSchedule):
+        if (sums_ns := self._schedule.sums_ns) is not None:
             first = np.arange(n), np.zeros(n, np.int64), updates
             delays_ns = np.hstack([stragglers.delays_ns(model, *first, task_ns) for model in models])
             if (delays_ns < 0).any():
                 return math.inf
             slowest_ns = (task_ns[:, None] + delays_ns).max(axis=0)
-            allreduce_ns = sum(self._schedule.allreduce_ns)
-            return 1e-9 * float(slowest_ns.mean() + allreduce_ns) + config.machine.update_s
+            return 1e-9 * float(slowest_ns.mean() + sums_ns) + config.machine.update_s
         update: Any = config.update
         if getattr(update, "is_adaptive", False):
             total_s = 0.0
@@ -146,12 +142,7 @@ class Timing:
         of these.
         """
         config, n, single = self._config, self._config.workers.count, update.asynchronous
-        schedule = self._schedule
-        if isinstance(schedule, FirstSchedule):
-            schedule.members = partial(update.typical_payloads, n)
-            update_s = config.machine.update_s + 1e-9 * schedule.exchange_ns
-            machine = msgspec.structs.replace(config.machine, update_s=update_s)
-            config = msgspec.structs.replace(config, machine=machine, reduce=ReduceTable())
+        step_ns = self._schedule.step_ns(update.typical_payloads(n))
         tasks = max(1.0, config.shuffle.every * update.typical_payloads(n) / n)  # of a worker in an epoch
         rows_bytes, wait_ns = self._epoch
         own = self._own + round(rows_bytes / tasks)
@@ -163,8 +154,12 @@ class Timing:
         timed = msgspec.structs.replace(
             config,
             update=msgspec.structs.replace(update, clip="none"),
-            downlink=DownlinkTable(),
-            shuffle=ShuffleTable(),
+            machine=msgspec.structs.replace(
+                config.machine, update_s=config.machine.update_s + 1e-9 * step_ns
+            ),
+            reduce=ReduceTable.of({}),
+            downlink=DownlinkTable.of({}),
+            shuffle=ShuffleTable.of({}),
             trace=TraceTable(),
             stop=_stop(rounds * (n if single else 1), 2 * rounds * longest_s),
         )
@@ -187,13 +182,14 @@ def _stop(updates: int, seconds: float) -> StopTable:
 
 def _epoch_rows(components: Components, schedule: CostModelSchedule) -> tuple[float, float]:
     """Return the bytes of a worker's rows of an epoch, and its wait for others in ns, in the mean."""
-    sender = make_row_sender(components.config, components.source)
-    if sender is None:
+    shuffle = components.config.shuffle
+    if not shuffle.moves:
         return 0.0, 0.0
-    for version in (0, components.config.shuffle.every):  # caches, then rows
-        found = [sender.rows(worker, version) for worker in range(components.scheme.workers)]
+    companion = shuffle.companion(components.config, components.source)
+    for version in (0, shuffle.every):  # caches, then rows
+        found = [companion.freight(worker, version) for worker in range(components.scheme.workers)]
     rows = [each for each in found if each is not None]
-    waits_ns = [schedule.rows_ns(each.place, each.exchanged) for each in rows]
+    waits_ns = [schedule.others_ns(each.place, each.exchanged) for each in rows]
     return statistics.fmean(each.size for each in rows), statistics.fmean(waits_ns)
 
 

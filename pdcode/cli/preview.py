@@ -10,7 +10,6 @@ from ..config.write import to_toml
 from ..schemes.common.assignments import DataRows, Rotating
 from ..session.setup import Components
 from ..transport.layout import Layout
-from ..transport.sums import exchanged_bytes
 from ..util.formats import counted, duration, rate
 from ..virtual import capacity
 
@@ -132,7 +131,7 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     if layout.blocks is not None:
         wires = f"integers of {layout.blocks.bits} bits"
     if config.reduce.summed:
-        least = exchanged_bytes(layout, config.owners)
+        least = config.reduction.exchanged_bytes(layout)
         payload = f"{config.reduce.kind} of the payload, {layout.payload_bytes} bytes in {wires}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_offset

@@ -78,7 +78,8 @@ def owner_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """
     units = sum(unit.length for unit in layout.units)
     averaging = flops_per_touch(problem.size) * units + _memory(config, problem, layout)
-    return payload_flops(problem, layout) + (averaging + rounding_flops(problem, layout)) / config.owners
+    whole = averaging + rounding_flops(problem, layout)
+    return payload_flops(problem, layout) + whole / config.reduction.owners
 
 
 def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
@@ -103,7 +104,7 @@ def step_flops(config: Config, problem: Problem, layout: Layout) -> float:
 
 def average_flops(config: Config, problem: Problem) -> float:
     """Return the flops by which rank 0 averages θ after a step, in the mean; 0 where workers step."""
-    if not config.optimizer.average or config.sums_all:
+    if not config.optimizer.average or config.reduction.workers_step:
         return 0.0
     return touched(problem, 2.0) / (config.workers.count if config.update.asynchronous else 1)
 
@@ -166,7 +167,7 @@ def _memory(config: Config, problem: Problem, layout: Layout) -> float:
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
-    if config.sums_first:  # a mean in place of the payloads
+    if config.reduction.by_members:  # a mean in place of the payloads
         return step_flops(config, problem, layout)
     if not config.downlink.relays:
         return 0.0

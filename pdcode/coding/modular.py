@@ -44,7 +44,7 @@ class ModularState(State):
         self._sum = Reply(layout, buffer(layout.buffer_bytes)[0])
         self.scales = np.zeros(layout.blocks.groups, np.float32)
         self._workers, self._version, self._begins = config.workers.count, 0, True
-        self._check = config.reduce.check if config.sums_all else 0
+        self._check = config.reduce.check if config.reduction.workers_step else 0
         self._captured = captured_share(layout)
         self._digest()
 

@@ -419,10 +419,10 @@ class SGDTable(OptimizerTable, tag="sgd"):
         passes = 1 + (self.momentum > 0) + 2 * (self.proximal is not None)
         return passes * super().flops(layers)
 
-    def check(self, config: Config) -> None:
-        super().check(config)
+    def check_config(self, config: Config) -> None:
+        super().check_config(config)
         if self.proximal is not None:
-            self.proximal.check(config)
+            self.proximal.check_config(config)
 
     def make(
         self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0, layers: Any = ()

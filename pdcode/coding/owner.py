@@ -54,7 +54,7 @@ class Owner(Stateful):
 
     def __init__(self, config: Config, layout: Layout, worker: int) -> None:
         workers = config.workers.count
-        self.fields = own = owned_fields(layout, config.owners)[worker]
+        self.fields = own = owned_fields(layout, config.reduction.owners)[worker]
         self._keys = config.seed, workers + worker  # others than those of the workers' own rounding
         self._encoders: list[MemoryEncoder] = []
         if own.start == own.stop:
@@ -112,7 +112,7 @@ class Owners(Stateful):
     """Owners of all ranges, and workers' memories for them: of all workers, or of one."""
 
     def __init__(self, config: Config, layout: Layout) -> None:
-        self.owners = [Owner(config, layout, number) for number in range(config.owners)]
+        self.owners = [Owner(config, layout, number) for number in range(config.reduction.owners)]
         self._memories: dict[str, np.ndarray] = {}  # by worker and range
         self._changed: dict[str, np.ndarray] = {}  # those of the last update, which may be made again
 

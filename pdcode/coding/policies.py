@@ -278,7 +278,7 @@ class CountTable(UpdateTable):
     effective: ClassVar[KeyNeeds] = {
         "full_step": {
             "memory.kind": Need(
-                lambda kind, config: config.has_owners or not kind.has_residual,
+                lambda kind, config: config.reduction.owners or not kind.has_residual,
                 "'none', as a mean over all workers is smaller anyway if some are missing",
                 of_kind=True,
             )
@@ -316,7 +316,7 @@ class FirstTable(CountTable, tag="first"):
     #: descent is fastest by the workers' last task times, which leaves out those that are slow
     count: Positive | Literal["auto"] | None = None  # type: ignore[assignment]
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         if self.is_adaptive and not kinds.find("schemes", config.scheme.name).steps_by_update:
             raise InputError(f"update.count: 'auto' has no effect with scheme '{config.scheme.name}'")
 

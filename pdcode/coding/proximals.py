@@ -67,7 +67,7 @@ class Box(Proximal, tag="box"):
     low: Bound | None = None  #: smallest weight; none: no bound
     high: Bound | None = None  #: largest weight; none: no bound
 
-    def check(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:
         if self.low is None and self.high is None:
             raise InputError(f"{self.table}.low: give a bound, low, high or both")
         if self.low is not None and self.high is not None and self.low > self.high:

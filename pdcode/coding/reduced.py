@@ -1,5 +1,6 @@
 """Rank 0's state where workers add up their payloads, and each worker has a state of the scheme."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from ..config import Config
 from ..transport.base import Arrival
 from ..transport.layout import RETURNED, Codewords, Layout
 from ..transport.messages import NO_WORKERS, Order
-from ..transport.sums import REQUEST_BYTES, Mean
+from ..transport.sums import REQUEST_BYTES, Mean, Total
 from .owner import Owner, Owners, assigned
 from .relay import RelayedState
 from .replica import ReplicaError, digest
@@ -46,7 +47,6 @@ class ReducedState(State):
         return Order(row, codewords, (), round=number)  # workers have θ, and need no body
 
     def go_on(self, version: int) -> None:
-        """Continue a run at a version of θ, which has been set."""
         self._version, self.digest = version, due_digest(self._state, version, self._check)
 
     def fold(self, arrival: Arrival) -> float:
@@ -67,19 +67,27 @@ class ReducedState(State):
         return norm
 
 
-class AveragingState(ReducedState):
-    """State that also does the work of all owners, for workers without states: on the virtual clock."""
+Gathered = tuple[int, int, Codewords, list[np.ndarray]]
+"""Worker, task, codewords and payload of an arrival."""
 
-    state_names = (*ReducedState.state_names, "_owners", "_payloads")
 
-    def __init__(self, state: State, config: Config) -> None:
-        workers = config.workers.count
-        super().__init__(state, workers, config.reduce.check)
-        self._mean = Mean(state.layouts[0], 0, workers)
-        self._owners = [Owner(config, state.layouts[0], worker) for worker in range(workers)]
-        # Worker, task, codewords and payload of each arrival since the last step.
-        self._payloads: list[tuple[int, int, Codewords, list[np.ndarray]]] = []
+class GatheringState(ReducedState):
+    """State that also adds the payloads up, for workers without states: on the virtual clock.
+
+    `total` is the buffer of the sum, or the mean. All payloads of an update have the same codewords.
+    """
+
+    state_names = (*ReducedState.state_names, "_payloads")
+
+    def __init__(self, state: State, config: Config, total: Total) -> None:
+        super().__init__(state, config.workers.count, config.reduce.check)
+        self.total = total
+        self._payloads: list[Gathered] = []  # since the last step
         self._body = [state.theta.view(np.uint8)]
+
+    @abstractmethod
+    def add_up(self, gathered: Sequence[Gathered]) -> None:
+        """Write the sum of payloads, in the order of their workers, to the segments of `total`."""
 
     def order(self, worker: int, task: int) -> Order:
         order = super().order(worker, task)
@@ -87,26 +95,38 @@ class AveragingState(ReducedState):
 
     def fold(self, arrival: Arrival) -> float:
         self._payloads.append((arrival.worker, arrival.task, arrival.codewords, arrival.payloads))
-        return 0.0 if len(self._payloads) < self._workers else self._average()
+        return 0.0 if len(self._payloads) < self._workers else self._fold_sum()
 
     def step(self, damping: float) -> float | None:
         if len(self._payloads) < self._workers:  # another payload was refused
-            self._average()
+            self._fold_sum()
         self._payloads.clear()
         return super().step(damping)
 
-    def _average(self) -> float:
-        """Fold the mean of the payloads in; return the captured fraction of the gradient."""
-        _, first, codewords, _ = self._payloads[0]
-        in_order = sorted(self._payloads, key=itemgetter(0))
-        tasks = {worker: task for worker, task, *_ in in_order}
-        for worker, (owner, segment) in enumerate(zip(self._owners, self._mean.segments, strict=True)):
-            for *_, payloads in in_order:
+    def _fold_sum(self) -> float:
+        """Fold the sum of the payloads in; return the captured fraction of the gradient."""
+        self.add_up(sorted(self._payloads, key=itemgetter(0)))
+        self.total.assemble()
+        _, _, self.total.arrival.codewords, _ = self._payloads[0]
+        return self._state.fold(self.total.arrival)
+
+
+class AveragingState(GatheringState):
+    """State that does the work of all owners."""
+
+    state_names = (*GatheringState.state_names, "_owners")
+
+    def __init__(self, state: State, config: Config) -> None:
+        workers, layout = config.workers.count, state.layouts[0]
+        super().__init__(state, config, Mean(layout, 0, workers))
+        self._owners = [Owner(config, layout, worker) for worker in range(workers)]
+
+    def add_up(self, gathered: Sequence[Gathered]) -> None:
+        tasks, (_, first, codewords, _) = {worker: task for worker, task, *_ in gathered}, self._payloads[0]
+        for worker, (owner, segment) in enumerate(zip(self._owners, self.total.segments, strict=True)):
+            for *_, payloads in gathered:
                 owner.add(codewords, payloads[owner.fields])
             segment[REQUEST_BYTES:] = owner.average(codewords, tasks.get(worker, first))
-        self._mean.assemble()
-        self._mean.arrival.codewords = codewords
-        return self._state.fold(self._mean.arrival)
 
 
 def due_digest(state: State, version: int, check: int) -> int:
@@ -140,8 +160,6 @@ class FirstState(RelayedState):
     omitted : set of (int, int)
         Worker and task of the payloads that the last update has left out, as their workers did not respond in
         the exchange.
-    recorded : collection of (int, int)
-        The same of all updates of a recorded run.
     members : int
         Number of members of the last update.
     """
@@ -151,7 +169,7 @@ class FirstState(RelayedState):
 
     def __init__(self, state: Coded, config: Config) -> None:
         super().__init__(state, config.workers.count, config.reduce.check, exchanged=True)
-        self._min_entries, self._mean = 2, Mean(self.layouts[0], 0, config.owners)
+        self._min_entries, self._mean = 2, Mean(self.layouts[0], 0, config.reduction.owners)
         self._current: list[Any] | None = None  # row and codewords of the tasks of this update
         # Worker, task and payload of each arrival since the last step.
         self._arrivals: list[tuple[int, int, list[np.ndarray]]] = []
@@ -159,7 +177,6 @@ class FirstState(RelayedState):
         self.average: Average = self._average_here
         self._owners = Owners(config, self.layouts[0])
         self.omitted: set[tuple[int, int]] = set()
-        self.recorded: Collection[tuple[int, int]] = ()
         self.members = 0
         self._captured = captured_share(self.layouts[0])
 

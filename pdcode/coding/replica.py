@@ -6,6 +6,7 @@ order give the same bits. A digest of θ is compared periodically.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,6 +31,9 @@ def digest(theta: np.ndarray) -> int:
 
 class Replica(Stateful, ABC):
     """A worker's copy of θ."""
+
+    def connect(self, replies: Sequence[Reply]) -> None:
+        """Set the buffers of the worker's replies, of each round."""
 
     @abstractmethod
     def update(self, task: Task) -> np.ndarray:
@@ -63,8 +67,13 @@ class SharedReplica(Replica):
 class ScaledReplica(Replica):
     """Replica that reads θ and the scales of the next payload from each task, without a copy of θ."""
 
-    def __init__(self, dtype: np.dtype, reply: Reply) -> None:
-        self._dtype, self._scales = dtype, reply.scales
+    _scales: np.ndarray
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+
+    def connect(self, replies: Sequence[Reply]) -> None:
+        self._scales = replies[0].scales
 
     def update(self, task: Task) -> np.ndarray:
         split = len(task.body) - self._scales.nbytes

@@ -59,6 +59,8 @@ class State(Stateful, Capable, ABC):
         Capability: the policy alone decides when to step, and which payloads of this round to use.
     omitted : collection of (int, int)
         Worker and task of payloads that the last step has left out, as their workers did not respond.
+    recorded : collection of (int, int)
+        The same of all steps of a recorded run; to be set.
     wrapped : (int, int)
         Groups of elements whose last sum was beyond ``reduce.bits``: mended, and lost.
     stuck : str
@@ -69,6 +71,7 @@ class State(Stateful, Capable, ABC):
     state_types: ClassVar[tuple[tuple[str, Any], ...]] = (("wake_ns", int | None),)
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"default_rule": ("ready", "usable")}
     default_rule: ClassVar[bool] = True
+    resizes: ClassVar[bool] = False  # as of `Coded`
 
     theta: np.ndarray
     optimizer: Optimizer
@@ -82,6 +85,7 @@ class State(Stateful, Capable, ABC):
     digest = 0
     stuck = ""
     omitted: Collection[tuple[int, int]] = ()
+    recorded: Collection[tuple[int, int]] = ()
     wrapped: tuple[int, int] = (0, 0)
 
     @abstractmethod
@@ -137,6 +141,10 @@ class State(Stateful, Capable, ABC):
 
     def resumed(self) -> None:
         """Continue from a loaded state, with workers that have no replica of it."""
+        return
+
+    def go_on(self, version: int) -> None:
+        """Continue a run at a version of θ, which has been set."""
         return
 
     def joined(self, worker: int) -> None:

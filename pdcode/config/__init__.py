@@ -19,10 +19,10 @@ __getattr__, __all__ = exports(
     {
         "fields": "MAX_VALUE RATE SIZE TIME Bandwidth Bytes Candidates Count Delay Duration Factor Fraction "
         "NonNegative Positive Rate Real Seconds Table Tables",
-        "interfaces": "CodeTable DecoderTable DesignedTable FaultEvent MemoryTable OptimizerTable "
-        "Proximal StragglersTable UpdateTable",
+        "interfaces": "CodeTable DecoderTable DesignedTable DownlinkTable FaultEvent MemoryTable "
+        "OptimizerTable Proximal ReduceTable ShuffleTable StragglersTable UpdateTable",
         "problems": "BUNDLED NetworkTable ProblemTable",
-        "schema": "AUTO KINDS Config DownlinkTable FaultsTable LinkTable MachineTable ReduceTable "
-        "SchemeTable ShuffleTable StopTable TraceTable WireTable WorkersTable",
+        "schema": "AUTO KINDS Config FaultsTable LinkTable MachineTable SchemeTable StopTable "
+        "TraceTable WireTable WorkersTable",
     },
 )

@@ -122,7 +122,7 @@ class Kind(Table):
         """Name of the kind."""
         return self.name_of()
 
-    def check(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:
         """Refuse a configuration in which this kind cannot work, by an `InputError` naming key and value."""
 
     def describe(self) -> str:

@@ -13,7 +13,7 @@ from ..util.touches import flops_per_touch
 from . import kinds
 from .building import Kind
 from .fields import Candidates, Count, Fraction, NonNegative, Positive, Rate, Real, Seconds
-from .requirements import KeyNeeds, Need, having, none_of, one_of
+from .requirements import KeyNeeds, Need, Needs, having, lacking, none_of, one_of, unrounded
 
 
 class CodeTable(Kind, tag_field="family"):
@@ -171,8 +171,8 @@ class UpdateTable(Kind, Capable, tag_field="mode"):
     by_fraction: ClassVar[bool] = False  #: whether the captured fraction of the gradient decides
     requires: ClassVar[KeyNeeds] = {
         "clip": {
-            "downlink.kind": none_of(
-                "exchange", needed="'full' or 'codewords'", why="workers cannot apply to others' payloads"
+            "downlink.kind": lacking(
+                "exchanges", "'full' or 'codewords'", "workers cannot apply to others' payloads"
             ),
             "workers.count": Need(
                 lambda count, config: count >= 3, "3 or more", "cannot know which of two payloads is right"
@@ -297,7 +297,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     requires: ClassVar[KeyNeeds] = {
         "plateau": {
             "reduce.kind": Need(
-                lambda kind, config: not config.sums_all,
+                lambda kind, config: not config.reduction.workers_step,
                 "'star', or update.mode 'first'",
                 "follows losses that rank 0 has, where workers step by themselves",
             )
@@ -308,7 +308,7 @@ class OptimizerTable(Kind, tag_field="kind"):
         "clip": {"optimizer.kind": none_of("sign", needed="one whose steps depend on lengths")},
     }
 
-    def check(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:
         updates = self.updates or config.stop.updates
         if self.schedule == "constant" or not config.stop.ends:  # refused later
             return
@@ -389,6 +389,142 @@ class OptimizerTable(Kind, tag_field="kind"):
         size = sum(layer.length for layer in layers)
         touches = self.touches + self.decays + (self.clip is not None)
         return touches * flops_per_touch(size) * size
+
+
+class DownlinkTable(Kind, tag_field="kind"):
+    """The downlink: the transmission of the new θ to workers."""
+
+    table, group, default = "downlink", "downlinks", "full"
+    relays: ClassVar[bool] = False  #: whether workers get payloads, and compute θ themselves
+    exchanges: ClassVar[bool] = False  #: whether workers send their payloads to each other
+
+    #: with "codewords" or "exchange": tasks between comparisons of a worker's θ with rank 0's
+    check: Positive = 64
+
+    effective: ClassVar[KeyNeeds] = {
+        "check": {"downlink.kind": having("relays", "'codewords' or 'exchange'")}
+    }
+
+    def state(self, state: Any, workers: int) -> Any:
+        """Return rank 0's state, a `coding.state.State`, built on a scheme's."""
+        raise NotImplementedError
+
+    def replica(self, scheme: Any, problem: Any, weights: Any, state: Any) -> Any:
+        """Return a worker's copy of θ, a `coding.replica.Replica`, and the message layouts.
+
+        `weights` are those of `Scheme.layouts`; `state` is rank 0's, if the worker may use its θ, else None.
+        """
+        raise NotImplementedError
+
+    def peer_bytes(self, layout: Any) -> int | None:
+        """Return the bytes of a worker's message to each other worker; None: there is none."""
+        return None
+
+    def link(self, entry: Any) -> Any:
+        """Build a worker's link of a run over MPI, an `mpi.link.MPILink`."""
+        raise NotImplementedError
+
+
+SUMMED = "gives rank 0 only the sum of the payloads"
+SUMMED_NEEDS: Needs = {
+    "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
+    "update.clip": one_of("none", why=SUMMED),
+    "downlink.kind": one_of("full", why="leaves θ with every worker, or sends it"),
+}
+"""What sums in place of payloads need."""
+
+
+class ReduceTable(Kind, tag_field="kind"):
+    """The ranks that add up the payloads."""
+
+    table, group, default = "reduce", "reductions", "star"
+    makes: ClassVar[Any]  #: the subclass of `reductions.Reduction`
+    summed: ClassVar[bool] = False  #: whether workers add up their payloads
+
+    #: workers round once, to integers modulo 2^bits, which anyone adds up exactly; none: not so
+    bits: Annotated[int, Meta(ge=2, le=16)] | None = None
+    fanout: Annotated[int, Meta(ge=1, le=1024)] = 4  #: with "tree": workers below a worker
+    #: where workers add up: updates between comparisons of all workers' θ with rank 0's
+    check: Positive = 64
+
+    effective: ClassVar[KeyNeeds] = {
+        "check": {"reduce.kind": none_of("star", needed="'allreduce' or 'tree'")},
+        "fanout": {"reduce.kind": one_of("tree")},
+    }
+    requires: ClassVar[KeyNeeds] = {
+        "bits": {
+            **SUMMED_NEEDS,
+            "workers.count": Need(
+                lambda count, config: count <= 4 ** (config.reduce.bits - 2),
+                "fewer workers, or 2 + ½ log₂ n bits or more for n of them",
+                "wraps in the sums of all workers",
+            ),
+            "update.mode": having("complete", "'all'", "has scales for the sum of all payloads", only="all"),
+            "memory.kind": one_of("worker", why="rounds to few integers"),
+            "wire.dtype": unrounded("rounds by itself"),
+        }
+    }
+
+    def make(self, config: Any) -> Any:
+        """Return the reduction of a run, a `reductions.Reduction`."""
+        return self.makes(config)
+
+    @property
+    def adds(self) -> bool:
+        """Whether an update gets the sum of all payloads, not the single ones."""
+        return self.summed or self.bits is not None
+
+
+class ShuffleTable(Kind, tag_field="kind"):
+    """Reshuffling of the training rows among the workers."""
+
+    table, group, default = "shuffle", "shuffles", "none"
+    moves: ClassVar[bool] = False  #: whether rows move
+
+    every: Positive = 100  #: updates between two shuffles
+    #: with "coded": batches S that a worker stores, its own included; above 1 whole first shards move, and
+    #: XORs of their parts deliver any permutation in (n - S)/S batches
+    cache: Positive = 1
+
+    candidates: ClassVar[Candidates] = {"every": (20, 60, 200)}
+    effective: ClassVar[KeyNeeds] = {
+        "every": {"shuffle.kind": having("moves", "a kind that moves rows")},
+        "cache": {"shuffle.kind": one_of("coded")},
+    }
+    requires: ClassVar[KeyNeeds] = {
+        "cache": {
+            "workers.count": Need(
+                lambda count, config: count > config.shuffle.cache,
+                "more workers than that",
+                "leaves nothing to be sent where every worker has all batches",
+            )
+        }
+    }
+
+    def check_rows(self, config: Any, source: Any) -> None:
+        """Refuse the data of a `problems.DataSource` if their rows cannot move."""
+
+    def companion(self, config: Any, source: Any) -> Any:
+        """Build rank 0's side, a `transport.companions.Companion`; None: nothing accompanies tasks.
+
+        The data are refused as by `check_rows`.
+        """
+        return None
+
+    def recipient(self, config: Any, worker: int, rows: int, problem: Any) -> Any:
+        """Build a worker's side, a `transport.companions.Recipient`, for its problem.
+
+        `rows` is the number of training rows of all workers together; None: nothing accompanies tasks.
+        """
+        return None
+
+    def carrier(self, comm: Any, companion: Any, config: Any) -> Any:
+        """Build the `mpi.companions.Carrier` of rank 0's side; only if there is one."""
+        raise NotImplementedError
+
+    def channel(self, entry: Any, recipient: Any) -> Any:
+        """Build the `mpi.companions.Channel` of a worker's side; only if there is one."""
+        raise NotImplementedError
 
 
 class StragglersTable(Kind, tag_field="kind"):

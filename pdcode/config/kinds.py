@@ -145,6 +145,22 @@ KINDS: dict[str, dict[str, Any]] = {
         "group-lasso": "pdcode.coding.proximals:GroupLasso",
         "unit-norm": "pdcode.coding.proximals:UnitNorm",
     },
+    "downlinks": {
+        "full": "pdcode.downlinks:Full",
+        "codewords": "pdcode.downlinks:Codewords",
+        "exchange": "pdcode.downlinks:Exchange",
+    },
+    "reductions": {
+        "star": "pdcode.reductions.star:StarTable",
+        "allreduce": "pdcode.reductions.allreduce:AllreduceTable",
+        "tree": "pdcode.reductions.tree:TreeTable",
+    },
+    "shuffles": {
+        "none": "pdcode.shuffles:Unmoved",
+        "uncoded": "pdcode.shuffles:Uncoded",
+        "coded": "pdcode.shuffles:Coded",
+        "exchange": "pdcode.shuffles:Exchange",
+    },
     "optimizers": {
         "sgd": "pdcode.coding.optimizers:SGDTable",
         "adam": "pdcode.coding.optimizers:AdamTable",

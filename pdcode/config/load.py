@@ -292,7 +292,7 @@ def check_consistency(config: Config) -> None:
     if path.suffix.lower() in FOREIGN:
         raise InputError(f"trace.path: '{path}': a trace is HDF5: expected a name that ends in .h5")
     for name in ("scheme", "faults", *KINDS):
-        getattr(config, name).check(config)
+        getattr(config, name).check_config(config)
 
 
 def _parse(override: str) -> tuple[list[str], Any]:

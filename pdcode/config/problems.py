@@ -91,7 +91,7 @@ class ProblemTable(Kind, tag_field="kind"):
         """Return the table of a run with this seed, where a key that is `before` follows it."""
         return self
 
-    def check(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:
         self.ensure_reachable("stop.loss:", config.stop.loss)
 
     def ensure_reachable(self, name: str, loss: float | None) -> None:

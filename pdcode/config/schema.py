@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,14 +19,20 @@ from .fields import MAX_VALUE, Bandwidth, Bytes, Candidates, Count, Duration, Po
 from .interfaces import (
     CodeTable,
     DecoderTable,
+    DownlinkTable,
     FaultEvent,
     MemoryTable,
     OptimizerTable,
+    ReduceTable,
+    ShuffleTable,
     StragglersTable,
     UpdateTable,
 )
 from .problems import ProblemTable
-from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
+from .requirements import KeyNeeds, Need, given, lacking, one_of
+
+if TYPE_CHECKING:
+    from ..reductions.base import Reduction
 
 AUTO = "auto"
 """Value of ``[scheme] preset`` that has the preset chosen by predicted times, see `choice.preset`."""
@@ -71,7 +77,7 @@ class SchemeTable(Table):
             built, options=building.build(scheme.Options, options, "scheme.options")
         )
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         """Refuse combinations of keys that cannot work with the scheme."""
         kinds.find("schemes", self.name).check(config)
 
@@ -109,153 +115,6 @@ class WireTable(Table):
         return classes
 
 
-class DownlinkTable(Table):
-    """The downlink: the transmission of the new θ to workers."""
-
-    #: θ itself, or the payloads from which workers compute it: sent by rank 0 ("codewords"), or by workers to
-    #: each other while rank 0 sends the order of their use ("exchange")
-    kind: Literal["full", "codewords", "exchange"] = "full"
-    #: with "codewords" or "exchange": tasks between comparisons of a worker's θ with rank 0's
-    check: Positive = 64
-
-    effective: ClassVar[KeyNeeds] = {"check": {"downlink.kind": one_of("codewords", "exchange")}}
-    requires: ClassVar[KeyNeeds] = {
-        "kind": {
-            "decoder.kind": having(
-                "relays",
-                "a decoder whose state can be sent to a late worker, such as 'adjoint'",
-                "has every worker decode",
-            )
-        }
-    }
-
-    @property
-    def relays(self) -> bool:
-        """Whether workers get payloads, and compute θ themselves."""
-        return self.kind != "full"
-
-    @property
-    def exchanges(self) -> bool:
-        """Whether workers send their payloads to each other."""
-        return self.kind == "exchange"
-
-
-SUMMED = "gives rank 0 only the sum of the payloads"
-SUMMED_NEEDS: dict[str, Need] = {
-    "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
-    "update.clip": one_of("none", why=SUMMED),
-    "downlink.kind": one_of("full", why="leaves θ with every worker, or sends it"),
-}
-
-
-class ReduceTable(Table):
-    """The ranks that add up the payloads."""
-
-    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has its own θ; if
-    #: `wire.dtype` rounds, or with `update.mode = "first"`, each averages a range of elements, and rounds
-    #: the mean again; "tree": the workers along a tree, which needs `bits`
-    kind: Literal["star", "allreduce", "tree"] = "star"
-    #: workers round once, to integers modulo 2^bits, which anyone adds up exactly; none: not so
-    bits: Annotated[int, Meta(ge=2, le=16)] | None = None
-    fanout: Annotated[int, Meta(ge=1, le=1024)] = 4  #: with "tree": workers below a worker
-    #: with "allreduce" or "tree": updates between comparisons of all workers' θ with rank 0's
-    check: Positive = 64
-
-    effective: ClassVar[KeyNeeds] = {
-        "check": {"reduce.kind": none_of("star", needed="'allreduce' or 'tree'")},
-        "fanout": {"reduce.kind": one_of("tree")},
-    }
-    requires: ClassVar[KeyNeeds] = {
-        "kind": {
-            **SUMMED_NEEDS,
-            "update.mode": Need(
-                lambda mode, config: mode.complete or mode.name_of() == "first",
-                "'all' or 'first'",
-                "has workers wait for each other",
-                of_kind=True,
-            ),
-            "update.late": one_of(
-                "waste", why="adds up payloads at the same θ", when=lambda config: config.sums_first
-            ),
-            "wire.dtype": Need(
-                lambda name, config: not (config.has_owners and isinstance(config.wire.dtype, list)),
-                "one format for all layers",
-                "cuts layers into ranges of elements",
-            ),
-            "code.rows_per_task": none_of(
-                "auto", needed="a number, or code.share", why="has no link of rank 0 that would determine it"
-            ),
-            "memory.kind": one_of(
-                "none", "worker", why="has owners round the mean again", when=lambda config: config.has_owners
-            ),
-            "reduce.bits": Need(
-                lambda bits, config: bits is not None or config.reduce.kind != "tree",
-                "a number of bits",
-                "adds up payloads without decoding them",
-            ),
-        },
-        "bits": {
-            **SUMMED_NEEDS,
-            "workers.count": Need(
-                lambda count, config: count <= 4 ** (config.reduce.bits - 2),
-                "fewer workers, or 2 + ½ log₂ n bits or more for n of them",
-                "wraps in the sums of all workers",
-            ),
-            "update.mode": having("complete", "'all'", "has scales for the sum of all payloads", only="all"),
-            "memory.kind": one_of("worker", why="rounds to few integers"),
-            "wire.dtype": unrounded("rounds by itself"),
-        },
-    }
-
-    @property
-    def summed(self) -> bool:
-        """Whether workers add up their payloads."""
-        return self.kind != "star"
-
-    @property
-    def adds(self) -> bool:
-        """Whether an update gets the sum of all payloads, not the single ones."""
-        return self.summed or self.bits is not None
-
-
-class ShuffleTable(Table):
-    """Reshuffling of the training rows among the workers."""
-
-    #: how rows move: "uncoded", each worker gets its new rows from rank 0; "coded", all get XORs of rows,
-    #: which they decode by their old rows; "exchange", workers send each other rows
-    kind: Literal["none", "uncoded", "coded", "exchange"] = "none"
-    every: Positive = 100  #: updates between two shuffles
-    #: with "coded": batches S that a worker stores, its own included; above 1 whole first shards move, and
-    #: XORs of their parts deliver any permutation in (n - S)/S batches
-    cache: Positive = 1
-
-    candidates: ClassVar[Candidates] = {"every": (20, 60, 200)}
-    effective: ClassVar[KeyNeeds] = {
-        "every": {"shuffle.kind": none_of("none", needed="a kind that moves rows")},
-        "cache": {"shuffle.kind": one_of("coded")},
-    }
-    requires: ClassVar[KeyNeeds] = {
-        "kind": {
-            "problem.shards": none_of(
-                "replicated", "common", needed="shards that differ", why="moves rows among shards"
-            ),
-            "reduce.kind": one_of("star", why="has rows follow the tasks that rank 0 sends"),
-            "scheme.name": Need(
-                lambda name, config: kinds.find("schemes", name).has_shard,
-                "a scheme whose workers have a shard each, such as 'lwpd'",
-                "moves rows among shards",
-            ),
-        },
-        "cache": {
-            "workers.count": Need(
-                lambda count, config: count > config.shuffle.cache,
-                "more workers than that",
-                "leaves nothing to be sent where every worker has all batches",
-            )
-        },
-    }
-
-
 REPLACED = "cannot replace a worker to which the others send payloads"
 
 
@@ -269,7 +128,7 @@ class WorkersTable(Table):
 
     requires: ClassVar[KeyNeeds] = {
         "spares": {
-            "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=REPLACED),
+            "downlink.kind": lacking("exchanges", "'full' or 'codewords'", REPLACED),
             "reduce.kind": one_of("star", why=REPLACED),
         }
     }
@@ -362,10 +221,10 @@ class FaultsTable(Table):
         failure = self.failure or FaultEvent.of({})
         return [*self.events, *([] if self.mtbf_s is None else [failure])]
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         """Refuse faults that cannot happen."""
         for each in self.injected:
-            each.check(config)
+            each.check_config(config)
         if self.failure is not None:
             for key in ("worker", "at_s", "task"):
                 if (value := getattr(self.failure, key, None)) is not None:
@@ -442,9 +301,9 @@ class Config(Table):
     decoder: DecoderTable = building.field(DecoderTable)
     memory: MemoryTable = building.field(MemoryTable)
     wire: WireTable = WireTable()
-    downlink: DownlinkTable = DownlinkTable()
-    reduce: ReduceTable = ReduceTable()
-    shuffle: ShuffleTable = ShuffleTable()
+    downlink: DownlinkTable = building.field(DownlinkTable)
+    reduce: ReduceTable = building.field(ReduceTable)
+    shuffle: ShuffleTable = building.field(ShuffleTable)
     update: UpdateTable = building.field(UpdateTable)
     optimizer: OptimizerTable = building.field(OptimizerTable)
     workers: WorkersTable = WorkersTable()
@@ -466,38 +325,16 @@ class Config(Table):
         return msgspec.structs.replace(self, seed=seed, problem=self.problem.of_seed(seed, self.seed))
 
     @property
-    def has_owners(self) -> bool:
-        """Whether workers that add up payloads average a range of elements each: if rounded, or the first."""
-        rounded = any(name != self.problem.dtype for name in self.wire.formats)
-        return self.reduce.summed and (rounded or self.sums_first)
-
-    @property
-    def owners(self) -> int:
-        """Number of ranges of elements that have an owner."""
-        workers = self.workers.count
-        return (self.update.min_payloads(workers) or workers) if self.sums_first else workers
-
-    @property
-    def sums_all(self) -> bool:
-        """Whether all workers add up their payloads, without rank 0."""
-        return self.reduce.summed and self.update.complete
-
-    @property
-    def sums_first(self) -> bool:
-        """Whether the workers with the first payloads, which rank 0 chooses, add these up."""
-        return self.reduce.summed and not self.update.complete
+    def reduction(self) -> Reduction:
+        """Who adds up the payloads of an update."""
+        return self.reduce.make(self)
 
     @property
     def relies_on_parts(self) -> str:
         """The key for which a run cannot resume without the state of every worker, and its value; or none."""
-        if self.sums_all:
+        if self.reduction.workers_step:
             return f"reduce.kind {self.reduce.kind!r}"
         return "memory.kind 'difference'" if self.memory.kind == "difference" else ""
-
-    @property
-    def has_replicas(self) -> bool:
-        """Whether tasks have what brings a worker's replica of θ up to date."""
-        return self.downlink.relays or self.sums_first
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Config:
@@ -536,6 +373,9 @@ KINDS: dict[str, type[Kind]] = {
         UpdateTable,
         OptimizerTable,
         StragglersTable,
+        DownlinkTable,
+        ReduceTable,
+        ShuffleTable,
     )
 }
 """Table name -> base class, for the tables that come in kinds."""

@@ -22,7 +22,7 @@ class Fault(FaultEvent):
     worker: Count | None = None  #: the faulty worker
     task: Count | None = None  #: instead of `at_s`: it happens at the start of this task, from 0
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         if any(event is self for event in config.faults.events):
             self._check_target(config.workers.count)
 

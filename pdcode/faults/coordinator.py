@@ -14,7 +14,7 @@ class AtRank0(FaultEvent):
 
     ends: ClassVar[bool] = True
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         if self.at_s is None:
             raise InputError(f"faults.events: kind '{self.kind}': at_s: must be given")
         if self is config.faults.failure:

@@ -90,8 +90,8 @@ class Join(ProcessFault, tag="join"):
 
     joins: ClassVar[bool] = True
 
-    def check(self, config: Config) -> None:
-        super().check(config)
+    def check_config(self, config: Config) -> None:
+        super().check_config(config)
         if self.at_s is None and self is not config.faults.failure:
             raise InputError(f"faults.events: kind 'join', worker {self.worker}: at_s: must be given")
         ensure_joinable(config)

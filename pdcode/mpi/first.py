@@ -25,7 +25,7 @@ from ..transport.sums import REQUEST_BYTES, Mean, announcement
 from ..util import clocks
 from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
 from .exchange import LogLink
-from .fleet import MPIFleet
+from .fleet import MPIFleet, Ranks
 from .initialise import MPI
 from .link import Entry
 from .process import ANSWER, MEMBERS, PEER, REPLY
@@ -45,13 +45,16 @@ def tags(attempt: int) -> tuple[int, int]:
 
 
 class FirstFleet(MPIFleet):
-    """Rank 0's side: replies are announcements, and the members of an update average their payloads."""
+    """Rank 0's side: replies are announcements, and the members of an update average their payloads.
+
+    `state` has them do so at each of its steps.
+    """
 
     def _reply_layouts(self, layouts: Sequence[Layout]) -> Sequence[Layout]:
         return [announcement(layout) for layout in layouts]
 
-    def attach(self, state: FirstState) -> None:
-        """Have the members of the updates of a state average their payloads."""
+    def __init__(self, ranks: Ranks, layouts: Sequence[Layout], state: FirstState) -> None:
+        super().__init__(ranks, layouts)
         self._state, state.average = state, self._average
         self._attempt = 0
         self._lists: list[tuple[MPI.Request, np.ndarray]] = []  # sends of lists of members, in flight
@@ -134,16 +137,17 @@ class FirstFleet(MPIFleet):
 class FirstLink(LogLink):
     """A worker's side: it announces its payloads, and exchanges them with the other members of an update."""
 
-    make_owners: Callable[[Layout], Owners]  # to be set before `connect`
+    can_leave = False
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, make_owners: Callable[[Layout], Owners]) -> None:
         super().__init__(entry)
+        self._make_owners = make_owners
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
         super()._allocate(layouts)
         (layout,) = layouts
-        self.owners = self.make_owners(layout)
+        self.owners = self._make_owners(layout)
         ranges = len(self.owners.owners)
         self._own, self._mean = Mean(layout, 0, ranges), Mean(layout, 0, ranges)
         short = announcement(layout)
@@ -157,6 +161,10 @@ class FirstLink(LogLink):
         self._means: dict[int, np.ndarray] = {}  # message with the mean of the last exchange, by update
         self._has_mean = False  # whether the last task has referred to that mean
         return [self._own.reply]
+
+    @property
+    def stateful(self) -> dict[str, object]:
+        return {"owners": self.owners}
 
     def _post_forward(self) -> None:
         """Post the receive of a mean that rank 0 forwards."""

@@ -34,6 +34,7 @@ from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from ..util import clocks
 from . import pace
+from .companions import Carrier
 from .deaths import (
     all_complete,
     dead_ranks,
@@ -43,8 +44,7 @@ from .deaths import (
     reraise_unless_proc_failed,
 )
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, ROWS, SAVED, SETUP, TASK, Group, Poller, library
-from .rows import RowSends
+from .process import BESIDE, CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Group, Poller, library
 
 ANSWER_NS = 1_000_000_000  # least time for another host's answer to one of the last clock requests
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
@@ -152,7 +152,7 @@ class MPIFleet(Ranks, Fleet):
     ending_s = 1e-9 * ANSWER_NS + supervised.END_S
     # Returns facts and arrays for the rank that replaces a worker. None: workers are not replaced.
     spare_setup: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
-    segment = 65536  # bytes that are broadcast at a time; to be set
+    carrier = Carrier()  # of what accompanies tasks in other ways; to be set
     joins_ns: dict[int, list[int]]  # times at which a worker is replaced; of workers not here: at once
 
     def __init__(self, ranks: Ranks, layouts: Sequence[Layout]) -> None:
@@ -166,8 +166,7 @@ class MPIFleet(Ranks, Fleet):
         self._vacancies: dict[int, int] = {}  # worker to be replaced -> earliest time, ns
         self.joins_ns = {}  # set before a run is started
         self._pending: list[Event] = []  # events besides replies that `events` has not returned yet
-        self._forwarded: list[MPI.Request] = []  # sends of other workers' payloads and of rows, in flight
-        self._row_sends = RowSends(self._comm)
+        self._forwarded: list[MPI.Request] = []  # sends of others' payloads and of companions, in flight
         self._allocate(layouts)
         self.start()
 
@@ -216,9 +215,9 @@ class MPIFleet(Ranks, Fleet):
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         # Also for a worker that has failed, if its event is not handled yet: replays know no more.
-        rows = None if self.row_sender is None else self.row_sender.rows(worker, version)
-        if rows is not None and rows.opening is not None:
-            self._row_sends.open(rows.opening, self._ranks, self.segment)
+        freight = self.companion.freight(worker, version)
+        if freight is not None:
+            self.carrier.open(freight, self._ranks)
         if self._ranks[worker] in self._failed:
             return self.now_ns()
         slot = self._slot_of[worker] = self._slot_of[worker] ^ 1
@@ -230,37 +229,35 @@ class MPIFleet(Ranks, Fleet):
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
             size = message.write(worker, task, version, order, flags)
             own = size
-            if rows is not None:
-                message.rows_bytes[0], own = len(rows.sent), size + rows.size
+            if freight is not None:
+                message.companion_bytes[0], own = len(freight.sent), size + freight.size
             for part in parts:
                 part.answers(worker, task, version, order.row, order.codewords, own)
             message.sent_ns[0] = now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, BYTE), self._ranks[worker], TASK)
-            if rows is not None:
-                self._send_rows(worker, rows.sent)
+            if freight is not None:
+                self._send_beside(worker, freight.sent)
         except MPI.Exception as error:
             self._record_failures(error)
             return self.now_ns()
         self.bytes_down += size
         return now_ns
 
-    def _send_rows(self, worker: int, rows: np.ndarray) -> None:
-        """Send the message of rows that follows a worker's task."""
+    def _send_beside(self, worker: int, message: np.ndarray) -> None:
+        """Send the message that accompanies a worker's task."""
         self._forwarded = [send for send in self._forwarded if not all_complete([send])]
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            self._forwarded.append(self._comm.Isend(chunk, self._ranks[worker], ROWS))
-        self.bytes_down += len(rows)
+        for start in range(0, len(message), CHUNK):
+            chunk = message[start : start + CHUNK]
+            self._forwarded.append(self._comm.Isend(chunk, self._ranks[worker], BESIDE))
+        self.bytes_down += len(message)
 
     def lost(self, worker: int) -> None:
-        """Note that a worker gets no further rows; send what others wait for."""
+        """Note that a worker gets no further task; send what others wait for."""
         super().lost(worker)
-        if self.row_sender is not None:
-            self._row_sends.replace(self.row_sender.missing(worker), self._ranks, self.segment)
+        self.carrier.lost(worker, self._ranks)
 
     def overdue(self, worker: int) -> None:
-        if self.row_sender is not None:
-            self._row_sends.replace(self.row_sender.awaited(worker), self._ranks, self.segment)
+        self.carrier.overdue(worker, self._ranks)
 
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         sizes: dict[int, int] | None = None
@@ -383,8 +380,7 @@ class MPIFleet(Ranks, Fleet):
         self._ranks[worker], self.members[worker] = member.rank, member
         self._offsets_ns[worker] = self._start_ns + member.offset_ns
         self._sends[worker] = MPI.REQUEST_NULL
-        if self.row_sender is not None:
-            self.row_sender.joined(worker)
+        self.companion.joined(worker)
         for slot in (2 * worker, 2 * worker + 1):
             self._free_slot(slot)
             self._init_receives(slot)
@@ -415,8 +411,8 @@ class MPIFleet(Ranks, Fleet):
         try:
             self._sends[worker].Wait()
             self.detached &= self.has_failures
-            # Its task is the number of clock requests, its version that of openings for whose rows it waits.
-            openings = 0 if self.row_sender is None else self.row_sender.members(worker)
+            # Its task is the number of clock requests, its version that of openings for which it waits.
+            openings = self.carrier.openings(worker)
             flags |= (DETACHED if self.has_failures else 0) | (GO_ON if self.goes_on else 0)
             self._send_control(worker, STOP | flags, member.rounds, openings)
             if flags & SAVE and self._ranks[worker] not in self._failed:
@@ -459,8 +455,8 @@ class MPIFleet(Ranks, Fleet):
     def close(self) -> None:
         self._free_slots()
         if self._shut_down.issuperset(self._ranks):  # a stopped worker receives nothing
-            self._poller.wait(lambda: self.has_failures or self._row_sends.complete())
-        self.bytes_down += self._row_sends.bytes
+            self._poller.wait(lambda: self.has_failures or self.carrier.complete())
+        self.bytes_down += self.carrier.bytes
         for member in self._spares:  # not needed any more
             try:
                 self._comm.Send(np.array([0, self.has_failures]), dest=member.rank, tag=SETUP)

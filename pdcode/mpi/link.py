@@ -1,8 +1,8 @@
 """A worker's side of the MPI transport."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -12,9 +12,9 @@ from ..transport.base import Computed, Link
 from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from ..util import clocks
+from .companions import Channel
 from .initialise import MPI
-from .process import CHUNK, CLOCK, HELLO, REPLY, ROWS, SAVED, SETUP, TASK, Group, Poller
-from .rows import RowChannel
+from .process import BESIDE, CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Group, Poller
 
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run interrupts
 
@@ -72,8 +72,10 @@ class Entry:
 class MPILink(Link):
     """Link of a worker to rank 0 over MPI."""
 
+    can_leave: ClassVar[bool] = True  # whether the run goes on without this worker
     leaving = False  # whether to leave after this task; to be set
-    rows: RowChannel | None = None  # of rows that move; to be set
+    save: Callable[[int], None]  # writes this worker's part of a checkpoint, with its next task; to be set
+    channel = Channel()  # of what accompanies tasks in other ways; to be set
 
     def __init__(self, entry: Entry) -> None:
         self._entry, self._comm, self.worker = entry, entry.comm, entry.worker
@@ -149,18 +151,26 @@ class MPILink(Link):
         if self._inbox.flags & STOP:
             return None
         self._assemble_task()
-        if self.rows is not None:
-            self._receive_rows(self.rows, self._task)
+        self._receive_companion(self._task)
         return self._task
 
-    def _receive_rows(self, channel: RowChannel, task: Task) -> None:
-        """Receive the rows that follow a task."""
-        size, task.rows = task.rows_bytes[0], None
+    @property
+    def stateful(self) -> dict[str, object]:
+        """Objects whose state this worker saves in checkpoints, beside its memories."""
+        return {}
+
+    def go_on(self, theta: np.ndarray) -> None:
+        """Continue with a θ, that of another preset."""
+        return
+
+    def _receive_companion(self, task: Task) -> None:
+        """Receive what accompanies a task."""
+        size, task.companion = task.companion_bytes[0], None
         if size:
-            rows = np.empty(size, np.uint8)
+            message = np.empty(size, np.uint8)
             for start in range(0, size, CHUNK):
-                self._entry.receive(ROWS, rows[start : start + CHUNK])
-            task.rows = channel.complete(rows)
+                self._entry.receive(BESIDE, message[start : start + CHUNK])
+            task.companion = self.channel.complete(message)
 
     def _assemble_task(self) -> None:
         """Assemble the task from rank 0's message; here they are the same."""
@@ -170,18 +180,16 @@ class MPILink(Link):
         return self._inbox.flags
 
     def leave(self) -> None:
-        """Confirm a checkpoint, answer the last clock requests, pass on the last rows, free the receive."""
+        """Confirm a checkpoint, answer the last clock requests, pass the rest on, free the receive."""
         if self.flags & SAVE:
             self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self._entry.serve_clock(self._inbox.task)
-        if self.rows is not None:  # which a stopped worker may keep from it
-            self.rows.leave(self._inbox.version, self.detached)
+        self.channel.leave(self._inbox.version, self.detached)  # a stopped worker may keep it from this
         self._receive_task.Free()
 
     def close(self) -> None:
-        """Stop the transfers of rows, which run beside the worker's loop; also after an error."""
-        if self.rows is not None:
-            self.rows.close()
+        """Stop the transfers that run beside the worker's loop; also after an error."""
+        self.channel.close()
 
     def reply(self, computed: Computed) -> None:
         part, loss, t_start_ns, t_compute_ns, delay_ns = computed

@@ -22,7 +22,7 @@ from .initialise import MPI
 
 # Tags; NEVER is not sent.
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, MEMBERS, ANSWER, NEVER, OUTCOME, VERDICT = range(1, 14)
-ROWS, SPREAD = 14, 15  # rows that follow a task, and others
+BESIDE, SPREAD = 14, 15  # what accompanies a task, and rows that come in other ways
 REPORT_S = 1.0  # time for one rank to report an error of all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node

@@ -13,8 +13,6 @@ import numpy as np
 from .. import faults
 from ..automatic import link_sizing
 from ..automatic.keys import with_resolved
-from ..coding.owner import Owner, Owners
-from ..coding.reduced import FirstState, ReducedState
 from ..config import Config
 from ..faults.link import FaultyLink, SlowedWorker
 from ..launch import launcher, siblings, supervised
@@ -25,7 +23,6 @@ from ..session.links import DelayedLink, SavingLink
 from ..session.monitor import Print
 from ..session.run import TrainingRun, close_trace, open_trace, run_identity
 from ..session.setup import Components, WorkerFactory
-from ..session.shuffling import make_row_sender
 from ..session.worker_checkpoint import WorkerCheckpoint
 from ..stragglers import WorkerDelays
 from ..training.worker import Computes, Worker, work
@@ -35,13 +32,9 @@ from ..util.errors import Failure
 from ..util.output import print_line
 from ..util.progress import track
 from . import pace
-from .exchange import ExchangeLink
-from .first import FirstFleet, FirstLink
 from .fleet import MPIFleet, Ranks
 from .link import Entry, MPILink
 from .process import SAVED, Group
-from .reduce import AllreduceFleet, AllreduceLink
-from .rows import RowChannel
 
 
 def coordinate(
@@ -68,15 +61,9 @@ def coordinate(
         """Train with a preset, also after another one."""
         config, source = components.config, components.source
         components.source = None  # rank 0 keeps only its evaluation set
-        if config.sums_all:
-            components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
-        kind = AllreduceFleet if config.sums_all else FirstFleet if config.sums_first else MPIFleet
-        fleet = kind(ranks, components.layouts)
-        fleet.row_sender, fleet.segment = make_row_sender(config, source), config.link.segment
+        fleet = config.reduction.fleet(ranks, components)
+        accompany(fleet, comm, config, source)
         comm.buffers.append(fleet)
-        if isinstance(fleet, FirstFleet):
-            assert isinstance(components.state, FirstState)
-            fleet.attach(components.state)
         with signals.handled(signals.interrupts(fleet)):
             fleet.interrupted = fleet.interrupted or ranks.interrupted  # since it was made
             if config.workers.spares:  # they need `source` later
@@ -128,17 +115,24 @@ def coordinate(
         descent = train(components)
         while (following := descent.next_components) is not None:
             # Workers that add up their payloads have a θ of their own; others get it with their tasks.
-            theta = {"theta": descent.components.state.theta} if following.config.sums_all else {}
+            have = following.config.reduction.workers_step
+            theta = {"theta": descent.components.state.theta} if have else {}
             for worker in range(ranks.workers):
                 ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, theta)
             found = None
             descent = train(following, descent)
-    fleet = descent.fleet
-    assert isinstance(fleet, MPIFleet)
+    fleet: Any = descent.fleet
     comm.finish_coordinator(
         descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
     )
     return descent
+
+
+def accompany(fleet: MPIFleet, comm: Group, config: Config, source: DataSource | None) -> None:
+    """Have tasks accompanied by what the configuration says."""
+    companion = config.shuffle.companion(config, source)
+    if companion is not None:
+        fleet.companion, fleet.carrier = companion, config.shuffle.carrier(comm, companion, config)
 
 
 def serve(comm: Group, config: Config) -> None:
@@ -209,20 +203,13 @@ def serve_preset(
     has one goes on. Return the link, and that with faults.
     """
     config = factory.scheme.config
-    link = link_kind(config)(entry)
+    link = config.reduction.link(entry, factory)
     comm.buffers.append(link)
-    if isinstance(link, AllreduceLink):
-        link.make_owner = partial(Owner, config, worker=link.worker)
-        link.fanout = config.reduce.fanout if config.reduce.kind == "tree" else None
-    elif isinstance(link, FirstLink):
-        link.make_owners = partial(Owners, config)
     worker = factory.build(link.connect(factory.layouts))
-    if worker.shard is not None:
-        link.rows = RowChannel(comm, entry.poller, worker.shard)
-    if isinstance(link, AllreduceLink):
-        link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
-        if theta is not None:
-            link.state.theta[:] = theta
+    if config.shuffle.moves:
+        link.channel = config.shuffle.channel(entry, worker.recipient)
+    if theta is not None:
+        link.go_on(theta)
     if faulty is not None:
         faulty.go_on(link)
     elif config.faults and (events := faults.of_worker(config, link.worker)):
@@ -233,13 +220,6 @@ def serve_preset(
     finally:
         link.close()
     return link, faulty
-
-
-def link_kind(config: Config) -> type[MPILink]:
-    """Return the class of a worker's link."""
-    if config.reduce.summed:
-        return AllreduceLink if config.sums_all else FirstLink
-    return ExchangeLink if config.downlink.exchanges else MPILink
 
 
 def wrapped(
@@ -263,12 +243,8 @@ def wrapped(
         return outer, computes
     folder, run, task = place
     saving = SavingLink(outer, worker, WorkerCheckpoint(folder, run, link.worker))
-    if isinstance(link, AllreduceLink):
-        link.save, saving.stateful["state"] = saving.save, link.state
-        if link.owner is not None:
-            saving.stateful["owner"] = link.owner
-    elif isinstance(link, FirstLink):
-        saving.stateful["owners"] = link.owners
+    link.save = saving.save
+    saving.stateful |= link.stateful
     saving.restore(task)
     return saving, computes
 
@@ -297,5 +273,5 @@ def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
     def end_job(number: int, frame: FrameType | None) -> None:
         link.leaving = True
 
-    mortal = not launcher.survives_deaths(os.environ) or isinstance(link, AllreduceLink | FirstLink)
+    mortal = not (link.can_leave and launcher.survives_deaths(os.environ))
     return signals.handled({} if mortal else {signal.SIGTERM: end_job})

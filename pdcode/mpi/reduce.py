@@ -30,10 +30,10 @@ from ..transport.sums import (
     REPORT,
     REPORT_BYTES,
     REQUEST_BYTES,
-    Mean,
-    ModularSum,
-    Sum,
+    Summation,
+    Total,
     exchanged_bytes,
+    total_of,
     tree_neighbours,
 )
 from ..util import clocks
@@ -48,9 +48,6 @@ PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived report
 TICK_NS = 20_000_000  # between looks for signals and deaths, in the wait for the last sum
 
 
-Total = Sum | Mean | ModularSum
-
-
 def report_bytes(total: Total, worker: int) -> int:
     """Return the length of a worker's report to rank 0."""
     return REPORT_BYTES + int(total.segments[worker].nbytes)
@@ -59,12 +56,6 @@ def report_bytes(total: Total, worker: int) -> int:
 def longest_report(totals: Sequence[Total]) -> int:
     """Return the length of the longest report."""
     return REPORT_BYTES + max(segment.nbytes for total in totals for segment in total.segments)
-
-
-def total_of(layout: Layout, number: int, workers: int) -> Total:
-    """Return the buffer of the sum, or the mean, of the payloads of a round."""
-    kind = Sum if layout.exact else Mean if layout.blocks is None else ModularSum
-    return kind(layout, number, workers)
 
 
 class AllreduceFleet(MPIFleet):
@@ -180,19 +171,13 @@ class AllreduceFleet(MPIFleet):
             request.Free()
 
 
-class Summation:
-    """A round at a worker: its own payload, and the sum of all, by MPI_Iallreduce."""
-
-    def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm) -> None:
-        self.own, self.total = (Sum(layout, number, comm.size) for _ in range(2))
-        self._comm = comm
+class VectorSummation(Summation):
+    """Sum of payloads in the problem's type, by MPI_Iallreduce."""
 
     def start(self, task: Task) -> None:
-        """Send the payload of a task."""
-        self._request = self._comm.Iallreduce(self.own.vector, self.total.vector)
+        self._request = self.comm.Iallreduce(self.own.vector, self.total.vector)
 
     def done(self) -> bool:
-        """Return whether the sum is there."""
         return self._request.Test()
 
 
@@ -212,25 +197,23 @@ def addition(bits: int) -> MPI.Op:
     return MPI.Op.Create(add, commute=True)
 
 
-class ModularSummation:
-    """A round at a worker: its own integers, and the sum of all, by MPI_Iallreduce.
+class ModularSummation(Summation):
+    """Sum of integers, by MPI_Iallreduce.
 
     An operation of ours adds whole blocks. MPI_SUM would not do: Open MPI's vectorised code saturates
     integers of 8 and 16 bits, and no type of MPI has fewer.
     """
 
     def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm) -> None:
-        self.own, self.total = (ModularSum(layout, number, comm.size) for _ in range(2))
+        super().__init__(layout, number, comm)
         assert layout.blocks is not None
-        self._comm, self._blocks = comm, layout.blocks
+        self._blocks = layout.blocks
 
     def start(self, task: Task) -> None:
-        """Send the payload of a task."""
         block, operation = block_type(self._blocks.words), addition(self._blocks.bits)
-        self._request = self._comm.Iallreduce([self.own.vector, block], [self.total.vector, block], operation)
+        self._request = self.comm.Iallreduce([self.own.vector, block], [self.total.vector, block], operation)
 
     def done(self) -> bool:
-        """Return whether the sum is there."""
         if not self._request.Test():
             return False
         self.total.assemble()
@@ -238,7 +221,7 @@ class ModularSummation:
 
 
 class TreeSummation(ModularSummation):
-    """A round at a worker: its own integers, and the sum of all, along a tree whose root is worker 0.
+    """Sum of integers along a tree whose root is worker 0.
 
     A worker adds the sums of those below it to its own, sends the result up, and the sum of all down.
     """
@@ -252,7 +235,7 @@ class TreeSummation(ModularSummation):
     def start(self, task: Task) -> None:
         MPI.Request.Waitall(self._sent)
         self._arriving = [
-            (self._comm.Irecv(each, worker, REPLY), each)
+            (self.comm.Irecv(each, worker, REPLY), each)
             for worker, each in zip(self._below, self._sums, strict=True)
         ]
         self._steps = self._advance()
@@ -262,7 +245,7 @@ class TreeSummation(ModularSummation):
 
     def _advance(self) -> Iterator[bool]:
         """Add up, and pass on; yield true while another worker has to proceed."""
-        own, total, comm = self.own.vector, self.total.vector, self._comm
+        own, total, comm = self.own.vector, self.total.vector, self.comm
         while self._arriving:
             arrived, self._arriving = self._arriving, []
             for request, words in arrived:
@@ -283,13 +266,13 @@ class TreeSummation(ModularSummation):
         self.total.assemble()
 
 
-class Averaging:
-    """A round at a worker: its own payload, and the mean of all, of which this worker owns a range."""
+class Averaging(Summation):
+    """Mean of rounded payloads, of which this worker owns a range."""
 
     def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm, owner: Owner) -> None:
-        self.own = own = Mean(layout, number, comm.size)
-        self.total = total = Mean(layout, number, comm.size)
-        self._comm, self._owner, self._averaged = comm, owner, False
+        super().__init__(layout, number, comm)
+        own, total = self.own, self.total
+        self._owner, self._averaged, self.stateful["owner"] = owner, False, owner
         size = len(own.segments[comm.rank])
         self._segments = buffer(comm.size * size)[0][: comm.size * size].reshape(comm.size, size)
         self._requests = self._segments[:, :REQUEST_BYTES].view(np.int32)
@@ -302,13 +285,11 @@ class Averaging:
         self._gathered = [self._mean, MPI.BYTE], [total.message, (total.sizes, total.offsets), MPI.BYTE]
 
     def start(self, task: Task) -> None:
-        """Send the payload of a task."""
         self._task, self._codewords, self._averaged = task.task, self.total.arrival.codewords, False
         self.own.divide()
-        self._request = self._comm.Ialltoallv(*self._scattered)
+        self._request = self.comm.Ialltoallv(*self._scattered)
 
     def done(self) -> bool:
-        """Return whether the mean is there; average this worker's range in between."""
         if not self._request.Test():
             return False
         if self._averaged:
@@ -319,37 +300,33 @@ class Averaging:
         self._mean[:REQUEST_BYTES].view(np.int32)[:] = self._requests.sum(axis=0)
         self._mean[REQUEST_BYTES:] = self._owner.average(self._codewords, self._task)
         self._averaged = True
-        self._request = self._comm.Iallgatherv(*self._gathered)
+        self._request = self.comm.Iallgatherv(*self._gathered)
         return False
 
 
 class AllreduceLink(MPILink):
-    """A worker's side: its own state orders its next task."""
+    """A worker's side: its own state orders its next task.
 
-    state: State  # built as rank 0's; to be set before the first task
-    make_owner: Callable[[Layout], Owner]  # to be set before `connect`
-    owner: Owner | None = None  # of a range of elements, if payloads are rounded
-    check: int  # period, in updates, of the digests of θ in reports
-    fanout: int | None  # of the tree along which workers add up; None: by MPI_Iallreduce
-    save: Callable[[int], None]  # writes this worker's part of a checkpoint, with its next task
+    `state` is built as rank 0's; `summation` builds the sums of a round from its layout, its number and the
+    communicator of all workers. Digests of θ are in reports every `check` updates.
+    """
 
-    def __init__(self, entry: Entry) -> None:
+    can_leave = False
+
+    def __init__(
+        self,
+        entry: Entry,
+        state: State,
+        summation: Callable[[Layout, int, MPI.Intracomm], Summation],
+        check: int,
+    ) -> None:
         super().__init__(entry)
+        self.state, self._summation, self._check = state, summation, check
         self._workers = self._comm.workers
         self._poller.longest_s = 50e-6  # others wait for this rank to take part
 
     def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
-        self._sums: list[Summation | Averaging | ModularSummation] = []
-        for number, layout in enumerate(layouts):
-            if layout.exact:
-                self._sums.append(Summation(layout, number, self._workers))
-            elif layout.blocks is not None and self.fanout is not None:
-                self._sums.append(TreeSummation(layout, number, self._workers, self.fanout))
-            elif layout.blocks is not None:
-                self._sums.append(ModularSummation(layout, number, self._workers))
-            else:
-                self.owner = self.make_owner(layout)
-                self._sums.append(Averaging(layout, number, self._workers, self.owner))
+        self._sums = [self._summation(layout, n, self._workers) for n, layout in enumerate(layouts)]
         self._task, self._inbox = (Task(layouts, row) for row in buffer(buffer_sizes(layouts)[0], 2))
         size = longest_report([each.total for each in self._sums])
         slots = max(2, min(PENDING, PENDING_BYTES // size))
@@ -357,6 +334,16 @@ class AllreduceLink(MPILink):
         self._started = self._save_requested = False  # by rank 0
         self._tasks = self._version = self._digest = 0
         return [each.own.reply for each in self._sums]
+
+    @property
+    def stateful(self) -> dict[str, object]:
+        made: dict[str, object] = {"state": self.state}
+        for each in self._sums:
+            made |= each.stateful
+        return made
+
+    def go_on(self, theta: np.ndarray) -> None:
+        self.state.theta[:] = theta
 
     def _message_arrived(self) -> bool:
         if super()._message_arrived():
@@ -403,7 +390,7 @@ class AllreduceLink(MPILink):
         start = self._inbox
         self._tasks, self._version, self._started = start.task, start.version, True
         self._started_ns = clocks.now_ns() - start.sent_ns[0]
-        self._digest = due_digest(self.state, self._version, self.check)
+        self._digest = due_digest(self.state, self._version, self._check)
         return True
 
     def _step(self) -> bool:
@@ -417,7 +404,7 @@ class AllreduceLink(MPILink):
         self.state.fold(total.arrival)
         if self.state.step(self.state.optimizer.table.factor(self._version)) is not None:
             self._version += 1
-            self._digest = due_digest(self.state, self._version, self.check)
+            self._digest = due_digest(self.state, self._version, self._check)
         if save:
             self._save_requested = False
             self.save(self._tasks + 1)  # for rank 0 the next task is in flight, and will be lost

@@ -14,8 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..session.shuffling import Shard
-from ..transport.rows import Kind, Missing, Opening, message, read
+from ..session.rows import Kind, Missing, Opening, read
+from ..session.rows import message as encode
+from ..session.shuffling import Shard, Shuffler
+from ..transport.companions import Freight
+from .companions import Carrier, Channel
 from .deaths import all_complete, failed_ranks, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 from .process import SPREAD, Poller
@@ -48,7 +51,7 @@ class Message(NamedTuple):
         return cls(what, epoch, first, total, buffer[40:end].view(np.int64).tolist(), buffer[end:])
 
 
-class RowSends:
+class Sends:
     """Messages on their way to other ranks; `bytes` counts all of them."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
@@ -73,8 +76,20 @@ class RowSends:
         """Free all messages that have left, even after one that a stopped rank does not receive."""
         self._requests = deque(each for each in self._requests if not all_complete([each]))
 
-    def open(self, opening: Opening, ranks: Sequence[int], segment: int) -> None:
-        """Begin an epoch; `ranks` are those of all workers."""
+
+class RowCarrier(Sends, Carrier):
+    """Rank 0's side, of a sender's rows; broadcasts are cut into segments."""
+
+    def __init__(self, comm: MPI.Intracomm, sender: Shuffler, segment: int) -> None:
+        super().__init__(comm)
+        self._sender, self._segment = sender, segment
+
+    def open(self, freight: Freight, ranks: Sequence[int]) -> None:
+        if freight.opening is not None:
+            self.begin(freight.opening, ranks)
+
+    def begin(self, opening: Opening, ranks: Sequence[int]) -> None:
+        """Begin an epoch."""
         self.free()
         members = [ranks[worker] for worker in opening.members]
         if opening.content is None:
@@ -83,15 +98,26 @@ class RowSends:
                 self.send(Message(NOTICE, opening.epoch, opening.base, 0, named, np.empty(0, np.uint8)), rank)
             return
         total = len(opening.content)
-        size = max(1024, segment - HEADS_BYTES - 8 * len(ranks))  # the same when it is sent again, to fewer
+        size = max(
+            1024, self._segment - HEADS_BYTES - 8 * len(ranks)
+        )  # the same when it is sent again, to fewer
         for start in range(0, max(1, total), size):
             part = opening.content[start : start + size]
             self.send(Message(SEGMENT, opening.epoch, start, total, members[1:], part), members[0])
 
-    def replace(self, missing: Missing, ranks: Sequence[int], segment: int) -> None:
+    def lost(self, worker: int, ranks: Sequence[int]) -> None:
+        self.replace(self._sender.missing(worker), ranks)
+
+    def overdue(self, worker: int, ranks: Sequence[int]) -> None:
+        self.replace(self._sender.awaited(worker), ranks)
+
+    def openings(self, worker: int) -> int:
+        return self._sender.openings(worker)
+
+    def replace(self, missing: Missing, ranks: Sequence[int]) -> None:
         """Send what others wait for in vain."""
         for opening in missing.broadcasts:
-            self.open(opening, ranks, segment)
+            self.begin(opening, ranks)
         for receiver, epoch, owner, rows in missing.rows:
             self.send(Message(PART, epoch, owner, 0, [], rows), ranks[receiver])
 
@@ -113,11 +139,11 @@ class Broadcast:
         return not self._left
 
 
-class RowChannel:
+class RowChannel(Channel):
     """A worker's side: it receives rows of `shard`, and passes on those for others."""
 
     def __init__(self, comm: MPI.Intracomm, poller: Poller, shard: Shard) -> None:
-        self._comm, self._poller, self._shard, self._sends = comm, poller, shard, RowSends(comm)
+        self._comm, self._poller, self._shard, self._sends = comm, poller, shard, Sends(comm)
         self._broadcasts: dict[int, Broadcast] = {}  # by epoch
         self._members: dict[int, list[int]] = {}
         self._parts: dict[int, dict[int, np.ndarray]] = {}  # by epoch and the worker that had the rows
@@ -221,9 +247,8 @@ class RowChannel:
 
         self._poller.wait(poll)
 
-    def complete(self, rows: np.ndarray) -> np.ndarray:
-        """Return a message of rows with its whole content, for which this waits."""
-        kind, base, epoch, openings, content = read(rows)
+    def complete(self, message: np.ndarray) -> np.ndarray:
+        kind, base, epoch, openings, content = read(message)
         self._wait(lambda: self._handled(openings, epoch))
         if kind == Kind.BROADCAST:
             content = self._broadcasts[epoch].content
@@ -245,10 +270,9 @@ class RowChannel:
             for table in (self._broadcasts, self._parts, self._members):
                 for each in [each for each in table if each <= epoch]:
                     del table[each]
-        return message(kind, base, epoch, openings, content)
+        return encode(kind, base, epoch, openings, content)
 
     def leave(self, openings: int, detached: bool) -> None:
-        """Take part until all rows of these openings have reached their workers."""
         if not detached:
             self._wait(
                 lambda: (
@@ -260,7 +284,6 @@ class RowChannel:
             )
 
     def close(self) -> None:
-        """End the thread."""
         self._ended = True
         if self._thread.ident is not None:
             self._thread.join()

@@ -21,7 +21,7 @@ from ..transport.layout import HEADER, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task, control_message
 from ..virtual.executor import BuildWorker, Executor
 from .initialise import MPI
-from .process import REPLY, ROWS, TASK, Group, Poller
+from .process import BESIDE, REPLY, TASK, Group, Poller
 
 MAX_TASKS, MAX_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes
 
@@ -91,8 +91,8 @@ class MPIExecutor(Executor):
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
         message[:] = task.message[:size]
         in_flight.append((worker, self._comm.Isend(message, rank, TASK), receive))
-        if task.rows is not None:
-            self._comm.Send(task.rows, rank, ROWS)
+        if task.companion is not None:
+            self._comm.Send(task.companion, rank, BESIDE)
         self._sent[rank] += 1
         self._has_task[worker] = True
 
@@ -133,9 +133,9 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: Gro
         task.read()
         if task.flags & STOP:
             break
-        task.rows = np.empty(task.rows_bytes[0], np.uint8) if task.rows_bytes[0] else None
-        if task.rows is not None:
-            comm.Recv(task.rows, 0, ROWS)
+        task.companion = np.empty(task.companion_bytes[0], np.uint8) if task.companion_bytes[0] else None
+        if task.companion is not None:
+            comm.Recv(task.companion, 0, BESIDE)
         worker = HEADER.unpack_from(task.message.data)[0]
         mine = worker // comm.size
         sends[mine].Wait()  # complete, as rank 0 has the last reply; this frees the request

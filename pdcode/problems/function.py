@@ -199,7 +199,7 @@ class UserTable(ModelTable):
     #: unless the loss is that of a regression
     near_zero: bool | None = None
 
-    def check(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:
         for key in self.needed:
             if not getattr(self, key):
                 raise InputError(f"problem.{key}: must be given with problem.kind '{self.kind}'")

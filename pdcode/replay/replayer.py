@@ -9,7 +9,6 @@ from contextlib import suppress
 import numpy as np
 
 from .. import problems
-from ..coding.reduced import FirstState
 from ..config import Config
 from ..schemes import delay_model
 from ..schemes.common.assignments import Rotating
@@ -17,7 +16,6 @@ from ..session.checkpoint import changed_files, ensure_same_data, other_arithmet
 from ..session.monitor import LINE_NS, Print
 from ..session.run import TrainingRun, config_attributes, counters
 from ..session.setup import Components, prepare, worker_builder
-from ..session.shuffling import make_row_sender
 from ..trace.reader import TraceReader
 from ..trace.schema import ARITHMETIC, COSTS, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
@@ -111,7 +109,6 @@ class Replayer:
             codes = {f"{blocks}/matrix": matrix for blocks, matrix in trace.code.items()}
             designs = components.state.designs.items()
             compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
-        components.average_for_owners()
         self._simulation = None
         if self.timed:
             if before is None or earlier is None:
@@ -123,6 +120,7 @@ class Replayer:
                 compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
+            components.simulate()
             workers = config.workers.count
             schedule = RecordedSchedule(
                 trace, part, workers, self._model, self._has_ended, self._resume, components.delay_fractions
@@ -137,10 +135,9 @@ class Replayer:
                 schedule,
                 exchanged=components.exchanged,
                 reply_bytes=components.reply_bytes,
-                row_sender=make_row_sender(config, components.source),
+                companion=config.shuffle.companion(config, components.source),
             )
-            if isinstance(components.state, FirstState):
-                components.state.recorded = self._tasks("omitted")
+            components.state.recorded = self._tasks("omitted")
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else NEVER_NS if part.changes else drain_ns(config)
         self._training = TrainingRun(
@@ -295,8 +292,7 @@ class Replayer:
                 roster.flags[worker] = 0
                 self._fleet.executor.rebuild(worker)
                 state.joined(worker)
-        if self._fleet.row_sender is not None:
-            self._fleet.row_sender.restart()
+        self._fleet.companion.restart()
         coordinator.dispatch_idle()
         self._fleet.flush()
 
@@ -321,7 +317,7 @@ class Replayer:
 
 def loses_tasks(config: Config) -> bool:
     """Return whether in a resumed run the memories of workers are those before their lost tasks."""
-    return config.sums_all and (config.has_owners or config.reduce.bits is not None)
+    return config.reduction.workers_step and config.reduction.reproducible
 
 
 def replay(trace: TraceReader, print_line: Print) -> Replayer:
@@ -373,13 +369,12 @@ def replayable(config: Config, trace: TraceReader) -> Config:
     """
     if not config.stop.ends:  # no run of pdcode's own
         raise InputError(f"{trace.path}: a recorded script: the trace has no arithmetic to recompute")
-    exact = config.has_owners or config.reduce.bits is not None
-    if config.reduce.summed and not exact and trace.attributes.get("clock") == "real":
+    if not config.reduction.reproducible and trace.attributes.get("clock") == "real":
         raise InputError(
-            f"{trace.path}: reduce.kind: 'allreduce': MPI adds payloads in an order of its own, which no "
-            "trace records, so theta cannot be recomputed to the last bit (reduce.bits has sums that do not "
-            "depend on it); digests of the theta that all workers had are in updates/digest, to compare with "
-            "another run of the same MPI"
+            f"{trace.path}: reduce.kind: '{config.reduce.kind}': MPI adds payloads in an order of its own, "
+            "which no trace records, so theta cannot be recomputed to the last bit (reduce.bits has sums "
+            "that do not depend on it); digests of the theta that all workers had are in updates/digest, to "
+            "compare with another run of the same MPI"
         )
     if trace.segments["version"][:1].any():
         raise InputError(

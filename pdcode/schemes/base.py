@@ -14,10 +14,7 @@ from ..codes import Code
 from ..coding import flops, optimizers, proximals
 from ..coding.ahead import Lengths, LookAhead
 from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
-from ..coding.modular import ModularState
 from ..coding.policies import Policy
-from ..coding.reduced import FirstState
-from ..coding.relay import RelayedState
 from ..coding.source import BatchGradient, Source
 from ..coding.state import Coded, State
 from ..config import Config, Table, Tables, kinds
@@ -215,9 +212,11 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Whether the payload may be computed without the full gradient: units are layers, and the source is a
         mini-batch gradient.
     cuts_units : bool
-        Whether units end where the ranges of owners do (`Config.has_owners`).
+        Whether units end where the ranges of owners do (`Reduction.owners`).
     has_shard : bool
         Whether each worker has one shard of the training rows, which may change.
+    common_state : bool
+        Whether rank 0's state is that of `state`, which `[reduce]` and `[downlink]` decide.
     one_batch : bool
         Whether a task sends the gradient of one mini-batch, which may be the same at all workers.
     """
@@ -237,6 +236,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         "cuts_units": ("units",),
         "one_batch": ("source",),
         "has_shard": ("placement",),
+        "common_state": ("state",),
     }
     gradient_rate: ClassVar[str] = "optimizer.rate"
     longest_step: ClassVar[float] = LONGEST_STEP
@@ -246,6 +246,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     cuts_units: ClassVar[bool] = True
     one_batch: ClassVar[bool] = True
     has_shard: ClassVar[bool] = True
+    common_state: ClassVar[bool] = True
 
     class Options(Table):
         """Keys of ``[scheme] options``: none.
@@ -317,7 +318,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         """Return the segments of θ whose blocks the codewords combine."""
-        return cut(problem.layers, self.config.owners) if self.config.has_owners else problem.layers
+        return cut(problem.layers, owners) if (owners := self.config.reduction.owners) else problem.layers
 
     def codewords(self, units: Sequence[Unit]) -> CodewordRule:
         """Return the rule by which tasks get their codewords."""
@@ -355,7 +356,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
             Average number of training rows of a worker.
         """
         config, layout = self.config, layouts[number]
-        if self.fused and not config.has_owners:
+        if self.fused and not config.reduction.owners:
             return Work(flops.task_flops(config, problem, layout, shard))
         gradient = flops.gradient_flops(config, problem, shard)
         return Work(gradient + flops.coding_flops(config, problem, layout))
@@ -403,12 +404,8 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     def state(self, problem: Problem) -> State:
         """Build rank 0's state; unless ``problem.drawn``, for its sizes only, at a θ of zeros."""
         state = coded_state(self, problem, self.assignment(self.units(problem)))
-        state.policy, down = self.policy(), self.config.downlink
-        if self.config.sums_first:
-            return FirstState(state, self.config)
-        if self.config.reduce.bits is not None:
-            return ModularState(state, self.config)
-        return RelayedState(state, self.workers, down.check, down.exchanges) if down.relays else state
+        state.policy = self.policy()
+        return self.config.reduction.state(state)
 
     # Used by the workers.
 
@@ -449,13 +446,13 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         """
         (reply,) = replies
         memory, units = self.config.memory, reply.layout.units
-        rule, fused = self.codewords(units), self.fused and not self.config.has_owners
+        rule, fused = self.codewords(units), self.fused and not self.config.reduction.owners
         if memory.kind in ("none", "coordinator") and not rule.worker_selected and fused:
             source = self.source(problem, worker, rows, reply)
             assert isinstance(source, BatchGradient)
             return [StatelessEncoder(source, reply)]
         source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
-        drops = self.config.sums_first  # stale gradients would make up much of a mean
+        drops = self.config.reduction.by_members  # stale gradients would make up much of a mean
         own = memory.kind, selectors, memory.keep, self.look_ahead(problem)
         return [MemoryEncoder(source, reply, *own, drops)]
 
@@ -496,7 +493,7 @@ def coded_state(
     if config.reduce.adds:
         state.senders = 1  # workers send the sum of their payloads
     longest = None
-    if config.has_replicas:
+    if config.reduction.relays:
         longest = state.max_snapshot_bytes + excluded_bytes(scheme.workers)
     weights = weights if assignment is None else assignment.weights
     state.layouts = scheme.layouts(problem, weights, longest)

@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 
-from ..coding.state import Coded
 from ..config import Config, legacy
 from ..config.defaults import Origins, flat, preset_filled
 from ..problems import fingerprint
@@ -149,7 +148,7 @@ class Checkpoint:
     def _restore_resized(self, stateful: dict[str, Any], config: Config) -> None:
         """Load θ, the optimizer and counters from a run with another number of workers."""
         state, before, now = stateful["state"], len(self.header.tasks), config.workers.count
-        resizes = isinstance(state, Coded) and state.resizes and not config.has_owners
+        resizes = state.resizes and not config.reduction.owners
         if not resizes or config.memory.kind not in ("none", "worker"):
             raise InputError(
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "

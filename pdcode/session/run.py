@@ -14,7 +14,6 @@ import numpy as np
 
 from .. import problems
 from ..coding.clipping import make_clip
-from ..coding.reduced import ReducedState
 from ..config import Config, legacy
 from ..trace import opening
 from ..trace.descent import FINE
@@ -116,8 +115,7 @@ class TrainingRun:
         if own.average is not None:
             own.average[:] = earlier.theta if earlier.average is None else earlier.average
         state.resumed()
-        if isinstance(state, ReducedState):
-            state.go_on(own.version)
+        state.go_on(own.version)
         up, down = before._setup_bytes
         self.fleet.bytes_up += before.fleet.bytes_up - up
         self.fleet.bytes_down += before.fleet.bytes_down - down
@@ -180,8 +178,7 @@ class TrainingRun:
         for worker in found.incomplete if len(found.header.tasks) == fleet.workers else ():
             coordinator.incidents.reset(found.header.t_ns, worker)
         state.resumed()
-        if fleet.row_sender is not None:
-            fleet.row_sender.restart()
+        fleet.companion.restart()
 
     def interrupt(self) -> ResumePoint:
         """Close the trace so that another preset can continue it; return the point at which to resume."""

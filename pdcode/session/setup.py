@@ -15,18 +15,14 @@ from .. import faults, problems, stragglers
 from ..automatic import keys as auto_keys
 from ..automatic import link_sizing
 from ..coding.flops import average_flops, payload_flops
-from ..coding.modular import ModularState
 from ..coding.policies import check_end
-from ..coding.reduced import AveragingState, FirstState
-from ..coding.relay import RelayedState
-from ..coding.replica import FullReplica, MirroredReplica, Replica, ScaledReplica, SharedReplica
 from ..coding.state import State
 from ..config import Config, requirements
 from ..config.defaults import FILLED
-from ..config.requirements import Need, Needs, none_of, one_of, unrounded
+from ..config.requirements import Needs, lacking, one_of, unrounded
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, NetworkProblem, Problem
-from ..schemes import Scheme, Work, coded_state, delay_model, make_scheme
+from ..schemes import Scheme, Work, delay_model, make_scheme
 from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..schemes.common.assignments import ByUpdate
 from ..schemes.rate_laws import longest_rate
@@ -34,12 +30,10 @@ from ..training.worker import Worker
 from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
-from ..transport.sums import announcement, exchanged_bytes
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, listing
 from ..util.memory import ensure_fits
 from ..util.touches import flops_per_touch
-from .shuffling import Shard, check_rows
 
 SELECTED = "has workers choose codewords, so that payloads do not add up"
 MAX_WORKERS = 2**16  # the message header has 16 bits for their number
@@ -73,6 +67,7 @@ class Components:
     requested: Config  # the configuration before keys were resolved by speeds
     notes: list[str] = field(default_factory=list)  # on the values of keys that are "auto"
     by_data: int = 0  # number of the notes on keys that the data determine, the first ones
+    simulated: bool = False  # whether the state does the workers' part of sums, too
     choice: "Choice | None" = None  # from which they are, if the user's preset is "auto"
 
     @property
@@ -119,16 +114,13 @@ class Components:
     @property
     def reply_bytes(self) -> list[int]:
         """Bytes of a worker's message to rank 0 in each round."""
-        if self.config.sums_first:
-            return [announcement(self.layout).reply_bytes]
-        return [layout.reply_bytes for layout in self.layouts]
+        return self.config.reduction.reply_bytes(self.layouts)
 
     @property
     def exchanged(self) -> list[int] | None:
         """Bytes that a worker sends, and receives, in each round; None unless workers add up payloads."""
-        if not self.config.sums_all:
-            return None
-        return [exchanged_bytes(layout, self.config.workers.count) for layout in self.layouts]
+        reduction = self.config.reduction
+        return list(map(reduction.exchanged_bytes, self.layouts)) if reduction.workers_step else None
 
     def flops(self, number: int = 0) -> float:
         """Return the flops of the largest task in round `number`, on the average number of rows."""
@@ -186,11 +178,10 @@ class Components:
         total = sum(float(part.sum()) for part in spent)
         return [(part / total).tolist() for part in spent]
 
-    def average_for_owners(self) -> None:
-        """Have the state also average payloads, if workers that own ranges of elements do so over MPI."""
-        config = self.config
-        if config.has_owners and config.sums_all and not isinstance(self.state, AveragingState):
-            self.state = AveragingState(self.state, config)
+    def simulate(self) -> None:
+        """Have the state also do the workers' part of the sums, for workers in this process."""
+        if not self.simulated:
+            self.state, self.simulated = self.config.reduction.simulated(self.state), True
 
     def remarks(self) -> list[str]:
         """Describe non-obvious treatment of data, formats and delays, one line each."""
@@ -290,7 +281,7 @@ def prepare(
         if check and ends:
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
-        check_rows(config, source)
+        config.shuffle.check_rows(config, source)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         least = config.stop.accuracy if check and problem.model.score == "accuracy" else None
         if least is not None and least <= 0:
@@ -376,7 +367,7 @@ def ensure_messages_fit(problem: Problem, layouts: Sequence[Layout]) -> None:
 
 def ensure_structure(scheme: Scheme, state: State) -> None:
     """Refuse tables that the messages, state and optimizer of a scheme do not allow."""
-    name, layouts = scheme.config.scheme.name, state.layouts
+    name, layouts, owners = scheme.config.scheme.name, state.layouts, scheme.config.reduction.owners
     if len(layouts) > 1 and scheme.steps_by_update:
         raise InputError(
             f"scheme.name: an update of '{name}' has several rounds, so its class must have "
@@ -385,14 +376,9 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
     if len(layouts) > MAX_ROUNDS:
         raise InputError(f"scheme.name: '{name}' has more than {MAX_ROUNDS} rounds per update")
     structures: list[tuple[bool, Needs]] = [
-        (not isinstance(state, RelayedState), {"downlink.kind": one_of("full", why=SENDS_THETA)}),
         (
-            not isinstance(state, FirstState),
-            {
-                "update.mode": Need(
-                    lambda mode, config: not config.sums_first, "'all'", "has a state of its own"
-                )
-            },
+            not scheme.common_state,
+            {"downlink.kind": one_of("full", why=SENDS_THETA), **scheme.config.reduction.foreign_state},
         ),
         (not state.optimizer.penalises, {"optimizer.proximal": one_of(None, why="has steps of its own")}),
         (len(layouts) > 1, {"update.late": one_of("waste", why=SEVERAL_ROUNDS)}),
@@ -400,7 +386,7 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
             any(layout.messages > 1 for layout in layouts),
             {
                 "reduce.kind": one_of("star", why=SEVERAL_MESSAGES),
-                "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=SEVERAL_MESSAGES),
+                "downlink.kind": lacking("exchanges", "'full' or 'codewords'", SEVERAL_MESSAGES),
             },
         ),
         (
@@ -409,17 +395,11 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
         ),
         (
             not all(unit.uncoded for layout in layouts for unit in layout.units)
-            and not (
-                scheme.cuts_units and (scheme.config.has_owners or isinstance(state.assignment, ByUpdate))
-            ),
+            and not (scheme.cuts_units and (owners or isinstance(state.assignment, ByUpdate))),
             {"reduce.kind": one_of("star", why=CODED), "reduce.bits": one_of(None, why=CODED)},
         ),
         (
-            not isinstance(state, ModularState),
-            {"reduce.bits": one_of(None, why="has a state of its own")},
-        ),
-        (
-            len(layouts) > 1 and scheme.config.has_owners,
+            len(layouts) > 1 and owners > 0,
             {"wire.dtype": unrounded("has several rounds, whose sums are not rounded")},
         ),
     ]
@@ -463,30 +443,21 @@ class WorkerFactory:
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
         self.problem = scheme.placement.build_problem(arrays, worker)
-        self.shuffles = scheme.config.shuffle.kind != "none"
-        if self.shuffles:  # in place
+        if scheme.config.shuffle.moves:  # in place
             data = self.problem.dataset
             self.problem.dataset = replace(data, train=tuple(each.copy() for each in data.train))
-        self.replica: Replica = FullReplica(self.problem.dtype)
-        if scheme.config.has_replicas and state is not None:
-            self.replica, self.layouts = SharedReplica(state), state.layouts
-        elif scheme.config.has_replicas:
-            state = coded_state(scheme, self.problem, weights=facts["weights"])
-            self.replica, self.layouts = MirroredReplica(state), state.layouts
-        else:
-            self.layouts = scheme.layouts(self.problem, facts["weights"])
+        reduction = scheme.config.reduction
+        self.replica, self.layouts = reduction.replica(scheme, self.problem, facts["weights"], state)
 
     def build(self, replies: Sequence[Reply]) -> Worker:
         """Build the worker that writes its replies to these buffers, one per round."""
         encoders: Sequence[Any] = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
         config = self.scheme.config
-        if config.reduce.bits is not None:
-            self.replica = ScaledReplica(self.problem.dtype, replies[0])
+        self.replica.connect(replies)
         events = faults.of_worker(config, self.worker) if config.faults else ()
         if numeric := [event for event in events if event.numeric]:
             active = faults.ActiveFaults(numeric)
             encoders = faulty_encoders(encoders, replies, self.worker, config.seed, active)
-        shard = None
-        if self.shuffles:
-            shard = Shard(config, self.worker, self.rows, self.problem.dataset.train)
-        return Worker(self.worker, self.replica, encoders, config.seed, replies, self.problem.state, shard)
+        recipient = config.shuffle.recipient(config, self.worker, self.rows, self.problem)
+        own = self.problem.state, recipient
+        return Worker(self.worker, self.replica, encoders, config.seed, replies, *own)

@@ -23,10 +23,10 @@ from ..problems import DataSource
 from ..problems.dataset import Rows as Arrays
 from ..problems.matrix import Csr
 from ..problems.split import shard, sharding
-from ..transport.rows import Kind, Missing, Opening, Rows, RowSender, message, read
+from ..transport.companions import Companion, Freight, Recipient
 from ..util.errors import InputError
 from ..util.rng import SHUFFLE, generator
-from ..util.stateful import Stateful
+from .rows import Kind, Missing, Opening, message, read
 
 KEPT = 4  # epochs whose rows are remembered
 MOST_PARTS = 20_000  # of all batches: a worker solves for those of its next batch within seconds
@@ -171,8 +171,8 @@ class Packing:
             at += width
 
 
-class Shuffler(RowSender):
-    """Sender of rows at rank 0.
+class Shuffler(Companion):
+    """Sender of rows at rank 0, each worker's to itself.
 
     Parameters
     ----------
@@ -183,11 +183,11 @@ class Shuffler(RowSender):
 
     state_names = ("epoch", "_previous", "_epochs", "_tasks", "_openings", "_members", "_dead")
     state_types = (("_members", list[int]), ("_dead", list[int]))
+    opens = False  # whether epochs begin with what does not come with tasks
 
     def __init__(self, config: Config, arrays: Arrays) -> None:
-        self._kind, self._every = config.shuffle.kind, config.shuffle.every
+        self._every = config.shuffle.every
         self._deal, self._packing = deal_of(config, len(arrays[0])), Packing(arrays)
-        self._broadcasts = self._kind == "coded" and config.link.broadcast in ("chain", "multicast")
         workers = config.workers.count
         self.epoch = self._previous = 0
         # Epoch of each worker's last task; -1: nothing is known of its rows.
@@ -197,7 +197,6 @@ class Shuffler(RowSender):
         self._members, self._dead = list[int](), list[int]()
         self._had = [0] * workers  # epoch of whose rows each worker had all when it last replied
         self._recent: list[Opening] = []  # those for which a worker may wait
-        self._content: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))  # XORs of an epoch
 
     def fetch(self, units: np.ndarray) -> np.ndarray:
         """Return units, uint8, shape (n, bytes)."""
@@ -215,33 +214,32 @@ class Shuffler(RowSender):
             parts[mine] = whole.reshape(deal.parts, size)[units[mine] % deal.parts]
         return parts
 
-    def rows(self, worker: int, version: int) -> Rows | None:
+    def freight(self, worker: int, version: int) -> Freight | None:
         self._tasks[worker] += 1
         self._had[worker] = max(self._had[worker], self._epochs[worker])
         opening = self._open(version // self._every) if version // self._every > self.epoch else None
-        base, epoch, deal = self._epochs[worker], self.epoch, self._deal
+        base, epoch = self._epochs[worker], self.epoch
         if base == epoch:
             return None
         self._epochs[worker] = epoch
-        place, kind = 0, Kind.ROWS
-        plan = deal.plan(base, epoch) if 0 <= base == self._previous and worker in self._members else None
-        if plan is None or self._kind == "uncoded":
-            content = here = self.fetch(self._lacks(worker, base))
-        elif self._kind == "coded" and not self._broadcasts:
-            kind, content = Kind.XORS, self._xors()[plan.needed(worker)]
-            here = content
-        elif self._kind == "coded":
-            kind, content, here = Kind.BROADCAST, self._xors(), self._xors()[:0]
-            place = self._members.index(worker)
-        else:
-            kind, units = Kind.EXCHANGED, deal.exchanged(base, epoch, worker)
-            content = self.fetch(units)
-            here = content[~np.isin(deal.owners(base)[units], self._members)]
+        known = 0 <= base == self._previous and worker in self._members
+        plan = self._deal.plan(base, epoch) if known else None
+        kind, place, content, here = self._content(worker, base, plan)
         head = kind, base, epoch, self._openings[worker]
         sent = message(*head, here)
         size = len(sent) + (0 if opening is None or opening.content is None else opening.content.size)
         others = content.size - here.size if kind == Kind.EXCHANGED else 0
-        return Rows(message(*head, content), sent, size, place, others, opening)
+        return Freight(message(*head, content), sent, size, place, others, opening)
+
+    def _content(
+        self, worker: int, base: int, plan: ShufflePlan | None
+    ) -> tuple[Kind, int, np.ndarray, np.ndarray]:
+        """Return the rows for a worker of an epoch: their kind, the workers before it, all, and from rank 0.
+
+        `plan` leads from its epoch to this one; None: it gets its rows uncoded.
+        """
+        rows = self.fetch(self._lacks(worker, base))
+        return Kind.ROWS, 0, rows, rows
 
     def _lacks(self, worker: int, base: int) -> np.ndarray:
         """Return the units of a worker that it did not have in an epoch."""
@@ -257,13 +255,11 @@ class Shuffler(RowSender):
             if each == self._previous and worker not in self._dead
         ]
         self._members = sorted(members, key=lambda worker: -self._tasks[worker])
-        separate = self._broadcasts or self._kind == "exchange"
-        if not separate or not members or self._deal.plan(self._previous, epoch) is None:
+        if not self.opens or not members or self._deal.plan(self._previous, epoch) is None:
             return None
         for worker in members:
             self._openings[worker] += 1
-        content = self._xors().reshape(-1) if self._broadcasts else None
-        opening = Opening(self._previous, epoch, self._members, content)
+        opening = Opening(self._previous, epoch, self._members, self._broadcast())
         self._recent = [each for each in self._recent if self._waiting(each)] + [opening]
         return opening
 
@@ -275,13 +271,9 @@ class Shuffler(RowSender):
             if worker not in self._dead and self._had[worker] < opening.epoch
         ]
 
-    def _xors(self) -> np.ndarray:
-        """Return the XORs of this epoch, uint8, shape (load, bytes)."""
-        if self._content[0] != self.epoch:
-            plan = self._deal.plan(self._previous, self.epoch)
-            assert plan is not None
-            self._content = self.epoch, plan.encode(self.fetch)
-        return self._content[1]
+    def _broadcast(self) -> np.ndarray | None:
+        """Return what all members of an epoch get from rank 0; None: they send rows to each other."""
+        return None
 
     def lost(self, worker: int) -> None:
         self._dead = sorted({*self._dead, worker})
@@ -295,10 +287,12 @@ class Shuffler(RowSender):
         self._epochs, self._openings, self._dead = [-1] * workers, [0] * workers, []
         self._had, self._recent = [self.epoch] * workers, []
 
-    def members(self, worker: int) -> int:
+    def openings(self, worker: int) -> int:
+        """Return the number of openings of which a worker has been a member."""
         return self._openings[worker]
 
     def missing(self, lost: int) -> Missing:
+        """Return what workers may wait for since one is lost."""
         broadcasts, parts = list[Opening](), list[tuple[int, int, int, np.ndarray]]()
         for opening in (each for each in self._recent if lost in each.members):
             members, waiting = opening.members, self._waiting(opening)
@@ -310,6 +304,7 @@ class Shuffler(RowSender):
         return Missing(broadcasts, parts)
 
     def awaited(self, worker: int) -> Missing:
+        """Return all that a worker may wait for."""
         recent = [each for each in self._recent if worker in self._waiting(each)]
         broadcasts = [each._replace(members=[worker]) for each in recent if each.content is not None]
         parts = [self._parts(each, worker, each.members) for each in recent if each.content is None]
@@ -326,7 +321,53 @@ class Shuffler(RowSender):
         return [(worker, opening.epoch, each, rows) for each, rows in found]
 
 
-class Shard(Stateful):
+class CodedShuffler(Shuffler):
+    """Sender of XORs of rows: those that a worker needs, or all of them as a broadcast to all workers."""
+
+    def __init__(self, config: Config, arrays: Arrays) -> None:
+        super().__init__(config, arrays)
+        self.opens = config.link.broadcast in ("chain", "multicast")
+        self._encoded: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))  # XORs of an epoch
+
+    def _content(
+        self, worker: int, base: int, plan: ShufflePlan | None
+    ) -> tuple[Kind, int, np.ndarray, np.ndarray]:
+        if plan is None:
+            return super()._content(worker, base, plan)
+        if self.opens:
+            return Kind.BROADCAST, self._members.index(worker), self._xors(), self._xors()[:0]
+        xors = self._xors()[plan.needed(worker)]
+        return Kind.XORS, 0, xors, xors
+
+    def _broadcast(self) -> np.ndarray:
+        return self._xors().reshape(-1)
+
+    def _xors(self) -> np.ndarray:
+        """Return the XORs of this epoch, uint8, shape (load, bytes)."""
+        if self._encoded[0] != self.epoch:
+            plan = self._deal.plan(self._previous, self.epoch)
+            assert plan is not None
+            self._encoded = self.epoch, plan.encode(self.fetch)
+        return self._encoded[1]
+
+
+class ExchangeShuffler(Shuffler):
+    """Sender of the rows that workers do not send each other."""
+
+    opens = True
+
+    def _content(
+        self, worker: int, base: int, plan: ShufflePlan | None
+    ) -> tuple[Kind, int, np.ndarray, np.ndarray]:
+        if plan is None:
+            return super()._content(worker, base, plan)
+        units = self._deal.exchanged(base, self.epoch, worker)
+        content = self.fetch(units)
+        here = content[~np.isin(self._deal.owners(base)[units], self._members)]
+        return Kind.EXCHANGED, 0, content, here
+
+
+class Shard(Recipient):
     """Rows of a worker, which change from epoch to epoch.
 
     Parameters
@@ -361,9 +402,9 @@ class Shard(Stateful):
         places = np.searchsorted(held, units)
         return self._packing.pack(places) if self._parts is None else self._parts[places]
 
-    def take(self, rows: np.ndarray) -> None:
-        """Proceed to another epoch by a message of rows with its whole content."""
-        kind, base, epoch, _, content = read(rows)
+    def take(self, message: np.ndarray) -> None:
+        """Proceed to another epoch."""
+        kind, base, epoch, _, content = read(message)
         deal, worker = self.deal, self.worker
         after = deal.held(epoch, worker)
         before = deal.held(base, worker) if base >= 0 else after[:0]
@@ -406,26 +447,9 @@ class Shard(Stateful):
             self._set(state["units"].copy(), state["epoch"])
 
 
-def make_row_sender(config: Config, source: DataSource | None) -> Shuffler | None:
-    """Build the sender of rows of a run, or return None if ``[shuffle]`` moves none.
-
-    Raises
-    ------
-    InputError
-        If the data have sparse arrays, or fewer rows than workers, or caches too many parts of batches.
-    """
-    if config.shuffle.kind == "none":
-        return None
-    assert source is not None
-    check_rows(config, source)
-    return Shuffler(config, source.whole.train)
-
-
 def check_rows(config: Config, source: DataSource) -> None:
-    """Refuse rows that cannot move."""
+    """Refuse rows that cannot move: sparse ones, too few, or batches of too many parts to be cached."""
     workers, cached = config.workers.count, config.shuffle.cache
-    if config.shuffle.kind == "none":
-        return
     if cached > 1 and (parts := workers * comb(workers - 1, cached - 1)) > MOST_PARTS:
         raise InputError(
             f"shuffle.cache: {cached} of {workers} batches cuts them into {parts:.6g} parts; at most "

@@ -27,7 +27,7 @@ class Delayed(StragglersTable):
     dead: list[Count] = msgspec.field(default_factory=list)  #: workers that never answer
     how: Literal["sleep", "spin"] = "sleep"  #: whether a worker sleeps through a delay or keeps its core busy
 
-    def check(self, config: Config) -> None:
+    def check_config(self, config: Config) -> None:
         count = config.workers.count
         for key in ("slow", "dead"):
             if (last := max(getattr(self, key, ()), default=0)) >= count:

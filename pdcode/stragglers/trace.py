@@ -51,8 +51,8 @@ class Recorded(Law, tag="trace", kw_only=True):
     def reads(self) -> str:
         return self.path
 
-    def check(self, config: Config) -> None:
-        super().check(config)
+    def check_config(self, config: Config) -> None:
+        super().check_config(config)
         for key in ("replaced", "dropped"):
             workers = getattr(self, key)
             count = len(load_records(self).counts) if workers else 0

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ..coding.memory import PayloadEncoder
 from ..coding.replica import Replica
 from ..transport.base import Computed, Link
+from ..transport.companions import Recipient
 from ..transport.layout import RETURNED
 from ..transport.messages import Reply, Task
 from ..util.stateful import Stateful
-
-if TYPE_CHECKING:
-    from ..session.shuffling import Shard
 
 
 class Computes(Protocol):
@@ -30,11 +28,11 @@ class Worker(Stateful):
     """Worker: computes replies to tasks, on a rank or in a simulation.
 
     `replica` is its copy of θ; `encoders` compute the payload of each round into the buffers of `replies`,
-    with random numbers keyed by `seed`, worker and task. `model_state` has the arrays of `Model.state`. A
-    task may bring rows for `shard`.
+    with random numbers keyed by `seed`, worker and task. `model_state` has the arrays of `Model.state`.
+    `recipient` gets what accompanies tasks.
     """
 
-    state_names = ("replica", "encoders", "model_state", "_messages", "_round", "next_task")
+    state_names = ("replica", "encoders", "model_state", "_messages", "_round", "next_task", "recipient")
 
     def __init__(
         self,
@@ -44,12 +42,10 @@ class Worker(Stateful):
         seed: int,
         replies: Sequence[Reply],
         model_state: dict[str, np.ndarray] | None = None,
-        shard: Shard | None = None,
+        recipient: Recipient | None = None,
     ) -> None:
         self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
-        self.seed, self.model_state, self.shard = seed, model_state or {}, shard
-        if shard is not None:
-            self.state_names = (*self.state_names, "shard")  # type: ignore[misc, assignment]
+        self.seed, self.model_state, self.recipient = seed, model_state or {}, recipient or Recipient()
         self._messages = [part for reply in replies for part in reply.parts]
         self._round = self.next_task = 0  # round of the last payload; number of the next task
 
@@ -63,9 +59,8 @@ class Worker(Stateful):
         self.next_task = task.task + 1
         if task.flags & RETURNED:
             self.rollback()
-        if task.rows is not None:
-            assert self.shard is not None
-            self.shard.take(task.rows)
+        if task.companion is not None:
+            self.recipient.take(task.companion)
         theta = self.replica.update(task)
         self._round, encoder = task.round, self.encoders[task.round]
         for part in range(task.messages):

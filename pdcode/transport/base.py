@@ -13,10 +13,10 @@ import numpy as np
 from ..kernels import headers
 from ..util.errors import Failure, in_one_line, place_of_user
 from ..util.stateful import Stateful
+from .companions import Companion
 from .events import Event
 from .layout import PART_MASK, ROUND_SHIFT, Layout, Pair
 from .messages import Order, Reply, Task
-from .rows import RowSender
 
 INVALID_PAYLOAD = "is not finite or too large, or has codewords out of range"
 """Reason to refuse a payload whose header is right."""
@@ -29,8 +29,8 @@ class Arrival(Stateful, headers.Received, Event):
     """
 
     handler = "on_reply"
-    state_names = ("worker", "task", "version", "row", "bytes_down")  # of the expected reply
-    state_types = (("codewords", list[Any]),)
+    state_names = ("worker", "task", "version", "row", "bytes_down", "ordered")  # of the expected reply
+    state_types = (("ordered", list[Any]),)
 
     worker: int
     task: int
@@ -63,9 +63,18 @@ class Arrival(Stateful, headers.Received, Event):
         self.part, self.last = reply.part, reply.part == layout.messages - 1
         self.scale = reply.scale  # multiplies the payload, also in the message
         flags = number << ROUND_SHIFT | self.part & PART_MASK
-        if not layout.worker_selected:
-            self.state_names = (*self.state_names, "codewords")  # type: ignore[assignment, misc]
+        self._worker_selected = layout.worker_selected
         self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.worker_selected)
+
+    @property
+    def ordered(self) -> Sequence[Pair]:
+        """The codewords, if rank 0 has chosen them; else none."""
+        return [] if self._worker_selected else self.codewords
+
+    @ordered.setter
+    def ordered(self, codewords: Sequence[Pair]) -> None:
+        if not self._worker_selected:
+            self.codewords = codewords
 
 
 @dataclass
@@ -108,7 +117,7 @@ class Fleet(ABC):
     local: bool = False  # whether the workers are in this process, and their state is part of the fleet's
     bytes_up: int  # total bytes received, including set-up
     bytes_down: int  # total bytes sent
-    row_sender: RowSender | None = None  # sends the rows of new epochs; None: no row ever moves
+    companion = Companion()  # what accompanies tasks; to be set
 
     @abstractmethod
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -150,12 +159,11 @@ class Fleet(ABC):
         return
 
     def lost(self, worker: int) -> None:
-        """Note that a worker has died or left, and gets no further rows."""
-        if self.row_sender is not None:
-            self.row_sender.lost(worker)
+        """Note that a worker has died or left, and gets no further task."""
+        self.companion.lost(worker)
 
     def overdue(self, worker: int) -> None:
-        """Send an overdue worker the rows of others that it may be waiting for."""
+        """Send an overdue worker what it may be waiting for besides its task."""
         return
 
     def stepped(self) -> None:

@@ -34,7 +34,7 @@ from .layout import (
 )
 
 NO_WORKERS = np.zeros(0, np.int64)
-ROWS_FIELD = slice(32, 40)  # t_compute_ns of the header: in a task, the bytes of its message of rows
+COMPANION_FIELD = slice(32, 40)  # t_compute_ns of the header: in a task, the bytes of what accompanies it
 BROKEN_MASK = (1 << modular.COUNT - modular.BROKEN) - 1
 SENT_NS_FIELD = slice(40, 48)  # t_send_ns of the header: in a task, on rank 0's clock
 
@@ -274,17 +274,17 @@ class Task:
         View of the body, at its current length.
     sent_ns : memoryview
         Time of sending, in ns since the start of the run: one number, in the header.
-    rows_bytes : memoryview
-        Bytes of the message of rows that follows the task: one number, in the header; 0: none does.
-    rows : ndarray of uint8 or None
+    companion_bytes : memoryview
+        Bytes of the message that accompanies the task: one number, in the header; 0: none does.
+    companion : ndarray of uint8 or None
         That message, once its receiver has set it.
     """
 
-    rows: np.ndarray | None = None
+    companion: np.ndarray | None = None
 
     def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
         self.message, self.sent_ns = message, message[SENT_NS_FIELD].data.cast("q")
-        self.rows_bytes = message[ROWS_FIELD].data.cast("q")
+        self.companion_bytes = message[COMPANION_FIELD].data.cast("q")
         self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
             codewords = layout.empty_codewords()

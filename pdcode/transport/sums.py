@@ -9,14 +9,16 @@ of every payload (a reduce-scatter), and sends its mean, which it has rounded ag
 """
 
 import struct
+from abc import ABC, abstractmethod
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..kernels import finite
 from .base import Arrival
 from .layout import HEADER, Layout, buffer
-from .messages import Reply
+from .messages import Reply, Task
 from .modular import REQUESTS, SAVE_SHIFT
 from .units import Unit
 
@@ -188,3 +190,38 @@ class Mean:
         for segment, part in self._copies:
             part[:] = segment
         self.is_finite = self.reply.read()
+
+
+Total = Sum | ModularSum | Mean
+
+
+def total_of(layout: Layout, number: int, workers: int) -> Total:
+    """Return the buffer of a payload of round `number`, or of the sum or the mean of all workers' ones."""
+    kind = Sum if layout.exact else Mean if layout.blocks is None else ModularSum
+    return kind(layout, number, workers)
+
+
+class Summation(ABC):
+    """A round at a worker: its own payload, and the sum or the mean of all.
+
+    Attributes
+    ----------
+    own, total : Sum, ModularSum or Mean
+    comm : mpi4py.MPI.Intracomm
+        Communicator of the workers.
+    stateful : dict
+        Objects whose state this worker saves in checkpoints.
+    """
+
+    def __init__(self, layout: Layout, number: int, comm: Any) -> None:
+        self.own: Any = total_of(layout, number, comm.size)
+        self.total: Any = total_of(layout, number, comm.size)
+        self.comm, self.stateful = comm, dict[str, object]()
+
+    @abstractmethod
+    def start(self, task: Task) -> None:
+        """Begin to add up the payload of a task, which is in `own`."""
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Return whether the sum is in `total`; otherwise proceed, without waiting for others."""

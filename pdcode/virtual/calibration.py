@@ -125,7 +125,7 @@ def fit(
     parts = {name: source.get(f"{name}_flops", 0.0) for name in spent}
     flops_per_s = flops / max(measured.compute, 1e-9)
     computing = {"flops_per_s": flops_per_s, "task_s": 0.0, "oversleep_s": measured.oversleep}
-    if config.sums_all:
+    if config.reduction.workers_step:
         return msgspec.structs.replace(config.machine, **computing), config.link
     speed = max(parts[name] / (max(spent[name], 1e-9) * flops_per_s) for name in spent) or 1.0
     rest = {name: max(0.0, spent[name] - parts[name] / (speed * flops_per_s)) for name in spent}
@@ -201,7 +201,7 @@ def config_of(trace: TraceReader, resolved: dict[str, Any] | None = None) -> Con
         config = saved.of_trace(legacy.read(tables, trace.plugin_digests), trace)
         if config.workers.count != (count := trace.worker_count):
             raise InputError(f"workers.count: {config.workers.count}, and {count} workers are listed")
-        config.stragglers.check(config)
+        config.stragglers.check_config(config)
     except InputError as error:
         raise InputError(f"{trace.path}: config_resolved: {error}") from None
     return config

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..automatic.link_sizing import common_copies, mean_task_s, task_rates
 from ..session.setup import Components
-from ..transport.log import LogFormat
 from . import costs
 from .schedule import bytes_per_coordinator
 
@@ -60,7 +59,7 @@ def load_of(components: Components, workers: int | None = None) -> Load:
         body = sum(components.state.body_bytes(n, number))
         reply = bytes_per_coordinator(layout.reply_bytes, machine.coordinators)
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
-        bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply
+        bytes_in += max(reply, config.downlink.peer_bytes(layout) or 0)
         bytes_out += bytes_per_coordinator(layout.body_offset, machine.coordinators)
         bytes_out += common_copies(config, n) * bytes_per_coordinator(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..coding.flops import owner_flops
 from ..config import MAX_VALUE, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..session.setup import Components, prepare
@@ -23,11 +22,9 @@ from ..stragglers.bases import base_ns, shared_link_ns
 from ..stragglers.records import is_hdf5
 from ..trace.reader import TraceReader
 from ..trace.schema import COSTS
-from ..transport.log import LogFormat
-from ..transport.sums import exchanged_bytes, segment_bytes
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
-from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, FirstSchedule, allreduce_s
+from .schedule import NEVER_NS, CostModelSchedule, allreduce_s
 
 FASTEST = 1e18  # largest value of the keys for speeds
 
@@ -63,21 +60,7 @@ def charged(config: Config, components: Components) -> Config:
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
-    owner_s = 0.0
-    if config.has_owners:
-        flops = owner_flops(config, components.problem, components.layout)
-        owner_s = flops / config.machine.flops_per_s
-    if config.sums_all:
-        sizes, owned = [layout.payload_bytes for layout in components.layouts], None
-        if config.has_owners:
-            owned = exchanged_bytes(components.layout, config.workers.count), owner_s
-        return AllreduceSchedule(config, task_ns, sizes, components.delay_fractions, owned)
-    sizes = components.reply_bytes
-    if config.sums_first:
-        longest = max(segment_bytes(components.layout, config.owners))
-        return FirstSchedule(config, task_ns, sizes, components.delay_fractions, (longest, owner_s))
-    exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
-    return CostModelSchedule(config, task_ns, sizes, components.delay_fractions, exchanged)
+    return config.reduction.schedule(components, task_ns)
 
 
 def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:
@@ -92,7 +75,7 @@ def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> 
     """Return the busy time of rank 0's processor in ns; every task must have been answered."""
     machine = config.machine
     seconds = machine.update_s * steps
-    if not config.sums_all:
+    if not config.reduction.workers_step:
         part = bytes_up / machine.coordinators
         seconds += (machine.arrival_s + machine.dispatch_s) * arrivals + part / (
             machine.decode_bandwidth or math.inf

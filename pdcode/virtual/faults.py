@@ -90,7 +90,7 @@ class Injection:
     """
 
     def __init__(self, config: Config, events: Any, pending: list[Event]) -> None:
-        self._events, self._seed, self._summed = events, config.seed, config.sums_all
+        self._events, self._seed, self._summed = events, config.seed, config.reduction.workers_step
         self._workers: dict[int, WorkerFaults] = {}
         self._changes: list[tuple[int, int, int, bool]] = []  # heap: time, number, worker, whether it joins
         self._number = 0  # of the next change

@@ -12,10 +12,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
+from ..transport.companions import Companion
 from ..transport.events import Event, Joined, Stray
 from ..transport.layout import Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task
-from ..transport.rows import RowSender
 from ..util.errors import Failure
 from ..util.stateful import Stateful
 from .executor import Executor
@@ -41,12 +41,12 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
     to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
     in each round; default: those of its messages, of which `reply_bytes` are the lengths in each round;
-    default: those of the layouts. `row_sender` sends rows of new epochs.
+    default: those of the layouts. `companion` is what accompanies tasks; default: nothing.
     """
 
     state_names = (
         "executor", "schedule", "bytes_up", "bytes_down", "_until_ns", "_arrivals", "_rounds", "_parts",
-        "_slots", "_leaving", "_sizes",
+        "_slots", "_leaving", "_sizes", "companion",
     )  # fmt: skip
     state_types = (("_leaving", list[tuple[int, int]]),)
     virtual = True
@@ -61,13 +61,12 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
         until_ns: int | None = None,
         exchanged: Sequence[int] | None = None,
         reply_bytes: Sequence[int] | None = None,
-        row_sender: RowSender | None = None,
+        companion: Companion | None = None,
     ) -> None:
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
-        if row_sender is not None:
-            self.row_sender, self.state_names = row_sender, (*self.state_names, "row_sender")  # type: ignore[misc, assignment]
+        self.companion = companion or Companion()
         self.now_ns = schedule.time_ns  # type: ignore[method-assign]
         task_bytes, longest = buffer_sizes(layouts)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in buffer(longest, 2 * workers)]
@@ -114,10 +113,12 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
                 order = replace(order, flags=own, segments=segments)
             self._task.write(worker, task, version, order, flags)
         self._task.sent_ns[0] = self.schedule.dispatch_stamp_ns(worker, task)
-        rows_bytes = 0
-        if self.row_sender is not None:
-            rows_bytes = self._send_rows(worker, version)
-            size += rows_bytes
+        freight, self._task.companion, beside = self.companion.freight(worker, version), None, 0
+        if freight is not None:
+            self._task.companion, beside = freight.message, freight.size
+            self._task.companion_bytes[0] = len(freight.message)
+            self.schedule.wait_for_others(worker, freight.place, freight.exchanged)
+            size += beside
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
@@ -126,24 +127,13 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
                 arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)
         self.bytes_down += size if self._exchanged is None else self._exchanged[number]
-        own = self._starts[number] + rows_bytes
+        own = self._starts[number] + beside
         sizes = size - own, own, number
         if sizes != self._sizes:
             self.flush()
             self._sizes = sizes
         self._leaving.append((worker, task))
         return self.schedule.now_ns
-
-    def _send_rows(self, worker: int, version: int) -> int:
-        """Have the rows of a worker's next task follow it; return their bytes."""
-        assert self.row_sender is not None
-        rows, task = self.row_sender.rows(worker, version), self._task
-        task.rows = None if rows is None else rows.message
-        if rows is None:
-            return 0
-        task.rows_bytes[0] = len(rows.message)
-        self.schedule.wait_for_rows(worker, rows.place, rows.exchanged)
-        return rows.size
 
     def flush(self) -> None:
         """Send the tasks that leave together."""
@@ -197,8 +187,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
             if isinstance(event, Joined):
                 for worker in event.workers:
                     self.executor.rebuild(worker)
-                    if self.row_sender is not None:
-                        self.row_sender.joined(worker)
+                    self.companion.joined(worker)
             elif isinstance(event, Stray):
                 worker = event.worker
                 number, part = self._rounds[worker], self._parts[worker]

@@ -99,8 +99,8 @@ class Schedule(Stateful, ABC):
         """Set the workers to which the others send no payloads from now on."""
         return
 
-    def wait_for_rows(self, worker: int, place: int, exchanged: int) -> None:
-        """Have a worker's next task wait for rows, see `transport.rows.Rows`."""
+    def wait_for_others(self, worker: int, place: int, exchanged: int) -> None:
+        """Have a worker's next task wait for what accompanies it, see `transport.companions.Freight`."""
         return
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class CostModelSchedule(Schedule):
     # A run with injected faults takes no checkpoints.
     state_names = (
         *Schedule.state_names, "_events", "_cancelled", "_ahead_ns", "_delays_ns", "_drawn", "_injected_ns",
-        "_rows_ns",
+        "_others_ns",
     )  # fmt: skip
 
     def __init__(
@@ -149,7 +149,7 @@ class CostModelSchedule(Schedule):
         self._ahead_ns = np.zeros((len(delay_fractions[0]), workers, BLOCK), np.int64)
         self._delays_ns = np.zeros((max(map(len, delay_fractions)), workers), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
-        self._rows_ns = np.zeros(workers, np.int64)  # that the next task waits for rows
+        self._others_ns = np.zeros(workers, np.int64)  # that the next task waits for what accompanies it
         link = config.link
         self._latency_s, self._byte_s = link.latency_s, (1 + link.half_duplex) / link.bandwidth
         self._hop_s = 0.0 if link.broadcast == "multicast" else link.latency_s + link.segment / link.bandwidth
@@ -224,8 +224,8 @@ class CostModelSchedule(Schedule):
         self._delays_ns[: len(delay_fractions), workers] = delays_ns
         self._injected_ns[workers] = self._injected(delays_ns[0])
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
-        busy_ns = compute_ns[0] + self._rows_ns[workers]
-        self._rows_ns[workers] = 0
+        busy_ns = compute_ns[0] + self._others_ns[workers]
+        self._others_ns[workers] = 0
         self._events.send(workers.astype(np.int32), busy_ns, delays_ns[0], body_bytes, own_bytes, reply_bytes)
 
     def _send_one(self, worker: int, task: int, body_bytes: int, own_bytes: int) -> bool:
@@ -236,8 +236,8 @@ class CostModelSchedule(Schedule):
             self._delays_ns[part, worker] = self._ahead_ns.item(part, worker, task % BLOCK)
         delay_ns = self._delays_ns.item(0, worker)
         self._injected_ns[worker] = self._injected(delay_ns)
-        compute_ns = self._part_ns[0].item(0, worker) + self._rows_ns.item(worker)
-        self._rows_ns[worker] = 0
+        compute_ns = self._part_ns[0].item(0, worker) + self._others_ns.item(worker)
+        self._others_ns[worker] = 0
         self._events.send_one(worker, compute_ns, delay_ns, body_bytes, own_bytes)
         return True
 
@@ -281,11 +281,20 @@ class CostModelSchedule(Schedule):
             self._excluded, self._events.deaf[:] = workers, 0
             self._events.deaf[workers] = 1
 
-    def wait_for_rows(self, worker: int, place: int, exchanged: int) -> None:
-        self._rows_ns[worker] = self.rows_ns(place, exchanged)
+    def wait_for_others(self, worker: int, place: int, exchanged: int) -> None:
+        self._others_ns[worker] = self.others_ns(place, exchanged)
 
-    def rows_ns(self, place: int, exchanged: int) -> int:
-        """Return the time in ns for which a task waits for rows that rank 0 does not send it."""
+    @property
+    def sums_ns(self) -> int | None:
+        """Time of the sums of an update, if all workers wait for them; None: they do not."""
+        return None
+
+    def step_ns(self, members: int) -> int:
+        """Return the time of the workers' part in a step of so many payloads."""
+        return 0
+
+    def others_ns(self, place: int, exchanged: int) -> int:
+        """Return the time in ns for which a task waits for what others send, or pass on, to its worker."""
         seconds = place * self._hop_s
         if exchanged:
             seconds += self._latency_s + exchanged * self._byte_s
@@ -303,19 +312,9 @@ class CostModelSchedule(Schedule):
 class AllreduceSchedule(CostModelSchedule):
     """Schedule of workers that add up their payloads: all replies of a round arrive together.
 
-    A round takes the time of the slowest worker, and that of adding up S bytes over n workers: the least of
-    ⌈log₂ n⌉ (α + S β), by recursive doubling, and 2 ⌈log₂ n⌉ α + 2 (n - 1)/n S β, by reduce-scatter and
-    allgather (Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH",
-    Int. J. High Perform. Comput. Appl. 2005, without the additions). Each worker's link is like rank 0's: α
-    is the latency, and β one over the bandwidth, or two over it if half duplex. Rank 0 takes no time;
-    `update_s` is the time of a step at each worker. `payload_bytes` are those of each round; the other
-    parameters are as for `CostModelSchedule`.
-
-    Along a tree (`reduce.fanout`) a worker's sum is ready once it has received those of the workers below it,
-    one after the other; it then sends the sum of all to each of them in turn.
-
-    Owners of ranges do the latter, with the bytes S' that one exchanges in place of 2 (n - 1)/n S, and take
-    time to average: `owned` is S' and this time in s, of the only round.
+    A round takes the time of the slowest worker, and that of the sum, `allreduce_ns` of each round. Rank 0
+    takes no time; `update_s` is the time of a step at each worker. `payload_bytes` are those of each round;
+    the other parameters are as for `CostModelSchedule`.
     """
 
     state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done", "_ready_ns")
@@ -325,31 +324,19 @@ class AllreduceSchedule(CostModelSchedule):
         config: Config,
         task_ns: Sequence[np.ndarray],
         payload_bytes: Sequence[int],
+        allreduce_ns: Sequence[int],
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
-        owned: tuple[int, float] | None = None,
     ) -> None:
-        self._tree = config.reduce.kind == "tree"
-        self._fanout, self._ready_ns = config.reduce.fanout, np.zeros(config.workers.count, np.int64)
-        link, workers = config.link, config.workers.count
         free = msgspec.structs.replace(
             config,
-            link=msgspec.structs.replace(link, latency_s=0.0, bandwidth=1e18),
+            link=msgspec.structs.replace(config.link, latency_s=0.0, bandwidth=1e18),
             machine=msgspec.structs.replace(
                 config.machine, arrival_s=0.0, decode_bandwidth=None, dispatch_s=0.0
             ),
         )
         super().__init__(free, task_ns, payload_bytes, delay_fractions)
-        steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
-        self.allreduce_ns = [
-            round(1e9 * allreduce_s(workers, size, link.latency_s, byte_s)) for size in payload_bytes
-        ]
-        self._latency_ns = round(1e9 * link.latency_s)
-        self._message_ns = [round(1e9 * size * byte_s) for size in payload_bytes]
-        if self._tree:
-            self.allreduce_ns = [self._tree_ns(number) for number in range(len(payload_bytes))]
-        if owned is not None:
-            size, owner_s = owned
-            self.allreduce_ns = [round(1e9 * (2 * steps * link.latency_s + size * byte_s + owner_s))]
+        self.allreduce_ns = allreduce_ns
+        self._ready_ns = np.zeros(config.workers.count, np.int64)  # when each payload of the round is there
         self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and their arrival time
         self._done = deque[int]()  # workers that have finished computing
 
@@ -370,8 +357,7 @@ class AllreduceSchedule(CostModelSchedule):
             self._done.append(worker)
             self._ready_ns[worker] = self._end_ns = self._events.now_ns
             if len(self._done) == self._out:
-                own_ns = self.allreduce_ns[self._number]
-                self._end_ns = self._tree_ns(self._number) if self._tree else self._end_ns + own_ns
+                self._end_ns = self._summed_ns(self._number)
         if self._end_ns > limit_ns:
             self._events.now_ns = max(self._events.now_ns, limit_ns)
             return -1
@@ -379,8 +365,36 @@ class AllreduceSchedule(CostModelSchedule):
         self._out -= 1
         return self._done.popleft()
 
-    def _tree_ns(self, number: int) -> int:
-        """Return when the last worker has the sum, by the times at which each one's payload is ready."""
+    def _summed_ns(self, number: int) -> int:
+        """Return when the last worker has the sum."""
+        return self._end_ns + self.allreduce_ns[number]
+
+    @property
+    def sums_ns(self) -> int:
+        return sum(self.allreduce_ns)
+
+
+class TreeSchedule(AllreduceSchedule):
+    """Schedule of workers that add up their payloads along a tree (`reduce.fanout`).
+
+    A worker's sum is ready once it has received those of the workers below it, one after the other; it then
+    sends the sum of all to each of them in turn. Each worker's link is like rank 0's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task_ns: Sequence[np.ndarray],
+        payload_bytes: Sequence[int],
+        delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
+    ) -> None:
+        super().__init__(config, task_ns, payload_bytes, [0] * len(payload_bytes), delay_fractions)
+        link, self._fanout = config.link, config.reduce.fanout
+        byte_s, self._latency_ns = (1 + link.half_duplex) / link.bandwidth, round(1e9 * link.latency_s)
+        self._message_ns = [round(1e9 * size * byte_s) for size in payload_bytes]
+        self.allreduce_ns = [self._summed_ns(number) for number in range(len(payload_bytes))]
+
+    def _summed_ns(self, number: int) -> int:
         workers, message_ns = len(self._ready_ns), self._message_ns[number]
         below = [tree_neighbours(worker, workers, self._fanout)[1] for worker in range(workers)]
         up_ns, down_ns = self._ready_ns.tolist(), [0] * workers
@@ -397,7 +411,13 @@ class AllreduceSchedule(CostModelSchedule):
 
 
 def allreduce_s(workers: int, size: float, latency_s: float, byte_s: float) -> float:
-    """Return the time of adding up payloads of `size` bytes, see `AllreduceSchedule`, in s."""
+    """Return the time in s of adding up payloads of `size` bytes, S, by n workers.
+
+    It is the least of ⌈log₂ n⌉ (α + S β), by recursive doubling, and 2 ⌈log₂ n⌉ α + 2 (n - 1)/n S β, by
+    reduce-scatter and allgather (Thakur, Rabenseifner and Gropp, "Optimization of collective communication
+    operations in MPICH", Int. J. High Perform. Comput. Appl. 2005, without the additions). Each worker's link
+    is like rank 0's: α is the latency, and β one over the bandwidth, or two over it if half duplex.
+    """
     steps = math.ceil(math.log2(workers))
     return min(
         steps * (latency_s + size * byte_s),
@@ -411,10 +431,9 @@ class FirstSchedule(CostModelSchedule):
     Rank 0 sends the q members of an update their list. Each sends q - 1 segments of its payload to others,
     averages its own range, and sends the mean to the others and to rank 0. All links are like rank 0's. Rank
     0 handles q messages with means. Its link and its processor are charged as usual for what it sends to all.
-    `owned` are the bytes of the longest segment, and an owner's time to average, in s.
+    `owned` are the bytes of the longest segment, and an owner's time to average, in s; `members` returns the
+    number of members of the last update.
     """
-
-    members: Callable[[], int]  # returns the number of members of the last update; to be set, default q
 
     def __init__(
         self,
@@ -423,24 +442,22 @@ class FirstSchedule(CostModelSchedule):
         reply_bytes: Sequence[int],
         delay_fractions: Sequence[Sequence[float]],
         owned: tuple[int, float],
+        members: Callable[[], int],
     ) -> None:
         super().__init__(config, task_ns, reply_bytes, delay_fractions)
-        machine, link, (size, owner_s) = config.machine, config.link, owned
-        self._ranges, self._fixed_s = config.owners, 3 * link.latency_s + owner_s
+        machine, link, (size, owner_s), owners = config.machine, config.link, owned, config.reduction.owners
+        self._ranges, self._fixed_s = owners, 3 * link.latency_s + owner_s
         self._segment_s = (1 + link.half_duplex) * size / link.bandwidth
-        decoding_s = config.owners * size / (machine.decode_bandwidth or math.inf)
-        self._fixed_s += config.owners * machine.arrival_s + decoding_s
-        self._member_s, self.members = machine.dispatch_s, lambda: config.owners
+        decoding_s = owners * size / (machine.decode_bandwidth or math.inf)
+        self._fixed_s += owners * machine.arrival_s + decoding_s
+        self._member_s, self._members = machine.dispatch_s, members
 
-    @property
-    def exchange_ns(self) -> int:
-        """Time of the last update's exchange."""
-        members = self.members()
+    def step_ns(self, members: int) -> int:
         segments = (2 * members - 1) * math.ceil(self._ranges / max(1, members))
         return round(1e9 * (self._fixed_s + members * self._member_s + segments * self._segment_s))
 
     def stepped(self) -> None:
-        self._events.now_ns += self.exchange_ns
+        self._events.now_ns += self.step_ns(self._members())
         super().stepped()
 
 

@@ -7,24 +7,21 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..coding.reduced import FirstState
 from ..config import Config
 from ..session.checkpoint import Checkpoint, CheckpointWriter
 from ..session.monitor import Print, Report, ignore
 from ..session.run import TrainingRun
 from ..session.setup import Components, check_count, prepare, worker_builder
-from ..session.shuffling import make_row_sender
 from ..trace.recorder import Recorder
 from ..trace.schema import REFUSED, WASTED
 from ..trace.writer import TraceWriter
-from ..transport.sums import chosen_bytes
 from ..util.formats import rate
 from . import costs, timing_only
 from .costs import cost_model_schedule, task_times_ns
 from .executor import Executor, InProcessExecutor, NullExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, FirstSchedule
+from .schedule import NEVER_NS
 
 NO_LOADS = dict.fromkeys(("processor_ns", "ingress_ns", "egress_ns"), 0)
 
@@ -49,7 +46,7 @@ class Simulation:
         check_count(components.config)
         self._own_executor, self._shares, self._before = executor is None, shares, before
         self.components = components
-        self.components.average_for_owners()
+        self.components.simulate()
         self.config = config = components.config
         layouts, workers = components.layouts, config.workers.count
         by_round = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
@@ -60,14 +57,11 @@ class Simulation:
         executor = executor or InProcessExecutor(layouts, workers, build, shares)
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         exchanged, sizes = self.components.exchanged, self.components.reply_bytes
-        sender = make_row_sender(config, self.components.source)
+        companion = config.shuffle.companion(config, self.components.source)
         self.fleet = VirtualFleet(
-            layouts, workers, executor, self.schedule, until_ns, exchanged, sizes, sender
+            layouts, workers, executor, self.schedule, until_ns, exchanged, sizes, companion
         )
-        state = self.components.state
-        if isinstance(state, FirstState) and isinstance(self.schedule, FirstSchedule):
-            self.schedule.members = lambda: state.members
-            self.fleet.step_bytes = chosen_bytes(self.components.layout, config.owners)
+        self.fleet.step_bytes = config.reduction.step_bytes(self.components.layout)
         self._loads, self._counts = loads, (0, 0)
         self._review: object = None  # that of the preset before
         if before is not None:

@@ -187,7 +187,7 @@ def test_unrounded_means_are_those_of_an_allreduce_to_rounding() -> None:
     for wire in ("float64", "float32"):
         overrides = ["scheme.preset=ring", *DOUBLE, f"wire.dtype={wire}"]
         simulation = Simulation(prepare(configfile.resolve({}, [*JOB, *overrides])))
-        assert simulation.components.config.has_owners == (wire == "float32")
+        assert bool(simulation.components.config.reduction.owners) == (wire == "float32")
         thetas.append(simulation.run(Rows())[0].coordinator.theta)
     np.testing.assert_allclose(thetas[0], thetas[1], rtol=1e-4, atol=2e-6)
     assert thetas[0].tobytes() != thetas[1].tobytes()

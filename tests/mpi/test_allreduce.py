@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import extending
 import numpy as np
 import pytest
 from launches import Run, monitored, monitoring, on_ranks, run_all
@@ -100,7 +101,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.fixture(scope="module")
 def integers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     cases = {name: [*COMMON, *how] for name, how in (INTEGERS | {"shared": SHARED}).items()}
-    return run_all(tmp_path_factory.mktemp("integers"), 4, cases, job="")
+    folder = tmp_path_factory.mktemp("integers")
+    return run_all(folder, 4, cases | {"plug-in": [*COMMON, *in_order(folder)]}, job="")
+
+
+def in_order(folder: Path) -> list[str]:
+    """The all-reduce of docs/extending.md, by a name of its own, as other tests read it, too."""
+    extending.paste(folder)
+    plugin = folder / "ring.py"
+    plugin.write_text(plugin.read_text().replace('"ring"', '"in-order"'))
+    return [f'plugins=["{plugin}"]', "scheme.name=uncoded", "reduce.kind=in-order", "reduce.check=1"]
 
 
 @pytest.mark.parametrize("how", PAIRS)
@@ -142,6 +152,16 @@ def test_sums_of_integers_are_those_of_the_virtual_clock_and_of_the_replay(integ
         assert trace.updates["digest"][-1] == digest(trace.theta)
     assert main(["replay", str(integers[how].path)]) == 0
     assert "bit-identical: 324 arrivals, 80 updates" in capsys.readouterr().out  # 4 that begin
+
+
+def test_an_all_reduce_of_a_plug_in_is_that_of_the_virtual_clock_and_of_the_replay(integers, capsys):
+    assert integers["plug-in"].returncode == 0, integers["plug-in"].stderr
+    trace = Trace(integers["plug-in"].path)
+    assert trace.updates["digest"][-1] == digest(trace.theta)
+    job = [*COMMON, *in_order(integers["plug-in"].path.parent), "workers.count=4"]
+    descent, _ = Simulation(prepare(configfile.resolve({}, job))).run()
+    assert descent.coordinator.theta.tobytes() == trace.theta.tobytes()
+    assert_replays(integers["plug-in"].path, capsys)
 
 
 def test_shared_codewords_add_up_to_rounding(integers):

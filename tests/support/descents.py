@@ -10,7 +10,6 @@ from pdcode.coding.clipping import make_clip
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
 from pdcode.session import setup
-from pdcode.session.shuffling import make_row_sender
 from pdcode.trace.recorder import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, PROGRESS, UPDATES
 from pdcode.training.coordinator import Coordinator
@@ -109,8 +108,8 @@ class Descent:
         layouts = self.components.layouts
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
         schedule = FixedDurations(workers, duration_ns)
-        sender = make_row_sender(config, self.components.source)
-        self.fleet = VirtualFleet(layouts, workers, self.executor, schedule, row_sender=sender)
+        companion = config.shuffle.companion(config, self.components.source)
+        self.fleet = VirtualFleet(layouts, workers, self.executor, schedule, companion=companion)
         self.state, self.trace = self.components.state, Rows() if trace is None else trace
         self.coordinator = make_coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
         self.thetas = [self.state.theta.copy()]

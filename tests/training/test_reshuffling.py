@@ -13,10 +13,10 @@ from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.session import checkpoint
+from pdcode.session.rows import Missing
 from pdcode.session.setup import prepare
-from pdcode.session.shuffling import Packing, deal, deal_of, make_row_sender
+from pdcode.session.shuffling import Packing, Shard, deal, deal_of
 from pdcode.training.worker import Worker
-from pdcode.transport.rows import Missing
 from pdcode.util.errors import InputError
 
 KINDS = {
@@ -34,8 +34,8 @@ TIMES_MS = [1, 1.2, 1.5, 2, 11]  # the last worker has no task in most epochs
 
 def assert_has_its_rows(worker: Worker, config: Config, arrays: Any) -> None:
     """A worker's rows are those of its epoch."""
-    shard = worker.shard
-    assert shard is not None
+    shard = worker.recipient
+    assert isinstance(shard, Shard)
     deal = deal_of(config, len(arrays[0]))
     rows = np.flatnonzero(deal.owners(shard.epoch) == worker.worker)
     mine = Packing(shard._packing.arrays).pack(slice(None))
@@ -54,7 +54,7 @@ def test_all_kinds_give_workers_the_same_rows_and_the_same_theta(shards: str, sc
         assert run.run() == "enough"
         source = run.components.source
         assert source is not None
-        epochs = [worker.shard.epoch for worker in run.workers if worker.shard]
+        epochs = [worker.recipient.epoch for worker in run.workers if isinstance(worker.recipient, Shard)]
         assert max(epochs) >= 12 > epochs[-1] > 0
         for worker in run.workers:
             assert_has_its_rows(worker, run.config, source.whole.train)
@@ -69,8 +69,8 @@ def test_a_single_worker_keeps_its_rows(name: str) -> None:
     assert run.run() == "enough"
     (worker,), source = run.workers, run.components.source
     assert source is not None
-    assert worker.shard is not None
-    assert worker.shard.epoch == 3
+    assert isinstance(worker.recipient, Shard)
+    assert worker.recipient.epoch == 3
     assert_has_its_rows(worker, run.config, source.whole.train)
 
 
@@ -107,14 +107,13 @@ def test_a_second_thread_waits_while_an_epoch_is_looked_up(cache: int) -> None:
 def test_a_worker_gets_what_it_waits_for_however_late_a_death_is_known(kind: str) -> None:
     own = ["problem.data=digits", "workers.count=4", "shuffle.every=1", "stop.updates=9"]
     config = resolve({}, [*own, *KINDS[kind]])
-    sender = make_row_sender(config, prepare(config).source)
-    assert sender is not None
+    sender = config.shuffle.companion(config, prepare(config).source)
     for version in (0, 1):
         for worker in range(4):
-            sender.rows(worker, version)
+            sender.freight(worker, version)
     for version in range(2, 9):  # workers 0 and 3 do not reply
         for worker in (1, 2):
-            sender.rows(worker, version)
+            sender.freight(worker, version)
 
     def told(missing: Missing) -> set[tuple[int, int]]:
         broadcasts = {(each.epoch, worker) for each in missing.broadcasts for worker in each.members}
@@ -122,10 +121,10 @@ def test_a_worker_gets_what_it_waits_for_however_late_a_death_is_known(kind: str
 
     sender.lost(0)
     assert told(sender.missing(0)) == told(sender.awaited(3)) == {(1, 3), (2, 3)}
-    sender.rows(3, 8)
+    sender.freight(3, 8)
     assert told(sender.missing(0)) == {(2, 3)}
-    sender.rows(3, 8)
-    sender.rows(1, 9)
+    sender.freight(3, 8)
+    sender.freight(1, 9)
     assert [each.epoch for each in sender._recent] == [8, 9]
 
 

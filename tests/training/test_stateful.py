@@ -142,7 +142,7 @@ LEFT = {
     "MatchedSelector": "_left _right _product _turned _gram _indices _values", "FullReplica": "_theta _body",
     "MirroredReplica": "_codewords _codeword_view _entry _reply",
     "RelayedState": "_scratch _codeword_view _last_entries",
-    "AveragingState": "_mean", "ReducedState": "wrapped",
+    "GatheringState": "total", "ReducedState": "wrapped",
     "Owner": "_encoders _sent _task",  # the residual has an effect on later rows
     "GradientTable": "_change", "Clip": "gradient",
     "CoefficientSigns": "_coefficients", "ProximalSGD": "_before", "Muon": "_direction",
@@ -218,7 +218,7 @@ def test_a_run_resumes_as_if_it_had_not_stopped(case: str, tmp_path: Path) -> No
     compare(CASES[case], 17, tmp_path / "state")
 
 
-@pytest.mark.parametrize("name", ["diagonal", "clipped"])
+@pytest.mark.parametrize("name", ["diagonal", "clipped", "ring"])
 def test_a_run_with_a_plug_in_of_the_documentation_resumes(name: str, tmp_path: Path) -> None:
     extending.paste(tmp_path)
     plugin = tmp_path / f"{name}.py"
@@ -226,6 +226,7 @@ def test_a_run_with_a_plug_in_of_the_documentation_resumes(name: str, tmp_path: 
     kind = {
         "diagonal": ["memory.kind=none", "decoder.kind=diagonal"],
         "clipped": ["scheme.name=norm-clipped"],
+        "ring": scheme("uncoded", "reduce.kind=ring", "update.mode=all"),
     }
     compare([f'plugins=["{plugin}"]', *kind[name]], 17, tmp_path / "state")
 

@@ -15,7 +15,7 @@ from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.transport.sums import segment_bytes
 from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
-from pdcode.virtual.schedule import AllreduceSchedule
+from pdcode.virtual.schedule import AllreduceSchedule, TreeSchedule, allreduce_s
 from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[8]", "problem.batch=8", "stop.updates=12", "optimizer.rate=0.2"]
@@ -45,9 +45,11 @@ def test_a_round_takes_the_slowest_worker_and_the_sum(workers, bandwidth, latenc
             f"link.half_duplex={str(half).lower()}", "machine.update_s=0.5", *LATE[:2],
         ],
     )  # fmt: skip
-    schedule = AllreduceSchedule(config, [10_000, 7], sizes, [[0.5], [0.5]])
+    steps, byte_s = math.ceil(math.log2(workers)), (2 if half else 1) / bandwidth
+    sums_ns = [round(1e9 * allreduce_s(workers, size, latency_s, byte_s)) for size in sizes]
+    schedule = AllreduceSchedule(config, [10_000, 7], sizes, sums_ns, [[0.5], [0.5]])
     schedule.start()
-    now_ns, steps, byte_s = 0, math.ceil(math.log2(workers)), (2 if half else 1) / bandwidth
+    now_ns = 0
     for task, number in enumerate([0, 1, 0]):
         schedule.send([(worker, task) for worker in range(workers)], 999, 99, number)
         assert schedule.next(now_ns) == -1
@@ -90,7 +92,7 @@ def test_the_sum_of_a_tree_goes_up_and_down(late: dict[int, float], expected_s: 
     tree = ["reduce.kind=tree", "reduce.fanout=2", "reduce.bits=8", "workers.count=7"]
     config = configfile.resolve({}, [*tree, *ADDED, "link.bandwidth=1000", "link.latency_s=1"])
     times_ns = np.array([round(1e9 * late.get(worker, 4.0)) for worker in range(7)])
-    schedule = AllreduceSchedule(config, [times_ns], [1000])
+    schedule = TreeSchedule(config, [times_ns], [1000])
     schedule.start()
     schedule.send([(worker, 0) for worker in range(7)], 0, 0)
     assert {schedule.next(2**61) for _ in range(7)} == {*range(7)}

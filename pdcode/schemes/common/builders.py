@@ -98,7 +98,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
         made: Static = Rotating(layers, rows, dtype, designs, config.seed, each_update, by_worker)
     else:
         made = Static(layers, rows, dtype, designs)
-    one_each = config.has_owners or not (config.reduce.bits or (config.reduce.adds and needed))
+    one_each = config.reduction.owners or not (config.reduce.bits or (config.reduce.adds and needed))
     return made if one_each else ByUpdate(made)
 
 
@@ -159,7 +159,7 @@ def make_decoders(
     # With error feedback or worker-selected codewords, payloads are averaged, not scaled to be unbiased;
     # likewise where workers add up the payloads of all. Owners of ranges send their mean.
     mean_of = workers if config.memory.has_residual or worker_selected or config.reduce.adds else None
-    mean_of = 1 if config.has_owners else mean_of
+    mean_of = 1 if config.reduction.owners else mean_of
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):
         design = (designs or {}).get(layer.count)

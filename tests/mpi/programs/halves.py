@@ -57,12 +57,12 @@ for name, function, more in (
 ):
     problem = FUNCTION | {"function": f"{FILE}:{function}"}
     train(name, world, {"problem": problem, **more, "stop": {"updates": 10**6} | more.get("stop", {})})
-make = ranks.make_row_sender
+accompany = ranks.accompany
 if world.rank == 0:
     (FOLDER / "awake").touch()
-    ranks.make_row_sender = lambda *given: (signal.raise_signal(signal.SIGTERM), make(*given))[1]
+    ranks.accompany = lambda *given: (signal.raise_signal(signal.SIGTERM), accompany(*given))[1]
 train("between", world)
-ranks.make_row_sender = make
+ranks.accompany = accompany
 train("again", world)
 note("finished", pdcode.train(CONFIG, comm=world, output=FOLDER / "again.h5", resume=True) is not None)
 assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]

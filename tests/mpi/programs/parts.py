@@ -13,11 +13,11 @@ from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.hosted import Ended, decoded, encoded
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.link import Entry, MPILink
-from pdcode.mpi.process import CLOCK, ROWS, Group, Poller
+from pdcode.mpi.process import BESIDE, CLOCK, Group, Poller
 from pdcode.mpi.reduce import ModularSummation, TreeSummation
-from pdcode.mpi.rows import Broadcast, Message, RowChannel, RowSends
+from pdcode.mpi.rows import Broadcast, Message, RowCarrier, RowChannel
+from pdcode.session.rows import Kind, Missing, Opening, message
 from pdcode.transport.layout import Layout
-from pdcode.transport.rows import Kind, Missing, Opening, message
 from pdcode.transport.units import Unit
 from pdcode.util.errors import Failure
 
@@ -29,11 +29,11 @@ def resent_broadcast() -> None:
         Isend=lambda buffer, rank, tag: sent.append(Message.decode(buffer[0])) or MPI.REQUEST_NULL
     )
     content = np.random.default_rng(1).integers(0, 256, 10_000, np.uint8)
-    opening, sends, ranks = Opening(0, 1, range(8), content), RowSends(comm), range(1, 9)
-    sends.open(opening, ranks, 2000)
+    opening, sends, ranks = Opening(0, 1, range(8), content), RowCarrier(comm, None, 2000), range(1, 9)
+    sends.begin(opening, ranks)
     first = sent[:-3]
     sent.clear()
-    sends.replace(Missing([opening._replace(members=[7])], []), ranks, 2000)
+    sends.replace(Missing([opening._replace(members=[7])], []), ranks)
     broadcast = Broadcast(len(content))
     complete = [broadcast.put(each.first, each.content) for each in first + sent]
     assert complete.count(True) == 1, complete
@@ -43,18 +43,21 @@ def resent_broadcast() -> None:
 def broadcasts_out_of_order() -> None:
     """A later broadcast is complete first, after a death in the chain of the one before."""
     comm = Group(MPI.COMM_SELF)
-    sends, contents = RowSends(comm), np.random.default_rng(1).integers(0, 256, (2, 10_000), np.uint8)
+    sends, contents = (
+        RowCarrier(comm, None, 2000),
+        np.random.default_rng(1).integers(0, 256, (2, 10_000), np.uint8),
+    )
     openings = [Opening(epoch, epoch + 1, [0], content) for epoch, content in enumerate(contents)]
 
     def wait(poll) -> None:
         if not poll() and late:
-            sends.replace(Missing(late, []), [0], 2000)
+            sends.replace(Missing(late, []), [0])
         while not poll():
             pass
 
     channel = RowChannel(comm, SimpleNamespace(wait=wait), SimpleNamespace(lock=Lock(), epoch=0))
     late = []
-    sends.open(openings[1], [0], 2000)
+    sends.begin(openings[1], [0])
     channel.leave(1, False)
     late = openings[:1]
     for count, each in enumerate(openings, 1):
@@ -65,7 +68,7 @@ def broadcasts_out_of_order() -> None:
     channel.leave(2, False)
     channel.close()
     assert len(sends._requests) > 4
-    sends.open(openings[1]._replace(content=contents[1][:1]), [0], 2000)
+    sends.begin(openings[1]._replace(content=contents[1][:1]), [0])
     assert len(sends._requests) == 1  # no buffer is left of those before
 
 
@@ -111,7 +114,7 @@ def stopped_at_the_end() -> None:
     fleet = object.__new__(MPIFleet)
     fleet._slots, fleet._spares, fleet._failed, fleet._left, fleet.bytes_down = [], [], set(), set(), 0
     fleet._ranks, fleet._shut_down, fleet._poller = [1, 2], {1}, Poller(1e-4, Group(MPI.COMM_SELF))
-    fleet._row_sends = SimpleNamespace(complete=lambda: False, bytes=7)
+    fleet.carrier = SimpleNamespace(complete=lambda: False, bytes=7)
     fleet.close()
     assert fleet.bytes_down == 7
 
@@ -175,12 +178,12 @@ def buffers_of_an_ended_run() -> None:
 
             return SimpleNamespace(Test=test)
 
-    for ending in (CLOCK, ROWS):
+    for ending in (CLOCK, BESIDE):
         comm = Comm()
         comm.ending = ending
         try:
             link = MPILink(Entry(comm))
-            link._receive_rows(None, SimpleNamespace(rows_bytes=[1000]))
+            link._receive_companion(SimpleNamespace(companion_bytes=[1000]))
         except Ended:
             pass
         link = None

@@ -1,0 +1,1 @@
+"""Reductions: who adds up the payloads of an update, one file for each."""
