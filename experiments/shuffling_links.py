@@ -16,9 +16,9 @@ from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.process import Group, Poller
-from pdcode.mpi.rows import RowCarrier, RowChannel
-from pdcode.session.rows import Kind, message
-from pdcode.session.shuffling import Shard
+from pdcode.shuffling.ranks import RowCarrier, RowChannel
+from pdcode.shuffling.rows import Kind, message
+from pdcode.shuffling.senders import Shard
 
 ROWS, BYTES = 2048, 3140
 WAYS = {

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from pdcode.codes.shuffling import CyclePlan, least_feedback, wanted
+from pdcode.shuffling.plans import CyclePlan, least_feedback, wanted
 
 
 def main(seed: int, shuffles: int, workers: int, sizes: list[int]) -> None:

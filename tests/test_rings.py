@@ -18,7 +18,7 @@ PICTURE = PICTURE.split("```")[1]
 
 # Numbers of lines, at most. A change that needs more says here why.
 PROTOCOL = 9_500  # what both loops import
-ENGINE = 50_100  # with csrc/ and, as nothing of it attaches, api; the goal is 42,000
+ENGINE = 47_600  # with csrc/ and api; the goal is 42,000
 PRODUCT = 75_300  # the goal is 64,000
 LOADED = """
 import json, sys
@@ -41,7 +41,7 @@ def ring(first: str, last: str) -> list[str]:
     return layers[layers.index(first) : layers.index(last) + 1]
 
 
-ATTACHED, INNER = ring("cli", "families"), ring("api", "fitted")
+ATTACHED, INNER = ring("cli", "shuffling"), ring("api", "fitted")
 
 
 def test_the_loops_import_little_and_neither_files_mpi_data_nor_codes() -> None:

@@ -156,10 +156,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "tree": "pdcode.reductions.tree:TreeTable",
     },
     "shuffles": {
-        "none": "pdcode.shuffles:Unmoved",
-        "uncoded": "pdcode.shuffles:Uncoded",
-        "coded": "pdcode.shuffles:Coded",
-        "exchange": "pdcode.shuffles:Exchange",
+        "none": "pdcode.shuffling.kinds:Unmoved",
+        "uncoded": "pdcode.shuffling.kinds:Uncoded",
+        "coded": "pdcode.shuffling.kinds:Coded",
+        "exchange": "pdcode.shuffling.kinds:Exchange",
     },
     "optimizers": {
         "sgd": "pdcode.coding.optimizers:SGDTable",

@@ -1,7 +1,7 @@
 """Sums of all payloads by all workers, each of which has its own θ.
 
 Payloads in the problem's type are added up by MPI_Iallreduce, integers modulo 2^bits by an operation of ours,
-and rounded payloads by owners of ranges of elements, see `mpi.reduce`. An update of the first payloads is
+and rounded payloads by owners of ranges of elements (`allreduce_ranks`). An update of the first payloads is
 `first.First`.
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ..mpi.fleet import MPIFleet, Ranks
     from ..mpi.initialise import MPI
     from ..mpi.link import Entry, MPILink
-    from ..mpi.reduce import Summation
     from ..session.setup import Components, WorkerFactory
     from ..transport.layout import Layout
     from ..virtual.schedule import AllreduceSchedule
+    from .allreduce_ranks import Summation
 
 
 class Allreduce(Reduction):
@@ -50,7 +50,7 @@ class Allreduce(Reduction):
         return config.workers.count if rounded else 0
 
     def simulated(self, state: State) -> State:
-        from ..coding.reduced import AveragingState
+        from .states import AveragingState
 
         return AveragingState(state, self.config) if self.owners else state
 
@@ -79,23 +79,23 @@ class Allreduce(Reduction):
         return 2 * steps * link.latency_s + self.exchanged_bytes(layout) * byte_s + owner_s
 
     def fleet(self, ranks: Ranks, components: Components) -> MPIFleet:
-        from ..coding.reduced import ReducedState
-        from ..mpi.reduce import AllreduceFleet
+        from .allreduce_ranks import AllreduceFleet
+        from .states import ReducedState
 
         workers, check = self.config.workers.count, self.config.reduce.check
         components.state = ReducedState(components.state, workers, check)
         return AllreduceFleet(ranks, components.layouts)
 
     def link(self, entry: Entry, factory: WorkerFactory) -> MPILink:
-        from ..mpi.reduce import AllreduceLink
+        from .allreduce_ranks import AllreduceLink
 
         state = factory.scheme.state(factory.problem)
         return AllreduceLink(entry, state, self.summation, self.config.reduce.check)
 
     def summation(self, layout: Layout, number: int, comm: MPI.Intracomm) -> Summation:
         """Build a worker's part of the sums of round `number`, with the other workers of `comm`."""
-        from ..coding.owner import Owner
-        from ..mpi import reduce
+        from . import allreduce_ranks as reduce
+        from .owners import Owner
 
         if layout.exact:
             return reduce.VectorSummation(layout, number, comm)

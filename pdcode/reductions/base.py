@@ -66,7 +66,7 @@ class Reduction:
 
     def state(self, state: Coded) -> State:
         """Return rank 0's state, built on a scheme's."""
-        from ..coding.modular import ModularState
+        from .modular import ModularState
 
         if self.config.reduce.bits is not None:
             return ModularState(state, self.config)

@@ -1,7 +1,7 @@
 """Sums of the first payloads of an update by their workers, its members, for rank 0.
 
 Replies announce payloads. At a step the members average them, each a range of elements, and send the mean to
-rank 0, which relays it to the other workers, see `mpi.first`.
+rank 0, which relays it to the other workers, see `reductions.first_ranks`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class First(Reduction):
         return True
 
     def state(self, state: Coded) -> State:
-        from ..coding.reduced import FirstState
+        from .states import FirstState
 
         return FirstState(state, self.config)
 
@@ -78,13 +78,13 @@ class First(Reduction):
         return FirstSchedule(config, task_ns, sizes, fractions, owned, lambda: state.members)
 
     def fleet(self, ranks: Ranks, components: Components) -> MPIFleet:
-        from ..mpi.first import FirstFleet
+        from .first_ranks import FirstFleet
 
         state: Any = components.state
         return FirstFleet(ranks, components.layouts, state)
 
     def link(self, entry: Entry, factory: WorkerFactory) -> MPILink:
-        from ..coding.owner import Owners
-        from ..mpi.first import FirstLink
+        from .first_ranks import FirstLink
+        from .owners import Owners
 
         return FirstLink(entry, partial(Owners, self.config))

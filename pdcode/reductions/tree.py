@@ -12,10 +12,10 @@ from .allreduce import Allreduce, SummedTable
 
 if TYPE_CHECKING:
     from ..mpi.initialise import MPI
-    from ..mpi.reduce import Summation
     from ..session.setup import Components
     from ..transport.layout import Layout
     from ..virtual.schedule import AllreduceSchedule
+    from .allreduce_ranks import Summation
 
 
 class Tree(Allreduce):
@@ -28,7 +28,7 @@ class Tree(Allreduce):
         return TreeSchedule(self.config, task_ns, sizes, components.delay_fractions)
 
     def summation(self, layout: Layout, number: int, comm: MPI.Intracomm) -> Summation:
-        from ..mpi.reduce import TreeSummation
+        from .allreduce_ranks import TreeSummation
 
         return TreeSummation(layout, number, comm, self.config.reduce.fanout)
 

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from pdcode.codes.shuffling import (
+from pdcode.shuffling.plans import (
     CachePlan,
     Caches,
     CyclePlan,

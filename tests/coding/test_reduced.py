@@ -5,9 +5,9 @@ import pytest
 from outcomes import refused
 from paths import SUPPORT
 
-from pdcode.coding.reduced import ReducedState
 from pdcode.coding.replica import ReplicaError, digest
 from pdcode.config import load as configfile
+from pdcode.reductions.states import ReducedState
 from pdcode.session.setup import prepare
 from pdcode.transport.sums import Sum
 

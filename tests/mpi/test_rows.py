@@ -7,7 +7,7 @@ from outcomes import assert_replays
 from pdcode import Trace
 from pdcode.config.load import resolve
 from pdcode.session.setup import prepare
-from pdcode.session.shuffling import Packing, deal_of
+from pdcode.shuffling.senders import Packing, deal_of
 
 CODED, CHAIN = "shuffle.kind=coded", "link.broadcast=chain"
 EVERY = ["shuffle.every=10", "update.mode=all"]

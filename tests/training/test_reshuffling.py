@@ -13,9 +13,9 @@ from pdcode import compare, simulate
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.session import checkpoint
-from pdcode.session.rows import Missing
 from pdcode.session.setup import prepare
-from pdcode.session.shuffling import Packing, Shard, deal, deal_of
+from pdcode.shuffling.rows import Missing
+from pdcode.shuffling.senders import Packing, Shard, deal, deal_of
 from pdcode.training.worker import Worker
 from pdcode.util.errors import InputError
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pdcode.__main__ import main
-from pdcode.mpi import first
+from pdcode.reductions import first_ranks as first
 
 WHEN, attend, failed = sys.argv[1], first.FirstLink._attend, []
 if WHEN == "stop":

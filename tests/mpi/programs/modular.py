@@ -3,7 +3,7 @@
 import numpy as np
 
 from pdcode.mpi.initialise import MPI
-from pdcode.mpi.reduce import ModularSummation, TreeSummation
+from pdcode.reductions.allreduce_ranks import ModularSummation, TreeSummation
 from pdcode.transport.layout import Layout
 from pdcode.transport.units import Unit
 

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pdcode.mpi.first import tags
 from pdcode.mpi.fleet import MPIFleet, Ranks
 from pdcode.mpi.hosted import Ended, decoded, encoded
 from pdcode.mpi.initialise import MPI
 from pdcode.mpi.link import Entry, MPILink
 from pdcode.mpi.process import BESIDE, CLOCK, Group, Poller
-from pdcode.mpi.reduce import ModularSummation, TreeSummation
-from pdcode.mpi.rows import Broadcast, Message, RowCarrier, RowChannel
-from pdcode.session.rows import Kind, Missing, Opening, message
+from pdcode.reductions.allreduce_ranks import ModularSummation, TreeSummation
+from pdcode.reductions.first_ranks import tags
+from pdcode.shuffling.ranks import Broadcast, Message, RowCarrier, RowChannel
+from pdcode.shuffling.rows import Kind, Missing, Opening, message
 from pdcode.transport.layout import Layout
 from pdcode.transport.units import Unit
 from pdcode.util.errors import Failure

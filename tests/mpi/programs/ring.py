@@ -6,7 +6,7 @@ If the first is "bad", worker 1 damages its θ after 20 tasks.
 import sys
 
 from pdcode.__main__ import main
-from pdcode.mpi import reduce
+from pdcode.reductions import allreduce_ranks as reduce
 from pdcode.transport.messages import Task
 
 reduce.PENDING = 2

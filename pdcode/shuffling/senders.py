@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ..codes.shuffling import CachePlan, Caches, CyclePlan, ShufflePlan
 from ..config import Config
 from ..problems import DataSource
 from ..problems.dataset import Rows as Arrays
@@ -26,6 +25,7 @@ from ..problems.split import shard, sharding
 from ..transport.companions import Companion, Freight, Recipient
 from ..util.errors import InputError
 from ..util.rng import SHUFFLE, generator
+from .plans import CachePlan, Caches, CyclePlan, ShufflePlan
 from .rows import Kind, Missing, Opening, message, read
 
 KEPT = 4  # epochs whose rows are remembered

@@ -11,13 +11,13 @@ sums of codewords whose indices have a law of their own (`experiments/quasigroup
 import numpy as np
 from msgspec.structs import replace
 
+from ..coding.state import Coded, State
 from ..config import Config
 from ..kernels import modular
 from ..transport.base import Arrival
 from ..transport.layout import buffer
 from ..transport.messages import Order, Reply
-from .reduced import captured_share, due_digest
-from .state import Coded, State
+from .states import captured_share, due_digest
 
 MARGIN = 3.0  # room for sums, as a multiple of the last ones: the largest element may more than double
 

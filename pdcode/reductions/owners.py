@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..coding.memory import MemoryEncoder
+from ..coding.source import Source
 from ..config import Config
 from ..kernels import decode
 from ..transport.layout import HEADER, Codewords, Layout, buffer
@@ -24,8 +26,6 @@ from ..transport.sums import owned_fields
 from ..transport.units import Unit
 from ..util.errors import InputError
 from ..util.stateful import Stateful
-from .memory import MemoryEncoder
-from .source import Source
 
 
 class MeanPayload(Source):

@@ -2,7 +2,7 @@
 
 A worker announces a payload to rank 0 by a short message. Once rank 0's policy steps, rank 0 sends the
 *members* of the update, the workers with its payloads, their list. They are idle. Each sends the others their
-segments of its payload, averages the range that it owns (`coding.owner`), and sends the mean to the others,
+segments of its payload, averages the range that it owns (`owners`), and sends the mean to the others,
 and to rank 0. Then rank 0 steps θ. Its next task refers a member to the mean, and has the mean for others.
 
 If a member dies, or the exchange takes too long, rank 0 asks all members to answer, and those that do make
@@ -16,19 +16,19 @@ from functools import partial
 
 import numpy as np
 
-from ..coding.owner import Owners, assigned
-from ..coding.reduced import FirstState
+from ..mpi.deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
+from ..mpi.exchange import LogLink
+from ..mpi.fleet import MPIFleet, Ranks
+from ..mpi.initialise import MPI
+from ..mpi.link import Entry
+from ..mpi.process import ANSWER, MEMBERS, PEER, REPLY
 from ..transport.base import Computed
 from ..transport.layout import HEADER, Layout, buffer
 from ..transport.messages import Reply
 from ..transport.sums import REQUEST_BYTES, Mean, announcement
 from ..util import clocks
-from .deaths import all_complete, dead_ranks, failed_ranks, reraise_unless_proc_failed
-from .exchange import LogLink
-from .fleet import MPIFleet, Ranks
-from .initialise import MPI
-from .link import Entry
-from .process import ANSWER, MEMBERS, PEER, REPLY
+from .owners import Owners, assigned
+from .states import FirstState
 
 CHECK_NS = 100_000_000  # between looks for dead members
 ANSWER_NS = 1_000_000_000  # for members to answer

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from .config import kinds
-from .config.interfaces import ShuffleTable
-from .config.requirements import KeyNeeds, Need, none_of, one_of
+from ..config import kinds
+from ..config.interfaces import ShuffleTable
+from ..config.requirements import KeyNeeds, Need, none_of, one_of
 
 if TYPE_CHECKING:
-    from .config import Config
-    from .mpi.companions import Carrier, Channel
-    from .mpi.link import Entry
-    from .mpi.process import Group
-    from .problems import DataSource, Problem
-    from .problems.dataset import Rows as Arrays
-    from .session.shuffling import Shard, Shuffler
+    from ..config import Config
+    from ..mpi.companions import Carrier, Channel
+    from ..mpi.link import Entry
+    from ..mpi.process import Group
+    from ..problems import DataSource, Problem
+    from ..problems.dataset import Rows as Arrays
+    from .senders import Shard, Shuffler
 
 
 class Unmoved(ShuffleTable, tag="none"):
@@ -45,7 +45,7 @@ class Uncoded(ShuffleTable, tag="uncoded"):
     }
 
     def check_rows(self, config: Config, source: DataSource) -> None:
-        from .session.shuffling import check_rows
+        from .senders import check_rows
 
         check_rows(config, source)
 
@@ -55,22 +55,22 @@ class Uncoded(ShuffleTable, tag="uncoded"):
 
     def sender(self, config: Config, rows: Arrays) -> Shuffler:
         """Build the sender of rows."""
-        from .session.shuffling import Shuffler
+        from .senders import Shuffler
 
         return Shuffler(config, rows)
 
     def recipient(self, config: Config, worker: int, rows: int, problem: Problem) -> Shard:
-        from .session.shuffling import Shard
+        from .senders import Shard
 
         return Shard(config, worker, rows, problem.dataset.train)
 
     def carrier(self, comm: Group, companion: Shuffler, config: Config) -> Carrier:
-        from .mpi.rows import RowCarrier
+        from .ranks import RowCarrier
 
         return RowCarrier(comm, companion, config.link.segment)
 
     def channel(self, entry: Entry, recipient: Shard) -> Channel:
-        from .mpi.rows import RowChannel
+        from .ranks import RowChannel
 
         return RowChannel(entry.comm, entry.poller, recipient)
 
@@ -79,7 +79,7 @@ class Coded(Uncoded, tag="coded"):
     """All get XORs of rows, which they decode by their old rows."""
 
     def sender(self, config: Config, rows: Arrays) -> Shuffler:
-        from .session.shuffling import CodedShuffler
+        from .senders import CodedShuffler
 
         return CodedShuffler(config, rows)
 
@@ -88,6 +88,6 @@ class Exchange(Uncoded, tag="exchange"):
     """Workers send each other rows."""
 
     def sender(self, config: Config, rows: Arrays) -> Shuffler:
-        from .session.shuffling import ExchangeShuffler
+        from .senders import ExchangeShuffler
 
         return ExchangeShuffler(config, rows)

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..session.rows import Kind, Missing, Opening, read
-from ..session.rows import message as encode
-from ..session.shuffling import Shard, Shuffler
+from ..mpi.companions import Carrier, Channel
+from ..mpi.deaths import all_complete, failed_ranks, is_proc_failure, reraise_unless_proc_failed
+from ..mpi.initialise import MPI
+from ..mpi.process import SPREAD, Poller
 from ..transport.companions import Freight
-from .companions import Carrier, Channel
-from .deaths import all_complete, failed_ranks, is_proc_failure, reraise_unless_proc_failed
-from .initialise import MPI
-from .process import SPREAD, Poller
+from .rows import Kind, Missing, Opening, read
+from .rows import message as encode
+from .senders import Shard, Shuffler
 
 SEGMENT, NOTICE, PART = range(3)  # what a message is: of a broadcast, of an epoch's members, a worker's rows
 HEADS_BYTES = (

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..coding.relay import RelayedState
+from ..coding.replica import ReplicaError, digest
+from ..coding.state import Coded, State
 from ..config import Config
 from ..transport.base import Arrival
 from ..transport.layout import RETURNED, Codewords, Layout
 from ..transport.messages import NO_WORKERS, Order
 from ..transport.sums import REQUEST_BYTES, Mean, Total
-from .owner import Owner, Owners, assigned
-from .relay import RelayedState
-from .replica import ReplicaError, digest
-from .state import Coded, State
+from .owners import Owner, Owners, assigned
 
 
 class ReducedState(State):

@@ -1,7 +1,7 @@
 """Workers that add up their payloads among themselves, without rank 0.
 
 Payloads in the problem's type are added up by MPI_Iallreduce, and integers modulo 2^bits with an operation of
-ours, or along a tree. Rounded ones are averaged by owners of ranges (`coding.owner`): MPI_Ialltoallv brings
+ours, or along a tree. Rounded ones are averaged by owners of ranges (`owners`): MPI_Ialltoallv brings
 each owner its segments, and MPI_Iallgatherv the means to all.
 
 Every worker has the scheme's state: it folds the sum in, steps, and asks the state for its next task. Rank 0
@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.owner import Owner
-from ..coding.reduced import due_digest
 from ..coding.state import State
 from ..kernels import modular
+from ..mpi.deaths import dead_ranks, describe_deaths
+from ..mpi.fleet import MPIFleet
+from ..mpi.initialise import MPI
+from ..mpi.link import Entry, MPILink
+from ..mpi.process import REPLY
 from ..transport.base import Arrival, Computed
 from ..transport.events import Event
 from ..transport.layout import HEADER, ROUND_SHIFT, SAVE, STOP, Layout, buffer, buffer_sizes
@@ -38,11 +41,8 @@ from ..transport.sums import (
 )
 from ..util import clocks
 from ..util.errors import Failure
-from .deaths import dead_ranks, describe_deaths
-from .fleet import MPIFleet
-from .initialise import MPI
-from .link import Entry, MPILink
-from .process import REPLY
+from .owners import Owner
+from .states import due_digest
 
 PENDING, PENDING_BYTES = 1024, 1 << 26  # bounds on a worker's unreceived reports
 TICK_NS = 20_000_000  # between looks for signals and deaths, in the wait for the last sum

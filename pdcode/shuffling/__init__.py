@@ -1,0 +1,1 @@
+"""Reshuffling of the rows among workers: companions of tasks that bring rows."""
