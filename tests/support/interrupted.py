@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from pdcode.choice.preset import prepare
 from pdcode.config import Config
 from pdcode.session.checkpoint import CheckpointWriter
 from pdcode.session.run import TrainingRun
-from pdcode.session.setup import prepare
 from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
