@@ -3,10 +3,10 @@
 All are multiples of the plain gradient of a mini-batch. A run on the virtual clock times each task and then
 such a gradient; and rank 0's steps with averages of θ, its reading and adding up of each payload, and the
 copies of θ into tasks. Times are of the processor, the lower quartile over the run, as other work on the
-machine empties the caches. For schemes of several rounds a task is that of an update. From the time of a task
-that of the plain one beside its gradient is subtracted, which draws rows, and reads a θ that is not in the
-cache: at 10,000 parameters the other calls of Python that a task has stay, which are not charged. What owners
-of ranges do, for all of them, is in the time of a step, as is reading what workers have added up.
+machine empties the caches. For schemes of several rounds a task is a whole update. From the time of a task
+the time of the plain task without its gradient is subtracted: it draws rows, and reads a θ that is not in the
+cache: at 10,000 parameters the other calls of Python that a task has stay, which are not charged. The work
+of all owners of ranges is in the time of a step, as is reading the sums of workers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NETWORKS = {
     "784-1024-512-10": ["problem.data=mnist5k", "problem.hidden=[1024,512]"],
     "784-3000-2000-10": ["problem.data=mnist5k", "problem.hidden=[3000,2000]"],
 }
-"""Name -> settings; the first is that of `WORKS`, the others those of `PRESETS`."""
+"""Name -> settings; the first setting is for `WORKS`, the others are for `PRESETS`."""
 ALL = "update.mode=all"
 WORKS = {
     "uncoded, a step of SGD": ["scheme.name=uncoded", ALL],

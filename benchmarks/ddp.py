@@ -316,7 +316,7 @@ def self_check(candidates: Sequence[Candidate], ranks: DDPRanks) -> Iterator[str
         error = float(np.linalg.norm(ours - theirs) / change)
         if not error <= MAX_ERROR[config.problem.dtype]:
             raise Failure(f"{candidate.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
-        yield f"After {UPDATES} updates θ of {candidate.name} is that of allreduce to {error:.0e}."
+        yield f"After {UPDATES} updates θ of {candidate.name} equals θ of allreduce to {error:.0e}."
 
 
 def describe_setup(tournament: Tournament) -> list[str]:
@@ -351,7 +351,7 @@ def parser() -> arguments.Parser:
     option = bench.add_argument
     arguments.add_job(bench, "problem.batch=16", " for all", "jobs/digits.toml")
     what = (
-        "candidates, separated by commas: those of `pdcode compare`, and `ddp`, `ddp:powersgd` and "
+        "candidates, separated by commas: as in `pdcode compare`, and `ddp`, `ddp:powersgd` and "
         "`ddp:coded` (pdcode.torch.ddp.Coded, which needs a rate of its own), with /KEY=VALUE for keys to "
         "change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
         "ddp:powersgd/scheme.options={rank=2} (default: yours,allreduce,ddp,ddp:powersgd)"
@@ -362,7 +362,7 @@ def parser() -> arguments.Parser:
     what = f"choose each learning rate first, by N runs with another seed (default: {RUNS}; 0: do not)"
     rate.add_argument("--tune", type=int, default=RUNS, metavar="N", help=what)
     rate.add_argument("--rates", metavar="FILE", help="read the learning rates from an earlier comparison")
-    arguments.add_target(bench, f"default: that of [stop], else {TARGET}")
+    arguments.add_target(bench, f"default: the target of [stop], else {TARGET}")
     arguments.add_seconds(bench, "")
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.ddp.h5)")
     bench.set_defaults(function=run, alone="benchmarks ddp")

@@ -1,6 +1,6 @@
 """A rank of PyTorch's DistributedDataParallel (DDP): the work of a pdcode worker, and its delays.
 
-Data, mini-batches, initial θ and delays are those of pdcode's worker with the rank's number. The penalty is
+Data, mini-batches, initial θ and delays are as at pdcode's worker with the rank's number. The penalty is
 the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before the reduction:
 an update takes as long as the slowest rank, wherever in the update a rank sleeps.
 """
@@ -41,7 +41,7 @@ class SharedBoard:
 
     - start_ns: when the run began, or 0;
     - stop: whether the run must end; end: number of updates after which all ranks leave, or -1;
-    - version, t_ns, full: those of the copy of θ, and whether it must be measured;
+    - version, t_ns, full: version and time of the copy of θ, and whether it must be measured;
     - due_ns: earliest time of the next copy.
     """
 
@@ -263,7 +263,7 @@ class TorchNetwork:
         )
 
     def gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
-        """Write the gradient at θ, with that of the penalty."""
+        """Write the gradient at θ, the penalty's gradient included."""
         for parameter, view in self._pairs(gradient):
             view[:] = parameter.grad.numpy()
         penalised = map(self._problem.penalised, (gradient, theta))

@@ -5,7 +5,7 @@
 Four ranks train a CNN with batch normalisation on the digits, 8 rows each an update. They are threads of one
 process, as updates and bytes are counted, not seconds. Beside the hook are an all-reduce with Nesterov's
 momentum, PyTorch's PowerSGD hook, and an all-reduce with Muon on the matrices that the hook whitens. Each
-chooses among the same rates and momenta by the seeds `TUNING`, and runs with other seeds. The loss is that of
+chooses among the same rates and momenta by the seeds `TUNING`, and runs with other seeds. The loss is over
 every third row, in training mode, after every second update. The payload is what a rank gives to collective
 operations; on a ring a rank sends 2(n - 1)/n of what is added up, and n - 1 times what it has others gather.
 """
@@ -61,7 +61,7 @@ class Ranks:
         self._barrier.wait()
 
     def _exchange(self, tensor: Tensor, times: float) -> list[Tensor]:
-        """Give a tensor to all ranks; return those of all. Each of its bytes is sent some `times`."""
+        """Give a tensor to all ranks; return all ranks' tensors. Each of its bytes is sent some `times`."""
         rank = self.rank()
         self.payload[rank] += tensor.nbytes
         self.sent[rank] += times * tensor.nbytes

@@ -1,9 +1,9 @@
-"""What a task of kind "torch" costs beside a plain backward pass.
+"""Cost of a task of kind "torch" beside a plain backward pass.
 
-All times are those of this thread's processor, of a step each in turn, so that other work on the machine
+All times are processor times of this thread, of a step each in turn, so that other work on the machine
 changes all of them alike. "Backward" is PyTorch's own: forward pass, loss and ``loss.backward()`` into new
 gradients. "Gradient" is a task's: parameters as views of θ, keyed random numbers, and the gradient in one
-array. Encoding is that of 16 blocks by two codewords, and whitening is one step. "Coded by factors" and
+array. Encoding combines 16 blocks by two codewords, and whitening is one step. "Coded by factors" and
 "whitened by factors" are whole tasks that do the same from factors, for matrices where these are cheaper.
 """
 

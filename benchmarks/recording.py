@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 4 -m benchmarks.recording ddp
     mpiexec -n 4 python -m benchmarks.recording mpi
 
-A step over MPI is an exchange with both neighbours in a ring, and an Allreduce. What the recorder adds is the
+A step over MPI is an exchange with both neighbours in a ring, and an Allreduce. The recorder adds the
 processor time of its own functions, which other programs hardly affect: in a pass or a call, and in exchanges
 with rank 0, which writes the trace.
 """

@@ -82,7 +82,7 @@ BUSY_LIMIT = 0.9  # least busy fraction of the time at which a part is the limit
 
 @dataclass(frozen=True)
 class ScaleBench:
-    """What to measure."""
+    """Options of the benchmark."""
 
     workers: Sequence[int]  # ascending
     coordinators: Sequence[int]  # ascending

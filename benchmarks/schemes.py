@@ -61,7 +61,7 @@ PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
 """Keys of ``[problem]``, the training loss to reach, and a learning rate with which plain steps converge."""
 
 LOWER = {name: 0.17 if name == "softmax" else 0.02 for name in PROBLEMS}
-"""Loss to which runs go on; a linear model cannot reach that of the others."""
+"""Loss to which runs go on; a linear model cannot reach the loss of the others."""
 
 DELAYS: Mapping[str, dict[str, Any]] = {
     "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
@@ -81,7 +81,7 @@ LABELS = {name: label for members in RIVALS.values() for label, name in members.
 
 @dataclass(frozen=True)
 class SchemesBench:
-    """What to measure."""
+    """Options of the benchmark."""
 
     problems: Sequence[str]  # names in `PROBLEMS`
     links: Sequence[str]  # names in `LINKS`
@@ -134,7 +134,7 @@ def tuning(budget: int) -> Tuning:
 
 
 def recorded_delays(path: Path) -> dict[str, dict[str, Any]]:
-    """Return tables ``[stragglers]`` for a CSV file, or those of a folder: task times, workers × rounds."""
+    """Return tables ``[stragglers]`` for a CSV file, or a folder of them: task times, workers × rounds."""
     found = {
         f"recorded-{each.stem}": {"kind": "trace", "path": str(each), "times": "task", "draw": "replay"}
         for each in (sorted(path.glob("*.csv")) if path.is_dir() else [path])
@@ -222,7 +222,7 @@ def write_job(
 
 
 def show(bench: SchemesBench) -> None:
-    """Print our time in each cell over that of the best rival of each kind, and whether the goal is met."""
+    """Print our time in each cell over the best rival's time for each kind, and whether the goal is met."""
     sections: list[printing.Section] = []
     cells: list[Cell] = []
     for problem in bench.problems:
@@ -306,12 +306,12 @@ def print_goal(cells: Sequence[Cell], print_line: Print = print) -> None:
 
 
 LEGEND = (
-    "Our time over that of the best rival of each kind, chosen afterwards in each cell, with the 95 % "
+    "Our time over the time of the best rival of each kind, chosen afterwards in each cell, with the 95 % "
     "interval over paired seeds; >: ours missed the target, at least; <: the rival did, at most. Plain "
-    "rivals are those of the literature; armed ones have our whitening and look-ahead, too. Delays are in "
+    "rivals are as in the literature; armed ones have our whitening and look-ahead, too. Delays are in "
     "units of the time of a gradient; of recorded tasks the median one takes as long, and the fastest only "
     "computes. θ goes by a tree to workers that start together, as by MPI_Ibcast, which pdcode's own runs "
-    "do not use: in favour of those that wait. Sparse and coded payloads are exchanged among the workers, "
+    "do not use: in favour of policies that wait. Sparse and coded payloads are exchanged among the workers, "
     "all rivals', too."
 )
 

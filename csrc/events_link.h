@@ -181,7 +181,7 @@ INLINE void send_one(struct events *e, struct batch *batch, const struct parts *
     }
 }
 
-/* Make the workers reply as soon as they have computed: dead ones, and with `cut` those in their delay. */
+/* Make the workers reply as soon as they have computed: dead ones, and with `cut` workers in their delay. */
 static void cancel(struct events *e, int cut)
 {
     if (cut) {

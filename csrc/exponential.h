@@ -4,7 +4,7 @@
  * exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. ln 2 is split in two (Cody and Waite), so that
  * n ln 2 is exact where it matters, and exp(r) is its Taylor series to degree 7 (float) or 13 (double): the
  * remainder is below half an ulp. tanh is 1 - 2 exp(-2|x|) / (1 + exp(-2|x|)), near 0 a rational
- * approximation; the normal distribution is that of erf and erfc. The rational approximations are those of
+ * approximation; the normal distribution is computed from erf and erfc. The rational approximations are from
  * the Cephes library (Moshier; tanh.c, ndtr.c).
  */
 #ifndef PDCODE_HORNER
@@ -22,7 +22,7 @@
 
 #define SINGLE (sizeof(REAL) == 4)
 
-/* exp(x) for x <= 0; what would be a denormal number is 0. NaN stays NaN. */
+/* exp(x) for x <= 0; a result that would be denormal is 0. NaN stays NaN. */
 INLINE REAL NAME(exp_negative)(REAL x)
 {
     const REAL lowest = SINGLE ? (REAL)-87.3 : (REAL)-708.3;

@@ -4,7 +4,7 @@
  * orthogonal to Q (twice orthogonalised), either is new:       [A; a] = [U 0; 0 1] [T 0; d |c|] [Q; c / |c|],
  * and W gains the column c / |c|^2, the others lose their share; or is not:    rotations G with G [T; d] =
  * [T'; 0] give U' and W' too, as [U 0; 0 1] G' = [U' v] and [W 0] G' = [W' u]. Nothing is squared or
- * subtracted from a large inverse (as in Greville's recurrence), so the error stays near that of one
+ * subtracted from a large inverse (as in Greville's recurrence), so the error stays near the error of one
  * orthogonal factorisation. About 4 to 8 passes over (count + 2 length) * rank numbers in cache: bound by
  * flops. Sums use eight lanes on every processor, hence are bit-identical.
  *

@@ -193,7 +193,7 @@ void field_basis(const uint64_t *points, ptrdiff_t count, const uint64_t *target
     }
 }
 
-/* Polynomials are coefficients from that of z^0 on. */
+/* Polynomials are arrays of coefficients, the coefficient of z^0 first. */
 
 INLINE ptrdiff_t degree(const uint64_t *f, ptrdiff_t most)
 {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* Largest magnitude of an element of a payload: its square, and the sum of many of them, is in the range of double
- * precision, and its square in that of its own. */
+ * precision, and its square in the range of its own. */
 #define LARGEST_ELEMENT(bytes) ((bytes) == 4 ? 0x1p60 : 0x1p480)
 
 int all_finite_f32(const float *values, ptrdiff_t count);

@@ -3,11 +3,11 @@
  * Design note. target and memory are (length), cut into blocks of `block`; a payload is (rows, block) in a format
  * of codes (group.h); indices and values are (rows, weight), a zero value pads. A tile is a group of a row: its
  * numbers are decoded into the level 1 cache and go from there to their blocks. Rows that follow each other and
- * have the same blocks, as those of a Hadamard matrix, are folded in together: each of the blocks is then read and
+ * have the same blocks, as rows of a Hadamard matrix, are folded in together: each of the blocks is then read and
  * written once for all of them, and four rows of weight four are added up once for all of their columns. Bound by
  * the blocks of target: by the second-level cache for models of its size.
  *
- * Arithmetic is that of decode.c, then optimize.c, where no two sets of rows share a block: the same bits.
+ * The arithmetic is as in decode.c, then optimize.c, where no two sets of rows share a block: the same bits.
  */
 #ifndef REAL
 #include <string.h>
@@ -100,7 +100,7 @@ INLINE double NAME(descend)(REAL *restrict z, const REAL *restrict g, ptrdiff_t 
 }
 
 /* Whether four rows of weight four are ±½ times a Hadamard matrix, up to signs of rows and columns; rank[t] is which
- * of the four sums of `add_up` column t needs, and sign that of the last row's numbers. */
+ * of the four sums of `add_up` column t needs, and sign is the sign of the last row's numbers. */
 INLINE int NAME(is_hadamard)(const REAL *g, int rank[TOGETHER], REAL *sign)
 {
     int found = 0;
@@ -178,7 +178,7 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
 
 /* Error feedback: memory += gradient, if any; then, codeword by codeword, y = sum of g_j memory_j is rounded into
  * the message, and memory_j -= g_j times the rounded y, which `sent` receives. Returns whether all rounded numbers
- * are usable; what is not stays in the memory. place = (part, worker, task). */
+ * are usable; other numbers stay in the memory. place = (part, worker, task). */
 VECTORISED
 int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, const int32_t *indices,
                       const REAL *values, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind,

@@ -1,6 +1,6 @@
 /* group.h: codes of 8, 4, 2 or 1 bits of a group of elements, and their scales; included once a precision.
  *
- * Design note. What one pass over a group leaves in the level 1 cache the next one finds there. Codes are made
+ * Design note. A pass over a group finds in the level 1 cache the results of the pass before. Codes are made
  * strip by strip, in the order in which they share a byte (bits.h), and never stored unpacked.
  *
  * Stochastic rounding converts a number to a fixed-point number of steps with 15 fractional bits, adds a random
@@ -55,7 +55,7 @@ INLINE float float_of(uint32_t bits)
     return x;
 }
 
-/* Largest magnitude as bits; their order is that of the numbers, NaN above infinity. */
+/* Largest magnitude as bits; their order is the order of the numbers, NaN above infinity. */
 INLINE uint32_t largest(const float *restrict x, ptrdiff_t count)
 {
     uint32_t top = 0;
@@ -74,7 +74,7 @@ INLINE void foresee(const void *next, ptrdiff_t bytes)
         PREFETCH((const char *)next + line);
 }
 
-/* The integer nearest to x, |x| <= 2^22, ties to even: what a sum with MAGIC adds to its bits. */
+/* The integer nearest to x, |x| <= 2^22, ties to even: the number that a sum with MAGIC adds to its bits. */
 INLINE int32_t nearest(float x)
 {
     return (int32_t)(bits_of(x + MAGIC) - MAGIC_BITS);

@@ -44,7 +44,7 @@ INLINE BITS NAME(bisect)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size
     return low;
 }
 
-/* The places of `size` elements that reach a magnitude found by `bisect`, ascending; those in x by default. */
+/* The places of `size` elements that reach a magnitude found by `bisect`, ascending; places in x by default. */
 INLINE void NAME(take)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size, BITS least,
                        const int32_t *restrict places, int32_t first, int32_t *restrict out)
 {

@@ -1,10 +1,10 @@
 /* modular.c: payloads as integers modulo 2^bits, their sums, and the checks of the sums.
  *
- * Design note. A payload is cut into groups, each of which is a block of words: the integers in lanes of
- * `bits` bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, of which only the first block's is used.
+ * Design note. A payload is cut into groups; a group is a block of words: the integers in lanes of
+ * `bits` bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, used in the first block only.
  * Blocks are added one by one, in any order: lanes modulo 2^bits, the other two words modulo 2^64.
  *
- * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. That of a sum of which the
+ * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. The checksum of a sum whose
  * lanes miss t_i 2^bits differs by 2^bits Σ t_i (1 + 2^32 i): the lower half has Σ t_i, the upper one
  * Σ i t_i. If one element has wrapped once, |t_i| = 1, their quotient is its place. Two turns, Σ |t_i| = 2,
  * are always found and never taken for one. More may be: t_i = 2 and t_j = -1 look like one turn of element
@@ -41,7 +41,7 @@ void modular_add(uint64_t *restrict total, const uint64_t *restrict words, ptrdi
 #else
 
 #define MOST 0x1p40    /* bound on an integer */
-#define LARGEST 0x1p24 /* bound on a magnitude in fixed point, of which 2^16 add up to less than 2^64 */
+#define LARGEST 0x1p24 /* bound on a magnitude in fixed point: 2^16 magnitudes add up to less than 2^64 */
 #define POINT 0x1p23   /* one in fixed point */
 /* Bounds on scales that the range of fixed point does not suffice to find; their inverses are finite too. */
 #define FINEST 0x1p-100

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define PDCODE_MODULAR_GROUP 1024 /* at most this many elements share a scale and a checksum */
-#define PDCODE_MODULAR_EXTRA 2    /* words of a block besides those of its elements: checksum, counts */
+#define PDCODE_MODULAR_EXTRA 2    /* words of a block besides the words of its elements: checksum, counts */
 #define PDCODE_MODULAR_COUNT 48   /* shift of the number of payloads in the counts of the first block */
 #define PDCODE_MODULAR_BROKEN 32  /* shift of the number of payloads that are not finite */
 

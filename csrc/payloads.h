@@ -7,7 +7,7 @@
 
 /* A unit's part of a payload: (rows, elements) on the wire in a format of quantise.h, and decoded. */
 struct payload_field {
-    int kind; /* -1: the wire format is that of the decoded payload, which is in the message */
+    int kind; /* -1: the wire format of the decoded payload, which is in the message */
     ptrdiff_t rows, elements;
     const uint8_t *wire;
     void *flat;

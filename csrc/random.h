@@ -1,6 +1,6 @@
 /* random.h: many 32-bit random numbers at once, by Threefry4x32-13 (Salmon, Moraes, Dror, Shaw, SC 2011).
  *
- * Design note. Philox4x64 (philox_block.h) needs products of 64 bits, of which no vector unit has the upper half.
+ * Design note. Philox4x64 (philox_block.h) needs products of 64 bits, and no vector unit has their upper half.
  * Threefry needs additions, rotations and exclusive ors of 32 bits, and vectorises as it stands: 0.06 ns for 16
  * bits with AVX-512, where Philox took 0.9. With 12 rounds or more its authors found no flaw; 13 is one of the
  * numbers of rounds for which they publish values. Key and three words of the counter are one block of Philox,

@@ -21,7 +21,7 @@ struct rounds {
     int64_t compute_step;   /* ... and the step from worker to worker */
     int32_t *waiting;       /* (workers): idle workers in order of arrival */
     uint64_t *marks;        /* (workers / 64, rounded up): zeros */
-    int64_t idle, first;    /* number of idle workers; those from `first` on get a task next */
+    int64_t idle, first;    /* number of idle workers; workers from `first` on get a task next */
     int64_t wanted, waste;  /* payloads per update; 1: stale ones are dropped */
     int64_t updates, until; /* end of the run, in updates and in ns; later, of the wait for its last tasks */
     int64_t drain;          /* ns: longest such wait */

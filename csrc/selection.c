@@ -1,7 +1,7 @@
 /* selection.c: the largest elements of a vector, or of each chunk of it; random elements; indices in few bits.
  *
  * Design note. For the largest, a threshold that somewhat more than enough elements reach is guessed from a
- * sample, or put somewhat below that of the chunk before, as much as has proved right; one pass gathers these
+ * sample, or put somewhat below the one of the chunk before, as much as has proved right; one pass gathers these
  * candidates, among which the exact one is found by bisection, counting (largest.h). Bound by that pass, which
  * reads each element once. If the guess was wrong (too few candidates, or more than fit), bisection counts in the
  * whole vector, some thirty times slower. The result is exact in any case.

@@ -1,6 +1,6 @@
 /* whiten.c: out = factor * source, and out = a I + b M + c M^2 of M and its square, matrices of `size` rows.
  *
- * Design note. The matrices are those of 32 samples or of some ten outputs: one pass instead of four, in
+ * Design note. The matrices are small, of 32 samples or some ten outputs: one pass instead of four, in
  * cache, so that calls are what is saved. `out` may be the source, or M.
  */
 #ifndef REAL

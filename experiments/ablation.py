@@ -1,4 +1,4 @@
-"""What each part of the preset `default` is worth.
+"""Worth of each part of the preset `default`.
 
 Parts are taken away from the preset one by one, and added one by one to plain stochastic gradient descent, in
 the order of `PARTS` and in the reverse order. Each variant is the preset with some keys changed, and a
@@ -102,7 +102,7 @@ def taken_away(part: str) -> Step:
 
 
 def added(part: str, order: Sequence[str]) -> Step:
-    """Return plain descent with the parts that come before this one in the order, and those with it."""
+    """Return plain descent with the parts that come before this one in the order, and the parts with it."""
     place = order.index(part)
     return variant(order[:place]), variant(order[: place + 1])
 
@@ -121,7 +121,7 @@ def candidates() -> list[str]:
 
 
 def worth(runs: Mapping[str, Sequence[Measured]], compared: Sequence[Step], power: float = 1.0) -> str:
-    """Describe the times without parts over those with them: the geometric mean over the seeds.
+    """Describe the times without parts over the times with them: the geometric mean over the seeds.
 
     Of several steps it is the product to this power, seed by seed: of two, a half gives the geometric mean.
     """
@@ -138,7 +138,7 @@ def worth(runs: Mapping[str, Sequence[Measured]], compared: Sequence[Step], powe
 
 
 def payloads(runs: Mapping[str, Sequence[Measured]], step: Step) -> str:
-    """Describe the number of payloads without a part over that with it, if all runs reached the target."""
+    """Describe the ratio of payloads without a part to payloads with it, if all runs reached the target."""
     without, having = (runs[name] for name in step)
     if not all(run.reached for run in (*without, *having)):
         return DASH
@@ -181,7 +181,7 @@ def show(bench: SchemesBench) -> None:
 
 
 LEGEND = (
-    "Times to the target without a part as multiples of those with it, and 95 % intervals over the seeds, "
+    "Times to the target without a part as multiples of times with it, and 95 % intervals over the seeds, "
     "in pairs; >: runs without it missed the target, <: runs with it did. Each variant has the best of the "
     "same number of learning rates, chosen under the first delays. The second column has the numbers of "
     "payloads, likewise. Taken away: from the preset with blocks in turn. Added: to plain descent by the "

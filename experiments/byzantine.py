@@ -42,7 +42,7 @@ ATTACKS: dict[str, Attack] = {  # functions of the attackers' results, all resul
 
 
 class Products:
-    """The two products of a gradient, some results of which are wrong; `liars` is t."""
+    """The two products of a gradient, with some wrong results; `liars` is t."""
 
     def __init__(self, liars: int, dtype: str, rows: int = 600, features: int = 60) -> None:
         self.random, self.liars, self.dtype = np.random.default_rng(liars), liars, np.dtype(dtype)

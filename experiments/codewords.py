@@ -145,7 +145,7 @@ class Handicapped(LWPD):
     name, summary, presets = "handicapped", "lwpd with rows of unequal scale or lost memories", {}
 
     class Options(KeyTable):
-        """What is wrong."""
+        """Keys of ``[scheme] options``."""
 
         scaled: bool = False  #: whether rows of the hidden layer are scaled by exp(N(0, 1))
         forget: Positive | None = None  #: number of tasks after which a worker loses its memory; none: never

@@ -3,7 +3,7 @@
 Each set is trained from a configuration that has the kind of problem and the data, nothing else but the
 number of workers, the end, and that all rows are training rows: so by preset "auto". Workers 2, 8 and 16,
 three seeds. A run has diverged if it fails or its last loss is above its first. Beside the least R² or
-accuracy of the runs is that of exact least squares, or of the most frequent class.
+accuracy of the runs is the value of exact least squares, or of the most frequent class.
 
 The sets marked "seen" were looked at while the rates of `automatic.rates` were chosen, others not; `--seen`
 trains on them alone, with one seed; `--regression` on sets with real targets alone.

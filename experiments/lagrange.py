@@ -2,7 +2,7 @@
 
 Yu et al., AISTATS 2019, measured least squares on 40 machines of a cloud: each holds a quarter of the data,
 coded or not, 5 % of the tasks are 0.5 s late, and 100 iterations of accelerated descent are timed. They
-report up to 13.43 times the speed of an uncoded descent, and 2.36 to 12.65 times that of other codes. Here:
+report up to 13.43 times the speed of an uncoded descent, and 2.36 to 12.65 times other codes' speed. Here:
 8,000 rows of 1,000 features on the virtual clock. A gradient code of s = 9 gives each worker ten of 40
 batches; MDS-coded products have an eighth of rows and an eighth of columns; Lagrange's code has K = 4 parts,
 of degree 2. With ``--mpi``: the same at a smaller size over MPI on this machine, 8 workers with half of the

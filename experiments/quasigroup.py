@@ -1,8 +1,8 @@
 """Quasi group codes: codewords that are closed under addition in part, and what sums of them need.
 
 Heidari, Shirani and Pradhan (IEEE Trans. Inf. Theory): a quasi group code is a subset of a group code, of the
-codewords whose index is typical for laws of its symbols; |C + C| may be any number from |C|, that of a group,
-to |C|², that of unstructured codes. Their formulas were not at hand. Those below are our derivation: two
+codewords whose index is typical for laws of its symbols; |C + C| may be any number from |C|, as of a group,
+to |C|², as of unstructured codes. Their formulas were not at hand. The ones below are our derivation: two
 senders with a common random generator G over Z_m, m = p^r, and indices in layers q of length k_q, whose
 symbols U have a law each:
 
@@ -15,8 +15,8 @@ symbols U have a law each:
 Uniform laws are group codes, a law of one sender with a single value unstructured ones. The best layers are
 the solution of a linear program over laws.
 
-What a sum of n payloads needs in bits (`sum_bits`) is the same statement in use: its entropy has ½ log₂ n
-more bits than that of one, not log₂ n.
+The bits that a sum of n payloads needs (`sum_bits`) are the same statement in use: its entropy has ½ log₂ n
+more bits than the entropy of one payload, not log₂ n.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 Law = np.ndarray
-"""Probabilities of 0 … m - 1, shape (m,), or those of several laws, shape (…, m)."""
+"""Probabilities of 0 … m - 1, shape (m,), or of several laws, shape (…, m)."""
 
 MOST_LAWS = 2000  # on the grid of the linear program
 
@@ -156,13 +156,13 @@ def group_pairs(modulus: int) -> list[tuple[Law, Law]]:
 
 
 def unstructured_pairs(modulus: int) -> list[tuple[Law, Law]]:
-    """Return laws of unstructured codes: each sender's is that of symbols of which the other has none."""
+    """Return laws of unstructured codes: each sender's law is on symbols that the other does not have."""
     none = np.eye(modulus)[0]
     return [pair for law in laws(modulus) for pair in ((law, none), (none, law))]
 
 
 def quasi_group_pairs(modulus: int) -> list[tuple[Law, Law]]:
-    """Return laws of quasi group codes: those of group codes, of unstructured ones, and all equal pairs."""
+    """Return laws of quasi group codes: laws of group codes, of unstructured ones, and all equal pairs."""
     equal = [(law, law) for law in laws(modulus)]
     return [*group_pairs(modulus), *unstructured_pairs(modulus), *equal]
 
@@ -227,7 +227,7 @@ def source_rate(total: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> flo
 
 
 def dirty_rate(inputs: Law, noise: Law, prime: int, pairs: Iterable[tuple[Law, Law]]) -> Rate:
-    """Return the best sum rate over a channel with two states, of which each sender knows one.
+    """Return the best sum rate over a channel with two states; each sender knows one.
 
     The channel is Y = X₁ + S₁ + X₂ + S₂ + N modulo m, with uniform states. Sender i sends X_i = V_i - S_i for
     a codeword V_i. Its index has *covering* layers, which it chooses so that X_i has the law `inputs`, and
@@ -250,7 +250,7 @@ def dirty_rate(inputs: Law, noise: Law, prime: int, pairs: Iterable[tuple[Law, L
     Returns
     -------
     Rate
-        Of both senders' messages together, with first the layers of messages, those of the other sender being
+        Of both senders' messages together, with first the layers of messages, the other sender's layers being
         constant, then covering ones; 0 if states cannot be covered.
     """
     divisors, limits = _limits(noise, prime)
@@ -303,7 +303,7 @@ def sum_of(law: np.ndarray, payloads: int) -> np.ndarray:
 def discrete_gaussian(deviation: float) -> np.ndarray:
     """Return the law of integers k in proportion to exp(-k² / 2σ²), as in `sum_bits`, up to 10 deviations σ.
 
-    It is narrower than that of rounded normal numbers: with σ = 1 it deviates by 1.000, and they by 1.041.
+    It is narrower than the law of rounded normal numbers: with σ = 1 it deviates by 1.000, and they by 1.041.
     """
     half = math.ceil(10 * deviation)
     law = np.exp(-0.5 * (np.arange(-half, half + 1) / deviation) ** 2)

@@ -62,7 +62,7 @@ def unequal(rows: Rows) -> Rows:
 
 
 def with_outliers() -> Rows:
-    """Make rows of which 2 % are 30 times as long and have the targets of others."""
+    """Make rows, 2 % of them 30 times as long and with the targets of others."""
     x, y = made.make_regression(600, 15, noise=5, random_state=6)
     chosen = np.random.default_rng(0).choice(600, 12, replace=False)
     x[chosen] *= 30
@@ -147,7 +147,7 @@ ENTRANTS: dict[str, tuple[Mapping[str, Any], tuple[float, ...]]] = {
     "Adam, first": ({**FIRST, "optimizer.kind": "adam"}, (0.01, 0.02, 0.04, 0.08)),
     "Nesterov, first": (NESTEROV, (0.0125, 0.025, 0.05, 0.1)),
 }
-"""Name -> keys, and learning rates; none: that of the preset."""
+"""Name -> keys, and learning rates; none: the preset's rate."""
 
 
 def curve(job: Job, rows: Rows, keys: Mapping[str, Any], seed: int) -> np.ndarray:

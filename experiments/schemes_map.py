@@ -358,7 +358,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"schemes_map: {error}", file=sys.stderr)
         return 2
     delays = "mean delay, × compute time of a gradient"
-    axis = delays if kind == "none" else "delays, × those of the configuration"
+    axis = delays if kind == "none" else "delays, × the delays of the configuration"
     title = f"Fastest to {environment.goal}, and by what factor; {config.workers.count} workers"
     print()
     show(cells, grid, title, axis)

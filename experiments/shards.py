@@ -3,7 +3,7 @@
 Least squares over 64 blocks (63 inputs and the bias) of 32 numbers, float64, full batch. 16 workers have 200
 rows each; each worker's inputs have their own mean and covariance, and its targets their own teacher. The
 Hessian of all rows has condition number 30 and largest eigenvalue L = 1, so rates are in units of 1/L. A
-descent ends when the excess of the loss over its minimum has fallen to 1e-12 of that at θ = 0.
+descent ends when the excess of the loss over its minimum has fallen to 1e-12 of the excess at θ = 0.
 """
 
 from __future__ import annotations

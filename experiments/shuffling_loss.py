@@ -1,4 +1,4 @@
-"""What reshuffling is worth where late workers are dropped: digits, one of 8 workers ten times slower.
+"""Worth of reshuffling where late workers are dropped: digits, one of 8 workers ten times slower.
 
 Shards of rows sorted by class, and shuffled ones; rank 0 steps at the first 6 payloads, or at all.
 """

@@ -42,7 +42,7 @@ def parser() -> arguments.Parser:
     option("--seeds", type=int, default=3, metavar="N", help="runs over MPI of each cell (default: 3)")
     what = "limit of the runs over MPI together: none begins that would end later (default: no limit)"
     option("--seconds", type=arguments.quantity("time"), default=math.inf, metavar="S", help=what)
-    what = "mpirun of each MPI to run with, such as /opt/mpich/bin/mpirun (default: that of pdcode run)"
+    what = "mpirun of each MPI to run with, such as /opt/mpich/bin/mpirun (default: the mpirun of pdcode run)"
     option("--mpirun", metavar="FILE,…", default="", help=what)
     what = "exit with code 1 if a prediction of a time is off by more, such as 0.1 (default: no limit)"
     option("--tolerance", type=float, default=math.inf, metavar="X", help=what)

@@ -163,7 +163,7 @@ class Cell:
 class Library:
     """An MPI, and the runs over it that calibrate the clock."""
 
-    launcher: str  # path of its mpirun; "": that of `pdcode run`
+    launcher: str  # path of its mpirun; "": the mpirun of `pdcode run`
     start_s: float  # time that starting and ending the ranks took
     costs: dict[str, dict[str, Any]]  # tables ``[machine]`` and ``[link]``, from the first half of each run
     judged: dict[str, Times]  # of the second half of each
@@ -181,16 +181,16 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Validation:
-    """What to predict and to measure."""
+    """Options of the validation."""
 
     cells: list[Cell]
     bases: list[Cell]  # of the calibrations
-    launchers: Sequence[str]  # paths of mpirun; "": that of `pdcode run`
+    launchers: Sequence[str]  # paths of mpirun; "": the mpirun of `pdcode run`
     folder: Path
 
     @property
     def path(self) -> Path:
-        """File of the predictions; that of their digest, as `sha256sum -c` reads it, is beside it."""
+        """File of the predictions; the file of their digest, as `sha256sum -c` reads it, is beside it."""
         return self.folder / "prediction.json"
 
     @property
@@ -205,7 +205,7 @@ class Validation:
 
     @property
     def request(self) -> dict[str, Any]:
-        """What the predictions are of."""
+        """Identity of the predicted runs."""
         configs = hashlib.sha256(msgspec.json.encode([each.config for each in self.cells])).hexdigest()
         cells = [each.name for each in self.cells]
         return {"pdcode": __version__, "launchers": [*self.launchers], "cells": cells, "configs": configs}

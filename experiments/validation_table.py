@@ -15,7 +15,7 @@ from .validation import GRID, HALF, PARTS, SEEDS, Key, Predictions, Times, Valid
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the bounds within which a further value lies with a probability of 80 %.
 
-    They are order statistics: of m values, those of ranks 0.1 (m + 1) and 0.9 (m + 1).
+    They are order statistics: of m values, the values of ranks 0.1 (m + 1) and 0.9 (m + 1).
     """
     ordered, rank = sorted(values), max(1, round((len(values) + 1) / 10))
     return ordered[rank - 1], ordered[-rank]
@@ -178,8 +178,8 @@ LEGEND = (
     "time of an update. update: median time between updates. within: what was measured in the predicted "
     "80 % interval. KS: Kolmogorov-Smirnov distance. Times to the target are geometric means, with the "
     f"interval of a single run. A prediction has {SEEDS} other seeds than the runs, and so other delays. "
-    f"{HALF}: the half of a run that did not calibrate, with and without delays. Parts are those of "
-    "the mean worker: computing, injected delay, the link both ways, rank 0's work on its payload, and "
+    f"{HALF}: the half of a run that did not calibrate, with and without delays. Parts are the means over "
+    "the workers: computing, injected delay, the link both ways, rank 0's work on its payload, and "
     "waiting for rank 0 and others."
 )
 

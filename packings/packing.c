@@ -66,7 +66,7 @@ struct sum {
     double largest, total;
 };
 
-/* Products of x_i with the points from j on, LANES of them of which `valid` exist; the rest of the group is
+/* Products of x_i with the points from j on, LANES of them, and `valid` of these exist; the rest of the group is
  * whatever lies there, with weight 0. back (weight, LANES) gathers x_i's own gradient. */
 INLINE void group(const double *restrict x, ptrdiff_t k, ptrdiff_t n, const int32_t *support,
                   ptrdiff_t weight, const double *restrict value, ptrdiff_t j, ptrdiff_t valid,
@@ -114,7 +114,7 @@ INLINE void group(const double *restrict x, ptrdiff_t k, ptrdiff_t n, const int3
     sum->total += across(square);
 }
 
-/* Of one evaluation: x, what the gradient has gathered, both with room for the last group, and 1 / |y|. */
+/* Of one evaluation: x, the sums that the gradient has gathered, both with room for the last group, and 1 / |y|. */
 INLINE ptrdiff_t evaluation(ptrdiff_t k, ptrdiff_t n)
 {
     return 2 * (k * n + LANES) + n;

@@ -1,7 +1,7 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
 `run`, `simulate`, `plan` and `compare` are the commands of these names; `train` runs on ranks of the
-caller's, and `record` records those of a program of mpi4py. `Trace` and `Comparison` read their files;
+caller's, and `record` records the ranks of a program of mpi4py. `Trace` and `Comparison` read their files;
 `codes`, `decoders` and `problems` are the components; `torch` trains modules of PyTorch, and `sklearn` has
 estimators. Bad input raises `InputError`, a failed run `Failure`. Names are imported on first use: importing
 the package loads neither MPI, HDF5 nor matplotlib.

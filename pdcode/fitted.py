@@ -13,8 +13,8 @@ from collections.abc import Mapping
 TOUCH = 5.0  # time of a touch of arrays of `TOUCH_FIRST` elements, and how much more for each power of ten
 TOUCH_FIRST, TOUCH_LAST = 1e4, 1e6  # elements of θ, below and above which the time of a touch is the same
 ELEMENTWISE = 4.0  # time of an operation in a core's cache
-READING = 1 / 3  # operations by which an element is read from a message, as a part of those of its rounding
-SCATTERED = 20.0  # time of a touch of single elements of θ, as a multiple of that of as many together
+READING = 1 / 3  # operations by which an element is read from a message, as a part of its rounding's
+SCATTERED = 20.0  # time of a touch of single elements of θ, as a multiple of the time of as many together
 GROUPED = 0.3  # time of codewords of one Hadamard matrix of order 4, likewise: `fold.decode` adds them up
 SUMS = 4.0  # elementwise operations by which an element of a sum modulo 2^bits is read
 CENTRING = 25.0  # time of centring an input of a sample
@@ -66,7 +66,7 @@ MAX_LOAD = 0.9  # largest fraction of the time for which either direction of ran
 MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at least by this factor
 
 # Choice of the preset, see `choice.preset`: `experiments/choice.py` has what it takes over the best of the
-# candidates, with these constants and with those of single networks; docs/results/auto.md the table.
+# candidates, with these constants and with constants of single networks; docs/results/auto.md the table.
 # Number of updates to the same loss with payloads of all workers; of an asynchronous preset, of as many
 # payloads as there are workers. Only ratios count: geometric means of those to "ring", which is 24, over
 # eight jobs of `pdcode bench heldout` for development, with 16 workers, 10 Gbit/s and no delays; of
@@ -75,7 +75,7 @@ MAX_RATIO = 0.9  # a smaller fraction is chosen only if it reduces the load at l
 # times as many, in linear models 1.19. An update of "local:four-steps" has four mini-batches a worker.
 # Those of linear models compare with each other: five jobs for development, and five made ones. To the
 # least loss in the time of a job "deep-regression" needs 6.9 times the updates of "whitened-regression",
-# the median of 13 networks of experiments/regressions.py, which is taken to need those of "default".
+# the median of 13 networks of experiments/regressions.py, which is taken to need the updates of "default".
 UPDATES_NEEDED: Mapping[str, float] = {
     "default": 40.0,
     "ring": 24.0,
@@ -98,15 +98,15 @@ UPDATES_NEEDED: Mapping[str, float] = {
 }
 LOCAL_MATRICES = 3  # with more of them local steps lead too far, at any rate (`experiments/small_jobs.py`)
 TRIED_WORKERS = 16  # of the trials
-MEAN_EXPONENT = 0.25  # of the number of updates, in one over that of averaged payloads (2 to 64 workers)
+MEAN_EXPONENT = 0.25  # of the number of updates, in 1 / number of averaged payloads (2 to 64 workers)
 SHARE_EXPONENT = 0.4  # of the number of updates, in one over the fraction of a gradient that a task sends
 WAITING = 1.05  # a candidate that waits for every worker must be better by this factor
 # Multiple of the updates where gradients have no equal length, as the workers' shards differ, and the same
 # where they have a largest one (four networks of sorted rows, beside "orthogonal-network").
 UNEQUAL, BOUNDED = 4.0, 1.7
-HELD = 2.5  # time that first tasks and a change of the preset take, over that of payloads of all workers
+HELD = 2.5  # time that first tasks and a change of the preset take, over the time of payloads of all workers
 SLOW_WORKER = 10.0  # time of the tasks of the worker that a run is prepared for, over the others'
-FOLLOWING = 1.05  # time with a count that follows tasks that vary, over that with the best fixed count
+FOLLOWING = 1.05  # time with a count that follows tasks that vary, over the time with the best fixed one
 
 # Review of the preset during a run, see `choice.review`. No program: set so that runs without delays keep
 # their preset, and runs with one slow worker change it (tests/choice/test_preset_changes.py).
@@ -114,7 +114,7 @@ FIRST_REVIEW, BACKOFF = 1, 4  # tasks of each worker before the first review; fa
 GAIN = 1.05  # least multiple by which the predicted time must fall
 RESTART = 4.0  # updates that a change costs at most besides the wait, as momentum and memories begin anew
 DIFFERS = 3.0  # standard errors by which a worker's mean task differs from the usual one
-EVEN = 0.5  # time after which others of the first tasks are late, relative to that of the shortest
+EVEN = 0.5  # time after which others of the first tasks are late, relative to the time of the shortest
 LATE = 2.0  # multiple of the usual time of a worker's task from which on it is late
 LASTING = 2  # last tasks, all long if a worker is slow for good
 LONG = 1.5  # multiple of the usual time of long tasks
@@ -125,4 +125,4 @@ REVIEWING = 20  # time between reviews, in multiples of the time that one takes
 # docs/results/policies.md has what they take.
 COUNT_EXPONENT = 0.6  # of the number of updates, in the part of the payloads that is used (.8 and .4)
 ADAPTED_EVERY = 2  # updates between changes of the count
-COUNT_PATIENCE = 4  # time of an update, at most, over that of half of its payloads
+COUNT_PATIENCE = 4  # time of an update, at most, over the time of half of its payloads

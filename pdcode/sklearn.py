@@ -130,12 +130,12 @@ class _PDCEstimator(BaseEstimator):
         """Warn if a descent diverged, or has led to a loss far from the least one."""
         worse, advice = "", "try another learning_rate_init, a larger max_iter or a smaller alpha"
         if self.loss_ > WORSE * constant + NOTHING:
-            worse = f"above that of the constant model, {constant:.4g}"
+            worse = f"above the loss of the constant model, {constant:.4g}"
         elif least is not None:
             if self.loss_ > least + LEFT * (constant - least) + NOTHING:
-                worse = f"above that of least squares, {least:.4g}"
+                worse = f"above the loss of least squares, {least:.4g}"
         elif self.loss_ > HARDLY * constant + NOTHING:
-            worse = f"hardly below that of the constant model, {constant:.4g}"
+            worse = f"hardly below the loss of the constant model, {constant:.4g}"
             advice += "; a few rows of extreme inputs may hide the others"
         if worse:
             why = "; ".join(filter(None, (why, f"the training loss {self.loss_:.4g} is {worse}")))
@@ -171,7 +171,7 @@ class _PDCEstimator(BaseEstimator):
             raise
 
     def _go_on(self, X: Any, y: Array, kind: dict[str, Any], constant: float) -> None:
-        """Train one iteration; warn if it diverged, or raised a loss above that of the constant model."""
+        """Train one iteration; warn if it diverged, or raised a loss above the constant model's loss."""
         why = self._train(X, y, kind, 1, fewest=1)
         if why or self.loss_ > WORSE * self._first_loss:
             self._warn(why, constant)
@@ -193,7 +193,7 @@ class _PDCEstimator(BaseEstimator):
                 self.model_ = trace.model()
             except InputError as error:  # θ is not finite
                 raise Failure(str(error)) from None
-            losses = trace.progress["loss"].tolist()  # the first one is that of the start
+            losses = trace.progress["loss"].tolist()  # the first one is at the start
             descent = trace.descent
         self.loss_curve_ = [*self.loss_curve_, *losses[1:]]
         self.n_iter_, self.loss_, self._first_loss = len(self.loss_curve_), losses[-1], losses[0]
@@ -306,7 +306,7 @@ def _weighted(X: Any, y: Array, sample_weight: Any) -> tuple[Any, Array, Array]:
 def _used(X: Any, y: Array, weights: Array) -> tuple[Any, Array, Array]:
     """Return the rows of weight above 0, and their weights, of mean 1.
 
-    The mean is that of these rows, as the loss and the steps are means over them.
+    The mean is over these rows, as the loss and the steps are means over them.
     """
     used = weights > 0
     if not used.any():
@@ -335,11 +335,11 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
         Learning rate of Adam, which falls to 0 in a whole fit; by default .02 where Adam is taken, see
         `config`, and .01 with `early_stopping` and in `partial_fit`, where it is constant.
     max_iter : int
-        Number of iterations, in each of which the workers' mini-batches have about as many rows as `X`, or
+        Number of iterations; in each one the workers' mini-batches have about as many rows as `X`, or
         more of few rows, see `batch_size`; at most so many with `early_stopping`.
     early_stopping : bool
         Whether to hold out rows, and to stop when the score on them has not improved by `tol` for
-        `n_iter_no_change` iterations. The parameters are those of the best score. Moments of the optimizer
+        `n_iter_no_change` iterations. The parameters with the best score are kept. Moments of the optimizer
         begin anew in each iteration.
     validation_fraction : float
         Fraction of the rows that `early_stopping` holds out.
@@ -359,7 +359,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
         Number of workers.
     config : dict, optional
         Tables of a configuration whose keys have precedence, such as ``{"stop": {"loss": 0.1}}``; if it has a
-        ``problem.kind``, the layers are those of its table. Without a scheme in it, a classifier takes preset
+        ``problem.kind``, the layers are as in its table. Without a scheme in it, a classifier takes preset
         ``default`` of ``lwpd``, and a regressor preset ``regression`` with Adam. Both take mean gradients and
         Adam if there are less than 1,000 rows, the penalty is strong, with alpha/min(200, rows) above
         3e-4, `learning_rate_init` is given, samples have weights, or rows have several labels.
@@ -388,7 +388,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
     Warns
     -----
     ConvergenceWarning
-        If a fit diverges, or ends at a training loss above or hardly below that of the best constant model;
+        If a fit diverges, or ends at a training loss above or hardly below the best constant model's loss;
         for linear regressions of fewer than 1,000 rows and at most 100 inputs also if it explains less than
         nine tenths of what least squares explain.
     """
@@ -488,7 +488,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
                 self._several = y.ndim == 2
                 self._forget()
             elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
-                raise InputError("classes: are not those of the first call of partial_fit")
+                raise InputError("classes: are not the classes of the first call of partial_fit")
             unknown: Any = [] if self._several else np.setdiff1d(y, self.classes_)
             if len(unknown) or self._several != (y.ndim == 2):
                 raise InputError(f"y: {unknown!r} are not among the classes of the first call of partial_fit")
@@ -552,7 +552,7 @@ class PDCClassifier(ClassifierMixin, _PDCEstimator):
 class PDCRegressor(RegressorMixin, _PDCEstimator):
     """Regressor: a network trained by coded distributed gradient descent, on the virtual clock or over MPI.
 
-    Parameters and attributes are those of `PDCClassifier`, without classes. The loss is that of scaled
+    Parameters and attributes are as in `PDCClassifier`, without classes. The loss is the loss of scaled
     targets if `standardise` is set.
     """
 
@@ -597,7 +597,7 @@ class PDCRegressor(RegressorMixin, _PDCEstimator):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go on from the last parameters for one iteration over these rows; arguments as for `fit`.
 
-        Targets are scaled by those of the first call.
+        Targets are scaled by the targets of the first call.
         """
         first = not hasattr(self, "model_")
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, reset=first)

@@ -248,7 +248,7 @@ def optimized(
         Time after which no restart begins. The result then depends on the machine's speed.
     supports : str
         Supports if w < k. ``free``: the largest entries of a dense optimum; ``random``: each block in equally
-        many rows (± 1), drawn for each restart; ``net``: sets, of which two share at most one block, or all.
+        many rows (± 1), drawn for each restart; ``net``: sets; two of them share at most one block, or all.
     processes : int
         Number of processes that share the restarts; it does not change the result. More than one needs an
         importable main module, as `multiprocessing` spawns.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST = 4  # values of a segment, at least
-BATCHES = 16  # batches, at least, of which the noise of means is estimated
+BATCHES = 16  # batches, at least, from which the noise of means is estimated
 CLIP = 5.0  # values are clipped to this many deviations from the median: single ones make no segment
 LEAST_NOISE = 0.005
 

@@ -22,7 +22,7 @@ LEVELS = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve through points, or steps, of which the edges `x` are one more than the values `y`."""
+    """A curve through points, or steps; steps have one more edge in `x` than values in `y`."""
 
     name: str
     x: np.ndarray
@@ -103,7 +103,7 @@ class Chart:
             values = np.where(np.isfinite(self.image.values), self.image.values, self.image.low)
             texts.append(f"{self.y} by {self.x}, colours from {' to '.join(self.image.legend)}")
             highest = int(np.median(values, axis=1).argmax())
-            texts.append(f"the highest median is that of row {highest} of {len(values)}")
+            texts.append(f"the highest median is in row {highest} of {len(values)}")
         return f"{self.title}: {'; '.join(texts)}"
 
     @property
@@ -309,7 +309,7 @@ def on_path(path: critical_path.CriticalPath) -> Chart:
     first = [*path.workers[:12], len(path.spent_ns) - 1]
     share = 100 * path.spent_ns[first] / max(path.length_ns, 1)
     ends, at = share.cumsum(axis=1), np.arange(len(first), dtype=float)
-    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY  # those of the timeline, where it has the part
+    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY  # the colours of the timeline, where it has the part
     faint = "delay", "send", "step", "dispatch"
     bars = [
         Bars(name, at, right - width, right, colour, faint=name in faint)

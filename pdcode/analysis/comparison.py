@@ -117,7 +117,7 @@ def headline(before: TraceReader, after: TraceReader) -> str:
 
 
 def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:
-    """Return rates and mean task times (ns) in intervals of a run; nan in those without tasks."""
+    """Return rates and mean task times (ns) in intervals of a run; nan in intervals without tasks."""
     edges = np.linspace(0, max(description.stop_ns(trace), 1), PARTS + 1)
     rows, scale = trace.arrivals, trace.scale
     each_s = 1e-9 * np.diff(edges)

@@ -17,9 +17,9 @@ from . import timing
 from .timing import Columns
 
 STAGES = "link down", "compute", "delay", "send", "link up", "queue", "decode"
-"""What a task passes through, in order: on its way to the worker, computed, delayed by injection, waiting to
+"""Stages of a task, in order: on its way to the worker, computed, delayed by injection, waiting to
 be sent, on its way to rank 0, waiting there for other payloads and steps, decoded. Of a task's later
-messages, what earlier ones pass at the worker, too."""
+messages, the stages of earlier ones at the worker, too."""
 OWN = "step", "waiting", "dispatch"
 """Rank 0's own parts of the path: from a decoding to the step; the same where the step was due to a time-out;
 from an event to the dispatch of the task that follows."""
@@ -196,7 +196,7 @@ def critical_path(
 def latencies(trace: TraceReader, path: CriticalPath | None) -> dict[str, np.ndarray]:
     """Return median, 90 % and 99 % quantile and maximum, in ns, of tasks and of their `STAGES`.
 
-    They are those of the arrivals before the stop; parts that took no time in any task are left out.
+    Only arrivals before the stop count; parts that took no time in any task are left out.
     """
     split = path.stages_ns if path else stages(trace.arrivals, trace.updates["t_ns"])
     split = split[:, trace.arrivals["status"] != DRAINED]

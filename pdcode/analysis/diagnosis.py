@@ -1,6 +1,6 @@
 """Diagnosis of a run: which workers are slow, since when, by how much, and whether by computing or by links.
 
-A worker's task time is relative to that of the others at the same time: the median over them of the mean
+A worker's task time is relative to the others' time at the same time: the median over them of the mean
 logarithm of the times of tasks that begin then. A worker is slow in a part of the run in which its
 relative time is at least `LEAST` above 1, and more than noise explains.
 """
@@ -69,7 +69,7 @@ class SlowPart:
     ----------
     worker : int
     ratio, low, high : float
-        Task time over that of the others, with a 95 % interval.
+        Task time over the others' task time, with a 95 % interval.
     first, last : int
         Numbers of its first and last task.
     begin_ns, end_ns : int
@@ -132,7 +132,7 @@ class Diagnosis:
     slow : list of SlowPart
         The slow workers, each in the part of the run that costs the most time, the worst first.
     ratios : ndarray of float64, shape (n,)
-        Task time of each worker over that of the others, by all of its tasks; nan if it is not known.
+        Task time of each worker over the others' task time, by all of its tasks; nan if it is not known.
     missing : str
         What is missing for a verdict; empty if nothing is.
     bottleneck : str
@@ -243,7 +243,7 @@ def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
 def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sample: int) -> list[Tasks]:
     """Replace the link time of summed payloads by the least of all workers: the others' includes waiting.
 
-    It is the least of a task, or of all tasks if those of a sample are another worker's each.
+    It is the least of a task, or of all tasks if each task of a sample is another worker's.
     """
     steps = [tasks.number if sample == 1 else np.zeros_like(tasks.number) for tasks in found]
     least = np.full(1 + max(int(step.max(initial=0)) for step in steps), math.inf)
@@ -258,7 +258,7 @@ def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sampl
 def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
     """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
 
-    Those after the last task of all others are left out.
+    Tasks after the last task of all others are left out.
     """
     own = tasks[worker]
     mine = np.diff(own.logs[edges]) / np.diff(edges)
@@ -267,7 +267,7 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarr
     step = math.ceil(len(others) / REFERENCES)
     means = np.full((len(others[::step]), len(mine)), np.nan)
     for row, each in zip(means, others[::step], strict=True):
-        # Those that begin in this time: that which is under way at some time is a longer one than usual.
+        # Tasks that begin in this time: a task that is under way at some time is longer than usual.
         count = len(each.end)
         first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
         end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
@@ -289,7 +289,7 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
             edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
             if len(values := relative(tasks, worker, edges)) >= JUDGED:
                 series[worker] = edges, values
-    # Of few tasks the noise is uncertain: at least that of a usual worker.
+    # Of few tasks the noise is uncertain: at least the noise of a usual worker.
     noises = {worker: changes.noise(values) for worker, (_, values) in series.items()}
     usual, chance = float(np.median([*noises.values()] or [0.0])), CHANCE / max(1, len(series))
     for worker, (edges, values) in series.items():
@@ -359,7 +359,7 @@ def _causes(
 ) -> tuple[dict[str, float], float]:
     """Return the fractions of a worker's excess by cause, and the excess in ns, in a part of its tasks.
 
-    What is split is the logarithm by which workers are compared: the mean time is that of the longest tasks,
+    The logarithm by which workers are compared is split: the mean time is mostly due to the longest tasks,
     and may be less for the slow worker, whose excess is then by `level`. Each task's logarithm is divided in
     proportion to its time by cause beyond a usual task's: log T/U = Σ (T_c - U_c) log(T/U) / (T - U).
     """
@@ -464,7 +464,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
 def _too_early(
     tasks: Sequence[Tasks], ratios: np.ndarray, told: Sequence[int], noun: str, stop_ns: float
 ) -> str:
-    """Describe the workers, but those of which is `told`, whose few tasks are long, or have not come yet.
+    """Describe the workers whose few tasks are long, or have not come yet, but not the workers in `told`.
 
     The factor so far is the larger one of two: by the times of their tasks, and by the number of tasks until
     the stop, in which the task under way does not count.

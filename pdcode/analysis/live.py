@@ -19,7 +19,7 @@ from .tables import shown_workers
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-RECENT = 8  # last tasks of a worker, of which the time is shown
+RECENT = 8  # last tasks of a worker whose time is shown
 WINDOW = 1 << 16  # last payloads, and last updates, of a long run that are read
 CURVE, BAR, FAULTS = 40, 30, 3
 LEVELS = 7  # heights of the curve

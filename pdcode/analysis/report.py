@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FAULTS = 1000  # in the table, at most
-HEIGHT, LOW, LANE = 230, 150, 22  # pixels of a chart, of that of rates, and of a lane
+HEIGHT, LOW, LANE = 230, 150, 22  # pixels of a chart, of the chart of rates, and of a lane
 NUMBER = "{0.[0000]}"
 LEVELS = re.compile("critical|warning|insufficient|diverg")
 URGENT = {"diverg": "critical"}
@@ -46,7 +46,7 @@ ORDER = (
     "run",
     "environment",
 )
-"""Sections of `show`, and more, in the order of the page; what others say begins the page."""
+"""Sections of `show`, and more, in the order of the page; the page begins with the results of others."""
 FIRST = "slow-when", "loss-time"
 """Charts beside the verdict, on the first screen."""
 WIDE = "timeline", "rate", "critical-path"
@@ -78,7 +78,7 @@ class Part(NamedTuple):
 def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain | None = None) -> list[Part]:
     """Return the parts of the report on a run, or on two, before and after a change.
 
-    With `gain` the loss of a run is drawn beside that of the same job waiting for all workers.
+    With `gain` the loss of a run is drawn beside the loss of the same job waiting for all workers.
     """
     runs = [_run(*each) for each in zip(traces, found, strict=True)]
     if len(runs) == 1:

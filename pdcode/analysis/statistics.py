@@ -1,4 +1,4 @@
-"""Statistics of a run: staleness, loss and bytes; `timing` has those of times."""
+"""Statistics of a run: staleness, loss and bytes; `timing` has statistics of times."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def messages(arrivals: Columns) -> int:
 def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
     """Return a histogram of integers ≥ 0, with bins (first, last, count).
 
-    There is one bin per value or, if these are more than `bins`, doubling bins 0, 1, 2-3, 4-7, …, of which
-    the lowest are merged if necessary.
+    There is one bin per value or, if these are more than `bins`, doubling bins 0, 1, 2-3, 4-7, …;
+    the lowest bins are merged if necessary.
     """
     most = int(values.max()) if len(values) else 0
     if most < bins:
@@ -122,7 +122,7 @@ def crossing(
     """Return when a curve first fell to a level, interpolated between measurements; infinity if it did not.
 
     Interpolation is linear in the logarithm if the level and both values are positive. Between successive
-    `versions` there is nothing to interpolate: the later one is that of the level.
+    `versions` there is nothing to interpolate: the later version has the level.
     """
     reached = np.flatnonzero(np.asarray(values) <= level)
     if not len(reached):

@@ -23,7 +23,7 @@ class Summary:
     seconds: float  # from the start to the stop; outstanding payloads may have arrived later
     target: str  # loss or accuracy to reach, such as "loss 0.05"; empty without one
     target_s: float  # time of the first measurement that reached the target; infinite if none did
-    above_s: float  # time until which it was not reached: `target_s`, if exact, or that of the one before
+    above_s: float  # time until which it was not reached: `target_s`, if exact, or the time of the one before
     updates: int
     loss: float  # the last training loss
     accuracy: float  # the last test accuracy (R² for regression)
@@ -37,7 +37,7 @@ class Summary:
 def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | None = None) -> Summary:
     """Return the headline figures of a run.
 
-    The target is `loss` or `accuracy`, by default that of ``[stop]``: its loss if it has both.
+    The target is `loss` or `accuracy`, by default the target of ``[stop]``: its loss if it has both.
     """
     if loss is None and accuracy is None:
         stop = trace.table("stop")

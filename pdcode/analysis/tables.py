@@ -208,7 +208,7 @@ def _loss(trace: TraceReader) -> list[RenderableType]:
     if not np.isnan(other := trace.progress["other_loss"][-1]):
         averaged = trace.progress["averaged"][-1]
         this, that = ("the average of θ", "θ") if averaged else ("θ", "its average")
-        sentences.append(f"The last loss is that of {this}; that of {that} is {number(float(other))}.")
+        sentences.append(f"The last loss is of {this}; the loss of {that} is {number(float(other))}.")
     versions, updates = trace.progress["version"], int(trace.counters.get("version", trace.updates.rows))
     count, last = len(np.unique(versions)), int(versions[-1])
     sentences.append(

@@ -1,6 +1,6 @@
 """Use of time in a run, slow workers and outages: definitions and statistics. All times are in ns.
 
-Tables are mappings column -> array, such as those of a `Trace`, and may be empty.
+Tables are mappings column -> array, such as the tables of a `Trace`, and may be empty.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ class Pace:
         """Return the slow workers, slowest first.
 
         A worker is slow if its ratio is at least `SLOW` and exceeds 1 by at least `SLOW_ERRORS` standard
-        errors, so that one late arrival does not suffice. The relative standard error of a median is that of
+        errors, so that one late arrival does not suffice. The relative standard error of a median is as for
         m exponential times, 1 / (√m ln 2); most task times vary less.
         """
         error = 1 / (np.sqrt(np.maximum(self.arrivals, 1)) * np.log(2))
@@ -166,7 +166,7 @@ def _estimate(
 def busy_ns(counters: Mapping[str, Any], what: str) -> float:
     """Return the time until the stop in which rank 0's processor, ingress or egress was busy (virtual clock).
 
-    The counters are the times until the last payload; those of payloads after the stop are subtracted.
+    The counters are the times until the last payload; the times of payloads after the stop are subtracted.
     """
     taken = sum(counters.get(outcome, 0) for outcome in ("used", "wasted", "refused")) / counters["arrivals"]
     part = 1.0 if what == "egress" else taken

@@ -18,9 +18,9 @@ from ..virtual.simulation import Simulation
 from . import what_if
 from .gain import Gain, level_of, time_s
 
-LONGEST = 100  # simulated time over that of the run, at most
+LONGEST = 100  # simulated time over the time of the run, at most
 MOST_FLOPS = 1e11  # of a simulation: some seconds
-GRADIENT = 3  # work of a gradient over that of a loss
+GRADIENT = 3  # work of a gradient over the work of a loss
 
 
 @contextmanager

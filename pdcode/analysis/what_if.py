@@ -102,9 +102,9 @@ class Prediction:
     The loss is the target. If that was not reached, or is not given, it is the last of the listed ones that
     was, unless a number of updates ended the run: then all of them count.
 
-    Where all wait for all, the number of updates stays the same, and times are those of an update. Elsewhere
+    Where all wait for all, the number of updates stays the same, and times are per update. Elsewhere
     a slow worker also contributes less of its rows: the descents are simulated, under several seeds. If that
-    takes too long here, times are those of as many payloads.
+    takes too long here, times are for as many payloads.
 
     Raises
     ------
@@ -196,7 +196,7 @@ class Prediction:
     ) -> np.ndarray:
         """Return when runs with these settings ``KEY=VALUE`` reach the loss, in s, by seed.
 
-        It is infinite for those that take longer than the `limit`, a multiple of the expected time.
+        It is infinite for runs that take longer than the `limit`, a multiple of the expected time.
 
         Raises
         ------
@@ -250,7 +250,7 @@ def less(factors: np.ndarray) -> str:
 
 
 def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
-    """Predict the run without its bottleneck; errors are those of `Prediction`."""
+    """Predict the run without its bottleneck; errors are as in `Prediction`."""
     run, where = Prediction(trace), found.bottleneck
     factors = run.relative(free=where)
     factor = mean(factors)
@@ -266,7 +266,7 @@ def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
 
 
 def predicted(trace: TraceReader, found: Diagnosis) -> Diagnosis:
-    """Predict the run without its slow workers, and with other policies; errors are those of `Prediction`."""
+    """Predict the run without its slow workers, and with other policies; errors are as in `Prediction`."""
     run = Prediction(trace)
     workers = [each.worker for each in found.slow]
     factors = run.relative(workers[:1])
@@ -352,8 +352,8 @@ def update_s(
 ) -> float:
     """Return the time of an update in s, or of n payloads if each is one, under a run's recorded delays.
 
-    It is that of so many payloads, at most the recorded ones. Workers in `replaced` take the delays of a
-    usual one; what `free` names takes no time; `settings` are keys ``KEY=VALUE`` of another run.
+    It is the time of so many payloads, at most the recorded ones. Workers in `replaced` take the delays of a
+    usual one; parts in `free` take no time; `settings` are keys ``KEY=VALUE`` of another run.
     """
     if trace.is_script:
         return script_step_s(trace, replaced)

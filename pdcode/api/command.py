@@ -29,7 +29,7 @@ def run_command(
 ) -> None:
     """Run ``pdcode ARGUMENTS`` in a child process, with additional environment `variables`.
 
-    With `progress` the command's lines are printed, without those that begin with `hidden`. Its failure is an
+    With `progress` the command's lines are printed, without lines that begin with `hidden`. Its failure is an
     `InputError` or `Failure` with its message. Ctrl-C is passed on, and raises KeyboardInterrupt after the
     command has ended.
     """

@@ -1,4 +1,4 @@
-"""Configurations in Python: files, dicts, and those of traces."""
+"""Configurations in Python: of files, of dicts, and of traces."""
 
 import os
 import tomllib

@@ -20,7 +20,7 @@ class Plan(dict[str, Any]):
     Attributes
     ----------
     predicted : str
-        Its predicted time, and that of the user's own configuration.
+        Its predicted time, and the predicted time of the user's own configuration.
     price : str
         What the search has cost on the virtual clock.
     repeat : str

@@ -40,7 +40,7 @@ def run(
     data : tuple or data frame, optional
         Data in place of ``problem.data``: a pair (X, y) of an array, sparse matrix or data frame and targets,
         or a frame whose columns ``problem.inputs``, ``targets`` and ``exclude`` choose; columns of text and
-        missing values of frames are coded as those of files; of kind ``sparse-coding`` an array of rows. They
+        missing values of frames are coded as in files; of kind ``sparse-coding`` an array of rows. They
         are written to a file beside the trace, ``NAME.data.npz``, from which the run reads them, and a replay
         or resumption, too.
     workers : int, optional
@@ -114,7 +114,7 @@ def simulate(
     output : path, optional
         HDF5 file to write, instead of ``trace.path`` with the extension .virtual.h5.
     stragglers : path or Trace, optional
-        Delays to replay: those of a recorded run, or of a workers × rounds matrix (CSV, HDF5) in seconds.
+        Delays to replay: of a recorded run, or of a workers × rounds matrix (CSV, HDF5) in seconds.
         With a trace, costs are fitted unless `cost` is given.
     cost : path or Trace, optional
         ``[machine]`` and ``[link]``: a TOML file of these tables, or a trace to which they are fitted.
@@ -194,7 +194,7 @@ def train(
     comm : mpi4py.MPI.Intracomm, optional
         Communicator of two ranks or more; default: ``MPI.COMM_WORLD``.
     data : tuple or data frame, optional
-        As for `run`; only that of rank 0 is used.
+        As for `run`; only the data of rank 0 are used.
     output, set, resume
         As for `run`, on every rank.
     progress : bool
@@ -288,11 +288,11 @@ def plan(
     trace : path or Trace, optional
         Recorded run whose delays, machine and link are used.
     like : bool
-        Whether the trace is that of another program's job, and `config` a stand-in for what it trains.
+        Whether the trace is of another program's job, and `config` a stand-in for what it trains.
     deadline : float, optional
         Time t in s of the printed chances P(T ≤ t); with `like` by default the job's own.
     target : float, optional
-        Training loss to reach, instead of that of ``[stop]``.
+        Training loss to reach, instead of the loss of ``[stop]``.
     workers, set
         As for `run`.
     candidates, seeds, eta, seconds, processes

@@ -32,7 +32,7 @@ class Trace(reader.TraceReader):
         Parameters
         ----------
         loss, accuracy : float, optional
-            Target to reach, one of the two; default: that of ``[stop]``.
+            Target to reach, one of the two; default: the target of ``[stop]``.
 
         Returns
         -------
@@ -74,7 +74,7 @@ class Trace(reader.TraceReader):
         kind : {"run", "loss", "accuracy", "timeline", "rate", "gain", "code"}
             "run": training loss and test accuracy against time, the workers' tasks in an interval, and
             arrivals a second; the next four are its panels. "gain": the figure of ``pdcode show --figure``,
-            the loss beside that of the same job waiting for all workers, simulated under the recorded
+            the loss beside the loss of the same job waiting for all workers, simulated under the recorded
             delays, and both timelines. "code": the figure of ``pdcode codes show --figure``.
 
         Returns
@@ -119,7 +119,7 @@ class Trace(reader.TraceReader):
         Parameters
         ----------
         theta : array_like, shape (parameters,), optional
-            Parameters of another update, such as those that `replay` returns; by default the final ones.
+            Parameters of another update, such as parameters that `replay` returns; by default the final ones.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class Trace(reader.TraceReader):
         Raises
         ------
         InputError
-            If the run has not ended, or the trace is that of an older version.
+            If the run has not ended, or the trace is of an older version.
         """
         from ..config import NetworkTable, legacy
         from ..problems.trained import model_of
@@ -152,7 +152,7 @@ class Trace(reader.TraceReader):
         """Return the trained weights by name, as ``pdcode export`` writes them.
 
         Those of a network are for inputs and targets as they are in the data, however they were scaled.
-        Of kind "torch" they are those of the module's ``state_dict``, with statistics and buffers computed
+        Of kind "torch" they are the module's ``state_dict``, with statistics and buffers computed
         from training rows, for which module and data are imported.
 
         Raises
@@ -187,7 +187,7 @@ class Trace(reader.TraceReader):
         path : str or path-like
             File, or of formats "otf2" and "tensorboard" folder, to write; only Prometheus' may exist.
         to : {"perfetto", "otf2", "pipit", "goal", "parquet", "csv", "tensorboard", "prometheus"}, optional
-            Format, by default that of the suffix of `path`.
+            Format, by default the one of the suffix of `path`.
         table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}, optional
             Table of "parquet" and "csv", by default arrivals.
         events : int, optional

@@ -65,7 +65,7 @@ def resolve_auto(config: Config, source: DataSource) -> tuple[Config, list[str]]
             config = config.with_keys(code={"steps": newton_schulz_steps(config, sample)})
     if config.optimizer.rate == AUTO:
         slower = DIFFERING_SHARDS if difference and config.code.whiten == "none" else 1.0
-        config, line = auto_rate.settle(config, sample, slower)
+        config, line = auto_rate.resolve(config, sample, slower)
         lines.append(line)
     return config, lines
 
@@ -99,7 +99,7 @@ def settle_centring(config: Config, sample: RowSet) -> tuple[Config, str]:
 
 
 def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple[Config, list[str]]:
-    """Return as `resolve_auto`, for the key ``code.whiten`` and those that follow from it."""
+    """Return as `resolve_auto`, for the key ``code.whiten`` and the keys that follow from it."""
     whiten, given = config.code.whiten, config.code.centre is True
     if config.code.centre == AUTO:
         config = config.with_keys(code={"centre": can_centre(config, sample)})
@@ -108,7 +108,7 @@ def resolve_whitening(config: Config, sample: Problem, difference: str) -> tuple
         return config, [line] if difference else []
     why = difference or reason_against(config, sample)
     if not why:
-        # Gradients of centred inputs need no Newton–Schulz step; linear models have those by scaling.
+        # Gradients of centred inputs need no Newton–Schulz step; linear models have them by scaling.
         linear = isinstance(config.problem, NetworkTable) and len(sample.layers) == 1
         return config.with_keys(code={"whiten": "norm" if linear or config.code.centre else "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none", "centre": given}}
@@ -203,7 +203,7 @@ def shard_difference(config: Config, sample: Problem, rows: int) -> str:
         return ""
     return (
         f"shards differ (problem.shards 'contiguous'), the variance of the workers' mean gradients is "
-        f"{spread:.3g} times that of mini-batches"
+        f"{spread:.3g} times the variance of mini-batches"
     )
 
 

@@ -25,7 +25,7 @@ RANGE = 4  # doublings or halvings between the first rates that are tried
 MOST = 12  # descents
 
 
-def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config, str]:
+def resolve(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config, str]:
     """Return a configuration with a number for ``optimizer.rate``, and a line that gives the reason.
 
     `code.whiten` must be settled; `slower` is a factor on rates of a trial.
@@ -34,9 +34,9 @@ def settle(config: Config, sample: Problem, slower: float = 1.0) -> tuple[Config
     whitened = config.code.whiten != "none"
     if scheme.gradient_rate != "optimizer.rate":
         rate = scheme.tables.get("optimizer", {}).get("rate", 1.0)
-        why = f"that of scheme '{scheme.name}', whose payloads are no gradients"
+        why = f"the rate of scheme '{scheme.name}', whose payloads are no gradients"
     elif config.optimizer.bounded and "rate" in (own := preset_optimizer(config)):
-        rate, why = own["rate"], f"that of preset '{config.scheme.preset}', for any model"
+        rate, why = own["rate"], f"the rate of preset '{config.scheme.preset}', for any model"
     elif whitened and gradient_rate(config):
         rate, why = whitened_rate(config)
         rate, limits = limited_rate(config, rate, sum(layer.inputs > 0 for layer in sample.layers))

@@ -1,11 +1,11 @@
 """Preset "auto": the preset with which a run begins, and the predicted times of the others.
 
-The candidates are those of `Scheme.candidates` that suit the data and the keys that are given. The time of a
+The candidates are the `Scheme.candidates` that suit the data and the keys that are given. The time of a
 candidate is the number of updates that it needs, by constants from trials (docs/results/auto.md), times the
 mean time of these updates, by simulations without numerics. At the start nobody knows whether a worker is
-slow. A run begins with what loses the least in the geometric mean of the times without delays and with one
-slow worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones, given that the run can change
-its preset. What follows depends on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
+slow. A run begins with the preset that loses the least time in the geometric mean without delays and with
+one slow worker, at the speeds of ``[machine]`` and ``[link]`` or at measured ones, as the run can change
+its preset. Later presets depend on the run's own tasks, see `review`: ``[stragglers]`` and ``[faults]`` are
 read by no choice, but for workers that are dead from the start.
 """
 
@@ -86,7 +86,7 @@ def prepare_ranks(config: Config, path: str) -> Components:
 
 
 class Candidate(NamedTuple):
-    """What is kept of a candidate."""
+    """A candidate of the choice."""
 
     rebuild: Callable[[Speeds], Components]
     timing: Timing
@@ -121,7 +121,7 @@ class Choice:
         self.slowed_s: dict[str, float] = {}
         # A worker that is dead from the start does not answer the measurement with which a real run begins.
         self._dead = bool(stragglers.dead_workers(config.stragglers, config.workers.count))
-        self._best: dict[bool, tuple[str, Components]] = {}  # of those that wait for others, and that do not
+        self._best: dict[bool, tuple[str, Components]] = {}  # of presets: waiting for others, and not
 
     def add(self, name: str, components: Components) -> None:
         """Add a candidate, and predict its time without delays."""
@@ -179,7 +179,7 @@ class Choice:
 
         It is the best that waits for nobody, or the best that waits, whichever loses less in the mean. A
         beginning does not decide the rest: without delays a run goes on with the better one after the first
-        tasks, of which some are waited for (see `review`), and with a slow worker after a first update.
+        tasks, some of them waited for (see `review`), and with a slow worker after a first update.
         """
         if len(self._best) < 2:
             return next(iter(self._best.values()))

@@ -65,7 +65,7 @@ class Review:
         self._changes: int = 0 if before is None else before._changes + 1
         self._done = 0.0 if before is None else before._part  # of the updates needed, before this preset
         self._first: np.ndarray | None = None  # tasks of each worker before this preset
-        self._version = self._from = 0  # updates seen, and those before this preset
+        self._version = self._from = 0  # updates seen, and updates before this preset
         self._arrivals = self._from_ns = 0  # arrivals and time before this preset
         self._due, self._later_ns = 0, 0.0  # arrivals, and time, before which there is no review
         self._gain_s, self._next = 0.0, ""  # by a change that waits for a good moment, and to which candidate
@@ -210,7 +210,7 @@ class Review:
         return max(longest_ns, float(usual_ns.mean())), longest_ns - float(left_ns.mean())
 
     def _elapsed_ns(self, now_ns: int, coordinator: Coordinator) -> tuple[np.ndarray, np.ndarray]:
-        """Return each worker's mean time from dispatch to arrival, and that of the task in flight so far."""
+        """Return each worker's mean time from dispatch to arrival, and its current task's time so far."""
         roster = coordinator.roster
         usual_ns = np.nanmean(roster.times.last(np.arange(self._workers), RECENT), axis=1)
         in_flight = np.array(roster.awaited) > 0
@@ -226,7 +226,7 @@ class Review:
 
 
 def typical(tasks_ns: np.ndarray) -> np.ndarray:
-    """Return tasks that stand for those of each worker, shape (n, `DRAWS`), given some of them, shape (n, m).
+    """Return tasks that stand for each worker's tasks, shape (n, `DRAWS`), given some of them, shape (n, m).
 
     A worker whose mean differs from the usual one by more than chance repeats its own tasks. Those of the
     others are drawn from the tasks of all of them.

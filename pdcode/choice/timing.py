@@ -32,7 +32,7 @@ from ..virtual.costs import cost_model_schedule, task_times_ns
 from ..virtual.schedule import CostModelSchedule
 from ..virtual.timing_only import TimingOnly
 
-DELAYS = 8  # delays of a worker of which the mean is taken
+DELAYS = 8  # delays of a worker in the mean
 
 
 class RepeatedDelays:
@@ -58,7 +58,7 @@ class RepeatedDelays:
 
 
 class Timing:
-    """What decides how long the updates of a run take, without its θ: costs, sizes of messages, the policy.
+    """Inputs of the time of a run's updates, without its θ: costs, sizes of messages, the policy.
 
     Delays are given to each prediction; ``[stragglers]`` and ``[faults]`` are not read.
 
@@ -97,7 +97,7 @@ class Timing:
     def round_s(self, models: Sequence[Any], updates: int, task_s: np.ndarray | None = None) -> float:
         """Return the predicted mean time of an update in s, or of n payloads if each is one.
 
-        It is that of so many updates from the start, with which delays may grow, in a run under each model of
+        The mean is over so many updates from the start, with which delays may grow, in a run by each model of
         delays. It is infinite if a dead worker would be waited for. Links and rank 0 are as on the virtual
         clock. `task_s` are the times of the workers' tasks without delays; default: the shortest `tasks_s`.
         """
@@ -137,7 +137,7 @@ class Timing:
     ) -> tuple[float, float]:
         """Return the time of `round_s` where rank 0 steps, and the evenness, by runs without numerics.
 
-        If workers have shards of their own, and payloads are dropped, those of some shards may be used less
+        If workers have shards of their own, and payloads are dropped, some shards' payloads may be used less
         often than by asynchronous updates. The evenness is the effective number of workers relative to that
         of these.
         """

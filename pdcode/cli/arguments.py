@@ -98,7 +98,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_kinds(commands: Any, group: str) -> None:
-    """Add the commands of a group of kinds; those of plug-ins by their names alone, until they are used."""
+    """Add the commands of a group of kinds; plug-ins' commands by their names alone, until they are used."""
     for name in kinds.names(group):
         if name in kinds.KINDS[group]:
             kinds.find(group, name)(commands)
@@ -183,7 +183,7 @@ def add_target(command: Any, otherwise: str = "instead of [stop]") -> None:
     command.add_argument("--target", type=float, metavar="LOSS", help=what)
 
 
-def add_seconds(command: Any, virtual: str = "; on the virtual clock else 10 times that of CONFIG") -> None:
+def add_seconds(command: Any, virtual: str = "; on the virtual clock else 10 times CONFIG's time") -> None:
     """Add --seconds, whose default on the virtual clock is `virtual`."""
     what = f"limit of a run's time (default: stop.seconds{virtual})"
     command.add_argument("--seconds", type=quantity("time"), metavar="S", help=what)

@@ -16,8 +16,8 @@ def add_parser(commands: Any) -> None:
         example="jobs/digits.toml -n 8 --kill 2 --trials 10",
         description="Run a configuration several times with the faults of [faults] or of the options and "
         "without faults, each pair with the same seed, on the virtual clock or over MPI. Prints how many "
-        "trials reached the target, the time lost per fault, and goodput: useful samples over those of the "
-        "same machines without faults; over MPI also the cost of fault tolerance where nothing fails. Exit "
+        "trials reached the target, the time lost per fault, and goodput: useful samples over the samples of "
+        "the same machines without faults; over MPI also the cost of fault tolerance if nothing fails. Exit "
         "codes: 0 every trial that counts reached the target, 1 failure, 2 bad input.",
     )
     option = command.add_argument

@@ -246,7 +246,7 @@ def slurm() -> Finding:
 
 
 def cores() -> Finding:
-    """Count the cores of this machine, and those that this process may use."""
+    """Count the cores of this machine, and the cores that this process may use."""
     usable, total = len(os.sched_getaffinity(0)), os.cpu_count()
     found = f"{usable} of {total} usable: {usable} ranks run at a time, more take turns"
     bound = total is not None and usable < total

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         "the parameters by name"
     )
     wanted.add_argument("--state", metavar="FILE", help=what)
-    what = "format (default: that of the suffix)"
+    what = "format (default: by the suffix)"
     option("--to", metavar="FORMAT", choices=kinds.Names("exporters"), help=what)
     option("--table", metavar="NAME", help="table of parquet and csv (default: arrivals)")
     what = (

@@ -24,7 +24,7 @@ def add_parser(benches: Any) -> None:
         "2 bad input.",
     )
     option = bench.add_argument
-    what = "development or held-out (default: development, or that of each of --jobs)"
+    what = "development or held-out (default: development, or the half of each of --jobs)"
     option("--half", metavar="HALF", help=what)
     option("--jobs", metavar="A,B,…", help="only these jobs")
     option("--seeds", type=int, default=5, metavar="N", help="runs per entrant and job (default: 5)")

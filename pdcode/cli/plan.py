@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         example="jobs/digits.toml --target 0.1 -o best.toml",
         description="Search for the scheme, code, memory, wire format, updates and learning rate that reach "
         "the target of a configuration soonest, by simulated runs with its workers, stragglers, machine and "
-        "link, or with those of a recorded run. Prints a ranking that includes the configuration itself, and "
+        "link, or as in a recorded run. Prints a ranking that includes the configuration itself, and "
         "writes the best as a configuration for `pdcode run`. With --like, for a job of another program: its "
         "recorded times, the loss of a stand-in problem, and what another worker, link or policy changes. "
         "Exit codes: 0 done, 1 no candidate reached the target, 2 bad input.",
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     option("--deadline", type=arguments.quantity("time"), metavar="S", help=what)
     arguments.add_target(command)
     what = (
-        "schemes that the search begins with: your own, those of the portfolio in its order, then drawn ones "
+        "schemes that the search begins with: your own, the portfolio's in its order, then drawn ones "
         "(default: the portfolio)"
     )
     option("--candidates", type=int, metavar="N", help=what)

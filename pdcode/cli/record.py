@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         example="-o job.h5 script.py",
         description="Run a program of mpi4py under mpiexec as it is, with a trace of when each rank computes "
         "and when it waits for others. `pdcode show TRACE` names a slow rank, what it costs and what to try. "
-        "The calls of MPI.COMM_WORLD are seen, and those of communicators made from it. Exit codes: those of "
+        "The calls of MPI.COMM_WORLD and of communicators made from it are seen. Exit codes: the codes of "
         "the program; 2 bad input.",
     )
     what = "HDF5 file to write (default: SCRIPT.h5, in this folder)"

@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
         description="Recompute a run, over MPI or on the virtual clock, from its trace alone: "
         "configuration, seed and order of arrivals. Compares codes, arrivals, updates, progress, final "
         "theta, optimizer state and counters bit for bit, on the virtual clock also all times, and prints "
-        "the first row (counted from 0) that differs. The arithmetic must be that of the run: the same "
+        "the first row (counted from 0) that differs. The arithmetic must be as in the run: the same "
         "kind of processor, numpy and BLAS. For a killed or running run, the existing rows are compared. "
         "Exit codes: 0 identical, 1 different, 2 bad input, such as a trace without all arrivals.",
     )

@@ -26,10 +26,10 @@ def add_parser(commands: Any) -> None:
         description="Write one HTML page that needs no network: slow workers with their cost and what to "
         "try, loss, a timeline to zoom, who is slow when, staleness and latencies, the critical path across "
         "ranks, code, faults, environment; of two traces also what has changed, with 95 % intervals. "
-        "--figures draws its charts for papers, or those of files of `pdcode compare`. Exit codes: 0 done, "
+        "--figures draws its charts for papers, or charts of files of `pdcode compare`. Exit codes: 0 done, "
         "1 failure, 2 bad input.",
     )
-    what = "HDF5 file of a run; a second one is that of the run after a change"
+    what = "HDF5 file of a run; a second one is the file of the run after a change"
     command.add_argument("trace", nargs="+", metavar="TRACE", help=what)
     what = "HTML file to write (default: the first TRACE with the extension .html)"
     command.add_argument("-o", "--output", metavar="FILE", help=what)
@@ -84,9 +84,7 @@ def draw_comparisons(options: argparse.Namespace) -> int:
     from ..studies.comparison import Comparison
 
     if options.output or not options.figures:
-        raise InputError(
-            f"{options.trace[0]}: a comparison, of which there are figures alone: give --figures FOLDER"
-        )
+        raise InputError(f"{options.trace[0]}: a comparison, which has figures alone: give --figures FOLDER")
     loaded = dict(zip(stems(options.trace, ".compare"), map(Comparison.load, options.trace), strict=True))
     figures = {f"{name.replace('/', '-')}-losses": each.plot for name, each in loaded.items()}
     if len(loaded) > 1:

@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--figure",
         metavar="PNG",
-        help="also draw loss against time, beside that of the same job waiting for all workers, simulated "
+        help="also draw loss against time, beside the same job's loss waiting for all workers, simulated "
         "under the recorded delays, and timelines; or the losses of several runs against time and bytes "
         "(.png, .svg or .pdf)",
     )

@@ -198,7 +198,7 @@ class Code:
 
     @classmethod
     def load_all(cls, path: str | os.PathLike[str]) -> dict[str, Code]:
-        """Read all codes of a file by the names of their groups; those of a trace by ascending k."""
+        """Read all codes of a file by the names of their groups; the codes of a trace by ascending k."""
         return {name: cls(**fields) for name, fields in files.load_all(path).items()}
 
 

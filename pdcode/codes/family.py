@@ -37,7 +37,7 @@ def exactly(rows: int, weight: int) -> Size:
 
 @dataclass(frozen=True)
 class Family(Record):
-    """A family of codes; `design` and configurations know those of plug-ins and installed packages by name.
+    """A family of codes; `design` and configurations know plug-ins' and installed packages' families by name.
 
     Parameters
     ----------

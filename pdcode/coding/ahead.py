@@ -13,7 +13,7 @@ from ..kernels import optimize
 from ..transport.units import Blocks
 
 Lengths = tuple[float | None, float | None]
-"""Lengths of steps of a layer's weights and biases at learning rate 1; None: that of the gradient."""
+"""Lengths of steps of a layer's weights and biases at learning rate 1; None: the gradient's length."""
 
 
 class LookAhead:

@@ -3,7 +3,7 @@
 Jordan, Jin, Boza, You, Cesista, Newhouse and Bernstein, "Muon: an optimizer for hidden layers in neural
 networks", 2024. v ← βv + ĝ and u = ĝ + βv (Nesterov's momentum); five Newton–Schulz steps on U/‖U‖ bring the
 singular values of a matrix U of u near 1, and the step is along the result times √max(1, d_out/d_in).
-Coefficients, β and the scale are those of the authors' code.
+Coefficients, β and the scale are as in the authors' code.
 
 `Dion2`: Ahn, Amsel and Langford, "Dion2: a simple method to shrink matrix in Muon", arXiv 2512.16928, 2025,
 after the abstract and the authors' package (github.com/microsoft/dion). M ← M + Ĝ; of the rows, or columns if
@@ -218,7 +218,7 @@ class OrthogonalTable(MuonTable, tag="orthogonal"):
 
 
 class Dion2Table(MuonTable, tag="dion2"):
-    """Dion2: Muon on a fraction of the rows or columns of each weight matrix, those of largest momentum."""
+    """Dion2: Muon on a fraction of each weight matrix: the rows or columns of largest momentum."""
 
     makes: ClassVar[type[Optimizer]] = Dion2
 

@@ -181,7 +181,7 @@ class RelayedState(State):
         return replace(order, standalone=standalone, excluded=excluded)
 
     def _codewords(self, worker: int, task: int) -> Order:
-        """Return a worker's next task, of which the codewords are used."""
+        """Return a worker's next task, whose codewords are used."""
         return self._state.order(worker, task)
 
     def _segments(

@@ -1,7 +1,7 @@
 """Schedule-free descent: gradients between the iterate and the mean of all iterates, which is the result.
 
 Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky, "The road less scheduled", NeurIPS 2024. With the base
-z and its mean x, gradients are those at θ = (1 - β)z + βx; then z ← z - η ĝ, and x moves towards z by the
+z and its mean x, gradients are taken at θ = (1 - β)z + βx; then z ← z - η ĝ, and x moves towards z by the
 share η²/Σ η² of the steps so far. There is neither a momentum nor an end at which rates have to fall. θ and x
 are kept, which tell z.
 

@@ -201,7 +201,7 @@ def quantities(struct: Any) -> dict[str, str]:
 
 
 def _types(kind: Any) -> list[Any]:
-    """Return the types of which a type is the union, without marks."""
+    """Return the members of a union of types, without marks."""
     if isinstance(kind, msgspec.inspect.Metadata):
         return _types(kind.type)
     return [*chain(*map(_types, kind.types))] if isinstance(kind, msgspec.inspect.UnionType) else [kind]

@@ -2,9 +2,9 @@
 
 A key has the first of these values that exists:
 
-1. that of the command line: `--set`, or an option such as `-n`;
-2. that of the file;
-3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables; the
+1. the value of the command line: `--set`, or an option such as `-n`;
+2. the value of the file;
+3. the value of the scheme's preset, for single keys, or of the scheme, for whole tables; the
    learning rate of a preset, its momentum and its schedule follow other keys by `Scheme.settle`;
 4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
 
@@ -40,7 +40,7 @@ FILLED = "code", "memory", "decoder", "wire", "downlink", "reduce", "update", "o
 """Tables that presets fill in, besides ``[scheme]``."""
 
 KIND_KEYS = "kind", "mode", "family"
-"""Keys that name the kind of a table; those of a scheme or preset are what it is."""
+"""Keys that name the kind of a table; in the tables of a scheme or preset they say what it is."""
 
 ALTERNATIVES = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
@@ -149,7 +149,7 @@ def add_defaults(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
 
 
 def replace_defaults(tables: dict[str, Any], name: str | None, preset: str | None) -> dict[str, Any]:
-    """Replace tables of the configuration by those of a scheme, and keys by those of a preset."""
+    """Replace tables of the configuration by the scheme's tables, and keys by the preset's keys."""
     if name is not None:
         scheme = _scheme({"name": name})
         own = {key: dict(table) for key, table in scheme.tables.items()} if scheme else {}
@@ -169,7 +169,7 @@ def replace_defaults(tables: dict[str, Any], name: str | None, preset: str | Non
 
 
 def without_filled(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables without those that presets fill, but with a penalty: a part of the problem."""
+    """Return the tables without the tables that presets fill, but with a penalty: a part of the problem."""
     optimizer = tables.get("optimizer")
     kept = {key: table for key, table in tables.items() if key not in FILLED}
     if isinstance(optimizer, Mapping) and "proximal" in optimizer:
@@ -193,9 +193,9 @@ def with_default_preset(tables: dict[str, Any], overridden: Iterable[str]) -> di
 
 
 def with_needed_keys(tables: dict[str, Any], origins: Origins) -> tuple[dict[str, Any], Config]:
-    """Return the tables with keys of which only one value goes with the rest, unless given; and the whole.
+    """Return the tables with the keys that have one value which fits the rest, unless given; and the whole.
 
-    With preset "auto" the whole lacks the tables that presets fill, of which nothing is known but what other
+    With preset "auto" the whole lacks the tables that presets fill: nothing is known of them but what other
     tables need.
     """
     unknown, tried = {*FILLED} if is_auto(tables) else set(), set[str]()
@@ -256,7 +256,7 @@ def preset_filled(config: Config, name: str, origins: Origins) -> Config:
 
 
 def without_conflicting(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return a table without the keys without effect under the overrides, such as those of another kind."""
+    """Return a table without the keys without effect under the overrides, such as another kind's keys."""
     table, base = without_effect(name, table, overrides), KINDS.get(name)
     tag = str(base.__struct_config__.tag_field if base else None)
     if base is None or overrides.get(tag, table.get(tag)) == table.get(tag):

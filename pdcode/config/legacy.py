@@ -1,4 +1,4 @@
-"""Reading of recorded configurations, including those of earlier versions of pdcode.
+"""Reading of recorded configurations, also from earlier versions of pdcode.
 
 Traces up to version 0.1 have the keys of all kinds in a table that comes in kinds. Keys that the table's kind
 does not have are dropped here, and missing keys get their former values.
@@ -21,7 +21,7 @@ AnyKind = TypeVar("AnyKind", bound=Kind)
 
 
 def read(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> Config:
-    """Build the configuration that a file records; `digests` are those of its plug-ins, if it has them."""
+    """Build the configuration that a file records; `digests` are its plug-ins' digests, if it has them."""
     load_plugins(tables, digests)
     read = dict(tables)
     for name, base in KINDS.items():
@@ -38,7 +38,7 @@ def read(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> Config:
 
 
 def load_plugins(tables: Mapping[str, Any], digests: Sequence[str] = ()) -> None:
-    """Import the plug-ins that a recorded configuration names, and refuse those that cannot be trusted.
+    """Import the plug-ins that a recorded configuration names, and refuse plug-ins that cannot be trusted.
 
     A plug-in is a program, and who wrote the file with the configuration may be anybody. It is imported if
     the user has named it, or if it is unchanged since the run and no other user can have written it.
@@ -74,7 +74,7 @@ def _distrust(path: str, digest: str | None) -> str:
     if digest is None:
         return "no digest of it is recorded"
     if digest != plugin_digest(path):
-        return "it differs from that of the run"
+        return "it differs from the plug-in of the run"
     return writable_by_others(Path(path))
 
 
@@ -96,7 +96,7 @@ def read_kind(base: type[AnyKind], table: Any) -> AnyKind:
 def check(tables: Any) -> None:
     """Refuse a recorded configuration whose common keys have wrong types or values.
 
-    Unknown keys and the keys of kinds are not checked: they may be those of another version or a plug-in.
+    Unknown keys and the keys of kinds are not checked: they may be from another version or a plug-in.
     """
     building.build(dict[str, Any], tables)
     for name, hint in get_type_hints(Config, include_extras=True).items():

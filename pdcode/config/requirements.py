@@ -1,8 +1,8 @@
 """Requirements of keys, kinds and schemes on other keys: declared with these, and checked here.
 
 A table declares `effective`, the requirements without which a key has no effect, and `requires`, the
-requirements of a key with another value than its default; under the key that names its kind, those of the
-kind itself. A scheme also declares `requires`, and the tables that it leaves `unused`.
+requirements of a key with another value than its default; under the key that names its kind, the
+kind's own requirements. A scheme also declares `requires`, and the tables that it leaves `unused`.
 """
 
 import functools
@@ -131,7 +131,7 @@ def _check_unused(config: Any, scheme: Any) -> None:
 
 
 def _tables(config: Any) -> Iterator[tuple[str, Table]]:
-    """Yield each table of a configuration with its path, and those in it."""
+    """Yield each table of a configuration with its path, and the tables in it."""
 
     def inner(path: str, table: Table) -> Iterator[tuple[str, Table]]:
         yield path, table

@@ -15,7 +15,7 @@ from .load import read_text
 
 
 def read(path: str | Path) -> list[list[str]]:
-    """Read a table; return ``key=value`` of each row, without those of empty cells.
+    """Read a table; return ``key=value`` of each row, without empty cells.
 
     The first line of the CSV file has the keys, which are not checked. Empty lines are skipped.
     """

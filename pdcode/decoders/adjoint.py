@@ -16,7 +16,7 @@ SUMMING = "add_sparse", "added", "gradient", "solve", "reset"
 class AdjointDecoder(AddingDecoder):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
-    With c = k/q (`scale` = "mean") it is unbiased for a tight code of which a random set of rows arrives; a
+    With c = k/q (`scale` = "mean") it is unbiased if a random set of rows of a tight code arrives; a
     number as `scale` is a constant c. `mean_of` = n is c = 1/n instead: the mean over workers with
     error-feedback memory, where no part of a gradient is lost and nothing must be scaled up. With `rows` = n
     rows of the (tight) code, the captured fraction of q distinct rows is q / (k + (q-1)(n-k)/(n-1)). It

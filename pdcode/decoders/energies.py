@@ -13,7 +13,7 @@ def expectation_maximisation(
 ) -> tuple[np.ndarray, float]:
     """Make one EM step for y = Gd + ε, d ~ N(0, diag(energies)), ε ~ N(0, noise·I), column by column.
 
-    The codewords G are (q, k), the payloads y (q, c): sampled elements, of which tens suffice. The likelihood
+    The codewords G are (q, k), the payloads y (q, c): sampled elements; tens of them suffice. The likelihood
     of the payloads never falls (Dempster, Laird and Rubin, JRSS B 1977). Blocks that occur in no payload keep
     their energies. The energies, mean squares of the blocks' elements, and the noise variance must be
     positive.

@@ -14,7 +14,7 @@ class LeastSquaresDecoder(LinearDecoder):
 
     A complete orthogonal factorisation of the codewords is updated with each codeword, O(k·q) in float64;
     payloads are read once, when the gradient is needed. `captured` is rank/k. Codewords may be zero, repeated
-    or of any norm; those of larger norm have more weight where payloads contradict each other.
+    or of any norm; codewords of larger norm have more weight where payloads contradict each other.
     """
 
     def coefficients(self) -> np.ndarray:

@@ -29,7 +29,7 @@ class ResidualDecoder(LinearDecoder):
     - a payload that is wrong by more than the tolerance is detected if q - rank ≥ 1;
     - one Byzantine worker is identified if q - rank ≥ r + 1;
     - f Byzantine workers are identified if q - rank ≥ f·r + 1 and their errors are independent, or
-      q - rank ≥ 2·f·r in any case (with less, their errors could imitate those of others); sets are searched
+      q - rank ≥ 2·f·r in any case (with less, their errors could imitate others' errors); sets are searched
       exhaustively up to 20,000 of a size, greedily beyond;
     - errors in an arrival that no other checks (the rank falls without it) are not detected.
 

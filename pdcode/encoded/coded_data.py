@@ -67,7 +67,7 @@ class CoordinateBlocks:
     """Groups of inputs whose weights an update changes: all, or the next ones in turn.
 
     `inputs`, with the one of the bias, form `count` groups of `width` = k. An update changes `per_update`
-    groups: those of `some` inputs, or all for 0; `complete` is set if these are all groups.
+    groups: the groups of `some` inputs, or all for 0; `complete` is set if these are all groups.
     """
 
     def __init__(self, inputs: int, width: int, some: int = 0) -> None:
@@ -112,7 +112,7 @@ class DataEncoder:
 
 
 class CodedData(Stateful):
-    """A worker's encoded rows and columns; `arrays` has those at the start, others are sent with its tasks.
+    """A worker's encoded rows and columns; `arrays` has the first ones, others are sent with its tasks.
 
     Attributes
     ----------

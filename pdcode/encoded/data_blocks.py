@@ -1,9 +1,9 @@
-"""Codes over parts of the data: the sum of a polynomial's values for the parts, from those for coded parts.
+"""Codes over parts of the data: the sum of a polynomial's values for the parts, from values for coded parts.
 
 The data are cut into K parts X_1 … X_K, followed by T parts of random numbers. u is the polynomial of degree
 < K + T with u(β_j) = X_j; worker i has u(α_i). It evaluates a polynomial f of degree d on its coded part. The
 result is a value of the polynomial f(u(z)), of degree ≤ (K + T - 1) d, and rank 0 needs the values at β_1 …
-β_K. The number of results needed is that of its coefficients, plus two for each result that may be wrong.
+β_K. As many results are needed as f(u(z)) has coefficients, plus two for each result that may be wrong.
 With few workers, replicated parts tolerate more.
 """
 
@@ -63,9 +63,9 @@ class DataBlockCode(ABC):
 
 
 class RealLagrangeCode(DataBlockCode):
-    """Lagrange code at Chebyshev points, some of which are those of the parts themselves.
+    """Lagrange code at Chebyshev points, some of them the points of the parts themselves.
 
-    `degree` is that of the polynomial, and `seed` the key of the random combinations.
+    `degree` is the polynomial's degree, and `seed` the key of the random combinations.
     """
 
     def __init__(self, workers: int, parts: int, liars: int, degree: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""State of schemes that decode the results of all workers together, some of which may be wrong."""
+"""State of schemes that decode the results of all workers together; some results may be wrong."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

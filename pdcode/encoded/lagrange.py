@@ -2,8 +2,8 @@
 
 Yu, Li, Raviv, Mousavi Kalan, Soltanolkotabi and Avestimehr, "Lagrange coded computing: optimal design for
 resiliency, security, and privacy", AISTATS 2019 (PMLR 89). The data are cut into K parts and coded over n
-workers, each of which evaluates a polynomial of total degree d on a coded part (`data_blocks`). With (K + T -
-1) d + S + 2A + 1 ≤ n rank 0 needs no results of S stragglers, corrects those of A Byzantine workers, and T
+workers; each evaluates a polynomial of total degree d on a coded part (`data_blocks`). With (K + T -
+1) d + S + 2A + 1 ≤ n rank 0 needs no results of S stragglers, corrects A Byzantine workers' results, and T
 colluding workers learn nothing about the data. Where n < K d - 1 and T = 0, replicated parts tolerate more: S
 + 2A ≤ ⌊n/K⌋ - 1. The paper computes in a finite field; here p is 2⁶¹ - 1 or 2³¹ - 1. Its example is
 least-squares regression, with d = 2.

@@ -41,7 +41,7 @@ class PolynomialEncoder(Memoryless):
     """A worker's side: it evaluates the polynomial on its coded rows.
 
     `x`, (rows, inputs), and `y`, (rows, outputs), are coded; without a FixedPoint they are real numbers.
-    `layer` is that of the weights in θ, and `batches` draws the numbers of the rows of an update.
+    `layer` is the layer of the weights in θ, and `batches` draws the numbers of the rows of an update.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PolynomialEncoder(Memoryless):
 class LagrangeState(DecodedState):
     """State with the results of an update.
 
-    `value_bound` is that of the sum over the rows of all parts, or with real numbers of one worker's result.
+    `value_bound` bounds the sum over the rows of all parts, or with real numbers of one worker's result.
     `scale` is the factor that makes the decoded sum the mean over the training rows. `error` bounds the
     rounding error of an element of the last decoded gradient; modulo a prime it is zero, as it does not
     include the rounding of data and θ to fixed point.

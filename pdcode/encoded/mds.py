@@ -52,7 +52,7 @@ class MDS(CodedProducts):
 
 
 def generator(kind: str, n: int, k: int, seed: int) -> np.ndarray:
-    """Return G, shape (n, k), of which any k rows are independent; the seed is that of random columns."""
+    """Return G, shape (n, k), whose rows are independent, any k of them; `seed` draws random columns."""
     if kind == "chebyshev":
         return chebvander(chebyshev_points(n), k - 1)
     matrix: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]

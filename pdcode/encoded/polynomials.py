@@ -200,7 +200,7 @@ class BoundContext:
         self.rows, self.point, self.flops = rows, point, 0.0
 
     def data(self, most: np.ndarray, total: np.ndarray) -> Bound:
-        """Return the bound of inputs or targets; magnitudes are those of the integers that are sent."""
+        """Return the bound of inputs or targets; magnitudes are of the integers that are sent."""
         return Bound(self, most, total, 1, 0 if self.point is None else self.point.data)
 
     def constant(self, numbers: np.ndarray | float) -> Bound:
@@ -223,7 +223,7 @@ class Bound:
         With a row for each row of the data: bounds of the sums of the rows' magnitudes.
     degree : int
     fraction : int
-        Fractional bits; magnitudes are those of the integers.
+        Fractional bits; magnitudes are of the integers.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ def degree(polynomial: Polynomial) -> int:
     if shape != (outputs, inputs):
         raise InputError(
             f"its polynomial has values of shape {shape} for {inputs} inputs and {outputs} outputs, not "
-            f"({outputs}, {inputs}), that of θ"
+            f"({outputs}, {inputs}), the shape of θ"
         )
     if not number:
         raise InputError("its polynomial does not depend on the data")

@@ -96,7 +96,7 @@ class ProductCode(NamedTuple):
 
 
 class ProductState(DecodedState):
-    """State with the results of a round, and the rows' scores; `seed` is that of random combinations."""
+    """State with the results of a round, and the rows' scores; `seed` draws random combinations."""
 
     state_names = (
         *DecodedState.state_names, "_scores", "_derivatives", "_received", "_before", "_sent", "_combined"

@@ -71,8 +71,8 @@ class RealCode:
     ) -> list[int] | None:
         """Return the positions of wrong payloads in `rows`; None if no set of at most `most` explains them.
 
-        `rows` are the numbers of the q symbols, and `payloads`, (q, s), the symbols, of which some random
-        combinations of elements are enough; at most ⌊(q - k) / 2⌋ wrong ones are searched for. `noise`, () or
+        `rows` are the numbers of the q symbols, and `payloads`, (q, s), the symbols (some random
+        combinations of elements suffice); at most ⌊(q - k) / 2⌋ wrong ones are searched for. `noise`, () or
         (q,), bounds an element of an honest payload's error.
         """
         rows = np.asarray(rows)
@@ -132,7 +132,7 @@ class RealCode:
         most: int,
         noise: np.ndarray,
     ) -> list[int] | None:
-        """Locate the other wrong payloads, given those at these places."""
+        """Locate the other wrong payloads, given the wrong ones at these places."""
         kept = np.setdiff1d(np.arange(len(rows)), wrong)
         if len(wrong) > most:
             return None

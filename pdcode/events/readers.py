@@ -107,7 +107,7 @@ def _aedat4(name: str, data: bytes) -> Events:
 
 
 class Table:
-    """Bytes of a FlatBuffer, or its table at a place; what lies outside of the bytes is refused."""
+    """Bytes of a FlatBuffer, or its table at a place; a place outside of the bytes is refused."""
 
     def __init__(self, name: str, data: bytes, start: int = 0, place: int = 0) -> None:
         self.name, self.data, self.start, self.place = name, data, start, place

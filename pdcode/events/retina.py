@@ -1,9 +1,9 @@
 """Model of a retina: from an image to the spikes of ON and OFF ganglion cells.
 
 Cones and bipolar cells release quanta at random, at graded rates. The input of bipolar cells is the centre
-less the surround of the cones' release, and those of ON and OFF cells are its two signs. Ganglion cells are
+less the surround of the cones' release; ON and OFF cells get its two signs. Ganglion cells are
 leaky integrate-and-fire neurons with a refractory period. The time step is a millisecond. That release is
-graded and random, and counts are those of 32 ms, is the abstract's; sizes, rates and this circuit are ours.
+graded and random, and counts are over 32 ms, is the abstract's; sizes, rates and this circuit are ours.
 """
 
 import numpy as np

@@ -136,7 +136,7 @@ def recorded(
 
     `files` has the name and the path of each recording.
 
-    The variance of its noise is that of independent events, and the spectrum of signals is that of rendered
+    The variance of its noise is as for independent events, and the spectrum of signals is as for rendered
     training images, scaled to the variance of the counts.
     """
     recordings = [(name, read_events(file)) for name, file in files]

@@ -20,7 +20,7 @@ class Request(NamedTuple):
     path: Path
     to: str
     table: str
-    events: int  # at most, or those of one group of payloads a worker; 0: any number
+    events: int  # at most, or the events of one group of payloads a worker; 0: any number
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class Request(NamedTuple):
     def note(self) -> str:
         """What a reader of the file must know: its source, and how exact the times are."""
         trace, sample = self.trace, self.trace.sample
-        only = f", of which one payload of {sample} was recorded" if sample > 1 else ""
+        only = f", with one payload of {sample} recorded" if sample > 1 else ""
         return (
             f"pdcode export of {self.name}{only}; times of workers are on rank 0's clock, with errors "
             f"of at most {duration(float(clock_error_ns(trace).max(initial=0)))}"

@@ -9,7 +9,7 @@ from .request import Format, Request, clock_error_ns
 
 
 def write(request: Request) -> str:
-    """Write a table; that of arrivals has a column more, the bound on the error of the worker's clock."""
+    """Write a table; arrivals have a column more, the bound on the error of the worker's clock."""
     import pyarrow
 
     trace, table = request.trace, getattr(request.trace, request.table)

@@ -16,8 +16,8 @@ def points(d: int, q: int) -> np.ndarray:
 def directions(d: int, q: int) -> np.ndarray:
     """List the points of PG(d - 1, q), shape ((q^d - 1)/(q - 1), d).
 
-    They are the vectors whose last nonzero coordinate is 1. Those that end with 1, the points of AG(d - 1,
-    q), come before those that end with 0.
+    They are the vectors whose last nonzero coordinate is 1. Vectors that end with 1, the points of AG(d - 1,
+    q), come before the vectors that end with 0.
     """
     if d == 1:
         return np.ones((1, 1), np.int64)

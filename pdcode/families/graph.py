@@ -26,7 +26,7 @@ def nearest_degrees(vertices: int, degree: int) -> list[int]:
 
 
 def regular_graph(vertices: int, degree: int, seed: int, kind: str = "random") -> np.ndarray:
-    """List the edges of a regular graph, shape (vertices·degree/2, 2), int64; those of a ring come first.
+    """List the edges of a regular graph, shape (vertices·degree/2, 2), int64; the edges of a ring come first.
 
     The degree is one of `nearest_degrees`. A `kind` of ``circulant`` has the edges {a, a + s} for s = 1, 2,
     …; ``random`` switches all edges but the ring's, which is asymptotically a random regular graph (Robinson
@@ -80,7 +80,7 @@ def graph(
     The edges have random signs, and then come again with opposite signs; all n = k·degree rows together are
     tight. The first k edges are the ring 0, 1, …, k-1, with signs such that n ≥ k rows have rank k (see
     `pairs`). `degree` is the number of edges at each block, 2 … k-1, even if k is odd; by default the least
-    with an edge per row. `kind` is that of the `regular_graph`.
+    with an edge per row. `kind` is the kind of the `regular_graph`.
     """
     if kind not in KINDS:
         raise InputError(f"kind: {expected(kind, KINDS)}")

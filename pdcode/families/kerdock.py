@@ -22,7 +22,7 @@ def quadratic_forms(blocks: int, count: int) -> np.ndarray:
     """Make a Kerdock set of quadratic forms on F_2^M, k = 2^M, M even: int64, shape (count, k), count ≤ k/2.
 
     On GF(2^(M-1)) ⊕ GF(2): Q_a(x, ε) = Σ_j Tr((ax)^(1 + 2^j)) + ε Tr(ax), j = 1 … (M-2)/2, one for each a of
-    the field. The alternating form of the sum of any two is nonsingular. The values, 0 and 1, are those at
+    the field. The alternating form of the sum of any two is nonsingular. The values, 0 and 1, are values at
     the points x + ε·2^(M-1), for a = 0 … count-1.
     """
     half = blocks // 2

@@ -64,7 +64,7 @@ def draw(seed: int, worker: int, key: int) -> float:
 
 
 def of_worker(config: Config, worker: int) -> list[Fault]:
-    """Return a worker's events, those of tasks last; a function of the configuration and the worker alone."""
+    """Return a worker's events, tasks' events last; a function of the configuration and the worker alone."""
     faults = config.faults
     events = [event for event in faults.events if isinstance(event, Fault) and event.worker == worker]
     events += failures(config, worker)

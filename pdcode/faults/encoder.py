@@ -10,7 +10,7 @@ from ..transport.messages import Reply, Task
 from ..util.stateful import load_state, state_of
 from .base import ActiveFaults, Keys
 
-# Keys of mini-batches beyond those of tasks: the first one, and their number for each version of θ.
+# Keys of mini-batches beyond the keys of tasks: the first one, and their number for each version of θ.
 FIRST_KEY, KEYS_PER_VERSION = 1 << 40, 1 << 10
 
 
@@ -18,7 +18,7 @@ class FaultyEncoder:
     """Wrapper of a worker's encoder, which corrupts parameters before it and payloads after it.
 
     The encoder's memory is updated by the correct payload, as the worker is not aware of the faults.
-    `encoders` are those of all rounds, which may share state; `number` is the round of this one.
+    `encoders` are the encoders of all rounds, which may share state; `number` is the round of this one.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ Order = list[list[tuple[str, int]]]
 
 
 class _Other(Exception):
-    """The operations are not those that `transfers` and `replay` know; the message says which differ."""
+    """The operations are unknown to `transfers` and `replay`; the message says which differ."""
 
 
 def read(paths: Sequence[str]) -> Job:
@@ -174,7 +174,7 @@ def usual(kind: str, times: np.ndarray) -> np.ndarray:
 
 
 def replay(times: Times, order: Order) -> np.ndarray:
-    """Replay steps: an operation begins when those that it needs have ended.
+    """Replay steps: an operation begins when the operations that it needs have ended.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ def read(paths: Sequence[str]) -> Job:
     They are the own work of a step in which all workers wait for all. A worker that was sampled twice has
     the last value. Times at which fewer than half of the workers were sampled, as at the end, are left out.
     """
-    path = only(paths, "that of a job, such as job_1_norm.csv")
+    path = only(paths, "the file of a job, such as job_1_norm.csv")
     columns = table(path, ("worker", "time", "batch_time_norm"))
     times = numbers(path, columns, "batch_time_norm")
     grid = Grid(path, numbers(path, columns, "time", int), numbers(path, columns, "worker", int))

@@ -19,7 +19,7 @@ GOES = "left", "its instance was taken away"
 
 
 class Every(msgspec.Struct):
-    """What SkyPilot says of a trace."""
+    """SkyPilot's description of a trace."""
 
     gap_seconds: Annotated[float, msgspec.Meta(ge=1e-3, le=LONGEST_S)]
 

@@ -68,7 +68,7 @@ def read(paths: Sequence[str]) -> Job:
     job = in_turn(path, names, "TraceML", 1e-3 * np.maximum(0, work_ms), None, least_s)
     job.notes.append(
         f"times of the {clock[:3].upper()}; a rank that is slow in the backward pass itself does not stand "
-        "out, as TraceML does not tell that from waiting"
+        "out, as TraceML does not tell slow work from waiting"
     )
     return job
 

@@ -162,7 +162,7 @@ cdef class Dot:
 
 
 cdef class Squares:
-    """Sum of the squares of a vector's elements, less those of other vectors; `direct` as for `Product`."""
+    """Sum of the squares of a vector's elements, less other vectors' squares; `direct` as for `Product`."""
 
     cdef Dot whole
     cdef list others

@@ -58,7 +58,7 @@ cdef class CodewordSections:
     ----------
     sections : sequence of (sent, places, indices, values, unit, format)
         Arguments of `read_codewords`, the number of the unit, and the format of the codewords, whose
-        ``write((sent, places), indices, values)`` takes those that `write_codewords` refuses.
+        ``write((sent, places), indices, values)`` takes codewords that `write_codewords` refuses.
     """
 
     def __init__(self, sections):
@@ -69,7 +69,7 @@ cdef class CodewordSections:
         self.parts = <codewords_section *> PyByteArray_AS_STRING(self.room)
         for number, (sent, places, indices, values, _, _) in enumerate(self.sections):
             if not read_codewords(sent, places, indices, values):
-                raise ValueError("codewords in a message must have the shape and the types of those to read")
+                raise ValueError("codewords in a message must have the shape and types of those to read")
             each = self.parts + number
             each.sent, each.places = <const uint8_t *> data_ptr(sent), <const uint8_t *> data_ptr(places)
             each.values, each.indices = data_ptr(values), <int32_t *> data_ptr(indices)

@@ -73,8 +73,8 @@ cdef class Events:
         Bytes per second of replies that the processor decodes; may be infinite.
     exchanged : int, optional
         Bytes of a message to each other worker, which a worker sends after its reply, one after the other,
-        over a link as rank 0's. A task then begins when its worker has those of all replies that rank 0 has
-        received before it.
+        over a link as rank 0's. A task then begins when its worker has messages of all replies that rank 0
+        has received before it.
 
     Attributes
     ----------
@@ -85,9 +85,9 @@ cdef class Events:
     ingress_ns, egress_ns : int
         Busy time of each direction of rank 0's link.
     outstanding : int
-        Replies in flight, including those of dead workers.
+        Replies in flight, including replies of dead workers.
     dispatched, arrived : int
-        Replies requested, a task's first and those of `follow`, and replies received.
+        Replies requested, a task's first and the ones of `follow`, and replies received.
     deaf : (n,) uint8 array or None
         Workers that receive nothing from the others; may be set.
     t_dispatch_ns, t_start_ns, t_compute_ns, t_send_ns : (n,) int64 arrays
@@ -218,7 +218,7 @@ cdef class Events:
         """Send tasks of one version together to idle workers, in this order; none if arguments do not fit.
 
         A negative delay marks a dead worker, which never replies. `body_bytes` are common to all tasks, and
-        `own_bytes` specific to each; `bytes_up` of a reply are by default those of the constructor.
+        `own_bytes` specific to each; `bytes_up` of a reply are by default the constructor's.
         """
         cdef Py_ssize_t count = workers.shape[0]
         if compute_ns.shape[0] != count or delay_ns.shape[0] != count:
@@ -300,7 +300,7 @@ cdef class Events:
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
     def cancel(self, bint cut=True):
-        """Let dead workers with a task, and with `cut` those in a delay, reply once they have computed."""
+        """Let dead workers with a task, and with `cut` workers in a delay, reply once they have computed."""
         events_cancel(&self.state, cut)
 
     def postpone(self, worker, start_ns, compute_ns, send_ns):
@@ -322,7 +322,7 @@ cdef class Events:
         events_step(&self.state)
 
     def state_dict(self):
-        """Return a copy of the state: arrays of int64, or None for those that there are not."""
+        """Return a copy of the state: arrays of int64, or None for missing ones."""
         cdef events *e = &self.state
         numbers = numpy.array([e.now, e.in_free, e.out_free, e.ingress, e.egress, e.t_recv, e.dispatched,
                                e.arrived, e.dead, e.oldest, e.held])

@@ -30,7 +30,7 @@ cdef class Factorisation:
     capacity : int
         Codewords between two resets for which memory is reserved; doubled when needed.
     prior : float
-        If positive, the solution is that of ridge regression, (A'A + prior**2 I)^-1 A' instead of the
+        If positive, the solution is by ridge regression, (A'A + prior**2 I)^-1 A' instead of the
         pseudoinverse of A, and the rank is always k.
     """
 

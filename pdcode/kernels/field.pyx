@@ -1,8 +1,8 @@
 """Arithmetic modulo a prime p < 2⁶¹: matrix products, Lagrange's basis, and decoding of Reed–Solomon codes.
 
 Arrays hold residues, from 0 to p - 1; neither that nor whether p is a prime is checked: others give wrong
-numbers. 2³¹ - 1 and 2⁶¹ - 1 are reduced by shifts, other primes by a division for every 64 products. What is
-overwritten must not overlap the rest, but for `multiply`.
+numbers. 2³¹ - 1 and 2⁶¹ - 1 are reduced by shifts, other primes by a division for every 64 products. An array
+that is overwritten must not overlap the rest, but for `multiply`.
 """
 
 LARGEST = 1 << 61  # bound of p

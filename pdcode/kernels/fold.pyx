@@ -46,11 +46,11 @@ def encode(memory: writeable(real[N]), gradient: optional(real[N]), indices: int
            values: real[r, w], block: Py_ssize_t, kind: int, wire: writeable(uint8_t[size]),
            sent: writeable(real[r, block]), seed: uint64_t, stream: uint64_t, worker: uint64_t,
            task: uint64_t, part: uint64_t = 0) -> bint:
-    """Encode with error feedback and round: what is not sent stays in memory, rounding errors too.
+    """Encode with error feedback and round: the part that is not sent stays in memory, rounding errors too.
 
     ``memory += gradient``, unless that is None; then codeword by codeword ``y = sum_j g_ij memory_j`` is
     rounded into the payload `wire`, and ``memory_j -= g_ij y`` with the rounded y, which `sent` receives. The
-    indices of a codeword are distinct; the keys of the rounding are those of `quantise.encode`. Returns
+    indices of a codeword are distinct; the keys of the rounding are as in `quantise.encode`. Returns
     whether the rounded payload is usable; the rows of a group that is not finite stay in memory.
     """
     check(kind, r, w, block, wire, size)

@@ -58,7 +58,7 @@ cdef class Received:
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
 
     def take(self, int64_t offset_ns, int64_t size, int64_t now_ns):
-        """Read the message, of `size` bytes, if its header is that of the expected reply.
+        """Read the message, of `size` bytes, if its header belongs to the expected reply.
 
         Subtracts `offset_ns` from its times. Returns the name of the first field that is not as expected, of
         worker, task, size, bytes, flags, version, row and times, "size" without a whole header, or "".

@@ -25,6 +25,6 @@ def compete(drive: real[N, M], potential: writeable(real[N, M]), codes: writeabl
             thresholds: real[M], speed: double, hard: int, nonnegative: int):
     """Compute ``potential += speed * (drive - potential + codes)``, and codes = threshold(potential).
 
-    A soft threshold takes λ from a magnitude, a hard one removes those of at most λ.
+    A soft threshold takes λ from a magnitude, a hard one removes magnitudes of at most λ.
     """
     compete(drive, potential, codes, stride(codes), N, M, thresholds, speed, hard, nonnegative)

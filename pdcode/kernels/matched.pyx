@@ -18,7 +18,7 @@ def select(directions: writeable(real[m, k]), indices: writeable(int32_t[r, w]),
 def orthonormalise(directions: writeable(real[m, k]), spare: real[m, k]):
     """Orthonormalise directions in place, by Gram-Schmidt from the first one.
 
-    Those that are zero, not finite, or in the span of earlier ones (residual below a thousandth) are replaced
+    Zero or not finite ones, and ones in the span of earlier ones (residual below a thousandth), are replaced
     by their spare ones, which must be linearly independent of each other and of the directions.
     """
     require(m <= k)

@@ -1,6 +1,6 @@
 """Random numbers keyed by (seed, stream, worker, task), independent of the order of events.
 
-Philox4x64-10 (Salmon, Moraes, Dror, Shaw, SC 2011), number for number that of
+Philox4x64-10 (Salmon, Moraes, Dror, Shaw, SC 2011), number for number as by
 ``numpy.random.Philox(key=[seed, stream], counter=[0, 0, worker, task])``.
 """
 
@@ -36,7 +36,7 @@ def uniforms_of(seed: uint64_t, stream: uint64_t, workers: int64_t[m], first: in
                 words: Py_ssize_t, out: writeable(double[m, count, words])):
     """Draw the first numbers, at most 4, of several workers and tasks.
 
-    Row i, j has the first `words` of those that `uniforms` draws for ``workers[i]`` and ``first[i] + j``.
+    Row i, j has the first `words` numbers that `uniforms` draws for ``workers[i]`` and ``first[i] + j``.
     """
     require(0 <= words <= 4)
     check(workers, first, m)

@@ -7,7 +7,7 @@ def shrink(weights: writeable(strided(real[R, C])), threshold: double, factor: d
     """Compute ``weights = clip(factor * sign(weights) * max(abs(weights) - threshold, 0), low, high)``.
 
     With factor 1 and no bounds, which may be infinite, this is the proximal operator of ``threshold`` times
-    the l1 norm, with factor 1 / (1 + c) that of an elastic net, and with threshold 0 the projection to a box.
+    the l1 norm, with factor 1 / (1 + c) an elastic net's, and with threshold 0 the projection to a box.
     Weights are side by side along either axis.
     """
     require(threshold >= 0)

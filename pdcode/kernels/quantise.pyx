@@ -12,11 +12,11 @@ scales for every 1,024 elements (a group) of each row, then the codes, ⌈e b / 
 ``csrc/bits.h`` says:
 
 - int8, qsgd, int4: b = 8, 4, 4 bits; an element is code * scale, scale = max |x| / 127, 7, 7: the largest
-  is not clipped. qsgd is that of Alistarh et al. (NeurIPS 2017) with 7 levels, in buckets of 1,024, and
+  is not clipped. qsgd is by Alistarh et al. (NeurIPS 2017) with 7 levels, in buckets of 1,024, and
   their largest magnitude in place of their 2-norm.
 - int2: b = 2; two scales. Magnitudes are cut at 0.9816 of their root mean square, as is best for normal
   numbers (Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 1960), and an element is ± the
-  mean magnitude of its side. 2-bit values by bin means are those of SparseLoCo (Sarfi et al. 2025); the
+  mean magnitude of its side. 2-bit values by bin means are as in SparseLoCo (Sarfi et al. 2025); the
   bins are ours.
 - sign: b = 1; an element is ± the mean magnitude (Karimireddy et al., ICML 2019).
 

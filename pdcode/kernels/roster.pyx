@@ -1,6 +1,6 @@
-"""What rank 0 counts at every reply: records of the workers, and of the update under way.
+"""Counts of rank 0 at every reply: records of the workers, and of the update under way.
 
-`pdcode.training.roster` and `pdcode.training.update` add what happens less often.
+`pdcode.training.roster` and `pdcode.training.update` add rarer events.
 """
 
 cimport numpy as cnp

@@ -82,7 +82,7 @@ cdef class Scale(Operation):
 cdef class Step(Scale):
     """Newton-Schulz step ``P = a I + b M + c M^2`` of a gradient's small factors; a `Scale` if that gives 0.
 
-    The coefficients a, b and c are those for a factor of 1. The matrix `power`, a factor of M, is divided by
+    The coefficients a, b and c are for a factor of 1. The matrix `power`, a factor of M, is divided by
     the square of the norm; `powers` then computes M and its square, the first two of the matrices `small`;
     `after` computes `out` from P, the third, which may be M. All are (S, S).
     """

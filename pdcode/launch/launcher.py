@@ -118,14 +118,14 @@ def library_beside(mpirun: Path) -> Path | None:
 
 def lacking_home() -> dict[str, str]:
     """Return HOME, as Open MPI does not start without; empty if the environment has it."""
-    home = os.path.expanduser("~")  # that of the user's account
+    home = os.path.expanduser("~")  # home of the user's account
     return {} if os.environ.get("HOME") else {"HOME": home if os.path.isabs(home) else "/"}
 
 
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Build the command line and environment that start rank 0 and the workers on this machine.
 
-    `arguments` are those of ``python -P -m pdcode``; -P, as modules in the user's folder must not hide
+    `arguments` go to ``python -P -m pdcode``; -P, as modules in the user's folder must not hide
     others.
     """
     environment = dict(os.environ) | lacking_home()

@@ -1,4 +1,4 @@
-"""Ranks as processes: those that one launcher has started here, and the launcher. Imports no MPI.
+"""Ranks as processes: the ranks that one launcher has started here, and the launcher. Imports no MPI.
 
 In MPI_Init ranks wait for each other, for ever if one has died (``mpirun --with-ft ulfm``) or is stopped. So
 from its first moment to the beginning of the run, each rank watches the others on its machine, in a thread:
@@ -164,7 +164,7 @@ class _Watch:
         self.handles: dict[int, int] = {}  # pidfds, by process id
         # Number of polls that have seen a child that is no rank, for good or not yet.
         self.strangers: dict[int, int] = {}
-        self.said: set[int] = set()  # process ids of those that have printed why the job ends
+        self.said: set[int] = set()  # process ids of ranks that have printed why the job ends
         self.next = os.getpid()  # process id of the rank after this one
         self.stopped = self.gone = self.missing = 0  # numbers of polls in a row
         # Whether ranks on other machines may die without an end of MPI_Init; number of polls until its end.

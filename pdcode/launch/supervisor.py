@@ -50,7 +50,7 @@ class Supervisor:
         self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
         self._ranks: list[tuple[socket.socket, int]] = []  # connections to all, closed or not; process ids
-        # Ranks that have ended without a report: all, and those that ended first, before mpirun ended others.
+        # Ranks that have ended without a report: all, and ranks that ended first, before mpirun ended others.
         self._dead: list[int] = []
         self._first: list[int] = []
         self._stopped = 0  # number of polls in a row that found mpirun stopped
@@ -132,7 +132,7 @@ class Supervisor:
                     pipes -= target in (1, 2)
 
     def _end_ranks(self) -> None:
-        """End the ranks that live on: those in MPI_Finalize have no thread that could receive a message."""
+        """End the ranks that live on: ranks in MPI_Finalize have no thread that could receive a message."""
         for rank, pid in self._ranks:
             with suppress(OSError):  # the connection is closed: the rank has ended
                 rank.send(b"e")

@@ -129,7 +129,7 @@ class ExchangeLink(LogLink):
             self._post_peer_receive(place)
 
     def _sort_out(self, error: MPI.Exception) -> list[int]:
-        """Return the completed receives after an error of a test of all; those from failed ranks stay."""
+        """Return the completed receives after an error of a test of all; receives from failed ranks stay."""
         dead_ranks = failed_ranks(error, self._comm)
         return [
             place
@@ -208,7 +208,7 @@ class ExchangeLink(LogLink):
         expected_counts, outgoing = np.zeros_like(self._sent_counts), list(chain(*self._outgoing))
 
         def all_arrived() -> bool:
-            """Return whether all messages to this worker have arrived, but those of dead workers."""
+            """Return whether all messages to this worker have arrived, except from dead workers."""
             missing = 1 + np.flatnonzero(self._received_counts < expected_counts)
             return not missing.size or dead_ranks(self._comm).issuperset(missing.tolist())
 

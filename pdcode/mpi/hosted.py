@@ -2,7 +2,7 @@
 
 At its end or failure a worker sends rank 0 its outcome. Rank 0 sends each worker a verdict once it has failed
 or has the outcomes of all. Ranks that wait for something else look for these messages, so that a failure ends
-all waits; what a failed run leaves of other messages is received and dropped.
+all waits; other messages of a failed run are received and dropped.
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -22,7 +22,7 @@ POLL_S = 50e-6  # longest sleep of a rank that waits
 
 
 def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
-    """Return bytes and number of the messages that each worker sends, and of those that it receives."""
+    """Return bytes and number of the messages that each worker sends, and of the ones that it receives."""
     planned = []
     for size in (reply_bytes, task_bytes):
         size = max(1, min(size, MAX_MESSAGE_BYTES, MAX_TOTAL_BYTES // workers))
@@ -37,7 +37,7 @@ def measure(comm: Group, planned: list[int], count: int) -> tuple[Speeds, int, i
     poller, moved = Poller(POLL_S, comm), [0, 0]
 
     def exchange(sent: np.ndarray, copies: int, inbox: np.ndarray) -> float:
-        """Send `copies` messages to each worker, receive those of its row of `inbox`; return the s."""
+        """Send `copies` messages to each worker, receive its row of `inbox`; return the seconds."""
         requests = [comm.Irecv(item, rank, PACE) for rank in workers for item in inbox[rank - 1]]
         start_s = time.perf_counter()
         requests += [comm.Isend(sent, rank, PACE) for _ in range(copies) for rank in workers]

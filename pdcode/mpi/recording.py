@@ -58,7 +58,7 @@ class MPIMail(Mail):
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
         self.rank, self.ranks = self._comm.rank, self._comm.size
         self._sends = list[tuple[MPI.Request, bytes]]()
-        self._rounds = [0] * self.ranks  # of a comparison of clocks; 0: that of rank 0
+        self._rounds = [0] * self.ranks  # of a comparison of clocks; 0: rank 0's clock
 
     def meet(self) -> list[dict[str, Any]]:
         hosts = self._comm.allgather((clocks.host(), clocks.identity()))
@@ -117,8 +117,8 @@ class MPIMail(Mail):
 class CallRecording(StepRecording):
     """Recording of calls: rows are the own work before a collective operation of all, its end, and its line.
 
-    A step ends with the operation, by its line in the program, before which the ranks work the longest; that
-    is found as the program goes on. What lies between belongs to the step.
+    A step ends with the operation, by its line in the program, before which the ranks work the longest; it
+    is found as the program goes on. Operations between belong to the step.
     """
 
     def __init__(self, comm: MPI.Intracomm, path: str, recorder: str) -> None:

@@ -1,7 +1,7 @@
 """Shared memory that a killed job leaves: Open MPI's files of 16 MiB for each rank.
 
 A job marks itself by a file beside them, locked until its process ends. The next job on the machine removes
-the files of those of the user's jobs whose mark is not locked any more; nothing of other programs.
+the files of the user's jobs whose mark is not locked any more; nothing of other programs.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from pathlib import Path
 
 FOLDER = Path("/dev/shm")
 NAME = re.compile(r"/(sm_segment\.[^/\s]+)\.\d+$", re.MULTILINE)  # of a job's files, and the number of a rank
-MARK, NEW = "pdcode.", "pdcode-new."  # begin of the names of marks, and of those that are not locked yet
+MARK, NEW = "pdcode.", "pdcode-new."  # begin of the names of marks, and of marks that are not locked yet
 LOCAL_RANK = "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"  # variables of launchers
 
 

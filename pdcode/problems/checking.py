@@ -15,7 +15,7 @@ NEAR = 0.05  # relative difference of a derivative that counts as equal
 def check_loss(problem: Problem, seed: int = 0) -> list[str]:
     """Check a user's loss or model: the shapes of its results, and derivatives against finite differences.
 
-    `seed` is that of the θ at which a model is examined.
+    `seed` draws the θ at which a model is examined.
 
     Returns
     -------

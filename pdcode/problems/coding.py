@@ -55,7 +55,7 @@ class Coding:
 
     @classmethod
     def of(cls, table: NetworkTable, samples: Samples, train: Array, where: str) -> Self:
-        """Choose the coding of rows; what is filled in comes from the training rows, `train`."""
+        """Choose the coding of rows; filled-in values come from the training rows, `train`."""
         categories, remarks = dict[int, Array](), list[str]()
         for column, values in samples.categories.items():
             if not {*values.tolist()} <= {*TRUTH}:
@@ -102,7 +102,7 @@ class Coding:
 
     @property
     def binary(self) -> Array:
-        """Whether each input is that of a category; shape (inputs,), or empty if columns have no names."""
+        """Whether each input stands for a category; shape (inputs,), or empty if columns have no names."""
         counts = [len(self.categories.get(column, (0,))) for column in range(len(self.columns))]
         return np.repeat([column in self.categories for column in range(len(self.columns))], counts)
 

@@ -6,7 +6,7 @@ of shape (b, m) along its small factor of p columns, r codewords of weight w a t
 - forward 2·B·(d_in + 1)·d_out; errors for the layer below 2·B·d_in·d_out; `POINTWISE` per unit and sample
 - the gradient 2·B·p·m
 - a coded derivative 2·B·r·w·b to encode the small factor, then one product 2·B·(r·b)·m
-- with `code.whiten`: that of each layer, see `whitening.flops`
+- with `code.whiten`: the whitening of each layer, see `whitening.flops`
 
 With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1 inputs;
 if it is coded along the inputs, only the fraction w/k that a codeword covers. `entries` is that number. With

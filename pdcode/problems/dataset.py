@@ -33,7 +33,7 @@ class RowSet:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row; of sparse arrays, those that do not grow with their width."""
+        """Bytes of a row; of sparse arrays, the bytes that do not grow with their width."""
         return sum(0 if isinstance(each, Csr) else each[:1].nbytes for each in self.train)
 
     @property
@@ -87,7 +87,7 @@ class RowSet:
 
 
 KNOWN = "values", "target_scale"
-"""What a worker knows of the `Statistics`: the number of classes, and the unit of losses."""
+"""The part of the `Statistics` that a worker knows: the number of classes, and the unit of losses."""
 
 
 def _some(rows: Rows, most: int) -> Rows:

@@ -24,7 +24,7 @@ from .tables import MISSING, Text, cannot_read, choose_columns, from_columns, im
 
 SEPARATORS = ",;\t|"
 HEAD = 1 << 20  # characters among which the names of the columns tell the separator
-RECORD = 1 << 24  # characters of a row, as that of a damaged file may never end
+RECORD = 1 << 24  # characters of a row, as a row of a damaged file may never end
 ROWS, CELLS = 4096, 1 << 18  # that are read at a time, at most
 SPECTRUM = 8  # ascending numbers that are names, of wavelengths or times
 BOMS = b"\xff\xfe", b"\xfe\xff"  # of UTF-16, as spreadsheets write it
@@ -113,7 +113,7 @@ class _File:
             yield fields
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Read the lines at which records begin, and the records, of which the first has the names."""
+        """Read the lines at which records begin, and the records; the first one has the names."""
         first, length = 1, 0  # line and characters of the record that is read
 
         def lines() -> Iterator[str]:
@@ -136,7 +136,7 @@ class _File:
 
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
-        """Open the file as text, decompressed; errors while it is read are those of the user's file."""
+        """Open the file as text, decompressed; errors while it is read are errors of the user's file."""
         openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
         errors: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, csv.Error)
         if self._path.suffix == ".zst":  # which the standard library does not know
@@ -159,7 +159,7 @@ class _File:
 def _why_no_names(cells: Sequence[str]) -> str:
     """Return why the first line of a file has no names of columns; empty if it may have.
 
-    Whole numbers may be names, such as those of pixels, and others if many ascend or descend, as in spectra.
+    Whole numbers may be names, such as pixels' names, and others if many ascend or descend, as in spectra.
     """
     numbers = {cell: number for cell in cells if isfinite(number := _number(cell))}
     counts = Counter(cells)
@@ -215,7 +215,7 @@ class _Column:
 
 
 def as_numbers(cells: Sequence[str]) -> Array | None:
-    """Return cells as integers, or real numbers with NaN for those that are missing; None: some are text."""
+    """Return cells as integers, or real numbers with NaN for missing ones; None: some are text."""
     if "_" in "".join(cells):  # Python's own 1_000
         return None
     with suppress(ValueError, OverflowError):

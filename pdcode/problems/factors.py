@@ -1,8 +1,8 @@
 """Factors of matrices' gradients, which a model may give in place of gradients that it forms.
 
 The gradient of a matrix is a sum of products ΔᵀA over the samples of a batch, such as errors and inputs of a
-layer. Codewords combine the columns of Δ, or along the input axis those of A, before one small product, and
-whitening by samples needs Δ and A alone. What is cheaper is decided for each matrix from the numbers of rows,
+layer. Codewords combine the columns of Δ, or along the input axis columns of A, before one small product, and
+whitening by samples needs Δ and A alone. The cheaper way is chosen for each matrix by the numbers of rows,
 samples and codewords.
 """
 
@@ -54,7 +54,7 @@ class Products(NamedTuple):
         return blocks.axis == "input" and self.kind == "convolution" and not channels
 
     def whitening(self, whiten: Whitening) -> Whitening:
-        """Return the whitening of this matrix, of which not all have centred inputs."""
+        """Return the whitening of this matrix; not all matrices have centred inputs."""
         return whiten._replace(centred=whiten.centred and self.centred)
 
 

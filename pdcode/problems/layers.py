@@ -28,7 +28,7 @@ class Layer:
 
 
 class InputMean(NamedTuple):
-    """Running mean of a layer's inputs, of which a batch is 3 %; at first all batches count alike.
+    """Running mean of a layer's inputs; a batch has weight 3 %, and at first all batches count alike.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ def read(table: NetworkTable, required: bool = True) -> Samples:
 def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str]:
     """Return samples without the rows that cannot be used, and a line on them; else refuse the first one.
 
-    Those are rows without a target, and with ``missing = "drop"`` those that lack an input.
+    Such rows lack a target or, with ``missing = "drop"``, an input.
     """
     x, y = samples.x, samples.y
     if table.missing == "refuse":
@@ -85,7 +85,7 @@ def _empty_column(samples: Samples) -> str:
 
 
 def load(table: ProblemTable) -> RowSet:
-    """Read or make all rows; those of networks are split and standardised.
+    """Read or make all rows; rows of networks are split and standardised.
 
     Raises InputError if the data are missing, damaged or unfit for the kind of problem; the message names key
     and value.
@@ -132,13 +132,13 @@ def load(table: ProblemTable) -> RowSet:
 
 
 def _place(table: NetworkTable, samples: Samples, key: str) -> str:
-    """Return the beginning of messages on the inputs or targets; those of tables name a column besides."""
+    """Return the beginning of messages on the inputs or targets; messages on tables name a column besides."""
     return f"problem.{key}: {repr(table.data) if samples.columns else quoted_name(table, key)}"
 
 
 @dataclass(frozen=True, eq=False)
 class DataSource:
-    """The data on rank 0: the rows that it keeps, and those to be sent to each worker."""
+    """The data on rank 0: the rows that it keeps, and the rows to be sent to each worker."""
 
     dataset: RowSet  # at most `evaluate` training and test rows, for rank 0's Problem
     rows: int  # total number of training rows
@@ -193,7 +193,7 @@ def sliced(table: ProblemTable) -> bool:
 
 
 def load_source(table: ProblemTable) -> DataSource:
-    """Load rank 0's data: all rows, or only those for evaluation if workers read slices of the file."""
+    """Load rank 0's data: all rows, or only rows for evaluation if workers read slices of the file."""
     if isinstance(table, NetworkTable) and sliced(table):
         rows, common = hdf5.statistics(table)
         train, _ = split.split(table, rows)

@@ -71,7 +71,7 @@ class Loss(NetworkTable, Capable):
         return self
 
     def inputs_for(self, features: int) -> int:
-        """Return the number of inputs of the first layer, given that of the data."""
+        """Return the number of inputs of the first layer, given the number in the data."""
         return features
 
     def samples_for(self, targets: int) -> int:

@@ -31,7 +31,7 @@ class Measurement(NamedTuple):
 class Model(ABC):
     """Parameters with names, and the loss and gradient of rows at given parameters θ.
 
-    One object serves all workers of a process: what a worker changes during the run is in its `state`.
+    One object serves all workers of a process: a worker's changes during the run are in its `state`.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Model(ABC):
         out : ndarray, shape (size,)
             Filled with the gradient.
         key : (seed, worker, task, step), or None
-            Key of random numbers, such as those of dropout: equal keys must give equal results. None: without
+            Key of random numbers, such as dropout's numbers: equal keys give equal results. None: without
             random numbers, as at rank 0.
         state : dict of str to ndarray
             The worker's arrays, as `state` made them; to be changed in place.
@@ -90,7 +90,7 @@ class Model(ABC):
 
     @abstractmethod
     def flops(self, rows: int, like: Rows) -> float:
-        """Return the floating-point operations of the gradient of so many rows, such as those of `like`."""
+        """Return the floating-point operations of the gradient of so many rows that are like `like`."""
 
     def examine(self, theta: Array, rows: Rows) -> list[str]:
         """Examine a user's objects by a few rows, before a run; return lines for the user."""
@@ -120,7 +120,7 @@ class Model(ABC):
         ----------
         means : dict of str to ndarray
             Filled with the means of the inputs of the matrices that it names, where they can be computed; it
-            is only given if it names some, of those whose `Products.centred` is true.
+            is only given if it names some, of the matrices whose `Products.centred` is true.
 
         Returns
         -------

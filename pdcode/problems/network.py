@@ -35,7 +35,7 @@ class Network(Model):
     l2: float  # weight of the penalty ½·l2·‖W‖² on the weights W
     penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: np.dtype  # of θ and of all arrays, float32 or float64
-    loss_unit: float | None = None  # the data's squared losses over those of scaled targets; None: not scaled
+    loss_unit: float | None = None  # the data's squared losses over scaled targets' losses; None: not scaled
     samples: int = 1  # rows of inputs and outputs for a row of targets; more only if inputs are latent
 
     @property
@@ -45,7 +45,7 @@ class Network(Model):
 
     @property
     def near_zero(self) -> bool:  # type: ignore[override]
-        """Whether the least loss is near 0, as that of classes may be."""
+        """Whether the least loss is near 0, as the loss of classes may be."""
         return bool(self.loss.classes)
 
     def in_units(self, loss: float) -> float:
@@ -82,7 +82,7 @@ class Network(Model):
         return views
 
     def squares(self, theta: Array, views: Sequence[LayerViews]) -> blas.Squares:
-        """Return the operation that sums up ‖W‖², or ‖θ‖² with `penalise_bias`; `views` are those of θ."""
+        """Return the operation that sums up ‖W‖², or ‖θ‖² with `penalise_bias`; `views` are views of θ."""
         return blas.Squares(theta, [] if self.penalise_bias else [view.bias for view in views])
 
     def initial(self, seed: int) -> Array:

@@ -61,7 +61,7 @@ def _blocks(
     bias: int = 1,
     name: str = "",
 ) -> Blocks:
-    """Cut a matrix (outputs, columns) along an axis, or that with the smaller payload."""
+    """Cut a matrix (outputs, columns) along an axis, or along the axis with the smaller payload."""
     if axis not in ("auto", "output", "input"):
         raise InputError(f"problem.axis: {expected(axis, ('auto', 'output', 'input'))}")
     by_output = Blocks(number, "output", int(count), outputs, columns, offset, bias, name)

@@ -116,7 +116,7 @@ class GradientPlan(ABC):
 
         `indices`, int64 (batch,), are the rows of the batch, which must be in range; they are ignored if the
         batch is all rows. `codewords` are the indices and values of each layer, (r, w), int32 and of the
-        plan's dtype; they are ignored if the layer is uncoded. `key` is that of the model's random numbers.
+        plan's dtype; they are ignored if the layer is uncoded. `key` is for the model's random numbers.
         """
         loss = self.prepare(theta, indices, key)
         self.encode(codewords)
@@ -151,7 +151,7 @@ class ModelPlan(GradientPlan):
     batch : int
         Rows of a batch; 0 takes all rows.
     layers, dtype, options
-        As for `GradientPlan`. Losses are compared to that of the first θ on the first rows.
+        As for `GradientPlan`. Losses are compared to the loss of the first θ on the first rows.
     products : dict of str to Products
         Matrices of whose gradients the model may be asked for factors, where these are cheaper.
     """
@@ -286,7 +286,7 @@ class NetworkPlan(GradientPlan):
     batch : int
         Rows of a batch; 0 takes all rows.
     options : PlanOptions
-        Whitening compares losses to the mean loss of zero scores, that of the rows given here.
+        Whitening compares losses to the mean loss of zero scores on the rows given here.
     state : dict of str to ndarray
         The worker's arrays: means of the inputs of hidden layers, if these are centred.
     """
@@ -398,7 +398,7 @@ class NetworkPlan(GradientPlan):
         return self.network.in_units(loss + forward.penalty)
 
     def _backward_operations(self) -> list[passes.Operation]:
-        """Return the operations that compute the errors of all layers from those of the last one."""
+        """Return the operations that compute the errors of all layers from the last layer's errors."""
         forward = self._forward
         operations: list[passes.Operation] = []
         for number in range(len(self._deltas) - 1, 0, -1):

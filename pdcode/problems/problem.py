@@ -106,7 +106,7 @@ class Problem:
         return self.layers[layer].weights(theta)
 
     def penalised(self, theta: Array) -> Iterator[Array]:
-        """Yield views of the weights in θ that a penalty includes: those of each layer, without biases."""
+        """Yield views of the weights in θ that a penalty includes: each layer's weights, without biases."""
         for layer in self.layers:
             yield layer.unbiased(theta)
 
@@ -193,7 +193,7 @@ class Problem:
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
         """Compute the gradient of the mean loss over training rows, shape (size,).
 
-        With ``standardise_targets`` it is that of the loss of the scaled targets.
+        With ``standardise_targets`` it is the gradient of the loss of the scaled targets.
 
         Parameters
         ----------
@@ -483,7 +483,7 @@ class NetworkProblem(Problem):
 
 
 def of_network(problem: Problem, owner: str) -> NetworkProblem:
-    """Return the problem of a network; refuse that of another model, for an owner such as "scheme 'mds'"."""
+    """Return the problem of a network; refuse other models' problems, for an owner such as "scheme 'mds'"."""
     if not isinstance(problem, NetworkProblem):
         raise InputError(f"problem.kind: '{problem.table.kind}' does not go with {owner}; it needs a network")
     return problem

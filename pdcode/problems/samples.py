@@ -61,7 +61,7 @@ class Statistics:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
-        """Return the statistics of the arrays by name, of which some may be missing."""
+        """Return the statistics of the arrays by name; some may be missing."""
         values, mean, deviation, matrix, target_mean, target_scale = map(arrays.get, ARRAYS)
         return cls(values, mean, deviation, matrix, target_mean, target_scale)
 
@@ -71,7 +71,7 @@ class Statistics:
 
     @property
     def loss_unit(self) -> float | None:
-        """Squared losses of the targets as they are, over those of scaled targets; None: they stay."""
+        """Squared losses of the targets as they are, over the losses of scaled targets; None: they stay."""
         return None if self.target_scale is None else float(self.target_scale[0]) ** 2
 
     def apply(self, table: NetworkTable, x: Matrix, y: Array, place: Place) -> tuple[Matrix, Array]:
@@ -95,7 +95,7 @@ class Statistics:
         return with_ones(scaled), y
 
     def scale(self, x: Matrix, dtype: np.dtype, name: str, place: Place) -> Matrix:
-        """Scale inputs; refuse those that are NaN or infinite then, by a message that begins with `name`."""
+        """Scale inputs; refuse inputs that are NaN or infinite then, by a message that begins with `name`."""
         scaled: Matrix
         with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
             if self.mean is None or self.deviation is None:

@@ -124,7 +124,7 @@ def _guarded(found: Moments) -> Array:
 
     Those say which inputs matter: where all get deviation 1, pixels at the edge of an image, which hardly
     vary, count as much as those in its middle, and test accuracy is lost. So the scale is between a column's
-    deviation σ and that of all, √(mean σ²), but at most 4σ, as for a column in another unit, and at least an
+    deviation σ and all columns', √(mean σ²), but at most 4σ, as for a column in another unit, and at least an
     eighth of the largest distance from the mean, which a rare value may have. All are then multiplied by the
     factor that makes the mean square of all inputs 1. Constant columns are divided by 1. The rule is this
     project's.

@@ -75,7 +75,7 @@ class SparseCoding(Regression, tag="sparse-coding"):
 
     atoms: Positive = 128  #: number of features of the dictionary
     sparsity: Real = 1.0  #: λ: with soft thresholds the factor of Σ|a|
-    #: threshold of the codes: soft takes λ from a magnitude, hard only removes those of at most λ
+    #: threshold of the codes: soft takes λ from a magnitude, hard only removes magnitudes of at most λ
     shrinkage: Literal["soft", "hard"] = "soft"
     nonnegative: bool = False  #: whether codes are at least 0
     iterations: Positive = 60  #: iterations of the inference

@@ -22,7 +22,7 @@ MISSING = {
     *("", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
     *("<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"),
 }
-"""Cells that hold no value: those of pandas, and the question mark of UCI's data sets."""
+"""Cells that hold no value: the ones of pandas, and the question mark of UCI's data sets."""
 
 
 class Text(NamedTuple):
@@ -62,7 +62,7 @@ def choose_columns(
 ) -> tuple[list[str], list[str]]:
     """Return the names of the inputs and targets among the columns of a table.
 
-    By default the target is `y`, and the inputs are all other columns but those of `exclude`. Targets may be
+    By default the target is `y`, and the inputs are the other columns without `exclude`. Targets may be
     missing unless they are `required`.
     """
     present = _distinct(names, f"problem.data: {table.data!r} has")
@@ -98,7 +98,7 @@ def from_columns(
     place: Place,
     integers: Collection[str],
 ) -> Samples:
-    """Return samples of the named columns, of which those with text are categories, or labels of classes.
+    """Return samples of the named columns; columns with text are categories, or labels of classes.
 
     Numbers in the columns `integers` are integers, although some may be missing.
     """
@@ -228,7 +228,7 @@ def _as_text(column: Array | Text, where: str, name: str, place: Place, cure: st
     if isinstance(column, Text) or (column.dtype.kind in "buif" and column.ndim == 1):
         return column
     if column.ndim != 1:
-        raise InputError(f"{where}: {short_repr(name)} has shape {column.shape}, not that of a column")
+        raise InputError(f"{where}: {short_repr(name)} has shape {column.shape}, not the shape of a column")
     order, codes = dict[str, int](), np.empty(len(column), np.int64)
     readable = column.dtype.kind in "OU"  # not dates, which would be read as their ns
     for row, each in enumerate(column):

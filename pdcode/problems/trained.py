@@ -25,7 +25,7 @@ SHOWN = 12  # names of inputs or classes in a notebook
 class TrainedModel:
     """A trained model, which predicts from raw inputs; made by `Trace.model`.
 
-    Inputs are coded, filled and scaled as in training, and labels are those of the training data. `X` is an
+    Inputs are coded, filled and scaled as in training, and labels are the training data's labels. `X` is an
     array (rows, …), a sparse matrix of scipy, or a data frame, whose columns are chosen by the names of the
     training data.
 
@@ -222,7 +222,7 @@ class TrainedModel:
         return coding.encode(samples, where)
 
     def _raw(self, X: Any) -> Samples:
-        """Convert raw inputs to samples, whose columns are those of the training data."""
+        """Convert raw inputs to samples, with the columns of the training data."""
         names = self.columns
         if isinstance(X, Csr) or hasattr(X, "tocsr"):
             return Samples(X if isinstance(X, Csr) else as_csr(X), None)

@@ -16,11 +16,11 @@ result is scaled by √max(1, k/d).
 
 With steps of constant length, weights would grow long after the loss is small. Steps therefore shrink with
 the mini-batch's loss f once it is less than a fiftieth of the loss of zero scores, f₀: by the factor 50 f/f₀.
-Steps proportional to the loss, up to a largest one, are Polyak's, on mini-batches those of Loizou et al.
+Steps proportional to the loss, up to a largest one, are Polyak's; on mini-batches they are by Loizou et al.
 ("Stochastic Polyak step-size for SGD", AISTATS 2021), for losses with a minimum near 0 (`Model.near_zero`).
 Squared errors of scaled targets (`standardise_targets`), whose least mean is not known, shrink steps by the
 root of f/f₀: they are as long as the errors, as those along plain gradients. Elsewhere steps shrink by
-`optimizer.schedule` alone; so do those of a language model, whose loss is never that small.
+`optimizer.schedule` alone; so do the steps of a language model, whose loss is never that small.
 
 Two things are this project's addition: each worker whitens its own gradient here, on B × B matrices, and its
 steps shrink in this way.
@@ -101,7 +101,7 @@ def flops(whitening: Whitening, blocks: Blocks, batch: int, entries: float, form
 
 
 def _slowness(batch: int) -> float:
-    """Return the time of a flop of small products and sums, as a multiple of that of a gradient's flop.
+    """Return the time of a flop of small products and sums, as a multiple of the time of a gradient's flop.
 
     Measured for 16 to 512 samples by ``python -m benchmarks charges``.
     """
@@ -144,7 +144,7 @@ def step_factor(loss: float, zero: float) -> float:
 def root_factor(loss: float, zero: float) -> float:
     """Return the factor on the length of a step of squared errors at a mini-batch's loss.
 
-    It is the root of that loss over that of zero scores, at most 1: as errors become smaller, steps shrink as
+    It is the root of that loss over zero scores' loss, at most 1: as errors become smaller, steps shrink as
     those along plain gradients do.
     """
     return sqrt(loss / zero) if 0 <= loss < zero else 1.0

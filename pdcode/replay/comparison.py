@@ -16,7 +16,7 @@ ABSENT = "none"  # stands for a value that one of the two runs lacks
 class Difference(Exception):
     """The first difference between a recomputed run and its trace.
 
-    `table` is that of the trace, or ``attributes``, ``code``, ``checkpoint``; `row` counts from 0, None for
+    `table` is the trace's table, or ``attributes``, ``code``, ``checkpoint``; `row` counts from 0, None for
     others than rows; `columns` has the recorded and the recomputed value of each column.
     """
 
@@ -27,9 +27,9 @@ class Difference(Exception):
 
 
 class TableComparison:
-    """Comparison of the rows of the table `name`, with times if `timed`; of faults only those of `kinds`.
+    """Comparison of the rows of the table `name`, with times if `timed`; of faults only the kinds in `kinds`.
 
-    There are `rows` recorded rows, of which `equal` have been recomputed and are equal.
+    There are `rows` recorded rows; `equal` of them have been recomputed and are equal.
     """
 
     def __init__(self, trace: TraceReader, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:

@@ -41,7 +41,7 @@ class RecordedSchedule(Schedule):
     part : RecordedPreset
         Part of the trace.
     model : DelayModel or None
-        Injected delays; None: those of the trace.
+        Injected delays; None: the delays of the trace.
     has_ended : callable
         Returns whether the recorded run was stopped at this point.
     resume : callable

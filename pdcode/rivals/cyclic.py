@@ -27,7 +27,7 @@ def cyclic_code(n: int, s: int, seed: int) -> np.ndarray:
 
 
 def _draw(n: int, s: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows that are orthogonal to those of a random H, shape (s, n), with H·1 = 0."""
+    """Draw rows that are orthogonal to the rows of a random H, shape (s, n), with H·1 = 0."""
     H = rng.standard_normal((s, n))
     H -= H.mean(axis=1, keepdims=True)
     U = np.eye(n)

@@ -34,7 +34,7 @@ decoding weights a_i."""
 
 
 class ShardedProblem(Problem):
-    """A problem on several shards, by number; its own data are those of the first."""
+    """A problem on several shards, by number; its own data are the data of the first."""
 
     def __init__(self, shards: dict[int, Problem]) -> None:
         first = next(iter(shards.values()))
@@ -44,7 +44,7 @@ class ShardedProblem(Problem):
 
 
 class SeveralShards(Placement):
-    """Placement of several shards at a worker: those with a weight in its row of a matrix, shape (n, m)."""
+    """Placement of several shards at a worker: shards with a weight in its row of a matrix, shape (n, m)."""
 
     def __init__(self, config: Config, matrix: np.ndarray) -> None:
         super().__init__(config, matrix.shape[1])

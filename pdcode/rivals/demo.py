@@ -58,7 +58,7 @@ def dct(size: int) -> np.ndarray:
 
 
 class Transform:
-    """Orthonormal map of θ-sized vectors to coefficients: for each layer those of weights, then of biases."""
+    """Orthonormal map of θ-sized vectors to coefficients: each layer's weights, then its biases."""
 
     def __init__(self, layers: Sequence[Blocks], max_side: int, dtype: np.dtype) -> None:
         self.units: list[ChunkedUnit] = []

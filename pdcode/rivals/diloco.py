@@ -70,7 +70,7 @@ class DiLoCo(Local):
     class Options(Local.Options):
         """Keys of ``[scheme] options``."""
 
-        rate: Real = 1e-3  #: AdamW's learning rate η at the workers; that of rank 0 is in [optimizer]
+        rate: Real = 1e-3  #: AdamW's learning rate η at the workers; rank 0's rate is in [optimizer]
         beta1: Decay = 0.9  #: decay of AdamW's mean gradient
         beta2: Decay = 0.999  #: decay of AdamW's mean squared gradient
         epsilon: Real = 1e-8  #: added to AdamW's denominator

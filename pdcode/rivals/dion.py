@@ -3,9 +3,9 @@
 Ahn, Xu, Abreu, Fan, Magakyan, Sharma, Zhan and Langford, "Dion: distributed orthonormalized updates", arXiv
 2504.05295, 2025, with its compressed synchronisation of data-parallel workers. B is a layer's gradient plus
 the worker's momentum M. Round 0: P = B Q, whose mean rank 0 makes orthonormal. Round 1: R = Bᵀ P, whose mean
-with columns of unit length is the next Q. M ← B - (1 - μ) P Rᵀ: what the step has left out remains, as error
-feedback, and of the rest the fraction μ. Rank 0 steps along √(d_out/d_in) P Qᵀ. The rounds, and R of each
-worker instead of the mean in M, are those of `powersgd`.
+with columns of unit length is the next Q. M ← B - (1 - μ) P Rᵀ: the rest of B remains, as error
+feedback, and of the step the fraction μ. Rank 0 steps along √(d_out/d_in) P Qᵀ. The rounds, and R of each
+worker instead of the mean in M, are as in `powersgd`.
 
 Not the paper's: biases are sent whole, M ← μB, and step along the signs of their mean, where the paper leaves
 vectors and output layers to Lion or AdamW. "Dion2" (arXiv 2512.16928) is another algorithm, the optimizer

@@ -1,4 +1,4 @@
-"""Fractional repetition: groups of s + 1 workers, each of which sends the sum over its group's shards.
+"""Fractional repetition: groups of s + 1 workers; each worker sends the sum over its group's shards.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
 2017, algorithm 1: worker i is in group i modulo n/(s + 1), so that replicas have distant numbers. In the

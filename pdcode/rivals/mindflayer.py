@@ -7,7 +7,7 @@ gradients over B Σ p_i, which is unbiased, and no heavy tail of delays holds it
 
 Source: the abstract and descriptions of the paper. This project's: a worker sends the sum of its trials; all
 workers have the same B; by default t_i is the median of worker i's delays. p_i is estimated from delays under
-another seed. Only injected delays are interrupted, those that are no multiples of the compute time, and a
+another seed. Only injected delays are interrupted, not delays that are multiples of the compute time, and a
 worker that is slow by itself is waited for.
 """
 

@@ -4,7 +4,7 @@ Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimiz
 2505.23725, 2025. It is DiLoCo with Muon in place of AdamW. Muon (Jordan et al., "Muon: an optimizer for
 hidden layers in neural networks", 2024) adds a layer's gradient to a momentum, brings the singular values of
 the sum near 1 by Newton–Schulz steps, and steps along the result times √max(1, d_out/d_in). Coefficients and
-defaults are those of Muon. The momentum stays at the worker from task to task. Preset ``2-bit`` has the
+defaults are as in Muon. The momentum stays at the worker from task to task. Preset ``2-bit`` has the
 paper's error feedback, with displacements in 2 bits.
 
 This project's: a layer's biases are a column of its weight matrix, and the output layer is treated like the
@@ -75,7 +75,7 @@ class MuLoCo(Local):
     class Options(Local.Options):
         """Keys of ``[scheme] options``."""
 
-        rate: Real = 0.02  #: Muon's learning rate η at the workers; that of rank 0 is in [optimizer]
+        rate: Real = 0.02  #: Muon's learning rate η at the workers; rank 0's rate is in [optimizer]
         momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on Muon's momentum at each step
         iterations: Positive = 5  #: Newton–Schulz steps for each local step
         weight_decay: NonNegative = 0.0  #: λ: each local step scales θ by 1 - ηλ

@@ -3,16 +3,16 @@
 Vogels, Karimireddy and Jaggi, "PowerSGD: practical low-rank gradient compression for distributed
 optimization", NeurIPS 2019, algorithms 1 and 2. M is a layer's weight gradient plus the worker's residual.
 Round 0: P = M Q, whose mean rank 0 makes orthonormal. Round 1: Q = Mᵀ P, whose mean gives the gradient P Qᵀ
-and is the Q of the next update. Biases are sent whole, in round 0. The rank is at most that of M.
+and is the Q of the next update. Biases are sent whole, in round 0. The rank is at most the rank of M.
 
 The residual of a worker is M - P Qᵀ with its own Q. This is our reading of the local errors in algorithm 2,
-and that of the authors' package (github.com/epfml/powersgd). The code of their experiments, in the same
+and the authors' package's (github.com/epfml/powersgd). The code of their experiments, in the same
 place, and PyTorch's DDP hook subtract P Qᵀ of the mean Q. Residuals then differ, but not their sum over
 workers, on which alone P, Q and θ depend as long as all workers take part in every round. A worker that
 misses a round knows only its own Q.
 
 Not the paper's: P is made orthonormal by Householder reflections instead of Gram-Schmidt, which also complete
-a P of lower rank. A worker that misses a round keeps its contribution for later. Momentum is that of
+a P of lower rank. A worker that misses a round keeps its contribution for later. Momentum is as in
 ``[optimizer]``; the paper's step is along the gradient plus m, where m ← λm + gradient comes first.
 """
 

@@ -19,7 +19,7 @@ from ..schemes.base import NESTEROV, UNCODED, WHITENED, Entrants, Scheme
 
 
 class FreshBatch(Policy):
-    """Policy that steps at `count` payloads (None: that of the table) at the newest θ; no worker waits."""
+    """Policy that steps at `count` payloads (None: the table's) at the newest θ; no worker waits."""
 
     workers_wait = False
 
@@ -33,7 +33,7 @@ class Rennala(Scheme):
     """Rennala SGD: steps by the mean of S gradients at the newest θ; the fastest workers send several."""
 
     name = "rennala"
-    summary = "full gradients; a step by S of them at the newest θ, of which a fast worker sends several"
+    summary = "full gradients; a step by S of them at the newest θ; a fast worker sends several"
     entrants: ClassVar[Entrants] = {
         "Rennala": NESTEROV,
         "whitened Rennala": WHITENED,

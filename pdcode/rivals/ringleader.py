@@ -63,7 +63,7 @@ class GradientTable(Decoder):
         number = self._counts[table, worker] = self._counts[table, worker] + 1
         mean = self._means[worker]
         if number == 1:
-            mean.fill(0)  # the mean was that of an earlier table
+            mean.fill(0)  # the mean was of an earlier table
         np.subtract(payload[0], mean, out=self._change)
         self._change /= number
         mean += self._change

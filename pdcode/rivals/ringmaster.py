@@ -36,7 +36,7 @@ class Ringmaster(Scheme):
     """Ringmaster ASGD: asynchronous SGD that drops gradients of delay R and more."""
 
     name = "ringmaster"
-    summary = "full gradients, a step each; those of delay R and more are dropped"
+    summary = "full gradients, a step each; gradients of delay R and more are dropped"
     unused = ("update",)
     tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "async"}}
 

@@ -3,8 +3,8 @@
 Sadiev, Maranjyan, Ilin and Richtárik, "Ringmaster LMO: asynchronous linear minimization oracle momentum
 method", arXiv 2605.18174, 2026. Every gradient g of a delay less than R enters a momentum at rank 0,
 m ← (1 - α)m + αg, and makes a step of fixed length η along the point of the unit ball that minimises ⟨m, ·⟩.
-The ball is that of the spectral norm for weights, whose minimiser Newton–Schulz steps approximate, as in
-Muon, and that of the largest element for biases, whose minimiser has their signs.
+The ball is of the spectral norm for weights, whose minimiser Newton–Schulz steps approximate, as in
+Muon, and of the largest element for biases, whose minimiser has their signs.
 
 Source: the abstract, and descriptions of the algorithm, not the paper itself. This project's: R as in
 `ringmaster`; Muon's scale √max(1, d_out/d_in); α = 0.1, as ``optimizer.momentum`` = 1 - α. The variant with
@@ -20,10 +20,10 @@ from .ringmaster import Ringmaster
 
 
 class RingmasterMuon(Ringmaster):
-    """Ringmaster Muon: steps of Muon by single gradients; those of delay R and more are dropped."""
+    """Ringmaster Muon: steps of Muon by single gradients; gradients of delay R and more are dropped."""
 
     name = "ringmaster-muon"
-    summary = "full gradients, a step of Muon each; those of delay R and more are dropped"
+    summary = "full gradients, a step of Muon each; gradients of delay R and more are dropped"
     entrants: ClassVar[Entrants] = {
         "Ringmaster Muon": "",
         "whitened Ringmaster Muon": WHITEN,

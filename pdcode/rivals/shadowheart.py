@@ -4,13 +4,13 @@ Tyurin, Pozzi, Ilin and Richtárik, "Shadowheart SGD: distributed asynchronous S
 under arbitrary computation and communication heterogeneity", NeurIPS 2024. Worker i takes the time h_i for a
 gradient, and τ_i for a message of k random elements, a compressor of variance ω = d/k - 1. At each θ it
 computes b_i = ⌊t*/h_i⌋ gradients and sends m_i = ⌊t*/τ_i⌋ such messages of their sum. Rank 0 steps by the
-mean of the messages, those of worker i weighted by 1/(b_i ω + ω σ²/ε + m_i σ²/ε), and does not wait for
+mean of the messages, with weights 1/(b_i ω + ω σ²/ε + m_i σ²/ε) for worker i, and does not wait for
 workers with b_i m_i = 0. The equilibrium time t* is the least, over the numbers j of fastest workers, of
 max(h_j, τ_j, s) with
 
     s = 1 / Σ_{i ≤ j} 1 / (2 τ_i ω + 4 τ_i h_i ω (σ²/ε) / s + 2 h_i σ²/ε).
 
-Times are those of ``[machine]``, ``[link]`` and ``[stragglers]``, or measured. This project's: links are
+Times are from ``[machine]``, ``[link]`` and ``[stragglers]``, or measured. This project's: links are
 equal, so that m is one number, at most ⌈d/k⌉ as in the authors' code; the m messages of a worker are one
 payload of m sets of elements, drawn at both ends; k/d is the same in each layer; workers that are not waited
 for try a gradient each.
@@ -137,7 +137,7 @@ class Shadowheart(RandomK):
         if gradients and (len(gradients) != workers or np.count_nonzero(gradients) != waited):
             raise InputError(
                 f"scheme.options.gradients: {gradients} for {workers} workers and update.count {waited}; "
-                "give each a number, above 0 for those that are waited for"
+                "give each a number, above 0 for workers that are waited for"
             )
 
     @property
@@ -167,7 +167,7 @@ class Shadowheart(RandomK):
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Gradients of each worker's task, int64, shape (n,); 1 for those that are not waited for."""
+        """Gradients of each worker's task, int64, shape (n,); 1 for workers that are not waited for."""
         return np.maximum(1, np.broadcast_to(np.array(self.options.gradients or [1]), self.workers))
 
     @cached_property

@@ -2,7 +2,7 @@
 
 Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimizer for DiLoCo", arXiv
 2505.23725, 2025, also sparsify the displacements of Muon, with error feedback. The compression, and the step
-without a momentum at rank 0, are those of `sparseloco` here, and the local steps are those of `muloco`.
+without a momentum at rank 0, are as in `sparseloco` here, and the local steps are as in `muloco`.
 """
 
 from typing import ClassVar, Literal
@@ -20,7 +20,7 @@ class SparseMuLoCo(MuLoCo, SparseLoCo):
     tables, presets = SparseLoCo.tables, SparseLoCo.presets
 
     class Options(MuLoCo.Options):
-        """Keys of ``[scheme] options``: those of `muloco` and of `sparseloco`."""
+        """Keys of ``[scheme] options``: the keys of `muloco` and of `sparseloco`."""
 
         chunk: Positive = 4096  #: elements of a chunk; the last one of a layer may have fewer
         largest: Positive = 64  #: elements of each chunk that a task sends; all of a smaller chunk

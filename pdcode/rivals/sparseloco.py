@@ -11,10 +11,10 @@ mean of one of four bins; and the clip: a worker's payload of a layer is scaled 
 median is the (lower) median of the norms of all payloads of that layer. The clipped part is lost, as workers
 do not learn of it. That code averages an element over the workers that sent it, ``mean = "senders"``; the
 paper divides by all workers. Its H of 30 and β2 of 0.95 in AdamW are for language models; here the defaults
-are those of ``diloco``.
+are as in ``diloco``.
 
-This project's: chunks are runs of a layer's parameters, the last of which may be short, instead of squares of
-a weight matrix; bins are those of wire format ``int2``, two magnitudes for each 1,024 elements sent, instead
+This project's: chunks are runs of a layer's parameters, the last one possibly short, instead of squares of
+a weight matrix; bins are as in wire format ``int2``, two magnitudes for each 1,024 elements sent, instead
 of four means for a layer; late payloads, which return to their worker's memory; and the relay.
 """
 
@@ -105,7 +105,7 @@ class SparseLoCo(TopK, DiLoCo):
         "SparseLoCo": f"{FIRST}{EXCHANGE}",
         "whitened SparseLoCo": f"{FIRST}{EXCHANGE}{WHITEN}",
     }
-    presets: ClassVar[Mapping[str, Tables]] = {}  # not those of `topk`, which are for gradients
+    presets: ClassVar[Mapping[str, Tables]] = {}  # not the presets of `topk`, which are for gradients
     unused = ("code", "decoder", *WHITENING)
     requires: ClassVar[Needs] = {
         **TopK.requires,

@@ -167,7 +167,7 @@ class Streaming(Scheme):
         return TaskSize(messages=int(self.config.code.blocks))  # type: ignore[arg-type]  # see `check`
 
     def units(self, problem: Problem) -> Sequence[Unit]:
-        return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # those of a part
+        return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # the units of a part
 
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None

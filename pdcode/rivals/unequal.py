@@ -35,7 +35,7 @@ LEAST = 1e-9  # least probability, where an update waits for all
 
 
 class Sum(TargetDecoder):
-    """Sum of the payloads; its captured fraction is that of the sum over shards."""
+    """Sum of the payloads; its captured fraction is the fraction of the sum over shards."""
 
     def coefficients(self) -> np.ndarray:
         return np.ones((self.count, 1))

@@ -111,7 +111,7 @@ class Local(Scheme):
         """Keys of ``[scheme] options``."""
 
         steps: Positive = 8  #: local steps per task, H
-        rate: Real = 0.1  #: learning rate of the local steps; that of rank 0 is in [optimizer]
+        rate: Real = 0.1  #: learning rate of the local steps; rank 0's rate is in [optimizer]
 
         candidates: ClassVar[Candidates] = {"steps": (1, 2, 4, 8)}
 

@@ -57,7 +57,7 @@ def settle(config: Config, origins: Origins) -> Config:
 
 
 def _settle_schedule(config: Config, origins: Origins) -> Config:
-    """Return a configuration whose rate falls, if it is that of a preset for regression and the end is known.
+    """Return a configuration whose rate falls, if a preset for regression sets it and the end is known.
 
     It does not fall to 0, so that a run that is resumed goes on.
     """

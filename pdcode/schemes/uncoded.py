@@ -28,7 +28,7 @@ class Uncoded(Scheme):
     """Uncoded full gradients, without memory."""
 
     name = "uncoded"
-    summary = "full gradients; rank 0 averages those that have arrived"
+    summary = "full gradients; rank 0 averages the ones that have arrived"
     entrants: ClassVar[Entrants] = {
         "compressed all-reduce": f":all{ALLREDUCE}/memory.kind=worker/wire.dtype=int4{NESTEROV}",
         "Adam first-q": ":first/optimizer.kind=adam/optimizer.rate=0.01",

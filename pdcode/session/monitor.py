@@ -228,7 +228,7 @@ class Monitor(Stateful):
         self.failed = True
 
     def descent(self, reason: str = "", theta: Callable[[], np.ndarray] | None = None) -> Descent:
-        """Return what is wrong with the measured loss; `reason` is that of the end, if the run has ended."""
+        """Return what is wrong with the measured loss; `reason` says why the run has ended, if it has."""
         ended, config = reason not in ("", INTERRUPTED), msgspec.to_builtins(self._config)
         found = judge(self._history.columns, config, ended=ended, text=self.trace.config_text, theta=theta)
         return found.ended(reason) if reason.startswith("diverged") else found

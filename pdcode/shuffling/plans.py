@@ -7,7 +7,7 @@ No worker stores more than its rows, and it decodes by its own rows alone.
 
 The abstract of coded shuffling has a scheme for any shuffle and any number of workers, optimal in the worst
 case, N(K - 1)/K rows (Attia and Tandon, "On the worst-case communication overhead for distributed data
-shuffling", Allerton 2016). Cycle packing is ours. Its least number of XORs is that of index coding: the
+shuffling", Allerton 2016). Cycle packing is ours. Its least number of XORs is as in index coding: the
 largest acyclic set of wanted rows (Bar-Yossef, Birk, Jayram and Kol, IEEE Trans. Inf. Theory 2011), which is
 all of them less the least feedback arc set.
 
@@ -165,7 +165,7 @@ class Bundle(NamedTuple):
     """Cycles of rows along the same workers."""
 
     path: list[int]
-    rows: list[np.ndarray]  # rows[l] are those of worker path[l] that worker path[l + 1] wants
+    rows: list[np.ndarray]  # rows[l]: rows of worker path[l] that worker path[l + 1] wants
     start: int  # number of the first XOR
 
 

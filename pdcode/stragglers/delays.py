@@ -12,7 +12,7 @@ BLOCK = 64  # tasks for which delays are drawn at a time
 class WorkerDelays:
     """Delays of one worker, drawn in blocks of tasks.
 
-    `fractions` are those of a delay that the messages of a task have, for each round of an update; `spin` is
+    `fractions` are the parts of a delay that a task's messages have, for each round of an update; `spin` is
     set if the worker keeps its core busy during the delay.
     """
 

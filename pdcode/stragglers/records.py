@@ -41,7 +41,7 @@ def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
 
 
 def drop(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
-    """Return the records without those of these workers."""
+    """Return the records without the records of these workers."""
     kept = ~np.isin(np.arange(len(recorded.counts)), list(workers))
     delays_s = recorded.delays_s[np.repeat(kept, recorded.counts)]
     return DelayRecords(delays_s, recorded.counts[kept], recorded.stretch[kept])

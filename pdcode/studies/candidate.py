@@ -23,9 +23,9 @@ VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "
 class Candidate:
     """A scheme with the configuration in which it runs."""
 
-    name: str  # `OWN`, or that of a scheme or preset, with ``/KEY=VALUE`` for each changed key; or a label
+    name: str  # `OWN`, or a scheme's or preset's name, with ``/KEY=VALUE`` for each changed key; or a label
     config: Config
-    multiple: float = 1.0  # learning rate, as a multiple of that with which the scheme was offered
+    multiple: float = 1.0  # learning rate, as a multiple of the rate with which the scheme was offered
     changed: Mapping[str, Any] = field(default_factory=dict)  # keys that a search has changed
     held: tuple[str, ...] = ()  # keys that the name or the command gives, which tuning leaves
 

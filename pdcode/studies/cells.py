@@ -103,7 +103,7 @@ class Cell:
         return row
 
     def lead(self, names: Collection[str], level: float | None = None) -> Speedup:
-        """Return our time over that of the best of these rivals; unknown if none of them ran."""
+        """Return our time over the time of the best of these rivals; unknown if none of them ran."""
         rival = self.best(names, level)
         return Speedup() if rival is None else compare_times(self.ours(level).runs, rival.runs)
 

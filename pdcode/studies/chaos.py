@@ -243,7 +243,7 @@ def show(trials: FaultTrials, performed: Sequence[FaultTrial]) -> None:
     notes = [
         "Worst: of the trials that reached the target, in the lines of times. Time lost per fault: the "
         "difference from the same seed without faults, over the number of faults up to the stop. Goodput: "
-        "training rows per second whose gradients were used, as a share of those without faults."
+        "training rows per second whose gradients were used, as a share of the rows without faults."
     ]
     if late := [each for each in performed if not each.counts]:
         which = ", ".join(

@@ -191,7 +191,7 @@ def compare(
     clock : {"virtual", "mpi"}
         Clock of the runs.
     target : float, optional
-        Training loss to reach, instead of that of ``[stop]``.
+        Training loss to reach, instead of the loss of ``[stop]``.
     seconds : float or str, optional
         Limit of a run's time, s, or text such as ``"10 min"``.
     stragglers, cost

@@ -1,10 +1,10 @@
-"""`pdcode bench heldout`: `auto` beside tuned rivals on many jobs, half of which no constant has seen.
+"""`pdcode bench heldout`: `auto` beside tuned rivals on many jobs; half of them no constant has seen.
 
 A job is data, a model, workers, a link, delays and a target (`heldout_jobs`). `auto` runs as it is; every
 rival gets the best learning rate and knobs of the same number of runs. Nobody is told of the delays: they are
 faults, which the choice of preset does not read, and which tuned rivals meet in their runs. All runs of a job
 are measured alike, so that the update which reached the target is known (`session.pace`). The other costs
-are those of `cells`. A job is a comparison in a file of its own, as by `pdcode compare`.
+are as in `cells`. A job is a comparison in a file of its own, as by `pdcode compare`.
 """
 
 import itertools
@@ -94,7 +94,7 @@ DELAYS: Mapping[str, Callable[[int, float], Events]] = {
 
 @dataclass(frozen=True)
 class HeldoutBench:
-    """What to measure."""
+    """Options of the benchmark."""
 
     jobs: Sequence[str]  # names in `JOBS`
     seeds: int  # runs of an entrant
@@ -197,7 +197,7 @@ def _accuracy(row: Row[str] | None) -> str:
 
 
 def summary(half: str, kind: str, cells: Sequence[Cell]) -> str:
-    """Describe the jobs of a half: how many `auto` finishes, and its times over those of the best rivals."""
+    """Describe the jobs of a half: how many `auto` finishes, and its times over the best rivals' times."""
     done = [cell for cell in cells if not cell.ours().missed]
     leads = {cell.problem: cell.lead(rivals(kind, cell.problem).values()) for cell in cells}
     values = {
@@ -221,9 +221,9 @@ def _median(values: Mapping[str, float]) -> float:
 
 
 LEGEND = (
-    "Time to the target, and that of auto over that of the best rival, chosen afterwards in each job, with "
+    "Time to the target, and the time of auto over the best rival's, chosen afterwards in each job, with "
     "the 95 % interval over paired seeds; >: auto missed the target, at least; <: the rival did, at most. "
-    "Runs of rivals end at 1.5 times the best entrant's time, those of auto at 10 times. Accuracy: on "
+    "Runs of rivals end at 1.5 times the best entrant's time, runs of auto at 10 times. Accuracy: on "
     "held-out rows at the target, or R². Delays: slow, the last worker ten times slower; half, half of them "
     "three times slower; late, a tenth of the replies late by ten gradients; spells, tasks ten times as long "
     "now and then. auto is told of none."

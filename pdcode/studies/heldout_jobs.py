@@ -140,7 +140,7 @@ def half_of(name: str) -> str:
 def under_draw(name: str, draw: int) -> Job:
     """Return a job under conditions drawn by a number; 0 has its own.
 
-    The link and the delays are any of those of the table, and the workers half, as many or twice those of the
+    The link and the delays are any of the table, and the workers half, as many or twice the workers of the
     job, from 4 to 64. Data and target stay.
     """
     job = JOBS[name]

@@ -57,7 +57,7 @@ def converted(config: Config, base: Config) -> Config:
 
 
 def base_rate(base: Config) -> float:
-    """Convert a learning rate to that of a step by the plain gradient of all n workers' replies.
+    """Convert a learning rate to the rate of a step by the plain gradient of all n workers' replies.
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. Steps
     count by their `OptimizerTable.reach`. Rates of whitened gradients are dimensionless; they are

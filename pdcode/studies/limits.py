@@ -13,7 +13,7 @@ from .trial import TUNING_OFFSET, Trial, payloads_per_update
 
 ARRIVALS = 100_000  # approximate limit of a run's arrivals, if the user does not limit its time
 MAX_ARRIVALS = 10_000_000  # approximate limit of any other run's arrivals
-OWN_SLACK = 10.0  # limit of a run's time, in multiples of that of the user's own configuration
+OWN_SLACK = 10.0  # limit of a run's time, in multiples of the time of the user's own configuration
 OWN_POINTS = 50  # number of measurements over MPI in the time of the user's own configuration
 
 

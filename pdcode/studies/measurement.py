@@ -165,7 +165,7 @@ def curves(trace: TraceReader) -> Curves:
 
 
 def _payload_numbers(arrivals: statistics.Columns) -> np.ndarray:
-    """Return the number of each payload among those of its worker in an update, by round and part."""
+    """Return the number of each payload among its worker's payloads in an update, by round and part."""
     numbers: np.ndarray = arrivals["round"] * (1 + int(arrivals["part"].max(initial=0))) + arrivals["part"]
     return numbers
 

@@ -30,7 +30,7 @@ def named_candidates(
 ) -> list[Candidate]:
     """Make the candidates of a comparison.
 
-    Problem, workers, delays, machine, link and stop are the configuration's. The tables `VARIED` are those of
+    Problem, workers, delays, machine, link and stop are the configuration's. The tables `VARIED` are from
     the candidate's scheme or preset, and so is ``[optimizer]`` if that sets a learning rate, but for a
     penalty. Otherwise the learning rate is the configuration's, converted to the candidate's kind of step
     (`learning_rates.converted`).
@@ -53,7 +53,7 @@ def named_candidates(
                 if unfit is not None:
                     unfit.append(each)
         if name == ALL:
-            # Without those that differ from an earlier one only by name.
+            # Without candidates that differ from an earlier one only by name.
             made = list({identity(each.config): each for each in reversed(made)}.values())[::-1]
     names = [each.name for each in made]
     for name in names:

@@ -11,7 +11,7 @@ OURS = "lwpd"  # the scheme whose presets are no rivals
 
 
 def labels() -> dict[str, str]:
-    """Return the label of each entrant by its name, also of those of plug-ins that are loaded."""
+    """Return the label of each entrant by its name, also of entrants of plug-ins that are loaded."""
     return {
         f"{scheme}{keys}": label
         for scheme in kinds.names("schemes")
@@ -20,7 +20,7 @@ def labels() -> dict[str, str]:
 
 
 def rivals() -> Mapping[str, Mapping[str, str]]:
-    """Return the names of all entrants but ours by label: plain ones, and those that whiten."""
+    """Return the names of all entrants but ours by label: plain entrants, and entrants that whiten."""
     found: dict[str, dict[str, str]] = {"plain": {}, "armed": {}}
     for name, label in labels().items():
         if name.partition(":")[0] != OURS:

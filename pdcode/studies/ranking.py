@@ -80,7 +80,7 @@ class Row(Generic[T]):
     candidate: T
     runs: list[Measured]  # one for each seed; the seeds are the same for all rows
     goal: Goal | None = None  # target of the runs
-    # Time over that of the first candidate, or of the user's own configuration.
+    # Time over the time of the first candidate, or of the user's own configuration.
     speedup: Speedup = field(default_factory=Speedup)
 
     @property
@@ -146,7 +146,7 @@ def rank(
     """Sort candidates by their runs, best first.
 
     The order is by runs that missed the target, then by the geometric mean of the times, then by the loss.
-    Times are compared with those of number `base`, by default of the best.
+    Times are compared with the times of candidate number `base`, by default of the best.
     """
     rows = [Row(candidate, own, goal) for candidate, own in zip(candidates, runs, strict=True)]
     rows.sort(key=lambda row: row.key)

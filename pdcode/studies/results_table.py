@@ -31,7 +31,7 @@ def format_seconds(value: float) -> str:
 
 
 def cells(row: Row[Any], base: str) -> dict[str, Cell]:
-    """Return the cells of a candidate by heading; its time is compared with that of `base`."""
+    """Return the cells of a candidate by heading; its time is compared with the time of `base`."""
 
     def cell(value: float, write: Callable[[float], str], interval: Interval | None = None) -> Cell:
         known = interval is not None and interval.known
@@ -192,7 +192,7 @@ def describe_rung(result: RungResult[Candidate], rungs: int, goal: Goal) -> list
     reached, many = sum(runs.reached for _, runs in left), counted(len(result.ranked), "candidate")
     return [
         f"rung {rung.number} of {rungs}: {rung.schemes} schemes, {many} × {format_seconds(rung.seconds)}, "
-        f"seeds {ranges(rung.seeds)}; {len(left)} continue, {reached} of which reached the target",
+        f"seeds {ranges(rung.seeds)}; {len(left)} continue, {reached} of them reached the target",
         f"  first: {best.title}, {describe_run(run, goal)}",
     ]
 

@@ -33,7 +33,7 @@ FINALISTS = 3
 OWN_SEEDS = 3  # runs of the user's own configuration, whose longest limits the search's
 CONFIRMED = 6  # settings that the last rung confirms, beside the best of each scheme
 LAST = 3.0  # limit of the last rung's runs, as a multiple of the time of the best scheme as it is
-SLACK = 3.0  # limit of a finalist's time, in multiples of that of the user's own configuration
+SLACK = 3.0  # limit of a finalist's time, in multiples of the time of the user's own configuration
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def load_environment(
 ) -> Environment:
     """Read a configuration and, if a trace is given, the delays and costs of that run.
 
-    `like`: the trace is that of a script, and the configuration a stand-in for what it trains. The user's own
+    `like`: the trace is of a script, and the configuration a stand-in for what it trains. The user's own
     configuration is then the stand-in's problem, with all-reduces of gradients and the script's times, at the
-    learning rate "auto" if that of the stand-in is one of whitened gradients.
+    learning rate "auto" if the stand-in's rate is for whitened gradients.
     """
     recorded, table = None if trace is None else TraceReader(trace), {}
     if recorded is not None:
@@ -132,10 +132,10 @@ def search(
     quicker, which short runs find. Each scheme begins with three rates, a factor of `search_space.SPACING`
     apart. A rung keeps 1/η of the schemes, each with its best settings, and adds those beside them: rates at
     the root of the factor before, the options of the scheme, and in the last but one all knobs. The last rung
-    confirms the best settings, of which the first is chosen. Its time is then that under `seeds` other seeds,
-    beside those of the other finalists and of the user's own configuration.
+    confirms the best settings; the first is chosen. Its time is then the time under `seeds` other seeds,
+    beside the times of the other finalists and of the user's own configuration.
 
-    `candidates` is the number of schemes, by default those of the portfolio. `limit_s` limits the virtual
+    `candidates` is the number of schemes, by default the portfolio's. `limit_s` limits the virtual
     time of the user's own configuration, by default its ``stop.seconds``. Without either, runs end after
     approximately `limits.ARRIVALS` arrivals.
     """

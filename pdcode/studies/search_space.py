@@ -40,7 +40,7 @@ BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 
 def candidates(base: Config, count: int | None, seed: int, path: str = "") -> list[Candidate]:
-    """List distinct schemes that `pdcode run` accepts: the user's own, those of the portfolio, then draws.
+    """List distinct schemes that `pdcode run` accepts: the user's own, the portfolio's, then draws.
 
     Without `count` there are no draws, which `seed` keys.
     """
@@ -60,8 +60,8 @@ def candidates(base: Config, count: int | None, seed: int, path: str = "") -> li
 def of_portfolio(base: Config) -> list[Candidate]:
     """Return the entrants of the portfolio that can run in place of a configuration, by their labels.
 
-    They are those of `pdcode compare`, with the configuration's stop. Those whose optimizer has no penalty
-    are left out if there is one.
+    They are the candidates of `pdcode compare`, with the configuration's stop. With a penalty,
+    candidates whose optimizer has none are left out.
     """
     own, labels = chosen(base), portfolio.labels()
     tables = configfile.parse(to_toml(own))

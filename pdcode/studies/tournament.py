@@ -108,7 +108,7 @@ class Tournament:
             replace(each, config=each.config.with_keys(stop=stop, trace=trace)) for each in self.candidates
         ]
         return self.with_settings(
-            made, f"Runs go on to loss {self.beyond:g}, and other figures are those of the stop."
+            made, f"Runs go on to loss {self.beyond:g}, and other figures are at the stop."
         )
 
     def write(self, command: str) -> None:
@@ -193,7 +193,7 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         link = config.link
         notes.append(f"Link: {rate(link.bandwidth)}, θ by a {link.broadcast}.")
         if fitted is not None:
-            notes.append(f"Costs: those of {fitted}, but for keys that are set.")
+            notes.append(f"Costs: as in {fitted}, but for keys that are set.")
     if unfit:
         notes.append(f"Left out, as they cannot run this: {listing(unfit)}.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
@@ -215,15 +215,15 @@ def perform(
 ) -> Comparison:
     """Tune the candidates, write their files, and perform all runs.
 
-    Settings are those of another comparison, given with its file; or chosen by `tune`; or unchanged. If
+    Settings are from another comparison, given with its file; or chosen by `tune`; or unchanged. If
     `tune` has a finite slack, the worse candidates of each of the `groups` of names are tuned by fewer runs,
-    those beyond the slack are left out, but for the best of each group, and the best one comes first. Traces
+    the ones beyond the slack are left out, except the best of each group, and the best comes first. Traces
     are deleted unless `keep` is set.
     """
     slack = math.inf
     if rates:
         chosen = tuning.take_rates(tournament.candidates, *rates)
-        tournament = tournament.with_settings(chosen, f"Learning rates: those of {rates[0]}.")
+        tournament = tournament.with_settings(chosen, f"Learning rates: as in {rates[0]}.")
     if tune:
         tournament.write(command)
         seeds, slack = tournament.tuning_seeds(tune.seeds), tune.slack

@@ -36,7 +36,7 @@ from ..virtual.simulation import Simulation
 from .goal import Goal
 from .measurement import Measured, measure
 
-TUNING_OFFSET = 1000  # offset of the seeds of search and tuning from those of the results
+TUNING_OFFSET = 1000  # offset of the seeds of search and tuning from the seeds of the results
 MAX_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and further runs
 LARGEST = 1 << 30  # bytes of a journal
 

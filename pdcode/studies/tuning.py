@@ -42,7 +42,7 @@ class Tuning:
     hold: bool = True  # whether keys that a name gives stay; else the search begins with them
     untuned: Collection[str] = ()  # names of candidates that run as they are
     slack: float = math.inf  # limit of a run's time, as a multiple of the best candidate's under its seed
-    equal: bool = False  # whether all candidates have as many runs, those that are behind, too
+    equal: bool = False  # whether all candidates have as many runs, also candidates that are behind
     longer: Mapping[str, float] = field(
         default_factory=dict
     )  # slack of names' runs after tuning, if it differs
@@ -139,7 +139,7 @@ class Search:
         return self._key(self.now, until_s) < self._key(self.best, until_s)
 
     def _key(self, point: Point, until_s: Sequence[float]) -> tuple[float, ...]:
-        """Return the sort key of as many runs; of failed ones, those with lower rates are better."""
+        """Return the sort key of as many runs; of failed runs, the ones with lower rates are better."""
         pairs = list(zip(self._runs[point], until_s, strict=False))
         runs = [run for run, _ in pairs]
         values = [run.value_at(self._goal, t_s) for run, t_s in pairs]

@@ -44,8 +44,8 @@ OUTSIDE = nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.modules.
 def hidden_matrices(module: nn.Module) -> list[str]:
     """Return the names of the parameters that are whitened by default.
 
-    They are all trainable matrices and kernels of convolutions, but those of embeddings, of normalisation,
-    and the last one of the module, in the order of definition: the output layer.
+    They are all trainable matrices and kernels of convolutions, but not embeddings, normalisation,
+    or the last one of the module, in the order of definition: the output layer.
     """
     outside = {
         id(each)
@@ -154,7 +154,7 @@ class Coded:
         Share of the elements of a parameter that a rank sends in a step, above 0 and at most 1. Parameters of
         fewer than 2,048 elements, and vectors, are sent whole.
     whitened : iterable of str, optional
-        Names of the parameters whose gradients are whitened; default: those of `hidden_matrices`.
+        Names of the parameters whose gradients are whitened; default: `hidden_matrices`.
     steps : int
         Number of Newton–Schulz steps of the whitening.
     family : str
@@ -162,7 +162,7 @@ class Coded:
     seed : int
         Key of the codes, the same on all ranks.
     process_group : ProcessGroup, optional
-        The ranks; default: those of a `DistributedDataParallel`, or all.
+        The ranks; default: the ranks of a `DistributedDataParallel`, or all.
 
     Attributes
     ----------
@@ -292,7 +292,7 @@ class Coded:
         return np.rint(codes).astype(np.int8), scale
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of this rank, which differs from that of others: numbers, texts and tensors.
+        """Return the state of this rank, which differs from the state of others: numbers, texts and tensors.
 
         ``torch.load`` reads a file of it without unpickling code.
         """
@@ -306,7 +306,7 @@ class Coded:
         Raises
         ------
         InputError
-            If it is that of another rank, of another number of ranks, of another model or of other arguments.
+            If it is the state of another rank, number of ranks or model, or of other arguments.
         """
         coding, named = self._coding(), {each.name: each for each in self._sections.values()}
         for key, value in coding.items():
@@ -314,7 +314,7 @@ class Coded:
                 raise InputError(f"pdcode.torch.ddp: the state has {key} = {saved!r}, not {value!r}")
         sizes = {name: len(each.memory) for name, each in named.items()}
         if {name: len(each) for name, each in state["residuals"].items()} != sizes:
-            raise InputError("pdcode.torch.ddp: the state is that of another model")
+            raise InputError("pdcode.torch.ddp: the state is of another model")
         for name, section in named.items():
             section.task = state["tasks"][name]
             section.memory[:] = state["residuals"][name].numpy()

@@ -1,6 +1,7 @@
-"""An examination of a user's module before a run: what would train another model, or have no effect.
+"""An examination of a user's module before a run.
 
-What would is refused; what only makes results depend on more than seed and rows is described in a line.
+Properties by which a run would train another model, or without effect, are refused. Properties by which
+results depend on more than seed and rows are described in a line.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,11 @@ from ..util.errors import InputError
 NEAR = 1e-3  # relative difference of losses that count as equal
 FEW = 2  # rows of a part; one row may have no variance
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-CURE = "random numbers must be those of torch, and what changes must be in a buffer"
+CURE = "random numbers must come from torch, and changing values must be in a buffer"
 
 
 class Examined(Protocol):
-    """What is asked of a `TorchModel`."""
+    """The part of a `TorchModel` that is examined."""
 
     module: nn.Module
     loss: Callable[..., Any]
@@ -70,7 +71,7 @@ def types(module: nn.Module) -> dict[torch.dtype, str]:
 
 
 def converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a module in a real type; complex buffers, such as those of rotations, stay complex."""
+    """Return a module in a real type; complex buffers, such as rotations, stay complex."""
     kept = [
         (owner._buffers, name, each)
         for owner in module.modules()
@@ -86,7 +87,7 @@ def converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def copy_hooks(module: nn.Module, copied: nn.Module) -> None:
-    """Register the hooks of a module's parameters at those of its copy, which lacks them."""
+    """Register the hooks of a module's parameters at the parameters of its copy, which lacks them."""
     for each, copy in zip(module.parameters(), copied.parameters(), strict=True):
         for hook in (each._backward_hooks or {}).values():
             copy.register_hook(hook)
@@ -168,7 +169,7 @@ def _refuse_other_arguments(model: Examined, rows: Rows) -> None:
 
 
 def _refuse_writes(model: Examined, theta: Array, rows: Rows) -> None:
-    """Refuse a module that writes parameters in its forward pass: those of rank 0 would differ."""
+    """Refuse a module that writes parameters in its forward pass: rank 0's parameters would differ."""
     parameters = dict(model.module.named_parameters())
     model.bind(theta)
     before = {name: (each._version, each.detach().clone()) for name, each in parameters.items()}

@@ -242,13 +242,13 @@ if __name__ != "__main__":  # the program imports this file under its own name, 
 
 
 def main(arguments: list[str]) -> None:
-    """Run a script whose process groups of gloo, or of no named backend, are those of this module."""
+    """Run a script; its process groups of gloo, or of no named backend, are groups of this module."""
     if len(arguments) < 2:
         raise SystemExit(
             "usage: python -m pdcode.torch.gloo JOB.toml SCRIPT [ARGUMENTS]\n"
             "example: torchrun --nproc-per-node 4 -m pdcode.torch.gloo jobs/digits.toml train.py"
         )
-    from pdcode.torch import gloo  # this file under its own name, not that of the program
+    from pdcode.torch import gloo  # this file under its own name, not the program's
 
     try:
         if os.environ.keys() >= {"RANK", "WORLD_SIZE"}:  # otherwise only the script knows the number of ranks

@@ -3,7 +3,7 @@
 After the forward pass, the edges to a weight are its uses. A use by a linear layer, a convolution or an
 embedding has saved its inputs, which PyTorch shows for debugging; the errors, the gradient of its outputs,
 are asked of the engine, which then forms no gradient of the weight. These attributes are no interface that
-PyTorch promises: what is missing or unknown counts as not recognised, and `TorchModel.why_not_factored`
+PyTorch promises: a missing or unknown use counts as not recognised, and `TorchModel.why_not_factored`
 compares results.
 """
 
@@ -130,7 +130,7 @@ def _shares(
 
 
 class ConvolutionFactors(Factors):
-    """Factors of a convolution: combined errors, or channels, are those of a convolution of fewer of them.
+    """Factors of a convolution: combined errors, or channels, belong to a convolution of fewer of them.
 
     Blocks of inputs that are no whole channels are combined after the inputs are copied for each place.
     """
@@ -167,7 +167,7 @@ class ConvolutionFactors(Factors):
     def _products(self, errors: Tensor, inputs: Tensor) -> Array:
         """Return the gradient of a weight, (outputs, inputs·kernel)."""
         shape = errors.shape[1], inputs.shape[1], *self.use.kernel
-        weight = errors.new_empty(shape)  # of which only the shape is used
+        weight = errors.new_empty(shape)  # only its shape is used
         backward = torch.ops.aten.convolution_backward
         with torch.no_grad():
             found = backward(errors, inputs, weight, None, *self.use.geometry, [False, True, False])[1]
@@ -201,7 +201,7 @@ class Lookup(Use):
 
 
 class LookupFactors(Factors):
-    """Rows of the gradient by number, several of which may be the same row's."""
+    """Rows of the gradient by number; several may be for the same row."""
 
     def __init__(self, numbers: Array, errors: Array) -> None:
         self.numbers, self.errors = numbers, errors

@@ -34,7 +34,7 @@ class TorchProblem(UserTable, tag="torch"):
     #: operations; auto: if both agree on a few rows at the start
     factors: Literal["auto"] | bool = "auto"
     init: str | None = None  #: safetensors file of weights, as of ``state_dict``, from which runs start
-    #: seed by which weights that are not trained, and buffers, are made; none: that of the run
+    #: seed by which weights that are not trained, and buffers, are made; none: the run's seed
     frozen_seed: Count | None = None
 
     @property

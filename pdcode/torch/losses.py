@@ -19,7 +19,7 @@ ENDINGS = "_loss", "_entropy", "_with_logits", "_div"
 
 @cache
 def functional(name: str) -> Callable[..., Any]:
-    """Return the loss of module and rows, of which the last array is the target, by the function's name."""
+    """Return the loss of module and rows, whose last array is the target, by the function's name."""
     from torch.nn import functional as functions
 
     known = {
@@ -95,7 +95,7 @@ def _needed(function: Callable[..., Any]) -> list[Any]:
 
 
 def accuracy(module: Any, *rows: Any) -> float:
-    """Return the fraction of classes that are right, of outputs whose second axis is that of classes."""
+    """Return the fraction of classes that are right, of outputs whose second axis has the classes."""
     outputs, target = module(*rows[:-1]), rows[-1]
     classes = target.argmax(1) if target.is_floating_point() else target
     return float((outputs.argmax(1) == classes).double().mean().item())

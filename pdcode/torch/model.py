@@ -33,17 +33,17 @@ from .losses import CLASSES, REGRESSIONS, accuracy, functional, of_outputs
 CHUNK = 256  # rows that are measured at once
 STATISTICS = 2048  # training rows from which statistics of the data are computed
 LARGE = 1 << 14  # elements of a matrix whose gradient is not copied
-ZERO_ROWS = 2  # of which a forward pass shows how matrices are used; one row has no variance
-CHECKED = 4  # rows of which the gradient by factors is compared with the other one
+ZERO_ROWS = 2  # a forward pass of these rows shows how matrices are used; one row has no variance
+CHECKED = 4  # rows whose gradient by factors is compared with the other one
 CACHED = 1 << 26  # bytes of arrays whose views are kept, four arrays at least
 
 
 class TorchModel(Model):
     """A module, its loss and its score.
 
-    A weight and the bias of its name are one matrix of θ, of which both are views. The statistics of batch
+    A weight and the bias of its name are views of one matrix of θ. The statistics of batch
     normalisation are computed anew for each measurement, as are other buffers; of these each worker has its
-    own, except for those that are not in the module's ``state_dict``.
+    own, except for buffers that are not in the module's ``state_dict``.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class TorchModel(Model):
             asked = [name for name in views if name not in done]
             nodes = [*products.values(), *(each for name in whole for each in whole[name])]
             parameters = [self._parameters[name] for name in asked]
-            given = dict[int, Any]()  # to nodes; what the engine returns may lack the hooks on their outputs
+            given = dict[int, Any]()  # to nodes; the engine's results may lack the hooks on their outputs
             for number, each in enumerate(nodes):
                 each.node.register_prehook(partial(given.__setitem__, number))
             found = torch.autograd.grad(
@@ -325,13 +325,13 @@ class TorchModel(Model):
     def forward(
         self, theta: Array, rows: Rows, key: Key | None = None, state: dict[str, Array] | None = None
     ) -> Iterator[Tensor]:
-        """Compute the loss of rows, with a worker's buffers, by default those of the start."""
+        """Compute the loss of rows, with a worker's buffers, by default the buffers at the start."""
         self.bind(theta)
         torch.default_generator.manual_seed(random_seed(key))
         with self._with_buffers(self.state() if state is None else state):
             loss = self.loss(self.module, *map(torch.as_tensor, rows))
             if loss.dim():
-                raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not that of a number")
+                raise InputError(f"problem.loss: it has shape {tuple(loss.shape)}, not the shape of a number")
             yield loss
 
     def _forward_of_zeros(self, like: Rows) -> AbstractContextManager[Tensor]:

@@ -67,7 +67,7 @@ class DeviceClock:
         return event
 
     def has_happened(self, stamp: Any) -> bool:
-        """Return whether the time of an event is known, and of those before it."""
+        """Return whether the times of an event and of all earlier ones are known."""
         return bool(stamp.query())
 
     def read(self, stamp: Any) -> int:
@@ -86,7 +86,7 @@ class StoreMail(Mail):
         _recordings[name] += 1
         place = f"pdcode/{name}/{_recordings[name]}"
         self._store = dist.PrefixStore(place, dist.distributed_c10d._get_default_store())
-        self._rounds = [0] * self.ranks  # of a comparison of clocks; 0: that of rank 0
+        self._rounds = [0] * self.ranks  # of a comparison of clocks; 0: rank 0's clock
         self._count = Counter[int]()  # messages of a rank
 
     def meet(self) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ class Recording:
         self._stamps = deque[tuple[Any, Any]]()  # of steps: ready, reduced
         self._start_ns = clocks.now_ns()
         self._ended = threading.Event()
-        # Each pass that DDP reduces has all gradients, unless it looks for those that are missing.
+        # Each pass that DDP reduces has all gradients, unless it looks for missing ones.
         some = model.find_unused_parameters or model.static_graph
         for parameter in trained if some else trained[-1:]:
             parameter.register_post_accumulate_grad_hook(self._begin)

@@ -41,7 +41,7 @@ def train(
         Module, whose weights are the start and do not change, or a function or class that makes one, whose
         arguments are ``problem.options``. A name "FILE.py:NAME" instead is needed with `mpi`.
     data : tuple of array or tensor, pair of tuples, torch.utils.data.Dataset, callable or str
-        Arrays with the same first axis, the last of which is the target unless `loss` is a function; training
+        Arrays with the same first axis, the last one the target unless `loss` is a function; training
         rows and test rows; a data set with a length or its `DataLoader`, or two of them; a function that
         makes them; or a name.
     loss : str or callable

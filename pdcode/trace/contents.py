@@ -128,7 +128,7 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     for length in shape:
         size *= length  # Python's integers do not overflow
     if size > held * (MAX_COMPRESSION if packed else 1) + SPARE * bool(held):
-        raise damaged(where, f"{what} claims {size} bytes, of which the file holds {held}")
+        raise damaged(where, f"{what} claims {size} bytes, but the file holds {held}")
     return member
 
 

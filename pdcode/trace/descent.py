@@ -30,7 +30,7 @@ NOISE = 0.01  # rise above the first loss, in scales, that means nothing
 BACK = 0.2  # fraction of its gain that a run loses again, at least, if its loss rises
 LONG, FEW = 4, 6  # a loss rises for long in the last quarter of the updates, if there are FEW measurements
 STEADY, MULTIPLE = 8, 10.0  # or at each of so many measurements, to this multiple of the least loss
-LESS, USUAL = 10, 1.0  # a rate to try is that which is too high by this factor, and at most this
+LESS, USUAL = 10, 1.0  # a rate to try is the too high rate over LESS, and at most USUAL
 MODERATE = 1e6  # parameters up to this size do not make a loss other than a number by themselves
 KEPT = 256  # measurements, at most, that a `History` keeps
 COLUMNS = "version", "t_ns", "loss", "accuracy"
@@ -38,7 +38,7 @@ COLUMNS = "version", "t_ns", "loss", "accuracy"
 
 @dataclass(frozen=True)
 class Descent:
-    """What is wrong with the descent of a run; it is false if nothing is.
+    """Faults of the descent of a run; false if there is none.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ FINE = Descent()
 class History(Stateful):
     """Measurements of a run so far: of many every second, then every fourth, and so on.
 
-    The first, the last, and those of the least loss and the best accuracy are always among them.
+    The first, the last, the one of the least loss and the one of the best accuracy are always among them.
     """
 
     state_names = ("rows",)
@@ -178,7 +178,7 @@ class Rows(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """A target: values of loss or accuracy, of which less or more is better, and the level to reach."""
+    """A target: values of loss (less is better) or accuracy (more is better), and the level to reach."""
 
     name: str
     values: np.ndarray

@@ -2,7 +2,7 @@
 
 With them xarray and netCDF read a trace without pdcode. A dimension is a dataset: the column of that name,
 which becomes the coordinate, or a dataset without data. Dimensions cannot be added in HDF5's SWMR mode and
-need not grow in it: the length of an unlimited dimension is that of its longest dataset.
+need not grow in it: the length of an unlimited dimension is the length of its longest dataset.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
     Attributes
     ----------
     rows : int
-        Length of every column. It is that of the shortest, as some columns of a running or killed run may be
+        Length of every column: the shortest one's length, as some columns of a running or killed run may be
         a batch ahead.
     first : int
         Number of earlier rows, which are not read: 0 without a `window` of the trace.
@@ -162,8 +162,8 @@ class TraceReader:
     finished : bool
         Whether the run has ended; False for running and killed runs.
     theta : ndarray or None
-        Parameters that a finished run returned: those after the last update or, with ``optimizer.average``,
-        their average, if its training loss was lower; the other ones are ``checkpoint["other_theta"]``.
+        Parameters that a finished run returned: θ after the last update or, with ``optimizer.average``,
+        its average, if its training loss was lower; the other ones are ``checkpoint["other_theta"]``.
     counters : dict
         Totals counted by rank 0, of a finished run.
 
@@ -248,7 +248,7 @@ class TraceReader:
 
     @cached_property
     def descent(self) -> Descent:
-        """What is wrong with the measured loss: `diverged`, and `text`, which is empty if nothing is wrong.
+        """Faults of the measured loss: `diverged`, and `text`, which is empty if there is none.
 
         It follows from the measurements and the configuration, and so is known of traces of older versions.
         """
@@ -302,7 +302,7 @@ class TraceReader:
 
     @property
     def plugin_digests(self) -> list[str]:
-        """Digests of the plug-ins of the configuration, in their order; those of older traces are unknown."""
+        """Digests of the plug-ins of the configuration, in their order; unknown for older traces."""
         found = self.attributes.get("plugin_digests", [])
         return found if isinstance(found, list) else []
 

@@ -119,7 +119,7 @@ UPDATES = {
     "version": Column("<i8", "1", "version of theta that the step led to"),
     "t_ns": Column("<i8", "ns", "the step was done"),
     "n_used": Column(
-        "<i4", "1", "arrivals folded in for the step, including those that it then left out as outliers"
+        "<i4", "1", "arrivals folded in for the step, including arrivals that it then left out as outliers"
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient at the step"),
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
@@ -146,7 +146,7 @@ PROGRESS = {
     "accuracy": Column("<f8", "1", "test accuracy, or R^2 for regression; nan: none"),
     "grad_norm": Column("<f8", "1", "Euclidean norm of the gradient; nan: not measured"),
     "averaged": Column(
-        "|u1", "1", "1: these are those of the average of theta, as its loss was the lower one", 0, most=1
+        "|u1", "1", "1: these are of the average of theta, as its loss was the lower one", 0, most=1
     ),
     "other_loss": Column("<f8", "1", "training loss of the other of the two; nan: no average", nan),
 }
@@ -246,7 +246,7 @@ DATA = {
     "categories": Fact("SO", "category", "texts of the columns of text, an input each, in their places"),
     "category_columns": Fact("i", "category", "number of the column of each category"),
 }
-"""Datasets of ``/data``, any of which may be missing; its attributes are `features`, `outputs`."""
+"""Datasets of ``/data``; any may be missing. Its attributes are `features`, `outputs`."""
 
 LAYERS = "blocks", "rows_per_task", "weights"
 """Root attributes that are lists with an entry per layer."""

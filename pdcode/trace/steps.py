@@ -31,7 +31,7 @@ class StepWriter:
     recorder : str
         What has recorded the job.
     workers : sequence of dict
-        One per rank: host and, if its clock is not that of rank 0, clock_offset_ns and clock_error_ns.
+        One per rank: host and, if its clock is not rank 0's, clock_offset_ns and clock_error_ns.
     attributes : dict
         Other root attributes that are known.
     reduction : {"allreduce", "star"}

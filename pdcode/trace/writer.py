@@ -38,7 +38,7 @@ class TraceWriter(Recorder):
     path : str or Path
         The file. An existing file is first renamed to ``<stem>.previous.h5``; folders are created.
     metadata : dict
-        Root attributes, without those that are None. Three keys are special: ``config``, the resolved
+        Root attributes; None are left out. Three keys are special: ``config``, the resolved
         configuration (struct, dict or JSON text), becomes the attribute ``config_resolved``; ``environment``,
         a dict, becomes the attributes of ``/environment``; ``data`` becomes the group of this name.
     workers : sequence of dict
@@ -251,7 +251,7 @@ def bytes_needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
 
 
 class EarlierRows(NamedTuple):
-    """A table's rows until a checkpoint: their number, that of the lost rows after it, and columns."""
+    """A table's rows until a checkpoint: their number, the number of lost rows after it, and columns."""
 
     rows: int
     lost: int

@@ -36,7 +36,7 @@ class Coordinator(Stateful):
     mean of `Optimizer.damping` over its payloads, and by `UpdateTable.step_factor`. `drain_ns` limits the
     wait for tasks in flight after the stop; default: `DRAIN_TASKS` times the median worker's mean task, and
     at least `SHORTEST_DRAIN_NS`. `lost_with` describes the state that is lost with a worker, for the trace;
-    `clip` scales payloads down before the fold. With ``optimizer.average``, `average` is that of θ, shape
+    `clip` scales payloads down before the fold. With ``optimizer.average``, `average` is θ's average, shape
     (size,), and else None.
     """
 
@@ -63,7 +63,7 @@ class Coordinator(Stateful):
         self.clip, self.drain_ns = clip, drain_ns
         table = state.optimizer.table
         self.average = state.theta.copy() if table.average else None
-        # Payloads that are steps by themselves change a part of θ, of which the average passes over all.
+        # Payloads that are steps by themselves change a part of θ; the average passes over all of θ.
         self.average_every = fleet.workers if state.policy.table.asynchronous else 1
         self.plateau = Plateau(fleet.workers) if table.plateau else None
         self._factor = table.factor if table.scheduled else None
@@ -84,7 +84,7 @@ class Coordinator(Stateful):
 
     @property
     def points(self) -> list[np.ndarray]:
-        """θ, and its average, if there is one: what the monitor measures."""
+        """Parameters that the monitor measures: θ, and its average, if there is one."""
         return [self.theta] if self.average is None else [self.theta, self.average]
 
     def run(self, observe: Observe, save: Callable[[], None] | None = None) -> str:

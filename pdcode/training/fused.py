@@ -14,7 +14,7 @@ from .coordinator import Coordinator
 class FusedCoordinator(Coordinator):
     """Coordinator of a state that `steps_every_arrival`; other replies take the general path.
 
-    Parameters are those of `Coordinator`.
+    Parameters are as in `Coordinator`.
     """
 
     def __init__(self, fleet: Fleet, state: State, trace: Recorder, *options: Any, **named: Any) -> None:
@@ -29,6 +29,6 @@ class FusedCoordinator(Coordinator):
 def make_coordinator(
     fleet: Fleet, state: State, trace: Recorder, clip: Clip | None = None, **options: Any
 ) -> Coordinator:
-    """Build the coordinator of a state; the parameters are those of `Coordinator`."""
+    """Build the coordinator of a state; the parameters are as in `Coordinator`."""
     fits = state.steps_every_arrival and clip is None
     return (FusedCoordinator if fits else Coordinator)(fleet, state, trace, clip=clip, **options)

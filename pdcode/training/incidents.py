@@ -20,7 +20,7 @@ def missing_message(worker: int, task: int, sent_ns: int) -> str:
 class Incidents(Stateful):
     """Recorder of incidents.
 
-    Its counters are those of the roster. Refused, stray and flagged messages are recorded only for the first
+    Its counters are the roster's. Refused, stray and flagged messages are recorded only for the first
     one of each worker. `lost_with` describes the state that is lost with a worker; empty: none.
     """
 

@@ -13,7 +13,7 @@ CHECKS = 4  # checks are rarer if the shortest limit exceeds this many times `LO
 
 
 class Liveness(Stateful):
-    """Observer of the workers' task times, which posts those that are overdue."""
+    """Observer of the workers' task times, which posts overdue workers."""
 
     state_names = ("due_ns",)
 

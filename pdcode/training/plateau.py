@@ -4,7 +4,7 @@ from math import sqrt
 
 from ..util.stateful import Stateful
 
-# Rounds of a window, at least and as a part of those before it; the factor at a plateau, and the rounds t of
+# Rounds of a window, at least and as a part of earlier rounds; the factor at a plateau, and the rounds t of
 # the least factor √(ROOT/t), which sums of steps need to reach any point.
 SHORTEST, GROWTH, SHRINKAGE, ROOT = 3, 1 / 3, 0.7, 4.0
 

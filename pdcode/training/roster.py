@@ -123,7 +123,7 @@ class Roster(Stateful, roster.WorkerCounters):
         return self.in_states((MISSING,))
 
     def expected(self, waits_for_overdue: bool) -> int:
-        """Return how many messages a policy may wait for, those of overdue workers on request."""
+        """Return how many messages a policy may wait for, messages of overdue workers on request."""
         if waits_for_overdue or not self.overdue_count:
             return self.outstanding
         return self.outstanding - sum(self.awaited[worker] for worker in self.in_states((OVERDUE,)))

@@ -143,7 +143,7 @@ class Layout:
     agreement : Agreement
         How both ends come to know the codewords.
     body_bytes : int, optional
-        Maximum length of a task's body in bytes; default: that of θ.
+        Maximum length of a task's body in bytes; default: the length of θ.
     messages : int
         Number of messages of this layout, of equal length, in which a worker answers a task: the parts of its
         reply.

@@ -11,7 +11,7 @@ SCALE_BYTES = 4
 
 
 class Blocks(NamedTuple):
-    """Division of a payload into groups of equal length, of which each is a block of words.
+    """Division of a payload into groups of equal length; each group is a block of words.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Blocks(NamedTuple):
     groups, group : int
         Number of groups, and elements of a group; the last one may have fewer.
     words : int
-        Words of 64 bits of a block: those of the integers, a checksum and counts, see `kernels.modular`.
+        Words of 64 bits of a block: words of the integers, a checksum and counts, see `kernels.modular`.
     """
 
     bits: int

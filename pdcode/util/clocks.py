@@ -1,6 +1,6 @@
 """Offsets between the clocks of ranks.
 
-The offset is taken from the exchange with the shortest round trip, half of which bounds its error (Cristian,
+The offset is taken from the exchange with the shortest round trip; its half bounds the error (Cristian,
 "Probabilistic clock synchronization", 1989). Ranks on one machine share a monotonic clock; their offset is 0.
 """
 

@@ -52,7 +52,7 @@ class Work:
 
     @property
     def done_of_total(self) -> str:
-        """What is done, as text."""
+        """Finished part, as text."""
         if self.total is None:
             return ""
         return f"{100 * self.done:.0f} %" if self.total == 1 else f"{self.done:.0f} of {self.total:.0f}"

@@ -61,7 +61,7 @@ class Stateful:
         Raises
         ------
         InputError
-            If the state is that of another object; this one is then of no use.
+            If the state is of another object; this one is then of no use.
         """
         if not isinstance(state, Mapping) or {*state} != {*self.state_names}:
             raise InputError(f"not a state of {type(self).__name__}")

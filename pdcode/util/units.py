@@ -24,7 +24,7 @@ class Quantity(NamedTuple):
     """A kind of number with a unit."""
 
     name: str  # in "expected a …"
-    unit: str  # that of a plain number
+    unit: str  # the unit of a plain number
     example: str  # of a plain number, and of one with another unit
 
 

@@ -26,7 +26,7 @@ from .schedule import bytes_per_coordinator, make_events
 
 MAX_WORKERS: int = events.WORKERS
 BUFFER_ROWS = 65_536  # rows between two writes to the trace
-FEW = 256  # workers of which that many arrivals take no time that a signal must wait for
+FEW = 256  # workers; `BUFFER_ROWS` of their arrivals take so little time that a signal can wait
 MAX_AHEAD_TOTAL = 1 << 21  # delays drawn in advance, of all workers together
 MIN_AHEAD, MAX_AHEAD = 8, 1024  # of each worker
 MAX_DRAWN = 1 << 15  # delays drawn at a time: small enough for the cache
@@ -112,7 +112,7 @@ class TimingOnly:
     """A timing-only run of a configuration that passes `ensure_timeable`, ready to start.
 
     `task_ns` is the compute time of a task, of all workers or of each, see `costs.times_ns`; `body_bytes` and
-    `own_bytes` are the bytes of a task common to all workers, and specific to each; `exchanged` is that of
+    `own_bytes` are the bytes of a task common to all workers, and specific to each; `exchanged` is as for
     `make_events`, and `model` of the delays, by default the configuration's.
     """
 

@@ -99,7 +99,7 @@ def test_charts_are_told_in_words(tmp_path: Path) -> None:
     assert told["slow-when"].startswith(
         "Who is slow when: task time over the workers' median: worker by time, "
     )
-    assert told["slow-when"].endswith("the highest median is that of row 7 of 8")
+    assert told["slow-when"].endswith("the highest median is in row 7 of 8")
     loss = named["loss-time"].curves[0].y
     assert told["loss-time"].startswith(
         f"Training loss against time: loss from {loss[0]:.3g} to {loss[-1]:.3g}, "

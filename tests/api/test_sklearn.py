@@ -266,9 +266,9 @@ def test_rows_may_have_several_labels() -> None:
 
 def test_a_fit_that_diverges_or_is_worse_than_the_constant_model_warns() -> None:
     X, y = load_iris(return_X_y=True)
-    with pytest.warns(ConvergenceWarning, match="diverged: .* above that of the constant model, 1.09"):
+    with pytest.warns(ConvergenceWarning, match="diverged: .* above the loss of the constant model, 1.09"):
         PDCClassifier((8,), learning_rate_init=100.0, max_iter=10, random_state=0).fit(X, y)
-    with pytest.warns(ConvergenceWarning, match=r"above that of the constant model, 0\.5"):
+    with pytest.warns(ConvergenceWarning, match=r"above the loss of the constant model, 0\.5"):
         PDCRegressor((8,), learning_rate_init=1e-9, max_iter=1, random_state=1).fit(X, X[:, 0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -293,7 +293,7 @@ def test_a_partial_fit_that_leads_away_warns_and_a_failed_fit_keeps_the_model() 
     random = np.random.default_rng(0)
     x, y = random.normal(size=(200, 5)), random.normal(size=200)
     regressor = PDCRegressor((), learning_rate_init=10.0, workers=2, random_state=0)
-    with pytest.warns(ConvergenceWarning, match="above that of the constant model"):
+    with pytest.warns(ConvergenceWarning, match="above the loss of the constant model"):
         regressor.partial_fit(x, y).partial_fit(x, y).partial_fit(x, y)
     classifier = PDCClassifier((4,), workers=2, max_iter=2, random_state=0)
     labels = (x[:, 0] > 0).astype(int)
@@ -303,7 +303,7 @@ def test_a_partial_fit_that_leads_away_warns_and_a_failed_fit_keeps_the_model() 
             classifier.set_params(**bad).fit(x, labels)
         classifier.set_params(config=None, workers=2)
         np.testing.assert_array_equal(classifier.predict_proba(x), before)
-    with pytest.raises(ValueError, match="not those of the first call"):
+    with pytest.raises(ValueError, match="not the classes of the first call"):
         classifier.partial_fit(x, labels, classes=[7, 8])
 
 
@@ -321,7 +321,7 @@ def test_linear_regressions_of_few_rows_are_near_least_squares(workers: int) -> 
 def test_linear_regressions_far_from_least_squares_warn() -> None:
     X, y = make_regression(20, 5, noise=5, random_state=1)
     for rows in X, sparse.csr_array(X):
-        with pytest.warns(ConvergenceWarning, match="above that of least squares"):
+        with pytest.warns(ConvergenceWarning, match="above the loss of least squares"):
             PDCRegressor((), max_iter=10, random_state=1).fit(rows, y)
     X, y = load_linnerud(return_X_y=True)
     with warnings.catch_warnings():

@@ -93,7 +93,7 @@ def test_ranks_draw_the_rows_and_mini_batches_of_workers(shards: str, batch: int
     """As is checked before each bench: after the same updates θ is pdcode's."""
     given = made("ddp", "stop={updates=20}", f"problem.shards={shards}", f"problem.batch={batch}")
     (found,) = ddp.self_check(given, Threads(tmp_path))
-    assert re.fullmatch(r"After 5 updates θ of ddp is that of allreduce to \de-0[78]\.", found)
+    assert re.fullmatch(r"After 5 updates θ of ddp equals θ of allreduce to \de-0[78]\.", found)
     with pytest.raises(Failure, match=r"ddp: θ after 5 updates is off by 0\.0"):
         list(ddp.self_check(given, Threads(tmp_path, off=0.01)))
 

@@ -268,7 +268,7 @@ def test_a_trace_does_not_import_a_file_that_has_changed(tmp_path: Path) -> None
     assert trace.config["plugins"] == [str(copy)]
     kinds.sys.modules.pop(kinds._module_name(str(copy)))
     copy.write_text(copy.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
-    with refused("mine.py: not imported, because it differs from that of the run"):
+    with refused("mine.py: not imported, because it differs from the plug-in of the run"):
         trace.replay(progress=False)
 
 

@@ -170,7 +170,7 @@ def test_what_is_set_counts_more_than_what_is_fitted(job: Path) -> None:
         assert config.stragglers.kind == kind
         assert getattr(config.stragglers, "draw", "block") == "block"
         fitted = "cost.toml" if "--cost" in options else "recorded.h5"
-        assert f"Costs: those of {fitted}" in " ".join(done.notes)
+        assert f"Costs: as in {fitted}" in " ".join(done.notes)
 
 
 def test_keys_of_the_configuration_itself_may_change(job: Path) -> None:
@@ -249,7 +249,7 @@ def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.Captu
     taken = Comparison.load("b.h5")
     again = [(config.scheme.options, config.wire, rate_of(config)) for config in taken.read_configs("")]
     assert again == chosen[::-1]
-    assert "Learning rates: those of results/job.compare.h5." in taken.notes
+    assert "Learning rates: as in results/job.compare.h5." in taken.notes
     assert main(["compare", str(job), "--schemes", "yours,topk", "--rates", "b.h5"]) == 2
     assert "--rates b.h5: has no scheme 'topk'" in capsys.readouterr().err
 

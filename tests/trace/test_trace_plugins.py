@@ -94,7 +94,7 @@ def commands(path: str, folder: Path) -> dict[str, list[str]]:
     ("mode", "place", "digest", "why"),
     [
         (0o644, 0o755, None, "no digest of it is recorded"),
-        (0o644, 0o755, "0" * 64, "it differs from that of the run"),
+        (0o644, 0o755, "0" * 64, "it differs from the plug-in of the run"),
         (0o646, 0o755, "", "mine.py can be written by others"),
         (0o664, 0o755, "", "mine.py can be written by others"),
         (0o644, 0o777, "", "can be written by others"),

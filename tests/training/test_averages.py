@@ -163,7 +163,7 @@ def test_the_one_of_lower_loss_is_what_the_run_returns(
     np.testing.assert_array_equal(trace.model().theta, trace.theta)
     assert main(["show", str(trace.path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "The last loss is that of the average of θ; that of θ is " in shown
+    assert "The last loss is of the average of θ; the loss of θ is " in shown
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Two sets of different partitions share at most one block (`partitions`). Each se
 rows of an orthogonal weighing matrix W(c, w) over √w (`weighing`): a Hadamard matrix (c = w) if one of order
 w is known, otherwise for example a conference matrix of order c = w + 1. Random signs of the columns (dither)
 repair the rank of subsets of rows and change neither coherence nor tightness. Rows of different partitions
-have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k. The coherence is 1/w
+have inner product 0 or ±1/w, and one partition's rows are an orthonormal basis of R^k. The coherence is 1/w
 (0 for a single partition), and GᵀG = (n/k) I.
 """
 

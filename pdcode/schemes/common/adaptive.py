@@ -68,7 +68,7 @@ class Energy(Rotating):
     `decay` is a factor on running energies at each arrival; for `exponent` see `codes.constructions.energy`.
     """
 
-    state_names = (*Rotating.state_names, "energies", "_drawn")  # codewords are those of earlier energies
+    state_names = (*Rotating.state_names, "energies", "_drawn")  # codewords suit earlier energies
 
     def __init__(
         self,

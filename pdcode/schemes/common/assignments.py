@@ -163,7 +163,7 @@ class Rotating(Static):
     stays at a worker for longer than two turns. The row number of a task determines its codewords; a trace
     stores nothing more.
 
-    `reordered` is whether rows are taken in another order than that of the code, see `group_by_support`.
+    `reordered` is whether rows are taken in another order than the code's, see `group_by_support`.
     """
 
     state_names = (*Static.state_names, "_sent")
@@ -235,7 +235,7 @@ class Rotating(Static):
         return self._row[place - first]
 
     def _stretch_codewords(self, turn: int, first: int) -> list[Codewords]:
-        """Return the codewords of the tasks in a stretch; draw those of layers that begin an epoch."""
+        """Return the codewords of the tasks in a stretch; draw them for layers that begin an epoch."""
         count = bisect_right(self._firsts, first) - first
         columns: list[list[Pair]] = [[self.uncoded] * count] * len(self.layers)
         for number, tasks, epochs in self._turns:
@@ -263,7 +263,7 @@ class Rotating(Static):
 class ByUpdate(Assignment):
     """Assignment of the same codewords to all tasks of an update, whose payloads then add up.
 
-    Successive updates get those of successive tasks of another assignment.
+    Successive updates get the codewords of successive tasks of another assignment.
     """
 
     state_names = ("inner", "_row", "_updates")
@@ -292,7 +292,7 @@ def group_by_support(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:
 
     A task of r = `rows` codewords then has all rows of a Hadamard matrix on few blocks, not one row each on
     many, so decoding touches a quarter of θ (`kernels.fold`). In either order, the `blocks` rows of a basis,
-    which stay together, have the same information. If r is not a multiple of w, the order is that of the
+    which stay together, have the same information. If r is not a multiple of w, the order is the order of the
     code, because tasks would have parts of a matrix.
     """
     if rows % indices.shape[1]:
