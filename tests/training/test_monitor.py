@@ -55,6 +55,7 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     for worker, (sent, answered) in enumerate(zip(roster.tasks, roster.replies, strict=True)):
         roster.states[worker] = BUSY if sent > answered else IDLE
     for number, worker in enumerate(more.pop("overdue", [])):
+        roster.states[worker] = BUSY
         roster.put_overdue(worker, number)
     patient = more.pop("waits", False)
     theta = problem.initial(1) if theta is None else theta
