@@ -46,7 +46,7 @@ def test_theta_is_that_of_allreduce(ranks: ddp.DDPRanks) -> None:
         made = named_candidates({}, [*COMMON, *settings], Path(), "ddp", ddp.ALIASES)
         ddp.check(made)
         (line,) = ddp.self_check(made, ranks)  # raises where θ differs
-        assert line.startswith("After 5 updates θ of ddp is that of allreduce"), name
+        assert line.startswith("After 5 updates θ of ddp equals θ of allreduce"), name
 
 
 def test_the_hook_of_pdcode_trains_with_few_bytes(ranks: ddp.DDPRanks) -> None:

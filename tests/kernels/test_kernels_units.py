@@ -245,7 +245,7 @@ def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed
     if sections:
         words.write([(5, None)] * len(sections))
         assert (sections[0][0] == 5).all()
-        with pytest.raises(ValueError, match="the shape and the types"):
+        with pytest.raises(ValueError, match="the shape and types"):
             CodewordSections([(*sections[0][:3], sections[0][3][:0], 0, other)])
 
 

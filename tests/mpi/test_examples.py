@@ -28,7 +28,9 @@ def pdcode(*arguments: object, ranks: int = 0) -> str:
 @pytest.mark.parametrize("how", ["run", "simulate"])
 def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     job, trace = tmp_path / "job.toml", tmp_path / "trace.h5"
-    job.write_text(extending.together(extending.paste(tmp_path)), encoding="utf-8")
+    examples = extending.paste(tmp_path)
+    del examples["ring"]  # whose sums the example of a decoder does not decode; tests/test_plugins.py runs it
+    job.write_text(extending.together(examples), encoding="utf-8")
     words = [how, job, "-o", trace, *(word for each in SETS for word in ("--set", each))]
     pdcode(*words, ranks=3 if how == "simulate" else 0)
     config = Trace(trace).config

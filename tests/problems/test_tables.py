@@ -210,7 +210,7 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.npz", absent(np.ones((ROWS, 1), bool)), {"missing": "drop"}, f"shape ({ROWS}, 1), {WANTED}"),
     ("a.npz", absent(np.zeros(ROWS)), {"missing": "drop"}, f"is float64 of shape ({ROWS},), {WANTED}"),
     ("a.npz", absent(NAMES), {}, f"'y.absent' in '{{}}' is <U10 of shape ({ROWS},), {WANTED}"),
-    ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: '{}': 'a' has shape (20, 2), not that"),
+    ("a.npz", npz(a=X, y=NAMES), {"inputs": ["a"]}, "problem.inputs: '{}': 'a' has shape (20, 2), not the"),
     ("a.npz", npz(x=np.where(X[3, 1] == X, np.nan, X), y=NAMES), {}, "row 3, column 1: is NaN; problem.mis"),
     ("a.npz", npz(x=NAMES, y=NAMES), {}, "problem.inputs: 'x' in '{}' holds text, not real numbers"),
     ("a.npz", npz(data=X, format="csr", shape=[ROWS, 2]), {}, "problem.labels: not given, and '{}'"),

@@ -166,7 +166,7 @@ DIFFERS = "it is not a function of rows and key, and replays will differ; "
 LINES: dict[str, tuple[dict[str, Any], str]] = {
     "numpy": (
         {"model": lambda: Mapped(lambda x: x + np.random.rand())},  # noqa: NPY002
-        f"{DIFFERS}'between' (Applied) gives other outputs for the same inputs; random numbers must be",
+        f"{DIFFERS}'between' (Applied) gives other outputs for the same inputs; random numbers must come",
     ),
     "counter": ({"model": lambda: Mapped(counting)}, f"{DIFFERS}'between' (Applied) gives other outputs"),
     "loss": ({"loss": lambda module, *rows: counting(module(*rows[:-1])).mean()}, f"{DIFFERS}random numbers"),

@@ -52,7 +52,7 @@ def test_trials_before_whose_kills_the_run_ends_are_named_and_not_counted(job: s
     assert main(["chaos", job, "--trials", "4", "--kill", "2", "--processes", "1", *settings]) == 0
     out = capsys.readouterr().out
     assert "kills after the stop" in out
-    late = re.findall(r"seed (\d+) \((\d) of 2 kills\)", " ".join(out.partition("Not counted")[2].split()))
+    late = re.findall(r"seed (\d+) \((\d) of 2 kills\)", " ".join(out.split()).partition("Not counted")[2])
     assert late
     assert all(int(happened) < 2 for _, happened in late)
     assert f"{4 - len(late)} of {4 - len(late)} trials reached" in out
