@@ -23,14 +23,14 @@ from pdcode.util.processes import Pool
 def parser() -> arguments.Parser:
     """Return the parser of the options."""
     bench = arguments.Parser(
-        prog="python experiments/validation.py",
+        prog="python experiments/validate.py",
         description="Predictions of the virtual clock, written before runs over MPI judge them, worst first. "
         "Half of a run over MPI calibrates the clock's costs. "
         "All cells (workers, delays, entrant) are then predicted with other seeds than the runs will have, "
         "and written to prediction.json with its SHA-256; then they run. Nothing else should run on the "
         "machine. The same command continues an interrupted bench. Exit codes: 0 done, 1 failure, or an "
         "error above --tolerance, 2 bad input.",
-        epilog="example: python experiments/validation.py --workers 4 --cells '4-exponential-*' --seeds 1",
+        epilog="example: python experiments/validate.py --workers 4 --cells '4-exponential-*' --seeds 1",
     )
     option = bench.add_argument
     option("--workers", metavar="N,N,…", default="4,8", help="default: 4,8")

@@ -27,6 +27,7 @@ from ..session.worker_checkpoint import WorkerCheckpoint
 from ..stragglers import WorkerDelays
 from ..training.worker import Computes, Worker, work
 from ..transport.base import Link
+from ..transport.units import rearrange
 from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
@@ -115,8 +116,10 @@ def coordinate(
         descent = train(components)
         while (following := descent.next_components) is not None:
             # Workers that add up their payloads have a θ of their own; others get it with their tasks.
-            have = following.config.reduction.workers_step
-            theta = {"theta": descent.components.state.theta} if have else {}
+            theta, before = {}, descent.components
+            if following.config.reduction.workers_step:
+                layers = before.problem.layers, following.problem.layers
+                theta["theta"] = rearrange(before.state.theta, *layers)
             for worker in range(ranks.workers):
                 ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, theta)
             found = None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkTable, ProblemTable
-from ..transport.units import Blocks, sparse_codewords, task_rows
+from ..transport.units import Blocks, rearrange, sparse_codewords, task_rows
 from ..util.errors import InputError, prefix_errors, short_repr
 from ..util.formats import number
 from ..util.memory import ensure_fits
@@ -360,10 +360,8 @@ class NetworkProblem(Problem):
             theta = self._theta(theta)
             if cut is None:
                 return theta
-            found, shapes = np.empty_like(theta), [(each.outputs, each.inputs) for each in self.layers]
-            for own, other in zip(self.layers, partition(shapes, *cut), strict=True):
-                own.weights(found)[:] = other.weights(theta)  # which may be stored along the other axis
-            return found
+            shapes = [(each.outputs, each.inputs) for each in self.layers]
+            return rearrange(theta, partition(shapes, *cut), self.layers)
 
     def penalised(self, theta: Array) -> Iterator[Array]:
         for layer in self.layers:

@@ -26,6 +26,7 @@ from ..training.coordinator import Coordinator, Observe
 from ..training.fused import make_coordinator
 from ..training.liveness import NEVER_NS
 from ..transport.base import Fleet, RankInfo
+from ..transport.units import rearrange
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import counted, duration, score, workers_named
 from ..util.output import print_line
@@ -110,10 +111,12 @@ class TrainingRun:
         self.monitor.earlier = [before.monitor.epochs(earlier), float(earlier.roster.used)]
         own.roster.restart(self.fleet.workers)
         own.update.begin()
-        state = self.components.state
-        state.theta[:] = before.components.state.theta
+        state, layers = self.components.state, self.components.problem.layers
+        # A preset's codes decide along which axis weights are stored.
+        state.theta[:] = rearrange(earlier.theta, before.components.problem.layers, layers)
         if own.average is not None:
-            own.average[:] = earlier.theta if earlier.average is None else earlier.average
+            average = earlier.theta if earlier.average is None else earlier.average
+            own.average[:] = rearrange(average, before.components.problem.layers, layers)
         state.resumed()
         state.go_on(own.version)
         up, down = before._setup_bytes

@@ -153,6 +153,14 @@ class Blocks(Unit):
         return blocks
 
 
+def rearrange(theta: Array, layers: Sequence[Blocks], others: Sequence[Blocks]) -> Array:
+    """Return θ for other blocks of the same layers, whose weights may be stored along the other axis."""
+    found = np.empty_like(theta)
+    for layer, other in zip(layers, others, strict=True):
+        other.weights(found)[:] = layer.weights(theta)
+    return found
+
+
 def payload_layout(
     layers: Sequence[Unit], rows: Sequence[int], dtype: npt.DTypeLike
 ) -> tuple[list[int], int]:

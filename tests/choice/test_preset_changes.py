@@ -98,6 +98,20 @@ def test_it_waits_for_all_while_they_are_even_and_not_once_one_is_slow(
     assert re.search(r"worker 3 is .* since its\s+task", shown)
 
 
+def test_theta_goes_on_whatever_axis_its_weights_are_stored_along(tmp_path, monkeypatch, capsys) -> None:
+    """Of a linear model `default` stores weights by input, `ring` by output."""
+    among(monkeypatch, ring=1.0, default=8.0)
+    late = {"events": [SLOW["events"][0] | {"at_s": 0.5}]}
+    trace = simulated(tmp_path, "changed", faults=late, **SOFTMAX)
+    assert presets(trace) == ["default", "ring", "default"]
+    assert_whole(trace, capsys)
+    measured = trace.progress
+    for rows, version in list(zip(trace.segments["arrivals"], trace.segments["version"], strict=True))[1:]:
+        (before,) = measured["loss"][measured["version"] == version][:1]
+        after = trace.arrivals["loss"][rows : rows + 6].mean()  # of a mini-batch of each worker
+        assert 0.5 < after / before < 1.5
+
+
 def test_delays_that_differ_are_no_reason_to_wait(tmp_path, monkeypatch, capsys) -> None:
     among(monkeypatch, ring=24.0, default=34.0)
     for number, law in enumerate(
