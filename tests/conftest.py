@@ -62,7 +62,7 @@ LONGEST = (  # files that take longest, which begin first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark tests as slow in files that start other processes, and those of the system; sort by time."""
+    """Mark tests in files that start other processes as slow, and tests of the system; sort by time."""
     for item in items:
         if item.nodeid.startswith(SYSTEM):
             item.add_marker("system")
@@ -105,7 +105,7 @@ LANES = 3  # processes that start mpirun at a time; more would crowd the machine
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Choose two processes more than cores: those of mpirun's tests wait for others half of the time."""
+    """Choose two processes more than cores: tests over MPI wait for others half of the time."""
     return min(8, 2 + len(os.sched_getaffinity(0)))
 
 

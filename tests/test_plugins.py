@@ -242,7 +242,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_a_package_adds_a_command_a_format_and_an_importer(tools: tuple[Path, str]) -> None:
-    """As those of docs/extending.md do, beside packages that cannot be imported."""
+    """As the examples of docs/extending.md do, beside packages that cannot be imported."""
     folder, path = tools
     run, log, job = (str(folder / name) for name in ("run.h5", "steps.log", "job.h5"))
     lines = [f"rank {rank} step {step} took 0.{1 + rank} s" for rank in range(3) for step in range(4)]

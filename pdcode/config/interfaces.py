@@ -412,7 +412,7 @@ class DownlinkTable(Kind, tag_field="kind"):
     def replica(self, scheme: Any, problem: Any, weights: Any, state: Any) -> Any:
         """Return a worker's copy of θ, a `coding.replica.Replica`, and the message layouts.
 
-        `weights` are those of `Scheme.layouts`; `state` is rank 0's, if the worker may use its θ, else None.
+        `weights` are as for `Scheme.layouts`; `state` is rank 0's, if the worker may use its θ, else None.
         """
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from ..transport.companions import Freight
 
 
 class Carrier:
-    """Rank 0's side; `bytes` counts what it has sent. `ranks` are those of all workers."""
+    """Rank 0's side; `bytes` counts what it has sent. `ranks` are the ranks of all workers."""
 
     bytes = 0
 

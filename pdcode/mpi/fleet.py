@@ -318,7 +318,7 @@ class MPIFleet(Ranks, Fleet):
         """
         kinds = {status.error for status in self._statuses} - {MPI.SUCCESS, MPI.ERR_PENDING}
         by_rank = dict[int, int]()
-        for status in reversed(self._statuses):  # those of this test come first
+        for status in reversed(self._statuses):  # statuses of this test come first
             by_rank[status.source] = status.Get_count(MPI.BYTE)
             status.error = MPI.SUCCESS
         sizes = {worker: by_rank[rank] for worker, rank in enumerate(self._ranks) if rank in by_rank}
@@ -411,7 +411,7 @@ class MPIFleet(Ranks, Fleet):
         try:
             self._sends[worker].Wait()
             self.detached &= self.has_failures
-            # Its task is the number of clock requests, its version that of openings for which it waits.
+            # Its task is the number of clock requests, its version the number of openings for which it waits.
             openings = self.carrier.openings(worker)
             flags |= (DETACHED if self.has_failures else 0) | (GO_ON if self.goes_on else 0)
             self._send_control(worker, STOP | flags, member.rounds, openings)

@@ -160,7 +160,7 @@ class MPILink(Link):
         return {}
 
     def go_on(self, theta: np.ndarray) -> None:
-        """Continue with a θ, that of another preset."""
+        """Continue with the θ of another preset."""
         return
 
     def _receive_companion(self, task: Task) -> None:

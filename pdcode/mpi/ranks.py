@@ -184,7 +184,7 @@ def checked_place(entry: Entry, factory: WorkerFactory, place: tuple[str, str, i
     whole = WorkerCheckpoint(folder, run, entry.worker).find(task) is not None
     damaged = f"worker {entry.worker}: its part of the checkpoint is damaged"
     if not whole and (key := factory.scheme.config.relies_on_parts):
-        raise Failure(f"{damaged}; {key} requires that of every worker")
+        raise Failure(f"{damaged}; {key} requires every worker's")
     entry.comm.Send(np.array([whole]), dest=0, tag=SAVED)
     if not whole:
         print_line(f"{damaged}; it starts with an empty memory")
@@ -235,7 +235,7 @@ def wrapped(
 ) -> tuple[Link, Computes]:
     """Add injected faults, delays and checkpoints to a worker and its link.
 
-    `place` is that of the worker's part of a checkpoint, see `memory_places`; None: no checkpoints.
+    `place` is where the worker's part of a checkpoint is, see `memory_places`; None: no checkpoints.
     """
     outer: Link = link
     computes: Computes = worker

@@ -1,4 +1,4 @@
-"""Sums of all payloads by all workers, each of which has its own θ.
+"""Sums of all payloads by all workers; each worker has its own θ.
 
 Payloads in the problem's type are added up by MPI_Iallreduce, integers modulo 2^bits by an operation of ours,
 and rounded payloads by owners of ranges of elements (`allreduce_ranks`). An update of the first payloads is
@@ -34,7 +34,7 @@ class Allreduce(Reduction):
     """All workers add up their payloads, and step.
 
     Another way of adding up is a subclass with other `summation` and `sum_s`, and `simulated`, if the bits of
-    its sums are not those of payloads that are added in the order of their arrivals.
+    its sums are not made in the order of arrivals.
     """
 
     workers_step = True

@@ -267,7 +267,7 @@ class TreeSummation(ModularSummation):
 
 
 class Averaging(Summation):
-    """Mean of rounded payloads, of which this worker owns a range."""
+    """Mean of rounded payloads; this worker owns a range of it."""
 
     def __init__(self, layout: Layout, number: int, comm: MPI.Intracomm, owner: Owner) -> None:
         super().__init__(layout, number, comm)

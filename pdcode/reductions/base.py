@@ -1,4 +1,4 @@
-"""Base class of reductions; its defaults are those of payloads that rank 0 gets and adds up.
+"""Base class of reductions; by default rank 0 gets the payloads and adds them up.
 
 A run over MPI asks it for rank 0's fleet and for a worker's link, the virtual clock and replays for a
 schedule, and all of them for rank 0's state and for bytes. Modules of MPI and of the virtual clock are
@@ -37,7 +37,7 @@ class Reduction:
     by_members : bool
         Whether the *members* of an update, the workers of the payloads that rank 0 uses, add these up for it.
     foreign_state : dict
-        Needs of a scheme that has a state of its own, in place of that of `state`.
+        Needs of a scheme that has a state of its own, in place of `state`.
     """
 
     workers_step: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Reduction:
 
     @property
     def owners(self) -> int:
-        """Number of ranges of elements of which a worker each averages the payloads; 0: there are none."""
+        """Number of ranges of elements, each averaged by a worker; 0: there are none."""
         return 0
 
     @property

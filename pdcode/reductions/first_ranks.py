@@ -1,4 +1,4 @@
-"""Workers of which those with the first payloads of an update add these up (``reduce.kind = "allreduce"``).
+"""Updates whose first payloads are added up by their senders (``reduce.kind = "allreduce"``).
 
 A worker announces a payload to rank 0 by a short message. Once rank 0's policy steps, rank 0 sends the
 *members* of the update, the workers with its payloads, their list. They are idle. Each sends the others their

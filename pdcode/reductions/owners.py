@@ -55,7 +55,7 @@ class Owner(Stateful):
     def __init__(self, config: Config, layout: Layout, worker: int) -> None:
         workers = config.workers.count
         self.fields = own = owned_fields(layout, config.reduction.owners)[worker]
-        self._keys = config.seed, workers + worker  # others than those of the workers' own rounding
+        self._keys = config.seed, workers + worker  # other keys than the workers' own rounding has
         self._encoders: list[MemoryEncoder] = []
         if own.start == own.stop:
             return
@@ -82,7 +82,7 @@ class Owner(Stateful):
         return self.received.payloads
 
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> None:
-        """Add its part of a worker's payload; codewords are those of all units."""
+        """Add its part of a worker's payload; `codewords` has all units."""
         if self._encoders:
             self._sums.add(codewords[self.fields], payloads)
 
@@ -114,7 +114,7 @@ class Owners(Stateful):
     def __init__(self, config: Config, layout: Layout) -> None:
         self.owners = [Owner(config, layout, number) for number in range(config.reduction.owners)]
         self._memories: dict[str, np.ndarray] = {}  # by worker and range
-        self._changed: dict[str, np.ndarray] = {}  # those of the last update, which may be made again
+        self._changed: dict[str, np.ndarray] = {}  # arrays of the last update, which may be made again
 
     def average(
         self,

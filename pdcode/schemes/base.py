@@ -216,7 +216,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
     has_shard : bool
         Whether each worker has one shard of the training rows, which may change.
     common_state : bool
-        Whether rank 0's state is that of `state`, which `[reduce]` and `[downlink]` decide.
+        Whether rank 0's state is made by `state` here, which `[reduce]` and `[downlink]` decide.
     one_batch : bool
         Whether a task sends the gradient of one mini-batch, which may be the same at all workers.
     """

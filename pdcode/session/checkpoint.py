@@ -261,7 +261,7 @@ def changed_files(config: Config, trace: TraceReader) -> list[str]:
 
 
 def other_arithmetic(trace: TraceReader) -> list[str]:
-    """Describe versions, threads and instructions that differ from those of a trace."""
+    """Describe versions, threads and instructions that differ from a trace's."""
     now, before = arithmetic(), trace.environment
     return [
         f"{key} {value or 'unset'} and {before[key] or 'unset'} in {trace.path}"

@@ -53,7 +53,7 @@ class TrainingRun:
     """Coordinator and monitor over a fleet whose workers are set up.
 
     `wall_ns` is the clock for printing and flushing, if the fleet's is virtual; without `numerics` no
-    gradients are computed; `drain_ns` is that of the coordinator; `found` is a checkpoint to resume from;
+    gradients are computed; `drain_ns` is the coordinator's; `found` is a checkpoint to resume from;
     `before` the same run with another preset, from which this goes on with θ and the counters.
     """
 
@@ -326,7 +326,7 @@ def open_trace(
     print_line: Print = print_line,
     **attributes: object,
 ) -> TraceWriter:
-    """Create the trace of a run, or continue that of a checkpoint; report an older trace that was renamed.
+    """Create the trace of a run, or continue a checkpoint's trace; report an older trace that was renamed.
 
     `before` is the same run with another preset, whose trace this one continues.
     """
@@ -357,7 +357,7 @@ def open_trace(
 def earlier_presets(path: Path, point: ResumePoint | None, before: TrainingRun | None) -> str | None:
     """Return the trace's attribute of this name: JSON of configuration and attributes before each change.
 
-    A trace that continues, at a checkpoint or with another preset, keeps those of the changes before.
+    A trace that continues, at a checkpoint or with another preset, keeps the earlier changes.
     """
     if point is None or not point.rows:
         return None
@@ -370,7 +370,7 @@ def earlier_presets(path: Path, point: ResumePoint | None, before: TrainingRun |
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
-    """Close a trace with the final θ and the counters; `more` are those of the virtual clock."""
+    """Close a trace with the final θ and the counters; `more` are counters of the virtual clock."""
     fleet, arrays = descent.fleet, descent.arrays
     descent.end_checkpoints()
     trace.close(

@@ -84,7 +84,7 @@ class Components:
         return partial(assemble, self.requested, self.problem, self.rows, self.total_rows, notes)
 
     def settle(self, speeds: Speeds) -> "Components":
-        """Return the components for measured speeds: with a choice, those of the preset to begin with."""
+        """Return the components for measured speeds: with a choice, of the preset to begin with."""
         return self.rebuild(speeds) if self.choice is None else self.choice.settle(speeds)
 
     def review(self, before: object = None) -> Any:
@@ -261,7 +261,7 @@ def shared_delays(config: Config) -> list[str]:
     recorded = getattr(config.stragglers.make(config.seed, workers), "recorded", workers)
     if recorded == workers:
         return []
-    taken = f"worker i of {workers} takes those of recorded worker i mod {recorded}"
+    taken = f"worker i of {workers} takes the delays of recorded worker i mod {recorded}"
     return [f"{config.stragglers.reads} has delays of {recorded} workers: {taken}"]
 
 

@@ -21,8 +21,8 @@ class Kind(IntEnum):
 def message(kind: Kind, base: int, epoch: int, openings: int, content: np.ndarray) -> np.ndarray:
     """Return a message of rows, uint8: 32 bytes of kind, two epochs and a number, and the content.
 
-    `base` is the epoch whose rows the worker has, -1 if it shall get all; `openings` is the number of those
-    of which the worker has been a member.
+    `base` is the epoch whose rows the worker has, -1 if it shall get all; `openings` is the number of
+    openings with the worker as a member.
     """
     head = np.array([kind, base, epoch, openings], np.int64)
     return np.concatenate([head.view(np.uint8), content.reshape(-1)])

@@ -193,7 +193,7 @@ class Shuffler(Companion):
         # Epoch of each worker's last task; -1: nothing is known of its rows.
         self._epochs = [0 if isinstance(self._deal, RowDeal) else -1] * workers
         self._tasks = [0] * workers
-        self._openings = [0] * workers  # of which each worker is a member
+        self._openings = [0] * workers  # with each worker as a member
         self._members, self._dead = list[int](), list[int]()
         self._had = [0] * workers  # epoch of whose rows each worker had all when it last replied
         self._recent: list[Opening] = []  # those for which a worker may wait
@@ -288,7 +288,7 @@ class Shuffler(Companion):
         self._had, self._recent = [self.epoch] * workers, []
 
     def openings(self, worker: int) -> int:
-        """Return the number of openings of which a worker has been a member."""
+        """Return the number of openings with a worker as a member."""
         return self._openings[worker]
 
     def missing(self, lost: int) -> Missing:

@@ -41,7 +41,7 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
     to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
     in each round; default: those of its messages, of which `reply_bytes` are the lengths in each round;
-    default: those of the layouts. `companion` is what accompanies tasks; default: nothing.
+    default: the layouts'. `companion` is what accompanies tasks; default: nothing.
     """
 
     state_names = (

@@ -312,8 +312,8 @@ class CostModelSchedule(Schedule):
 class AllreduceSchedule(CostModelSchedule):
     """Schedule of workers that add up their payloads: all replies of a round arrive together.
 
-    A round takes the time of the slowest worker, and that of the sum, `allreduce_ns` of each round. Rank 0
-    takes no time; `update_s` is the time of a step at each worker. `payload_bytes` are those of each round;
+    A round takes the slowest worker's time and the sum's, `allreduce_ns` of each round. Rank 0 takes no
+    time; `update_s` is the time of a step at each worker. `payload_bytes` has the bytes of each round;
     the other parameters are as for `CostModelSchedule`.
     """
 
@@ -426,7 +426,7 @@ def allreduce_s(workers: int, size: float, latency_s: float, byte_s: float) -> f
 
 
 class FirstSchedule(CostModelSchedule):
-    """Schedule of workers of which those with the first payloads of an update add these up.
+    """Schedule of updates whose first payloads are added up by their senders.
 
     Rank 0 sends the q members of an update their list. Each sends q - 1 segments of its payload to others,
     averages its own range, and sends the mean to the others and to rank 0. All links are like rank 0's. Rank

@@ -63,7 +63,7 @@ class Simulation:
         )
         self.fleet.step_bytes = config.reduction.step_bytes(self.components.layout)
         self._loads, self._counts = loads, (0, 0)
-        self._review: object = None  # that of the preset before
+        self._review: object = None  # the review of the preset before
         if before is not None:
             self._counts = before.coordinator.roster.arrivals, before.fleet.bytes_up
             self._review = before.review

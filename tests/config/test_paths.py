@@ -74,7 +74,7 @@ def test_a_trace_replays_from_another_folder(job, tmp_path, monkeypatch, capsys)
     assert main(["simulate", str(job), "-n", "3", "-o", "a.h5"]) == 0
     printed = capsys.readouterr().out
     assert "regression, 1 target; 16 training rows of 20 inputs" in printed
-    assert "delays of 2 workers: worker i of 3 takes those of recorded worker i mod 2" in printed
+    assert "delays of 2 workers: worker i of 3 takes the delays of recorded worker i mod 2" in printed
     monkeypatch.chdir(tmp_path)
     assert_replays("here/a.h5", capsys)
     (job.parent / "data" / "a.npz").rename(tmp_path / "gone.npz")

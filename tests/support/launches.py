@@ -137,7 +137,7 @@ class Pool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_pools: list[Pool] = []  # that of this process
+_pools: list[Pool] = []  # the pool of this process
 
 
 def shared_pool() -> Pool:
@@ -200,7 +200,7 @@ def monitoring(folder: Path) -> dict[str, str]:
 
 
 def monitored(folder: Path, mean: bool = False) -> dict[tuple[int, int], float]:
-    """These bytes, or those of a message in the mean, by sender and receiver."""
+    """These bytes, or the mean bytes of a message, by sender and receiver."""
     text = "".join(path.read_text() for path in folder.glob("monitoring.*.prof"))
     found = re.findall(r"^E\s+(\d+)\s+(\d+)\s+(\d+) bytes\s+(\d+) msgs", text, re.M)
     assert found, sorted(folder.iterdir())

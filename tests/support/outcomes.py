@@ -36,7 +36,7 @@ def assert_replays(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def faults_of(trace: TraceReader) -> list[str]:
-    """Return the kinds of faults, but for those of a worker that is slow as the machine is busy."""
+    """Return the kinds of faults, without a worker that is slow as the machine is busy."""
     return [kind for kind in trace.faults["kind"].tolist() if kind not in ("overdue", "returned")]
 
 
