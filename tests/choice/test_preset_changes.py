@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from interrupted import built
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -17,7 +18,11 @@ from pdcode.choice.preset import prepare
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
+from pdcode.schemes import delay_model
 from pdcode.schemes.lwpd import LWPD
+from pdcode.session import checkpoint
+from pdcode.session.checkpoint import CheckpointWriter
+from pdcode.stragglers import delays_ns
 from pdcode.trace.recorder import Recorder
 from pdcode.virtual.simulation import Simulation
 
@@ -91,11 +96,23 @@ def test_it_waits_for_all_while_they_are_even_and_not_once_one_is_slow(
     assert f"preset '{then}' in place of '{waits}' would take" in printed
     assert trace.counters["t_stop_ns"] < kept.counters["t_stop_ns"] / 2
     assert presets(trace) == [then, waits, then]
+    _, begun, ended = trace.segments["arrivals"]
+    np.testing.assert_array_equal(np.flatnonzero(trace.summed), np.arange(begun, ended))
     _, even, slow = trace.segments["version"]
     assert (even, slow - even < 25) == (6, True)  # after a task of each
     shown = assert_whole(trace, capsys)
     assert f"before   lwpd (preset {then}) until" in shown
     assert re.search(r"worker 3 is .* since its\s+task", shown)
+
+
+def test_delays_go_on_with_the_tasks(tmp_path, monkeypatch) -> None:
+    among(monkeypatch, ring=1.0, default=8.0)
+    law = {"kind": "shifted-exponential", "mean_s": 0.001}
+    trace = simulated(tmp_path, "changed", stragglers=law)
+    assert presets(trace) == ["default", "ring"]
+    rows, model = trace.arrivals, delay_model(Config.of(trace.config))
+    drawn_ns = delays_ns(model, rows["worker"], rows["task"], 1, 0)
+    np.testing.assert_array_equal(rows["injected_delay_ns"], drawn_ns[:, 0])
 
 
 def test_theta_goes_on_whatever_axis_its_weights_are_stored_along(tmp_path, monkeypatch, capsys) -> None:
@@ -265,3 +282,20 @@ def test_epochs_count_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert used * 32 / trace.attributes["rows"] == pytest.approx(8.0, abs=0.03)
     assert "(8.0 epochs)" in capsys.readouterr().out
     assert main(["replay", str(trace.path)]) == 0
+
+
+def test_a_resumed_run_counts_the_epochs_of_the_presets_before_it(tmp_path, monkeypatch) -> None:
+    among(monkeypatch, **{"default": 1000.0, "local:four-steps": 1.0})  # whose tasks have four times the rows
+    named = {"trace": {"path": str(tmp_path / "t.h5"), "checkpoint_s": 0.02}, "stop": {"epochs": 8.0}}
+    config = configfile.resolve({**JOB, **named})
+    first = Simulation(prepare(config))
+    changed, _ = first.run_preset()
+    second = first.next_simulation(changed)
+    writer = CheckpointWriter(Path(config.trace.path), "it", config, second.config, print)
+    done, _ = second.run_preset(checkpoints=writer)
+    found = checkpoint.find(config)
+    resumed = built(found.resumed_config(config))
+    found.restore(resumed.stateful, resumed.components.config)
+    assert changed.coordinator.version < resumed.coordinator.version < done.coordinator.version
+    assert resumed.coordinator.run(resumed.monitor) == "8 epochs"
+    assert resumed.coordinator.version == done.coordinator.version
