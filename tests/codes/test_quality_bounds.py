@@ -49,6 +49,12 @@ def test_bounds_that_are_reached():
         assert code.bounds[name] == pytest.approx(code.coherence, abs=1e-12), family
 
 
+@pytest.mark.parametrize(("blocks", "first", "regular"), [(3, 0, True), (4, 1, False)])
+def test_the_padding_of_a_short_codeword_is_in_no_block(blocks, first, regular):
+    indices, values = np.array([[first, first + 1], [first + 2, 0]]), np.array([[0.5**0.5] * 2, [1.0, 0.0]])
+    assert ("weight-regular" in codes.Code(indices, values, blocks, "any").bounds) == regular
+
+
 def test_most_flat_rows():
     assert bounds.max_flat_rows(5, 1) == inf
     assert bounds.max_flat_rows(16, 4) == 80  # all lines of AG(2, 4): the net has as many
