@@ -118,6 +118,16 @@ def test_a_payload_that_is_not_finite_is_detected_at_both_ends(dtype, wire, bad)
         assert not received.read()
 
 
+def test_the_messages_of_a_reply_are_rounded_by_random_numbers_of_their_own() -> None:
+    made = layout(wire="int8", messages=2)
+    first, second = Reply(made, buffer(made.buffer_bytes)[0]).parts
+    for part in (first, second):
+        part.payload[:] = np.random.default_rng(4).normal(size=part.payload.shape)
+        assert part.quantise(1, 2, 3)
+    for one, other in zip(first.payloads, second.payloads, strict=True):
+        assert (one != other).any()
+
+
 def test_each_unit_has_the_bytes_of_its_format() -> None:
     """By hand: 3 rows of 264 elements at 2 bits and 2 scales, 3 · 160 float32, 33 bytes and a scale, 3 · 10
     signs and a scale a row; to multiples of 8."""
