@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from descents import Descent
 from outcomes import refused
+from paths import SUPPORT
 
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
@@ -14,6 +15,8 @@ TIMES = [1, 1.3, 1.7, 6]
 LOCAL = ["scheme.name=local", "code.blocks=1", "workers.count=4"]
 SHARED = ["scheme.name=uncoded", *LOCAL[1:], "update.mode=all"]
 DOUBLE = "problem.dtype=float64"
+FILE = SUPPORT / "functions.py"
+USER = {"function": "by_step", "start": "SIX", "data": "line"}
 LINES = [
     "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=23", "problem.features=5",
     "problem.test_fraction=0", DOUBLE,
@@ -75,6 +78,14 @@ def test_the_loss_is_the_mean_of_its_steps() -> None:
         first = plan.gradient(theta, None)
         second = plan.gradient(theta - 0.05 * plan.full_gradient, None)
         assert row["loss"] == pytest.approx((first + second) / 2)
+
+
+def test_each_step_has_random_numbers_of_its_own() -> None:
+    user = ["problem.kind=function", *(f"problem.{key}={FILE}:{name}" for key, name in USER.items())]
+    options = "scheme.options={steps=4,rate=0.5}"
+    made = Descent([*LOCAL, *user, options, "optimizer.rate=1", "stop.updates=1"], TIMES)
+    made.run()
+    np.testing.assert_allclose(made.thetas[1], made.thetas[0] - 0.5 * (0 + 1 + 2 + 3), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

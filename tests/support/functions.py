@@ -60,6 +60,11 @@ def flat(theta, x, y):
     return 0.5 * np.mean(errors**2), x.T @ errors / len(x)
 
 
+def by_step(theta, x, y, key):
+    """A loss of 0, whose gradient is the number of the step within the task."""
+    return 0.0, np.zeros(6) if key is None else np.full(6, float(key[-1]))
+
+
 def line():
     x = rows()[0]
     return x, x @ np.arange(6.0)
