@@ -130,6 +130,17 @@ def test_the_slow_rank_of_dumps_of_the_flight_recorder(
         assert b"has not begun collective 92" in again.faults["message"][0].encode()
 
 
+def test_durations_of_the_flight_recorder_are_the_time_of_the_link(tmp_path: Path) -> None:
+    for rank in range(3):
+        dump = json.loads(gzip.decompress((DATA / f"flight.{rank}.json.gz").read_bytes()))
+        for each in dump["entries"]:
+            each["duration_ms"] = 1.5 + rank
+        (tmp_path / f"dump_{rank}").write_text(json.dumps(dump))
+    rows = imported(tmp_path, "flight-recorder", *(tmp_path / f"dump_{rank}" for rank in range(3))).arrivals
+    link_ns = (rows["t_recv_ns"] - rows["t_send_ns"]).reshape(-1, 3)
+    np.testing.assert_array_equal(link_ns, 1_500_000)  # of the rank that waits least
+
+
 class Call:
     """An object that a pickle would make by a call."""
 
