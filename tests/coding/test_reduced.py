@@ -6,9 +6,11 @@ from outcomes import refused
 from paths import SUPPORT
 
 from pdcode.coding.replica import ReplicaError, digest
+from pdcode.coding.state import State
 from pdcode.config import load as configfile
 from pdcode.reductions.states import ReducedState
 from pdcode.session.setup import prepare
+from pdcode.transport.layout import RETURNED
 from pdcode.transport.sums import Sum
 
 BITS = ["scheme.name=uncoded", "reduce.bits=8", "memory.kind=worker", "update.mode=all"]
@@ -50,11 +52,11 @@ def test_a_worker_with_another_theta_is_named() -> None:
         state.fold(arrival)
 
 
-def test_a_payload_that_is_left_out_counts_in_no_step() -> None:
+def test_a_payload_that_is_left_out_counts_in_no_step_and_returns_to_its_worker() -> None:
     """A worker that dies while the members of an update average their payloads, with ``full_step``."""
     first = ["reduce.kind=allreduce", "update.mode=first", "update.late=waste", "update.full_step=3"]
 
-    def stepped(senders: list[int], damping: float, *omitted: tuple[int, int]) -> np.ndarray:
+    def stepped(senders: list[int], damping: float, *omitted: tuple[int, int]) -> State:
         components = prepare(configfile.resolve({}, [*JOB, "scheme.name=uncoded", *first]))
         state, total = components.state, Sum(components.layout, 0, 3)
         state.recorded = omitted
@@ -64,9 +66,11 @@ def test_a_payload_that_is_left_out_counts_in_no_step() -> None:
             total.arrival.worker, total.arrival.codewords = worker, state.order(worker, 0).codewords
             state.fold(total.arrival)
         state.step(damping)
-        return state.theta
+        return state
 
-    np.testing.assert_array_equal(stepped([0, 1], 2 / 3, (1, 0)), stepped([0], 1 / 3))
+    without = stepped([0, 1], 2 / 3, (1, 0))
+    np.testing.assert_array_equal(without.theta, stepped([0], 1 / 3).theta)
+    assert [without.order(worker, 1).flags & RETURNED for worker in range(3)] == [0, RETURNED, 0]
 
 
 @pytest.mark.parametrize(
