@@ -206,3 +206,27 @@ def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trac
     assert trace.updates["version"][0] > 1
     assert trace.updates["version"][-1] == version + 20
     assert Trace(trace_path.with_name("trace.previous.h5")).updates["version"][0] == 1
+
+
+def test_a_spare_rank_begins_anew_in_a_resumed_run(start, trace_path, capsys) -> None:
+    """The part of the worker that it replaces is still in the checkpoint."""
+    job = *ENDLESS, *KINDS["async"]
+    first = start(*job, options=RESUME)
+    wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(100) == 75
+    rows = Trace(trace_path).arrivals
+    dies = f"{{worker=1, task={rows['task'][rows['worker'] == 1].max() + 5}}}"
+    more = "workers.spares=1", f"faults.events=[{dies}]", "trace.checkpoint_s=1000"
+    second = start(*job, *more, options=RESUME)
+
+    def has_replied() -> bool:
+        trace = Trace(trace_path)
+        joined_ns = trace.faults["t_ns"][trace.faults["kind"] == "joined"]
+        last_ns = trace.arrivals["t_recv_ns"][trace.arrivals["worker"] == 1].max(initial=0)
+        return bool((joined_ns < last_ns).any())
+
+    wait_for(has_replied, 100)
+    second.send_signal(signal.SIGINT)
+    assert second.wait(100) == 1
+    assert_replays(trace_path, capsys)
