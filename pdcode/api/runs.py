@@ -251,7 +251,7 @@ def train(
         check_writable(str(path), name, job.stragglers.reads)
         with _with_trace(path):
             show = print_line if progress else lambda line: None
-            descent = ranks.coordinate(group, text, components, job, found, resume, show)
+            descent = ranks.Coordination(group, text, job, found, resume, show).run(components)
             if descent.coordinator.stopping == INTERRUPTED:
                 raise KeyboardInterrupt
             if descent.failed:

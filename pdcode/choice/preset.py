@@ -64,7 +64,7 @@ def prepare(
                 choice.add(name, setup.prepare(made, "", None if scaled else source, check, ends=False))
             except InputError as error:
                 choice.excluded[name] = error
-        components = choice.made()
+        components = choice.first_components()
         if check:
             check_end(components.config, stragglers.dead_workers(config.stragglers, config.workers.count))
         return components
@@ -159,12 +159,12 @@ class Choice:
         if min(alike, key=lambda other: (self.mean_s(other), self.evenly_s[other])) == name:
             self._best[update.asynchronous] = name, components
 
-    def settle(self, speeds: Speeds) -> Components:
+    def with_speeds(self, speeds: Speeds) -> Components:
         """Return the components with which to begin at measured speeds, among the possible ones."""
         settled = Choice(self.config, speeds)
         for name, each in self.candidates.items():
             settled.add(name, each.rebuild(speeds))
-        return settled.made()
+        return settled.first_components()
 
     def review(self, components: Components, before: object = None) -> Review | None:
         """Return the review of a run; None if there is no choice, or its workers cannot be set up anew."""
@@ -221,7 +221,7 @@ class Choice:
         scheme = components.config.scheme
         return f"{scheme.name}:{scheme.preset}" if scheme.name != self.scheme.name else str(scheme.preset)
 
-    def made(self) -> Components:
+    def first_components(self) -> Components:
         """Return the components to begin with, with a line on them; refuse if there is no candidate."""
         if not self._best:
             none = InputError("scheme.preset: no candidate of 'auto' suits the model and problem.batch")

@@ -152,4 +152,4 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
         process.abort(error)
         raise  # not reached
     with process.job() as comm:
-        return ranks.coordinate(comm, text, components, given, found, resume).code
+        return ranks.Coordination(comm, text, given, found, resume).run(components).code

@@ -104,7 +104,7 @@ def spread(request: Request) -> int:
 
     with job(named=False) as comm:
         components = spread.collective(make, comm)
-        siblings.begun()
+        siblings.run_started()
         config = components.config
         mine = components.layouts, config.workers.count, worker_builder(config, components), comm
         if comm.rank:

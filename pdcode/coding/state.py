@@ -143,7 +143,7 @@ class State(Stateful, Capable, ABC):
         """Continue from a loaded state, with workers that have no replica of it."""
         return
 
-    def go_on(self, version: int) -> None:
+    def continue_at(self, version: int) -> None:
         """Continue a run at a version of θ, which has been set."""
         return
 

@@ -30,7 +30,7 @@ class FaultyLink(WrappedLink):
         self._keys: Keys = seed, worker, -1
         self._zero_ns: int | None = None  # start of the run, on the clock of `time.perf_counter_ns`
 
-    def go_on(self, link: Link) -> None:
+    def continue_with(self, link: Link) -> None:
         """Continue with another link, as the run does with another preset: no fault happens twice."""
         self.link, self._active = link, []
 

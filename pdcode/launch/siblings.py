@@ -36,7 +36,7 @@ PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
 
 _launcher = os.getppid()  # until it ends
-_met, _begun = threading.Event(), threading.Event()
+_mpi_started, _run_started = threading.Event(), threading.Event()
 
 
 def state(pid: int) -> tuple[str, str]:
@@ -106,14 +106,14 @@ def watch(rank: int) -> None:
     threading.Thread(target=_Watch(rank).run, daemon=True).start()
 
 
-def met() -> None:
+def mpi_started() -> None:
     """Leave deaths to MPI from now on: MPI_Init is over."""
-    _met.set()
+    _mpi_started.set()
 
 
-def begun() -> None:
+def run_started() -> None:
     """End the watch of the start: the run begins."""
-    _begun.set()
+    _run_started.set()
 
 
 def report(error: InputError | Failure) -> int:
@@ -130,7 +130,7 @@ def report(error: InputError | Failure) -> int:
 
 def say_end() -> None:
     """Before the run: mark this process, so that other ranks know that it ends and has printed why."""
-    if _begun.is_set():
+    if _run_started.is_set():
         return
     with suppress(OSError):
         Path("/proc/self/comm").write_text(SAID)
@@ -172,7 +172,7 @@ class _Watch:
         self.polls, self.noted = 0, False
 
     def run(self) -> None:
-        while not _begun.wait(POLL_S):
+        while not _run_started.wait(POLL_S):
             self.poll_start()
         while self.rank and (rank_0 := next((pid for pid, rank in self.ranks.items() if not rank), None)):
             time.sleep(POLL_S)
@@ -190,7 +190,7 @@ class _Watch:
                 with suppress(OSError):
                     self.handles[pid] = os.pidfd_open(pid)
         self.strangers = {pid: self.strangers.get(pid, 0) + 1 for pid in alive - self.ranks.keys()}
-        if not _met.is_set():
+        if not _mpi_started.is_set():
             self.check_deaths(alive)
             if self.spread:
                 self.check_elsewhere()
@@ -258,7 +258,8 @@ class _Watch:
 
     def speaks(self) -> bool:
         """Return whether this is the first of the living ranks that see the same."""
-        return not _begun.is_set() or self.rank < min(filter(None, map(rank_of, living())), default=math.inf)
+        others = filter(None, map(rank_of, living()))
+        return not _run_started.is_set() or self.rank < min(others, default=math.inf)
 
     def end(self, why: str, stopped: int | None = None) -> NoReturn:
         """End the job, with a line, and a stopped process."""

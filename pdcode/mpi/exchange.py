@@ -220,7 +220,7 @@ class ExchangeLink(LogLink):
                 if request != MPI.REQUEST_NULL:
                     request.Cancel()
                     request.Wait()
-            if not self.goes_on:
+            if not self.continues:
                 self._workers.Free()
         except MPI.Exception as error:
             reraise_unless_proc_failed(error)

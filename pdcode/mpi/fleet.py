@@ -29,7 +29,7 @@ from ..kernels import roster
 from ..launch import supervised
 from ..transport.base import INVALID_PAYLOAD, Arrival, Fleet, RankInfo
 from ..transport.events import Died, Event, Joined, Stray
-from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
+from ..transport.layout import CANCEL, CONTINUE, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Order, Reply, Task, control_message
 from ..transport.speeds import Speeds
 from ..util import clocks
@@ -413,7 +413,7 @@ class MPIFleet(Ranks, Fleet):
             self.detached &= self.has_failures
             # Its task is the number of clock requests, its version the number of openings for which it waits.
             openings = self.carrier.openings(worker)
-            flags |= (DETACHED if self.has_failures else 0) | (GO_ON if self.goes_on else 0)
+            flags |= (DETACHED if self.has_failures else 0) | (CONTINUE if self.continues else 0)
             self._send_control(worker, STOP | flags, member.rounds, openings)
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import headers
 from ..transport.base import Computed, Link
-from ..transport.layout import CANCEL, DETACHED, GO_ON, SAVE, STOP, Layout, buffer, buffer_sizes
+from ..transport.layout import CANCEL, CONTINUE, DETACHED, SAVE, STOP, Layout, buffer, buffer_sizes
 from ..transport.messages import Reply, Task
 from ..util import clocks
 from .companions import Channel
@@ -137,9 +137,9 @@ class MPILink(Link):
         return bool(self._inbox.flags & DETACHED)
 
     @property
-    def goes_on(self) -> bool:
+    def continues(self) -> bool:
         """Whether another set-up follows the end."""
-        return bool(self._inbox.flags & GO_ON)
+        return bool(self._inbox.flags & CONTINUE)
 
     def next_task(self) -> Task | None:
         self._next_message()
@@ -159,7 +159,7 @@ class MPILink(Link):
         """Objects whose state this worker saves in checkpoints, beside its memories."""
         return {}
 
-    def go_on(self, theta: np.ndarray) -> None:
+    def continue_with(self, theta: np.ndarray) -> None:
         """Continue with the θ of another preset."""
         return
 

@@ -189,7 +189,7 @@ def job(named: bool = True) -> Iterator[Group]:
         check_launcher()
         segments.mark_job(os.environ)
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
-        siblings.met()
+        siblings.mpi_started()
         ranks = group = Group(ranks.Dup())
         gc.freeze()  # existing objects are permanent
         gc.enable()

@@ -37,112 +37,145 @@ from .fleet import MPIFleet, Ranks
 from .link import Entry, MPILink
 from .process import SAVED, Group
 
+Place = tuple[str, str, int]  # of a worker's part of a checkpoint: folder, run and task, see `memory_places`
 
-def coordinate(
-    comm: Group,
-    text: str,
-    components: Components,
-    given: Config | None = None,
-    found: Checkpoint | None = None,
-    resume: bool = False,
-    print_line: Print = print_line,
-) -> TrainingRun:
-    """Run rank 0: set the workers up, train, close the trace and print its path; return the run.
+
+class Coordination:
+    """Rank 0's part of a run.
 
     `text` is the TOML text of the configuration, for the trace; `given` the user's configuration, for
     checkpoints; `found` a checkpoint to resume from. With `resume` a signal that ends the run causes a
     checkpoint even if no others are taken.
     """
-    run, speeds = run_identity(found), None
-    given = components.config if given is None else given
-    keeps = resume or given.trace.checkpoint_s is not None
-    ranks = Ranks(comm, given.workers.spares)
 
-    def train(components: Components, before: TrainingRun | None = None) -> TrainingRun:
+    def __init__(
+        self,
+        comm: Group,
+        text: str,
+        given: Config,
+        found: Checkpoint | None,
+        resume: bool,
+        print_line: Print = print_line,
+    ) -> None:
+        self.comm, self.text, self.given, self.found = comm, text, given, found
+        self.identity, self.print_line = run_identity(found), print_line
+        self.takes_checkpoints = resume or given.trace.checkpoint_s is not None
+        self.ranks = Ranks(comm, given.workers.spares)
+
+    def run(self, components: Components) -> TrainingRun:
+        """Set the workers up, train, close the trace and print its path; return the run."""
+        with signals.handled(signals.interrupts(self.ranks)):
+            supervised.report_ready()
+            components = self.distribute(components)
+            siblings.run_started()
+            descent = self.train(components)
+            while (preset := descent.next_components) is not None:
+                self.change_preset(descent.components, preset)
+                descent = self.train(preset, descent)
+        fleet: Any = descent.fleet
+        self.comm.finish_coordinator(
+            descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
+        )
+        return descent
+
+    def distribute(self, components: Components) -> Components:
+        """Send the workers their data; return the components to begin with, by speeds if these matter."""
+        ranks, source, pace_plan = self.ranks, components.source, None
+        assert source is not None
+        if components.by_speeds:
+            sized = components.config if components.choice else components.requested
+            pace_plan = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
+        places, placement = self.memory_places(self.found), components.scheme.placement
+        placement.seed_secrets()
+        facts = components.facts | {"pace": pace_plan}
+        for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
+            ranks.set_up(worker, facts | {"memory": places[worker]}, placement.worker_data(source, worker))
+        if self.found is not None:
+            saved = (worker for worker in self.found.saved if worker < ranks.workers)
+            self.found.saved = [worker for worker in saved if ranks.has_part(worker)]
+        return components if pace_plan is None else self.adapt(components, pace_plan)
+
+    def adapt(self, components: Components, pace_plan: list[int]) -> Components:
+        """Measure speeds, and tell the workers the keys that follow; return the new components."""
+        adapted = components.with_speeds(self.ranks.measure(pace_plan))
+        adapted.source, components.source = components.source, None
+        for worker in range(self.ranks.workers):
+            self.ranks.set_up(worker, adapted.facts, {})
+        return adapted
+
+    def train(self, components: Components, before: TrainingRun | None = None) -> TrainingRun:
         """Train with a preset, also after another one."""
-        config, source = components.config, components.source
-        components.source = None  # rank 0 keeps only its evaluation set
-        fleet = config.reduction.fleet(ranks, components)
-        accompany(fleet, comm, config, source)
-        comm.buffers.append(fleet)
+        config, found = components.config, self.found if before is None else None
+        fleet, print_line = self.make_fleet(components), self.print_line
         with signals.handled(signals.interrupts(fleet)):
-            fleet.interrupted = fleet.interrupted or ranks.interrupted  # since it was made
-            if config.workers.spares:  # they need `source` later
-                assert source is not None
-                fleet.spare_setup = partial(setup_for_spare, components, source, empty)
-                fleet.joins_ns = faults.joins(config)
-            del source  # frees the full data
-            trace = open_trace(config, text, components, fleet, found, before, run=run)
+            fleet.interrupted = fleet.interrupted or self.ranks.interrupted  # since it was made
+            trace = open_trace(config, self.text, components, fleet, found, before, run=self.identity)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
             descent = TrainingRun(
                 config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found, before=before
             )
             descent.review = components.review(before and before.review)
-            if keeps:
-                descent.checkpoints = CheckpointWriter(trace.path, run, given, config, print_line)
+            if self.takes_checkpoints:
+                writer = CheckpointWriter(trace.path, self.identity, self.given, config, print_line)
+                descent.checkpoints = writer
             descent.run()
             if descent.next_components is None:
                 close_trace(trace, descent)
                 if descent.descent:
                     print_line(descent.descent.line)
-        ranks.interrupted = ranks.interrupted or fleet.interrupted
+        self.ranks.interrupted = self.ranks.interrupted or fleet.interrupted
         return descent
 
-    with signals.handled(signals.interrupts(ranks)):
-        supervised.report_ready()
-        source, planned = components.source, None
-        assert source is not None
-        if components.by_speeds:
-            sized = components.config if components.choice else components.requested
-            planned = pace.plan(ranks.workers, *link_sizing.message_bytes(sized, components.problem))
-        empty = memory_places(given, run, None) if keeps else None
-        places = memory_places(given, run, found) if keeps else [None] * ranks.workers
-        components.scheme.placement.seed_secrets()
-        facts = components.facts
-        for worker in track(range(ranks.workers), ranks.workers, "workers with data"):
-            arrays = components.scheme.placement.worker_data(source, worker)
-            ranks.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
-        if found is not None:
-            own = (worker for worker in found.saved if worker < ranks.workers)
-            found.saved = [worker for worker in own if ranks.has_part(worker)]
-        if planned is not None:
-            speeds = ranks.measure(planned)
-            components = components.settle(speeds)
-            for worker in range(ranks.workers):
-                ranks.set_up(worker, components.facts, {})
-        components.source = source
-        del source
-        siblings.begun()
-        descent = train(components)
-        while (following := descent.next_components) is not None:
-            # Workers that add up their payloads have a θ of their own; others get it with their tasks.
-            theta, before = {}, descent.components
-            if following.config.reduction.workers_step:
-                layers = before.problem.layers, following.problem.layers
-                theta["theta"] = rearrange(before.state.theta, *layers)
-            for worker in range(ranks.workers):
-                ranks.set_up(worker, following.facts | {"memory": empty and empty[worker]}, theta)
-            found = None
-            descent = train(following, descent)
-    fleet: Any = descent.fleet
-    comm.finish_coordinator(
-        descent.code, descent.coordinator.roster.missing, fleet.has_failures, fleet.detached
-    )
-    return descent
+    def make_fleet(self, components: Components) -> MPIFleet:
+        """Return the fleet; rank 0 keeps only its evaluation set, unless others need data later."""
+        config, source = components.config, components.source
+        components.source = None
+        fleet = config.reduction.fleet(self.ranks, components)
+        self.comm.buffers.append(fleet)
+        companion = config.shuffle.companion(config, source)
+        if companion is not None:
+            fleet.companion = companion
+            fleet.carrier = config.shuffle.carrier(self.comm, companion, config)
+        if config.workers.spares:
+            assert source is not None
+            fleet.spare_setup = partial(self.spare_setup, components, source)
+            fleet.joins_ns = faults.joins(config)
+        return fleet
 
+    def spare_setup(
+        self, components: Components, source: DataSource, worker: int
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return facts and arrays for a rank that replaces a worker."""
+        facts = components.facts | {"pace": None, "memory": self.memory_places()[worker]}
+        return facts, components.scheme.placement.worker_data(source, worker)
 
-def accompany(fleet: MPIFleet, comm: Group, config: Config, source: DataSource | None) -> None:
-    """Have tasks accompanied by what the configuration says."""
-    companion = config.shuffle.companion(config, source)
-    if companion is not None:
-        fleet.companion, fleet.carrier = companion, config.shuffle.carrier(comm, companion, config)
+    def change_preset(self, before: Components, components: Components) -> None:
+        """Set the workers up for another preset."""
+        facts, places, arrays = components.facts, self.memory_places(), {}
+        # Workers that add up their payloads have a θ of their own; others get it with their tasks.
+        if components.config.reduction.workers_step:
+            layers = before.problem.layers, components.problem.layers
+            arrays["theta"] = rearrange(before.state.theta, *layers)
+        for worker in range(self.ranks.workers):
+            self.ranks.set_up(worker, facts | {"memory": places[worker]}, arrays)
+
+    def memory_places(self, found: Checkpoint | None = None) -> Sequence[Place | None]:
+        """Return folder, run and task of each worker's part of a checkpoint; None without checkpoints.
+
+        The task is the one to resume with; -1: start with an empty memory.
+        """
+        workers, folder = range(self.given.workers.count), str(folder_of(self.given.trace.path))
+        if not self.takes_checkpoints:
+            return [None for _ in workers]
+        tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.saved}
+        return [(folder, self.identity, tasks.get(worker, -1)) for worker in workers]
 
 
 def serve(comm: Group, config: Config) -> None:
     """Run a worker: receive the data, build the problem, serve tasks."""
     entry = Entry(comm)
     if entry.worker >= config.workers.count:  # a spare rank waits during the run
-        siblings.begun()
+        siblings.run_started()
     sent = entry.set_up()
     if sent is None:
         if entry.has_failures:
@@ -153,14 +186,14 @@ def serve(comm: Group, config: Config) -> None:
     factory = make_factory(config, entry.worker, arrays, facts)
     if place is not None and place[2] >= 0:
         place = checked_place(entry, factory, place)
-    siblings.begun()
+    siblings.run_started()
     if facts["pace"] is not None:
         timed = partial(link_sizing.gradient_times_s, factory.scheme, factory.problem, entry.worker)
         pace.answer(comm, facts["pace"], timed)
         facts, _ = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
     link, faulty = serve_preset(comm, entry, factory, place, facts)
-    while link.goes_on:
+    while link.continues:
         facts, changed = entry.set_up_again()
         factory = make_factory(config, entry.worker, arrays, facts)
         link, faulty = serve_preset(
@@ -178,7 +211,7 @@ def make_factory(
     return WorkerFactory(scheme, worker, arrays, facts)
 
 
-def checked_place(entry: Entry, factory: WorkerFactory, place: tuple[str, str, int]) -> tuple[str, str, int]:
+def checked_place(entry: Entry, factory: WorkerFactory, place: Place) -> Place:
     """Tell rank 0 whether a worker's part of a checkpoint is whole here; return its place, else of none."""
     folder, run, task = place
     whole = WorkerCheckpoint(folder, run, entry.worker).find(task) is not None
@@ -195,15 +228,15 @@ def serve_preset(
     comm: Group,
     entry: Entry,
     factory: WorkerFactory,
-    place: tuple[str, str, int] | None,
+    place: Place | None,
     facts: dict[str, Any],
     faulty: FaultyLink | None = None,
     theta: np.ndarray | None = None,
 ) -> tuple[MPILink, FaultyLink | None]:
-    """Serve tasks until the end of the run, or until it goes on with another preset.
+    """Serve tasks until the end of the run, or until another preset is set up.
 
-    `faulty` is the link with injected faults of an earlier preset, and `theta` the θ with which a worker that
-    has one goes on. Return the link, and that with faults.
+    `faulty` is the link with injected faults of an earlier preset, `theta` the θ of a worker that has one.
+    Return the link, and the link with faults.
     """
     config = factory.scheme.config
     link = config.reduction.link(entry, factory)
@@ -212,9 +245,9 @@ def serve_preset(
     if config.shuffle.moves:
         link.channel = config.shuffle.channel(entry, worker.recipient)
     if theta is not None:
-        link.go_on(theta)
+        link.continue_with(theta)
     if faulty is not None:
-        faulty.go_on(link)
+        faulty.continue_with(link)
     elif config.faults and (events := faults.of_worker(config, link.worker)):
         faulty = FaultyLink(link, config.seed, link.worker, events)
     try:
@@ -230,12 +263,12 @@ def wrapped(
     link: MPILink,
     faulty: FaultyLink | None,
     worker: Worker,
-    place: tuple[str, str, int] | None,
+    place: Place | None,
     delay_fractions: Sequence[Sequence[float]],
 ) -> tuple[Link, Computes]:
     """Add injected faults, delays and checkpoints to a worker and its link.
 
-    `place` is where the worker's part of a checkpoint is, see `memory_places`; None: no checkpoints.
+    `place` is that of the worker's part of a checkpoint, see `Coordination.memory_places`.
     """
     outer: Link = link
     computes: Computes = worker
@@ -250,24 +283,6 @@ def wrapped(
     saving.stateful |= link.stateful
     saving.restore(task)
     return saving, computes
-
-
-def memory_places(config: Config, run: str, found: Checkpoint | None) -> list[tuple[str, str, int]]:
-    """Return folder, run and task of each worker's part of a checkpoint.
-
-    The task is the one to resume with; -1: start with an empty memory.
-    """
-    workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
-    tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.saved}
-    return [(folder, run, tasks.get(worker, -1)) for worker in workers]
-
-
-def setup_for_spare(
-    components: Components, source: DataSource, places: list[tuple[str, str, int]] | None, worker: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return facts and arrays for a rank that replaces a worker."""
-    facts = components.facts | {"pace": None, "memory": places and places[worker]}
-    return facts, components.scheme.placement.worker_data(source, worker)
 
 
 def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:

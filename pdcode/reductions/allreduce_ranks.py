@@ -342,7 +342,7 @@ class AllreduceLink(MPILink):
             made |= each.stateful
         return made
 
-    def go_on(self, theta: np.ndarray) -> None:
+    def continue_with(self, theta: np.ndarray) -> None:
         self.state.theta[:] = theta
 
     def _message_arrived(self) -> bool:
@@ -370,7 +370,7 @@ class AllreduceLink(MPILink):
             while not self._inbox.flags & STOP:
                 self._next_message()
             MPI.Request.Waitall(self._sends)
-            if not self.goes_on:
+            if not self.continues:
                 self._workers.Free()
             return None
         order = self.state.order(0, self._tasks)  # the same for all workers

@@ -173,7 +173,7 @@ class FirstLink(LogLink):
 
     def reply(self, computed: Computed) -> None:
         _, loss, t_start_ns, t_compute_ns, delay_ns = computed
-        self.owners.settle(self._has_mean)
+        self.owners.resolve(self._has_mean)
         self._has_mean = False
         task, reply, now_ns = self._task, self._announcement, clocks.now_ns()
         reply.payload[0] = 0.0 if self._own.reply.read() else math.nan
@@ -199,7 +199,7 @@ class FirstLink(LogLink):
         if self._receive_list.Test():
             attempt, version, count, *members = self._list.tolist()
             self._receive_list.Start()
-            self.owners.settle(False)
+            self.owners.resolve(False)
             self._exchange = self._attend(attempt, version, members[:count])
         if self._receive_forwarded.Test():
             _, _, _, version, *_ = HEADER.unpack_from(self._forwarded.data)

@@ -136,8 +136,8 @@ class Owners(Stateful):
             self._changed[key] = residual.copy()
         return mean
 
-    def settle(self, made: bool) -> None:
-        """Note whether the last update has been made with these means; else it has been made without."""
+    def resolve(self, made: bool) -> None:
+        """Keep what the last means have changed if the update has been `made` with them, else drop it."""
         if made:
             self._memories |= self._changed
         self._changed = {}

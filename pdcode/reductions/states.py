@@ -46,7 +46,7 @@ class ReducedState(State):
         row, codewords, number = self._order
         return Order(row, codewords, (), round=number)  # workers have θ, and need no body
 
-    def go_on(self, version: int) -> None:
+    def continue_at(self, version: int) -> None:
         self._version, self.digest = version, due_digest(self._state, version, self._check)
 
     def fold(self, arrival: Arrival) -> float:
@@ -232,7 +232,7 @@ class FirstState(RelayedState):
                 mean.segments[number][REQUEST_BYTES:] = owners.average(
                     worker, number, payloads, len(present), codewords, version
                 )
-            owners.settle(True)
+            owners.resolve(True)
         return [worker for worker in members if worker not in present]
 
     def resumed(self) -> None:

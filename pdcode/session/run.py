@@ -118,7 +118,7 @@ class TrainingRun:
             average = earlier.theta if earlier.average is None else earlier.average
             own.average[:] = rearrange(average, before.components.problem.layers, layers)
         state.resumed()
-        state.go_on(own.version)
+        state.continue_at(own.version)
         up, down = before._setup_bytes
         self.fleet.bytes_up += before.fleet.bytes_up - up
         self.fleet.bytes_down += before.fleet.bytes_down - down
@@ -145,7 +145,7 @@ class TrainingRun:
         """Observe as the monitor; if the preset is to change, wait for all workers at the stop."""
         reason, review = self.monitor(now_ns, coordinator), self.review
         if reason and review is not None and reason == review.reason:
-            coordinator.drain_ns, self.fleet.goes_on = NEVER_NS, True
+            coordinator.drain_ns, self.fleet.continues = NEVER_NS, True
             self.trace.fault(now_ns, -1, -1, "preset", reason)
         return reason
 

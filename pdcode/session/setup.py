@@ -47,7 +47,7 @@ CODED = (
 class Choice(Protocol):
     """Choice of the preset, see `choice.preset.Choice`."""
 
-    def settle(self, speeds: Speeds) -> "Components":
+    def with_speeds(self, speeds: Speeds) -> "Components":
         """Return the components with which to begin at measured speeds."""
 
     def review(self, components: "Components", before: object) -> Any:
@@ -83,9 +83,9 @@ class Components:
         notes = self.notes[: self.by_data]
         return partial(assemble, self.requested, self.problem, self.rows, self.total_rows, notes)
 
-    def settle(self, speeds: Speeds) -> "Components":
+    def with_speeds(self, speeds: Speeds) -> "Components":
         """Return the components for measured speeds: with a choice, of the preset to begin with."""
-        return self.rebuild(speeds) if self.choice is None else self.choice.settle(speeds)
+        return self.rebuild(speeds) if self.choice is None else self.choice.with_speeds(speeds)
 
     def review(self, before: object = None) -> Any:
         """Return the review of the preset during a run, see `Choice.review`."""

@@ -109,7 +109,7 @@ class Fleet(ABC):
     library: str  # name of the message-passing library
     network: str = ""  # description of a simulated network
     interrupted: int = 0  # number of the signal that asks for the end of the run
-    goes_on: bool = False  # whether workers are set up again after the shutdown
+    continues: bool = False  # whether workers are set up again after the shutdown
     ending_s: float = (
         0.0  # longest time in which the job ends after the wait for replies, if some are missing
     )

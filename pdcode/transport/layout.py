@@ -25,9 +25,9 @@ MAX_MESSAGE_BYTES = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
 RETURNED: int = roster.RETURNED
 STOP, SNAPSHOT, CHECK, CANCEL, DETACHED, SAVE, UNDO = 1, 4, 8, 16, 32, 64, 128
-GO_ON = SNAPSHOT
-"""Flags of a task. STOP: end the worker's loop; GO_ON, with STOP: another set-up follows; RETURNED: the last
-payload was dropped; SNAPSHOT: the body is a state; CHECK: compare the header's digest of θ with the
+CONTINUE = SNAPSHOT
+"""Flags of a task. STOP: end the worker's loop; CONTINUE, with STOP: another set-up follows; RETURNED: the
+last payload was dropped; SNAPSHOT: the body is a state; CHECK: compare the header's digest of θ with the
 replica's; CANCEL: the run is over, reply to the task in flight at once; DETACHED, with STOP: wait for no
 other worker; SAVE: write the memory to a checkpoint, with UNDO as if the last payload had been dropped. STOP
 and CANCEL are headers without a body."""

@@ -178,7 +178,7 @@ class CostModelSchedule(Schedule):
     def start(self) -> None:
         self._events.now_ns = 0
 
-    def go_on(self, before: "CostModelSchedule", tasks: Sequence[int]) -> None:
+    def continue_from(self, before: "CostModelSchedule", tasks: Sequence[int]) -> None:
         """Continue the clock of another preset; `tasks` are the numbers of the workers' next tasks."""
         self._events.now_ns = before.now_ns
         self._drawn[:] = np.array(tasks) // BLOCK * BLOCK

@@ -86,7 +86,7 @@ class Simulation:
         """Return the simulation of the rest of a run, with another preset."""
         executor = None if self.fleet.executor.numerics else NullExecutor(components.layouts)
         made = Simulation(components, executor, self._shares, descent, self.loads(descent))
-        made.schedule.go_on(self.schedule, descent.coordinator.roster.tasks)
+        made.schedule.continue_from(self.schedule, descent.coordinator.roster.tasks)
         if isinstance(self.fleet.executor, InProcessExecutor):
             self.fleet.executor.local_workers.clear()  # frees their memories, though callers keep this run
         return made

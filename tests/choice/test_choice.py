@@ -326,13 +326,13 @@ def test_measured_speeds_decide_again_and_workers_adopt_the_choice() -> None:
     config = resolved()
     components = prepare(config)
     tasks_s = np.full(16, 0.01)
-    slow = components.settle(Speeds(4e4, 4e4, tasks_s))
+    slow = components.with_speeds(Speeds(4e4, 4e4, tasks_s))
     assert slow.config.scheme.preset == "eight-steps"
     assert "(by measured speeds)" in slow.notes[0]
-    fast = slow.settle(Speeds(1e12, 1e12, tasks_s))
+    fast = slow.with_speeds(Speeds(1e12, 1e12, tasks_s))
     assert fast.config.scheme.preset == "first"
     samples_s = np.array([np.roll([0.01, 0.01, 0.01, 0.1], worker) for worker in range(16)])
-    varying = fast.settle(Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
+    varying = fast.with_speeds(Speeds(1e12, 1e12, samples_s.mean(axis=1), samples_s))
     for components, least in ((fast, True), (varying, False)):
         found = components.choice
         times_s = {name: found.time_s(name, each.timing.tasks_s) for name, each in found.candidates.items()}

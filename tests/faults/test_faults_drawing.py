@@ -183,7 +183,7 @@ def test_faults_happen_once_where_a_run_goes_on_with_another_link(monkeypatch):
     faulty.next_task()
     faulty.next_task()
     time.sleep(0.5)  # without a link both times pass
-    faulty.go_on(links[1])
+    faulty.continue_with(links[1])
     faulty.next_task()
     faulty.next_task()
     time.sleep(0.2)

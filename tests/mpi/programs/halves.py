@@ -57,12 +57,14 @@ for name, function, more in (
 ):
     problem = FUNCTION | {"function": f"{FILE}:{function}"}
     train(name, world, {"problem": problem, **more, "stop": {"updates": 10**6} | more.get("stop", {})})
-accompany = ranks.accompany
+make_fleet = ranks.Coordination.make_fleet
 if world.rank == 0:
     (FOLDER / "awake").touch()
-    ranks.accompany = lambda *given: (signal.raise_signal(signal.SIGTERM), accompany(*given))[1]
+    ranks.Coordination.make_fleet = lambda *given: (make_fleet(*given), signal.raise_signal(signal.SIGTERM))[
+        0
+    ]
 train("between", world)
-ranks.accompany = accompany
+ranks.Coordination.make_fleet = make_fleet
 train("again", world)
 note("finished", pdcode.train(CONFIG, comm=world, output=FOLDER / "again.h5", resume=True) is not None)
 assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
