@@ -10,7 +10,7 @@ import numpy as np
 from pdcode.studies import heldout
 from pdcode.studies import heldout_jobs as jobs
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.heldout_jobs import LOGISTIC, LOSS, SOFTMAX, Job, classes, made, regression, shipped
+from pdcode.studies.heldout_jobs import LOGISTIC, LOSS, SOFTMAX, Job, classes, make, regression, shipped
 from pdcode.studies.tournament import ComparisonRequest, perform_once
 from pdcode.studies.tuning import Tuning
 from pdcode.util.processes import Pool
@@ -53,10 +53,10 @@ JOBS = {
         partial(classes, 80, 10, n_informative=6, n_classes=3, random_state=201), network(16, batch=4),
         (LOSS, 0.01), 6, "1G", "slow"),
     "few-b": Job(
-        partial(made, "moons", 120, noise=0.1, random_state=202), network(24, batch=4), (LOSS, 0.06), 8,
+        partial(make, "moons", 120, noise=0.1, random_state=202), network(24, batch=4), (LOSS, 0.06), 8,
         "100M", "late"),
     "few-c": Job(
-        partial(made, "circles", 100, noise=0.08, factor=0.5, random_state=203), network(16, batch=8),
+        partial(make, "circles", 100, noise=0.08, factor=0.5, random_state=203), network(16, batch=8),
         (LOSS, 0.05), 5),
     "few-d": Job(
         partial(classes, 100, 12, n_informative=6, random_state=204), network(32, batch=4), (LOSS, 0.02), 10,
@@ -72,7 +72,7 @@ JOBS = {
     "texts-b": Job(partial(texts, 216, 3000, 1500, 10), SOFTMAX, (jobs.ACCURACY, 0.97), 20, "100M"),
     "texts-c": Job(partial(texts, 217, 2000, 1000, 5), SOFTMAX, (LOSS, 0.05), 16, "1G", "late"),
     "real-a": Job(
-        partial(made, "friedman1", 450, noise=3, random_state=218), network(32), (LOSS, 4.5), 16),
+        partial(make, "friedman1", 450, noise=3, random_state=218), network(32), (LOSS, 4.5), 16),
     "real-b": Job(
         partial(regression, 400, 12, n_informative=8, noise=60, random_state=219), network(32), (LOSS, 1700),
         12),

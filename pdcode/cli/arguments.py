@@ -57,14 +57,14 @@ class Parser(argparse.ArgumentParser):
     def _meant(self, words: Sequence[str]) -> str:
         """Return the end of a message about options, or keys, that the first unknown option is like."""
         known = [option for option in self._option_string_actions if option.startswith("--")]
-        for word, following in zip_longest(words, words[1:], fillvalue=""):
+        for word, next_word in zip_longest(words, words[1:], fillvalue=""):
             option, equals, value = word.partition("=")
             if not option.startswith("--") or any(each.startswith(option) for each in known):
                 continue
             if meant := did_you_mean(option[2:], [each[2:] for each in known]):
                 return meant.replace("mean '", "mean '--")
-            if not equals and not following.startswith("-"):
-                value = following
+            if not equals and not next_word.startswith("-"):
+                value = next_word
             if "--set" in known and (setting := _setting(option[2:], value or "VALUE", not self.hint)):
                 return f"; keys of the configuration are set as in --set {setting}"
         return ""

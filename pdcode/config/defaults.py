@@ -200,10 +200,10 @@ def with_needed_keys(tables: dict[str, Any], origins: Origins) -> tuple[dict[str
     """
     unknown, tried = {*FILLED} if is_auto(tables) else set(), set[str]()
 
-    def made(tables: dict[str, Any]) -> Config:
+    def config_of(tables: dict[str, Any]) -> Config:
         return Config.of({name: table for name, table in tables.items() if name not in unknown})
 
-    config = made(tables)
+    config = config_of(tables)
     while True:
         found = requirements.needed(config)
         free = (each for each in found if each[0] not in tried and _is_free(tables, each[0], origins))
@@ -213,7 +213,7 @@ def with_needed_keys(tables: dict[str, Any], origins: Origins) -> tuple[dict[str
         tried.add(key)
         filled = _with_key(tables, key.split("."), value)
         with suppress(InputError):  # else the requirement is what is refused
-            config, tables, origins[key] = made(filled), filled, f"needed by {owner}"
+            config, tables, origins[key] = config_of(filled), filled, f"needed by {owner}"
 
 
 def _is_free(tables: Mapping[str, Any], key: str, origins: Origins) -> bool:

@@ -343,10 +343,10 @@ def recorded_presets(trace: TraceReader) -> list[RecordedPreset]:
     rows, versions = trace.arrivals.rows, trace.updates.rows
     parts = [(config_of(trace, each["config"]), each) for each in trace.earlier_presets]
     parts.append((config_of(trace), trace.attributes))
-    begun = np.flatnonzero(trace.segments["preset"])
+    where = np.flatnonzero(trace.segments["preset"])
     starts = [
         (0, 0, None),
-        *zip(*(trace.segments[key][begun].tolist() for key in ("arrivals", "version", "t_ns")), strict=True),
+        *zip(*(trace.segments[key][where].tolist() for key in ("arrivals", "version", "t_ns")), strict=True),
     ]
     decided_ns = trace.faults["t_ns"][trace.faults["kind"] == "preset"].tolist()
     found, ends = list[RecordedPreset](), [*starts[1:], (rows, versions, NEVER_NS)]

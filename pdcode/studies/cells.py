@@ -79,25 +79,25 @@ class Cell:
     problem: str
     link: str
     delay: str
-    made: Comparison
+    comparison: Comparison
     path: str
 
     def best(self, names: Collection[str], level: float | None = None) -> Row[str] | None:
         """Return the best of these entrants, chosen afterwards, to the target or to another loss."""
-        rows = self.made.rows
+        rows = self.comparison.rows
         if level is not None:
             measured = [[_until(run, level) for run in row.runs] for row in rows]
-            rows = rank([row.candidate for row in rows], measured, self.made.goal)
+            rows = rank([row.candidate for row in rows], measured, self.comparison.goal)
         return next((row for row in rows if row.candidate in names), None)
 
     @property
     def own(self) -> list[str]:
         """Our entrants."""
-        return [name for name in (AUTO, *PRESETS) if name in self.made.names]
+        return [name for name in (AUTO, *PRESETS) if name in self.comparison.names]
 
     def ours(self, level: float | None = None) -> Row[str]:
         """Return `auto`, or else the preset that was the best in tuning, before these runs."""
-        names = self.made.names
+        names = self.comparison.names
         row = self.best([AUTO if AUTO in names else min(self.own, key=names.index)], level)
         assert row is not None
         return row
@@ -109,7 +109,7 @@ class Cell:
 
     def settings(self, name: str) -> str:
         """Describe an entrant's tuned settings."""
-        config = self.made.read_configs(self.path)[self.made.names.index(name)]
+        config = self.comparison.read_configs(self.path)[self.comparison.names.index(name)]
         return settings_of(config, tunable(Candidate(name, config), hold=False))
 
     def __str__(self) -> str:

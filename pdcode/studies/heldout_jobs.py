@@ -34,7 +34,7 @@ def shipped(name: str, **how: Any) -> Rows:
     return x, y
 
 
-def made(name: str, *arguments: Any, **options: Any) -> Rows:
+def make(name: str, *arguments: Any, **options: Any) -> Rows:
     """Make rows by a generator of scikit-learn; targets of two signs are classes."""
     from sklearn import datasets
 
@@ -164,7 +164,7 @@ def _module(name: str, batch: int, **options: Any) -> dict[str, Any]:
 CONTIGUOUS = {"shards": "contiguous"}
 TORCH, MLXTEND = ("torch",), ("mlxtend",)
 SOFTMAX, LOGISTIC, LINEAR = {"kind": "softmax"}, {"kind": "logistic"}, {"kind": "least-squares"}
-classes, regression = partial(made, "classification"), partial(made, "regression")
+classes, regression = partial(make, "classification"), partial(make, "regression")
 digits, wine = partial(shipped, "digits"), partial(shipped, "wine")
 LOSS, ACCURACY = "loss", "accuracy"
 
@@ -216,23 +216,23 @@ JOBS: Mapping[str, Job] = {
         _mlp(64), (LOSS, 0.83), 16, "1G", "late"),
     # Shards that differ.
     "sorted-blobs": Job(
-        lambda: in_order(partial(made, "blobs", 2400, 12, centers=12, cluster_std=4, random_state=39)),
+        lambda: in_order(partial(make, "blobs", 2400, 12, centers=12, cluster_std=4, random_state=39)),
         _mlp(48, **CONTIGUOUS), (LOSS, 0.056), 12, "1G", "slow"),
     "sorted-softmax": Job(
         lambda: in_order(partial(classes, 2000, 30, n_informative=15, n_classes=8, random_state=40)),
         SOFTMAX | CONTIGUOUS, (LOSS, 1.4), 8, "100M", "half"),
     "sorted-regression": Job(
-        lambda: in_order(partial(made, "friedman1", 2000, noise=1.0, random_state=41)),
+        lambda: in_order(partial(make, "friedman1", 2000, noise=1.0, random_state=41)),
         _mlp(32, **CONTIGUOUS), (LOSS, 1.4), 10),
     # Regression.
     "friedman1": Job(
-        partial(made, "friedman1", 3000, noise=0.5, random_state=42), _mlp(48), (LOSS, 0.89), 16,
+        partial(make, "friedman1", 3000, noise=0.5, random_state=42), _mlp(48), (LOSS, 0.89), 16,
         "1G", "late"),
     "friedman2": Job(
-        partial(made, "friedman2", 2000, noise=30.0, random_state=43), _mlp(48), (ACCURACY, 0.939), 8,
+        partial(make, "friedman2", 2000, noise=30.0, random_state=43), _mlp(48), (ACCURACY, 0.939), 8,
         "100M"),
     "friedman3": Job(
-        partial(made, "friedman3", 2000, noise=0.05, random_state=44), _mlp(64, 32), (LOSS, 0.0031), 32),
+        partial(make, "friedman3", 2000, noise=0.05, random_state=44), _mlp(64, 32), (LOSS, 0.0031), 32),
     "linear": Job(
         partial(regression, 4000, 80, noise=30, random_state=45), LINEAR, (LOSS, 440), 32, "10M", "slow"),
     "linear-five-targets": Job(
@@ -247,7 +247,7 @@ JOBS: Mapping[str, Job] = {
     "few-linear": Job(
         partial(regression, 50, 6, noise=5, random_state=50), LINEAR | {"batch": 4}, (LOSS, 12), 5),
     "few-moons": Job(
-        partial(made, "moons", 90, noise=0.15, random_state=51), _mlp(32, batch=4), (LOSS, 0.072), 8,
+        partial(make, "moons", 90, noise=0.15, random_state=51), _mlp(32, batch=4), (LOSS, 0.072), 8,
         "100M", "late"),
     # Wide, deep, sparse, and other shapes.
     "wide": Job(
@@ -259,9 +259,9 @@ JOBS: Mapping[str, Job] = {
         partial(classes, 4000, 24, n_informative=12, n_classes=6, class_sep=2.0, random_state=54),
         _mlp(*[32] * 7), (LOSS, 0.084), 16, "1G", "spells"),
     "rings": Job(
-        partial(made, "gaussian_quantiles", n_samples=3000, n_features=6, n_classes=4, random_state=55),
+        partial(make, "gaussian_quantiles", n_samples=3000, n_features=6, n_classes=4, random_state=55),
         _mlp(64, 32), (ACCURACY, 0.923), 24, "100M", "late"),
-    "ten-squares": Job(partial(made, "hastie_10_2", 6000, random_state=56), _mlp(128), (ACCURACY, 0.957), 64),
+    "ten-squares": Job(partial(make, "hastie_10_2", 6000, random_state=56), _mlp(128), (ACCURACY, 0.957), 64),
     "heavy-tailed": Job(partial(heavy_tailed, 4000, 16), _mlp(64), (ACCURACY, 0.774), 16, "1G", "half"),
     "words": Job(partial(words, 2500, 1200, 8), SOFTMAX, (ACCURACY, 0.99), 16, "100M", "slow"),
     # Convolutions and language.

@@ -72,18 +72,18 @@ class Work:
 
 
 class Lines:
-    """Lines on stderr: at the start of the first steps, unless they have `begun`; then one in `LINE_S`."""
+    """Lines on stderr: at the start of the first steps, unless `started`; then one in `LINE_S`."""
 
-    def __init__(self, begun: bool = False) -> None:
+    def __init__(self, started: bool = False) -> None:
         self.works: list[Work] = []
-        self._begun, self._next_s = begun, 0.0
+        self._started, self._next_s = started, 0.0
 
     def open(self, work: Work) -> None:
         if not self.works:
             self._next_s = time.monotonic() + LINE_S
         self.works.append(work)
-        if work.total not in (None, 1) and not self._begun:
-            self._begun = True
+        if work.total not in (None, 1) and not self._started:
+            self._started = True
             print_line(str(work))
 
     def update(self, work: Work) -> None:
@@ -178,7 +178,7 @@ def shown(rank: tuple[int, int] | None = None) -> Iterator[None]:
     global _display
     if os.environ.get(VARIABLE) != "off" and (rank is None or rank[0] == 0):
         terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-        _display = Bars() if terminal and rank is None else Lines(begun=rank is not None)
+        _display = Bars() if terminal and rank is None else Lines(started=rank is not None)
     try:
         yield
     except KeyboardInterrupt:

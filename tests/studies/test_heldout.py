@@ -12,7 +12,7 @@ from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.studies import heldout
 from pdcode.studies.comparison import Comparison
-from pdcode.studies.heldout_jobs import HALVES, JOBS, LINEAR, Job, half_of, made, under_draw
+from pdcode.studies.heldout_jobs import HALVES, JOBS, LINEAR, Job, half_of, make, under_draw
 from pdcode.studies.measurement import Measured
 from pdcode.studies.tournament import ComparisonRequest, prepare
 from pdcode.studies.trial import Trial
@@ -20,10 +20,10 @@ from pdcode.util.processes import Pool
 
 TINY = {
     "tiny-line": Job(
-        lambda: made("regression", 60, 3, random_state=1), LINEAR | {"batch": 4}, ("loss", 500), 4
+        lambda: make("regression", 60, 3, random_state=1), LINEAR | {"batch": 4}, ("loss", 500), 4
     ),
     "tiny-moons": Job(
-        lambda: made("moons", 80, noise=0.2, random_state=1),
+        lambda: make("moons", 80, noise=0.2, random_state=1),
         {"kind": "mlp", "hidden": [8], "batch": 4},
         ("accuracy", 0.6), 5, "100M", "late",
     ),
