@@ -139,106 +139,149 @@ def search(
     time of the user's own configuration, by default its ``stop.seconds``. Without either, runs end after
     approximately `limits.ARRIVALS` arrivals.
     """
-    base, goal, path = environment.config, environment.goal, environment.path
-    offered = search_space.candidates(base, candidates, base.seed, path)
-    limit = limit_s or base.stop.seconds
-    arrivals = limits.ARRIVALS if limit is None else limits.MAX_ARRIVALS
-
-    def note_exhausted(runs: Iterable[tuple[Config, Measured]]) -> None:
-        """Print how many runs ended at the limit of arrivals."""
-        every = list(runs)
-        most = [
-            int(run.arrivals)
-            for config, run in every
-            if not run.reached and run.updates >= max_updates(config, arrivals)
-        ]
-        if most:
-            more = "; --seconds or stop.seconds allows more" if limit is None else ""
-            of_all = f"{len(most)} of {len(every)} runs"
-            print_line(f"  {of_all} ended at the limit of arrivals, after {max(most):,} at most{more}")
-
-    updates = base.stop.updates if limit_s is None else None
-    with work("your own configuration", None):
-        own = measure_own(base, goal, path, limit, updates, arrivals)
-        others = [
-            measure_own(base, goal, path, limit, updates, arrivals, further)
-            for further in range(1, OWN_SEEDS if own.reached else 1)
-        ]
-    length = max(run.spent_s for run in (own, *others))
+    base, goal = environment.config, environment.goal
+    study = _Study(environment, pool, print_line, candidates, limit_s)
+    own = study.measure_own()
+    length = max(run.spent_s for run in study.spent)
     seed = base.seed + TUNING_OFFSET
-    ladder = partial(halving.make_rungs, len(offered), eta, FINALISTS, seed=seed)
+    ladder = partial(halving.make_rungs, len(study.offered), eta, FINALISTS, seed=seed)
     final_seeds = tuple(range(base.seed, base.seed + seeds))
     search_seeds = {seed for rung in ladder(length) for seed in rung.seeds}
     ensure_not_reached(environment, {*final_seeds, *search_seeds})
     missed = "" if own.reached else f", target not reached ({goal.format_value(own.value(goal))} then)"
     print_line(f"your own configuration: {format_seconds(length)}{missed}")
-    if updates is None:
-        note_exhausted([(base, own)])
-
-    def trial(candidate: Candidate, seed: int, longest_s: float) -> Trial:
-        most = max_updates(candidate.config, arrivals)
-        return Trial(with_limits(candidate.config, goal, Limits(longest_s), most), seed, goal)
-
-    def of_rung(candidate: Candidate, rung: Rung, cut_off_s: float) -> TrialOfSeeds:
-        return TrialOfSeeds([trial(candidate, seed, rung.seconds) for seed in rung.seeds], cut_off_s)
-
-    def extended(result: RungResult[Candidate]) -> list[Candidate]:
-        """Return the survivors and the user's own configuration, then the settings beside the survivors.
-
-        The last rung has the best settings so far, also of the same scheme.
-        """
-        left, factor = len(rungs) - result.rung.number, SPACING ** (0.5**result.rung.number)
-        best = result.survivors
-        more = [near for each in best for near in search_space.neighbours(each, factor, every=left == 2)]
-        if left == 1:
-            more = [candidate for candidate, _ in result.ranked[:CONFIRMED]]
-        return distinct([*best, offered[0], *more])
-
-    spent, longest_s = [own, *others], length
-    for result in halving.halve(offered, halving.make_pilot(len(offered), length, seed), goal, pool, of_rung):
-        spent += [run for _, of_seeds in result.ranked for run in of_seeds.runs]
-        if (best := result.ranked[0][1]).reached:
-            longest_s = min(length, LAST * best.seconds)
-            break
+    if study.updates is None:
+        study.note_exhausted([(base, own)])
+    longest_s = study.pilot(halving.make_pilot(len(study.offered), length, seed), length)
     print_line(f"runs of the last rung: {format_seconds(longest_s)} at most")
-    rungs = ladder(longest_s)
-    first = [each for one in offered for each in at_rates(one, (1 / SPACING, SPACING))]
-    done = list[RungResult[Candidate]]()
-    for result in halving.halve(
-        distinct([*offered, *first]), rungs, goal, pool, of_rung, attrgetter("name"), extended
-    ):
-        done.append(result)
-        for line in describe_rung(result, len(rungs), goal):
-            print_line(line)
-        every = [(candidate.config, run) for candidate, of_seeds in result.ranked for run in of_seeds.runs]
-        note_exhausted(every)
-        spent += [run for _, run in every]
+    done = study.climb(ladder(longest_s))
     finalists = done[-1].survivors
     if not any(candidate.is_own for candidate in finalists):
-        finalists.append(offered[0])
+        finalists.append(study.offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
-    longest = max(length, limit or MAX_VALUE)
+    longest = max(length, study.limit_s or MAX_VALUE)
     most_s, own_most_s = (min(factor * length, longest) for factor in slack)
     under = f"seed {final_seeds[0]}" if seeds == 1 else f"seeds {final_seeds[0]} – {final_seeds[-1]}"
     print_line(
         f"chosen: {finalists[0].title}; now {len(finalists)} candidates to the target under {under}, "
         f"{format_seconds(most_s)} each at the most"
     )
+    rows = study.compare(finalists, final_seeds, most_s, own_most_s)
+    return SearchResult(rows, done, len(study.offered), final_seeds, length, study.spent)
 
-    def last_trials() -> Iterator[tuple[int, Trial]]:
-        for place, seed in enumerate(final_seeds):
-            for number in reversed(range(len(finalists))):  # the user's own configuration is slowest
-                candidate = finalists[number]
-                longest_s = own_most_s if candidate.is_own else most_s
-                yield number * seeds + place, trial(candidate, seed, longest_s)
 
-    runs = dict(track(perform_all(last_trials(), pool), seeds * len(finalists), "runs of the finalists"))
-    note_exhausted((finalists[number // seeds].config, run) for number, run in runs.items())
-    table = [[runs[number * seeds + place] for place in range(seeds)] for number in range(len(finalists))]
-    own_place = next(number for number, candidate in enumerate(finalists) if candidate.is_own)
-    rows = rank(finalists, table, goal, own_place)
-    rows.sort(key=lambda row: row.candidate is not finalists[0])
-    return SearchResult(rows, done, len(offered), final_seeds, length, [*spent, *runs.values()])
+class _Study:
+    """Runs of a search: pilots, rungs and the comparison of finalists; `spent` are all so far."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        pool: Pool,
+        print_line: Print,
+        candidates: int | None,
+        limit_s: float | None,
+    ) -> None:
+        self.base, self.goal, self.path = environment.config, environment.goal, environment.path
+        self.pool, self.print_line = pool, print_line
+        self.offered = search_space.candidates(self.base, candidates, self.base.seed, self.path)
+        self.limit_s = limit_s or self.base.stop.seconds
+        self.arrivals = limits.ARRIVALS if self.limit_s is None else limits.MAX_ARRIVALS
+        self.updates = self.base.stop.updates if limit_s is None else None  # of the user's own configuration
+        self.spent: list[Measured] = []
+
+    def measure_own(self) -> Measured:
+        """Run the user's own configuration, under several seeds if it reaches the target."""
+        measure = partial(
+            measure_own, self.base, self.goal, self.path, self.limit_s, self.updates, self.arrivals
+        )
+        with work("your own configuration", None):
+            own = measure()
+            self.spent = [own, *map(measure, range(1, OWN_SEEDS if own.reached else 1))]
+        return own
+
+    def pilot(self, pilots: Sequence[Rung], length: float) -> float:
+        """Run short pilots until one reaches the target; return the limit of the last rung's runs."""
+        for result in halving.halve(self.offered, pilots, self.goal, self.pool, self.trials):
+            self.spent += [run for _, of_seeds in result.ranked for run in of_seeds.runs]
+            if (best := result.ranked[0][1]).reached:
+                return min(length, LAST * float(best.seconds))
+        return length
+
+    def climb(self, rungs: Sequence[Rung]) -> list[RungResult[Candidate]]:
+        """Perform the rungs; return their results."""
+
+        def extended(result: RungResult[Candidate]) -> list[Candidate]:
+            """Return the survivors and the user's own configuration, then the settings beside the survivors.
+
+            The last rung has the best settings so far, also of the same scheme.
+            """
+            left, factor = len(rungs) - result.rung.number, SPACING ** (0.5**result.rung.number)
+            best = result.survivors
+            more = [near for each in best for near in search_space.neighbours(each, factor, every=left == 2)]
+            if left == 1:
+                more = [candidate for candidate, _ in result.ranked[:CONFIRMED]]
+            return distinct([*best, self.offered[0], *more])
+
+        first = [each for one in self.offered for each in at_rates(one, (1 / SPACING, SPACING))]
+        first, done = distinct([*self.offered, *first]), list[RungResult[Candidate]]()
+        scheme = attrgetter("name")
+        for result in halving.halve(first, rungs, self.goal, self.pool, self.trials, scheme, extended):
+            done.append(result)
+            for line in describe_rung(result, len(rungs), self.goal):
+                self.print_line(line)
+            every = [
+                (candidate.config, run) for candidate, of_seeds in result.ranked for run in of_seeds.runs
+            ]
+            self.note_exhausted(every)
+            self.spent += [run for _, run in every]
+        return done
+
+    def compare(
+        self, finalists: Sequence[Candidate], seeds: Sequence[int], most_s: float, own_most_s: float
+    ) -> list[Row[Candidate]]:
+        """Run the finalists under other seeds; return the row of the first, then the others, best first."""
+
+        def trials() -> Iterator[tuple[int, Trial]]:
+            for place, seed in enumerate(seeds):
+                for number in reversed(range(len(finalists))):  # the user's own configuration is slowest
+                    candidate = finalists[number]
+                    longest_s = own_most_s if candidate.is_own else most_s
+                    yield number * len(seeds) + place, self.trial(candidate, seed, longest_s)
+
+        total = len(seeds) * len(finalists)
+        runs = dict(track(perform_all(trials(), self.pool), total, "runs of the finalists"))
+        self.note_exhausted((finalists[number // len(seeds)].config, run) for number, run in runs.items())
+        self.spent += runs.values()
+        table = [
+            [runs[start + place] for place in range(len(seeds))] for start in range(0, total, len(seeds))
+        ]
+        own_place = next(number for number, candidate in enumerate(finalists) if candidate.is_own)
+        rows = rank(finalists, table, self.goal, own_place)
+        rows.sort(key=lambda row: row.candidate is not finalists[0])
+        return rows
+
+    def trial(self, candidate: Candidate, seed: int, longest_s: float) -> Trial:
+        """Return the trial of a candidate under a seed."""
+        most = max_updates(candidate.config, self.arrivals)
+        config = with_limits(candidate.config, self.goal, Limits(longest_s), most)
+        return Trial(config, seed, self.goal)
+
+    def trials(self, candidate: Candidate, rung: Rung, cut_off_s: float) -> TrialOfSeeds:
+        """Return the trials of a candidate in a rung."""
+        return TrialOfSeeds([self.trial(candidate, seed, rung.seconds) for seed in rung.seeds], cut_off_s)
+
+    def note_exhausted(self, runs: Iterable[tuple[Config, Measured]]) -> None:
+        """Print how many runs ended at the limit of arrivals."""
+        every = list(runs)
+        most = [
+            int(run.arrivals)
+            for config, run in every
+            if not run.reached and run.updates >= max_updates(config, self.arrivals)
+        ]
+        if most:
+            more = "; --seconds or stop.seconds allows more" if self.limit_s is None else ""
+            of_all = f"{len(most)} of {len(every)} runs"
+            self.print_line(f"  {of_all} ended at the limit of arrivals, after {max(most):,} at most{more}")
 
 
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
