@@ -218,13 +218,8 @@ class _PDCEstimator(BaseEstimator):
         problem["batch"] = few if self.batch_size == "auto" else int(self.batch_size)
         if hasattr(self, "model_"):
             problem["init"] = str(folder / "init.npz")
-            weights: dict[str, Any] = self.model_.unscaled()  # whose order in θ may change
-            if problem["standardise"] and "standardise" not in given.get("problem", {}):
-                first, bias = list(weights)[:2]
-                mean, deviation = _scales(X)
-                weights[bias] = weights[bias] + weights[first] @ mean
-                weights[first] = weights[first] * deviation
-            np.savez(problem["init"], **weights)
+            scaled = problem["standardise"] and "standardise" not in given.get("problem", {})
+            np.savez(problem["init"], **self._weights(X, scaled))
         if "kind" not in given.get("problem", {}):
             hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
             problem |= {"hidden": hidden, "activation": self.activation} | kind
@@ -236,10 +231,7 @@ class _PDCEstimator(BaseEstimator):
                 tables[name] = table | mine
         tables["problem"] = problem | given.get("problem", {})
         tables["stop"] = {"updates": 1} | given.get("stop", {})
-        job = configs.read(tables, configs.overrides((), self.workers)).config
-        shard = max(1, rows // self.workers)
-        payloads = job.update.min_payloads(self.workers) or self.workers
-        updates = max(1, round(rows / payloads / (job.problem.batch or shard)))  # of an iteration
+        updates = self._updates(tables, rows)
         if self.batch_size == "auto" and "batch" not in given.get("problem", {}):
             updates = max(updates, fewest)  # where workers have fewer rows than these
         tables["stop"] = {"updates": iterations * updates} | given.get("stop", {})
@@ -258,6 +250,22 @@ class _PDCEstimator(BaseEstimator):
             if found is None or not found.descent.diverged:
                 raise
             return found
+
+    def _weights(self, X: Any, scaled: bool) -> dict[str, Any]:
+        """Return the weights of `model_`, whose order in θ may change, for inputs that may be scaled."""
+        weights: dict[str, Any] = self.model_.unscaled()
+        if scaled:
+            first, bias = list(weights)[:2]
+            mean, deviation = _scales(X)
+            weights[bias] = weights[bias] + weights[first] @ mean
+            weights[first] = weights[first] * deviation
+        return weights
+
+    def _updates(self, tables: dict[str, Any], rows: int) -> int:
+        """Return the number of updates of an iteration, in which each row counts about once."""
+        job = configs.read(tables, configs.overrides((), self.workers)).config
+        payloads = job.update.min_payloads(self.workers) or self.workers
+        return max(1, round(rows / payloads / (job.problem.batch or max(1, rows // self.workers))))
 
     def _l2(self, rows: int) -> float:
         """Return the penalty of the mean loss, `alpha` over the rows of a mini-batch of ``MLPClassifier``."""

@@ -45,34 +45,16 @@ def run(options: argparse.Namespace) -> int:
     from ..api import configs
     from ..config import load as configfile
     from ..config.defaults import Origins
-    from ..session.run import check_writable
-    from ..trace import lock
     from . import guard, starting
 
     folder = os.getcwd()
-    path, workers, output = options.config, options.workers, options.output
-    overrides, dry_run = options.set, options.dry_run
+    path, workers, dry_run = options.config, options.workers, options.dry_run
     launcher.ensure_mpi(os.environ)
     place = launcher.launched_rank(os.environ)
     if place and not dry_run:
         gc.disable()  # until the rank's job begins: imported objects stay, and scanning them takes time
-        if place[1] < 2:
-            raise InputError(f"{place[1]} rank: at least 2 are needed, as rank 0 is the coordinator")
-        requested = workers
-        spares = configfile.load(path, configs.overrides(overrides, place[1] - 1, output))[0].workers.spares
-        workers = place[1] - 1 - spares
-        if workers < 1:
-            raise InputError(
-                f"workers.spares: {spares}: expected {place[1] - 2} at most, "
-                f"as the launcher started {place[1]} ranks"
-            )
-        started = f"the launcher started {place[1]} ranks, i.e. {workers} workers"
-        if requested not in (None, workers):
-            raise InputError(f"--workers {requested}: {started}")
-        counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
-        if counts and counts[-1].partition("=")[2].strip() != str(workers):
-            raise InputError(f"--set {counts[-1]}: {started}")
-    settings = configs.overrides(overrides, workers, output)
+        workers = launched_workers(options, place[1])
+    settings = configs.overrides(options.set, workers, options.output)
     origins = Origins() if dry_run else None
     config, text = configfile.load(path, settings, origins)
     if dry_run or place is None:
@@ -90,21 +72,7 @@ def run(options: argparse.Namespace) -> int:
             f"{path}: {counted(config.workers.count, 'worker')}, loading {config.problem.data}"
         )
     if place is None:
-        from ..choice.preset import prepare_ranks
-        from ..launch.supervisor import Supervisor
-
-        if options.resume and report_if_ended(config, path):
-            return 0
-        with starting.at_once():
-            prepare_ranks(config, path)
-        held = check_writable(config.trace.path, path, config.stragglers.reads)
-        others = config.workers.count + config.workers.spares
-        command, environment = launcher.command(others, options.argv)
-        os.chdir(folder)  # which a user's code may have left
-        progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
-        if home := launcher.lacking_home():
-            print_error(f"HOME is not set; MPI gets {home['HOME']}")
-        return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
+        return supervise(config, options, folder)
     if place[0] == 0:
         return rank_0(config, text, path, options.resume)
     from ..mpi import process, ranks
@@ -112,6 +80,51 @@ def run(options: argparse.Namespace) -> int:
     with process.job() as comm:
         ranks.serve(comm, config)
     return 0
+
+
+def launched_workers(options: argparse.Namespace, ranks: int) -> int:
+    """Return the number of workers among the ranks that a launcher has started; refuse another number."""
+    from ..api import configs
+    from ..config import load as configfile
+
+    if ranks < 2:
+        raise InputError(f"{ranks} rank: at least 2 are needed, as rank 0 is the coordinator")
+    settings = configs.overrides(options.set, ranks - 1, options.output)
+    spares = configfile.load(options.config, settings)[0].workers.spares
+    workers: int = ranks - 1 - spares
+    if workers < 1:
+        raise InputError(
+            f"workers.spares: {spares}: expected {ranks - 2} at most, as the launcher started {ranks} ranks"
+        )
+    started = f"the launcher started {ranks} ranks, i.e. {workers} workers"
+    if options.workers not in (None, workers):
+        raise InputError(f"--workers {options.workers}: {started}")
+    counts = [override for override in options.set if override.partition("=")[0].strip() == "workers.count"]
+    if counts and counts[-1].partition("=")[2].strip() != str(workers):
+        raise InputError(f"--set {counts[-1]}: {started}")
+    return workers
+
+
+def supervise(config: Config, options: argparse.Namespace, folder: str) -> int:
+    """Start mpirun in a folder, and wait for its end; refuse bad input before."""
+    from ..choice.preset import prepare_ranks
+    from ..launch.supervisor import Supervisor
+    from ..session.run import check_writable
+    from ..trace import lock
+    from . import starting
+
+    if options.resume and report_if_ended(config, options.config):
+        return 0
+    with starting.at_once():
+        prepare_ranks(config, options.config)
+    held = check_writable(config.trace.path, options.config, config.stragglers.reads)
+    others = config.workers.count + config.workers.spares
+    command, environment = launcher.command(others, options.argv)
+    os.chdir(folder)  # which a user's code may have left
+    progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
+    if home := launcher.lacking_home():
+        print_error(f"HOME is not set; MPI gets {home['HOME']}")
+    return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
 
 
 def report_if_ended(config: Config, path: str) -> bool:

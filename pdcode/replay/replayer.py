@@ -29,7 +29,7 @@ from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
 from ..virtual.simulation import Simulation, drain_ns
 from .comparison import Difference, RunComparison, compare
-from .schedule import RecordedPreset, RecordedSchedule
+from .schedule import RecordedPreset, RecordedSchedule, rows_of
 
 # Attributes that depend on the costs of the virtual clock.
 CHARGED = {"task_flops", "step_flops", "arrival_flops", "dispatch_flops"}
@@ -83,8 +83,8 @@ class Replayer:
         self.compared = RunComparison(trace, self.timed)
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         pauses = np.isin(trace.faults["kind"], ("hold", "release"))
-        rows = (trace.faults[key][pauses].tolist() for key in ("task", "t_ns", "kind"))
-        self._pauses = deque(zip(*rows, strict=True))  # when tasks are held back: arrivals, time, kind
+        # When tasks are held back: arrivals, time, kind.
+        self._pauses = deque(rows_of(trace.faults, pauses, "task", "t_ns", "kind"))
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
@@ -120,23 +120,7 @@ class Replayer:
                 compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._simulation.schedule.cancel_interrupts_delays = "drain_s" in trace.config["stop"]
         else:
-            components.simulate()
-            workers = config.workers.count
-            schedule = RecordedSchedule(
-                trace, part, workers, self._model, self._has_ended, self._resume, components.delay_fractions
-            )
-            executor = ReplayExecutor(components.layouts, workers, worker_builder(config, components))
-            if loses_tasks(config):
-                executor.loses = schedule.loses
-            self._fleet = VirtualFleet(
-                components.layouts,
-                workers,
-                executor,
-                schedule,
-                exchanged=components.exchanged,
-                reply_bytes=components.reply_bytes,
-                companion=config.shuffle.companion(config, components.source),
-            )
+            self._fleet = self._recorded_fleet(part, components)
             components.state.recorded = self._tasks("omitted")
         # All recorded replies arrive within 1 ns, as the clock of a trace stands still meanwhile.
         drain = 1 if self._simulation is None else NEVER_NS if part.changes else drain_ns(config)
@@ -147,6 +131,22 @@ class Replayer:
             self._training.coordinator.liveness.disable()
         self._training.monitor.review = self._review
 
+    def _recorded_fleet(self, part: RecordedPreset, components: Components) -> VirtualFleet:
+        """Return a fleet whose replies arrive as recorded."""
+        components.simulate()
+        layouts, workers = components.layouts, part.config.workers.count
+        schedule = RecordedSchedule(
+            self._trace, part, workers, self._model, self._has_ended, self._resume, components.delay_fractions
+        )
+        executor = ReplayExecutor(layouts, workers, worker_builder(part.config, components))
+        if loses_tasks(part.config):
+            executor.loses = schedule.loses
+        exchanged, sizes = components.exchanged, components.reply_bytes
+        companion = part.config.shuffle.companion(part.config, components.source)
+        return VirtualFleet(
+            layouts, workers, executor, schedule, exchanged=exchanged, reply_bytes=sizes, companion=companion
+        )
+
     @property
     def theta(self) -> np.ndarray:
         """θ after the last recomputed update, or its average, if that is what the run returns, shape (N,)."""
@@ -156,7 +156,7 @@ class Replayer:
         """Return worker and task of each recorded fault of a kind."""
         faults = self._trace.faults
         named = (faults["kind"] == kind) & (faults["worker"] < self._config.workers.count)
-        return set(zip(*(faults[key][named].tolist() for key in ("worker", "task")), strict=True))
+        return set(rows_of(faults, named, "worker", "task"))
 
     def run(self) -> None:
         """Recompute the run and compare; raise `Difference` at the first value that is unequal."""
@@ -343,11 +343,8 @@ def recorded_presets(trace: TraceReader) -> list[RecordedPreset]:
     rows, versions = trace.arrivals.rows, trace.updates.rows
     parts = [(config_of(trace, each["config"]), each) for each in trace.earlier_presets]
     parts.append((config_of(trace), trace.attributes))
-    where = np.flatnonzero(trace.segments["preset"])
-    starts = [
-        (0, 0, None),
-        *zip(*(trace.segments[key][where].tolist() for key in ("arrivals", "version", "t_ns")), strict=True),
-    ]
+    changes = np.flatnonzero(trace.segments["preset"])
+    starts = [(0, 0, None), *rows_of(trace.segments, changes, "arrivals", "version", "t_ns")]
     decided_ns = trace.faults["t_ns"][trace.faults["kind"] == "preset"].tolist()
     found, ends = list[RecordedPreset](), [*starts[1:], (rows, versions, NEVER_NS)]
     for (config, attributes), first, last in zip(parts, starts, ends, strict=True):

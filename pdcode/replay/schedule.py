@@ -1,7 +1,7 @@
 """The schedule of replies recorded in a trace."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -29,6 +29,29 @@ class RecordedPreset(NamedTuple):
     begin_ns: int | None = None  # when it began, after another preset
     change_ns: int = NEVER_NS  # when rank 0 decided to change the preset
     changes: bool = False  # whether another preset follows
+
+
+def rows_of(table: Mapping[str, np.ndarray], where: Any, *keys: str) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of some columns of a table of the trace; `where` is an index or a mask of rows."""
+    return zip(*(table[key][where].tolist() for key in keys), strict=True)
+
+
+def drawn_delays_ns(
+    arrivals: Mapping[str, np.ndarray],
+    workers: int,
+    model: stragglers.DelayModel,
+    delay_fractions: Sequence[Sequence[float]],
+) -> np.ndarray:
+    """Return the injected delays of arrivals, drawn again; those that the end of the run cut, as recorded."""
+    recorded_ns, compute_ns = arrivals["injected_delay_ns"], arrivals["t_compute_ns"] - arrivals["t_start_ns"]
+    first = np.cumsum([0, *map(len, delay_fractions)])  # of each round, in the flat list of fractions
+    place = first[np.clip(arrivals["round"], 0, len(delay_fractions) - 1)] + arrivals["part"]
+    fractions = np.take(list(chain.from_iterable(delay_fractions)), place, mode="clip")
+    drawn = arrivals["task" if len(delay_fractions) == 1 else "version"]
+    own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, len(drawn))
+    drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, fractions)[:, 0]
+    cut = np.isin(arrivals["status"], (DRAINED, REFUSED)) & (recorded_ns >= 0) & (recorded_ns < drawn_ns)
+    return np.where(cut, recorded_ns, drawn_ns)
 
 
 class RecordedSchedule(Schedule):
@@ -62,46 +85,32 @@ class RecordedSchedule(Schedule):
     ) -> None:
         arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
         self._part, self.steps, self.now_ns = part, part.versions.start, part.begin_ns or 0
-        resumed = trace.segments["preset"][1:] == 0
-        rows, times_ns = (trace.segments[key][1:][resumed].tolist() for key in ("arrivals", "t_ns"))
+        resumed = 1 + np.flatnonzero(trace.segments["preset"][1:] == 0)
         within = range(part.rows.start, part.rows.stop + 1)
-        self._segments = deque(each for each in zip(rows, times_ns, strict=True) if each[0] in within)
+        resumes = rows_of(trace.segments, resumed, "arrivals", "t_ns")
+        self._segments = deque(each for each in resumes if each[0] in within)
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
-            compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-            first = np.cumsum([0, *map(len, delay_fractions)])  # of each round, in the flat list of fractions
-            place = first[np.clip(arrivals["round"], 0, len(delay_fractions) - 1)] + arrivals["part"]
-            fractions = np.take(list(chain.from_iterable(delay_fractions)), place, mode="clip")
-            drawn = arrivals["task" if len(delay_fractions) == 1 else "version"]
-            own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, arrivals.rows)
-            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, fractions)[:, 0]
-            interruptible = np.isin(arrivals["status"], (DRAINED, REFUSED))
-            interrupted = interruptible & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the end of the run
-            delays_ns = np.where(interrupted, delays_ns, drawn_ns)
+            delays_ns = drawn_delays_ns(arrivals, workers, model, delay_fractions)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], part.rows.start
         self._status = arrivals["status"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._busy = set[int]()  # workers with a task
-        self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
-        of_fleet = np.isin(trace.faults["kind"], list(RECORDED))
-        of_fleet &= (trace.faults["t_ns"] >= self.now_ns) & (trace.faults["t_ns"] <= part.change_ns)
-        self._events = deque(
-            zip(*(trace.faults[key][of_fleet].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
-        )
-        left = (trace.faults[key][trace.faults["kind"] == "left"].tolist() for key in ("worker", "task"))
-        self._leaving = set(zip(*left, strict=True))
+        faults = trace.faults
+        self._missing = set(faults["worker"][faults["kind"] == "missing"].tolist())
+        of_fleet = np.isin(faults["kind"], list(RECORDED))
+        of_fleet &= (faults["t_ns"] >= self.now_ns) & (faults["t_ns"] <= part.change_ns)
+        self._events = deque(rows_of(faults, of_fleet, "t_ns", "kind", "worker"))
+        self._leaving = set(rows_of(faults, faults["kind"] == "left", "worker", "task"))
         self.pending = []
         self._cancelled = False
         self.t_recv_ns = 0
-        self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
-            [0] * workers for _ in range(4)
-        )
-        places = self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns
+        places = [[0] * workers for _ in range(4)]
+        self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = places
         columns = *(arrivals[key] for key in WORKER_CLOCK), delays_ns
         self._columns = list(zip(places, columns, strict=True))
-
-        tasks = (arrivals[key].tolist() for key in ("worker", "task"))
-        self._sent_ns = dict(zip(zip(*tasks, strict=True), arrivals["t_dispatch_ns"].tolist(), strict=True))
+        tasks = rows_of(arrivals, slice(None), "worker", "task")
+        self._sent_ns = dict(zip(tasks, arrivals["t_dispatch_ns"].tolist(), strict=True))
 
     def start(self) -> None:
         return

@@ -111,11 +111,7 @@ class Monitor(Stateful):
         for note in coordinator.incidents.notes:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
         coordinator.incidents.notes.clear()
-        while self._faults and now_ns >= 1e9 * (self._faults[0].at_s or 0.0):
-            fault = self._faults.pop(0)
-            if 1e9 * (fault.at_s or 0.0) > self._faults_until_ns:
-                fault.execute(self.trace, self._wall_ns is not None)
-        self._faults_until_ns = now_ns
+        self._execute_faults(now_ns)
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:
@@ -123,14 +119,7 @@ class Monitor(Stateful):
             self.fail(now_ns, reason)
         reason = reason or changes
         if reason and not coordinator.stopping:
-            # The final θ is measured when the run stops, not after tasks in flight have drained.
-            self.trace.flush(wall_ns)
-            self._line_ns = wall_ns + LINE_NS // 4
-            if ended := self.measure(now_ns, coordinator.version, *coordinator.points):
-                return ended
-            if reason not in (INTERRUPTED, changes) and (found := self.descent(reason)).diverged:
-                self.fail(now_ns, found.what, "diverged")
-            return reason
+            return self._stop(now_ns, wall_ns, coordinator, reason, reason not in (INTERRUPTED, changes))
         # Where workers add up payloads, rank 0 has only a part of the sum by which they step now.
         partial = self._in_rounds and coordinator.update.used
         if (now_ns >= self.pace.due_ns or by_version) and not partial:
@@ -140,12 +129,7 @@ class Monitor(Stateful):
             self.spent_ns += cost_ns
             self.pace.plan(now_ns, coordinator.version, cost_ns, self._distance)
         if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
-            self.print_line(self.line(now_ns, coordinator, wall_ns))
-            if not coordinator.stopping:
-                self.warn(now_ns)
-            done = self.stop.fraction(1e-9 * now_ns, coordinator.version, self.epochs(coordinator))
-            self.report(done)
-            self._line_ns = wall_ns + LINE_NS
+            self._print_progress(now_ns, wall_ns, coordinator)
         if self.trace.due(wall_ns):
             self.trace.flush(wall_ns)
         self._due_ns = self.pace.due_ns
@@ -155,6 +139,35 @@ class Monitor(Stateful):
         if self._faults:
             self._due_ns = min(self._due_ns, 1e9 * (self._faults[0].at_s or 0.0))
         return reason
+
+    def _execute_faults(self, now_ns: int) -> None:
+        """Execute the faults of rank 0 that are due, unless it has before a checkpoint."""
+        while self._faults and now_ns >= 1e9 * (self._faults[0].at_s or 0.0):
+            fault = self._faults.pop(0)
+            if 1e9 * (fault.at_s or 0.0) > self._faults_until_ns:
+                fault.execute(self.trace, self._wall_ns is not None)
+        self._faults_until_ns = now_ns
+
+    def _stop(self, now_ns: int, wall_ns: int, coordinator: Coordinator, reason: str, judges: bool) -> str:
+        """Measure the final θ, now and not after tasks in flight have drained; return a reason to stop.
+
+        With `judges` the run may count as failed by its descent.
+        """
+        self.trace.flush(wall_ns)
+        self._line_ns = wall_ns + LINE_NS // 4
+        if ended := self.measure(now_ns, coordinator.version, *coordinator.points):
+            return ended
+        if judges and (descent := self.descent(reason)).diverged:
+            self.fail(now_ns, descent.what, "diverged")
+        return reason
+
+    def _print_progress(self, now_ns: int, wall_ns: int, coordinator: Coordinator) -> None:
+        """Print a line, and a warning if the descent is bad; report how much of the run is done."""
+        self.print_line(self.line(now_ns, coordinator, wall_ns))
+        if not coordinator.stopping:
+            self.warn(now_ns)
+        self.report(self.stop.fraction(1e-9 * now_ns, coordinator.version, self.epochs(coordinator)))
+        self._line_ns = wall_ns + LINE_NS
 
     def measure(self, now_ns: int, version: int, *points: np.ndarray) -> str:
         """Measure θ, once per version; return a reason to stop, or an empty string.

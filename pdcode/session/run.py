@@ -220,22 +220,9 @@ class TrainingRun:
 
     def run(self) -> str:
         """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
-        layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
-        for line in self.components.remarks():
+        monitor, fleet = self.monitor, self.fleet
+        for line in (*self.components.remarks(), self._size_line()):
             self.print_line(line)
-        config = self.components.scheme.config
-        most = "at most " if config.downlink.relays else ""
-        traffic = (
-            f"{layout.messages * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
-        )
-        if config.downlink.exchanges:
-            traffic += f", {(fleet.workers - 1) * layout.reply_bytes} to other workers"
-        if config.reduce.summed:
-            payload = sum(each.payload_bytes for each in self.components.layouts)
-            traffic = f"{config.reduce.kind} of {payload} bytes per update"
-        parameters = len(self.components.state.theta)
-        network = f"; {fleet.network}" if fleet.network else ""
-        self.print_line(f"{counted(fleet.workers, 'worker')}, {parameters} parameters, {traffic}{network}")
         if self.checkpoints is not None:
             state_of(self.stateful)  # fails early if a plug-in's class does not declare its state
         if self._found is not None:
@@ -263,6 +250,28 @@ class TrainingRun:
             self.coordinator.stopping, self.coordinator.interrupted = reason, fleet.interrupted
             monitor.fail(self.end_ns, reason)
         self.descent = monitor.descent(reason, lambda: self.arrays["theta"])
+        self._print_outcome(reason)
+        return reason
+
+    def _size_line(self) -> str:
+        """Return a line on the numbers of workers, parameters and bytes."""
+        layout, fleet, config = self.components.layout, self.fleet, self.components.config
+        most = "at most " if config.downlink.relays else ""
+        traffic = (
+            f"{layout.messages * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+        )
+        if config.downlink.exchanges:
+            traffic += f", {(fleet.workers - 1) * layout.reply_bytes} to other workers"
+        if config.reduce.summed:
+            payload = sum(each.payload_bytes for each in self.components.layouts)
+            traffic = f"{config.reduce.kind} of {payload} bytes per update"
+        parameters = len(self.components.state.theta)
+        network = f"; {fleet.network}" if fleet.network else ""
+        return f"{counted(fleet.workers, 'worker')}, {parameters} parameters, {traffic}{network}"
+
+    def _print_outcome(self, reason: str) -> None:
+        """Print why and when the run has ended, the loss, and the workers that are gone."""
+        monitor, roster = self.monitor, self.coordinator.roster
         measured = f"loss {monitor.loss:.4g}"
         measured += f", {monitor.score} {score(monitor.accuracy)}" if monitor.has_score else ""
         measured += " of the average of θ" if monitor.averaged else ""
@@ -271,13 +280,10 @@ class TrainingRun:
         passes = f"({monitor.epochs(self.coordinator):.1f} epochs)"
         took = f"{after} {passes} in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
-        if dead := self.coordinator.roster.dead:
-            self.print_line(f"died: {workers_named(dead)}")
-        if left := self.coordinator.roster.left:
-            self.print_line(f"left: {workers_named(left)}")
-        if missing := self.coordinator.roster.missing:
-            self.print_line(f"not waited for any longer: {workers_named(missing)}")
-        return reason
+        gone = {"died": roster.dead, "left": roster.left, "not waited for any longer": roster.missing}
+        for what, workers in gone.items():
+            if workers:
+                self.print_line(f"{what}: {workers_named(workers)}")
 
 
 def lost_with_worker(config: Config) -> str:
