@@ -140,8 +140,49 @@ def critical_path(
         None if no step used a recorded payload.
     """
     split, m = stages(arrivals, updates["t_ns"]), len(arrivals["worker"])
-    taken, dispatch_ns = split.sum(axis=0), arrivals["t_dispatch_ns"]
-    decoded_ns, steps_ns = dispatch_ns + taken, updates["t_ns"]
+    decoded_ns = arrivals["t_dispatch_ns"] + split.sum(axis=0)
+    cause, place = _causes(arrivals, updates, decoded_ns, shared)
+    causes, places, caused = cause.tolist(), place.tolist(), m + np.flatnonzero(cause[m:] >= 0)
+    event = int(caused[-1]) if len(caused) else -1
+    steps, rows, begun_by = list[int](), list[int](), list[int]()
+    while event >= 0:
+        before = causes[event]
+        if before >= 0 and places[before] >= places[event]:  # in damaged files
+            before = -1
+        if event >= m:
+            steps.append(event - m)
+        else:
+            rows.append(event)
+            begun_by.append(before)
+        event = before
+    if not rows:
+        return None
+    spent = np.zeros((workers + 1, len(STAGES + OWN)))
+    at, whose, by = np.array(rows), arrivals["worker"][rows], np.array(begun_by)
+    times, dispatch_ns, steps_ns = split[:, at], arrivals["t_dispatch_ns"], updates["t_ns"]
+    beyond = np.append(0, np.maximum(decoded_ns[at[1:]] - dispatch_ns[at[:-1]], 0))  # the next task's begin
+    for part in reversed(range(len(STAGES))):
+        cut = np.minimum(times[part], beyond)
+        np.add.at(spent[:, part], whose, times[part] - cut)
+        beyond -= cut
+    step, until = np.array(steps), steps_ns.copy()
+    until[by[by >= m] - m] = np.minimum(until[by[by >= m] - m], dispatch_ns[at[by >= m]])
+    waited = np.maximum(until[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
+    late = updates["why"][step] == TIME
+    every = np.concatenate((decoded_ns, steps_ns))
+    sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
+    spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
+    return CriticalPath(at[::-1], spent, int(spent.sum()), split)
+
+
+def _causes(
+    arrivals: Columns, updates: Columns, decoded_ns: np.ndarray, shared: bool | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which event caused each of rank 0's, -1 if none did, and its place in their order.
+
+    Events are the arrivals, in their order, then the steps.
+    """
+    m, dispatch_ns, steps_ns = len(decoded_ns), arrivals["t_dispatch_ns"], updates["t_ns"]
     ready = np.where(shared, arrivals["t_send_ns"], decoded_ns)
     _, order, place = _rank_0(decoded_ns, steps_ns)
     # Each step's payload: of those with its version, the last.
@@ -160,37 +201,7 @@ def critical_path(
     # Workers that add up payloads step before rank 0 does, and begin the next task at once.
     begun = np.minimum(np.searchsorted(updates["version"], arrivals["version"]), len(steps_ns) - 1)
     cause[:m] = np.where(shared & (updates["version"][begun] == arrivals["version"]), m + begun, cause[:m])
-    causes, places = cause.tolist(), place.tolist()
-    event = m + int(np.flatnonzero(known)[-1]) if known.any() else -1
-    steps, rows, begun_by = list[int](), list[int](), list[int]()
-    while event >= 0:
-        before = causes[event]
-        if before >= 0 and places[before] >= places[event]:  # in damaged files
-            before = -1
-        if event >= m:
-            steps.append(event - m)
-        else:
-            rows.append(event)
-            begun_by.append(before)
-        event = before
-    if not rows:
-        return None
-    spent = np.zeros((workers + 1, len(STAGES + OWN)))
-    at, whose, by = np.array(rows), arrivals["worker"][rows], np.array(begun_by)
-    times = split[:, at]
-    beyond = np.append(0, np.maximum(decoded_ns[at[1:]] - dispatch_ns[at[:-1]], 0))  # the next task's begin
-    for part in reversed(range(len(STAGES))):
-        cut = np.minimum(times[part], beyond)
-        np.add.at(spent[:, part], whose, times[part] - cut)
-        beyond -= cut
-    step, until = np.array(steps), steps_ns.copy()
-    until[by[by >= m] - m] = np.minimum(until[by[by >= m] - m], dispatch_ns[at[by >= m]])
-    waited = np.maximum(until[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
-    late = updates["why"][step] == TIME
-    every = np.concatenate((decoded_ns, steps_ns))
-    sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
-    spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
-    return CriticalPath(at[::-1], spent, int(spent.sum()), split)
+    return cause, place
 
 
 def latencies(trace: TraceReader, path: CriticalPath | None) -> dict[str, np.ndarray]:

@@ -38,14 +38,7 @@ def add_parser(commands: Any) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Predict, and write and score the predictions."""
-    import msgspec
-
     from ..api.traces import Trace
-    from ..config import NetworkTable, legacy
-    from ..config.problems import is_bundled
-    from ..problems import read
-    from ..problems.formats import format_of
-    from ..problems.matrix import Csr
     from ..problems.tables import as_list
     from ..util import formats
     from . import guard
@@ -54,19 +47,7 @@ def predict(options: argparse.Namespace) -> int:
     guard.probe_in_subprocess(options.trace)
     trace = Trace(options.trace)
     model = trace.model()
-    data = options.data if is_bundled(options.data) else os.path.abspath(options.data)
-    table = legacy.read(trace.config, trace.plugin_digests).problem
-    assert isinstance(table, NetworkTable)  # `model` refuses others
-    table = msgspec.structs.replace(table, data=data, labels=None)
-    if format_of(table) in ("csv", "parquet"):
-        table = msgspec.structs.replace(table, inputs=list(model.columns) or None)
-    guard.probe_data(table.data)
-    for path in map(Path, (options.trace, table.data) if options.output else ()):
-        if path.exists() and Path(options.output).exists() and path.samefile(options.output):
-            raise InputError(f"-o {options.output}: an input file cannot be overwritten by the predictions")
-    samples = read(table, required=False)
-    if isinstance(samples.x, Csr):  # svmlight files have no columns after their last entry
-        samples = samples._replace(x=replace(samples.x, width=max(samples.x.width, model.features)))
+    table, samples = read_rows(options, trace, model)
     with prefix_errors(options.data):
         predicted = model.predict(samples)
         columns = [predicted] if predicted.ndim == 1 else [*predicted.T]
@@ -93,3 +74,30 @@ def predict(options: argparse.Namespace) -> int:
         score = model.score(samples, samples.y)
         print_line(f"{model.measure} {formats.score(score)} on the targets of {options.data}")
     return 0
+
+
+def read_rows(options: argparse.Namespace, trace: Any, model: Any) -> tuple[Any, Any]:
+    """Read the rows as a model's training data; return also the table [problem] that describes them."""
+    import msgspec
+
+    from ..config import NetworkTable, legacy
+    from ..config.problems import is_bundled
+    from ..problems import read
+    from ..problems.formats import format_of
+    from ..problems.matrix import Csr
+    from . import guard
+
+    data = options.data if is_bundled(options.data) else os.path.abspath(options.data)
+    table = legacy.read(trace.config, trace.plugin_digests).problem
+    assert isinstance(table, NetworkTable)  # `model` refuses others
+    table = msgspec.structs.replace(table, data=data, labels=None)
+    if format_of(table) in ("csv", "parquet"):
+        table = msgspec.structs.replace(table, inputs=list(model.columns) or None)
+    guard.probe_data(table.data)
+    for path in map(Path, (options.trace, table.data) if options.output else ()):
+        if path.exists() and Path(options.output).exists() and path.samefile(options.output):
+            raise InputError(f"-o {options.output}: an input file cannot be overwritten by the predictions")
+    samples = read(table, required=False)
+    if isinstance(samples.x, Csr):  # svmlight files have no columns after their last entry
+        samples = samples._replace(x=replace(samples.x, width=max(samples.x.width, model.features)))
+    return table, samples

@@ -1,6 +1,7 @@
 """`pdcode reconstruct`: images from trains of events, by the dictionary of a run."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,6 @@ def reconstruct(options: argparse.Namespace) -> int:
     from ..analysis import printing
     from ..api.traces import Trace
     from ..events import sensors
-    from ..problems import photographs
     from . import guard
 
     arguments.import_plugins(options)
@@ -87,42 +87,42 @@ def reconstruct(options: argparse.Namespace) -> int:
         read = {Path(each).resolve() for each in options.files}
         if written := read & {(folder / f"{name}{ENDING}").resolve() for name in names}:
             raise InputError(f"-o {options.output}: {written.pop()} is an image that is read, too")
-    if recordings:
-        made = sensors.recorded(
-            [*zip(names, recordings, strict=True)],
-            dictionary,
-            options.window_ms,
-            options.frames,
-            options.size,
-        )
-    else:
-        images = [
-            (name, photographs.read_image(each)) for name, each in zip(names, options.files, strict=True)
-        ]
-        random = np.random.default_rng(options.seed)
-        sensor = sensors.Retina(options.window_ms, random)
-        if options.sensor == "camera":
-            sensor = sensors.Camera(options.window_ms, random, options.noise_hz)
-        made = sensors.simulated(images or photographs.held_out(), dictionary, sensor, options.size)
-    rows, sums = printing.make_table("image", *sensors.COLUMNS, left=("image",)), []
-    for name, found in made:
-        if found.scores:
-            rows.add_row(name, *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in found.scores))
-            sums.append(found.scores)
+    table, scored = printing.make_table("image", *sensors.COLUMNS, left=("image",)), []
+    for name, each in reconstructions(options, dictionary, names, recordings):
+        if each.scores:
+            table.add_row(name, *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in each.scores))
+            scored.append(each.scores)
         else:
-            print_line(f"{name}: {found.events:,} events")
+            print_line(f"{name}: {each.events:,} events")
         if folder is not None:
-            found.write(folder / f"{name}{ENDING}")
-    if sums:
-        means = [
-            [sum(each) / len(sums) for each in zip(*column, strict=True)]
-            for column in zip(*sums, strict=True)
-        ]
-        rows.add_row("mean", *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in means))
+            each.write(folder / f"{name}{ENDING}")
+    if scored:
+        means = np.mean(scored, axis=0).tolist()
+        table.add_row("mean", *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in means))
         legend = (
             "PSNR and SSIM. Counts are in units of the image; fitted: by the best affine function of them."
         )
-        printing.show([("", [rows, printing.note(legend)])])
+        printing.show([("", [table, printing.note(legend)])])
     if folder is not None:
         print_line(f"images: {folder}")
     return 0
+
+
+def reconstructions(
+    options: argparse.Namespace, dictionary: Any, names: list[str], recordings: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """Return names, and what is reconstructed of recordings, or of what a sensor's model sends of images."""
+    import numpy as np
+
+    from ..events import sensors
+    from ..problems import photographs
+
+    length_ms, size = options.window_ms, options.size
+    if recordings:
+        files = [*zip(names, recordings, strict=True)]
+        return sensors.recorded(files, dictionary, length_ms, options.frames, size)
+    images = [(name, photographs.read_image(each)) for name, each in zip(names, options.files, strict=True)]
+    sensor = sensors.Retina(length_ms, random := np.random.default_rng(options.seed))
+    if options.sensor == "camera":
+        sensor = sensors.Camera(length_ms, random, options.noise_hz)
+    return sensors.simulated(images or photographs.held_out(), dictionary, sensor, size)

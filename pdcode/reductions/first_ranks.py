@@ -224,40 +224,27 @@ class FirstLink(LogLink):
         scatter, gather = tags(attempt)
         own.divide()
         owners, others = assigned(members, len(own.segments)), [each for each in members if each != me]
+        mine = [number for number, owner in enumerate(owners) if owner == me]
+        theirs = [(number, 1 + owner) for number, owner in enumerate(owners) if owner != me]  # with ranks
         sent, means = [each.copy() for each in own.segments], [each.copy() for each in mean.segments]
-        segments = {
-            (worker, number): np.empty_like(sent[number]) if worker != me else sent[number]
-            for number, owner in enumerate(owners)
-            if owner == me
-            for worker in members
-        }
+        inbox = {(worker, number): np.empty_like(sent[number]) for number in mine for worker in others}
         requests = list[MPI.Request]()
-        self._kept.append((requests, (sent, means, segments)))
-        requests += [
-            comm.Irecv(segment, 1 + worker, scatter)
-            for (worker, _), segment in segments.items()
-            if worker != me
-        ]
-        arriving = requests.copy()
-        gathered = [
-            comm.Irecv(means[number], 1 + owner, gather) for number, owner in enumerate(owners) if owner != me
-        ]
+        self._kept.append((requests, (sent, means, inbox)))
+        arriving = [comm.Irecv(inbox[place], 1 + place[0], scatter) for place in inbox]
+        requests += arriving
+        gathered = [comm.Irecv(means[number], rank, gather) for number, rank in theirs]
         requests += gathered
-        requests += [
-            comm.Isend(sent[number], 1 + owner, scatter) for number, owner in enumerate(owners) if owner != me
-        ]
+        requests += [comm.Isend(sent[number], rank, scatter) for number, rank in theirs]
         while not MPI.Request.Testall(arriving):
             yield
-        codewords = self._task.codewords
-        for number, owner in enumerate(owners):
-            if owner == me:
-                read = self.owners.owners[number].read
-                payloads = (read(segments[worker, number][REQUEST_BYTES:]) for worker in members)
-                means[number][REQUEST_BYTES:] = self.owners.average(
-                    me, number, payloads, len(members), codewords, version
-                )
-                ranks = [0, *(1 + worker for worker in others)]
-                requests += [comm.Isend(means[number], rank, gather) for rank in ranks]
+        for number in mine:
+            segments = (inbox.get((worker, number), sent[number]) for worker in members)
+            payloads = (self.owners.owners[number].read(each[REQUEST_BYTES:]) for each in segments)
+            means[number][REQUEST_BYTES:] = self.owners.average(
+                me, number, payloads, len(members), self._task.codewords, version
+            )
+            ranks = [0, *(1 + worker for worker in others)]
+            requests += [comm.Isend(means[number], rank, gather) for rank in ranks]
         while not MPI.Request.Testall(gathered):
             yield
         for segment, each in zip(mean.segments, means, strict=True):
