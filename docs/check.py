@@ -42,7 +42,7 @@ QUESTIONS = {
     "update.mode": ("configuration",),
     "plan": ("simulator", "tutorial", "commands"),
 }
-"""Words as a user types them into the search, and pages of which one must be among the first results."""
+"""Words as a user types them into the search, and pages; one must be among the first results."""
 
 FIRST = 4  # results that a user looks at
 
@@ -50,7 +50,7 @@ FIRST = 4  # results that a user looks at
 class Index:
     """The search index of the HTML pages, asked as Sphinx's page does.
 
-    All words must occur in a page. Words of titles count more than those of the text, parts of words less.
+    All words must occur in a page. Words of titles count more than words of the text, parts of words less.
     """
 
     def __init__(self, path: Path) -> None:

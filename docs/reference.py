@@ -1,6 +1,6 @@
 """Sphinx directives that read pdcode: keys of the configuration, presets, columns of the trace, commands.
 
-The meaning of a key is the ``#:`` comment of its field; type, bounds and default are those of the struct.
+The meaning of a key is the ``#:`` comment of its field; type, bounds and default come from the struct.
 """
 
 from __future__ import annotations

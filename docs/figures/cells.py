@@ -1,7 +1,7 @@
 """Draw results/cells.png, the figure of docs/results.md: `python docs/figures/cells.py`.
 
 A square is a cell of the tables in docs/results/rivals.md: a network, a link and a kind of delays. Its
-number is the time of `lwpd:auto` over that of the best plain or armed rival.
+number is the time of `lwpd:auto` over the time of the best plain or armed rival.
 """
 
 import re

@@ -47,7 +47,7 @@ class LinkLoad(msgspec.Struct, frozen=True):
 def candidates(config: Config) -> list[Config]:
     """Return the configuration with each of the fractions, the largest first.
 
-    The residual grows as the fraction shrinks. ``memory.lookahead`` is that of the largest fraction and
+    The residual grows as the fraction shrinks. ``memory.lookahead`` is for the largest fraction and
     shrinks in proportion, so that the step ahead keeps its length.
     """
     if config.code.share is not None:
@@ -67,7 +67,7 @@ def resolve_rows(
     """Return the configuration with the fraction that `link_load` allows, and a line of explanation.
 
     `config` has ``code.rows_per_task = "auto"``; `total_rows` is the number of training rows of all shards;
-    `speeds` are measured, by default those of ``[link]`` and ``[machine]``.
+    `speeds` are measured, by default given by ``[link]`` and ``[machine]``.
     """
     chosen, load, tried = config, LinkLoad(0.0, math.inf, math.inf), []
     for smaller in candidates(config):

@@ -22,7 +22,7 @@ def dry_run_text(given: Config, origins: Origins, components: Components) -> str
     given : Config
         As it was loaded.
     origins : Origins
-        Of the values of `given`; those of the keys that are resolved since are added.
+        Of the values of `given`; origins of the keys that are resolved since are added.
     components : Components
     """
     config, sized = components.config, components.requested

@@ -2,7 +2,7 @@
 
 The unit is a flop of a gradient: other work counts as many as take its time. A matrix product (a × b)(b × c)
 counts 2abc. Passes over arrays count their `util.touches`, and `ELEMENTWISE` for each operation that takes
-time beside them, such as those of `WireFormat.flops`. `problems.counts` has the counts of gradients.
+time beside them, such as `WireFormat.flops`. `problems.counts` has the counts of gradients.
 ``python -m benchmarks charges`` compares the counts with times.
 """
 

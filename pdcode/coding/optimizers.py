@@ -64,7 +64,7 @@ class Optimizer(Stateful, Capable):
     penalises : bool
         Whether steps end by the proximal operator of a penalty.
     default_damping : bool
-        Capability: `damping` is that of ``optimizer.staleness``.
+        Capability: `damping` is given by ``optimizer.staleness``.
     descends : bool
         Capability: a step is plain gradient descent.
     """
@@ -138,7 +138,7 @@ class Optimizer(Stateful, Capable):
         Returns
         -------
         float
-            Euclidean norm of the step, without that of the weight decay.
+            Euclidean norm of the step, without weight decay.
         """
         if theta is not self._theta or decoders is not self._decoders:
             self._bind(theta, units, decoders)
@@ -462,7 +462,7 @@ class SignTable(OptimizerTable, tag="sign"):
 
 
 def create(table: OptimizerTable | Mapping[str, Any], *arguments: Any) -> Optimizer:
-    """Build an optimizer from its table or keys; the other arguments are those of `OptimizerTable.make`."""
+    """Build an optimizer from its table or keys; the other arguments are as for `OptimizerTable.make`."""
     if not isinstance(table, OptimizerTable):
         table = OptimizerTable.of(table)
     optimizer: Optimizer = table.make(*arguments)

@@ -115,7 +115,7 @@ class EachPayload(Policy):
 
 
 class FixedCount(Policy):
-    """A step at a number of payloads, including those of workers that are presumed lost."""
+    """A step at a number of payloads, including payloads of workers that are presumed lost."""
 
     waits_for_overdue = True
 
@@ -271,7 +271,7 @@ class CountTable(UpdateTable):
 
     #: (least) number of payloads of an update; none: three quarters of the workers
     count: Positive | None = None
-    #: number of payloads of a step at the full learning rate, at most that of the workers; the step of q
+    #: number of payloads of a step at the full learning rate, at most one per worker; the step of q
     #: fewer has q/full_step of it; with count "auto" rank 0 then waits less long for the last ones
     full_step: Positive = 1
 

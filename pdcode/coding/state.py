@@ -154,7 +154,7 @@ class State(Stateful, Capable, ABC):
     def undelivered_payloads(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
         """Return the payloads that a worker's task needs and other workers send it, as messages.
 
-        With `sender`, only those of that worker.
+        With `sender`, only the payloads of that worker.
         """
         return ()
 

@@ -262,7 +262,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     }  # fmt: skip
     makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
     linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
-    has_length: ClassVar[bool] = False  #: whether `step_lengths` are those of any gradient
+    has_length: ClassVar[bool] = False  #: whether `step_lengths` hold for any gradient
     gives_way: ClassVar[bool] = False  #: whether it is, in a preset, `sgd` if keys of that are given
     #: touches of an element of θ in a step, see `util.touches`; its gradient's and its own are two
     touches: ClassVar[float] = 2.0
@@ -379,7 +379,7 @@ class OptimizerTable(Kind, tag_field="kind"):
     def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0, layers: Any = ()) -> Any:
         """Return the optimizer of a θ of this size and type, a `coding.optimizers.Optimizer`.
 
-        `penalty` is that of the key ``proximal``; `span` the learning rate of the gradient steps whose sums
+        `penalty` is given by the key ``proximal``; `span` the learning rate of the gradient steps whose sums
         the decoded vectors are: 1 for gradients; `layers` the `transport.units.Blocks` of θ.
         """
         return self.makes(self, size, dtype, layers, span)

@@ -363,7 +363,7 @@ def _entries(group: str) -> tuple[Any, ...]:
 
 
 class _Loader(SourceFileLoader):
-    """Loader without a cache of compiled code, which could be that of another text."""
+    """Loader without a cache of compiled code, which could be the code of another text."""
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)

@@ -93,7 +93,7 @@ def _toml_hint(text: str, error: str, path: Path) -> str:
     hints = {
         r"(?i)(true|yes|on)\b": "; TOML has true and false",
         r"(?i)(false|no|off)\b": "; TOML has true and false",
-        r"[“”‘’]": "; quotes are those of ASCII",
+        r"[“”‘’]": "; use ASCII quotes",
         r"[A-Za-z_]": "; text is quoted",
         r"\s*:": "; between key and value is =",
     }
@@ -122,7 +122,7 @@ def resolve(
 ) -> Config:
     """Convert the tables of a TOML file to a checked configuration, by the rules of `config.defaults`.
 
-    With preset "auto" the tables are those of a candidate. Plug-ins are imported. Paths of files to read
+    With preset "auto" the tables come from a candidate. Plug-ins are imported. Paths of files to read
     become absolute: those in `tables` are relative to `folder`, the folder of the file, and those in
     `overrides` to the current folder.
     """

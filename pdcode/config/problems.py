@@ -160,8 +160,8 @@ class NetworkTable(ProblemTable):
     inputs: str | list[str] | None = None
     targets: str | list[str] | None = None  #: name of the array or column of targets, or names; none: y
     exclude: str | list[str] = msgspec.field(default_factory=list)  #: names of columns that are not inputs
-    #: what becomes of missing values: refuse: an error; mean, median: numbers are filled with that of the
-    #: training rows, text has none of its categories, and rows without a target are left out; drop: rows
+    #: what becomes of missing values: refuse: an error; mean, median: numbers become the mean or median in
+    #: the training rows, text has none of its categories, and rows without a target are left out; drop: rows
     #: with a missing value are left out
     missing: Literal["refuse", "mean", "median", "drop"] = "refuse"
     hidden: list[Positive] | None = None  #: units of each hidden layer; none: 64 in one, if the kind has them
@@ -174,8 +174,8 @@ class NetworkTable(ProblemTable):
     #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
     #: their ratios, so that inputs that hardly vary stay small; "white": also uncorrelated, of at most 1,024
     #: inputs without penalty, else as true; with any of them, sparse inputs to largest magnitude 1, and
-    #: uncentred; auto: guarded, but white in presets for linear models, and not at all inputs that are
-    #: sparse or synthetic, and those of proximal steps, which are for weights of inputs as they are
+    #: uncentred; auto: guarded, but white in presets for linear models, and no scaling of inputs that are
+    #: sparse or synthetic, nor with proximal steps, which are for weights of inputs as they are
     standardise: bool | Literal["guarded", "white", "auto"] = "auto"
     #: subtract from real targets their means, and divide all by the root of the mean of their variances;
     #: losses, predictions and exported weights stay in the units of the data; none: in presets for networks

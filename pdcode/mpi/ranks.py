@@ -268,7 +268,7 @@ def wrapped(
 ) -> tuple[Link, Computes]:
     """Add injected faults, delays and checkpoints to a worker and its link.
 
-    `place` is that of the worker's part of a checkpoint, see `Coordination.memory_places`.
+    `place` is the place of the worker's part of a checkpoint, see `Coordination.memory_places`.
     """
     outer: Link = link
     computes: Computes = worker

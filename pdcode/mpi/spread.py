@@ -1,7 +1,7 @@
 """Virtual workers distributed over all MPI ranks: worker i belongs to rank i mod the number of ranks.
 
-Rank 0, which has the fleet, performs the tasks of its own workers at once, as `InProcessExecutor` does, and
-sends those of the others. A rank performs its tasks in the order of sending, and MPI preserves the order of
+Rank 0, which has the fleet, performs its own workers' tasks at once, as `InProcessExecutor` does, and sends
+the tasks of the others. A rank performs its tasks in the order of sending, and MPI preserves the order of
 messages. Rank 0 therefore knows which worker's reply comes next from a rank, and posts its receive in that
 worker's buffer before it sends the task. Every reply has a buffer, and rank 0 may wait at any time without
 deadlock. Rank 0 has a fixed number of send buffers per rank; when all are in use, it waits for the oldest

@@ -196,7 +196,7 @@ class UserTable(ModelTable):
     #: operations of a row's gradient, for the virtual clock; none: counted by PyTorch, or 6 per parameter
     flops: Real | None = None
     #: whether the least loss is near 0, as whitened gradients need; none: no, and with kind "torch" yes,
-    #: unless the loss is that of a regression
+    #: unless the loss is a regression's
     near_zero: bool | None = None
 
     def check_config(self, config: Any) -> None:

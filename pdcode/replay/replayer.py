@@ -323,7 +323,7 @@ def loses_tasks(config: Config) -> bool:
 def replay(trace: TraceReader, print_line: Print) -> Replayer:
     """Recompute a run from its trace, and compare everything that is deterministic bit for bit.
 
-    Parameters and exceptions are those of `Replayer`, which is returned after the run.
+    Parameters and exceptions are as for `Replayer`, which is returned after the run.
     """
     try:
         replayer = Replayer(trace, print_line)
@@ -362,7 +362,7 @@ def recorded_presets(trace: TraceReader) -> list[RecordedPreset]:
 def replayable(config: Config, trace: TraceReader) -> Config:
     """Return a configuration of a trace, without faults that would end the replay.
 
-    Refuse that of a run that cannot be replayed, or whose data would have other sizes than recorded.
+    Refuse the trace of a run that cannot be replayed, or whose data would have other sizes than recorded.
     """
     if not config.stop.ends:  # no run of pdcode's own
         raise InputError(f"{trace.path}: a recorded script: the trace has no arithmetic to recompute")

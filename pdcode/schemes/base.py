@@ -159,7 +159,7 @@ class CodewordRule:
 
 
 class Scheme(kinds.Registered, Capable, group="schemes"):
-    """Algorithm of rank 0 and the workers; the defaults are those of projective derivative codes.
+    """Algorithm of rank 0 and the workers; the defaults are projective derivative codes.
 
     A scheme is a subclass in a file of its own, registered by a line in `config.kinds`. Rank 0 and the
     workers build it from the same configuration, hence with the same units and message layouts.
@@ -192,7 +192,7 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         Presets for losses whose least is far from 0: the rate of linear models follows from their curvature,
         and falls until the end of a run of a given number of updates.
     unused : tuple of str
-        Tables of the configuration without effect; values other than those of `tables` are refused. An entry
+        Tables of the configuration without effect; values that differ from `tables` are refused. An entry
         "!table.key" is a key of such a table that has an effect.
     requires : dict
         Requirements on other keys, "table.key" -> `Need` or value; see `config.requirements`.

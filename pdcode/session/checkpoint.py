@@ -170,7 +170,7 @@ def find(config: Config) -> Checkpoint | None:
     """Return the newest valid checkpoint of a configuration's trace; None if the trace has none.
 
     The newer of two is used if the files of all workers belong to it; else the older one if that holds for
-    it. Refuse checkpoints of another configuration, and several of which none is valid.
+    it. Refuse checkpoints of another configuration, and several if none is valid.
     """
     folder = folder_of(config.trace.path)
     newest = folder / "coordinator"

@@ -429,7 +429,7 @@ def worker_builder(
 class WorkerFactory:
     """Factory of a worker: problem and layouts first, and the worker once its reply buffers exist.
 
-    `arrays` are the worker's data, see `schemes.Placement`; `facts` those of `Components.facts`; `state` is
+    `arrays` are the worker's data, see `schemes.Placement`; `facts` are `Components.facts`; `state` is
     rank 0's, if the worker uses its θ in place of a replica.
     """
 

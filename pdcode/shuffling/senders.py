@@ -29,7 +29,7 @@ from .plans import CachePlan, Caches, CyclePlan, ShufflePlan
 from .rows import Kind, Missing, Opening, message, read
 
 KEPT = 4  # epochs whose rows are remembered
-MOST_PARTS = 20_000  # of all batches: a worker solves for those of its next batch within seconds
+MOST_PARTS = 20_000  # of all batches: a worker solves for the parts of its next batch within seconds
 
 
 class Deal(ABC):
@@ -96,7 +96,7 @@ class RowDeal(Deal):
 
 
 class BatchDeal(Deal):
-    """Permutations of the first shards, of which workers have caches."""
+    """Permutations of the first shards, which workers have cached."""
 
     def __init__(self, seed: int, rows: int, workers: int, how: str, size: int) -> None:
         super().__init__(seed, rows, workers, how)

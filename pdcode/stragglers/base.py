@@ -208,9 +208,9 @@ def dead_workers(table: StragglersTable, workers: int) -> list[int]:
 def delays_ns(
     model: DelayModel, workers: Any, first: Any, count: int, compute_ns: Any, fraction: Any = 1.0
 ) -> Integers:
-    """Return delays in ns: those of `DelayModel.delays_s`, plus each worker's stretch times its compute time.
+    """Return delays in ns: `DelayModel.delays_s`, plus each worker's stretch times its compute time.
 
-    Those that are not 0 last `DelayModel.oversleep_s` longer.
+    Delays that are not 0 last `DelayModel.oversleep_s` longer.
     `compute_ns` is the compute time of each worker's tasks, shape (m,), and `fraction` the fraction of a
     delay that these tasks have, shape () or (m,); for schemes of several rounds per update. The result is
     int64, shape (m, count), and -1 for a worker that never answers.

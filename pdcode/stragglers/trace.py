@@ -19,7 +19,7 @@ from .base import DelayModel, Integers, Law, Reals
 
 
 class Recorded(Law, tag="trace", kw_only=True):
-    """Recorded delays: worker i takes those of recorded worker i mod m."""
+    """Recorded delays: worker i takes the delays of recorded worker i mod m."""
 
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
@@ -105,7 +105,7 @@ class RecordedDelays(DelayModel):
 
 
 class ReplayedDelays(RecordedDelays):
-    """Recorded delays in their order: a worker's task t has that of its t-th recorded task, cyclically."""
+    """Recorded delays in their order: task t of a worker has the delay of its t-th record, cyclically."""
 
     def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
         number: Integers = (first[:, None] + np.arange(count)) % counts
@@ -160,7 +160,7 @@ DRAWS: dict[str, type[RecordedDelays]] = {
 def block_length(recorded: records.DelayRecords) -> int:
     """Return a block length for recorded delays.
 
-    It is that of least mean square error of the variance of a mean, (6 ρ² N)^⅓ / (1 - ρ²)^⅔, if delays are a
+    It has the least mean square error of the variance of a mean, (6 ρ² N)^⅓ / (1 - ρ²)^⅔, if delays are a
     first-order autoregression, and at most 3 √N and N / 3: Politis and White, "Automatic block-length
     selection for the dependent bootstrap", Econometric Reviews 2004, corrected by Patton, Politis and White,
     ibid. 2009. N is the number of a worker's delays and ρ their lag-1 autocorrelation; of all workers, the

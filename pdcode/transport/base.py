@@ -201,7 +201,7 @@ class Fleet(ABC):
 class Computed(NamedTuple):
     """A message of a reply that is ready to be sent, with times on the worker's clock, in ns."""
 
-    part: int  # number of the message, of those of the reply
+    part: int  # number of the message in the reply
     loss: float  # of the mini-batch
     t_start_ns: int
     t_compute_ns: int

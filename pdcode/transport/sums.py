@@ -33,8 +33,8 @@ def exchanged_bytes(layout: Layout, workers: int) -> int:
     """Return the bytes that a worker sends, and receives, in a round: 2 (n - 1)/n of the payload.
 
     No allreduce of long vectors takes less (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for
-    clusters of workstations", J. Parallel Distrib. Comput. 2009). If payloads are rounded, those of the owner
-    of the longest segment: its mean to all others, and the rest of its payload.
+    clusters of workstations", J. Parallel Distrib. Comput. 2009). If payloads are rounded, the bytes of
+    the longest segment's owner: its mean to all others, and the rest of its payload.
     """
     if layout.exact or layout.blocks is not None:
         return round(2 * (workers - 1) / workers * layout.payload_bytes)
@@ -149,7 +149,7 @@ def chosen_bytes(layout: Layout, members: int) -> tuple[int, int]:
 
 
 class Mean:
-    """Rounded payload of a round, or the mean of those of all workers, in segments of an owner each.
+    """Rounded payload of a round, or the mean of all workers' payloads, in segments of an owner each.
 
     A segment has the numbers of workers that ask for the end and for a checkpoint, two int32, and the owner's
     units as in the message. `segments` are views of `message`; the other attributes are as for `Sum`.

@@ -42,7 +42,7 @@ class MeasuredTimes:
 def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> MeasuredTimes:
     """Measure the components of a run over MPI, given the bandwidth of rank 0's link in bytes/s.
 
-    The compute time is the median, or with `base` "low" that of `stragglers.base_ns`, for use with a
+    The compute time is the median, or with `base` "low" the time of `stragglers.base_ns`, for use with a
     straggler model that replays the trace's delays: these include all variation of task times, and the
     oversleep is then 0.
     """
@@ -99,7 +99,7 @@ def fit(
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
-    it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies;
+    it stays as in the trace's ``[link]``, with which the link's busy time is subtracted from the latencies;
     if messages took less than that, it is their bytes over their times, and the latency is 0.
 
     For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
@@ -149,11 +149,11 @@ def fit_two_sizes(
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
-    `measured` are results of `times` for an infinite bandwidth; `flops` those of a task, `sizes` the mean
+    `measured` are results of `times` for an infinite bandwidth; `flops` the flops of a task, `sizes` the mean
     bytes of a message, `replies` the bytes of a reply, `computed` the flops of rank 0, see
     `Components.coordinator_flops`, which the clock charges besides. 1 / flops_per_s, 1 / bandwidth and 1 /
     decode_bandwidth are the slopes, task_s, latency_s and arrival_s the intercepts. Rank 0's other times are
-    those of the small run.
+    taken from the small run.
     """
     small, large = measured
     rate = _rate(flops, (small.compute, large.compute))
@@ -177,10 +177,7 @@ def fit_two_sizes(
 
 
 def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
-    """Return the arrivals before the stop, of which there must be some, all whole replies.
-
-    If the preset has changed, they are those of the last one.
-    """
+    """Return the arrivals before the stop, with the last preset; refuse none, and replies in parts."""
     columns = {name: trace.arrivals[name] for name in COLUMNS}
     before = columns["status"] != DRAINED
     before[: int((trace.segments["arrivals"] * trace.segments["preset"]).max())] = False
@@ -194,7 +191,7 @@ def arrivals_before_stop(trace: TraceReader) -> dict[str, np.ndarray]:
 def config_of(trace: TraceReader, resolved: dict[str, Any] | None = None) -> Config:
     """Return the configuration of a trace's run, checked by this version and against the trace's workers.
 
-    `resolved` is that of an earlier preset; default: the last one.
+    `resolved` is the configuration of an earlier preset; default: the last one.
     """
     try:
         tables = trace.config if resolved is None else resolved

@@ -89,7 +89,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     The file is TOML with ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a
     trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`. A script's
     trace gives the configuration's tasks, with a step, the time of the script's, and all-reduces of its θ
-    that of the script's reductions.
+    the time of the script's reductions.
     """
     if is_hdf5(Path(path)):
         trace = TraceReader(path)

@@ -83,7 +83,7 @@ class WorkerFaults:
 
 
 class Injection:
-    """The faults of a run, applied to the event queue; `pending` is that of the `Schedule`.
+    """The faults of a run, applied to the event queue; `pending` belongs to the `Schedule`.
 
     The death of a worker drops its reply, even one in flight. The end of the run shortens neither halts nor
     message delays. Spare ranks replace workers as over MPI.

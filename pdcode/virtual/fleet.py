@@ -1,6 +1,6 @@
 """Fleet of virtual workers: an executor computes their tasks, and a schedule times their replies.
 
-Messages are written, rounded and read as over MPI; a run equals that of real ranks with the same timing. A
+Messages are written, rounded and read as over MPI; a run equals a run of real ranks with the same timing. A
 task is computed when it is sent, at its own θ, so that no old θ is stored. The schedule determines when its
 reply arrives.
 """
@@ -38,10 +38,10 @@ class VirtualFleet(Stateful, VirtualRanks, Fleet):
     """Rank 0's side of virtual workers.
 
     The executor computes the tasks, and the schedule determines when replies arrive. `until_ns` is the time
-    limit of the run: rank 0's wait times out once at this limit, at that of `cancel`, and when the state is
-    to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and receives,
-    in each round; default: those of its messages, of which `reply_bytes` are the lengths in each round;
-    default: the layouts'. `companion` is what accompanies tasks; default: nothing.
+    limit of the run: rank 0's wait times out once at this limit, once at the limit of `cancel`, and when the
+    state is to be woken; other time-outs have no effect. `exchanged` are the bytes that a worker sends, and
+    receives, in each round; default: the bytes of its messages, whose lengths in each round are
+    `reply_bytes`; default: the layouts'. `companion` is what accompanies tasks; default: nothing.
     """
 
     state_names = (

@@ -377,8 +377,8 @@ class AllreduceSchedule(CostModelSchedule):
 class TreeSchedule(AllreduceSchedule):
     """Schedule of workers that add up their payloads along a tree (`reduce.fanout`).
 
-    A worker's sum is ready once it has received those of the workers below it, one after the other; it then
-    sends the sum of all to each of them in turn. Each worker's link is like rank 0's.
+    A worker's sum is ready once it has received the sums from the workers below it, one after the other;
+    it then sends the sum of all to each of them in turn. Each worker's link is like rank 0's.
     """
 
     def __init__(

@@ -153,7 +153,7 @@ class Simulation:
         )
 
     def loads(self, descent: TrainingRun) -> dict[str, int]:
-        """Return the busy times of rank 0's processor and link in ns, with those of earlier presets."""
+        """Return the busy times of rank 0's processor and link in ns, with earlier presets."""
         arrivals, bytes_up = self._counts
         arrivals, bytes_up = descent.coordinator.roster.arrivals - arrivals, self.fleet.bytes_up - bytes_up
         own = {

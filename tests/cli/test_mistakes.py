@@ -71,7 +71,7 @@ CURES = {
     "simulate yes.toml": "yes.toml: ... (at line 1, column 27): 'yes }'; TOML has true and false",
     "simulate True.toml": "True.toml: ... 'True }'; TOML has true and false",
     "simulate comma.toml": "comma.toml: ... line 1 ... ; numbers have a point, not a comma",
-    "simulate curly.toml": "curly.toml: ... (at line 1, column 20): '“softmax” }'; quotes are those of ASCII",
+    "simulate curly.toml": "curly.toml: ... (at line 1, column 20): '“softmax” }'; use ASCII quotes",
     "simulate colon.toml": "colon.toml: not TOML ... ; between key and value is =",
     "simulate plain.toml": "plain.toml: ... (at line 1, column 20): 'softmax }'; text is quoted",
     "simulate under.toml": "problem.stop: ... ; stop is no key of [problem]: it stands above",
