@@ -110,9 +110,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         "update": ""
         if recorder
         else _update(
-            policy(trace) + _reduction(config),
-            config.get("update", {}),
-            config.get("optimizer", {}),
+            policy(trace) + _reduction(config), config.get("update", {}), config.get("optimizer", {})
         ),
         "recorded": recorder and f"by {recorder}: steps in which all wait for all",
         "delays": delays(config.get("stragglers", {})),

@@ -161,13 +161,7 @@ class Diagnosis:
         first, *rest = self.statements
         many = len(self.slow) > 1 and not self.bottleneck
         priced = verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share)
-        return replace(
-            self,
-            verdict=priced,
-            cost=cost,
-            next=after,
-            share=share,
-        )
+        return replace(self, verdict=priced, cost=cost, next=after, share=share)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the lines with their names."""

@@ -153,11 +153,7 @@ class Prediction:
             self.doubt = ""
 
     def relative(
-        self,
-        replaced: Sequence[int] = (),
-        free: str = "",
-        settings: Sequence[str] = (),
-        seeds: int = SEEDS,
+        self, replaced: Sequence[int] = (), free: str = "", settings: Sequence[str] = (), seeds: int = SEEDS
     ) -> np.ndarray:
         """Return times relative to the run's own, one or several by seed; parameters as of `update_s`."""
         factor = update_s(self.trace, replaced, free, settings, self.arrivals) / self.own_s

@@ -129,9 +129,7 @@ def blas() -> Finding:
     found = f"numpy {numpy.__version__}, {', '.join(sorted(names))}; threads a rank: {threads}"
     found += "" if kernel.FOUND else "; called through numpy, which takes longer for small products"
     return Finding(
-        "BLAS",
-        found,
-        "ranks are the parallelism: unset OMP_NUM_THREADS and the like" if threads > 1 else "",
+        "BLAS", found, "ranks are the parallelism: unset OMP_NUM_THREADS and the like" if threads > 1 else ""
     )
 
 

@@ -59,10 +59,7 @@ class ResidualMemory(MemoryTable):
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
     candidates: ClassVar[Candidates] = {"lookahead": (0.0, 0.2, "auto")}
-    requires: ClassVar[KeyNeeds] = {
-        "kind": RESIDUAL_NEEDS,
-        "lookahead": {"optimizer.kind": ANTICIPATED},
-    }
+    requires: ClassVar[KeyNeeds] = {"kind": RESIDUAL_NEEDS, "lookahead": {"optimizer.kind": ANTICIPATED}}
 
 
 class WorkerMemory(ResidualMemory, tag="worker"):

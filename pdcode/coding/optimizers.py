@@ -81,12 +81,7 @@ class Optimizer(Stateful, Capable):
     moments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self,
-        table: OptimizerTable,
-        size: int,
-        dtype: Any,
-        layers: Sequence[Blocks] = (),
-        span: float = 1.0,
+        self, table: OptimizerTable, size: int, dtype: Any, layers: Sequence[Blocks] = (), span: float = 1.0
     ) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate, self._layers, self._span = float(table.rate), layers, span
@@ -291,13 +286,7 @@ class ProximalSGD(SGD):
     penalises = True
 
     def __init__(
-        self,
-        table: SGDTable,
-        size: int,
-        dtype: Any,
-        layers: Sequence[Blocks],
-        span: float,
-        penalty: Penalty,
+        self, table: SGDTable, size: int, dtype: Any, layers: Sequence[Blocks], span: float, penalty: Penalty
     ) -> None:
         super().__init__(table, size, dtype, layers, span)
         self._penalty = penalty

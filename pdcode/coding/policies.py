@@ -79,7 +79,7 @@ class Policy(Stateful, Capable):
     """
 
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "steps_every_arrival": ("__init__", "enough", "ready", "usable"),
+        "steps_every_arrival": ("__init__", "enough", "ready", "usable")
     }
     state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
     state_types: ClassVar[tuple[tuple[str, Any], ...]] = (("wake_ns", int | None),)

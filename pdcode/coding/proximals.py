@@ -118,9 +118,7 @@ class UnitNorm(Proximal, tag="unit-norm"):
 
     bounded = True
     requires: ClassVar[KeyNeeds] = {
-        "kind": {
-            "optimizer.nesterov": one_of(False, why="holds θ in a set that Nesterov's momentum leaves"),
-        }
+        "kind": {"optimizer.nesterov": one_of(False, why="holds θ in a set that Nesterov's momentum leaves")}
     }
 
     def shrink(self, weights: np.ndarray, step: float) -> None:

@@ -46,12 +46,7 @@ class ResidualDecoder(LinearDecoder):
     options = (*LinearDecoder.options, "tolerance", "faults", "checks")
 
     def __init__(
-        self,
-        *shape: Any,
-        tolerance: float | None = None,
-        faults: int = 1,
-        checks: int = 16,
-        **common: Any,
+        self, *shape: Any, tolerance: float | None = None, faults: int = 1, checks: int = 16, **common: Any
     ) -> None:
         super().__init__(*shape, **common)
         if tolerance is None:

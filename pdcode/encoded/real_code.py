@@ -63,11 +63,7 @@ class RealCode:
         return basis
 
     def locate(
-        self,
-        rows: Sequence[int] | np.ndarray,
-        payloads: np.ndarray,
-        most: int,
-        noise: float | np.ndarray,
+        self, rows: Sequence[int] | np.ndarray, payloads: np.ndarray, most: int, noise: float | np.ndarray
     ) -> list[int] | None:
         """Return the positions of wrong payloads in `rows`; None if no set of at most `most` explains them.
 
@@ -125,12 +121,7 @@ class RealCode:
         )
 
     def _locate_others(
-        self,
-        wrong: list[int],
-        rows: np.ndarray,
-        payloads: np.ndarray,
-        most: int,
-        noise: np.ndarray,
+        self, wrong: list[int], rows: np.ndarray, payloads: np.ndarray, most: int, noise: np.ndarray
     ) -> list[int] | None:
         """Locate the other wrong payloads, given the wrong ones at these places."""
         kept = np.setdiff1d(np.arange(len(rows)), wrong)

@@ -67,10 +67,7 @@ def without_missing(table: NetworkTable, samples: Samples) -> tuple[Samples, str
     counts = {"without a target": without, "with a missing value": len(lost) - len(kept) - without}
     text = listing([f"{counted(count, 'row')} {what}" for what, count in counts.items() if count])
     left = samples._replace(
-        x=x[kept],
-        y=None if y is None else y[kept],
-        absent=None,
-        place=rows_of(kept, samples.place),
+        x=x[kept], y=None if y is None else y[kept], absent=None, place=rows_of(kept, samples.place)
     )
     return left, f"{text} left out, of {len(lost):,}"
 

@@ -52,14 +52,7 @@ def partition(
 
 
 def _blocks(
-    number: int,
-    axis: str,
-    count: int,
-    outputs: int,
-    columns: int,
-    offset: int,
-    bias: int = 1,
-    name: str = "",
+    number: int, axis: str, count: int, outputs: int, columns: int, offset: int, bias: int = 1, name: str = ""
 ) -> Blocks:
     """Cut a matrix (outputs, columns) along an axis, or along the axis with the smaller payload."""
     if axis not in ("auto", "output", "input"):

@@ -212,10 +212,7 @@ class Problem:
         return plan.full_gradient.copy()
 
     def coded_derivative(
-        self,
-        theta: npt.ArrayLike,
-        indices: npt.ArrayLike | None,
-        codewords: Sequence[npt.ArrayLike | None],
+        self, theta: npt.ArrayLike, indices: npt.ArrayLike | None, codewords: Sequence[npt.ArrayLike | None]
     ) -> list[Array]:
         """Compute combinations of blocks of the gradient, without forming the gradient.
 

@@ -181,11 +181,7 @@ def numbers(column: Array | Text, where: str, name: str, place: Place = "row {}"
 
 
 def labels_or_numbers(
-    column: Array | Text,
-    where: str,
-    name: str,
-    place: Place = "row {}".format,
-    integers: bool = False,
+    column: Array | Text, where: str, name: str, place: Place = "row {}".format, integers: bool = False
 ) -> tuple[Array, Array | None]:
     """Return a column of targets, and which of them are missing: None if they are not known to be.
 

@@ -55,10 +55,7 @@ class DiLoCo(Local):
 
     name = "diloco"
     summary = "H steps of AdamW at the worker, Nesterov's momentum at rank 0"
-    entrants: ClassVar[Entrants] = {
-        "DiLoCo": "",
-        "whitened DiLoCo": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"DiLoCo": "", "whitened DiLoCo": WHITEN}
     inner_touches = 9.0
     presets: ClassVar[Mapping[str, Tables]] = {}
     gradient_rate = ""

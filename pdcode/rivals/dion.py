@@ -46,10 +46,7 @@ class Dion(PowerSGD):
 
     name = "dion"
     summary = "two factors of each worker's momentum, in two rounds; orthonormal steps of low rank"
-    entrants: ClassVar[Entrants] = {
-        "Dion": ALLREDUCE,
-        "whitened Dion": f"{ALLREDUCE}{WHITEN}",
-    }
+    entrants: ClassVar[Entrants] = {"Dion": ALLREDUCE, "whitened Dion": f"{ALLREDUCE}{WHITEN}"}
     has_length = True
     requires: ClassVar[Needs] = {
         **PowerSGD.requires,

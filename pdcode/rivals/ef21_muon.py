@@ -55,10 +55,7 @@ class EF21Muon(TopK):
 
     name = "ef21-muon"
     summary = "the largest changes of each worker's momentum, by EF21; steps of Muon"
-    entrants: ClassVar[Entrants] = {
-        "EF21-Muon": "",
-        "whitened EF21-Muon": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"EF21-Muon": "", "whitened EF21-Muon": WHITEN}
     presets: ClassVar = {}
     requires: ClassVar[Needs] = {
         **SingleElements.requires,

@@ -41,10 +41,7 @@ class HeLoCo(DiLoCo):
 
     name = "heloco"
     summary = "asynchronous DiLoCo; what opposes rank 0's momentum is removed from displacements"
-    entrants: ClassVar[Entrants] = {
-        "HeLoCo": "",
-        "whitened HeLoCo": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"HeLoCo": "", "whitened HeLoCo": WHITEN}
     requires: ClassVar[Needs] = {
         "optimizer.kind": one_of("sgd", why="has a momentum"),
         "optimizer.momentum": given("a momentum"),

@@ -65,10 +65,7 @@ class MindFlayer(Scheme):
 
     name = "mindflayer"
     summary = "the sum of the gradients, of B at each worker, that are not delayed for too long"
-    entrants: ClassVar[Entrants] = {
-        "MindFlayer": NESTEROV,
-        "whitened MindFlayer": WHITENED,
-    }
+    entrants: ClassVar[Entrants] = {"MindFlayer": NESTEROV, "whitened MindFlayer": WHITENED}
     requires: ClassVar[Needs] = {"update.mode": one_of("all", why="expects the trials of every worker")}
     tables: ClassVar[Tables] = {**UNCODED, "update": {"mode": "all"}}
 

@@ -61,15 +61,12 @@ class MuLoCo(Local):
 
     name = "muloco"
     summary = "H steps of Muon at the worker, Nesterov's momentum at rank 0"
-    entrants: ClassVar[Entrants] = {
-        "MuLoCo": "",
-        "whitened MuLoCo": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"MuLoCo": "", "whitened MuLoCo": WHITEN}
     inner_touches = 4.0
     gradient_rate = ""
     tables: ClassVar[Tables] = DiLoCo.tables
     presets: ClassVar[Mapping[str, Tables]] = {
-        "2-bit": {**tables, "memory": {"kind": "worker"}, "wire": {"dtype": "int2"}},
+        "2-bit": {**tables, "memory": {"kind": "worker"}, "wire": {"dtype": "int2"}}
     }
 
     class Options(Local.Options):

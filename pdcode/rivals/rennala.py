@@ -34,10 +34,7 @@ class Rennala(Scheme):
 
     name = "rennala"
     summary = "full gradients; a step by S of them at the newest θ; a fast worker sends several"
-    entrants: ClassVar[Entrants] = {
-        "Rennala": NESTEROV,
-        "whitened Rennala": WHITENED,
-    }
+    entrants: ClassVar[Entrants] = {"Rennala": NESTEROV, "whitened Rennala": WHITENED}
     requires: ClassVar[Needs] = {
         "update.mode": one_of("first", why="counts gradients"),
         "update.late": one_of("waste", why="drops gradients at an older θ"),

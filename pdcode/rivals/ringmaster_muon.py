@@ -24,10 +24,7 @@ class RingmasterMuon(Ringmaster):
 
     name = "ringmaster-muon"
     summary = "full gradients, a step of Muon each; gradients of delay R and more are dropped"
-    entrants: ClassVar[Entrants] = {
-        "Ringmaster Muon": "",
-        "whitened Ringmaster Muon": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"Ringmaster Muon": "", "whitened Ringmaster Muon": WHITEN}
     requires: ClassVar[Needs] = {"optimizer.kind": one_of("muon", why="orthogonalises its momentum")}
     tables: ClassVar[Tables] = {
         **Ringmaster.tables,

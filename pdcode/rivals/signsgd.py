@@ -22,10 +22,7 @@ class SignSGD(Scheme):
 
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
-    entrants: ClassVar[Entrants] = {
-        "signSGD": "",
-        "whitened signSGD": WHITEN,
-    }
+    entrants: ClassVar[Entrants] = {"signSGD": "", "whitened signSGD": WHITEN}
     unused = ("code", "memory", "decoder", *WHITENING)
     gradient_rate = ""
     requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=NOT_SUMMED)}

@@ -102,10 +102,7 @@ class Local(Scheme):
     }
 
     # Messages that take longer than tasks, and workers that are all as fast: gradients of equal length.
-    presets: ClassVar[Mapping[str, Tables]] = {
-        "four-steps": _preset(4, 0.5),
-        "eight-steps": _preset(8, 0.6),
-    }
+    presets: ClassVar[Mapping[str, Tables]] = {"four-steps": _preset(4, 0.5), "eight-steps": _preset(8, 0.6)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

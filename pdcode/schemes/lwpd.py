@@ -70,12 +70,7 @@ class LWPD(Scheme):
             "optimizer": {"rate": 1.0, "average": True},
         },
         # Fast links without stragglers: workers add up their whitened gradients by all-reduce.
-        "ring": {
-            **WHITENED,
-            "update": {"mode": "all"},
-            "reduce": {"kind": "allreduce"},
-            "optimizer": OF_ALL,
-        },
+        "ring": {**WHITENED, "update": {"mode": "all"}, "reduce": {"kind": "allreduce"}, "optimizer": OF_ALL},
         # Links without stragglers: an all-reduce in four bits.
         "sharded": {
             **WHITENED,

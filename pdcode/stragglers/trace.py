@@ -42,10 +42,7 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
 
-    effective: ClassVar[KeyNeeds] = {
-        **Law.effective,
-        "block": {"stragglers.draw": one_of("block")},
-    }
+    effective: ClassVar[KeyNeeds] = {**Law.effective, "block": {"stragglers.draw": one_of("block")}}
 
     @property
     def reads(self) -> str:

@@ -39,12 +39,7 @@ begins with the keys given there."""
 
 
 def job_tables(
-    problem: Mapping[str, Any],
-    target: tuple[str, float],
-    workers: int,
-    link: str,
-    payloads: int,
-    rate: float,
+    problem: Mapping[str, Any], target: tuple[str, float], workers: int, link: str, payloads: int, rate: float
 ) -> tuple[Config, dict[str, Any]]:
     """Return a job without delays: its configuration, and the tables, with a limit of the runs' time."""
     kind, level = target
