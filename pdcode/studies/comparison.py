@@ -113,12 +113,15 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the ranked table, for notebooks."""
-        rows = self.rows, self.seeds, self.title, self.notes
-        return printing.to_html(results_table.comparison_sections(*rows))
+        return printing.to_html(self._sections)
 
     def show(self) -> None:
         """Print the ranked table, as ``pdcode compare`` does."""
-        results_table.show_comparison(self.rows, self.seeds, self.title, self.notes)
+        printing.show(self._sections)
+
+    @property
+    def _sections(self) -> list[printing.Section]:
+        return results_table.comparison_sections(self.rows, self.seeds, self.title, self.notes)
 
     def plot(self) -> Figure:
         """Draw training loss against time and against bytes, as ``pdcode compare --figure`` does.

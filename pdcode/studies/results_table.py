@@ -95,17 +95,6 @@ def comparison_sections(
     return [(title, [table]), ("", [printing.note(" ".join(texts))])]
 
 
-def show_comparison(
-    rows: Sequence[Row[str]],
-    seeds: Sequence[int],
-    title: str,
-    notes: Sequence[str],
-    console: Console | None = None,
-) -> None:
-    """Print `comparison_sections`."""
-    printing.show(comparison_sections(rows, seeds, title, notes), console)
-
-
 def show_plan(
     rows: Sequence[Row[Candidate]],
     seeds: Sequence[int],

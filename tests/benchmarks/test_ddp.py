@@ -1,6 +1,5 @@
 """The benchmark of DDP without PyTorch: what ranks draw, how they stop, what is measured and refused."""
 
-import io
 import re
 import sys
 import threading
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from benchmarks import ddp
 from benchmarks.__main__ import main as run_benchmarks
@@ -26,7 +24,6 @@ from pdcode.studies.comparison import Comparison
 from pdcode.studies.goal import Goal
 from pdcode.studies.limits import Limits
 from pdcode.studies.named_candidates import named_candidates
-from pdcode.studies.results_table import show_comparison
 from pdcode.util.errors import Failure, InputError
 
 JOB = """
@@ -185,10 +182,8 @@ def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     assert power.bytes_up == 20 * 2 * 4 * 4 * (4 * (16 + 64) + 16 + 160 + 10)  # 16 × 10 is not shortened
     assert coded.bytes_up == coded.bytes_down == 20 * 5 * 4 * 100  # 5 ranks to 4 others
     assert not ddp.measure(descent([2.5, 2.0]), trials[0]).reached
-    text = io.StringIO()
     compared = Comparison(runs.names, [""] * 3, [7], "mpi", goal, [[plain], [power], [coded]])
-    show_comparison(compared.rows, [7], compared.title, [], Console(file=text, width=200))
-    assert "ddp:powersgd" in text.getvalue()
+    assert "ddp:powersgd" in compared._repr_html_()
 
 
 @pytest.mark.parametrize(
