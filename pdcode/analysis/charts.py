@@ -10,6 +10,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED
 from ..util.formats import SCALES, SIZES, counted, duration, number, ratio
 from . import code_plots, comparison, critical_path, description, diagnosis, statistics, timeline, timing
+from .account import PARTS, Account
 
 POINTS = 800  # points of a curve, at most
 BINS, PER_BIN = 60, 20  # intervals of a run, at most, and values in each, on average
@@ -303,21 +304,27 @@ def slow_when(trace: TraceReader) -> Chart | None:
     )  # fmt: skip
 
 
-def on_path(path: critical_path.CriticalPath) -> Chart:
-    """Return the parts of the critical path by worker, of many the first ones."""
-    names = critical_path.STAGES + critical_path.OWN
-    first = [*path.workers[:12], len(path.spent_ns) - 1]
-    share = 100 * path.spent_ns[first] / max(path.length_ns, 1)
-    ends, at = share.cumsum(axis=1), np.arange(len(first), dtype=float)
-    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY  # the colours of the timeline, where it has the part
-    faint = "delay", "send", "step", "dispatch"
+def accounts(found: Account) -> Iterator[Chart]:
+    """Yield an account as one bar, and by worker, of many the first ones."""
+    first = [*found.workers[:12], found.worker_count]
+    lanes = [f"worker {worker}" for worker in first[:-1]] + ["rank 0"]
+    yield _stacked("account", "Where the time went", found.spent_ns.sum(axis=0)[None], found, [""])
+    yield _stacked("account-workers", "Where the time went, by worker", found.spent_ns[first], found, lanes)
+
+
+def _stacked(name: str, title: str, spent_ns: np.ndarray, found: Account, lanes: Sequence[str]) -> Chart:
+    share = 100 * spent_ns / found.length_ns
+    ends, at = share.cumsum(axis=1), np.arange(len(share), dtype=float)
+    # The colours of the timeline, where it has the part.
+    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY, 4, 4, GREY, GREY, GREY
+    faint = "delay", "send", "step", "dispatch", "checkpoint", "start"
     bars = [
-        Bars(name, at, right - width, right, colour, faint=name in faint)
-        for name, right, width, colour in zip(names, ends.T, share.T, colours, strict=True)
+        Bars(part, at, right - width, right, colour, faint=part in faint)
+        for part, right, width, colour in zip(PARTS, ends.T, share.T, colours, strict=True)
         if width.max() >= 0.05
     ]
-    lanes = [f"worker {worker}" for worker in first[:-1]] + ["rank 0"]
-    return Chart("critical-path", "Critical path", "% of its length", "", bars=bars, lanes=lanes)
+    until = f"the {duration(found.length_ns)} to {found.goal or 'the stop'}"
+    return Chart(name, title, f"% of {until}", "", bars=bars, lanes=list(lanes))
 
 
 def codes(trace: TraceReader) -> Iterator[Chart]:
@@ -343,7 +350,9 @@ def codes(trace: TraceReader) -> Iterator[Chart]:
             yield Chart(f"energy-{blocks}", title, "payloads", "captured fraction", curves, top=1.02)
 
 
-def run(trace: TraceReader, path: critical_path.CriticalPath | None) -> dict[str, list[Chart]]:
+def run(
+    trace: TraceReader, path: critical_path.CriticalPath | None, spent: Account | None
+) -> dict[str, list[Chart]]:
     """Return the charts of a run by the name of their section."""
     found = {"loss": [*losses([trace])], "code": [*codes(trace)]}
     if trace.updates.rows and not trace.is_script:
@@ -362,6 +371,6 @@ def run(trace: TraceReader, path: critical_path.CriticalPath | None) -> dict[str
             found["staleness"] = [over_time(trace, "staleness", title, "updates", t_ns, stale)]
         title = "Time from dispatch to decoding"
         found["latencies"] = [over_time(trace, "latency", title, "ms", t_ns, taken)]
-    if path is not None:
-        found["path"] = [on_path(path)]
+    if spent is not None:
+        found["account"] = [*accounts(spent)]
     return found

@@ -6,8 +6,10 @@ before it was sent: a step, or the decoding of a payload. Hollingsworth, "Critic
 passing and shared-memory programs", IEEE TPDS 1998, has the path of a message-passing program.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,18 +90,35 @@ class CriticalPath:
     ----------
     rows : ndarray of int64, shape (hops,)
         Arrivals on the path, the first at the beginning of the run.
-    spent_ns : ndarray of float64, shape (n + 1, 10)
-        Time on the path by worker, at the end rank 0, and by `STAGES` and `OWN`.
-    length_ns : int
-        From the beginning of the path to the last step.
+    begin_ns, end_ns : ndarray of int64, shape (pieces,)
+        The pieces of the path, in order.
+    whose, part : ndarray of int64, shape (pieces,)
+        Worker of each piece, n for rank 0, and what happens in it: a place in `STAGES` and `OWN`.
+    worker_count : int
+        Number of workers n.
     stages_ns : ndarray of int64, shape (7, m)
         `stages` of all arrivals.
     """
 
     rows: np.ndarray
-    spent_ns: np.ndarray
-    length_ns: int
+    begin_ns: np.ndarray
+    end_ns: np.ndarray
+    whose: np.ndarray
+    part: np.ndarray
+    worker_count: int
     stages_ns: np.ndarray
+
+    @cached_property
+    def spent_ns(self) -> np.ndarray:
+        """Time on the path by worker, at the end rank 0, and by `STAGES` and `OWN`: float64, (n + 1, 10)."""
+        shape = self.worker_count + 1, len(STAGES + OWN)
+        cells = np.ravel_multi_index((self.whose, self.part), shape)
+        return np.bincount(cells, self.end_ns - self.begin_ns, math.prod(shape)).reshape(shape)
+
+    @property
+    def length_ns(self) -> int:
+        """Length from the beginning of the path to the last step."""
+        return int((self.end_ns - self.begin_ns).sum())
 
     @property
     def by_part(self) -> dict[str, float]:
@@ -113,17 +132,24 @@ class CriticalPath:
         return [int(worker) for worker in np.argsort(-total, kind="stable") if total[worker] > 0]
 
 
-def of_trace(trace: TraceReader) -> CriticalPath | None:
-    """Return the critical path of a run; None without steps, or if not all arrivals were recorded."""
+def of_trace(trace: TraceReader, until_ns: float = math.inf) -> CriticalPath | None:
+    """Return the critical path of a run; None without steps, or if not all arrivals were recorded.
+
+    It ends with the last step until `until_ns`.
+    """
     if trace.sample > 1 or not trace.updates.rows or not trace.arrivals.rows:
         return None
-    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.summed)
+    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.summed, until_ns)
 
 
 def critical_path(
-    arrivals: Columns, updates: Columns, workers: int, shared: bool | np.ndarray = False
+    arrivals: Columns,
+    updates: Columns,
+    workers: int,
+    shared: bool | np.ndarray = False,
+    until_ns: float = math.inf,
 ) -> CriticalPath | None:
-    """Follow the critical path from the last step back to the start.
+    """Follow the critical path from a step back to the start.
 
     Parameters
     ----------
@@ -133,6 +159,8 @@ def critical_path(
         Number of workers n.
     shared : bool or ndarray of bool, shape (m,)
         Whether payloads are added up by the workers, so that the last one that was ready decides.
+    until_ns : float, default: inf
+        Time of the step, at the latest.
 
     Returns
     -------
@@ -142,7 +170,8 @@ def critical_path(
     split, m = stages(arrivals, updates["t_ns"]), len(arrivals["worker"])
     decoded_ns = arrivals["t_dispatch_ns"] + split.sum(axis=0)
     cause, place = _causes(arrivals, updates, decoded_ns, shared)
-    causes, places, caused = cause.tolist(), place.tolist(), m + np.flatnonzero(cause[m:] >= 0)
+    caused = m + np.flatnonzero((cause[m:] >= 0) & (updates["t_ns"] <= until_ns))
+    causes, places = cause.tolist(), place.tolist()
     event = int(caused[-1]) if len(caused) else -1
     steps, rows, begun_by = list[int](), list[int](), list[int]()
     while event >= 0:
@@ -157,22 +186,32 @@ def critical_path(
         event = before
     if not rows:
         return None
-    spent = np.zeros((workers + 1, len(STAGES + OWN)))
+    dispatch_ns, steps_ns = arrivals["t_dispatch_ns"], updates["t_ns"]
     at, whose, by = np.array(rows), arrivals["worker"][rows], np.array(begun_by)
-    times, dispatch_ns, steps_ns = split[:, at], arrivals["t_dispatch_ns"], updates["t_ns"]
-    beyond = np.append(0, np.maximum(decoded_ns[at[1:]] - dispatch_ns[at[:-1]], 0))  # the next task's begin
-    for part in reversed(range(len(STAGES))):
-        cut = np.minimum(times[part], beyond)
-        np.add.at(spent[:, part], whose, times[part] - cut)
-        beyond -= cut
-    step, until = np.array(steps), steps_ns.copy()
-    until[by[by >= m] - m] = np.minimum(until[by[by >= m] - m], dispatch_ns[at[by >= m]])
-    waited = np.maximum(until[step] - decoded_ns[cause[m + step]], 0) * (cause[m + step] >= 0)
-    late = updates["why"][step] == TIME
-    every = np.concatenate((decoded_ns, steps_ns))
-    sent = np.where(by >= 0, np.maximum(dispatch_ns[at] - every[by], 0), 0)
-    spent[-1, len(STAGES) :] = waited[~late].sum(), waited[late].sum(), sent.sum()
-    return CriticalPath(at[::-1], spent, int(spent.sum()), split)
+    # A task's stages, until the next one on the path begins.
+    until = decoded_ns[at] - np.append(0, np.maximum(decoded_ns[at[1:]] - dispatch_ns[at[:-1]], 0))
+    edges = dispatch_ns[at] + np.concatenate(
+        (np.zeros((1, len(at)), np.int64), np.cumsum(split[:, at], axis=0))
+    )
+    edges = np.minimum(edges, until)
+    part = np.repeat(np.arange(len(STAGES)), len(at))
+    pieces = [(edges[:-1].ravel(), edges[1:].ravel(), np.tile(whose, len(STAGES)), part)]
+    # Rank 0 from a decoding to the step, and from an event to the dispatch that follows.
+    step, end_ns = np.array(steps), steps_ns.copy()
+    end_ns[by[by >= m] - m] = np.minimum(end_ns[by[by >= m] - m], dispatch_ns[at[by >= m]])
+    step = step[cause[m + step] >= 0]
+    late = np.where(updates["why"][step] == TIME, OWN.index("waiting"), OWN.index("step"))
+    begun, every = by >= 0, np.concatenate((decoded_ns, steps_ns))
+    sent = np.full(int(begun.sum()), OWN.index("dispatch"))
+    for begins, ends, own in (
+        (decoded_ns[cause[m + step]], end_ns[step], late),
+        (every[by[begun]], dispatch_ns[at[begun]], sent),
+    ):
+        pieces.append((begins, ends, np.full(len(own), workers), len(STAGES) + own))
+    begin, end, whose, part = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    order = np.lexsort((end, begin))
+    order = order[end[order] > begin[order]]
+    return CriticalPath(at[::-1], begin[order], end[order], whose[order], part[order], workers, split)
 
 
 def _causes(

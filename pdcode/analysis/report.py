@@ -15,6 +15,7 @@ import numpy as np
 from ..trace.reader import TraceReader
 from ..util.version import __version__
 from . import charts, comparison, critical_path, description, printing, style, tables
+from .account import account
 from .charts import Chart
 from .diagnosis import Diagnosis
 from .gain import Gain
@@ -30,12 +31,12 @@ LEVELS = re.compile("critical|warning|insufficient|diverg")
 URGENT = {"diverg": "critical"}
 TITLES = {
     "run": "What ran", "fates": "Payloads and goodput", "time": "Workers", "staleness": "Staleness",
-    "latencies": "Latencies", "path": "Critical path across ranks", "faults": "Faults",
+    "latencies": "Latencies", "account": "Where the time went, by worker", "faults": "Faults",
 }  # fmt: skip
 """Short titles of sections of `show`."""
 ORDER = (
     "time",
-    "path",
+    "account",
     "loss",
     "faults",
     "fates",
@@ -47,9 +48,9 @@ ORDER = (
     "environment",
 )
 """Sections of `show`, and more, in the order of the page; the page begins with the results of others."""
-FIRST = "slow-when", "loss-time"
+FIRST = "account", "slow-when", "loss-time"
 """Charts beside the verdict, on the first screen."""
-WIDE = "timeline", "rate", "critical-path"
+WIDE = "timeline", "rate", "account", "account-workers"
 """Charts as wide as the page."""
 BLOCKS = re.compile("[▁-█▏▎▍▌▋▊▉]")
 SIDES = "before", "after"
@@ -102,12 +103,12 @@ def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain 
 
 
 def _run(trace: TraceReader, found: Diagnosis) -> Part:
-    path = critical_path.of_trace(trace)
-    drawn, sections = charts.run(trace, path), []
-    for name, title, contents in [*tables.sections(trace, found, path, FAULTS), *_more(trace)]:
+    path, spent = critical_path.of_trace(trace), account(trace)
+    drawn, sections = charts.run(trace, path, spent), []
+    for name, title, contents in [*tables.sections(trace, found, path, spent, FAULTS), *_more(trace)]:
         if name == "fates":
             contents = title.split("\n")
-        elif name in ("time", "path", "staleness", "latencies"):
+        elif name in ("time", "account", "staleness", "latencies"):
             contents = [note(title), *contents]
         shown = [chart for chart in drawn.get(name, ()) if chart.name not in FIRST]
         if name in ORDER and (contents or shown):

@@ -28,6 +28,7 @@ from ..util.formats import (
     workers_named,
 )
 from . import critical_path, description, diagnosis, printing, statistics, timing
+from .account import PARTS, Account, account
 from .diagnosis import Diagnosis
 from .gain import Gain
 from .printing import make_table, note
@@ -41,6 +42,17 @@ ROWS = 32  # number of workers up to which all are shown
 FEW = 12  # number of slowest workers that are shown otherwise, before the mean of the others
 FAULTS, OUTAGES = 5, 3  # number of shown faults, and of described outages
 BAR = 14
+HOW = (
+    "By the critical path, the chain of tasks that the last step had to wait for: a step waits for the last "
+    "payload that it uses, a task for what rank 0 did before its dispatch.",
+    "Every payload is a step, so no worker waits for another one: the mean of what each worker's tasks took.",
+)
+"""How an account of one chain, of several, is made."""
+LEGEND = (
+    "link: a message is in flight; delay: injected; send: ready, but not sent; queue: rank 0 is busy with "
+    "other payloads and steps; dispatch: until rank 0 sends the next task; start: before the first task; ±: "
+    "95 %, by the differences of 32 parts of the run."
+)
 
 
 def show(
@@ -54,8 +66,8 @@ def show(
 
     A brief one is how the run ended, and the diagnosis; with `gain` both say what waiting would cost.
     """
-    path = None if brief else critical_path.of_trace(trace)
-    shown = sections(trace, diagnose(trace), path)
+    path, spent = (None, None) if brief else (critical_path.of_trace(trace), account(trace))
+    shown = sections(trace, diagnose(trace), path, spent)
     if brief:
         shown = itertools.takewhile(lambda section: section[0] != "run", shown)
     more: list[RenderableType] = []
@@ -79,7 +91,11 @@ def as_html(trace: TraceReader) -> str:
 
 
 def sections(
-    trace: TraceReader, found: Diagnosis, path: critical_path.CriticalPath | None, faults: int = FAULTS
+    trace: TraceReader,
+    found: Diagnosis,
+    path: critical_path.CriticalPath | None,
+    spent: Account | None,
+    faults: int = FAULTS,
 ) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
     """Yield names, titles and contents of the sections of `show`, with this number of faults."""
     length = description.stop_ns(trace)
@@ -124,9 +140,8 @@ def sections(
         title = "Staleness: updates between a task's dispatch and its arrival"
         yield "staleness", title, [_staleness(trace, pace)]
     yield "latencies", "Latencies of tasks that arrived until the stop", _latencies(trace, path)
-    if path is not None:
-        title = f"Critical path from rank 0's last step back to the start, in % of {duration(path.length_ns)}"
-        yield "path", title, _critical_path(path)
+    if spent is not None:
+        yield "account", spent.title, _account(spent)
     if not trace.is_script or trace.attributes.get("gradient_bytes"):
         yield "bytes", "Bytes", _bytes(trace)
 
@@ -350,28 +365,24 @@ def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> l
     return [table]
 
 
-def _critical_path(path: critical_path.CriticalPath) -> list[RenderableType]:
-    stages, length = critical_path.STAGES, max(path.length_ns, 1)
-    table = make_table("worker", *stages, "all", gap=1)
+def _account(found: Account) -> list[RenderableType]:
+    """Return the table of an account: a row for each worker, and a column for each part that took time."""
+    length, spent = found.length_ns, found.spent_ns
+    shown = [place for place, time in enumerate(spent.sum(axis=0)) if time >= length / 2000]
+    table = make_table("", *(PARTS[place].replace(" ", "\n") for place in shown), "all", "±", gap=1)
 
-    def add(name: str, rows: Sequence[int]) -> None:
-        times = path.spent_ns[rows].sum(axis=0)
-        table.add_row(name, *(percent(each, length) for each in (*times[: len(stages)], times.sum())))
+    def add(name: str, rows: Sequence[int], deviation: str = "") -> None:
+        times = spent[rows].sum(axis=0)
+        table.add_row(name, *(percent(each, length) for each in (*times[shown], times.sum())), deviation)
 
-    first, rest = path.workers[:FEW], path.workers[FEW:]
+    first, rest, rank_0 = found.workers[:FEW], found.workers[FEW:], found.worker_count
     for worker in first:
-        add(str(worker), [worker])
+        add(f"worker {worker}", [worker], percent(float(found.deviation_ns[worker]), length))
     if rest:
         add(f"{len(rest)} more", rest)
-    if len(path.workers) > 1:
-        add("all", path.workers)
-    own = (f"{name} {percent(path.by_part[name], length)}" for name in critical_path.OWN)
-    legend = (
-        "The path is the chain of tasks that the last step had to wait for: a step waits for the last "
-        "payload that it uses, a task for what rank 0 did before its dispatch. Where each payload is a step, "
-        "it is one worker's own tasks. queue: rank 0 is busy with other payloads and steps."
-    )
-    return [table, f"rank 0: {', '.join(own)}", note(legend)]
+    add("rank 0", [rank_0], percent(float(found.deviation_ns[rank_0]), length))
+    add("all", range(rank_0 + 1))
+    return [table, note(" ".join((HOW[found.chains > 1], LEGEND)))]
 
 
 def _bytes(trace: TraceReader) -> list[RenderableType]:

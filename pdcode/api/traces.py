@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    from ..analysis.account import Account
     from ..analysis.diagnosis import Diagnosis
     from ..events import Dictionary
     from ..problems.trained import TrainedModel
@@ -65,6 +66,22 @@ class Trace(reader.TraceReader):
             If the trace is damaged.
         """
         return kinds.find("views", "diagnosis")(self, what_if)
+
+    def account(self) -> Account | None:
+        """Divide the time to the target, or to the stop, by who spent it on what, along the critical path.
+
+        Returns
+        -------
+        Account or None
+            None without steps, or if not all arrivals were recorded. `print` shows the parts in %; `spent_ns`
+            has them by worker.
+
+        Raises
+        ------
+        InputError
+            If the trace is damaged.
+        """
+        return kinds.find("views", "account")(self)
 
     def plot(self, kind: str = "run") -> Figure:
         """Draw the run, finished or not.
@@ -188,7 +205,7 @@ class Trace(reader.TraceReader):
             File, or of formats "otf2" and "tensorboard" folder, to write; only Prometheus' may exist.
         to : {"perfetto", "otf2", "pipit", "goal", "parquet", "csv", "tensorboard", "prometheus"}, optional
             Format, by default the one of the suffix of `path`.
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}, optional
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses"}, optional
             Table of "parquet" and "csv", by default arrivals.
         events : int, optional
             Events of "perfetto", "otf2", "pipit" and "goal", at most, by default 1,000,000; 0: any number.

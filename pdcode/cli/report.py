@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         help="write an HTML page about a run, or about two, before and after a change",
         example="results/digits.h5 -o report.html --figures figures",
         description="Write one HTML page that needs no network: slow workers with their cost and what to "
-        "try, loss, a timeline to zoom, who is slow when, staleness and latencies, the critical path across "
+        "try, loss, a timeline to zoom, who is slow when, staleness and latencies, where the time went, "
         "ranks, code, faults, environment; of two traces also what has changed, with 95 % intervals. "
         "--figures draws its charts for papers, or charts of files of `pdcode compare`. Exit codes: 0 done, "
         "1 failure, 2 bad input.",

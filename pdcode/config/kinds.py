@@ -65,6 +65,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "views": {
         "summary": "pdcode.analysis.summary:summarise",
         "diagnosis": "pdcode.analysis.what_if:diagnosed",
+        "account": "pdcode.analysis.account:account",
         "figure": "pdcode.analysis.plots:draw_kind",
         "export": "pdcode.exporters:export",
         "dictionary": "pdcode.events.reconstruction:trained_dictionary",

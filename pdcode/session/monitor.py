@@ -12,6 +12,7 @@ from ..config import Config
 from ..problems import Problem
 from ..trace.descent import Descent, History, judge
 from ..trace.recorder import Recorder
+from ..trace.schema import EVALUATION
 from ..training.coordinator import Coordinator
 from ..util.formats import counted, score, workers_named
 from ..util.stateful import Stateful
@@ -125,9 +126,10 @@ class Monitor(Stateful):
         if (now_ns >= self.pace.due_ns or by_version) and not partial:
             begun_ns = coordinator.fleet.now_ns()
             reason = self.measure(now_ns, coordinator.version, *coordinator.points) or reason
-            cost_ns = coordinator.fleet.now_ns() - begun_ns
-            self.spent_ns += cost_ns
-            self.pace.plan(now_ns, coordinator.version, cost_ns, self._distance)
+            ended_ns = coordinator.fleet.now_ns()
+            self.trace.pause(begun_ns, ended_ns, EVALUATION)
+            self.spent_ns += ended_ns - begun_ns
+            self.pace.plan(now_ns, coordinator.version, ended_ns - begun_ns, self._distance)
         if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
             self._print_progress(now_ns, wall_ns, coordinator)
         if self.trace.due(wall_ns):

@@ -20,7 +20,7 @@ from ..trace.descent import FINE
 from ..trace.lock import TraceLock
 from ..trace.reader import TraceReader
 from ..trace.recorder import Recorder
-from ..trace.schema import FATES
+from ..trace.schema import CHECKPOINT, FATES
 from ..trace.writer import ResumePoint, TraceWriter
 from ..training.coordinator import Coordinator, Observe
 from ..training.fused import make_coordinator
@@ -159,12 +159,13 @@ class TrainingRun:
     def save(self) -> None:
         """Take a checkpoint."""
         assert self.checkpoints is not None
-        coordinator = self.coordinator
+        coordinator, begun_ns = self.coordinator, self.fleet.now_ns()
         self.trace.flush(self._wall_ns())
         fleet, at = self.fleet, (coordinator.update.now_ns, coordinator.version, coordinator.roster.tasks)
         self.checkpoints.take(
             self.stateful, *at, self.trace.counts, (fleet.bytes_up, fleet.bytes_down), fleet.local
         )
+        self.trace.pause(begun_ns, fleet.now_ns(), CHECKPOINT)
 
     def _resume(self, found: Checkpoint) -> None:
         """Load the state of a checkpoint."""

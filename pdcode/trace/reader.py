@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 SHORT = 1 << 16  # bytes up to which a column is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
+ADDED = {"segments": 1, "pauses": 0}  # tables that older traces lack -> rows, all 0, that stand for them
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
@@ -70,9 +71,9 @@ class RecordedTable(Mapping[str, np.ndarray]):
         self._short: dict[str, np.ndarray] = {}
         self.first = 0
         with trace._open() as file:
-            if name == "segments" and name not in contents.names(file, where):  # a trace of an older version
-                self.rows, self._keys = 1, tuple(columns)
-                self._columns = {key: np.zeros(1, column.dtype) for key, column in columns.items()}
+            if name in ADDED and name not in contents.names(file, where):  # a trace of an older version
+                self.rows, self._keys = ADDED[name], tuple(columns)
+                self._columns = {key: np.zeros(self.rows, each.dtype) for key, each in columns.items()}
                 return
             group = contents.group(file, name, where)
             present, lengths = {*contents.names(group, where)}, {}
@@ -145,7 +146,7 @@ class TraceReader:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults, segments : RecordedTable
+    arrivals, updates, progress, workers, faults, segments, pauses : RecordedTable
         Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
@@ -321,6 +322,7 @@ class TraceReader:
     workers = _table_property("workers")
     faults = _table_property("faults")
     segments = _table_property("segments")
+    pauses = _table_property("pauses")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -407,7 +409,7 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses"}
 
         Raises
         ------
@@ -424,7 +426,7 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses"}
             Updates and progress have the coordinate `version`, workers have `rank`.
 
         Raises

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import h5py
 
 CAPACITY = 4096  # rows per batch
-SMALL = {"progress": 512, "faults": 64, "segments": 8}  # capacity of tables that stay small
+SMALL = {"progress": 512, "faults": 64, "segments": 8, "pauses": 512}  # capacity of tables that stay small
 CHUNKS = 4  # chunks of a column per batch: 8 KiB of 8-byte values, so that a short run's trace is small
 ENTRY = 64  # bytes, at most, of a chunk's entry in HDF5's index
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's

@@ -172,12 +172,22 @@ SEGMENTS = {
     "preset": Column("|u1", "1", "1: with another preset, see the attribute earlier_presets", 0, most=1),
 }
 
+PAUSES = {
+    "t_ns": Column("<i8", "ns", "rank 0 began to do something else than to handle messages"),
+    "spent_ns": Column("<i8", "ns", "time that it took"),
+    "what": Column("|u1", "1", "0 it measured the loss, 1 it took a checkpoint", most=1),
+}
+
+EVALUATION, CHECKPOINT = range(2)
+"""Values of `pauses/what`."""
+
 TABLES = {
     "arrivals": ARRIVALS,
     "updates": UPDATES,
     "progress": PROGRESS,
     "faults": FAULTS,
     "segments": SEGMENTS,
+    "pauses": PAUSES,
 }
 """Tables that grow during a run: name -> columns in the order of a row's values."""
 
@@ -199,6 +209,7 @@ DIMENSIONS = {
     "progress": "version",
     "faults": "fault",
     "segments": "segment",
+    "pauses": "pause",
     "workers": "rank",
 }
 """Dimension of a table's rows; a column of that name is its coordinate."""

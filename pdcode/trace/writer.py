@@ -132,6 +132,10 @@ class TraceWriter(Recorder):
         self._tables["progress"].append(*values)
         self._measured_ns = int(values[1])
 
+    def pause(self, begin_ns: int, end_ns: int, what: int) -> None:
+        if end_ns > begin_ns:  # not on the virtual clock
+            self._tables["pauses"].append(begin_ns, end_ns - begin_ns, what)
+
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a fault, and flush."""
         self._append_fault(t_ns, worker, task, kind, message)

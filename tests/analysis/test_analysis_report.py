@@ -11,7 +11,7 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import charts, critical_path, description, figures, report, waiting
+from pdcode.analysis import charts, description, figures, report, waiting
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.trace.reader import TraceReader
 
@@ -27,14 +27,18 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
     trace.attributes["task_rows"] = 32
     (part,) = of(trace)
     assert [section.name for section in part.sections] == [
-        "time", "path", "loss", "fates", "staleness", "latencies", "bytes", "code", "run", "environment",
+        "time", "account", "loss", "fates", "staleness", "latencies", "bytes", "code", "run", "environment",
     ]  # fmt: skip
     named = report.named_charts([part])
     assert list(named) == [
-        "slow-when", "loss-time", "timeline", "rate", "critical-path", "accuracy-time", "staleness",
+        "account", "slow-when", "loss-time", "timeline", "rate", "account-workers", "accuracy-time", "staleness",
         "latency", "captured", "gram-16", "energy-16",
     ]  # fmt: skip
-    assert [chart.name for chart in part.charts] == ["slow-when", "loss-time"]  # on the first screen
+    assert [chart.name for chart in part.charts] == [
+        "account",
+        "slow-when",
+        "loss-time",
+    ]  # on the first screen
     (computing, *_), rows = named["timeline"].bars, trace.arrivals
     assert len(computing.left) == rows.rows
     assert (computing.right - computing.left).sum() == pytest.approx(
@@ -46,11 +50,8 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
     assert 4 < np.nanmedian(image.values[7]) < 20
     used = next(curve for curve in named["rate"].curves if curve.name == "used")
     assert (used.y * np.diff(used.x)).sum() == pytest.approx(1e3 * trace.updates.rows)  # in ms
-    path = critical_path.of_trace(trace)
-    assert path is not None
-    assert sum((bars.right - bars.left).sum() for bars in named["critical-path"].bars) == pytest.approx(
-        100, abs=1
-    )
+    for name in ("account", "account-workers"):
+        assert sum((bars.right - bars.left).sum() for bars in named[name].bars) == pytest.approx(100, abs=1)
     rate = 32e9 * trace.updates.rows / description.stop_ns(trace)
     texts = "\n".join(part.sections[3].contents)
     assert f"goodput: {rate:,.0f} training rows a second in used payloads" in texts
@@ -199,7 +200,7 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_figures_have_the_page_s_marks(tmp_path: Path) -> None:
     (part,) = of(traces.simulate(tmp_path / "run.h5", 0.3))
-    chart = report.named_charts([part])["critical-path"]
+    chart = report.named_charts([part])["account-workers"]
     axes = figures.draw(chart).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(chart.lanes)
     assert axes.get_xlim() == chart.x_range

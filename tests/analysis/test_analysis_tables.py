@@ -159,4 +159,4 @@ def test_the_staleness_of_a_synchronous_run_is_one_line(tmp_path: Path) -> None:
     run = pdcode.simulate(job, output=tmp_path / "a.h5", progress=False)
     text = shown(run)
     assert "Staleness: updates between a task's dispatch and its arrival\n  always 0\n\n" in text
-    assert "staleness" not in charts.run(run, None)
+    assert "staleness" not in charts.run(run, None, None)

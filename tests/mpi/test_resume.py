@@ -14,6 +14,7 @@ from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
 from pdcode.__main__ import main
+from pdcode.trace.schema import CHECKPOINT, EVALUATION
 
 ENDLESS = (
     "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.02",
@@ -129,6 +130,8 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
     for key in ("worker", "task", "version", "t_recv_ns"):
         assert np.array_equal(trace.arrivals[key][:kept], cut.arrivals[key][:kept])
     assert not trace_path.with_name(trace_path.name + ".checkpoint").exists()
+    assert {EVALUATION, CHECKPOINT} <= {*trace.pauses["what"]}
+    assert (np.diff(trace.pauses["t_ns"]) >= trace.pauses["spent_ns"][:-1]).all()
     if kind == "summed":  # a trace has not the order of MPI's additions, but those of two workers commute
         path = trace_path.with_name("uncut.h5")
         uncut = run(*KINDS[kind], f"stop.updates={last + 20}", options=("-o", str(path)))

@@ -1,0 +1,200 @@
+"""The account of a run's time: who spent each part of it, and on what, along its critical path.
+
+The time until the target, or until the stop, is divided without a gap: before the first task of the path
+the run starts; then the path is followed; after its last step comes the end. What rank 0 did besides, such
+as measuring the loss, is taken from the parts in which something waited for rank 0. Where each payload is a
+step, no worker waits for another one, and every worker's tasks are a path: the account is their mean.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..util.formats import duration, percent
+from . import critical_path, description, timing
+from .critical_path import OWN, STAGES
+from .summary import summarise
+
+PARTS = (*STAGES, *OWN, "evaluation", "checkpoint", "start", "end", "gone")
+"""What the time was spent on: `STAGES` of tasks, `OWN` parts of rank 0, and rank 0's pauses; the time before
+the first task, and after the last step; and, of a worker that died or left, the time after that."""
+PAUSED = "evaluation", "checkpoint"  # by pauses/what
+AT_RANK_0 = "link up", "queue", *OWN, "end"
+"""Parts in which something waits for rank 0, or may: a payload is received when rank 0 looks for it."""
+BLOCKS = 32  # of the time, whose differences give the interval of a share
+DEVIATIONS = 2.04  # 97.5 % quantile of Student's t with 31 degrees of freedom
+
+
+@dataclass(frozen=True, repr=False)
+class Account:
+    """The account of a run's time.
+
+    Attributes
+    ----------
+    goal : str
+        The target until which the time is counted, such as "loss 0.1"; empty: until the stop.
+    chains : int
+        Number of chains of pieces, which all begin at 0 and end at the same time: 1, the critical path; or,
+        if each payload is a step, the workers with tasks.
+    begin_ns, end_ns : ndarray of int64, shape (pieces,)
+        Pieces of the time, chain by chain; each begins where the one before ends.
+    whose, part : ndarray of int64, shape (pieces,)
+        Worker of each piece, n for rank 0, and what it was spent on: a place in `PARTS`.
+    worker_count : int
+        Number of workers n.
+    """
+
+    goal: str
+    chains: int
+    begin_ns: np.ndarray
+    end_ns: np.ndarray
+    whose: np.ndarray
+    part: np.ndarray
+    worker_count: int
+
+    @property
+    def length_ns(self) -> int:
+        """The time that is divided."""
+        return int(self.end_ns[-1])
+
+    @cached_property
+    def spent_ns(self) -> np.ndarray:
+        """Time by worker, at the end rank 0, and by `PARTS`, the mean of the chains: float64, (n + 1, 15)."""
+        return self._sums(self.end_ns - self.begin_ns)
+
+    @cached_property
+    def deviation_ns(self) -> np.ndarray:
+        """Half the 95 % interval of each worker's time, at the end rank 0's: float64, shape (n + 1,).
+
+        It is by the differences of `BLOCKS` parts of the run, which may be correlated within themselves.
+        """
+        edges = np.linspace(0, self.length_ns, BLOCKS + 1)
+        blocks = np.empty((BLOCKS, self.worker_count + 1))
+        for row, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
+            inside = np.minimum(self.end_ns, end) - np.maximum(self.begin_ns, begin)
+            row[:] = self._sums(np.maximum(inside, 0.0)).sum(axis=1)
+        return DEVIATIONS * math.sqrt(BLOCKS) * blocks.std(axis=0, ddof=1)
+
+    def _sums(self, times_ns: np.ndarray) -> np.ndarray:
+        shape = self.worker_count + 1, len(PARTS)
+        cells = np.ravel_multi_index((self.whose, self.part), shape)
+        return np.bincount(cells, times_ns, math.prod(shape)).reshape(shape) / self.chains
+
+    @property
+    def by_part(self) -> dict[str, float]:
+        """Time by part, in ns, of parts that took any; the longest first."""
+        spent = zip(PARTS, self.spent_ns.sum(axis=0).tolist(), strict=True)
+        return dict(sorted(((name, time) for name, time in spent if time), key=lambda each: -each[1]))
+
+    @property
+    def title(self) -> str:
+        """What is divided, in words."""
+        until = f"the time to {self.goal}" if self.goal else "the time"
+        return f"Where {until} went, in % of {duration(self.length_ns)}"
+
+    def __repr__(self) -> str:
+        parts = (f"{name} {percent(time, self.length_ns)}" for name, time in self.by_part.items())
+        return f"{self.title}: {', '.join(parts)}"
+
+    @property
+    def workers(self) -> list[int]:
+        """Workers with a part of the time, the one with the most first."""
+        total = self.spent_ns[:-1].sum(axis=1)
+        return [int(worker) for worker in np.argsort(-total, kind="stable") if total[worker] > 0]
+
+
+Chain = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # begin, end, whose and part of pieces in order
+
+
+def account(trace: TraceReader) -> Account | None:
+    """Return the account of a run's time; None without steps, or if not all arrivals were recorded."""
+    run, n = summarise(trace), trace.worker_count
+    reached = 0 < run.target_s < math.inf
+    until_ns = round(1e9 * run.target_s) if reached else description.stop_ns(trace)
+    if trace.sample > 1 or not trace.updates.rows or not trace.arrivals.rows or until_ns <= 0:
+        return None
+    policy = description.policy_table(trace)
+    if policy is not None and policy.asynchronous and not trace.summed.any():
+        chains = [*_of_workers(trace, until_ns)]
+    else:
+        path = critical_path.of_trace(trace, until_ns)
+        chains = [] if path is None else [(path.begin_ns, path.end_ns, path.whose, path.part)]
+    chains = [each for each in chains if len(each[0])]
+    if not chains:
+        return None
+    divided = [_paused(trace, *_whole(n, until_ns, *each)) for each in chains]
+    begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
+    return Account(run.target if reached else "", len(chains), begin, end, whose, part, n)
+
+
+def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
+    """Yield the tasks of each worker, one after another, with rank 0's time between them."""
+    split, rows = critical_path.stages(trace.arrivals, trace.updates["t_ns"]), trace.arrivals
+    faults, n = trace.faults, trace.worker_count
+    for worker, own in enumerate(timing.by_worker(rows, n)):
+        begun = rows["t_dispatch_ns"][own]
+        own = own[begun < until_ns]
+        if not len(own):
+            continue
+        begun = np.maximum.accumulate(rows["t_dispatch_ns"][own])
+        left = np.isin(faults["kind"], ("dead", "left")) & (faults["worker"] == worker)
+        last = faults["t_ns"][left][-1:] if left.any() else np.array([max(until_ns, int(begun[-1]))])
+        following = np.append(begun[1:], last)
+        edges = np.cumsum(np.concatenate((begun[None], split[:, own])), axis=0)
+        edges = np.concatenate((np.minimum(edges, following), following[None]))
+        whose = np.tile([*[worker] * len(STAGES), n], len(own))
+        part = np.tile([*range(len(STAGES)), PARTS.index("dispatch")], len(own))
+        begin, end = edges[:-1].T.ravel(), edges[1:].T.ravel()
+        if left.any():
+            gone = last, [until_ns], [worker], [PARTS.index("gone")]
+            begin, end, whose, part = map(np.append, (begin, end, whose, part), gone)
+        yield begin, end, whose, part
+
+
+def _whole(
+    n: int, until_ns: int, begin: np.ndarray, end: np.ndarray, whose: np.ndarray, part: np.ndarray
+) -> Chain:
+    """Complete a chain, from 0 to `until_ns`: a start, no overlap, an end; a gap counts to what follows."""
+    ends = np.minimum(np.maximum.accumulate(end), until_ns)
+    begins = np.append(min(begin[0], until_ns), ends[:-1])
+    first, last = [PARTS.index("start")], [PARTS.index("end")]
+    return (
+        np.concatenate(([0], begins, ends[-1:])), np.concatenate((begins[:1], ends, [until_ns])),
+        np.concatenate(([n], whose, [n])), np.concatenate((first, part, last)),
+    )  # fmt: skip
+
+
+def _paused(
+    trace: TraceReader, begin: np.ndarray, end: np.ndarray, whose: np.ndarray, part: np.ndarray
+) -> Chain:
+    """Return a chain in which rank 0's pauses take their time from the parts that wait for it."""
+    pauses = trace.pauses
+    begin, end, at, pause = _divided(begin, end, pauses["t_ns"], pauses["t_ns"] + pauses["spent_ns"])
+    whose, part = whose[at], part[at]
+    moved = (pause >= 0) & np.isin(part, [PARTS.index(name) for name in AT_RANK_0])
+    part[moved] = PARTS.index(PAUSED[0]) + pauses["what"][pause[moved]].astype(np.int64)
+    whose[moved] = trace.worker_count
+    return begin, end, whose, part
+
+
+def _divided(
+    begin: np.ndarray, end: np.ndarray, pause_begin: np.ndarray, pause_end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Divide pieces that follow each other where pauses begin and end.
+
+    Return the begins and ends of the parts, the place of each one's piece, and of its pause; -1: none.
+    """
+    edges = np.unique(
+        np.concatenate((begin, end, np.clip(np.append(pause_begin, pause_end), begin[0], end[-1])))
+    )
+    first, last = edges[:-1], edges[1:]
+    at = np.minimum(np.searchsorted(end, first, side="right"), len(end) - 1)
+    order = np.argsort(pause_begin, kind="stable")
+    place = np.searchsorted(pause_begin[order], first, side="right") - 1
+    pause = np.where(place >= 0, order[place] if len(order) else -1, -1)
+    pause[(pause >= 0) & (pause_end[pause] <= first if len(order) else True)] = -1
+    return first, last, at, pause
