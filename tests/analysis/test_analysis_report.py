@@ -31,8 +31,8 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
     ]  # fmt: skip
     named = report.named_charts([part])
     assert list(named) == [
-        "account", "slow-when", "loss-time", "timeline", "rate", "account-workers", "accuracy-time", "staleness",
-        "latency", "captured", "gram-16", "energy-16",
+        "account", "slow-when", "loss-time", "timeline", "rate", "account-workers", "accuracy-time",
+        "staleness", "latency", "captured", "gram-16", "energy-16",
     ]  # fmt: skip
     assert [chart.name for chart in part.charts] == [
         "account",
