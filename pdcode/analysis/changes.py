@@ -8,6 +8,7 @@ parts, where the authors permute the values.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,12 @@ LEAST = 4  # values of a segment, at least
 BATCHES = 16  # batches, at least, from which the noise of means is estimated
 CLIP = 5.0  # values are clipped to this many deviations from the median: single ones make no segment
 LEAST_NOISE = 0.005
+LAGS = 8  # values of a series, at least, whose autocorrelations count
+ROUNDS = 3  # of the correction of their bias
+MOST_PHI, LEAST_LEFT = 0.96, 0.35
+DOUBT = 1.0  # standard errors that are added to autocorrelations
+STEP = 0.85  # part of a series' variance that one change of the level explains, at least, to be one
+SURE = 4.0  # standard errors from which on an autocorrelation is one
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,62 @@ def noise(values: np.ndarray) -> float:
         most = max(most, spread * math.sqrt(length))
         length *= 2
     return most
+
+
+def persistence(series: Sequence[np.ndarray]) -> float:
+    """Estimate how much longer than independent values the values of several series must be averaged.
+
+    It is the sum of their autocorrelations at all lags: 1 + 2 r₁ / (1 - φ) with φ = r₂ / r₁, as of a
+    first-order autoregression that independent noise may be added to. r₁ and r₂ are medians over the series,
+    so that a few changes of the level alter it little; that they are too small in short series, by as much
+    as the mean varies, is corrected (Kendall, "Note on bias in the estimation of autocorrelation",
+    Biometrika 1954), and they are increased by `DOUBT` standard errors.
+    """
+    lags = np.array([_autocorrelations(each) for each in series if len(each) > LAGS])
+    if not len(lags):
+        return 1.0
+    found, total, sums = np.median(lags, axis=0), sum(map(len, series)), 1.0
+    error = 1 / math.sqrt(total)
+    for _ in range(ROUNDS):
+        part = min(0.9, sums * len(series) / total)  # of the variance, by which the mean varies
+        first, second = found * (1 - part) + part
+        # Of independent values the ratio of both says nothing.
+        weight = min(1.0, max(0.0, first / (SURE * error)) ** 2)
+        ratio = weight * second / max(first, error) + (1 - weight) * first + DOUBT * error
+        sums = 1 + 2 * max(0.0, first + DOUBT * error) / (1 - min(max(0.0, ratio), MOST_PHI))
+    return float(sums)
+
+
+def _autocorrelations(values: np.ndarray) -> list[float]:
+    """Return the autocorrelations at lags 1 and 2, of values that are clipped to be robust."""
+    centred = _centred(values)
+    square = float(centred @ centred) or 1.0
+    return [float(centred[lag:] @ centred[:-lag]) / square for lag in (1, 2)]
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Return clipped values without their mean; on both sides of one change that explains nearly all of them.
+
+    Correlated noise wanders, but hardly ever between two levels alone.
+    """
+    centred = values - np.median(values)
+    reach = CLIP * 1.4826 * float(np.median(np.abs(centred)))
+    centred = np.clip(centred, -reach, reach)
+    centred -= centred.mean()
+    before = np.arange(LEAST, len(centred) - LEAST + 1)
+    between = np.cumsum(centred)[before - 1] ** 2 * len(centred) / (before * (len(centred) - before))
+    if len(before) and between.max() >= STEP * (centred @ centred):
+        change = int(before[np.argmax(between)])
+        for part in (centred[:change], centred[change:]):
+            part -= part.mean()
+    return centred
+
+
+def deviation(values: np.ndarray, sums: float) -> float:
+    """Estimate √m times the standard deviation of the mean of m values whose `persistence` is `sums`."""
+    centred = _centred(values)
+    spread = 1.4826 * float(np.median(np.abs(centred - np.median(centred))))
+    return spread * math.sqrt(sums / max(LEAST_LEFT, 1 - sums / len(values)))
 
 
 def segments(values: np.ndarray, chance: float, sigma: float | None = None) -> list[Segment]:

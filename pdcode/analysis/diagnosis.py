@@ -6,7 +6,7 @@ relative time is at least `LEAST` above 1, and more than noise explains.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -18,7 +18,8 @@ from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util import html
 from ..util.formats import counted, duration, number, percent, ratio, span, workers_named
-from . import changes, critical_path, description, timing, verdict
+from . import changes, description, lateness, timing, verdict
+from .account import account
 
 LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
 JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and before long ones are noise
@@ -31,7 +32,7 @@ REFERENCES = 64  # workers, at most, with which one is compared
 CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
 FAINT = 1e-9  # smaller probabilities are not told apart
 SHOWN = 3  # workers that are described
-CAUSES = "computing", "injected delay", "link"
+CAUSES = "computing", "injected delay", "sending", "link"
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,31 @@ class Tasks:
     end: np.ndarray
     compute: np.ndarray
     delay: np.ndarray  # injected
+    send: np.ndarray  # from then until the payload is sent
     link: np.ndarray  # between rank 0 and the worker, both ways, without the time for which rank 0 is busy
 
     @property
     def parts(self) -> np.ndarray:
-        """Times by `CAUSES`, shape (3, m)."""
-        return np.stack((self.compute, self.delay, self.link))
+        """Times by `CAUSES`, shape (4, m)."""
+        return np.stack((self.compute, self.delay, self.send, self.link))
 
     @property
     def total(self) -> np.ndarray:
         """Duration without waiting for other workers."""
-        return np.maximum(self.compute + self.delay + self.link, 1.0)
+        return np.maximum(self.parts.sum(axis=0), 1.0)
 
     @cached_property
     def logs(self) -> np.ndarray:
         """Sums of the logarithms of `total` up to each task, shape (m + 1,)."""
         return np.concatenate(([0.0], np.cumsum(np.log(self.total))))
+
+    @cached_property
+    def usual_logs(self) -> np.ndarray:
+        """The same of medians of three tasks that follow each other, without single long ones."""
+        logs = np.log(self.total)
+        if len(logs) > 2:
+            logs[1:-1] = np.median((logs[:-2], logs[1:-1], logs[2:]), axis=0)
+        return np.concatenate(([0.0], np.cumsum(logs)))
 
 
 @dataclass(frozen=True)
@@ -74,15 +84,19 @@ class SlowPart:
         Numbers of its first and last task.
     begin_ns, end_ns : int
     pattern : str
-        "chronic", "onset" (until the end), or "spell".
+        "chronic", "onset" (until the end), "spell", or "sometimes".
     chance : float
         Probability that noise alone looks like this.
     needed : int
         Tasks after which the evidence sufficed.
     causes : dict of str to float
-        Fraction of the excess by cause: computing, injected delay, link.
+        Fraction of the excess by `CAUSES`.
     excess_ns : float
         Time beyond the others' in all of its tasks.
+    share : float
+        Of pattern "sometimes", the fraction of its tasks that are late, whose mean `ratio` is.
+    period : int
+        Tasks from one time to the next if they come regularly; else 0.
     """
 
     worker: int
@@ -98,6 +112,8 @@ class SlowPart:
     needed: int
     causes: Mapping[str, float]
     excess_ns: float
+    share: float = 1.0
+    period: int = 0
 
     @property
     def cause(self) -> str:
@@ -117,6 +133,12 @@ class SlowPart:
 
     def __str__(self) -> str:
         interval = span(number(self.low, 3), number(self.high, 3))
+        if self.pattern == "sometimes":
+            often = f"{percent(self.share, 1)} % of its tasks take"
+            if self.period:
+                often = f"regularly one task of {self.period} takes"
+            takes = f"{verdict.times(self.ratio)} the usual time ({interval})"
+            return f"worker {self.worker} is slow sometimes: {often} {takes}"
         slow = f"{verdict.times(self.ratio)} as slow as the others ({interval})"
         return f"worker {self.worker} is {slow} {self.when()}"
 
@@ -136,8 +158,7 @@ class Diagnosis:
     missing : str
         What is missing for a verdict; empty if nothing is.
     bottleneck : str
-        ``"rank 0"`` or ``"the link"``, if tasks are there most of their time, and slow workers cost little;
-        or empty.
+        ``"rank 0"``, ``"the link"`` or ``"the reduction"``, if that costs more than slow workers; or empty.
     share : float
         Fraction of the time to the target, or of the run's, that the slow workers or the bottleneck cost; nan
         if it is not known. By it the verdict is critical, a warning, or neither.
@@ -160,8 +181,9 @@ class Diagnosis:
         """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
         first, *rest = self.statements
         many = len(self.slow) > 1 and not self.bottleneck
-        priced = verdict.worded(verdict.priced(first, share, of, many), instead, *rest, share=share)
-        return replace(self, verdict=priced, cost=cost, next=after, share=share)
+        statements = verdict.priced(first, share, of, many), instead, *rest
+        priced = verdict.worded(*statements, share=share)
+        return replace(self, verdict=priced, cost=cost, next=after, share=share, statements=statements)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the lines with their names."""
@@ -230,8 +252,8 @@ def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
     delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
     flight = _flight_ns(table, rows) if len(rows) else np.empty(0)
     link = np.maximum(flight - table["queued_ns"][rows], np.minimum(flight, least_ns))
-    own = np.maximum(compute - start, 0) + gap - delay
-    return Tasks(table["task"][rows], begin, recv, own.astype(float), delay.astype(float), link.astype(float))
+    parts = np.maximum(compute - start, 0), delay, gap - delay, link
+    return Tasks(table["task"][rows], begin, recv, *(each.astype(float) for each in parts))
 
 
 def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sample: int) -> list[Tasks]:
@@ -249,10 +271,10 @@ def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sampl
     return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
 
 
-def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
+def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray, usual: bool = False) -> np.ndarray:
     """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
 
-    Tasks after the last task of all others are left out.
+    Tasks after the last task of all others are left out; single long tasks of the others, if `usual`.
     """
     own = tasks[worker]
     mine = np.diff(own.logs[edges]) / np.diff(edges)
@@ -266,7 +288,8 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarr
         first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
         end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
         there = begins < each.end[-1]  # not after its last task, or its death
-        row[there] = ((each.logs[end] - each.logs[first]) / (end - first))[there]
+        logs = each.usual_logs if usual else each.logs
+        row[there] = ((logs[end] - logs[first]) / (end - first))[there]
     until = np.isfinite(means).any(axis=0)
     last = int(until.argmin()) if not until.all() else len(mine)
     return mine[:last] - np.nanmedian(means[:, :last], axis=0)
@@ -285,7 +308,12 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
                 series[worker] = edges, values
     # Of few tasks the noise is uncertain: at least the noise of a usual worker.
     noises = {worker: changes.noise(values) for worker, (_, values) in series.items()}
-    usual, chance = float(np.median([*noises.values()] or [0.0])), CHANCE / max(1, len(series))
+    sums, chance = (
+        changes.persistence([values for _, values in series.values()]),
+        CHANCE / max(1, len(series)),
+    )
+    longest = [changes.deviation(values, sums) for _, values in series.values()]
+    usual = max(float(np.median([*each] or [0.0])) for each in (noises.values(), longest))
     for worker, (edges, values) in series.items():
         ratios[worker] = math.exp(float(np.median(values)))
         sigma, found = max(usual, noises[worker]), []
@@ -295,6 +323,11 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
                 found.append((part, by_chance))
         if found:
             slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
+    if series:
+        group = max(float(np.diff(edges).mean()) for edges, _ in series.values())
+        apart = 1 + round((sums - 1) * group)
+        told = [each.worker for each in slow]
+        slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
     return sorted(slow, key=lambda each: -each.excess_ns), ratios
 
 
@@ -331,6 +364,26 @@ def _slow_part(
         int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
         pattern, min(by_chance for _, by_chance in best), _needed(values, begin, end, edges, sigma, chance),
         causes, excess,
+    )  # fmt: skip
+
+
+def _slow_sometimes(tasks: Sequence[Tasks], late: lateness.Late) -> SlowPart:
+    """Describe a worker that is late in a part of its tasks."""
+    own, places = tasks[late.worker], late.tasks
+    others = np.concatenate([each.parts for each in tasks if each is not own], axis=1)
+    usual = np.median(others, axis=1)
+    excess = np.maximum((own.parts[:, places] - usual[:, None]).sum(axis=1), 0.0)
+    mean, error = late.ratios.mean(), 1.96 * late.ratios.std() / math.sqrt(len(places))
+    certain = math.ceil(
+        math.log(CHANCE) / math.log(len(own.number) / sum(len(each.number) for each in tasks))
+    )
+    first, last = int(places[0]), int(places[-1])
+    return SlowPart(
+        late.worker, float(mean), float(mean - error), float(mean + error),
+        int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
+        "sometimes", late.chance, int(places[min(certain, len(places)) - 1]) + 1,
+        dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True)), late.excess_ns,
+        len(places) / len(own.number), late.period,
     )  # fmt: skip
 
 
@@ -440,7 +493,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
         if max(counts) >= JUDGED:
             few = "there is no other worker to compare with"
         return _insufficient(few, ratios)
-    if narrow := bottleneck(trace, early or "no worker is slow"):
+    for narrow in bottlenecks(trace, MOST, early or "no worker is slow"):
         return replace(narrow, ratios=ratios)
     if early:
         return Diagnosis(f"{early}; no other worker is slow", "", ratios=ratios)
@@ -491,30 +544,42 @@ def _listed(texts: Sequence[str]) -> str:
     )
 
 
-def bottleneck(trace: TraceReader, others: str) -> Diagnosis | None:
-    """Return the diagnosis that rank 0 or its link is the bottleneck, and a statement on workers; or None."""
-    if trace.summed.any() or trace.is_script or trace.sample > 1:
-        return None
-    times = critical_path.stages(trace.arrivals, trace.updates["t_ns"])
-    times = times[:, trace.arrivals["status"] != DRAINED].sum(axis=1)
-    share = dict(zip(critical_path.STAGES, times / max(times.sum(), 1), strict=True))
-    if share["queue"] + share["decode"] >= MOST:
-        where, parts = (
-            "rank 0",
-            {"while it is busy with others": "queue", "while it decodes their own": "decode"},
+SHARED = {
+    "rank 0": {
+        "while it is busy with others": "queue", "while it decodes their own": "decode",
+        "while it steps": "step", "while it sends others": "dispatch",
+    },
+    "the link": {"on the way to the workers": "link down", "on the way back": "link up"},
+    "the reduction": {"from the last payload that is ready to the sum": "link up"},
+}  # fmt: skip
+"""Parts of the account, of each bottleneck that all workers share, and what happens there."""
+
+
+def bottlenecks(trace: TraceReader, least: float, others: str) -> Iterator[Diagnosis]:
+    """Yield the diagnosis that rank 0, its link or the reduction is the bottleneck, for each that may be.
+
+    Tasks are there for the fraction `least` of the time or more; `others` is a statement on workers.
+    """
+    spent = account(trace)
+    if spent is None:
+        return
+    parts = {name: time / spent.length_ns for name, time in spent.by_part.items()}
+    by_workers = trace.is_script or trace.summed.any()
+    for where in ("the reduction",) if by_workers else ("rank 0", "the link"):
+        own = {what: parts.get(name, 0.0) for what, name in SHARED[where].items()}
+        share = sum(own.values())
+        if share < least:
+            continue
+        statements = (
+            f"{where} is the bottleneck, where tasks are for {percent(share, 1)} % of the time",
+            others,
         )
-    elif share["link down"] + share["link up"] >= MOST:
-        where, parts = "the link", {"on the way to the workers": "link down", "on the way back": "link up"}
-    else:
-        return None
-    spent = sum(share[name] for name in parts.values())
-    statements = f"{where} is the bottleneck, where tasks are for {percent(spent, 1)} % of the time", others
-    return Diagnosis(
-        verdict.worded(*statements, share=spent),
-        ", ".join(f"{percent(share[name], 1)} % {when}" for when, name in parts.items()),
-        bottleneck=where,
-        statements=statements,
-    )
+        yield Diagnosis(
+            verdict.worded(*statements, share=share),
+            ", ".join(f"{percent(each, 1)} % {what}" for what, each in own.items() if each >= 0.001),
+            bottleneck=where,
+            statements=statements,
+        )
 
 
 def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:

@@ -26,7 +26,7 @@ from ..util.threads import one_thread
 from ..virtual import costs
 from ..virtual.simulation import Simulation
 from . import gain, statistics, verdict
-from .diagnosis import Diagnosis, SlowPart, after_descent, bottleneck, diagnose_times
+from .diagnosis import Diagnosis, SlowPart, after_descent, bottlenecks, diagnose_times
 from .summary import summarise
 
 ALL = ["update.mode=all"]
@@ -53,11 +53,13 @@ FREE: dict[str, dict[str, dict[str, Any]]] = {
     },
     "the link": {"link": {"latency_s": 0.0, "bandwidth": 1e18}},
 }
+FREE["the reduction"] = FREE["the link"]
 """The table of each bottleneck, and its keys with which that takes no time."""
 REMEDIES = {
     "rank 0": "more rows a task (problem.batch), less to decode (code.share)",
     "the link": "fewer bits (wire.dtype), a smaller share (code.share), more rows a task (problem.batch)",
 }
+REMEDIES["the reduction"] = REMEDIES["the link"]
 
 FORWARD = 3  # multiple of a measurement's arithmetic that a gradient of as many rows takes
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
@@ -77,7 +79,7 @@ def diagnosed(trace: TraceReader, costs: bool = True) -> Diagnosis:
 def _priced(trace: TraceReader) -> Diagnosis:
     """Diagnose the workers of a run, with their costs and what to try."""
     found = diagnose_times(trace)
-    if not found.slow and not found.bottleneck:
+    if found.missing:
         return found
     try:
         if trace.config.get("plugins"):  # programs, which only a user may have run
@@ -85,15 +87,32 @@ def _priced(trace: TraceReader) -> Diagnosis:
         changed_ns = trace.segments["t_ns"][trace.segments["preset"] == 1].max(initial=0)
         if changed_ns > 1e9 * EARLY * summarise(trace).seconds:
             raise InputError("it has changed its preset")
-        if not found.slow:
-            return freed(trace, found)
-        made = predicted(trace, found)
-        if made.share < verdict.WARNING and (narrow := bottleneck(trace, made.verdict)):
-            beside = freed(trace, replace(narrow, slow=found.slow, ratios=found.ratios))
-            return beside if beside.share >= verdict.WARNING else made
-        return made
+        return _ranked(trace, found)
     except (Failure, InputError) as error:
         return replace(found, cost=f"not known: the virtual clock does not predict this run: {error}")
+
+
+def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+    """Return the diagnosis of what costs most: slow workers, rank 0, its link, the reduction.
+
+    Each is priced by a simulation in which it alone is gone; others that cost something are said beside it.
+    Errors are as in `Prediction`.
+    """
+    others = "" if found.slow or found.bottleneck else found.verdict
+    shared = [*bottlenecks(trace, verdict.WARNING, others)]
+    if not (found.slow or shared):
+        return found
+    run = Prediction(trace)
+    priced = [freed(run, replace(each, slow=found.slow, ratios=found.ratios)) for each in shared]
+    if found.slow:
+        priced.insert(0, predicted(run, found))
+    first, *others_priced = sorted(priced, key=lambda each: -each.share)
+    if first.share < verdict.WARNING:
+        return priced[0] if found.slow or found.bottleneck else found
+    beside = [
+        each.statements[0] for each in others_priced if each.share >= verdict.WARNING or not each.bottleneck
+    ]
+    return replace(first, verdict="; ".join([first.verdict, *beside]))
 
 
 class Prediction:
@@ -245,9 +264,9 @@ def less(factors: np.ndarray) -> str:
     return f"{two_digits(100 * (1 - mean(factors)))} % less ({span(low, high)} by seed)"
 
 
-def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+def freed(run: Prediction, found: Diagnosis) -> Diagnosis:
     """Predict the run without its bottleneck; errors are as in `Prediction`."""
-    run, where = Prediction(trace), found.bottleneck
+    where = found.bottleneck
     factors = run.relative(free=where)
     factor = mean(factors)
     share = max(0.0, 1 - factor)
@@ -255,15 +274,18 @@ def freed(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     other = "a step for several payloads (update.mode = 'first')" if run.single else ""
     other = other or "sums by the workers (reduce.kind = 'allreduce')"
     kept = f" (with --set {run.preset}, which such a key would undo)" if run.preset else ""
-    after = f"{REMEDIES[where]}, or {other}{kept}; {run.plan}"
+    after = f"{REMEDIES[where]}{'' if where == 'the reduction' else f', or {other}'}{kept}; {run.plan}"
+    if run.trace.is_script:
+        after = (
+            f"fewer bytes a step, such as by the hook of pdcode.torch.ddp, or more work a step; {run.plan}"
+        )
     if share < verdict.WARNING:
         after = run.nothing(factor, f"if {where} took no time")
     return found.costing(share, run.of, "; ".join(filter(None, (cost, run.doubt))), after)
 
 
-def predicted(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+def predicted(run: Prediction, found: Diagnosis) -> Diagnosis:
     """Predict the run without its slow workers, and with other policies; errors are as in `Prediction`."""
-    run = Prediction(trace)
     workers = [each.worker for each in found.slow]
     factors = run.relative(workers[:1])
     none = first = mean(factors)
@@ -352,7 +374,7 @@ def update_s(
     usual one; parts in `free` take no time; `settings` are keys ``KEY=VALUE`` of another run.
     """
     if trace.is_script:
-        return script_step_s(trace, replaced)
+        return script_step_s(trace, replaced, free)
     config = recorded_config(trace, settings, replaced)
     if free:
         config = config.with_keys(**FREE[free])
@@ -363,15 +385,19 @@ def update_s(
     return Timing(components).round_s([delay_model(config)], rounds)
 
 
-def script_step_s(trace: TraceReader, replaced: Sequence[int]) -> float:
-    """Return the mean time of a script's step, at whose end all wait for the slowest, in s."""
+def script_step_s(trace: TraceReader, replaced: Sequence[int], free: str = "") -> float:
+    """Return the mean time of a script's step, at whose end all wait for the slowest, in s.
+
+    The reduction takes no time if it is `free`.
+    """
     table = StragglersTable.of(_delays(trace, replaced))
     workers, base_s = np.arange(trace.worker_count), 1e-9 * bases.base_ns(trace)
     model = table.make(0, len(workers))
     steps = max(1, min(trace.updates.rows, MOST_ARRIVALS // len(workers)))
     own_s = model.delays_s(workers, np.zeros_like(workers), steps)
     own_s += base_s * (1 + model.stretch(workers))[:, None]
-    return float(own_s.max(axis=0).mean() + 1e-9 * bases.shared_link_ns(trace).mean())
+    link_s = 0.0 if free else 1e-9 * bases.shared_link_ns(trace).mean()
+    return float(own_s.max(axis=0).mean() + link_s)
 
 
 def _delays(trace: TraceReader, replaced: Sequence[int]) -> dict[str, Any]:

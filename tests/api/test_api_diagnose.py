@@ -277,6 +277,63 @@ def test_slow_workers_that_cost_nothing_do_not_hide_rank_0(tmp_path: Path) -> No
     assert (found.bottleneck, [part.worker for part in found.slow]) == ("rank 0", [7])
 
 
+UPDATES = {"stop.updates": 120, "stop.loss": 1e-9}
+COSTLY = {  # settings, and the causes that cost something, the one that costs most first
+    "rank 0 beside a slow worker": (
+        {"machine.arrival_s": 0.003, "stragglers.slow": [7], "stragglers.slowdown": 3.0},
+        ["rank 0", "worker 7"],
+    ),
+    "a slow worker beside rank 0": (
+        {"machine.arrival_s": 0.002, "stragglers.slow": [7], "stragglers.slowdown": 15.0},
+        ["worker 7"],
+    ),
+    "the link, for less than half of the time": ({"link.bandwidth": 2.5e6}, ["the link"]),
+    "the reduction": ({"reduce.kind": "allreduce", "link.bandwidth": 5e5}, ["the reduction"]),
+    "sometimes": (
+        {
+            "faults.events": [
+                {"kind": "drop", "worker": 1, "task": 0, "for_s": 1e5, "share": 0.2, "timeout_s": 0.1}
+            ]
+        },
+        ["worker 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_causes_are_ranked_by_their_cost(name: str, tmp_path: Path) -> None:
+    """Each cost is near that of a run without the cause; the first is the largest on the account, too."""
+    settings, causes = COSTLY[name]
+    trace = simulate(tmp_path / "run.h5", {**UPDATES, **settings})
+    found = trace.diagnose()
+    named = re.findall(r"(rank 0|the link|the reduction|worker \d)(?= is )", workers_verdict(found))
+    assert named == causes
+    assert workers_verdict(found).startswith("critical: ")
+    without = {
+        "rank 0": {"machine.arrival_s": 0.0, "machine.dispatch_s": 0.0, "machine.update_s": 0.0},
+        "the link": {"link.bandwidth": 1e15, "link.latency_s": 0.0},
+        "the reduction": {"link.bandwidth": 1e15, "link.latency_s": 0.0},
+    }.get(causes[0], {})
+    if not without:
+        settings = {key: value for key, value in settings.items() if key.startswith("machine")}
+    usual = simulate(tmp_path / "usual.h5", {**UPDATES, **settings, **without}).summary()["seconds"]
+    assert found.share == pytest.approx(1 - usual / trace.summary()["seconds"], abs=0.06)
+    spent = trace.account()
+    if worker := re.match(r"worker (\d)", causes[0]):
+        assert spent.workers[0] == int(worker[1])
+    else:
+        parts = [spent.by_part.get(part, 0.0) for part in diagnosis.SHARED[causes[0]].values()]
+        assert sum(parts) > 0.9 * found.share * spent.length_ns
+
+
+def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 4)))
+    found = pdcode.Trace(traces.script(tmp_path / "ddp.h5", work_s, 0.2).path).diagnose()
+    assert found.verdict.startswith("critical: the reduction is the bottleneck")
+    assert found.share == pytest.approx(0.2 / (0.2 + work_s.max(axis=1).mean()), abs=0.02)
+    assert found.next.startswith("fewer bytes a step")
+
+
 def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
     work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 4)))
     usual_s = work_s.max(axis=1).sum() + 60 * 0.02
