@@ -9,10 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from launches import JOB, shared_pool
+from launches import JOB, PoolJob, shared_pool
 from shell import environment
-
-from pdcode.launch import launcher
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,21 +55,39 @@ def start(tmp_path: Path, trace_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def run(start: Start) -> Run:
-    """The same, to its end, on ranks of the pool, unless they are `alone` or have variables of their own."""
+def begin(tmp_path: Path, trace_path: Path) -> Iterator[Start]:
+    """Start the same on ranks of the pool, for jobs in which no rank ends: what a signal ends, too."""
+    begun = list[PoolJob]()
+
+    def begin(*overrides: str, job: str = JOB, options: tuple[str, ...] = (), workers: int = 2) -> PoolJob:
+        config = tmp_path / "job.toml"
+        config.write_text(job, encoding="utf-8")
+        sets = [word for override in overrides for word in ("--set", override)]
+        words = ["run", str(config), "-n", str(workers), "-o", str(trace_path), *sets, *options]
+        begun.append(PoolJob(shared_pool(), workers, words))
+        return begun[-1]
+
+    yield begin
+    for job in begun:
+        if job.poll() is None:  # of a failed test
+            job.pool.kill()
+
+
+@pytest.fixture
+def run(start: Start, begin: Start) -> Run:
+    """The same, to its end; by the command and on ranks of its own if `alone` or with variables."""
 
     def run(
         *overrides: str, timeout_s: float = 200, alone: bool = False, **options: object
     ) -> subprocess.CompletedProcess[str]:
-        if not (alone or options.keys() - {"job", "options"}):
-            options[launcher.LAUNCHER] = str(shared_pool().launcher)
-        process = start(*overrides, **options)
+        alone |= bool(options.keys() - {"job", "options", "workers"})
+        process = (start if alone else begin)(*overrides, **options)
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
             pytest.fail(f"no end within {timeout_s} s\n{out}\n{err}")
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return subprocess.CompletedProcess((), process.returncode, out, err)
 
     return run

@@ -74,7 +74,10 @@ def presets(trace: Trace) -> list[str]:
     return [config["scheme"]["preset"] for config in configs]
 
 
-@pytest.mark.parametrize("then", ["default", "first", "sharded-first"])
+@pytest.mark.parametrize(
+    "then",
+    ["default", *(pytest.param(name, marks=pytest.mark.system) for name in ("first", "sharded-first"))],
+)
 def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -> None:
     among("sharded", then)
     begins = [then] * (then == "default")  # which waits for nobody
@@ -106,7 +109,7 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     first.send_signal(signal.SIGTERM)
     assert (first.wait(200), changed(trace_path)) == (75, True)
     last = int(Trace(trace_path).updates["version"][-1])
-    done = run(*keys, f"stop.updates={last + 20}", "stop.drain_s=60", job=JOB, options=RESUME)
+    done = run(*keys, f"stop.updates={last + 20}", "stop.drain_s=60", job=JOB, options=RESUME, alone=True)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.segments["preset"].tolist() == [0, 1, 1, 0]
@@ -129,7 +132,7 @@ def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, run, trac
     assert "stopped: interrupted" in out
     assert Trace(trace_path).finished
     assert_replays(trace_path)
-    done = run(*keys, "stop.updates=1", job=JOB, options=RESUME)
+    done = run(*keys, "stop.updates=1", job=JOB, options=RESUME, alone=True)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.counters["t_stop_ns"] >= trace.segments["t_ns"][-1] > 0

@@ -177,7 +177,7 @@ def test_an_older_trace_is_kept_and_its_path_may_have_odd_characters(run: object
     job, path = tmp_path / "job.toml", tmp_path / 'it\'s a "trace" of θ.h5'
     job.write_text(JOB, encoding="utf-8")
     assert main(["simulate", str(job), "-o", str(path), "--set", "stop.updates=5"]) == 0
-    assert run("stop.updates=6", options=("-n", "1", "-o", str(path))).returncode == 0
+    assert run("stop.updates=6", options=("-o", str(path)), workers=1).returncode == 0
     trace = Trace(path)
     assert trace.finished
     assert trace.updates["version"][-1] == 6

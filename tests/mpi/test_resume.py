@@ -84,6 +84,11 @@ KINDS = {
 }
 
 
+KILLED = "exchanged", "reshuffled", "integers"  # kinds whose ranks are killed in `make test`, too
+WAYS = [
+    *((kind, kind in KILLED) for kind in KINDS),
+    *(pytest.param(kind, True, marks=pytest.mark.system) for kind in KINDS if kind not in KILLED),
+]
 LACKING = {"dead": "async", "gone": "exchanged", "damaged": "first, averaged"}
 
 
@@ -100,33 +105,36 @@ def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: fl
     wait_for(look, within_s)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace_path, capsys):
-    first = start(*ENDLESS, *KINDS[kind], options=RESUME)
+@pytest.mark.parametrize(("kind", "killed"), WAYS)
+def test_a_run_goes_on_after_its_end_and_after_its_death(
+    kind, killed, begin, start, run, trace_path, capsys
+):
+    first = begin(*ENDLESS, *KINDS[kind], options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=200)
     assert (first.returncode, err) == (75, "")
     assert "--resume continues the run" in out
-    second = start(*ENDLESS, *KINDS[kind], options=RESUME)
-    wait_for(lambda: Trace(trace_path).segments.rows == 2, 100)
-    wait_for_checkpoint(second, trace_path)
-    for pid in ranks_of(trace_path).values():
-        with suppress(ProcessLookupError):  # mpirun ends them with the first
-            os.kill(pid, signal.SIGKILL)
-    second.communicate(timeout=200)
-    wait_for(lambda: not processes_of(second.pid), 30)
+    if killed:
+        second = start(*ENDLESS, *KINDS[kind], options=RESUME)
+        wait_for(lambda: Trace(trace_path).segments.rows == 2, 100)
+        wait_for_checkpoint(second, trace_path)
+        for pid in ranks_of(trace_path).values():
+            with suppress(ProcessLookupError):  # mpirun ends them with the first
+                os.kill(pid, signal.SIGKILL)
+        second.communicate(timeout=200)
+        wait_for(lambda: not processes_of(second.pid), 30)
     cut = Trace(trace_path)
     last = int(cut.updates["version"][-1])
     done = run(*ENDLESS, *KINDS[kind], f"stop.updates={last + 20}", options=RESUME)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.finished
-    assert trace.segments.rows == 3
+    assert trace.segments.rows == 2 + killed
     assert (np.diff(trace.updates["version"]) == 1).all()
     assert (np.diff(trace.segments["t_ns"]) > 0).all()
-    assert trace.segments["version"][2] <= last
-    kept = trace.segments["arrivals"][2]
+    assert trace.segments["version"][-1] <= last
+    kept = trace.segments["arrivals"][-1]
     for key in ("worker", "task", "version", "t_recv_ns"):
         assert np.array_equal(trace.arrivals[key][:kept], cut.arrivals[key][:kept])
     assert not trace_path.with_name(trace_path.name + ".checkpoint").exists()
@@ -148,12 +156,14 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, start, run, trace
 
 
 @pytest.mark.parametrize("how", LACKING)
-def test_a_worker_without_its_part_begins_anew_in_the_replay_too(how, start, run, trace_path, capsys):
+def test_a_worker_without_its_part_begins_anew_in_the_replay_too(
+    how, begin, start, run, trace_path, capsys
+):
     """It has died right before the only checkpoint, or its files are not there, or not whole."""
     job, parts = [*ENDLESS, *KINDS[LACKING[how]]], trace_path.with_name(trace_path.name + ".checkpoint")
     if how == "dead":
         job += ["stragglers.shift_s=0.5", "trace.checkpoint_s=1000"]
-    first = start(*job, options=RESUME)
+    first = (start if how == "dead" else begin)(*job, options=RESUME)
     if how == "dead":
         wait_for(lambda: trace_path.exists() and Trace(trace_path).arrivals.rows > 2, 100)
         os.kill(ranks_of(trace_path)[2], signal.SIGKILL)
@@ -175,15 +185,15 @@ def test_a_worker_without_its_part_begins_anew_in_the_replay_too(how, start, run
     assert_replays(trace_path, capsys)
 
 
-def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_path: Path) -> None:
-    first = start(*ENDLESS, options=RESUME)
+def test_what_a_checkpoint_is_of_is_compared(begin: object, run: object, trace_path: Path, capsys) -> None:
+    first = begin(*ENDLESS, options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGUSR1)
     assert first.wait(100) == 75
     folder = trace_path.with_name(trace_path.name + ".checkpoint")
-    refused = run(*ENDLESS, "optimizer.rate=0.3", options=RESUME)
-    assert refused.returncode == 2
-    assert "optimizer.rate: 0.3, and 0.2 in the checkpoint" in refused.stderr
+    sets = [f"--set={override}" for override in (*ENDLESS, "optimizer.rate=0.3")]
+    assert main(["run", str(trace_path.with_name("job.toml")), "-o", str(trace_path), *sets, *RESUME]) == 2
+    assert "optimizer.rate: 0.3, and 0.2 in the checkpoint" in capsys.readouterr().err
     newest = folder / "coordinator"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1])
@@ -202,7 +212,7 @@ def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trac
     assert first.wait(100) == 75
     assert "left" not in Trace(trace_path).faults["kind"]
     version = int(Trace(trace_path).updates["version"][-1])
-    done = run(*keys, f"stop.updates={version + 20}", options=(*RESUME, "-n", "1"))
+    done = run(*keys, f"stop.updates={version + 20}", options=RESUME, workers=1)
     assert done.returncode == 0, done.stderr
     assert "workers.count: 1, before 2" in done.stdout
     trace = Trace(trace_path)

@@ -24,8 +24,8 @@ RUN = (
 
 
 @pytest.mark.timeout(500)
-def test_a_module_goes_on_after_a_signal_and_replays(start, run, trace_path: Path, capsys) -> None:
-    first = start(*RUN, "stop.updates=1000000", options=RESUME)
+def test_a_module_goes_on_after_a_signal_and_replays(begin, run, trace_path: Path, capsys) -> None:
+    first = begin(*RUN, "stop.updates=1000000", options=RESUME)
     wait_for_checkpoint(first, trace_path, 150)
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=200)

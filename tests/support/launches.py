@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,6 +129,12 @@ class Pool:
         out, err = (stream.read_text() for stream in streams)
         return code, out, err + ("" if self.lives() else self._log.read_text())
 
+    def pid(self, rank: int) -> int:
+        return int((self.folder / f"{rank}.pid").read_text())
+
+    def kill(self) -> None:
+        self._mpirun.kill()
+
     def close(self) -> None:
         for fifo in self._open:
             os.close(fifo)
@@ -153,6 +161,50 @@ def shared_pool() -> Pool:
 def close_pool() -> None:
     while _pools:
         _pools.pop().close()
+
+
+class PoolJob:
+    """A job on ranks of the pool that goes on meanwhile, like a `subprocess.Popen`; rank 0 gets its signals."""
+
+    def __init__(self, pool: Pool, workers: int, arguments: Sequence[str], timeout_s: float = 200) -> None:
+        self.pool, self._said = pool, Path(pool.folder / "out")
+        self.returncode: int | None = None
+        self._said.write_bytes(b"")  # of the job before
+
+        def run() -> None:
+            self.returncode, self._out, self._err = pool.run(1 + workers, arguments, timeout_s)
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the output as they come."""
+        with self._said.open() as said:
+            line = ""
+            while self.poll() is None or line:
+                line += said.readline()
+                if line.endswith("\n"):
+                    yield line
+                    line = ""
+                elif self.poll() is None:
+                    time.sleep(0.01)
+                else:
+                    return
+
+    def send_signal(self, number: int, rank: int = 0) -> None:
+        os.kill(self.pool.pid(rank), number)
+
+    def poll(self) -> int | None:
+        return None if self._thread.is_alive() else self.returncode
+
+    def communicate(self, timeout: float = 200) -> tuple[str, str]:
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), f"no end within {timeout} s"
+        return self._out, self._err
+
+    def wait(self, timeout: float = 200) -> int | None:
+        self.communicate(timeout)
+        return self.returncode
 
 
 class Run(NamedTuple):

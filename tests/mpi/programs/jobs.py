@@ -54,6 +54,7 @@ def run(job: dict, world: MPI.Intracomm) -> int:
 
 if __name__ == "__main__":
     folder, (rank, _), world = Path(sys.argv[1]), launcher.launched_rank(os.environ), MPI.COMM_WORLD
+    (folder / f"{rank}.pid").write_text(str(os.getpid()))
     ended = os.open(folder / "ended", os.O_WRONLY)
     with (folder / str(rank)).open() as jobs:
         os.write(ended, b"\0")
