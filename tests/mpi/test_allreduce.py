@@ -10,6 +10,7 @@ from pathlib import Path
 import extending
 import numpy as np
 import pytest
+from grids import with_system
 from launches import Run, monitored, monitoring, on_ranks, run_all
 from outcomes import assert_replays, faults_of
 from test_faults import processes_of, ranks_of, wait_for
@@ -172,7 +173,7 @@ def test_shared_codewords_add_up_to_rounding(integers):
     assert trace.updates["digest"][-1] == digest(trace.theta)
 
 
-@pytest.mark.parametrize("algorithm", [1, 4])  # a ring, recursive doubling
+@pytest.mark.parametrize("algorithm", with_system(4, system=[1]))  # a ring, recursive doubling
 def test_sums_of_integers_are_exact_by_any_algorithm(integers, algorithm, tmp_path):
     """MPI_SUM wraps or, vectorised by Open MPI, saturates; the operation of ours wraps."""
     extra = {"OMPI_MCA_coll_libnbc_iallreduce_algorithm": str(algorithm)}
@@ -337,7 +338,9 @@ def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path:
     assert set(faults_of(trace)) == {"stop", "missing"}
 
 
-@pytest.mark.parametrize(("end", "lost"), [("stop.updates=30", 0), ("stop.seconds=1.5", 3)])
+@pytest.mark.parametrize(
+    ("end", "lost"), with_system(("stop.updates=30", 0), system=[("stop.seconds=1.5", 3)])
+)
 def test_a_run_that_has_given_all_workers_up_replays(end, lost, run, trace_path, capsys):
     """One is stopped after update 30, for good; the others have told of their last task, or have another."""
     stopped = 'faults.events=[{kind="stop", worker=1, task=31}]'
@@ -350,7 +353,7 @@ def test_a_run_that_has_given_all_workers_up_replays(end, lost, run, trace_path,
     assert_replays(trace_path, capsys)
 
 
-@pytest.mark.parametrize("how", [[], ["wire.dtype=float16"]])
+@pytest.mark.parametrize("how", with_system([], system=[(["wire.dtype=float16"],)]))
 def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(how, run, trace_path, tmp_path):
     done = run("stop.updates=1000", *how, job=JOB, **monitoring(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -373,7 +376,7 @@ def test_a_root_gets_as_many_payloads_as_it_has_children(run, tmp_path):
     for root, how in enumerate((star, [*STAR, *TREE, "update.mode=all"])):  # rank 0, worker 0
         folder = tmp_path / str(root)
         folder.mkdir()
-        done = run(*how, "stop.updates=500", job="", options=("-n", str(workers)), **monitoring(folder))
+        done = run(*how, "stop.updates=150", job="", options=("-n", str(workers)), **monitoring(folder))
         assert done.returncode == 0, done.stderr
         sizes = monitored(folder, mean=True).items()
         into[root] = sum(size for (source, target), size in sizes if source and target == root)

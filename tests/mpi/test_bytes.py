@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from grids import with_system
 from launches import monitored, monitoring
 
 from pdcode import Trace
@@ -9,10 +10,12 @@ from pdcode.trace.schema import DRAINED
 
 
 @pytest.mark.parametrize(
-    "how", [[], ["downlink.kind=codewords", "wire.dtype=int8", "code.blocks=[8,8]"]], ids=["full", "relay"]
+    "how",
+    with_system(["downlink.kind=codewords", "wire.dtype=int8", "code.blocks=[8,8]"], system=[([],)]),
+    ids=["relay", "full"],
 )
 def test_bytes_agree_with_the_monitoring_of_open_mpi(run, trace_path, tmp_path, how):
-    done = run("stop.updates=2000", *how, **monitoring(tmp_path))
+    done = run("stop.updates=1000", *how, **monitoring(tmp_path))
     assert done.returncode == 0, done.stderr
     sent = monitored(tmp_path)
     trace = Trace(trace_path)

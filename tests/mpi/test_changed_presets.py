@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from grids import with_system
 from shell import environment
 from test_faults import ranks_of, wait_for
 from test_resume import RESUME, wait_for_checkpoint
@@ -74,10 +75,7 @@ def presets(trace: Trace) -> list[str]:
     return [config["scheme"]["preset"] for config in configs]
 
 
-@pytest.mark.parametrize(
-    "then",
-    ["default", *(pytest.param(name, marks=pytest.mark.system) for name in ("first", "sharded-first"))],
-)
+@pytest.mark.parametrize("then", with_system("default", system=["first", "sharded-first"]))
 def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -> None:
     among("sharded", then)
     begins = [then] * (then == "default")  # which waits for nobody

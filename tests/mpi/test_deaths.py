@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from grids import with_system
 from launches import JOB, launcher, on_ranks
 from outcomes import assert_replays, faults_of
 from test_faults import processes_of, ranks_of, wait_for
@@ -27,6 +28,7 @@ KINDS = {
     "first": ("update.mode=first", "update.count=3"),
     "relayed": ("update.mode=async", "downlink.kind=codewords"),
     "exchanged": ("update.mode=async", "downlink.kind=exchange"),
+    "first, relayed": ("update.mode=first", "update.count=3", "downlink.kind=codewords"),
     "averaged": (*FIRST, "update.count=3"),
     "rows in a chain": ("shuffle.kind=coded", "link.broadcast=chain", "shuffle.every=3"),
     "rows exchanged": ("shuffle.kind=exchange", "shuffle.every=3", "update.mode=all"),
@@ -65,7 +67,10 @@ def died(*workers: int) -> list[str]:
     return [f"worker {worker} has died" for worker in workers]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FEW = "exchanged", "first, relayed", "averaged", "rows exchanged"  # each mode and each way of messages
+
+
+@pytest.mark.parametrize("kind", with_system(*FEW, system=KINDS.keys() - {*FEW}))
 def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "4"))
     lines = kill_workers(process, trace_path, 2, 0, until=died(2, 0))
@@ -87,7 +92,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert_replays(trace_path, capsys)
 
 
-@pytest.mark.parametrize("when", ["scatter", "gather", "stop"])
+@pytest.mark.parametrize("when", with_system("scatter", "stop", system=["gather"]))
 def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp_path, trace_path, capsys):
     """A mean of a member that then dies is used. After a stop its payload returns to the memory."""
     job = tmp_path / "job.toml"
@@ -110,7 +115,10 @@ def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp
 
 
 @pytest.mark.parametrize(
-    "own", [["downlink.kind=full"], ["downlink.kind=codewords", *KINDS["rows exchanged"][:2]]]
+    "own",
+    with_system(
+        ["downlink.kind=codewords", *KINDS["rows exchanged"][:2]], system=[(["downlink.kind=full"],)]
+    ),
 )
 def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys):
     more = "workers.spares=2", *own, "memory.kind=worker", "wire.dtype=int8"
@@ -132,7 +140,8 @@ def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("spares", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGTERM)]
+    ("spares", "number"),
+    with_system((1, signal.SIGKILL), (0, signal.SIGTERM), system=[(1, signal.SIGTERM)]),
 )
 def test_the_only_worker_goes(spares: int, number: int, start: object, trace_path: Path) -> None:
     more = f"workers.spares={spares}", "downlink.kind=full", *ENDLESS
@@ -144,7 +153,7 @@ def test_the_only_worker_goes(spares: int, number: int, start: object, trace_pat
     wait_for(lambda: not processes_of(process.pid), 30)
 
 
-@pytest.mark.parametrize("kind", ["first", "exchanged"])
+@pytest.mark.parametrize("kind", with_system("exchanged", system=["first"]))
 def test_a_worker_that_is_told_to_go_says_good_bye(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "3"))
     left = ["worker 2 has left; 2 continue\n"]
@@ -204,7 +213,7 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
     assert Trace(trace_path).updates.rows > 0
 
 
-@pytest.mark.parametrize("kind", ["allreduce", "averaged", "rank 0"])
+@pytest.mark.parametrize("kind", with_system("allreduce", "rank 0", system=["averaged"]))
 def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
     job = JOB if kind == "rank 0" else SUMMED
     how = ["wire.dtype=int2", "memory.kind=worker"] if kind == "averaged" else []

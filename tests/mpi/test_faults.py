@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from grids import with_system
 from launches import INVALID, JOB, launcher
 
 from pdcode import Trace
@@ -127,7 +128,7 @@ def test_a_disk_that_fills_up_ends_the_job_with_one_line(start: object, trace_pa
     assert trace.arrivals.rows >= seen
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", with_system(signal.SIGINT, system=[signal.SIGTERM]), ids=str)
 def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: Path, number: int) -> None:
     process = start(
         "stop.updates=100000000",
@@ -157,10 +158,13 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [
-        ("stragglers.slow=[99]", "stragglers.slow") if override.startswith("workers") else (override, words)
-        for override, words in INVALID
-    ],
+    with_system(
+        *INVALID[1:3],
+        system=[
+            ("stragglers.slow=[99]", "stragglers.slow") if pair[0].startswith("workers") else pair
+            for pair in (INVALID[0], *INVALID[3:])
+        ],
+    ),
 )
 def test_bad_input_under_a_launcher_is_one_line_and_exit_code_2(run, trace_path, tmp_path, override, words):
     mpirun, extra = launcher(2)

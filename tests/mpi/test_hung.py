@@ -1,11 +1,9 @@
 """Workers that are stopped while a run goes on (SIGSTOP): named, not waited for, and welcome again."""
 
-import os
 import signal
 
 import pytest
 from outcomes import assert_replays
-from test_faults import processes_of, ranks_of, wait_for
 
 from pdcode import Trace
 from pdcode.trace.schema import USED
@@ -19,28 +17,27 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_stopped_worker_is_named_and_used_again(mode, start, trace_path, capsys):
+def test_a_stopped_worker_is_named_and_used_again(mode, begin, trace_path, capsys):
     ends = "stop.seconds=100", "stop.updates=1000000"
-    process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
+    job, stopped = begin(*SLOW, *MODES[mode], *ends, workers=3), False
     lines, overdue_at, back_at, ended = [], 0, 0, False
-    for line in process.stdout:
+    for line in job.lines():
         lines.append(line)
         if not stopped and " update " in line and " update 0 " not in line:
-            stopped = ranks_of(trace_path)[2]
-            os.kill(stopped, signal.SIGSTOP)
+            stopped = True
+            job.send_signal(signal.SIGSTOP, rank=2)
         elif overdue_at and sum(" update " in line for line in lines[overdue_at:]) == 2:
-            os.kill(stopped, signal.SIGCONT)  # after more than the step that naming it let go
+            job.send_signal(signal.SIGCONT, rank=2)  # after more than the step that naming it let go
         elif back_at and not ended and sum(" update " in line for line in lines[back_at:]) == 4:
-            os.kill(ranks_of(trace_path)[0], signal.SIGINT)
+            job.send_signal(signal.SIGINT)
             ended = True
         if "worker 1 is overdue" in line:
             overdue_at = len(lines)
         elif "worker 1 is back" in line and overdue_at:
             back_at = len(lines)
-    err = process.stderr.read()
-    assert (process.wait(), err) == (1, "")
+    _, err = job.communicate()
+    assert (job.returncode, err) == (1, "")
     assert back_at
-    wait_for(lambda: not processes_of(process.pid), 30)
     trace = Trace(trace_path)
     faults, rows = trace.faults, trace.arrivals
     mine = [kind for kind, worker in zip(faults["kind"], faults["worker"], strict=True) if worker == 1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grids import with_system
 from launches import JOB, run_all
 from outcomes import assert_replays, faults_of
 
@@ -60,7 +61,7 @@ def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind:
     assert_replays(traces[kind].path, capsys)
 
 
-@pytest.mark.parametrize(("mode", "workers", "count"), [("first", 4, 2), ("async", 8, 7)])
+@pytest.mark.parametrize(("mode", "workers", "count"), with_system(("first", 4, 2), system=[("async", 8, 7)]))
 def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, workers, count):
     kills = ", ".join(f"{{worker={worker}, at_s={0.2 + 0.05 * worker}}}" for worker in range(count))
     sets = *SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]"

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from grids import with_system
 from outcomes import assert_replays
 from test_faults import ranks_of
 
@@ -19,7 +20,7 @@ SETTINGS = [
 DUE_S = [("gone", 0, 0.3), ("gone", 1, 0.6), ("joined", 0, 0.7), ("joined", 1, 0.9), ("gone", 0, 3.0)]
 
 
-@pytest.mark.parametrize(("end", "kind"), [("leave", "left"), ("kill", "dead")])
+@pytest.mark.parametrize(("end", "kind"), with_system(("leave", "left"), system=[("kill", "dead")]))
 def test_workers_come_and_go_as_on_the_virtual_clock(start, trace_path, end, kind, capsys, tmp_path):
     (tmp_path / "nodes.csv").write_text(NODES, encoding="utf-8")
     nodes = f"faults.spot={tmp_path / 'nodes.csv'}", f"faults.spot_end={end}"

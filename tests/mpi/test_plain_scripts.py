@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from grids import with_system
 from paths import JOBS
 from shell import environment
 
@@ -24,11 +25,11 @@ def run(folder: Path, script: str, *words: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize(
     ("script", "arguments", "names"),
-    [
+    with_system(
         ("train.sbatch", [], ["digits"]),
-        ("faults.sbatch", [], ["digits"]),
         ("sweep.sbatch", ["table.csv"], ["digits-1", "digits-2"]),
-    ],
+        system=[("faults.sbatch", [], ["digits"])],
+    ),
 )
 def test_a_script_trains_without_slurm(tmp_path, script, arguments, names):
     (tmp_path / "table.csv").write_text("seed,update.mode\n5,first\n6,\n")

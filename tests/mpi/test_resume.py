@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grids import with_system
 from outcomes import assert_replays
 from paths import SUPPORT
 from test_faults import processes_of, ranks_of, wait_for
@@ -85,10 +86,10 @@ KINDS = {
 
 
 KILLED = "exchanged", "reshuffled", "integers"  # kinds whose ranks are killed in `make test`, too
-WAYS = [
+WAYS = with_system(
     *((kind, kind in KILLED) for kind in KINDS),
-    *(pytest.param(kind, True, marks=pytest.mark.system) for kind in KINDS if kind not in KILLED),
-]
+    system=[(kind, True) for kind in KINDS if kind not in KILLED],
+)
 LACKING = {"dead": "async", "gone": "exchanged", "damaged": "first, averaged"}
 
 
@@ -106,9 +107,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: fl
 
 
 @pytest.mark.parametrize(("kind", "killed"), WAYS)
-def test_a_run_goes_on_after_its_end_and_after_its_death(
-    kind, killed, begin, start, run, trace_path, capsys
-):
+def test_a_run_goes_on_after_its_end_and_after_its_death(kind, killed, begin, start, run, trace_path, capsys):
     first = begin(*ENDLESS, *KINDS[kind], options=RESUME)
     wait_for_checkpoint(first, trace_path)
     first.send_signal(signal.SIGTERM)
@@ -156,9 +155,7 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(
 
 
 @pytest.mark.parametrize("how", LACKING)
-def test_a_worker_without_its_part_begins_anew_in_the_replay_too(
-    how, begin, start, run, trace_path, capsys
-):
+def test_a_worker_without_its_part_begins_anew_in_the_replay_too(how, begin, start, run, trace_path, capsys):
     """It has died right before the only checkpoint, or its files are not there, or not whole."""
     job, parts = [*ENDLESS, *KINDS[LACKING[how]]], trace_path.with_name(trace_path.name + ".checkpoint")
     if how == "dead":
