@@ -164,7 +164,7 @@ def close_pool() -> None:
 
 
 class PoolJob:
-    """A job on ranks of the pool that goes on meanwhile, like a `subprocess.Popen`; rank 0 gets its signals."""
+    """A job on ranks of the pool that goes on meanwhile, like a `subprocess.Popen`; rank 0 gets signals."""
 
     def __init__(self, pool: Pool, workers: int, arguments: Sequence[str], timeout_s: float = 200) -> None:
         self.pool, self._said = pool, Path(pool.folder / "out")
