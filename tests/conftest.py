@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -63,11 +64,15 @@ LONGEST = (  # files that take longest, which begin first
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark tests in files that start other processes as slow, and tests of the system; sort by time."""
+    cases = Counter[str]()  # of a test so far
     for item in items:
-        if item.nodeid.startswith(SYSTEM):
+        every = item.get_closest_marker("every")
+        name = item.nodeid.partition("[")[0]
+        if item.nodeid.startswith(SYSTEM) or (every and cases[name] % every.args[0]):
             item.add_marker("system")
         if over_mpi(item.nodeid) or hasattr(item.module, "subprocess") or "system" in item.keywords:
             item.add_marker("slow")
+        cases[name] += 1
     items.sort(key=_place)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grids import LONG
+from grids import LONG, with_system
 from scipy import sparse
 from sklearn.datasets import (
     load_breast_cancer,
@@ -44,10 +44,10 @@ STOPS = [None, None] if LONG else [{"stop": {"updates": updates}} for updates in
 @pytest.mark.filterwarnings("ignore:the training loss:sklearn.exceptions.ConvergenceWarning")  # of so few
 @pytest.mark.parametrize(
     "estimator",
-    [
+    with_system(
         PDCClassifier((16,), max_iter=10, config=STOPS[0]),
-        PDCRegressor((16,), max_iter=30, config=STOPS[1]),
-    ],
+        system=[PDCRegressor((16,), max_iter=30, config=STOPS[1])],
+    ),
 )
 def test_the_checks_of_scikit_learn_pass(estimator):
     check_estimator(estimator, on_skip=None, expected_failed_checks=OF_EXACT_SOLVERS)

@@ -153,6 +153,7 @@ def test_dead_workers_are_not_waited_for() -> None:
         prepare(resolved(*AUTO, "update.mode=all", stragglers=dead))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("update", [["update.mode=async"], ["update.mode=first", "update.count=6"]])
 @pytest.mark.parametrize(
     "shuffle",

@@ -31,6 +31,7 @@ def coherence(dense):
     return polish.coherence(dense.T)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("blocks", "rows", "expected"),
     [

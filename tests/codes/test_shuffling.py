@@ -107,6 +107,7 @@ def test_workers_that_get_more_rows_than_they_give_are_no_shuffle() -> None:
         pack_cycles(wanted(np.array([0, 0, 1]), np.array([1, 0, 2]), 3))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("workers", range(2, 7))
 def test_caches_of_s_batches_take_a_fraction_of_s_for_any_permutation(workers: int) -> None:
     for size in range(1, workers):

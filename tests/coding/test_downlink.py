@@ -125,6 +125,7 @@ def restore(made: Descent, seen: Counter[str]) -> None:
     relay.fold, relay.order = watch, compare
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("mode", "decoder"),
@@ -149,6 +150,7 @@ def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str, kin
     assert np.isfinite(made.state.theta).all()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("decoder", ["sum", "mean", "tracking", "summing"])
 def test_a_replica_continues_from_a_snapshot_within_an_update(decoder: str, optimizer: str) -> None:

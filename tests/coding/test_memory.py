@@ -154,6 +154,7 @@ class Pairing:
         np.testing.assert_allclose(self.decoded + kept, expected, atol=tolerance)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("kind", ["worker", "difference"])

@@ -82,6 +82,7 @@ LAWS = {  # delays of so many workers, after so many turns of all
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("mean_group", [1, 30, 10_000])
 def test_many_workers_of_whom_most_are_in_the_calendar_too(law: str, mean_group: int) -> None:

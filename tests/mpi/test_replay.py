@@ -5,9 +5,12 @@ was given back to them, rounding, the weights of unequal shards, keyed batches a
 follow what has arrived, replicas, and the order of arrivals.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import h5py
 import pytest
-from launches import Run, run_all
+from launches import Pool, Run, run_all
 from paths import SUPPORT
 
 from pdcode import Trace
@@ -129,14 +132,21 @@ TO_TARGETS = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    cases = {how: [*COMMON, "stop.updates=60", *overrides] for how, overrides in (CASES | TO_TARGETS).items()}
-    return run_all(tmp_path_factory.mktemp("runs"), 5, cases, job="")
+def ranks() -> Iterator[Pool]:
+    pool = Pool(6)
+    yield pool
+    pool.close()
 
 
+def run(how: str, folder: Path, ranks: Pool) -> Run:
+    overrides = [*COMMON, "stop.updates=60", *(CASES | TO_TARGETS)[how]]
+    return run_all(folder, 5, {how: overrides}, job="", pool=ranks)[how]
+
+
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", CASES)
-def test_theta_is_the_same_to_the_last_bit(runs, how, capsys):
-    done, updates = runs[how], 200 if MANY[0] in CASES[how] else 60
+def test_theta_is_the_same_to_the_last_bit(ranks, how, tmp_path, capsys):
+    done, updates = run(how, tmp_path, ranks), 200 if MANY[0] in CASES[how] else 60
     assert done.returncode in ((0, 1) if how == "robust" else (0,)), done.stderr  # two liars of five may win
     trace = Trace(done.path)
     assert trace.updates["version"][-1] == updates <= trace.arrivals.rows
@@ -153,9 +163,9 @@ def test_theta_is_the_same_to_the_last_bit(runs, how, capsys):
 
 
 @pytest.mark.parametrize("how", TO_TARGETS)
-def test_a_run_that_came_to_its_target_is_the_same(runs, how, capsys):
+def test_a_run_that_came_to_its_target_is_the_same(ranks, how, tmp_path, capsys):
     """Rank 0 looks at the loss now and then, so some arrivals of the next update are in by then."""
-    done = runs[how]
+    done = run(how, tmp_path, ranks)
     assert done.returncode == 0, done.stderr
     assert "stopped: loss" in done.stdout
     assert main(["replay", str(done.path)]) == 0, capsys.readouterr().out

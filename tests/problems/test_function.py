@@ -155,6 +155,7 @@ def test_a_dry_run_shows_the_axis_of_each_matrix(tmp_path: Path, capsys: pytest.
     assert origins.of(printed)["problem.axis"] == "auto, by the data"
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "preset"), SCHEMES)
 def test_every_scheme_trains_a_function(name: str, preset: str | None, tmp_path: Path) -> None:
     scheme = {"name": name} | ({"preset": preset} if preset else {})
@@ -185,6 +186,7 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_replay_has_the_same_bits(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

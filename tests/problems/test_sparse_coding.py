@@ -140,6 +140,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", kinds.names("schemes"))
 def test_schemes_learn_a_dictionary_or_refuse_it(name: str, tmp_path: Path) -> None:
     if name in REFUSED:

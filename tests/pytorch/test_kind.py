@@ -91,6 +91,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_replay_has_the_same_bits(case: str, tmp_path: Path) -> None:
     problem, tables = CASES[case]

@@ -55,7 +55,7 @@ OVER_MPI = "run", "compare", "chaos", "bench"  # commands that may start ranks
 SMALLER = (
     (r"\bcount = 8\b", "count = 2"), (r"\bcount = 1000\b", "count = 12"), (r"\bcount = 6\b", "count = 1"),
     (r"\bslow = \[[37]\]", "slow = [1]"), (r"\bseconds = 20.0\b", "seconds = 0.6"),
-    (r"\bupdates = \d+\b", "updates = 60"),
+    (r"\bupdates = \d+\b", "updates = 60"), (r"--seeds \d+", "--seeds 2"),
 )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def follow(document: str, folder: Path, long: bool) -> int:
         elif block.language == "sh":
             check(block, folder)
             if block.mark == "" or (long and block.mark == "long"):
-                commands = None if long else plain_commands(block.text)
+                commands = None if long else plain_commands(shrink(block.text))
                 if commands is None:
                     run_shell(block, folder)
                 else:

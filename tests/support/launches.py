@@ -223,22 +223,23 @@ def run_all(
     job: str = JOB,
     timeout_s: float = 200,
     alone: bool = False,
+    pool: Pool | None = None,
     **extra: str,
 ) -> dict[str, Run]:
-    """Run a job for each list of overrides, on ranks of the pool, into FOLDER/NAME.h5.
+    """Run a job for each list of overrides, on ranks of a pool, into FOLDER/NAME.h5.
 
     If `alone`, with variables for MPI, or with more ranks than the pool has, the ranks are for these jobs.
     """
     config = folder / "job.toml"
     config.write_text(job, encoding="utf-8")
-    own = Pool(1 + workers, **extra) if alone or extra or workers >= RANKS else None
+    own = Pool(1 + workers, **extra) if not pool and (alone or extra or workers >= RANKS) else None
     done = {}
     try:
         for name, overrides in cases.items():
             path = folder / f"{name}.h5"
             sets = [word for override in overrides for word in ("--set", override)]
             words = ["run", str(config), "-n", str(workers), "-o", str(path), *sets]
-            done[name] = Run(*(own or shared_pool()).run(1 + workers, words, timeout_s), path)
+            done[name] = Run(*(pool or own or shared_pool()).run(1 + workers, words, timeout_s), path)
     finally:
         if own:
             own.close()

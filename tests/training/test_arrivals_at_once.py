@@ -72,6 +72,7 @@ def without(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_runs_are_equal(scheme: str, wire: str) -> None:

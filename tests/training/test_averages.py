@@ -118,6 +118,7 @@ def simulated(path: Path, **settings: Any) -> pdcode.Trace:
     return pdcode.simulate(JOB, output=path, set=settings, progress=False)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", CASES)
 def test_the_better_of_both_counts_and_gradients_are_as_without(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

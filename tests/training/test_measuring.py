@@ -50,6 +50,7 @@ def by_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", CASES)
 def test_keys_of_measuring_change_neither_settings_nor_theta(
     case: str, by_label: Path, tmp_path: Path

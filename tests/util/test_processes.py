@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from grids import with_system
 from shell import environment
 
 from pdcode.util.errors import Failure
@@ -110,7 +111,7 @@ def planning(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", with_system(signal.SIGINT, signal.SIGKILL, system=[signal.SIGTERM]))
 def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
     (tmp_path / "job.toml").write_text(PLAN)
     process = planning(tmp_path)

@@ -79,6 +79,7 @@ def test_the_same_table_gives_the_same_trace(tmp_path: Path, mode: str, capsys: 
     assert main(["replay", str(tmp_path / "a.h5")]) == 0, capsys.readouterr()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("mode", ["async", "first"])
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_runs_reach_the_target_without_workers_that_are_killed(tmp_path: Path, mode: str, count: int) -> None:

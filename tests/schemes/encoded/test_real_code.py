@@ -57,6 +57,7 @@ class Words:
         np.testing.assert_allclose(decoded, self.message, atol=near)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("liars", range(1, 8))
 @pytest.mark.parametrize("how", LIES)
 def test_wrong_symbols_are_found(liars: int, how: str) -> None:
