@@ -197,6 +197,7 @@ REAL = list(CASES)[:: 1 if LONG else 3]
 EVERY = [*((how, "virtual") for how in CASES), *((how, "real") for how in REAL)]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("how", "clock"), EVERY)
 def test_a_run_is_bit_identical(runs: Runs, how: str, clock: str) -> None:
     done, trace = replayed(runs[how, clock]), Trace(runs[how, clock])
