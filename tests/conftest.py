@@ -52,13 +52,15 @@ collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, TOOLS)) else 
 collect_ignore += [] if shutil.which(BROWSER) else ["browser"]
 
 
-SYSTEM = "tests/cluster/", "tests/browser/", "tests/experiments/", "tests/test_packaging.py"
+SYSTEM = (
+    "tests/benchmarks/", "tests/cluster/", "tests/browser/", "tests/experiments/", "tests/test_packaging.py",
+)  # fmt: skip
 LONGEST = (  # files that take longest, which begin first
-    "tests/mpi/test_documents.py", "tests/mpi/test_deaths.py", "tests/mpi/test_resume.py",
-    "tests/mpi/test_changed_presets.py", "tests/mpi/test_api.py", "tests/mpi/test_allreduce.py",
-    "tests/mpi/test_replay.py", "tests/cli/test_plan_command.py", "tests/api/test_sklearn.py",
-    "tests/fuzz/test_fuzz.py", "tests/replay/test_replayer.py", "tests/coding/test_proximals.py",
-    "tests/schemes/test_commands.py",
+    "tests/mpi/test_deaths.py", "tests/mpi/test_allreduce.py", "tests/mpi/test_documents.py",
+    "tests/mpi/test_resume.py", "tests/mpi/test_replay.py", "tests/mpi/test_injected.py",
+    "tests/choice/test_choice.py", "tests/choice/test_preset_changes.py", "tests/api/test_api_diagnose.py",
+    "tests/cli/test_plan_command.py", "tests/api/test_sklearn.py", "tests/replay/test_replayer.py",
+    "tests/fuzz/test_fuzz.py", "tests/studies/test_compare.py", "tests/schemes/test_commands.py",
 )  # fmt: skip
 
 

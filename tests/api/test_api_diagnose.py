@@ -189,6 +189,7 @@ def test_the_first_screen_names_the_worker_the_time_the_cost_and_the_remedy(
     assert f"; or replace worker 5's machine: predicted {found[2]}" in screen
 
 
+@pytest.mark.system
 def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path) -> None:
     scheme = {"scheme.name": "lwpd", "scheme.preset": "default", "optimizer.rate": 1.0}
     made = simulate(tmp_path / "slow.h5", {**SLOW, **scheme, "stop.loss": 1e-9, "stop.seconds": 1.0})

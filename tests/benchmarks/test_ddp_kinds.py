@@ -8,7 +8,7 @@ import pytest
 from benchmarks import ddp
 from pdcode.studies.named_candidates import named_candidates
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.slow
 
 COMMON = ["workers.count=3", "problem.batch=16", "problem.l2=0.01", "update.mode=all", "stop.updates=9"]
 DOUBLE = "problem.dtype=float64"

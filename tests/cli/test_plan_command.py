@@ -147,6 +147,7 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
     assert not Path("results/job.plan.toml").exists()
 
 
+@pytest.mark.system
 def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
     """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")

@@ -85,6 +85,7 @@ def screen(written: str, columns: int) -> list[str]:
     return rows
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("columns", "extra"), [(80, {}), (40, {"NO_COLOR": "1"})])
 def test_bars_on_a_terminal_vanish(command, tmp_path, columns, extra) -> None:
     written = on_terminal(command, tmp_path, columns, **extra)
@@ -105,6 +106,7 @@ def test_an_interrupted_bar_vanishes(command, tmp_path) -> None:
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("dumb", [False, True])
 def test_lines_without_a_terminal(command, tmp_path, dumb) -> None:
     """One at the start, and one each ten seconds."""

@@ -81,6 +81,7 @@ def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
     assert str(raised.value).startswith(raised.value.trace.summary()["failure"])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
     done = subprocess.run(

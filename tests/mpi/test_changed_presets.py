@@ -98,6 +98,7 @@ def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -
     assert_replays(trace_path)
 
 
+@pytest.mark.system
 def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_path) -> None:
     among("sharded", "default")
     keys = (*ENDLESS, "trace.checkpoint_s=0.1", "scheme.preset=auto", "optimizer.average=true")

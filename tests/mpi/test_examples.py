@@ -25,6 +25,7 @@ def pdcode(*arguments: object, ranks: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["run", "simulate"])
 def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     job, trace = tmp_path / "job.toml", tmp_path / "trace.h5"

@@ -16,6 +16,7 @@ MODES = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stopped_worker_is_named_and_used_again(mode, begin, trace_path, capsys):
     ends = "stop.seconds=100", "stop.updates=1000000"

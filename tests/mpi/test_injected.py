@@ -89,6 +89,7 @@ def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Pat
     assert Trace(trace_path).segments.rows == 2
 
 
+@pytest.mark.system
 def test_chaos_makes_pairs(tmp_path: Path, capsys: Any) -> None:
     job = tmp_path / "job.toml"
     job.write_text(JOB, encoding="utf-8")

@@ -49,6 +49,7 @@ def seconds(path: Path) -> float:
     return float(Trace(path).summary(loss=TARGET)["target_s"])
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("on_pool")
 def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -63,6 +63,7 @@ def test_the_slow_worker_gets_rows_from_rank_0(runs: dict[str, Run]) -> None:
     assert rows["bytes_down"][mine].max() > 5 * rows["bytes_down"].min()
 
 
+@pytest.mark.system
 def test_a_chain_costs_rank_0_one_broadcast(run, tmp_path) -> None:
     """By the monitoring of Open MPI."""
     sent = {}

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 from outcomes import faults_of
 from paths import ROOT
 
@@ -13,6 +14,7 @@ from soak import Held, Soak, soak, told
 TIMES = [10.0 * number for number in range(40)]
 
 
+@pytest.mark.system
 def test_a_run_survives_faults_of_all_kinds(tmp_path: Path) -> None:
     done = soak(tmp_path, arrivals=6000, every=500, record="all")  # a death is noticed after a second
     assert done.exitcode == 0, done.output

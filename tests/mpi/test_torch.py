@@ -23,6 +23,7 @@ RUN = (
 )
 
 
+@pytest.mark.system
 @pytest.mark.timeout(500)
 def test_a_module_goes_on_after_a_signal_and_replays(begin, run, trace_path: Path, capsys) -> None:
     first = begin(*RUN, "stop.updates=1000000", options=RESUME)
