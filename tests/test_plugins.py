@@ -141,6 +141,7 @@ class HalfTable(UpdateTable, tag="half"):
 """
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", [*EXAMPLES, "half"])
 def test_a_plug_in_takes_the_same_turns_compiled_or_not(name, tmp_path, monkeypatch):
     jobs = extending.paste(tmp_path) | {"half": 'plugins = ["./half.py"]\n[update]\nmode = "half"\n'}

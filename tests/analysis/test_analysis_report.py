@@ -72,6 +72,7 @@ def unusual(folder: Path, kind: str) -> TraceReader:
     return TraceReader(path)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["running", "many", "alone", "one arrival", "empty"])
 def test_a_page_of_unusual_runs(tmp_path: Path, kind: str) -> None:
     made = of(unusual(tmp_path, kind))

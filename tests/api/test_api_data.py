@@ -36,6 +36,7 @@ def simulate(path: Path, given: Any, **problem: Any) -> pdcode.Trace:
     return pdcode.simulate(config, data=given, output=path / "a.h5", progress=False)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("data", "problem"),
     [

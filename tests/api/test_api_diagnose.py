@@ -221,6 +221,7 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
     assert float(said[2]) == pytest.approx(reached_s("all", {**SLOW, "update.mode": "all"}) / own_s, rel=0.2)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("mode", ["all", "first", "async"])
 @pytest.mark.parametrize("factor", [1.3, 1.7, 6.0])
 def test_the_word_and_the_advice_follow_from_the_cost(mode: str, factor: float, tmp_path: Path) -> None:

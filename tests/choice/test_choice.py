@@ -93,6 +93,7 @@ def test_a_run_begins_with_what_waits_for_all_where_a_slow_worker_costs_little(t
     assert begun(resolved(problem=problem, machine=machine)) == f"lwpd:{begins}"
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("link", "delays", "best"),
     [
@@ -238,6 +239,7 @@ def test_what_cannot_work_is_refused(settings: list[str], said: str) -> None:
         prepare(resolved(*settings))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("problem", "preset"),
     [

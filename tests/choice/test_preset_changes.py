@@ -180,6 +180,7 @@ def test_a_change_waits_until_the_slow_worker_has_answered(tmp_path, monkeypatch
     assert_whole(trace, capsys)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["hang", "kill"])
 def test_a_change_is_called_off_where_a_worker_does_not_answer(kind, tmp_path, monkeypatch, capsys) -> None:
     among(monkeypatch, first=2.0, default=40.0)

@@ -16,6 +16,7 @@ count = 4
 """
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "planned", "shown", "hidden"),
     [

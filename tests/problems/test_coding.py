@@ -83,6 +83,7 @@ KINDS: dict[str, tuple[str, Any, tuple[int, int], float]] = {
 """Job, what writes its data, lines and keys of the job, and the score that its predictions must reach."""
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_from_file_to_predictions(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

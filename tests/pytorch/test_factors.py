@@ -349,6 +349,7 @@ def not_zero(m: Any, x: Tensor) -> Any:
     return m.b(m.a(x))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", FALLBACKS)
 def test_what_is_wrong_or_unknown_takes_the_full_gradient(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any

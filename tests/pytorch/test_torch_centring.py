@@ -230,6 +230,7 @@ REPLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", REPLAYED)
 def test_a_replay_has_the_same_bits(case: str, tmp_path: Path) -> None:
     problem, tables = REPLAYED[case]

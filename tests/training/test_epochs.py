@@ -30,6 +30,7 @@ SCHEMES: dict[str, tuple[dict[str, Any], int, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", SCHEMES)
 def test_a_run_ends_with_the_update_that_completes_the_epochs(case: str, tmp_path: Path, capsys: Any) -> None:
     tables, messages, rows = SCHEMES[case]

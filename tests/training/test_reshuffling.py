@@ -44,6 +44,7 @@ def assert_has_its_rows(worker: Worker, config: Config, arrays: Any) -> None:
     np.testing.assert_array_equal(mine, Packing(arrays).pack(rows))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("scheme", ["lwpd", "topk"])
 @pytest.mark.parametrize("shards", ["shuffled", "contiguous"])
 def test_all_kinds_give_workers_the_same_rows_and_the_same_theta(shards: str, scheme: str) -> None:

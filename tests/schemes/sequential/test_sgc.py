@@ -90,6 +90,7 @@ def delayed(made: Descent, delay: int) -> list[np.ndarray]:
     return thetas
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("n", "most", "burst", "window"),
     [(4, 1, 1, 2), (4, 2, 1, 2), (6, 2, 2, 3), (5, 1, 1, 4), (4, 4, 2, 3), (3, 0, 1, 2), (6, 5, 1, 2)],
