@@ -90,8 +90,10 @@ class RecordedTable(Mapping[str, np.ndarray]):
                 if data.nbytes <= SHORT:
                     with suppress(InputError):  # raised again when this column is accessed
                         self._short[key] = contents.array(data, where)
+            # A resumed run may have put another file in the place of the one whose attributes were read.
+            complete = name == "workers" or (trace.finished and bool(file.attrs.get("finished", False)))
         self.rows, most = min(lengths.values()), max(lengths.values())
-        if most > self.rows and (trace.finished or name == "workers"):
+        if most > self.rows and complete:
             raise damaged(where, f"columns of {name} have {self.rows} to {most} rows")
         if trace.window and name in ("arrivals", "updates"):
             self.first, self.rows = max(0, self.rows - trace.window), min(self.rows, trace.window)

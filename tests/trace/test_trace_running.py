@@ -77,6 +77,21 @@ def test_a_running_file_is_read_from_another_process(tmp_path: Path, run: subpro
     assert run.poll() is None
 
 
+def test_a_file_that_a_resumed_run_replaces_is_not_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    traces.simulate(path, 0.05)
+    trace = TraceReader(path)
+    assert trace.finished
+    path.unlink()
+    traces.simulate(path, 0.05, close=False)
+    with h5py.File(path, "r+") as file:
+        file.attrs["run"] = trace.attributes["run"]
+        group = file["arrivals"]
+        rows = len(group["task"])
+        group["worker"].resize(rows - 1, 0)  # a batch is being written
+    assert trace.arrivals.rows == rows - 1
+
+
 def test_a_killed_file_holds_all_but_the_last_flush(tmp_path: Path, run: subprocess.Popen[str]) -> None:
     assert run.stdout is not None
     for _ in range(6):
