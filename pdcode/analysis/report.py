@@ -48,7 +48,7 @@ ORDER = (
     "environment",
 )
 """Sections of `show`, and more, in the order of the page; the page begins with the results of others."""
-FIRST = "account", "slow-when", "loss-time"
+FIRST = "slow-when", "loss-time", "account"
 """Charts beside the verdict, on the first screen."""
 WIDE = "timeline", "rate", "account", "account-workers"
 """Charts as wide as the page."""

@@ -31,13 +31,13 @@ def test_sections_and_charts_of_a_run(tmp_path: Path) -> None:
     ]  # fmt: skip
     named = report.named_charts([part])
     assert list(named) == [
-        "account", "slow-when", "loss-time", "timeline", "rate", "account-workers", "accuracy-time",
+        "slow-when", "loss-time", "account", "timeline", "rate", "account-workers", "accuracy-time",
         "staleness", "latency", "captured", "gram-16", "energy-16",
     ]  # fmt: skip
     assert [chart.name for chart in part.charts] == [
-        "account",
         "slow-when",
         "loss-time",
+        "account",
     ]  # on the first screen
     (computing, *_), rows = named["timeline"].bars, trace.arrivals
     assert len(computing.left) == rows.rows

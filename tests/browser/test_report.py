@@ -205,6 +205,10 @@ def test_the_first_screen_has_verdict_and_heat_map(page: Page, height: int) -> N
     assert heat_map is not None
     assert verdict["y"] + verdict["height"] <= heat_map["y"]
     assert heat_map["y"] + heat_map["height"] <= height
+    account = page.locator("#account .drawn").first.bounding_box()
+    assert account is not None
+    wide = page.viewport_size["width"] > 1000
+    assert not wide or account["y"] + account["height"] <= height
 
 
 @pytest.mark.parametrize("page", [("a.html", {}), ("both.html", {})], indirect=True)

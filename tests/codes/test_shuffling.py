@@ -7,6 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
+from experiments.shuffling_loads import least_feedback
 from pdcode.shuffling.plans import (
     CachePlan,
     Caches,
@@ -17,32 +18,6 @@ from pdcode.shuffling.plans import (
 )
 
 RANDOM = np.random.default_rng(5)
-
-
-def least_feedback(counts: np.ndarray) -> int:
-    """Compute the least weight of a set of arcs that meets every cycle, by dynamic programming over subsets.
-
-    The wanted rows less this weight are a lower bound on the broadcasts of a shuffle.
-
-    Parameters
-    ----------
-    counts : ndarray of int, shape (K, K)
-        Weights of the arcs; K up to about 20.
-    """
-    workers = len(counts)
-    subsets = np.arange(1 << workers)
-    members = subsets[:, None] >> np.arange(workers) & 1
-    sizes, back = members.sum(axis=1), members @ counts.T  # back[S, v]: weight of the arcs from v to S
-    best = np.zeros(1 << workers, np.int64)
-    for size in range(1, workers + 1):
-        of_size = subsets[sizes == size]
-        least = np.full(len(of_size), np.iinfo(np.int64).max)
-        for last in range(workers):
-            has = members[of_size, last] == 1
-            rest = of_size[has] ^ 1 << last
-            least[has] = np.minimum(least[has], best[rest] + back[rest, last])
-        best[of_size] = least
-    return int(best[-1])
 
 
 def assert_decoded(plan: ShufflePlan, data: np.ndarray, held: Sequence[np.ndarray]) -> None:
