@@ -30,6 +30,9 @@ GROUPS = 256  # groups of consecutive tasks, at most, in which changes are sough
 AVERAGED = 8  # tasks of another worker, at least, whose mean time is taken
 REFERENCES = 64  # workers, at most, with which one is compared
 CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
+CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of faster ones
+FEW = 6  # workers, at most, each of whom is judged by the noise of the others among themselves
+APART = 3.0  # deviations within a class of workers by which two classes are apart, at least
 FAINT = 1e-9  # smaller probabilities are not told apart
 SHOWN = 3  # workers that are described
 CAUSES = "computing", "injected delay", "sending", "link"
@@ -61,14 +64,6 @@ class Tasks:
     def logs(self) -> np.ndarray:
         """Sums of the logarithms of `total` up to each task, shape (m + 1,)."""
         return np.concatenate(([0.0], np.cumsum(np.log(self.total))))
-
-    @cached_property
-    def usual_logs(self) -> np.ndarray:
-        """The same of medians of three tasks that follow each other, without single long ones."""
-        logs = np.log(self.total)
-        if len(logs) > 2:
-            logs[1:-1] = np.median((logs[:-2], logs[1:-1], logs[2:]), axis=0)
-        return np.concatenate(([0.0], np.cumsum(logs)))
 
 
 @dataclass(frozen=True)
@@ -164,6 +159,8 @@ class Diagnosis:
         if it is not known. By it the verdict is critical, a warning, or neither.
     statements : tuple of str
         What the verdict says, the first of the slow workers or the bottleneck.
+    fast : list of int
+        If no worker is slow, a class of workers that are faster than most.
     """
 
     verdict: str
@@ -176,6 +173,7 @@ class Diagnosis:
     bottleneck: str = ""
     share: float = math.nan
     statements: tuple[str, ...] = ()
+    fast: Sequence[int] = ()
 
     def costing(self, share: float, of: str, cost: str, after: str, instead: str = "") -> Self:
         """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
@@ -271,10 +269,10 @@ def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sampl
     return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
 
 
-def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray, usual: bool = False) -> np.ndarray:
+def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
     """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
 
-    Tasks after the last task of all others are left out; single long tasks of the others, if `usual`.
+    Tasks after the last task of all others are left out.
     """
     own = tasks[worker]
     mine = np.diff(own.logs[edges]) / np.diff(edges)
@@ -288,8 +286,7 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray, usual: bool
         first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
         end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
         there = begins < each.end[-1]  # not after its last task, or its death
-        logs = each.usual_logs if usual else each.logs
-        row[there] = ((logs[end] - logs[first]) / (end - first))[there]
+        row[there] = ((each.logs[end] - each.logs[first]) / (end - first))[there]
     until = np.isfinite(means).any(axis=0)
     last = int(until.argmin()) if not until.all() else len(mine)
     return mine[:last] - np.nanmedian(means[:, :last], axis=0)
@@ -300,23 +297,15 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
     ratios, slow = np.full(len(tasks), np.nan), []
     if len([each for each in tasks if len(each.number)]) < 2:
         return [], ratios
-    series = dict[int, tuple[np.ndarray, np.ndarray]]()
-    for worker, each in enumerate(tasks):
-        if (count := len(each.number)) >= JUDGED:
-            edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
-            if len(values := relative(tasks, worker, edges)) >= JUDGED:
-                series[worker] = edges, values
-    # Of few tasks the noise is uncertain: at least the noise of a usual worker.
-    noises = {worker: changes.noise(values) for worker, (_, values) in series.items()}
-    sums, chance = (
-        changes.persistence([values for _, values in series.values()]),
-        CHANCE / max(1, len(series)),
-    )
-    longest = [changes.deviation(values, sums) for _, values in series.values()]
-    usual = max(float(np.median([*each] or [0.0])) for each in (noises.values(), longest))
+    series = _series(tasks)
+    chance, (all_usual, sums) = CHANCE / max(1, len(series)), _usual_noise([*series.values()])
     for worker, (edges, values) in series.items():
+        usual = all_usual
+        if 2 < len(series) <= FEW:  # a slow worker is among those with whom the others are compared
+            others = [*_series([*tasks[:worker], *tasks[worker + 1 :]]).values()]
+            usual, sums = map(min, (usual, sums), _usual_noise(others))
         ratios[worker] = math.exp(float(np.median(values)))
-        sigma, found = max(usual, noises[worker]), []
+        sigma, found = max(usual, changes.noise(values)), []
         for part in changes.segments(values, chance, sigma):
             by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
             if part.level >= math.log1p(LEAST) and by_chance <= chance:
@@ -329,6 +318,41 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
         told = [each.worker for each in slow]
         slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
     return sorted(slow, key=lambda each: -each.excess_ns), ratios
+
+
+def _series(tasks: Sequence[Tasks]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return the groups of tasks, by their edges, and `relative`, of each worker with enough tasks."""
+    series = dict[int, tuple[np.ndarray, np.ndarray]]()
+    if len([each for each in tasks if len(each.number)]) < 2:
+        return series
+    for worker, each in enumerate(tasks):
+        if (count := len(each.number)) >= JUDGED:
+            edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
+            if len(values := relative(tasks, worker, edges)) >= JUDGED:
+                series[worker] = edges, values
+    return series
+
+
+def _usual_noise(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Return √m times the deviation of m values' mean, of a usual worker, and `changes.persistence`.
+
+    Of few tasks the noise of a worker is uncertain: it is at least that of a usual one.
+    """
+    found = [values for _, values in series]
+    sums = changes.persistence(found)
+    each = [(changes.noise(values), changes.deviation(values, sums)) for values in found]
+    return (float(np.median(each, axis=0).max()) if each else 0.0), sums
+
+
+def find_fast(ratios: np.ndarray) -> list[int]:
+    """Find workers that are faster than most, as far as noise does not explain it: a class of their own."""
+    found = np.flatnonzero(ratios <= 1 / (1 + CLASS))
+    rest = np.delete(ratios, found)
+    if not 0 < len(found) < np.isfinite(rest).sum():
+        return []
+    apart = math.log(float(np.nanmin(rest))) - np.log(ratios[found]).max()
+    spread = max((float(np.nanstd(np.log(each))) for each in (rest, ratios[found])), default=0.0)
+    return [*found.tolist()] if apart > max(math.log1p(LEAST), APART * spread) else []
 
 
 def _slow_part(
@@ -501,11 +525,16 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     worst_worker, text = int(known[np.argmax(ratios[known])]), "none takes longer than the others"
     if (longest := ratios[worst_worker]) > 1:
         text = f"the slowest, {worst_worker}, takes {ratio(longest)} the others' time"
+    if fast := find_fast(ratios):
+        rest = np.delete(ratios, fast)
+        factor = verdict.times(math.exp(float(np.nanmedian(np.log(rest)) - np.log(ratios[fast]).mean())))
+        text = f"two classes of workers: {workers_named(fast)} {'are' if fast[1:] else 'is'} {factor} as fast"
+        text += " as the others"
     return Diagnosis(
         f"no worker is slow{' beyond noise' if longest >= 1 + LEAST else ''}: {text}",
         f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else "",
-        ratios=ratios,
-    )
+        ratios=ratios, fast=fast,
+    )  # fmt: skip
 
 
 def _too_early(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pdcode.analysis import changes
-from pdcode.analysis.diagnosis import SlowPart, Tasks, find_slow, in_turn_ns
+from pdcode.analysis.diagnosis import SlowPart, Tasks, find_fast, find_slow, in_turn_ns
 
 RUNS, WORKERS = 50, 8
 
@@ -77,6 +77,19 @@ def test_late_tasks_that_come_regularly_and_in_bursts() -> None:
         assert part.share == pytest.approx(share, rel=0.2)
         assert 4 < part.ratio < 8
     assert "regularly one task of 8 takes" in str(find_slow(tasks(regular))[0][0])
+
+
+def test_where_most_are_slow_the_others_are_a_class_of_their_own() -> None:
+    alarms = 0
+    for seed in range(RUNS):
+        drawn = times(seed, 100)
+        assert find_fast(find_slow(tasks(drawn))[1]) == []
+        for worker in range(6):
+            drawn[worker] *= 1.8
+        slow, ratios = find_slow(tasks(drawn))
+        alarms += bool(slow)  # the fast ones are among those with whom one is compared
+        assert find_fast(ratios) == [6, 7]
+    assert alarms <= 0.1 * RUNS
 
 
 def test_replies_that_are_held_back_are_no_computing() -> None:

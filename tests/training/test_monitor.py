@@ -26,12 +26,16 @@ class Rows:
         self.measured: list[tuple[Any, ...]] = []
         self.flushed: list[int] = []
         self.faults: list[tuple[object, ...]] = []
+        self.pauses: list[tuple[int, ...]] = []
 
     def progress(self, *values: float) -> None:
         self.measured.append(values)
 
     def fault(self, *values: object) -> None:
         self.faults.append(values)
+
+    def pause(self, *values: int) -> None:
+        self.pauses.append(values)
 
     def due(self, now_ns: int) -> bool:
         return now_ns >= (self.flushed[-1] if self.flushed else 0) + S
