@@ -22,6 +22,11 @@ from .summary import summarise
 PARTS = (*STAGES, *OWN, "evaluation", "checkpoint", "start", "end", "gone")
 """What the time was spent on: `STAGES` of tasks, `OWN` parts of rank 0, and rank 0's pauses; the time before
 the first task, and after the last step; and, of a worker that died or left, the time after that."""
+OUTSIDE = (
+    "start",
+    "end",
+    "gone",
+)  # parts without a task; of a window of a trace, the start is what came before
 PAUSED = "evaluation", "checkpoint"  # by pauses/what
 AT_RANK_0 = "link up", "queue", *OWN, "end"
 """Parts in which something waits for rank 0, or may: a payload is received when rank 0 looks for it."""
@@ -128,7 +133,9 @@ def account(trace: TraceReader) -> Account | None:
         return None
     divided = [_paused(trace, *_whole(n, until_ns, *each)) for each in chains]
     begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
-    return Account(run.target if reached else "", len(chains), begin, end, whose, part, n)
+    taken = end > begin
+    columns = begin[taken], end[taken], whose[taken], part[taken]
+    return Account(run.target if reached else "", len(chains), *columns, n)
 
 
 def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
@@ -142,6 +149,7 @@ def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
             continue
         begun = np.maximum.accumulate(rows["t_dispatch_ns"][own])
         left = np.isin(faults["kind"], ("dead", "left")) & (faults["worker"] == worker)
+        left &= faults["t_ns"] >= begun[-1]  # else another rank has taken its place
         last = faults["t_ns"][left][-1:] if left.any() else np.array([max(until_ns, int(begun[-1]))])
         following = np.append(begun[1:], last)
         edges = np.cumsum(np.concatenate((begun[None], split[:, own])), axis=0)
@@ -173,6 +181,8 @@ def _paused(
 ) -> Chain:
     """Return a chain in which rank 0's pauses take their time from the parts that wait for it."""
     pauses = trace.pauses
+    if not pauses.rows:
+        return begin, end, whose, part
     begin, end, at, pause = _divided(begin, end, pauses["t_ns"], pauses["t_ns"] + pauses["spent_ns"])
     whose, part = whose[at], part[at]
     moved = (pause >= 0) & np.isin(part, [PARTS.index(name) for name in AT_RANK_0])
@@ -195,6 +205,6 @@ def _divided(
     at = np.minimum(np.searchsorted(end, first, side="right"), len(end) - 1)
     order = np.argsort(pause_begin, kind="stable")
     place = np.searchsorted(pause_begin[order], first, side="right") - 1
-    pause = np.where(place >= 0, order[place] if len(order) else -1, -1)
-    pause[(pause >= 0) & (pause_end[pause] <= first if len(order) else True)] = -1
+    pause = np.where(place >= 0, order[place], -1)
+    pause[pause_end[pause] <= first] = -1
     return first, last, at, pause

@@ -19,7 +19,7 @@ from ..trace.schema import DRAINED
 from ..util import html
 from ..util.formats import counted, duration, number, percent, ratio, span, workers_named
 from . import changes, description, lateness, timing, verdict
-from .account import account
+from .account import OUTSIDE, account
 
 LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
 JUDGED, TASKS = 8, 20  # tasks of a worker, at least, before it is judged, and before long ones are noise
@@ -573,7 +573,7 @@ def _listed(texts: Sequence[str]) -> str:
     )
 
 
-SHARED = {
+PLACES = {
     "rank 0": {
         "while it is busy with others": "queue", "while it decodes their own": "decode",
         "while it steps": "step", "while it sends others": "dispatch",
@@ -592,10 +592,11 @@ def bottlenecks(trace: TraceReader, least: float, others: str) -> Iterator[Diagn
     spent = account(trace)
     if spent is None:
         return
-    parts = {name: time / spent.length_ns for name, time in spent.by_part.items()}
+    of_tasks = {name: time for name, time in spent.by_part.items() if name not in OUTSIDE}
+    parts = {name: time / sum(of_tasks.values()) for name, time in of_tasks.items()}
     by_workers = trace.is_script or trace.summed.any()
     for where in ("the reduction",) if by_workers else ("rank 0", "the link"):
-        own = {what: parts.get(name, 0.0) for what, name in SHARED[where].items()}
+        own = {what: parts.get(name, 0.0) for what, name in PLACES[where].items()}
         share = sum(own.values())
         if share < least:
             continue

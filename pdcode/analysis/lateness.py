@@ -5,7 +5,6 @@ tasks that follow each other closely are one event. Of equal workers each has as
 of the tasks; a worker with more than chance explains, by the binomial distribution, is slow sometimes.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
@@ -101,8 +100,5 @@ def _period(starts: np.ndarray) -> int:
     if len(apart) < 3:
         return 0
     usual = float(np.median(apart))
-    return (
-        round(usual)
-        if np.mean(np.abs(apart - usual)) <= REGULAR * usual and not math.isclose(usual, 1)
-        else 0
-    )
+    regular = usual > 1 and np.mean(np.abs(apart - usual)) <= REGULAR * usual
+    return round(usual) if regular else 0

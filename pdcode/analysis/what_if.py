@@ -89,6 +89,8 @@ def _priced(trace: TraceReader) -> Diagnosis:
             raise InputError("it has changed its preset")
         return _ranked(trace, found)
     except (Failure, InputError) as error:
+        if not found.slow and not found.bottleneck:  # nothing that might cost something is named
+            return found
         return replace(found, cost=f"not known: the virtual clock does not predict this run: {error}")
 
 

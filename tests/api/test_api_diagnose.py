@@ -324,8 +324,15 @@ def test_causes_are_ranked_by_their_cost(name: str, tmp_path: Path) -> None:
     if worker := re.match(r"worker (\d)", causes[0]):
         assert spent.workers[0] == int(worker[1])
     else:
-        parts = [spent.by_part.get(part, 0.0) for part in diagnosis.SHARED[causes[0]].values()]
+        parts = [spent.by_part.get(part, 0.0) for part in diagnosis.PLACES[causes[0]].values()]
         assert sum(parts) > 0.9 * found.share * spent.length_ns
+
+
+def test_of_a_healthy_run_that_cannot_be_predicted_nothing_is_said_of_costs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("", encoding="utf-8")
+    found = simulate(tmp_path / "run.h5", {**UPDATES, "plugins": [str(tmp_path / "mine.py")]}).diagnose()
+    assert found.verdict.startswith("no worker is slow") or "; no worker is slow" in found.verdict
+    assert found.cost == ""
 
 
 def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
