@@ -9,7 +9,7 @@ from ..codes.quality.captured import captured_energy
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED
 from ..util.formats import SCALES, SIZES, counted, duration, number, ratio
-from . import code_plots, comparison, critical_path, description, diagnosis, statistics, timeline, timing
+from . import code_plots, comparison, critical_path, description, slowness, statistics, timeline, timing
 from .account import PARTS, Account
 
 POINTS = 800  # points of a curve, at most
@@ -269,7 +269,7 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
 
 def slow_when(trace: TraceReader) -> Chart | None:
     """Return each worker's task time over the workers' median at the same time; None for a single worker."""
-    found = diagnosis.tasks_of(trace)
+    found = slowness.tasks_of(trace)
     workers, counts = len(found), [len(each.number) for each in found]
     if workers < 2 or not any(counts):
         return None

@@ -26,7 +26,8 @@ from ..util.threads import one_thread
 from ..virtual import costs
 from ..virtual.simulation import Simulation
 from . import gain, statistics, verdict
-from .diagnosis import Diagnosis, SlowPart, after_descent, bottlenecks, diagnose_times
+from .diagnosis import Diagnosis, after_descent, bottlenecks, diagnose_times
+from .slowness import SlowPart
 from .summary import summarise
 
 ALL = ["update.mode=all"]

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ..analysis import printing
-from ..analysis.diagnosis import find_slow, tasks_of
+from ..analysis.slowness import find_slow, tasks_of
 from ..stragglers.bases import shared_link_ns
 from ..trace.reader import TraceReader
 from ..util.formats import percent, span

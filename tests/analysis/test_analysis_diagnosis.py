@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pdcode.analysis import changes
-from pdcode.analysis.diagnosis import SlowPart, Tasks, find_fast, find_slow, in_turn_ns
+from pdcode.analysis.slowness import SlowPart, Tasks, find_fast, find_slow, in_turn_ns
 
 RUNS, WORKERS = 50, 8
 

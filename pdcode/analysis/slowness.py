@@ -1,0 +1,390 @@
+"""Slow workers by their task times: which are slow, since when, by how much, and by which part of a task.
+
+A worker's task time is relative to the others' time at the same time: the median over them of the mean
+logarithm of the times of tasks that begin then. A worker is slow in a part of the run in which its
+relative time is at least `LEAST` above 1, and more than noise explains.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
+
+import numpy as np
+
+from ..trace.reader import TraceReader
+from ..trace.schema import DRAINED
+from ..util.formats import duration, number, percent, span
+from . import changes, lateness, timing, verdict
+
+LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
+JUDGED = 8  # tasks of a worker, at least, before it is judged
+COVERAGE = 0.8  # fraction of the excess that a cause must explain
+CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
+GROUPS = 256  # groups of consecutive tasks, at most, in which changes are sought
+AVERAGED = 8  # tasks of another worker, at least, whose mean time is taken
+REFERENCES = 64  # workers, at most, with which one is compared
+CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
+CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of faster ones
+FEW = 6  # workers, at most, each of whom is judged by the noise of the others among themselves
+APART = 3.0  # deviations within a class of workers by which two classes are apart, at least
+CAUSES = "computing", "injected delay", "sending", "link"
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of a worker in the order of their start: arrays of shape (m,), times in ns."""
+
+    number: np.ndarray
+    begin: np.ndarray  # when rank 0 began to wait for it
+    end: np.ndarray
+    compute: np.ndarray
+    delay: np.ndarray  # injected
+    send: np.ndarray  # from then until the payload is sent
+    link: np.ndarray  # between rank 0 and the worker, both ways, without the time for which rank 0 is busy
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Times by `CAUSES`, shape (4, m)."""
+        return np.stack((self.compute, self.delay, self.send, self.link))
+
+    @property
+    def total(self) -> np.ndarray:
+        """Duration without waiting for other workers."""
+        return np.maximum(self.parts.sum(axis=0), 1.0)
+
+    @cached_property
+    def logs(self) -> np.ndarray:
+        """Sums of the logarithms of `total` up to each task, shape (m + 1,)."""
+        return np.concatenate(([0.0], np.cumsum(np.log(self.total))))
+
+
+@dataclass(frozen=True)
+class SlowPart:
+    """A part of the run in which a worker is slow.
+
+    Attributes
+    ----------
+    worker : int
+    ratio, low, high : float
+        Task time over the others' task time, with a 95 % interval.
+    first, last : int
+        Numbers of its first and last task.
+    begin_ns, end_ns : int
+    pattern : str
+        "chronic", "onset" (until the end), "spell", or "sometimes".
+    chance : float
+        Probability that noise alone looks like this.
+    needed : int
+        Tasks after which the evidence sufficed.
+    causes : dict of str to float
+        Fraction of the excess by `CAUSES`.
+    excess_ns : float
+        Time beyond the others' in all of its tasks.
+    share : float
+        Of pattern "sometimes", the fraction of its tasks that are late, whose mean `ratio` is.
+    period : int
+        Tasks from one time to the next if they come regularly; else 0.
+    """
+
+    worker: int
+    ratio: float
+    low: float
+    high: float
+    first: int
+    last: int
+    begin_ns: int
+    end_ns: int
+    pattern: str
+    chance: float
+    needed: int
+    causes: Mapping[str, float]
+    excess_ns: float
+    share: float = 1.0
+    period: int = 0
+
+    @property
+    def cause(self) -> str:
+        """The cause that explains at least `COVERAGE` of the excess; empty if none does."""
+        best = max(self.causes, key=self.causes.__getitem__)
+        return best if self.causes[best] >= COVERAGE else ""
+
+    def when(self) -> str:
+        """Describe the part of the run."""
+        if self.pattern == "chronic":
+            return "from the start"
+        since = f"since its task {self.first:,} (after {duration(self.begin_ns)})"
+        if self.pattern == "onset":
+            return since
+        until = f"{duration(self.begin_ns)} to {duration(self.end_ns)}"
+        return f"for a spell of tasks {self.first:,} to {self.last:,} ({until})"
+
+    def __str__(self) -> str:
+        interval = span(number(self.low, 3), number(self.high, 3))
+        if self.pattern == "sometimes":
+            often = f"{percent(self.share, 1)} % of its tasks take"
+            if self.period:
+                often = f"regularly one task of {self.period} takes"
+            takes = f"{verdict.times(self.ratio)} the usual time ({interval})"
+            return f"worker {self.worker} is slow sometimes: {often} {takes}"
+        slow = f"{verdict.times(self.ratio)} as slow as the others ({interval})"
+        return f"worker {self.worker} is {slow} {self.when()}"
+
+
+def tasks_of(trace: TraceReader) -> list[Tasks]:
+    """Return the tasks of each worker whose payloads arrived before the stop."""
+    arrivals = trace.arrivals
+    chosen = arrivals["status"] != DRAINED
+    table = {
+        key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
+    }
+    rows = list(timing.by_worker(table, trace.worker_count))
+    flights_ns = sorted(float(np.median(_flight_ns(table, each))) for each in rows if len(each))
+    if trace.sample > 1:  # others' tasks, on which waiting at rank 0 depends, are unknown: at most the usual
+        table["queued_ns"] = np.full(int(chosen.sum()), flights_ns[-2] if len(flights_ns) > 1 else 0.0)
+    else:
+        table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
+    found = [_tasks(table, each, min(flights_ns, default=0.0)) for each in rows]
+    summed = trace.summed[chosen]
+    return _without_waiting(found, [summed[each] for each in rows], trace.sample) if summed.any() else found
+
+
+def in_turn_ns(arrivals: timing.Columns) -> np.ndarray:
+    """Return the time for which each task waited while rank 0 sent earlier ones to other workers.
+
+    It is the number of earlier tasks that have not begun at its dispatch times the usual time of one: the
+    median slope between numbers of them, so that a slow link of single workers has no influence.
+    """
+    dispatched, started = arrivals["t_dispatch_ns"], arrivals["t_start_ns"]
+    earlier = np.empty(len(dispatched), np.int64)
+    earlier[np.argsort(dispatched, kind="stable")] = np.arange(len(dispatched))
+    earlier = np.maximum(0, earlier - np.searchsorted(np.sort(started), dispatched))
+    numbers = np.unique(earlier)
+    numbers = numbers[:: math.ceil(len(numbers) / REFERENCES) or 1]
+    if len(numbers) < 2:
+        return np.zeros(len(dispatched))
+    usual = np.array([np.median((started - dispatched)[earlier == number]) for number in numbers])
+    first, second = np.triu_indices(len(numbers), 1)
+    slopes = (usual[second] - usual[first]) / (numbers[second] - numbers[first])
+    return earlier * max(0.0, float(np.median(slopes)))
+
+
+def _flight_ns(table: timing.Columns, rows: np.ndarray) -> np.ndarray:
+    """Return the time of one worker's tasks and payloads between rank 0 and it; offsets of clocks cancel."""
+    start, send, recv = (table[f"t_{name}_ns"][rows] for name in ("start", "send", "recv"))
+    return np.maximum(start - timing.task_begins(table, rows) + recv - send, 0)
+
+
+def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
+    """Return the tasks with these rows; waiting at rank 0 makes no flight shorter than `least_ns`."""
+    begin = timing.task_begins(table, rows) if len(rows) else np.empty(0, np.int64)
+    start, compute, send, recv = (
+        table[f"t_{name}_ns"][rows] for name in ("start", "compute", "send", "recv")
+    )
+    gap = np.maximum(send - compute, 0)
+    delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
+    flight = _flight_ns(table, rows) if len(rows) else np.empty(0)
+    link = np.maximum(flight - table["queued_ns"][rows], np.minimum(flight, least_ns))
+    parts = np.maximum(compute - start, 0), delay, gap - delay, link
+    return Tasks(table["task"][rows], begin, recv, *(each.astype(float) for each in parts))
+
+
+def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sample: int) -> list[Tasks]:
+    """Replace the link time of summed payloads by the least of all workers: the others' includes waiting.
+
+    It is the least of a task, or of all tasks if each task of a sample is another worker's.
+    """
+    steps = [tasks.number if sample == 1 else np.zeros_like(tasks.number) for tasks in found]
+    least = np.full(1 + max(int(step.max(initial=0)) for step in steps), math.inf)
+    for tasks, step, own in zip(found, steps, summed, strict=True):
+        np.minimum.at(least, step[own], tasks.link[own])
+    links = [
+        np.where(own, least[step], each.link) for each, step, own in zip(found, steps, summed, strict=True)
+    ]
+    return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
+
+
+def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
+    """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
+
+    Tasks after the last task of all others are left out.
+    """
+    own = tasks[worker]
+    mine = np.diff(own.logs[edges]) / np.diff(edges)
+    begins, ends = own.begin[edges[:-1]], own.end[edges[1:] - 1]
+    others = [each for number, each in enumerate(tasks) if number != worker and len(each.end)]
+    step = math.ceil(len(others) / REFERENCES)
+    means = np.full((len(others[::step]), len(mine)), np.nan)
+    for row, each in zip(means, others[::step], strict=True):
+        # Tasks that begin in this time: a task that is under way at some time is longer than usual.
+        count = len(each.end)
+        first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
+        end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
+        there = begins < each.end[-1]  # not after its last task, or its death
+        row[there] = ((each.logs[end] - each.logs[first]) / (end - first))[there]
+    until = np.isfinite(means).any(axis=0)
+    last = int(until.argmin()) if not until.all() else len(mine)
+    return mine[:last] - np.nanmedian(means[:, :last], axis=0)
+
+
+def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
+    """Find the slow workers, the worst first; return them with the ratios of all."""
+    ratios, slow = np.full(len(tasks), np.nan), []
+    if len([each for each in tasks if len(each.number)]) < 2:
+        return [], ratios
+    series = _series(tasks)
+    chance, (all_usual, sums) = CHANCE / max(1, len(series)), _usual_noise([*series.values()])
+    for worker, (edges, values) in series.items():
+        usual = all_usual
+        if 2 < len(series) <= FEW:  # a slow worker is among those with whom the others are compared
+            others = [*_series([*tasks[:worker], *tasks[worker + 1 :]]).values()]
+            usual, sums = map(min, (usual, sums), _usual_noise(others))
+        ratios[worker] = math.exp(float(np.median(values)))
+        sigma, found = max(usual, changes.noise(values)), []
+        for part in changes.segments(values, chance, sigma):
+            by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
+            if part.level >= math.log1p(LEAST) and by_chance <= chance:
+                found.append((part, by_chance))
+        if found:
+            slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
+    if series:
+        group = max(float(np.diff(edges).mean()) for edges, _ in series.values())
+        apart = 1 + round((sums - 1) * group)
+        told = [each.worker for each in slow]
+        slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
+    return sorted(slow, key=lambda each: -each.excess_ns), ratios
+
+
+def _series(tasks: Sequence[Tasks]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return the groups of tasks, by their edges, and `relative`, of each worker with enough tasks."""
+    series = dict[int, tuple[np.ndarray, np.ndarray]]()
+    if len([each for each in tasks if len(each.number)]) < 2:
+        return series
+    for worker, each in enumerate(tasks):
+        if (count := len(each.number)) >= JUDGED:
+            edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
+            if len(values := relative(tasks, worker, edges)) >= JUDGED:
+                series[worker] = edges, values
+    return series
+
+
+def _usual_noise(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Return √m times the deviation of m values' mean, of a usual worker, and `changes.persistence`.
+
+    Of few tasks the noise of a worker is uncertain: it is at least that of a usual one.
+    """
+    found = [values for _, values in series]
+    sums = changes.persistence(found)
+    each = [(changes.noise(values), changes.deviation(values, sums)) for values in found]
+    return (float(np.median(each, axis=0).max()) if each else 0.0), sums
+
+
+def find_fast(ratios: np.ndarray) -> list[int]:
+    """Find workers that are faster than most, as far as noise does not explain it: a class of their own."""
+    found = np.flatnonzero(ratios <= 1 / (1 + CLASS))
+    rest = np.delete(ratios, found)
+    if not 0 < len(found) < np.isfinite(rest).sum():
+        return []
+    apart = math.log(float(np.nanmin(rest))) - np.log(ratios[found]).max()
+    spread = max((float(np.nanstd(np.log(each))) for each in (rest, ratios[found])), default=0.0)
+    return [*found.tolist()] if apart > max(math.log1p(LEAST), APART * spread) else []
+
+
+def _slow_part(
+    tasks: Sequence[Tasks],
+    worker: int,
+    edges: np.ndarray,
+    values: np.ndarray,
+    found: Sequence[tuple[changes.Segment, float]],
+    sigma: float,
+    chance: float,
+) -> SlowPart:
+    """Describe the part of the run in which a worker loses the most time; adjacent segments are one."""
+    own, runs = tasks[worker], [[found[0]]]
+    for each in found[1:]:
+        if each[0].first == runs[-1][-1][0].end:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    best = max(runs, key=lambda run: sum((part.end - part.first) * part.level for part, _ in run))
+    begin, end = best[0][0].first, best[-1][0].end
+    first, last = int(edges[begin]), int(edges[end]) - 1
+    level = float(np.median(values[begin:end]))
+    error = 1.96 * sigma / math.sqrt(end - begin)
+    all_slow = sum(int(edges[part.end] - edges[part.first]) for part, _ in found)
+    if all_slow >= CHRONIC * len(own.number) and found[0][0].first <= changes.LEAST:
+        pattern = "chronic"
+    else:
+        pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
+    inside = slice(first, last + 1)
+    causes, excess = _causes(tasks, worker, inside, level)
+    return SlowPart(
+        worker, math.exp(level), math.exp(level - error), math.exp(level + error),
+        int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
+        pattern, min(by_chance for _, by_chance in best), _needed(values, begin, end, edges, sigma, chance),
+        causes, excess,
+    )  # fmt: skip
+
+
+def _slow_sometimes(tasks: Sequence[Tasks], late: lateness.Late) -> SlowPart:
+    """Describe a worker that is late in a part of its tasks."""
+    own, places = tasks[late.worker], late.tasks
+    others = np.concatenate([each.parts for each in tasks if each is not own], axis=1)
+    usual = np.median(others, axis=1)
+    excess = np.maximum((own.parts[:, places] - usual[:, None]).sum(axis=1), 0.0)
+    mean, error = late.ratios.mean(), 1.96 * late.ratios.std() / math.sqrt(len(places))
+    certain = math.ceil(
+        math.log(CHANCE) / math.log(len(own.number) / sum(len(each.number) for each in tasks))
+    )
+    first, last = int(places[0]), int(places[-1])
+    return SlowPart(
+        late.worker, float(mean), float(mean - error), float(mean + error),
+        int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
+        "sometimes", late.chance, int(places[min(certain, len(places)) - 1]) + 1,
+        dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True)), late.excess_ns,
+        len(places) / len(own.number), late.period,
+    )  # fmt: skip
+
+
+def _needed(values: np.ndarray, begin: int, end: int, edges: np.ndarray, sigma: float, chance: float) -> int:
+    """Return the number of slow tasks after which a test of the tasks so far would have raised the alarm."""
+    count = np.arange(1, end - begin + 1)
+    level = np.cumsum(values[begin:end]) / count
+    scores = level * np.sqrt(count) / sigma
+    enough = np.flatnonzero(
+        (level >= math.log1p(LEAST))
+        & (scores >= -NormalDist().inv_cdf(chance / 2))
+        & (count >= min(changes.LEAST, len(count)))
+    )
+    groups = int(enough[0]) + 1 if len(enough) else end - begin
+    return int(edges[begin + groups] - edges[begin])
+
+
+def _causes(
+    tasks: Sequence[Tasks], worker: int, inside: slice, level: float
+) -> tuple[dict[str, float], float]:
+    """Return the fractions of a worker's excess by cause, and the excess in ns, in a part of its tasks.
+
+    The logarithm by which workers are compared is split: the mean time is mostly due to the longest tasks,
+    and may be less for the slow worker, whose excess is then by `level`. Each task's logarithm is divided in
+    proportion to its time by cause beyond a usual task's: log T/U = Σ (T_c - U_c) log(T/U) / (T - U).
+    """
+    own = tasks[worker]
+    begin, end = own.begin[inside][0], own.end[inside][-1]
+    others, means = [], []
+    for each in (each for each in tasks if each is not own and len(each.number)):
+        window = (each.end >= begin) & (each.begin <= end)
+        chosen = window if window.any() else np.ones_like(window)
+        total, parts = each.total[chosen], each.parts[:, chosen]
+        others.append(np.exp(np.log(total).mean()) * (parts / total).mean(axis=1))
+        means.append(total.mean())
+    usual = np.median(others, axis=0)
+    total = own.total[inside]
+    times = total / max(usual.sum(), 1.0)
+    weights = np.divide(np.log(times), times - 1, out=np.ones_like(times), where=times != 1)
+    excess = np.maximum(((own.parts[:, inside] - usual[:, None]) * weights).sum(axis=1), 0.0)
+    beyond_ns = max(0.0, total.mean() - float(np.median(means))) or total.mean() * -math.expm1(-level)
+    shares = dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True))
+    first, last = own.number[inside][[0, -1]].tolist()
+    return shares, float(beyond_ns) * max(len(total), last - first + 1)  # of a sample, of all tasks
