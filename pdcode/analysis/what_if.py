@@ -66,7 +66,6 @@ FORWARD = 3  # multiple of a measurement's arithmetic that a gradient of as many
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 EACH_FLOPS = 4e9  # of such a run, where several are
 MOST_ARRIVALS = 1 << 18  # simulated without
-RECORDED = "slow", "delay", "drop", "stop", "hang", "cut"  # faults that recorded delays include
 EARLY = 0.25  # part of a run after which a change of its preset is late
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 
@@ -412,5 +411,4 @@ def recorded_config(trace: TraceReader, settings: Sequence[str], replaced: Seque
     """Return a run's configuration with its recorded delays and costs, and settings ``KEY=VALUE``."""
     delays = configs.overrides({"stragglers": _delays(trace, replaced)})
     config = configs.read(trace, [*delays, *settings]).config
-    events = [event for event in config.faults.events if event.kind not in RECORDED]
-    return costs.load(str(trace.path), config.with_keys(faults={"events": events}), base="low")
+    return costs.load(str(trace.path), costs.under_delays(trace, config), settings, base="low")

@@ -81,10 +81,12 @@ def load(
     for file in inputs:
         if Path(file).resolve() in (written.resolve(), opening.previous(written).resolve()):
             raise InputError(f"{file}: an input file cannot be overwritten by the trace; use -o")
+    if recorded is not None:
+        config = costs.under_delays(recorded, config)
     if cost is not None:
-        config = costs.load(cost, config)
+        config = costs.load(cost, config, settings)
     elif stragglers is not None and recorded is not None:
-        config = costs.load(stragglers, config, base="low")
+        config = costs.load(stragglers, config, settings, base="low")
     if resume and timing_only:
         raise InputError("--resume: a run of --timing-only has no checkpoints")
     if config.faults and (resume or config.trace.checkpoint_s is not None):

@@ -548,6 +548,7 @@ class FaultEvent(Kind, tag_field="kind"):
     table, group, default = "faults.events", "faults", "kill"
     ends: ClassVar[bool] = False  #: whether the run ends by it
     numeric: ClassVar[bool] = False  #: whether it needs payloads
+    delays: ClassVar[bool] = False  #: whether it makes tasks late: delays that are recorded include it
     joins: ClassVar[bool] = False  #: whether it is a worker that has gone and is back, which is no fault
 
     at_s: Seconds | None = None  #: when it happens, since the start of the run [s]

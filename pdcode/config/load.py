@@ -126,7 +126,7 @@ def resolve(
     become absolute: those in `tables` are relative to `folder`, the folder of the file, and those in
     `overrides` to the current folder.
     """
-    parsed = _scheme_by_key([_parse(override) for override in overrides])
+    parsed = _scheme_by_key([parse_override(override) for override in overrides])
     tables = dict(tables)
     _load_plugins(tables, parsed, Path(folder))
     _name_file_code(tables, parsed)
@@ -255,7 +255,7 @@ def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str],
 
 def load_plugins(overrides: Sequence[str]) -> None:
     """Import the plug-ins that are named on the command line."""
-    _load_plugins({}, [_parse(override) for override in overrides], Path())
+    _load_plugins({}, [parse_override(override) for override in overrides], Path())
 
 
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
@@ -295,7 +295,8 @@ def check_consistency(config: Config) -> None:
         getattr(config, name).check_config(config)
 
 
-def _parse(override: str) -> tuple[list[str], Any]:
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """Return the parts of the key, and the value, of an override ``KEY=VALUE``."""
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):

@@ -11,6 +11,7 @@ from .base import Keys, ProcessFault, TaskFault
 class Delay(TaskFault, tag="delay"):
     """Replies arrive later."""
 
+    delays: ClassVar[bool] = True
     delay_s: Seconds = 0.1  #: additional time [s]
 
     def late_ns(self, keys: Keys) -> int:
@@ -23,6 +24,7 @@ class Drop(TaskFault, tag="drop"):
     A reply is therefore late, as over TCP, but never lost for good: MPI guarantees delivery.
     """
 
+    delays: ClassVar[bool] = True
     share: Fraction = 1.0  #: share of the replies, drawn by (seed, worker, task)
     timeout_s: Seconds = 0.2  #: time-out; TCP's minimum is 0.2 [s]
 
@@ -42,6 +44,7 @@ class Duplicate(TaskFault, tag="duplicate"):
 class Cut(ProcessFault, tag="cut"):
     """The worker's link is cut: the worker computes on, and messages in both directions wait."""
 
+    delays: ClassVar[bool] = True
     cuts: ClassVar[bool] = True
 
     for_s: Seconds | None = None  #: duration; none: to the end of the run [s]

@@ -34,6 +34,7 @@ class Exit(ProcessFault, tag="exit"):
 class Stop(ProcessFault, tag="stop"):
     """SIGSTOP, and SIGCONT after a time: the process pauses."""
 
+    delays: ClassVar[bool] = True
     halts: ClassVar[bool] = True
 
     for_s: Seconds | None = None  #: for how long; none: for good [s]
@@ -63,6 +64,7 @@ class Timespec(ctypes.Structure):
 class Hang(ProcessFault, tag="hang"):
     """A thread of the process holds the interpreter lock: no Python code runs meanwhile."""
 
+    delays: ClassVar[bool] = True
     halts: ClassVar[bool] = True
 
     for_s: Seconds | None = None  #: for how long; none: for good [s]

@@ -23,6 +23,7 @@ class Raise(TaskFault, tag="raise"):
 class Slow(TaskFault, tag="slow"):
     """The worker computes more slowly."""
 
+    delays: ClassVar[bool] = True
     factor: Factor = 10.0  #: factor of its compute time
 
     def slower_ns(self, compute_ns: int) -> int:

@@ -67,6 +67,7 @@ def best_config(found: SearchResult, environment: Environment, limit_s: float | 
         stragglers=user.stragglers,
         machine=user.machine,
         link=user.link,
+        faults=user.faults,
         stop=msgspec.structs.replace(stop, epochs=user.stop.epochs),
         trace=msgspec.structs.replace(user.trace, path=str(path), progress_s=progress_s),
     )

@@ -80,9 +80,9 @@ def load_environment(
         check_seed(user)
         goal = choose_goal(user, recorded, target)
     config = user
-    if trace is not None:
+    if trace is not None and recorded is not None:
         config = msgspec.structs.replace(user, stragglers=StragglersTable.of(table))
-        config = costs.load(trace, config, base="low")
+        config = costs.load(trace, costs.under_delays(recorded, config), overrides, base="low")
     return Environment(config if like else user, config, goal, path, recorded)
 
 

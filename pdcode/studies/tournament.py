@@ -14,6 +14,7 @@ from ..config import load as configfile
 from ..config.write import to_toml, to_value
 from ..session.monitor import Print
 from ..trace import opening
+from ..trace.reader import TraceReader
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted, duration, listing, rate
 from ..util.processes import Pool
@@ -162,10 +163,15 @@ def prepare(request: ComparisonRequest, folder: Path) -> Tournament:
         path = to_value(os.path.abspath(request.stragglers), "--stragglers")
         settings.append(f'stragglers={{kind="trace", path={path}, draw="block"}}')
     config, text = configfile.load(request.config, settings)
-    recorded = request.stragglers is not None and opening.is_trace(Path(request.stragglers))
+    recorded = False
+    if request.stragglers is not None and (recorded := opening.is_trace(Path(request.stragglers))):
+        left = costs.under_delays(TraceReader(request.stragglers), config).faults.events
+        if left != config.faults.events:
+            settings.append(f"faults.events={to_value(msgspec.to_builtins(left), '--stragglers')}")
+            config, text = configfile.load(request.config, settings)
     fitted = request.cost or (request.stragglers if recorded else None)
     if fitted is not None and request.clock == "virtual":
-        config = costs.load(fitted, config, "median" if request.cost else "low")
+        config = costs.load(fitted, config, settings, "median" if request.cost else "low")
         tables = msgspec.to_builtins(config)
         known = {
             name: {key: value for key, value in tables[name].items() if value is not None}

@@ -10,12 +10,14 @@ sleeping worker notices a task.
 
 import math
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from ..config import MAX_VALUE, Config, LinkTable, MachineTable
+from ..config import MAX_VALUE, Config, FaultsTable, LinkTable, MachineTable
 from ..config import load as configfile
 from ..session.setup import Components, prepare
 from ..stragglers.bases import base_ns, shared_link_ns
@@ -83,29 +85,38 @@ def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> 
     return min(NEVER_NS, round(1e9 * seconds))  # as the clock
 
 
-def load(path: str, config: Config, base: Base = "median") -> Config:
-    """Return a configuration with the costs of a file.
+def under_delays(trace: TraceReader, config: Config) -> Config:
+    """Return a configuration without the faults that recorded delays include: what the run had, too."""
+    had = FaultsTable.of(trace.table("faults")).events
+    events = [each for each in config.faults.events if not (each.delays and each in had)]
+    return config.with_keys(faults={"events": events})
+
+
+def load(path: str, config: Config, settings: Sequence[str] = (), base: Base = "median") -> Config:
+    """Return a configuration with the costs of a file; `settings` ``KEY=VALUE`` prevail.
 
     The file is TOML with ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a
     trace (HDF5, whatever its name), to which both tables are fitted, with `base` as for `times`. A script's
     trace gives the configuration's tasks, with a step, the time of the script's, and all-reduces of its θ
     the time of the script's reductions.
     """
+    prevailing = dict[str, dict[str, Any]](machine={}, link={})
+    for (name, *keys), value in map(configfile.parse_override, settings):
+        if name in prevailing:
+            chosen = keys[:1] or (value if isinstance(value, dict) else ())
+            prevailing[name] |= {key: getattr(getattr(config, name), key) for key in chosen}
     if is_hdf5(Path(path)):
         trace = TraceReader(path)
         machine, link = _of_script(trace, config) if trace.is_script else _fitted(trace, base)
-        return msgspec.structs.replace(config, machine=machine, link=link)
+        return msgspec.structs.replace(config, machine=machine, link=link).with_keys(**prevailing)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)
     for name in tables.keys() - {"machine", "link"}:
         raise InputError(f"{path}: {name}: a file of costs has the tables machine and link only")
-    machine, link = (
-        msgspec.structs.replace(
-            getattr(config, name), **{key: getattr(getattr(given, name), key) for key in tables.get(name, {})}
-        )
-        for name in ("machine", "link")
-    )
-    return msgspec.structs.replace(config, machine=machine, link=link)
+    of_file = {
+        name: {key: getattr(getattr(given, name), key) for key in tables.get(name, {})} for name in prevailing
+    }
+    return config.with_keys(**of_file).with_keys(**prevailing)
 
 
 def _of_script(trace: TraceReader, config: Config) -> tuple[MachineTable, LinkTable]:

@@ -54,7 +54,7 @@ def tables(*overrides: str) -> dict[str, dict[str, object]]:
     """The overrides as the tables of a file."""
     built: dict[str, dict[str, object]] = {}
     for override in overrides:
-        keys, value = configfile._parse(override)
+        keys, value = configfile.parse_override(override)
         built.setdefault(keys[0], {})[keys[1]] = value
     return built
 
