@@ -20,6 +20,29 @@ FAINT = 1e-9  # smaller probabilities are not told apart
 SHOWN = 3  # workers that are described
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What costs time in a run, and how much.
+
+    Attributes
+    ----------
+    name : str
+        ``"workers"`` (the slow ones), ``"rank 0"``, ``"the link"``, ``"the reduction"``, ``"the policy"``
+        (updates wait for uneven tasks), ``"evaluation"`` or ``"checkpoint"``.
+    statement : str
+        What is seen of it.
+    share, low, high : float
+        Fraction of the time to the target, or of the run's, that it costs, with a 90 % interval: of a run
+        without it, under other draws of the recorded delays.
+    """
+
+    name: str
+    statement: str
+    share: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Who is slow in a run, why, what that costs, and what to try.
@@ -43,6 +66,8 @@ class Diagnosis:
         What the verdict says, the first of the slow workers or the bottleneck.
     fast : list of int
         If no worker is slow, a class of workers that are faster than most.
+    causes : tuple of Cause
+        What was priced, the most costly cause first.
     """
 
     verdict: str
@@ -56,14 +81,14 @@ class Diagnosis:
     share: float = math.nan
     statements: tuple[str, ...] = ()
     fast: Sequence[int] = ()
+    causes: tuple[Cause, ...] = ()
 
-    def costing(self, share: float, of: str, cost: str, after: str, instead: str = "") -> Self:
-        """Return the diagnosis with a cost, as a fraction of some time, and what another policy would do."""
-        first, *rest = self.statements
-        many = len(self.slow) > 1 and not self.bottleneck
-        statements = verdict.priced(first, share, of, many), instead, *rest
-        priced = verdict.worded(*statements, share=share)
-        return replace(self, verdict=priced, cost=cost, next=after, share=share, statements=statements)
+    def costing(self, cause: Cause, of: str, cost: str, instead: str = "") -> Self:
+        """Return the diagnosis with what its cause costs of some time, and what another policy would do."""
+        _, *rest = self.statements
+        statements = verdict.priced(cause, of, len(self.slow) > 1), instead, *rest
+        worded = verdict.worded(*statements, share=cause.share)
+        return replace(self, verdict=worded, cost=cost, share=cause.share, statements=statements)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the lines with their names."""

@@ -1,10 +1,17 @@
 """The words of a verdict: who waits for slow workers, and how severe that is, by what it costs."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..config import kinds
 from ..schemes import Scheme
 from ..trace.reader import TraceReader
-from ..util.formats import three_digits, two_digits
+from ..util.formats import span, three_digits, two_digits
 from . import description
+
+if TYPE_CHECKING:
+    from .diagnosis import Cause
 
 WARNING, CRITICAL = 0.1, 0.2  # fractions of the time, from which a cost is one
 NOBODY = "nobody waits for"
@@ -16,12 +23,27 @@ def worded(*statements: str, share: float = 0.0) -> str:
     return word + "; ".join(filter(None, statements))
 
 
-def priced(statement: str, share: float, of: str, many: bool) -> str:
-    """Add to a statement on one cause, or `many`, the fraction that they cost of some time."""
-    if NOBODY in statement and share >= WARNING:
+def priced(cause: Cause, of: str, many: bool) -> str:
+    """Add to the statement on a cause the fraction that it costs of some time, of `many` workers they."""
+    statement = cause.statement
+    if NOBODY in statement and cause.share >= WARNING:
         statement += f", but {'their' if many else 'its'} work is missing"
-    paid = f"{two_digits(100 * share)} % of {of}" if share >= 0.001 else "nothing"
-    return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
+    share, low, high = (two_digits(100 * each) for each in (cause.share, cause.low, cause.high))
+    interval = f" ({span(low, high)})" if low != high else ""
+    paid = f"{share} %{interval} of {of}" if cause.share >= 0.001 else "nothing"
+    return f"{statement}: {'they cost' if many and cause.name == 'workers' else 'it costs'} {paid}"
+
+
+def synchronous(trace: TraceReader) -> str:
+    """Say for whom an update waits; empty if for nobody, or not known."""
+    policy, n = description.policy_table(trace), trace.worker_count
+    scheme = kinds.find("schemes", trace.table("scheme").get("name"))
+    if n < 2 or getattr(scheme, "policy", Scheme.policy) is not Scheme.policy:  # a rule of its own
+        return ""
+    if trace.is_script or (policy and policy.complete):
+        return f"each update waits for the slowest of {n:,} workers, whose tasks are uneven"
+    wanted = policy and not policy.asynchronous and policy.min_payloads(n)
+    return f"each update waits for {wanted} of {n:,} workers, whose tasks are uneven" if wanted else ""
 
 
 def waiting(trace: TraceReader, many: bool) -> tuple[bool, str]:

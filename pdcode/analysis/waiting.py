@@ -40,7 +40,7 @@ def _gain(trace: TraceReader, path: Path) -> Gain | None:
     if not seconds > 0:
         return None
     try:
-        config = what_if.recorded_config(trace, ["update.mode=all"])
+        config = what_if.Change(("update.mode=all",)).config(trace)
         updates = _most_updates(trace, getattr(config.problem, "evaluate", math.inf))
         config = config.with_keys(
             stop={"loss": level, "accuracy": None, "seconds": seconds, "updates": updates, "epochs": None},

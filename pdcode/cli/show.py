@@ -54,8 +54,8 @@ def show(options: argparse.Namespace) -> int:
         from contextlib import nullcontext
 
         from ..analysis import plots, tables, waiting
+        from ..analysis.causes import diagnosed
         from ..analysis.diagnosis import diagnose
-        from ..analysis.what_if import diagnosed
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])

@@ -64,7 +64,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "views": {
         "summary": "pdcode.analysis.summary:summarise",
-        "diagnosis": "pdcode.analysis.what_if:diagnosed",
+        "diagnosis": "pdcode.analysis.causes:diagnosed",
         "account": "pdcode.analysis.account:account",
         "figure": "pdcode.analysis.plots:draw_kind",
         "export": "pdcode.exporters:export",

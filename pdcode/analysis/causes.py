@@ -1,0 +1,174 @@
+"""Causes of a run's time, ranked by what they cost: each by a simulation in which it alone is gone."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ..trace.reader import TraceReader
+from ..util.errors import Failure, InputError
+from ..util.formats import duration, percent, two_digits, workers_named
+from . import verdict
+from .account import PAUSED, account
+from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
+from .remedies import GAIN, Remedies
+from .slowness import SlowPart
+from .summary import summarise
+from .what_if import Change, Factor, Prediction
+
+ALL = Change(("update.mode=all",))
+EARLY = 0.25  # part of a run after which a change of its preset is late
+
+
+def diagnosed(trace: TraceReader, costs: bool = True) -> Diagnosis:
+    """Diagnose a run, with the costs of its causes and what to try, which are simulated."""
+    simple = not costs or trace.descent.diverged
+    return after_descent(trace, diagnose_times(trace) if simple else _priced(trace))
+
+
+def _priced(trace: TraceReader) -> Diagnosis:
+    """Diagnose the workers of a run, with their costs and what to try."""
+    found = diagnose_times(trace)
+    if found.missing:
+        return found
+    try:
+        if trace.config.get("plugins"):  # programs, which only a user may have run
+            raise InputError("it has plug-ins")
+        changed_ns = trace.segments["t_ns"][trace.segments["preset"] == 1].max(initial=0)
+        if changed_ns > 1e9 * EARLY * summarise(trace).seconds:
+            raise InputError("it has changed its preset")
+        return _ranked(trace, found)
+    except (Failure, InputError) as error:
+        if not found.slow and not found.bottleneck:  # nothing that might cost something is named
+            return found
+        return replace(found, cost=f"not known: the virtual clock does not predict this run: {error}")
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A cause with its cost: the diagnosis that it would be alone, and the run's time without it."""
+
+    found: Diagnosis
+    name: str
+    without: Factor
+    cost: str  # in words
+    unless: str  # what is gone, in words
+    instead: str = ""  # what another policy would do
+    machines: Sequence[tuple[Sequence[SlowPart], Factor]] = ()  # slow workers, and the time without them
+
+    @property
+    def cause(self) -> Cause:
+        """The cause, and its cost as a fraction of the time."""
+        share, low, high = (max(0.0, 1 - each) for each in self.without.ordered)
+        return Cause(self.name, self.found.statements[0], share, low, high)
+
+
+def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
+    """Return the diagnosis that begins with what costs most; the others are said beside it.
+
+    Errors are as in `Prediction`.
+    """
+    run = Prediction(trace)
+    ranked = sorted(_priced_causes(run, found), key=lambda each: -each.cause.share)
+    causes = tuple(each.cause for each in ranked)
+    chosen = ranked[:1]
+    if not ranked or causes[0].share < verdict.WARNING:  # who is slow is said, though it costs little
+        named = "workers" if found.slow else found.bottleneck
+        chosen = [each for each in ranked if named and each.name == named]
+    if not chosen:
+        return replace(found, causes=causes)
+    first = chosen[0]
+    beside = [
+        verdict.priced(each.cause, run.of, len(each.found.slow) > 1)
+        for each in ranked
+        if each is not first and (each.cause.share >= verdict.WARNING or each.name == "workers")
+    ]
+    said = first.found.costing(
+        first.cause, run.of, "; ".join(filter(None, (first.cost, run.doubt))), first.instead
+    )
+    worth = first.cause.share >= verdict.WARNING
+    after = _remedies(run, first) if worth else _nothing(run, first.without, first.unless)
+    return replace(said, verdict="; ".join([said.verdict, *beside]), causes=causes, next=after)
+
+
+def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
+    """Yield the causes that may cost something, each with its cost."""
+    others = "" if found.slow or found.bottleneck else found.verdict
+    if found.slow:
+        yield _slow(run, found)
+    for each in bottlenecks(run.trace, verdict.WARNING, others):
+        unless = f"if {each.bottleneck} took no time"
+        factor = run.relative(Change(free=each.bottleneck))
+        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
+        each = replace(each, slow=found.slow, ratios=found.ratios)
+        yield Priced(each, each.bottleneck, factor, cost, unless)
+    if statement := verdict.synchronous(run.trace):
+        uneven = tuple(each.worker for each in found.slow)
+        factor = run.relative(Change(uneven=uneven))
+        unless = "if all tasks of a worker took their mean time"
+        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
+        yield Priced(
+            replace(found, statements=(statement, others), why=""), "the policy", factor, cost, unless
+        )
+    yield from _pauses(run, found, others)
+
+
+def _slow(run: Prediction, found: Diagnosis) -> Priced:
+    """Return the cost of the slow workers: of the slowest, and of all, who may hide each other."""
+    workers = [each.worker for each in found.slow]
+    first = none = run.relative(Change(replaced=(workers[0],)))
+    cost = f"{run.took}; {run.time(first)} if worker {workers[0]} were as the others, {first.less()}"
+    machines, named = [(found.slow[:1], first)], workers_named(sorted(workers))
+    if workers[1:]:
+        alone, none = (run.relative(Change(replaced=tuple(each))) for each in (workers[1:], workers))
+        cost += f"; {run.time(alone)} if it alone were slow, {run.time(none)} if none of {named} were"
+        machines.append((found.slow, none))
+    return Priced(
+        found, "workers", none, cost, f"with {named} as the others", _waiting_for_all(run), machines
+    )
+
+
+def _pauses(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
+    """Yield the pauses of rank 0 for which something waits: evaluation and checkpoints."""
+    spent = account(run.trace)
+    for name, key in zip(PAUSED, ("trace.progress_s", "trace.checkpoint_s"), strict=True):
+        part = 0.0 if spent is None else spent.by_part.get(name, 0.0) / spent.length_ns
+        if part >= verdict.WARNING:
+            unless = f"without the time of each {name}"
+            factor = Factor(*3 * (1 - part,))
+            statement = f"rank 0 is in {name} for {percent(part, 1)} % of the time (more seldom: {key})"
+            cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
+            yield Priced(replace(found, statements=(statement, others), why=""), name, factor, cost, unless)
+
+
+def _remedies(run: Prediction, first: Priced) -> str:
+    """Say what to try."""
+    remedies, slow = Remedies(run), first.found.slow if first.name == "workers" else ()
+    machines = [remedies.machine(*each) for each in first.machines]
+    machines += remedies.without(slow) if slow else ()
+    shown = remedies.best(first.name, slow, machines)
+    return shown or f"nothing that was tried takes {percent(1 - GAIN, 1)} % less; {remedies.more}"
+
+
+def _nothing(run: Prediction, factor: Factor, unless: str) -> str:
+    """Say that nothing is worth a change, as it would save little."""
+    before, after = (duration(1e9 * run.recorded_s * each) for each in (1.0, factor.mean))
+    takes = f"{after} in place of {before}" if factor.mean < 1 and before != after else "as long"
+    return f"nothing: {unless}, {run.goal or 'the run'} takes {takes}"
+
+
+def _waiting_for_all(run: Prediction) -> str:
+    """Say how much longer the run would take if all waited for all; empty if they do, or not known."""
+    if run.trace.is_script:
+        return ""
+    try:
+        factor = run.relative(ALL, seeds=1).mean  # of the run itself
+    except InputError:  # not with the other keys of the run
+        return ""
+    if len(run.descents_s):  # over the recorded time, as `analysis.gain` has it
+        factor *= run.descents_s[0] / run.recorded_s
+    what, of = "waiting for all", "" if len(run.descents_s) else " for as many gradients"
+    if not run.single and not len(run.descents_s):
+        what, of = "an update that waits for all", ""
+    if not 1 / GAIN < factor < math.inf:
+        return ""
+    return f"{what} would take {two_digits(factor)} times as long{of}"

@@ -1,0 +1,170 @@
+"""What to try after a diagnosis: changes that are simulated first, and proposed if they save time."""
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..stragglers import bases
+from ..trace import descent
+from ..util.errors import InputError
+from ..util.formats import duration, number, workers_named
+from .slowness import SlowPart
+from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, STUDENT, Change, Factor, Prediction
+
+GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
+SHOWN = 3  # remedies
+WASTE = "update.mode=first", "update.count=auto", "update.late=waste"
+FEWER = "wait for fewer workers"
+POLICIES = (
+    (FEWER, WASTE),
+    (FEWER, ("scheme.name=uncoded", "reduce.kind=star", *WASTE)),
+    ("wait for nobody", ("update.mode=async",)),
+    ("codewords of partial derivatives", ("scheme.name=lwpd", "scheme.preset=default")),
+)
+SHARED = ("give all rows to each worker", ("problem.shards=replicated",))
+BYTES = (
+    ("send fewer bits", ("wire.dtype=int8",)),
+    ("send fewer bits", ("wire.dtype=float16",)),
+    ("codewords of partial derivatives", ("scheme.name=lwpd", "scheme.preset=default")),
+    ("send a quarter of the blocks", ("code.share=0.25",)),
+)
+SUMS = (
+    ("sums by the workers", ("reduce.kind=allreduce",)),
+    ("sums by the workers", ("scheme.name=allreduce",)),
+)
+TRIED = {
+    "rank 0": (*SUMS, *BYTES, *POLICIES[:2]),
+    "the link": (*BYTES, *SUMS, *POLICIES[:2]),
+    "the reduction": BYTES,
+    "the policy": POLICIES,
+}
+"""Settings that are tried against each cause, with words for them; slow workers: as the policy."""
+FEWER_BYTES = "fewer bytes a step, such as by the hook of pdcode.torch.ddp, or more work a step"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that was tried, in words, and its predicted time."""
+
+    text: str
+    factor: Factor
+
+
+class Remedies:
+    """Remedies of a run, tried one after another.
+
+    Parameters
+    ----------
+    run : Prediction
+    """
+
+    def __init__(self, run: Prediction) -> None:
+        self.run = run
+        given, preset = descent.given_keys(run.trace.config_text), run.trace.table("scheme").get("preset")
+        # Without this setting a key of a table that presets fill would undo preset "auto".
+        self.preset = (
+            f"scheme.preset={preset}" if preset and not descent.get(given, "scheme", "preset") else ""
+        )
+        path = shlex.quote(str(run.trace.path))
+        what = f"--trace {path} --like CONFIG" if run.trace.is_script else f"JOB.toml --trace {path}"
+        self.more = f"pdcode plan {what} searches for more"
+
+    def best(self, cause: str, slow: Sequence[SlowPart], machines: Sequence[Remedy]) -> str:
+        """Return the best remedies against a cause, in words, and what else could be tried."""
+        found = [*machines, *self._policies(cause, slow)]
+        if self.run.trace.is_script and slow:
+            found += moved_work(self.run, slow[0])
+        worth = sorted(
+            (each for each in found if each.factor.mean <= GAIN), key=lambda each: each.factor.mean
+        )
+        shown = "; or ".join(each.text for each in worth[:SHOWN])
+        if self.run.trace.is_script and cause == "the reduction":
+            shown = "; or ".join(filter(None, (FEWER_BYTES, shown)))
+        return f"{shown}; {self.more}" if shown else ""
+
+    def machine(self, slow: Sequence[SlowPart], factor: Factor) -> Remedy:
+        """Return the remedy that workers get the machine of a usual one."""
+        workers = [each.worker for each in slow]
+        whose = f"worker {workers[0]}'s machine"
+        if workers[1:]:
+            whose = f"the machines of {workers_named(sorted(workers))}"
+        return Remedy(f"replace {whose}: predicted {self.run.time(factor)}", factor)
+
+    def without(self, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
+        """Yield the remedy that the job goes on without its slow workers."""
+        workers = tuple(sorted(each.worker for each in slow))
+        if 2 * len(workers) >= self.run.trace.worker_count or self.run.trace.is_script:
+            return
+        run, change = self.run, Change(dropped=workers)
+        with suppress(InputError):  # not with the other keys of the run
+            factor = run.relative(change)
+            if run.flops() <= EACH_FLOPS and math.isfinite(factor.mean):  # fewer rows an update, too
+                factor = _factor(run.simulated_s(change, run.recorded_s, SEEDS) / run.recorded_s)
+            text = f"go on without {workers_named([*workers])}, pdcode run JOB.toml -n "
+            yield Remedy(
+                f"{text}{run.trace.worker_count - len(workers)}: predicted {run.time(factor)}", factor
+            )
+
+    def _policies(self, cause: str, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
+        """Yield settings that reach the loss sooner."""
+        run = self.run
+        if (flops := run.flops()) > MOST_FLOPS:
+            return
+        tried = TRIED.get(cause, POLICIES)
+        if slow and cause == "workers" and len(run.descents_s):
+            tried = (SHARED, *tried)
+        words = set[str]()
+        for what, settings in tried[: max(1, int(2 * MOST_FLOPS / flops))]:
+            if what in words:
+                continue
+            with suppress(InputError):  # not with the other keys of the run
+                (target_s,) = run.simulated_s(Change(settings), run.recorded_s, 1, limit=GAIN)
+                if not math.isfinite(target_s):
+                    continue
+                words.add(what)
+                seeds = SEEDS if flops <= EACH_FLOPS else 1
+                times_s = run.simulated_s(Change(settings), run.recorded_s, seeds)
+                factor = _factor(times_s / run.recorded_s)
+                own = any(each.startswith("scheme.") for each in settings)
+                whole = [self.preset, *settings] if self.preset and not own else settings
+                shown = " ".join(f"--set {each}" for each in whole)
+                yield Remedy(f"{what}, pdcode run JOB.toml {shown}: predicted {run.time(factor)}", factor)
+
+
+def _factor(factors: np.ndarray) -> Factor:
+    """Return the mean of factors by seed, and the interval of another run."""
+    logs = np.log(factors)
+    half = STUDENT[SEEDS - 1] * math.sqrt(2 * logs.var(ddof=1)) if len(logs) > 1 else 0.0
+    return Factor(*np.exp(logs.mean() + np.array([0.0, -half, half])).tolist())
+
+
+def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:
+    """Yield how to move work away from a script's slow worker."""
+    trace, worker = run.trace, slow.worker
+    rows, n = trace.arrivals, trace.worker_count
+    work_ns = np.full((int(rows["task"].max()) + 1, n), np.nan)
+    work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
+    work_ns = work_ns[slow.first : slow.last + 1]
+    work_ns, rest_ns = work_ns[np.isfinite(work_ns).all(axis=1)], bases.shared_link_ns(trace).mean()
+    if not len(work_ns):  # no step of all workers
+        return
+    shares = 1 / np.maximum(work_ns.mean(axis=0), 1)
+    shares *= n / shares.sum()
+    others = np.delete(work_ns, worker, axis=1)
+
+    def mean_ns(changed: np.ndarray) -> float:
+        return float(changed.max(axis=1).mean() + rest_ns)
+
+    now_ns, moved_ns, fewer_ns = mean_ns(work_ns), mean_ns(work_ns * shares), mean_ns(others) * n / (n - 1)
+    text = (
+        f"give worker {worker} {number(shares[worker], 2)} of its work and the others "
+        f"{number((n - shares[worker]) / (n - 1), 2)}: predicted {duration(moved_ns)} a step, not "
+        f"{duration(now_ns)}, if its time grows with its work"
+    )
+    yield Remedy(text, Factor(*3 * (moved_ns / now_ns,)))
+    text = f"go on without it: predicted {duration(fewer_ns)} for the work of a step"
+    yield Remedy(text, Factor(*3 * (fewer_ns / now_ns,)))
