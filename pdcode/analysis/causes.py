@@ -164,10 +164,8 @@ def _waiting_for_all(run: Prediction) -> str:
         factor = run.relative(ALL, seeds=1).mean  # of the run itself
     except InputError:  # not with the other keys of the run
         return ""
-    if len(run.descents_s):  # over the recorded time, as `analysis.gain` has it
-        factor *= run.descents_s[0] / run.recorded_s
-    what, of = "waiting for all", "" if len(run.descents_s) else " for as many gradients"
-    if not run.single and not len(run.descents_s):
+    what, of = "waiting for all", "" if run.descends else " for as many gradients"
+    if not run.single and not run.descends:
         what, of = "an update that waits for all", ""
     if not 1 / GAIN < factor < math.inf:
         return ""

@@ -13,7 +13,7 @@ from ..trace import descent
 from ..util.errors import InputError
 from ..util.formats import duration, number, workers_named
 from .slowness import SlowPart
-from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, STUDENT, Change, Factor, Prediction
+from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction
 
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 SHOWN = 3  # remedies
@@ -103,7 +103,7 @@ class Remedies:
         with suppress(InputError):  # not with the other keys of the run
             factor = run.relative(change)
             if run.flops() <= EACH_FLOPS and math.isfinite(factor.mean):  # fewer rows an update, too
-                factor = _factor(run.simulated_s(change, run.recorded_s, SEEDS) / run.recorded_s)
+                factor = run.relative(change, descends=True)
             text = f"go on without {workers_named([*workers])}, pdcode run JOB.toml -n "
             yield Remedy(
                 f"{text}{run.trace.worker_count - len(workers)}: predicted {run.time(factor)}", factor
@@ -115,31 +115,22 @@ class Remedies:
         if (flops := run.flops()) > MOST_FLOPS:
             return
         tried = TRIED.get(cause, POLICIES)
-        if slow and cause == "workers" and len(run.descents_s):
+        if slow and run.descends:
             tried = (SHARED, *tried)
         words = set[str]()
         for what, settings in tried[: max(1, int(2 * MOST_FLOPS / flops))]:
             if what in words:
                 continue
             with suppress(InputError):  # not with the other keys of the run
-                (target_s,) = run.simulated_s(Change(settings), run.recorded_s, 1, limit=GAIN)
-                if not math.isfinite(target_s):
+                if not math.isfinite(run.descended(Change(settings), GAIN)):
                     continue
                 words.add(what)
                 seeds = SEEDS if flops <= EACH_FLOPS else 1
-                times_s = run.simulated_s(Change(settings), run.recorded_s, seeds)
-                factor = _factor(times_s / run.recorded_s)
+                factor = run.relative(Change(settings), seeds, descends=True)
                 own = any(each.startswith("scheme.") for each in settings)
                 whole = [self.preset, *settings] if self.preset and not own else settings
                 shown = " ".join(f"--set {each}" for each in whole)
                 yield Remedy(f"{what}, pdcode run JOB.toml {shown}: predicted {run.time(factor)}", factor)
-
-
-def _factor(factors: np.ndarray) -> Factor:
-    """Return the mean of factors by seed, and the interval of another run."""
-    logs = np.log(factors)
-    half = STUDENT[SEEDS - 1] * math.sqrt(2 * logs.var(ddof=1)) if len(logs) > 1 else 0.0
-    return Factor(*np.exp(logs.mean() + np.array([0.0, -half, half])).tolist())
 
 
 def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:

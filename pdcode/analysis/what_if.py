@@ -1,6 +1,7 @@
 """What-ifs of a recorded run: its time under changes, by the virtual clock under its recorded delays."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -168,8 +169,9 @@ class Change:
 class Factor(NamedTuple):
     """A predicted time relative to a recorded one, and the 90 % interval of a run that is made so.
 
-    The interval is by the spread of other draws of the recorded delays, in blocks, and of other seeds of the
-    descent. Either counts twice: for the recorded run, by which is predicted, and for the run to come.
+    The interval is by the spread of other draws of the recorded delays, in blocks, which counts twice, for
+    the recorded run, by which is predicted, and for the run to come; and by the factor's spread over seeds
+    of the descent.
     """
 
     mean: float
@@ -227,36 +229,70 @@ class Prediction:
         took = f"{self.goal} after" if self.goal else "the run took"
         self.took = f"{took} {duration(1e9 * self.recorded_s)}"
         self.of = f"the time to {self.goal}" if self.goal else "the run's time"
-        self.descents_s = np.empty(0)  # of the run itself, by seed; none: they are not simulated
-        if self.flops() <= EACH_FLOPS and self.config and not self.config.update.complete:
-            self.descents_s = self.simulated_s(Change(), self.recorded_s, SEEDS)
-            if not np.isfinite(self.descents_s).all():
-                self.descents_s = np.empty(0)
-        predicted_s = self.descents_s[0] if len(self.descents_s) else self.own_s * self.updates
+        self._own_descents_s: dict[int, float] = {}  # of the run itself, by seed
+        # Where all wait for all, a cause of lateness does not change the number of updates.
+        cheap = self.config is not None and not self.config.update.complete and self.flops() <= EACH_FLOPS
+        self.descends = cheap and self._own_s(SEEDS) is not None
+        predicted_s = self._own_descents_s[0] if self.descends else self.own_s * self.updates
         fit = predicted_s / (self.recorded_s - self.start_s) if self.recorded_s > self.start_s else math.inf
         self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
         if 1 / DOUBT <= fit <= DOUBT:
             self.doubt = ""
 
-    def relative(self, change: Change, seeds: int = SEEDS) -> Factor:
+    def relative(self, change: Change, seeds: int = SEEDS, descends: bool = False) -> Factor:
         """Return the time under a change relative to the run's own; infinite if it would not end.
 
-        Errors are as of `Change.update_s`.
+        It is of as many updates, or payloads, unless the change `descends`, or the run does not wait for all:
+        then of simulations to the loss, if they do not take too long. Errors are as of `Change.update_s`.
         """
-        times_s = change.update_s(self.trace, self.arrivals, DRAWS)
-        factor = float(times_s[0]) / self.own_s
-        if not math.isfinite(factor):
-            return Factor(math.inf, math.inf, math.inf)
-        longer = max(1.0, self.arrivals / MOST_ARRIVALS)  # than the simulated part
-        spread = STUDENT[DRAWS - 1] ** 2 * 2 * np.log(times_s[1:]).var(ddof=1) / longer
-        if len(self.descents_s) and not change.free and change.uneven is None:
-            descents_s = self.simulated_s(change, max(1.0, factor) * self.recorded_s, seeds)
-            if np.isfinite(descents_s).all():
-                logs = np.log([descents_s, self.descents_s[:seeds]])
-                factor = math.exp((logs[0] - logs[1]).mean())
-                spread += STUDENT[SEEDS - 1] ** 2 * logs.var(axis=1, ddof=1).sum() if seeds > 1 else 0.0
-        shared, spread = self.start_s / self.recorded_s, math.exp(math.sqrt(spread))
-        return Factor(*(shared + (1 - shared) * each for each in (factor, factor / spread, factor * spread)))
+        spread, pace = 0.0, 1.0
+        try:
+            times_s = change.update_s(self.trace, self.arrivals, DRAWS)
+            pace = float(times_s[0]) / self.own_s
+        except InputError:
+            if not descends:
+                raise
+        else:
+            if not math.isfinite(pace):
+                return Factor(math.inf, math.inf, math.inf)
+            longer = max(1.0, self.arrivals / MOST_ARRIVALS)  # than the simulated part
+            spread = STUDENT[DRAWS - 1] ** 2 * 2 * float(np.log(times_s[1:]).var(ddof=1)) / longer
+        if descends or (self.descends and not change.free and change.uneven is None):
+            found = self._descended(change, max(1.0, pace), seeds, LIMIT)
+            if descends or math.isfinite(found[0]):
+                pace, spread = found[0], spread + found[1]
+        return self._whole(pace, spread)
+
+    def descended(self, change: Change, limit: float) -> float:
+        """Return the time to the loss under a change over the run's own, for its own seed.
+
+        It is infinite if it is above the `limit`. Errors are as of `Change.config`.
+        """
+        return self._descended(change, 1.0, 1, limit)[0]
+
+    def _whole(self, factor: float, spread: float) -> Factor:
+        """Return a factor of all the time from one without the start, and the square of its half interval."""
+        shared, wider = self.start_s / self.recorded_s, math.exp(math.sqrt(spread))
+        return Factor(*(shared + (1 - shared) * each for each in (factor, factor / wider, factor * wider)))
+
+    def _own_s(self, seeds: int) -> np.ndarray | None:
+        """Return when the run itself reaches the loss on the clock, by seed; None if it does not."""
+        for seed in range(len(self._own_descents_s), seeds):
+            (self._own_descents_s[seed],) = self.simulated_s(Change(), LIMIT * self.recorded_s, [seed])
+        own_s = np.array([self._own_descents_s[seed] for seed in range(seeds)])
+        return own_s if np.isfinite(own_s).all() else None
+
+    def _descended(self, change: Change, expected: float, seeds: int, limit: float) -> tuple[float, float]:
+        """Return the time to the loss over the run's own, and the square of half the interval of its log."""
+        own_s = self._own_s(seeds)
+        if own_s is None:
+            return math.inf, 0.0
+        times_s = self.simulated_s(change, limit * expected * float(own_s.max()), range(seeds))
+        if not np.isfinite(times_s).all():
+            return math.inf, 0.0
+        logs = np.log(times_s / own_s)  # the job's own seed is one of them: pairs count
+        deviation = STUDENT[SEEDS - 1] * float(logs.std(ddof=1)) if seeds > 1 else 0.0
+        return math.exp(logs.mean()), deviation**2 * (1 + 1 / seeds)
 
     def time(self, factor: Factor) -> str:
         """Return a multiple of the time, as text, with its interval."""
@@ -272,21 +308,19 @@ class Prediction:
         gradients = rows / max(1, known.get("task_rows", 1)) / FORWARD
         return float(known.get("task_flops", math.inf) * (self.arrivals + MEASUREMENTS * gradients))
 
-    def simulated_s(self, change: Change, expected_s: float, seeds: int, limit: float = LIMIT) -> np.ndarray:
-        """Return when runs under a change reach the loss, in s, by seed.
+    def simulated_s(self, change: Change, limit_s: float, seeds: Iterable[int]) -> np.ndarray:
+        """Return when runs under a change reach the loss, in s, by seed, 0 for the run's own seed.
 
-        It is infinite for runs that take longer than the `limit`, a multiple of the expected time. Errors are
-        as of `Change.config`.
+        It is infinite for runs that take longer than the limit. Errors are as of `Change.config`.
         """
         name, level = self.goal.split()
         config = change.config(self.trace)
-        config = msgspec.structs.replace(config, stop=StopTable(seconds=limit * expected_s)).with_keys(
+        config = msgspec.structs.replace(config, stop=StopTable(seconds=limit_s)).with_keys(
             stop={name: float(level)}, trace=EXACT
         )
         times_s = []
-        for seed in (config.seed ^ run for run in range(seeds)):
-            one = config.with_seed(seed)
-            components = prepare(one, str(self.trace.path), check=False)
+        for seed in seeds:
+            components = prepare(config.with_seed(config.seed ^ seed), str(self.trace.path), check=False)
             with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
                 times_s.append(Simulation(components).run(Recorder())[1].target_s)
         return np.array(times_s)

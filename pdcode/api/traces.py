@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..trace import reader
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
 from ..util.threads import one_thread
+from .configs import Settings, overrides
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..analysis.account import Account
     from ..analysis.diagnosis import Diagnosis
+    from ..analysis.questions import Answer
     from ..events import Dictionary
     from ..problems.trained import TrainedModel
 
@@ -82,6 +85,30 @@ class Trace(reader.TraceReader):
             If the trace is damaged.
         """
         return kinds.find("views", "account")(self)
+
+    def ask(self, set: Settings = (), without: Sequence[int] = (), replaced: Sequence[int] = ()) -> Answer:
+        """Predict the run under other keys, or with other workers, by the virtual clock and its delays.
+
+        Parameters
+        ----------
+        set : dict or sequence of str
+            Keys: ``{"workers.count": 32}`` or ``["workers.count=32"]``.
+        without : sequence of int
+            Workers without which the job would go on.
+        replaced : sequence of int
+            Workers that would be as a usual one.
+
+        Returns
+        -------
+        Answer
+            `print` shows it as a sentence.
+
+        Raises
+        ------
+        InputError
+            If the recording does not answer a key, or the clock cannot predict the run.
+        """
+        return kinds.find("views", "answer")(self, overrides(set), without, replaced)
 
     def plot(self, kind: str = "run") -> Figure:
         """Draw the run, finished or not.

@@ -34,9 +34,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "commands": {
         name: f"pdcode.cli.{name}:add_parser"
         for name in (
-            "run", "submit", "simulate", "replay", "show", "report", "watch", "predict", "reconstruct",
-            "export", "import", "record", "codes", "plan", "compare", "chaos", "bench", "doctor",
-            "completion",
+            "run", "submit", "simulate", "replay", "show", "report", "watch", "ask", "check", "predict",
+            "reconstruct", "export", "import", "record", "codes", "plan", "compare", "chaos", "bench",
+            "doctor", "completion",
         )
     },
     "benches": {
@@ -66,6 +66,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "summary": "pdcode.analysis.summary:summarise",
         "diagnosis": "pdcode.analysis.causes:diagnosed",
         "account": "pdcode.analysis.account:account",
+        "answer": "pdcode.analysis.questions:ask",
         "figure": "pdcode.analysis.plots:draw_kind",
         "export": "pdcode.exporters:export",
         "dictionary": "pdcode.events.reconstruction:trained_dictionary",

@@ -63,7 +63,8 @@ def test_all_commands_agree_on_the_time_to_the_target(
         for path in ("", str(tmp_path / "b.h5"))  # of a plan, and of a comparison
     ]
     assert [run.seconds for run in measured] == [seconds, seconds]
-    assert what_if.Prediction(TraceReader(trace.path)).simulated_s(what_if.Change(), seconds, 1) == [seconds]
+    predicted = what_if.Prediction(TraceReader(trace.path))
+    assert predicted.simulated_s(what_if.Change(), seconds, [0]) == [seconds]
     text = duration(1e9 * seconds)
     assert main(["show", str(trace.path)]) == 0
     assert f"{LOSS:g} (the target) after {text}" in " ".join(capsys.readouterr().out.split())
