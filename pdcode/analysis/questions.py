@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..config import load as configfile
 from ..trace.reader import TraceReader
 from ..util.errors import InputError
-from ..util.formats import bar, counted, duration, rate, span, two_digits, workers_named
+from ..util.formats import bar, counted, duration, rate, rough_percent, span, two_digits, workers_named
 from .causes import diagnosed
 from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction
 
@@ -151,14 +151,15 @@ def said(trace: TraceReader) -> Iterator[str]:
     found = diagnosed(trace)
     yield found.verdict
     if found.why:
-        yield f"Why: {found.why}."
+        yield f"Why: {found.why}"
     for cause in found.causes:
-        share, low, high = (two_digits(100 * each) for each in (cause.share, cause.low, cause.high))
+        share, low, high = (rough_percent(each) for each in (cause.share, cause.low, cause.high))
         yield f"  {share} % ({span(low, high)}) of the time: {cause.name}"
     if found.cost:
-        yield f"Cost: {found.cost}."
+        yield f"Cost: {found.cost}"
     if found.next:
-        yield f"What would help: {found.next}."
+        yield "What would help:"
+        yield from (f"  {each.removeprefix('or ')}" for each in found.next.split("; "))
     try:
         run = Prediction(trace)
         for name, answers in curves(run):

@@ -20,6 +20,7 @@ SHOWN = 3  # remedies
 WASTE = "update.mode=first", "update.count=auto", "update.late=waste"
 FEWER = "wait for fewer workers"
 POLICIES = (
+    (FEWER, ("update.mode=first", "update.count=auto")),
     (FEWER, WASTE),
     (FEWER, ("scheme.name=uncoded", "reduce.kind=star", *WASTE)),
     ("wait for nobody", ("update.mode=async",)),
@@ -37,8 +38,8 @@ SUMS = (
     ("sums by the workers", ("scheme.name=allreduce",)),
 )
 TRIED = {
-    "rank 0": (*SUMS, *BYTES, *POLICIES[:2]),
-    "the link": (*BYTES, *SUMS, *POLICIES[:2]),
+    "rank 0": (*SUMS, *BYTES, *POLICIES[:3]),
+    "the link": (*BYTES, *SUMS, *POLICIES[:3]),
     "the reduction": BYTES,
     "the policy": POLICIES,
 }
@@ -78,10 +79,11 @@ class Remedies:
         found = [*machines, *self._policies(cause, slow)]
         if self.run.trace.is_script and slow:
             found += moved_work(self.run, slow[0])
-        worth = sorted(
-            (each for each in found if each.factor.mean <= GAIN), key=lambda each: each.factor.mean
-        )
-        shown = "; or ".join(each.text for each in worth[:SHOWN])
+        best = dict[str, Remedy]()  # of each kind
+        for each in sorted(found, key=lambda each: each.factor.mean):
+            if each.factor.mean <= GAIN:
+                best.setdefault(each.text.partition(", ")[0], each)
+        shown = "; or ".join(each.text for each in [*best.values()][:SHOWN])
         if self.run.trace.is_script and cause == "the reduction":
             shown = "; or ".join(filter(None, (FEWER_BYTES, shown)))
         return f"{shown}; {self.more}" if shown else ""
@@ -117,14 +119,10 @@ class Remedies:
         tried = TRIED.get(cause, POLICIES)
         if slow and run.descends:
             tried = (SHARED, *tried)
-        words = set[str]()
         for what, settings in tried[: max(1, int(2 * MOST_FLOPS / flops))]:
-            if what in words:
-                continue
             with suppress(InputError):  # not with the other keys of the run
                 if not math.isfinite(run.descended(Change(settings), GAIN)):
                     continue
-                words.add(what)
                 seeds = SEEDS if flops <= EACH_FLOPS else 1
                 factor = run.relative(Change(settings), seeds, descends=True)
                 own = any(each.startswith("scheme.") for each in settings)

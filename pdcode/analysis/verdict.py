@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..config import kinds
 from ..schemes import Scheme
 from ..trace.reader import TraceReader
-from ..util.formats import span, three_digits, two_digits
+from ..util.formats import rough_percent, span, three_digits
 from . import description
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def priced(cause: Cause, of: str, many: bool) -> str:
     statement = cause.statement
     if NOBODY in statement and cause.share >= WARNING:
         statement += f", but {'their' if many else 'its'} work is missing"
-    share, low, high = (two_digits(100 * each) for each in (cause.share, cause.low, cause.high))
+    share, low, high = (rough_percent(each) for each in (cause.share, cause.low, cause.high))
     interval = f" ({span(low, high)})" if low != high else ""
     paid = f"{share} %{interval} of {of}" if cause.share >= 0.001 else "nothing"
     return f"{statement}: {'they cost' if many and cause.name == 'workers' else 'it costs'} {paid}"

@@ -19,7 +19,7 @@ from ..stragglers import bases, delays_ns
 from ..trace.reader import TraceReader
 from ..trace.recorder import Recorder
 from ..util.errors import InputError
-from ..util.formats import duration, ratio, span, two_digits
+from ..util.formats import duration, ratio, rough_percent, span
 from ..util.threads import one_thread
 from ..virtual import costs
 from ..virtual.simulation import Simulation
@@ -182,7 +182,7 @@ class Factor(NamedTuple):
         """Return the part that is saved."""
         if self.mean >= 1:
             return "not less"
-        saved, low, high = (two_digits(round(100 * (1 - each), 1) + 0.0) for each in self.ordered)
+        saved, low, high = (rough_percent(max(0.0, 1 - each)) for each in self.ordered)
         return f"{saved} % less" + (f" ({span(low, high)})" if low != high else "")
 
     @property

@@ -103,6 +103,11 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else DASH
 
 
+def rough_percent(fraction: float) -> str:
+    """Format an estimated fraction in percent with two digits, below 1 % with one decimal."""
+    return two_digits(100 * fraction) if 100 * fraction >= 0.95 else f"{abs(100 * fraction):.1f}"
+
+
 def percents(parts: Sequence[float], whole: float) -> list[str]:
     """Format parts that sum to the whole in percent, rounded so that the texts sum to 100 %, too."""
     if not whole > 0:

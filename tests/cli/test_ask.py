@@ -76,7 +76,7 @@ def test_a_screen_says_what_costs_what_would_help_and_the_curves(
     said = capsys.readouterr().out
     assert said.startswith("critical: worker 7 is ")
     assert re.search(r"^  \d\d % \(\d\d – \d\d\) of the time: workers$", said, re.M)
-    assert re.search(r"^What would help: .*predicted", said, re.M)
+    assert re.search(r"^What would help:\n  .*pdcode run JOB.toml .*: predicted", said, re.M)
     assert re.search(r"^loss 0.5, over workers \(simulated to the loss, 4 seeds\):$", said, re.M)
     assert re.search(r"^ +16 █.* m?s \(.* – .* m?s\)$", said, re.M)
     assert re.search(r"^loss 0.5, over link .*:$", said, re.M)
