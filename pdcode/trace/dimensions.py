@@ -30,6 +30,8 @@ def make(group: h5py.Group, name: str, length: int | None = None) -> h5py.Datase
 
 def attach(dataset: h5py.Dataset, *dimensions: h5py.Dataset) -> None:
     """Attach dimensions to the axes of a dataset; a coordinate is its own dimension."""
+    import h5py
+
     for axis, dimension in enumerate(dimensions):
         if dimension != dataset:
-            dataset.dims[axis].attach_scale(dimension)
+            h5py.h5ds.attach_scale(dataset.id, dimension.id, axis)

@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -123,9 +124,10 @@ def write_checkpoint(
 
 
 def _set_attributes(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+    written = place.attrs  # a new object each time
     for key, value in attributes.items():
         if value is not None:
-            place.attrs[key] = value
+            written[key] = value
 
 
 def _config_as_json(config: Any) -> Any:
@@ -137,9 +139,7 @@ def _config_as_json(config: Any) -> Any:
 
 def arithmetic() -> dict[str, str]:
     """Return what the bits of results depend on: versions, threads, and instruction sets."""
-    from importlib import metadata
-
-    loaded = {name: metadata.version(name) for name in LIBRARIES if name in sys.modules}
+    loaded = {name: _version(name) for name in LIBRARIES if name in sys.modules}
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     return {
         "numpy": np.__version__,
@@ -148,6 +148,14 @@ def arithmetic() -> dict[str, str]:
         "instructions": next((each for each in SETS if features.get(each)), platform.machine()),
         **{name: os.environ.get(name, "") for name in INSTRUCTIONS},  # "": the library chooses
     }
+
+
+@cache
+def _version(name: str) -> str:
+    """Return the version of an installed package; to find one takes milliseconds."""
+    from importlib import metadata
+
+    return metadata.version(name)
 
 
 def _environment() -> dict[str, str]:
