@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from grids import with_system
 
 from pdcode.analysis import changes
 from pdcode.analysis.slowness import SlowPart, Tasks, find_fast, find_slow, in_turn_ns
@@ -40,8 +41,13 @@ def of_worker_3(slow: Sequence[SlowPart]) -> SlowPart | None:
     return next((part for part in slow if part.worker == 3), None)
 
 
-@pytest.mark.parametrize("count", [60, 300])
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.7, 0.9, 0.95])
+@pytest.mark.parametrize(
+    ("correlation", "count"),
+    with_system(
+        (0.0, 60), (0.5, 300), (0.7, 60), (0.9, 300), (0.95, 60),
+        system=[(0.0, 300), (0.5, 60), (0.7, 300), (0.9, 60), (0.95, 300)],
+    ),
+)  # fmt: skip
 def test_identical_workers_get_no_verdict(correlation: float, count: int) -> None:
     """Also if the times of a worker depend on each other for longer than a part of the run."""
     alarms = sum(bool(find_slow(tasks(times(seed, count, 0.3, correlation)))[0]) for seed in range(RUNS))

@@ -145,7 +145,7 @@ def peak_of(call: Callable[[], object]) -> int:
 
 def test_starts_take_the_memory_of_few_thetas() -> None:
     """A draw takes that of θ and of a piece, and the starts that are compared are not held together."""
-    settings = ["problem.hidden=[1500,1500]", "problem.batch=0", "workers.count=2", "stop.updates=5"]
+    settings = ["problem.hidden=[1000,1000]", "problem.batch=0", "workers.count=2", "stop.updates=5"]
     config = configfile.resolve({}, settings)
     dataset = problems.load_source(config.problem).dataset.sample(16)
     problem = Problem.from_dataset(config.problem, dataset, 1)

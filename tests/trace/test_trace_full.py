@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_when_a_trace_is_closed(tmp_path, monkeypatch):
     """Of whatever size: the trace is finished, also where there is no room for a copy, or tells why not."""
     monkeypatch.setattr(opening, "ensure_space_for_trace", lambda path: None)
     ends = []
-    for size in range(1300 * KIB, 3800 * KIB, 100 * KIB):
+    for size in range(1300 * KIB, 3800 * KIB, 200 * KIB):
         (folder := tmp_path / str(size)).mkdir()
         room, path = Disk(folder, size), folder / "a.h5"
         monkeypatch.setattr(disk, "reserve_space", room.reserve_space)
@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_when_a_trace_is_closed(tmp_path, monkeypatch):
             assert "failed after 0 s" in description.headline(trace)
     assert sorted(ends) == ends
     assert {(False, 4000), (True, 4000)} < {*ends}
-    assert ends.count((True, 4000)) > 10  # without room for a copy, too
+    assert ends.count((True, 4000)) > 5  # without room for a copy, too
 
 
 def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:
