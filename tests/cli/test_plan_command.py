@@ -40,8 +40,7 @@ progress_s = 0.05
 """
 ALMOST = ["--workers", "2", "--set", "problem.evaluate=10000"]
 ALMOST += ["--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
-QUICK = ["--candidates", "8", "--seeds", "2", "--processes", "1"]
-FEW = ["--candidates", "3", *QUICK[2:]]
+FEW = ["--candidates", "3", "--seeds", "2", "--processes", "1"]
 
 
 @pytest.fixture
@@ -53,10 +52,10 @@ def job(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_plan(job, capsys):
-    assert main(["plan", "job.toml", *QUICK]) == 0
+    assert main(["plan", "job.toml", *FEW]) == 0
     text = capsys.readouterr().out
     assert "target: training loss 1.5 ([stop]); 4 workers" in text
-    assert "rung 1 of 3: 8 schemes, 24 candidates" in text
+    assert "rung 1 of 3: 3 schemes, 9 candidates" in text
     assert "; seeds 1 – 2, with the same delays" in " ".join(text.split())
     assert "plan: results/job.plan.toml (pdcode run results/job.plan.toml)" in text
     config, written = configfile.load("results/job.plan.toml")
@@ -65,7 +64,7 @@ def test_a_plan(job, capsys):
         assert getattr(config, table) == getattr(user, table)
     assert config.trace.path == "results/job.plan.h5"
     assert config.stop.loss == 1.5
-    assert written.startswith("# Written by `pdcode plan job.toml --candidates 8")
+    assert written.startswith("# Written by `pdcode plan job.toml --candidates 3")
     assert "# Predicted on the virtual clock: training loss 1.5 after " in written
     plan = Plan(written)
     assert plan.price in text
@@ -79,10 +78,10 @@ def test_a_plan(job, capsys):
     assert main(["run", "results/job.plan.toml", "--dry-run"]) == 0
     # With the same numbers it is the same plan; it may be written over an older one, not over the job.
     capsys.readouterr()
-    assert main(["plan", "job.toml", *QUICK]) == 0
+    assert main(["plan", "job.toml", *FEW]) == 0
     times = r"took .*? of processor time|after \d+ jobs?"
     assert re.sub(times, "", capsys.readouterr().out) == re.sub(times, "", text)
-    assert main(["plan", "job.toml", *QUICK, "-o", "job.toml"]) == 2
+    assert main(["plan", "job.toml", *FEW, "-o", "job.toml"]) == 2
     assert "would overwrite the configuration" in capsys.readouterr().err
     assert job.read_text(encoding="utf-8") == JOB
 
@@ -103,17 +102,17 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     for processes in (1, 2):
         lines: list[str] = []
         with Pool(processes) as pool:
-            found = search.search(environment, pool, lines.append, candidates=13, seeds=4)
+            found = search.search(environment, pool, lines.append, candidates=8, seeds=3)
         plans.append((lines, found.rows, [result.survivors for result in found.rungs]))
     assert plans[0] == plans[1]
-    assert found.schemes == 13
+    assert found.schemes == 8
     assert found.own.candidate.config == config
     assert found.rows[0].speedup.ratio.high < 0.5
     assert found.rows[-1] is found.own
     assert len(found.rows) == 1 + search.FINALISTS
     assert not any(row.missed for row in found.rows)
     first, _, result = found.rungs
-    assert len(first.ranked) == 3 * 13
+    assert len(first.ranked) == 3 * 8
     assert result.ranked[0][1].reached
     assert result.survivors[0] is found.rows[0].candidate  # chosen before the runs that judge it
     assert set(map(id, result.survivors)) == {id(row.candidate) for row in found.rows[:-1]}
@@ -183,7 +182,7 @@ def test_a_time_limit_alone_ends_runs(job, capsys, monkeypatch):
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
         (["--set", "problem.data=none.npz"], "none.npz"),
         (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
-        ([*QUICK, *ALMOST], "nothing to plan: it starts with loss 2.39 (seed 1008)"),
+        ([*FEW, *ALMOST], "nothing to plan: it starts with loss 2.39 (seed 1008)"),
         (["--trace", "empty.h5"], "empty.h5"),
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
