@@ -25,8 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="digits", choices=bench.PROBLEMS)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--quick", action="store_true", help="one cell")
+    parser.add_argument("--quick", action="store_true", help="one cell, one seed")
     given, lost = parser.parse_args(), list[float]()
+    seeds = 1 if given.quick else given.seeds
     limits = (["1G"], ["none"]) if given.quick else (["100G", "1G", "100M"], [*DELAYS, "untold"])
     with TemporaryDirectory() as scratch, Pool(1 if given.quick else None) as pool:
         folder = Path(scratch if given.quick else "results/choice")  # an interrupted command resumes
@@ -37,7 +38,7 @@ def main() -> None:
             job = bench.write_job(folder, given.network, link, delays, law, bench.WORKERS)
             settings = ["seed=1", "trace.progress_s=0.0005", *[SLOW] * (delays == "untold")]
             schemes = ",".join((bench.AUTO, *PRESETS))
-            made = prepare(ComparisonRequest(str(job), schemes, settings, given.seeds, "virtual"), folder)
+            made = prepare(ComparisonRequest(str(job), schemes, settings, seeds, "virtual"), folder)
             runs = made.run(pool, str, False, journal=journal)
             logs = (fmean(math.log(run.seconds) for run in each) for each in runs)
             times = {name: math.exp(each) for name, each in zip(made.names, logs, strict=True)}

@@ -28,14 +28,14 @@ from pdcode.virtual.simulation import Simulation
 
 SLOW = {"events": [{"kind": "slow", "worker": 3, "at_s": 0.06, "factor": 30.0}]}
 JOB = {
-    "problem": {"kind": "mlp", "data": "digits", "hidden": [32], "batch": 32},
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [32], "batch": 32, "evaluate": 100},
     "workers": {"count": 6},
     "machine": {"flops_per_s": 1e18, "task_s": 0.005, "arrival_s": 1e-6, "dispatch_s": 1e-7},
     "link": {"bandwidth": 1e9},
     "stop": {"updates": 120},
     "trace": {"progress_s": 0.01},
 }
-SOFTMAX = {"problem": {"kind": "softmax", "data": "digits", "batch": 96}}
+SOFTMAX = {"problem": {"kind": "softmax", "data": "digits", "batch": 96, "evaluate": 100}}
 
 
 def simulated(folder: Path, name: str, *settings: str, **tables: object) -> Trace:

@@ -13,7 +13,7 @@ from grids import LONG  # noqa: E402
 from kinds import KINDS  # noqa: E402
 
 pytestmark = pytest.mark.slow
-COUNT = 60
+COUNT = 40
 FEW = {"plans": 3}  # whose commands take seconds
 
 
