@@ -178,7 +178,7 @@ def test_changes_of_equal_steps_are_compared_without_warnings(tmp_path: Path) ->
 
 
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    traces.simulate(tmp_path / "run.h5", 0.3)
+    traces.simulate(tmp_path / "run.h5", 0.1)
     kinds = "timeline", "gram-16"
     every: Any = report.named_charts
     monkeypatch.setattr(
