@@ -118,7 +118,7 @@ def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():
 
 JOB = """
 stop = {loss = 1.5, updates = 200}
-problem = {hidden = [16], evaluate = 100}
+problem = {hidden = [16]}
 scheme = {name = "uncoded"}
 update = {mode = "all"}
 optimizer = {rate = 0.5}
