@@ -20,7 +20,7 @@ FEW = {"plans": 3}  # whose commands take seconds
 @pytest.mark.every(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files_end_in_one_line(name: str) -> None:
-    count = COUNT if KINDS[name].every > 1 else COUNT // 5
+    count = COUNT if KINDS[name].every > 1 else COUNT // 3
     count = count if LONG else FEW.get(name, count)
     with fuzz.scratch() as folder:
         fuzzer = fuzz.Fuzzer(name, folder)
