@@ -80,7 +80,7 @@ def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     beside = [
         verdict.priced(each.cause, run.of, len(each.found.slow) > 1)
         for each in ranked
-        if each is not first and (each.cause.share >= verdict.WARNING or each.name == "workers")
+        if each is not first and (each.cause.share >= verdict.WARNING or each.name in ("workers", "stalls"))
     ]
     said = first.found.costing(
         first.cause, run.of, "; ".join(filter(None, (first.cost, run.doubt))), first.instead
@@ -95,6 +95,11 @@ def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
     others = "" if found.slow or found.bottleneck else found.verdict
     if found.slow:
         yield _slow(run, found)
+    elif found.stalled:
+        factor = run.relative(Change(replaced=tuple(found.stalled)))
+        unless = f"if worker {found.stalled[0]} were as the others"
+        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
+        yield Priced(found, "stalls", factor, cost, unless)
     for each in bottlenecks(run.trace, verdict.WARNING, others):
         unless = f"if {each.bottleneck} took no time"
         factor = run.relative(Change(free=each.bottleneck))
@@ -102,7 +107,7 @@ def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
         each = replace(each, slow=found.slow, ratios=found.ratios)
         yield Priced(each, each.bottleneck, factor, cost, unless)
     if statement := verdict.synchronous(run.trace):
-        uneven = tuple(each.worker for each in found.slow)
+        uneven = (*(each.worker for each in found.slow), *found.stalled)
         factor = run.relative(Change(uneven=uneven))
         unless = "if all tasks of a worker took their mean time"
         cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"

@@ -27,8 +27,9 @@ class Cause:
     Attributes
     ----------
     name : str
-        ``"workers"`` (the slow ones), ``"rank 0"``, ``"the link"``, ``"the reduction"``, ``"the policy"``
-        (updates wait for uneven tasks), ``"evaluation"`` or ``"checkpoint"``.
+        ``"workers"`` (the slow ones), ``"stalls"`` (of a worker), ``"rank 0"``, ``"the link"``,
+        ``"the reduction"``, ``"the policy"`` (updates wait for uneven tasks), ``"evaluation"`` or
+        ``"checkpoint"``.
     statement : str
         What is seen of it.
     share, low, high : float
@@ -68,6 +69,8 @@ class Diagnosis:
         If no worker is slow, a class of workers that are faster than most.
     causes : tuple of Cause
         What was priced, the most costly cause first.
+    stalled : sequence of int
+        If no worker is slow, the one with the longest outage.
     """
 
     verdict: str
@@ -82,6 +85,7 @@ class Diagnosis:
     statements: tuple[str, ...] = ()
     fast: Sequence[int] = ()
     causes: tuple[Cause, ...] = ()
+    stalled: Sequence[int] = ()
 
     def costing(self, cause: Cause, of: str, cost: str, instead: str = "") -> Self:
         """Return the diagnosis with what its cause costs of some time, and what another policy would do."""
@@ -147,16 +151,13 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     outages = timing.outages(trace, pace, description.stop_ns(trace))
     if outages:
         worst = outages[0]
-        once = (
-            f"worker {worst.worker} is slow once: its task {worst.task:,} "
-            f"{'took' if worst.ended else 'has taken'} {duration(worst.length_ns)}, "
-            f"{ratio(worst.length_ns / max(pace.usual(worst.worker), 1.0))} the usual time"
-        )
+        same = [each for each in outages if each.worker == worst.worker]
+        statement = _stalled(same, pace)
+        why = f"it or its link was stalled after {duration(worst.begin_ns)}; no delay was injected that long"
         return Diagnosis(
-            verdict.worded(once, lost, early),
-            f"it or its link was stalled after {duration(worst.begin_ns)}; no delay was injected that long",
-            ratios=ratios,
-        )
+            verdict.worded(statement, lost, early), why,
+            ratios=ratios, statements=(statement, lost, early), stalled=(worst.worker,),
+        )  # fmt: skip
     if lost:
         return Diagnosis(verdict.worded(lost, early), "see the faults", ratios=ratios)
     known = np.flatnonzero(np.isfinite(ratios))
@@ -184,6 +185,20 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
         f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else "",
         ratios=ratios, fast=fast,
     )  # fmt: skip
+
+
+def _stalled(outages: Sequence[timing.Outage], pace: timing.Pace) -> str:
+    """Describe the outages of one worker, the longest first."""
+    worst, times_ns = outages[0], np.array([each.length_ns for each in outages])
+    usual = ratio(float(np.median(times_ns)) / max(pace.usual(worst.worker), 1.0))
+    if outages[1:]:
+        return (
+            f"worker {worst.worker} is slow again and again: {len(outages)} of its tasks took "
+            f"{duration(times_ns.min())} to {duration(times_ns.max())}, {usual} the usual time"
+        )
+    took = "took" if worst.ended else "has taken"
+    long = f"its task {worst.task:,} {took} {duration(worst.length_ns)}"
+    return f"worker {worst.worker} is slow once: {long}, {usual} the usual time"
 
 
 def _too_early(

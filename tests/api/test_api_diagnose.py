@@ -14,7 +14,7 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import critical_path, diagnosis, printing, statistics, what_if
+from pdcode.analysis import critical_path, diagnosis, printing, remedies, statistics, what_if
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
@@ -47,7 +47,7 @@ def seconds(text: str) -> float:
     return float(value) * {"ms": 1e-3, "s": 1.0}[unit]
 
 
-def remedies(found: Any) -> list[tuple[list[str], float, float, float]]:
+def tried(found: Any) -> list[tuple[list[str], float, float, float]]:
     """Return the commands of the advice, their predicted times, and the bounds of these."""
     time = r"([\d.]+ m?s)"
     said = re.findall(
@@ -78,9 +78,8 @@ def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> 
     predicted = re.search(r"; ([\d.]+ m?s) \(.* m?s\) if worker 7 were as the others", found.cost)
     assert predicted is not None
     assert seconds(predicted[1]) == pytest.approx(usual, rel=0.15)
-    tried = remedies(found)
-    assert len(tried) == 3
-    for keys, predicted_s, low_s, high_s in tried:
+    assert len(tried(found)) == 3
+    for keys, predicted_s, low_s, high_s in tried(found):
         settings = dict(each.strip().split("=") for each in keys)
         if "workers.count" in settings:
             settings = {"workers.count": 7, "stragglers.slow": [], "stragglers.slowdown": 1.0}
@@ -94,6 +93,7 @@ def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
 ) -> None:
     """A key of [update] alone would undo it."""
     monkeypatch.setattr(LWPD, "candidates", {"ring": 1.0})
+    monkeypatch.setattr(remedies, "POLICIES", remedies.POLICIES[:2])
     job, path = tmp_path / "JOB.toml", str(tmp_path / "a.h5")
     job.write_text(
         """
@@ -105,7 +105,7 @@ def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
     )
     assert main(["simulate", str(job), "-o", path]) == 0
     found = pdcode.Trace(path).diagnose()
-    (keys, _, low_s, high_s) = next(each for each in remedies(found) if "update.mode=first " in each[0])
+    (keys, _, low_s, high_s) = next(each for each in tried(found) if "update.mode=first " in each[0])
     assert f"scheme.preset={pdcode.Trace(path).table('scheme')['preset']} " in keys
     settings = [word for each in keys for word in ("--set", each.strip())]
     assert main(["simulate", str(job), "-o", path, *settings]) == 0
@@ -237,7 +237,7 @@ def test_a_job_until_a_time_limit_is_judged_by_its_time_to_a_loss(tmp_path: Path
     assert "critical" not in made.diagnose(what_if=False).verdict  # by the ratio alone
     own_s = reached_s("own", SLOW)
     assert found.share == pytest.approx(1 - reached_s("usual", {}) / own_s, abs=0.1)
-    for keys, _, low_s, high_s in remedies(found):
+    for keys, _, low_s, high_s in tried(found):
         settings = dict(each.strip().split("=") for each in keys)
         if "workers.count" in settings:
             settings = {"workers.count": 7, "stragglers.slow": [], "stragglers.slowdown": 1.0}
@@ -401,7 +401,7 @@ def test_the_cost_of_a_bottleneck(where: str, narrow: Any, free: Any, tmp_path: 
         simulate(tmp_path / "f.h5", free).summary()["target_s"], rel=0.15
     )
     assert "sums by the workers, pdcode run JOB.toml --set reduce.kind=allreduce: predicted" in found.next
-    for keys, _, low_s, high_s in remedies(found):
+    for keys, _, low_s, high_s in tried(found):
         settings = dict(each.strip().split("=") for each in keys)
         followed = simulate(tmp_path / "followed.h5", {**narrow, **settings}).summary()["target_s"]
         assert low_s < followed < high_s
@@ -487,6 +487,22 @@ def test_what_is_wrong_with_the_loss_comes_first_and_the_severity_is_that_of_the
         "all wait for it: it costs 15 % (12 – 18) of the run's time; waiting would take longer"
     )
     assert (found.share, found.cost) == (0.15, "a cost")
+
+
+def test_stalls_that_come_back_are_priced(tmp_path: Path) -> None:
+    stops = [{"kind": "stop", "worker": 3, "task": task, "for_s": 1.0} for task in (10, 50)]
+    trace = simulate(tmp_path / "run.h5", {**UPDATES, "faults.events": stops})
+    found = trace.diagnose()
+    assert re.match(
+        r"critical: worker 3 is slow again and again: 2 of its tasks took 1\.0\d s to 1\.0\d s, ",
+        workers_verdict(found),
+    )
+    stalls, *_ = found.causes
+    usual_s = simulate(tmp_path / "usual.h5", UPDATES).summary()["seconds"]
+    assert stalls.name == "stalls"
+    assert stalls.share == pytest.approx(1 - usual_s / trace.summary()["seconds"], abs=0.03)
+    once = simulate(tmp_path / "once.h5", {**UPDATES, "faults.events": stops[:1]}).diagnose()
+    assert "worker 3 is slow once: its task 10 took 1.0" in once.verdict
 
 
 def test_tasks_that_are_uneven_are_a_cause_of_their_own(tmp_path: Path) -> None:
