@@ -1,8 +1,8 @@
 """A recorder of other programs of mpi4py: when each rank enters and leaves the calls in which it may wait.
 
 Communicators and requests are subclasses of mpi4py's, which take the time before and after a call. The time
-between calls is a rank's own work. A blocking collective operation of all ranks, or the end of a nonblocking
-one, may end a step; see `CallRecording`.
+between calls is a rank's own work. Steps are the shortest sequence of calls that repeats, see
+`CallRecording`.
 """
 
 import atexit
@@ -14,10 +14,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..trace import periods
 from ..trace.steps import CLOSE_S, Mail, StepRecording
 from ..util import clocks
 from ..util.errors import InputError
@@ -25,15 +26,27 @@ from . import process
 from .initialise import MPI
 
 EXCHANGE_NS, EXCHANGE_ROWS = 1_000_000_000, 1024  # from one exchange to the next, at most
-FORGET = 0.98  # weight of what came one operation earlier, when the operation is sought that ends a step
+SEEN_NS = 2_000_000_000  # after which steps are sought; before the end, for want of any, later and later
+ALONE = 4  # multiple of that after which ranks may have steps of their own
+ALIKE, APART = 0.05, 2  # ratio and number by which the steps of ranks differ that take them together
+LOST = 64  # calls, and multiple of a step's, without a step, after which steps are sought again
+MOST_CALLS = 1 << 17  # of a rank without steps that are kept
 CLOCK, ROWS = 1, 2  # tags
+PLACE, RANK = -1, -2  # third numbers of rows that describe a call: by its place in the program, or by a rank
+ANY, NONE = -1, -2  # ranks
 
 COLLECTIVE = (
     "Barrier", "Bcast", "Gather", "Gatherv", "Scatter", "Scatterv", "Allgather", "Allgatherv", "Alltoall",
     "Alltoallv", "Alltoallw", "Reduce", "Allreduce", "Reduce_scatter", "Reduce_scatter_block", "Scan",
     "Exscan",
 )  # fmt: skip
-POINT_TO_POINT = "Send", "Ssend", "Bsend", "Rsend", "Recv", "Sendrecv", "Sendrecv_replace", "Probe", "Mprobe"
+DEST, SOURCE, SOURCE_FIRST = ("dest", 1), ("source", 1), ("source", 0)
+POINT_TO_POINT = {
+    **dict.fromkeys(("Send", "Ssend", "Bsend", "Rsend"), (DEST,)), "Recv": (SOURCE,),
+    "Sendrecv": (DEST, ("source", 4)), "Sendrecv_replace": (DEST, ("source", 3)),
+    "Probe": (SOURCE_FIRST,), "Mprobe": (SOURCE_FIRST,),
+}  # fmt: skip
+"""Calls, with the names and places of their arguments that are ranks."""
 MAKERS = (
     "Clone", "Create", "Create_cart", "Create_dist_graph", "Create_dist_graph_adjacent", "Create_graph",
     "Create_group", "Dup", "Dup_with_info", "Split", "Split_type", "Sub",
@@ -114,38 +127,65 @@ class MPIMail(Mail):
         return bytes(message)
 
 
-class CallRecording(StepRecording):
-    """Recording of calls: rows are the own work before a collective operation of all, its end, and its line.
+class Found(NamedTuple):
+    """The steps of a rank: a sequence of calls, or of their places in the program."""
 
-    A step ends with the operation, by its line in the program, before which the ranks work the longest; it
-    is found as the program goes on. Operations between belong to the step.
+    sequence: periods.Sequel
+    by_place: bool
+    steps: int
+
+
+class CallRecording(StepRecording):
+    """Recording of calls: rows are what a call is, the own work before it, and its end.
+
+    A call is known by its place in the program and the ranks that it may wait for, or, where no sequence of
+    such calls repeats, by its place only. Each rank's steps are its shortest sequence that comes as often as
+    a sequence of each other rank. If there is none, as where a manager gives work to whoever asks, each rank
+    has steps of its own. Calls that come seldom belong to a step; calls before the first step to none.
     """
 
     def __init__(self, comm: MPI.Intracomm, path: str, recorder: str) -> None:
-        self._weights = defaultdict[int, float](float)  # √work before an operation, by its line
-        self._last_ns = defaultdict[int, float](float)  # work before the last one of each line
-        self._begun: np.ndarray | None = None
-        self._work = np.zeros(comm.size, np.int64)
+        self._codes = dict[Any, int]()  # of calls, by place and ranks
+        self._places = dict[tuple[int, int], int]()
+        self._frames = list[Any]()  # code objects, which keep their `id`
+        self.reset(comm.size)
         super().__init__(MPIMail(comm), path, recorder, {"mpi_library": process.library()})
+        self.group = comm.Get_group()
         self.size, self._thread = comm.size, threading.get_ident()
         self._rows, self._waited_ns, self._left_ns = list[tuple[int, int, int]](), 0, clocks.now_ns()
-        self._rows.append((0, self._left_ns, 0))
+        self._rows.append((0, 0, self._left_ns))
         self._exchanged_ns, self.closed = self._left_ns, False
         self.aborts = False  # whether mpi4py ends the job at the end of this process, by its exit code
+
+    def reset(self, ranks: int) -> None:
+        """Forget the calls of all ranks, at rank 0."""
+        self._calls = [np.empty((0, 3), np.int64)] * ranks
+        self._place_of = [defaultdict[int, int](int) for _ in range(ranks)]
+        self._peers = [defaultdict[int, set[int]](set) for _ in range(ranks)]
+        self._found = list[Found | None]()
+        self._made = np.zeros(ranks, np.int64)  # steps of each rank
+        self._since_ns = clocks.now_ns()
+        self._seek_ns = self._since_ns + SEEN_NS
 
     def enter(self) -> int:
         """Return the time at which a call begins; 0 if it is not recorded, as in other threads."""
         return 0 if self.closed or threading.get_ident() != self._thread else clocks.now_ns()
 
-    def leave(self, entered_ns: int, line: int) -> None:
-        """Note that a call is over; `line` is not 0 if it may end a step."""
+    def leave(self, entered_ns: int, ranks: Any, depth: int = 2) -> None:
+        """Note that a call is over, which may have waited for these ranks; None if it goes on, as of a test.
+
+        The program is `depth` frames above.
+        """
         if not entered_ns:
             return
         now_ns = clocks.now_ns()
-        if not line:
+        if ranks is None:
             self._waited_ns += now_ns - entered_ns
             return
-        self._rows.append((max(0, entered_ns - self._left_ns - self._waited_ns), now_ns, line))
+        frame = sys._getframe(depth)
+        key = id(frame.f_code), frame.f_lasti, ranks
+        code = self._codes.get(key) or self._describe(key, frame.f_code)
+        self._rows.append((code, max(0, entered_ns - self._left_ns - self._waited_ns), now_ns))
         self._waited_ns, self._left_ns = 0, now_ns
         if now_ns - self._exchanged_ns >= EXCHANGE_NS or len(self._rows) >= EXCHANGE_ROWS:
             with suppress(MPI.Exception):  # the program meets the error, too
@@ -153,30 +193,114 @@ class CallRecording(StepRecording):
             self._exchanged_ns = clocks.now_ns()
             self._waited_ns = self._exchanged_ns - now_ns  # not the program's work
 
+    def _describe(self, key: Any, of_frame: Any) -> int:
+        """Return the new number of a call, with rows that describe it."""
+        self._frames.append(of_frame)
+        code = self._codes[key] = 1 + len(self._codes)
+        self._rows.append((code, self._places.setdefault(key[:2], 1 + len(self._places)), PLACE))
+        self._rows += [(code, rank, RANK) for rank in {*_flat(key[2])} - {NONE}]
+        return code
+
     def _take(self) -> np.ndarray:
         rows, self._rows = self._rows, []
         return np.array(rows, np.int64).reshape(-1, 3)
 
-    def steps_of(self, rows: np.ndarray) -> np.ndarray:
-        steps = []
-        for row in rows:
-            work, left, line = row.T
-            there = left != -1
-            if self._begun is None:
-                self._begun = left
-                continue
-            self._work += np.where(there, work, 0)
-            for each in self._weights:
-                self._weights[each] *= FORGET
-            own, mean_ns = int(line[there][0]), float(work[there].mean())
-            # A long time that comes once, as before the first step, or seldom has little weight.
-            self._weights[own] += math.sqrt(min(mean_ns, self._last_ns[own]))
-            self._last_ns[own] = mean_ns
-            if self._weights[own] >= max(self._weights.values()):
-                times = np.stack((self._begun, self._begun + self._work, left), axis=1)
-                steps.append(np.where(there[:, None], times, -1))
-                self._begun, self._work = np.where(there, left, self._begun), np.zeros_like(self._work)
-        return np.array(steps, np.int64).reshape(-1, self._work.size, 3)
+    def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> list[np.ndarray]:
+        for rank, own in enumerate(rows):
+            for code, what, kind in own[own[:, 2] < 0].tolist():
+                if kind == PLACE:
+                    self._place_of[rank][code] = what
+                else:
+                    self._peers[rank][code].add(what)
+            self._calls[rank] = np.concatenate((self._calls[rank], own[own[:, 2] >= 0]))
+        steps = [np.empty((0, 3), np.int64) for _ in rows]
+        while self._found or self._seek(last):
+            lost = False
+            for rank, found in enumerate(self._found):
+                if found:
+                    new, stray = self._next(rank, found)
+                    steps[rank] = np.concatenate((steps[rank], new))
+                    self._made[rank] += len(new)
+                    lost = lost or stray > LOST + LOST * len(found.sequence.codes)
+            if not lost:
+                break
+            self._found, self._since_ns = [], clocks.now_ns()
+            self._seek_ns = self._since_ns + SEEN_NS
+            for rank, behind in enumerate(() if self.alone else self._made.max() - self._made):
+                steps[rank] = np.concatenate((steps[rank], np.full((behind, 3), -1)))
+                self._made[rank] += behind
+        return steps
+
+    def _codes_of(self, rank: int, by_place: bool) -> np.ndarray:
+        codes = self._calls[rank][:, 0]
+        if by_place and len(codes):
+            kinds, index = np.unique(codes, return_inverse=True)
+            codes = np.array([self._place_of[rank][code] for code in kinds.tolist()])[index]
+        return codes
+
+    def _next(self, rank: int, found: Found) -> tuple[np.ndarray, int]:
+        """Return a rank's new steps, and how many calls came since."""
+        calls, begin = self._calls[rank], found.sequence.begin
+        at = begin + periods.occurrences(self._codes_of(rank, found.by_place)[begin:], found.sequence.codes)
+        if not len(at):
+            return np.empty((0, 3), np.int64), len(calls) - begin
+        ends = at[:, -1]
+        begins = np.append(max(0, begin - 1), ends[:-1])
+        work, left = np.cumsum(calls[:, 1]), calls[:, 2]
+        # The call before a step stays, as its end is the begin of the step.
+        self._calls[rank] = calls[ends[-1] :]
+        self._found[rank] = found._replace(sequence=found.sequence._replace(begin=1))
+        steps = np.stack((left[begins], left[begins] + work[ends] - work[begins], left[ends]), axis=1)
+        return steps, len(calls) - 1 - int(ends[-1])
+
+    def _seek(self, last: bool) -> bool:
+        """Seek each rank's sequence of calls; return whether it is known."""
+        now_ns = clocks.now_ns()
+        if not last and now_ns < self._seek_ns:
+            return False
+        self._seek_ns = now_ns + max(SEEN_NS, now_ns - self._since_ns) // 2
+        each = [self._candidates(rank) for rank in range(len(self._calls))]
+        known = [own for own in each if own]
+        late = last or now_ns - self._since_ns >= ALONE * SEEN_NS
+        if known and (late or len(known) == len(each)):
+            for count in sorted({one.steps for own in known for one in own}, reverse=True):
+                alike = [[one for one in own if _alike(one.steps, count)] for own in each]
+                if sum(map(bool, alike)) == len(known):
+                    self._found = [own[0] if own else None for own in alike]
+                    return True
+            if late:
+                self._found = [own[0] if own else None for own in each]
+                self._leave_out_manager()
+                self.alone = True
+                return True
+        for rank, calls in enumerate(self._calls):
+            if len(calls) > MOST_CALLS:
+                self._calls[rank] = calls[-MOST_CALLS // 2 :]
+        return False
+
+    def _candidates(self, rank: int) -> list[Found]:
+        """Return a rank's sequences that repeat, the most frequent one first."""
+        found = list[Found]()
+        for by_place in (False, True):
+            codes = self._codes_of(rank, by_place)
+            for one in () if found else periods.sequences(codes):
+                count = len(periods.occurrences(codes[one.begin :], one.codes))
+                found.append(Found(one, by_place, count))
+        return found
+
+    def _leave_out_manager(self) -> None:
+        """Give no steps to the rank, if any, for which alone all others wait in their steps."""
+        others = list[set[int]]()
+        for rank, found in enumerate(self._found):
+            peers = set[int]()
+            for code in found.sequence.codes if found else ():
+                for each, ranks in self._peers[rank].items():
+                    if code == (self._place_of[rank][each] if found and found.by_place else each):
+                        peers |= ranks
+            others.append(peers)
+        for manager in range(len(others)):
+            if all(each <= {manager} for rank, each in enumerate(others) if rank != manager):
+                self._found[manager] = None
 
     def end_with_process(self) -> None:
         """End; rank 0 waits for the others without limit if it goes on to MPI_Finalize, which waits, too."""
@@ -192,13 +316,36 @@ class CallRecording(StepRecording):
                 self.close(self._take(), repr(error) if error else "", wait_s)
 
 
-def line_of(name: str) -> int:
-    """Return a number for a call of this name at the line of the caller's caller; not 0."""
-    frame = sys._getframe(2)
-    return hash((name, frame.f_code.co_filename, frame.f_lineno)) >> 2 | 1
+def _alike(count: int, other: int) -> bool:
+    return abs(count - other) <= max(APART, ALIKE * max(count, other))
 
 
-def timed(recording: CallRecording, original: Any, collective: bool) -> Callable[..., Any]:
+def _flat(ranks: Any) -> list[int]:
+    return [one for each in ranks for one in (_flat(each) if isinstance(each, tuple) else [each])]
+
+
+def ranks_of(comm: Any) -> dict[int, int]:
+    """Return the recorded ranks by a communicator's, which also gets `all_ranks`."""
+    known: dict[int, int] | None = getattr(comm, "recorded_ranks", None)
+    if known is None:
+        own = [*range(comm.size)]
+        world = MPI.Group.Translate_ranks(comm.Get_group(), own, comm.recording.group)
+        known = comm.recorded_ranks = {MPI.ANY_SOURCE: ANY, **dict(zip(own, world, strict=True))}
+        comm.all_ranks = (ANY,) if comm.size == comm.recording.size else tuple(world)
+    return known
+
+
+def peers(comm: Any, where: Any, args: Any, keys: Any) -> tuple[int, ...]:
+    """Return the recorded ranks of a call: of a message, or, without places of arguments, of all."""
+    ranks = ranks_of(comm)
+    if where is None:
+        whole: tuple[int, ...] = comm.all_ranks
+        return whole
+    given = [args[at] if at < len(args) else keys.get(name, MPI.ANY_SOURCE) for name, at in where]
+    return tuple([ranks.get(each, NONE) for each in given])
+
+
+def timed(recording: CallRecording, original: Any, where: Any = None, depth: int = 2) -> Callable[..., Any]:
     """Return a blocking method of a communicator that notes its time."""
 
     @functools.wraps(original)
@@ -207,13 +354,12 @@ def timed(recording: CallRecording, original: Any, collective: bool) -> Callable
         try:
             return original(self, *args, **keys)
         finally:
-            whole = collective and entered_ns and self.size == recording.size
-            recording.leave(entered_ns, line_of(original.__name__) if whole else 0)
+            recording.leave(entered_ns, entered_ns and peers(self, where, args, keys), depth)
 
     return method
 
 
-def requesting(original: Any, collective: bool, recording: CallRecording) -> Callable[..., Any]:
+def requesting(original: Any, where: Any, recording: CallRecording) -> Callable[..., Any]:
     """Return a nonblocking method of a communicator, with a request that notes the time of its waits."""
 
     @functools.wraps(original)
@@ -222,7 +368,7 @@ def requesting(original: Any, collective: bool, recording: CallRecording) -> Cal
         if recording.closed:
             return request
         noted: Any = (MPI.Prequest if isinstance(request, PREQUEST) else MPI.Request)(request)
-        noted.whole = collective and self.size == recording.size
+        noted.peers = peers(self, where, args, keys)
         return noted
 
     return method
@@ -244,19 +390,19 @@ def recorded_communicators(recording: CallRecording) -> dict[type, type]:
     classes = dict[type, type]()
     for base in COMMUNICATORS:
         methods: dict[str, Any] = {"recording": recording}
-        for name in COLLECTIVE + POINT_TO_POINT:
+        for name, where in {**dict.fromkeys(COLLECTIVE), **POINT_TO_POINT}.items():
             for each in (name, name.lower()):
                 if original := getattr(base, each, None):
-                    methods[each] = timed(recording, original, name in COLLECTIVE)
+                    methods[each] = timed(recording, original, where)
             for each in (f"I{name.lower()}", f"i{name.lower()}", f"{name}_init"):
                 if (original := getattr(base, each, None)) and "probe" not in each:
-                    methods[each] = requesting(original, name in COLLECTIVE, recording)
+                    methods[each] = requesting(original, where, recording)
         for name in dir(base):
             if name.lower().startswith("neighbor_"):
-                methods[name] = timed(recording, getattr(base, name), False)
+                methods[name] = timed(recording, getattr(base, name))
         for name in MAKERS:
             if original := getattr(base, name, None):
-                methods[name] = making(timed(recording, original, False), classes)
+                methods[name] = making(timed(recording, original, depth=3), classes)
         classes[base] = type(f"Recorded{base.__name__}", (base,), methods)
     return classes
 
@@ -272,10 +418,7 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
             entered_ns = recording.enter()
             result = original(self, *args, **keys)
             done = name in ("Wait", "wait") or (result if name == "Test" else result[0])
-            ends = done and getattr(self, "whole", False)  # a request may be of another communicator
-            recording.leave(entered_ns, line_of(name) if ends and entered_ns else 0)
-            if ends:
-                self.whole = isinstance(self, PREQUEST)
+            recording.leave(entered_ns, getattr(self, "peers", ()) if done else None)  # or of another one
             return result
 
         return method
@@ -286,19 +429,20 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
         def method(cls: type, requests: Any, *args: Any, **keys: Any) -> Any:
             entered_ns = recording.enter()
             result = original(requests, *args, **keys)
-            whole = [each for each in requests if getattr(each, "whole", False)] if "all" in name else []
-            done = name in ("Waitall", "waitall") or (result if name == "Testall" else whole and result[0])
-            ends = done and whole and entered_ns
-            recording.leave(entered_ns, line_of(name) if ends else 0)
-            for each in whole if ends else ():
-                each.whole = isinstance(each, PREQUEST)
+            done = result
+            if name.lower().startswith("wait"):
+                done = True
+            elif isinstance(result, tuple):
+                done = result[1 if "any" in name else 0]
+            ranks = tuple([getattr(each, "peers", ()) for each in requests]) if done else None
+            recording.leave(entered_ns, ranks)
             return result
 
         return classmethod(functools.wraps(original)(method))
 
     methods = {name: waiting(name) for name in WAITS}
     methods |= {name: waiting_for_several(name) for name in WAITS_OF_SEVERAL}
-    return type(base.__name__, (base,), {"whole": False, **methods})
+    return type(base.__name__, (base,), methods)
 
 
 def start(comm: MPI.Intracomm, path: str, recorder: str) -> MPI.Intracomm:

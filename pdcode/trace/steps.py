@@ -16,13 +16,17 @@ from .writer import TraceWriter
 NEVER = 1 << 62  # ns
 CLOSE_S = 10.0  # for which rank 0 waits for others at the end, by default
 ROWS, END = b"r", b"e"  # first bytes of messages: rows follow, or the error by which a rank ends
+HELD = 8  # steps that are not written before it is known which belong to the start
+SEEN = 64  # steps by which that is judged, at most
+LONG = 2  # usual times by which all ranks exceed theirs in a step of the start
 
 
 class StepWriter:
     """Writer of a trace of steps at whose end ranks wait for each other; worker i is rank i.
 
     A rank's work is the time from `t_start_ns` to `t_send_ns`; until `t_recv_ns` the operation takes that all
-    ranks wait for, and from then to the next task the rank waits for others.
+    ranks wait for, and from then to the next task the rank waits for others. First steps that take all ranks
+    longer than later ones, as they compile or fill caches, are not written: they are a part of the start.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class StepWriter:
         reduction: str = "allreduce",
     ) -> None:
         self.steps, self._end_ns, self._own = 0, 0, reduction == "star"
+        self._held: np.ndarray | None = np.empty((0, len(workers), 3), np.int64)  # until there are `HELD`
+        self._tasks = np.zeros(len(workers), np.int64)  # of each rank, where these are counted one by one
         config = {"reduce": {"kind": reduction}, "workers": {"count": len(workers)}}  # others are unknown
         known = {"parameters": 0, "gradient_bytes": 0, "payload_bytes": 0, **attributes}
         metadata = {
@@ -69,6 +75,35 @@ class StepWriter:
             A rank without a row has -1 in all three.
         """
         times = np.asarray(times_ns, np.int64)
+        if self._held is not None:
+            self._held = np.concatenate((self._held, times))
+            if len(self._held) >= HELD:
+                self._begin()
+        else:
+            self._write(times)
+
+    def _begin(self) -> None:
+        """Write the steps that were held, without those of the start."""
+        held, self._held = self._held, None
+        if held is not None and len(held):
+            self.steps = steps_of_start(held)
+            self._write(held[self.steps :])
+
+    def write_tasks(self, rank: np.ndarray, times_ns: np.ndarray) -> None:
+        """Write tasks of ranks that do not wait for each other, as the workers of a manager; each is a step.
+
+        Parameters
+        ----------
+        rank : ndarray of int64, shape (tasks,)
+        times_ns : ndarray of int64, shape (tasks, 3)
+            As of `write`; until it goes on, a rank waits for its next task.
+        """
+        self._held = None
+        times = np.full((len(rank), len(self._tasks), 3), -1, np.int64)
+        times[np.arange(len(rank)), rank] = times_ns[:, [0, 1, 1]]
+        self._write(times, alone=True)
+
+    def _write(self, times: np.ndarray, alone: bool = False) -> None:
         there = (times != -1).any(axis=2)
         taken = there.any(axis=1)  # steps with a row
         start, ready, end = np.moveaxis(times, 2, 0)
@@ -76,12 +111,16 @@ class StepWriter:
         least = np.where(there, end - ready, NEVER).min(axis=1, initial=NEVER)
         received = end if self._own else np.maximum(0, ready + np.maximum(0, least)[:, None])
         step, rank = np.nonzero(there)
+        number = self.steps + step
+        task = (self._tasks + np.cumsum(there, axis=0) - 1)[there] if alone else number
+        self._tasks += there.sum(axis=0)
         self._trace.extend(
             "arrivals",
             len(step),
             {
                 **dict.fromkeys(("code_row", "staleness", "injected_delay_ns", "status"), 0),
-                **dict.fromkeys(("task", "version", "applied_version"), self.steps + step),
+                **dict.fromkeys(("version", "applied_version"), number),
+                "task": task,
                 **dict.fromkeys(("bytes_up", "bytes_down"), self._size),
                 **dict.fromkeys(("t_compute_ns", "t_send_ns"), ready[there]),
                 **dict.fromkeys(("t_recv_ns", "t_decoded_ns"), received[there]),
@@ -120,7 +159,23 @@ class StepWriter:
 
     def close(self, end_offsets: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Complete the trace; `end_offsets` are the clocks of all ranks at the end, see `TraceWriter`."""
+        self._begin()
         self._trace.close(end_offsets=end_offsets, counters={"t_stop_ns": self._end_ns})
+
+
+def steps_of_start(times_ns: np.ndarray) -> int:
+    """Return how many first steps of `StepWriter.write` take all ranks much longer than later steps."""
+    times_ns = times_ns[:SEEN]
+    work_ns = np.where((times_ns == -1).all(axis=2), np.nan, times_ns[:, :, 1] - times_ns[:, :, 0])
+    first = 0
+    while first + 3 < len(work_ns) and np.isfinite(work_ns[first:]).any(axis=0).sum() > 1:
+        there = np.isfinite(work_ns[first + 1 :]).any(axis=0)
+        usual_ns = np.nanmedian(work_ns[first + 1 :, there], axis=0)
+        excess_ns = work_ns[first, there] - usual_ns
+        if not np.nanmin(np.append(excess_ns, np.inf)) > LONG * np.median(usual_ns):
+            break
+        first += 1
+    return first
 
 
 class Mail(ABC):
@@ -156,13 +211,16 @@ class Mail(ABC):
 class StepRecording:
     """One rank's part of a recording: rows are brought to rank 0, which writes them. Collective.
 
-    A row is three numbers of int64. The k-th of each rank belong together; `steps_of` makes steps of them.
+    A row is three numbers of int64; `steps_of` makes steps of them. The k-th ones of all ranks belong
+    together, unless ranks are `alone`.
     """
+
+    alone = False  # whether ranks do not wait for each other
 
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
-        self._pending = [[np.empty((0, 3), np.int64)] for _ in range(mail.ranks)]  # at rank 0
-        self._counts = np.zeros(mail.ranks, np.int64)  # their rows
+        # At rank 0: rows that are new, and steps that others lack.
+        self._new, self._pending = ([np.empty((0, 3), np.int64)] * mail.ranks for _ in range(2))
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
         self._lost = set[int]()  # ranks from which the transport brings no more messages, as of dead ones
         self._failed = False  # whether the trace can no longer be written
@@ -177,8 +235,8 @@ class StepRecording:
             raise InputError(refused)
         self._zero_ns = time.perf_counter_ns()
 
-    def steps_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return steps for `StepWriter.write`, shape (steps, n, 3), of new rows of all ranks (rows, n, 3).
+    def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> Sequence[np.ndarray]:
+        """Return steps of each rank (k, 3), see `StepWriter.write`, by its new rows, which may be the last.
 
         Times are on the ranks' own clocks.
         """
@@ -201,25 +259,35 @@ class StepRecording:
                         self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
             except RuntimeError:  # of the transport
                 self._lost.add(rank)
-        self._write(int(self._counts[living].min()))
+        self._write(living)
 
     def _add(self, rank: int, rows: np.ndarray) -> None:
-        self._pending[rank].append(np.asarray(rows, np.int64).reshape(-1, 3))
-        self._counts[rank] += len(rows)
+        self._new[rank] = np.concatenate((self._new[rank], np.asarray(rows, np.int64).reshape(-1, 3)))
 
-    def _write(self, count: int) -> None:
-        """Write the first `count` rows of all ranks; ranks that lack some have no row there."""
+    def _write(self, living: Sequence[int] = ()) -> None:
+        """Write the steps that all `living` ranks have; without any, all, where some ranks have no row."""
         assert self._trace is not None
-        rows = np.full((count, self._mail.ranks, 3), -1, np.int64)
-        for rank, parts in enumerate(self._pending if count else ()):
-            pending = np.concatenate(parts)
-            rows[: len(pending[:count]), rank] = pending[:count]
-            parts[:] = [pending[count:]]
-        self._counts = np.maximum(0, self._counts - count)
-        steps = self.steps_of(rows)
-        there = (steps != -1).any(axis=2, keepdims=True)
+        made = self.steps_of(self._new, not living)
+        self._new = [each[:0] for each in self._new]
+        behind = self._zero_ns + self._offsets_ns
+        for rank, steps in enumerate(made):
+            steps = np.where(steps == -1, -1, steps - behind[rank])
+            self._pending[rank] = np.concatenate((self._pending[rank], steps))
+        counts = [*map(len, self._pending)]
+        if self.alone:
+            tasks = np.concatenate(self._pending)
+            order = np.argsort(tasks[:, 2], kind="stable")
+            self._pending = [each[:0] for each in self._pending]
+            with self._spared():
+                self._trace.write_tasks(np.repeat(np.arange(len(counts)), counts)[order], tasks[order])
+            return
+        count = min(counts[rank] for rank in living) if living else max(counts)
+        steps = np.full((count, len(counts), 3), -1, np.int64)
+        for rank, each in enumerate(self._pending):
+            steps[: len(each[:count]), rank] = each[:count]
+            self._pending[rank] = each[count:]
         with self._spared():
-            self._trace.write(np.where(there, steps - self._zero_ns - self._offsets_ns[:, None], -1))
+            self._trace.write(steps)
 
     @contextmanager
     def _spared(self) -> Iterator[None]:
@@ -246,7 +314,7 @@ class StepRecording:
         while self._ends.keys() | self._lost < others and time.monotonic() < until_s:
             time.sleep(1e-3)
             self.exchange(rows[:0])
-        self._write(int(self._counts.max()))
+        self._write()
         failed = [f"rank {rank}: {what}" for rank, what in sorted({0: error, **self._ends}.items()) if what]
         with self._spared():
             for rank in sorted(others - self._ends.keys()):
