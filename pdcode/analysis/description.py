@@ -101,6 +101,9 @@ def lines(trace: TraceReader) -> dict[str, str]:
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
     recorder = str(trace.attributes.get("recorder", ""))
+    steps = "steps in which all wait for all"
+    if trace.is_unordered:
+        steps = "tasks of workers that do not wait for each other"
     topics = {
         "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
         "workers": _workers(trace),
@@ -112,7 +115,7 @@ def lines(trace: TraceReader) -> dict[str, str]:
         else _update(
             policy(trace) + _reduction(config), config.get("update", {}), config.get("optimizer", {})
         ),
-        "recorded": recorder and f"by {recorder}: steps in which all wait for all",
+        "recorded": recorder and f"by {recorder}: {steps}",
         "delays": delays(config.get("stragglers", {})),
         "clock": _clock(trace),
         "before": _earlier_presets(trace),
@@ -271,7 +274,7 @@ def policy(trace: TraceReader) -> str:
 
 def policy_table(trace: TraceReader) -> UpdateTable | None:
     """Return the policy of a run; None if none is recorded, or it is of a plug-in."""
-    return _policy(trace.table("update"))
+    return _policy({"mode": "async"} if trace.is_unordered else trace.table("update"))
 
 
 def _policy(update: Mapping[str, Any]) -> UpdateTable | None:

@@ -137,6 +137,8 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     noun = "task" if trace.sample == 1 else "recorded task"
     told = [*gone, *(each.worker for each in slow)]
+    if trace.is_unordered:  # a manager has no tasks
+        told += [worker for worker, each in enumerate(tasks) if not len(each.number)]
     early = _too_early(tasks, ratios, told, noun, description.stop_ns(trace))
     if slow:
         everyone, waits = verdict.waiting(trace, len(slow) > 1)
@@ -258,7 +260,7 @@ def bottlenecks(trace: TraceReader, least: float, others: str) -> Iterator[Diagn
         return
     of_tasks = {name: time for name, time in spent.by_part.items() if name not in OUTSIDE}
     parts = {name: time / sum(of_tasks.values()) for name, time in of_tasks.items()}
-    by_workers = trace.is_script or trace.summed.any()
+    by_workers = (trace.is_script and not trace.is_unordered) or trace.summed.any()
     for where in ("the reduction",) if by_workers else ("rank 0", "the link"):
         own = {what: parts.get(name, 0.0) for what, name in PLACES[where].items()}
         share = sum(own.values())

@@ -139,7 +139,7 @@ def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:
     work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
     work_ns = work_ns[slow.first : slow.last + 1]
     work_ns, rest_ns = work_ns[np.isfinite(work_ns).all(axis=1)], bases.shared_link_ns(trace).mean()
-    if not len(work_ns):  # no step of all workers
+    if not len(work_ns) or trace.is_unordered:  # no step of all workers
         return
     shares = 1 / np.maximum(work_ns.mean(axis=0), 1)
     shares *= n / shares.sum()

@@ -40,7 +40,7 @@ def synchronous(trace: TraceReader) -> str:
     scheme = kinds.find("schemes", trace.table("scheme").get("name"))
     if n < 2 or getattr(scheme, "policy", Scheme.policy) is not Scheme.policy:  # a rule of its own
         return ""
-    if trace.is_script or (policy and policy.complete):
+    if (trace.is_script and not trace.is_unordered) or (policy and policy.complete):
         return f"each update waits for the slowest of {n:,} workers, whose tasks are uneven"
     wanted = policy and not policy.asynchronous and policy.min_payloads(n)
     return f"each update waits for {wanted} of {n:,} workers, whose tasks are uneven" if wanted else ""
@@ -52,10 +52,10 @@ def waiting(trace: TraceReader, many: bool) -> tuple[bool, str]:
     scheme = kinds.find("schemes", trace.table("scheme").get("name"))
     if getattr(scheme, "policy", Scheme.policy) is not Scheme.policy:  # a rule of its own
         return False, ""
-    if trace.is_script or (policy and policy.complete):
-        return True, f"all wait for {whom}"
     if policy and policy.asynchronous:
         return False, f"{NOBODY} {whom}"
+    if trace.is_script or (policy and policy.complete):
+        return True, f"all wait for {whom}"
     wanted = policy and policy.min_payloads(trace.worker_count)
     return False, f"an update waits for {wanted} of {trace.worker_count:,} workers" if wanted else ""
 

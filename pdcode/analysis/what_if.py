@@ -25,6 +25,7 @@ from ..virtual import costs
 from ..virtual.simulation import Simulation
 from . import gain, statistics
 from .summary import summarise
+from .timing import by_worker
 
 SEEDS = 4  # of simulated descents
 DRAWS = 8  # of the recorded delays in blocks, whose spread gives an interval
@@ -145,7 +146,10 @@ class Change:
         return delays_s
 
     def _script_step_s(self, trace: TraceReader, draws: int) -> np.ndarray:
-        """Return the times of a script's step, at whose end all wait for the slowest, as `update_s`."""
+        """Return the times of a script's step, at whose end all wait for the slowest, as `update_s`.
+
+        Where ranks do not wait for each other, a step is a task, and they wait for their manager as recorded.
+        """
         count = trace.worker_count - len(self.dropped)
         for keys, value in map(configfile.parse_override, self.settings):
             if keys != ["workers", "count"]:
@@ -160,10 +164,24 @@ class Change:
             own_s += base_s * (1 + model.stretch(workers))[:, None]
             if self.uneven is not None:
                 own_s = self._means(own_s)
-            times_s.append(float(own_s.max(axis=0).mean() + (0.0 if self.free else links_s.mean())))
+            if trace.is_unordered:
+                each_s = own_s.mean(axis=1) + (0.0 if self.free else _waits_s(trace))
+                times_s.append(float(1 / (1 / each_s).sum()))
+            else:
+                times_s.append(float(own_s.max(axis=0).mean() + (0.0 if self.free else links_s.mean())))
         if count != trace.worker_count:
             times_s.insert(0, float(np.mean(times_s)))
         return np.array(times_s)
+
+
+def _waits_s(trace: TraceReader) -> float:
+    """Return the mean time from one task of a worker to its next one, in s."""
+    rows = trace.arrivals
+    waits_ns = [
+        rows["t_start_ns"][own][1:] - rows["t_send_ns"][own][:-1]
+        for own in by_worker(rows, trace.worker_count)
+    ]
+    return 1e-9 * float(np.concatenate(waits_ns).mean())
 
 
 class Factor(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from ..trace import periods
 from ..util.errors import InputError, shorten
 from .job import LONGEST_S, Fault, Importer, Job, content
 
@@ -75,12 +76,15 @@ def read(paths: Sequence[str]) -> Job:
     numbers, notes = _common(by_number)
     if len(numbers) < 3:
         raise InputError(f"{paths[0]}: entries: fewer than three collectives that all ranks have begun")
-    period, count = _period([_kind(by_number[0][each]) for each in numbers])
-    begun = np.array([[each[number].time_created_ns for each in by_number] for number in numbers[-count:]])
-    gaps = np.diff(begun, axis=0)
+    codes = np.unique([_kind(by_number[0][each]) for each in numbers], return_inverse=True)[1]
+    calls = np.arange(len(codes))[:, None]
+    for sequence in periods.sequences(codes)[:1]:
+        calls = sequence.begin + periods.occurrences(codes[sequence.begin :], sequence.codes)
+    begun = np.array([[each[number].time_created_ns for each in by_number] for number in numbers])
+    gaps, period = np.diff(begun, axis=0, append=begun[-1:]), calls.shape[1]
     # After the last collective of a step the longest time passes: the wait for it, and work of the next step.
-    last = max(range(period), key=lambda place: float(np.median(gaps[place::period])))
-    ready, chosen = begun[last::period], numbers[-count:][last::period]
+    last = max(range(period), key=lambda place: float(np.median(gaps[calls[:, place]])))
+    ready, chosen = begun[calls[:, last]], [numbers[each] for each in calls[:, last]]
     notes.append(f"a step is {period} collectives of group {group}, as enqueued by each rank's host")
     ready -= ready.min()
     if ready.max() > 1e9 * LONGEST_S:
@@ -188,20 +192,6 @@ def _common(ranks: Sequence[dict[int, Entry]]) -> tuple[list[int], list[str]]:
             return _common([{key: each[key] for key in numbers[:place]} for each in ranks])[0], [note]
     breaks = np.flatnonzero(np.diff(numbers) != 1)
     return numbers[breaks[-1] + 1 if len(breaks) else 0 :], []
-
-
-def _period(kinds: Sequence[str]) -> tuple[int, int]:
-    """Return the shortest period of the kinds at the end, half of all at least, and how many these are.
-
-    The period is 1, of all, if nothing repeats.
-    """
-    codes = np.unique(kinds, return_inverse=True)[1]
-    for period in range(1, len(codes) // 2 + 1):
-        differ = np.flatnonzero(codes[:-period] != codes[period:])
-        count = len(codes) - (int(differ[-1]) + 1 if len(differ) else 0)
-        if count >= max(2 * period, len(codes) // 2):
-            return period, count
-    return 1, len(codes)
 
 
 FLIGHT_RECORDER = Importer(

@@ -267,6 +267,9 @@ class CallRecording(StepRecording):
                 alike = [[one for one in own if _alike(one.steps, count)] for own in each]
                 if sum(map(bool, alike)) == len(known):
                     self._found = [own[0] if own else None for own in alike]
+                    self.peers = self._waited_for()
+                    if any(ANY in each for each in self.peers):
+                        self.peers = []
                     return True
             if late:
                 self._found = [own[0] if own else None for own in each]
@@ -288,16 +291,20 @@ class CallRecording(StepRecording):
                 found.append(Found(one, by_place, count))
         return found
 
-    def _leave_out_manager(self) -> None:
-        """Give no steps to the rank, if any, for which alone all others wait in their steps."""
+    def _waited_for(self) -> list[set[int]]:
+        """Return for which ranks each one may wait in its steps."""
         others = list[set[int]]()
         for rank, found in enumerate(self._found):
-            peers = set[int]()
-            for code in found.sequence.codes if found else ():
-                for each, ranks in self._peers[rank].items():
-                    if code == (self._place_of[rank][each] if found and found.by_place else each):
-                        peers |= ranks
-            others.append(peers)
+            codes, peers = set(found.sequence.codes) if found else set[int](), set[int]()
+            for code, place in self._place_of[rank].items():
+                if (place if found and found.by_place else code) in codes:
+                    peers |= self._peers[rank][code]
+            others.append(peers - {rank})
+        return others
+
+    def _leave_out_manager(self) -> None:
+        """Give no steps to the rank, if any, for which alone all others wait in their steps."""
+        others = self._waited_for()
         for manager in range(len(others)):
             if all(each <= {manager} for rank, each in enumerate(others) if rank != manager):
                 self._found[manager] = None

@@ -32,7 +32,7 @@ def sequences(codes: np.ndarray) -> list[Sequel]:
     quarter = len(codes) // 4
     middle = codes[quarter : len(codes) - quarter][-MOST_CALLS:]
     kinds, counts = np.unique(middle, return_counts=True)
-    found = list[Sequel]()
+    found, times = list[Sequel](), list[int]()
     for level in np.unique(counts)[::-1]:
         core = kinds[counts >= level]
         if counts[counts >= level].sum() < COVERED * len(middle):
@@ -46,7 +46,10 @@ def sequences(codes: np.ndarray) -> list[Sequel]:
         for place in _repeats(codes[at], period):
             sequence = tuple(codes[at[place : place + period]].tolist())
             if any(sequence == (*turns[k:], *turns[:k]) for k in range(period)):
+                if times and len(own) // period >= times[-1] - 1:  # the same steps with more calls
+                    found.pop()
                 found.append(Sequel(sequence, int(at[place])))
+                times.append(len(own) // period)
                 break
     return found
 

@@ -279,7 +279,7 @@ class TraceReader:
     @cached_property
     def summed(self) -> np.ndarray:
         """Whether workers added up each payload among themselves, bool, shape of `arrivals`."""
-        summed = np.full(self.arrivals.rows, is_summed(self.config))
+        summed = np.full(self.arrivals.rows, is_summed(self.config) and not self.is_unordered)
         changed = self.segments["arrivals"][self.segments["preset"] == 1].tolist()
         for rows, before in reversed([*zip(changed, self.earlier_presets, strict=True)]):
             summed[: max(0, rows - self.arrivals.first)] = is_summed(before["config"])
@@ -289,6 +289,11 @@ class TraceReader:
     def is_script(self) -> bool:
         """Whether this records the times of another program than pdcode, whose arithmetic is unknown."""
         return "problem" not in self.config
+
+    @cached_property
+    def is_unordered(self) -> bool:
+        """Whether the ranks of another program did not wait for each other, so that each task is a step."""
+        return self.is_script and self.worker_count > 1 and self.updates["n_used"].max(initial=0) == 1
 
     @cached_property
     def worker_count(self) -> int:

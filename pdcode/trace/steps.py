@@ -40,6 +40,11 @@ class StepWriter:
         Other root attributes that are known.
     reduction : {"allreduce", "star"}
         With "star" each rank has a link of its own, from `t_send_ns` to `t_recv_ns`.
+
+    Attributes
+    ----------
+    peers : list of set of int
+        For which ranks each one may wait; empty: each for all.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class StepWriter:
         attributes: Mapping[str, Any],
         reduction: str = "allreduce",
     ) -> None:
+        self.peers = list[set[int]]()
         self.steps, self._end_ns, self._own = 0, 0, reduction == "star"
         self._held: np.ndarray | None = np.empty((0, len(workers), 3), np.int64)  # until there are `HELD`
         self._tasks = np.zeros(len(workers), np.int64)  # of each rank, where these are counted one by one
@@ -133,8 +139,9 @@ class StepWriter:
         )
         over = np.where(there, np.maximum(end, received), 0).max(axis=1, initial=self._end_ns)[taken]
         over = np.maximum.accumulate(over)
-        work = np.where(there, ready - start, -1)[taken]  # of each rank's own clock
-        longest = np.sort(work, axis=1)[:, -2:]
+        late, waited_ns = self._late(
+            np.where(there, ready - start, -1)[taken], np.where(there, end - ready, 0)[taken]
+        )
         self._trace.extend(
             "updates",
             len(over),
@@ -144,14 +151,33 @@ class StepWriter:
                 "n_used": there[taken].sum(axis=1),
                 "captured": 1.0,
                 "step_norm": 0.0,
-                "waited_for": work.argmax(axis=1),
-                "waited_ns": np.where(longest[:, 0] < 0, 0, longest[:, -1] - longest[:, 0]),
+                "waited_for": late,
+                "waited_ns": waited_ns,
             },
         )
         self._end_ns = int(over[-1]) if len(over) else self._end_ns
         self.steps += len(times)
         if self._trace.due(self._end_ns):
             self._trace.flush(self._end_ns)
+
+    def _late(self, work: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return for which rank others waited the longest in each step, and for how long one did.
+
+        A rank waits for another one while that works longer, and not while that itself waits. `work` is each
+        rank's own, of its own clock, -1 without a row, and `within` its time in calls, of shape (steps, n).
+        """
+        if not self.peers:
+            longest = np.sort(work, axis=1)[:, -2:]
+            return work.argmax(axis=1), np.where(longest[:, 0] < 0, 0, longest[:, -1] - longest[:, 0])
+        summed, most = np.zeros_like(work), np.zeros_like(work)
+        for rank, peers in enumerate(self.peers):
+            for peer in peers:
+                waits = np.clip(work[:, peer] - work[:, rank], 0, within[:, rank]) * (work[:, rank] >= 0)
+                summed[:, peer] += waits
+                most[:, peer] = np.maximum(most[:, peer], waits)
+        late = summed.argmax(axis=1)
+        waited_ns = np.take_along_axis(most, late[:, None], axis=1)[:, 0]
+        return np.where(waited_ns > 0, late, -1), waited_ns
 
     def fault(self, worker: int, kind: str, message: str, t_ns: int | None = None) -> None:
         """Record a fault: a "missing" or "dead" worker, or an "exception" by which the job failed."""
@@ -216,6 +242,7 @@ class StepRecording:
     """
 
     alone = False  # whether ranks do not wait for each other
+    peers: Sequence[set[int]] = ()  # see `StepWriter`
 
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
@@ -286,6 +313,7 @@ class StepRecording:
         for rank, each in enumerate(self._pending):
             steps[: len(each[:count]), rank] = each[:count]
             self._pending[rank] = each[count:]
+        self._trace.peers = [*self.peers]
         with self._spared():
             self._trace.write(steps)
 

@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from launches import on_ranks
 from paths import ROOT
 
 from pdcode import Trace
-from pdcode.mpi.recording import CallRecording
+from pdcode.mpi.recording import PLACE, CallRecording
 from pdcode.trace.steps import CLOSE_S
 
 PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "recorded.py")
@@ -41,17 +40,62 @@ def test_an_untouched_program_names_its_slow_rank(tmp_path: Path) -> None:
     assert "pdcode plan --trace" in found.next
 
 
-def test_long_times_that_come_seldom_do_not_hide_steps() -> None:
-    """A start of 30 s, then steps of 10 ms, and 5 s of another operation after each 50."""
+def of_calls(ranks: int) -> CallRecording:
+    """A recording at rank 0, without messages."""
     recording = object.__new__(CallRecording)
-    recording._weights, recording._last_ns = defaultdict(float), defaultdict(float)
-    recording._begun, recording._work = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    times = [(1, 30_000), *3 * [*50 * [(2, 10)], (3, 5_000)]]
-    left = 10**6 * np.cumsum([work_ms for _, work_ms in times])
-    rows = [[(10**6 * ms, end, line)] * 2 for (line, ms), end in zip(times, left.tolist(), strict=True)]
-    steps = recording.steps_of(np.array(rows))
-    ends = np.array([line for line, _ in times])[np.searchsorted(left, steps[:, 0, 2])]
-    assert ends.tolist() == [1] + 150 * [2]
+    recording.reset(ranks)
+    return recording
+
+
+def rows_of(calls: list[tuple[int, int]], begin_ms: int = 0) -> np.ndarray:
+    """Rows of calls of which the code and the work before them in ms are given."""
+    code, work_ms = np.array(calls).T
+    described = [(each, each, PLACE) for each in sorted({*code.tolist()})]
+    rows = np.stack((code, 10**6 * work_ms, 10**6 * (begin_ms + np.cumsum(work_ms))), axis=1)
+    return np.concatenate((described, [(0, 0, 10**6 * begin_ms)], rows))
+
+
+def test_calls_that_come_seldom_belong_to_steps() -> None:
+    """A start of 30 s, then steps of 10 ms, and 5 s before another operation after each 50."""
+    calls = rows_of([(1, 30_000), *3 * [*50 * [(2, 10)], (3, 5_000)]])
+    for steps in of_calls(2).steps_of([calls, calls], last=True):
+        assert len(steps) == 150
+        assert steps[0].tolist() == [30_000_000_000, 30_010_000_000, 30_010_000_000]
+        assert np.unique(steps[:, 1] - steps[:, 0]).tolist() == [10**7, 10**7 + 5 * 10**9]
+
+
+def test_steps_that_come_later_are_found_with_those_before() -> None:
+    first, later = [(1, 10), (2, 1)], [(3, 20)]
+    recording, parts = of_calls(2), [rows_of(200 * first), rows_of(400 * later, 2_200)]
+    found = [recording.steps_of([part, part], last=True) for part in parts]
+    assert [len(steps) for steps in found[0]] == [200, 200]
+    assert [len(steps) for steps in found[1]] == [400, 400]
+    assert np.unique(found[1][0][:, 1] - found[1][0][:, 0]).tolist() == [2 * 10**7]
+
+
+@pytest.mark.parametrize("kind", ["sendrecv", "waitall", "manager"])
+def test_a_program_without_operations_of_all_names_its_slow_rank(kind: str, tmp_path: Path) -> None:
+    path, program = tmp_path / "job.h5", str(ROOT / "tests" / "mpi" / "programs" / "patterns.py")
+    done = on_ranks(4, "-m", "pdcode", "record", "-o", str(path), program, kind, "2", timeout_s=200)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    trace = Trace(path)
+    found = trace.diagnose()
+    assert [each.worker for each in found.slow] == [2]
+    assert found.slow[0].cause == "computing"
+    account = trace.account()
+    assert account is not None
+    counts = np.bincount(trace.arrivals["worker"], minlength=4).tolist()
+    if kind == "manager":
+        assert counts[0] == 0
+        assert sum(counts) == trace.updates.rows == 90
+        assert counts[2] < min(counts[1], counts[3])
+        assert "nobody waits for it" in found.verdict
+    else:
+        assert counts == 4 * [counts[0]]
+        assert counts[0] in (39, 40)  # the first one may belong to the start
+        assert (trace.updates["waited_for"] == 2).sum() >= 30
+        assert account.by_part["start"] >= 0.3e9
+        assert "all wait for it" in found.verdict
 
 
 @pytest.mark.parametrize("ended", ["normally", "by an exception", "by an abort"])
