@@ -116,7 +116,7 @@ def sections(
         unrecorded = trace.attributes.get("arrivals") == "none"
         text = "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet."
         if trace.is_script and trace.finished:
-            text = "No step was recorded: none ended with an operation of all ranks."
+            text = "No step was recorded: no sequence of calls repeats."
         if unrecorded and "lost" in trace.counters:
             text = f"{describe_fates(trace.arrivals['status'], trace.counters)}\n{text}"
         yield "fates", text, []

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ LOST = 64  # calls, and multiple of a step's, without a step, after which steps 
 MOST_CALLS = 1 << 17  # of a rank without steps that are kept
 CLOCK, ROWS = 1, 2  # tags
 PLACE, RANK = -1, -2  # third numbers of rows that describe a call: by its place in the program, or by a rank
-ANY, NONE = -1, -2  # ranks
+ANY, NONE, ANY_SOURCE = -1, -2, MPI.ANY_SOURCE  # ranks
 
 COLLECTIVE = (
     "Barrier", "Bcast", "Gather", "Gatherv", "Scatter", "Scatterv", "Allgather", "Allgatherv", "Alltoall",
@@ -56,6 +57,7 @@ MAKERS = (
 REQUEST, PREQUEST = MPI.Request, MPI.Prequest
 module: Any = MPI  # whose names are replaced
 COMMUNICATORS = MPI.Intracomm, MPI.Cartcomm, MPI.Graphcomm, MPI.Distgraphcomm
+PEERS = attrgetter("peers")
 WAITS = "Wait", "wait", "Test", "test"
 WAITS_OF_SEVERAL = (
     "Waitall", "waitall", "Testall", "testall", "Waitany", "waitany", "Testany", "testany", "Waitsome",
@@ -152,8 +154,8 @@ class CallRecording(StepRecording):
         super().__init__(MPIMail(comm), path, recorder, {"mpi_library": process.library()})
         self.group = comm.Get_group()
         self.size, self._thread = comm.size, threading.get_ident()
-        self._rows, self._waited_ns, self._left_ns = list[tuple[int, int, int]](), 0, clocks.now_ns()
-        self._rows.append((0, 0, self._left_ns))
+        self._rows, self._waited_ns, self._left_ns = list[int](), 0, clocks.now_ns()
+        self._rows.extend((0, 0, self._left_ns))
         self._exchanged_ns, self.closed = self._left_ns, False
         self.aborts = False  # whether mpi4py ends the job at the end of this process, by its exit code
 
@@ -185,9 +187,9 @@ class CallRecording(StepRecording):
         frame = sys._getframe(depth)
         key = id(frame.f_code), frame.f_lasti, ranks
         code = self._codes.get(key) or self._describe(key, frame.f_code)
-        self._rows.append((code, max(0, entered_ns - self._left_ns - self._waited_ns), now_ns))
+        self._rows.extend((code, max(0, entered_ns - self._left_ns - self._waited_ns), now_ns))
         self._waited_ns, self._left_ns = 0, now_ns
-        if now_ns - self._exchanged_ns >= EXCHANGE_NS or len(self._rows) >= EXCHANGE_ROWS:
+        if now_ns - self._exchanged_ns >= EXCHANGE_NS or len(self._rows) >= 3 * EXCHANGE_ROWS:
             with suppress(MPI.Exception):  # the program meets the error, too
                 self.exchange(self._take())
             self._exchanged_ns = clocks.now_ns()
@@ -197,12 +199,13 @@ class CallRecording(StepRecording):
         """Return the new number of a call, with rows that describe it."""
         self._frames.append(of_frame)
         code = self._codes[key] = 1 + len(self._codes)
-        self._rows.append((code, self._places.setdefault(key[:2], 1 + len(self._places)), PLACE))
-        self._rows += [(code, rank, RANK) for rank in {*_flat(key[2])} - {NONE}]
+        self._rows.extend((code, self._places.setdefault(key[:2], 1 + len(self._places)), PLACE))
+        for rank in {*_flat(key[2])} - {NONE}:
+            self._rows.extend((code, rank, RANK))
         return code
 
     def _take(self) -> np.ndarray:
-        rows, self._rows = self._rows, []
+        rows, self._rows = self._rows, list[int]()
         return np.array(rows, np.int64).reshape(-1, 3)
 
     def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> list[np.ndarray]:
@@ -328,28 +331,29 @@ def _alike(count: int, other: int) -> bool:
 
 
 def _flat(ranks: Any) -> list[int]:
-    return [one for each in ranks for one in (_flat(each) if isinstance(each, tuple) else [each])]
+    return [one for each in ranks for one in _flat(each)] if isinstance(ranks, tuple) else [ranks]
 
 
 def ranks_of(comm: Any) -> dict[int, int]:
     """Return the recorded ranks by a communicator's, which also gets `all_ranks`."""
-    known: dict[int, int] | None = getattr(comm, "recorded_ranks", None)
-    if known is None:
-        own = [*range(comm.size)]
-        world = MPI.Group.Translate_ranks(comm.Get_group(), own, comm.recording.group)
-        known = comm.recorded_ranks = {MPI.ANY_SOURCE: ANY, **dict(zip(own, world, strict=True))}
-        comm.all_ranks = (ANY,) if comm.size == comm.recording.size else tuple(world)
-    return known
+    own = [*range(comm.size)]
+    world = MPI.Group.Translate_ranks(comm.Get_group(), own, comm.recording.group)
+    comm.recorded_ranks = {ANY_SOURCE: ANY, **dict(zip(own, world, strict=True))}
+    comm.all_ranks = (ANY,) if comm.size == comm.recording.size else tuple(world)
+    return comm.recorded_ranks
 
 
-def peers(comm: Any, where: Any, args: Any, keys: Any) -> tuple[int, ...]:
+def peers(comm: Any, where: Any, args: Any, keys: Any) -> Any:
     """Return the recorded ranks of a call: of a message, or, without places of arguments, of all."""
-    ranks = ranks_of(comm)
+    try:
+        ranks = comm.recorded_ranks
+    except AttributeError:
+        ranks = ranks_of(comm)
     if where is None:
-        whole: tuple[int, ...] = comm.all_ranks
-        return whole
-    given = [args[at] if at < len(args) else keys.get(name, MPI.ANY_SOURCE) for name, at in where]
-    return tuple([ranks.get(each, NONE) for each in given])
+        return comm.all_ranks
+    name, at = where[0]
+    first = ranks.get(args[at] if at < len(args) else keys.get(name, ANY_SOURCE), NONE)
+    return (first, peers(comm, where[1:], args, keys)) if len(where) > 1 else first
 
 
 def timed(recording: CallRecording, original: Any, where: Any = None, depth: int = 2) -> Callable[..., Any]:
@@ -441,7 +445,10 @@ def recorded_request(recording: CallRecording, base: Any) -> type:
                 done = True
             elif isinstance(result, tuple):
                 done = result[1 if "any" in name else 0]
-            ranks = tuple([getattr(each, "peers", ()) for each in requests]) if done else None
+            try:
+                ranks = tuple(map(PEERS, requests)) if done else None
+            except AttributeError:  # requests of a communicator that is not recorded
+                ranks = ()
             recording.leave(entered_ns, ranks)
             return result
 
