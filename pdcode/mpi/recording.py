@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -134,7 +134,12 @@ class Found(NamedTuple):
 
     sequence: periods.Sequel
     by_place: bool
-    steps: int
+    work: np.ndarray  # of each step
+
+    def times(self, turns: int) -> Self:
+        """Return the steps that each are several of these."""
+        one = self.sequence
+        return self._replace(sequence=one._replace(codes=one.codes * turns))
 
 
 class CallRecording(StepRecording):
@@ -165,6 +170,7 @@ class CallRecording(StepRecording):
         self._place_of = [defaultdict[int, int](int) for _ in range(ranks)]
         self._peers = [defaultdict[int, set[int]](set) for _ in range(ranks)]
         self._found = list[Found | None]()
+        self._manager: int | None = None
         self._made = np.zeros(ranks, np.int64)  # steps of each rank
         self._since_ns = clocks.now_ns()
         self._seek_ns = self._since_ns + SEEN_NS
@@ -218,14 +224,19 @@ class CallRecording(StepRecording):
             self._calls[rank] = np.concatenate((self._calls[rank], own[own[:, 2] >= 0]))
         steps = [np.empty((0, 3), np.int64) for _ in rows]
         while self._found or self._seek(last):
-            lost = False
+            lost = list[bool]()
             for rank, found in enumerate(self._found):
+                waiting = not found and self.alone and rank != self._manager
+                if waiting and (last or len(self._calls[rank]) < LOST):  # it may have begun late
+                    found = next(iter(self._candidates(rank)), None)
                 if found:
                     new, stray = self._next(rank, found)
                     steps[rank] = np.concatenate((steps[rank], new))
                     self._made[rank] += len(new)
-                    lost = lost or stray > LOST + LOST * len(found.sequence.codes)
-            if not lost:
+                    lost.append(stray > LOST + LOST * len(found.sequence.codes))
+                else:
+                    self._calls[rank] = self._calls[rank][-MOST_CALLS:]
+            if not (any(lost) if self.alone else all(lost)):
                 break
             self._found, self._since_ns = [], clocks.now_ns()
             self._seek_ns = self._since_ns + SEEN_NS
@@ -241,20 +252,23 @@ class CallRecording(StepRecording):
             codes = np.array([self._place_of[rank][code] for code in kinds.tolist()])[index]
         return codes
 
+    def _steps(self, rank: int, one: periods.Sequel, by_place: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return a rank's steps (k, 3), and the last call of each."""
+        calls, begin = self._calls[rank], one.begin
+        ends = begin + periods.occurrences(self._codes_of(rank, by_place)[begin:], one.codes)[:, -1]
+        begins = np.append(max(0, begin - 1), ends)[:-1]
+        work, left = np.cumsum(calls[:, 1]), calls[:, 2]
+        return np.stack((left[begins], left[begins] + work[ends] - work[begins], left[ends]), axis=1), ends
+
     def _next(self, rank: int, found: Found) -> tuple[np.ndarray, int]:
         """Return a rank's new steps, and how many calls came since."""
-        calls, begin = self._calls[rank], found.sequence.begin
-        at = begin + periods.occurrences(self._codes_of(rank, found.by_place)[begin:], found.sequence.codes)
-        if not len(at):
-            return np.empty((0, 3), np.int64), len(calls) - begin
-        ends = at[:, -1]
-        begins = np.append(max(0, begin - 1), ends[:-1])
-        work, left = np.cumsum(calls[:, 1]), calls[:, 2]
-        # The call before a step stays, as its end is the begin of the step.
-        self._calls[rank] = calls[ends[-1] :]
-        self._found[rank] = found._replace(sequence=found.sequence._replace(begin=1))
-        steps = np.stack((left[begins], left[begins] + work[ends] - work[begins], left[ends]), axis=1)
-        return steps, len(calls) - 1 - int(ends[-1])
+        calls, one = self._calls[rank], found.sequence
+        steps, ends = self._steps(rank, one, found.by_place)
+        if len(ends):
+            # The call before a step stays, as its end is the begin of the step.
+            self._calls[rank], one = calls[ends[-1] :], one._replace(begin=1)
+        self._found[rank] = found._replace(sequence=one)
+        return steps, len(self._calls[rank]) - one.begin
 
     def _seek(self, last: bool) -> bool:
         """Seek each rank's sequence of calls; return whether it is known."""
@@ -266,19 +280,25 @@ class CallRecording(StepRecording):
         known = [own for own in each if own]
         late = last or now_ns - self._since_ns >= ALONE * SEEN_NS
         if known and (late or len(known) == len(each)):
-            for count in sorted({one.steps for own in known for one in own}, reverse=True):
-                alike = [[one for one in own if _alike(one.steps, count)] for own in each]
+            for count in sorted({len(one.work) for own in known for one in own}, reverse=True):
+                alike = [[one for one in own if _alike(len(one.work), count)] for own in each]
                 if sum(map(bool, alike)) == len(known):
-                    self._found = [own[0] if own else None for own in alike]
+                    turns = periods.turns([own[0].work for own in alike if own])
+                    self._found = [own[0].times(turns) if own else None for own in alike]
+                    self.without = [rank for rank, found in enumerate(self._found) if not found]
                     self.peers = self._waited_for()
-                    if any(ANY in each for each in self.peers):
+                    if any(ANY in peers for peers in self.peers):
                         self.peers = []
                     return True
-            if late:
-                self._found = [own[0] if own else None for own in each]
-                self._leave_out_manager()
+            self._found = [own[0] if own else None for own in each]
+            self._manager = self._sought_manager()
+            full = max(map(len, self._calls)) > MOST_CALLS
+            if late and (last or full or self._manager is not None):
+                if self._manager is not None:
+                    self._found[self._manager] = None
                 self.alone = True
                 return True
+            self._found = []
         for rank, calls in enumerate(self._calls):
             if len(calls) > MOST_CALLS:
                 self._calls[rank] = calls[-MOST_CALLS // 2 :]
@@ -290,8 +310,8 @@ class CallRecording(StepRecording):
         for by_place in (False, True):
             codes = self._codes_of(rank, by_place)
             for one in () if found else periods.sequences(codes):
-                count = len(periods.occurrences(codes[one.begin :], one.codes))
-                found.append(Found(one, by_place, count))
+                steps, _ = self._steps(rank, one, by_place)
+                found.append(Found(one, by_place, steps[:, 1] - steps[:, 0]))
         return found
 
     def _waited_for(self) -> list[set[int]]:
@@ -305,12 +325,13 @@ class CallRecording(StepRecording):
             others.append(peers - {rank})
         return others
 
-    def _leave_out_manager(self) -> None:
-        """Give no steps to the rank, if any, for which alone all others wait in their steps."""
-        others = self._waited_for()
-        for manager in range(len(others)):
-            if all(each <= {manager} for rank, each in enumerate(others) if rank != manager):
-                self._found[manager] = None
+    def _sought_manager(self) -> int | None:
+        """Return the rank, if any, for which alone all others wait in their steps."""
+        peers = [each - {ANY} for each in self._waited_for()]
+        for manager in range(len(peers)):
+            if set().union(*peers[:manager], *peers[manager + 1 :]) == {manager}:
+                return manager
+        return None
 
     def end_with_process(self) -> None:
         """End; rank 0 waits for the others without limit if it goes on to MPI_Finalize, which waits, too."""
@@ -353,7 +374,9 @@ def peers(comm: Any, where: Any, args: Any, keys: Any) -> Any:
         return comm.all_ranks
     name, at = where[0]
     first = ranks.get(args[at] if at < len(args) else keys.get(name, ANY_SOURCE), NONE)
-    return (first, peers(comm, where[1:], args, keys)) if len(where) > 1 else first
+    if len(where) > 1:
+        return first, peers(comm, where[1:], args, keys)
+    return (first,) if name == "dest" else first  # a send is another call than a receipt
 
 
 def timed(recording: CallRecording, original: Any, where: Any = None, depth: int = 2) -> Callable[..., Any]:

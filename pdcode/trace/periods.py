@@ -8,6 +8,8 @@ import numpy as np
 MOST_CALLS = 4096  # that are searched
 COVERED = 0.8  # fraction of the calls that a sequence has to explain; others are extra
 ALIKE = 0.9  # fraction of the calls that are as one period earlier
+STEADY = 0.2  # relative change from one step to the next, of that from one occurrence to the next
+NEGLIGIBLE = 0.01  # of the longest times: they say nothing of steps
 REPEATED = 3  # times that a sequence comes in the middle half of the calls, at least
 
 
@@ -22,15 +24,24 @@ def sequences(codes: np.ndarray) -> list[Sequel]:
     """Return sequences of calls that repeat over most of a program, the one that comes most often first.
 
     Calls that come seldom, such as an evaluation of each tenth step, are no part of the first ones. What
-    comes only in the first or in the last quarter, as at a start or an end, is left out.
+    comes only in the first or in the last quarter, as at a start or an end, is left out; if nothing repeats
+    between, as where a start is long, of the last half of the calls, or less.
 
     Parameters
     ----------
     codes : ndarray of int64, shape (calls,)
         What each call is.
     """
-    quarter = len(codes) // 4
-    middle = codes[quarter : len(codes) - quarter][-MOST_CALLS:]
+    for length in (len(codes), len(codes) // 2, len(codes) // 4, len(codes) // 8):
+        if found := _sequences(codes, codes[len(codes) - length :]):
+            return found
+    return []
+
+
+def _sequences(codes: np.ndarray, window: np.ndarray) -> list[Sequel]:
+    """Return the sequences that repeat in the middle half of a window, and where these begin in all calls."""
+    quarter = len(window) // 4
+    middle = window[quarter : len(window) - quarter][-MOST_CALLS:]
     kinds, counts = np.unique(middle, return_counts=True)
     found, times = list[Sequel](), list[int]()
     for level in np.unique(counts)[::-1]:
@@ -43,6 +54,8 @@ def sequences(codes: np.ndarray) -> list[Sequel]:
             continue
         at = np.flatnonzero(np.isin(codes, core))
         turns = own[_repeats(own, period)[:1] + np.arange(period)].tolist()
+        if occurrences(own, turns).size < COVERED * len(own):  # a part of the middle only
+            continue
         for place in _repeats(codes[at], period):
             sequence = tuple(codes[at[place : place + period]].tolist())
             if any(sequence == (*turns[k:], *turns[:k]) for k in range(period)):
@@ -60,6 +73,21 @@ def shortest_period(codes: np.ndarray) -> int:
         if np.count_nonzero(codes[:-period] == codes[period:]) >= ALIKE * (len(codes) - period):
             return period
     return 0
+
+
+def turns(times: Sequence[np.ndarray]) -> int:
+    """Return of how many occurrences a step consists, by the times before them on each rank.
+
+    A call that is made several times a step has a long time before the first of them, on all ranks.
+    """
+    means = [float(each.mean()) for each in times]
+    busy = [each for each, mean in zip(times, means, strict=True) if mean > NEGLIGIBLE * max(means)]
+    one = [np.abs(np.diff(each)).mean() for each in busy]
+    for turn in range(2, min(map(len, busy), default=0) // (2 * REPEATED) + 1):
+        changes = [np.abs(each[turn:] - each[:-turn]).mean() for each in busy]
+        if all(change < STEADY * before for change, before in zip(changes, one, strict=True)):
+            return turn
+    return 1
 
 
 def _repeats(codes: np.ndarray, period: int) -> np.ndarray:

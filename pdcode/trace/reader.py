@@ -293,7 +293,8 @@ class TraceReader:
     @cached_property
     def is_unordered(self) -> bool:
         """Whether the ranks of another program did not wait for each other, so that each task is a step."""
-        return self.is_script and self.worker_count > 1 and self.updates["n_used"].max(initial=0) == 1
+        usual = np.median(self.updates["n_used"]) if self.is_script and self.updates.rows else 0
+        return bool(self.worker_count > 1 and usual == 1)
 
     @cached_property
     def worker_count(self) -> int:

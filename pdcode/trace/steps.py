@@ -243,6 +243,7 @@ class StepRecording:
 
     alone = False  # whether ranks do not wait for each other
     peers: Sequence[set[int]] = ()  # see `StepWriter`
+    without: Sequence[int] = ()  # ranks that have no steps
 
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
@@ -308,7 +309,8 @@ class StepRecording:
             with self._spared():
                 self._trace.write_tasks(np.repeat(np.arange(len(counts)), counts)[order], tasks[order])
             return
-        count = min(counts[rank] for rank in living) if living else max(counts)
+        some = [counts[rank] for rank in living if rank not in self.without]
+        count = min(some) if some else 0 if living else max(counts)
         steps = np.full((count, len(counts), 3), -1, np.int64)
         for rank, each in enumerate(self._pending):
             steps[: len(each[:count]), rank] = each[:count]
