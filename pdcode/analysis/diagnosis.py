@@ -137,7 +137,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     noun = "task" if trace.sample == 1 else "recorded task"
     told = [*gone, *(each.worker for each in slow)]
-    if trace.is_unordered:  # a manager has no tasks
+    if trace.is_script:  # a manager has no tasks
         told += [worker for worker, each in enumerate(tasks) if not len(each.number)]
     early = _too_early(tasks, ratios, told, noun, description.stop_ns(trace))
     if slow:

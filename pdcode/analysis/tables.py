@@ -129,7 +129,7 @@ def sections(
         f"of one payload in {trace.sample:,}: " if trace.sample > 1 and "lost" not in trace.counters else ""
     )
     fates = [] if trace.is_script else [sampled + describe_fates(trace.arrivals["status"], trace.counters)]
-    silent = [] if trace.is_unordered else pace.silent()  # as a manager
+    silent = [] if trace.is_script else pace.silent()  # as a manager is
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
     if texts := [*fates, *_goodput(trace), *describe_outages(outages, pace), *without]:
         yield "fates", "\n".join(texts), []

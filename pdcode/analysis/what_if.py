@@ -164,6 +164,7 @@ class Change:
             own_s += base_s * (1 + model.stretch(workers))[:, None]
             if self.uneven is not None:
                 own_s = self._means(own_s)
+            own_s = own_s[np.isfinite(own_s).any(axis=1)]  # a manager has no tasks
             if trace.is_unordered:
                 each_s = own_s.mean(axis=1) + (0.0 if self.free else _waits_s(trace))
                 times_s.append(float(1 / (1 / each_s).sum()))

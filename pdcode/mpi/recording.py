@@ -31,6 +31,7 @@ SEEN_NS = 2_000_000_000  # after which steps are sought; before the end, for wan
 ALONE = 4  # multiple of that after which ranks may have steps of their own
 ALIKE, APART = 0.05, 2  # ratio and number by which the steps of ranks differ that take them together
 LOST = 64  # calls, and multiple of a step's, without a step, after which steps are sought again
+IDLE = 0.1  # of the usual work: a manager that does less has no steps
 MOST_CALLS = 1 << 17  # of a rank without steps that are kept
 CLOCK, ROWS = 1, 2  # tags
 PLACE, RANK = -1, -2  # third numbers of rows that describe a call: by its place in the program, or by a rank
@@ -285,6 +286,10 @@ class CallRecording(StepRecording):
                 if sum(map(bool, alike)) == len(known):
                     turns = periods.turns([own[0].work for own in alike if own])
                     self._found = [own[0].times(turns) if own else None for own in alike]
+                    manager = self._sought_manager()
+                    means = [own[0].work.mean() if own else 0.0 for own in alike]
+                    if manager is not None and means[manager] < IDLE * np.median(means):
+                        self._found[manager] = None
                     self.without = [rank for rank, found in enumerate(self._found) if not found]
                     self.peers = self._waited_for()
                     if any(ANY in peers for peers in self.peers):
