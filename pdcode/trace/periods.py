@@ -53,12 +53,13 @@ def _sequences(codes: np.ndarray, window: np.ndarray) -> list[Sequel]:
         if not period or (found and period == len(found[-1].codes)):
             continue
         at = np.flatnonzero(np.isin(codes, core))
-        turns = own[_repeats(own, period)[:1] + np.arange(period)].tolist()
-        if occurrences(own, turns).size < COVERED * len(own):  # a part of the middle only
+        exact = _repeats(own, period)
+        first = own[exact[0] : exact[0] + period].tolist() if len(exact) else [-1]
+        if occurrences(own, first).size < COVERED * len(own):  # of a part of the middle only
             continue
         for place in _repeats(codes[at], period):
             sequence = tuple(codes[at[place : place + period]].tolist())
-            if any(sequence == (*turns[k:], *turns[:k]) for k in range(period)):
+            if any(sequence == (*first[k:], *first[:k]) for k in range(period)):
                 if times and len(own) // period >= times[-1] - 1:  # the same steps with more calls
                     found.pop()
                 found.append(Sequel(sequence, int(at[place])))

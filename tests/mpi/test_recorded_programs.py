@@ -80,22 +80,22 @@ def test_a_program_without_operations_of_all_names_its_slow_rank(kind: str, tmp_
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     trace = Trace(path)
     found = trace.diagnose()
-    assert [each.worker for each in found.slow] == [2]
+    assert found.slow[0].worker == 2
     assert found.slow[0].cause == "computing"
     account = trace.account()
     assert account is not None
     counts = np.bincount(trace.arrivals["worker"], minlength=4).tolist()
     if kind == "manager":
         assert counts[0] == 0
-        assert sum(counts) == trace.updates.rows == 90
+        assert sum(counts) == trace.updates.rows == 180
         assert counts[2] < min(counts[1], counts[3])
-        assert "nobody waits for it" in found.verdict
+        assert "nobody waits for" in found.verdict
     else:
         assert counts == 4 * [counts[0]]
         assert counts[0] in (39, 40)  # the first one may belong to the start
         assert (trace.updates["waited_for"] == 2).sum() >= 30
         assert account.by_part["start"] >= 0.3e9
-        assert "all wait for it" in found.verdict
+        assert "all wait for" in found.verdict
 
 
 @pytest.mark.parametrize("ended", ["normally", "by an exception", "by an abort"])

@@ -53,6 +53,9 @@ def test_the_longer_sequence_with_seldom_calls_comes_later() -> None:
 
 
 def test_calls_without_order_have_no_sequence() -> None:
+    almost = np.tile(np.arange(20), 8)
+    almost[::16] = 50 + np.arange(10)
+    assert periods.sequences(almost) == []
     assert periods.sequences(np.random.default_rng(1).integers(0, 5, 400)) == []
     assert periods.sequences(np.empty(0, np.int64)) == []
 

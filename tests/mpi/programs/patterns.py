@@ -9,7 +9,7 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-STEPS, TASKS = 40, 90
+STEPS, TASKS = 40, 180
 comm, kind, slow = MPI.COMM_WORLD, sys.argv[1], int(sys.argv[2])
 rank, size = comm.rank, comm.size
 
