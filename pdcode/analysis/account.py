@@ -77,11 +77,17 @@ class Account:
 
         It is by the differences of `BLOCKS` parts of the run, which may be correlated within themselves.
         """
-        edges = np.linspace(0, self.length_ns, BLOCKS + 1)
-        blocks = np.empty((BLOCKS, self.worker_count + 1))
-        for row, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
-            inside = np.minimum(self.end_ns, end) - np.maximum(self.begin_ns, begin)
-            row[:] = self._sums(np.maximum(inside, 0.0)).sum(axis=1)
+        width, shape = self.length_ns / BLOCKS, (BLOCKS, self.worker_count + 1)
+        first = np.minimum(self.begin_ns / width, BLOCKS - 1).astype(np.int64)
+        cells = first * shape[1] + self.whose
+        inside = np.minimum(self.end_ns, (first + 1) * width) - self.begin_ns
+        blocks = np.bincount(cells, inside, math.prod(shape)).reshape(shape)
+        long = np.flatnonzero(self.end_ns > (first + 1) * width)  # in later blocks, too
+        for block in range(1, BLOCKS):
+            at = long[first[long] < block]
+            inside = np.clip(self.end_ns[at] - block * width, 0, width)
+            blocks[block] += np.bincount(self.whose[at], inside, shape[1])
+        blocks /= self.chains
         return DEVIATIONS * math.sqrt(BLOCKS) * blocks.std(axis=0, ddof=1)
 
     def _sums(self, times_ns: np.ndarray) -> np.ndarray:
@@ -115,6 +121,7 @@ class Account:
 Chain = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # begin, end, whose and part of pieces in order
 
 
+@timing.once
 def account(trace: TraceReader) -> Account | None:
     """Return the account of a run's time; None without steps, or if not all arrivals were recorded."""
     run, n = summarise(trace), trace.worker_count
@@ -140,7 +147,7 @@ def account(trace: TraceReader) -> Account | None:
 
 def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
     """Yield the tasks of each worker, one after another, with rank 0's time between them."""
-    split, rows = critical_path.stages(trace.arrivals, trace.updates["t_ns"]), trace.arrivals
+    split, rows = critical_path.stages_of(trace), trace.arrivals
     faults, n = trace.faults, trace.worker_count
     for worker, own in enumerate(timing.by_worker(rows, n)):
         begun = rows["t_dispatch_ns"][own]

@@ -96,8 +96,6 @@ class CriticalPath:
         Worker of each piece, n for rank 0, and what happens in it: a place in `STAGES` and `OWN`.
     worker_count : int
         Number of workers n.
-    stages_ns : ndarray of int64, shape (7, m)
-        `stages` of all arrivals.
     """
 
     rows: np.ndarray
@@ -106,7 +104,6 @@ class CriticalPath:
     whose: np.ndarray
     part: np.ndarray
     worker_count: int
-    stages_ns: np.ndarray
 
     @cached_property
     def spent_ns(self) -> np.ndarray:
@@ -132,6 +129,13 @@ class CriticalPath:
         return [int(worker) for worker in np.argsort(-total, kind="stable") if total[worker] > 0]
 
 
+@timing.once
+def stages_of(trace: TraceReader) -> np.ndarray:
+    """Return the `stages` of a run's tasks, computed once."""
+    return stages(trace.arrivals, trace.updates["t_ns"])
+
+
+@timing.once
 def of_trace(trace: TraceReader, until_ns: float = math.inf) -> CriticalPath | None:
     """Return the critical path of a run; None without steps, or if not all arrivals were recorded.
 
@@ -139,7 +143,8 @@ def of_trace(trace: TraceReader, until_ns: float = math.inf) -> CriticalPath | N
     """
     if trace.sample > 1 or not trace.updates.rows or not trace.arrivals.rows:
         return None
-    return critical_path(trace.arrivals, trace.updates, trace.worker_count, trace.summed, until_ns)
+    rows, steps, summed = trace.arrivals, trace.updates, trace.summed
+    return critical_path(rows, steps, trace.worker_count, summed, until_ns, stages_of(trace))
 
 
 def critical_path(
@@ -148,6 +153,7 @@ def critical_path(
     workers: int,
     shared: bool | np.ndarray = False,
     until_ns: float = math.inf,
+    split: np.ndarray | None = None,
 ) -> CriticalPath | None:
     """Follow the critical path from a step back to the start.
 
@@ -161,13 +167,15 @@ def critical_path(
         Whether payloads are added up by the workers, so that the last one that was ready decides.
     until_ns : float, default: inf
         Time of the step, at the latest.
+    split : ndarray of int64, shape (7, m), optional
+        `stages` of the arrivals, if they are known.
 
     Returns
     -------
     CriticalPath or None
         None if no step used a recorded payload.
     """
-    split, m = stages(arrivals, updates["t_ns"]), len(arrivals["worker"])
+    split, m = stages(arrivals, updates["t_ns"]) if split is None else split, len(arrivals["worker"])
     decoded_ns = arrivals["t_dispatch_ns"] + split.sum(axis=0)
     cause, place = _causes(arrivals, updates, decoded_ns, shared)
     caused = m + np.flatnonzero((cause[m:] >= 0) & (updates["t_ns"] <= until_ns))
@@ -211,7 +219,7 @@ def critical_path(
     begin, end, whose, part = (np.concatenate(each) for each in zip(*pieces, strict=True))
     order = np.lexsort((end, begin))
     order = order[end[order] > begin[order]]
-    return CriticalPath(at[::-1], begin[order], end[order], whose[order], part[order], workers, split)
+    return CriticalPath(at[::-1], begin[order], end[order], whose[order], part[order], workers)
 
 
 def _causes(
@@ -243,13 +251,12 @@ def _causes(
     return cause, place
 
 
-def latencies(trace: TraceReader, path: CriticalPath | None) -> dict[str, np.ndarray]:
+def latencies(trace: TraceReader) -> dict[str, np.ndarray]:
     """Return median, 90 % and 99 % quantile and maximum, in ns, of tasks and of their `STAGES`.
 
     Only arrivals before the stop count; parts that took no time in any task are left out.
     """
-    split = path.stages_ns if path else stages(trace.arrivals, trace.updates["t_ns"])
-    split = split[:, trace.arrivals["status"] != DRAINED]
+    split = stages_of(trace)[:, trace.arrivals["status"] != DRAINED]
     if not split.shape[1]:
         return {}
     parts = {"task": split.sum(axis=0), **dict(zip(STAGES, split, strict=True))}

@@ -105,7 +105,7 @@ def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain 
 def _run(trace: TraceReader, found: Diagnosis) -> Part:
     path, spent = critical_path.of_trace(trace), account(trace)
     drawn, sections = charts.run(trace, path, spent), []
-    for name, title, contents in [*tables.sections(trace, found, path, spent, FAULTS), *_more(trace)]:
+    for name, title, contents in [*tables.sections(trace, found, spent, FAULTS), *_more(trace)]:
         if name == "fates":
             contents = title.split("\n")
         elif name in ("time", "account", "staleness", "latencies"):

@@ -132,6 +132,7 @@ class SlowPart:
         return f"worker {self.worker} is {slow} {self.when()}"
 
 
+@timing.once
 def tasks_of(trace: TraceReader) -> list[Tasks]:
     """Return the tasks of each worker whose payloads arrived before the stop."""
     arrivals = trace.arrivals

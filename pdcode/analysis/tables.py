@@ -66,8 +66,7 @@ def show(
 
     A brief one is how the run ended, and the diagnosis; with `gain` both say what waiting would cost.
     """
-    path, spent = (None, None) if brief else (critical_path.of_trace(trace), account(trace))
-    shown = sections(trace, diagnose(trace), path, spent)
+    shown = sections(trace, diagnose(trace), None if brief else account(trace))
     if brief:
         shown = itertools.takewhile(lambda section: section[0] != "run", shown)
     more: list[RenderableType] = []
@@ -93,7 +92,6 @@ def as_html(trace: TraceReader) -> str:
 def sections(
     trace: TraceReader,
     found: Diagnosis,
-    path: critical_path.CriticalPath | None,
     spent: Account | None,
     faults: int = FAULTS,
 ) -> Iterator[tuple[str, str, Sequence[RenderableType]]]:
@@ -139,7 +137,7 @@ def sections(
     if not trace.is_script:
         title = "Staleness: updates between a task's dispatch and its arrival"
         yield "staleness", title, [_staleness(trace, pace)]
-    yield "latencies", "Latencies of tasks that arrived until the stop", _latencies(trace, path)
+    yield "latencies", "Latencies of tasks that arrived until the stop", _latencies(trace)
     if spent is not None:
         yield "account", spent.title, _account(spent)
     if not trace.is_script or trace.attributes.get("gradient_bytes"):
@@ -356,9 +354,9 @@ def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
     return both
 
 
-def _latencies(trace: TraceReader, path: critical_path.CriticalPath | None) -> list[RenderableType]:
+def _latencies(trace: TraceReader) -> list[RenderableType]:
     table = make_table("", "median", "90 %", "99 %", "max", left=("",))
-    for name, times in critical_path.latencies(trace, path).items():
+    for name, times in critical_path.latencies(trace).items():
         table.add_row(name, *map(duration, times.tolist()))
     if trace.sample > 1:
         return [table, note("Of a sample, link up has some of the waiting in rank 0's queue.")]

@@ -3,10 +3,11 @@
 Tables are mappings column -> array, such as the tables of a `Trace`, and may be empty.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import wraps
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,21 @@ SLOW_ERRORS = 3.0  # least excess of that ratio over 1, in standard errors of th
 OUT, OUT_FRACTION, OUT_NS = 10.0, 0.05, 10e9
 LONGEST = 1000  # number of outages that are grouped
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
+
+Made = TypeVar("Made")
+
+
+def once(function: Callable[..., Made]) -> Callable[..., Made]:
+    """Make a function of a trace, and of other arguments, keep its results with the trace."""
+
+    @wraps(function)
+    def kept(trace: TraceReader, *others: Any) -> Made:
+        made: dict[Any, Any] = vars(trace).setdefault("_made", {})
+        if (key := (function, *others)) not in made:
+            made[key] = function(trace, *others)
+        return made[key]
+
+    return kept
 
 
 @dataclass(frozen=True)
