@@ -81,7 +81,7 @@ class Account:
         first = np.minimum(self.begin_ns / width, BLOCKS - 1).astype(np.int64)
         cells = first * shape[1] + self.whose
         inside = np.minimum(self.end_ns, (first + 1) * width) - self.begin_ns
-        blocks = np.bincount(cells, inside, math.prod(shape)).reshape(shape)
+        blocks = np.bincount(cells, inside, math.prod(shape)).reshape(shape).astype(np.float64)
         long = np.flatnonzero(self.end_ns > (first + 1) * width)  # in later blocks, too
         for block in range(1, BLOCKS):
             at = long[first[long] < block]

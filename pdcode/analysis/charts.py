@@ -17,7 +17,13 @@ BINS, PER_BIN = 60, 20  # intervals of a run, at most, and values in each, on av
 CELLS = 150  # cells of an image on a side, at most
 TASKS = 3000  # tasks of a timeline, at most
 CURVED = 64  # blocks of a code whose curve of captured energy is computed, at most
-GREY = -1  # the last colour
+GREY, QUEUED, LINK = -1, 3, 5  # the last colour, and those of waiting at rank 0 and of links
+STAGED = (
+    (1, "computing", 0, 0.7, False), (2, "injected delay", 0, 0.7, True),
+    (3, "waiting to send", 1, 0.7, True), (0, "in flight", LINK, 0.1, True),
+    (4, "in flight", LINK, 0.1, True), (5, "waiting at rank 0", QUEUED, 0.2, True),
+)  # fmt: skip
+"""Bars of a task in the timeline: place in `critical_path.STAGES`, name, colour, height, faintness."""
 LEVELS = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
 
 
@@ -29,6 +35,7 @@ class Curve:
     x: np.ndarray
     y: np.ndarray
     colour: int = 0
+    band: tuple[np.ndarray, np.ndarray] | None = None  # least and largest values at each point
 
     @property
     def points(self) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +56,7 @@ class Bars:
     colour: int
     height: float = 0.7
     faint: bool = False
+    task: np.ndarray | None = None  # numbers of the workers' tasks
 
     @property
     def marks(self) -> bool:
@@ -85,6 +93,15 @@ class Chart:
     target: float | None = None
     view: tuple[float, float] | None = None  # part of the horizontal axis that is shown first
     note: str = ""
+    workers: Sequence[int] = ()  # of the lanes; -1: none
+    columns: Sequence[str] = ()  # names of an image's columns; those of its rows are lanes
+    others: Sequence["Chart"] = ()  # the same curves against something else
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds in a unit of the horizontal axis; None if that is no time."""
+        units = {f"time, {unit}": 1e-9 * scale for scale, unit in SCALES}
+        return units.get(self.x)
 
     @property
     def alternative(self) -> str:
@@ -157,7 +174,10 @@ def thin(curve: Curve) -> Curve:
 
 
 def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> Iterator[Chart]:
-    """Yield loss against time, updates and bytes, and the score against time, with a curve for each run."""
+    """Yield loss and score against time, with a curve for each run; where they differ, against the rest, too.
+
+    The rest is updates and bytes.
+    """
     runs = [(trace, name) for trace, name in zip(traces, names, strict=True) if trace.progress.rows]
     if not runs:
         return
@@ -169,22 +189,25 @@ def losses(traces: Sequence[TraceReader], names: Sequence[str] = ("loss",)) -> I
         ("updates", ((1.0, ""),), [trace.progress["version"] for trace, _ in runs]),
         ("bytes up and down", SIZES, [comparison.sent(trace) for trace, _ in runs]),
     ]
-    for axis, scales, positions in places:
-        if axis != "time" and _alike(positions, places[0][2]):  # the same curves again
-            continue
-        factor, unit = scaled(max(float(each.max()) for each in positions), scales)
-        for column, title, level in (("loss", "Training loss", target), ("accuracy", f"Test {score}", None)):
+    for column, title, level in (("loss", "Training loss", target), ("accuracy", f"Test {score}", None)):
+        drawn = list[Chart]()
+        for axis, scales, positions in places:
+            if axis != "time" and _alike(positions, places[0][2]):  # the same curves again
+                continue
+            factor, unit = scaled(max(float(each.max()) for each in positions), scales)
             curves = [
                 thin(Curve(name, factor * at, trace.progress[column], colour))
                 for colour, ((trace, name), at) in enumerate(zip(runs, positions, strict=True))
             ]
-            drawn = any(np.isfinite(each.y).sum() > 1 for each in curves)
-            if drawn and (column == "loss" or axis == "time"):
-                yield Chart(
-                    f"{column}-{axis.partition(' ')[0]}", f"{title} against {axis.partition(' ')[0]}",
-                    f"{axis}, {unit}" if unit else axis, "loss" if column == "loss" else score,
-                    curves, logarithmic=column == "loss" and wide(curves), target=level,
-                )  # fmt: skip
+            drawn.append(
+                Chart(
+                    f"{column}-{axis.partition(' ')[0]}", title, f"{axis}, {unit}" if unit else axis,
+                    "loss" if column == "loss" else score, curves,
+                    logarithmic=column == "loss" and wide(curves), target=level,
+                )
+            )  # fmt: skip
+        if any(np.isfinite(each.y).sum() > 1 for each in drawn[0].curves):
+            yield replace(drawn[0], others=drawn[1:])
 
 
 def _alike(positions: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
@@ -242,29 +265,38 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     centre = sum(window) / 2
     away = np.maximum(centre - rows["t_recv_ns"][chosen], rows["t_dispatch_ns"][chosen] - centre)
     chosen = chosen[np.argsort(away, kind="stable")[:TASKS]]
-    events = ("dispatch", "start", "compute", "send", "recv")
-    dispatch, start, compute, send, recv = (1e-9 * rows[f"t_{event}_ns"][chosen] for event in events)
-    delay = timing.injected_ns(send - compute, 1e-9 * rows["injected_delay_ns"][chosen])
-    at = place[rows["worker"]][chosen].astype(float)
+    split, task = critical_path.stages_of(trace), rows["task"][chosen]
+    begin_ns = rows["t_dispatch_ns"][chosen]
+    edges = 1e-9 * np.vstack((begin_ns, begin_ns + split[:, chosen].cumsum(axis=0)))
+    at, recv = place[rows["worker"]][chosen].astype(float), 1e-9 * rows["t_recv_ns"][chosen]
     bars = [
-        Bars("computing", at, start, compute, 0),
-        Bars("injected delay", at, compute, compute + delay, 0, faint=True),
-        Bars("in flight", np.tile(at, 2), np.append(dispatch, send), np.append(start, recv), GREY, 0.1, True),
-        Bars("arrival", at, recv, recv, GREY, 0.9),
+        Bars(name, at, edges[stage], edges[stage + 1], colour, height, faint, task)
+        for stage, name, colour, height, faint in STAGED
     ]
-    bars = [each for each in bars if each.marks or (each.right > each.left).any()]
+    bars.append(Bars("arrival", at, recv, recv, GREY, 0.9))
     if path is not None:
         on = np.isin(chosen, path.rows)
-        if on.any():
-            bars.append(Bars("on the critical path", at[on] + 0.42, dispatch[on], recv[on], 1, 0.12))
+        bars.append(Bars("on the critical path", at[on] + 0.42, edges[0][on], recv[on], 1, 0.12))
     slow, note = set(pace.slow()), ""
     names = [f"worker {worker}{' (slow)' if worker in slow else ''}" for worker in lanes]
+    if trace.sample == 1 and not trace.summed.any():
+        more = [*timeline.rank_0(trace, split, centre, TASKS)]
+        for lane, (_, kinds) in enumerate(more, len(names)):
+            for name, (left, right), colour, faint in kinds:
+                bars.append(Bars(name, np.full(len(left), float(lane)), left, right, colour, 0.7, faint))
+        names += [name for name, _ in more]
+        if rows.rows > TASKS:
+            note = f"Of rank 0 and its link the {TASKS:,} events nearest to the middle. "
+    bars = [each for each in bars if len(each.left) and (each.marks or (each.right > each.left).any())]
     if len(lanes) < trace.worker_count:
-        note = f"{len(lanes)} of {trace.worker_count:,} workers: slow ones, and others evenly spaced. "
+        note += f"{len(lanes)} of {trace.worker_count:,} workers: slow ones, and others evenly spaced. "
     if len(chosen) == TASKS:
-        note += f"{TASKS:,} tasks between {duration(1e9 * dispatch.min())} and {duration(1e9 * recv.max())}."
+        note += f"{TASKS:,} tasks between {duration(1e9 * edges[0].min())} and {duration(1e9 * recv.max())}."
     view, title = (1e-9 * window[0], 1e-9 * window[1]), "Tasks of the workers"
-    return Chart("timeline", title, "time, s", "", bars=bars, lanes=names, view=view, note=note)
+    workers = [*lanes, *[-1] * (len(names) - len(lanes))]
+    return Chart(
+        "timeline", title, "time, s", "", bars=bars, lanes=names, view=view, note=note, workers=workers
+    )  # fmt: skip
 
 
 def slow_when(trace: TraceReader) -> Chart | None:
@@ -309,14 +341,15 @@ def accounts(found: Account) -> Iterator[Chart]:
     first = [*found.workers[:12], found.worker_count]
     lanes = [f"worker {worker}" for worker in first[:-1]] + ["rank 0"]
     yield _stacked("account", "Where the time went", found.spent_ns.sum(axis=0)[None], found, [""])
-    yield _stacked("account-workers", "Where the time went, by worker", found.spent_ns[first], found, lanes)
+    title, workers = "Where the time went, by worker", [*first[:-1], -1]
+    yield replace(_stacked("account-workers", title, found.spent_ns[first], found, lanes), workers=workers)
 
 
 def _stacked(name: str, title: str, spent_ns: np.ndarray, found: Account, lanes: Sequence[str]) -> Chart:
     share = 100 * spent_ns / found.length_ns
     ends, at = share.cumsum(axis=1), np.arange(len(share), dtype=float)
     # The colours of the timeline, where it has the part.
-    colours = GREY, 0, 0, 1, GREY, 1, 2, 2, 3, GREY, 4, 4, GREY, GREY, GREY
+    colours = LINK, 0, 0, 1, LINK, QUEUED, 2, 2, 1, LINK, 4, 4, GREY, GREY, GREY
     faint = "delay", "send", "step", "dispatch", "checkpoint", "start"
     bars = [
         Bars(part, at, right - width, right, colour, faint=part in faint)

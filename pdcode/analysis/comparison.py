@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
@@ -76,44 +77,68 @@ def table(traces: Sequence[TraceReader]) -> Table:
 
 
 INTERVALS = (
-    "Ratios with 95 % intervals: Welch's, of the logarithms of the means in 20 intervals of each run, as if "
-    "these were independent."
+    "Ratios to the first run, with 95 % intervals: Welch's, of the logarithms of the means in 20 intervals "
+    "of each run, as if these were independent."
 )
 PARTS = 20  # intervals of a run
+WRITTEN: dict[str, Callable[[float], str]] = {
+    "updates a second": number,
+    "payloads a second": number,
+    "task time": duration,
+}
 
 
-def changes(before: TraceReader, after: TraceReader) -> Table:
-    """Return a table of what has changed from one run to another, with 95 % intervals."""
-    from scipy.stats import ttest_ind  # takes a second
-
-    found = printing.make_table("", "before", "after", "ratio", "95 % interval", left=("",))
-    first, second = _in_parts(before), _in_parts(after)
-    for name, write in (("updates a second", number), ("payloads a second", number), ("task time", duration)):
-        old, new = (each[name][each[name] > 0] for each in (first, second))
-        if len(old) > 1 and len(new) > 1:
-            with np.errstate(divide="ignore", invalid="ignore"), catch_warnings():  # of equal values
-                simplefilter("ignore", RuntimeWarning)
-                interval = ttest_ind(np.log(new), np.log(old), equal_var=False).confidence_interval()
-            low, high = (math.exp(end) if math.isfinite(end) else math.nan for end in interval)
-            ratio_ = math.exp(np.log(new).mean() - np.log(old).mean())
-            shown = span(number(low, 3), number(high, 3)) if low < high else DASH
-            found.add_row(name, write(old.mean()), write(new.mean()), ratio(ratio_), shown)
+def changes(traces: Sequence[TraceReader]) -> Table:
+    """Return a table with rates and task times of each run, and their ratios to the first run's."""
+    found = printing.make_table("run", *chain(*((name, "of the first") for name in WRITTEN)), left=("run",))
+    parts = [_in_parts(trace) for trace in traces]
+    for name, own in zip(names(traces), parts, strict=True):
+        cells = list[str]()
+        for what, write in WRITTEN.items():
+            known = own[what][own[what] > 0]
+            cells += [write(known.mean()) if len(known) else DASH, _ratio(own[what], parts[0][what])]
+        found.add_row(name, *cells)
     return found
 
 
-def headline(before: TraceReader, after: TraceReader) -> str:
-    """Return what a change did, in a sentence: the time to a loss that both reached, or their length."""
-    traces, levels = (before, after), [gain.level_of(trace) for trace in (before, after)]
-    what, level = "The run", max((level for level in levels if level is not None), default=None)
-    old_s, new_s = (1e-9 * description.stop_ns(trace) for trace in traces)
-    if level is not None and None not in levels and prediction.measured(before) == prediction.measured(after):
-        what = f"Loss {level:g}"
-        old_s, new_s = (gain.time_s(trace, level) for trace in traces)
-    text = f"{what} after {duration(1e9 * new_s)} in place of {duration(1e9 * old_s)}"
-    if not (old_s > 0 and new_s > 0):
-        return text
-    better, factor = old_s > new_s, max(old_s, new_s) / min(old_s, new_s)
-    return f"{text}: {number(factor, 3)} times as {'fast' if better else 'long'}"
+def _ratio(own: np.ndarray, first: np.ndarray) -> str:
+    """Return the ratio of means in intervals of two runs, with its 95 % interval."""
+    from scipy.stats import ttest_ind  # takes a second
+
+    new, old = own[own > 0], first[first > 0]
+    if own is first or len(old) < 2 or len(new) < 2:
+        return DASH
+    with np.errstate(divide="ignore", invalid="ignore"), catch_warnings():  # of equal values
+        simplefilter("ignore", RuntimeWarning)
+        interval = ttest_ind(np.log(new), np.log(old), equal_var=False).confidence_interval()
+    low, high = (math.exp(end) if math.isfinite(end) else math.nan for end in interval)
+    within = f" ({span(number(low, 3), number(high, 3))})" if low < high else ""
+    return ratio(math.exp(np.log(new).mean() - np.log(old).mean())) + within
+
+
+def headline(traces: Sequence[TraceReader]) -> str:
+    """Return which run was first at the loss that all reached, or ended first, and by what factors."""
+    problems = [prediction.measured(trace) for trace in traces]
+    levels = [level for trace in traces if (level := gain.level_of(trace)) is not None]
+    what, times_s = "ends", [1e-9 * description.stop_ns(trace) for trace in traces]
+    if levels and all(problem == problems[0] for problem in problems):
+        what = f"reaches loss {max(levels):g}"
+        times_s = [gain.time_s(trace, max(levels)) for trace in traces]
+    labels, order = names(traces), np.argsort(times_s, kind="stable").tolist()
+    best, *others = order
+    text = f"{labels[best]} {what} first, after {duration(1e9 * times_s[best])}"
+    factors = [
+        f"{number(times_s[other] / times_s[best], 3)} times as fast as {labels[other]}"
+        for other in others
+        if times_s[best] > 0 and times_s[other] < math.inf
+    ]
+    text += f": {listing(factors)}" if factors else ""
+    if missed := [labels[other] for other in others if times_s[other] == math.inf]:
+        text += f"; {listing(missed)} did not"
+    if len(others) == 1:
+        rates = [_in_parts(traces[run])["updates a second"] for run in order]
+        text += f"; {_ratio(*rates)} the updates a second"
+    return text
 
 
 def _in_parts(trace: TraceReader) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (*style.LINES[:4], style.GREY)
 WIDTH, HEIGHT, LANE = 7.2, 3.6, 0.28  # inches of a figure, and of a lane
+KEYS = 5  # of a line of the legend
 
 
 def draw(chart: Chart) -> Figure:
@@ -23,7 +23,10 @@ def draw(chart: Chart) -> Figure:
     with style.sheet(WIDTH, height) as drawing:
         axes = drawing.subplots()
         for curve in chart.curves:
-            axes.plot(*curve.points, color=COLOURS[curve.colour], linewidth=1.8, label=curve.name)
+            colour = style.coloured(style.PAPER, curve.colour)
+            axes.plot(*curve.points, color=colour, linewidth=1.8, label=curve.name)
+            if curve.band:
+                axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.15, linewidth=0)
         _bars(chart, axes)
         if chart.image is not None:
             _image(chart.image, axes)
@@ -36,12 +39,14 @@ def draw(chart: Chart) -> Figure:
             axes.set_ylim(*chart.y_range)
         axes.set_xlabel(chart.x)
         axes.set_ylabel(chart.y)
-        keys = len(axes.get_legend_handles_labels()[1])
-        axes.set_title(chart.title, pad=26 if keys > 1 else None)  # above the legend
-        if keys > 1:
+        keys = {name: handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+        lines = -(-len(keys) // KEYS)
+        axes.set_title(chart.title, pad=10 + 16 * lines if len(keys) > 1 else None)  # above the legend
+        if len(keys) > 1:
             legend = axes.legend(
-                loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=keys, frameon=False, fontsize=10,
-                handlelength=1.2, columnspacing=1.0, borderaxespad=0.1, handletextpad=0.5,
+                keys.values(), keys.keys(), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=KEYS,
+                frameon=False, fontsize=10, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1,
+                handletextpad=0.5,
             )  # fmt: skip
             legend.set_in_layout(False)
     return drawing
@@ -49,7 +54,7 @@ def draw(chart: Chart) -> Figure:
 
 def _bars(chart: Chart, axes: Axes) -> None:
     for bars in chart.bars:
-        colour = COLOURS[bars.colour]
+        colour = style.coloured(style.PAPER, bars.colour)
         if bars.marks:
             half = bars.height / 2
             axes.vlines(bars.left, bars.lane - half, bars.lane + half, colour, linewidth=0.8, label=bars.name)
@@ -70,7 +75,7 @@ def _image(image: Image, axes: Axes) -> None:
 
     norm = (LogNorm if image.low > 0 else Normalize)(image.low, image.high)
     left, right, top, bottom = image.extent
-    colours = LinearSegmentedColormap.from_list("ramp", ["#f2f2f2", COLOURS[image.colour]])
+    colours = LinearSegmentedColormap.from_list("ramp", ["#f2f2f2", style.PAPER[image.colour]])
     drawn = axes.imshow(
         np.maximum(image.values, image.low), colours.with_extremes(bad="white"), norm=norm, aspect="auto",
         extent=(left, right, bottom, top), interpolation="nearest",

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..util.errors import InputError, expected
-from . import description
+from . import description, timing
 from .gain import Gain
 from .gain import time_s as reached_s
 from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, loss_axis, mark_target, sheet
@@ -84,22 +84,16 @@ def draw_gain(gain: Gain) -> Figure:
         _losses(gain, left.subplots())
         above, below = right.subplots(2, 1)
         window = timeline(gain.run, above)
+        idle = timing.idle(gain.waiting, description.stop_ns(gain.waiting))
         timeline(
             gain.waiting,
             below,
-            f"Waiting for all: workers idle {100 * _idle(gain.waiting):.0f} % of the time",
+            f"Waiting for all: workers idle {100 * idle:.0f} % of the time",
             window,
         )
         below.set_xlabel(below.get_xlabel().partition(" after")[0] + ", in the middle of each run")
         above.set_xlabel("")
     return drawing
-
-
-def _idle(trace: TraceReader) -> float:
-    """Return the fraction of the workers' time in which they have no task."""
-    rows, length = trace.arrivals, description.stop_ns(trace)
-    busy = np.minimum(rows["t_recv_ns"], length) - np.minimum(rows["t_dispatch_ns"], length)
-    return 1 - float(busy.sum()) / (length * trace.worker_count)
 
 
 def _losses(gain: Gain, axes: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..trace.reader import TraceReader
+from ..util.formats import counted
 from ..util.version import __version__
 from . import charts, comparison, critical_path, description, printing, style, tables
 from .account import account
@@ -28,6 +30,7 @@ FAULTS = 1000  # in the table, at most
 HEIGHT, LOW, LANE = 230, 150, 22  # pixels of a chart, of the chart of rates, and of a lane
 NUMBER = "{0.[0000]}"
 LEVELS = re.compile("critical|warning|insufficient|diverg")
+PLAIN = "why", "cost", "next", "certainty", "seeds"  # lines that are no verdict
 URGENT = {"diverg": "critical"}
 TITLES = {
     "run": "What ran", "fates": "Payloads and goodput", "time": "Workers", "staleness": "Staleness",
@@ -49,11 +52,11 @@ ORDER = (
 )
 """Sections of `show`, and more, in the order of the page; the page begins with the results of others."""
 FIRST = "slow-when", "loss-time", "account"
-"""Charts beside the verdict, on the first screen."""
+"""Charts below the verdict, on the first screen."""
 WIDE = "timeline", "rate", "account", "account-workers"
 """Charts as wide as the page."""
+ALWAYS_0 = "staleness: always 0"
 BLOCKS = re.compile("[▁-█▏▎▍▌▋▊▉]")
-SIDES = "before", "after"
 
 
 class Section(NamedTuple):
@@ -66,7 +69,7 @@ class Section(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of the page: a run, or the comparison of two."""
+    """A part of the page: a run, or a comparison."""
 
     title: str
     headline: str
@@ -74,40 +77,37 @@ class Part(NamedTuple):
     charts: Sequence[Chart]  # on the first screen
     sections: Sequence[Section]
     config: str = ""
+    causes: Sequence[str] = ()  # of the verdict, the one that costs the most first
 
 
 def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain | None = None) -> list[Part]:
-    """Return the parts of the report on a run, or on two, before and after a change.
+    """Return the parts of the report on a run, or on several, which begins with their comparison.
 
     With `gain` the loss of a run is drawn beside the loss of the same job waiting for all workers.
     """
     runs = [_run(*each) for each in zip(traces, found, strict=True)]
     if len(runs) == 1:
         return runs if gain is None else [_beside_waiting(runs[0], gain)]
-    notes = map(note, [*comparison.notes(traces), comparison.INTERVALS])
-    contents = [comparison.table(traces), comparison.changes(*traces), *notes]
-    losses, named = [*charts.losses(traces, SIDES)], []
-    drawn, others = losses[:1], losses[1:]
-    for side, run in zip(SIDES, runs, strict=True):
-        title = f"{side.capitalize()}: {run.title}"
-        moved = [chart for chart in run.charts if chart.name == "slow-when"]
-        drawn += [
-            replace(chart, name=f"{side}-{chart.name}", title=f"{side.capitalize()}: who is slow when")
-            for chart in moved
-        ]
-        named.append(run._replace(title=title, charts=[chart for chart in run.charts if chart not in moved]))
-    section = Section("comparison", "Before and after", contents, others)
-    verdicts = [(side, each.verdict) for side, each in zip(SIDES, found, strict=True)]
-    about = f"{' → '.join(run.title for run in runs)}, before and after a change"
-    return [Part(comparison.headline(*traces), about, verdicts, drawn, [section]), *named]
+    names, notes = comparison.names(traces), map(note, [*comparison.notes(traces), comparison.INTERVALS])
+    contents = [comparison.table(traces), comparison.changes(traces), *notes]
+    verdicts = [(name, each.verdict) for name, each in zip(names, found, strict=True)]
+    drawn = [*charts.losses(traces, names)]
+    sections = [Section("comparison", "The runs side by side", contents)]
+    sections += [Section("loss", "Accuracy", [], drawn[1:])] if drawn[1:] else []
+    about = f"{counted(len(traces), 'run')}: {', '.join(run.title for run in runs)}"
+    return [Part(comparison.headline(traces), about, verdicts, drawn[:1], sections), *runs]
 
 
 def _run(trace: TraceReader, found: Diagnosis) -> Part:
     path, spent = critical_path.of_trace(trace), account(trace)
-    drawn, sections = charts.run(trace, path, spent), []
+    drawn, sections = charts.run(trace, path, spent), list[Section]()
     for name, title, contents in [*tables.sections(trace, found, spent, FAULTS), *_more(trace)]:
         if name == "fates":
             contents = title.split("\n")
+        elif name == "staleness" and name not in drawn:
+            fates = next(each for each in sections if each.name == "fates")
+            sections[sections.index(fates)] = fates._replace(contents=[*fates.contents, ALWAYS_0])
+            continue
         elif name in ("time", "account", "staleness", "latencies"):
             contents = [note(title), *contents]
         shown = [chart for chart in drawn.get(name, ()) if chart.name not in FIRST]
@@ -118,7 +118,9 @@ def _run(trace: TraceReader, found: Diagnosis) -> Part:
     first = [every[name] for name in FIRST if name in every]
     headline = description.headline(trace).removeprefix(f"{trace.path}: ")
     lines = [(name, _portable(text, trace.path)) for name, text in found.lines()]
-    return Part(trace.path.name, headline, lines, first, sections, trace.config_text)
+    stated = "; ".join(filter(None, found.statements))
+    causes = [each for each in found.statements if each] if found.verdict.endswith(stated) else []
+    return Part(trace.path.name, headline, lines, first, sections, trace.config_text, causes)
 
 
 def _beside_waiting(part: Part, gain: Gain) -> Part:
@@ -150,11 +152,10 @@ def _more(trace: TraceReader) -> Iterator[tuple[str, str, Sequence[RenderableTyp
 
 
 def named_charts(report: Sequence[Part]) -> dict[str, Chart]:
-    """Return the charts of a report by names of figures; of two runs with their sides before them."""
-    names = [""] if len(report) == 1 else ["", *(f"{side}-" for side in SIDES)]
+    """Return the charts of a report by names of figures; of several runs with the number of each before."""
     return {
-        f"{name}{chart.name}": chart
-        for name, part in zip(names, report, strict=True)
+        f"{number or ''}{'-' if number else ''}{chart.name}": chart
+        for number, part in enumerate(report)
         for chart in chain(part.charts, *(section.charts for section in part.sections))
     }
 
@@ -172,7 +173,7 @@ def make_page(report: Sequence[Part]) -> str:
     templates = Environment(loader=PackageLoader("pdcode.analysis"), autoescape=True, trim_blocks=True)
     names = {id(chart): name for name, chart in drawn.items()}
     templates.globals |= {
-        "content": printing.content, "level": _level, "legend": _legend,
+        "content": printing.content, "level": _level, "legend": _legend, "worker": _worker, "about": _about,
         "name": lambda chart: names[id(chart)], "wide": WIDE, "blocks": BLOCKS.search, "colours": style.PAGE,
     }  # fmt: skip
     return templates.get_template("report.html").render(
@@ -186,15 +187,33 @@ def _level(name: str, text: str) -> str:
     found = LEVELS.match(text)
     other = "calm" if text.startswith("no worker is slow") else "insufficient"
     level = found[0] if found else other
-    return "" if name not in ("verdict", *SIDES) else URGENT.get(level, level)
+    return "" if name in PLAIN else URGENT.get(level, level)
 
 
 def _legend(chart: Chart) -> list[tuple[str, str, bool]]:
     """Return names, colours and faintness of what a chart shows."""
     if len(chart.curves) == 1:
         return []
-    shown = [(each.name, style.PAGE[each.colour], False) for each in chart.curves]
-    return shown + [(each.name, style.PAGE[each.colour], each.faint) for each in chart.bars]
+    marks = [(each.name, each.colour, False) for each in chart.curves]
+    marks += [(each.name, each.colour, each.faint) for each in chart.bars]
+    return [(name, style.coloured(style.PAGE, colour), faint) for name, colour, faint in dict.fromkeys(marks)]
+
+
+def _worker(header: Sequence[str], cells: Sequence[Any]) -> tuple[int, int]:
+    """Return the worker that a row of a table is about, and in which column it is; -1 for none."""
+    place = header.index("worker") if "worker" in header else 0
+    number = str(cells[place]).removeprefix("worker ")
+    named = "worker" in header or number != str(cells[place])
+    return (int(number), place) if named and number.isdecimal() else (-1, -1)
+
+
+def _about(chart: Chart) -> str:
+    """Return what the page's script needs to know of a chart, as JSON."""
+    axes = [[each.x, *each.x_range, each.seconds] for each in (chart, *chart.others)]
+    rows = None
+    if chart.image is not None and chart.y == "worker":
+        rows = [*chart.image.values.shape, round(chart.image.extent[3] + 0.5)]
+    return json.dumps({"axes": axes, "workers": chart.workers, "lanes": chart.lanes, "cells": rows})
 
 
 def _figure(chart: Chart) -> Any:
@@ -202,6 +221,8 @@ def _figure(chart: Chart) -> Any:
     from bokeh.models import (
         BasicTicker,
         BasicTickFormatter,
+        BoxAnnotation,
+        BoxSelectTool,
         FixedTicker,
         HoverTool,
         NoOverlap,
@@ -221,7 +242,13 @@ def _figure(chart: Chart) -> Any:
     )  # fmt: skip
     plot.outline_line_color = None
     along: Any = "width" if chart.lanes else "both"
-    plot.add_tools(PanTool(dimensions="width"), WheelZoomTool(dimensions=along, modifiers={"ctrl": True}))
+    drag: Any = PanTool(dimensions="width")
+    if chart.seconds and not chart.lanes:
+        drag = BoxSelectTool(dimensions="both" if chart.image else "width", renderers=[])
+    plot.add_tools(drag, WheelZoomTool(dimensions=along, modifiers={"ctrl": True}))
+    chosen = BoxAnnotation(name="selection", visible=False, fill_color=style.PAGE[4], fill_alpha=0.16)
+    chosen.line_color, chosen.line_alpha = style.PAGE[4], 1.0
+    plot.add_layout(chosen)
     plot.axis.axis_label_text_font_style = "normal"
     plot.axis.minor_tick_line_color = None
     plot.xgrid.visible, plot.ygrid.visible = False, not (chart.lanes or chart.image)
@@ -233,11 +260,15 @@ def _figure(chart: Chart) -> Any:
         plot.yaxis.ticker = FixedTicker(ticks=chart.decades)
         plot.yaxis.formatter = BasicTickFormatter(power_limit_low=-4, power_limit_high=6)
     if chart.target:
-        plot.line([*chart.x_range], [chart.target] * 2, color=style.PAGE[-1], line_dash="dashed")
+        ends = [each.x_range[1] for each in (chart, *chart.others)]
+        plot.line([0, max(ends)], [chart.target] * 2, color=style.PAGE[-1], line_dash="dashed")
     for drawn, tips in _glyphs(plot, chart):
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
     if chart.image:
         plot.yaxis.ticker = BasicTicker(min_interval=1)
+    if chart.columns:
+        plot.xaxis.ticker = FixedTicker(ticks=[*range(len(chart.columns))])
+        plot.xaxis.major_label_overrides = dict(enumerate(chart.columns))
     if chart.lanes:
         plot.yaxis.ticker = FixedTicker(ticks=[*range(len(chart.lanes))])
         plot.yaxis.major_label_overrides = dict(enumerate(chart.lanes))
@@ -247,21 +278,32 @@ def _figure(chart: Chart) -> Any:
 
 def _glyphs(plot: Any, chart: Chart) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
     """Draw what a chart shows; yield glyphs with their tips."""
-    from bokeh.models import LinearColorMapper, LogColorMapper
+    from bokeh.models import ColumnDataSource, LinearColorMapper, LogColorMapper
 
-    for curve in chart.curves:
-        x, y = curve.points
-        line = plot.line(x, y, color=style.PAGE[curve.colour], line_width=1.8)
-        yield line, [(chart.x, f"@x{NUMBER}"), (curve.name, f"@y{NUMBER}")]
+    for number, curve in enumerate(chart.curves):
+        data, colour = dict[str, np.ndarray](), style.coloured(style.PAGE, curve.colour)
+        for axis, each in enumerate((chart, *chart.others)):
+            against = each.curves[number]
+            data |= dict(zip((f"x{axis}", f"y{axis}"), against.points, strict=True))
+            data |= dict(zip((f"low{axis}", f"high{axis}"), against.band or (), strict=False))
+        source = ColumnDataSource(data)
+        line = plot.line("x0", "y0", source=source, color=colour, line_width=1.8, name="curve")
+        if curve.band:
+            plot.varea("x0", "low0", "high0", source=source, color=colour, fill_alpha=0.15, name="band")
+        yield line, [("", f"$snap_x{NUMBER}"), (curve.name, f"$snap_y{NUMBER}")]
     for bars in chart.bars:
-        colour, half = style.PAGE[bars.colour], bars.height / 2
+        colour, half = style.coloured(style.PAGE, bars.colour), bars.height / 2
         if bars.marks:
             marks = plot.segment(bars.left, bars.lane - half, bars.left, bars.lane + half, color=colour)
             yield marks, [(bars.name, f"@x0{NUMBER}")]
         else:
+            width = bars.right - bars.left
+            columns = {"x": bars.left + width / 2, "width": width, "lane": bars.lane}
+            if bars.task is not None:
+                columns["task"] = bars.task.astype(np.int32)
             drawn = plot.rect(
-                (bars.left + bars.right) / 2, bars.lane, bars.right - bars.left, bars.height,
-                fill_color=colour, line_color=None, fill_alpha=style.FAINT if bars.faint else 1.0,
+                "x", "lane", "width", bars.height, source=ColumnDataSource(columns), fill_color=colour,
+                line_color=None, fill_alpha=style.FAINT if bars.faint else 1.0, name=bars.name,
             )  # fmt: skip
             yield drawn, [(bars.name, f"@width{NUMBER} around @x{NUMBER}")]
     if (image := chart.image) is not None:

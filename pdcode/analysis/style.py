@@ -185,10 +185,17 @@ def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) ->
         axes.set_ylim(least / (most / least) ** 0.1, most * (most / least) ** 0.05)
 
 
-PAGE = "#2b8cce", "#d5690a", "#0e9d78", "#c46a9d", "#84898f"
-"""Colours of charts of reports, with a contrast of 3 to 1 on white and on a dark page."""
+PAGE = "#2b8cce", "#d5690a", "#0e9d78", "#c46a9d", "#a8862b", "#8678cf", "#84898f"
+"""Colours of reports' charts, with a contrast of 3 to 1 on white and on a dark page; the last is grey."""
+PAPER = (*LINES[:6], GREY)
+"""Colours of the same charts in figures."""
 FAINT = 0.35
 """Opacity of faint bars."""
+
+
+def coloured(colours: Sequence[str], number: int) -> str:
+    """Return the colour of this number, which may be larger than that of the colours; grey is -1."""
+    return colours[number % (len(colours) - 1) if number >= 0 else -1]
 
 
 def ramp(colour: int) -> list[str]:

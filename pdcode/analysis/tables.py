@@ -12,7 +12,6 @@ import numpy as np
 
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
-from ..util import html
 from ..util.formats import (
     DASH,
     bar,
@@ -32,7 +31,6 @@ from .account import PARTS, Account, account
 from .diagnosis import Diagnosis
 from .gain import Gain
 from .printing import make_table, note
-from .summary import summarise
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -75,18 +73,6 @@ def show(
     printing.show(
         ((title, [*parts, *more] if name == "headline" else parts) for name, title, parts in shown), console
     )
-
-
-def as_html(trace: TraceReader) -> str:
-    """Return a description of the run for notebooks, with the diagnosis but for its costs."""
-    run = summarise(trace)
-    result = (
-        f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after "
-        f"{counted(run.updates, 'update')} in {duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, "
-        f"{size(run.bytes_down)} down"
-    )
-    judged = dict(diagnosis.diagnose(trace).lines()) if trace.arrivals.rows or trace.descent else {}
-    return html.named(description.headline(trace), {**judged, "result": result, **description.lines(trace)})
 
 
 def sections(
@@ -182,7 +168,8 @@ def _goodput(trace: TraceReader) -> Iterator[str]:
         share = percent(float(spent[used].sum()), float(spent.sum()))
         passes = f"; {useful / all_rows:.1f} epochs" if (all_rows := trace.attributes.get("rows")) else ""
         rate = f"{1e9 * useful / length:,.0f} training rows a second in used payloads"
-        yield f"goodput: {rate}, {share} % of the computation{passes}"
+        idle = f"workers had no task {percent(timing.idle(trace, length), 1)} % of the time"
+        yield f"goodput: {rate}, {share} % of the computation{passes}; {idle}"
 
 
 def _description(trace: TraceReader) -> Table:

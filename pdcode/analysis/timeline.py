@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..trace.reader import TraceReader
+from ..trace.schema import TIME
 from ..util.formats import duration, workers_named
 from . import description, timing
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LANES = 16  # workers, at most
 TASKS = 60  # tasks of a typical worker, at most
+LINK = 5  # place of a link's colour in those of charts
 
 
 def window_ns(
@@ -50,6 +52,48 @@ def lanes(pace: timing.Pace, out: Sequence[int] = ()) -> list[int]:
     others = [worker for worker in range(workers) if worker not in slow]
     chosen = np.linspace(0, len(others) - 1, LANES - len(slow)).round().astype(int)
     return sorted([*slow, *(others[place] for place in chosen)])
+
+
+Kinds = list[tuple[str, tuple[np.ndarray, np.ndarray], int, bool]]
+"""What a lane has: names, begins and ends in s, colours and faintness."""
+
+
+def rank_0(trace: TraceReader, split: np.ndarray, centre_ns: float, most: int) -> Iterator[tuple[str, Kinds]]:
+    """Yield the lanes of rank 0's processor and of its link, with what is nearest to a time.
+
+    `split` are the stages of all tasks. Rank 0 steps after a decoding, and sends after either.
+    """
+    rows, steps = trace.arrivals, trace.updates["t_ns"]
+
+    def near(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        there = np.flatnonzero(end > begin)
+        away = np.maximum(begin[there] - centre_ns, centre_ns - end[there])
+        there = there[np.argsort(away, kind="stable")[:most]]
+        return 1e-9 * begin[there], 1e-9 * end[there]
+
+    dispatch = rows["t_dispatch_ns"]
+    decoded = dispatch + split.sum(axis=0)
+    ends = np.append(0, np.sort(decoded))
+    last = ends[np.searchsorted(ends[1:], steps, side="right")]
+    own = (last >= np.append(0, steps)[:-1]) & (trace.updates["why"] != TIME)
+    events, sent = np.sort(np.concatenate((ends, steps))), np.unique(dispatch)
+    before = events[np.searchsorted(events, sent, side="right") - 1]
+    before = np.where(before > 0, np.maximum(before, np.append(0, sent)[:-1]), sent)
+    pauses, up = trace.pauses, dispatch + split[:4].sum(axis=0)
+    yield (
+        "rank 0",
+        [
+            ("decoding", near(decoded - split[6], decoded), 2, False),
+            ("stepping", near(last[own], steps[own]), 2, True),
+            ("sending", near(before, sent), LINK, True),
+            ("pauses", near(pauses["t_ns"], pauses["t_ns"] + pauses["spent_ns"]), 4, False),
+        ],
+    )
+    yield "link to rank 0", [("under way (darker: several)", near(up, up + split[4]), LINK, True)]
+    yield (
+        "link from it",
+        [("under way (darker: several)", near(dispatch, dispatch + split[0]), LINK, True)],
+    )
 
 
 def timeline(

@@ -245,6 +245,13 @@ def own_tasks(trace: TraceReader) -> Columns:
     return {"worker": rows["worker"], **columns}
 
 
+def idle(trace: TraceReader, length: int) -> float:
+    """Return the fraction of the first `length` ns of a run in which its workers had no task."""
+    rows = own_tasks(trace)
+    busy = np.minimum(rows["t_recv_ns"], length) - np.minimum(rows["t_dispatch_ns"], length)
+    return max(0.0, 1 - trace.scale * float(busy.sum()) / (max(length, 1) * trace.worker_count))
+
+
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
     """Return the time of each task of one worker, from `task_begins` to the payload's arrival.
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 
 from ..util import signals
@@ -26,12 +26,13 @@ def run_command(
     progress: bool = True,
     variables: Mapping[str, str] | None = None,
     hidden: str | None = None,
+    tell: Callable[[str], object] = print_line,
 ) -> None:
     """Run ``pdcode ARGUMENTS`` in a child process, with additional environment `variables`.
 
-    With `progress` the command's lines are printed, without lines that begin with `hidden`. Its failure is an
-    `InputError` or `Failure` with its message. Ctrl-C is passed on, and raises KeyboardInterrupt after the
-    command has ended.
+    With `progress` `tell` is called with the command's lines, without lines that begin with `hidden`. Its
+    failure is an `InputError` or `Failure` with its message. Ctrl-C is passed on, and raises
+    KeyboardInterrupt after the command has ended.
     """
     interrupted, last = False, ""
 
@@ -57,7 +58,7 @@ def run_command(
         for line in process.stdout:
             last = line.rstrip()
             if progress and not (hidden and last.startswith(hidden)):
-                print_line(last)
+                tell(last)
         code = process.wait()
         errors.seek(0)
         output = f"\n{errors.read()}"

@@ -1,12 +1,14 @@
 """`pdcode.run`, `pdcode.simulate` and `pdcode.plan`: the commands as functions."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..config import kinds
 from ..launch import launcher
 from ..util.errors import Failure, InputError, in_one_line, place_of_user
 from ..util.output import print_line
@@ -52,7 +54,7 @@ def run(
     resume : bool
         Whether to resume from a checkpoint of the trace, if there is one.
     progress : bool
-        Whether to print the lines that the command prints.
+        Whether to print the lines that the command prints; a notebook shows the run so far in their place.
 
     Returns
     -------
@@ -84,9 +86,11 @@ def run(
     path = Path(job.config.trace.path)
     with job.as_file() as file, _with_trace(path), named(data):
         flags = ["--resume"] if resume else []
+        notebook = progress and "ipykernel" in sys.modules
         command.run_command(
-            ["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress
-        )
+            ["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress,
+            tell=kinds.find("views", "live")(path) if notebook else print_line,
+        )  # fmt: skip
     return Trace(path)
 
 

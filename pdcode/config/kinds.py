@@ -70,7 +70,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "figure": "pdcode.analysis.plots:draw_kind",
         "export": "pdcode.exporters:export",
         "dictionary": "pdcode.events.reconstruction:trained_dictionary",
-        "html": "pdcode.analysis.tables:as_html",
+        "html": "pdcode.analysis.notebook:as_html",
+        "live": "pdcode.analysis.notebook:Live",
         "simulation": "pdcode.analysis.prediction:lines",
     },
     "codes": {

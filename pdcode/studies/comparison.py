@@ -113,14 +113,15 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the ranked table, for notebooks."""
-        return printing.to_html(self._sections)
+        return printing.to_html(self.sections)
 
     def show(self) -> None:
         """Print the ranked table, as ``pdcode compare`` does."""
-        printing.show(self._sections)
+        printing.show(self.sections)
 
     @property
-    def _sections(self) -> list[printing.Section]:
+    def sections(self) -> list[printing.Section]:
+        """The ranked table, and its legend."""
         return results_table.comparison_sections(self.rows, self.seeds, self.title, self.notes)
 
     def plot(self) -> Figure:

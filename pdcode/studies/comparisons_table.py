@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Console | None = None) -> None:
-    """Print a line for each scheme, with its time as a multiple of the first's in each comparison.
+    """Print `sections`, and of two comparisons the agreement of their orders."""
+    printing.show(sections(comparisons, names), console)
+    if len(comparisons) == 2:
+        tau, common = agreement(*comparisons)
+        print(f"Order of the {common} schemes that both have: Kendall's τ = {number(tau, 2)}")
+
+
+def sections(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[printing.Section]:
+    """Return a table with a line for each scheme, its time as a multiple of the first's in each comparison.
 
     Schemes are ranked by the number of comparisons that do not have them or in which a run missed the target,
     then by the geometric mean of the multiples.
@@ -38,13 +46,10 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     orders = printing.make_table("", *names, left=("",), fold=False)
     for one, first in zip(names, comparisons, strict=True):
         orders.add_row(one, *(number(agreement(first, other)[0], 2) for other in comparisons))
-    sections: list[printing.Section] = [("", [table, *map(printing.note, texts)])]
+    found: list[printing.Section] = [("", [table, *map(printing.note, texts)])]
     if len(comparisons) > 2:
-        sections.append(("Kendall's τ of the orders of common schemes", [orders]))
-    printing.show(sections, console)
-    if len(comparisons) == 2:
-        tau, common = agreement(*comparisons)
-        print(f"Order of the {common} schemes that both have: Kendall's τ = {number(tau, 2)}")
+        found.append(("Kendall's τ of the orders of common schemes", [orders]))
+    return found
 
 
 def standings(comparisons: Sequence[Comparison]) -> dict[str, list[Row[str] | None]]:

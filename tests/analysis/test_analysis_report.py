@@ -1,8 +1,10 @@
 """What a report says of runs of every kind; figures; refusals. tests/browser opens its pages."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import traces
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.analysis import charts, description, figures, report, waiting
+from pdcode.analysis import charts, description, figures, notebook, report, waiting
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.trace.reader import TraceReader
 
@@ -89,10 +91,15 @@ def test_a_page_of_unusual_runs(tmp_path: Path, kind: str) -> None:
 def test_the_loss_is_drawn_once_where_other_axes_would_draw_the_same(tmp_path: Path) -> None:
     """Two runs of one speed; and one that has twice as many updates and bytes a second."""
     made = [traces.simulate(tmp_path / f"{name}.h5", 0.5) for name in "ab"]
-    assert {chart.name for chart in charts.losses(made, "ab")} == {"loss-time", "accuracy-time"}
+    assert [(chart.name, chart.others) for chart in charts.losses(made, "ab")] == [
+        ("loss-time", []), ("accuracy-time", []),
+    ]  # fmt: skip
     made.append(traces.simulate(tmp_path / "c.h5", 0.5, workers=4, slow=()))
-    names = {chart.name for chart in charts.losses(made, "abc")}
-    assert names == {"loss-time", "accuracy-time", "loss-updates", "loss-bytes"}
+    loss, _ = charts.losses(made, "abc")
+    assert [each.name for each in loss.others] == ["loss-updates", "loss-bytes"]
+    for other in loss.others:  # the same points
+        for one, another in zip(loss.curves, other.curves, strict=True):
+            assert np.array_equal(one.y, another.y)
 
 
 def test_charts_are_told_in_words(tmp_path: Path) -> None:
@@ -103,10 +110,8 @@ def test_charts_are_told_in_words(tmp_path: Path) -> None:
     )
     assert told["slow-when"].endswith("the highest median is in row 7 of 8")
     loss = named["loss-time"].curves[0].y
-    assert told["loss-time"].startswith(
-        f"Training loss against time: loss from {loss[0]:.3g} to {loss[-1]:.3g}, "
-    )
-    assert told["timeline"].startswith("Tasks of the workers: 8 lanes, worker 0, worker 1, ")
+    assert told["loss-time"].startswith(f"Training loss: loss from {loss[0]:.3g} to {loss[-1]:.3g}, ")
+    assert told["timeline"].startswith("Tasks of the workers: 11 lanes, worker 0, worker 1, ")
     assert "median from " in told["staleness"]
 
 
@@ -146,29 +151,109 @@ def test_texts_of_a_trace_are_escaped(tmp_path: Path) -> None:
     assert "<script>alert" not in page
 
 
-def test_changes_from_one_run_to_another(tmp_path: Path) -> None:
-    """Without its slow worker a run has 8 / 7.1 times as many updates a second."""
-    before = traces.simulate(tmp_path / "a.h5", 2.0)
-    after = traces.simulate(tmp_path / "b.h5", 2.0, slow=())
-    comparison, first, second = of(before, after)
-    assert [name for name, _ in comparison.lines] == ["before", "after"]
-    assert (first.title, second.title) == ("Before: a.h5", "After: b.h5")
-    assert comparison.headline == "a.h5 → b.h5, before and after a change"
-    said = re.fullmatch(r"Loss \S+ after (.*) in place of (.*): (.*) times as (fast|long)", comparison.title)
+def test_runs_side_by_side(tmp_path: Path) -> None:
+    """Without its slow worker a run has 8 / 7.1 times as many updates a second; a third one is the first."""
+    made = [
+        traces.simulate(tmp_path / f"{name}.h5", 2.0, slow=slow)
+        for name, slow in (("a", (7,)), ("b", ()), ("c", (7,)))
+    ]
+    comparison, *parts = of(*made)
+    assert [name for name, _ in comparison.lines] == ["a", "b", "c"]
+    assert [part.title for part in parts] == ["a.h5", "b.h5", "c.h5"]
+    assert comparison.headline == "3 runs: a.h5, b.h5, c.h5"
+    said = re.fullmatch(
+        r"(\w) reaches loss \S+ first, after \S+ \S+: (\S+) times as fast as \w and \S+ .* \w",
+        comparison.title,
+    )
     assert said is not None
-    after_s, before_s = (float(text.removesuffix(" s")) for text in said.groups()[:2])
-    assert max(after_s, before_s) / min(after_s, before_s) == pytest.approx(float(said[3]), rel=0.02)
-    assert (said[4] == "fast") == (after_s < before_s)
-    drawn = [chart.name for chart in comparison.charts]
-    assert drawn == ["loss-time", "before-slow-when", "after-slow-when"]
-    page = report.make_page([comparison, first, second])
+    assert float(said[2]) >= 1
+    (loss,) = comparison.charts
+    assert [curve.name for curve in loss.curves] == ["a", "b", "c"]
+    page = report.make_page([comparison, *parts])
     assert page.count("<h1>") == 1
-    assert "<h2>Before: a.h5</h2>" in page
-    changes = comparison.sections[0].contents[1]
-    cells = {row[0]: row[1:] for row in zip(*(column.cells for column in changes.columns), strict=True)}
-    low, high = map(float, cells["updates a second"][3].split(" – "))
+    assert "<h2>b.h5</h2>" in page
+    runs, rates = comparison.sections[0].contents[:2]
+    for table in (runs, rates):
+        assert list(table.columns[0].cells) == ["a", "b", "c"]
+    first, second, third = rates.columns[2].cells
+    assert (first, third[:5]) == ("–", "1.00×")
+    low, high = map(float, re.fullmatch(r".*× \((\S+) – (\S+)\)", second).groups())
     assert low < 8 / 7.1 < high
-    assert set(report.named_charts(of(before, before))) >= {"loss-time", "before-timeline", "after-timeline"}
+    assert set(report.named_charts(of(*made[:2]))) >= {"loss-time", "1-slow-when", "2-timeline"}
+    assert of(*made[:2])[0].title.endswith(") the updates a second")
+
+
+def test_marks_of_rank_0_and_its_link(tmp_path: Path) -> None:
+    """Rank 0 decodes one payload after another; what it and the link do adds up as in the account."""
+    trace = traces.simulate(tmp_path / "run.h5", 0.3)
+    timeline = report.named_charts(of(trace))["timeline"]
+    assert timeline.lanes[-3:] == ["rank 0", "link to rank 0", "link from it"]
+    assert timeline.workers == [*range(8), -1, -1, -1]
+    spent = dict.fromkeys(("decoding", "stepping", "sending"), 0.0)
+    for bars in timeline.bars:
+        if bars.name in spent:
+            assert (bars.lane == 8).all()
+            spent[bars.name] += float((bars.right - bars.left).sum())
+    rows, steps = trace.arrivals, trace.updates.rows
+    assert spent["stepping"] == pytest.approx(8e-6 * steps)
+    assert spent["sending"] == pytest.approx(5e-6 * steps, rel=0.02)
+    assert spent["decoding"] <= 1e-9 * (rows["t_decoded_ns"] - rows["t_recv_ns"]).sum()
+
+
+def test_comparisons_have_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = {
+        "problem": {"kind": "softmax", "data": "digits", "batch": 32},
+        "stragglers": {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [3], "slowdown": 10.0},
+        "stop": {"loss": 0.5, "seconds": 60.0},
+    }
+    for name, workers in (("a", 4), ("b", 6)):
+        pdcode.compare(
+            job, ["uncoded:all", "uncoded:async"], workers=workers, seeds=2, output=f"{name}.compare.h5",
+            progress=False,
+        )  # fmt: skip
+    assert main(["report", "a.compare.h5"]) == 0
+    page = Path("a.compare.html").read_text(encoding="utf-8")
+    title = re.search(r"<h1>(.*)</h1>", page)
+    assert title is not None
+    assert re.fullmatch(
+        r"uncoded:async reaches loss 0.5 first, after \S+ ms \(.* – .*\): "
+        r"uncoded:all takes \S+× as long \(.*\)",
+        title[1],
+    )
+    assert "faster than every other at 95 %" in page or "do not tell it from" in page
+    assert main(["report", "a.compare.h5", "b.compare.h5", "-o", "both.html", "--figures", "drawn"]) == 0
+    both = Path("both.html").read_text(encoding="utf-8")
+    assert "<h1>uncoded:async is the best of 2 schemes in 2 comparisons</h1>" in both
+    assert both.count("<figure ") == both.count(' role="img" aria-label="') == 3
+    assert len([*Path("drawn").glob("*.svg")]) == 3
+    capsys.readouterr()
+    traces.simulate(tmp_path / "run.h5", 0.1)
+    assert main(["report", "run.h5", "a.compare.h5"]) == 2
+    assert "a.compare.h5: a comparison, which cannot be shown together with traces" in capsys.readouterr().err
+
+
+def test_a_run_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pictures are told in words; a display that goes on keeps the line and what could be read."""
+    trace = pdcode.Trace(traces.simulate(tmp_path / "a'<b>.h5", 0.5).path)
+    page = trace._repr_html_()
+    assert page.count("<svg ") == page.count(" role='img' aria-label='") == 2
+    assert "worker 7 is " in page
+    assert "<b>.h5" not in page
+    shown = list[str]()
+    display = SimpleNamespace(
+        HTML=str, display=lambda *given, **options: SimpleNamespace(update=shown.append)
+    )
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    live = notebook.Live(trace.path)
+    live("update 12")
+    assert shown[-1].startswith("<p>update 12</p>")
+    assert shown[-1].count("<svg ") == 2
+    notebook.Live(tmp_path / "none.h5")("it begins")
+    assert shown[-1] == "<p>it begins</p>"
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -210,7 +295,6 @@ def test_figures_have_the_page_s_marks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["a.h5", "a.h5", "a.h5"], "a.h5: expected one trace, or two, before and after a change"),
         (["a.h5", "-o", "mine.html"], "-o mine.html: the existing file is not a report of pdcode"),
         (["none.h5"], "none.h5: no such file"),
     ],
