@@ -47,7 +47,7 @@ class Account:
         if each payload is a step, the workers with tasks.
     begin_ns, end_ns : ndarray of int64, shape (pieces,)
         Pieces of the time, chain by chain; each begins where the one before ends.
-    whose, part : ndarray of int64, shape (pieces,)
+    whose, part : ndarray of int, shape (pieces,)
         Worker of each piece, n for rank 0, and what it was spent on: a place in `PARTS`.
     worker_count : int
         Number of workers n.
@@ -138,11 +138,13 @@ def account(trace: TraceReader) -> Account | None:
     chains = [each for each in chains if len(each[0])]
     if not chains:
         return None
-    divided = [_paused(trace, *_whole(n, until_ns, *each)) for each in chains]
+    divided = []
+    for each in chains:
+        begin, end, whose, part = _paused(trace, *_whole(n, until_ns, *each))
+        taken = end > begin
+        divided.append((begin[taken], end[taken], whose[taken], part[taken]))
     begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
-    taken = end > begin
-    columns = begin[taken], end[taken], whose[taken], part[taken]
-    return Account(run.target if reached else "", len(chains), *columns, n)
+    return Account(run.target if reached else "", len(chains), begin, end, whose, part, n)
 
 
 def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
@@ -161,8 +163,8 @@ def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:
         following = np.append(begun[1:], last)
         edges = np.cumsum(np.concatenate((begun[None], split[:, own])), axis=0)
         edges = np.concatenate((np.minimum(edges, following), following[None]))
-        whose = np.tile([*[worker] * len(STAGES), n], len(own))
-        part = np.tile([*range(len(STAGES)), PARTS.index("dispatch")], len(own))
+        whose = np.tile(np.array([*[worker] * len(STAGES), n], np.int32), len(own))
+        part = np.tile(np.array([*range(len(STAGES)), PARTS.index("dispatch")], np.int8), len(own))
         begin, end = edges[:-1].T.ravel(), edges[1:].T.ravel()
         if left.any():
             gone = last, [until_ns], [worker], [PARTS.index("gone")]
@@ -179,7 +181,8 @@ def _whole(
     first, last = [PARTS.index("start")], [PARTS.index("end")]
     return (
         np.concatenate(([0], begins, ends[-1:])), np.concatenate((begins[:1], ends, [until_ns])),
-        np.concatenate(([n], whose, [n])), np.concatenate((first, part, last)),
+        np.concatenate(([n], whose, [n]), dtype=whose.dtype),
+        np.concatenate((first, part, last), dtype=part.dtype),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from ..util.version import __version__
 from . import charts, comparison, critical_path, description, printing, style, tables
 from .account import account
 from .charts import Chart
-from .diagnosis import Diagnosis
+from .diagnosis import Cause, Diagnosis
 from .gain import Gain
 from .printing import make_table, note
 
@@ -77,7 +77,7 @@ class Part(NamedTuple):
     charts: Sequence[Chart]  # on the first screen
     sections: Sequence[Section]
     config: str = ""
-    causes: Sequence[str] = ()  # of the verdict, the one that costs the most first
+    causes: Sequence[Cause] = ()  # the most costly first
 
 
 def parts(traces: Sequence[TraceReader], found: Sequence[Diagnosis], gain: Gain | None = None) -> list[Part]:
@@ -118,9 +118,7 @@ def _run(trace: TraceReader, found: Diagnosis) -> Part:
     first = [every[name] for name in FIRST if name in every]
     headline = description.headline(trace).removeprefix(f"{trace.path}: ")
     lines = [(name, _portable(text, trace.path)) for name, text in found.lines()]
-    stated = "; ".join(filter(None, found.statements))
-    causes = [each for each in found.statements if each] if found.verdict.endswith(stated) else []
-    return Part(trace.path.name, headline, lines, first, sections, trace.config_text, causes)
+    return Part(trace.path.name, headline, lines, first, sections, trace.config_text, found.causes)
 
 
 def _beside_waiting(part: Part, gain: Gain) -> Part:

@@ -14,7 +14,7 @@ import traces
 import pdcode
 from pdcode.__main__ import main
 from pdcode.analysis import charts, description, figures, notebook, report, waiting
-from pdcode.analysis.diagnosis import diagnose
+from pdcode.analysis.diagnosis import Cause, diagnose
 from pdcode.trace.reader import TraceReader
 
 pytestmark = pytest.mark.slow
@@ -142,6 +142,14 @@ def test_the_page_of_a_run_has_the_gain_and_relative_paths(
     monkeypatch.chdir(tmp_path / "elsewhere")
     lines = dict(report.parts([trace], [replace(found, next=f"plan --trace {trace.path}")])[0].lines)
     assert lines["next"] == "plan --trace run.h5"
+
+
+def test_causes_are_ranked_beside_the_verdict(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "run.h5", 0.1)
+    causes = Cause("workers", "one is slow", 0.3, 0.25, 0.4), Cause("rank 0", "it is busy", 0.125, 0.1, 0.15)
+    page = report.make_page(report.parts([trace], [replace(diagnose(trace), causes=causes)]))
+    shown = re.findall(r'px"></i>([^<]*)</span>', page)
+    assert shown == ["workers 30.0 % (25.0 – 40.0)", "rank 0 12.5 % (10.0 – 15.0)"]
 
 
 def test_texts_of_a_trace_are_escaped(tmp_path: Path) -> None:
