@@ -255,7 +255,7 @@ def rates(trace: TraceReader) -> Chart:
 def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     """Return the timeline, of all workers or a choice: `TASKS` tasks at most, around a typical interval."""
     rows = trace.arrivals
-    pace, length = timing.pace(timing.own_tasks(trace), trace.worker_count), description.stop_ns(trace)
+    pace, length = timing.pace_of(trace), description.stop_ns(trace)
     outages = timing.outages(trace, pace, length)
     lanes = timeline.lanes(pace, list(dict.fromkeys(outage.worker for outage in outages)))
     window = timeline.window_ns(rows, pace, length, outages)

@@ -27,7 +27,7 @@ OWN = "step", "waiting", "dispatch"
 from an event to the dispatch of the task that follows."""
 
 
-def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
+def stages(arrivals: Columns, steps_ns: np.ndarray, queued_ns: np.ndarray | None = None) -> np.ndarray:
     """Split each task's time, from its dispatch to its decoding, into `STAGES`.
 
     Parameters
@@ -36,6 +36,8 @@ def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
         Columns of a trace's table.
     steps_ns : ndarray of int64, shape (updates,)
         Times of the steps.
+    queued_ns : ndarray of float64, shape (m,), optional
+        `timing.queued_ns` of the arrivals, if it is known.
 
     Returns
     -------
@@ -55,7 +57,8 @@ def stages(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
         earlier = _earlier_messages(arrivals, own)
         earlier = (earlier * np.minimum(1.0, down / np.maximum(earlier.sum(axis=0), 1))).astype(np.int64)
         down, own = down - earlier.sum(axis=0), own + earlier
-    queued = np.clip(timing.queued_ns(arrivals, steps_ns), 0, up).astype(np.int64)
+    queued = timing.queued_ns(arrivals, steps_ns) if queued_ns is None else queued_ns
+    queued = np.clip(queued, 0, up).astype(np.int64)
     later = np.clip(before - times[-2], 0, rest)
     return np.stack((down, *own, up - queued, queued + later, rest - later))
 
@@ -132,7 +135,7 @@ class CriticalPath:
 @timing.once
 def stages_of(trace: TraceReader) -> np.ndarray:
     """Return the `stages` of a run's tasks, computed once."""
-    return stages(trace.arrivals, trace.updates["t_ns"])
+    return stages(trace.arrivals, trace.updates["t_ns"], timing.queued_of(trace))
 
 
 @timing.once

@@ -149,7 +149,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
             verdict.worded(*statements, share=most), _why(trace, slow[0], noun),
             slow=slow, ratios=ratios, statements=statements,
         )  # fmt: skip
-    pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
+    pace = timing.pace_of(trace)
     outages = timing.outages(trace, pace, description.stop_ns(trace))
     if outages:
         worst = outages[0]

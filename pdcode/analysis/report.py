@@ -160,14 +160,17 @@ def named_charts(report: Sequence[Part]) -> dict[str, Chart]:
 
 def make_page(report: Sequence[Part]) -> str:
     """Return the page, which needs no other file."""
+    from bokeh.document import Document
     from bokeh.embed import components
     from bokeh.resources import Resources
     from jinja2 import Environment, PackageLoader
 
     drawn = named_charts(report)
-    script, places = (
-        components({name: _figure(chart) for name, chart in drawn.items()}) if drawn else ("", {})
-    )
+    figures, document = {name: _figure(chart) for name, chart in drawn.items()}, Document()
+    with document.models.freeze():  # else each figure has all earlier ones read again
+        for each in figures.values():
+            document.add_root(each)
+    script, places = components(figures) if drawn else ("", {})
     templates = Environment(loader=PackageLoader("pdcode.analysis"), autoescape=True, trim_blocks=True)
     names = {id(chart): name for name, chart in drawn.items()}
     templates.globals |= {

@@ -145,7 +145,7 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     if trace.sample > 1:  # others' tasks, on which waiting at rank 0 depends, are unknown: at most the usual
         table["queued_ns"] = np.full(int(chosen.sum()), flights_ns[-2] if len(flights_ns) > 1 else 0.0)
     else:
-        table["queued_ns"] = timing.queued_ns(table, trace.updates["t_ns"]) + in_turn_ns(table)
+        table["queued_ns"] = timing.queued_of(trace)[chosen] + in_turn_ns(table)
     found = [_tasks(table, each, min(flights_ns, default=0.0)) for each in rows]
     summed = trace.summed[chosen]
     return _without_waiting(found, [summed[each] for each in rows], trace.sample) if summed.any() else found

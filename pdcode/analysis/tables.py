@@ -107,7 +107,7 @@ def sections(
         if unrecorded and trace.counters:
             yield "bytes", "Bytes", _bytes(trace)
         return
-    pace = timing.pace(timing.own_tasks(trace), trace.worker_count)
+    pace = timing.pace_of(trace)
     outages = timing.outages(trace, pace, length)
     sampled = (
         f"of one payload in {trace.sample:,}: " if trace.sample > 1 and "lost" not in trace.counters else ""

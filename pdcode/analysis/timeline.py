@@ -110,7 +110,7 @@ def timeline(
         axes.set_title("Arrivals were not recorded" if unrecorded else "No arrivals yet")
         axes.set_axis_off()
         return None
-    pace, length = timing.pace(timing.own_tasks(trace), trace.worker_count), description.stop_ns(trace)
+    pace, length = timing.pace_of(trace), description.stop_ns(trace)
     outages = timing.outages(trace, pace, length)
     out = list(dict.fromkeys(outage.worker for outage in outages))
     begin, end = window_ns(trace.arrivals, pace, length, outages)

@@ -325,6 +325,18 @@ def group_overlapping(outages: Sequence[Outage]) -> list[list[Outage]]:
     return groups
 
 
+@once
+def pace_of(trace: TraceReader) -> Pace:
+    """Compare the median task times of a run's workers."""
+    return pace(own_tasks(trace), trace.worker_count)
+
+
+@once
+def queued_of(trace: TraceReader) -> np.ndarray:
+    """Return the time for which each payload of a run waited while rank 0 was busy, `queued_ns`."""
+    return queued_ns(trace.arrivals, trace.updates["t_ns"])
+
+
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:
     """Divide each value by the median of the others, by one sort; nan values are ignored."""
     finite = np.flatnonzero(~np.isnan(values))
