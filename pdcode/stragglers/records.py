@@ -33,6 +33,8 @@ def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
     rows = np.split(recorded.delays_s, np.cumsum(recorded.counts)[:-1])
     stretch = recorded.stretch.copy()
     others = [each for each, row in enumerate(rows) if each not in workers and len(row)]
+    if not others:
+        raise InputError("all workers are slow: the time of a usual one is not known")
     ranked = sorted(others, key=lambda each: (stretch[each], rows[each].mean()))
     usual = ranked[(len(ranked) - 1) // 2]
     for each in workers:
