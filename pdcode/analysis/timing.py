@@ -231,9 +231,13 @@ def queued_ns(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
     begins[1:] = np.where(begins[1:] > 0, np.maximum(begins[1:], ends[:-1]), ends[:-1])
     begins = np.minimum(begins, ends)
     busy = np.concatenate(([0], np.cumsum(ends - begins)))
-    times = np.stack((begins, ends), axis=1).ravel()
-    spent = np.stack((busy[:-1], busy[1:]), axis=1).ravel()
-    sent, received = (np.interp(arrivals[f"t_{name}_ns"], times, spent) for name in ("send", "recv"))
+
+    def busy_until(t_ns: np.ndarray) -> np.ndarray:
+        ended = np.searchsorted(ends, t_ns)
+        under_way = np.maximum(t_ns - begins[np.minimum(ended, len(ends) - 1)], 0)
+        return np.asarray(busy[ended] + np.where(ended < len(ends), under_way, 0))
+
+    sent, received = (busy_until(arrivals[f"t_{name}_ns"]) for name in ("send", "recv"))
     return np.maximum(received - sent, 0)
 
 
