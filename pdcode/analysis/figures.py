@@ -53,14 +53,18 @@ def draw(chart: Chart) -> Figure:
 
 
 def _bars(chart: Chart, axes: Axes) -> None:
+    begin, end = chart.view or chart.x_range
     for bars in chart.bars:
-        colour = style.coloured(style.PAPER, bars.colour)
+        seen, colour = (bars.right >= begin) & (bars.left <= end), style.coloured(style.PAPER, bars.colour)
+        lane, left, right = bars.lane[seen], bars.left[seen], bars.right[seen]
+        if not len(lane):
+            continue
         if bars.marks:
             half = bars.height / 2
-            axes.vlines(bars.left, bars.lane - half, bars.lane + half, colour, linewidth=0.8, label=bars.name)
+            axes.vlines(left, lane - half, lane + half, colour, linewidth=0.8, label=bars.name)
         else:
             axes.barh(
-                bars.lane, bars.right - bars.left, bars.height, bars.left, color=colour, linewidth=0,
+                lane, right - left, bars.height, left, color=colour, linewidth=0,
                 alpha=style.FAINT if bars.faint else 1, label=bars.name,
             )  # fmt: skip
     if chart.lanes:
