@@ -15,7 +15,7 @@ from .account import PARTS, Account
 POINTS = 800  # points of a curve, at most
 BINS, PER_BIN = 60, 20  # intervals of a run, at most, and values in each, on average
 CELLS = 150  # cells of an image on a side, at most
-TASKS = 3000  # tasks of a timeline, at most
+TASKS = 3000  # tasks of a timeline around what is shown first, and elsewhere, at most
 CURVED = 64  # blocks of a code whose curve of captured energy is computed, at most
 GREY, QUEUED, LINK = -1, 3, 5  # the last colour, and those of waiting at rank 0 and of links
 STAGED = (
@@ -253,7 +253,7 @@ def rates(trace: TraceReader) -> Chart:
 
 
 def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
-    """Return the timeline, of all workers or a choice: `TASKS` tasks at most, around a typical interval."""
+    """Return the timeline, of all workers or a choice: tasks around a typical interval, some of others."""
     rows = trace.arrivals
     pace, length = timing.pace_of(trace), description.stop_ns(trace)
     outages = timing.outages(trace, pace, length)
@@ -261,10 +261,8 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     window = timeline.window_ns(rows, pace, length, outages)
     place = np.full(trace.worker_count, -1)
     place[lanes] = np.arange(len(lanes))
-    chosen = np.flatnonzero(place[rows["worker"]] >= 0)
-    centre = sum(window) / 2
-    away = np.maximum(centre - rows["t_recv_ns"][chosen], rows["t_dispatch_ns"][chosen] - centre)
-    chosen = chosen[np.argsort(away, kind="stable")[:TASKS]]
+    centre, mine = sum(window) / 2, np.flatnonzero(place[rows["worker"]] >= 0)
+    chosen = _nearby(trace, mine, centre)
     split, task = critical_path.stages_of(trace), rows["task"][chosen]
     begin_ns = rows["t_dispatch_ns"][chosen]
     edges = 1e-9 * np.vstack((begin_ns, begin_ns + split[:, chosen].cumsum(axis=0)))
@@ -290,13 +288,26 @@ def tasks(trace: TraceReader, path: critical_path.CriticalPath | None) -> Chart:
     bars = [each for each in bars if len(each.left) and (each.marks or (each.right > each.left).any())]
     if len(lanes) < trace.worker_count:
         note += f"{len(lanes)} of {trace.worker_count:,} workers: slow ones, and others evenly spaced. "
-    if len(chosen) == TASKS:
-        note += f"{TASKS:,} tasks between {duration(1e9 * edges[0].min())} and {duration(1e9 * recv.max())}."
+    if len(chosen) < len(mine):
+        note += f"{len(chosen):,} of {len(mine):,} tasks: around what is shown first, and at {CELLS} times."
     view, title = (1e-9 * window[0], 1e-9 * window[1]), "Tasks of the workers"
     workers = [*lanes, *[-1] * (len(names) - len(lanes))]
     return Chart(
         "timeline", title, "time, s", "", bars=bars, lanes=names, view=view, note=note, workers=workers
     )  # fmt: skip
+
+
+def _nearby(trace: TraceReader, of: np.ndarray, centre_ns: float) -> np.ndarray:
+    """Return `TASKS` of some arrivals around a time, and about as many at `CELLS` times of the run."""
+    begin, end = (trace.arrivals[f"t_{event}_ns"][of] for event in ("dispatch", "recv"))
+    if len(of) <= 2 * TASKS:
+        return of
+    away = np.argsort(np.maximum(centre_ns - end, begin - centre_ns), kind="stable")[:TASKS]
+    cell = max(description.stop_ns(trace), 1) / CELLS
+    part = np.clip(end / cell, 0, CELLS - 1).astype(int)
+    order = np.lexsort((np.abs(end - (part + 0.5) * cell), part))
+    number = np.arange(len(of)) - np.searchsorted(part[order], part[order])
+    return of[np.union1d(away, order[number < TASKS // CELLS])]
 
 
 def slow_when(trace: TraceReader) -> Chart | None:

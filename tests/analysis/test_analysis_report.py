@@ -270,6 +270,19 @@ def test_changes_of_equal_steps_are_compared_without_warnings(tmp_path: Path) ->
     of(*(traces.script(tmp_path / f"{number}.h5", each, 0.0) for number, each in enumerate(times_s)))
 
 
+def test_a_timeline_of_many_tasks_has_some_of_all_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what is marked elsewhere is there, too: all tasks around one time, and some at 150 others."""
+    monkeypatch.setattr(charts, "TASKS", 450)
+    trace = traces.simulate(tmp_path / "run.h5", 2.0, slow=())
+    chart = charts.tasks(trace, None)
+    (computing,) = (each for each in chart.bars if each.name == "computing")
+    assert 450 <= len(computing.left) <= 900 < trace.arrivals.rows
+    assert np.histogram(computing.left, 40, (0, 2.0))[0].min() >= 5
+    assert f"{len(computing.left):,} of {trace.arrivals.rows:,} tasks" in chart.note
+
+
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     traces.simulate(tmp_path / "run.h5", 0.1)
     kinds = "timeline", "gram-16"
