@@ -44,7 +44,11 @@ TRIED = {
     "the policy": POLICIES,
 }
 """Settings that are tried against each cause, with words for them; slow workers: as the policy."""
-FEWER_BYTES = "fewer bytes a step, such as by the hook of pdcode.torch.ddp, or more work a step"
+OF_SCRIPTS = {
+    "the reduction": "fewer bytes a step, such as by the hook of pdcode.torch.ddp, or more work a step",
+    "the policy": "several batches a step (no_sync), or steps that do not wait for all, such as local ones",
+}
+"""What is said of a program whose descent is not known, beside what was tried."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,14 @@ class Remedies:
         for each in sorted(found, key=lambda each: each.factor.mean):
             if each.factor.mean <= GAIN:
                 best.setdefault(each.text.partition(", ")[0], each)
-        shown = "; or ".join(each.text for each in [*best.values()][:SHOWN])
-        if self.run.trace.is_script and cause == "the reduction":
-            shown = "; or ".join(filter(None, (FEWER_BYTES, shown)))
-        return f"{shown}; {self.more}" if shown else ""
+        shown = [each.text for each in [*best.values()][:SHOWN]]
+        if self.run.trace.is_script:
+            shown += filter(None, [OF_SCRIPTS.get(cause)])
+        elif self.run.flops() > MOST_FLOPS:
+            kinds = dict(reversed(TRIED.get(cause, POLICIES)))
+            listed = ", ".join(f"{what} (--set {' --set '.join(kinds[what])})" for what in reversed(kinds))
+            shown.append(f"not tried, as no descent to a loss can be simulated in seconds: {listed}")
+        return f"{'; or '.join(shown)}; {self.more}" if shown else ""
 
     def machine(self, slow: Sequence[SlowPart], factor: Factor) -> Remedy:
         """Return the remedy that workers get the machine of a usual one."""
