@@ -146,7 +146,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
         # Where all wait, no more than the excess can be saved; else nothing is known without a simulation.
         most = slow[0].excess_ns / max(description.stop_ns(trace), 1) if everyone else math.nan
         return Diagnosis(
-            verdict.worded(*statements, share=most), _why(trace, slow[0], noun),
+            verdict.worded(*statements, share=most), _why(trace, slow, noun),
             slow=slow, ratios=ratios, statements=statements,
         )  # fmt: skip
     pace = timing.pace_of(trace)
@@ -282,8 +282,9 @@ def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:
     return Diagnosis("insufficient evidence", missing, ratios=ratios, missing=missing)
 
 
-def _why(trace: TraceReader, worst: SlowPart, noun: str) -> str:
-    """Describe the evidence about the slowest worker, of tasks that are called `noun`."""
+def _why(trace: TraceReader, slow: Sequence[SlowPart], noun: str) -> str:
+    """Describe the evidence about the slowest worker, the first, of tasks that are called `noun`."""
+    worst = slow[0]
     shares = [f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01]
     text = ", ".join((f"its tasks took {duration(worst.excess_ns)} longer than the others'", *shares))
     text += "" if worst.cause else "; insufficient evidence of one cause"
@@ -294,5 +295,10 @@ def _why(trace: TraceReader, worst: SlowPart, noun: str) -> str:
         text += f"; found after {needed}, by chance in {percent(worst.chance, 1)} % of runs without any"
     hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
     if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
-        text += f"; it runs on {hosts[worst.worker - trace.worker_count]}"
+        hosts = hosts[-trace.worker_count :]
+        own = [worker for worker, host in enumerate(hosts) if host == hosts[worst.worker]]
+        if own[1:] and {*own} <= {each.worker for each in slow}:
+            text += f"; all {len(own)} workers of {hosts[worst.worker]} are slow"
+        else:
+            text += f"; it runs on {hosts[worst.worker]}"
     return text

@@ -73,7 +73,7 @@ class SlowPart:
         Numbers of its first and last task.
     begin_ns, end_ns : int
     pattern : str
-        "chronic", "onset" (until the end), "spell", or "sometimes".
+        "chronic", "onset" (until the end), "drift" (ever slower until the end), "spell", or "sometimes".
     chance : float
         Probability that noise alone looks like this.
     needed : int
@@ -117,6 +117,8 @@ class SlowPart:
         since = f"since its task {self.first:,} (after {duration(self.begin_ns)})"
         if self.pattern == "onset":
             return since
+        if self.pattern == "drift":
+            return f"{since}, and ever slower"
         until = f"{duration(self.begin_ns)} to {duration(self.end_ns)}"
         return f"for a spell of tasks {self.first:,} to {self.last:,} ({until})"
 
@@ -314,10 +316,12 @@ def _slow_part(
     level = float(np.median(values[begin:end]))
     error = 1.96 * sigma / math.sqrt(end - begin)
     all_slow = sum(int(edges[part.end] - edges[part.first]) for part, _ in found)
-    if all_slow >= CHRONIC * len(own.number) and found[0][0].first <= changes.LEAST:
+    levels = [part.level for part, _ in best]
+    pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
+    if pattern == "onset" and levels[1:] and levels == sorted(levels):
+        pattern = "drift"
+    elif all_slow >= CHRONIC * len(own.number) and found[0][0].first <= changes.LEAST:
         pattern = "chronic"
-    else:
-        pattern = "onset" if len(values) - end <= changes.LEAST else "spell"
     inside = slice(first, last + 1)
     causes, excess = _causes(tasks, worker, inside, level)
     return SlowPart(

@@ -85,6 +85,18 @@ def test_late_tasks_that_come_regularly_and_in_bursts() -> None:
     assert "regularly one task of 8 takes" in str(find_slow(tasks(regular))[0][0])
 
 
+def test_a_worker_that_is_ever_slower() -> None:
+    patterns = []
+    for seed in range(RUNS):
+        drawn = times(seed, 400)
+        drawn[3] *= 1 + 2 * np.linspace(0, 1, 400)
+        (part,), _ = find_slow(tasks(drawn))
+        patterns.append(part.pattern)
+        if part.pattern == "drift":
+            assert str(part).endswith(", and ever slower")
+    assert patterns.count("drift") >= 0.75 * RUNS  # else one level is found
+
+
 def test_where_most_are_slow_the_others_are_a_class_of_their_own() -> None:
     alarms = 0
     for seed in range(RUNS):

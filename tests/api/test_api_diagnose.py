@@ -368,6 +368,16 @@ def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
     assert found.next.startswith("fewer bytes a step")
 
 
+def test_a_host_whose_workers_are_all_slow_is_named(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 8)))
+    work_s[:, 2:4] *= 2
+    found = pdcode.Trace(traces.script(tmp_path / "a.h5", work_s, 0.02, hosts=4).path).diagnose()
+    assert found.why.endswith("; all 2 workers of node1 are slow")
+    work_s[:, 3] /= 2
+    found = pdcode.Trace(traces.script(tmp_path / "b.h5", work_s, 0.02, hosts=4).path).diagnose()
+    assert found.why.endswith("; it runs on node1")
+
+
 def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
     work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 4)))
     usual_s = work_s.max(axis=1).sum() + 60 * 0.02

@@ -121,12 +121,14 @@ def simulate(
     return TraceReader(path)
 
 
-def script(path: Path, work_s: np.ndarray, reduction_s: float) -> TraceReader:
+def script(path: Path, work_s: np.ndarray, reduction_s: float, hosts: int = 1) -> TraceReader:
     """Write the trace of a script whose ranks compute for `work_s`, (steps, ranks), and reduce together."""
     ends_s = np.cumsum(work_s.max(axis=1) + reduction_s)
     starts_s = np.append(0.0, ends_s[:-1])[:, None]
     times_s = np.broadcast_arrays(starts_s, starts_s + work_s, ends_s[:, None])
-    trace = StepWriter(path, "a test", [{"host": "node0"}] * work_s.shape[1], {})
+    ranks = work_s.shape[1]
+    members = [{"host": f"node{rank * hosts // ranks}"} for rank in range(ranks)]
+    trace = StepWriter(path, "a test", members, {})
     trace.write(np.rint(1e9 * np.stack(times_s, axis=2)).astype(np.int64))
     trace.close()
     return TraceReader(path)
