@@ -12,11 +12,9 @@ from .account import PAUSED, account
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
 from .remedies import GAIN, Remedies
 from .slowness import SlowPart
-from .summary import summarise
 from .what_if import Change, Factor, Prediction
 
 ALL = Change(("update.mode=all",))
-EARLY = 0.25  # part of a run after which a change of its preset is late
 
 
 def diagnosed(trace: TraceReader, costs: bool = True) -> Diagnosis:
@@ -31,11 +29,6 @@ def _priced(trace: TraceReader) -> Diagnosis:
     if found.missing:
         return found
     try:
-        if trace.config.get("plugins"):  # programs, which only a user may have run
-            raise InputError("it has plug-ins")
-        changed_ns = trace.segments["t_ns"][trace.segments["preset"] == 1].max(initial=0)
-        if changed_ns > 1e9 * EARLY * summarise(trace).seconds:
-            raise InputError("it has changed its preset")
         return _ranked(trace, found)
     except (Failure, InputError) as error:
         if not found.slow and not found.bottleneck:  # nothing that might cost something is named

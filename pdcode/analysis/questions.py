@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..config import load as configfile
 from ..trace.reader import TraceReader
-from ..util.errors import InputError
+from ..util.errors import InputError, prefix_errors
 from ..util.formats import bar, counted, duration, rate, rough_percent, span, two_digits, workers_named
 from .causes import diagnosed
 from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction
@@ -79,14 +79,14 @@ def ask(
     InputError
         If the recording does not answer a key, or the clock cannot predict the run.
     """
-    if trace.config.get("plugins"):  # programs, which only a user may have run
-        raise InputError(f"{trace.path}: it has plug-ins: the virtual clock does not predict this run")
     for name, workers in (("--without", without), ("--replaced", replaced)):
         if bad := [each for each in workers if not 0 <= each < trace.worker_count]:
             raise InputError(f"{name} {bad[0]}: the run has workers 0 to {trace.worker_count - 1}")
     if len({*without}) >= trace.worker_count - 1:
         raise InputError(f"--without: leaves fewer than two of {counted(trace.worker_count, 'worker')}")
-    return _answer(Prediction(trace), Change(tuple(settings), tuple(replaced), tuple(sorted({*without}))))
+    with prefix_errors(f"{trace.path}: the virtual clock does not predict this run"):
+        run = Prediction(trace)
+    return _answer(run, Change(tuple(settings), tuple(replaced), tuple(sorted({*without}))))
 
 
 def _answer(run: Prediction, change: Change) -> Answer:

@@ -36,6 +36,7 @@ FORWARD = 3  # multiple of a measurement's arithmetic that a gradient of as many
 MOST_FLOPS = 2e10  # of a run that is simulated with its arithmetic
 EACH_FLOPS = 4e9  # of such a run, where several are
 MOST_ARRIVALS = 1 << 18  # simulated without
+EARLY = 0.25  # part of a run after which a change of its preset is late
 DOUBT = 1.25  # factor between the predicted and the recorded time beyond which a prediction is in doubt
 STUDENT = {SEEDS - 1: 2.353, DRAWS - 1: 1.895}
 """95 % quantiles of Student's t, by degrees of freedom: both sides of 90 % intervals."""
@@ -228,6 +229,13 @@ class Prediction:
 
     def __init__(self, trace: TraceReader) -> None:
         run, stop = summarise(trace), trace.table("stop")
+        if trace.config.get("plugins"):  # programs, which only a user may have run
+            raise InputError("it has plug-ins")
+        if not trace.arrivals.rows:
+            raise InputError("no arrival is recorded")
+        changed_ns = trace.segments["t_ns"][trace.segments["preset"] == 1].max(initial=0)
+        if changed_ns > 1e9 * EARLY * run.seconds:
+            raise InputError("it has changed its preset")
         self.trace = trace
         self.config = None if trace.is_script else configs.read(trace, []).config
         self.single = self.config is not None and self.config.update.asynchronous

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import traces
+from traces import JOB, SLOW
 
 import pdcode
 from pdcode.__main__ import main
@@ -18,18 +19,6 @@ from pdcode.analysis import critical_path, diagnosis, printing, remedies, statis
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace.reader import TraceReader
 from pdcode.util.errors import InputError
-
-JOB = {
-    "seed": 3,
-    "problem": {"kind": "mlp", "data": "digits", "hidden": [16], "standardise": False},
-    "workers": {"count": 8},
-    "scheme": {"name": "uncoded", "preset": "all"},
-    "optimizer": {"rate": 0.5},
-    "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.001},
-    "stop": {"loss": 0.5, "seconds": 60},
-    "trace": {"progress_s": 0.01},
-}
-SLOW = {"stragglers.slow": [7], "stragglers.slowdown": 6.0}
 
 
 def simulate(path: Path, settings: Mapping[str, Any]) -> pdcode.Trace:

@@ -7,22 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import traces
+from traces import JOB, SLOW
 
 import pdcode
 from pdcode.__main__ import main
 from pdcode.config.write import to_toml
-
-JOB = {
-    "seed": 3,
-    "problem": {"kind": "mlp", "data": "digits", "hidden": [16], "standardise": False},
-    "workers": {"count": 8},
-    "scheme": {"name": "uncoded", "preset": "all"},
-    "optimizer": {"rate": 0.5},
-    "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.001},
-    "stop": {"loss": 0.5, "seconds": 60},
-    "trace": {"progress_s": 0.01},
-}
-SLOW = {"stragglers.slow": [7], "stragglers.slowdown": 6.0}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +92,16 @@ def test_what_a_recording_cannot_answer_is_refused(
 ) -> None:
     assert main(["ask", str(recorded.path), *arguments]) == 2
     assert re.search(error, capsys.readouterr().err)
+
+
+def test_a_run_that_cannot_be_predicted_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "none.h5")
+    pdcode.simulate(JOB, output=path, set={"trace.arrivals": "none"}, progress=False)
+    assert main(["ask", path, "--set", "workers.count=4"]) == 2
+    assert "the virtual clock does not predict this run: no arrival is recorded" in capsys.readouterr().err
+    assert main(["ask", path]) == 0
+    assert "Not known under changes: " in capsys.readouterr().out
+    assert main(["check", path, "--cost", "5%"]) == 1
 
 
 def test_a_recording_of_another_program_answers_for_its_steps(

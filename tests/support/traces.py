@@ -34,6 +34,20 @@ METADATA = {
 }  # fmt: skip
 
 
+JOB: dict[str, Any] = {
+    "seed": 3,
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [16], "standardise": False},
+    "workers": {"count": 8},
+    "scheme": {"name": "uncoded", "preset": "all"},
+    "optimizer": {"rate": 0.5},
+    "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.001},
+    "stop": {"loss": 0.5, "seconds": 60},
+    "trace": {"progress_s": 0.01},
+}
+SLOW = {"stragglers.slow": [7], "stragglers.slowdown": 6.0}
+"""A job whose worker 7 may be slow."""
+
+
 def code(k: int = 16, n: int = 32, seed: int = 5) -> SimpleNamespace:
     """Something with the attributes of a code: pairs."""
     row = np.arange(n)
