@@ -1,9 +1,9 @@
 """`python -m benchmarks detectors`: which detector of slow workers finds causes that are known.
 
 Each case is a run on the virtual clock with a cause that was put in, or with none, under delays that are
-drawn for it. `Trace.diagnose` and two plain rules say what costs time; of pdcode the cost is compared, with
-the time of the same run without the cause. The rules are usual ones of monitors: a worker is slow if the
-median, or the mean, of its times from start to sending exceeds `FACTOR` times the median of the others'.
+drawn for it. `Trace.diagnose` and the rules of other tools (`rules`) say what costs time. The cost by
+pdcode is compared with the time of the same run without the cause, and its interval with the time of such
+a run under another draw of all delays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,17 +20,20 @@ import numpy as np
 
 import pdcode
 from pdcode.analysis import printing
+from pdcode.analysis.diagnosis import Cause
+from pdcode.analysis.verdict import WARNING
 from pdcode.cli import arguments
 from pdcode.util.errors import InputError, expected
 from pdcode.util.formats import percent
 from pdcode.util.progress import track
+
+from .rules import RULES, Rule
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WORKERS, TASKS = 8, 120
 TASK_S, DELAY_S = 0.008, 0.004  # computing, and the usual delay
-FACTOR = 1.5
 POLICIES: dict[str, dict[str, Any]] = {
     "all": {"update.mode": "all"},
     "first": {"update.mode": "first", "update.count": 6},
@@ -37,6 +41,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 NOISES = "quiet", "lognormal", "exponential", "pareto", "common", "periodic"
 PERSISTENCE = 0.5, 0.8, 0.9, 0.95  # correlation of equal workers' times from task to task
+BLAMED = "workers", "rank 0", "the link", "the reduction"  # the policy and pauses are nobody's fault
 
 
 class Case(NamedTuple):
@@ -158,68 +163,91 @@ def simulate(folder: Path, delays_s: np.ndarray, policy: str, settings: Mapping[
     )
 
 
-def by_rule(trace: pdcode.Trace, level: Callable[[np.ndarray], float]) -> set[int | str]:
-    """Return the workers whose times exceed the median of the others', by some level of each worker's."""
+def by_rule(trace: pdcode.Trace, rule: Rule) -> set[int | str]:
+    """Return the workers that a rule names."""
     rows = trace.arrivals
-    times = rows["t_send_ns"] - rows["t_start_ns"]
-    levels = np.array([level(times[rows["worker"] == worker]) for worker in range(trace.worker_count)])
-    return {
-        worker
-        for worker, own in enumerate(levels.tolist())
-        if own > FACTOR * np.median(np.delete(levels, worker))
-    }
+    order = np.argsort(rows["task"], kind="stable")
+    worker, times = rows["worker"][order], (rows["t_send_ns"] - rows["t_start_ns"])[order]
+    return {*rule([times[worker == each].astype(float) for each in range(trace.worker_count)])}
 
 
-RULES: dict[str, Callable[[np.ndarray], float]] = {
-    f"median over {FACTOR}×": lambda times: float(np.median(times)),
-    f"mean over {FACTOR}×": lambda times: float(np.mean(times)),
-}
-
-
-def named(trace: pdcode.Trace) -> tuple[set[int | str], float]:
-    """Return what pdcode's diagnosis begins with, and the fraction of the time that this costs."""
+def named(trace: pdcode.Trace) -> tuple[set[int | str], Cause | None]:
+    """Return the workers or the bottleneck that pdcode names first, and what they cost, if that is known."""
     found = trace.diagnose()
+    causes = {each.name: each for each in found.causes if each.name in BLAMED}
+    worth = [name for name, each in causes.items() if each.share >= WARNING]
+    first = worth[0] if worth else "workers" if found.slow else found.bottleneck
     workers = [part.worker for part in found.slow] or found.fast
-    return {*([found.bottleneck] if found.bottleneck else workers)}, found.share
+    return {first} if first and first != "workers" else {*workers}, causes.get(first)
 
 
-def perform(
-    chosen: Sequence[str], seeds: int
-) -> tuple[dict[str, dict[str, list[bool]]], dict[str, list[float]]]:
-    """Run all cases; return whether each detector was right, by kind, and the errors of costs, by kind."""
-    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    errors: dict[str, list[float]] = defaultdict(list)
+@dataclass
+class Tally:
+    """What was found in the cases of a kind.
+
+    Attributes
+    ----------
+    right : dict
+        Whether each detector named the cause exactly, by case.
+    errors : list of float
+        Errors of the costs, in fractions of the time.
+    covered : list of bool
+        Whether the costs' intervals cover the cost under another draw.
+    """
+
+    right: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    errors: list[float] = field(default_factory=list)
+    covered: list[bool] = field(default_factory=list)
+
+
+def perform(chosen: Sequence[str], seeds: Sequence[int]) -> dict[str, Tally]:
+    """Run all cases; return what was found, by kind."""
+    found: dict[str, Tally] = defaultdict(Tally)
     drawn = [
-        (policy, case)
-        for seed in range(seeds)
+        (policy, case, other)
+        for seed in seeds
         for number, policy in enumerate(POLICIES)
-        for case in cases(np.random.default_rng([seed, number]))
+        for case, other in zip(
+            *(cases(np.random.default_rng([seed, number, *more])) for more in ((), (1,))), strict=True
+        )
         if not chosen or case.kind in chosen
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for policy, case in track(drawn, len(drawn), "cases"):
-            trace = simulate(folder, case.delays_s, policy, case.settings)
-            said, share = named(trace)
-            right[case.kind]["pdcode"].append(said == {*case.truth})
-            for rule, level in RULES.items():
-                right[case.kind][rule].append(by_rule(trace, level) == {*case.truth})
-            if said == {*case.truth} and np.isfinite(share):  # not of equal workers, or of classes
+        for policy, case, other in track(drawn, len(drawn), "cases"):
+            trace, tally = simulate(folder, case.delays_s, policy, case.settings), found[case.kind]
+            said, cause = named(trace)
+            tally.right["pdcode"].append(said == {*case.truth})
+            for rule, function in RULES.items():
+                tally.right[rule].append(by_rule(trace, function) == {*case.truth})
+            if cause and tally.right["pdcode"][-1]:  # no cause of equal workers, or of classes
                 took_s = trace.summary()["seconds"]
-                clean_s = case.delays_s if case.clean_s is None else case.clean_s
-                free = simulate(folder, clean_s, policy, case.clean)
-                errors[case.kind].append(share - max(0.0, 1 - free.summary()["seconds"] / took_s))
-    return right, errors
+                own, another = (
+                    max(0.0, 1 - simulate_clean(folder, each, policy) / took_s) for each in (case, other)
+                )
+                tally.errors.append(cause.share - own)
+                tally.covered.append(cause.low <= another <= cause.high)
+    return found
 
 
-def table(right: Mapping[str, Mapping[str, list[bool]]], errors: Mapping[str, list[float]]) -> Table:
-    """Return how often each detector was right, and the mean error of the costs."""
+def simulate_clean(folder: Path, case: Case, policy: str) -> float:
+    """Return the time in s of a case without its cause."""
+    delays_s = case.delays_s if case.clean_s is None else case.clean_s
+    seconds: float = simulate(folder, delays_s, policy, case.clean).summary()["seconds"]
+    return seconds
+
+
+def table(found: Mapping[str, Tally]) -> Table:
+    """Return how often each detector was right, in percent, and how good the costs were."""
     names = ["pdcode", *RULES]
-    made = printing.make_table("cases", "number", *names, "cost off by", left=("cases",))
-    for kind, by_name in right.items():
-        found = [f"{percent(sum(by_name[name]), len(by_name[name]))} %" for name in names]
-        off = f"{100 * np.mean(np.abs(errors[kind])):.1f} points" if errors[kind] else ""
-        made.add_row(kind, str(len(by_name["pdcode"])), *found, off)
+    columns = "cases", "number", *names, "cost off by, points", "covered, %"
+    made = printing.make_table(*columns, left=("cases",), fold=False)
+    for kind, tally in found.items():
+        number = len(tally.right["pdcode"])
+        right = [percent(sum(tally.right[name]), number) for name in names]
+        off = f"{100 * np.mean(np.abs(tally.errors)):.1f}" if tally.errors else ""
+        covered = percent(sum(tally.covered), len(tally.covered)) if tally.covered else ""
+        made.add_row(kind, str(number), *right, off, covered)
     return made
 
 
@@ -231,6 +259,7 @@ def parser() -> arguments.Parser:
         "finds them. Exit codes: 0 done, 2 bad input.",
     )
     made.add_argument("--seeds", type=int, default=3, help="draws of each case (default: %(default)s)")
+    made.add_argument("--first-seed", type=int, default=0, help="seed of the first draw (default: 0)")
     made.add_argument("--kinds", default="", help="kinds of cases, separated by commas (default: all)")
     made.set_defaults(function=run, alone="benchmarks detectors")
     return made
@@ -242,8 +271,9 @@ def run(options: argparse.Namespace) -> int:
     known = {case.kind for case in cases(np.random.default_rng(0))}
     if unknown := [each for each in chosen if each not in known]:
         raise InputError(f"--kinds: {expected(unknown[0], sorted(known))}")
-    if options.seeds < 1:
-        raise InputError(f"--seeds: expected an integer >= 1 (got {options.seeds})")
-    right, errors = perform(chosen, options.seeds)
-    printing.show([("Right, by detector", [table(right, errors)])])
+    for name, least in (("seeds", 1), ("first_seed", 0)):
+        if (value := getattr(options, name)) < least:
+            raise InputError(f"--{name.replace('_', '-')}: expected an integer >= {least} (got {value})")
+    found = perform(chosen, range(options.first_seed, options.first_seed + options.seeds))
+    printing.show([("Right, % of the cases, by detector", [table(found)])])
     return 0
