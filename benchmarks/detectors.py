@@ -2,8 +2,8 @@
 
 Each case is a run on the virtual clock with a cause that was put in, or with none, under delays that are
 drawn for it. `Trace.diagnose` and the rules of other tools (`rules`) say what costs time. The cost by
-pdcode is compared with the time of the same run without the cause, and its interval with the time of such
-a run under another draw of all delays.
+pdcode is compared with the time of the same run without the cause, and its interval with the times of such
+runs under other draws of all delays.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "async": {"update.mode": "async"},
 }
 NOISES = "quiet", "lognormal", "exponential", "pareto", "common", "periodic"
+OTHERS = 3  # draws of the delays of a run without the cause, for the intervals of costs
 PERSISTENCE = 0.5, 0.8, 0.9, 0.95  # correlation of equal workers' times from task to task
 BLAMED = "workers", "rank 0", "the link", "the reduction"  # the policy and pauses are nobody's fault
 
@@ -192,7 +193,7 @@ class Tally:
     errors : list of float
         Errors of the costs, in fractions of the time.
     covered : list of bool
-        Whether the costs' intervals cover the cost under another draw.
+        Whether the costs' intervals cover the cost under another draw, of `OTHERS` for each cost.
     """
 
     right: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
@@ -204,17 +205,17 @@ def perform(chosen: Sequence[str], seeds: Sequence[int]) -> dict[str, Tally]:
     """Run all cases; return what was found, by kind."""
     found: dict[str, Tally] = defaultdict(Tally)
     drawn = [
-        (policy, case, other)
+        (policy, *alike)
         for seed in seeds
         for number, policy in enumerate(POLICIES)
-        for case, other in zip(
-            *(cases(np.random.default_rng([seed, number, *more])) for more in ((), (1,))), strict=True
+        for alike in zip(
+            *(cases(np.random.default_rng([seed, number, draw])) for draw in range(1 + OTHERS)), strict=True
         )
-        if not chosen or case.kind in chosen
+        if not chosen or alike[0].kind in chosen
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for policy, case, other in track(drawn, len(drawn), "cases"):
+        for policy, case, *others in track(drawn, len(drawn), "cases"):
             trace, tally = simulate(folder, case.delays_s, policy, case.settings), found[case.kind]
             said, cause = named(trace)
             tally.right["pdcode"].append(said == {*case.truth})
@@ -222,11 +223,11 @@ def perform(chosen: Sequence[str], seeds: Sequence[int]) -> dict[str, Tally]:
                 tally.right[rule].append(by_rule(trace, function) == {*case.truth})
             if cause and tally.right["pdcode"][-1]:  # no cause of equal workers, or of classes
                 took_s = trace.summary()["seconds"]
-                own, another = (
-                    max(0.0, 1 - simulate_clean(folder, each, policy) / took_s) for each in (case, other)
+                own, *under = (
+                    max(0.0, 1 - simulate_clean(folder, each, policy) / took_s) for each in (case, *others)
                 )
                 tally.errors.append(cause.share - own)
-                tally.covered.append(cause.low <= another <= cause.high)
+                tally.covered += [cause.low <= each <= cause.high for each in under]
     return found
 
 
