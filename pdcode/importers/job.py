@@ -46,9 +46,9 @@ class Job:
         Host or name of each worker.
     source : str
         What has recorded it.
-    times : ndarray of int64, shape (steps, workers, 3)
+    times : ndarray of int64, shape (steps, workers, 3) or (steps, workers, 6)
         When a worker began a step, had done its own work, and had what all wait for, in ns since the start
-        of the job; -1 in all three: it took no part.
+        of the job, and phases, see `StepWriter.write`; -1 everywhere: it took no part.
     reduction : {"allreduce", "star"}
         See `StepWriter`.
     gradient_bytes : int

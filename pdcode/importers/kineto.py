@@ -1,12 +1,13 @@
 """Profiles of PyTorch's profiler (Kineto): a JSON file a rank, of the same steps.
 
 A rank waits, or moves data, while a collective operation is under way and nothing is computed; the rest of a
-step is its own work. On a GPU both are seen by kernels, else by operators on threads that run no collective.
+step is its own work. On a GPU both are seen by kernels, else by operators on threads that run no collective,
+and the phases of own work by the data loader, the model that is wrapped, and the operators of autograd.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from .job import LONGEST_S, Importer, Job, from_json
 
 STEP = re.compile(r"ProfilerStep#(\d{1,15})")
 COLLECTIVE = re.compile(r"(?:gloo|mpi|ucc|xccl|hccl):")
+LOADING = re.compile(r"enumerate\(DataLoader\)#.*__next__")
+FORWARD = re.compile(r"(?:DistributedDataParallel|FullyShardedDataParallel)\.forward")
+BACKWARD = "autograd::engine::evaluate_function: "
 DEVICE = "kernel", "gpu_memcpy", "gpu_memset"
 SIZES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2}  # bytes, by name of the type
 FARTHEST_US = 1e16
@@ -92,8 +96,13 @@ class Steps:
         if not len(collectives):
             raise InputError(f"{path}: no collective operation")
         both = np.concatenate((collectives, computing))
-        exposed = np.diff(covered(both, self.spans) - covered(computing, self.spans))[:, 0]
-        self.work = np.maximum(0, np.diff(self.spans)[:, 0] - exposed)
+
+        def own(spans: np.ndarray) -> np.ndarray:
+            exposed = covered(both, spans) - covered(computing, spans)
+            return np.maximum(0, np.diff(spans - exposed)[:, 0])
+
+        self.work = own(self.spans)
+        self.phases = None if any(each.cat in DEVICE for each in events) else self._phases(events, own)
         ends = np.sort(collectives[:, 1])
         self.ends = ends[np.maximum(np.searchsorted(ends, self.spans[:, 1], "right") - 1, 0)]
         self.known = sorted(filter(_has_number, events), key=lambda each: each.ts)
@@ -110,6 +119,35 @@ class Steps:
             return None
         numbers = np.array([known[each].args.number for each in place])
         return numbers if (np.diff(numbers) > 0).all() else None
+
+    def _phases(self, events: Sequence[Event], own: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+        """Return the own work of each step by phase, (steps, 3), in the order of `PHASES`; None if not known.
+
+        A forward pass lasts, with the loss, until a backward pass or loading begins, and that pass until the
+        end of its last operator.
+        """
+        forwards = _spans(each for each in events if FORWARD.match(str(each.name)))
+        if not len(forwards):
+            return None
+        loads = _spans(each for each in events if LOADING.match(str(each.name)))
+        passes = _spans(each for each in events if str(each.name).startswith(BACKWARD))
+        begins = forwards[:, 0]
+        turn = np.searchsorted(begins, passes[:, 0], "right") - 1
+        first, last = np.full(len(begins) + 1, np.inf), np.full(len(begins) + 1, -np.inf)  # -1: of none
+        np.minimum.at(first, turn, passes[:, 0])
+        np.maximum.at(last, turn, passes[:, 1])
+        following = np.append(loads[:, 0], np.inf)[np.searchsorted(loads[:, 0], begins)]
+        until = np.minimum(np.append(begins[1:], np.inf), following)
+        forwards = np.stack((begins, np.minimum(first[:-1], until)), axis=1)
+        backwards = np.stack((first[:-1], last[:-1]), axis=1)[np.isfinite(last[:-1])]
+        found = np.zeros((len(self.spans), 3))
+        for place, spans in enumerate((loads, forwards, backwards)):
+            step = np.searchsorted(self.spans[:, 0], spans[:, 0], "right") - 1
+            ends = np.minimum(spans[:, 1], self.spans[step, 1])
+            inside = (step >= 0) & (spans[:, 0] < ends)
+            spans = np.stack((spans[:, 0], ends), axis=1)[inside]
+            found[:, place] = np.bincount(step[inside], own(spans), len(found))
+        return found
 
     def gradient_bytes(self) -> int:
         """Return the bytes that a step's all-reduces add up, if they are known."""
@@ -143,9 +181,13 @@ def _split(events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
         ]
         threads = {str(each.tid) for each in moves}
         computes = [each for each in events if each.cat == "cpu_op" and str(each.tid) not in threads]
-    times = (np.array([(each.ts, each.ts + each.dur) for each in some]) for some in (moves, computes))
-    first, second = (each.reshape(-1, 2) for each in times)
-    return first, second
+    return _spans(moves), _spans(computes)
+
+
+def _spans(events: Iterable[Event]) -> np.ndarray:
+    """Return begins and ends of events, in the order of their begins."""
+    found = np.array([(each.ts, each.ts + each.dur) for each in events]).reshape(-1, 2)
+    return found[np.argsort(found[:, 0], kind="stable")]
 
 
 def covered(spans: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -195,7 +237,7 @@ def read(paths: Sequence[str]) -> Job:
     common = sorted(set.intersection(*({*each.tolist()} for each in numbers)))
     if not common:
         raise InputError(f"{paths[0]}: no step that all ranks have profiled")
-    times = np.empty((len(common), count, 3))
+    times, phases = np.empty((len(common), count, 3)), np.zeros((len(common), count, 3))
     ends = steps[0].ends[np.searchsorted(numbers[0], common)]
     for rank, (each, own) in enumerate(zip(steps, numbers, strict=True)):
         place = np.searchsorted(own, common)
@@ -203,11 +245,15 @@ def read(paths: Sequence[str]) -> Job:
         # Collectives end on all ranks at about the same time, by which clocks are set.
         late = np.median(each.ends[place] - ends)
         times[:, rank] = np.stack((begin, begin + each.work[place], end), axis=1) - late
+        if each.phases is not None:
+            phases[:, rank] = 1e3 * each.phases[place]
     times = 1e3 * (times - times.min())
     if times.max() > 1e9 * LONGEST_S:
         raise InputError(f"{paths[0]}: steps of more than {LONGEST_S:g} s together")
     way = f"the sequence numbers of group {group}" if numbered else "ProfilerStep#, without sequence numbers"
     notes = [f"{len(common):,} steps, aligned by {way}"]
+    if all(each.phases is not None for each in steps):
+        times = np.concatenate((times, phases), axis=2)
     made = np.rint(times).astype(np.int64)
     hosts = [each.host for each in steps]
     return Job(hosts, "PyTorch's profiler", made, gradient_bytes=steps[0].gradient_bytes(), notes=notes)

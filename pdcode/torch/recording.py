@@ -4,12 +4,14 @@ A rank's own work is told from its waiting: it ends when its backward pass has c
 the wall time of the pass is the same on all ranks, as it includes the wait for the slowest. At the end of a
 pass autograd calls what has been enqueued meanwhile: first the recorder, which notes that the gradient is
 ready; then DDP, which waits for the reductions, whatever its communication hook; then the recorder again.
+A rank's own work is divided into phases, which begin where it waits for its data loader, and with passes.
 
 A thread brings the times to rank 0 by the store at which the ranks have met, so that no rank waits for
 another, and the script goes on without one that does not answer.
 """
 
 import atexit
+import functools
 import sys
 import threading
 from collections import Counter, deque
@@ -22,13 +24,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, dataloader
 
 from ..trace.steps import CLOSE_S, Mail, StepRecording
 from ..util import clocks
 from ..util.errors import InputError
 
 EXCHANGE_S = 1.0  # between two exchanges
+LOADING, FORWARD, BACKWARD, BETWEEN, READY = range(5)  # phases; in the last, gradients are reduced
 _recordings = Counter[str]()  # by group
+_active = list["Recording"]()  # recordings that are told the phase
 
 
 class HostClock:
@@ -140,6 +145,33 @@ class StoreMail(Mail):
         return message
 
 
+class PhasedSteps(StepRecording):
+    """Recording of steps with their phases."""
+
+    columns = 3 + BETWEEN
+
+
+def _tell(holder: Any, name: str, phase: int, after: int) -> None:
+    """Replace a function by one that says when a phase begins, and which one follows."""
+    function = getattr(holder, name)
+    if hasattr(function, "_tells"):
+        return
+
+    @functools.wraps(function)
+    def told(*args: Any, **keys: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*args, **keys)
+        inside = [each for each in _active if each.enter(phase)]
+        try:
+            return function(*args, **keys)
+        finally:
+            for each in inside:
+                each.enter(after)
+
+    told._tells = True  # type: ignore[attr-defined]
+    setattr(holder, name, told)
+
+
 class Recording:
     """Recording of a model's steps, by a trace at rank 0; see `record`."""
 
@@ -153,12 +185,19 @@ class Recording:
             "mpi_library": f"torch {torch.__version__}, {dist.get_backend(model.process_group)}",
         }
         mail = StoreMail(model.process_group)
-        self._steps = StepRecording(mail, path, "pdcode.torch.record", attributes)
+        self._steps = PhasedSteps(mail, path, "pdcode.torch.record", attributes)
         device = trained[0].device.type
         self._clock: Any = HostClock() if device == "cpu" else DeviceClock(getattr(torch, device))
-        self._model, self._pass, self._ready = model, -1, None
-        self._stamps = deque[tuple[Any, Any]]()  # of steps: ready, reduced
-        self._start_ns = clocks.now_ns()
+        self._model, self._pass = model, -1
+        self._thread_id, self._phase = threading.get_ident(), BETWEEN
+        self._marks = deque[tuple[int, Any]]()  # phases and when they begin
+        self._start_ns = self._since_ns = clocks.now_ns()
+        self._in, self._spent_ns = BETWEEN, [0] * (READY + 1)  # of the step, up to the last mark that was read
+        _tell(DataLoader, "__iter__", LOADING, BETWEEN)  # which starts workers
+        _tell(dataloader._BaseDataLoaderIter, "__next__", LOADING, BETWEEN)
+        _tell(DistributedDataParallel, "forward", FORWARD, FORWARD)  # the loss follows
+        _tell(torch.autograd, "backward", BACKWARD, BETWEEN)
+        _active.append(self)
         self._ended = threading.Event()
         # Each pass that DDP reduces has all gradients, unless it looks for missing ones.
         some = model.find_unused_parameters or model.static_graph
@@ -181,25 +220,40 @@ class Recording:
         torch.autograd.Variable._execution_engine.queue_callback(function)
 
     def _note_ready(self) -> None:
-        self._ready = self._clock.stamp()
+        self._mark(READY)
         self._enqueue(self._note_reduced)
 
     def _note_reduced(self) -> None:
-        self._stamps.append((self._ready, self._clock.stamp()))
+        self._mark(BETWEEN)
 
-    def _rows(self) -> list[tuple[int, int, int]]:
-        """Return this rank's steps since the last call: start, ready and reduced, in ns."""
-        rows = []
-        while self._stamps and self._clock.has_happened(self._stamps[0][-1]):
-            ready_ns, reduced_ns = map(self._clock.read, self._stamps.popleft())
-            rows.append((self._start_ns, ready_ns, reduced_ns))
-            self._start_ns = reduced_ns
-        return rows
+    def _mark(self, phase: int) -> None:
+        self._marks.append((phase, self._clock.stamp()))
+        self._phase = phase
+
+    def enter(self, phase: int) -> bool:
+        """Note that a phase begins, if it does: it may be under way, and other threads have none."""
+        begins = self._phase not in (phase, READY) and threading.get_ident() == self._thread_id
+        if begins:
+            self._mark(phase)
+        return begins
+
+    def _rows(self) -> np.ndarray:
+        """Return this rank's steps since the last call: start, ready, reduced, and phases, in ns."""
+        rows, spent_ns = [], self._spent_ns
+        while self._marks and self._clock.has_happened(self._marks[0][1]):
+            phase, stamp = self._marks.popleft()
+            now_ns = max(self._since_ns, self._clock.read(stamp))  # streams of a device are apart
+            spent_ns[self._in] += now_ns - self._since_ns
+            if (self._in, phase) == (READY, BETWEEN):
+                rows.append((self._start_ns, self._since_ns, now_ns, *spent_ns[:BETWEEN]))
+                self._start_ns, spent_ns[:] = now_ns, [0] * len(spent_ns)
+            self._in, self._since_ns = phase, now_ns
+        return np.array(rows, np.int64).reshape(-1, PhasedSteps.columns)
 
     def _exchange_often(self) -> None:
         with suppress(RuntimeError):  # of a store that has ended with rank 0
             while not self._ended.wait(EXCHANGE_S):
-                self._steps.exchange(np.array(self._rows(), np.int64).reshape(-1, 3))
+                self._steps.exchange(self._rows())
 
     def close(self) -> None:
         """Write the last steps and complete the trace, as the end of the process also does.
@@ -210,11 +264,10 @@ class Recording:
         if not self._ended.is_set():
             self._ended.set()
             self._thread.join()
+            _active.remove(self)
             error = getattr(sys, "last_value", None)  # by which the script ends
             with suppress(RuntimeError):
-                self._steps.close(
-                    np.array(self._rows(), np.int64).reshape(-1, 3), repr(error) if error else ""
-                )
+                self._steps.close(self._rows(), repr(error) if error else "")
 
 
 def record(model: DistributedDataParallel, path: str = "ddp.h5") -> Recording:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SHORT = 1 << 16  # bytes up to which a column is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
-ADDED = {"segments": 1, "pauses": 0}  # tables that older traces lack -> rows, all 0, that stand for them
+ADDED = {"segments": 1, "pauses": 0, "phases": 0}  # tables that older traces lack -> rows of 0 for them
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
@@ -148,7 +148,7 @@ class TraceReader:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults, segments, pauses : RecordedTable
+    arrivals, updates, progress, workers, faults, segments, pauses, phases : RecordedTable
         Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
@@ -331,6 +331,7 @@ class TraceReader:
     faults = _table_property("faults")
     segments = _table_property("segments")
     pauses = _table_property("pauses")
+    phases = _table_property("phases")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -417,7 +418,7 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases"}
 
         Raises
         ------
@@ -434,7 +435,7 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases"}
             Updates and progress have the coordinate `version`, workers have `rank`.
 
         Raises

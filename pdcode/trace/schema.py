@@ -181,6 +181,14 @@ PAUSES = {
 EVALUATION, CHECKPOINT = range(2)
 """Values of `pauses/what`."""
 
+PHASES = {
+    "worker": Column("<i4", "1", "rank of a script"),
+    "task": Column("<i8", "1", "its task, a step of the script"),
+    "loading_ns": Column("<i8", "ns", "of the task's own work: it waited for its data loader"),
+    "forward_ns": Column("<i8", "ns", "from the beginning of a forward pass to what follows, with the loss"),
+    "backward_ns": Column("<i8", "ns", "the backward pass; the rest of the own work is between steps"),
+}
+
 TABLES = {
     "arrivals": ARRIVALS,
     "updates": UPDATES,
@@ -188,6 +196,7 @@ TABLES = {
     "faults": FAULTS,
     "segments": SEGMENTS,
     "pauses": PAUSES,
+    "phases": PHASES,
 }
 """Tables that grow during a run: name -> columns in the order of a row's values."""
 
@@ -210,6 +219,7 @@ DIMENSIONS = {
     "faults": "fault",
     "segments": "segment",
     "pauses": "pause",
+    "phases": "phase",
     "workers": "rank",
 }
 """Dimension of a table's rows; a column of that name is its coordinate."""

@@ -17,6 +17,8 @@ NEVER = 1 << 62  # ns
 CLOSE_S = 10.0  # for which rank 0 waits for others at the end, by default
 ROWS, END = b"r", b"e"  # first bytes of messages: rows follow, or the error by which a rank ends
 HELD = 8  # steps that are not written before it is known which belong to the start
+PHASES = "loading_ns", "forward_ns", "backward_ns"
+"""Columns of a trace's table of phases; they are parts of the own work of a step."""
 SEEN = 64  # steps by which that is judged, at most
 LONG = 2  # usual times by which all ranks exceed theirs in a step of the start
 
@@ -76,13 +78,13 @@ class StepWriter:
 
         Parameters
         ----------
-        times_ns : array_like of int64, shape (steps, n, 3)
-            When each rank began the step, was ready to wait for others, and went on, on rank 0's clock.
-            A rank without a row has -1 in all three.
+        times_ns : array_like of int64, shape (steps, n, 3) or (steps, n, 6)
+            When each rank began the step, was ready to wait for others, and went on, on rank 0's clock; and,
+            if they are known, the durations of `PHASES`. A rank without a row has -1 everywhere.
         """
         times = np.asarray(times_ns, np.int64)
         if self._held is not None:
-            self._held = np.concatenate((self._held, times))
+            self._held = np.concatenate((self._held, times)) if len(self._held) else times
             if len(self._held) >= HELD:
                 self._begin()
         else:
@@ -112,7 +114,7 @@ class StepWriter:
     def _write(self, times: np.ndarray, alone: bool = False) -> None:
         there = (times != -1).any(axis=2)
         taken = there.any(axis=1)  # steps with a row
-        start, ready, end = np.moveaxis(times, 2, 0)
+        start, ready, end = np.moveaxis(times[:, :, :3], 2, 0)
         # The last to be ready waits for none: the least time from ready to the end is the operation's.
         least = np.where(there, end - ready, NEVER).min(axis=1, initial=NEVER)
         received = end if self._own else np.maximum(0, ready + np.maximum(0, least)[:, None])
@@ -137,6 +139,9 @@ class StepWriter:
                 "loss": np.nan,
             },
         )
+        if times.shape[2] > 3:
+            own = dict(zip(PHASES, times[there][:, 3:].T, strict=True))
+            self._trace.extend("phases", len(step), {"worker": rank, "task": task, **own})
         over = np.where(there, np.maximum(end, received), 0).max(axis=1, initial=self._end_ns)[taken]
         over = np.maximum.accumulate(over)
         late, waited_ns = self._late(
@@ -237,10 +242,11 @@ class Mail(ABC):
 class StepRecording:
     """One rank's part of a recording: rows are brought to rank 0, which writes them. Collective.
 
-    A row is three numbers of int64; `steps_of` makes steps of them. The k-th ones of all ranks belong
+    A row is `columns` numbers of int64; `steps_of` makes steps of them. The k-th ones of all ranks belong
     together, unless ranks are `alone`.
     """
 
+    columns = 3  # 6 with `PHASES`
     alone = False  # whether ranks do not wait for each other
     peers: Sequence[set[int]] = ()  # see `StepWriter`
     without: Sequence[int] = ()  # ranks that have no steps
@@ -248,7 +254,7 @@ class StepRecording:
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
         # At rank 0: rows that are new, and steps that others lack.
-        self._new, self._pending = ([np.empty((0, 3), np.int64)] * mail.ranks for _ in range(2))
+        self._new, self._pending = ([np.empty((0, self.columns), np.int64)] * mail.ranks for _ in range(2))
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
         self._lost = set[int]()  # ranks from which the transport brings no more messages, as of dead ones
         self._failed = False  # whether the trace can no longer be written
@@ -264,14 +270,14 @@ class StepRecording:
         self._zero_ns = time.perf_counter_ns()
 
     def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> Sequence[np.ndarray]:
-        """Return steps of each rank (k, 3), see `StepWriter.write`, by its new rows, which may be the last.
+        """Return steps of each rank (k, columns), see `StepWriter.write`, by its new rows, which may be the last.
 
         Times are on the ranks' own clocks.
         """
         return rows
 
     def exchange(self, rows: np.ndarray) -> None:
-        """Send rank 0 new rows of this rank (k, 3); at rank 0, write what all ranks have sent."""
+        """Send rank 0 new rows of this rank (k, columns); at rank 0, write what all ranks have sent."""
         if self._trace is None:
             if len(rows):
                 self._mail.post(ROWS + np.asarray(rows, np.int64).tobytes())
@@ -284,13 +290,13 @@ class StepRecording:
                     if message[:1] == END:
                         self._ends[rank] = message[1:].decode(errors="replace")
                     else:
-                        self._add(rank, np.frombuffer(message, np.int64, offset=1).reshape(-1, 3))
+                        self._add(rank, np.frombuffer(message, np.int64, offset=1))
             except RuntimeError:  # of the transport
                 self._lost.add(rank)
         self._write(living)
 
     def _add(self, rank: int, rows: np.ndarray) -> None:
-        self._new[rank] = np.concatenate((self._new[rank], np.asarray(rows, np.int64).reshape(-1, 3)))
+        self._new[rank] = np.concatenate((self._new[rank], np.asarray(rows, np.int64).reshape(-1, self.columns)))
 
     def _write(self, living: Sequence[int] = ()) -> None:
         """Write the steps that all `living` ranks have; without any, all, where some ranks have no row."""
@@ -299,7 +305,8 @@ class StepRecording:
         self._new = [each[:0] for each in self._new]
         behind = self._zero_ns + self._offsets_ns
         for rank, steps in enumerate(made):
-            steps = np.where(steps == -1, -1, steps - behind[rank])
+            steps = np.array(steps)
+            steps[:, :3] -= np.where(steps[:, :3] == -1, 0, behind[rank])
             self._pending[rank] = np.concatenate((self._pending[rank], steps))
         counts = [*map(len, self._pending)]
         if self.alone:
@@ -311,7 +318,7 @@ class StepRecording:
             return
         some = [counts[rank] for rank in living if rank not in self.without]
         count = min(some) if some else 0 if living else max(counts)
-        steps = np.full((count, len(counts), 3), -1, np.int64)
+        steps = np.full((count, len(counts), self.columns), -1, np.int64)
         for rank, each in enumerate(self._pending):
             steps[: len(each[:count]), rank] = each[:count]
             self._pending[rank] = each[count:]
