@@ -18,10 +18,12 @@ from ..util.formats import duration, percent
 from . import critical_path, description, timing
 from .critical_path import OWN, STAGES
 from .summary import summarise
+from .timing import PHASES
 
-PARTS = (*STAGES, *OWN, "evaluation", "checkpoint", "start", "end", "gone")
-"""What the time was spent on: `STAGES` of tasks, `OWN` parts of rank 0, and rank 0's pauses; the time before
-the first task, and after the last step; and, of a worker that died or left, the time after that."""
+PARTS = (*STAGES, *OWN, *PHASES, "evaluation", "checkpoint", "start", "end", "gone")
+"""What the time was spent on: `STAGES` of tasks, `OWN` parts of rank 0, `PHASES` of a script's computing, if
+they are known, and rank 0's pauses; the time before the first task, and after the last step; and, of a worker
+that died or left, the time after that."""
 OUTSIDE = (
     "start",
     "end",
@@ -68,7 +70,7 @@ class Account:
 
     @cached_property
     def spent_ns(self) -> np.ndarray:
-        """Time by worker, at the end rank 0, and by `PARTS`, the mean of the chains: float64, (n + 1, 15)."""
+        """Time by worker, at the end rank 0, and by `PARTS`, the mean of the chains: float64, (n + 1, 19)."""
         return self._sums(self.end_ns - self.begin_ns)
 
     @cached_property
@@ -140,7 +142,7 @@ def account(trace: TraceReader) -> Account | None:
         return None
     divided = []
     for each in chains:
-        begin, end, whose, part = _paused(trace, *_whole(n, until_ns, *each))
+        begin, end, whose, part = _phased(trace, *_paused(trace, *_whole(n, until_ns, *each)))
         taken = end > begin
         divided.append((begin[taken], end[taken], whose[taken], part[taken]))
     begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
@@ -198,6 +200,32 @@ def _paused(
     moved = (pause >= 0) & np.isin(part, [PARTS.index(name) for name in AT_RANK_0])
     part[moved] = PARTS.index(PAUSED[0]) + pauses["what"][pause[moved]].astype(np.int64)
     whose[moved] = trace.worker_count
+    return begin, end, whose, part
+
+
+def _phased(
+    trace: TraceReader, begin: np.ndarray, end: np.ndarray, whose: np.ndarray, part: np.ndarray
+) -> Chain:
+    """Return a chain in which a script's computing is divided into its phases, if they are known."""
+    phases, rows = timing.phases_of(trace), trace.arrivals
+    if phases is None:
+        return begin, end, whose, part
+    at = np.flatnonzero(part == PARTS.index("compute"))
+    # Each piece's task: of its worker, the last one that was dispatched before.
+    span = 1 + max(int(rows["t_dispatch_ns"].max()), int(end[-1]))
+    keys = rows["worker"].astype(np.int64) * span + rows["t_dispatch_ns"]
+    order = np.argsort(keys, kind="stable")
+    place = np.searchsorted(keys[order], whose[at].astype(np.int64) * span + begin[at], side="right") - 1
+    row = order[np.maximum(place, 0)]
+    ends = np.maximum(rows["t_compute_ns"][row], end[at])  # of the task, which the chain may leave earlier
+    after = np.cumsum(phases[:0:-1, row], axis=0)[::-1]
+    edges = np.clip(np.stack((begin[at], *(ends - after), end[at])), begin[at], end[at])
+    count = np.where(part == PARTS.index("compute"), len(PHASES), 1)
+    begin, end, whose, part = (np.repeat(each, count) for each in (begin, end, whose, part))
+    first = (np.cumsum(count) - count)[at]
+    for phase in range(len(PHASES)):
+        begin[first + phase], end[first + phase] = edges[phase], edges[phase + 1]
+        part[first + phase] = PARTS.index(PHASES[phase])
     return begin, end, whose, part
 
 

@@ -12,11 +12,13 @@ from ..stragglers import bases
 from ..trace import descent
 from ..util.errors import InputError
 from ..util.formats import duration, number, workers_named
+from . import timing
 from .slowness import SlowPart
 from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction
 
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 SHOWN = 3  # remedies
+MOST_LOADERS = 8  # processes that load in the background
 WASTE = "update.mode=first", "update.count=auto", "update.late=waste"
 FEWER = "wait for fewer workers"
 POLICIES = (
@@ -145,7 +147,11 @@ def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:
     rows, n = trace.arrivals, trace.worker_count
     work_ns = np.full((int(rows["task"].max()) + 1, n), np.nan)
     work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
-    work_ns = work_ns[slow.first : slow.last + 1]
+    loads_ns, phases = np.zeros_like(work_ns), timing.phases_of(trace)
+    if slow.cause == "loading" and phases is not None:
+        loads_ns[rows["task"], rows["worker"]] = phases[timing.PHASES.index("loading")]
+    work_ns, loads_ns = (each[slow.first : slow.last + 1] for each in (work_ns, loads_ns))
+    loads_ns = loads_ns[np.isfinite(work_ns).all(axis=1)]
     work_ns, rest_ns = work_ns[np.isfinite(work_ns).all(axis=1)], bases.shared_link_ns(trace).mean()
     if not len(work_ns) or trace.is_unordered:  # no step of all workers
         return
@@ -157,11 +163,21 @@ def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:
         return float(changed.max(axis=1).mean() + rest_ns)
 
     now_ns, moved_ns, fewer_ns = mean_ns(work_ns), mean_ns(work_ns * shares), mean_ns(others) * n / (n - 1)
+    if slow.cause == "loading":
+        rest_of_step_ns = (work_ns - loads_ns).max(axis=1).mean()
+        loaders = min(MOST_LOADERS, math.ceil(loads_ns.max(axis=1).mean() / max(1.0, rest_of_step_ns)))
+        behind_ns = mean_ns(np.maximum(work_ns - loads_ns, loads_ns / loaders))
+        text = (
+            f"load in the background, DataLoader(..., num_workers={loaders}): predicted "
+            f"{duration(behind_ns)} a step, not {duration(now_ns)}, if there are processors for it"
+        )
+        yield Remedy(text, Factor(*3 * (behind_ns / now_ns,)))
     text = (
         f"give worker {worker} {number(shares[worker], 2)} of its work and the others "
         f"{number((n - shares[worker]) / (n - 1), 2)}: predicted {duration(moved_ns)} a step, not "
         f"{duration(now_ns)}, if its time grows with its work"
     )
-    yield Remedy(text, Factor(*3 * (moved_ns / now_ns,)))
+    if slow.cause not in ("loading", "between steps"):  # which do not depend on the rows
+        yield Remedy(text, Factor(*3 * (moved_ns / now_ns,)))
     text = f"go on without it: predicted {duration(fewer_ns)} for the work of a step"
     yield Remedy(text, Factor(*3 * (fewer_ns / now_ns,)))

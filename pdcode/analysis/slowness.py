@@ -17,6 +17,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.formats import duration, number, percent, span
 from . import changes, lateness, timing, verdict
+from .timing import PHASES
 
 LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
 JUDGED = 8  # tasks of a worker, at least, before it is judged
@@ -30,6 +31,7 @@ CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of f
 FEW = 6  # workers, at most, each of whom is judged by the noise of the others among themselves
 APART = 3.0  # deviations within a class of workers by which two classes are apart, at least
 CAUSES = "computing", "injected delay", "sending", "link"
+"""Parts of a task that may be longer than the others'; computing is `PHASES` where these are known."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,20 @@ class Tasks:
     number: np.ndarray
     begin: np.ndarray  # when rank 0 began to wait for it
     end: np.ndarray
-    compute: np.ndarray
+    compute: np.ndarray  # shape (4, m) if its phases are known
     delay: np.ndarray  # injected
     send: np.ndarray  # from then until the payload is sent
     link: np.ndarray  # between rank 0 and the worker, both ways, without the time for which rank 0 is busy
 
     @property
     def parts(self) -> np.ndarray:
-        """Times by `CAUSES`, shape (4, m)."""
-        return np.stack((self.compute, self.delay, self.send, self.link))
+        """Times by `causes`, shape (4, m), or (7, m) with phases."""
+        return np.concatenate((np.atleast_2d(self.compute), [self.delay, self.send, self.link]))
+
+    @property
+    def causes(self) -> Sequence[str]:
+        """Names of the parts."""
+        return CAUSES if self.compute.ndim == 1 else (*PHASES, *CAUSES[1:])
 
     @property
     def total(self) -> np.ndarray:
@@ -79,7 +86,7 @@ class SlowPart:
     needed : int
         Tasks after which the evidence sufficed.
     causes : dict of str to float
-        Fraction of the excess by `CAUSES`.
+        Fraction of the excess by `Tasks.causes`.
     excess_ns : float
         Time beyond the others' in all of its tasks.
     share : float
@@ -106,9 +113,13 @@ class SlowPart:
 
     @property
     def cause(self) -> str:
-        """The cause that explains at least `COVERAGE` of the excess; empty if none does."""
-        best = max(self.causes, key=self.causes.__getitem__)
-        return best if self.causes[best] >= COVERAGE else ""
+        """The cause that explains at least `COVERAGE` of the excess; empty if none does.
+
+        It is "computing" if several phases do together.
+        """
+        together = sum(self.causes.get(phase, 0.0) for phase in PHASES)
+        shares = {**self.causes, CAUSES[0]: self.causes.get(CAUSES[0], together)}
+        return next((name for name, share in shares.items() if share >= COVERAGE), "")
 
     def when(self) -> str:
         """Describe the part of the run."""
@@ -142,6 +153,8 @@ def tasks_of(trace: TraceReader) -> list[Tasks]:
     table = {
         key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
     }
+    if (phases := timing.phases_of(trace)) is not None:
+        table["phases"] = phases.T[chosen]
     rows = list(timing.by_worker(table, trace.worker_count))
     flights_ns = sorted(float(np.median(_flight_ns(table, each))) for each in rows if len(each))
     if trace.sample > 1:  # others' tasks, on which waiting at rank 0 depends, are unknown: at most the usual
@@ -189,7 +202,8 @@ def _tasks(table: timing.Columns, rows: np.ndarray, least_ns: float) -> Tasks:
     delay = timing.injected_ns(gap, table["injected_delay_ns"][rows])
     flight = _flight_ns(table, rows) if len(rows) else np.empty(0)
     link = np.maximum(flight - table["queued_ns"][rows], np.minimum(flight, least_ns))
-    parts = np.maximum(compute - start, 0), delay, gap - delay, link
+    own = table["phases"][rows].T if "phases" in table else np.maximum(compute - start, 0)
+    parts = own, delay, gap - delay, link
     return Tasks(table["task"][rows], begin, recv, *(each.astype(float) for each in parts))
 
 
@@ -347,7 +361,7 @@ def _slow_sometimes(tasks: Sequence[Tasks], late: lateness.Late) -> SlowPart:
         late.worker, float(mean), float(mean - error), float(mean + error),
         int(own.number[first]), int(own.number[last]), int(own.begin[first]), int(own.end[last]),
         "sometimes", late.chance, int(places[min(certain, len(places)) - 1]) + 1,
-        dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True)), late.excess_ns,
+        dict(zip(own.causes, (excess / (excess.sum() or 1.0)).tolist(), strict=True)), late.excess_ns,
         len(places) / len(own.number), late.period,
     )  # fmt: skip
 
@@ -390,6 +404,6 @@ def _causes(
     weights = np.divide(np.log(times), times - 1, out=np.ones_like(times), where=times != 1)
     excess = np.maximum(((own.parts[:, inside] - usual[:, None]) * weights).sum(axis=1), 0.0)
     beyond_ns = max(0.0, total.mean() - float(np.median(means))) or total.mean() * -math.expm1(-level)
-    shares = dict(zip(CAUSES, (excess / (excess.sum() or 1.0)).tolist(), strict=True))
+    shares = dict(zip(own.causes, (excess / (excess.sum() or 1.0)).tolist(), strict=True))
     first, last = own.number[inside][[0, -1]].tolist()
     return shares, float(beyond_ns) * max(len(total), last - first + 1)  # of a sample, of all tasks

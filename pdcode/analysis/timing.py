@@ -19,6 +19,8 @@ SLOW_ERRORS = 3.0  # least excess of that ratio over 1, in standard errors of th
 # A task is an outage if it takes OUT times the usual time, and OUT_FRACTION of the run or OUT_NS.
 OUT, OUT_FRACTION, OUT_NS = 10.0, 0.05, 10e9
 LONGEST = 1000  # number of outages that are grouped
+PHASES = "between steps", "loading", "forward", "backward"
+"""Phases of a script's own work in a step, in their order: of the optimizer, and of what else comes first."""
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 
 Made = TypeVar("Made")
@@ -339,6 +341,23 @@ def pace_of(trace: TraceReader) -> Pace:
 def queued_of(trace: TraceReader) -> np.ndarray:
     """Return the time for which each payload of a run waited while rank 0 was busy, `queued_ns`."""
     return queued_ns(trace.arrivals, trace.updates["t_ns"])
+
+
+@once
+def phases_of(trace: TraceReader) -> np.ndarray | None:
+    """Return each arrival's own work by `PHASES` in ns, shape (4, m); None if phases were not recorded."""
+    rows, table = trace.arrivals, trace.phases
+    if not table.rows:
+        return None
+    sought, keys = (each["worker"] + trace.worker_count * each["task"] for each in (rows, table))
+    order = np.argsort(keys, kind="stable")
+    place = order[np.minimum(np.searchsorted(keys[order], sought), len(order) - 1)]
+    left = np.maximum(rows["t_compute_ns"] - rows["t_start_ns"], 0)
+    found = []
+    for name in reversed(PHASES[1:]):
+        found.append(np.where(keys[place] == sought, np.minimum(table[f"{name}_ns"][place], left), 0))
+        left = left - found[-1]
+    return np.stack((left, *reversed(found)))
 
 
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:

@@ -232,7 +232,8 @@ class Trace(reader.TraceReader):
             File, or of formats "otf2" and "tensorboard" folder, to write; only Prometheus' may exist.
         to : {"perfetto", "otf2", "pipit", "goal", "parquet", "csv", "tensorboard", "prometheus"}, optional
             Format, by default the one of the suffix of `path`.
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases"}, optional
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", \
+                "phases"}, optional
             Table of "parquet" and "csv", by default arrivals.
         events : int, optional
             Events of "perfetto", "otf2", "pipit" and "goal", at most, by default 1,000,000; 0: any number.

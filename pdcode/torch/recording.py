@@ -192,7 +192,7 @@ class Recording:
         self._thread_id, self._phase = threading.get_ident(), BETWEEN
         self._marks = deque[tuple[int, Any]]()  # phases and when they begin
         self._start_ns = self._since_ns = clocks.now_ns()
-        self._in, self._spent_ns = BETWEEN, [0] * (READY + 1)  # of the step, up to the last mark that was read
+        self._in, self._spent_ns = BETWEEN, [0] * (READY + 1)  # up to the last mark that was read
         _tell(DataLoader, "__iter__", LOADING, BETWEEN)  # which starts workers
         _tell(dataloader._BaseDataLoaderIter, "__next__", LOADING, BETWEEN)
         _tell(DistributedDataParallel, "forward", FORWARD, FORWARD)  # the loss follows

@@ -270,9 +270,9 @@ class StepRecording:
         self._zero_ns = time.perf_counter_ns()
 
     def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> Sequence[np.ndarray]:
-        """Return steps of each rank (k, columns), see `StepWriter.write`, by its new rows, which may be the last.
+        """Return the steps of each rank (k, columns), see `StepWriter.write`, by its new rows.
 
-        Times are on the ranks' own clocks.
+        Rows may be the last ones. Times are on the ranks' own clocks.
         """
         return rows
 
@@ -296,7 +296,8 @@ class StepRecording:
         self._write(living)
 
     def _add(self, rank: int, rows: np.ndarray) -> None:
-        self._new[rank] = np.concatenate((self._new[rank], np.asarray(rows, np.int64).reshape(-1, self.columns)))
+        new = np.asarray(rows, np.int64).reshape(-1, self.columns)
+        self._new[rank] = np.concatenate((self._new[rank], new))
 
     def _write(self, living: Sequence[int] = ()) -> None:
         """Write the steps that all `living` ranks have; without any, all, where some ranks have no row."""

@@ -21,6 +21,7 @@ from hypothesis.extra.numpy import arrays
 from pyarrow import parquet
 
 from pdcode.__main__ import main
+from pdcode.analysis.account import account
 from pdcode.analysis.diagnosis import diagnose
 from pdcode.importers import kineto
 from pdcode.importers.job import in_turn
@@ -68,6 +69,23 @@ def test_the_slow_rank_of_a_profiled_script(tmp_path: Path) -> None:
     works_s = own_s(trace)
     assert (works_s[20:, 1] > 0.1).all()
     assert np.median(works_s[20:, [0, 2]]) < 0.02
+
+
+@pytest.mark.parametrize("phase", ["loading", "forward", "backward", "between steps"])
+def test_the_slow_phase_of_a_profiled_script(phase: str, tmp_path: Path) -> None:
+    files = [tmp_path / f"{rank}.json" for rank in range(3)]
+    for rank, path in enumerate(files):
+        path.write_text(json.dumps(foreign.phased(rank, phase)))
+    trace = imported(tmp_path, "kineto", *files)
+    [slow] = diagnose(trace).slow
+    assert (slow.worker, slow.cause) == (1, phase)
+    spent = account(trace)
+    assert spent is not None
+    assert spent.spent_ns.sum() == spent.length_ns
+    assert "compute" not in spent.by_part
+    usual = dict(zip(foreign.PHASES, (20, 10, 30, 5), strict=True)) | {phase: 100}
+    found = {name: 1e-3 * spent.by_part[name] / 30 for name in usual}
+    assert found == pytest.approx(usual, rel=0.01)
 
 
 @pytest.mark.parametrize("gap", [range(0), range(10, 13)], ids=["one-cycle", "two-cycles"])

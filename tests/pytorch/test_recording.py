@@ -144,6 +144,7 @@ def work(rank: int, path: str) -> None:
     pdcode.torch.record = quiet  # type: ignore[assignment]
     example["train"]([ROWS] * 4, f"{path}.quiet.h5", STEPS)
     recordings.pop().close()
+    phased(f"{path}.phased.h5")
     rows: list[Any] = [advised(f"{path}.quiet.h5") if rank == 0 else None]
     dist.broadcast_object_list(rows)
     example["train"](rows[0], f"{path}.shared.h5", STEPS)
@@ -151,11 +152,43 @@ def work(rank: int, path: str) -> None:
     atexit._run_exitfuncs()  # complete it; multiprocessing calls none of a forked process
 
 
+class Rows(torch.utils.data.Dataset):
+    """Rows that take rank 1 long to load."""
+
+    def __init__(self, clock: QuietClock) -> None:
+        self.clock = clock
+
+    def __len__(self) -> int:
+        return 2 * STEPS
+
+    def __getitem__(self, _: int) -> Any:
+        self.clock.sleep(0.02 if dist.get_rank() == 1 else 0.001)
+        return torch.ones(64)
+
+
+def phased(path: str) -> None:
+    """Record steps of two backward passes, of which each rank's phases take known times."""
+    clock, network = QuietClock(), nn.Linear(64, 1)
+    recording.HostClock.stamp = recording.clocks.now_ns = clock.now_ns  # type: ignore[method-assign]
+    model = DistributedDataParallel(network)
+    model.register_comm_hook(None, clock.hook)
+    steps = pdcode.torch.recording.record(model, path)
+    for number, x in enumerate(torch.utils.data.DataLoader(Rows(clock))):
+        clock.sleep(0.004)  # as to bring rows to a device
+        model.require_backward_grad_sync = number % 2 == 1
+        out = model(x).mean()
+        clock.sleep(0.002)
+        out.register_hook(lambda _: clock.sleep(0.003))
+        out.backward()
+        clock.sleep(0.005 * (number % 2))
+    steps.close()
+
+
 def advised(path: str) -> list[int]:
     """Return the rows that the diagnosis of a recording says to give to each rank."""
     found = pdcode.Trace(path).diagnose()
     assert found.slow[0].worker == 2
-    assert found.slow[0].cause == "computing"
+    assert found.slow[0].cause == "backward"
     assert found.slow[0].needed <= STEPS
     assert "if worker 2 were as the others" in found.cost
     said = re.search(r"give worker 2 (\S+) of its work and the others (\S+): predicted", found.next)
@@ -172,6 +205,18 @@ def test_the_slow_rank_is_named_and_the_advice_helps(tmp_path: Path) -> None:
         rows = pdcode.Trace(f"{path}.{case}.h5").arrivals
         first = int(rows["task"].min())  # 1 if the first step, which is long, belongs to the start
         assert (rows.rows, rows["task"].max()) == (4 * (4 - first), 3), case
+    trace = pdcode.Trace(f"{path}.phased.h5")
+    [slow] = trace.diagnose().slow
+    assert (slow.worker, slow.cause) == (1, "loading")
+    assert "load in the background" in trace.diagnose().next
+    assert "of its work" not in trace.diagnose().next
+    mean_ms = [1e-6 * trace.phases[f"{name}_ns"][4:].reshape(-1, 4).mean(axis=0)
+               for name in ("loading", "forward", "backward")]  # fmt: skip
+    np.testing.assert_allclose(mean_ms, [[2, 40, 2, 2], [4] * 4, [6] * 4], rtol=0.06)
+    account = trace.account()
+    assert account.spent_ns.sum() == account.length_ns
+    assert account.by_part.keys() >= {"loading", "forward", "backward", "between steps"}
+    assert account.by_part["between steps"] / account.by_part["loading"] == pytest.approx(13 / 40, rel=0.1)
     own_s = []
     for name in ("", ".quiet", ".shared"):
         trace = pdcode.Trace(f"{path}{name}.h5")

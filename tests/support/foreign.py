@@ -20,6 +20,7 @@ from pyarrow import parquet
 from pdcode.config import kinds
 
 DATA = ROOT / "tests/data"
+PHASES = "loading", "forward", "backward", "between steps"
 BAMBOO = "0,add,a\n0,add,b\n120000,remove,a\n300000,add,c\n360000,add,d\n"
 SKYPILOT = json.dumps({"metadata": {"gap_seconds": 60}, "data": [2, 2, 1, 1, 1, 2, 3]})
 LINKS = "worker,step,work_s,link_s\n" + "".join(
@@ -56,6 +57,31 @@ def profile(rank: int, first: int, clock_us: float, steps: int = 30, gap: range 
         now = end
     who = {"backend": "nccl", "rank": rank, "world_size": 3}
     return {"distributedInfo": who, "host_name": f"gpu{rank}", "traceEvents": events}
+
+
+def phased(rank: int, slow: str) -> dict[str, Any]:
+    """Return the profile of a rank on a CPU: a phase of rank 1 takes 100 µs in each of 30 steps."""
+    events: list[dict[str, Any]] = []
+
+    def add(name: str, begin: float, end: float, cat: str = "user_annotation", tid: int = 1) -> None:
+        span = {"ts": begin, "dur": end - begin, "pid": 0, "tid": tid}
+        events.append({"ph": "X", "cat": cat, "name": name, **span})
+
+    usual = dict(zip(PHASES, (20.0, 10.0, 30.0, 5.0), strict=True))
+    late = usual | {slow: 100.0}
+    own, length = late if rank == 1 else usual, sum(late.values()) + 7
+    for step in range(30):
+        begin, end = length * step, length * (step + 1)
+        loaded = begin + own["between steps"] + own["loading"]
+        passed = loaded + own["forward"]
+        ready = passed + own["backward"]
+        add("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__", loaded - own["loading"], loaded)
+        add("DistributedDataParallel.forward", loaded, loaded + 2)
+        for first, last in ((passed, passed + 3), (ready - 4, ready)):  # Python is between them
+            add("autograd::engine::evaluate_function: AddmmBackward0", first, last, "cpu_op")
+        add("gloo:all_reduce", ready - 2, end, tid=2)
+        add(f"ProfilerStep#{step}", begin, end)
+    return {"distributedInfo": {"rank": rank, "world_size": 3}, "traceEvents": events}
 
 
 def operations(ranks: int = 2, stages: int = 3, count: int = 8, slow: float = 2.0) -> dict[str, list[Any]]:
