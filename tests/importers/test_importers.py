@@ -88,6 +88,15 @@ def test_the_slow_phase_of_a_profiled_script(phase: str, tmp_path: Path) -> None
     assert found == pytest.approx(usual, rel=0.01)
 
 
+def test_a_rank_that_is_slow_in_all_phases_is_slow_in_computing(tmp_path: Path) -> None:
+    files = [tmp_path / f"{rank}.json" for rank in range(3)]
+    for rank, path in enumerate(files):
+        path.write_text(json.dumps(foreign.phased(rank, "all")))
+    [slow] = diagnose(imported(tmp_path, "kineto", *files)).slow
+    assert (slow.worker, slow.cause) == (1, "computing")
+    assert slow.causes["backward"] == pytest.approx(30 / 65, rel=0.05)
+
+
 @pytest.mark.parametrize("gap", [range(0), range(10, 13)], ids=["one-cycle", "two-cycles"])
 def test_profiles_are_aligned_by_sequence_numbers(
     gap: range, tmp_path: Path, capsys: pytest.CaptureFixture[str]

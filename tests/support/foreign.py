@@ -60,7 +60,10 @@ def profile(rank: int, first: int, clock_us: float, steps: int = 30, gap: range 
 
 
 def phased(rank: int, slow: str) -> dict[str, Any]:
-    """Return the profile of a rank on a CPU: a phase of rank 1 takes 100 µs in each of 30 steps."""
+    """Return the profile of a rank on a CPU: a phase of rank 1 takes 100 µs in each of 30 steps.
+
+    If `slow` is no phase, each of them takes three times as long.
+    """
     events: list[dict[str, Any]] = []
 
     def add(name: str, begin: float, end: float, cat: str = "user_annotation", tid: int = 1) -> None:
@@ -68,7 +71,7 @@ def phased(rank: int, slow: str) -> dict[str, Any]:
         events.append({"ph": "X", "cat": cat, "name": name, **span})
 
     usual = dict(zip(PHASES, (20.0, 10.0, 30.0, 5.0), strict=True))
-    late = usual | {slow: 100.0}
+    late = usual | {slow: 100.0} if slow in PHASES else {name: 3 * time for name, time in usual.items()}
     own, length = late if rank == 1 else usual, sum(late.values()) + 7
     for step in range(30):
         begin, end = length * step, length * (step + 1)
