@@ -143,6 +143,8 @@ def _remedies(run: Prediction, first: Priced) -> str:
     remedies, slow = Remedies(run), first.found.slow if first.name == "workers" else ()
     machines = [remedies.machine(*each) for each in first.machines]
     machines += remedies.without(slow) if slow else ()
+    if run.trace.is_script and first.name == "the reduction":
+        machines.append(remedies.rarer(first.without))
     shown = remedies.best(first.name, slow, machines)
     return shown or f"nothing that was tried takes {percent(1 - GAIN, 1)} % less; {remedies.more}"
 

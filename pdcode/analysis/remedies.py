@@ -11,7 +11,7 @@ import numpy as np
 from ..stragglers import bases
 from ..trace import descent
 from ..util.errors import InputError
-from ..util.formats import duration, number, workers_named
+from ..util.formats import duration, workers_named
 from . import timing
 from .slowness import SlowPart
 from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction
@@ -47,7 +47,7 @@ TRIED = {
 }
 """Settings that are tried against each cause, with words for them; slow workers: as the policy."""
 OF_SCRIPTS = {
-    "the reduction": "fewer bytes a step, such as by the hook of pdcode.torch.ddp, or more work a step",
+    "the reduction": "fewer bytes a step, such as by the hook of pdcode.torch.ddp",
     "the policy": "several batches a step (no_sync), or steps that do not wait for all, such as local ones",
 }
 """What is said of a program whose descent is not known, beside what was tried."""
@@ -84,7 +84,7 @@ class Remedies:
         """Return the best remedies against a cause, in words, and what else could be tried."""
         found = [*machines, *self._policies(cause, slow)]
         if self.run.trace.is_script and slow:
-            found += moved_work(self.run, slow[0])
+            found += moved_work(self.run, slow)
         best = dict[str, Remedy]()  # of each kind
         for each in sorted(found, key=lambda each: each.factor.mean):
             if each.factor.mean <= GAIN:
@@ -104,7 +104,16 @@ class Remedies:
         whose = f"worker {workers[0]}'s machine"
         if workers[1:]:
             whose = f"the machines of {workers_named(sorted(workers))}"
+        elif self.run.trace.is_script and slow[0].period:  # the script's own, such as saving
+            late = f"what worker {workers[0]} does in one step of {slow[0].period}"
+            return Remedy(f"take {late} off it, as to a thread: predicted {self.run.time(factor)}", factor)
         return Remedy(f"replace {whose}: predicted {self.run.time(factor)}", factor)
+
+    def rarer(self, free: Factor) -> Remedy:
+        """Return the remedy that a script reduces half as often, from the time without reductions."""
+        factor = Factor(*((1 + each) / 2 for each in free))
+        text = "twice the work a step, such as two batches (no_sync): predicted"
+        return Remedy(f"{text} {self.run.time(factor)} for as much work", factor)
 
     def without(self, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
         """Yield the remedy that the job goes on without its slow workers."""
@@ -141,43 +150,55 @@ class Remedies:
                 yield Remedy(f"{what}, pdcode run JOB.toml {shown}: predicted {run.time(factor)}", factor)
 
 
-def moved_work(run: Prediction, slow: SlowPart) -> Iterator[Remedy]:
-    """Yield how to move work away from a script's slow worker."""
-    trace, worker = run.trace, slow.worker
+def moved_work(run: Prediction, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
+    """Yield how to move work away from a script's slow workers, in the steps in which the first is slow."""
+    trace, first = run.trace, slow[0]
     rows, n = trace.arrivals, trace.worker_count
     work_ns = np.full((int(rows["task"].max()) + 1, n), np.nan)
     work_ns[rows["task"], rows["worker"]] = rows["t_send_ns"] - rows["t_start_ns"]
     loads_ns, phases = np.zeros_like(work_ns), timing.phases_of(trace)
-    if slow.cause == "loading" and phases is not None:
+    if first.cause == "loading" and phases is not None:
         loads_ns[rows["task"], rows["worker"]] = phases[timing.PHASES.index("loading")]
-    work_ns, loads_ns = (each[slow.first : slow.last + 1] for each in (work_ns, loads_ns))
-    loads_ns = loads_ns[np.isfinite(work_ns).all(axis=1)]
-    work_ns, rest_ns = work_ns[np.isfinite(work_ns).all(axis=1)], bases.shared_link_ns(trace).mean()
-    if not len(work_ns) or trace.is_unordered:  # no step of all workers
+    work_ns, loads_ns = (each[first.first : first.last + 1] for each in (work_ns, loads_ns))
+    whole = np.isfinite(work_ns).all(axis=1)
+    work_ns, loads_ns, rest_ns = work_ns[whole], loads_ns[whole], bases.shared_link_ns(trace).mean()
+    named = [each.worker for each in slow[:SHOWN]]
+    others = [worker for worker in range(n) if worker not in named]
+    if not len(work_ns) or not others or trace.is_unordered:  # no step of all workers
         return
-    shares = 1 / np.maximum(work_ns.mean(axis=0), 1)
+    usual_ns = work_ns.mean(axis=0)
+    usual_ns[others] = usual_ns[others].mean()  # they get equal shares
+    shares = 1 / np.maximum(usual_ns, 1)
     shares *= n / shares.sum()
-    others = np.delete(work_ns, worker, axis=1)
 
-    def mean_ns(changed: np.ndarray) -> float:
-        return float(changed.max(axis=1).mean() + rest_ns)
+    def step_ns(changed_ns: np.ndarray, longer: float = 1.0) -> float:
+        return float(changed_ns.max(axis=1).mean()) * longer + rest_ns
 
-    now_ns, moved_ns, fewer_ns = mean_ns(work_ns), mean_ns(work_ns * shares), mean_ns(others) * n / (n - 1)
-    if slow.cause == "loading":
+    now_ns, moved_ns = step_ns(work_ns), step_ns(work_ns * shares)
+    fewer_ns = step_ns(work_ns[:, others], n / len(others))
+
+    def factor(changed_ns: float) -> Factor:
+        """Return the time of the run, in which only these steps change, over the recorded one."""
+        return Factor(*3 * (1 - (now_ns - changed_ns) * len(work_ns) / (1e9 * run.recorded_s),))
+
+    if first.cause == "loading":
         rest_of_step_ns = (work_ns - loads_ns).max(axis=1).mean()
         loaders = min(MOST_LOADERS, math.ceil(loads_ns.max(axis=1).mean() / max(1.0, rest_of_step_ns)))
-        behind_ns = mean_ns(np.maximum(work_ns - loads_ns, loads_ns / loaders))
+        behind_ns = step_ns(np.maximum(work_ns - loads_ns, loads_ns / loaders))
         text = (
             f"load in the background, DataLoader(..., num_workers={loaders}): predicted "
             f"{duration(behind_ns)} a step, not {duration(now_ns)}, if there are processors for it"
         )
-        yield Remedy(text, Factor(*3 * (behind_ns / now_ns,)))
-    text = (
-        f"give worker {worker} {number(shares[worker], 2)} of its work and the others "
-        f"{number((n - shares[worker]) / (n - 1), 2)}: predicted {duration(moved_ns)} a step, not "
-        f"{duration(now_ns)}, if its time grows with its work"
+        yield Remedy(text, factor(behind_ns))
+    elif first.cause != "between steps" and first.pattern != "sometimes":  # which depend little on the rows
+        parts = [f"worker {named[0]} {shares[named[0]]:.2f} of its work"]
+        parts += [f"worker {worker} {shares[worker]:.2f}" for worker in named[1:]]
+        text = (
+            f"give {', '.join(parts)} and the others {shares[others[0]]:.2f}: predicted {duration(moved_ns)} "
+            f"a step, not {duration(now_ns)}, if its time grows with its work"
+        )
+        yield Remedy(text, factor(moved_ns))
+    whom = workers_named(sorted(named)) if named[1:] else "it"
+    yield Remedy(
+        f"go on without {whom}: predicted {duration(fewer_ns)} for the work of a step", factor(fewer_ns)
     )
-    if slow.cause not in ("loading", "between steps"):  # which do not depend on the rows
-        yield Remedy(text, Factor(*3 * (moved_ns / now_ns,)))
-    text = f"go on without it: predicted {duration(fewer_ns)} for the work of a step"
-    yield Remedy(text, Factor(*3 * (fewer_ns / now_ns,)))

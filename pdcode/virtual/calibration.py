@@ -1,7 +1,8 @@
 """Calibration of the virtual clock: ``[machine]`` and ``[link]`` fitted to traces of real runs."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -15,11 +16,13 @@ from ..trace.schema import DRAINED
 from ..util.errors import InputError
 
 EVENTS = tuple(f"t_{event}_ns" for event in ("dispatch", "start", "compute", "send", "recv", "decoded"))
-COLUMNS = (*EVENTS, "task", "status", "bytes_up", "bytes_down", "injected_delay_ns")
+COLUMNS = (*EVENTS, "task", "version", "status", "bytes_up", "bytes_down", "injected_delay_ns")
 Base = Literal["median", "low"]
 # The bandwidth is fitted if message sizes, and their median times, differ by at least:
 MIN_SIZE_RATIO = 2.0
 MIN_STANDARD_ERRORS = 4.0
+MOST_MESSAGES = 10_000  # by which a bandwidth is fitted
+MESSAGES = "bytes_down", "bytes_up", "version", "t_dispatch_ns", "t_start_ns", "t_send_ns", "t_recv_ns"
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,9 @@ def fit(
 
     The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
-    it stays as in the trace's ``[link]``, with which the link's busy time is subtracted from the latencies;
-    if messages took less than that, it is their bytes over their times, and the latency is 0.
+    it is by how much longer tasks are under way than payloads that are smaller, and the latency is that of
+    these. Else it stays as in the trace's ``[link]``, with which the link's busy time is subtracted from the
+    latencies; if messages took less than that, it is their bytes over their times, and the latency is 0.
 
     For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
     their payloads, only flops_per_s, task_s and oversleep_s are fitted.
@@ -108,10 +112,12 @@ def fit(
     config = config_of(trace)
     if trace.attributes.get("clock") == "virtual":
         return config.machine, config.link
-    link = msgspec.structs.replace(
-        config.link, broadcast="star", bandwidth=_bandwidth(trace) or config.link.bandwidth
-    )
+    by_size, known = _bandwidth(trace), config.link.bandwidth
+    by_way = None if by_size else _bandwidth_down(trace, known)
+    link = msgspec.structs.replace(config.link, broadcast="star", bandwidth=by_size or by_way or known)
     measured = times(trace, link.bandwidth, base)
+    if by_way:  # tasks that share a link arrive at once, not in turn: only the last one says how late
+        measured = replace(measured, down=measured.up)
     if measured.down + measured.up < 0:
         rows, free = arrivals_before_stop(trace), times(trace, np.inf, base)
         both_ways = float(rows["bytes_down"].mean() + rows["bytes_up"].mean())
@@ -225,6 +231,31 @@ def _bandwidth(trace: TraceReader) -> float | None:
     if longer <= MIN_STANDARD_ERRORS * float(np.hypot(*errors)):
         return None
     return 1e9 * float(sizes[large].mean() - sizes[~large].mean()) / longer
+
+
+def _bandwidth_down(trace: TraceReader, known: float) -> float | None:
+    """Fit the bandwidth to tasks larger than payloads; None if the `known` one explains their times.
+
+    With it the last task of each version of θ has the latency of payloads, behind those sent before.
+    """
+    rows = arrivals_before_stop(trace)
+    order = np.argsort(rows["t_dispatch_ns"], kind="stable")[:MOST_MESSAGES]
+    down, up, version, dispatch, start, send, recv = (rows[name][order] for name in MESSAGES)
+    if len(down) < 8 or np.median(down) < MIN_SIZE_RATIO * np.median(up):
+        return None
+    by_version = np.argsort(version, kind="stable")
+    begins = np.flatnonzero(np.diff(version[by_version], prepend=-1))
+
+    def longer_ns(bandwidth: float) -> float:
+        sent = _serialised(dispatch, 1e9 * down / bandwidth)
+        last = [np.maximum.reduceat(each[by_version], begins) for each in (start, sent)]
+        return float(np.median(last[0] - last[1]) - np.median(recv - send - 1e9 * up / bandwidth))
+
+    unsure = trace.workers["clock_error_ns"].max(initial=0) + np.median(recv - send)
+    if longer_ns(known) <= MIN_STANDARD_ERRORS * unsure:
+        return None
+    tried = known * np.geomspace(1e-6, 1, 1000)
+    return float(tried[bisect_left(tried, 0.0, key=longer_ns)])
 
 
 def _serialised(dispatch: np.ndarray, busy_ns: np.ndarray) -> np.ndarray:

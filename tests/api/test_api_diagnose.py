@@ -354,7 +354,9 @@ def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
     found = pdcode.Trace(traces.script(tmp_path / "ddp.h5", work_s, 0.2).path).diagnose()
     assert found.verdict.startswith("critical: the reduction is the bottleneck")
     assert found.share == pytest.approx(0.2 / (0.2 + work_s.max(axis=1).mean()), abs=0.02)
-    assert found.next.startswith("fewer bytes a step")
+    said = re.match(r"twice the work a step, .*?: predicted (.*? s) .*; or fewer bytes a step", found.next)
+    assert said is not None
+    assert seconds(said[1]) == pytest.approx(60 * (work_s.max(axis=1).mean() + 0.1), rel=0.02)
 
 
 def test_a_host_whose_workers_are_all_slow_is_named(tmp_path: Path) -> None:
@@ -378,6 +380,36 @@ def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
     assert seconds(cost[1]) == pytest.approx(work_s.max(axis=1).sum() + 60 * 0.02, rel=0.01)
     assert seconds(cost[2]) == pytest.approx(usual_s, rel=0.05)
     assert found.next.endswith(f"; pdcode plan --trace {trace.path} --like CONFIG searches for more")
+
+
+def test_the_predicted_time_of_moved_work_is_that_of_the_shares_it_names(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.05 * np.random.default_rng(1).standard_normal((60, 4)))
+    work_s[:, 1] *= 3
+    work_s[:, 2] *= 2
+    found = pdcode.Trace(traces.script(tmp_path / "two.h5", work_s, 0.02).path).diagnose()
+    said = re.search(
+        r"worker 1 (\S+) of its work, worker 2 (\S+) and the others (\S+): predicted (\S+ m?s)", found.next
+    )
+    assert said is not None
+    shares = np.array([float(said[each]) for each in (3, 1, 2, 3)])
+    assert shares.sum() == pytest.approx(4, abs=0.03)
+    assert seconds(said[4]) == pytest.approx((work_s * shares).max(axis=1).mean() + 0.02, rel=0.02)
+
+
+def test_what_a_rank_does_in_each_eighth_step_is_to_be_taken_off_it(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.05 * np.random.default_rng(1).standard_normal((160, 4)))
+    work_s[7::8, 0] += 0.5
+    found = pdcode.Trace(traces.script(tmp_path / "saves.h5", work_s, 0.02).path).diagnose()
+    assert found.next.startswith("take what worker 0 does in one step of 8 off it, as to a thread: ")
+    assert "of its work" not in found.next  # saving does not take less time with fewer rows
+
+
+def test_work_that_is_moved_late_in_a_run_does_not_gain_more_than_another_machine(tmp_path: Path) -> None:
+    work_s = 0.1 * np.exp(0.05 * np.random.default_rng(1).standard_normal((60, 4)))
+    work_s[30:, 1] *= 3
+    found = pdcode.Trace(traces.script(tmp_path / "late.h5", work_s, 0.02).path).diagnose()
+    assert found.next.startswith("replace worker 1's machine: ")
+    assert "; or give worker 1 " in found.next
 
 
 @pytest.mark.parametrize(

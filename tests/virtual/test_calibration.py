@@ -138,6 +138,15 @@ def test_a_fit_finds_the_bandwidth_where_tasks_differ_in_size(tmp_path: Path) ->
     assert calibration.fit(same, made_of.flops())[1].bandwidth == LINK.bandwidth
 
 
+@pytest.mark.parametrize("wanted", [1, 4])
+def test_a_fit_finds_the_bandwidth_where_tasks_are_larger_than_payloads(tmp_path: Path, wanted: int) -> None:
+    config, made_of = made()
+    trace = record(tmp_path / "t.h5", config, made_of, wanted, 100, bandwidth=5e6, down=lambda task: 150_000)
+    _, link = calibration.fit(trace, made_of.flops())  # the trace has [link] as by default
+    assert link.bandwidth == pytest.approx(5e6, rel=0.05)
+    assert link.latency_s == pytest.approx(LINK.latency_s, rel=0.1)
+
+
 def test_messages_quicker_than_the_configured_link_have_a_bandwidth_of_their_own(tmp_path: Path) -> None:
     config, made_of = made()
     link = msgspec.structs.replace(LINK, latency_s=1e-9, bandwidth=1e9)
