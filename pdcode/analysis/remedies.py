@@ -95,7 +95,8 @@ class Remedies:
         elif self.run.flops() > MOST_FLOPS:
             kinds = dict(reversed(TRIED.get(cause, POLICIES)))
             listed = ", ".join(f"{what} (--set {' --set '.join(kinds[what])})" for what in reversed(kinds))
-            shown.append(f"not tried, as no descent to a loss can be simulated in seconds: {listed}")
+            why = "its descent takes too long to simulate" if self.run.goal else "it has no loss to reach"
+            shown.append(f"not tried, as {why}: {listed}")
         return f"{'; or '.join(shown)}; {self.more}" if shown else ""
 
     def machine(self, slow: Sequence[SlowPart], factor: Factor) -> Remedy:
@@ -186,8 +187,9 @@ def moved_work(run: Prediction, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
         loaders = min(MOST_LOADERS, math.ceil(loads_ns.max(axis=1).mean() / max(1.0, rest_of_step_ns)))
         behind_ns = step_ns(np.maximum(work_ns - loads_ns, loads_ns / loaders))
         text = (
-            f"load in the background, DataLoader(..., num_workers={loaders}): predicted "
-            f"{duration(behind_ns)} a step, not {duration(now_ns)}, if there are processors for it"
+            f"load in the background, DataLoader(..., num_workers={loaders}, "
+            f"persistent_workers=True): predicted {duration(behind_ns)} a step, not {duration(now_ns)}, "
+            "if there are processors for it"
         )
         yield Remedy(text, factor(behind_ns))
     elif first.cause != "between steps" and first.pattern != "sometimes":  # which depend little on the rows
