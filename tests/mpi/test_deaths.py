@@ -85,7 +85,8 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert trace.finished
     dead = trace.faults["kind"] == "dead"
     assert sorted(trace.faults["worker"][dead].tolist()) == [0, 2]
-    others = {"dead", "omitted"} if kind == "averaged" else {"dead"}  # by load and moment
+    # By load and moment: a worker that waits for a dead one's rows has no answer when the run is interrupted.
+    others = {"averaged": {"dead", "omitted"}, "rows in a chain": {"dead", "missing"}}.get(kind, {"dead"})
     assert set(faults_of(trace)) <= others | {"stop"}
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}

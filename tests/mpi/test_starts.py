@@ -17,8 +17,9 @@ from storm import Deed, storm
 from pdcode.launch import siblings
 
 PLUGIN = """
-import os, signal, sys
+import os, signal, sys, time
 if {rank} in (os.environ.get("OMPI_COMM_WORLD_RANK"), None):
+    time.sleep(1)  # until the others watch it: a quick machine's ranks begin in a quarter of a second
     {act}
 """
 ACTS = {  # on a rank, and what the job prints and exits with
