@@ -12,7 +12,7 @@ from .account import PAUSED, account
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
 from .remedies import GAIN, Remedies
 from .slowness import SlowPart
-from .what_if import Change, Factor, Prediction
+from .what_if import Change, Factor, Prediction, prediction
 
 ALL = Change(("update.mode=all",))
 
@@ -60,7 +60,7 @@ def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
 
     Errors are as in `Prediction`.
     """
-    run = Prediction(trace)
+    run = prediction(trace)
     ranked = sorted(_priced_causes(run, found), key=lambda each: -each.cause.share)
     causes = tuple(each.cause for each in ranked)
     chosen = ranked[:1]
@@ -89,25 +89,23 @@ def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
     if found.slow:
         yield _slow(run, found)
     elif found.stalled:
-        factor = run.relative(Change(replaced=tuple(found.stalled)))
         unless = f"if worker {found.stalled[0]} were as the others"
-        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
-        yield Priced(found, "stalls", factor, cost, unless)
+        yield _without(run, found, "stalls", run.relative(Change(replaced=tuple(found.stalled))), unless)
     for each in bottlenecks(run.trace, verdict.WARNING, others):
-        unless = f"if {each.bottleneck} took no time"
-        factor = run.relative(Change(free=each.bottleneck))
-        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
+        where, factor = each.bottleneck, run.relative(Change(free=each.bottleneck))
         each = replace(each, slow=found.slow, ratios=found.ratios)
-        yield Priced(each, each.bottleneck, factor, cost, unless)
+        yield _without(run, each, where, factor, f"if {where} took no time")
     if statement := verdict.synchronous(run.trace):
         uneven = (*(each.worker for each in found.slow), *found.stalled)
+        each = replace(found, statements=(statement, others), why="")
         factor = run.relative(Change(uneven=uneven))
-        unless = "if all tasks of a worker took their mean time"
-        cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
-        yield Priced(
-            replace(found, statements=(statement, others), why=""), "the policy", factor, cost, unless
-        )
+        yield _without(run, each, "the policy", factor, "if all tasks of a worker took their mean time")
     yield from _pauses(run, found, others)
+
+
+def _without(run: Prediction, found: Diagnosis, name: str, factor: Factor, unless: str) -> Priced:
+    """Return a cause with its cost, from the time without it."""
+    return Priced(found, name, factor, f"{run.took}; {run.time(factor)} {unless}, {factor.less()}", unless)
 
 
 def _slow(run: Prediction, found: Diagnosis) -> Priced:
@@ -131,11 +129,9 @@ def _pauses(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
     for name, key in zip(PAUSED, ("trace.progress_s", "trace.checkpoint_s"), strict=True):
         part = 0.0 if spent is None else spent.by_part.get(name, 0.0) / spent.length_ns
         if part >= verdict.WARNING:
-            unless = f"without the time of each {name}"
-            factor = Factor(*3 * (1 - part,))
             statement = f"rank 0 is in {name} for {percent(part, 1)} % of the time (more seldom: {key})"
-            cost = f"{run.took}; {run.time(factor)} {unless}, {factor.less()}"
-            yield Priced(replace(found, statements=(statement, others), why=""), name, factor, cost, unless)
+            each = replace(found, statements=(statement, others), why="")
+            yield _without(run, each, name, Factor(*3 * (1 - part,)), f"without the time of each {name}")
 
 
 def _remedies(run: Prediction, first: Priced) -> str:

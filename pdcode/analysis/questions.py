@@ -9,7 +9,7 @@ from ..trace.reader import TraceReader
 from ..util.errors import InputError, prefix_errors
 from ..util.formats import bar, counted, duration, rate, rough_percent, span, two_digits, workers_named
 from .causes import diagnosed
-from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction
+from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction, prediction
 
 TABLES = {
     "workers", "link", "machine", "update", "reduce", "downlink", "code", "wire", "scheme", "memory",
@@ -85,7 +85,7 @@ def ask(
     if len({*without}) >= trace.worker_count - 1:
         raise InputError(f"--without: leaves fewer than two of {counted(trace.worker_count, 'worker')}")
     with prefix_errors(f"{trace.path}: the virtual clock does not predict this run"):
-        run = Prediction(trace)
+        run = prediction(trace)
     return _answer(run, Change(tuple(settings), tuple(replaced), tuple(sorted({*without}))))
 
 
@@ -161,7 +161,7 @@ def said(trace: TraceReader) -> Iterator[str]:
         yield "What would help:"
         yield from (f"  {each.removeprefix('or ')}" for each in found.next.split("; "))
     try:
-        run = Prediction(trace)
+        run = prediction(trace)
         for name, answers in curves(run):
             yield from _curve(run, name, answers)
     except InputError as error:

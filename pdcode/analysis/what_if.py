@@ -25,7 +25,7 @@ from ..virtual import costs
 from ..virtual.simulation import Simulation
 from . import gain, statistics
 from .summary import summarise
-from .timing import by_worker
+from .timing import by_worker, once
 
 SEEDS = 4  # of simulated descents
 DRAWS = 8  # of the recorded delays in blocks, whose spread gives an interval
@@ -79,10 +79,8 @@ class Change:
     free: str = ""
     uneven: tuple[int, ...] | None = None
 
-    def config(self, trace: TraceReader, draw: int = 0) -> Config:
-        """Return the configuration of the changed run, under the recorded delays and costs.
-
-        Delays come in their order, or if `draw` is not 0 in blocks, drawn by it.
+    def config(self, trace: TraceReader) -> Config:
+        """Return the configuration of the changed run, under the recorded costs, and delays in their order.
 
         Raises
         ------
@@ -90,7 +88,7 @@ class Change:
             If the settings do not go with the run's other keys.
         """
         fewer = [f"workers.count={trace.worker_count - len(self.dropped)}"] if self.dropped else []
-        given = configs.overrides({"stragglers": self._delays(trace, draw)}), fewer, self.settings
+        given = configs.overrides({"stragglers": self._delays(trace)}), fewer, self.settings
         settings = [each for group in given for each in group]
         config = costs.under_delays(trace, configs.read(trace, settings).config)
         config = costs.load(str(trace.path), config, self.settings, base="low")
@@ -127,7 +125,8 @@ class Change:
             times_s.insert(0, float(np.mean(times_s)))
         return np.array(times_s) / (count if config.update.asynchronous else 1)
 
-    def _delays(self, trace: TraceReader, draw: int) -> dict[str, Any]:
+    def _delays(self, trace: TraceReader, draw: int = 0) -> dict[str, Any]:
+        """Return the table of the recorded delays, in their order, or in blocks for a `draw` above 0."""
         whole = trace.attributes.get("arrivals", "all") == "all"
         table = {"kind": "trace", "path": str(trace.path), "replaced": [*self.replaced]}
         return {**table, "dropped": [*self.dropped], "draw": "replay" if whole and not draw else "block"}
@@ -351,3 +350,9 @@ class Prediction:
             with np.errstate(all="ignore"), one_thread():  # the monitor checks the loss
                 times_s.append(Simulation(components).run(Recorder())[1].target_s)
         return np.array(times_s)
+
+
+@once
+def prediction(trace: TraceReader) -> Prediction:
+    """Return the prediction of a run, made once."""
+    return Prediction(trace)
