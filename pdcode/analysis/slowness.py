@@ -25,6 +25,7 @@ COVERAGE = 0.8  # fraction of the excess that a cause must explain
 CHANCE = 1e-3  # probability of a wrong verdict in a run, by noise alone
 GROUPS = 256  # groups of consecutive tasks, at most, in which changes are sought
 AVERAGED = 8  # tasks of another worker, at least, whose mean time is taken
+QUIETER = 0.5  # noise by others' single tasks, over the noise by means, with which they are taken
 REFERENCES = 64  # workers, at most, with which one is compared
 CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slow
 CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of faster ones
@@ -222,10 +223,10 @@ def _without_waiting(found: Sequence[Tasks], summed: Sequence[np.ndarray], sampl
     return [replace(each, link=link) for each, link in zip(found, links, strict=True)]
 
 
-def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarray:
+def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray, averaged: int = AVERAGED) -> np.ndarray:
     """Return the logarithm of a worker's time over the others', of groups of its tasks between `edges`.
 
-    Tasks after the last task of all others are left out.
+    Others' times are means of `averaged` tasks at least. Tasks after the others' last one are left out.
     """
     own = tasks[worker]
     mine = np.diff(own.logs[edges]) / np.diff(edges)
@@ -236,8 +237,8 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray) -> np.ndarr
     for row, each in zip(means, others[::step], strict=True):
         # Tasks that begin in this time: a task that is under way at some time is longer than usual.
         count = len(each.end)
-        first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - AVERAGED))
-        end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + AVERAGED), count)
+        first = np.minimum(np.searchsorted(each.begin, begins), max(0, count - averaged))
+        end = np.minimum(np.maximum(np.searchsorted(each.begin, ends), first + averaged), count)
         there = begins < each.end[-1]  # not after its last task, or its death
         row[there] = ((each.logs[end] - each.logs[first]) / (end - first))[there]
     until = np.isfinite(means).any(axis=0)
@@ -250,12 +251,18 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
     ratios, slow = np.full(len(tasks), np.nan), []
     if len([each for each in tasks if len(each.number)]) < 2:
         return [], ratios
-    series = _series(tasks)
-    chance, (all_usual, sums) = CHANCE / max(1, len(series)), _usual_noise([*series.values()])
+    series, averaged = _series(tasks, AVERAGED), AVERAGED
+    all_usual, sums = _usual_noise([*series.values()])
+    if len(tasks) <= REFERENCES:  # what all tasks of a step have in common cancels with single ones of others
+        single = _series(tasks, 1)
+        noise = _usual_noise([*single.values()])
+        if noise[0] < QUIETER * all_usual:
+            series, averaged, (all_usual, sums) = single, 1, noise
+    chance = CHANCE / max(1, len(series))
     for worker, (edges, values) in series.items():
         usual = all_usual
         if 2 < len(series) <= FEW:  # a slow worker is among those with whom the others are compared
-            others = [*_series([*tasks[:worker], *tasks[worker + 1 :]]).values()]
+            others = [*_series([*tasks[:worker], *tasks[worker + 1 :]], averaged).values()]
             usual, sums = map(min, (usual, sums), _usual_noise(others))
         ratios[worker] = math.exp(float(np.median(values)))
         sigma, found = max(usual, changes.noise(values)), []
@@ -273,7 +280,7 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
     return sorted(slow, key=lambda each: -each.excess_ns), ratios
 
 
-def _series(tasks: Sequence[Tasks]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _series(tasks: Sequence[Tasks], averaged: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return the groups of tasks, by their edges, and `relative`, of each worker with enough tasks."""
     series = dict[int, tuple[np.ndarray, np.ndarray]]()
     if len([each for each in tasks if len(each.number)]) < 2:
@@ -281,7 +288,7 @@ def _series(tasks: Sequence[Tasks]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     for worker, each in enumerate(tasks):
         if (count := len(each.number)) >= JUDGED:
             edges = np.linspace(0, count, min(GROUPS, count) + 1).astype(np.int64)
-            if len(values := relative(tasks, worker, edges)) >= JUDGED:
+            if len(values := relative(tasks, worker, edges, averaged)) >= JUDGED:
                 series[worker] = edges, values
     return series
 

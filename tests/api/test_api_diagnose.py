@@ -359,6 +359,21 @@ def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
     assert seconds(said[1]) == pytest.approx(60 * (work_s.max(axis=1).mean() + 0.1), rel=0.02)
 
 
+def test_steps_whose_common_part_wanders_hide_no_slow_rank(tmp_path: Path) -> None:
+    """As on a busy machine: each reduction takes about as long as the one before."""
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        logs = random.standard_normal(30)
+        for step in range(1, 30):
+            logs[step] = 0.8 * logs[step - 1] + 0.6 * logs[step]
+        work_s = 0.02 * np.exp(0.05 * random.standard_normal((30, 4)))
+        for slow_s in (work_s[10:, 2].copy(), 0.2):
+            work_s[10:, 2] = slow_s
+            trace = traces.script(tmp_path / f"{seed}.h5", work_s, 0.02 * np.exp(logs))
+            found = pdcode.Trace(trace.path).diagnose(what_if=False)
+            assert [part.worker for part in found.slow] == ([2] if np.isscalar(slow_s) else [])
+
+
 def test_a_host_whose_workers_are_all_slow_is_named(tmp_path: Path) -> None:
     work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 8)))
     work_s[:, 2:4] *= 2

@@ -82,7 +82,7 @@ def test_a_program_without_operations_of_all_names_its_slow_rank(kind: str, tmp_
     found = trace.diagnose()
     assert found.slow[0].worker == 2
     assert found.slow[0].cause == "computing"
-    assert "worker 2 were as the others" in found.cost or "none of" in found.cost
+    assert "workers" in [cause.name for cause in found.causes]  # a manager may cost more on a busy machine
     account = trace.account()
     assert account is not None
     counts = np.bincount(trace.arrivals["worker"], minlength=4).tolist()

@@ -158,7 +158,7 @@ def test_no_norm_is_above_the_median_and_those_below_stay(payloads, dtype):
     median = np.sort(norms)[(len(norms) - 1) // 2]
     top = norms.max()
     np.testing.assert_allclose(factors * norms, np.minimum(norms, median), rtol=1e-9, atol=1e-150 * top)
-    assert (factors[norms <= median] == 1).all()
+    assert (factors[norms < (1 - 1e-12) * median] == 1).all()  # equal norms are so to rounding
     assert 2 * (factors == 1).sum() >= len(norms)
 
 

@@ -135,7 +135,7 @@ def simulate(
     return TraceReader(path)
 
 
-def script(path: Path, work_s: np.ndarray, reduction_s: float, hosts: int = 1) -> TraceReader:
+def script(path: Path, work_s: np.ndarray, reduction_s: float | np.ndarray, hosts: int = 1) -> TraceReader:
     """Write the trace of a script whose ranks compute for `work_s`, (steps, ranks), and reduce together."""
     ends_s = np.cumsum(work_s.max(axis=1) + reduction_s)
     starts_s = np.append(0.0, ends_s[:-1])[:, None]

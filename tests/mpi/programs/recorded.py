@@ -59,7 +59,7 @@ for step in range(STEPS):
     thread.start()
     thread.join()
     if sys.argv[1:2] == ["dies"] and step == STEPS - 1 and rank == 3:
-        time.sleep(2)
+        time.sleep(4)  # steps are written two seconds after they were found, at the latest
         os.kill(os.getpid(), signal.SIGKILL)
 if rank == 0:
     print(*sys.argv[1:], __name__, len(MPI.COMM_SELF.allgather(1)))
