@@ -4,11 +4,12 @@
  * `bits` bits, ⌊64 / bits⌋ a word; a checksum; and a word of counts, used in the first block only.
  * Blocks are added one by one, in any order: lanes modulo 2^bits, the other two words modulo 2^64.
  *
- * The checksum of integers q_i, unreduced, is Σ q_i (1 + 2^32 i) modulo 2^64. The checksum of a sum whose
- * lanes miss t_i 2^bits differs by 2^bits Σ t_i (1 + 2^32 i): the lower half has Σ t_i, the upper one
- * Σ i t_i. If one element has wrapped once, |t_i| = 1, their quotient is its place. Two turns, Σ |t_i| = 2,
- * are always found and never taken for one. More may be: t_i = 2 and t_j = -1 look like one turn of element
- * 2i - j, if the group has it; and turns of +1, -2 and +1 at equal distances are missed.
+ * The checksum of integers q_i, unreduced, is Σ w_i q_i modulo 2^64, with fixed weights without a pattern.
+ * The checksum of a sum whose lanes miss t_i 2^bits differs by 2^bits Σ t_i w_i, which gives Σ t_i w_i modulo
+ * 2^(64 - bits). One wrap, |t_i| = 1, is mended: the sum is one of the 2,048 numbers ±w_i. Σ |t_i| = 2 or 3 is
+ * always found and never taken for one wrap, and Σ |t_i| = 4 is always found: modulo 2^48 the sums of two
+ * weights, of either sign, are distinct and no weights (tests/kernels/test_kernels_modular.py compares all).
+ * Any other t looks like one wrap, or like none, as often as a random number: once in 2^(53 - bits) groups.
  *
  * Nobody knows the scale of a group before its first sum. With scale 0 all integers are 0, and the checksum
  * is the largest magnitude in fixed point: the sum of them bounds every element of the sum. After a sum of
@@ -18,6 +19,19 @@
  */
 #ifndef REAL
 #include "modular.h"
+
+/* Weights of checksums: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) from a seed, the first bits of π. From
+ * seed 0, some weights are twice others. */
+#define MIXED(z, shift, factor) (((z) ^ ((z) >> (shift))) * UINT64_C(factor))
+#define STATE(i) (((i) + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15) + UINT64_C(0x243f6a8885a308d3))
+#define WEIGHT(i) MIXED(MIXED(STATE(i), 30, 0xbf58476d1ce4e5b9), 27, 0x94d049bb133111eb)
+#define WEIGHTS_4(i) WEIGHT(i), WEIGHT((i) + 1), WEIGHT((i) + 2), WEIGHT((i) + 3)
+#define WEIGHTS_16(i) WEIGHTS_4(i), WEIGHTS_4((i) + 4), WEIGHTS_4((i) + 8), WEIGHTS_4((i) + 12)
+#define WEIGHTS_64(i) WEIGHTS_16(i), WEIGHTS_16((i) + 16), WEIGHTS_16((i) + 32), WEIGHTS_16((i) + 48)
+#define WEIGHTS_256(i) WEIGHTS_64(i), WEIGHTS_64((i) + 64), WEIGHTS_64((i) + 128), WEIGHTS_64((i) + 192)
+static const uint64_t WEIGHTS[PDCODE_MODULAR_GROUP] = {WEIGHTS_256(0), WEIGHTS_256(256), WEIGHTS_256(512),
+                                                       WEIGHTS_256(768)};
+
 #define KERNEL "modular.c"
 #include "real.h"
 
@@ -83,7 +97,7 @@ int NAME(modular_encode)(REAL *restrict payload, ptrdiff_t length, const float *
                 const uint64_t integer = (uint64_t)(int64_t)steps;
                 payload[i] = steps * scale;
                 words[i / lanes] |= (integer & mask) << (i % lanes * bits);
-                sum += integer * (1 + ((uint64_t)i << 32));
+                sum += integer * WEIGHTS[i];
             }
         }
         words[block - PDCODE_MODULAR_EXTRA] = sum;
@@ -118,17 +132,16 @@ void NAME(modular_decode)(const uint64_t *restrict words, ptrdiff_t blocks, ptrd
         for (ptrdiff_t i = 0; i < count; i++) {
             const int64_t lane = (int64_t)(words[i / lanes] >> (i % lanes * bits)) & (modulus - 1);
             integers[i] = (int32_t)(lane < modulus / 2 ? lane : lane - modulus);
-            off -= (uint64_t)(int64_t)integers[i] * (1 + ((uint64_t)i << 32));
+            off -= (uint64_t)(int64_t)integers[i] * WEIGHTS[i];
         }
         int lost = 0;
         if (off != 0) {
-            const int32_t turns = (int32_t)(uint32_t)off / (int32_t)modulus; /* Σ t_i 2^bits, if it is that */
-            const uint32_t places = (uint32_t)((off - (uint64_t)(int64_t)(int32_t)(uint32_t)off) >> 32);
-            const int64_t place = (int64_t)(int32_t)(turns < 0 ? -places : places) / modulus;
-            const uint64_t single = (uint64_t)(turns * modulus) * (1 + ((uint64_t)place << 32));
-            lost = !((turns == 1 || turns == -1) && place >= 0 && place < count && off == single);
+            ptrdiff_t place = 0;
+            while (place < count && off != WEIGHTS[place] << bits && off != -(WEIGHTS[place] << bits))
+                place++;
+            lost = place == count;
             if (!lost)
-                integers[place] += (int32_t)(turns * modulus);
+                integers[place] += (int32_t)(off == WEIGHTS[place] << bits ? modulus : -modulus);
             found[lost]++;
         }
         int32_t largest = 0;
