@@ -20,10 +20,10 @@ from .critical_path import OWN, STAGES
 from .summary import summarise
 from .timing import PHASES
 
-PARTS = (*STAGES, *OWN, *PHASES, "evaluation", "checkpoint", "start", "end", "gone")
+PARTS = (*STAGES, *OWN, *PHASES, "evaluation", "checkpoint", "rows", "start", "end", "gone")
 """What the time was spent on: `STAGES` of tasks, `OWN` parts of rank 0, `PHASES` of a script's computing, if
-they are known, and rank 0's pauses; the time before the first task, and after the last step; and, of a worker
-that died or left, the time after that."""
+they are known, rank 0's pauses, and tasks on their way with rows of another epoch; the time before the first
+task, and after the last step; and, of a worker that died or left, the time after that."""
 OUTSIDE = (
     "start",
     "end",
@@ -143,6 +143,7 @@ def account(trace: TraceReader) -> Account | None:
     divided = []
     for each in chains:
         begin, end, whose, part = _phased(trace, *_paused(trace, *_whole(n, until_ns, *each)))
+        _name_rows(trace, begin, whose, part)
         taken = end > begin
         divided.append((begin[taken], end[taken], whose[taken], part[taken]))
     begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
@@ -211,12 +212,7 @@ def _phased(
     if phases is None:
         return begin, end, whose, part
     at = np.flatnonzero(part == PARTS.index("compute"))
-    # Each piece's task: of its worker, the last one that was dispatched before.
-    span = 1 + max(int(rows["t_dispatch_ns"].max()), int(end[-1]))
-    keys = rows["worker"].astype(np.int64) * span + rows["t_dispatch_ns"]
-    order = np.argsort(keys, kind="stable")
-    place = np.searchsorted(keys[order], whose[at].astype(np.int64) * span + begin[at], side="right") - 1
-    row = order[np.maximum(place, 0)]
+    row = _tasks(trace, begin[at], whose[at])
     ends = np.maximum(rows["t_compute_ns"][row], end[at])  # of the task, which the chain may leave earlier
     after = np.cumsum(phases[:0:-1, row], axis=0)[::-1]
     edges = np.clip(np.stack((begin[at], *(ends - after), end[at])), begin[at], end[at])
@@ -227,6 +223,24 @@ def _phased(
         begin[first + phase], end[first + phase] = edges[phase], edges[phase + 1]
         part[first + phase] = PARTS.index(PHASES[phase])
     return begin, end, whose, part
+
+
+def _name_rows(trace: TraceReader, begin: np.ndarray, whose: np.ndarray, part: np.ndarray) -> None:
+    """Name the way down of tasks that the rows of another epoch accompanied."""
+    if trace.shuffles.rows:
+        down = np.flatnonzero(part == PARTS.index("link down"))
+        shuffled = timing.with_rows(trace)[_tasks(trace, begin[down], whose[down])]
+        part[down[shuffled]] = PARTS.index("rows")
+
+
+def _tasks(trace: TraceReader, begin: np.ndarray, whose: np.ndarray) -> np.ndarray:
+    """Return the arrival of each worker's piece: of its last task that was dispatched before."""
+    rows = trace.arrivals
+    span = 1 + max(int(rows["t_dispatch_ns"].max()), int(begin.max(initial=0)))
+    keys = rows["worker"].astype(np.int64) * span + rows["t_dispatch_ns"]
+    order = np.argsort(keys, kind="stable")
+    place = np.searchsorted(keys[order], whose.astype(np.int64) * span + begin, side="right") - 1
+    return order[np.maximum(place, 0)]
 
 
 def _divided(

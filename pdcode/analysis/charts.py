@@ -360,8 +360,8 @@ def _stacked(name: str, title: str, spent_ns: np.ndarray, found: Account, lanes:
     share = 100 * spent_ns / found.length_ns
     ends, at = share.cumsum(axis=1), np.arange(len(share), dtype=float)
     # The colours of the timeline, where it has the part.
-    colours = LINK, 0, 0, 1, LINK, QUEUED, 2, 2, 1, LINK, 1, QUEUED, 0, 0, 4, 4, GREY, GREY, GREY
-    faint = "delay", "send", "step", "dispatch", "forward", "checkpoint", "start"
+    colours = LINK, 0, 0, 1, LINK, QUEUED, 2, 2, 1, LINK, 1, QUEUED, 0, 0, 4, 4, LINK, GREY, GREY, GREY
+    faint = "delay", "send", "step", "dispatch", "forward", "checkpoint", "rows", "start"
     bars = [
         Bars(part, at, right - width, right, colour, faint=part in faint)
         for part, right, width, colour in zip(PARTS, ends.T, share.T, colours, strict=True)

@@ -115,7 +115,7 @@ def sections(
     fates = [] if trace.is_script else [sampled + describe_fates(trace.arrivals["status"], trace.counters)]
     silent = [] if trace.is_script else pace.silent()  # as a manager is
     without = [f"no arrival from {workers_named(silent)}, of {trace.worker_count:,}"] if silent else []
-    if texts := [*fates, *_goodput(trace), *describe_outages(outages, pace), *without]:
+    if texts := [*fates, *_goodput(trace), *_shuffles(trace), *describe_outages(outages, pace), *without]:
         yield "fates", "\n".join(texts), []
     until = "until the stop" if trace.finished else "so far"
     out = {outage.worker for outage in outages}
@@ -170,6 +170,17 @@ def _goodput(trace: TraceReader) -> Iterator[str]:
         rate = f"{1e9 * useful / length:,.0f} training rows a second in used payloads"
         idle = f"workers had no task {percent(timing.idle(trace, length), 1)} % of the time"
         yield f"goodput: {rate}, {share} % of the computation{passes}; {idle}"
+
+
+def _shuffles(trace: TraceReader) -> Iterator[str]:
+    """Describe how often the rows were reshuffled, and what that sent."""
+    rows = trace.shuffles
+    if rows.rows:
+        times = counted(int(rows["epoch"].max()), "time")
+        sent, others = size(int(rows["bytes"].sum())), int(rows["exchanged"].sum())
+        beside = f", and {size(others)} between workers" if others else ""
+        messages = counted(rows.rows, "message")
+        yield f"rows reshuffled {times}: {sent} from rank 0{beside}, in {messages} to workers"
 
 
 def _description(trace: TraceReader) -> Table:

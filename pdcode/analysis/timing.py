@@ -289,13 +289,17 @@ def pace(arrivals: Columns, workers: int) -> Pace:
 def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     """Return the outages until `length` ns, longest first; injected delays do not count.
 
-    Nor do waits for other workers, where these add up payloads. If a step followed a worker's last payload,
+    Nor do waits for other workers, where these add up payloads, and the usual time of a task with the rows of
+    another epoch. If a step followed a worker's last payload,
     its next task is outstanding, and may be an outage that has not ended; not so if the worker died or left,
     or if a sample was recorded.
     """
     arrivals, updates, faults, found = trace.arrivals, trace.updates, trace.faults, []
     gone = np.isin(faults["kind"], ("dead", "left"))
     ends = np.minimum(own_tasks(trace)["t_recv_ns"], length)
+    shuffled = with_rows(trace)
+    took = (arrivals["t_recv_ns"] - arrivals["t_dispatch_ns"])[shuffled]
+    usual_ns = float(np.median(took)) if len(took) else 0.0
     for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
         if not len(rows):
             continue
@@ -303,7 +307,8 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
         begin, end = task_begins(arrivals, rows), ends[rows]
         gap = arrivals["t_send_ns"][rows] - arrivals["t_compute_ns"][rows]
         excess = end - begin - injected_ns(gap, arrivals["injected_delay_ns"][rows])
-        for place in np.flatnonzero(excess >= least):
+        most = np.where(shuffled[rows], max(least, OUT * usual_ns), least)
+        for place in np.flatnonzero(excess >= most):
             task = int(arrivals["task"][rows[place]])
             found.append(Outage(worker, task, int(begin[place]), int(end[place] - begin[place])))
         last = rows[-1]
@@ -341,6 +346,15 @@ def pace_of(trace: TraceReader) -> Pace:
 def queued_of(trace: TraceReader) -> np.ndarray:
     """Return the time for which each payload of a run waited while rank 0 was busy, `queued_ns`."""
     return queued_ns(trace.arrivals, trace.updates["t_ns"])
+
+
+@once
+def with_rows(trace: TraceReader) -> np.ndarray:
+    """Return whether the rows of another epoch accompanied each arrival's task, shape (m,)."""
+    sought, keys = (
+        each["worker"] * np.int64(2**40) + each["version"] for each in (trace.arrivals, trace.shuffles)
+    )
+    return np.isin(sought, keys)
 
 
 @once

@@ -233,7 +233,7 @@ class Trace(reader.TraceReader):
         to : {"perfetto", "otf2", "pipit", "goal", "parquet", "csv", "tensorboard", "prometheus"}, optional
             Format, by default the one of the suffix of `path`.
         table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", \
-                "phases"}, optional
+                "phases", "shuffles"}, optional
             Table of "parquet" and "csv", by default arrivals.
         events : int, optional
             Events of "perfetto", "otf2", "pipit" and "goal", at most, by default 1,000,000; 0: any number.

@@ -77,6 +77,8 @@ class TrainingRun:
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
+        if config.shuffle.moves:
+            fleet.companion.record = trace.shuffle
         self.coordinator = make_coordinator(
             fleet,
             components.state,
@@ -353,6 +355,7 @@ def open_trace(
         config.trace.arrivals,
         config.trace.sample,
         resume_point,
+        tables=["shuffles"] if config.shuffle.moves else [],
     )
     if resume_point is None:
         checkpoint.move_aside(path)

@@ -14,6 +14,7 @@ from itertools import chain
 from math import comb
 from threading import Lock, RLock
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -229,6 +230,7 @@ class Shuffler(Companion):
         sent = message(*head, here)
         size = len(sent) + (0 if opening is None or opening.content is None else opening.content.size)
         others = content.size - here.size if kind == Kind.EXCHANGED else 0
+        self.record(worker, version, base, epoch, kind, len(content), size, others, crc32(content.tobytes()))
         return Freight(message(*head, content), sent, size, place, others, opening)
 
     def _content(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SHORT = 1 << 16  # bytes up to which a column is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
-ADDED = {"segments": 1, "pauses": 0, "phases": 0}  # tables that older traces lack -> rows of 0 for them
+ADDED = {"segments": 1, "pauses": 0, "phases": 0, "shuffles": 0}  # tables that some lack -> rows of 0
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
@@ -148,7 +148,7 @@ class TraceReader:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults, segments, pauses, phases : RecordedTable
+    arrivals, updates, progress, workers, faults, segments, pauses, phases, shuffles : RecordedTable
         Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
@@ -332,6 +332,7 @@ class TraceReader:
     segments = _table_property("segments")
     pauses = _table_property("pauses")
     phases = _table_property("phases")
+    shuffles = _table_property("shuffles")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -418,7 +419,8 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases", \
+                "shuffles"}
 
         Raises
         ------
@@ -435,7 +437,8 @@ class TraceReader:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases", \
+                "shuffles"}
             Updates and progress have the coordinate `version`, workers have `rank`.
 
         Raises

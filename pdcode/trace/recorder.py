@@ -59,6 +59,9 @@ class Recorder(Capable):
     def pause(self, begin_ns: int, end_ns: int, what: int) -> None:
         """Record what rank 0 did between two times: `EVALUATION` or `CHECKPOINT` of the schema."""
 
+    def shuffle(self, *values: int) -> None:
+        """Record a row of shuffles."""
+
     def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
         """Record `count` rows of a table, with a column (count,), or a number that is the same in all."""
 

@@ -189,6 +189,23 @@ PHASES = {
     "backward_ns": Column("<i8", "ns", "the backward pass; the rest of the own work is between steps"),
 }
 
+SHUFFLES = {
+    "worker": Column("<i4", "1", "worker that proceeded to the rows of another epoch"),
+    "version": Column("<i8", "1", "version of theta of the task that the rows accompanied"),
+    "base": Column("<i8", "1", "epoch whose rows the worker had; -1: it got all of its rows", least=-1),
+    "epoch": Column("<i8", "1", "epoch of the rows"),
+    "kind": Column(
+        "|u1",
+        "1",
+        "0 rows, 1 XORs for it alone, 2 XORs broadcast to all, 3 rows, of other workers too",
+        most=3,
+    ),
+    "units": Column("<i8", "1", "rows, XORs, or parts of cached batches, that the worker got"),
+    "bytes": Column("<i8", "B", "bytes that left rank 0; a broadcast is with its epoch's first task"),
+    "exchanged": Column("<i8", "B", "bytes that came from other workers"),
+    "digest": Column("<i8", "1", "CRC-32 of the units", most=2**32 - 1),
+}
+
 TABLES = {
     "arrivals": ARRIVALS,
     "updates": UPDATES,
@@ -197,8 +214,12 @@ TABLES = {
     "segments": SEGMENTS,
     "pauses": PAUSES,
     "phases": PHASES,
+    "shuffles": SHUFFLES,
 }
 """Tables that grow during a run: name -> columns in the order of a row's values."""
+
+OPTIONAL = "phases", "shuffles"
+"""Tables of some traces only."""
 
 WORKERS = {
     "host": Column("|O", "1", "host name"),
@@ -220,6 +241,7 @@ DIMENSIONS = {
     "segments": "segment",
     "pauses": "pause",
     "phases": "phase",
+    "shuffles": "shuffle",
     "workers": "rank",
 }
 """Dimension of a table's rows; a column of that name is its coordinate."""

@@ -70,7 +70,7 @@ class StepWriter:
         clocks = {"clock_offset_ns": 0, "clock_error_ns": 0}
         members = [{"rank": 1 + rank, **clocks, **each} for rank, each in enumerate(workers)]
         self._size = int(known["payload_bytes"])
-        self._trace = TraceWriter(path, "", [], metadata, members)
+        self._trace = TraceWriter(path, "", [], metadata, members, tables=["phases"])
         self.notice = self._trace.renamed
 
     def write(self, times_ns: np.ndarray) -> None:

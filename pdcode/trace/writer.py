@@ -14,7 +14,7 @@ from ..util.errors import Failure, InputError
 from . import contents, disk, header, lock, opening
 from .recorder import Recorder
 from .rows import TableWriter
-from .schema import TABLES
+from .schema import OPTIONAL, TABLES
 
 
 class ResumePoint(NamedTuple):
@@ -49,6 +49,8 @@ class TraceWriter(Recorder):
         Which arrivals are recorded; sampled: every `sample`-th task of each worker.
     resumed : ResumePoint, optional
         Where to continue an existing trace, which this one replaces.
+    tables : sequence of {"phases", "shuffles"}
+        Tables besides those of every trace.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class TraceWriter(Recorder):
         arrivals: str = "all",
         sample: int = 100,
         resumed: ResumePoint | None = None,
+        tables: Sequence[str] = (),
     ) -> None:
         self.path, self.config_text = Path(path), config_text
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that no row waits longer than flush_s
@@ -89,8 +92,11 @@ class TraceWriter(Recorder):
         with self._deleted_on_failure(new):
             with self._guard.writing(bytes_needed(arrays, len(workers))):
                 header.write_header(file, config_text, {**metadata, **recording}, workers, codes)
+                left_out = {*OPTIONAL} - {*tables, *before}
                 self._tables = {
-                    name: TableWriter(file, name, columns, self._guard) for name, columns in TABLES.items()
+                    name: TableWriter(file, name, columns, self._guard)
+                    for name, columns in TABLES.items()
+                    if name not in left_out
                 }
                 file.swmr_mode = True
             for table, earlier in before.items():
@@ -135,6 +141,9 @@ class TraceWriter(Recorder):
     def pause(self, begin_ns: int, end_ns: int, what: int) -> None:
         if end_ns > begin_ns:  # not on the virtual clock
             self._tables["pauses"].append(begin_ns, end_ns - begin_ns, what)
+
+    def shuffle(self, *values: int) -> None:
+        self._tables["shuffles"].append(*values)
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a fault, and flush."""

@@ -5,6 +5,7 @@ something accompanies the task; it follows the task as a message of its own, whi
 `Recipient` before it computes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class Freight(NamedTuple):
 
 class Companion(Stateful):
     """What accompanies tasks, at rank 0; by itself nothing does."""
+
+    record: Callable[..., None] = staticmethod(lambda *values: None)  # of a row of the trace; to be set
 
     def freight(self, worker: int, version: int) -> Freight | None:
         """Return what accompanies a worker's next task, of a version of θ; None: nothing."""

@@ -16,7 +16,7 @@ from paths import ROOT, SUPPORT
 from pdcode.config import Config
 from pdcode.trace.reader import TraceReader
 from pdcode.trace.rows import CAPACITY
-from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
+from pdcode.trace.schema import ARRIVALS, OPTIONAL, TABLES, WORKERS
 from pdcode.trace.writer import TraceWriter
 from pdcode.util.errors import Failure, InputError
 
@@ -67,7 +67,7 @@ def test_batches_join_without_seam(tmp_path: Path, count: int) -> None:
 
 
 def test_every_column_has_units_and_a_description(tmp_path: Path) -> None:
-    traces.writer(tmp_path / "a.h5").close(end_offsets=traces.members(8))
+    traces.writer(tmp_path / "a.h5", tables=OPTIONAL).close(end_offsets=traces.members(8))
     with h5py.File(tmp_path / "a.h5") as file:
         for name, columns in {**TABLES, "workers": WORKERS}.items():
             for key, column in columns.items():

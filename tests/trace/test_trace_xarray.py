@@ -11,7 +11,7 @@ import traces
 import xarray as xr
 
 from pdcode.trace.reader import TraceReader
-from pdcode.trace.schema import DIMENSIONS
+from pdcode.trace.schema import DIMENSIONS, OPTIONAL
 from pdcode.util.errors import InputError
 
 SWMR = {"driver_kwds": {"swmr": True}}  # for running and killed runs
@@ -24,7 +24,7 @@ def opened(path: Path, group: str, **options: object) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return traces.simulate(tmp_path_factory.mktemp("xarray") / "a.h5", seconds=0.3).path
+    return traces.simulate(tmp_path_factory.mktemp("xarray") / "a.h5", seconds=0.3, tables=OPTIONAL).path
 
 
 @pytest.mark.parametrize("table", DIMENSIONS)
