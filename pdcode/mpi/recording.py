@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..trace import periods
-from ..trace.steps import CLOSE_S, Mail, StepRecording
+from ..trace.steps import CLOSE_S, Mail, StepRecording, as_if_usual
 from ..util import clocks
 from ..util.errors import InputError
 from . import process
@@ -35,7 +35,8 @@ IDLE = 0.1  # of the usual work: a manager that does less has no steps
 MOST_CALLS = 1 << 17  # of a rank without steps that are kept
 CLOCK, ROWS = 1, 2  # tags
 PLACE, RANK = -1, -2  # third numbers of rows that describe a call: by its place in the program, or by a rank
-ANY, NONE, ANY_SOURCE = -1, -2, MPI.ANY_SOURCE  # ranks
+ANY, NONE, ALL, ANY_SOURCE = -1, -2, -3, MPI.ANY_SOURCE  # ranks
+PARTS = 8  # of a step, at most, at whose ends all wait for all
 
 COLLECTIVE = (
     "Barrier", "Bcast", "Gather", "Gatherv", "Scatter", "Scatterv", "Allgather", "Allgatherv", "Alltoall",
@@ -150,7 +151,10 @@ class CallRecording(StepRecording):
     such calls repeats, by its place only. Each rank's steps are its shortest sequence that comes as often as
     a sequence of each other rank. If there is none, as where a manager gives work to whoever asks, each rank
     has steps of its own. Calls that come seldom belong to a step; calls before the first step to none.
+    Operations of all ranks divide a step into parts, whose work stands behind its times.
     """
+
+    step_columns = 3 + PARTS
 
     def __init__(self, comm: MPI.Intracomm, path: str, recorder: str) -> None:
         self._codes = dict[Any, int]()  # of calls, by place and ranks
@@ -223,7 +227,7 @@ class CallRecording(StepRecording):
                 else:
                     self._peers[rank][code].add(what)
             self._calls[rank] = np.concatenate((self._calls[rank], own[own[:, 2] >= 0]))
-        steps = [np.empty((0, 3), np.int64) for _ in rows]
+        steps = [np.empty((0, self.step_columns), np.int64) for _ in rows]
         while self._found or self._seek(last):
             lost = list[bool]()
             for rank, found in enumerate(self._found):
@@ -242,7 +246,7 @@ class CallRecording(StepRecording):
             self._found, self._since_ns = [], clocks.now_ns()
             self._seek_ns = self._since_ns + SEEN_NS
             for rank, behind in enumerate(() if self.alone else self._made.max() - self._made):
-                steps[rank] = np.concatenate((steps[rank], np.full((behind, 3), -1)))
+                steps[rank] = np.concatenate((steps[rank], np.full((behind, self.step_columns), -1)))
                 self._made[rank] += behind
         return steps
 
@@ -254,12 +258,33 @@ class CallRecording(StepRecording):
         return codes
 
     def _steps(self, rank: int, one: periods.Sequel, by_place: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return a rank's steps (k, 3), and the last call of each."""
+        """Return a rank's steps (k, 3 + `PARTS`), and the last call of each."""
         calls, begin = self._calls[rank], one.begin
-        ends = begin + periods.occurrences(self._codes_of(rank, by_place)[begin:], one.codes)[:, -1]
+        each = begin + periods.occurrences(self._codes_of(rank, by_place)[begin:], one.codes)
+        ends = each[:, -1]
         begins = np.append(max(0, begin - 1), ends)[:-1]
         work, left = np.cumsum(calls[:, 1]), calls[:, 2]
-        return np.stack((left[begins], left[begins] + work[ends] - work[begins], left[ends]), axis=1), ends
+        until = np.column_stack((begins, each[:, self._joints(rank, one.codes, by_place)], ends))
+        parts = np.zeros((len(each), PARTS), np.int64)
+        if (count := until.shape[1] - 2) > 1:
+            # After a step's last operation of all the first part of the next step begins.
+            places = np.append(np.arange(count) * min(PARTS, count) // count, 0)
+            np.add.at(parts.T, places, np.diff(work[until]).T)
+        times = left[begins], left[begins] + work[ends] - work[begins], left[ends]
+        return np.column_stack((*times, parts)), ends
+
+    def _joints(self, rank: int, codes: Sequence[int], by_place: bool) -> list[int]:
+        """Return the places of the operations of all ranks in a sequence of calls."""
+        place = self._place_of[rank]
+        joint = {
+            place[code] if by_place else code for code, ranks in self._peers[rank].items() if ALL in ranks
+        }
+        return [at for at, code in enumerate(codes) if code in joint]
+
+    def times_of(self, steps: np.ndarray) -> np.ndarray:
+        known = [(rank, each) for rank, each in enumerate(self._found) if each]
+        counts = {len(self._joints(rank, each.sequence.codes, each.by_place)) for rank, each in known}
+        return as_if_usual(steps) if len(counts) == 1 else steps[:, :, :3]
 
     def _next(self, rank: int, found: Found) -> tuple[np.ndarray, int]:
         """Return a rank's new steps, and how many calls came since."""
@@ -292,7 +317,7 @@ class CallRecording(StepRecording):
                         self._found[manager] = None
                     self.without = [rank for rank, found in enumerate(self._found) if not found]
                     self.peers = self._waited_for()
-                    if any(ANY in peers for peers in self.peers):
+                    if any({ANY, ALL} & peers for peers in self.peers):
                         self.peers = []
                     return True
             self._found = [own[0] if own else None for own in each]
@@ -332,7 +357,7 @@ class CallRecording(StepRecording):
 
     def _sought_manager(self) -> int | None:
         """Return the rank, if any, for which alone all others wait in their steps."""
-        peers = [each - {ANY} for each in self._waited_for()]
+        peers = [each - {ANY, ALL} for each in self._waited_for()]
         for manager in range(len(peers)):
             if set().union(*peers[:manager], *peers[manager + 1 :]) == {manager}:
                 return manager
@@ -365,7 +390,7 @@ def ranks_of(comm: Any) -> dict[int, int]:
     own = [*range(comm.size)]
     world = MPI.Group.Translate_ranks(comm.Get_group(), own, comm.recording.group)
     comm.recorded_ranks = {ANY_SOURCE: ANY, **dict(zip(own, world, strict=True))}
-    comm.all_ranks = (ANY,) if comm.size == comm.recording.size else tuple(world)
+    comm.all_ranks = (ALL,) if comm.size == comm.recording.size else tuple(world)
     return comm.recorded_ranks
 
 

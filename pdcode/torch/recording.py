@@ -148,7 +148,7 @@ class StoreMail(Mail):
 class PhasedSteps(StepRecording):
     """Recording of steps with their phases."""
 
-    columns = 3 + BETWEEN
+    columns = step_columns = 3 + BETWEEN
 
 
 def _tell(holder: Any, name: str, phase: int, after: int) -> None:

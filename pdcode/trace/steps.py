@@ -209,6 +209,33 @@ def steps_of_start(times_ns: np.ndarray) -> int:
     return first
 
 
+def as_if_usual(steps_ns: np.ndarray) -> np.ndarray:
+    """Return times of steps in which all ranks wait for all several times.
+
+    A step takes the longest work of each of its parts. A rank is ready after the work that the step would
+    take if the others were usual ones: in each part its own, or a usual rank's if that is more. The rank
+    for which it is the most has what several late ranks take together.
+
+    Parameters
+    ----------
+    steps_ns : ndarray of int64, shape (steps, n, 3 + parts)
+        Times as of `StepWriter.write`, and each rank's work in each part; 0 in all: there is one part only.
+
+    Returns
+    -------
+    ndarray of int64, shape (steps, n, 3)
+    """
+    times, parts = steps_ns[:, :, :3].copy(), steps_ns[:, :, 3:]
+    chosen = (times != -1).any(axis=2).all(axis=1) & parts.any(axis=(1, 2))
+    parts = parts[chosen]
+    usual = np.sort(parts, axis=1)[:, (parts.shape[1] - 1) // 2]
+    work = np.maximum(parts, usual[:, None]).sum(axis=2)
+    most = work.argmax(axis=1)[:, None]
+    np.put_along_axis(work, most, parts.max(axis=1, initial=0).sum(axis=1)[:, None], axis=1)
+    times[chosen, :, 1] = np.minimum(times[chosen, :, 0] + work, times[chosen, :, 2])
+    return times
+
+
 class Mail(ABC):
     """Messages of a job's ranks to rank 0, for which no rank waits."""
 
@@ -246,7 +273,7 @@ class StepRecording:
     together, unless ranks are `alone`.
     """
 
-    columns = 3  # 6 with `PHASES`
+    columns = step_columns = 3  # 6 with `PHASES`
     alone = False  # whether ranks do not wait for each other
     peers: Sequence[set[int]] = ()  # see `StepWriter`
     without: Sequence[int] = ()  # ranks that have no steps
@@ -254,7 +281,8 @@ class StepRecording:
     def __init__(self, mail: Mail, path: str, recorder: str, attributes: Mapping[str, Any]) -> None:
         self._mail, self._trace, refused = mail, None, ""
         # At rank 0: rows that are new, and steps that others lack.
-        self._new, self._pending = ([np.empty((0, self.columns), np.int64)] * mail.ranks for _ in range(2))
+        self._new = [np.empty((0, self.columns), np.int64)] * mail.ranks
+        self._pending = [np.empty((0, self.step_columns), np.int64)] * mail.ranks
         self._ends = dict[int, str]()  # other ranks that have ended, with their errors
         self._lost = set[int]()  # ranks from which the transport brings no more messages, as of dead ones
         self._failed = False  # whether the trace can no longer be written
@@ -270,11 +298,15 @@ class StepRecording:
         self._zero_ns = time.perf_counter_ns()
 
     def steps_of(self, rows: Sequence[np.ndarray], last: bool) -> Sequence[np.ndarray]:
-        """Return the steps of each rank (k, columns), see `StepWriter.write`, by its new rows.
+        """Return the steps of each rank (k, step_columns), by its new rows; see `times_of`.
 
         Rows may be the last ones. Times are on the ranks' own clocks.
         """
         return rows
+
+    def times_of(self, steps: np.ndarray) -> np.ndarray:
+        """Return the times for `StepWriter.write` of steps of all ranks (k, n, step_columns)."""
+        return steps
 
     def exchange(self, rows: np.ndarray) -> None:
         """Send rank 0 new rows of this rank (k, columns); at rank 0, write what all ranks have sent."""
@@ -319,13 +351,13 @@ class StepRecording:
             return
         some = [counts[rank] for rank in living if rank not in self.without]
         count = min(some) if some else 0 if living else max(counts)
-        steps = np.full((count, len(counts), self.columns), -1, np.int64)
+        steps = np.full((count, len(counts), self.step_columns), -1, np.int64)
         for rank, each in enumerate(self._pending):
             steps[: len(each[:count]), rank] = each[:count]
             self._pending[rank] = each[count:]
         self._trace.peers = [*self.peers]
         with self._spared():
-            self._trace.write(steps)
+            self._trace.write(self.times_of(steps))
 
     @contextmanager
     def _spared(self) -> Iterator[None]:

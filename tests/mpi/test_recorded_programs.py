@@ -11,8 +11,8 @@ from launches import on_ranks
 from paths import ROOT
 
 from pdcode import Trace
-from pdcode.mpi.recording import PLACE, CallRecording
-from pdcode.trace.steps import CLOSE_S
+from pdcode.mpi.recording import ALL, PLACE, RANK, CallRecording
+from pdcode.trace.steps import CLOSE_S, StepWriter
 
 PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "recorded.py")
 STEPS, SLOW = 30, 10
@@ -60,7 +60,7 @@ def test_calls_that_come_seldom_belong_to_steps() -> None:
     calls = rows_of([(1, 30_000), *3 * [*50 * [(2, 10)], (3, 5_000)]])
     for steps in of_calls(2).steps_of([calls, calls], last=True):
         assert len(steps) == 150
-        assert steps[0].tolist() == [30_000_000_000, 30_010_000_000, 30_010_000_000]
+        assert steps[0, :3].tolist() == [30_000_000_000, 30_010_000_000, 30_010_000_000]
         assert np.unique(steps[:, 1] - steps[:, 0]).tolist() == [10**7, 10**7 + 5 * 10**9]
 
 
@@ -71,6 +71,46 @@ def test_steps_that_come_later_are_found_with_those_before() -> None:
     assert [len(steps) for steps in found[0]] == [200, 200]
     assert [len(steps) for steps in found[1]] == [400, 400]
     assert np.unique(found[1][0][:, 1] - found[1][0][:, 0]).tolist() == [2 * 10**7]
+
+
+def centres(busy_ms: float, slow_ms: float, shares: bool) -> tuple[list[np.ndarray], float]:
+    """Rows of 4 ranks that get centres of clusters and return sums, and the time of a step in ms.
+
+    Rank 0 is busy with the sums, beside its share of the work if it `shares`; rank 2 is slow.
+    """
+    random, steps = np.random.default_rng(7), 60
+    own_ms = 40 + random.exponential(1.0, (4, steps)) + np.array([0, 0, slow_ms, 0])[:, None]
+    own_ms[0] *= shares
+    after_ms = np.where(np.arange(4) == 0, busy_ms, 0.01)[:, None] + random.exponential(0.05, (4, steps))
+    work_ms = np.stack((after_ms, own_ms, np.full_like(own_ms, 0.01)), axis=2)  # broadcast, reduce, reduce
+    end_ms = np.cumsum(work_ms.max(axis=0) + 0.2).reshape(steps, 3)
+    described = [(code, what, kind) for code in (1, 2, 3) for what, kind in ((code, PLACE), (ALL, RANK))]
+    begin, codes = [(0, 0, 0)], np.tile([1, 2, 3], steps)
+    calls = [np.stack((codes, 1e6 * each.ravel(), 1e6 * end_ms.ravel()), axis=1) for each in work_ms]
+    return [np.concatenate((described, begin, each)).astype(np.int64) for each in calls], end_ms[
+        -1, -1
+    ] / steps
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize(("busy_ms", "slow_ms", "late"), [(20, 0, [0]), (0.1, 25, [2]), (15, 25, [0, 2])])
+def test_steps_that_wait_several_times_have_their_costs(
+    busy_ms: float, slow_ms: float, late: list[int], shares: bool, tmp_path: Path
+) -> None:
+    rows, took_ms = centres(busy_ms, slow_ms, shares)
+    _, clean_ms = centres(0.1, 0, shares)
+    recording, writer = of_calls(4), StepWriter(tmp_path / "job.h5", "", 4 * [{"host": "a"}], {})
+    steps = np.stack(recording.steps_of(rows, last=True), axis=1)
+    writer.write(recording.times_of(steps))
+    writer.close()
+    trace = Trace(tmp_path / "job.h5")
+    link_ns = trace.arrivals["t_recv_ns"] - trace.arrivals["t_send_ns"]
+    assert np.median(link_ns) == pytest.approx(3 * 0.2e6, abs=0.2e6)
+    found = trace.diagnose()
+    assert sorted(each.worker for each in found.slow) == late
+    without_ms = took_ms * (1 - found.causes[0].share)
+    assert found.causes[0].name == "workers"
+    assert without_ms == pytest.approx(clean_ms, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["sendrecv", "waitall", "manager"])
@@ -97,6 +137,16 @@ def test_a_program_without_operations_of_all_names_its_slow_rank(kind: str, tmp_
         assert (trace.updates["waited_for"] == 2).sum() >= 30
         assert account.by_part["start"] >= 0.3e9
         assert "all wait for" in found.verdict
+
+
+def test_a_busy_rank_0_is_no_link(tmp_path: Path) -> None:
+    path, program = tmp_path / "job.h5", str(ROOT / "tests" / "mpi" / "programs" / "patterns.py")
+    done = on_ranks(4, "-m", "pdcode", "record", "-o", str(path), program, "centres", "0", timeout_s=200)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = Trace(path).diagnose()
+    assert found.slow[0].worker == 0
+    assert found.causes[0].name == "workers"
+    assert 0.4 <= found.causes[0].share <= 0.8  # of 60 ms beside 20 ms
 
 
 @pytest.mark.parametrize("ended", ["normally", "by an exception", "by an abort"])

@@ -1,6 +1,6 @@
-"""A program of mpi4py without an operation of all ranks in its steps, of which one rank is slow.
+"""A program of mpi4py with steps of several calls, of which one rank is slow.
 
-Arguments: how the ranks exchange halos, or "manager"; the slow rank.
+Arguments: how the ranks exchange halos, "manager", or "centres", which rank 0 computes; the slow rank.
 """
 
 import sys
@@ -57,7 +57,22 @@ def manager() -> None:
         given += 1
 
 
+def centres() -> None:
+    """Get centres of clusters from rank 0, and return sums and counts, as k-means does."""
+    centre = np.zeros(5)
+    for _ in range(STEPS):
+        centre = comm.bcast(centre)
+        if rank:
+            time.sleep(0.02)
+        total, count = comm.reduce(centre), comm.reduce(1)
+        if rank == slow:
+            centre = total / count
+            time.sleep(0.06)
+
+
 if kind == "manager":
     manager()
+elif kind == "centres":
+    centres()
 else:
     stencil()
