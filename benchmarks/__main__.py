@@ -14,7 +14,7 @@ from pdcode.util.errors import InputError
 
 NAMES = "kernels", "messages", "tasks", "events", "decoders", "charges"
 KNOWN = *NAMES, "modules"  # which needs PyTorch
-PROGRAMS = "schemes", "scale", "ddp", "detectors"
+PROGRAMS = "schemes", "scale", "ddp", "detectors", "real"
 
 
 def main(chosen: list[str]) -> int:

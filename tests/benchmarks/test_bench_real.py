@@ -1,0 +1,32 @@
+"""The benchmark of causes in real programs: one program with one cause, and bad options."""
+
+import re
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+
+
+def test_a_slow_rank_of_k_means_is_named_and_priced(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--steps", "60", "--shapes", "k-means", "--causes", "a busy rank 0"
+    assert benchmarks.main(["real", *options]) == 0
+    header, *rows = [
+        re.split(r"\s\s+", line.strip()) for line in capsys.readouterr().out.splitlines() if line
+    ][1:]
+    (row,) = [each for each in rows if each[0] == "k-means"]
+    assert header[:3] == ["program", "cause", "named"]
+    assert row[1:3] == ["a busy rank 0", "0"]
+    took_s, predicted_s, clean_s = map(float, row[3:6])
+    assert clean_s < took_s
+    assert predicted_s < took_s
+
+
+def test_bad_options_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, complaint in (
+        (["--causes", "a slow rnk"], "did you mean 'a slow rank'?"),
+        (["--shapes", "grid"], "--shapes: expected one of "),
+        (["--steps", "5"], "--steps: expected an integer >= 60 (got 5)"),
+        (["--program", "nowhere.py 3"], "--program: nowhere.py: no such file"),
+    ):
+        assert benchmarks.main(["real", *words]) == 2
+        assert complaint in capsys.readouterr().err
