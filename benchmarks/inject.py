@@ -16,7 +16,7 @@ class Cause(NamedTuple):
     """A cause, and what is to be named."""
 
     ranks: tuple[int, ...]
-    named: int | str
+    named: tuple[int | str, ...]
     stretch: float = 0.0  # of the rank's own work, before all calls
     delay_s: float = 0.0  # once a step
     share: float = 1.0  # of the steps, by chance
@@ -25,13 +25,13 @@ class Cause(NamedTuple):
 
 
 CAUSES = {
-    "none": Cause((), ""),
-    "a slow rank": Cause((2,), 2, stretch=0.8),
-    "slow sometimes": Cause((1,), 1, delay_s=0.08, share=0.15),
-    "stalls": Cause((3,), 3, delay_s=0.5, period=30),
-    "a slow loader": Cause((1,), 1, delay_s=0.015),
-    "a busy rank 0": Cause((0,), 0, delay_s=0.018),
-    "a slow link": Cause((0, 1, 2, 3), "the reduction", delay_s=0.01, inside=True),
+    "none": Cause((), ()),
+    "a slow rank": Cause((2,), (2,), stretch=0.8),
+    "slow sometimes": Cause((1,), (1,), delay_s=0.08, share=0.15),
+    "stalls": Cause((3,), (3,), delay_s=0.5, period=30),
+    "a slow loader": Cause((1,), (1,), delay_s=0.015),
+    "a busy rank 0": Cause((0,), (0,), delay_s=0.018),
+    "a slow link": Cause((0, 1, 2, 3), ("the reduction",), delay_s=0.01, inside=True),
 }
 CHOSEN = 10  # the call at whose place the delay is
 SEED = 3

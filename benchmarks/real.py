@@ -22,6 +22,7 @@ import numpy as np
 import pdcode
 from pdcode.analysis import printing
 from pdcode.analysis.diagnosis import Diagnosis
+from pdcode.analysis.verdict import WARNING
 from pdcode.cli import arguments
 from pdcode.launch import launcher
 from pdcode.util.errors import Failure, InputError, expected
@@ -70,11 +71,12 @@ def record(words: Sequence[str], cause: str, path: Path) -> pdcode.Trace:
 
 def named(found: Diagnosis) -> tuple[set[int | str], float]:
     """Return who is named first, and the part of the run's time that it costs."""
-    for each in found.causes:  # the policy is nobody's fault
+    for each in found.causes:
+        if each.name == "the policy" or each.share < WARNING:  # it is nobody's fault
+            continue
         if each.name == "workers":
             return {part.worker for part in found.slow}, each.share
-        if each.name != "the policy":
-            return {*found.stalled} if each.name == "stalls" else {each.name}, each.share
+        return {*found.stalled} if each.name == "stalls" else {each.name}, each.share
     return set(), 0.0
 
 
@@ -95,9 +97,11 @@ def perform(programs: Sequence[Sequence[str]], causes: Sequence[str]) -> Iterato
         folder = Path(name)
         for number, words in enumerate(programs):
             label = words[1] if words[0] == own else Path(words[0]).name
-            clean_s = [seconds(record(words, "none", folder / f"{number}-before.h5"))]
-            made = [(cause, record(words, cause, folder / f"{number}-{cause}.h5")) for cause in causes]
-            clean_s.append(seconds(record(words, "none", folder / f"{number}-after.h5")))
+            before = record(words, "none", folder / f"{number}-before.h5")
+            made = [("none", before)] + [
+                (cause, record(words, cause, folder / f"{number}-{cause}.h5")) for cause in causes
+            ]
+            clean_s = seconds(before), seconds(record(words, "none", folder / f"{number}-after.h5"))
             for cause, trace in made:
                 found = trace.diagnose()
                 who, share = named(found)
@@ -110,7 +114,7 @@ def perform(programs: Sequence[Sequence[str]], causes: Sequence[str]) -> Iterato
                 took_s = seconds(trace)
                 times_s = took_s, took_s * (1 - share), float(np.mean(clean_s))
                 said = ", ".join(map(str, sorted(who, key=str))) or "none"
-                yield Found(label, cause, said, who == {CAUSES[cause].named}, *times_s, *advised)
+                yield Found(label, cause, said, who == {*CAUSES[cause].named}, *times_s, *advised)
 
 
 def off(predicted: float, measured: float) -> str:
@@ -170,6 +174,6 @@ def run(options: argparse.Namespace) -> int:
     programs = programs or [
         [str(FOLDER / "shapes.py"), shape, str(options.steps)] for shape in chosen["shapes"]
     ]
-    found = track(perform(programs, chosen["causes"]), len(programs) * len(chosen["causes"]), "runs")
+    found = track(perform(programs, chosen["causes"]), len(programs) * (1 + len(chosen["causes"])), "runs")
     printing.show([(f"Causes in programs of {RANKS} ranks", [table([*found])])])
     return 0
