@@ -19,6 +19,7 @@ GROUPED = 0.3  # time of codewords of one Hadamard matrix of order 4, likewise: 
 SUMS = 4.0  # elementwise operations by which an element of a sum modulo 2^bits is read
 CENTRING = 25.0  # time of centring an input of a sample
 NORMING = 1.5  # touches of a gradient's element in its norm, which finds a part in the cache, and scaling
+RECURSION = 1e6  # of the calls for a layer's errors through part of its blocks: `experiments/recursion.py`
 # Likewise of modules of PyTorch and of rivals: `python -m benchmarks modules`, and no program.
 UNFOLDING = 300.0  # time of an input of a convolution that is copied for each place
 MEANS = 12.0  # time of an input of a sample in the mean of a batch

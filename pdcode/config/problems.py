@@ -11,7 +11,7 @@ from ..util.errors import InputError
 from . import kinds
 from .building import Kind
 from .fields import Count, Factor, Fraction, NonNegative, Positive
-from .requirements import KeyNeeds, Need, having, one_of
+from .requirements import KeyNeeds, Need, having, lacking, one_of
 
 FORMATS = {
     "npz": r"\.npz$",
@@ -83,6 +83,11 @@ class ProblemTable(Kind, tag_field="kind"):
     evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
 
     @property
+    def propagates_blocks(self) -> bool:
+        """Whether errors go through the blocks of codewords alone, independent ones in each layer."""
+        return False
+
+    @property
     def sized_by(self) -> str:
         """Name of the key that decides on the length of θ."""
         return "data"
@@ -115,7 +120,7 @@ class NetworkTable(ProblemTable):
         "penalise_bias": True, "task": "type", "standardise": False
     }  # fmt: skip
     effective: ClassVar[KeyNeeds] = {
-        ("hidden", "activation"): {
+        ("hidden", "activation", "recursive"): {
             "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
         },
         "task": {
@@ -148,6 +153,22 @@ class NetworkTable(ProblemTable):
         },
     }
 
+    requires: ClassVar[KeyNeeds] = {
+        **ProblemTable.requires,
+        "recursive": {
+            "scheme.name": one_of("lwpd", why="follows codewords of blocks"),
+            "code.family": lacking("worker_selected", "a family drawn by both ends", "needs codewords first"),
+            "code.rotate": one_of(True, why="averages over the blocks of layers above"),
+            "code.whiten": one_of("none", why="has no errors of whole layers"),
+            "memory.kind": lacking("has_residual", "'none' or 'coordinator'", "forms no whole gradient"),
+            "reduce.kind": Need(
+                lambda kind, config: not config.reduction.owners,
+                "'star', 'allgather' or 'tree'",
+                "forms no whole gradient",
+            ),
+        },
+    }
+
     #: path, as for `data`, of the targets of data in a file of their own: of IDX, where none means found by
     #: its name, npy, and scipy's sparse npz
     labels: str | None = None
@@ -169,6 +190,9 @@ class NetworkTable(ProblemTable):
     activation: Literal["relu", "tanh", "gelu"] | None = None
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
+    #: whether coded derivatives propagate errors only through the blocks of output units that a task's
+    #: codewords combine, times k over their number: less work, and estimates in layers below coded ones
+    recursive: bool = False
     l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
     penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     #: scale each input to mean 0 and standard deviation 1; "guarded": to mean 0 and scales that keep part of
@@ -194,6 +218,10 @@ class NetworkTable(ProblemTable):
         if self.deep:
             msgspec.structs.force_setattr(self, "hidden", [64] if self.hidden is None else self.hidden)
             msgspec.structs.force_setattr(self, "activation", self.activation or "relu")
+
+    @property
+    def propagates_blocks(self) -> bool:
+        return self.recursive
 
     @property
     def sized_by(self) -> str:

@@ -65,5 +65,5 @@ def build_network(
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
     ensure_theta_fits(table, size)
-    others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss_unit
+    others = table.activation or "relu", table.l2, table.penalise_bias, dtype, loss_unit, table.recursive
     return CompiledNetwork(tuple(layers), loss, *others, loss.samples_for(outputs))

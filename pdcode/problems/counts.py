@@ -5,6 +5,8 @@ of shape (b, m) along its small factor of p columns, r codewords of weight w a t
 
 - forward 2·B·(d_in + 1)·d_out; errors for the layer below 2·B·d_in·d_out; `POINTWISE` per unit and sample
 - the gradient 2·B·p·m
+- with `problem.recursive`, errors of the part q = min(1, r·w/k) of a layer's outputs: 2·B·q·q'·d_in·d_out,
+  `RECURSION`, and copies of weights, scores and errors; q = 1 if a layer is uncoded or cut along its inputs
 - a coded derivative 2·B·r·w·b to encode the small factor, then one product 2·B·(r·b)·m
 - with `code.whiten`: the whitening of each layer, see `whitening.flops`
 
@@ -16,7 +18,9 @@ latent inputs, B is the number of rows of these.
 from collections.abc import Sequence
 from typing import Any
 
+from ..fitted import RECURSION
 from ..transport.units import Blocks
+from ..util.touches import flops_per_touch
 from . import whitening
 from .network import Network
 from .whitening import NONE, Whitening
@@ -26,14 +30,39 @@ POINTWISE = 4  # an activation and its derivative, or a loss and its error, per 
 
 def passes(network: Network, batch: int, entries: float) -> float:
     """Count the forward pass, and the errors back to the first layer."""
+    return _forward(network, batch, entries) + _errors(network, batch, [1.0] * len(network.layers))
+
+
+def _forward(network: Network, batch: int, entries: float) -> float:
+    """Count the forward pass, and operations on units."""
     total = 2.0 * network.size if network.l2 else 0.0  # the penalty
     if network.loss.latent:
         total += batch * network.loss.inference_flops(network.layers[0].inputs, network.layers[0].outputs)
     for number, blocks in enumerate(network.layers):
         total += batch * blocks.outputs * (2.0 * _entries(network, number, entries) + POINTWISE)
-        if number:
-            total += 2.0 * batch * blocks.inputs * blocks.outputs
     return total
+
+
+def _errors(network: Network, batch: int, parts: Sequence[float]) -> float:
+    """Count the errors back to the first layer, of a part of each layer's outputs."""
+    total = 0.0
+    for blocks, above, below in zip(network.layers[1:], parts[1:], parts, strict=False):
+        outputs, inputs = above * blocks.outputs, below * blocks.inputs
+        total += RECURSION * (min(above, below) < 1)
+        copied = outputs * (blocks.inputs * (above < 1) + inputs * (below < 1))
+        copied += 4.0 * batch * inputs * (below < 1)  # two to compute with, errors to their places, scaled
+        total += 2.0 * batch * inputs * outputs + 2.0 * flops_per_touch(network.size) * copied
+    return total
+
+
+def _parts(network: Network, rows: Sequence[int], weights: Sequence[int]) -> list[float]:
+    """Return the part of each layer's outputs of which r codewords of weight w need errors."""
+    return [
+        min(1.0, r * w / blocks.count)
+        if network.recursive and blocks.axis == "output" and not blocks.uncoded
+        else 1.0
+        for blocks, r, w in zip(network.layers, rows, weights, strict=True)
+    ]
 
 
 def gradient(network: Network, batch: int, entries: float, whiten: Sequence[Any] = NONE) -> float:
@@ -56,7 +85,7 @@ def coded(
     weights: Sequence[int],
 ) -> float:
     """Count the coded derivatives of a mini-batch, by r codewords of weight w of each layer."""
-    total = passes(network, batch, entries)
+    total = _forward(network, batch, entries) + _errors(network, batch, _parts(network, rows, weights))
     for number, (blocks, r, w) in enumerate(zip(network.layers, rows, weights, strict=True)):
         inputs = _entries(network, number, entries)
         total += whitening.flops(_whitening(whiten, blocks), blocks, batch, inputs, blocks.uncoded)

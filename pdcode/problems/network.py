@@ -36,6 +36,7 @@ class Network(Model):
     penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: np.dtype  # of θ and of all arrays, float32 or float64
     loss_unit: float | None = None  # the data's squared losses over scaled targets' losses; None: not scaled
+    recursive: bool = False  # whether coded derivatives are by errors through the codewords' blocks alone
     samples: int = 1  # rows of inputs and outputs for a row of targets; more only if inputs are latent
 
     @property

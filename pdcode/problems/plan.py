@@ -16,6 +16,7 @@ from .layers import CentredLayer, DenseLayer, InputMean, SparseLayer
 from .matrix import Array, Matrix
 from .model import Key, Model
 from .network import Network
+from .recursion import BlockErrors
 from .whitening import NONE, WhitenedGradient, WhitenedLayer, Whitening, root_factor, step_factor
 
 ZERO_ROWS = 256  # rows on which the loss is computed to which the losses of a model are compared
@@ -336,6 +337,7 @@ class NetworkPlan(GradientPlan):
             layer.gradient(part.matrix) if layer.blocks.uncoded and part.matrix.size else None
             for layer, part in zip(self._layers, self._results, strict=True)
         ]
+        self._recursion = BlockErrors(forward, network.layers, self._deltas) if network.recursive else None
         self._backward: passes.Operation = None  # computes the errors of all layers, at the bound θ
         self._gradient: passes.Operation = None  # computes errors and gradients
 
@@ -345,10 +347,13 @@ class NetworkPlan(GradientPlan):
 
     def prepare(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         loss = self._run_forward(theta, indices)
-        self._backward()
+        if self._recursion is None:
+            self._backward()
         return loss
 
     def encode(self, codewords: Sequence[Codeword | None]) -> None:
+        if self._recursion is not None:
+            self._recursion.run(codewords)
         parts = zip(self._layers, self._results, self._uncoded_gradients, strict=True)
         for number, (layer, part, whole) in enumerate(parts):
             if whole is not None:

@@ -163,6 +163,9 @@ class Rotating(Static):
     stays at a worker for longer than two turns. The row number of a task determines its codewords; a trace
     stores nothing more.
 
+    With `apart` each layer has permutations of its own, from the first on, so that the codewords of two
+    layers are independent; otherwise layers of as many blocks have the same.
+
     `reordered` is whether rows are taken in another order than the code's, see `group_by_support`.
     """
 
@@ -177,9 +180,10 @@ class Rotating(Static):
         seed: int,
         each_update: bool = False,
         by_worker: bool = False,
+        apart: bool = False,
     ) -> None:
         super().__init__(layers, rows, dtype, designs)
-        self.seed, self.each_update, self.by_worker = seed, each_update, by_worker
+        self.seed, self.each_update, self.by_worker, self.apart = seed, each_update, by_worker, apart
         self._sent: dict[int, int] = {}  # last task of each worker
         # Number of tasks in a turn, until the rows of every code have run out at least once.
         self._turn = max(self._tasks.values(), default=1)
@@ -254,6 +258,8 @@ class Rotating(Static):
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
         indices, values = self._codes[number]
+        if self.apart:
+            epoch = 1 + epoch * len(self.layers) + number
         if not epoch:
             return indices, values
         names, signs = signed_permutation(self.seed, epoch, k)

@@ -95,7 +95,8 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
         # Taking rows in turn improves descents with look-ahead, and makes others unstable.
         ahead = bool(config.memory.lookahead)
         by_worker = ahead and not each_update
-        made: Static = Rotating(layers, rows, dtype, designs, config.seed, each_update, by_worker)
+        apart = config.problem.propagates_blocks
+        made: Static = Rotating(layers, rows, dtype, designs, config.seed, each_update, by_worker, apart)
     else:
         made = Static(layers, rows, dtype, designs)
     one_each = config.reduction.owners or not (config.reduce.bits or (config.reduce.adds and needed))
