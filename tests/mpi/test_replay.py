@@ -63,6 +63,9 @@ CASES = {
     "difference": [
         "memory.kind=difference", "problem.batch=0", "wire.dtype=bfloat16", *FIRST, "update.late=waste",
     ],
+    "recursive": [
+        "memory.kind=coordinator", "problem.recursive=true", "problem.hidden=[16,16]", "code.blocks=[8,8,1]",
+    ],
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "randomk": [*scheme("randomk"), "scheme.options.share=0.1", "wire.dtype=int4", "downlink.kind=codewords"],
