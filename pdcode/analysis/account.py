@@ -70,25 +70,34 @@ class Account:
 
     @cached_property
     def spent_ns(self) -> np.ndarray:
-        """Time by worker, at the end rank 0, and by `PARTS`, the mean of the chains: float64, (n + 1, 19)."""
+        """Time by worker, at the end rank 0, and by `PARTS`, the mean of the chains: float64, (n + 1, 20)."""
         return self._sums(self.end_ns - self.begin_ns)
 
     @cached_property
     def deviation_ns(self) -> np.ndarray:
-        """Half the 95 % interval of each worker's time, at the end rank 0's: float64, shape (n + 1,).
+        """Half the 95 % interval of each worker's time, at the end rank 0's: float64, shape (n + 1,)."""
+        return self._deviations(self.whose, self.worker_count + 1)
+
+    @cached_property
+    def part_deviation_ns(self) -> np.ndarray:
+        """Half the 95 % interval of the time by `PARTS`: float64, shape (20,)."""
+        return self._deviations(self.part, len(PARTS))
+
+    def _deviations(self, group: np.ndarray, groups: int) -> np.ndarray:
+        """Return half the 95 % interval of each group of pieces.
 
         It is by the differences of `BLOCKS` parts of the run, which may be correlated within themselves.
         """
-        width, shape = self.length_ns / BLOCKS, (BLOCKS, self.worker_count + 1)
+        width, shape = self.length_ns / BLOCKS, (BLOCKS, groups)
         first = np.minimum(self.begin_ns / width, BLOCKS - 1).astype(np.int64)
-        cells = first * shape[1] + self.whose
+        cells = first * groups + group
         inside = np.minimum(self.end_ns, (first + 1) * width) - self.begin_ns
         blocks = np.bincount(cells, inside, math.prod(shape)).reshape(shape).astype(np.float64)
         long = np.flatnonzero(self.end_ns > (first + 1) * width)  # in later blocks, too
         for block in range(1, BLOCKS):
             at = long[first[long] < block]
             inside = np.clip(self.end_ns[at] - block * width, 0, width)
-            blocks[block] += np.bincount(self.whose[at], inside, shape[1])
+            blocks[block] += np.bincount(group[at], inside, groups)
         blocks /= self.chains
         return DEVIATIONS * math.sqrt(BLOCKS) * blocks.std(axis=0, ddof=1)
 
@@ -110,8 +119,13 @@ class Account:
         return f"Where {until} went, in % of {duration(self.length_ns)}"
 
     def __repr__(self) -> str:
-        parts = (f"{name} {percent(time, self.length_ns)}" for name, time in self.by_part.items())
-        return f"{self.title}: {', '.join(parts)}"
+        return f"{self.title}: {', '.join(self.intervals())}"
+
+    def intervals(self) -> list[str]:
+        """Return the parts that took any time in %, with half their 95 % intervals; the longest first."""
+        half = dict(zip(PARTS, self.part_deviation_ns.tolist(), strict=True))
+        shown = ((name, percent(time, self.length_ns)) for name, time in self.by_part.items())
+        return [f"{name} {share} ± {percent(half[name], self.length_ns)}" for name, share in shown]
 
     @property
     def workers(self) -> list[int]:

@@ -351,7 +351,8 @@ def accounts(found: Account) -> Iterator[Chart]:
     """Yield an account as one bar, and by worker, of many the first ones."""
     first = [*found.workers[:12], found.worker_count]
     lanes = [f"worker {worker}" for worker in first[:-1]] + ["rank 0"]
-    yield _stacked("account", "Where the time went", found.spent_ns.sum(axis=0)[None], found, [""])
+    whole = _stacked("account", "Where the time went", found.spent_ns.sum(axis=0)[None], found, [""])
+    yield replace(whole, note=f"In %, with 95 % intervals: {', '.join(found.intervals())}.")
     title, workers = "Where the time went, by worker", [*first[:-1], -1]
     yield replace(_stacked("account-workers", title, found.spent_ns[first], found, lanes), workers=workers)
 

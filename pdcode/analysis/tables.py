@@ -378,6 +378,7 @@ def _account(found: Account) -> list[RenderableType]:
         add(f"{len(rest)} more", rest)
     add("rank 0", [rank_0], percent(float(found.deviation_ns[rank_0]), length))
     add("all", range(rank_0 + 1))
+    table.add_row("±", *(percent(each, length) for each in found.part_deviation_ns[shown]), "", "")
     return [table, note(" ".join((HOW[found.chains > 1], LEGEND)))]
 
 

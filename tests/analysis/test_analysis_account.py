@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import traces
+from scipy.signal import lfilter
 from test_analysis_critical_path import BARRIER
 
 from pdcode import simulate
-from pdcode.analysis.account import PARTS
+from pdcode.analysis import charts
+from pdcode.analysis.account import PARTS, Account
 from pdcode.api.traces import Trace
 from pdcode.trace.schema import CHECKPOINT, EVALUATION
 
 DIGITS = {"problem": {"data": "digits", "hidden": [16], "evaluate": 100}, "stop": {"updates": 60}, "seed": 3}
+LINK = PARTS.index("link up")
+LINK_SHARE = 0.4485  # of steps that are drawn as below: of 2 million
 DELAYS = "stragglers={kind='shifted-exponential',shift_s=0.002,mean_s=0.002}"
 RUNS = {
     "async": [],
@@ -106,6 +110,25 @@ def test_an_interval_is_by_parts_of_the_run(tmp_path: Path) -> None:
     assert found[0].deviation_ns[1] < 0.05 * found[0].length_ns
     assert (found[1].deviation_ns[:3] > 0.05 * found[1].length_ns).all()
     assert (found[1].deviation_ns[:3] < 0.4 * found[1].length_ns).all()
+
+
+def test_the_interval_of_a_part_covers_its_share_in_other_draws() -> None:
+    """Steps with a common part that wanders for fewer steps than a block has, of 32."""
+    covered, draws, steps = 0, 200, 1280
+    for seed in range(draws):
+        random = np.random.default_rng(seed)
+        logs = lfilter([1.0], [1.0, -0.6], 0.8 * random.standard_normal(100 + steps))[100:]
+        work_s = 0.02 * np.exp(0.3 * random.standard_normal((steps, 4))).max(axis=1)
+        ends = np.cumsum(np.stack((work_s, 0.02 * np.exp(0.5 * logs)), axis=1).ravel())
+        ends_ns = np.rint(1e9 * ends).astype(np.int64)
+        part = np.tile([PARTS.index("compute"), LINK], steps)
+        found = Account("", 1, np.append(0, ends_ns[:-1]), ends_ns, np.zeros_like(part), part, 4)
+        share = found.by_part["link up"] / found.length_ns
+        covered += abs(share - LINK_SHARE) <= found.part_deviation_ns[LINK] / found.length_ns
+    assert 0.9 <= covered / draws <= 0.99
+    assert f"link up {100 * share:.1f} ± " in repr(found)
+    whole, _ = charts.accounts(found)
+    assert all(each in whole.note for each in found.intervals())
 
 
 def test_of_a_sample_or_of_no_step_there_is_none(tmp_path: Path) -> None:
