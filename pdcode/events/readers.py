@@ -17,6 +17,7 @@ EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2
                   "offsets": [0, 8, 10, 12], "itemsize": 16})  # fmt: skip
 COMPRESSIONS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
 LARGEST = 1 << 30  # bytes of a packet
+DAVIS = {"128": (128, 128), "208": (208, 192), "240": (240, 180), "346": (346, 260), "640": (640, 480)}
 END = "#End Of ASCII Header"
 COLUMNS = ("t", "timestamp"), ("x",), ("y",), ("p", "on", "polarity")
 
@@ -68,18 +69,21 @@ def _aedat2(name: str, data: bytes) -> Events:
         raise InputError(f"{name}: {len(data) - start} bytes of events, which is no multiple of 8")
     address, times = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2).T.astype(np.int64)
     header = "".join(lines)
-    if re.search(r"davis", header, re.I):
+    if chip := re.search(r"davis(?:rgb)?(128|208|240|346|640)", header, re.I):
+        width, height = DAVIS[chip[1]]
         kept = (address >> 31 == 0) & (address >> 10 & 1 == 0)  # neither images and inertia, nor triggers
-        x, y, on = address >> 12 & 0x3FF, address >> 22 & 0x1FF, address >> 11 & 1 == 1
+        column, row, on = address >> 12 & 0x3FF, address >> 22 & 0x1FF, address >> 11 & 1 == 1
     elif re.search(r"dvs128|tmpdiff128", header, re.I):
+        width = height = 128
         kept = address >> 15 & 1 == 0  # no triggers
-        x, y, on = 127 - (address >> 1 & 0x7F), address >> 8 & 0x7F, address & 1 == 0
+        column, row, on = address >> 1 & 0x7F, address >> 8 & 0x7F, address & 1 == 0
     else:
         raise InputError(
-            f"{name}: its header names neither a DVS128 nor a DAVIS (AEChip), whose addresses are read"
+            f"{name}: its header (AEChip) names neither a DVS128 nor a DAVIS of {', '.join(DAVIS)} columns, "
+            "whose addresses are read"
         )
-    x, y = x[kept], y[kept]
-    return Events(times[kept], x, y.max(initial=0) - y, on[kept])  # rows count from the bottom
+    # Columns count from the right, and rows from the bottom.
+    return Events(times[kept], width - 1 - column[kept], height - 1 - row[kept], on[kept])
 
 
 def _aedat4(name: str, data: bytes) -> Events:
