@@ -62,6 +62,15 @@ KINDS: dict[str, dict[str, Any]] = {
         "spot": "pdcode.importers.spot:SPOT",
         "csv": "pdcode.importers.csv:CSV",
     },
+    "recordings": {  # the first that fits reads a file
+        "aedat4": "pdcode.events.readers.aedat4:AEDAT4",
+        "aedat3": "pdcode.events.readers.aedat:AEDAT3",
+        "aedat2": "pdcode.events.readers.aedat:AEDAT2",
+        "event-stream": "pdcode.events.readers.binary:EVENT_STREAM",
+        "prophesee": "pdcode.events.readers.binary:PROPHESEE",
+        "nmnist": "pdcode.events.readers.binary:NMNIST",
+        "text": "pdcode.events.readers.text:TEXT",
+    },
     "views": {
         "summary": "pdcode.analysis.summary:summarise",
         "diagnosis": "pdcode.analysis.causes:diagnosed",
@@ -264,7 +273,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`, readers
 functions of a table, or `problems.Reader`, exporters `exporters.Format`, importers `importers.Importer`,
-commands and benches functions that add a parser, views functions that tell of a run."""
+recordings `events.readers.Recording`, commands and benches functions that add a parser, views functions that
+tell of a run."""
 
 FUNCTIONS = "commands", "benches", "views"  # groups whose kinds are functions
 

@@ -1,10 +1,11 @@
-"""Recordings: AEDAT 4 as the package `aedat` reads it, AEDAT 2, CSV; damaged files are refused.
+"""Recordings: AEDAT 4 as `aedat` reads it, others by the published rules; damaged files are refused.
 
 No recording is at hand without a network. The files of AEDAT 4 are written by Google's `flatbuffers`, and
 compressed by pyarrow.
 """
 
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,8 +69,11 @@ def packet(events: Events, part: slice) -> bytes:
     return finished(builder, builder.EndObject(), b"EVTS")
 
 
-def aedat4(events: Events, how: str, table: bool = True) -> bytes:
-    """A recording of three packets, one of another stream among them, with or without a table at its end."""
+def aedat4(events: Events, how: str, table: bool = True, second: int = 0) -> bytes:
+    """A recording of three packets, one of inertia among them, with or without a table at its end.
+
+    The second packet of events is of the stream `second`.
+    """
     builder = flatbuffers.Builder(1024)
     builder.StartVector(4, 0, 4)
     vector = builder.EndVector()
@@ -77,7 +81,7 @@ def aedat4(events: Events, how: str, table: bool = True) -> bytes:
     builder.PrependUOffsetTRelativeSlot(0, vector, 0)
     other = finished(builder, builder.EndObject(), b"IMUS")
     third = len(events.x) // 3
-    parts = [(0, packet(events, slice(third))), (1, other), (0, packet(events, slice(third, None)))]
+    parts = [(0, packet(events, slice(third))), (1, other), (second, packet(events, slice(third, None)))]
     body = b"".join(
         struct.pack("<ii", number, len(data)) + data
         for number, data in ((n, compressed(d, how)) for n, d in parts)
@@ -112,7 +116,7 @@ def test_aedat_4_is_what_the_package_aedat_reads(how: str, table: bool, tmp_path
 
 
 # Addresses of pixels (x, y) with the polarity of their events, by other readers' rules: of DAVIS346 as tonic
-# 1.7.0 reads them, of DAVIS240 and DVS128 as the Matlab code of jAER does.
+# 1.7.0 reads them, of DAVIS240 with columns from the right as jAER writes those of any DAVIS.
 ADDRESSES = {
     "davis.Davis346B": {(0, 0, True): 0x40D59800, (345, 0, False): 0x40C00000, (0, 259, True): 0x00159800,
                         (345, 119, False): 0x23000000},
@@ -146,6 +150,118 @@ def test_csv_columns_are_found_by_name(names: str, separator: str, tmp_path: Pat
         np.testing.assert_array_equal(mine, given_)
 
 
+def test_one_of_several_streams_is_chosen(tmp_path: Path) -> None:
+    path, events = tmp_path / "stereo.aedat4", made(90)
+    path.write_bytes(aedat4(events, "none", second=3))
+    with refused("has the streams of events [0, 3]: choose one by --stream", start=str(path)):
+        read_events(path)
+    with refused("stream 2 is none of its streams of events, [0, 3]"):
+        read_events(path, stream=2)
+    for stream, part in ((0, slice(30)), (3, slice(30, None))):
+        for mine, written in zip(read_events(path, stream=stream), events, strict=True):
+            np.testing.assert_array_equal(mine, written[part])
+    (tmp_path / "a.csv").write_text("t,x,y,p\n1,2,3,1\n")
+    with refused("files of text have one stream of events"):
+        read_events(tmp_path / "a.csv", stream=0)
+
+
+def aedat3(events: Events) -> bytes:
+    """A packet of others, and two of events; the second has overflown times, and an invalid event."""
+    half, valid = len(events.x) // 2, np.ones(len(events.x), np.int64)
+    valid[-1] = 0
+    address = events.x << 17 | events.y << 2 | events.on << 1 | valid
+    body = struct.pack("<hhiiiiii", 3, 1, 36, 4, 0, 1, 1, 1) + bytes(36)
+    for overflow, part in ((0, slice(half)), (1, slice(half, None))):
+        rows = np.stack([address[part], events.times_us[part] - (overflow << 31)], axis=1).astype("<u4")
+        body += (
+            struct.pack("<hhiiiiii", 1, 1, 8, 4, overflow, len(rows), len(rows), len(rows)) + rows.tobytes()
+        )
+    return b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS346\r\n#!END-HEADER\r\n" + body
+
+
+def nmnist(events: Events) -> bytes:
+    """Events of 40 bits; all times after one in row 240 are 8,192 µs later."""
+    rows, later = b"", 0
+    for t, x, y, on in zip(*(each.tolist() for each in events), strict=True):
+        while t - later > 60_000:
+            rows, later = rows + bytes([0, 240, 0, 0, 0]), later + 8192
+        rows += bytes([x, y]) + (t - later | int(on) << 23).to_bytes(3)
+    return rows
+
+
+def evt2(events: Events) -> bytes:
+    """Words of 32 bits: upper bits of the time (type 8), OFF (0) and ON (1) events with its lower six."""
+    words, high = [], -1
+    for t, x, y, on in zip(*(each.tolist() for each in events), strict=True):
+        if t >> 6 != high:
+            words.append(0x8 << 28 | (high := t >> 6))
+        words.append(int(on) << 28 | (t & 63) << 22 | x << 11 | y)
+    return b"% evt 2.0\n% geometry 640x480\n% end\n" + np.array(words, "<u4").tobytes()
+
+
+def evt3(events: Events) -> bytes:
+    """Words of 16 bits: upper (type 8) and lower (6) bits of the time, row (0), column with ON (2)."""
+    words, high = [], -1
+    for t, x, y, on in zip(*(each.tolist() for each in events), strict=True):
+        if t >> 12 != high:
+            words.append(0x8000 | (high := t >> 12))
+        words += [0x6000 | t & 0xFFF, y, 0x2000 | int(on) << 11 | x]
+    return b"% evt 3.0\n% geometry 640x480\n% end\n" + np.array(words, "<u2").tobytes()
+
+
+def dat(events: Events) -> bytes:
+    """Type and size of events after the header, then times and words of column, row and polarity."""
+    words = np.stack([events.times_us, events.x | events.y << 14 | events.on << 28], axis=1).astype("<u4")
+    return b"% Version 2\n% Width 640\n% Height 480\n" + bytes([0x0C, 8]) + words.tobytes()
+
+
+def es(events: Events) -> bytes:
+    """Time since the last event and polarity in a byte, 0xFF adds 127 µs; rows from the bottom."""
+    rows, last = b"Event Stream" + bytes([2, 0, 0, 1]) + struct.pack("<HH", 640, 480), 0
+    for t, x, y, on in zip(*(each.tolist() for each in events), strict=True):
+        full, rest = divmod(t - last, 127)
+        rows, last = rows + b"\xff" * full + struct.pack("<BHH", rest << 1 | int(on), x, 479 - y), t
+    return rows
+
+
+def text(first: str, line: str) -> Callable[[Events], bytes]:
+    def written(events: Events) -> bytes:
+        rows = zip(*(each.tolist() for each in events), strict=True)
+        return (
+            first + "".join(line.format(t=t, s=t / 1e6, x=x, y=y, p=int(p)) for t, x, y, p in rows)
+        ).encode()
+
+    return written
+
+
+FORMATS = {
+    "a.aedat": aedat3,
+    "00002.bin": nmnist,
+    "evt2.raw": evt2,
+    "evt3.raw": evt3,
+    "a.dat": dat,
+    "a.es": es,
+    "rpg.txt": text("", "{s:.9f} {x} {y} {p}\n"),
+    "e2vid.txt": text("346 260\n", "{s:.6f} {x} {y} {p}\n"),
+    "bare.csv": text("", "{t},{x},{y},{p}\n"),
+    "faery.csv": text("t,x@346,y@260,on\n", "{t},{x},{y},{p}\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_read_by_their_published_rules(name: str, tmp_path: Path) -> None:
+    events = made(400)
+    if name == "a.aedat":
+        events.times_us[200:] += 1 << 31
+    if name == "00002.bin":
+        events = Events(events.times_us - 10**6, events.x % 34, events.y % 34, events.on)
+    if name == "a.es":
+        events.times_us[:] -= events.times_us[0]
+    (tmp_path / name).write_bytes(FORMATS[name](events))
+    for mine, written in zip(read_events(tmp_path / name), events, strict=True):
+        np.testing.assert_array_equal(mine, written[:-1] if name == "a.aedat" else written)
+
+
 def test_counts_are_those_of_the_window(tmp_path: Path) -> None:
     ones = Events(
         np.array([0, 5, 9, 10]), np.array([1, 1, 0, 0]), np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]) > 0
@@ -161,12 +277,31 @@ WRONG = {
     "fractions": (b"t,x,y,p\n1,2.5,3,1\n", "event 0: t [µs], x and y must be whole numbers"),
     "negative": (b"t,x,y,p\n1,-2,3,1\n", "x -2 of event 0 is not in [0, 16384)"),
     "no events": (b"t,x,y,p\n", "no events"),
-    "version": (b"#!AER-DAT3.1\r\n", "AEDAT version 3.1; versions 2 and 4 are read"),
+    "version": (b"#!AER-DAT3.0\r\n", "none of the formats of recordings: aedat4, aedat3"),
+    "compressed": (b"#!AER-DAT3.1\r\n#Format: PNG\r\n#!END-HEADER\r\n", "format 'PNG' of AEDAT 3.1; RAW is"),
+    "packet": (b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 9, 9, 9),
+               "damaged or cut off at byte 56 of 56"),
     "chip": (b"#!AER-DAT2.0\r\n\0\0\0\1\0\0\0\1", "names neither a DVS128 nor a DAVIS of 128, 208"),
     "length": (b"#!AER-DAT2.0\r\n# DVS128\r\n\0\0\0\1", "4 bytes of events, which is no multiple of 8"),
     "header": (b"#!AER-DAT2.0\r\n# DVS128", "its header does not end"),
     "aedat4": (b"#!AER-DAT4.0\r\n", "damaged or cut off at byte 14"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "text"),
+    [
+        ("a.bin", bytes(7), "7 bytes, which is no multiple of the 5 of an event of N-MNIST"),
+        ("a.raw", b"% evt 9.0\n", "faery cannot read it: unknown version"),
+        ("a.es", b"Event", "faery cannot read it: "),
+        ("a.raw", b"% evt 3.0\n", "no events"),
+        ("a.xyz", bytes(100), "none of the formats of recordings"),
+    ],
+)
+def test_malformed_binary_files_are_refused(name: str, data: bytes, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with refused(text, start=str(tmp_path / name)):
+        read_events(tmp_path / name)
 
 
 @pytest.mark.parametrize("case", WRONG)
