@@ -20,8 +20,9 @@ def add_parser(commands: Any) -> None:
         help="images from trains of events, by the dictionary of a trace",
         example="results/features.h5 photo.png --window-ms 32 -o results/events",
         description="Reconstruct images from the events that a model of a retina sends in a time window, or "
-        "a model of an event camera that moves over an image, or frames of a recording (AEDAT 2 or 4, CSV "
-        "with columns t [µs], x, y, p). The trace is of problem.kind 'sparse-coding'. Beside it: counts, "
+        "a model of an event camera that moves over an image, or frames of a recording (AEDAT 2, 3.1 or 4, "
+        "Prophesee RAW or DAT, Event Stream, N-MNIST, text of t, x, y, p). The trace is of problem.kind "
+        "'sparse-coding'. Beside it: counts, "
         "and the linear estimate of least mean square error. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run that has ended")
@@ -35,9 +36,12 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--window-ms", type=int, default=32, metavar="MS", help=what)
     what = "camera: random events of each pixel [1/s] (default: 20)"
     command.add_argument("--noise-hz", type=float, default=20.0, metavar="HZ", help=what)
-    command.add_argument("--size", type=int, default=96, metavar="PIXELS", help="largest side (default: 96)")
+    what = "largest side (default: 96 of images, all of recordings)"
+    command.add_argument("--size", type=int, metavar="PIXELS", help=what)
     what = "most frames of a recording (default: 10)"
     command.add_argument("--frames", type=int, default=10, metavar="N", help=what)
+    what = "stream of events of an AEDAT 4 file that has several"
+    command.add_argument("--stream", type=int, metavar="N", help=what)
     command.add_argument(
         "--seed", type=int, default=1, help="seed of the models' random numbers (default: 1)"
     )
@@ -81,6 +85,8 @@ def reconstruct(options: argparse.Namespace) -> int:
     recordings = [each for each in options.files if Path(each).suffix.lower() not in IMAGES]
     if recordings and len(recordings) < len(options.files):
         raise InputError(f"{recordings[0]}: recordings and images need a command each")
+    if options.stream is not None and not recordings:
+        raise InputError(f"--stream {options.stream}: images have no streams; recordings have")
     folder = None if options.output is None else Path(options.output)
     if folder is not None:
         ensure_writable(folder / f"1{ENDING}", f"-o {options.output}")
@@ -120,9 +126,13 @@ def reconstructions(
     length_ms, size = options.window_ms, options.size
     if recordings:
         files = [*zip(names, recordings, strict=True)]
-        return sensors.recorded(files, dictionary, length_ms, options.frames, size)
+        return sensors.recorded(
+            files, dictionary, length_ms, options.frames, size, options.stream, print_line
+        )
     images = [(name, photographs.read_image(each)) for name, each in zip(names, options.files, strict=True)]
     sensor = sensors.Retina(length_ms, random := np.random.default_rng(options.seed))
     if options.sensor == "camera":
         sensor = sensors.Camera(length_ms, random, options.noise_hz)
-    return sensors.simulated(images or photographs.held_out(), dictionary, sensor, size)
+    return sensors.simulated(
+        images or photographs.held_out(), dictionary, sensor, 96 if size is None else size
+    )

@@ -89,6 +89,11 @@ class Dictionary:
         sides = [(size - 2 * margin - self.side) // self.stride * self.stride for size in image.shape]
         return image[: sides[0] + self.side + 2 * margin, : sides[1] + self.side + 2 * margin]
 
+    def filled(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the smallest shape that features fill and that contains this one."""
+        height, width = (self.side - (self.side - size) // self.stride * self.stride for size in shape)
+        return height, width
+
     def estimates(self, counts: np.ndarray, field: np.ndarray, signal: Signal, threshold: float) -> Estimates:
         """Return the estimates of a signal; the threshold is in standard deviations of the noise."""
         linear = signal.linear(counts, field)

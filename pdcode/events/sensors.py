@@ -1,6 +1,6 @@
 """Images through models of sensors, and recordings, and what is reconstructed of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,27 +130,40 @@ def simulated(
 
 
 def recorded(
-    files: Sequence[tuple[str, str]], dictionary: Dictionary, window_ms: int, frames: int, size: int
+    files: Sequence[tuple[str, str]],
+    dictionary: Dictionary,
+    window_ms: int,
+    frames: int,
+    size: int | None = None,
+    stream: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[str, Reconstruction]]:
     """Yield names of frames of recordings, and the change of log intensity that is reconstructed of each.
 
-    `files` has the name and the path of each recording.
+    `files` has the name and the path of each recording, `size` is the largest side of a frame, by default the
+    recording's, and `stream` is as in `read_events`. `say` is called with lines on what is left out.
 
     The variance of its noise is as for independent events, and the spectrum of signals is as for rendered
     training images, scaled to the variance of the counts.
     """
-    recordings = [(name, read_events(file)) for name, file in files]
+    recordings = [(name, read_events(file, stream)) for name, file in files]
     for (_, file), (_, events) in zip(files, recordings, strict=True):
         if min(events.shape) < dictionary.side:
             raise InputError(f"{file}: {events.shape[1]} × {events.shape[0]} pixels are too few")
+    size = max(max(events.shape) for _, events in recordings) if size is None else size
     usual = Calibrated(Camera(window_ms, np.random.default_rng(0), 0.0), dictionary, size).signal
     for name, events in recordings:
-        shape = dictionary.cropped(np.empty([min(side, size) for side in events.shape])).shape
+        height, width = (min(side, size) for side in events.shape)
+        shape = dictionary.filled((height, width))
         start, step = int(events.times_us.min()), 1000 * window_ms
-        last = int(events.times_us.max())
-        inside = (events.y < shape[0]) & (events.x < shape[1])
+        all_frames = (int(events.times_us.max()) - start) // step + 1
+        if (height, width) != events.shape:
+            say(f"{name}: the top left {width} × {height} of {events.shape[1]} × {events.shape[0]} pixels")
+        if frames < all_frames:
+            say(f"{name}: the first {frames} of {all_frames} frames of {window_ms} ms")
+        inside = (events.y < height) & (events.x < width)
         events = Events(*(each[inside] for each in events))
-        for frame in range(min(frames, (last - start) // step + 1)):
+        for frame in range(min(frames, all_frames)):
             begin, end = start + frame * step, start + (frame + 1) * step
             counts = camera.THRESHOLD * events.counts(begin, end, shape)
             number = int(np.count_nonzero((events.times_us >= begin) & (events.times_us < end)))
@@ -159,7 +172,7 @@ def recorded(
             signal = replace(usual, spectrum=usual.spectrum + np.log(gain), variance=noise)
             found = dictionary.estimates(counts, np.ones(shape), signal, 1.0)
             span = 6 * max(float(counts.std()), 1e-9)
-            panels = [0.5 + each / span for each in found]
+            panels = [0.5 + each[:height, :width] / span for each in found]
             yield f"{name}-{frame:04}", Reconstruction(panels, [], number)
 
 

@@ -69,8 +69,28 @@ def test_noisy_events_of_a_camera_and_recordings(
     printed = capsys.readouterr().out
     assert f"r-0000: {np.count_nonzero(inside & frames):,} events\n" in printed
     assert f"r-0001: {np.count_nonzero(inside & ~frames):,} events\n" in printed
+    assert "r: the top left 32 × 32 of 80 × 80 pixels\n" in printed
+    assert "frames of" not in printed
     written = sorted(each.name for each in (tmp_path / "frames").iterdir())
     assert written == ["r-0000.events.png", "r-0001.events.png"]
+
+
+def test_frames_of_a_recording_are_whole(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 21 × 17 pixels, which features two apart do not fill, and two of three windows."""
+    random = np.random.default_rng(0)
+    times = np.sort(random.integers(70_000, size=500))
+    lines = zip(times, random.integers(21, size=500), random.integers(17, size=500), strict=True)
+    rows = "\n".join(f"{t},{x},{y},1" for t, x, y in [*lines, (0, 20, 16)])
+    (tmp_path / "r.csv").write_text(rows)
+    words = ["reconstruct", trace, str(tmp_path / "r.csv"), "--frames", "2", "-o", str(tmp_path)]
+    assert main(words) == 0
+    first = 1 + np.count_nonzero(times < 32_000)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"r: the first 2 of 3 frames of 32 ms\nr-0000: {first} events\n")
+    with Image.open(tmp_path / "r-0000.events.png") as image:
+        assert image.size == (3 * 25, 21)
 
 
 def test_no_image_is_replaced(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
