@@ -1,8 +1,8 @@
 """Vectors of integers modulo 2**bits in blocks of words, which may be added up in any order.
 
 A group of at most 1,024 elements is a block: the integers in lanes, ⌊64/bits⌋ a word, from the lowest bit; a
-checksum, Σ w_i q_i modulo 2⁶⁴ of the unreduced integers q_i with fixed weights w_i; and, in the first block, a word of
-counts: requests of the end (bits 0-15) and of a checkpoint (16-31), payloads that are not finite (32-47), and
+checksum, Σ w_i q_i modulo 2⁶⁴ of the unreduced integers q_i with fixed weights w_i; and, in the first block,
+a word of counts: requests of the end (bits 0-15) and of a checkpoint (16-31), payloads that are not finite (32-47), and
 payloads (48-63). Lanes are added modulo 2**bits, the last two words modulo 2⁶⁴.
 
 A group whose scale is not above 0 has integers 0, and its largest magnitude as the checksum, in units of
@@ -46,9 +46,9 @@ def decode(words: uint64_t[W], bits: int, margin: double, scales: writeable(floa
 
     These have room for `margin` times the largest sum of the group, and are at least half of the last ones;
     not above 0: unknown. A sum that has wrapped by 2**bits is mended if it is the only one of its group. If
-    two or three have, or one by a multiple of that, the group is lost: its sums are 0. More wraps have the same
-    effect, but for one group in 2**(53 - bits): missed, or mended at a wrong place. `found` counts groups mended,
-    and lost.
+    two or three have, or one by a multiple of that, the group is lost: its sums are 0. More wraps have the
+    same effect, but for one group in 2**(53 - bits): missed, or mended at a wrong place. `found` counts
+    groups mended, and lost.
     """
     require(2 <= bits <= 16 and margin > 0 and G > 0 and 0 < group <= PDCODE_MODULAR_GROUP and W % G == 0)
     require((G - 1) * group < N and N <= G * group)
