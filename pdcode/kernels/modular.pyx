@@ -1,9 +1,9 @@
 """Vectors of integers modulo 2**bits in blocks of words, which may be added up in any order.
 
 A group of at most 1,024 elements is a block: the integers in lanes, ⌊64/bits⌋ a word, from the lowest bit; a
-checksum, Σ w_i q_i modulo 2⁶⁴ of the unreduced integers q_i with fixed weights w_i; and, in the first block,
-a word of counts: requests of the end (bits 0-15) and of a checkpoint (16-31), payloads that are not finite (32-47), and
-payloads (48-63). Lanes are added modulo 2**bits, the last two words modulo 2⁶⁴.
+checksum, Σ w_i q_i modulo 2⁶⁴ of the unreduced integers q_i, with fixed weights w_i; and, in the first block,
+a word of counts: requests of the end (bits 0-15) and of a checkpoint (16-31), payloads that are not finite
+(32-47), and payloads (48-63). Lanes are added modulo 2**bits, the last two words modulo 2⁶⁴.
 
 A group whose scale is not above 0 has integers 0, and its largest magnitude as the checksum, in units of
 2⁻²³, rounded up, at most 2²⁴.
