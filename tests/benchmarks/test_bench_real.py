@@ -15,7 +15,8 @@ def test_a_busy_rank_0_of_k_means_is_named_and_priced(capsys: pytest.CaptureFixt
     ][1:]
     row = next(each for each in rows if each[1] == "a busy rank 0")
     assert header[:3] == ["program", "cause", "named"]
-    assert row[1:3] == ["a busy rank 0", "0"]
+    # On a machine that has other work, other ranks may be slow, too.
+    assert "0" in re.findall(r"\d+", row[2])
     took_s, predicted_s, clean_s = map(float, row[3:6])
     assert clean_s < took_s
     assert predicted_s < took_s
