@@ -22,8 +22,8 @@ def add_parser(commands: Any) -> None:
         description="Reconstruct images from the events that a model of a retina sends in a time window, or "
         "a model of an event camera that moves over an image, or frames of a recording (AEDAT 2, 3.1 or 4, "
         "Prophesee RAW or DAT, Event Stream, N-MNIST, text of t, x, y, p). The trace is of problem.kind "
-        "'sparse-coding'. Beside it: counts, "
-        "and the linear estimate of least mean square error. Exit codes: 0 done, 1 failure, 2 bad input.",
+        "'sparse-coding'. Beside it: counts, and the linear estimate of least mean square error. "
+        "Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run that has ended")
     what = (

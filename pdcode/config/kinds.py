@@ -62,7 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "spot": "pdcode.importers.spot:SPOT",
         "csv": "pdcode.importers.csv:CSV",
     },
-    "recordings": {  # the first that fits reads a file
+    "recordings": {  # the first that fits reads a file, text after all others
         "aedat4": "pdcode.events.readers.aedat4:AEDAT4",
         "aedat3": "pdcode.events.readers.aedat:AEDAT3",
         "aedat2": "pdcode.events.readers.aedat:AEDAT2",

@@ -194,12 +194,7 @@ SHUFFLES = {
     "version": Column("<i8", "1", "version of theta of the task that the rows accompanied"),
     "base": Column("<i8", "1", "epoch whose rows the worker had; -1: it got all of its rows", least=-1),
     "epoch": Column("<i8", "1", "epoch of the rows"),
-    "kind": Column(
-        "|u1",
-        "1",
-        "0 rows, 1 XORs for it alone, 2 XORs broadcast to all, 3 rows, of other workers too",
-        most=3,
-    ),
+    "kind": Column("|u1", "1", "0 rows, 1 XORs for it, 2 XORs for all, 3 rows, of other workers too", most=3),
     "units": Column("<i8", "1", "rows, XORs, or parts of cached batches, that the worker got"),
     "bytes": Column("<i8", "B", "bytes that left rank 0; a broadcast is with its epoch's first task"),
     "exchanged": Column("<i8", "B", "bytes that came from other workers"),

@@ -11,9 +11,8 @@ from .recording import Recording
 DAVIS = {"128": (128, 128), "208": (208, 192), "240": (240, 180), "346": (346, 260), "640": (640, 480)}
 END = "#End Of ASCII Header"
 END_3 = "#!END-HEADER"
-PACKET = np.dtype(
-    "<i2, <i2, <i4, <i4, <i4, <i4, <i4, <i4"
-)  # kind, source, size of an event, place of its time
+# Kind, source, size of an event, place of its time, overflows, capacity, number, number of valid events.
+PACKET = np.dtype("<i2, <i2, <i4, <i4, <i4, <i4, <i4, <i4")
 POLARITY = 1  # kind of packets
 
 

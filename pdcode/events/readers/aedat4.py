@@ -26,8 +26,7 @@ def read(name: str, data: bytes, stream: int | None) -> Events:
     if compression not in COMPRESSIONS:
         raise InputError(f"{name}: compression {compression} is none of AEDAT 4")
     end = len(data) if end < 0 else end  # of the packets; -1: the recording was cut off
-    place = len(BEGINNING) + 4 + size
-    found: dict[int, list[np.ndarray]] = {}
+    place, found = len(BEGINNING) + 4 + size, dict[int, list[np.ndarray]]()
     whole = Table(name, data)
     while place < end:
         number, length = whole.number("<i", place), whole.number("<i", place + 4)
