@@ -290,9 +290,8 @@ def outages(trace: TraceReader, pace: Pace, length: int) -> list[Outage]:
     """Return the outages until `length` ns, longest first; injected delays do not count.
 
     Nor do waits for other workers, where these add up payloads, and the usual time of a task with the rows of
-    another epoch. If a step followed a worker's last payload,
-    its next task is outstanding, and may be an outage that has not ended; not so if the worker died or left,
-    or if a sample was recorded.
+    another epoch. If a step followed a worker's last payload, its next task is outstanding, and may be an
+    outage that has not ended; not so if the worker died or left, or if a sample was recorded.
     """
     arrivals, updates, faults, found = trace.arrivals, trace.updates, trace.faults, []
     gone = np.isin(faults["kind"], ("dead", "left"))
@@ -352,7 +351,7 @@ def queued_of(trace: TraceReader) -> np.ndarray:
 def with_rows(trace: TraceReader) -> np.ndarray:
     """Return whether the rows of another epoch accompanied each arrival's task, shape (m,)."""
     sought, keys = (
-        each["worker"] * np.int64(2**40) + each["version"] for each in (trace.arrivals, trace.shuffles)
+        each["version"] * trace.worker_count + each["worker"] for each in (trace.arrivals, trace.shuffles)
     )
     return np.isin(sought, keys)
 
