@@ -111,6 +111,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
     }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_on_the_virtual_clock_and_is_replayed(examples, name):
     example = examples[name]

@@ -41,6 +41,7 @@ def of_worker_3(slow: Sequence[SlowPart]) -> SlowPart | None:
     return next((part for part in slow if part.worker == 3), None)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("correlation", "count"),
     with_system(
@@ -54,6 +55,7 @@ def test_identical_workers_get_no_verdict(correlation: float, count: int) -> Non
     assert alarms <= 2 * (correlation > 0.9)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("share", "by", "least"), [(0.05, 10, 0.3), (0.1, 10, 0.9), (0.3, 4, 0.9)])
 def test_a_worker_that_is_slow_sometimes(share: float, by: float, least: float) -> None:
     found = 0

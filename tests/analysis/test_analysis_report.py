@@ -159,6 +159,7 @@ def test_texts_of_a_trace_are_escaped(tmp_path: Path) -> None:
     assert "<script>alert" not in page
 
 
+@pytest.mark.system
 def test_runs_side_by_side(tmp_path: Path) -> None:
     """Without its slow worker a run has 8 / 7.1 times as many updates a second; a third one is the first."""
     made = [

@@ -53,6 +53,7 @@ def tried(found: Any) -> list[tuple[list[str], float, float, float]]:
     ]
 
 
+@pytest.mark.system
 def test_costs_and_advice_are_those_of_runs_that_follow_them(tmp_path: Path) -> None:
     found = simulate(tmp_path / "slow.h5", SLOW).diagnose()
     assert re.match(
@@ -102,6 +103,7 @@ def test_the_command_of_the_advice_keeps_the_preset_that_auto_chose(
     capsys.readouterr()
 
 
+@pytest.mark.system
 def test_how_slow_a_worker_of_few_tasks_is_so_far_counts_the_one_under_way(tmp_path: Path) -> None:
     law = {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0}
     job = {"problem": {"data": "digits", "hidden": [64]}, "workers": {"count": 8}, "stragglers": law}
@@ -157,6 +159,7 @@ def test_tasks_that_a_sample_lacks_are_not_outstanding(tmp_path: Path) -> None:
     assert verdict.startswith("no worker is slow: ")
 
 
+@pytest.mark.system
 def test_two_slow_workers_hide_each_other(tmp_path: Path) -> None:
     found = simulate(tmp_path / "slow.h5", SLOW | {"stragglers.slow": [2, 7]}).diagnose()
     assert {part.worker for part in found.slow} == {2, 7}
@@ -429,6 +432,7 @@ def test_work_that_is_moved_late_in_a_run_does_not_gain_more_than_another_machin
     assert "; or give worker 1 " in found.next
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("where", "narrow", "free"),
     [

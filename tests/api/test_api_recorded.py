@@ -37,6 +37,7 @@ def test_faults_that_the_run_had_count_once_and_others_too(tmp_path: Path) -> No
     assert seconds(again, stragglers=recorded, set=slower) > 1.5 * own_s
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("key", ["link.bandwidth=5e4", "link={bandwidth=5e4}", "machine.arrival_s=0.02"])
 @pytest.mark.parametrize("given", ["stragglers", "cost"])
 def test_keys_that_are_given_prevail_over_fitted_costs(key: str, given: str, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ OF_EXACT_SOLVERS = {
 STOPS = [None, None] if LONG else [{"stop": {"updates": updates}} for updates in (80, 120)]
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore:the training loss:sklearn.exceptions.ConvergenceWarning")  # of so few
 @pytest.mark.parametrize(
     "estimator",
@@ -188,6 +189,7 @@ def test_weights_of_samples_and_classes() -> None:
         PDCClassifier((), class_weight=dict.fromkeys(range(3), 0.0)).fit(X, y)
 
 
+@pytest.mark.system
 def test_rows_of_weight_0_are_as_if_left_out() -> None:
     X, y = load_iris(return_X_y=True)
     kept, labels = np.arange(150) % 5 < 2, np.array(["a", "b", "c"])[y]
@@ -224,6 +226,7 @@ def test_weighted_losses_are_learnt_nearly_as_fast() -> None:
     assert weighted.score(X, y, weights) > plain.score(X, y) - 0.02
 
 
+@pytest.mark.system
 def test_partial_fits_go_on_whatever_the_scales_of_their_rows() -> None:
     X, y = load_iris(return_X_y=True)
     model, names = PDCClassifier((16,), random_state=0), np.array(["a", "b", "c"])[y]

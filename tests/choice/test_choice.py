@@ -443,6 +443,7 @@ def test_a_count_leaves_out_slow_workers() -> None:
     assert best_count(np.empty((0, 8))) == 1
 
 
+@pytest.mark.system
 def test_the_count_follows_a_worker_that_turns_slow_and_recovers(tmp_path) -> None:
     delays = np.zeros((6, 400))
     delays[2, 30:60] = 0.1

@@ -76,6 +76,7 @@ def assert_whole(trace: Trace, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("waits", "then", "tables"),
     [
@@ -129,6 +130,7 @@ def test_theta_goes_on_whatever_axis_its_weights_are_stored_along(tmp_path, monk
         assert 0.5 < after / before < 1.5
 
 
+@pytest.mark.system
 def test_delays_that_differ_are_no_reason_to_wait(tmp_path, monkeypatch, capsys) -> None:
     among(monkeypatch, ring=24.0, default=34.0)
     for number, law in enumerate(
@@ -157,6 +159,7 @@ def test_it_is_left_only_for_a_gain(tmp_path, monkeypatch) -> None:
     assert presets(simulated(tmp_path, "auto", faults=SLOW)) == ["default", "ring"]
 
 
+@pytest.mark.system
 def test_a_run_that_recovers_waits_again_and_changes_ever_more_rarely(tmp_path, monkeypatch, capsys) -> None:
     among(monkeypatch, ring=20.0, default=60.0)
     spells = [

@@ -120,6 +120,7 @@ def test_a_recording_of_another_program_answers_for_its_steps(
     assert "does not answer this key; it answers workers.count" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_run_is_checked_against_limits(
     recorded: pdcode.Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,7 +135,7 @@ def test_options_are_read_as_toml_or_as_text(capsys):
     assert "entries = gaussian" in capsys.readouterr().out
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "arguments",

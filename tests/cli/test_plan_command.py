@@ -86,6 +86,7 @@ def test_a_plan(job, capsys):
     assert job.read_text(encoding="utf-8") == JOB
 
 
+@pytest.mark.system
 def test_a_plan_of_which_nobody_reads_the_lines_is_written(job, monkeypatch):
     reads, writes = os.pipe()
     os.close(reads)
@@ -95,6 +96,7 @@ def test_a_plan_of_which_nobody_reads_the_lines_is_written(job, monkeypatch):
     assert configfile.load("results/job.plan.toml")[0].stop.loss == 1.5
 
 
+@pytest.mark.system
 def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes():
     config = configfile.resolve(tomllib.loads(JOB))
     environment = search.Environment(config, config, Goal("loss", 1.5))
@@ -121,6 +123,7 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     assert found.spent_s > 4 * 4 * found.rows[0].time.mean
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("recorded", [False, True])
 def test_the_file_takes_the_time_that_is_claimed(job, capsys, recorded):
     job.write_text(JOB.replace("progress_s = 0.05", ""), encoding="utf-8")
@@ -136,6 +139,7 @@ def test_the_file_takes_the_time_that_is_claimed(job, capsys, recorded):
     assert f"training loss 1.5 after {mean} " in plan.predicted
 
 
+@pytest.mark.system
 def test_a_target_that_is_not_reached_is_said(job, capsys):
     assert main(["plan", "job.toml", *FEW, "--target", "0.001", "--seconds", "0.2"]) == 1
     text = capsys.readouterr().out
@@ -206,6 +210,7 @@ def test_a_configuration_without_a_target(job, capsys):
     assert "stop.loss: a plan needs a target" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_plan_from_a_trace(job, capsys):
     assert main(["simulate", "job.toml", "-o", "slow.h5"]) == 0
     capsys.readouterr()

@@ -154,7 +154,7 @@ def test_starts_take_the_memory_of_few_thetas() -> None:
     assert peak_of(lambda: auto_keys.plain_rate(config, problem)) < 20 * theta
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_start_in_a_long_call(tmp_path: Path, command: list[str], number: int) -> None:

@@ -217,7 +217,7 @@ PRESETS = [
 ]
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(8)
 @pytest.mark.parametrize(("scheme", "preset"), PRESETS)
 def test_no_run_complains_of_what_its_preset_has_chosen(scheme: str, preset: str) -> None:
     chosen = [f"scheme.name={scheme}", f"scheme.preset={preset}", "stop.updates=1"]

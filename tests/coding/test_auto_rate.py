@@ -24,7 +24,7 @@ def scaled() -> tuple[np.ndarray, np.ndarray]:
     return x * np.logspace(-3, 3, 7) + 5, y
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("workers", [2, 8])
 @pytest.mark.parametrize(
     "make",
@@ -46,7 +46,7 @@ def test_regression_comes_near_least_squares(tmp_path: Path, make: Any, workers:
     assert np.array_equal(trace.replay(progress=False), trace.theta)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("workers", [2, 8])
 @pytest.mark.parametrize(
     ("make", "kind"),

@@ -125,7 +125,7 @@ def restore(made: Descent, seen: Counter[str]) -> None:
     relay.fold, relay.order = watch, compare
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("mode", "decoder"),

@@ -188,7 +188,7 @@ EXACT = {
 }  # fmt: skip
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", EXACT)
 def test_schemes_that_reach_an_optimum_reach_the_lasso(tmp_path, name):
     """However much of a gradient a step has: with error feedback a payload counts for 1/n."""
@@ -236,7 +236,7 @@ PATHS = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", TABLES)
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_is_replayed_to_the_bit(tmp_path, path, kind):

@@ -17,7 +17,7 @@ COUNT = 40
 FEW = {"plans": 3}  # whose commands take seconds
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files_end_in_one_line(name: str) -> None:
     count = COUNT if KINDS[name].every > 1 else COUNT // 3

@@ -28,7 +28,7 @@ def total_of(
     return total, integers
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("bits", "dtype"), [(2, "float32"), (5, "float32"), (8, "float32"), (8, "float64"), (16, "float32")]
 )

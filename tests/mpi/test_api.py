@@ -112,6 +112,7 @@ def test_an_example_of_a_model_reaches_its_target(folder: Path, tmp_path: Path) 
         assert np.isfinite(pdcode.Trace(tmp_path / name).summary()["target_s"])
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("function", [pdcode.run, pdcode.compare])
 @pytest.mark.usefixtures("on_pool")
 def test_the_example_in_the_docstring(function, tmp_path, monkeypatch):

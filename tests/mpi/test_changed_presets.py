@@ -117,6 +117,7 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     assert_replays(trace_path)
 
 
+@pytest.mark.system
 def test_the_wait_for_the_slow_worker_can_be_interrupted(among, start, run, trace_path) -> None:
     """Even if that worker has stopped meanwhile; the last checkpoint remains."""
     among("sharded", "default")

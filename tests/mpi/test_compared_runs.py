@@ -17,6 +17,7 @@ stragglers = {kind = "slow-set", shift_s = 0.002, slow = [1], slowdown = 5}
 """
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("on_pool")
 def test_real_runs_are_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

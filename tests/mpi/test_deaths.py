@@ -70,6 +70,7 @@ def died(*workers: int) -> list[str]:
 FEW = "exchanged", "first, relayed", "averaged", "rows exchanged"  # each mode and each way of messages
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", with_system(*FEW, system=[kind for kind in KINDS if kind not in FEW]))
 def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, capsys):
     process = start(*SLOW, *KINDS[kind], *ENDLESS, options=("-n", "4"))
@@ -93,6 +94,7 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind, start, trace_path, 
     assert_replays(trace_path, capsys)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("when", with_system("scatter", "stop", system=["gather"]))
 def test_an_update_is_made_without_a_member_that_fails_in_its_exchange(when, tmp_path, trace_path, capsys):
     """A mean of a member that then dies is used. After a stop its payload returns to the memory."""
@@ -140,6 +142,7 @@ def test_spare_ranks_take_the_places_of_the_dead(own, start, trace_path, capsys)
     assert_replays(trace_path, capsys)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("spares", "number"),
     with_system((1, signal.SIGKILL), (0, signal.SIGTERM), system=[(1, signal.SIGTERM)]),
@@ -181,6 +184,7 @@ def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:
     assert Trace(trace_path).finished
 
 
+@pytest.mark.system
 def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) -> None:
     command, environment = launcher(3, survives=True)
     updates = *SLOW, "update.mode=async", *ENDLESS
@@ -192,6 +196,7 @@ def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) 
     assert Trace(trace_path).faults["kind"].tolist().count("dead") == 1
 
 
+@pytest.mark.system
 def test_a_worker_that_raises_ends_the_users_job_though_another_is_stopped(start, trace_path):
     command, environment = launcher(3, survives=True)
     raises = 'faults.events=[{kind="raise", worker=0, at_s=1.0}]'
@@ -214,6 +219,7 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
     assert Trace(trace_path).updates.rows > 0
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", with_system("allreduce", "rank 0", system=["averaged"]))
 def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
     job = JOB if kind == "rank 0" else SUMMED
@@ -229,6 +235,7 @@ def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path:
     assert len(Trace(trace_path).arrivals["worker"]) > 0
 
 
+@pytest.mark.system
 def test_a_worker_that_hangs_does_not_keep_the_payloads_of_others(start: object, trace_path: Path) -> None:
     """Stopped in the middle of its messages, it may have sent some workers a payload and others not."""
     ends = "stop.seconds=3", "stop.drain_s=1", "stop.updates=1000000"

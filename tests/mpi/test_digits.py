@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from launches import run_all
 from paths import JOBS
 
@@ -11,6 +12,7 @@ from pdcode import Trace
 JOB = (JOBS / "digits.toml").read_text(encoding="utf-8")
 
 
+@pytest.mark.system
 def test_all_policies_reach_the_target_and_async_does_so_sooner_than_all(tmp_path: Path) -> None:
     modes = ("async", "first", "captured", "all")
     common = "stragglers.slow=[3]", "stop.loss=0.1", "stop.seconds=80.0"

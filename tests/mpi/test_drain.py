@@ -14,6 +14,7 @@ from pdcode import Trace
 SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02", "update.mode=async", "stop.updates=1000000"
 
 
+@pytest.mark.system
 def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(start, trace_path, capsys):
     """Not even where it hears from other workers that the run has ended, once it goes on."""
     process, stopped = start(*SLOW, "downlink.kind=exchange", "stop.seconds=100", "stop.drain_s=1.5"), False
@@ -41,6 +42,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(start, tr
     assert_replays(trace_path, capsys)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("launched", [False, True])
 def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object, trace_path: Path) -> None:
     """Under `pdcode run` as under a launcher of the user's, the run is whole, and its exit code 0."""

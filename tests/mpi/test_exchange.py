@@ -64,6 +64,7 @@ def test_long_messages_over_sockets(run, trace_path, capsys):
     assert_replays(trace_path, capsys)
 
 
+@pytest.mark.system
 def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Path) -> None:
     ends = "stop.updates=1000000", "stop.drain_s=0.5"
     process = start(*EXCHANGE, *SLOW, "stragglers.shift_s=0.01", *ends, options=("-n", "3"))

@@ -126,6 +126,7 @@ def test_rank_0_alone_prints_errors_of_arguments(
         assert ("unrecognized arguments: --bad" in said) == bool(expected)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_launcher_of_another_mpi_is_refused(rank: str, tmp_path: Path) -> None:
     """Its variables are there, but MPI, which cannot reach it, makes every rank a job of its own."""

@@ -113,6 +113,7 @@ def test_steps_that_wait_several_times_have_their_costs(
     assert without_ms == pytest.approx(clean_ms, rel=0.05)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", ["sendrecv", "waitall", "manager"])
 def test_a_program_without_operations_of_all_names_its_slow_rank(kind: str, tmp_path: Path) -> None:
     path, program = tmp_path / "job.h5", str(ROOT / "tests" / "mpi" / "programs" / "patterns.py")
@@ -163,6 +164,7 @@ def test_rank_0_waits_without_limit_if_the_others_come(ended: str, monkeypatch: 
     assert closed == [(error, math.inf if ended == "normally" else CLOSE_S)]
 
 
+@pytest.mark.system
 def test_the_death_of_a_rank_loses_seconds_at_most(tmp_path: Path) -> None:
     path = tmp_path / "job.h5"
     # Open MPI's prterun, whose ranks are gone, now and then waits for itself in its PMIx server.

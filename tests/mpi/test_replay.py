@@ -65,6 +65,7 @@ CASES = {
     ],
     "recursive": [
         "memory.kind=coordinator", "problem.recursive=true", "problem.hidden=[16,16]", "code.blocks=[8,8,1]",
+        "optimizer.rate=0.02",
     ],
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
@@ -146,7 +147,7 @@ def run(how: str, folder: Path, ranks: Pool) -> Run:
     return run_all(folder, 5, {how: overrides}, job="", pool=ranks)[how]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize("how", CASES)
 def test_theta_is_the_same_to_the_last_bit(ranks, how, tmp_path, capsys):
     done, updates = run(how, tmp_path, ranks), 200 if MANY[0] in CASES[how] else 60

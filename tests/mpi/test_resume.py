@@ -106,6 +106,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], path: Path, within_s: fl
     wait_for(look, within_s)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "killed"), WAYS)
 def test_a_run_goes_on_after_its_end_and_after_its_death(kind, killed, begin, start, run, trace_path, capsys):
     first = begin(*ENDLESS, *KINDS[kind], options=RESUME)
@@ -154,6 +155,7 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(kind, killed, begin, st
     assert "the run has ended" in capsys.readouterr().out
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("how", LACKING)
 def test_a_worker_without_its_part_begins_anew_in_the_replay_too(how, begin, start, run, trace_path, capsys):
     """It has died right before the only checkpoint, or its files are not there, or not whole."""
@@ -200,6 +202,7 @@ def test_what_a_checkpoint_is_of_is_compared(begin: object, run: object, trace_p
     assert Trace(trace_path).segments.rows == 2
 
 
+@pytest.mark.system
 def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trace_path: Path) -> None:
     keys = (*ENDLESS, "memory.kind=worker", "optimizer.average=true")
     first = start(*keys, options=RESUME)
@@ -218,6 +221,7 @@ def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trac
     assert Trace(trace_path.with_name("trace.previous.h5")).updates["version"][0] == 1
 
 
+@pytest.mark.system
 def test_a_spare_rank_begins_anew_in_a_resumed_run(start, trace_path, capsys) -> None:
     """The part of the worker that it replaces is still in the checkpoint."""
     job = *ENDLESS, *KINDS["async"]

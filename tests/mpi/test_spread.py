@@ -71,6 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("case", CASES)
 def test_traces_are_the_same_on_1_and_on_3_ranks(folder: Path, case: str) -> None:
     alone, spread = Trace(folder / f"{case}.1.h5"), Trace(folder / f"{case}.{RANKS}.h5")
@@ -84,6 +85,7 @@ def test_traces_are_the_same_on_1_and_on_3_ranks(folder: Path, case: str) -> Non
     assert spread.finished
 
 
+@pytest.mark.system
 def test_cases_do_what_they_are_for(folder: Path) -> None:
     traces = {name: Trace(folder / f"{name}.{RANKS}.h5") for name in CASES}
     assert traces["async"].arrivals["staleness"].max() > 0

@@ -30,6 +30,7 @@ ACTS = {  # on a rank, and what the job prints and exits with
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("act", "own"), [*((act, False) for act in ACTS), ("killed", True)])
 def test_a_rank_that_ends_before_mpi_starts_ends_the_job(act, own, start, trace_path, tmp_path, monkeypatch):
     if homeless := act == "killed" and not own:
@@ -51,6 +52,7 @@ def test_a_rank_that_ends_before_mpi_starts_ends_the_job(act, own, start, trace_
     assert not trace_path.exists()
 
 
+@pytest.mark.system
 def test_a_stopped_rank_0_or_mpirun_and_a_killed_command_end_the_job() -> None:
     """A sample of `make storm`."""
     deeds = [
@@ -74,6 +76,7 @@ def test_ranks_that_wait_for_a_stopped_mpirun_at_their_end_print_nothing(start, 
     assert len(err.splitlines()) == 2, err
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("stop", ["stop={updates=60}", "stop={seconds=20.0}"])  # while ranks end, or work
 def test_mpirun_ends_with_ranks_that_end_at_once_as_the_command_is_killed(stop, start, trace_path):
     process = start(stop, options=("-n", "5"))

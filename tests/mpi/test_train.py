@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 OWN, OTHERS = "ZeroDivisionError: of this rank", "Failure: worker 1 failed: ZeroDivisionError: of this rank"
 
 
+@pytest.mark.system
 def test_runs_on_halves_of_a_world_and_failures_as_exceptions(tmp_path: Path) -> None:
     program = Path(__file__).parent / "programs" / "halves.py"
     done = on_ranks(5, str(program), str(tmp_path), timeout_s=200)

@@ -264,6 +264,7 @@ def test_whole_real_targets_stay_real_where_one_is_missing(tmp_path: Path) -> No
         problems.load(table)
 
 
+@pytest.mark.system
 def test_wide_files_are_read_in_parts_of_so_many_cells(tmp_path: Path) -> None:
     """The texts of all cells of this one would need 15 times the memory of their numbers."""
     rows, width = 300, 3000

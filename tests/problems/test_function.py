@@ -155,7 +155,7 @@ def test_a_dry_run_shows_the_axis_of_each_matrix(tmp_path: Path, capsys: pytest.
     assert origins.of(printed)["problem.axis"] == "auto, by the data"
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("name", "preset"), SCHEMES)
 def test_every_scheme_trains_a_function(name: str, preset: str | None, tmp_path: Path) -> None:
     scheme = {"name": name} | ({"preset": preset} if preset else {})

@@ -121,6 +121,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", CASES)
 def test_a_replay_has_the_same_bits(case: str, tmp_path: Path) -> None:
     trace = run(tmp_path, updates=60, **CASES[case])
@@ -228,6 +229,7 @@ def test_a_plug_in_adds_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pdcode.simulate({**config, "plugins": plugins}, progress=False)
 
 
+@pytest.mark.system
 def test_a_comparison_keeps_the_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also with presets that set the learning rate, without their Nesterov momentum."""
     config = {"problem": TABLE, "optimizer": {"rate": 0.5} | UNIT, "workers": {"count": 4}}

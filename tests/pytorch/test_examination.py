@@ -189,6 +189,7 @@ LINES: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", LINES)
 def test_the_rest_is_said_in_a_line(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given, words = LINES[case]

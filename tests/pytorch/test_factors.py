@@ -267,7 +267,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", SCHEMES)
 def test_a_run_by_factors_is_shorter_and_replays(case: str, tmp_path: Any) -> None:
     """Beside one by full gradients, whose θ is the same but for rounding."""

@@ -201,6 +201,7 @@ def work(rank: int, path: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_four_ranks_have_equal_parameters_and_resume(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ REAL = list(CASES)[:: 1 if LONG else 3]
 EVERY = [*((how, "virtual") for how in CASES), *((how, "real") for how in REAL)]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("how", "clock"), EVERY)
 def test_a_run_is_bit_identical(runs: Runs, how: str, clock: str) -> None:
     done, trace = replayed(runs[how, clock]), Trace(runs[how, clock])
@@ -297,6 +297,7 @@ def test_an_interrupted_run_is_bit_identical(tmp_path: Path) -> None:
         replayed(path)
 
 
+@pytest.mark.system
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(how=st.sampled_from(["default", "waste", "seconds"]), clock=st.sampled_from(CLOCKS), data=st.data())
 def test_a_killed_run_is_compared_as_far_as_its_trace_goes(runs, tmp_path, how, clock, data):

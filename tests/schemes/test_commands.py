@@ -53,7 +53,7 @@ def write_job(scheme: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @pytest.mark.usefixtures("read_at_once")
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +83,7 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(TraceReader(other).theta, trace.theta)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @pytest.mark.usefixtures("read_at_once")
 @pytest.mark.parametrize("scheme", list(SCHEMES)[:: 1 if LONG else 5])
 def test_a_plan_begins_with_the_scheme(scheme: str, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_a_reply_is_as_long_as_counted_by_hand() -> None:
     assert layout.reply_bytes == 64 * -(-(64 + expected) // 64) + 4 * 64  # the norms, a cache line a unit
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -33,7 +33,7 @@ LINEAR = ["--set", "problem.kind=logistic", "--set", "problem.data=breast-cancer
 LINEAR += ["--set", "problem.standardise=true"]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("scheme", kinds.names("schemes"))
 def test_times_are_those_with_numerics(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -84,6 +84,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(folder, done, text.getvalue())
 
 
+@pytest.mark.system
 def test_the_same_seeds_give_the_same_table(once, job, capsys):
     assert once.text.count("\n  ") >= len(once.done.names)
     second = compared(job, "--processes", "2")
@@ -394,6 +395,7 @@ def test_orders_agree_where_they_differ_in_schemes_that_missed_the_target_alone(
     assert comparisons_table.agreement(made, other) == (pytest.approx(1.0), 4)
 
 
+@pytest.mark.system
 def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = {
         "one": comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], never=[math.inf, 1.0]),

@@ -73,7 +73,7 @@ PREPARED = [
 ]
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(16)
 @pytest.mark.parametrize("name", PREPARED)
 def test_every_job_can_be_prepared(name: str, tmp_path: Path) -> None:
     if lacks := heldout.missing(name):

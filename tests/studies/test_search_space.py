@@ -45,7 +45,7 @@ PROBLEMS = {
 }  # fmt: skip
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path):
     base = configfile.resolve({}, PROBLEMS[name])

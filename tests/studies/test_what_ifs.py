@@ -121,6 +121,7 @@ def test_chances() -> None:
     assert what_ifs.chance(20, 20) == "100.0 % (83.2 – 100.0)"
 
 
+@pytest.mark.system
 @pytest.mark.slow
 def test_a_plan_for_a_recorded_job(recorded: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["plan", "--trace", "ddp.h5", "--like", "job.toml", "--target", "1.5", "--processes", "1"]

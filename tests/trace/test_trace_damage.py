@@ -172,7 +172,7 @@ def run(
     return told
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("damage", "expected"), SHOW, ids=[expected for _, expected in SHOW])
 def test_show(whole, tmp_path, damage, expected, capsys):
     assert_told(run(whole, tmp_path, damage, capsys, "show", "{file}"), expected)

@@ -101,6 +101,7 @@ def write(
     return done.stdout.splitlines(), done.returncode
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("kib", "every", "many"),
     [(4200, 997, 1), (4400, 10**9, 1), (5100, 997, 1), (5801, 4000, 1000), (6500, 10**9, 4000)],

@@ -113,6 +113,7 @@ TURNS = {
 }
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", TURNS)
 def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
     ended = []

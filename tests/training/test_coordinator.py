@@ -110,7 +110,7 @@ def test_all_is_plain_gradient_descent() -> None:
     np.testing.assert_allclose(made.theta, 1 - 0.7**20, rtol=1e-12)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(str(value) for value in mode.values()))
 @given(durations=st.lists(st.floats(0.5, 40), min_size=4, max_size=9), data=st.data())
 def test_every_policy_goes_on_with_the_workers_that_live(mode, durations, data):

@@ -213,7 +213,7 @@ def compare(overrides: list[str], at: int, path: Path) -> None:
     assert len(later.kept) > 10 or at > 17
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_resumes_as_if_it_had_not_stopped(case: str, tmp_path: Path) -> None:
     compare(CASES[case], 17, tmp_path / "state")

@@ -114,6 +114,7 @@ def planning(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("number", with_system(signal.SIGKILL, system=[signal.SIGINT, signal.SIGTERM]))
 def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
     (tmp_path / "job.toml").write_text(PLAN)
