@@ -98,6 +98,7 @@ def time_relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     reply.quantise(0, 0, 0)
     reply.read()
     order = state.order(0, 0)
+    assert order is not None
     arrival = Arrival(reply, 0)
     arrival.answers(0, 0, 0, order.row, order.codewords, 0)
     assert state.assignment is not None
@@ -111,7 +112,9 @@ def time_relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     for _ in range(ENTRIES):
         state.fold(arrival)
         state.step(1.0)
-    task.write(0, 1, 0, Order(0, order.codewords, state.order(0, 1).segments), 0)
+    second = state.order(0, 1)
+    assert second is not None
+    task.write(0, 1, 0, Order(0, order.codewords, second.segments), 0)
     task.read()
     thetas = [mirror.update(task) for mirror in mirrors]
     assert thetas[0].tobytes() == thetas[1].tobytes() == state.theta.tobytes()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from . import problems as problems
     from . import sklearn as sklearn
     from . import torch as torch
+    from .api.calibrate import calibrate as calibrate
     from .api.minimize import minimize as minimize
     from .api.runs import plan as plan
     from .api.runs import run as run
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __getattr__, __all__ = exports(
     __name__,
     {
+        "api.calibrate": "calibrate",
         "api.minimize": "minimize",
         "api.runs": "plan run simulate train",
         "api.traces": "Trace",

@@ -162,10 +162,10 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
         hidden = table.get("hidden", [])
         widths = "-".join(map(str, hidden if isinstance(hidden, list) else [hidden]))
         kind += f" {widths} {table.get('activation', '')}".rstrip()
-    batch = table.get("batch", 0)
+    batch, data = table.get("batch", 0), table.get("data", "?")
     return _join(
-        f"{kind} on {table.get('data', '?')}",
-        f"batch {batch}" if batch else "full batch",
+        f"{kind} on {data}" if data else f"{kind} of {table.get('function', '?')}",
+        f"batch {batch}" if batch else "full batch" if data else "",
         f"l2 {table['l2']:g}" if table.get("l2") else "",
         str(table.get("dtype", "")),
         f"{parameters:,} parameters" if parameters else "",

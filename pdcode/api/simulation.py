@@ -119,6 +119,8 @@ def simulate(request: Request, print_line: Print, source: DataSource | None = No
     with request.starting():
         components = prepare(config, name, source)
     config = components.config
+    if request.timing_only and components.problem.model.deferred:
+        raise InputError("--timing-only: what a search evaluates next depends on the values so far")
     if quick and not timing_only.uses_plain_policy(components):
         quick = False
         with prefix_errors(name):

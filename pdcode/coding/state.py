@@ -89,8 +89,8 @@ class State(Stateful, Capable, ABC):
     wrapped: tuple[int, int] = (0, 0)
 
     @abstractmethod
-    def order(self, worker: int, task: int) -> Order:
-        """Return a worker's next task."""
+    def order(self, worker: int, task: int) -> Order | None:
+        """Return a worker's next task; None: there is none now, see `has_tasks`."""
 
     @abstractmethod
     def fold(self, arrival: Arrival) -> float:
@@ -111,6 +111,10 @@ class State(Stateful, Capable, ABC):
         """Return whether to use a late payload, `staleness` versions old and of round `number`."""
         return number == self.round and self.policy.usable(staleness)
 
+    def has_tasks(self, now_ns: int) -> bool:
+        """Return whether workers for which there was no task, or that wait for a step, can have one now."""
+        return False
+
     @property
     def steps_every_arrival(self) -> bool:
         """Whether each used payload is an update by itself, without another round."""
@@ -121,6 +125,11 @@ class State(Stateful, Capable, ABC):
     def fused_update(self) -> fused.SingleUpdate | None:
         """Compiled equivalent of `fold` and `step` for one payload; None if there is none."""
         return None
+
+    @property
+    def ended(self) -> tuple[str, bool]:
+        """Reason why the run is over, or an empty string, and whether it has failed."""
+        return "", False
 
     def lost(self, worker: int) -> None:
         """Note the death of a worker; it gets no further task."""

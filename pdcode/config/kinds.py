@@ -106,6 +106,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "hadamard": "pdcode.codes.constructions.hadamard:HADAMARD",
         "energy": "pdcode.codes.constructions.energy:ENERGY",
     },
+    "designs": {
+        "queue": "pdcode.differences.designs:Queue",
+        "copies": "pdcode.differences.designs:Copies",
+        "combinations": "pdcode.differences.designs:Combinations",
+    },
     "decoders": {
         "adjoint": "pdcode.decoders.adjoint:AdjointTable",
         "least_squares": "pdcode.decoders.least_squares:LeastSquaresTable",
@@ -132,6 +137,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "multilabel": "pdcode.problems.weighted:Multilabel",
         "sparse-coding": "pdcode.problems.sparse_coding:SparseCoding",
         "function": "pdcode.problems.function:FunctionProblem",
+        "simulation": "pdcode.differences.problem:SimulationProblem",
         "torch": "pdcode.torch.kind:TorchProblem",
     },
     "readers": {
@@ -260,6 +266,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sgc": "pdcode.rivals.sequential.sgc:SequentialCode",
         "sag": "pdcode.rivals.sag:SAG",
         "dsag": "pdcode.rivals.sag:DSAG",
+        "differences": "pdcode.differences.scheme:Differences",
         "allreduce": "pdcode.schemes.uncoded:Allreduce",
         "powersgd": "pdcode.rivals.powersgd:PowerSGD",
         "dion": "pdcode.rivals.dion:Dion",

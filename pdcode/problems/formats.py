@@ -37,7 +37,7 @@ def fingerprint(table: Table) -> str:
     """Return sizes and CRC-32 of the files that a table names, of large ones by samples; empty if bundled."""
     found = []
     names = [getattr(table, key, None) for key in ("data", "labels", "start", "init", "path")]
-    for name in (each for each in names if each and not is_bundled(each)):
+    for name in (each for each in names if each and isinstance(each, str) and not is_bundled(each)):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0
             for piece in range(PIECES):  # the whole file if it is no larger than these

@@ -40,6 +40,10 @@ class Model(ABC):
     near_zero : bool
         Whether the least loss is near 0, so that whitened steps become shorter on the way to it. Without it,
         they do not, and ``code.whiten = "auto"`` does not whiten.
+    deferred : bool
+        Whether the loss of θ is known only after the first update.
+    description : str
+        A line for the user in place of that on the rows.
     axis : str or list of str
         ``problem.axis``, by which parameters have their places in θ; set by `ModelTable.built`.
     """
@@ -47,6 +51,8 @@ class Model(ABC):
     score: str = "score"
     near_zero: bool = False
     checked: bool = True
+    deferred: bool = False
+    description: str = ""
     axis: str | Sequence[str] = "output"
 
     @property

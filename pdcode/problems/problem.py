@@ -266,6 +266,8 @@ class Problem:
 
     def remarks(self, rows: int) -> list[str]:
         """Describe the data, of so many training rows, and its treatment, one line each."""
+        if self.model.description:
+            return [self.model.description]
         shapes = ", ".join(f"{each.dtype} {each.shape[1:]}" for each in self.dataset.train)
         return [f"{self.table.data}: {rows:,} training rows of {shapes}"]
 

@@ -374,6 +374,7 @@ class AllreduceLink(MPILink):
                 self._workers.Free()
             return None
         order = self.state.order(0, self._tasks)  # the same for all workers
+        assert order is not None
         self._sums[order.round].total.arrival.codewords = order.codewords
         self._task.write(self.worker, self._tasks, self._version, order, 0)
         self._task.sent_ns[0] = clocks.now_ns() - self._started_ns

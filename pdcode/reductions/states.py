@@ -42,6 +42,7 @@ class ReducedState(State):
     def order(self, worker: int, task: int) -> Order:
         if self._order is None:
             order = self._state.order(0, task)
+            assert order is not None
             self._order = [order.row, order.codewords, order.round]
         row, codewords, number = self._order
         return Order(row, codewords, (), round=number)  # workers have θ, and need no body

@@ -276,8 +276,11 @@ class Replayer:
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part.changes
 
-    def _resume(self) -> None:
-        """Repeat a resumption from a checkpoint, at which the payloads in flight are lost."""
+    def _resume(self) -> bool:
+        """Repeat a resumption from a checkpoint, at which the payloads in flight are lost.
+
+        Return whether the state asks to be woken.
+        """
         coordinator, state = self._training.coordinator, self._components.state
         roster = coordinator.roster
         flags = zip(roster.awaited, roster.flags, strict=True)
@@ -295,6 +298,7 @@ class Replayer:
         self._fleet.companion.restart()
         coordinator.dispatch_idle()
         self._fleet.flush()
+        return state.wake_ns is not None
 
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""

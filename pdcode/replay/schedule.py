@@ -57,7 +57,7 @@ def drawn_delays_ns(
 class RecordedSchedule(Schedule):
     """Schedule in which replies arrive in the order and at the times of a trace.
 
-    A state that requests to be woken is woken where the run stepped θ between two arrivals.
+    A state that requests to be woken is woken where the run stepped θ between two arrivals, or sent a task.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ class RecordedSchedule(Schedule):
     has_ended : callable
         Returns whether the recorded run was stopped at this point.
     resume : callable
-        Drops the tasks in flight and sends all workers new ones, where the run was resumed from a checkpoint.
+        Drops the tasks in flight and sends all workers new ones, where the run was resumed from a checkpoint;
+        returns whether the state asks to be woken then.
     delay_fractions : sequence of sequence of float
         Fraction of a task's delay before each of its messages, for each round of an update.
     """
@@ -80,7 +81,7 @@ class RecordedSchedule(Schedule):
         workers: int,
         model: stragglers.DelayModel | None,
         has_ended: Callable[[], bool],
-        resume: Callable[[], None],
+        resume: Callable[[], bool],
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
@@ -111,6 +112,8 @@ class RecordedSchedule(Schedule):
         self._columns = list(zip(places, columns, strict=True))
         tasks = rows_of(arrivals, slice(None), "worker", "task")
         self._sent_ns = dict(zip(tasks, arrivals["t_dispatch_ns"].tolist(), strict=True))
+        self._next = [0] * workers  # number of each worker's next task
+        self._last = dict(sorted(tasks))  # number of its last task
 
     def start(self) -> None:
         return
@@ -123,7 +126,9 @@ class RecordedSchedule(Schedule):
         return self._sent_ns.get((worker, task), self.now_ns)
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
-        self._busy.update(worker for worker, _ in sent)
+        for worker, task in sent:
+            self._busy.add(worker)
+            self._next[worker] = task + 1
 
     def follow(self, worker: int, number: int, part: int) -> None:
         self._busy.add(worker)
@@ -139,9 +144,13 @@ class RecordedSchedule(Schedule):
         while self._segments and self._segments[0][0] == row:
             if self._events and self._events[0][0] <= self._segments[0][1]:  # before the checkpoint
                 return self._post()
+            if wakes and limit_ns < self._segments[0][1] and self._lost_next():
+                self.now_ns = limit_ns
+                return -1
             self._segments.popleft()
             self._busy.clear()
-            self._resume()
+            if self._resume():
+                return -1  # to be called again, with the time of the state's wake
         if self._has_ended():
             return -1  # without an arrival the coordinator checks whether to stop
         if self._events and (row == self._part.rows.stop or self._events[0][0] <= self._recv_ns[row]):
@@ -152,7 +161,7 @@ class RecordedSchedule(Schedule):
                 return -1  # the run ended without the missing replies
             raise Difference("arrivals", row, {"worker": (ABSENT, f"one of {sorted(self._busy)}")})
         worker = int(self._worker[row])
-        if wakes and self._version[row] > self.steps:
+        if wakes and (self._version[row] > self.steps or self._sent_before(int(self._recv_ns[row]))):
             self.now_ns = limit_ns
             return -1
         if worker not in self._busy:
@@ -164,6 +173,22 @@ class RecordedSchedule(Schedule):
         self.accepted = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker
+
+    def _sent_before(self, t_ns: int) -> bool:
+        """Return whether the run sent an idle worker a task before this time."""
+        return any(
+            worker not in self._busy and self._sent_ns.get((worker, task), t_ns) < t_ns
+            for worker, task in enumerate(self._next)
+        )
+
+    def _lost_next(self) -> bool:
+        """Return whether the next task of an idle worker was sent, and then lost, as the run was resumed."""
+        return any(
+            worker not in self._busy
+            and (worker, task) not in self._sent_ns
+            and task < self._last.get(worker, 0)
+            for worker, task in enumerate(self._next)
+        )
 
     def _post(self) -> int:
         """Have the fleet handle the next recorded event besides replies."""

@@ -90,7 +90,11 @@ class Monitor(Stateful):
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Perform what is due; return a reason to stop, or an empty string."""
-        reason = counted(coordinator.version, "update") if coordinator.version >= self._updates else ""
+        reason, refused = coordinator.state.ended
+        if refused:
+            self.fail(now_ns, reason)
+        if coordinator.version >= self._updates:
+            reason = reason or counted(coordinator.version, "update")
         if self._epochs < math.inf and coordinator.version > self._counted_version:  # after whole updates
             self._counted_version = coordinator.version
             if self.epochs(coordinator) >= self._epochs:
@@ -177,6 +181,8 @@ class Monitor(Stateful):
         `points` are θ and, if there is one, its average; the one of lower loss counts.
         """
         if version == self._last_version or not self._numerics:
+            return ""
+        if not version and self.problem.model.deferred:
             return ""
         last, self._last_version, self._last_ns = (self._last_version, self._last_ns), version, now_ns
         self.loss, self.accuracy, self.grad_norm, averaged, _ = values = self._values(points)
@@ -276,7 +282,9 @@ class Monitor(Stateful):
             return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(roster.in_flight)}{most}"
         scored = f"{self.score} {score(self.accuracy):<7} " if self.has_score else ""
         measured = f"loss {self.loss:<9.4g} {scored}" if self._numerics else ""
-        if self._numerics and self._last_version != coordinator.version:
+        if self._last_version < 0:
+            measured = ""
+        elif self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
         passes = f"epoch {self.epochs(coordinator):<6.1f} " if self.epochs_of_message else ""
         done = f"update {coordinator.version:<7d} {passes}"

@@ -280,8 +280,8 @@ class TrainingRun:
         measured += " of the average of θ" if monitor.averaged else ""
         scores = f"; {measured}" if self.numerics else ","
         after = f"after {counted(self.coordinator.version, 'update')}"
-        passes = f"({monitor.epochs(self.coordinator):.1f} epochs)"
-        took = f"{after} {passes} in {duration(self.coordinator.t_stop_ns)}"
+        passes = f" ({monitor.epochs(self.coordinator):.1f} epochs)" if monitor.epochs_of_message else ""
+        took = f"{after}{passes} in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
         gone = {"died": roster.dead, "left": roster.left, "not waited for any longer": roster.missing}
         for what, workers in gone.items():

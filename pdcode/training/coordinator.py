@@ -217,7 +217,7 @@ class Coordinator(Stateful):
         self.tasks_due |= stepped
         if self.held_until_ns and not self.stopping:
             return
-        if self.tasks_due or self.stopping:
+        if self.tasks_due or self.stopping or self.state.has_tasks(self.update.now_ns):
             self.dispatch_idle()
         elif released:
             self.dispatch(roster.idle.pop())
@@ -226,6 +226,9 @@ class Coordinator(Stateful):
         """Send a worker its next task."""
         roster, task = self.roster, self.roster.tasks[worker]
         order = self.state.order(worker, task)
+        if order is None:
+            roster.idle.append(worker)
+            return
         sent_ns = self.fleet.dispatch(worker, task, self.update.version, order, roster.flags[worker])
         roster.sent(worker, self.messages[order.round], self.update.now_ns, sent_ns)
 

@@ -35,7 +35,12 @@ FUNCTION: dict[str, Any] = {
 }
 NAMES = {key: value for key, value in FUNCTION.items() if str(FILE) in str(value)}
 PRESETS = {"lwpd": [None, *kinds.find("schemes", "lwpd").presets]}
-SCHEMES = [(name, preset) for name in kinds.names("schemes") for preset in PRESETS.get(name, [None])]
+SCHEMES = [
+    (name, preset)
+    for name in kinds.names("schemes")
+    for preset in PRESETS.get(name, [None])
+    if name != "differences"
+]
 LINEAR = {"lagrange", "mds", "byzantine"}  # they code the data of linear models
 
 

@@ -138,6 +138,7 @@ REFUSED = {
     **dict.fromkeys(("delayed-nesterov", "dion"), "optimizer.proximal: 'unit-norm' does not go with scheme"),
     **dict.fromkeys(("ringmaster-muon", "ef21-muon", "demo"), "optimizer.kind: 'sgd' does not go with"),
     "heloco": "optimizer.momentum: 0.0 does not go with",
+    "differences": "optimizer",
 }
 
 

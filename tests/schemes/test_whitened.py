@@ -99,7 +99,8 @@ def test_powersgd_looks_ahead(ahead: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(kinds.names("schemes")) - {"mds", "byzantine", "lagrange", "sag", "dsag"})
+    "name",
+    sorted(set(kinds.names("schemes")) - {"mds", "byzantine", "lagrange", "sag", "dsag", "differences"}),
 )
 def test_every_scheme_of_mini_batch_gradients_has_the_key(name: str) -> None:
     settings = [f"scheme.name={name}", "workers.count=4"]

@@ -72,3 +72,9 @@ def line():
 
 def fails(*rows):
     raise ValueError("no such luck")
+
+
+def misfit(x):
+    """Nine residuals of three parameters."""
+    t = np.linspace(0, 2, 9)
+    return np.exp(x[0] * t) + x[1] * t + x[2] ** 3 - np.exp(-0.5 * t) - 0.3 * t - 0.2

@@ -37,8 +37,13 @@ def scheme(name: str, *more: str) -> list[str]:
     return [f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}', *more]
 
 
+MISFIT = SUPPORT / "functions.py:misfit"
 LINEAR = ["problem={kind='softmax',batch=8}", 'code={family="uncoded",blocks=1,rotate=false}']
 CASES = {
+    "differences": [
+        f"problem={{kind='simulation',function='{MISFIT}',residuals=9,start=[0.0,0.0,0.0]}}",
+        *scheme("differences", "optimizer={kind='sgd',rate=1.0}"),
+    ],
     "default": ["memory.kind=worker", "memory.lookahead=0.2", "code.whiten=gram", "wire.dtype=int8"],
     "centred": ["memory.kind=worker", "code.whiten=norm", "code.centre=true", "wire.dtype=int8"],
     "relayed": ["downlink.kind=codewords", "wire.dtype=int8"],
@@ -130,6 +135,7 @@ LEFT = {
     "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
+    "LevenbergMarquardt": "_x _r _j _gradient _normal _free", "Search": "jacobian",
     "Events": "flights", "CostModelSchedule": "_excluded",
     "Optimizer": "_theta _decoders _plan _shrinkage _whole", "ScheduleFree": "_groups",
     "PayloadStore": "_addresses", "ProductState": "_matrix",

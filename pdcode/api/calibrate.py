@@ -1,0 +1,133 @@
+"""`pdcode.calibrate`: fit the parameters of a simulation, which has no gradient, by a call."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..config import kinds, legacy
+from ..util.errors import InputError
+from .configs import ConfigLike, PathLike, Settings
+from .objects import train_given
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+UPDATES = 200  # of a search without [stop]
+
+
+def calibrate(
+    fun: Callable[[Any], Any] | str,
+    x0: Any,
+    *,
+    residuals: int | None = None,
+    bounds: Sequence[Sequence[float]] | None = None,
+    config: ConfigLike | None = None,
+    mpi: bool = False,
+    workers: int | None = None,
+    output: PathLike | None = None,
+    set: Settings = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> "OptimizeResult":
+    """Minimise half the sum of squares of a simulation's residuals, or its one value, without a gradient.
+
+    It is ``problem.kind = "simulation"`` with scheme ``differences`` as a call like
+    ``scipy.optimize.least_squares(fun, x0)``. Workers evaluate the function at points that rank 0 chooses;
+    evaluations that raise, are not finite or come late do not stop the search.
+
+    Parameters
+    ----------
+    fun : callable or str
+        ``fun(x)``: residuals, shape (m,), or a number, which is minimised itself. A name "FILE.py:NAME" is
+        needed with `mpi`.
+    x0 : array_like, shape (k,)
+        Parameters at the start.
+    residuals : int, optional
+        Number of residuals m, 0 for a number; by default found by an evaluation in this process.
+    bounds : sequence of (float, float), optional
+        Least and largest value of each parameter.
+    config : dict, path or Trace, optional
+        Further tables of a configuration, such as ``{"scheme": {"options": {"design": "copies"}}}``.
+    mpi : bool
+        Whether to run over MPI, as `run`, and not on the virtual clock, as `simulate`.
+    workers, output, set, resume, progress
+        As for `run` and `simulate`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x``, ``cost`` (half the sum of squares, or the number), ``success`` (whether the search converged),
+        ``message``, ``nit`` (accepted steps), ``nfev`` (evaluations whose answer was used), ``nfail`` (those
+        that failed), and ``trace``, the `Trace`.
+
+    Raises
+    ------
+    InputError
+        If the input is bad, a function has no name with `mpi`, or the evaluation at the start raises.
+    Failure
+        If the search is given up because evaluations fail.
+
+    Examples
+    --------
+    >>> import numpy as np, pdcode
+    >>> t = np.linspace(0, 4, 50)
+    >>> def misfit(x):
+    ...     return x[0] * np.exp(-x[1] * t) - 3.0 * np.exp(-0.7 * t)
+    >>> found = pdcode.calibrate(misfit, [1.0, 0.2], workers=4, output="fit.h5", progress=False)
+    >>> found.success, found.x.round(6)
+    (True, array([3. , 0.7]))
+    """
+    start = np.asarray(x0, np.float64)
+    if start.ndim != 1 or not start.size or not np.isfinite(start).all():
+        raise InputError(f"x0: shape {start.shape}: expected one row of finite numbers")
+    if residuals is None:
+        residuals = _residuals(fun, start)
+    problem: dict[str, Any] = {"start": start.tolist()}
+    if residuals:
+        problem["residuals"] = residuals
+    if bounds is not None:
+        problem["bounds"] = np.asarray(bounds, float).tolist()
+    tables: Any = {} if config is None else config
+    if isinstance(tables, Mapping):
+        scheme = {"name": "differences", **tables.get("scheme", {})}
+        problem = {**problem, **tables.get("problem", {})}
+        tables = {"stop": {"updates": UPDATES}, **tables, "problem": problem, "scheme": scheme}
+    given, called = {"function": fun}, {"function": "fun"}
+    trace = train_given("simulation", given, called, tables, mpi, workers, output, set, resume, progress)
+    return _result(trace)
+
+
+def _residuals(fun: Any, start: np.ndarray) -> int:
+    """Return the number of residuals at the start, 0 for a number."""
+    function = fun
+    if isinstance(fun, str):
+        reference, path = kinds.locate("fun", fun, Path())
+        kinds.load_plugin(path, "fun")
+        function = kinds.referenced("fun", reference)
+    with kinds.errors_of_user("fun"):
+        shape = np.shape(function(start.copy()))
+    if len(shape) > 1 or shape == (0,):
+        raise InputError(f"fun: it returns an array of shape {shape}: expected residuals of shape (m,)")
+    return shape[0] if shape else 0
+
+
+def _result(trace: Any) -> "OptimizeResult":
+    from scipy.optimize import OptimizeResult
+
+    stop, updates = legacy.read(trace.config, trace.plugin_digests).stop, trace.updates.rows
+    limits = (stop.updates is not None and updates >= stop.updates) or (
+        stop.seconds is not None and trace.summary()["seconds"] >= stop.seconds
+    )
+    used = trace.arrivals["applied_version"] >= 0
+    return OptimizeResult(
+        x=trace.theta.copy(),
+        cost=float(trace.progress["loss"][-1]),
+        success=not limits,
+        message=f"{'stopped' if limits else 'converged'} after {updates} updates",
+        nit=updates - 1,
+        nfev=int(used.sum()),
+        nfail=int(np.isnan(trace.arrivals["loss"][used]).sum()),
+        trace=trace,
+    )

@@ -1,0 +1,180 @@
+"""The Jacobian of residuals by differences: its columns as they arrive, alone or in combinations.
+
+A *column* is the difference of the values at ``x + h_j e_j`` and at x. A *combination* is that of a step
+along several coordinates, ``x + Σ v_j h_j e_j``, and to first order the sum of ``v_j`` times their columns:
+any as many combinations as columns are missing determine these.
+
+Bartan and Pilanci, "Distributed black-box optimization via error correcting codes", Allerton 2019, evaluate
+along coded directions only. Coordinates first, and combinations of all that is missing, are this project's.
+"""
+
+import numpy as np
+
+from ..util.stateful import Stateful
+
+RELATIVE_STEP = float(np.finfo(float).eps ** 0.5)  # of forward differences of values without noise
+FEWEST = 4
+DRAWS = 8  # draws of signs, of which the one least like those under way is taken
+
+
+def steps_at(x: np.ndarray, relative: float | None, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Return the steps of forward differences, shape (k,), away from a bound that is too near.
+
+    They are those of ``scipy.optimize.approx_derivative(…, method="2-point", rel_step=relative)``.
+
+    Parameters
+    ----------
+    x, lower, upper : ndarray of float64, shape (k,)
+    relative : float or None
+        Step relative to \\|x\\|; None: the root of the machine precision, relative to at least 1.
+    """
+    sign = np.where(x >= 0, 1.0, -1.0)
+    least = RELATIVE_STEP * sign * np.maximum(1.0, np.abs(x))
+    h = least if relative is None else relative * sign * np.abs(x)
+    h = np.where((x + h) - x == 0, least, h)
+    below, above = x - lower, upper - x
+    outside = (x + h < lower) | (x + h > upper)
+    fits = np.abs(h) <= np.maximum(below, above)
+    h = np.where(outside & fits, -h, h)
+    h = np.where(~fits & (above >= below), above, h)
+    return np.where(~fits & (above < below), -below, h)
+
+
+class Columns(Stateful):
+    """Columns of the Jacobian at a point, as far as they are known.
+
+    Parameters
+    ----------
+    k, m : int
+        Number of parameters, and of values of an evaluation.
+    lower, upper : ndarray of float64, shape (k,)
+        Bounds of the parameters, ∓inf without one.
+
+    Attributes
+    ----------
+    x, h : ndarray of float64, shape (k,)
+        The point, and the steps.
+    known, failed : ndarray of bool, shape (k,)
+        Columns whose evaluation has a value, or has failed.
+    attempts : ndarray of int64, shape (k,)
+        Evaluations of a column that have failed.
+    """
+
+    state_names = (
+        "x",
+        "h",
+        "known",
+        "failed",
+        "_values",
+        "attempts",
+        "_directions",
+        "_combined",
+        "drawn",
+        "refused",
+    )
+    state_types = (("_directions", list), ("_combined", list))
+
+    def __init__(self, k: int, m: int, lower: np.ndarray, upper: np.ndarray) -> None:
+        self.x, self.h = np.zeros(k), np.ones(k)
+        self.known, self.failed = np.zeros(k, bool), np.zeros(k, bool)
+        self.attempts, self._values = np.zeros(k, np.int64), np.zeros((k, m))
+        self._directions, self._combined = list[np.ndarray](), list[np.ndarray]()
+        self.drawn = self.refused = 0  # combinations drawn at this point, and those that have failed
+        self._lower, self._upper = lower, upper
+
+    def begin(self, x: np.ndarray, relative: float | None) -> None:
+        """Begin at another point."""
+        self.x[:] = x
+        self.h[:] = steps_at(self.x, relative, self._lower, self._upper)
+        self.known[:] = self.failed[:] = False
+        self.attempts[:] = 0
+        self._directions, self._combined, self.drawn, self.refused = [], [], 0, 0
+
+    def point(self, direction: np.ndarray) -> np.ndarray:
+        """Return the point of an evaluation along a direction, in multiples of the steps."""
+        return np.clip(self.x + direction * self.h, self._lower, self._upper)
+
+    def coordinate(self, column: int) -> np.ndarray:
+        """Return the direction of a column alone."""
+        direction = np.zeros(len(self.x))
+        direction[column] = 1.0
+        return direction
+
+    def combination(self, others: list[np.ndarray], keys: tuple[int, ...]) -> np.ndarray:
+        """Draw a direction along all missing columns: of `DRAWS` the one least like those before.
+
+        Where columns have failed, it is along `FEWEST` columns at least, so that each draw is another point.
+        `others` are the directions of combinations under way; `keys` are keys of the random numbers.
+        """
+        missing = ~self.known
+        rng, self.drawn = np.random.default_rng([*keys, self.drawn]), self.drawn + 1
+        if (self.failed & missing).any() and (more := FEWEST - int(missing.sum())) > 0:
+            known = np.flatnonzero(self.known)
+            missing[rng.permutation(known)[:more]] = True
+        back = self.x - self.h
+        two_sided = (back >= self._lower) & (back <= self._upper)
+        before = np.array([each[missing] for each in (*self._directions, *others)])
+        best, most = np.zeros(0), -1.0
+        for _ in range(DRAWS):
+            signs = rng.choice([-1.0, 1.0], missing.sum())
+            signs = np.where(two_sided[missing], signs, 0.75 + 0.25 * signs)
+            rest = signs
+            if len(before):
+                rest = signs - before.T @ np.linalg.lstsq(before.T, signs, rcond=None)[0]
+            if (length := float(np.linalg.norm(rest))) > most:
+                best, most = signs, length
+        direction = np.zeros(len(self.x))
+        direction[missing] = best
+        return direction * (0.5 if self.refused % 2 else 1.0)
+
+    def add(self, direction: np.ndarray, values: np.ndarray | None) -> None:
+        """Add the values of an evaluation, shape (m,); None: it has failed."""
+        places = np.flatnonzero(direction)
+        alone = len(places) == 1 and direction[places[0]] == 1.0
+        if alone:
+            self.failed[places[0]] = values is None
+        if values is None:
+            self.refused += not alone
+            return
+        if alone:
+            self.known[places[0]] = True
+            self._values[places[0]] = values
+        else:
+            self._directions.append(direction)
+            self._combined.append(values)
+
+    @property
+    def combined(self) -> int:
+        """Number of combinations whose values are known."""
+        return len(self._directions)
+
+    @property
+    def captured(self) -> float:
+        """Fraction of the columns that are determined, 0 to 1."""
+        return min(1.0, (self.known.sum() + len(self._directions)) / len(self.known))
+
+    def jacobian(self, base: np.ndarray, most: float) -> np.ndarray | None:
+        """Return the derivatives, shape (m, k); None: columns are missing, or too inaccurate.
+
+        Parameters
+        ----------
+        base : ndarray, shape (m,)
+            Values at the point.
+        most : float
+            Largest standard error of a decoded column, as a multiple of that of one evaluation.
+        """
+        missing = np.flatnonzero(~self.known)
+        differences = self._values - base
+        if len(missing):
+            if len(self._directions) < len(missing):
+                return None
+            directions = np.array(self._directions)
+            inner = directions[:, missing]
+            gram = inner.T @ inner
+            if np.linalg.matrix_rank(inner) < len(missing):
+                return None
+            if np.sqrt(np.linalg.inv(gram).diagonal().max()) > most:
+                return None
+            rest = np.array(self._combined) - base - directions[:, self.known] @ differences[self.known]
+            differences[missing] = np.linalg.lstsq(inner, rest, rcond=None)[0]
+        return (differences / ((self.x + self.h) - self.x)[:, None]).T

@@ -1,0 +1,168 @@
+"""Kind "simulation": a function of parameters without rows and without a gradient."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ..config import Positive, Real, kinds
+from ..config.requirements import KeyNeeds, one_of
+from ..problems.dataset import Rows, RowSet
+from ..problems.function import ensure_takes
+from ..problems.matrix import Array
+from ..problems.model import Key, Measurement, Model, ModelTable
+from ..util.errors import InputError
+
+ONE = Annotated[float, Meta(gt=0, le=1)]
+
+
+class SimulationModel(Model):
+    """Model of a user's function of the parameters.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x)``: a number, or residuals of shape (m,); an exception, or a value that is not finite,
+        is an evaluation that has failed.
+    start : ndarray of float64, shape (k,)
+    residuals : int or None
+        Number of residuals m; None: the function returns a number, which is minimised.
+    flops : float
+        Operations of an evaluation.
+
+    Attributes
+    ----------
+    lower, upper : ndarray of float64, shape (k,)
+        Bounds of the parameters, ∓inf without one.
+    costs : dict of bytes to float
+        Cost of the search's point, by the point's bytes, at rank 0.
+    """
+
+    checked = False
+    deferred = True
+
+    def __init__(
+        self,
+        function: Any,
+        start: Array,
+        residuals: int | None,
+        bounds: list[list[float]] | None,
+        flops: float,
+    ) -> None:
+        what = "a number, which is minimised" if residuals is None else f"{residuals} residuals"
+        self.description = f"a function of {len(start)} parameters returns {what}"
+        self._function, self._start, self._flops = function, start, flops
+        self.residuals, self.values = residuals, residuals or 1
+        self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)
+        if bounds is not None:
+            self.lower[:], self.upper[:] = np.array(bounds, float).T
+        self.costs = dict[bytes, float]()
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"theta": self._start.shape}
+
+    def initial(self, seed: int) -> Array:
+        return self._start.copy()
+
+    def evaluate_at(self, x: Array) -> Array | None:
+        """Return the values at a point, shape (m,); None: the evaluation has failed."""
+        try:
+            found = self._function(x.copy())
+        except Exception:  # noqa: BLE001 (whatever it is: the search goes on without this point)
+            return None
+        return self.checked_values(found)
+
+    def checked_values(self, found: Any) -> Array | None:
+        """Return what the function has returned as an array of shape (m,); None: it is not finite."""
+        values = np.asarray(found, np.float64)
+        expected = () if self.residuals is None else (self.residuals,)
+        if values.shape != expected:
+            raise InputError(
+                f"problem.function: it returns an array of shape {values.shape}; problem.residuals says "
+                f"{'a number' if self.residuals is None else self.residuals}"
+            )
+        return values.reshape(-1) if np.isfinite(values).all() else None
+
+    def explain(self, x: Array) -> None:
+        """Evaluate a point at which an evaluation has failed; raise the user's error."""
+        with kinds.errors_of_user("problem.function"):
+            self.checked_values(self._function(x.copy()))
+
+    def gradient(
+        self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
+    ) -> float:
+        raise InputError("problem.kind: 'simulation' has no gradient")
+
+    def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
+        return Measurement(self.costs.get(theta.tobytes(), float("nan")))
+
+    def examine(self, theta: Array, rows: Rows) -> list[str]:
+        ensure_takes("problem.function", "the function is called as (x)", self._function, theta)
+        return []
+
+    def flops(self, rows: int, like: Rows) -> float:
+        return self._flops
+
+
+class SimulationProblem(ModelTable, tag="simulation"):
+    """A function without rows and without a gradient, such as the misfit of a simulation."""
+
+    references: ClassVar[tuple[str, ...]] = ("function",)
+    paths: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {"scheme.name": one_of("differences", why="has no gradient")},
+    }
+
+    #: FILE.py:NAME of ``function(x)``, which returns a number, or an array of residuals
+    function: str = ""
+    #: the parameters at the start
+    start: list[float] = msgspec.field(default_factory=list)
+    #: number of residuals, of which half the sum of squares is minimised; none: the function returns a
+    #: number, which is minimised
+    residuals: Positive | None = None
+    #: [least, largest] of each parameter; none: no bounds
+    bounds: list[list[float]] | None = None
+    #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least
+    step: ONE | None = None
+    #: operations of an evaluation, for the virtual clock
+    flops: Real = 1e6
+    data: Literal[""] = ""  #: nothing: there are no rows
+    batch: Annotated[int, Meta(ge=0, le=0)] = 0  #: 0: there are no rows
+    dtype: Literal["float64"] = "float64"  #: type of the parameters
+    shards: Literal["replicated"] = "replicated"  #: as there are no rows
+
+    @property
+    def sized_by(self) -> str:
+        return "start"
+
+    def check_config(self, config: Any) -> None:
+        for key in ("function", "start"):
+            if not getattr(self, key):
+                raise InputError(f"problem.{key}: must be given with problem.kind 'simulation'")
+        if config.stop.accuracy is not None:
+            raise InputError("stop.accuracy: a simulation has none")
+        bounds = self.bounds
+        if bounds is None:
+            return
+        if len(bounds) != len(self.start):
+            raise InputError(f"problem.bounds: {len(bounds)} pairs for {len(self.start)} parameters")
+        for number, (pair, value) in enumerate(zip(bounds, self.start, strict=True)):
+            if len(pair) != 2 or not pair[0] < pair[1] or not pair[0] <= value <= pair[1]:
+                raise InputError(
+                    f"problem.bounds: {pair} of parameter {number}: expected [least, largest], with the "
+                    f"start {value:g} between them"
+                )
+
+    def model(self) -> SimulationModel:
+        function = kinds.referenced("problem.function", self.function)
+        if not callable(function):
+            raise InputError(f"problem.function: {self.function!r} is no function")
+        start = np.array(self.start, np.float64)
+        return SimulationModel(function, start, self.residuals, self.bounds, float(self.flops))
+
+    def read(self) -> RowSet:
+        none = np.zeros((1, 1))
+        return RowSet((none,), (none[:0],))

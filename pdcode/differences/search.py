@@ -1,0 +1,317 @@
+"""The search for a minimum by evaluations: the points that are asked for, and the use of their values.
+
+It knows neither messages nor clocks: `ask` returns a question for an idle worker, `tell` takes the answer, at
+times that the caller gives. A point has three phases: its value, if it is the first one; the columns of its
+Jacobian; trial points, one of which becomes the next point.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..util.stateful import Stateful, state_of
+from .columns import Columns
+from .designs import Queue
+from .methods import LEAST, POOR, Method
+
+START, COLUMN, SPARE, TRIAL = "start", "column", "spare", "trial"
+FEWEST = 20  # failures, with one for each parameter, that end no search
+KEPT = 256  # times of evaluations that are kept
+LONGER = 1.1  # multiple of the median time, beyond which an evaluation takes longer than a new one
+ASKED_AGAIN = 0.25  # multiple of the median time after which an idle worker asks again
+
+
+class Question(msgspec.Struct, eq=False):
+    """An evaluation that a worker has been asked for."""
+
+    kind: str
+    point: np.ndarray  # shape (k,)
+    iterate: int  # number of the point at which it was asked
+    asked_ns: int
+    direction: np.ndarray  # of a column or a combination, shape (k,)
+    number: int = 0  # of a trial
+    column: int = -1  # of a column by itself
+
+
+class Search(Stateful):
+    """Search from a point.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (k,)
+        The start; changed in place as the search goes on.
+    m : int
+        Number of values of an evaluation.
+    columns : Columns
+    design : Queue
+    method : Method
+    relative_step : float or None
+        Steps of differences, see `steps_at`.
+    most_error : float
+        Largest standard error of a decoded column, as a multiple of that of one evaluation.
+    trials : int
+        Trial points that are evaluated side by side.
+    seed : int
+        Key of the random numbers.
+
+    Attributes
+    ----------
+    iterate : int
+        Number of the point: 0 until the value at the start is known.
+    values : ndarray of float64, shape (m,)
+        Values at the point, once they are known.
+    ended : str
+        Reason why the search is over; empty: it is not.
+    refused : bool
+        Whether that is because an evaluation has failed.
+    """
+
+    state_names = (
+        "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready", "_tried",
+        "_results", "_asked", "evaluated", "failures",
+    )  # fmt: skip
+    state_types = (("_times_ns", list[int]), ("_results", list))
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        m: int,
+        columns: Columns,
+        design: Queue,
+        method: Method,
+        relative_step: float | None = None,
+        most_error: float = 4.0,
+        trials: int = 4,
+        seed: int = 0,
+    ) -> None:
+        self.x, self.values, self.columns, self.design, self.method = x, np.zeros(m), columns, design, method
+        self._relative_step, self._most_error, self._trials = relative_step, most_error, trials
+        self._seed, self.iterate, self.ended, self.refused = seed, 0, "", False
+        self.questions = dict[int, Question]()  # under way, by number
+        self._asked = self.evaluated = self.failures = 0
+        self._times_ns = list[int]()
+        self._ready = False  # whether the Jacobian is known
+        self._tried = 0  # trials asked for
+        self._results = list[list[Any]]()  # of trials: number, cost, values
+        columns.begin(x, relative_step)
+
+    @property
+    def cost(self) -> float:
+        """Cost of the point; nan before it is known."""
+        return self.method.cost(self.values) if self.iterate else float("nan")
+
+    @property
+    def captured(self) -> float:
+        """Fraction of the Jacobian that is determined, 0 to 1."""
+        return self.columns.captured
+
+    # Questions.
+
+    def has_question(self, now_ns: int) -> bool:
+        """Return whether there is something to evaluate now."""
+        return not self.ended and self._wanted(now_ns) is not None
+
+    def ask(self, now_ns: int) -> int | None:
+        """Return the number of a new question for an idle worker; None: there is nothing to evaluate now."""
+        wanted = None if self.ended else self._wanted(now_ns)
+        question = None if wanted is None else self._question(*wanted, now_ns)
+        if question is None:
+            return None
+        self._asked += 1
+        self.questions[self._asked] = question
+        return self._asked
+
+    def _wanted(self, now_ns: int) -> tuple[str, int] | None:
+        """Return the kind, and the number, of the evaluation that is wanted most; None: none is."""
+        if not self.iterate:
+            starts = self._under_way(START)
+            if not starts or (self.design.speculates and self._slow(starts, now_ns) > len(starts) - 0.5):
+                return START, 0
+        if self._ready:
+            trials = self._under_way(TRIAL)
+            late = self._slow(trials, now_ns)
+            return (TRIAL, self._tried) if len(trials) - late < self._trials - 0.5 else None
+        columns, under_way = self.columns, self._under_way(COLUMN)
+        taken = columns.known | columns.failed
+        alone = [each for each in under_way if each.column >= 0]
+        taken[[each.column for each in alone]] = True
+        if not taken.all():
+            return COLUMN, int((~taken).argmax())
+        if not self.design.speculates:
+            return None
+        # Another evaluation is needed for columns that have failed, or take longer than a new one, or, once
+        # all are determined, while they are inaccurate.
+        needed = self._slow(alone, now_ns) + float(np.sum(columns.failed & ~columns.known))
+        if 0 < np.count_nonzero(~columns.known) <= columns.combined:
+            needed = max(needed, columns.combined + 1.0)
+        spare = columns.combined + len(under_way) - len({each.column for each in alone})
+        return (SPARE, -1) if needed > spare + 0.5 else None
+
+    def _question(self, kind: str, number: int, now_ns: int) -> Question | None:
+        columns = self.columns
+        if kind == TRIAL:
+            trial = self.method.trial(number)
+            if trial is None:
+                return None
+            self._tried += 1
+            return Question(TRIAL, trial.x, self.iterate, now_ns, columns.x * 0, number)
+        if kind == START:
+            return Question(START, columns.x.copy(), self.iterate, now_ns, columns.x * 0)
+        direction = columns.coordinate(number) if kind == COLUMN else self._spare()
+        return None if direction is None else self._column(direction, now_ns)
+
+    def _spare(self) -> np.ndarray | None:
+        under_way = self._under_way(COLUMN)
+        return self.design.spare(self.columns, [each.direction for each in under_way], self._key)
+
+    @property
+    def _key(self) -> tuple[int, int]:
+        return self._seed, self.iterate
+
+    def _column(self, direction: np.ndarray, now_ns: int) -> Question:
+        places = np.flatnonzero(direction)
+        column = int(places[0]) if len(places) == 1 else -1
+        return Question(COLUMN, self.columns.point(direction), self.iterate, now_ns, direction, column=column)
+
+    def _under_way(self, kind: str) -> list[Question]:
+        """Return the questions of a kind that are under way at this point."""
+        return [
+            each for each in self.questions.values() if each.kind == kind and each.iterate == self.iterate
+        ]
+
+    def _slow(self, questions: Sequence[Question], now_ns: int) -> float:
+        """Return how many of these evaluations are expected to take longer than a new one.
+
+        They are independent draws of the times so far, given that they have not ended yet.
+        """
+        if not self._times_ns or not questions:
+            return 0.0
+        times = np.array(self._times_ns)
+        so_far = np.array([now_ns - each.asked_ns for each in questions])[:, None]
+        left = (times > so_far).sum(axis=1)
+        longer = (times > so_far + LONGER * median(self._times_ns)).sum(axis=1)
+        return float(np.where(left > 0, longer / np.maximum(left, 1), 1.0).sum())
+
+    def ask_again_ns(self, now_ns: int) -> int | None:
+        """Return when to ask again if nothing arrives; None: only after an answer."""
+        if self.ended or not self._times_ns:
+            return None
+        return now_ns + max(1, round(ASKED_AGAIN * median(self._times_ns)))
+
+    # Answers.
+
+    def lost(self, number: int) -> None:
+        """Forget a question whose worker will not answer."""
+        self.questions.pop(number, None)
+
+    def tell(self, number: int, values: np.ndarray | None, now_ns: int) -> bool:
+        """Take the values of a question, shape (m,), or None if the evaluation has failed.
+
+        Return whether the point has changed, or its value has become known.
+        """
+        question = self.questions.pop(number, None)
+        if question is None or self.ended:  # asked before the run was resumed
+            return False
+        self.evaluated += 1
+        self.failures += values is None
+        self._times_ns = [*self._times_ns, now_ns - question.asked_ns][-KEPT:]
+        if question.iterate != self.iterate or (question.kind == START and self.iterate):
+            return False
+        if self.failures > FEWEST + len(self.x) and 2 * self.failures > self.evaluated:
+            self.ended, self.refused = "more than half of the evaluations have failed", True
+            return False
+        if question.kind == START:
+            return self._started(values)
+        if question.kind == COLUMN:
+            if self._ready:  # without it
+                return False
+            self.columns.add(question.direction, values)
+            if values is None and self._repeat(question):
+                return False
+        else:
+            cost = float("inf") if values is None else self.method.cost(values)
+            self._results.append([question.number, cost, np.zeros(0) if values is None else values.copy()])
+        if self._results:
+            return self._choose()
+        if not self._ready:
+            self._derive()
+        return False
+
+    def _started(self, values: np.ndarray | None) -> bool:
+        if values is None:
+            self.ended, self.refused = "the evaluation at the start has failed", True
+            return False
+        self.values[:], self.iterate = values, 1
+        for each in self.questions.values():  # its columns may be under way
+            each.iterate = 1
+        self._derive()
+        return True
+
+    def _repeat(self, question: Question) -> bool:
+        """Repeat an evaluation of a column that has failed, or end the search, unless another stands in."""
+        if self.design.repeats < 0:
+            return False
+        column = question.column
+        if self.columns.known[column]:  # by a copy
+            return False
+        self.columns.attempts[column] += 1
+        if self.columns.attempts[column] > self.design.repeats:
+            self.ended, self.refused = f"the evaluation of column {column} has failed again", True
+        self.columns.failed[column] = False  # to be asked for again
+        return True
+
+    def _derive(self) -> None:
+        """Compute the Jacobian, if enough is known."""
+        if not self.iterate:
+            return
+        jacobian = self.columns.jacobian(self.values, self._most_error)
+        if jacobian is not None:
+            self._ready, self.jacobian = True, jacobian
+            self.ended = self.method.prepare(self.columns.x, self.values.copy(), jacobian)
+
+    def _choose(self) -> bool:
+        """Accept a trial point if one is good, or the best once all have been evaluated."""
+        (number, cost, values), decrease = min(self._results, key=lambda each: each[1]), 0.0
+        trial = self.method.trial(number)
+        assert trial is not None
+        decrease = self.cost - cost
+        ratio = decrease / trial.predicted if trial.predicted > 0 else 0.0
+        waits = len(self._under_way(TRIAL)) > 0
+        if not (ratio >= POOR or (ratio > LEAST and not waits)):
+            if not waits and (self.method.trial(self._tried) is None or self._stands_still()):
+                self.ended = "converged: no step decreases the cost"
+            return False
+        before = self.cost
+        ended = self.method.ended(self.x, abs(before), trial, decrease)
+        self.method.accepted(trial, ratio)
+        self.x[:], self.values[:] = trial.x, values
+        self.iterate += 1
+        self.columns.begin(self.x, self._relative_step)
+        self._ready, self._tried, self._results = False, 0, []
+        self.ended = ended
+        return True
+
+    def _stands_still(self) -> bool:
+        """Return whether the last trial is too short, or promises too little, to go on."""
+        trial = self.method.trial(self._tried - 1)
+        assert trial is not None
+        return trial.predicted >= 0 and bool(self.method.ended(self.x, abs(self.cost), trial, 0.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        under_way = [[number, *msgspec.structs.astuple(each)] for number, each in self.questions.items()]
+        return super().state_dict() | {"questions": state_of(under_way)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({name: state[name] for name in state if name != "questions"})
+        self.questions = {number: Question(*values) for number, *values in state["questions"]}
+        if self._ready:
+            self._derive()
+
+    def resumed(self) -> None:
+        """Go on without the questions under way, which are lost, and which a trace does not have."""
+        self.questions.clear()
+        self._asked, self._tried = self.evaluated, len(self._results)
+        self.columns.drawn = self.columns.combined + self.columns.refused

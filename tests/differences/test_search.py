@@ -1,0 +1,262 @@
+"""Searches without messages and clocks: columns, designs, methods, and what fails or comes late."""
+
+import heapq
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import least_squares
+from scipy.optimize._numdiff import approx_derivative
+
+from pdcode.config import kinds
+from pdcode.config.kinds import KINDS
+from pdcode.differences.columns import Columns
+from pdcode.differences.methods import BFGS, LevenbergMarquardt, Method
+from pdcode.differences.search import Search
+
+Law = Callable[[np.random.Generator, int], float]
+
+
+def even(rng: np.random.Generator, worker: int) -> float:
+    return 1 + 0.05 * rng.random()
+
+
+def exponential(rng: np.random.Generator, worker: int) -> float:
+    return 1 + rng.exponential()
+
+
+def one_slow(rng: np.random.Generator, worker: int) -> float:
+    return even(rng, worker) * (10 if worker == 0 else 1)
+
+
+def rosenbrock(x: np.ndarray) -> np.ndarray:
+    return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+
+def powell(x: np.ndarray) -> np.ndarray:
+    a, b, c, d = x
+    return np.array([a + 10 * b, 5**0.5 * (c - d), (b - 2 * c) ** 2, 10**0.5 * (a - d) ** 2])
+
+
+def helical(x: np.ndarray) -> np.ndarray:
+    angle = np.arctan2(x[1], x[0]) / (2 * np.pi)
+    return np.array([10 * (x[2] - 10 * angle), 10 * (np.hypot(x[0], x[1]) - 1), x[2]])
+
+
+def box(x: np.ndarray) -> np.ndarray:
+    t = 0.1 * np.arange(1, 11)
+    return np.exp(-t * x[0]) - np.exp(-t * x[1]) - x[2] * (np.exp(-t) - np.exp(-10 * t))
+
+
+def freudenstein(x: np.ndarray) -> np.ndarray:
+    return np.array(
+        [-13 + x[0] + ((5 - x[1]) * x[1] - 2) * x[1], -29 + x[0] + ((x[1] + 1) * x[1] - 14) * x[1]]
+    )
+
+
+def bard(x: np.ndarray) -> np.ndarray:
+    y = np.array([14, 18, 22, 25, 29, 32, 35, 39, 37, 58, 73, 96, 134, 210, 439]) / 100
+    u = np.arange(1.0, 16)
+    v = 16 - u
+    return y - (x[0] + u / (v * x[1] + np.minimum(u, v) * x[2]))
+
+
+def kowalik(x: np.ndarray) -> np.ndarray:
+    y = np.array([0.1957, 0.1947, 0.1735, 0.16, 0.0844, 0.0627, 0.0456, 0.0342, 0.0323, 0.0235, 0.0246])
+    u = np.array([4, 2, 1, 0.5, 0.25, 0.167, 0.125, 0.1, 0.0833, 0.0714, 0.0625])
+    return y - x[0] * (u**2 + u * x[1]) / (u**2 + u * x[2] + x[3])
+
+
+def osborne(x: np.ndarray) -> np.ndarray:
+    y = np.array([
+        0.844, 0.908, 0.932, 0.936, 0.925, 0.908, 0.881, 0.85, 0.818, 0.784, 0.751, 0.718, 0.685, 0.658,
+        0.628, 0.603, 0.58, 0.558, 0.538, 0.522, 0.506, 0.49, 0.478, 0.467, 0.457, 0.448, 0.438, 0.431,
+        0.424, 0.42,
+        0.414, 0.411, 0.406,
+    ])  # fmt: skip
+    t = 10 * np.arange(33)
+    return y - (x[0] + x[1] * np.exp(-t * x[3]) + x[2] * np.exp(-t * x[4]))
+
+
+# Moré, Garbow and Hillstrom, "Testing unconstrained optimization software", 1981: function, start, and twice
+# the least cost.
+PROBLEMS = {
+    "Rosenbrock": (rosenbrock, [-1.2, 1], 0),
+    "Powell singular": (powell, [3, -1, 0, 1], 0),
+    "helical valley": (helical, [-1, 0, 0], 0),
+    "box": (box, [0, 10, 20], 0),
+    "Freudenstein and Roth": (freudenstein, [0.5, -2], 48.9842),
+    "Bard": (bard, [1, 1, 1], 8.21487e-3),
+    "Kowalik and Osborne": (kowalik, [0.25, 0.39, 0.415, 0.39], 3.07505e-4),
+    "Osborne 1": (osborne, [0.5, 1.5, -1, 0.01, 0.02], 5.46489e-5),
+}
+
+
+def made(
+    start: list[float], m: int, design: str, method: type[Method] = LevenbergMarquardt, bound: float = np.inf
+) -> Search:
+    k = len(start)
+    lower, upper = np.full(k, -bound), np.full(k, bound)
+    parts = Columns(k, m, lower, upper), kinds.find("designs", design)(), method(k, 1e-8, lower, upper)
+    return Search(np.array(start, float), m, *parts, trials=2)
+
+
+def drive(
+    search: Search,
+    function: Callable[[np.ndarray], np.ndarray],
+    workers: int,
+    law: Law = even,
+    fails: Callable[[np.ndarray], bool] = lambda x: False,
+    seed: int = 0,
+) -> float:
+    """Answer the questions of a search by workers; return the time in s at its end."""
+    rng, under_way, idle, now_ns = (
+        np.random.default_rng(seed),
+        list[tuple[int, int, int]](),
+        [*range(workers)],
+        0,
+    )
+    while not search.ended:
+        waiting = list[int]()
+        for worker in idle:
+            number = search.ask(now_ns)
+            if number is None:
+                waiting.append(worker)
+            else:
+                heapq.heappush(under_way, (now_ns + int(1e9 * law(rng, worker)), number, worker))
+        idle = waiting
+        again_ns = search.ask_again_ns(now_ns) if idle else None
+        if again_ns is not None and again_ns < under_way[0][0]:
+            now_ns = again_ns
+            continue
+        now_ns, number, worker = heapq.heappop(under_way)
+        x = search.questions[number].point
+        search.tell(number, None if fails(x) else np.atleast_1d(function(x)), now_ns)
+        idle.append(worker)
+    return 1e-9 * now_ns
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("workers", [1, 32])
+def test_the_minima_are_those_of_the_literature(name: str, workers: int) -> None:
+    function, start, twice = PROBLEMS[name]
+    search = made(start, len(function(np.array(start, float))), "combinations")
+    drive(search, function, workers, exponential)
+    least = least_squares(function, start, method="lm", max_nfev=5000).cost if twice else 0.0
+    assert search.cost == pytest.approx(max(least, twice / 2), rel=1e-3, abs=1e-9)
+    assert search.ended.startswith("converged")
+
+
+def test_the_jacobian_is_scipys_and_combinations_give_it_too() -> None:
+    rng = np.random.default_rng(1)
+    x, lower, upper = rng.normal(size=6), np.full(6, -9.0), np.full(6, 9.0)
+    upper[2] = x[2]  # a bound that a step forward would cross
+    weights = rng.normal(size=(9, 6))
+
+    def function(point: np.ndarray) -> np.ndarray:
+        assert (point <= upper).all()
+        return np.tanh(weights @ point)
+
+    columns = Columns(6, 9, lower, upper)
+    columns.begin(x, None)
+    for column in range(6):
+        direction = columns.coordinate(column)
+        columns.add(direction, function(columns.point(direction)))
+    expected = approx_derivative(function, x, method="2-point", bounds=(lower, upper))
+    np.testing.assert_array_equal(columns.jacobian(function(x), 1.0), expected)
+    columns.begin(x, None)
+    for column in (0, 3, 4):
+        direction = columns.coordinate(column)
+        columns.add(direction, function(columns.point(direction)))
+    while columns.jacobian(function(x), 4.0) is None:
+        direction = columns.combination([], (1, 2))
+        assert set(np.flatnonzero(direction)) == {1, 2, 5}
+        columns.add(direction, function(columns.point(direction)))
+    assert columns.combined <= 5
+    np.testing.assert_allclose(columns.jacobian(function(x), 4.0), expected, atol=1e-6)
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 1000), workers=st.integers(1, 12), design=st.sampled_from([*KINDS["designs"]]),
+    law=st.sampled_from([even, exponential, one_slow]),
+)  # fmt: skip
+def test_every_search_comes_to_the_same_point(seed: int, workers: int, design: str, law: Law) -> None:
+    weights = np.random.default_rng(seed).normal(size=(12, 4))
+    truth = np.array([0.3, -0.2, 0.5, 0.1])
+
+    def function(x: np.ndarray) -> np.ndarray:
+        return np.tanh(weights @ x) - np.tanh(weights @ truth)
+
+    search = made([0.0] * 4, 12, design)
+    drive(search, function, workers, law, seed=seed)
+    np.testing.assert_allclose(search.x, truth, atol=1e-4)
+
+
+def test_combinations_take_no_longer_than_copies_nor_than_a_queue() -> None:
+    weights = np.random.default_rng(3).normal(size=(60, 12))
+
+    def function(x: np.ndarray) -> np.ndarray:
+        return np.tanh(weights @ x / 4) - 0.1
+
+    times = {
+        (law, design): sum(
+            drive(made([0.2] * 12, 60, design), function, 16, law, seed=seed) for seed in range(6)
+        )
+        for law in (even, exponential, one_slow)
+        for design in KINDS["designs"]
+    }
+    assert times[exponential, "combinations"] < 0.92 * times[exponential, "copies"]
+    assert times[one_slow, "combinations"] < 0.6 * times[one_slow, "queue"]
+    assert times[one_slow, "combinations"] <= 1.02 * times[one_slow, "copies"]
+    assert times[even, "combinations"] <= 1.02 * min(times[even, each] for each in ("queue", "copies"))
+
+
+@pytest.mark.parametrize("design", KINDS["designs"])
+def test_points_that_always_fail_end_a_search_unless_combinations_stand_in(design: str) -> None:
+    start = np.full(5, 0.3)
+
+    def fails(x: np.ndarray) -> bool:
+        return bool(x[1] > 0.3 and (x[[0, 2, 3, 4]] == 0.3).all())
+
+    search = made([*start], 5, design)
+    drive(search, lambda x: np.arange(1, 6) * x + x**3 - 1, 3, fails=fails)
+    assert search.failures >= 1
+    assert search.refused == (design != "combinations")
+    if design == "combinations":
+        assert search.cost == pytest.approx(0, abs=1e-12)
+    else:
+        assert search.ended == "the evaluation of column 1 has failed again"
+
+
+def test_a_search_of_which_most_fails_is_given_up() -> None:
+    search = made([1.0, 2.0], 2, "combinations")
+    drive(search, rosenbrock, 3, fails=lambda x: not np.array_equal(x, [1.0, 2.0]))
+    assert (search.ended, search.refused) == ("more than half of the evaluations have failed", True)
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_number_is_minimised_within_bounds(workers: int) -> None:
+    search = made([-0.9, 0.2, 0.1], 1, "combinations", BFGS, bound=1.0)
+    drive(search, lambda x: np.array([(x[0] - 0.5) ** 2 + (x[1] - 3) ** 4 + (x[2] + x[0]) ** 2]), workers)
+    assert search.cost == pytest.approx(16, abs=1e-6)
+    np.testing.assert_allclose(search.x, [0.5, 1.0, -0.5], atol=1e-3)
+
+
+def test_a_state_holds_the_questions_under_way() -> None:
+    searches = [made([-1.2, 1.0], 2, "combinations") for _ in range(2)]
+    whole, rest = searches
+    numbers = [whole.ask(0) for _ in range(3)]
+    whole.tell(numbers[1], rosenbrock(whole.questions[numbers[1]].point), 10)
+    rest.load_state_dict(whole.state_dict())
+    for each in searches:
+        for number in (numbers[2], numbers[0]):
+            each.tell(number, rosenbrock(each.questions[number].point), 20)
+    assert [each.ask(30) for each in searches] == [4, 4]
+    np.testing.assert_array_equal(whole.questions[4].point, rest.questions[4].point)
+    rest.resumed()
+    assert rest.questions == {}
+    assert drive(rest, rosenbrock, 2) > 0
+    assert rest.cost == pytest.approx(0, abs=1e-12)
