@@ -29,8 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Law = np.ndarray
-"""Probabilities of 0 … m - 1, shape (m,), or of several laws, shape (…, m)."""
+from pdcode.quasigroup.laws import Law, conditional_entropy, entropy, modulo, sum_law
 
 MOST_LAWS = 2000  # on the grid of the linear program
 
@@ -112,27 +111,6 @@ class QuasiGroupCode:
         """Number the distinct codewords of indices, without the offset."""
         words = indices @ self.generator % self.modulus
         return np.unique(words @ self.modulus ** np.arange(words.shape[1]))
-
-
-def entropy(law: np.ndarray) -> np.ndarray:
-    """Return the entropy of a law, or of each of several, in bits."""
-    return -(law * np.log2(np.where(law > 1e-15, law, 1))).sum(axis=-1)
-
-
-def conditional_entropy(law: Law, divisor: int) -> np.ndarray:
-    """Return H(X | X modulo `divisor`) in bits; the divisor divides m."""
-    return entropy(law) - entropy(_modulo(law, divisor))
-
-
-def _modulo(law: Law, divisor: int) -> Law:
-    """Return the law of X modulo a divisor of m."""
-    return law.reshape(*law.shape[:-1], -1, divisor).sum(axis=-2)
-
-
-def sum_law(first: Law, second: Law) -> Law:
-    """Return the law of the sum modulo m of two independent symbols."""
-    product = np.fft.fft(first) * np.fft.fft(second)
-    return np.clip(np.fft.ifft(product).real, 0, 1)
 
 
 class Layer(NamedTuple):
@@ -261,8 +239,8 @@ def dirty_rate(inputs: Law, noise: Law, prime: int, pairs: Iterable[tuple[Law, L
     decoded = [conditional_entropy(sum_law(firsts, seconds), divisor) for divisor in divisors]
     covers, least = list[np.ndarray](), list[float]()
     for divisor in (each * prime for each in divisors):  # p^s for s = 1 … r
-        least += [float(entropy(_modulo(inputs, divisor)) - math.log2(divisor))] * 2
-        covers += [-entropy(_modulo(each, divisor)) for each in (firsts, seconds)]
+        least += [float(entropy(modulo(inputs, divisor)) - math.log2(divisor))] * 2
+        covers += [-entropy(modulo(each, divisor)) for each in (firsts, seconds)]
     needed, count = np.array([*decoded, *covers]), len(messages)
     needed[len(divisors) :, :count] = 0
     rates = np.where(np.arange(len(layers)) < count, entropy(firsts), 0)

@@ -76,6 +76,10 @@ def prepare_ranks(config: Config, path: str) -> Components:
     with prefix_errors(path):
         faults.check_real(config)
         check_count(config)
+        if config.reduction.virtual_only:
+            raise InputError(
+                f"reduce.kind: '{config.reduce.kind}' is on the virtual clock alone: see pdcode simulate"
+            )
         source = problems.load_source(config.problem)
         if workers > source.rows and config.problem.shards == "auto":
             raise InputError(

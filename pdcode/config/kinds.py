@@ -172,6 +172,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "star": "pdcode.reductions.star:StarTable",
         "allreduce": "pdcode.reductions.allreduce:AllreduceTable",
         "tree": "pdcode.reductions.tree:TreeTable",
+        "channel": "pdcode.reductions.channel:ChannelTable",
     },
     "shuffles": {
         "none": "pdcode.shuffling.kinds:Unmoved",

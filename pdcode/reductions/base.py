@@ -32,6 +32,8 @@ class Reduction:
 
     Attributes
     ----------
+    virtual_only : bool
+        Whether it exists on the virtual clock alone.
     workers_step : bool
         Whether every worker steps a θ of its own by the sum of all payloads, and rank 0 follows.
     by_members : bool
@@ -40,6 +42,7 @@ class Reduction:
         Needs of a scheme that has a state of its own, in place of `state`.
     """
 
+    virtual_only: ClassVar[bool] = False
     workers_step: ClassVar[bool] = False
     by_members: ClassVar[bool] = False
     foreign_state: ClassVar[Needs] = {"reduce.bits": one_of(None, why="has a state of its own")}

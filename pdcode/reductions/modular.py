@@ -8,6 +8,8 @@ If the laws of the integers are independent, a sum of n has ½ log₂ n bits mor
 sums of codewords whose indices have a law of their own (`experiments/quasigroup.py`).
 """
 
+from typing import ClassVar
+
 import numpy as np
 from msgspec.structs import replace
 
@@ -32,7 +34,7 @@ class ModularState(State):
         largest magnitude.
     """
 
-    state_names = ("_state", "_sum", "scales", "_version", "_begins", "digest")
+    state_names: ClassVar[tuple[str, ...]] = ("_state", "_sum", "scales", "_version", "_begins", "digest")
 
     def __init__(self, state: Coded, config: Config) -> None:
         (layout,) = self.layouts = state.layouts

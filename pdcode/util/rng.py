@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import philox
 
-BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT, EPOCH, MODEL, SHUFFLE = range(1, 11)  # streams
+BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT, EPOCH, MODEL, SHUFFLE, CHANNEL = range(1, 12)  # streams
 
 _one = np.empty(1, np.float64)
 
