@@ -61,6 +61,27 @@ def _arrangements(composition: tuple[int, ...]) -> list[tuple[int, ...]]:
     return made
 
 
+def sized(size: int, sums: int) -> np.ndarray:
+    """Return `size` indices with exactly `sums` sums of two, 2 · size - 1 to size (size + 1) / 2.
+
+    An interval 0 … b - 1 has 2 b - 1 sums, a number j beyond its end adds j + 1 of them for j ≤ b, and an
+    index of a coordinate of its own one for each index before it and itself. For codes modulo m > 4 · size.
+
+    Returns
+    -------
+    ndarray of int64, shape (size, 1 + number of indices of a coordinate of their own)
+    """
+    for interval in range(size - 1, 0, -1):
+        own = size - interval - 1
+        step = sums - (2 * interval - 1) - sum(range(interval + 2, size + 1)) - 1
+        if 1 <= step <= interval:
+            indices = np.zeros((size, 1 + own), np.int64)
+            indices[: interval + 1, 0] = [*range(interval), interval - 1 + step]
+            indices[interval + 1 :, 1:] = np.eye(own, dtype=np.int64)
+            return indices
+    raise ValueError(f"no {size} indices have {sums} sums")
+
+
 @dataclass(frozen=True)
 class QuasiGroupCode:
     """The code {uG + b : u in `indices`} over Z_m.
@@ -106,6 +127,53 @@ class QuasiGroupCode:
         places = self.modulus ** np.arange(self.generator.shape[1])
         words: np.ndarray = (self._distinct(self.indices)[:, None] // places + self.offset) % self.modulus
         return words
+
+    def encode(self, messages: np.ndarray) -> np.ndarray:
+        """Return the codewords of messages, the numbers of rows of `indices`, int64, shape (…, n)."""
+        words: np.ndarray = (self.indices[messages] @ self.generator + self.offset) % self.modulus
+        return words
+
+    def decode(
+        self, received: np.ndarray, noise: Law, law: np.ndarray | None = None, count: int = 1
+    ) -> np.ndarray:
+        """Return the most probable messages, by comparison with all codewords.
+
+        Parameters
+        ----------
+        received : ndarray of int, shape (words, n)
+            Codewords plus noise of law `noise`, modulo m.
+        law : ndarray, shape (count of indices,), optional
+            Probabilities of messages; default: all alike, which is maximum likelihood.
+        count : int
+            Length of the list.
+
+        Returns
+        -------
+        ndarray of int64, shape (words, count)
+            Most probable first.
+        """
+        words, table = self.encode(np.arange(len(self.indices))), np.log(np.maximum(noise, 1e-300))
+        scores = (
+            np.zeros((len(received), len(words)))
+            if law is None
+            else np.log(law) + np.zeros((len(received), 1))
+        )
+        for place, column in enumerate(words.T):
+            scores = scores + table[(received[:, place, None] - column) % self.modulus]
+        return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+    @property
+    def distance(self) -> int:
+        """Least number of places in which two codewords differ."""
+        words = self.words()
+        return min(int((words[i + 1 :] != word).sum(axis=1).min()) for i, word in enumerate(words[:-1]))
+
+    def sums(self, other: QuasiGroupCode) -> tuple[QuasiGroupCode, np.ndarray]:
+        """Return the code of sums with another code of the same generator, and the law of its messages."""
+        pairs = (self.indices[:, None] + other.indices) % self.modulus
+        found, counts = np.unique(pairs.reshape(-1, pairs.shape[-1]), axis=0, return_counts=True)
+        offset = (self.offset + other.offset) % self.modulus
+        return QuasiGroupCode(self.modulus, found, self.generator, offset), counts / counts.sum()
 
     def _distinct(self, indices: np.ndarray) -> np.ndarray:
         """Number the distinct codewords of indices, without the offset."""

@@ -113,8 +113,7 @@ class TrellisCode:
 
         The union bound with Bhattacharyya's coefficients,
         Σ Π_t Σ_u √(P(u) P(u + d_t)) Π_j Σ_z √(N(z) N(z - c_tj)), over differences d of inputs and c of their
-        codewords; events of more than `PATHS` symbols and the
-        zeros after them count by their beginning.
+        codewords; events of more than `PATHS` symbols and the zeros after them count by their beginning.
         """
         m, states = self.modulus, self.modulus**self.span
         alike_inputs, alike_words = (_overlaps(each) for each in (law, noise))

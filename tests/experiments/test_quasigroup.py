@@ -129,3 +129,34 @@ def test_a_sum_has_half_a_bit_more_for_twice_the_payloads(payloads: int, bits: i
     assert quasigroup.sum_bits(law, payloads, wrap=1e-9) == bits
     more = quasigroup.entropy(quasigroup.sum_of(law, payloads)) - quasigroup.entropy(law)
     assert more == pytest.approx(0.5 * math.log2(payloads), abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 7])
+def test_a_code_of_any_number_of_sums(size: int) -> None:
+    for sums in range(2 * size - 1, size * (size + 1) // 2 + 1):
+        indices = quasigroup.sized(size, sums)
+        code = QuasiGroupCode(32, indices, np.eye(indices.shape[1], dtype=np.int64), np.zeros(1, np.int64))
+        assert (code.size, code.sum_size) == (size, sums)
+    with pytest.raises(ValueError, match="sums"):
+        quasigroup.sized(size, size * (size + 1) // 2 + 1)
+
+
+def test_codewords_and_sums_of_unequal_codes_are_decoded_as_by_all_products_of_probabilities() -> None:
+    random, law = np.random.default_rng(4), noise(0.2)
+    first, second = (
+        QuasiGroupCode(4, indices, random.integers(0, 4, (4, 7)), random.integers(0, 4, 7))
+        for indices in (typical((2, 2, 0, 0)), typical((3, 0, 1, 0)))
+    )
+    second = QuasiGroupCode(4, second.indices, first.generator, second.offset)
+    total, weights = first.sums(second)
+    words = total.encode(np.arange(len(total.indices)))
+    both = {tuple(a) for a in (first.words()[:, None] + second.words()).reshape(-1, 7) % 4}
+    assert {*map(tuple, words)} == both
+    received = random.integers(0, 4, (30, 7))
+    expected = weights * law[(received[:, None] - words) % 4].prod(axis=2)
+    found = total.decode(received, law, weights, count=3)
+    best = np.sort(expected, axis=1)[:, ::-1][:, :3]
+    np.testing.assert_allclose(np.take_along_axis(expected, found, axis=1), best)
+    words = first.words()
+    gaps = [sum(x != y for x, y in zip(a, b, strict=True)) for a, b in itertools.combinations(words, 2)]
+    assert first.distance == min(gaps)
