@@ -1,4 +1,4 @@
-/* lca.c: steps of the Locally Competitive Algorithm, for features at the places of a grid.
+/* lca.c: steps that infer sparse codes, for features at the places of a grid.
  *
  * Design note. The products of codes and features are BLAS's; here is what is between them. A patch per place
  * of the grid, each of rows × columns, lies where the next one does: a place after the other, image after
@@ -63,6 +63,27 @@ void NAME(compete)(const REAL *drive, REAL *potential, REAL *codes, ptrdiff_t ap
             const REAL less = limit - keep * limit, below = sign * (now + less);
             u[m] = now;
             a[m] = now > limit ? now - less : now < -limit ? below : 0;
+        }
+    }
+}
+
+/* codes = threshold(points + step drive) by step times the thresholds, points = codes + momentum (codes - codes
+ * before). The drive is the correlation of the features with what the points leave.
+ */
+VECTORISED
+void NAME(descend)(const REAL *drive, REAL *points, REAL *codes, ptrdiff_t apart, ptrdiff_t samples,
+                   ptrdiff_t units, const REAL *thresholds, double step, double momentum, int nonnegative)
+{
+    const REAL part = (REAL)step, further = (REAL)momentum, sign = nonnegative ? 0 : 1;
+    for (ptrdiff_t s = 0; s < samples; s++) {
+        const REAL *restrict input = drive + s * units;
+        REAL *restrict z = points + s * units, *restrict a = codes + s * apart;
+#pragma omp simd
+        for (ptrdiff_t m = 0; m < units; m++) {
+            const REAL now = z[m] + part * input[m], limit = part * thresholds[m];
+            const REAL below = sign * (now + limit), next = now > limit ? now - limit : now < -limit ? below : 0;
+            z[m] = next + further * (next - a[m]);
+            a[m] = next;
         }
     }
 }

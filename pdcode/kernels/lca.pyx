@@ -1,7 +1,8 @@
-"""Steps of the Locally Competitive Algorithm, for features at the places of a grid.
+"""Steps that infer sparse codes, for features at the places of a grid.
 
-Rozell, Johnson, Baraniuk and Olshausen, "Sparse coding via thresholding and local competition in neural
-circuits", Neural Computation 2008.
+`compete` is of the Locally Competitive Algorithm: Rozell, Johnson, Baraniuk and Olshausen, "Sparse coding via
+thresholding and local competition in neural circuits", Neural Computation 2008. `descend` is of ISTA and FISTA:
+Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences 2009.
 """
 
 
@@ -28,3 +29,13 @@ def compete(drive: real[N, M], potential: writeable(real[N, M]), codes: writeabl
     A soft threshold takes λ from a magnitude, a hard one removes magnitudes of at most λ.
     """
     compete(drive, potential, codes, stride(codes), N, M, thresholds, speed, hard, nonnegative)
+
+
+@kernel
+def descend(drive: real[N, M], points: writeable(real[N, M]), codes: writeable(rows(real[N, M])),
+            thresholds: real[M], step: double, momentum: double, nonnegative: int):
+    """Compute codes = threshold(``points + step * drive``) and ``points = codes + momentum * change of codes``.
+
+    The threshold takes ``step * thresholds`` from a magnitude.
+    """
+    descend(drive, points, codes, stride(codes), N, M, thresholds, step, momentum, nonnegative)

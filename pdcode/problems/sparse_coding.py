@@ -1,16 +1,18 @@
 """Kind "sparse-coding": a dictionary of features, whose codes are inferred for each mini-batch.
 
-The energy ½|s - Φa|² + λ|a|₁ of a row s is a loss whose inputs are latent: the codes a, which the Locally
-Competitive Algorithm infers at the dictionary Φ of each gradient (Rozell et al. 2008). At the codes of least
-energy its gradient by Φ is -(s - Φa) aᵀ, errors ⊗ inputs as of any layer: a Hebbian rule.
+The energy ½|s - Φa|² + λ|a|₁ of a row s is a loss whose inputs are latent: the codes a, which are inferred at
+the dictionary Φ of each gradient, by FISTA (Beck and Teboulle 2009) or the Locally Competitive Algorithm
+(Rozell et al. 2008). At the codes of least energy its gradient by Φ is -(s - Φa) aᵀ, errors ⊗ inputs as of
+any layer: a Hebbian rule.
 """
 
-from math import isqrt
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from math import isqrt, sqrt
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from ..config import Positive, Real
+from ..config import NonNegative, Positive, Real
 from ..config.problems import PHOTOGRAPHS
 from ..config.requirements import KeyNeeds, Need, having, one_of
 from ..kernels import blas, lca, passes
@@ -19,6 +21,8 @@ from .counts import POINTWISE
 from .losses import Evaluator, Regression
 from .matrix import Array
 
+CHECKS = 10  # iterations from one computation of the duality gap to the next
+SQUARINGS = 4  # of the Gram matrix whose largest eigenvalue is bounded
 NOT_LATENT = having("latent", "a kind that predicts targets", value=False)
 
 
@@ -30,6 +34,11 @@ class Grid(NamedTuple):
     rows: int  # of a feature [pixels]
     columns: int
     stride: int = 1  # from a place to the next, in both directions [pixels]
+
+    @property
+    def overlap(self) -> int:
+        """Largest number of places that share a pixel."""
+        return -(-self.rows // self.stride) * -(-self.columns // self.stride) if self.places > 1 else 1
 
     @property
     def places(self) -> int:
@@ -47,7 +56,7 @@ class Grid(NamedTuple):
 
 
 class SparseCoding(Regression, tag="sparse-coding"):
-    """Sparse coding of rows s: ½|s - Φa|² + λ|a|₁ at codes a by the Locally Competitive Algorithm.
+    """Sparse coding of rows s: ½|s - Φa|² + λ|a|₁ at codes a by FISTA, ISTA or LCA.
 
     The columns of Φ are features of unit norm. They are as large as a row, or with `patch` smaller, and have
     a code at each of their places. With ``shrinkage = "hard"`` the energy is ½|s - Φa|² + ½λ²|a|₀. The
@@ -65,11 +74,15 @@ class SparseCoding(Regression, tag="sparse-coding"):
                 only={"kind": "unit-norm"},
             )
         },
+        "shrinkage": {"problem.algorithm": one_of("lca", why="soft thresholds are taken by the others")},
     }
+    legacy_values: ClassVar[dict[str, Any]] = {**Regression.legacy_values, "algorithm": "lca"}
     effective: ClassVar[KeyNeeds] = {
         **Regression.effective,
         "thumbnail": {"problem.data": one_of(*PHOTOGRAPHS)},
         "stride": {"problem.patch": Need(lambda value, config: value is not None, "a number")},
+        "speed": {"problem.algorithm": one_of("lca")},
+        "gap": {"problem.shrinkage": one_of("soft")},
         ("standardise", "labels", "targets", "missing"): {"problem.kind": NOT_LATENT},
     }
 
@@ -78,9 +91,15 @@ class SparseCoding(Regression, tag="sparse-coding"):
     #: threshold of the codes: soft takes λ from a magnitude, hard only removes magnitudes of at most λ
     shrinkage: Literal["soft", "hard"] = "soft"
     nonnegative: bool = False  #: whether codes are at least 0
-    iterations: Positive = 60  #: iterations of the inference
-    #: length of an iteration, in time constants; where it is more than 2 over the largest eigenvalue of the
-    #: Gram matrix of overlapping active features, codes diverge
+    #: inference of the codes: FISTA; ISTA, which is FISTA without momentum; or LCA, the Locally Competitive
+    #: Algorithm
+    algorithm: Literal["fista", "ista", "lca"] = "fista"
+    iterations: Positive = 60  #: most iterations of the inference
+    #: relative duality gap of a mini-batch at which its inference ends before, computed every ten
+    #: iterations; 0: never
+    gap: NonNegative = 0.0
+    #: length of an iteration of LCA, in time constants; where it is more than 2 over the largest eigenvalue
+    #: of the Gram matrix of overlapping active features, codes diverge
     speed: Real = 0.1
     #: rows and columns of a feature [pixels] in images, which must be square; none: features are whole rows
     patch: Positive | None = None
@@ -126,9 +145,8 @@ class SparseCoding(Regression, tag="sparse-coding"):
         return rows / deviation
 
     def inference(self, targets: Array, weights: Array, inputs: Array) -> passes.Operation:
-        return passes.Pass(
-            operations(self, targets, weights[:-1], inputs[:, :-1], self.grid(targets.shape[1]))
-        )
+        grid = self.grid(targets.shape[1])
+        return passes.Call(inference(self, targets, weights[:-1], inputs[:, :-1], grid))
 
     def prior(self, inputs: Array) -> float:
         if self.shrinkage == "hard":
@@ -152,34 +170,109 @@ class SparseCoding(Regression, tag="sparse-coding"):
         return 1 - rest / variation if variation else float(rest == 0)
 
 
-def operations(
+def inference(
     table: SparseCoding, images: Array, features: Array, codes: Array, grid: Grid
-) -> list[passes.Operation]:
-    """Return the operations that infer the codes (B·places, M) of images (B, d) by features (M, P)."""
-    dtype, count = images.dtype, (len(codes), features.shape[1])
-    patches, drive, potential = (
-        np.empty(count, dtype),
-        np.empty(codes.shape, dtype),
-        np.empty(codes.shape, dtype),
-    )
+) -> Callable[[], int]:
+    """Return the function that infers the codes (B·places, M) of images (B, d) by features (M, P).
+
+    It returns the number of iterations.
+    """
+    dtype, lca_steps = images.dtype, table.algorithm == "lca"
+    patches = np.empty((len(codes), features.shape[1]), dtype)
+    drive, points = np.empty(codes.shape, dtype), np.empty(codes.shape, dtype)
     thresholds, rest = np.full(len(features), table.sparsity, dtype), np.empty(images.shape[1], dtype)
-    how = table.speed, table.shrinkage == "hard", table.nonnegative
-    once = [
-        blas.Product(codes, features, patches),
+
+    at = codes if lca_steps else points
+    correlate = passes.Pass([
+        blas.Product(at, features, patches),
         passes.Call(grid.leave, images, patches, 1.0, rest),
         blas.Product(patches, features.T, drive),
-        passes.Call(lca.compete, drive, potential, codes, thresholds, *how),
-    ]
-    return [passes.Call(codes.fill, 0), passes.Call(potential.fill, 0), *once * table.iterations]
+    ])  # fmt: skip
+    synthesis, analysis = blas.Product(codes, features, patches), blas.Product(patches, features.T, drive)
+    apart = patches.reshape(len(images), grid.places, -1)
+
+    def gap() -> float:
+        synthesis()
+        energies = [grid.leave(images[i : i + 1], each, 1.0, rest) for i, each in enumerate(apart)]
+        analysis()
+        return relative_gap(np.array(energies), codes, drive, table.sparsity, table.nonnegative)
+
+    def run() -> int:
+        codes.fill(0)
+        points.fill(0)
+        step, inertia = 0.0 if lca_steps else 1 / largest_eigenvalue(features, grid), 1.0
+        for number in range(table.iterations):
+            if table.gap and number and number % CHECKS == 0 and gap() <= table.gap:
+                return number
+            correlate()
+            if lca_steps:
+                hard = table.shrinkage == "hard"
+                lca.compete(drive, points, codes, thresholds, table.speed, hard, table.nonnegative)
+            else:
+                before, inertia = inertia, 0.5 + sqrt(0.25 + inertia * inertia)
+                momentum = (before - 1) / inertia if table.algorithm == "fista" else 0.0
+                lca.descend(drive, points, codes, thresholds, step, momentum, table.nonnegative)
+        return table.iterations
+
+    return run
+
+
+def largest_eigenvalue(features: Array, grid: Grid) -> float:
+    """Return an upper bound on the largest eigenvalue of the Gram matrix of features at all places.
+
+    It is that of features at one place, times the number of places that overlap. A power 2^q of the
+    Gram matrix has a Frobenius norm of at most the rank's root times the power of its eigenvalue.
+    """
+    few = features if len(features) < features.shape[1] else features.T
+    power, bound = few.astype(np.float64) @ few.T, 1.0
+    for number in range(SQUARINGS + 1):
+        norm = float(np.linalg.norm(power)) or 1.0
+        bound *= norm**0.5**number
+        power = (power / norm) @ (power / norm)
+    return grid.overlap * bound
+
+
+def relative_gap(
+    energies: Array, codes: Array, drive: Array, sparsity: float, nonnegative: bool = False
+) -> float:
+    """Compute the duality gap of ½|s - Φa|² + λ|a|₁ at codes of some rows, as a share of their energy.
+
+    The rest r = s - Φa of each row, scaled by the best c for which Φᵀ(cr) ≤ λ (for signed codes, with
+    magnitudes of Φᵀ), has the dual value c⟨s, r⟩ - ½c²|r|² ≤ the least energy.
+
+    Parameters
+    ----------
+    energies : ndarray, shape (B,)
+        ½|r|².
+    codes, drive : ndarray, shape (B, …)
+        a, and Φᵀr.
+    sparsity : float
+        λ.
+    nonnegative : bool
+        Whether codes are at least 0.
+
+    Returns
+    -------
+    float
+        From 0 to about 1; 0 if all energies are.
+    """
+    a, slopes = (each.reshape(len(energies), -1).astype(np.float64) for each in (codes, drive))
+    squares, inner = 2 * energies, 2 * energies + (a * slopes).sum(axis=1)  # |r|², ⟨s, r⟩
+    peak = np.max(slopes if nonnegative else np.abs(slopes), axis=1, initial=0.0)
+    tiny = np.finfo(np.float64).tiny
+    scale = np.clip(inner / np.maximum(squares, tiny), 0, sparsity / np.maximum(peak, tiny))
+    primal = energies + sparsity * np.abs(a).sum(axis=1)
+    dual = scale * inner - 0.5 * scale**2 * squares
+    return float((primal - dual).sum() / max(primal.sum(), tiny))
 
 
 def infer(table: SparseCoding, images: Array, features: Array, grid: Grid | None = None) -> Array:
-    """Infer codes by the Locally Competitive Algorithm.
+    """Infer codes by the algorithm of a table.
 
     Parameters
     ----------
     table : SparseCoding
-        Threshold, speed and iterations.
+        Algorithm, threshold, iterations.
     images : ndarray, shape (B, d)
     features : ndarray, shape (M, P)
         Features of unit norm, of the type of `images`.
@@ -192,5 +285,5 @@ def infer(table: SparseCoding, images: Array, features: Array, grid: Grid | None
     """
     grid = table.grid(images.shape[1]) if grid is None else grid
     codes = np.empty((len(images) * grid.places, len(features)), images.dtype)
-    passes.Pass(operations(table, images, features, codes, grid))()
+    inference(table, images, features, codes, grid)()
     return codes

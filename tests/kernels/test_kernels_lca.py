@@ -1,4 +1,4 @@
-"""Steps of the Locally Competitive Algorithm against their twins."""
+"""Steps that infer sparse codes, against their twins."""
 
 import numpy as np
 import pytest
@@ -42,6 +42,22 @@ def test_compete_equals_its_twin_and_leaves_the_last_column(dtype, hard, nonnega
     np.testing.assert_allclose(potential, u, rtol=1e-5, atol=1e-5)
     far = abs(abs(u) - thresholds) > 1e-4  # rounding decides at the threshold
     np.testing.assert_allclose(inputs[:, :-1][far], a[far], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(inputs[:, -1], last)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nonnegative", [False, True])
+@given(samples=st.integers(1, 5), units=st.integers(1, 40), seed=st.integers(0, 2**32))
+def test_descend_equals_its_twin_and_leaves_the_last_column(dtype, nonnegative, samples, units, seed):
+    random = np.random.default_rng(seed)
+    drive, points = random.normal(0, 2, (2, samples, units)).astype(dtype)
+    inputs = random.normal(size=(samples, units + 1)).astype(dtype)
+    thresholds = np.abs(random.normal(size=units)).astype(dtype)
+    z, a, last = points.astype("f8"), inputs[:, :-1].astype("f8"), inputs[:, -1].copy()
+    reference.descend(drive, z, a, thresholds, 0.3, 0.7, nonnegative)
+    lca.descend(drive, points, inputs[:, :-1], thresholds, 0.3, 0.7, nonnegative)
+    np.testing.assert_allclose(points, z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(inputs[:, :-1], a, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(inputs[:, -1], last)
 
 

@@ -1,22 +1,31 @@
-"""Sparse coding: codes against scikit-learn's lasso, gradients, all schemes, replays and refusals."""
+"""Sparse coding: codes and gaps against scikit-learn's lasso, gradients, schemes, replays and refusals."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from outcomes import refused
 
 import pdcode
 from pdcode import problems
 from pdcode.config import kinds
-from pdcode.problems.sparse_coding import Grid, SparseCoding, infer
+from pdcode.problems.sparse_coding import (
+    Grid,
+    SparseCoding,
+    infer,
+    inference,
+    largest_eigenvalue,
+    relative_gap,
+)
 
 TABLE: dict[str, Any] = {
     "kind": "sparse-coding", "data": "china-flower", "samples": 400, "atoms": 32, "iterations": 30,
     "batch": 8, "evaluate": 40,
 }  # fmt: skip
 CONVOLVED = {"thumbnail": 8, "patch": 4, "stride": 2, "atoms": 16}
+HARD: dict[str, Any] = {"shrinkage": "hard", "algorithm": "lca"}
 UNIT = {"proximal": {"kind": "unit-norm"}}
 
 
@@ -27,31 +36,93 @@ def natural() -> tuple[np.ndarray, np.ndarray]:
     return dataset.y[:50], features
 
 
-def excess(rows: np.ndarray, features: np.ndarray, penalty: float, positive: bool, **keys: Any) -> float:
-    """The relative difference of LCA's energy from that of the lasso."""
+def least(rows: np.ndarray, features: np.ndarray, penalty: float, positive: bool) -> float:
+    """The lasso's least energy."""
     from sklearn.linear_model import Lasso  # takes over a second
 
     options = {"fit_intercept": False, "max_iter": 100_000, "tol": 1e-10, "positive": positive}
     model = Lasso(alpha=penalty / rows.shape[1], **options).fit(features.T, rows.T)
-    table = SparseCoding(sparsity=penalty, nonnegative=positive, **keys)
+    return energy(rows, features, penalty, model.coef_)
 
-    def energy(codes: np.ndarray) -> float:
-        return 0.5 * np.square(rows - codes @ features).sum() + penalty * np.abs(codes).sum()
 
-    return float(energy(infer(table, rows, features)) / energy(model.coef_) - 1)
+def energy(rows: np.ndarray, features: np.ndarray, penalty: float, codes: np.ndarray) -> float:
+    return float(0.5 * np.square(rows - codes @ features).sum() + penalty * np.abs(codes).sum())
 
 
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("penalty", [0.5, 1.0])
 def test_codes_come_to_the_lasso(penalty: float, positive: bool) -> None:
+    (rows, features), bounds = natural(), {}
+    goal = least(rows, features, penalty, positive)
+    cases = ("lca", 200), ("lca", 1000), ("ista", 2000), ("fista", 200), ("fista", 1000)
+    for algorithm, iterations in cases:
+        table = SparseCoding(
+            sparsity=penalty, nonnegative=positive, algorithm=algorithm, iterations=iterations
+        )
+        codes = infer(table, rows, features)
+        bounds[algorithm, iterations] = energy(rows, features, penalty, codes) / goal - 1
+    assert min(bounds.values()) >= -1e-9
+    assert bounds["lca", 200] <= 2e-3
+    assert bounds["lca", 1000] <= 1e-5
+    assert bounds["ista", 2000] <= 1e-3
+    assert bounds["fista", 200] <= 1e-3
+    assert bounds["fista", 1000] <= 1e-6
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("algorithm", ["fista", "ista", "lca"])
+def test_the_duality_gap_bounds_the_excess_and_ends_the_inference(algorithm: str, positive: bool) -> None:
     rows, features = natural()
-    assert 0 <= excess(rows, features, penalty, positive, iterations=200) <= 2e-3
-    assert -1e-9 <= excess(rows, features, penalty, positive, iterations=1000) <= 1e-5
+    table = SparseCoding(sparsity=1.0, nonnegative=positive, algorithm=algorithm, gap=1e-2, iterations=5000)
+    goal, grid = least(rows, features, 1.0, positive), table.grid(64)
+    codes, taken = np.empty((50, 128)), []
+    for gap in (0.3, 1e-2, 1e-3):
+        table = structs.replace(table, gap=gap)
+        taken.append(inference(table, rows, features, codes, grid)())
+        rest = rows - codes @ features
+        drive, energies = rest @ features.T, 0.5 * np.square(rest).sum(axis=1)
+        found = relative_gap(energies, codes, drive, 1.0, positive)
+        assert 0 <= energy(rows, features, 1.0, codes) / goal - 1 <= found / (1 - found)
+        assert found <= gap * (1 + 1e-9)
+    assert taken == sorted(taken)
+    assert 0 < taken[0] < taken[-1] < 5000
+    assert all(each % 10 == 0 for each in taken)
+
+
+def test_the_gap_of_a_convolution_ends_its_inference_near_the_least_energy() -> None:
+    random, grid = np.random.default_rng(0), Grid(12, 12, 4, 4, 2)
+    features = random.normal(size=(8, 16))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    images, energies = random.normal(size=(3, 144)), []
+    for gap in (1e-2, 1e-9):
+        table = SparseCoding(patch=4, stride=2, sparsity=0.5, gap=gap, iterations=20_000)
+        codes = np.empty((3 * grid.places, 8))
+        assert inference(table, images, features, codes, grid)() < 20_000
+        patches = codes @ features
+        energies.append(grid.leave(images, patches) + 0.5 * np.abs(codes).sum())
+    assert energies[1] <= energies[0] <= energies[1] / (1 - 1e-2)
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 9, 1, 9), Grid(7, 9, 3, 3, 2), Grid(6, 6, 4, 4, 1)])
+def test_the_step_is_below_the_inverse_of_the_largest_eigenvalue(grid: Grid) -> None:
+    """Of the Gram matrix of all features at all places."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(5, grid.rows * grid.columns))
+    codes = np.eye(grid.places * 5).reshape(grid.places * 5, grid.places, 5)
+    images = []
+    for each in codes:
+        rest = np.empty(grid.height * grid.width)
+        grid.leave(np.zeros((1, rest.size)), each @ features, 1.0, rest)
+        images.append(-rest)
+    largest = np.linalg.eigvalsh(np.array(images) @ np.array(images).T)[-1]
+    bound = largest_eigenvalue(features, grid)
+    assert largest <= bound * (1 + 1e-12)
+    assert bound <= 1.2 * grid.overlap * np.linalg.norm(features, 2) ** 2
 
 
 def test_hard_thresholds_leave_least_squares_on_the_active_features() -> None:
     rows, features = natural()
-    codes = infer(SparseCoding(sparsity=1.0, shrinkage="hard", iterations=3000, speed=0.05), rows, features)
+    codes = infer(SparseCoding(**HARD, sparsity=1.0, iterations=3000, speed=0.05), rows, features)
     drive = (rows - codes @ features) @ features.T
     assert np.abs(drive[codes != 0]).max() < 1e-3
     assert np.abs(drive).max() <= 1 + 1e-3
@@ -77,10 +148,10 @@ def test_a_convolution_is_what_scipy_computes() -> None:
 
 
 @pytest.mark.parametrize("axis", ["output", "input"])
-@pytest.mark.parametrize("keys", [{}, CONVOLVED, {"shrinkage": "hard"}, {"nonnegative": True}])
+@pytest.mark.parametrize("keys", [{}, CONVOLVED, HARD, {"nonnegative": True}, {"algorithm": "lca"}])
 def test_gradients_are_slopes_of_the_energy(keys: dict[str, Any], axis: str) -> None:
     """At converged codes; coded derivatives are combinations of the gradient's blocks, exactly."""
-    table = {**TABLE, "dtype": "float64", "axis": axis, "iterations": 6000, "speed": 0.05, **keys}
+    table = {**TABLE, "dtype": "float64", "axis": axis, "iterations": 6000, **keys}
     table |= {"samples": 30, "evaluate": 100, "atoms": 8, "test_fraction": 0.5}
     problem, random = problems.create(table, blocks=4), np.random.default_rng(0)
     theta = problem.initial(1)
@@ -116,7 +187,9 @@ CASES: dict[str, dict[str, Any]] = {
     "without a memory": {"problem": {"sampling": "epochs"}},
     "difference": {"memory": {"kind": "difference"}, "wire": {"dtype": "int2"}},
     "whitened": {"code": {"whiten": "gram", "blocks": 1}, "optimizer": {"rate": 0.02} | UNIT},
-    "hard": {"problem": {"shrinkage": "hard", "nonnegative": True}},
+    "hard": {"problem": {**HARD, "nonnegative": True}},
+    "as a gap says": {**CODED, "problem": {"gap": 1e-2, "iterations": 500}},
+    "LCA": {"problem": {"algorithm": "lca"}},
     "digits": {"problem": {"data": "digits", "samples": 1000, "sparsity": 0.3}},
 }
 
@@ -174,6 +247,14 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "standardise": ({"problem": {"standardise": True}}, "problem.standardise: true has no effect"),
     "shrinkage": ({"problem": {"shrinkage": "firm"}}, "problem.shrinkage: expected"),
     "speed": ({"problem": {"speed": 0}}, "problem.speed: expected"),
+    "speed of FISTA": ({"problem": {"speed": 0.2}}, "problem.speed: 0.2 has no effect with"),
+    "gap": ({"problem": {"gap": -1}}, "problem.gap: expected"),
+    "gap of counted codes": ({"problem": {**HARD, "gap": 0.1}}, "problem.gap: 0.1 has no effect"),
+    "algorithm": ({"problem": {"algorithm": "omp"}}, "problem.algorithm: expected"),
+    "hard": (
+        {"problem": {"shrinkage": "hard", "algorithm": "ista"}},
+        "problem.algorithm: 'ista' does not go with problem.shrinkage",
+    ),
 }
 
 

@@ -100,6 +100,15 @@ def compete(drive, potential, codes, thresholds, speed, hard, nonnegative):
     codes[:] = numpy.where(size > thresholds, left, 0)
 
 
+def descend(drive, points, codes, thresholds, step, momentum, nonnegative):
+    """Compute a step of gradient and threshold, and the point that momentum leads to."""
+    now, before = points + step * drive, codes.copy()
+    codes[:] = numpy.sign(now) * numpy.maximum(numpy.abs(now) - step * thresholds, 0)
+    if nonnegative:
+        numpy.maximum(codes, 0, out=codes)
+    points[:] = codes + momentum * (codes - before)
+
+
 def normal(z):
     """Return the normal distribution function."""
     return 0.5 * numpy.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))
