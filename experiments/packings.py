@@ -20,7 +20,10 @@ from pdcode.codes.quality.bounds import bounds
 from pdcode.util.errors import InputError
 
 OTHERS = [(7, 16), (7, 19), (7, 21), (7, 28), (8, 12), (8, 16), (8, 20), (8, 24), (8, 28), (8, 32)]
-UNLISTED = [(10, 16), (10, 20), (10, 30), (12, 36), (16, 48)]
+UNLISTED = [
+    (10, 16), (10, 20), (10, 30), (12, 36), (16, 48), (13, 26), (15, 30), (12, 25), (16, 25), (15, 27),
+    (14, 33), (16, 29), (15, 20), (9, 21), (11, 20),
+]  # fmt: skip
 DESIGNS = [
     ("steiner", 6, 16, 3), ("steiner", 7, 28, 3), ("simplex-lines", 9, 48, 3),
     ("net", 16, 32, 4), ("net", 16, 64, 4),

@@ -61,6 +61,50 @@ def test_packings_without_a_closed_form_are_as_good_as_known(blocks, rows, known
     assert coherence(matrix(rows, blocks, restarts=32)) == pytest.approx(known, rel=3e-9)
 
 
+@pytest.mark.system
+def test_equiangular_lines_of_a_conference_matrix_are_found():
+    assert coherence(matrix(26, 13, restarts=800)) == pytest.approx(1 / 5, rel=1e-10)
+
+
+@pytest.mark.parametrize(("order", "signed"), [(5, False), (5, True), (7, True)])
+def test_an_average_is_left_as_it_is(order, signed):
+    """By a cyclic shift of `order` places, whose last changes its sign or not, and two fixed points."""
+    random = numpy.random.default_rng(0).normal(size=(order + 2, order + 2))
+    places = numpy.append(numpy.roll(numpy.arange(order), 1), [order, order + 1])
+    signs = numpy.ones(order + 2)
+    signs[0] = -1 if signed else 1
+    mean = restarts.average(random + random.T, places, signs)
+    numpy.testing.assert_allclose(signs[:, None] * signs * mean[numpy.ix_(places, places)], mean, atol=1e-12)
+    assert numpy.ptp(numpy.diag(mean)[:order]) < 1e-12
+    assert numpy.abs(mean).max() > 0.1
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(13, 6), (25, 12), (28, 13), (2, 1)])
+def test_invariant_starts_are_symmetric(rows, blocks):
+    """Their inner products take far fewer values than those of random points, in most draws."""
+    problem = restarts.PackingProblem(rows, blocks, blocks, 0, "free")
+    several = []
+    for index in range(20):
+        points = restarts.invariant(rows, blocks, restarts.Draws(problem, index))
+        assert points.shape == (blocks, rows)
+        assert numpy.square(points).sum(axis=0).min() > 0
+        gram = numpy.abs(points.T @ points)[numpy.triu_indices(rows, 1)]
+        several.append(len(numpy.unique(gram.round(9))))
+    assert numpy.median(several) <= max(1, rows * (rows - 1) / 5)
+
+
+def test_a_descent_is_left_where_it_cannot_reach_the_goal():
+    """No packing of 9 lines in R^4 has coherence 0.1, while the goal 0.9 lets it end as without one."""
+    problem = restarts.PackingProblem(9, 4, 4, 0, "free")
+    start, supports = restarts.Draws(problem, 0).normals(4, 9), restarts.dense_supports(4, 9)
+    stages = restarts.sharpnesses(4.0, 4.0)
+    ends = [
+        restarts.anneal(problem, start.copy(), supports, stages, goal=goal).coherence
+        for goal in (1.0, 0.9, 0.1)
+    ]
+    assert ends[0] == ends[1] < ends[2]
+
+
 def test_it_is_a_family_of_design():
     code = codes.design("optimized", workers=5, blocks=3, seed=4, restarts=32)
     assert (code.family, code.weight, len(code)) == ("optimized", 3, 5)
