@@ -147,9 +147,9 @@ def compare(found: dict[str, Dictionary], seeds: range, kinds: Sequence[str]) ->
             print(f"{shown}  {better[0]:3} {better[1]:3}", flush=True)
 
 
-def inference(dictionary: Dictionary, iterations: Sequence[int]) -> None:
-    """Print the relative duality gap of each algorithm, on squares of held-out photographs."""
-    features, side = dictionary.features[:-1].astype(np.float64), dictionary.side
+def inference(found: dict[str, Dictionary], iterations: Sequence[int]) -> None:
+    """Print duality gaps by algorithm, and energies by dictionary, on squares of held-out photographs."""
+    features, side = found["learnt"].features[:-1].astype(np.float64), found["learnt"].side
     random, rows = np.random.default_rng(6), []
     for _, image in photographs.held_out():
         for y, x in random.integers(0, np.array(image.shape) - side, (20, 2)):
@@ -168,6 +168,11 @@ def inference(dictionary: Dictionary, iterations: Sequence[int]) -> None:
                 gap = relative_gap(0.5 * np.square(rest).sum(axis=1), codes, rest @ features.T, sparsity)
                 line += f"  {count}: {gap:.1e}"
             print(line, flush=True)
+    for name, each in found.items():
+        features, table = each.features[:-1].astype(np.float64), SparseCoding(iterations=10_000, gap=1e-4)
+        codes = infer(table, signals, features)
+        energy = 0.5 * np.square(signals - codes @ features).sum() + np.abs(codes).sum()
+        print(f"{name}: energy of a patch at λ = 1: {energy / len(signals):.2f}", flush=True)
 
 
 def short() -> Dictionary:
@@ -182,13 +187,14 @@ def short() -> Dictionary:
 def main(arguments: list[str]) -> None:
     """Print the tables."""
     if "--quick" in arguments:
-        inference(short(), [20])
-        compare({"learnt": short()}, range(1, 2), ["20"])
+        found = {"learnt": short()}
+        inference(found, [20])
+        compare(found, range(1, 2), ["20"])
         return
     for trace in arguments:
-        learnt = pdcode.Trace(trace).dictionary()
-        inference(learnt, [60, 200, 1000])
-        compare(dictionaries(learnt), range(1, 6), ["retina", "20", "0"])
+        found = dictionaries(pdcode.Trace(trace).dictionary())
+        inference(found, [60, 200, 1000])
+        compare(found, range(1, 6), ["retina", "20", "0"])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from .restarts import Packing, PackingProblem, anneal, measure, restart, sharpne
 
 SUPPORTS = ("free", "random", "net")
 ROUND, POOL = 16, 8
-EFFORT, LEFT, MOST_RESTARTS = 8e7, 25, 4096  # restarts for one that is not left early, after the first round
+EFFORT, MOST_RESTARTS = 8e7, 16_384
+LEFT = 20  # restarts, most of which are left early, for one before
 SAME = 1e-5  # difference of coherence below which packings count as equal
 POLISHED = 500  # total size of the packings that are polished
 SAVE_S = 1.0
@@ -45,7 +46,7 @@ Progress = Callable[[int, int, float], object]
 
 
 def default_restarts(problem: PackingProblem) -> int:
-    """Return the number of restarts that take at most about 40 s on one core, from 1 to 4096."""
+    """Return the number of restarts that take less than a minute on one core, from 1 to 16,384."""
     full = int(EFFORT / problem.effort**1.35)
     return min(max(full if full < ROUND else LEFT * full, 1), MOST_RESTARTS)
 
@@ -244,7 +245,7 @@ def optimized(
     seed : int
         Key of all randomness.
     restarts : int, optional
-        Number of restarts. Default: at most about 40 s on one core, and 4096.
+        Number of restarts. Default: less than a minute on one core, and 16,384.
     seconds : float, optional
         Time after which no restart begins. The result then depends on the machine's speed.
     supports : str
