@@ -10,8 +10,8 @@ from ..util.formats import duration, percent, two_digits, workers_named
 from . import verdict
 from .account import PAUSED, account
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
+from .groups import grouped, host_of
 from .remedies import GAIN, Remedies
-from .slowness import SlowPart
 from .what_if import Change, Factor, Prediction, prediction
 
 ALL = Change(("update.mode=all",))
@@ -46,13 +46,14 @@ class Priced:
     cost: str  # in words
     unless: str  # what is gone, in words
     instead: str = ""  # what another policy would do
-    machines: Sequence[tuple[Sequence[SlowPart], Factor]] = ()  # slow workers, and the time without them
+    machines: Sequence[tuple[str, Factor]] = ()  # of slow workers, in words, and the time with usual ones
+    workers: tuple[int, ...] = ()  # whose it is
 
     @property
     def cause(self) -> Cause:
         """The cause, and its cost as a fraction of the time."""
         share, low, high = (max(0.0, 1 - each) for each in self.without.ordered)
-        return Cause(self.name, self.found.statements[0], share, low, high)
+        return Cause(self.name, self.found.statements[0], share, low, high, self.workers)
 
 
 def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
@@ -65,13 +66,13 @@ def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     causes = tuple(each.cause for each in ranked)
     chosen = ranked[:1]
     if not ranked or causes[0].share < verdict.WARNING:  # who is slow is said, though it costs little
-        named = "workers" if found.slow else found.bottleneck
+        named = "workers" if found.slow or found.fast else found.bottleneck
         chosen = [each for each in ranked if named and each.name == named]
     if not chosen:
         return replace(found, causes=causes)
     first = chosen[0]
     beside = [
-        verdict.priced(each.cause, run.of, len(each.found.slow) > 1)
+        verdict.priced(each.cause, run.of)
         for each in ranked
         if each is not first and (each.cause.share >= verdict.WARNING or each.name in ("workers", "stalls"))
     ]
@@ -85,12 +86,15 @@ def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
 
 def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
     """Yield the causes that may cost something, each with its cost."""
-    others = "" if found.slow or found.bottleneck else found.verdict
+    others = "" if found.slow or found.bottleneck or found.fast else found.verdict
     if found.slow:
         yield _slow(run, found)
+    elif found.fast:
+        yield _slower_class(run, found)
     elif found.stalled:
         unless = f"if worker {found.stalled[0]} were as the others"
-        yield _without(run, found, "stalls", run.relative(Change(replaced=tuple(found.stalled))), unless)
+        factor = run.relative(Change(replaced=tuple(found.stalled)))
+        yield replace(_without(run, found, "stalls", factor, unless), workers=tuple(found.stalled))
     for each in bottlenecks(run.trace, verdict.WARNING, others):
         where, factor = each.bottleneck, run.relative(Change(free=each.bottleneck))
         each = replace(each, slow=found.slow, ratios=found.ratios)
@@ -109,18 +113,40 @@ def _without(run: Prediction, found: Diagnosis, name: str, factor: Factor, unles
 
 
 def _slow(run: Prediction, found: Diagnosis) -> Priced:
-    """Return the cost of the slow workers: of the slowest, and of all, who may hide each other."""
-    workers = [each.worker for each in found.slow]
-    first = none = run.relative(Change(replaced=(workers[0],)))
-    cost = f"{run.took}; {run.time(first)} if worker {workers[0]} were as the others, {first.less()}"
-    machines, named = [(found.slow[:1], first)], workers_named(sorted(workers))
-    if workers[1:]:
-        alone, none = (run.relative(Change(replaced=tuple(each))) for each in (workers[1:], workers))
-        cost += f"; {run.time(alone)} if it alone were slow, {run.time(none)} if none of {named} were"
-        machines.append((found.slow, none))
+    """Return the cost of the slow workers: of the first group, and of all, who may hide each other."""
+    first, *others = grouped(run.trace, found.slow)
+    own = without = run.relative(Change(replaced=first.workers))
+    cost = f"{run.took}; {run.time(own)} if {first.name} were as the others, {own.less()}"
+    machines, workers = [(first.machine, own)], first.workers
+    if others:
+        workers = tuple(sorted(each.worker for each in found.slow))
+        rest = tuple(each for each in workers if each not in first.workers)
+        alone, without = (run.relative(Change(replaced=each)) for each in (rest, workers))
+        whose = "they" if first.workers[1:] else "it"
+        cost += f"; {run.time(alone)} if {whose} alone were slow, "
+        cost += f"{run.time(without)} if none of {workers_named(workers)} were"
+        machines.append((f"the machines of {workers_named(workers)}", without))
+    named = first.name if not others else workers_named(workers)
     return Priced(
-        found, "workers", none, cost, f"with {named} as the others", _waiting_for_all(run), machines
+        found,
+        "workers",
+        without,
+        cost,
+        f"with {named} as the others",
+        _waiting_for_all(run),
+        machines,
+        workers,
     )
+
+
+def _slower_class(run: Prediction, found: Diagnosis) -> Priced:
+    """Return the cost of most workers, who are a class that is slower than the others."""
+    workers = tuple(each for each in range(run.trace.worker_count) if each not in found.fast)
+    factor, host = run.relative(Change(replaced=workers)), host_of(run.trace, workers)
+    unless = f"if all were as fast as {workers_named(found.fast)}"
+    machine = f"host {host}" if host else f"the machines of {workers_named(workers)}"
+    made = _without(run, found, "workers", factor, unless)
+    return replace(made, machines=[(machine, factor)], workers=workers)
 
 
 def _pauses(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
@@ -137,7 +163,7 @@ def _pauses(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
 def _remedies(run: Prediction, first: Priced) -> str:
     """Say what to try."""
     remedies, slow = Remedies(run), first.found.slow if first.name == "workers" else ()
-    machines = [remedies.machine(*each) for each in first.machines]
+    machines = [remedies.machine(slow, *each) for each in first.machines]
     machines += remedies.without(slow) if slow else ()
     if run.trace.is_script and first.name == "the reduction":
         machines.append(remedies.rarer(first.without))

@@ -12,6 +12,7 @@ from ..util import html
 from ..util.formats import counted, duration, percent, ratio, workers_named
 from . import description, timing, verdict
 from .account import OUTSIDE, account
+from .groups import grouped, host_of, hosts_of
 from .slowness import JUDGED, LEAST, SlowPart, Tasks, find_fast, find_slow, relative, tasks_of
 
 TASKS = 20  # tasks of a worker before long ones are noise
@@ -27,14 +28,16 @@ class Cause:
     Attributes
     ----------
     name : str
-        ``"workers"`` (the slow ones), ``"stalls"`` (of a worker), ``"rank 0"``, ``"the link"``,
-        ``"the reduction"``, ``"the policy"`` (updates wait for uneven tasks), ``"evaluation"`` or
-        ``"checkpoint"``.
+        ``"workers"`` (the slow ones, or a slower class), ``"stalls"`` (of a worker), ``"rank 0"``,
+        ``"the link"``, ``"the reduction"``, ``"the policy"`` (updates wait for uneven tasks),
+        ``"evaluation"`` or ``"checkpoint"``.
     statement : str
         What is seen of it.
     share, low, high : float
         Fraction of the time to the target, or of the run's, that it costs, with a 90 % interval: of a run
         without it, under other draws of the recorded delays.
+    workers : tuple of int
+        The workers whose it is; empty: all share it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Cause:
     share: float
     low: float
     high: float
+    workers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +94,7 @@ class Diagnosis:
     def costing(self, cause: Cause, of: str, cost: str, instead: str = "") -> Self:
         """Return the diagnosis with what its cause costs of some time, and what another policy would do."""
         _, *rest = self.statements
-        statements = verdict.priced(cause, of, len(self.slow) > 1), instead, *rest
+        statements = verdict.priced(cause, of), instead, *rest
         worded = verdict.worded(*statements, share=cause.share)
         return replace(self, verdict=worded, cost=cost, share=cause.share, statements=statements)
 
@@ -142,7 +146,8 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     early = _too_early(tasks, ratios, told, noun, description.stop_ns(trace))
     if slow:
         everyone, waits = verdict.waiting(trace, len(slow) > 1)
-        statements = "; ".join(filter(None, (_listed([*map(str, slow)]), waits))), lost, early
+        listed = _listed([*map(str, grouped(trace, slow))])
+        statements = "; ".join(filter(None, (listed, waits))), lost, early
         # Where all wait, no more than the excess can be saved; else nothing is known without a simulation.
         most = slow[0].excess_ns / max(description.stop_ns(trace), 1) if everyone else math.nan
         return Diagnosis(
@@ -177,16 +182,26 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     worst_worker, text = int(known[np.argmax(ratios[known])]), "none takes longer than the others"
     if (longest := ratios[worst_worker]) > 1:
         text = f"the slowest, {worst_worker}, takes {ratio(longest)} the others' time"
+    why = f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else ""
     if fast := find_fast(ratios):
-        rest = np.delete(ratios, fast)
-        factor = verdict.times(math.exp(float(np.nanmedian(np.log(rest)) - np.log(ratios[fast]).mean())))
-        text = f"two classes of workers: {workers_named(fast)} {'are' if fast[1:] else 'is'} {factor} as fast"
-        text += " as the others"
+        text = _classes(trace, ratios, fast)
+        statement = "; ".join(filter(None, (text, verdict.waiting(trace, True)[1])))
+        return Diagnosis(f"no worker is slow: {text}", why, ratios=ratios, fast=fast, statements=(statement,))
     return Diagnosis(
-        f"no worker is slow{' beyond noise' if longest >= 1 + LEAST else ''}: {text}",
-        f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else "",
-        ratios=ratios, fast=fast,
-    )  # fmt: skip
+        f"no worker is slow{' beyond noise' if longest >= 1 + LEAST else ''}: {text}", why, ratios=ratios
+    )
+
+
+def _classes(trace: TraceReader, ratios: np.ndarray, fast: Sequence[int]) -> str:
+    """Describe two classes of workers, whose faster one is given."""
+    slower = np.delete(np.arange(len(ratios)), fast)
+    rest = ratios[slower]
+    factor = verdict.times(math.exp(float(np.nanmedian(np.log(rest)) - np.log(ratios[fast]).mean())))
+    who, than = (
+        f"all workers of {host}" if (host := host_of(trace, each)) else workers_named(each)
+        for each in (slower.tolist(), fast)
+    )
+    return f"two classes of workers: {who} are {factor} as slow as {than}"
 
 
 def _stalled(outages: Sequence[timing.Outage], pace: timing.Pace) -> str:
@@ -284,21 +299,15 @@ def _insufficient(missing: str, ratios: np.ndarray) -> Diagnosis:
 
 def _why(trace: TraceReader, slow: Sequence[SlowPart], noun: str) -> str:
     """Describe the evidence about the slowest worker, the first, of tasks that are called `noun`."""
-    worst = slow[0]
+    worst, several = slow[0], grouped(trace, slow)[0].parts[1:]
     shares = [f"{percent(share, 1)} % {name}" for name, share in worst.causes.items() if share >= 0.01]
-    text = ", ".join((f"its tasks took {duration(worst.excess_ns)} longer than the others'", *shares))
+    whose = f"the tasks of worker {worst.worker}" if several else "its tasks"
+    text = ", ".join((f"{whose} took {duration(worst.excess_ns)} longer than the others'", *shares))
     text += "" if worst.cause else "; insufficient evidence of one cause"
     needed = counted(worst.needed, noun)
     if worst.chance < FAINT:
         text += f"; certain after {needed}"
     else:
         text += f"; found after {needed}, by chance in {percent(worst.chance, 1)} % of runs without any"
-    hosts = [str(host) for host in trace.workers["host"]] if trace.workers.rows else []
-    if len(set(hosts)) > 1 and len(hosts) >= trace.worker_count:
-        hosts = hosts[-trace.worker_count :]
-        own = [worker for worker, host in enumerate(hosts) if host == hosts[worst.worker]]
-        if own[1:] and {*own} <= {each.worker for each in slow}:
-            text += f"; all {len(own)} workers of {hosts[worst.worker]} are slow"
-        else:
-            text += f"; it runs on {hosts[worst.worker]}"
-    return text
+    hosts = hosts_of(trace)
+    return f"{text}; it runs on {hosts[worst.worker]}" if hosts and not several else text

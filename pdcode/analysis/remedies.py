@@ -99,14 +99,10 @@ class Remedies:
             shown.append(f"not tried, as {why}: {listed}")
         return f"{'; or '.join(shown)}; {self.more}" if shown else ""
 
-    def machine(self, slow: Sequence[SlowPart], factor: Factor) -> Remedy:
+    def machine(self, slow: Sequence[SlowPart], whose: str, factor: Factor) -> Remedy:
         """Return the remedy that workers get the machine of a usual one."""
-        workers = [each.worker for each in slow]
-        whose = f"worker {workers[0]}'s machine"
-        if workers[1:]:
-            whose = f"the machines of {workers_named(sorted(workers))}"
-        elif self.run.trace.is_script and slow[0].period:  # the script's own, such as saving
-            late = f"what worker {workers[0]} does in one step of {slow[0].period}"
+        if self.run.trace.is_script and len(slow) == 1 and slow[0].period:  # the script's own, such as saving
+            late = f"what worker {slow[0].worker} does in one step of {slow[0].period}"
             return Remedy(f"take {late} off it, as to a thread: predicted {self.run.time(factor)}", factor)
         return Remedy(f"replace {whose}: predicted {self.run.time(factor)}", factor)
 

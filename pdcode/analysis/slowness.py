@@ -122,11 +122,11 @@ class SlowPart:
         shares = {**self.causes, CAUSES[0]: self.causes.get(CAUSES[0], together)}
         return next((name for name, share in shares.items() if share >= COVERAGE), "")
 
-    def when(self) -> str:
+    def when(self, whose: str = "its") -> str:
         """Describe the part of the run."""
         if self.pattern == "chronic":
             return "from the start"
-        since = f"since its task {self.first:,} (after {duration(self.begin_ns)})"
+        since = f"since {whose} task {self.first:,} (after {duration(self.begin_ns)})"
         if self.pattern == "onset":
             return since
         if self.pattern == "drift":
@@ -135,15 +135,20 @@ class SlowPart:
         return f"for a spell of tasks {self.first:,} to {self.last:,} ({until})"
 
     def __str__(self) -> str:
+        return self.said(f"worker {self.worker}")
+
+    def said(self, who: str, many: bool = False) -> str:
+        """Describe how slow a worker is, or `many` that are as slow as this one."""
         interval = span(number(self.low, 3), number(self.high, 3))
+        are, whose = ("are", "their") if many else ("is", "its")
         if self.pattern == "sometimes":
-            often = f"{percent(self.share, 1)} % of its tasks take"
+            often = f"{percent(self.share, 1)} % of {whose} tasks take"
             if self.period:
                 often = f"regularly one task of {self.period} takes"
             takes = f"{verdict.times(self.ratio)} the usual time ({interval})"
-            return f"worker {self.worker} is slow sometimes: {often} {takes}"
+            return f"{who} {are} slow sometimes: {often} {takes}"
         slow = f"{verdict.times(self.ratio)} as slow as the others ({interval})"
-        return f"worker {self.worker} is {slow} {self.when()}"
+        return f"{who} {are} {slow} {self.when(whose)}"
 
 
 @timing.once

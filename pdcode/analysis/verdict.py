@@ -23,15 +23,15 @@ def worded(*statements: str, share: float = 0.0) -> str:
     return word + "; ".join(filter(None, statements))
 
 
-def priced(cause: Cause, of: str, many: bool) -> str:
-    """Add to the statement on a cause the fraction that it costs of some time, of `many` workers they."""
-    statement = cause.statement
+def priced(cause: Cause, of: str) -> str:
+    """Add to the statement on a cause the fraction that it costs of some time."""
+    statement, many = cause.statement, len(cause.workers) > 1
     if NOBODY in statement and cause.share >= WARNING:
         statement += f", but {'their' if many else 'its'} work is missing"
     share, low, high = (rough_percent(each) for each in (cause.share, cause.low, cause.high))
     interval = f" ({span(low, high)})" if low != high else ""
     paid = f"{share} %{interval} of {of}" if cause.share >= 0.001 else "nothing"
-    return f"{statement}: {'they cost' if many and cause.name == 'workers' else 'it costs'} {paid}"
+    return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
 
 
 def synchronous(trace: TraceReader) -> str:

@@ -383,10 +383,39 @@ def test_a_host_whose_workers_are_all_slow_is_named(tmp_path: Path) -> None:
     work_s = 0.1 * np.exp(0.1 * np.random.default_rng(1).standard_normal((60, 8)))
     work_s[:, 2:4] *= 2
     found = pdcode.Trace(traces.script(tmp_path / "a.h5", work_s, 0.02, hosts=4).path).diagnose()
-    assert found.why.endswith("; all 2 workers of node1 are slow")
+    assert found.verdict.startswith("critical: the 2 workers of node1 are 1.")
+    assert found.next.startswith("replace host node1: predicted ")
     work_s[:, 3] /= 2
     found = pdcode.Trace(traces.script(tmp_path / "b.h5", work_s, 0.02, hosts=4).path).diagnose()
     assert found.why.endswith("; it runs on node1")
+
+
+@pytest.mark.parametrize(
+    ("slow", "hosts", "said"),
+    [
+        ((2, 3), 4, r"the 2 workers of node1 are \S+ times as slow as the others (.*) from the start"),
+        ((4, 5, 6, 7), 1, r"workers 4, 5, 6 and 7 are \S+ times as slow as the others (.*) from the start"),
+        ((0, 1, 2, 3, 4, 5), 4, r"two classes of workers: .* are \S+ times as slow as all workers of node3"),
+    ],
+)
+def test_a_group_is_one_cause_with_the_cost_of_a_run_without_it(
+    slow: tuple[int, ...], hosts: int, said: str, tmp_path: Path
+) -> None:
+    """Each of its workers alone would cost nothing, as the others of the group are as slow."""
+    usual_s, drawn_s = (
+        0.1 * np.exp(0.1 * np.random.default_rng(seed).standard_normal((60, 8))) for seed in (1, 2)
+    )
+    work_s = drawn_s.copy()
+    work_s[:, slow] *= 2.2
+    found = pdcode.Trace(traces.script(tmp_path / "a.h5", work_s, 0.02, hosts=hosts).path).diagnose()
+    assert re.match(f"critical: {said}; all wait for them: they cost", found.verdict)
+    cause, *_ = found.causes
+    assert (cause.name, cause.workers) == ("workers", slow)
+    without_s = usual_s.max(axis=1) + 0.02
+    share = 1 - without_s.sum() / (work_s.max(axis=1) + 0.02).sum()
+    assert cause.low - 0.02 < share < cause.high + 0.02
+    assert cause.share == pytest.approx(share, abs=0.03)
+    assert found.cost.count(" s (") == 1
 
 
 def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
