@@ -72,7 +72,7 @@ def record(words: Sequence[str], cause: str, path: Path) -> pdcode.Trace:
 def named(found: Diagnosis) -> tuple[set[int | str], float]:
     """Return who is named first, and the part of the run's time that it costs."""
     for each in found.causes:
-        if each.name == "the policy" or each.share < WARNING:  # it is nobody's fault
+        if each.name in ("the policy", "the start") or each.share < WARNING:  # they are nobody's fault
             continue
         if each.name == "workers":
             return {part.worker for part in found.slow}, each.share

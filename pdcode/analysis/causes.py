@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
-from ..util.formats import duration, percent, two_digits, workers_named
+from ..util.formats import counted, duration, percent, two_digits, workers_named
 from . import verdict
-from .account import PAUSED, account
+from .account import PAUSED
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
 from .groups import grouped, host_of
 from .remedies import GAIN, Remedies
-from .what_if import Change, Factor, Prediction, prediction
+from .what_if import START, Change, Factor, Prediction, prediction
 
 ALL = Change(("update.mode=all",))
 
@@ -79,8 +79,12 @@ def _ranked(trace: TraceReader, found: Diagnosis) -> Diagnosis:
     said = first.found.costing(
         first.cause, run.of, "; ".join(filter(None, (first.cost, run.doubt))), first.instead
     )
-    worth = first.cause.share >= verdict.WARNING
-    after = _remedies(run, first) if worth else _nothing(run, first.without, first.unless)
+    worth = [each for each in ranked if each.cause.share >= verdict.WARNING]
+    tried = [each for each in worth if each.name != START]
+    after = _remedies(run, tried[0]) if tried else _nothing(run, first.without, first.unless)
+    if worth and not tried:
+        ten = run.apart_s[START] / (run.apart_s[START] + 10 * (run.recorded_s - run.apart_s[START]))
+        after = f"nothing: it comes once, and is {percent(ten, 1)} % of a run of ten times as many steps"
     return replace(said, verdict="; ".join([said.verdict, *beside]), causes=causes, next=after)
 
 
@@ -104,7 +108,7 @@ def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
         each = replace(found, statements=(statement, others), why="")
         factor = run.relative(Change(uneven=uneven))
         yield _without(run, each, "the policy", factor, "if all tasks of a worker took their mean time")
-    yield from _pauses(run, found, others)
+    yield from _apart(run, found, others)
 
 
 def _without(run: Prediction, found: Diagnosis, name: str, factor: Factor, unless: str) -> Priced:
@@ -149,15 +153,21 @@ def _slower_class(run: Prediction, found: Diagnosis) -> Priced:
     return replace(made, machines=[(machine, factor)], workers=workers)
 
 
-def _pauses(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
-    """Yield the pauses of rank 0 for which something waits: evaluation and checkpoints."""
-    spent = account(run.trace)
-    for name, key in zip(PAUSED, ("trace.progress_s", "trace.checkpoint_s"), strict=True):
-        part = 0.0 if spent is None else spent.by_part.get(name, 0.0) / spent.length_ns
-        if part >= verdict.WARNING:
-            statement = f"rank 0 is in {name} for {percent(part, 1)} % of the time (more seldom: {key})"
-            each = replace(found, statements=(statement, others), why="")
-            yield _without(run, each, name, Factor(*3 * (1 - part,)), f"without the time of each {name}")
+def _apart(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
+    """Yield what no task does: the start, and rank 0's pauses for which something waits."""
+    keys = dict(zip(PAUSED, ("trace.progress_s", "trace.checkpoint_s"), strict=True))
+    for name, time_s in run.apart_s.items():
+        if time_s < verdict.WARNING * run.recorded_s:
+            continue
+        part, unless = percent(time_s, run.recorded_s), f"without the time of each {name}"
+        statement = f"rank 0 is in {name} for {part} % of the time (more seldom: {keys.get(name)})"
+        if name == START:
+            first = counted(run.first_steps, "first step")
+            among = f", with {first} that took all workers long" if run.first_steps else ""
+            statement = f"the start takes {duration(1e9 * time_s)}{among}"
+            unless = "if first steps took as long as others" if among else "if there were no start"
+        each = replace(found, statements=(statement, others), why="")
+        yield _without(run, each, name, run.relative(Change(free=name)), unless)
 
 
 def _remedies(run: Prediction, first: Priced) -> str:

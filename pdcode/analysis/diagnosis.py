@@ -30,7 +30,7 @@ class Cause:
     name : str
         ``"workers"`` (the slow ones, or a slower class), ``"stalls"`` (of a worker), ``"rank 0"``,
         ``"the link"``, ``"the reduction"``, ``"the policy"`` (updates wait for uneven tasks),
-        ``"evaluation"`` or ``"checkpoint"``.
+        ``"the start"``, ``"evaluation"`` or ``"checkpoint"``.
     statement : str
         What is seen of it.
     share, low, high : float

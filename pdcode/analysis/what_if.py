@@ -24,6 +24,7 @@ from ..util.threads import one_thread
 from ..virtual import costs
 from ..virtual.simulation import Simulation
 from . import gain, statistics
+from .account import PAUSED, account
 from .summary import summarise
 from .timing import by_worker, once
 
@@ -55,6 +56,7 @@ FREE: dict[str, dict[str, dict[str, Any]]] = {
 }
 FREE["the reduction"] = FREE["the link"]
 """The table of each bottleneck, and its keys with which that takes no time."""
+START = "the start"  # what comes before the first task, or before the steps of a script that are written
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Change:
     replaced, dropped : tuple of int
         Workers with the delays of a usual one, and workers that are left out.
     free : str
-        A bottleneck of `FREE` that takes no time.
+        What takes no time: a bottleneck of `FREE`, a pause of rank 0's, of `PAUSED`, or `START`, in which
+        first steps then take as long as others.
     uneven : tuple of int, optional
         Workers whose delays stay as they are; all tasks of another one have its mean delay. None: all stay.
     """
@@ -92,7 +95,7 @@ class Change:
         settings = [each for group in given for each in group]
         config = costs.under_delays(trace, configs.read(trace, settings).config)
         config = costs.load(str(trace.path), config, self.settings, base="low")
-        return config.with_keys(**FREE[self.free]) if self.free else config
+        return config.with_keys(**FREE.get(self.free, {}))
 
     def update_s(self, trace: TraceReader, arrivals: int = MOST_ARRIVALS, draws: int = 0) -> np.ndarray:
         """Return times of an update in s, or of a payload if each is one, under the recorded delays.
@@ -157,6 +160,7 @@ class Change:
             count = int(value)
         workers, base_s = np.arange(count), 1e-9 * bases.base_ns(trace)
         steps = max(1, min(trace.updates.rows, MOST_ARRIVALS // count))
+        waits = self.free not in FREE
         links_s, times_s = 1e-9 * bases.shared_link_ns(trace), []
         for draw in range(count != trace.worker_count, 1 + draws):
             model = StragglersTable.of(self._delays(trace, draw)).make(draw, count)
@@ -166,10 +170,10 @@ class Change:
                 own_s = self._means(own_s)
             own_s = own_s[np.isfinite(own_s).any(axis=1)]  # a manager has no tasks
             if trace.is_unordered:
-                each_s = own_s.mean(axis=1) + (0.0 if self.free else _waits_s(trace))
+                each_s = own_s.mean(axis=1) + waits * _waits_s(trace)
                 times_s.append(float(1 / (1 / each_s).sum()))
             else:
-                times_s.append(float(own_s.max(axis=0).mean() + (0.0 if self.free else links_s.mean())))
+                times_s.append(float(own_s.max(axis=0).mean() + waits * links_s.mean()))
         if count != trace.worker_count:
             times_s.insert(0, float(np.mean(times_s)))
         return np.array(times_s)
@@ -218,7 +222,8 @@ class Prediction:
 
     Where all wait for all, the number of updates stays the same, and times are per update. Elsewhere
     a slow worker also contributes less of its rows: the descents are simulated, under several seeds. If that
-    takes too long here, times are for as many payloads. What comes before the first task stays as it is.
+    takes too long here, times are for as many payloads. What comes before the first task, and rank 0's pauses
+    for which something waits, stay as they are.
 
     Raises
     ------
@@ -248,7 +253,14 @@ class Prediction:
             if not whole:
                 self.updates = int(np.sum(trace.updates["t_ns"] <= 1e9 * self.recorded_s))
         self.arrivals = int(np.sum(trace.arrivals["t_recv_ns"] <= 1e9 * self.recorded_s))
-        self.start_s = min(1e-9 * float(trace.arrivals["t_dispatch_ns"].min()), self.recorded_s)
+        start_s = min(1e-9 * float(trace.arrivals["t_dispatch_ns"].min()), self.recorded_s)
+        self.apart_s = {START: start_s}  # what stays, by name
+        if trace.pauses.rows and (spent := account(trace)):
+            parts = {name: spent.by_part.get(name, 0.0) / spent.length_ns for name in PAUSED}
+            self.apart_s |= {name: part * self.recorded_s for name, part in parts.items()}
+        self.rest_s = max(0.0, self.recorded_s - sum(self.apart_s.values()))
+        # Steps of a script that are counted to its start, as they took all ranks long.
+        self.first_steps = int(trace.arrivals["version"].min()) if trace.is_script else 0
         self.own_s = float(Change().update_s(trace, self.arrivals)[0])
         if not 0 < self.own_s < math.inf:
             raise InputError("a worker never answers")
@@ -260,7 +272,7 @@ class Prediction:
         cheap = self.config is not None and not self.config.update.complete and self.flops() <= EACH_FLOPS
         self.descends = cheap and self._own_s(SEEDS) is not None
         predicted_s = self._own_descents_s[0] if self.descends else self.own_s * self.updates
-        fit = predicted_s / (self.recorded_s - self.start_s) if self.recorded_s > self.start_s else math.inf
+        fit = predicted_s / self.rest_s if self.rest_s else math.inf
         self.doubt = f"in doubt, as the clock predicts {ratio(fit)} the recorded time"
         if 1 / DOUBT <= fit <= DOUBT:
             self.doubt = ""
@@ -287,7 +299,7 @@ class Prediction:
             found = self._descended(change, max(1.0, pace), seeds, LIMIT)
             if descends or math.isfinite(found[0]):
                 pace, spread = found[0], spread + found[1]
-        return self._whole(pace, spread)
+        return self._whole(pace, spread, change.free)
 
     def descended(self, change: Change, limit: float) -> float:
         """Return the time to the loss under a change over the run's own, for its own seed.
@@ -296,10 +308,14 @@ class Prediction:
         """
         return self._descended(change, 1.0, 1, limit)[0]
 
-    def _whole(self, factor: float, spread: float) -> Factor:
-        """Return a factor of all the time from one without the start, and the square of its half interval."""
-        shared, wider = self.start_s / self.recorded_s, math.exp(math.sqrt(spread))
-        return Factor(*(shared + (1 - shared) * each for each in (factor, factor / wider, factor * wider)))
+    def _whole(self, factor: float, spread: float, free: str) -> Factor:
+        """Return a factor of all the time from one of the `rest_s`, and the square of its half interval."""
+        kept_s = sum(time_s for name, time_s in self.apart_s.items() if name != free)
+        if free == START:
+            kept_s += self.first_steps * self.own_s
+        wider = math.exp(math.sqrt(spread))
+        times_s = (kept_s + self.rest_s * each for each in (factor, factor / wider, factor * wider))
+        return Factor(*(time_s / self.recorded_s for time_s in times_s))
 
     def _own_s(self, seeds: int) -> np.ndarray | None:
         """Return when the run itself reaches the loss on the clock, by seed; None if it does not."""

@@ -18,6 +18,7 @@ from pdcode.__main__ import main
 from pdcode.analysis import critical_path, diagnosis, printing, remedies, statistics, what_if
 from pdcode.schemes.lwpd import LWPD
 from pdcode.trace.reader import TraceReader
+from pdcode.trace.schema import CHECKPOINT, EVALUATION
 from pdcode.util.errors import InputError
 
 
@@ -416,6 +417,67 @@ def test_a_group_is_one_cause_with_the_cost_of_a_run_without_it(
     assert cause.low - 0.02 < share < cause.high + 0.02
     assert cause.share == pytest.approx(share, abs=0.03)
     assert found.cost.count(" s (") == 1
+
+
+@pytest.mark.parametrize("slow", [1.0, 2.0])
+def test_first_steps_that_take_all_ranks_long_are_a_cause_of_their_own(slow: float, tmp_path: Path) -> None:
+    """As where each rank compiles: without them the run has such steps as its others."""
+    work_s = 0.1 * np.exp(0.05 * np.random.default_rng(1).standard_normal((60, 4)))
+    work_s[:, 3] *= slow
+    usual_s = (work_s.max(axis=1) + 0.02).sum()
+    work_s[:2] *= 80
+    took_s = (work_s.max(axis=1) + 0.02).sum()
+    trace = pdcode.Trace(traces.script(tmp_path / "compiles.h5", work_s, 0.02).path)
+    found = trace.diagnose()
+    start = found.causes[0]
+    assert (start.name, found.causes[1].name) == ("the start", "workers" if slow > 1 else "the reduction")
+    assert start.share == pytest.approx(1 - usual_s / took_s, abs=0.01)
+    assert start.low < start.share < start.high
+    said = r"critical: the start takes .* s, with 2 first steps that took all workers long: it costs "
+    assert re.match(said, found.verdict)
+    part = trace.account().by_part["start"] / trace.account().length_ns
+    assert start.share == pytest.approx(part - 2 * usual_s / 60 / took_s, abs=0.01)
+    ten = r"nothing: it comes once, and is .* % of a run of ten times as many steps"
+    assert re.match("replace worker 3's machine" if slow > 1 else ten, found.next)
+
+
+PAUSE_S = 0.08
+
+
+def with_pauses(trace: pdcode.Trace, what: int) -> pdcode.Trace:
+    """Put a pause of rank 0's behind each tenth update of a run in which all wait for all."""
+    at_ns = trace.updates["t_ns"][::10]
+    length_ns = round(1e9 * PAUSE_S)
+    with h5py.File(trace.path, "r+") as file:
+        for table in ("arrivals", "updates", "progress"):
+            for name in (each for each in file[table] if each.startswith("t_")):
+                column = file[table][name]
+                times_ns = column[:]
+                side = "right" if name == "t_dispatch_ns" else "left"
+                column[:] = times_ns + length_ns * np.searchsorted(at_ns, times_ns, side)
+        file["checkpoint"].attrs["t_stop_ns"] += length_ns * len(at_ns)
+        begins_ns = at_ns + length_ns * np.arange(len(at_ns))
+        for name, values in (("t_ns", begins_ns), ("spent_ns", length_ns), ("what", what)):
+            file["pauses"][name].resize((len(at_ns),))
+            file["pauses"][name][:] = values
+    return pdcode.Trace(trace.path)
+
+
+@pytest.mark.parametrize(("what", "name"), [(EVALUATION, "evaluation"), (CHECKPOINT, "checkpoint")])
+def test_pauses_cost_what_a_run_without_them_saves_and_stay_where_another_cause_is_gone(
+    what: int, name: str, tmp_path: Path
+) -> None:
+    usual_s = simulate(tmp_path / "usual.h5", UPDATES).summary()["seconds"]
+    slow = {**UPDATES, **SLOW, "stragglers.slowdown": 2.0}
+    plain_s = (made := simulate(tmp_path / "slow.h5", slow)).summary()["seconds"]
+    trace = with_pauses(made, what)
+    took_s = trace.summary()["seconds"]
+    assert took_s == pytest.approx(plain_s + 12 * PAUSE_S)
+    causes = {each.name: each for each in trace.diagnose().causes}
+    assert causes[name].share == pytest.approx(1 - plain_s / took_s, abs=0.01)
+    assert causes[name].low < causes[name].share < causes[name].high
+    without_s = usual_s + 12 * PAUSE_S
+    assert causes["workers"].share == pytest.approx(1 - without_s / took_s, abs=0.03)
 
 
 def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:
