@@ -8,12 +8,13 @@ from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
 from ..util.formats import counted, duration, percent, two_digits, workers_named
 from . import verdict
-from .account import PAUSED
+from .account import PAUSED, account
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
 from .groups import grouped, host_of
 from .remedies import GAIN, Remedies
 from .what_if import START, Change, Factor, Prediction, prediction
 
+OVERHEAD = "loading", "between steps"  # phases that are not the passes, for which the run is there
 ALL = Change(("update.mode=all",))
 
 
@@ -108,6 +109,7 @@ def _priced_causes(run: Prediction, found: Diagnosis) -> Iterator[Priced]:
         each = replace(found, statements=(statement, others), why="")
         factor = run.relative(Change(uneven=uneven))
         yield _without(run, each, "the policy", factor, "if all tasks of a worker took their mean time")
+    yield from _phases(run, found, others)
     yield from _apart(run, found, others)
 
 
@@ -151,6 +153,19 @@ def _slower_class(run: Prediction, found: Diagnosis) -> Priced:
     machine = f"host {host}" if host else f"the machines of {workers_named(workers)}"
     made = _without(run, found, "workers", factor, unless)
     return replace(made, machines=[(machine, factor)], workers=workers)
+
+
+def _phases(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
+    """Yield the phases in which a script does not compute, if they cost something in all workers."""
+    spent = account(run.trace)
+    if spent is None or run.trace.is_unordered:
+        return
+    for name in OVERHEAD:
+        time_ns = spent.by_part.get(name, 0.0)
+        if time_ns >= verdict.WARNING * spent.length_ns:
+            statement = f"{name} takes {percent(time_ns, spent.length_ns)} % of the time, in all workers"
+            each = replace(found, statements=(statement, others), why="")
+            yield _without(run, each, name, run.relative(Change(free=name)), f"if {name} took no time")
 
 
 def _apart(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:

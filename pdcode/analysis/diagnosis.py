@@ -30,7 +30,8 @@ class Cause:
     name : str
         ``"workers"`` (the slow ones, or a slower class), ``"stalls"`` (of a worker), ``"rank 0"``,
         ``"the link"``, ``"the reduction"``, ``"the policy"`` (updates wait for uneven tasks),
-        ``"the start"``, ``"evaluation"`` or ``"checkpoint"``.
+        ``"loading"``, ``"between steps"`` (of scripts), ``"the start"``, ``"evaluation"`` or
+        ``"checkpoint"``.
     statement : str
         What is seen of it.
     share, low, high : float

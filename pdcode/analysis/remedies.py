@@ -48,6 +48,7 @@ TRIED = {
 """Settings that are tried against each cause, with words for them; slow workers: as the policy."""
 OF_SCRIPTS = {
     "the reduction": "fewer bytes a step, such as by the hook of pdcode.torch.ddp",
+    "loading": "load in the background, DataLoader(..., num_workers=…, persistent_workers=True)",
     "the policy": "several batches a step (no_sync), or steps that do not wait for all, such as local ones",
 }
 """What is said of a program whose descent is not known, beside what was tried."""

@@ -148,7 +148,8 @@ class SlowPart:
             takes = f"{verdict.times(self.ratio)} the usual time ({interval})"
             return f"{who} {are} slow sometimes: {often} {takes}"
         slow = f"{verdict.times(self.ratio)} as slow as the others ({interval})"
-        return f"{who} {are} {slow} {self.when(whose)}"
+        within = f", in {self.cause}" if self.cause in PHASES else ""
+        return f"{who} {are} {slow} {self.when(whose)}{within}"
 
 
 @timing.once

@@ -16,6 +16,7 @@ from ..config import load as configfile
 from ..schemes import delay_model
 from ..session import setup
 from ..stragglers import bases, delays_ns
+from ..stragglers.trace import RecordedDelays
 from ..trace.reader import TraceReader
 from ..trace.recorder import Recorder
 from ..util.errors import InputError
@@ -23,7 +24,7 @@ from ..util.formats import duration, ratio, rough_percent, span
 from ..util.threads import one_thread
 from ..virtual import costs
 from ..virtual.simulation import Simulation
-from . import gain, statistics
+from . import gain, statistics, timing
 from .account import PAUSED, account
 from .summary import summarise
 from .timing import by_worker, once
@@ -70,8 +71,8 @@ class Change:
     replaced, dropped : tuple of int
         Workers with the delays of a usual one, and workers that are left out.
     free : str
-        What takes no time: a bottleneck of `FREE`, a pause of rank 0's, of `PAUSED`, or `START`, in which
-        first steps then take as long as others.
+        What takes no time: a bottleneck of `FREE`, a pause of rank 0's, of `PAUSED`, a script's phase, or
+        `START`, in which first steps then take as long as others.
     uneven : tuple of int, optional
         Workers whose delays stay as they are; all tasks of another one have its mean delay. None: all stay.
     """
@@ -160,12 +161,15 @@ class Change:
             count = int(value)
         workers, base_s = np.arange(count), 1e-9 * bases.base_ns(trace)
         steps = max(1, min(trace.updates.rows, MOST_ARRIVALS // count))
-        waits = self.free not in FREE
+        waits, phase_s = self.free not in FREE, _shared_phase_s(trace, self.free)
         links_s, times_s = 1e-9 * bases.shared_link_ns(trace), []
         for draw in range(count != trace.worker_count, 1 + draws):
             model = StragglersTable.of(self._delays(trace, draw)).make(draw, count)
             own_s = model.delays_s(workers, np.zeros_like(workers), steps)
             own_s += base_s * (1 + model.stretch(workers))[:, None]
+            if phase_s is not None and isinstance(model, RecordedDelays):
+                places = model.places(workers, np.zeros_like(workers), steps)
+                own_s = np.maximum(own_s - np.take(phase_s, places, mode="clip"), 0.0)
             if self.uneven is not None:
                 own_s = self._means(own_s)
             own_s = own_s[np.isfinite(own_s).any(axis=1)]  # a manager has no tasks
@@ -177,6 +181,23 @@ class Change:
         if count != trace.worker_count:
             times_s.insert(0, float(np.mean(times_s)))
         return np.array(times_s)
+
+
+def _shared_phase_s(trace: TraceReader, phase: str) -> np.ndarray | None:
+    """Return the time of a phase in each task, worker by worker, in s; None if it is no recorded phase.
+
+    Of a worker whose mean is above a usual one's it is less, by the ratio: what it takes longer is its own.
+    """
+    phases = timing.phases_of(trace) if phase in timing.PHASES else None
+    if phases is None:
+        return None
+    rows, times_s = trace.arrivals, 1e-9 * phases[timing.PHASES.index(phase)]
+    counts = np.bincount(rows["worker"], minlength=trace.worker_count)
+    means_s = np.bincount(rows["worker"], times_s, trace.worker_count) / np.maximum(counts, 1)
+    usual = np.minimum(1.0, np.median(means_s[counts > 0]) / np.maximum(means_s, 1e-12))
+    order = np.lexsort((rows["task"], rows["worker"]))
+    shared_s: np.ndarray = (times_s * usual[rows["worker"]])[order]
+    return shared_s
 
 
 def _waits_s(trace: TraceReader) -> float:

@@ -93,8 +93,13 @@ class RecordedDelays(DelayModel):
         return np.where(own < 0, own, own * self.factor[workers])  # total durations keep their mark -1
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
+        return np.take(self._values, self.places(workers, first, count), mode="clip")  # clips dead workers
+
+    def places(self, workers: Integers, first: Integers, count: int) -> Integers:
+        """Return the place, among all recorded delays, of each task's one, shape (m, count)."""
         number = self._number(workers, first, count, np.maximum(self._counts[workers, None], 1))
-        return np.take(self._values, self._starts[workers, None] + number, mode="clip")  # clips dead workers
+        places: Integers = self._starts[workers, None] + number
+        return places
 
     def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
         """Return the number of the recorded delay that each task of each worker takes, shape (m, count)."""

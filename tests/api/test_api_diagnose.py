@@ -441,6 +441,33 @@ def test_first_steps_that_take_all_ranks_long_are_a_cause_of_their_own(slow: flo
     assert re.match("replace worker 3's machine" if slow > 1 else ten, found.next)
 
 
+@pytest.mark.parametrize("slow", [1.0, 4.0])
+def test_a_phase_that_costs_all_ranks_is_a_cause_and_that_of_a_slow_rank_is_its_own(
+    slow: float, tmp_path: Path
+) -> None:
+    """Without loading, steps take what the passes do, and what one rank loads longer than a usual one."""
+    random = np.random.default_rng(1)
+    passes_s, loading_s = (each * np.exp(0.1 * random.standard_normal((80, 4))) for each in (0.06, 0.04))
+    excess_s = (slow - 1) * loading_s * (np.arange(4) == 2)
+    work_s = passes_s + loading_s + excess_s
+    trace = traces.script(tmp_path / "loads.h5", work_s, 0.01, loading_s=loading_s + excess_s)
+    found = pdcode.Trace(trace.path).diagnose()
+    took_s = (work_s.max(axis=1) + 0.01).sum()
+    causes = {each.name: each for each in found.causes}
+    without_s = ((passes_s + excess_s).max(axis=1) + 0.01).sum()
+    assert causes["loading"].share == pytest.approx(1 - without_s / took_s, abs=0.02)
+    assert causes["loading"].low < causes["loading"].share < causes["loading"].high
+    assert [part.worker for part in found.slow] == ([2] if slow > 1 else [])
+    if slow > 1:
+        assert re.match(r"critical: worker 2 is .* from the start, in loading; all wait", found.verdict)
+        assert "; loading takes " in found.verdict
+        usual_s = ((passes_s + loading_s).max(axis=1) + 0.01).sum()
+        assert causes["workers"].share == pytest.approx(1 - usual_s / took_s, abs=0.03)
+    else:
+        assert re.match(r"critical: loading takes .* % of the time, in all workers: it costs", found.verdict)
+        assert found.next.startswith("load in the background, DataLoader(")
+
+
 PAUSE_S = 0.08
 
 

@@ -135,14 +135,22 @@ def simulate(
     return TraceReader(path)
 
 
-def script(path: Path, work_s: np.ndarray, reduction_s: float | np.ndarray, hosts: int = 1) -> TraceReader:
-    """Write the trace of a script whose ranks compute for `work_s`, (steps, ranks), and reduce together."""
+def script(
+    path: Path, work_s: np.ndarray, reduction_s: float | np.ndarray, hosts: int = 1,
+    loading_s: np.ndarray | None = None, size: int = 0,
+) -> TraceReader:  # fmt: skip
+    """Write the trace of a script whose ranks compute for `work_s`, (steps, ranks), and reduce together.
+
+    It loads for `loading_s` of that, if given, and its passes take the rest; payloads have `size` bytes.
+    """
     ends_s = np.cumsum(work_s.max(axis=1) + reduction_s)
     starts_s = np.append(0.0, ends_s[:-1])[:, None]
-    times_s = np.broadcast_arrays(starts_s, starts_s + work_s, ends_s[:, None])
+    times_s = [*np.broadcast_arrays(starts_s, starts_s + work_s, ends_s[:, None])]
+    if loading_s is not None:
+        times_s += [loading_s, (work_s - loading_s) / 3, (work_s - loading_s) * 2 / 3]
     ranks = work_s.shape[1]
     members = [{"host": f"node{rank * hosts // ranks}"} for rank in range(ranks)]
-    trace = StepWriter(path, "a test", members, {})
+    trace = StepWriter(path, "a test", members, {"gradient_bytes": size, "payload_bytes": size})
     trace.write(np.rint(1e9 * np.stack(times_s, axis=2)).astype(np.int64))
     trace.close()
     return TraceReader(path)
