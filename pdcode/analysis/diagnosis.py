@@ -67,7 +67,8 @@ class Diagnosis:
         ``"rank 0"``, ``"the link"`` or ``"the reduction"``, if that costs more than slow workers; or empty.
     share : float
         Fraction of the time to the target, or of the run's, that the slow workers or the bottleneck cost; nan
-        if it is not known. By it the verdict is critical, a warning, or neither.
+        if it is not known. By it the verdict is critical, a warning, or neither; neither, too, where no
+        worker is slow and updates wait for tasks that vary.
     statements : tuple of str
         What the verdict says, the first of the slow workers or the bottleneck.
     fast : list of int
@@ -95,8 +96,10 @@ class Diagnosis:
     def costing(self, cause: Cause, of: str, cost: str, instead: str = "") -> Self:
         """Return the diagnosis with what its cause costs of some time, and what another policy would do."""
         _, *rest = self.statements
-        statements = verdict.priced(cause, of), instead, *rest
-        worded = verdict.worded(*statements, share=cause.share)
+        statements, share = (verdict.priced(cause, of), instead, *rest), cause.share
+        if cause.name == "the policy" and rest[0].startswith("no worker is slow"):  # nothing is wrong
+            statements, share = (*rest, statements[0]), 0.0
+        worded = verdict.worded(*statements, share=share)
         return replace(self, verdict=worded, cost=cost, share=cause.share, statements=statements)
 
     def lines(self) -> list[tuple[str, str]]:

@@ -31,7 +31,8 @@ def priced(cause: Cause, of: str) -> str:
     share, low, high = (rough_percent(each) for each in (cause.share, cause.low, cause.high))
     interval = f" ({span(low, high)})" if low != high else ""
     paid = f"{share} %{interval} of {of}" if cause.share >= 0.001 else "nothing"
-    return f"{statement}: {'they cost' if many else 'it costs'} {paid}"
+    costs = "waiting takes" if cause.name == "the policy" else "they cost" if many else "it costs"
+    return f"{statement}: {costs} {paid}"
 
 
 def synchronous(trace: TraceReader) -> str:
@@ -41,9 +42,9 @@ def synchronous(trace: TraceReader) -> str:
     if n < 2 or getattr(scheme, "policy", Scheme.policy) is not Scheme.policy:  # a rule of its own
         return ""
     if (trace.is_script and not trace.is_unordered) or (policy and policy.complete):
-        return f"each update waits for the slowest of {n:,} workers, whose tasks are uneven"
+        return f"each update waits for the slowest of {n:,} workers, whose tasks vary"
     wanted = policy and not policy.asynchronous and policy.min_payloads(n)
-    return f"each update waits for {wanted} of {n:,} workers, whose tasks are uneven" if wanted else ""
+    return f"each update waits for {wanted} of {n:,} workers, whose tasks vary" if wanted else ""
 
 
 def waiting(trace: TraceReader, many: bool) -> tuple[bool, str]:

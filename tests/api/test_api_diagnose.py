@@ -685,8 +685,12 @@ def test_tasks_that_are_uneven_are_a_cause_of_their_own(tmp_path: Path) -> None:
     }
     trace = simulate(tmp_path / "run.h5", law)
     found = trace.diagnose()
-    assert workers_verdict(found).startswith("critical: each update waits for the slowest of 8 workers, ")
-    assert "no worker is slow" in found.verdict
+    assert re.match(
+        r"no worker is slow.*; each update waits for the slowest of 8 workers, whose tasks vary: "
+        r"waiting takes \d+ % \(.*\) of the run's time$",
+        workers_verdict(found),
+    )
+    assert found.share > 0.2
     (policy,) = found.causes
     rows = trace.arrivals
     even_s = 1e-9 * 300 * np.mean(rows["t_send_ns"] - rows["t_start_ns"])
