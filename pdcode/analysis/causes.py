@@ -191,7 +191,7 @@ def _remedies(run: Prediction, first: Priced) -> str:
     machines = [remedies.machine(slow, *each) for each in first.machines]
     machines += remedies.without(slow) if slow else ()
     if run.trace.is_script and first.name == "the reduction":
-        machines.append(remedies.rarer(first.without))
+        machines += [remedies.rarer(first.without), *remedies.halved()]
     shown = remedies.best(first.name, slow, machines)
     return shown or f"nothing that was tried takes {percent(1 - GAIN, 1)} % less; {remedies.more}"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ..config import load as configfile
 from ..trace.reader import TraceReader
 from ..util.errors import InputError, prefix_errors
-from ..util.formats import bar, counted, duration, rate, rough_percent, span, two_digits, workers_named
+from ..util.formats import bar, counted, duration, rate, rough_percent, size, span, two_digits, workers_named
 from .causes import diagnosed
-from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction, prediction
+from .what_if import MOST_FLOPS, SEEDS, Change, Factor, Prediction, link_of_script, prediction
 
 TABLES = {
     "workers", "link", "machine", "update", "reduce", "downlink", "code", "wire", "scheme", "memory",
@@ -104,9 +104,16 @@ def _answered(run: Prediction, setting: str) -> str:
     """Return the table of a key that a recorded run answers; refuse others."""
     (table, *keys), _ = configfile.parse_override(setting)
     script, key = run.config is None, ".".join((table, *keys))
-    known = "workers.count" if script else f"keys of {', '.join(sorted(TABLES))}, problem.batch"
+    known = f"keys of {', '.join(sorted(TABLES))}, problem.batch"
     answered = table in TABLES or (table == "problem" and keys and keys[0] in PROBLEM)
-    if not (key == "workers.count" if script else answered):
+    if script:
+        link = link_of_script(run.trace) > 0
+        answered = key == "workers.count" or (key == "link.bandwidth" and link)
+        known = f"workers.count{' and link.bandwidth' if link else ''}"
+        if table == "link":
+            why = "how much of its reductions' time is latency" if link else "the bytes of its reductions"
+            known += f", as {why} was not recorded" if link else f", as {why} were not recorded"
+    if not answered:
         raise InputError(f"--set {key}: {run.trace.path} does not answer this key; it answers {known}")
     return table
 
@@ -123,7 +130,12 @@ def _predicted(run: Prediction, change: Change, tables: set[str]) -> tuple[Facto
     if run.descends:
         return run.relative(change), f"simulated to the loss, {SEEDS} seeds"
     each = "payloads" if run.single else "updates" if run.config else "steps, each worker with its work"
-    return run.relative(change), f"for as many {each}"
+    basis = f"for as many {each}"
+    if run.config is None and "link" in tables:
+        bytes_up = size(run.trace.attributes["payload_bytes"])
+        now = f"{bytes_up} of each worker at {rate(link_of_script(run.trace))}"
+        basis += f", as if the reductions' time were all transfer, {now}"
+    return run.relative(change), basis
 
 
 def curves(run: Prediction) -> Iterator[tuple[str, list[tuple[str, Answer]]]]:
@@ -131,11 +143,9 @@ def curves(run: Prediction) -> Iterator[tuple[str, list[tuple[str, Answer]]]]:
     n = run.trace.worker_count
     counts = [max(2, round(n * each)) for each in COUNTS]
     keys = {"workers": [(f"{count:,}", f"workers.count={count}") for count in sorted({*counts} - {n})]}
-    if run.config is not None:
-        fitted = Change().config(run.trace).link.bandwidth
-        if 1 < fitted < 1e15:
-            speeds = [fitted * each for each in LINKS]
-            keys["link"] = [(rate(each), f"link.bandwidth={each:g}") for each in speeds]
+    if 1 < (fitted := _bandwidth(run)) < 1e15:
+        speeds = [fitted * each for each in LINKS]
+        keys["link"] = [(rate(each), f"link.bandwidth={each:g}") for each in speeds]
     for name, asked in keys.items():
         found = []
         for shown, setting in asked:
@@ -144,6 +154,11 @@ def curves(run: Prediction) -> Iterator[tuple[str, list[tuple[str, Answer]]]]:
             except InputError:  # not with the other keys of the run
                 continue
         yield name, found
+
+
+def _bandwidth(run: Prediction) -> float:
+    """Return the bandwidth of a run's link in bytes/s; 0: not known."""
+    return link_of_script(run.trace) if run.config is None else Change().config(run.trace).link.bandwidth
 
 
 def said(trace: TraceReader) -> Iterator[str]:
@@ -172,7 +187,7 @@ def _curve(run: Prediction, name: str, answers: Sequence[tuple[str, Answer]]) ->
     """Yield the lines of a curve: each time as a bar, and its interval."""
     now = f"{run.trace.worker_count:,}"
     if name == "link":
-        now = rate(Change().config(run.trace).link.bandwidth)
+        now = rate(_bandwidth(run))
     rows = [(shown, each.predicted_s, each.low_s, each.high_s) for shown, each in answers]
     rows.append((f"{now} now", *3 * (run.recorded_s,)))
     finite = [row for row in rows if math.isfinite(row[1])]

@@ -14,7 +14,7 @@ from ..util.errors import InputError
 from ..util.formats import duration, workers_named
 from . import timing
 from .slowness import SlowPart
-from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction
+from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction, link_of_script
 
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 SHOWN = 3  # remedies
@@ -112,6 +112,13 @@ class Remedies:
         factor = Factor(*((1 + each) / 2 for each in free))
         text = "twice the work a step, such as two batches (no_sync): predicted"
         return Remedy(f"{text} {self.run.time(factor)} for as much work", factor)
+
+    def halved(self) -> Iterator[Remedy]:
+        """Yield the remedy that a script's reductions have half the bytes, if their bytes are known."""
+        if bandwidth := link_of_script(self.run.trace):
+            factor = self.run.relative(Change((f"link.bandwidth={2 * bandwidth:g}",)))
+            text = "half the bytes, model.register_comm_hook(None, fp16_compress_hook): predicted"
+            yield Remedy(f"{text} {self.run.time(factor)}, if the reduction's time is all transfer", factor)
 
     def without(self, slow: Sequence[SlowPart]) -> Iterator[Remedy]:
         """Yield the remedy that the job goes on without its slow workers."""

@@ -23,6 +23,7 @@ from ..util.errors import InputError
 from ..util.formats import duration, ratio, rough_percent, span
 from ..util.threads import one_thread
 from ..virtual import costs
+from ..virtual.schedule import allreduce_s
 from ..virtual.simulation import Simulation
 from . import gain, statistics, timing
 from .account import PAUSED, account
@@ -155,14 +156,19 @@ class Change:
         Where ranks do not wait for each other, a step is a task, and they wait for their manager as recorded.
         """
         count = trace.worker_count - len(self.dropped)
-        for keys, value in map(configfile.parse_override, self.settings):
-            if keys != ["workers", "count"]:
+        links_s = 1e-9 * bases.shared_link_ns(trace)
+        for setting in self.settings:
+            keys, value = configfile.parse_override(setting)
+            if keys == ["link", "bandwidth"] and (recorded := link_of_script(trace)):
+                links_s *= recorded / configs.read({}, [setting]).config.link.bandwidth
+            elif keys == ["workers", "count"]:
+                count = int(value)
+            else:
                 raise InputError(f"{'.'.join(keys)}: the times of another program do not answer this key")
-            count = int(value)
         workers, base_s = np.arange(count), 1e-9 * bases.base_ns(trace)
         steps = max(1, min(trace.updates.rows, MOST_ARRIVALS // count))
         waits, phase_s = self.free not in FREE, _shared_phase_s(trace, self.free)
-        links_s, times_s = 1e-9 * bases.shared_link_ns(trace), []
+        times_s = []
         for draw in range(count != trace.worker_count, 1 + draws):
             model = StragglersTable.of(self._delays(trace, draw)).make(draw, count)
             own_s = model.delays_s(workers, np.zeros_like(workers), steps)
@@ -181,6 +187,17 @@ class Change:
         if count != trace.worker_count:
             times_s.insert(0, float(np.mean(times_s)))
         return np.array(times_s)
+
+
+def link_of_script(trace: TraceReader) -> float:
+    """Return the bandwidth in bytes/s by which a script's reductions are all transfer; 0: not known.
+
+    Each rank's link then carries what the quickest algorithm of `allreduce_s` sends, without latency.
+    """
+    size, n = trace.attributes.get("payload_bytes", 0), trace.worker_count
+    mean_s = 1e-9 * float(bases.shared_link_ns(trace).mean())
+    known = size and n > 1 and mean_s > 0 and trace.summed.all()
+    return allreduce_s(n, size, 0.0, 1.0) / mean_s if known else 0.0
 
 
 def _shared_phase_s(trace: TraceReader, phase: str) -> np.ndarray | None:

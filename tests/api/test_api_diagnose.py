@@ -362,7 +362,12 @@ def test_a_script_that_is_bound_by_its_reduction(tmp_path: Path) -> None:
     assert found.share == pytest.approx(0.2 / (0.2 + work_s.max(axis=1).mean()), abs=0.02)
     said = re.match(r"twice the work a step, .*?: predicted (.*? s) .*; or fewer bytes a step", found.next)
     assert said is not None
-    assert seconds(said[1]) == pytest.approx(60 * (work_s.max(axis=1).mean() + 0.1), rel=0.02)
+    half_s = 60 * (work_s.max(axis=1).mean() + 0.1)
+    assert seconds(said[1]) == pytest.approx(half_s, rel=0.02)
+    found = pdcode.Trace(traces.script(tmp_path / "bytes.h5", work_s, 0.2, size=4_000_000).path).diagnose()
+    said = re.search(r"half the bytes, .*?: predicted (.*? s) .*?, if the reduction's ", found.next)
+    assert said is not None
+    assert seconds(said[1]) == pytest.approx(half_s, rel=0.02)
 
 
 def test_steps_whose_common_part_wanders_hide_no_slow_rank(tmp_path: Path) -> None:
