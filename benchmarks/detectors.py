@@ -221,7 +221,7 @@ def perform(chosen: Sequence[str], seeds: Sequence[int]) -> dict[str, Tally]:
             tally.right["pdcode"].append(said == {*case.truth})
             for rule, function in RULES.items():
                 tally.right[rule].append(by_rule(trace, function) == {*case.truth})
-            if cause and tally.right["pdcode"][-1]:  # no cause of equal workers, or of classes
+            if cause and tally.right["pdcode"][-1]:  # no cause of equal workers
                 took_s = trace.summary()["seconds"]
                 own, *under = (
                     max(0.0, 1 - simulate_clean(folder, each, policy) / took_s) for each in (case, *others)
