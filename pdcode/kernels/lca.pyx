@@ -1,7 +1,7 @@
 """Steps that infer sparse codes, for features at the places of a grid.
 
 `compete` is of the Locally Competitive Algorithm: Rozell, Johnson, Baraniuk and Olshausen, "Sparse coding via
-thresholding and local competition in neural circuits", Neural Computation 2008. `descend` is of ISTA and FISTA:
+thresholding and local competition in neural circuits", Neural Computation 2008. `descend` is of ISTA, FISTA:
 Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences 2009.
 """
 
@@ -34,7 +34,7 @@ def compete(drive: real[N, M], potential: writeable(real[N, M]), codes: writeabl
 @kernel
 def descend(drive: real[N, M], points: writeable(real[N, M]), codes: writeable(rows(real[N, M])),
             thresholds: real[M], step: double, momentum: double, nonnegative: int):
-    """Compute codes = threshold(``points + step * drive``) and ``points = codes + momentum * change of codes``.
+    """Compute codes = threshold(``points + step * drive``), ``points = codes + momentum * change of codes``.
 
     The threshold takes ``step * thresholds`` from a magnitude.
     """
