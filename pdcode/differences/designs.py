@@ -9,14 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..config import kinds
 from .columns import Columns
 
 
-class Queue:
+class Queue(kinds.Registered, group="designs"):
     """A queue of columns: idle workers wait, and an evaluation that fails is repeated once.
 
     Attributes
     ----------
+    name : str
+        Value of ``scheme.options.design``.
     summary : str
         One-line description.
     speculates : bool
@@ -26,6 +29,7 @@ class Queue:
         up; -1: others take its place.
     """
 
+    name = "queue"
     summary: ClassVar[str] = "each column once"
     speculates: ClassVar[bool] = False
     repeats: ClassVar[int] = 1
@@ -52,6 +56,7 @@ class Copies(Queue):
     Dean and Ghemawat, "MapReduce: simplified data processing on large clusters", OSDI 2004, section 3.6.
     """
 
+    name = "copies"
     summary: ClassVar[str] = "each column once, and copies of those that are late"
     speculates: ClassVar[bool] = True
 
@@ -70,6 +75,7 @@ class Combinations(Queue):
     whose evaluation fails, where a repetition would fail again.
     """
 
+    name = "combinations"
     summary: ClassVar[str] = "each column once, and combinations of those that are late or have failed"
     speculates: ClassVar[bool] = True
     repeats: ClassVar[int] = -1

@@ -76,7 +76,7 @@ class SimulationModel(Model):
         return self.checked_values(found)
 
     def checked_values(self, found: Any) -> Array | None:
-        """Return what the function has returned as an array of shape (m,); None: it is not finite."""
+        """Return what the function has returned as an array of shape (m,); None: its norm is not finite."""
         values = np.asarray(found, np.float64)
         expected = () if self.residuals is None else (self.residuals,)
         if values.shape != expected:
@@ -84,7 +84,9 @@ class SimulationModel(Model):
                 f"problem.function: it returns an array of shape {values.shape}; problem.residuals says "
                 f"{'a number' if self.residuals is None else self.residuals}"
             )
-        return values.reshape(-1) if np.isfinite(values).all() else None
+        values = values.reshape(-1)
+        with np.errstate(over="ignore"):
+            return values if np.isfinite(values @ values) else None
 
     def explain(self, x: Array) -> None:
         """Evaluate a point at which an evaluation has failed; raise the user's error."""

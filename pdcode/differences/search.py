@@ -6,6 +6,7 @@ Jacobian; trial points, one of which becomes the next point.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -70,7 +71,7 @@ class Search(Stateful):
     """
 
     state_names = (
-        "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready", "_tried",
+        "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready",
         "_results", "_asked", "evaluated", "failures",
     )  # fmt: skip
     state_types = (("_times_ns", list[int]), ("_results", list))
@@ -94,7 +95,6 @@ class Search(Stateful):
         self._asked = self.evaluated = self.failures = 0
         self._times_ns = list[int]()
         self._ready = False  # whether the Jacobian is known
-        self._tried = 0  # trials asked for
         self._results = list[list[Any]]()  # of trials: number, cost, values
         columns.begin(x, relative_step)
 
@@ -133,7 +133,7 @@ class Search(Stateful):
         if self._ready:
             trials = self._under_way(TRIAL)
             late = self._slow(trials, now_ns)
-            return (TRIAL, self._tried) if len(trials) - late < self._trials - 0.5 else None
+            return (TRIAL, self._untried) if len(trials) - late < self._trials - 0.5 else None
         columns, under_way = self.columns, self._under_way(COLUMN)
         taken = columns.known | columns.failed
         alone = [each for each in under_way if each.column >= 0]
@@ -156,7 +156,6 @@ class Search(Stateful):
             trial = self.method.trial(number)
             if trial is None:
                 return None
-            self._tried += 1
             return Question(TRIAL, trial.x, self.iterate, now_ns, columns.x * 0, number)
         if kind == START:
             return Question(START, columns.x.copy(), self.iterate, now_ns, columns.x * 0)
@@ -175,6 +174,12 @@ class Search(Stateful):
         places = np.flatnonzero(direction)
         column = int(places[0]) if len(places) == 1 else -1
         return Question(COLUMN, self.columns.point(direction), self.iterate, now_ns, direction, column=column)
+
+    @property
+    def _untried(self) -> int:
+        """Number of the first trial that has neither been evaluated nor is under way."""
+        taken = {number for number, *_ in self._results} | {each.number for each in self._under_way(TRIAL)}
+        return next(number for number in count() if number not in taken)
 
     def _under_way(self, kind: str) -> list[Question]:
         """Return the questions of a kind that are under way at this point."""
@@ -281,7 +286,7 @@ class Search(Stateful):
         ratio = decrease / trial.predicted if trial.predicted > 0 else 0.0
         waits = len(self._under_way(TRIAL)) > 0
         if not (ratio >= POOR or (ratio > LEAST and not waits)):
-            if not waits and (self.method.trial(self._tried) is None or self._stands_still()):
+            if not waits and (self.method.trial(self._untried) is None or self._stands_still()):
                 self.ended = "converged: no step decreases the cost"
             return False
         before = self.cost
@@ -290,13 +295,13 @@ class Search(Stateful):
         self.x[:], self.values[:] = trial.x, values
         self.iterate += 1
         self.columns.begin(self.x, self._relative_step)
-        self._ready, self._tried, self._results = False, 0, []
+        self._ready, self._results = False, []
         self.ended = ended
         return True
 
     def _stands_still(self) -> bool:
         """Return whether the last trial is too short, or promises too little, to go on."""
-        trial = self.method.trial(self._tried - 1)
+        trial = self.method.trial(self._results[-1][0])
         assert trial is not None
         return trial.predicted >= 0 and bool(self.method.ended(self.x, abs(self.cost), trial, 0.0))
 
@@ -313,5 +318,5 @@ class Search(Stateful):
     def resumed(self) -> None:
         """Go on without the questions under way, which are lost, and which a trace does not have."""
         self.questions.clear()
-        self._asked, self._tried = self.evaluated, len(self._results)
+        self._asked = self.evaluated
         self.columns.drawn = self.columns.combined + self.columns.refused

@@ -127,6 +127,27 @@ def rows_of(path: Path) -> int:
         return 0
 
 
+def test_a_design_of_a_plug_in(job: Path, capsys) -> None:
+    plugin = job.parent / "first.py"
+    plugin.write_text(
+        """
+from pdcode.differences.designs import Copies
+
+class First(Copies):
+    name = "first-again"
+    summary = "each column once, and copies of the first"
+    repeats = -1
+
+    def spare(self, columns, under_way, keys):
+        return None if columns.known[0] else columns.coordinate(0)
+""",
+        encoding="utf-8",
+    )
+    sets = ["--set", f'plugins=["{plugin}"]', "--set", "scheme.options.design=first-again"]
+    assert main(["simulate", str(job), "-o", str(job.parent / "a.h5"), *sets, "--set", "stop.seconds=9"]) == 0
+    assert_replays(job.parent / "a.h5", capsys)
+
+
 def test_a_call_finds_residuals_numbers_and_limits(job: Path, capsys) -> None:
     t = np.linspace(0, 4, 50)
 
