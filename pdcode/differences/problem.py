@@ -7,13 +7,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ..config import Positive, Real, kinds
+from ..config import Bytes, Duration, Positive, Real, kinds
 from ..config.requirements import KeyNeeds, one_of
 from ..problems.dataset import Rows, RowSet
 from ..problems.function import ensure_takes
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model, ModelTable
 from ..util.errors import InputError
+from .program import Program, read_observed
 
 ONE = Annotated[float, Meta(gt=0, le=1)]
 
@@ -54,6 +55,7 @@ class SimulationModel(Model):
         what = "a number, which is minimised" if residuals is None else f"{residuals} residuals"
         self.description = f"a function of {len(start)} parameters returns {what}"
         self._function, self._start, self._flops = function, start, flops
+        self._key = "problem.command" if isinstance(function, Program) else "problem.function"
         self.residuals, self.values = residuals, residuals or 1
         self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)
         if bounds is not None:
@@ -81,7 +83,7 @@ class SimulationModel(Model):
         expected = () if self.residuals is None else (self.residuals,)
         if values.shape != expected:
             raise InputError(
-                f"problem.function: it returns an array of shape {values.shape}; problem.residuals says "
+                f"{self._key}: it returns an array of shape {values.shape}; problem.residuals says "
                 f"{'a number' if self.residuals is None else self.residuals}"
             )
         values = values.reshape(-1)
@@ -90,7 +92,7 @@ class SimulationModel(Model):
 
     def explain(self, x: Array) -> None:
         """Evaluate a point at which an evaluation has failed; raise the user's error."""
-        with kinds.errors_of_user("problem.function"):
+        with kinds.errors_of_user(self._key):
             self.checked_values(self._function(x.copy()))
 
     def gradient(
@@ -102,7 +104,7 @@ class SimulationModel(Model):
         return Measurement(self.costs.get(theta.tobytes(), float("nan")))
 
     def examine(self, theta: Array, rows: Rows) -> list[str]:
-        ensure_takes("problem.function", "the function is called as (x)", self._function, theta)
+        ensure_takes(self._key, "the function is called as (x)", self._function, theta)
         return []
 
     def flops(self, rows: int, like: Rows) -> float:
@@ -113,13 +115,26 @@ class SimulationProblem(ModelTable, tag="simulation"):
     """A function without rows and without a gradient, such as the misfit of a simulation."""
 
     references: ClassVar[tuple[str, ...]] = ("function",)
-    paths: ClassVar[tuple[str, ...]] = ()
+    paths: ClassVar[tuple[str, ...]] = ("template", "observed")
     requires: ClassVar[KeyNeeds] = {
         "kind": {"scheme.name": one_of("differences", why="has no gradient")},
     }
 
-    #: FILE.py:NAME of ``function(x)``, which returns a number, or an array of residuals
-    function: str = ""
+    #: FILE.py:NAME of ``function(x)``, which returns a number, or an array of residuals; none: `command` is
+    function: str | None = None
+    #: command line of a program, with {input} and {output} for files; without {output} it prints its numbers
+    command: str | None = None
+    #: path of the program's input with {{ name }}, or {{ name:.6f }}, for each parameter, in whose folder the
+    #: command runs
+    template: str | None = None
+    names: list[str] = msgspec.field(default_factory=list)  #: names of the parameters in the template
+    #: which numbers of the output are values: a regular expression with a group, csv:COLUMN, or json:KEY.KEY;
+    #: none: all
+    select: str | None = None
+    #: path of a text of numbers, which are subtracted from the values; none: the values are the residuals
+    observed: str | None = None
+    seconds: Duration | None = None  #: longest time of an evaluation of the program [s]; none: no limit
+    memory: Bytes | None = None  #: most memory of each process of the program [B]; none: no limit
     #: the parameters at the start
     start: list[float] = msgspec.field(default_factory=list)
     #: number of residuals, of which half the sum of squares is minimised; none: the function returns a
@@ -141,9 +156,20 @@ class SimulationProblem(ModelTable, tag="simulation"):
         return "start"
 
     def check_config(self, config: Any) -> None:
-        for key in ("function", "start"):
-            if not getattr(self, key):
-                raise InputError(f"problem.{key}: must be given with problem.kind 'simulation'")
+        if not self.start:
+            raise InputError("problem.start: must be given with problem.kind 'simulation'")
+        if (self.function is None) == (self.command is None):
+            raise InputError(
+                "problem.function: give this, or problem.command, with problem.kind 'simulation'"
+            )
+        own = ("template", "names", "select", "observed", "seconds", "memory")
+        if given := [key for key in own if getattr(self, key) and self.command is None]:
+            raise InputError(f"problem.{given[0]}: has no effect without problem.command")
+        if self.command is not None:
+            if self.template is None:
+                raise InputError("problem.template: must be given with problem.command")
+            if len(self.names) != len(self.start):
+                raise InputError(f"problem.names: {len(self.names)} names for {len(self.start)} parameters")
         if config.stop.accuracy is not None:
             raise InputError("stop.accuracy: a simulation has none")
         bounds = self.bounds
@@ -159,11 +185,24 @@ class SimulationProblem(ModelTable, tag="simulation"):
                 )
 
     def model(self) -> SimulationModel:
-        function = kinds.referenced("problem.function", self.function)
-        if not callable(function):
-            raise InputError(f"problem.function: {self.function!r} is no function")
+        residuals, function = self.residuals, self._program()
+        if function is None:
+            assert self.function is not None
+            function = kinds.referenced("problem.function", self.function)
+            if not callable(function):
+                raise InputError(f"problem.function: {self.function!r} is no function")
+        elif self.observed is not None:
+            residuals = len(read_observed(self.observed))
         start = np.array(self.start, np.float64)
-        return SimulationModel(function, start, self.residuals, self.bounds, float(self.flops))
+        return SimulationModel(function, start, residuals, self.bounds, float(self.flops))
+
+    def _program(self) -> Program | None:
+        """Return the program that is a function of the parameters; None: there is none."""
+        if self.command is None or self.template is None:
+            return None
+        observed = None if self.observed is None else read_observed(self.observed)
+        limits = self.seconds, self.memory
+        return Program(self.command, self.template, self.names, self.select, observed, *limits)
 
     def read(self) -> RowSet:
         none = np.zeros((1, 1))
