@@ -7,7 +7,7 @@ coordinator and worker use nothing else. If replies are relayed, every worker ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -63,6 +63,10 @@ class State(Stateful, Capable, ABC):
         The same of all steps of a recorded run; to be set.
     wrapped : (int, int)
         Groups of elements whose last sum was beyond ``reduce.bits``: mended, and lost.
+    tables : tuple of str
+        Tables of a trace, of those that only some have, to which the state adds rows.
+    record : callable
+        ``record(table, count, columns)`` adds rows to one of them; to be set.
     stuck : str
         Reason why the current update cannot end without another payload; empty: not known.
     """
@@ -83,6 +87,8 @@ class State(Stateful, Capable, ABC):
     assignment: Assignment | None = None
     robust = False
     digest = 0
+    tables: ClassVar[tuple[str, ...]] = ()
+    record: Callable[[str, int, Mapping[str, Any]], None]
     stuck = ""
     omitted: Collection[tuple[int, int]] = ()
     recorded: Collection[tuple[int, int]] = ()
@@ -95,6 +101,10 @@ class State(Stateful, Capable, ABC):
     @abstractmethod
     def fold(self, arrival: Arrival) -> float:
         """Decode a reply of this round; return the fraction of the gradient captured since the last step."""
+
+    def drained(self, arrival: Arrival) -> None:
+        """Note a reply that came after the end of the run, and changes nothing."""
+        return
 
     @abstractmethod
     def step(self, damping: float) -> float | None:

@@ -6,7 +6,8 @@ when the value at the start is known, and when a trial point is accepted.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -29,16 +30,25 @@ from .methods import BFGS, LevenbergMarquardt
 from .problem import SimulationModel, SimulationProblem
 from .search import Search
 
+if TYPE_CHECKING:
+    from ..trace.reader import TraceReader
+
 
 class Evaluator(Memoryless):
-    """A worker's side: the values at a task's point, and after them 1, or 0 if the evaluation has failed."""
+    """A worker's side: the values at a task's point, and after them 1, or 0 if the evaluation has failed.
 
-    def __init__(self, model: SimulationModel, reply: Reply) -> None:
+    `recorded` are the values of tasks that are not evaluated again; None: the evaluation has failed.
+    """
+
+    def __init__(
+        self, model: SimulationModel, reply: Reply, recorded: Mapping[int, np.ndarray | None]
+    ) -> None:
         super().__init__(reply)
-        self._model = model
+        self._model, self._recorded = model, recorded
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
-        payload, values = self._reply.payloads[0][0], self._model.evaluate_at(theta)
+        payload, known = self._reply.payloads[0][0], task.task in self._recorded
+        values = self._recorded[task.task] if known else self._model.evaluate_at(theta)
         payload[-1] = values is not None
         payload[:-1] = 0.0 if values is None else values
         return float("nan") if values is None else cost_of(self._model, values)
@@ -63,6 +73,7 @@ class EvaluationState(State):
     search : Search
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("evaluations",)
     state_names = (*State.state_names, "search", "_questions", "_moved", "_changed", "_now_ns", "_arrived_ns")
 
     def __init__(
@@ -104,12 +115,30 @@ class EvaluationState(State):
         self._now_ns = self._arrived_ns = arrival.t_recv_ns
         self._changed, self.wake_ns = True, None
         number, payload = self._questions[arrival.worker], arrival.payloads[0][0]
+        self._keep(arrival, number, payload)
         self._questions[arrival.worker] = -1
         values = payload[:-1].copy() if payload[-1] else None
         self._moved |= self.search.tell(number, values, arrival.t_recv_ns)
         if self.search.refused and not self.search.iterate:
             self._model.explain(self.search.x)
         return self.search.captured
+
+    def drained(self, arrival: Arrival) -> None:
+        self._keep(arrival, self._questions[arrival.worker], arrival.payloads[0][0])
+
+    def _keep(self, arrival: Arrival, number: int, payload: np.ndarray) -> None:
+        """Record the point and the values of an evaluation."""
+        if number not in self.search.questions:
+            return
+        point = self.search.questions[number].point
+        found = payload[:-1] if payload[-1] else np.array([np.nan])
+        what = np.repeat([0, 1 if payload[-1] else 2], [len(point), len(found)])
+        columns = {
+            "worker": arrival.worker, "task": arrival.task, "what": what.astype(np.uint8),
+            "place": np.concatenate([np.arange(len(point)), np.arange(len(found))]).astype(np.int32),
+            "number": np.concatenate([point, found]),
+        }  # fmt: skip
+        self.record("evaluations", len(what), columns)
 
     def ready(self, progress: Progress, expected: int) -> bool:
         return self._moved
@@ -156,6 +185,10 @@ class Differences(Scheme):
     fused: ClassVar[bool] = False
     gradient_rate: ClassVar[str] = ""
     steps_by_update: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._recorded = dict[int, dict[int, np.ndarray | None]]()  # values of a worker's tasks
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
@@ -209,7 +242,16 @@ class Differences(Scheme):
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[PayloadEncoder]:
-        return [Evaluator(_model_of(problem), replies[0])]
+        return [Evaluator(_model_of(problem), replies[0], self._recorded.get(worker, {}))]
+
+    def recall(self, trace: "TraceReader") -> None:
+        table = trace.evaluations
+        worker, task, what, number = (table[key] for key in ("worker", "task", "what", "number"))
+        ends = np.flatnonzero(np.diff(worker, append=-1) | np.diff(task, append=-1)) + 1
+        for first, end in pairwise([0, *ends.tolist()]):
+            values = number[first:end][what[first:end] == 1]
+            known = self._recorded.setdefault(int(worker[first]), {})
+            known[int(task[first])] = values if len(values) else None
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return Work(problem.model.flops(1, problem.dataset.train), 0)

@@ -101,6 +101,7 @@ class Replayer:
         """Build the recomputation of a part of the run, which follows that with another preset."""
         trace, config = self._trace, part.config
         self._part, self._config, self._components = part, config, components
+        components.scheme.recall(trace)
         self._reset = self._tasks("reset")
         self._missing = dict(() if part.changes else self._tasks("missing"))
         self._others = ~np.isin(trace.arrivals["worker"], [*self._missing])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from . import rate_laws
 from .common import builders
 from .common.assignments import Assignment
 from .placement import Placement
+
+if TYPE_CHECKING:
+    from ..trace.reader import TraceReader
 
 # Reasons and alternatives in error messages about `requires`.
 NOT_SUMMED = "needs each worker's payload, not their sum"
@@ -408,6 +411,10 @@ class Scheme(kinds.Registered, Capable, group="schemes"):
         return self.config.reduction.state(state)
 
     # Used by the workers.
+
+    def recall(self, trace: TraceReader) -> None:
+        """Take from a trace that is replayed what its workers do not compute again, before they are built."""
+        return
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         """Build the source of the vector that a worker encodes.

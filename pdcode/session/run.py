@@ -79,6 +79,7 @@ class TrainingRun:
         self.numerics = numerics
         if config.shuffle.moves:
             fleet.companion.record = trace.shuffle
+        components.state.record = trace.extend
         self.coordinator = make_coordinator(
             fleet,
             components.state,
@@ -355,7 +356,7 @@ def open_trace(
         config.trace.arrivals,
         config.trace.sample,
         resume_point,
-        tables=["shuffles"] if config.shuffle.moves else [],
+        tables=[*(["shuffles"] if config.shuffle.moves else []), *components.state.tables],
     )
     if resume_point is None:
         checkpoint.move_aside(path)

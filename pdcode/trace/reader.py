@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 SHORT = 1 << 16  # bytes up to which a column is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
-ADDED = {"segments": 1, "pauses": 0, "phases": 0, "shuffles": 0}  # tables that some lack -> rows of 0
+ADDED = {"segments": 1, "pauses": 0, "phases": 0, "shuffles": 0, "evaluations": 0}
+"""Tables that some traces lack -> rows of 0."""
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
@@ -148,8 +149,8 @@ class TraceReader:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults, segments, pauses, phases, shuffles : RecordedTable
-        Column -> array; `pdcode.trace.schema` describes the columns.
+    arrivals, updates, progress, workers, faults, segments, pauses, phases, shuffles, evaluations
+        `RecordedTable`, column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
     config : dict
@@ -333,6 +334,7 @@ class TraceReader:
     pauses = _table_property("pauses")
     phases = _table_property("phases")
     shuffles = _table_property("shuffles")
+    evaluations = _table_property("evaluations")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -420,7 +422,7 @@ class TraceReader:
         Parameters
         ----------
         table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases", \
-                "shuffles"}
+                "shuffles", "evaluations"}
 
         Raises
         ------
@@ -438,7 +440,7 @@ class TraceReader:
         Parameters
         ----------
         table : {"arrivals", "updates", "progress", "workers", "faults", "segments", "pauses", "phases", \
-                "shuffles"}
+                "shuffles", "evaluations"}
             Updates and progress have the coordinate `version`, workers have `rank`.
 
         Raises

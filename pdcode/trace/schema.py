@@ -201,6 +201,14 @@ SHUFFLES = {
     "digest": Column("<i8", "1", "CRC-32 of the units", most=2**32 - 1),
 }
 
+EVALUATIONS = {
+    "worker": Column("<i4", "1", "worker that evaluated a point of a search"),
+    "task": Column("<i8", "1", "its task"),
+    "what": Column("|u1", "1", "0 a parameter, 1 a value, 2 no value: the evaluation failed", most=2),
+    "place": Column("<i4", "1", "number of the parameter or value"),
+    "number": Column("<f8", "1", "the parameter or value; nan: the evaluation failed"),
+}
+
 TABLES = {
     "arrivals": ARRIVALS,
     "updates": UPDATES,
@@ -210,10 +218,11 @@ TABLES = {
     "pauses": PAUSES,
     "phases": PHASES,
     "shuffles": SHUFFLES,
+    "evaluations": EVALUATIONS,
 }
 """Tables that grow during a run: name -> columns in the order of a row's values."""
 
-OPTIONAL = "phases", "shuffles"
+OPTIONAL = "phases", "shuffles", "evaluations"
 """Tables of some traces only."""
 
 WORKERS = {
@@ -237,6 +246,7 @@ DIMENSIONS = {
     "pauses": "pause",
     "phases": "phase",
     "shuffles": "shuffle",
+    "evaluations": "evaluation",
     "workers": "rank",
 }
 """Dimension of a table's rows; a column of that name is its coordinate."""

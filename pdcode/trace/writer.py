@@ -49,7 +49,7 @@ class TraceWriter(Recorder):
         Which arrivals are recorded; sampled: every `sample`-th task of each worker.
     resumed : ResumePoint, optional
         Where to continue an existing trace, which this one replaces.
-    tables : sequence of {"phases", "shuffles"}
+    tables : sequence of {"phases", "shuffles", "evaluations"}
         Tables besides those of every trace.
 
     Attributes

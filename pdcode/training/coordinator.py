@@ -136,6 +136,8 @@ class Coordinator(Stateful):
             update.add(reply, self.state.fold(reply), self.state.optimizer.damping(staleness), late)
             if self.plateau is not None:
                 self.plateau.add(reply.loss)
+        elif fate == DRAINED:
+            self.state.drained(reply)
         roster.answered(reply, fate, fate in APPLIED)
         applied = update.version if fate in APPLIED else -1
         sent_ns, now_ns = roster.sent_ns[worker], self.fleet.now_ns()

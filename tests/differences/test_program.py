@@ -58,7 +58,11 @@ def test_a_program_is_fitted_over_mpi_by_twelve_lines(job: Path, capsys: pytest.
     out = job.parent / "a.h5"
     trace = pdcode.run(str(job), workers=3, output=out, progress=False)
     np.testing.assert_allclose(trace.theta, [*TRUTH.values()], atol=1e-6)
+    (job.parent / "decay").unlink()  # a replay reads the values
     assert_replays(out, capsys)
+    table, used = trace.evaluations, int((trace.arrivals["status"] != 1).sum())
+    assert (table["what"] == 0).sum() == 3 * used
+    assert ((table["what"] == 1).sum(), (table["what"] == 2).sum()) == (20 * used, 0)
 
 
 def script(tmp_path: Path, text: str, template: str = "{{ a }} {{ b }}", **keys: object) -> Program:
