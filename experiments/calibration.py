@@ -69,7 +69,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", type=int, nargs="+", default=[16, 32, 64])
+    parser.add_argument("--quick", action="store_true", help="two seeds, and 16 workers only")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.workers = 2, [16]
     seeds = range(arguments.seeds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
