@@ -111,8 +111,10 @@ def test_a_checkpoint_after_the_change_can_be_resumed(among, start, run, trace_p
     done = run(*keys, f"stop.updates={last + 20}", "stop.drain_s=60", job=JOB, options=RESUME, alone=True)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
-    assert trace.segments["preset"].tolist() == [0, 1, 1, 0]
-    assert presets(trace) == ["default", "sharded", "default"]
+    begun, *changes, resumed = trace.segments["preset"].tolist()
+    assert (begun, {*changes}, resumed) == (0, {1}, 0)
+    names = presets(trace)  # on a busy machine it changes more than once
+    assert (names[:2], names[-1]) == (["default", "sharded"], "default")
     assert trace.config["optimizer"]["average"]
     assert_replays(trace_path)
 
