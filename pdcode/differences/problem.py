@@ -143,7 +143,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
     #: [least, largest] of each parameter; none: no bounds
     bounds: list[list[float]] | None = None
     #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least
-    step: ONE | None = None
+    relative_step: ONE | None = None
     #: operations of an evaluation, for the virtual clock
     flops: Real = 1e6
     data: Literal[""] = ""  #: nothing: there are no rows

@@ -231,7 +231,7 @@ class Differences(Scheme):
         method = (BFGS if model.residuals is None else LevenbergMarquardt)(k, options.tolerance, lower, upper)
         search = Search(
             model.initial(self.config.seed), model.values, Columns(k, model.values, lower, upper),
-            kinds.find("designs", options.design)(), method, table.step, options.error,
+            kinds.find("designs", options.design)(), method, table.relative_step, options.error,
             options.trials, self.config.seed,
         )  # fmt: skip
         theta, (layout,) = builders.initial_theta(self.config, problem), self.layouts(problem, ())

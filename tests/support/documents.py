@@ -37,6 +37,7 @@ MARKS = ("", "long", "elsewhere")
 RUN = ("sh", "pycon", "toml")  # a configuration is read, and with it its plug-ins
 OTHERS = (
     "source",
+    "touch",
     "sudo",
     "for",
     "done",

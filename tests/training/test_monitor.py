@@ -66,7 +66,7 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     return SimpleNamespace(
         stopping="", interrupted=0, stuck=False, version=version,
         theta=theta, points=[theta], roster=roster, update=SimpleNamespace(used=1),
-        state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient)),
+        state=SimpleNamespace(policy=SimpleNamespace(waits_for_overdue=patient), ended=("", False)),
         incidents=SimpleNamespace(notes=more.pop("notes", [])),
         fleet=SimpleNamespace(now_ns=lambda: 0, ending_s=0.0),
         drain_until_ns=0, **more,
