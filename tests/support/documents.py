@@ -37,7 +37,6 @@ MARKS = ("", "long", "elsewhere")
 RUN = ("sh", "pycon", "toml")  # a configuration is read, and with it its plug-ins
 OTHERS = (
     "source",
-    "touch",
     "sudo",
     "for",
     "done",
