@@ -173,7 +173,8 @@ def test_a_call_over_mpi_takes_a_name(job: Path, capsys) -> None:
         name, [1.0, 0.2, 0.0], mpi=True, workers=2, output=job.parent / "a.h5", progress=False
     )
     np.testing.assert_allclose(found.x, TRUTH, atol=1e-5)
-    assert found.nfail > 0
+    failed = int((found.trace.evaluations["what"] == 2).sum())  # two workers may have more after the end
+    assert found.nfail <= failed <= found.nfail + 2
 
 
 @pytest.mark.parametrize(
