@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import kinds, legacy
 from ..util.errors import InputError
-from .configs import ConfigLike, PathLike, Settings
+from .configs import ConfigLike, PathLike, Settings, overrides
 from .objects import train_given
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def calibrate(
     bounds : sequence of (float, float), optional
         Least and largest value of each parameter.
     config : dict, path or Trace, optional
-        Further tables of a configuration, such as ``{"scheme": {"options": {"design": "copies"}}}``.
+        Tables of a configuration besides, such as ``{"scheme": {"options": {"design": "copies"}}}``.
     mpi : bool
         Whether to run over MPI, as `run`, and not on the virtual clock, as `simulate`.
     workers, output, set, resume, progress
@@ -84,18 +84,17 @@ def calibrate(
         raise InputError(f"x0: shape {start.shape}: expected one row of finite numbers")
     if residuals is None:
         residuals = _residuals(fun, start)
-    problem: dict[str, Any] = {"start": start.tolist()}
+    keys: dict[str, Any] = {"scheme.name": "differences", "problem.start": start.tolist()}
     if residuals:
-        problem["residuals"] = residuals
+        keys["problem.residuals"] = residuals
     if bounds is not None:
-        problem["bounds"] = np.asarray(bounds, float).tolist()
+        keys["problem.bounds"] = np.asarray(bounds, float).tolist()
     tables: Any = {} if config is None else config
     if isinstance(tables, Mapping):
-        scheme = {"name": "differences", **tables.get("scheme", {})}
-        problem = {**problem, **tables.get("problem", {})}
-        tables = {"stop": {"updates": UPDATES}, **tables, "problem": problem, "scheme": scheme}
+        tables = {"stop": {"updates": UPDATES}, **tables}
     given, called = {"function": fun}, {"function": "fun"}
-    trace = train_given("simulation", given, called, tables, mpi, workers, output, set, resume, progress)
+    own = [*overrides(keys), *overrides(set)]
+    trace = train_given("simulation", given, called, tables, mpi, workers, output, own, resume, progress)
     return _result(trace)
 
 

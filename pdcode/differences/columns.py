@@ -13,7 +13,7 @@ import numpy as np
 from ..util.stateful import Stateful
 
 RELATIVE_STEP = float(np.finfo(float).eps ** 0.5)  # of forward differences of values without noise
-FEWEST = 4
+SPREAD = 4  # columns of a combination, at least, where some have failed
 DRAWS = 8  # draws of signs, of which the one least like those under way is taken
 
 
@@ -58,20 +58,13 @@ class Columns(Stateful):
         Columns whose evaluation has a value, or has failed.
     attempts : ndarray of int64, shape (k,)
         Evaluations of a column that have failed.
+    drawn, refused : int
+        Combinations drawn at this point, and those whose evaluation has failed.
     """
 
     state_names = (
-        "x",
-        "h",
-        "known",
-        "failed",
-        "_values",
-        "attempts",
-        "_directions",
-        "_combined",
-        "drawn",
-        "refused",
-    )
+        "x", "h", "known", "failed", "_values", "attempts", "_directions", "_combined", "drawn", "refused",
+    )  # fmt: skip
     state_types = (("_directions", list), ("_combined", list))
 
     def __init__(self, k: int, m: int, lower: np.ndarray, upper: np.ndarray) -> None:
@@ -79,7 +72,7 @@ class Columns(Stateful):
         self.known, self.failed = np.zeros(k, bool), np.zeros(k, bool)
         self.attempts, self._values = np.zeros(k, np.int64), np.zeros((k, m))
         self._directions, self._combined = list[np.ndarray](), list[np.ndarray]()
-        self.drawn = self.refused = 0  # combinations drawn at this point, and those that have failed
+        self.drawn = self.refused = 0
         self._lower, self._upper = lower, upper
 
     def begin(self, x: np.ndarray, relative: float | None) -> None:
@@ -103,12 +96,12 @@ class Columns(Stateful):
     def combination(self, others: list[np.ndarray], keys: tuple[int, ...]) -> np.ndarray:
         """Draw a direction along all missing columns: of `DRAWS` the one least like those before.
 
-        Where columns have failed, it is along `FEWEST` columns at least, so that each draw is another point.
+        Where columns have failed, it is along `SPREAD` columns at least, so that each draw is another point.
         `others` are the directions of combinations under way; `keys` are keys of the random numbers.
         """
         missing = ~self.known
         rng, self.drawn = np.random.default_rng([*keys, self.drawn]), self.drawn + 1
-        if (self.failed & missing).any() and (more := FEWEST - int(missing.sum())) > 0:
+        if (self.failed & missing).any() and (more := SPREAD - int(missing.sum())) > 0:
             known = np.flatnonzero(self.known)
             missing[rng.permutation(known)[:more]] = True
         back = self.x - self.h

@@ -38,19 +38,31 @@ class Method(Stateful, ABC):
 
     def __init__(self, k: int, tolerance: float, lower: np.ndarray, upper: np.ndarray) -> None:
         self.tolerance, self._lower, self._upper = tolerance, lower, upper
+        self._trials = dict[int, Trial | None]()  # at the point, by number
 
     @staticmethod
     @abstractmethod
     def cost(values: np.ndarray) -> float:
         """Return the cost of the values of an evaluation."""
 
-    @abstractmethod
     def prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
         """Take values and derivatives at a point; return why the search has converged, or nothing."""
+        self._trials.clear()
+        return self._prepare(x, values, jacobian)
 
     @abstractmethod
+    def _prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
+        pass
+
     def trial(self, number: int) -> Trial | None:
         """Return a trial point by its number; None: there is no further one."""
+        if number not in self._trials:
+            self._trials[number] = self._trial(LADDER[number]) if number < len(LADDER) else None
+        return self._trials[number]
+
+    @abstractmethod
+    def _trial(self, rung: int) -> Trial:
+        """Return the trial point at a place on the ladder."""
 
     @abstractmethod
     def accepted(self, trial: Trial, ratio: float) -> None:
@@ -90,7 +102,7 @@ class LevenbergMarquardt(Method):
     def cost(values: np.ndarray) -> float:
         return 0.5 * float(values @ values)
 
-    def prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
+    def _prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
         self._x, self._r, self._j = x, values, jacobian
         self._gradient, self._normal = jacobian.T @ values, jacobian.T @ jacobian
         np.maximum(self._scale, self._normal.diagonal(), out=self._scale)
@@ -101,11 +113,9 @@ class LevenbergMarquardt(Method):
             return f"converged: residuals and derivatives are orthogonal within {self.tolerance:g}"
         return ""
 
-    def trial(self, number: int) -> Trial | None:
-        if number >= len(LADDER):
-            return None
+    def _trial(self, rung: int) -> Trial:
         free, scale = self._free, np.where(self._scale > 0, self._scale, 1.0)
-        damped = self._normal + np.diag(self.damping * 4.0 ** LADDER[number] * scale)
+        damped = self._normal + np.diag(self.damping * 4.0**rung * scale)
         free, x = free.copy(), self._x.copy()
         while free.any():  # parameters that cross a bound stay at it, and the others are solved for again
             slopes = self._gradient + damped @ (x - self._x)
@@ -117,7 +127,7 @@ class LevenbergMarquardt(Method):
             x = np.where(free & ~crossing, self._x, np.clip(x, self._lower, self._upper))
             free &= ~crossing
         left = self._r + self._j @ (x - self._x)
-        return Trial(x, self.cost(self._r) - self.cost(left), LADDER[number])
+        return Trial(x, self.cost(self._r) - self.cost(left), rung)
 
     def accepted(self, trial: Trial, ratio: float) -> None:
         factor = 0.1 if ratio > GOOD else 4.0 if ratio < POOR else 1.0
@@ -144,7 +154,7 @@ class BFGS(Method):
     def cost(values: np.ndarray) -> float:
         return float(values[0])
 
-    def prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
+    def _prepare(self, x: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> str:
         self._x, gradient = x, jacobian[0]
         s, y = x - self._x_before, gradient - self._gradient_before
         if self._steps and (sy := float(s @ y)) > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
@@ -159,17 +169,15 @@ class BFGS(Method):
             return f"converged: the gradient is at most {most:.2g}"
         return ""
 
-    def trial(self, number: int) -> Trial | None:
-        if number >= len(LADDER):
-            return None
+    def _trial(self, rung: int) -> Trial:
         free, direction = self._free, np.zeros(len(self._free))
         direction[free] = -self._inverse[np.ix_(free, free)] @ self._gradient[free]
         if direction @ self._gradient >= 0:
             direction = np.where(free, -self._gradient, 0.0)
         if not self._steps:  # the first step has length 1 at most
             direction /= max(1.0, float(np.linalg.norm(direction)))
-        x = np.clip(self._x + 0.5 ** LADDER[number] * direction, self._lower, self._upper)
-        return Trial(x, max(0.0, -float(self._gradient @ (x - self._x))), LADDER[number])
+        x = np.clip(self._x + 0.5**rung * direction, self._lower, self._upper)
+        return Trial(x, max(0.0, -float(self._gradient @ (x - self._x))), rung)
 
     def accepted(self, trial: Trial, ratio: float) -> None:
         self._steps += 1

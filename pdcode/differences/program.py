@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import resource
 import shlex
 import signal
 import subprocess
@@ -108,6 +107,8 @@ class Program:
             except (OSError, UnicodeDecodeError) as error:
                 raise RuntimeError(f"{words[0]} wrote no output: {error}") from None
         found = np.array(self.numbers(text), np.float64)
+        if not len(found):
+            raise RuntimeError(f"{words[0]} wrote no numbers")
         if self._observed is None:
             return found if len(found) > 1 else found.reshape(())
         if found.shape != self._observed.shape:
@@ -116,23 +117,22 @@ class Program:
 
     def _run(self, words: list[str]) -> str:
         """Run a command line in a session of its own, which ends with it; return what it prints."""
-        process = subprocess.Popen(
+        if self._bytes is not None:
+            words = ["sh", "-c", f'ulimit -v {self._bytes // 1024}; exec "$@"', "sh", *words]
+        with subprocess.Popen(
             words, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            if self._bytes is not None:
-                resource.prlimit(process.pid, resource.RLIMIT_AS, (self._bytes, self._bytes))
-            printed, errors = process.communicate(timeout=self._seconds)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"{words[0]} took more than {self._seconds:g} s") from None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # whatever it has left behind
-            process.communicate()
+        ) as process:  # fmt: skip
+            try:
+                printed, errors = process.communicate(timeout=self._seconds)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"{self._words[0]} took more than {self._seconds:g} s") from None
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # whatever it has left behind
         if process.returncode:
             last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-            raise RuntimeError(f"{words[0]}: {last[0]}")
+            raise RuntimeError(f"{self._words[0]}: {last[0]}")
         return printed
 
     def numbers(self, text: str) -> list[float]:

@@ -92,7 +92,8 @@ class EvaluationState(State):
         self._now_ns = self._arrived_ns = 0  # time of the question now, and of the last arrival
 
     def order(self, worker: int, task: int) -> Order | None:
-        number = self.search.ask(self._now_ns)
+        self.search.lost(self._questions[worker])  # one whose payload was refused
+        number = self.search.ask(self._now_ns, worker)
         if number is None:
             self.wake_ns = self.search.ask_again_ns(self._now_ns)
             return None
@@ -118,7 +119,7 @@ class EvaluationState(State):
         self._keep(arrival, number, payload)
         self._questions[arrival.worker] = -1
         values = payload[:-1].copy() if payload[-1] else None
-        self._moved |= self.search.tell(number, values, arrival.t_recv_ns)
+        self._moved |= self.search.tell(number, values, arrival.t_recv_ns, arrival.worker)
         if self.search.refused and not self.search.iterate:
             self._model.explain(self.search.x)
         return self.search.captured

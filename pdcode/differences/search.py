@@ -20,6 +20,7 @@ from .methods import LEAST, POOR, Method
 
 START, COLUMN, SPARE, TRIAL = "start", "column", "spare", "trial"
 FEWEST = 20  # failures, with one for each parameter, that end no search
+BROKEN = 5  # failures in a row of a worker, after which it has one evaluation at each further point
 KEPT = 256  # times of evaluations that are kept
 LONGER = 1.1  # multiple of the median time, beyond which an evaluation takes longer than a new one
 ASKED_AGAIN = 0.25  # multiple of the median time after which an idle worker asks again
@@ -72,7 +73,8 @@ class Search(Stateful):
 
     state_names = (
         "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready",
-        "_results", "_asked", "evaluated", "failures",
+        "_results", "_asked", "evaluated", "failures", "_in_a_row",
+        "_failed_starts",
     )  # fmt: skip
     state_types = (("_times_ns", list[int]), ("_results", list))
 
@@ -93,6 +95,8 @@ class Search(Stateful):
         self._seed, self.iterate, self.ended, self.refused = seed, 0, "", False
         self.questions = dict[int, Question]()  # under way, by number
         self._asked = self.evaluated = self.failures = 0
+        self._failed_starts = 0
+        self._in_a_row = dict[int, int]()  # last evaluations of a worker that have failed
         self._times_ns = list[int]()
         self._ready = False  # whether the Jacobian is known
         self._results = list[list[Any]]()  # of trials: number, cost, values
@@ -114,8 +118,11 @@ class Search(Stateful):
         """Return whether there is something to evaluate now."""
         return not self.ended and self._wanted(now_ns) is not None
 
-    def ask(self, now_ns: int) -> int | None:
-        """Return the number of a new question for an idle worker; None: there is nothing to evaluate now."""
+    def ask(self, now_ns: int, worker: int = 0) -> int | None:
+        """Return the number of a new question for an idle worker; None: there is none for it now."""
+        failed = self._in_a_row.setdefault(worker, 0)
+        if failed >= BROKEN > min(self._in_a_row.values()):  # others do not fail
+            return None
         wanted = None if self.ended else self._wanted(now_ns)
         question = None if wanted is None else self._question(*wanted, now_ns)
         if question is None:
@@ -212,8 +219,8 @@ class Search(Stateful):
         """Forget a question whose worker will not answer."""
         self.questions.pop(number, None)
 
-    def tell(self, number: int, values: np.ndarray | None, now_ns: int) -> bool:
-        """Take the values of a question, shape (m,), or None if the evaluation has failed.
+    def tell(self, number: int, values: np.ndarray | None, now_ns: int, worker: int = 0) -> bool:
+        """Take the values of a question, shape (m,), or None if a worker's evaluation has failed.
 
         Return whether the point has changed, or its value has become known.
         """
@@ -222,14 +229,19 @@ class Search(Stateful):
             return False
         self.evaluated += 1
         self.failures += values is None
-        self._times_ns = [*self._times_ns, now_ns - question.asked_ns][-KEPT:]
+        self._in_a_row[worker] = self._in_a_row.get(worker, 0) + 1 if values is None else 0
+        if values is not None:  # a machine that is broken fails at once
+            self._times_ns = [*self._times_ns, now_ns - question.asked_ns][-KEPT:]
         if question.iterate != self.iterate or (question.kind == START and self.iterate):
             return False
-        if self.failures > FEWEST + len(self.x) and 2 * self.failures > self.evaluated:
-            self.ended, self.refused = "more than half of the evaluations have failed", True
+        if self.failures > FEWEST + len(self.x) and min(self._in_a_row.values()) >= BROKEN:
+            self.ended, self.refused = "the last evaluations of all workers have failed", True
             return False
         if question.kind == START:
-            return self._started(values)
+            self._failed_starts += values is None
+            if self._failed_starts > 1:  # that of another worker, too, where there is one
+                self.ended, self.refused = "the evaluation at the start has failed", True
+            return values is not None and self._started(values)
         if question.kind == COLUMN:
             if self._ready:  # without it
                 return False
@@ -245,10 +257,7 @@ class Search(Stateful):
             self._derive()
         return False
 
-    def _started(self, values: np.ndarray | None) -> bool:
-        if values is None:
-            self.ended, self.refused = "the evaluation at the start has failed", True
-            return False
+    def _started(self, values: np.ndarray) -> bool:
         self.values[:], self.iterate = values, 1
         for each in self.questions.values():  # its columns may be under way
             each.iterate = 1
@@ -275,11 +284,11 @@ class Search(Stateful):
         jacobian = self.columns.jacobian(self.values, self._most_error)
         if jacobian is not None:
             self._ready, self.jacobian = True, jacobian
-            self.ended = self.method.prepare(self.columns.x, self.values.copy(), jacobian)
+            self.ended = self.method.prepare(self.columns.x, self.values.copy(), jacobian) or self.ended
 
     def _choose(self) -> bool:
         """Accept a trial point if one is good, or the best once all have been evaluated."""
-        (number, cost, values), decrease = min(self._results, key=lambda each: each[1]), 0.0
+        number, cost, values = min(self._results, key=lambda each: each[1])
         trial = self.method.trial(number)
         assert trial is not None
         decrease = self.cost - cost
@@ -289,14 +298,13 @@ class Search(Stateful):
             if not waits and (self.method.trial(self._untried) is None or self._stands_still()):
                 self.ended = "converged: no step decreases the cost"
             return False
-        before = self.cost
-        ended = self.method.ended(self.x, abs(before), trial, decrease)
+        self.ended = self.method.ended(self.x, abs(self.cost), trial, decrease)
         self.method.accepted(trial, ratio)
         self.x[:], self.values[:] = trial.x, values
         self.iterate += 1
         self.columns.begin(self.x, self._relative_step)
         self._ready, self._results = False, []
-        self.ended = ended
+        self._in_a_row = {each: min(count, BROKEN - 1) for each, count in self._in_a_row.items()}
         return True
 
     def _stands_still(self) -> bool:

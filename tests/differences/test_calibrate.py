@@ -127,6 +127,16 @@ def rows_of(path: Path) -> int:
         return 0
 
 
+def test_a_worker_that_only_fails_from_some_task_on_is_no_end(job: Path, capsys) -> None:
+    sets = ["--set", 'faults.events=[{kind="nan", worker=0, task=1}]']
+    assert main(["simulate", str(job), "-o", str(job.parent / "a.h5"), *sets]) == 0
+    trace = Trace(job.parent / "a.h5")
+    np.testing.assert_allclose(trace.theta, TRUTH, atol=1e-6)
+    own = trace.arrivals["worker"] == 0
+    assert np.isnan(trace.arrivals["loss"][own][1:]).all()
+    assert_replays(job.parent / "a.h5", capsys)
+
+
 def test_a_design_of_a_plug_in(job: Path, capsys) -> None:
     plugin = job.parent / "first.py"
     plugin.write_text(
@@ -163,8 +173,20 @@ def test_a_call_finds_residuals_numbers_and_limits(job: Path, capsys) -> None:
     np.testing.assert_allclose(number.x, [3, 0.7], atol=1e-2)
     held = pdcode.calibrate(misfit, [1.0, 0.2], bounds=[(0, 2), (0, 1)], **common)
     assert held.x[0] == 2
+    longer = pdcode.calibrate(
+        misfit, [1.0, 0.3], residuals=50, config={"problem": {"relative_step": 1e-6}}, **common
+    )
+    assert longer.trace.config["problem"]["start"] == [1.0, 0.3]
+    np.testing.assert_allclose(longer.x, [3, 0.7], atol=1e-5)
     short = pdcode.calibrate(misfit, [1.0, 0.2], set={"stop.updates": 2}, **common)
     assert (short.success, short.message) == (False, "stopped after 2 updates")
+
+
+def test_a_call_with_a_file_keeps_its_own_start(job: Path, capsys) -> None:
+    common = {"workers": 2, "output": job.parent / "a.h5", "progress": False, "config": str(job)}
+    found = pdcode.calibrate(f"{job.parent / 'mine.py'}:misfit", [1.0, 0.3, 0.1], **common)
+    assert found.trace.config["problem"]["start"] == [1.0, 0.3, 0.1]
+    np.testing.assert_allclose(found.x, TRUTH, atol=1e-5)
 
 
 def test_a_call_over_mpi_takes_a_name(job: Path, capsys) -> None:

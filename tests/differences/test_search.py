@@ -110,8 +110,9 @@ def drive(
     law: Law = even,
     fails: Callable[[np.ndarray], bool] = lambda x: False,
     seed: int = 0,
+    broken: int = -1,
 ) -> float:
-    """Answer the questions of a search by workers; return the time in s at its end."""
+    """Answer the questions of a search by workers, one of them broken; return the time in s at its end."""
     rng, under_way, idle, now_ns = (
         np.random.default_rng(seed),
         list[tuple[int, int, int]](),
@@ -121,7 +122,7 @@ def drive(
     while not search.ended:
         waiting = list[int]()
         for worker in idle:
-            number = search.ask(now_ns)
+            number = search.ask(now_ns, worker)
             if number is None:
                 waiting.append(worker)
             else:
@@ -133,7 +134,9 @@ def drive(
             continue
         now_ns, number, worker = heapq.heappop(under_way)
         x = search.questions[number].point
-        search.tell(number, None if fails(x) else np.atleast_1d(function(x)), now_ns)
+        search.tell(
+            number, None if fails(x) or worker == broken else np.atleast_1d(function(x)), now_ns, worker
+        )
         idle.append(worker)
     return 1e-9 * now_ns
 
@@ -234,7 +237,18 @@ def test_points_that_always_fail_end_a_search_unless_combinations_stand_in(desig
 def test_a_search_of_which_most_fails_is_given_up() -> None:
     search = made([1.0, 2.0], 2, "combinations")
     drive(search, rosenbrock, 3, fails=lambda x: not np.array_equal(x, [1.0, 2.0]))
-    assert (search.ended, search.refused) == ("more than half of the evaluations have failed", True)
+    assert (search.ended, search.refused) == ("the last evaluations of all workers have failed", True)
+
+
+def test_a_worker_that_fails_at_once_and_always_costs_no_more_than_itself() -> None:
+    def broken(rng: np.random.Generator, worker: int) -> float:
+        return 1e-3 if worker == 2 else even(rng, worker)
+
+    search, others = made([-1.2, 1.0], 2, "combinations"), made([-1.2, 1.0], 2, "combinations")
+    lasted = drive(search, rosenbrock, 3, broken, broken=2)
+    assert search.cost == pytest.approx(0, abs=1e-12)
+    assert 5 <= search.failures <= 5 + search.iterate
+    assert lasted < 1.3 * drive(others, rosenbrock, 2)
 
 
 @pytest.mark.parametrize("workers", [1, 8])

@@ -135,7 +135,7 @@ LEFT = {
     "Monitor": "_due_ns _wall_due_ns trace", "Coordinator": "resumed monitor trace",
     "Saving": "save", "Incidents": "_trace",
     "Rotating": "_stretch _row _drawn", "RowGroups": "_drawn", "AdjointDecoder": "_captured",
-    "LevenbergMarquardt": "_x _r _j _gradient _normal _free", "Search": "jacobian",
+    "LevenbergMarquardt": "_x _r _j _gradient _normal _free _trials", "Search": "jacobian",
     "Events": "flights", "CostModelSchedule": "_excluded",
     "Optimizer": "_theta _decoders _plan _shrinkage _whole", "ScheduleFree": "_groups",
     "PayloadStore": "_addresses", "ProductState": "_matrix",
