@@ -84,14 +84,15 @@ def calibrate(
         raise InputError(f"x0: shape {start.shape}: expected one row of finite numbers")
     if residuals is None:
         residuals = _residuals(fun, start)
-    keys: dict[str, Any] = {"scheme.name": "differences", "problem.start": start.tolist()}
+    keys: dict[str, Any] = {"problem.start": start.tolist()}
     if residuals:
         keys["problem.residuals"] = residuals
     if bounds is not None:
         keys["problem.bounds"] = np.asarray(bounds, float).tolist()
     tables: Any = {} if config is None else config
     if isinstance(tables, Mapping):
-        tables = {"stop": {"updates": UPDATES}, **tables}
+        scheme = {"name": "differences", **tables.get("scheme", {})}
+        tables = {"stop": {"updates": UPDATES}, **tables, "scheme": scheme}
     given, called = {"function": fun}, {"function": "fun"}
     own = [*overrides(keys), *overrides(set)]
     trace = train_given("simulation", given, called, tables, mpi, workers, output, own, resume, progress)

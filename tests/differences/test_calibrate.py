@@ -174,8 +174,13 @@ def test_a_call_finds_residuals_numbers_and_limits(job: Path, capsys) -> None:
     held = pdcode.calibrate(misfit, [1.0, 0.2], bounds=[(0, 2), (0, 1)], **common)
     assert held.x[0] == 2
     longer = pdcode.calibrate(
-        misfit, [1.0, 0.3], residuals=50, config={"problem": {"relative_step": 1e-6}}, **common
+        misfit,
+        [1.0, 0.3],
+        residuals=50,
+        config={"problem": {"relative_step": 1e-6}, "scheme": {"options": {"design": "copies"}}},
+        **common,
     )
+    assert longer.trace.config["scheme"]["options"]["design"] == "copies"
     assert longer.trace.config["problem"]["start"] == [1.0, 0.3]
     np.testing.assert_allclose(longer.x, [3, 0.7], atol=1e-5)
     short = pdcode.calibrate(misfit, [1.0, 0.2], set={"stop.updates": 2}, **common)
