@@ -83,7 +83,8 @@ def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -
     linear = JOB.replace("hidden = [16]", 'kind = "softmax"') if begins else JOB
     process = start(*ENDLESS, job=linear)
     wait_for(lambda: changed(trace_path, 1 + len(begins)), 250)
-    rows = int(Trace(trace_path).segments["arrivals"][-1])
+    after = len(Trace(trace_path).segments["t_ns"]) - 1
+    rows = int(Trace(trace_path).segments["arrivals"][after])
     wait_for(lambda: Trace(trace_path).arrivals.rows > rows + 40, 100)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)
@@ -91,10 +92,11 @@ def test_workers_are_set_up_for_another_preset(then, among, start, trace_path) -
     assert (f"preset 'sharded' in place of '{then}' would take" in out) == bool(begins)
     assert f"preset '{then}' in place of 'sharded' would take" in out
     trace = Trace(trace_path)
-    assert presets(trace) == [*begins, "sharded", then]
+    first, further = np.split(presets(trace), [2 + len(begins)])  # further changes on a busy machine
+    assert (first.tolist(), {*further} - {"sharded", then}) == ([*begins, "sharded", then], set())
     assert (np.diff(trace.updates["version"]) == 1).all()
     assert trace.counters["arrivals"] == trace.arrivals.rows
-    assert trace.arrivals["t_dispatch_ns"][rows:].min() >= trace.segments["t_ns"][-1]
+    assert trace.arrivals["t_dispatch_ns"][rows:].min() >= trace.segments["t_ns"][after]
     assert_replays(trace_path)
 
 
