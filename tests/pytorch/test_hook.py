@@ -50,6 +50,9 @@ def gradients_of(model: Any, seed: int) -> None:
     x = torch.randn(8, 1, 8, 8, generator=random).to(next(model.parameters()).dtype)
     model.zero_grad()
     nn.functional.cross_entropy(model(x), torch.arange(8)).backward()
+    with torch.no_grad():
+        for each in model.parameters():
+            each.add_(0.0)  # a step, else the gradient would be taken for one that is thrown away
 
 
 @pytest.fixture
@@ -129,6 +132,27 @@ def test_wrong_arguments_are_refused(alone: None, options: dict[str, Any], messa
         ddp.Coded(model, **options)
 
 
+def test_a_model_that_comes_later_is_bound_once(alone: None) -> None:
+    late = ddp.Coded(wire="float16")  # as for a trainer that makes the model and the process group
+    models = [DistributedDataParallel(network()) for _ in range(2)]
+    models[0].register_comm_hook(late, ddp.hook)
+    with pytest.raises(InputError, match=r"call bind\(model\) first"):
+        gradients_of(models[0], 0)
+    late.bind(models[0])
+    with pytest.raises(InputError, match="the state has a model"):
+        late.bind(models[1])
+    early = ddp.Coded(models[1], wire="float16")
+    models[1].register_comm_hook(early, ddp.hook)
+    model = DistributedDataParallel(network())
+    bound = ddp.Coded(wire="float16")
+    bound.bind(model)
+    model.register_comm_hook(bound, ddp.hook)
+    for each in (model, models[1]):
+        gradients_of(each, 0)
+    for one, other in zip(model.parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
 def test_only_states_of_the_same_coding_are_loaded(alone: None, tmp_path: Path) -> None:
     model, coded = hooked()
     gradients_of(model, 0)
@@ -145,6 +169,118 @@ def test_only_states_of_the_same_coding_are_loaded(alone: None, tmp_path: Path) 
         coded.load_state_dict(state)
     with pytest.raises(TypeError, match=r"save Coded\.state_dict"):
         torch.save(coded, tmp_path / "coded.pt")
+
+
+class Shared(nn.Module):
+    """A wide layer that is called twice, a layer that is also used by another function, and wide ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.twice, self.used, self.wide = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 96)
+        self.narrow, self.out = nn.Linear(96, 6), nn.Linear(6, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.twice(self.twice(x).relu()).relu()
+        x = self.used(x) + nn.functional.linear(x.tanh(), self.used.weight)
+        return self.out(self.narrow(self.wide(x).relu()).relu())
+
+
+WIDE = "twice", "used", "wide", "narrow"
+
+
+def images_of(model: Any, rows: int = 8, seed: int = 0, scale: float = 1.0) -> None:
+    """Run the passes of a mini-batch, without changing parameters."""
+    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(seed))
+    (scale * nn.functional.cross_entropy(model(x), torch.arange(rows) % 10)).backward()
+
+
+@pytest.mark.parametrize("rows", [8, 5, 100])
+def test_wide_layers_are_whitened_by_their_samples(alone: None, monkeypatch: Any, rows: int) -> None:
+    by_samples = list[str]()
+    whiten = ddp.Section._whiten
+
+    def watched(section: Any) -> None:
+        given = bool(section.factors) and section._is_product(section.factors)
+        by_samples.extend([section.name.removesuffix(".weight")] * given)
+        whiten(section)
+
+    monkeypatch.setattr(ddp.Section, "_whiten", watched)
+    plain, (model, _) = Shared(), hooked("float16", share=1.0, model=Shared())
+    for each in (plain, model):
+        images_of(each, rows)
+    for name in WIDE:
+        gradient = getattr(plain, name).weight.grad.numpy()
+        scale = max(1.0, gradient.shape[0] / gradient.shape[1]) ** 0.5
+        expected = scale * orthogonalise(gradient.astype(np.float64), 5)
+        np.testing.assert_allclose(
+            getattr(model.module, name).weight.grad, expected, rtol=0, atol=2e-3 * np.abs(expected).max()
+        )
+    assert sorted(by_samples) == {8: ["twice", "wide"], 5: ["narrow", "twice", "wide"], 100: []}[rows]
+
+
+def step(model: Any) -> None:
+    with torch.no_grad():
+        for each in model.parameters():
+            each -= 0.01 * each.grad
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("to_none", [True, False])
+def test_a_gradient_that_is_thrown_away_does_not_return(alone: None, wire: str, to_none: bool) -> None:
+    model, coded = hooked(wire, model=Shared())
+    images_of(model)
+    step(model)
+    kept = coded.state_dict()["residuals"]
+    for seed in range(2):
+        model.zero_grad(to_none)
+        images_of(model, seed=seed, scale=1000.0)
+    if to_none:  # a state that is saved now does not have it, either
+        torch.testing.assert_close(coded.state_dict()["residuals"], kept, rtol=0, atol=0)
+    model.zero_grad(to_none)
+    model(torch.zeros(1, 64))  # the next pass begins
+    torch.testing.assert_close(coded.state_dict()["residuals"], kept, rtol=0, atol=0)
+    images_of(model, seed=7)
+    step(model)
+    assert all(each.any() for each in coded.state_dict()["residuals"].values() if len(each) > 4096)
+
+
+def test_gradients_that_add_up_are_not_thrown_away(alone: None) -> None:
+    """Two passes before a step, as of a GAN's discriminator, and a step that PyTorch does not count."""
+    model, coded = hooked("float16", model=Shared())
+    sections = {each.name: each for each in coded._sections.values()}
+    images_of(model)
+    first = sections["out.weight"].memory.copy()
+    images_of(model, seed=1)
+    total = sections["out.weight"].memory + model.module.out.weight.grad.numpy().reshape(-1)
+    for each in model.parameters():
+        each.data -= 0.01 * each.grad
+    both = Shared()
+    for seed in range(2):
+        images_of(both, seed=seed)
+    assert first.size == total.size
+    np.testing.assert_allclose(total, both.out.weight.grad.reshape(-1), rtol=0, atol=1e-3)
+    model.zero_grad()
+    images_of(model, seed=2)
+    assert sections["twice.weight"].before.any()  # the step was seen
+
+
+def test_a_scaler_changes_nothing(alone: None) -> None:
+    ends = []
+    for enabled in (False, True):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=2, enabled=enabled)
+        model, _ = hooked(model=Shared(), scaler=scaler)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for seed in range(6):
+            optimizer.zero_grad()
+            x = torch.randn(8, 64, generator=torch.Generator().manual_seed(seed))
+            scaler.scale(nn.functional.cross_entropy(model(x), torch.arange(8))).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert scaler.get_scale() == (2.0**17 if enabled else 1.0)
+        ends.append(torch.cat([each.detach().reshape(-1) for each in model.parameters()]))
+    moved = (ends[0] - torch.cat([each.detach().reshape(-1) for each in Shared().parameters()])).norm()
+    assert (ends[1] - ends[0]).norm() < 0.05 * moved
 
 
 def equal_on_all_ranks(values: Any) -> bool:
