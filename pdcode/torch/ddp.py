@@ -5,11 +5,10 @@ steps (error feedback), and sends codewords of the result: rounded to two bits a
 ranks, or to float16 or eight bits, and added up. Each rank decodes the same mean. Embeddings, output layers
 and normalisation are not whitened, and vectors are sent whole; rounding errors stay in the residual.
 
-The gradient of a layer that is wider than the rank's samples are many is whitened by samples: hooks of
-`nn.Linear` keep inputs and errors from the forward and the backward pass, and a few rows of the gradient tell
-whether they are all that it is made of. If a pass is over, and the parameter has not changed when the next
-one begins with gradients that were cleared, the script has thrown the gradient away, and the residual returns
-to the state before it.
+A linear layer with more units than the rank has samples is whitened by its samples: hooks of `nn.Linear` keep
+inputs and errors of a pass, and a few rows of the gradient tell whether it is their product. If a parameter
+is the same when a pass begins with gradients that were cleared, the script has thrown the last gradients
+away, and the residual returns to the state at the last step.
 
 Three lines change in a script::
 
@@ -71,7 +70,7 @@ def hidden_matrices(module: nn.Module) -> list[str]:
 class Section:
     """One parameter at one rank: its residual, its codewords and its whitening.
 
-    `payload` has the rows of a message, `scratch` a gradient, and `before` the residual before the last pass.
+    `payload` has the rows of a message, `scratch` a gradient, and `before` the residual at the last step.
     """
 
     def __init__(
@@ -119,8 +118,7 @@ class Section:
         kept = sum(len(each.errors) for each in self.factors)
         if self._is_by_samples(kept + len(inputs)):  # else `_whiten` finds that some are missing
             pair = errors.detach().reshape(len(inputs), -1), inputs
-            both = (each.to(self._tensor.dtype) for each in pair)
-            delta, rows = (each.numpy() for each in both)
+            delta, rows = (each.to(self._tensor.dtype).numpy() for each in pair)
             self.factors.append(DenseFactors(delta, rows, None))
 
     def _is_by_samples(self, samples: int) -> bool:
@@ -152,24 +150,26 @@ class Section:
         some = self._matrix[rows]
         return bool(np.abs(product - some).max() <= CLOSE * np.abs(some).max())
 
-    def forget(self) -> None:
-        """Return to the residual before the last pass if the script has thrown its gradient away."""
-        gradient = self._parameter.grad
-        if not self._stepped() and (gradient is None or not gradient.any()):
-            np.copyto(self.memory, self.before)
-            self._seen = -1, self._seen[1]  # once only
+    def begin(self) -> None:
+        """Forget the passes before this one if the script has thrown their gradients away."""
+        if self.factors or not self._stepped():
+            gradient = self._parameter.grad
+            if gradient is None or not gradient.any():
+                self.factors = []
+                self.residual = self.residual  # without the passes since the last step
 
     @property
     def residual(self) -> np.ndarray:
         """The residual of the passes whose gradients were used."""
         return self.memory if self._stepped() else self.before
 
-    def load_residual(self, residual: np.ndarray) -> None:
+    @residual.setter
+    def residual(self, residual: np.ndarray) -> None:
         self.memory[:] = residual
-        self._seen = -1, self._seen[1]
+        self._seen = -1, self._seen[1]  # no pass since
 
     def _stepped(self) -> bool:
-        """Return whether the parameter has changed since the last pass."""
+        """Return whether the parameter has changed since the last pass, or there was none."""
         version, sample = self._seen
         return version != self._parameter._version or not torch.equal(sample, self._sample())
 
@@ -180,15 +180,17 @@ class Section:
     def load(self, gradient: Tensor, scale: float) -> bool:
         """Take a gradient into `scratch`, whitened and without a scale; return whether it is finite."""
         self._tensor.copy_(gradient)
-        np.copyto(self.before, self.memory)
-        self._seen = self._parameter._version, self._sample()
+        if self._stepped():
+            np.copyto(self.before, self.memory)
+            self._seen = self._parameter._version, self._sample()
         if not finite.all_finite(self.scratch):
             self.factors = []
             return False
+        if scale != 1:  # which may be so large that squares overflow
+            self.scratch /= scale
+            self.factors = [DenseFactors(each.errors / scale, each.inputs, None) for each in self.factors]
         if self._whitened:
             self._whiten()
-        elif scale != 1:
-            self.scratch *= 1 / scale
         return True
 
     def round(self, wire: np.ndarray) -> None:
@@ -330,23 +332,23 @@ class Coded:
             if isinstance(part, nn.Linear) and section is not None and section.name in names:
                 part.register_forward_hook(section.watch)
 
+    def _ensure_bound(self) -> None:
+        if not self._sections:
+            raise InputError("pdcode.torch.ddp: the state has no model yet: call bind(model) first")
+
     def _begin(self, *_: object) -> None:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             for section in self._sections.values():
-                section.forget()
+                section.begin()
 
     def reduce(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Start the reduction of a bucket; return the future of its buffer, with the mean that is decoded."""
         gradients = bucket.gradients()
+        self._ensure_bound()
         try:
             sections = [self._sections[id(each)] for each in bucket.parameters()]
         except KeyError:
-            why = (
-                "a bucket has a parameter that is not the model's"
-                if self._sections
-                else "call bind(model) first"
-            )
-            raise InputError(f"pdcode.torch.ddp: {why}") from None
+            raise InputError("pdcode.torch.ddp: a bucket has a parameter that is not the model's") from None
         scale = 1.0 if self.scaler is None else self.scaler.get_scale()
         work, read = (self._gather if self.wire == "int2" else self._add)(sections, gradients, scale)
 
@@ -448,10 +450,11 @@ class Coded:
             raise InputError("pdcode.torch.ddp: the state is of another model")
         for name, section in named.items():
             section.task = state["tasks"][name]
-            section.load_residual(state["residuals"][name].numpy())
+            section.residual = state["residuals"][name].numpy()
 
     def _coding(self) -> dict[str, Any]:
         """Return what must be the same when a state is loaded."""
+        self._ensure_bound()
         names = "rank", "ranks", "wire", "share", "family", "seed", "steps"
         return {name: getattr(self, name) for name in names} | {"whitened": self._whitened}
 

@@ -36,7 +36,7 @@ def test_an_untouched_program_names_its_slow_rank(tmp_path: Path) -> None:
     found = trace.diagnose()
     assert found.slow[0].worker == 2
     assert found.slow[0].cause == "computing"
-    # Beside it, on a busy machine, the reduction of sleeping ranks takes time, too, and may cost more.
+    # On a busy machine the reduction takes time, too, and may cost more.
     assert (2,) in [each.workers for each in found.causes]
     assert "pdcode plan --trace" in found.next
 
