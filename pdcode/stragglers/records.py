@@ -1,5 +1,6 @@
 """Recorded delays in a file: a trace of pdcode, or a matrix of workers × rounds as CSV or HDF5."""
 
+import itertools
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ class DelayRecords:
 
 
 def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
-    """Return the records in which these workers have the delays of a usual one, from its middle on.
+    """Return the records in which these workers have the delays of a usual one, each from another place on.
 
-    That is the worker whose mean delay is the median of the others', the lower of two.
+    That is the worker whose mean delay is the median of the others'; of two, in turn, the lower one first.
+    The places divide a record evenly: workers that are late together cost those less who wait for all.
     """
     rows = np.split(recorded.delays_s, np.cumsum(recorded.counts)[:-1])
     stretch = recorded.stretch.copy()
@@ -36,9 +38,10 @@ def replace(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
     if not others:
         raise InputError("all workers are slow: the time of a usual one is not known")
     ranked = sorted(others, key=lambda each: (stretch[each], rows[each].mean()))
-    usual = ranked[(len(ranked) - 1) // 2]
-    for each in workers:
-        rows[each], stretch[each] = np.roll(rows[usual], -(len(rows[usual]) // 2)), stretch[usual]
+    middle = ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1]
+    for place, (each, usual) in enumerate(zip(sorted(workers), itertools.cycle(middle), strict=False), 1):
+        begin = place * len(rows[usual]) // (1 + len(workers))
+        rows[each], stretch[each] = np.roll(rows[usual], -begin), stretch[usual]
     return DelayRecords(np.concatenate(rows), np.array([*map(len, rows)], np.int64), stretch)
 
 

@@ -34,7 +34,7 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: autocorrelation
     block: Positive | None = None
     #: recorded workers that are replaced by a usual one: each takes the delays of the worker whose mean delay
-    #: is the median of the others', from the middle of its record on
+    #: is the median of the others', one from the middle of its record on, m from m places that divide it
     replaced: list[Count] = msgspec.field(default_factory=list)
     #: recorded workers that are left out: worker i takes the delays of the i-th of the others
     dropped: list[Count] = msgspec.field(default_factory=list)

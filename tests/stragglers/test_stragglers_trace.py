@@ -237,3 +237,12 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[1, 2]]
     csv(path, "3,4,5\n")
     assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[3, 4]]
+
+
+def test_workers_that_are_replaced_are_not_late_together(tmp_path: Path) -> None:
+    """Each has the delays of one in the middle from another place on; two in the middle take turns."""
+    rows = ["1,2,3,4,5,6", "2,4,6,8,10,12", *["90,90,90,90,90,90"] * 2]
+    model = table(csv(tmp_path / "a.csv", "\n".join(rows)), draw="replay", replaced=[2, 3]).make(0, 4)
+    workers = np.array([2, 3])
+    drawn = model.delays_s(workers, np.zeros(2, np.int64), 6)
+    assert drawn.tolist() == [[3, 4, 5, 6, 1, 2], [10, 12, 2, 4, 6, 8]]
