@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from ..trace.reader import TraceReader
+from ..trace.steps import SEEN, steps_of_start
 from ..util.formats import duration, percent
 from . import critical_path, description, timing
 from .critical_path import OWN, STAGES
@@ -151,7 +152,8 @@ def account(trace: TraceReader) -> Account | None:
     else:
         path = critical_path.of_trace(trace, until_ns)
         chains = [] if path is None else [(path.begin_ns, path.end_ns, path.whose, path.part)]
-    chains = [each for each in chains if len(each[0])]
+    _, first_ns = first_tasks(trace)
+    chains = [_since(min(first_ns, until_ns), *each) for each in chains if len(each[0])]
     if not chains:
         return None
     divided = []
@@ -162,6 +164,36 @@ def account(trace: TraceReader) -> Account | None:
         divided.append((begin[taken], end[taken], whose[taken], part[taken]))
     begin, end, whose, part = (np.concatenate(each) for each in zip(*divided, strict=True))
     return Account(run.target if reached else "", len(chains), begin, end, whose, part, n)
+
+
+@timing.once
+def first_tasks(trace: TraceReader) -> tuple[int, int]:
+    """Return how many first tasks of each worker took all of them long, and when these ended, in ns.
+
+    That is the update after them, or where each payload is one, their mean end; 0 and 0 if there are none, as
+    in a sample of the arrivals. The first steps of a script are not recorded, see `StepWriter`.
+    """
+    rows = trace.arrivals
+    if trace.is_script or trace.sample > 1 or not rows.rows or not trace.updates.rows:
+        return 0, 0
+    times = np.full((SEEN, trace.worker_count, 3), -1, np.int64)
+    seen = np.flatnonzero(rows["task"] < SEEN)
+    for place, event in enumerate(("start", "send", "recv")):
+        times[rows["task"][seen], rows["worker"][seen], place] = rows[f"t_{event}_ns"][seen]
+    count = steps_of_start(times)
+    ends = times[count - 1, times[count - 1, :, 2] >= 0, 2]
+    if not count or not len(ends):
+        return 0, 0
+    updates, policy = trace.updates["t_ns"], description.policy_table(trace)
+    if policy is not None and policy.asynchronous:
+        return count, int(ends.mean())
+    return count, int(updates[min(np.searchsorted(updates, np.median(ends)), len(updates) - 1)])
+
+
+def _since(first_ns: int, begin: np.ndarray, end: np.ndarray, whose: np.ndarray, part: np.ndarray) -> Chain:
+    """Return a chain from some time on."""
+    kept = (end > first_ns) | (np.arange(len(end)) == len(end) - 1)
+    return np.maximum(begin[kept], first_ns), np.maximum(end[kept], first_ns), whose[kept], part[kept]
 
 
 def _of_workers(trace: TraceReader, until_ns: int) -> Iterator[Chain]:

@@ -177,10 +177,11 @@ def _apart(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
         part, unless = percent(time_s, run.recorded_s), f"without the time of each {name}"
         statement = f"rank 0 is in {name} for {part} % of the time (more seldom: {keys.get(name)})"
         if name == START:
-            first = counted(run.first_steps, "first step")
-            among = f", with {first} that took all workers long" if run.first_steps else ""
+            noun = "step" if run.trace.is_script else "task"
+            first = counted(run.first_tasks, f"first {noun}")
+            among = f", with {first} that took all workers long" if run.first_tasks else ""
             statement = f"the start takes {duration(1e9 * time_s)}{among}"
-            unless = "if first steps took as long as others" if among else "if there were no start"
+            unless = f"if first {noun}s took as long as others" if among else "if there were no start"
         each = replace(found, statements=(statement, others), why="")
         yield _without(run, each, name, run.relative(Change(free=name)), unless)
 

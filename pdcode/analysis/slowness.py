@@ -17,6 +17,7 @@ from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.formats import duration, number, percent, span
 from . import changes, lateness, timing, verdict
+from .account import first_tasks
 from .timing import PHASES
 
 LEAST = 0.1  # excess of a slow worker over the others' time, as a fraction of it
@@ -154,9 +155,9 @@ class SlowPart:
 
 @timing.once
 def tasks_of(trace: TraceReader) -> list[Tasks]:
-    """Return the tasks of each worker whose payloads arrived before the stop."""
+    """Return the tasks of each worker whose payloads arrived before the stop, without `first_tasks`."""
     arrivals = trace.arrivals
-    chosen = arrivals["status"] != DRAINED
+    chosen = (arrivals["status"] != DRAINED) & (arrivals["task"] >= first_tasks(trace)[0])
     table = {
         key: arrivals[key][chosen] for key in arrivals if key == "worker" or key == "task" or "ns" in key
     }

@@ -26,7 +26,7 @@ from ..virtual import costs
 from ..virtual.schedule import allreduce_s
 from ..virtual.simulation import Simulation
 from . import gain, statistics, timing
-from .account import PAUSED, account
+from .account import PAUSED, account, first_tasks
 from .summary import summarise
 from .timing import by_worker, once
 
@@ -58,7 +58,7 @@ FREE: dict[str, dict[str, dict[str, Any]]] = {
 }
 FREE["the reduction"] = FREE["the link"]
 """The table of each bottleneck, and its keys with which that takes no time."""
-START = "the start"  # what comes before the first task, or before the steps of a script that are written
+START = "the start"  # what comes before the first task, and first tasks that take all workers long
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Change:
         Workers with the delays of a usual one, and workers that are left out.
     free : str
         What takes no time: a bottleneck of `FREE`, a pause of rank 0's, of `PAUSED`, a script's phase, or
-        `START`, in which first steps then take as long as others.
+        `START`, in which first tasks then take as long as others.
     uneven : tuple of int, optional
         Workers whose delays stay as they are; all tasks of another one have its mean delay. None: all stay.
     """
@@ -133,8 +133,9 @@ class Change:
     def _delays(self, trace: TraceReader, draw: int = 0) -> dict[str, Any]:
         """Return the table of the recorded delays, in their order, or in blocks for a `draw` above 0."""
         whole = trace.attributes.get("arrivals", "all") == "all"
-        table = {"kind": "trace", "path": str(trace.path), "replaced": [*self.replaced]}
-        return {**table, "dropped": [*self.dropped], "draw": "replay" if whole and not draw else "block"}
+        table = {"kind": "trace", "path": str(trace.path), "skipped": first_tasks(trace)[0]}
+        workers = {"replaced": [*self.replaced], "dropped": [*self.dropped]}
+        return {**table, **workers, "draw": "replay" if whole and not draw else "block"}
 
     def _evened(self, model: Any, timing: Timing, rounds: int) -> Any:
         """Return a model of delays, or of their means."""
@@ -290,15 +291,21 @@ class Prediction:
             self.recorded_s = run.seconds if whole else gain.time_s(trace, level)
             if not whole:
                 self.updates = int(np.sum(trace.updates["t_ns"] <= 1e9 * self.recorded_s))
-        self.arrivals = int(np.sum(trace.arrivals["t_recv_ns"] <= 1e9 * self.recorded_s))
-        start_s = min(1e-9 * float(trace.arrivals["t_dispatch_ns"].min()), self.recorded_s)
+        # First tasks that took all workers long; steps of a script that did are not recorded.
+        self.first_tasks, first_ns = first_tasks(trace)
+        if trace.is_script:
+            self.first_tasks = int(trace.arrivals["version"].min())
+        else:
+            self.updates -= int(np.sum(trace.updates["t_ns"] <= first_ns))
+        ends_ns = trace.arrivals["t_recv_ns"]
+        self.arrivals = int(np.sum((ends_ns <= 1e9 * self.recorded_s) & (ends_ns > first_ns)))
+        start_ns = max(first_ns, int(trace.arrivals["t_dispatch_ns"].min()))
+        start_s = min(1e-9 * start_ns, self.recorded_s)
         self.apart_s = {START: start_s}  # what stays, by name
         if trace.pauses.rows and (spent := account(trace)):
             parts = {name: spent.by_part.get(name, 0.0) / spent.length_ns for name in PAUSED}
             self.apart_s |= {name: part * self.recorded_s for name, part in parts.items()}
         self.rest_s = max(0.0, self.recorded_s - sum(self.apart_s.values()))
-        # Steps of a script that are counted to its start, as they took all ranks long.
-        self.first_steps = int(trace.arrivals["version"].min()) if trace.is_script else 0
         self.own_s = float(Change().update_s(trace, self.arrivals)[0])
         if not 0 < self.own_s < math.inf:
             raise InputError("a worker never answers")
@@ -350,7 +357,7 @@ class Prediction:
         """Return a factor of all the time from one of the `rest_s`, and the square of its half interval."""
         kept_s = sum(time_s for name, time_s in self.apart_s.items() if name != free)
         if free == START:
-            kept_s += self.first_steps * self.own_s
+            kept_s += self.first_tasks * self.own_s * (self.trace.worker_count if self.single else 1)
         wider = math.exp(math.sqrt(spread))
         times_s = (kept_s + self.rest_s * each for each in (factor, factor / wider, factor * wider))
         return Factor(*(time_s / self.recorded_s for time_s in times_s))

@@ -52,6 +52,13 @@ def drop(recorded: DelayRecords, workers: Collection[int]) -> DelayRecords:
     return DelayRecords(delays_s, recorded.counts[kept], recorded.stretch[kept])
 
 
+def skip(recorded: DelayRecords, first: int) -> DelayRecords:
+    """Return the records without the `first` ones of each worker; a worker keeps its last one at least."""
+    rows = np.split(recorded.delays_s, np.cumsum(recorded.counts)[:-1])
+    rows = [row[max(0, min(first, len(row) - 1)) :] for row in rows]
+    return DelayRecords(np.concatenate(rows), np.array([*map(len, rows)], np.int64), recorded.stretch)
+
+
 def file_error(path: Path, what: str, key: str = "path") -> InputError:
     """Return the InputError for a file of delays, or for another key that does not fit the file."""
     return InputError(f"stragglers.{key}: {path}: {what}")

@@ -38,6 +38,8 @@ class Recorded(Law, tag="trace", kw_only=True):
     replaced: list[Count] = msgspec.field(default_factory=list)
     #: recorded workers that are left out: worker i takes the delays of the i-th of the others
     dropped: list[Count] = msgspec.field(default_factory=list)
+    #: first recorded delays of each worker that are left out, as of tasks that compiled or filled caches
+    skipped: Count = 0
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
@@ -64,7 +66,8 @@ class Recorded(Law, tag="trace", kw_only=True):
         drawn = {"bootstrap": "at random", "block": f"in random blocks{size}", "replay": "in their order"}
         usual = f"; {workers_named(self.replaced)} as a usual worker" if self.replaced else ""
         without = f"; without {workers_named(self.dropped)}" if self.dropped else ""
-        return f"those recorded in {self.path}, {drawn[self.draw]}{usual}{without}"
+        later = f"; without each worker's first {self.skipped:,}" if self.skipped else ""
+        return f"those recorded in {self.path}, {drawn[self.draw]}{usual}{without}{later}"
 
 
 class RecordedDelays(DelayModel):
@@ -77,6 +80,8 @@ class RecordedDelays(DelayModel):
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
         recorded = load_records(table)
+        if table.skipped:
+            recorded = records.skip(recorded, table.skipped)
         if table.replaced:
             recorded = records.replace(recorded, table.replaced)
         if table.dropped:

@@ -201,6 +201,8 @@ def steps_of_start(times_ns: np.ndarray) -> int:
     first = 0
     while first + 3 < len(work_ns) and np.isfinite(work_ns[first:]).any(axis=0).sum() > 1:
         there = np.isfinite(work_ns[first + 1 :]).any(axis=0)
+        if not there.any():
+            break
         usual_ns = np.nanmedian(work_ns[first + 1 :, there], axis=0)
         excess_ns = work_ns[first, there] - usual_ns
         if not np.nanmin(np.append(excess_ns, np.inf)) > LONG * np.median(usual_ns):

@@ -446,6 +446,39 @@ def test_first_steps_that_take_all_ranks_long_are_a_cause_of_their_own(slow: flo
     assert re.match("replace worker 3's machine" if slow > 1 else ten, found.next)
 
 
+@pytest.mark.parametrize(("mode", "updates"), [("all", 100), ("async", 500)])
+def test_first_tasks_that_take_all_workers_long_cost_what_a_run_without_them_saves(
+    mode: str, updates: int, tmp_path: Path
+) -> None:
+    """They neither hide a slow worker nor spoil its cost."""
+    delays_s = 0.01 * np.random.default_rng(2).lognormal(0, 0.3, (8, 120))
+    settings = {**UPDATES, "update.mode": mode, "stop.updates": updates}
+    delays_s[3] += 0.02
+
+    def run(name: str, times_s: np.ndarray) -> pdcode.Trace:
+        np.savetxt(tmp_path / f"{name}.csv", times_s, delimiter=",")
+        law = {"kind": "trace", "path": str(tmp_path / f"{name}.csv"), "draw": "replay"}
+        job = {**JOB, "stragglers": law}
+        return pdcode.simulate(job, output=tmp_path / f"{name}.h5", set=settings, progress=False)
+
+    usual, long, quick = run("usual", delays_s), delays_s.copy(), delays_s.copy()
+    long[:, :2] += 0.4
+    trace = run("long", long)
+    quick[:, :2], quick[3] = long[:, :2], quick[2]
+    found, took_s = trace.diagnose(), trace.summary()["seconds"]
+    assert [part.worker for part in found.slow] == [3]
+    costs = {cause.name: cause.share for cause in found.causes}
+    assert costs["the start"] == pytest.approx(1 - usual.summary()["seconds"] / took_s, abs=0.03)
+    without_3 = 1 - run("quick", quick).summary()["seconds"] / took_s
+    assert costs["workers"] == pytest.approx(without_3, abs=0.03)
+    said = "the start takes .* ms, with 2 first tasks that took all workers long: it costs "
+    assert re.search(said, found.verdict)
+    account = trace.account()
+    start = 1e9 * took_s * costs["the start"]
+    assert account.by_part["start"] == pytest.approx(start, rel=0.1)
+    assert "the start" not in [cause.name for cause in usual.diagnose().causes]
+
+
 @pytest.mark.parametrize("slow", [1.0, 4.0])
 def test_a_phase_that_costs_all_ranks_is_a_cause_and_that_of_a_slow_rank_is_its_own(
     slow: float, tmp_path: Path
