@@ -1,6 +1,6 @@
 """`pdcode.calibrate`: fit the parameters of a simulation, which has no gradient, by a call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ def calibrate(
     x0: Any,
     *,
     residuals: int | None = None,
-    bounds: Sequence[Sequence[float]] | None = None,
+    bounds: Any = None,
     config: ConfigLike | None = None,
     mpi: bool = False,
     workers: int | None = None,
@@ -42,12 +42,13 @@ def calibrate(
     fun : callable or str
         ``fun(x)``: residuals, shape (m,), or a number, which is minimised itself. A name "FILE.py:NAME" is
         needed with `mpi`.
-    x0 : array_like, shape (k,)
+    x0 : array_like, shape (k,), or float
         Parameters at the start.
     residuals : int, optional
         Number of residuals m, 0 for a number; by default found by an evaluation in this process.
-    bounds : sequence of (float, float), optional
-        Least and largest value of each parameter.
+    bounds : sequence of (float or None, float or None), or scipy.optimize.Bounds, optional
+        Least and largest value of each parameter, None for no bound. They are pairs as those of
+        ``scipy.optimize.minimize``, not the two arrays of ``least_squares``.
     config : dict, path or Trace, optional
         Tables of a configuration besides, such as ``{"scheme": {"options": {"design": "copies"}}}``.
     mpi : bool
@@ -79,16 +80,14 @@ def calibrate(
     >>> found.success, found.x.round(6)
     (True, array([3. , 0.7]))
     """
-    start = np.asarray(x0, np.float64)
-    if start.ndim != 1 or not start.size or not np.isfinite(start).all():
-        raise InputError(f"x0: shape {start.shape}: expected one row of finite numbers")
+    start = start_of(x0)
     if residuals is None:
-        residuals = _residuals(fun, start)
+        residuals = _residuals(value_at(fun, start))
     keys: dict[str, Any] = {"problem.start": start.tolist()}
     if residuals:
         keys["problem.residuals"] = residuals
     if bounds is not None:
-        keys["problem.bounds"] = np.asarray(bounds, float).tolist()
+        keys["problem.bounds"] = _pairs(bounds, len(start))
     tables: Any = {} if config is None else config
     if isinstance(tables, Mapping):
         scheme = {"name": "differences", **tables.get("scheme", {})}
@@ -99,18 +98,52 @@ def calibrate(
     return _result(trace)
 
 
-def _residuals(fun: Any, start: np.ndarray) -> int:
-    """Return the number of residuals at the start, 0 for a number."""
+def start_of(x0: Any) -> np.ndarray:
+    """Return the parameters at the start, shape (k,)."""
+    try:
+        start = np.atleast_1d(np.asarray(x0, np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"x0: no array of numbers: {error}") from None
+    if start.ndim != 1 or not start.size or not np.isfinite(start).all():
+        raise InputError(f"x0: shape {start.shape}: expected one row of finite numbers")
+    return start
+
+
+def value_at(fun: Any, start: np.ndarray) -> Any:
+    """Return what the function returns at the start."""
     function = fun
     if isinstance(fun, str):
         reference, path = kinds.locate("fun", fun, Path())
         kinds.load_plugin(path, "fun")
         function = kinds.referenced("fun", reference)
     with kinds.errors_of_user("fun"):
-        shape = np.shape(function(start.copy()))
+        return function(start.copy())
+
+
+def _residuals(value: Any) -> int:
+    """Return the number of residuals, 0 for a number."""
+    with kinds.errors_of_user("fun"):
+        shape = np.shape(value)
     if len(shape) > 1 or shape == (0,):
         raise InputError(f"fun: it returns an array of shape {shape}: expected residuals of shape (m,)")
     return shape[0] if shape else 0
+
+
+def _pairs(bounds: Any, k: int) -> list[list[float]]:
+    """Return [least, largest] of each parameter."""
+    if hasattr(bounds, "lb"):  # scipy.optimize.Bounds
+        ends = [np.broadcast_to(np.asarray(end, float), k) for end in (bounds.lb, bounds.ub)]
+        return np.array(ends).T.tolist()
+    try:
+        pairs = np.array(bounds, float)  # None is nan
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bounds: no pairs of numbers: {error}") from None
+    if pairs.shape != (k, 2):
+        raise InputError(
+            f"bounds: shape {pairs.shape}: expected ({k}, 2), a pair (least, largest) of each parameter, or "
+            f"scipy.optimize.Bounds"
+        )
+    return np.where(np.isnan(pairs), [-np.inf, np.inf], pairs).tolist()
 
 
 def _result(trace: Any) -> "OptimizeResult":
@@ -120,10 +153,11 @@ def _result(trace: Any) -> "OptimizeResult":
     limits = (stop.updates is not None and updates >= stop.updates) or (
         stop.seconds is not None and trace.summary()["seconds"] >= stop.seconds
     )
-    used = trace.arrivals["applied_version"] >= 0
+    used, cost = trace.arrivals["applied_version"] >= 0, float(trace.progress["loss"][-1])
     return OptimizeResult(
         x=trace.theta.copy(),
-        cost=float(trace.progress["loss"][-1]),
+        cost=cost,
+        fun=cost,
         success=not limits,
         message=f"{'stopped' if limits else 'converged'} after {updates} updates",
         nit=updates - 1,

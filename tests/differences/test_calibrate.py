@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from outcomes import assert_replays, error_line, refused
+from scipy.optimize import Bounds
 
 import pdcode
 from pdcode import Trace
@@ -235,3 +236,36 @@ def test_other_problems_refuse_the_scheme() -> None:
         pdcode.simulate({"scheme": {"name": "differences"}, "stop": {"updates": 2}}, progress=False)
     with refused("x0"):
         pdcode.calibrate(lambda x: x, [[1.0]], progress=False)
+
+
+def bowl(x: np.ndarray) -> float:
+    return float((x[0] - 2) ** 2 + 10 * (x[1] - x[0] ** 2) ** 2) + 1.5
+
+
+def test_minimize_without_rows_takes_a_number_without_a_gradient(tmp_path: Path) -> None:
+    out = {"workers": 3, "output": tmp_path / "a.h5", "progress": False}
+    found = pdcode.minimize(bowl, [0.5, 0.5], **out)
+    assert found.success
+    np.testing.assert_allclose(found.x, [2, 4], atol=1e-4)
+    np.testing.assert_allclose(found.fun, 1.5, atol=1e-8)
+    held = pdcode.minimize(bowl, [0.5, 0.5], bounds=[(None, 1), (0, None)], **out)
+    np.testing.assert_allclose(held.x, [1, 1], atol=1e-4)
+    same = pdcode.minimize(bowl, [0.5, 0.5], bounds=Bounds([-np.inf, 0], [1, np.inf]), **out)
+    np.testing.assert_array_equal(same.x, held.x)
+    one = pdcode.minimize(lambda x: float((x[0] - 3) ** 2), 1.0, **out)
+    np.testing.assert_allclose(one.x, [3], atol=1e-4)
+
+
+def test_minimize_names_what_it_cannot_tell() -> None:
+    with refused("fun: it returns a tuple: a loss with its gradient needs rows"):
+        pdcode.minimize(lambda x: (1.0, x), [1.0], progress=False)
+    with refused("fun: it returns an array of shape (2,)", "pdcode.calibrate"):
+        pdcode.minimize(lambda x: x, [1.0, 2.0], progress=False)
+    with refused("score: has no effect without rows"):
+        pdcode.minimize(bowl, [0.5, 0.5], score=bowl, progress=False)
+    with refused("bounds: has no effect with rows"):
+        pdcode.minimize(bowl, [0.5, 0.5], np.ones(9), bounds=[(0, 1)], progress=False)
+    with refused("bounds: shape (2, 3): expected (3, 2)"):
+        pdcode.minimize(lambda x: 1.0, [0.5] * 3, bounds=([0] * 3, [1] * 3), progress=False)
+    with refused("x0: no array of numbers"):
+        pdcode.minimize(bowl, "start", progress=False)
