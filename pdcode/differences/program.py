@@ -19,6 +19,8 @@ from ..util.errors import InputError
 
 MARK = re.compile(r"\{\{\s*(\w+)\s*(?::([^}]*))?\}\}")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
+# A pipe to the worker ends when the worker dies, also by SIGKILL: then the group of the program is killed.
+GUARDED = 'exec 3<&0 </dev/null; (read -r _ <&3; kill -9 0) >/dev/null 2>&1 & exec 3<&-; {limit}exec "$@"'
 INPUT, OUTPUT = "{input}", "{output}"
 
 
@@ -117,12 +119,12 @@ class Program:
 
     def _run(self, words: list[str]) -> str:
         """Run a command line in a session of its own, which ends with it; return what it prints."""
-        if self._bytes is not None:
-            words = ["sh", "-c", f'ulimit -v {self._bytes // 1024}; exec "$@"', "sh", *words]
+        limit = "" if self._bytes is None else f"ulimit -v {self._bytes // 1024}; "
         with subprocess.Popen(
-            words, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
+            ["sh", "-c", GUARDED.format(limit=limit), "sh", *words], cwd=self._folder, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         ) as process:  # fmt: skip
+            alive, process.stdin = process.stdin, None  # communicate() would close the end that is watched
             try:
                 printed, errors = process.communicate(timeout=self._seconds)
             except subprocess.TimeoutExpired:
@@ -130,6 +132,8 @@ class Program:
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # whatever it has left behind
+                if alive is not None:
+                    alive.close()
         if process.returncode:
             last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
             raise RuntimeError(f"{self._words[0]}: {last[0]}")

@@ -134,7 +134,7 @@ def test_a_program_that_takes_too_long_ends_with_its_children(tmp_path: Path) ->
         (["problem.names=['height','rate','depth']"], "'depth', which the template does not have"),
         (["problem.names=['height','rate']"], "problem.names: 2 names for 3 parameters"),
         (["problem.command='./decay'"], "problem.command: './decay' has no {input}"),
-        (["problem.command='./nothing {input} {output}'"], "No such file"),
+        (["problem.command='./nothing {input} {output}'"], "problem.command: RuntimeError: ./nothing: "),
         (["problem.select='y='"], "problem.select: 'y=' needs one group"),
         (["problem.select='('"], "problem.select: '(' is no regular expression"),
         (["problem.function='mine.py:f'"], "problem.function"),
@@ -152,3 +152,29 @@ def test_bad_input_is_one_line(settings: list[str], words: str, job: Path, capsy
 def test_names_that_only_the_template_has_are_refused(tmp_path: Path) -> None:
     with refused("problem.template: 'c', which problem.names does not have"):
         script(tmp_path, "", "{{ a }} {{ b }} {{ c }}")
+
+
+def test_a_program_does_not_outlive_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "in.tpl").write_text("{{ a }}", encoding="utf-8")
+    (tmp_path / "run.sh").write_text("sleep 61 &\necho $$ $! > pids.new\nmv pids.new pids\nwait\n")
+    code = "import sys, numpy as np; from pdcode.differences.program import Program\n"
+    code += "Program('sh run.sh {input}', sys.argv[1], ['a'])(np.ones(1))"
+    worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "in.tpl")])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pids").exists():
+        assert worker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    pids = [int(each) for each in (tmp_path / "pids").read_text().split()]
+    while any(is_running(each) for each in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
