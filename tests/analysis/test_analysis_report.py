@@ -1,5 +1,6 @@
 """What a report says of runs of every kind; figures; refusals. tests/browser opens its pages."""
 
+import os
 import re
 import sys
 from dataclasses import replace
@@ -258,6 +259,7 @@ def test_a_run_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=display))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     live = notebook.Live(trace.path)
+    os.utime(trace.path)  # as if of this run: the pictures above may have taken seconds
     live("update 12")
     assert shown[-1].startswith("<p>update 12</p>")
     assert shown[-1].count("<svg ") == 2

@@ -173,7 +173,7 @@ def test_the_death_of_a_rank_loses_seconds_at_most(tmp_path: Path) -> None:
         assert on_ranks(4, PROGRAM, "dies", str(path), timeout_s=60).returncode != 0
     trace = Trace(path)
     assert not trace.finished
-    # Of the 20 slow steps nearly all: seconds were lost. On a busy machine a verdict may have other causes first.
+    # Nearly all of the 20 slow steps: seconds were lost. On a busy machine other causes may come first.
     rows = trace.arrivals
     own_s = 1e-9 * (rows["t_send_ns"] - rows["t_start_ns"]).astype(float)
     assert np.count_nonzero(own_s[rows["worker"] == 2] >= 0.2) >= SLOW
