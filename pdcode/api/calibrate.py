@@ -131,13 +131,13 @@ def _residuals(value: Any) -> int:
 
 def _pairs(bounds: Any, k: int) -> list[list[float]]:
     """Return [least, largest] of each parameter."""
-    if hasattr(bounds, "lb"):  # scipy.optimize.Bounds
-        ends = [np.broadcast_to(np.asarray(end, float), k) for end in (bounds.lb, bounds.ub)]
-        return np.array(ends).T.tolist()
     try:
-        pairs = np.array(bounds, float)  # None is nan
+        if hasattr(bounds, "lb"):  # scipy.optimize.Bounds, of which an end may be one number
+            pairs = np.array(np.broadcast_arrays(bounds.lb, bounds.ub, np.empty(k))[:2], float).T
+        else:
+            pairs = np.array(bounds, float)  # None is nan
     except (TypeError, ValueError) as error:
-        raise InputError(f"bounds: no pairs of numbers: {error}") from None
+        raise InputError(f"bounds: no pairs of numbers for {k} parameters: {error}") from None
     if pairs.shape != (k, 2):
         raise InputError(
             f"bounds: shape {pairs.shape}: expected ({k}, 2), a pair (least, largest) of each parameter, or "

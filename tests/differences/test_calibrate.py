@@ -267,5 +267,7 @@ def test_minimize_names_what_it_cannot_tell() -> None:
         pdcode.minimize(bowl, [0.5, 0.5], np.ones(9), bounds=[(0, 1)], progress=False)
     with refused("bounds: shape (2, 3): expected (3, 2)"):
         pdcode.minimize(lambda x: 1.0, [0.5] * 3, bounds=([0] * 3, [1] * 3), progress=False)
+    with refused("bounds: no pairs of numbers for 2 parameters"):
+        pdcode.minimize(bowl, [0.5, 0.5], bounds=Bounds([0] * 3, [1] * 3), progress=False)
     with refused("x0: no array of numbers"):
         pdcode.minimize(bowl, "start", progress=False)
