@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 import pdcode
 from pdcode.analysis import printing
@@ -42,6 +43,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 NOISES = "quiet", "lognormal", "exponential", "pareto", "common", "periodic"
 OTHERS = 3  # draws of the delays of a run without the cause, for the intervals of costs
 PERSISTENCE = 0.5, 0.8, 0.9, 0.95  # correlation of equal workers' times from task to task
+HEAVY = "equal, persistent and heavy-tailed"
 BLAMED = "workers", "rank 0", "the link", "the reduction"  # the policy and pauses are nobody's fault
 
 
@@ -59,7 +61,7 @@ class Case(NamedTuple):
 Drawn = Callable[[np.random.Generator, Mapping[str, Any]], Case]
 
 
-def noise(kind: str, random: np.random.Generator, rho: float = 0.8) -> np.ndarray:
+def noise(kind: str, random: np.random.Generator, rho: float = 0.0) -> np.ndarray:
     """Draw delays of equal workers in s, (workers, tasks)."""
     size = WORKERS, TASKS
     if kind == "quiet":
@@ -80,6 +82,8 @@ def noise(kind: str, random: np.random.Generator, rho: float = 0.8) -> np.ndarra
     steps[:, 1:] *= np.sqrt(1 - rho**2)
     for task in range(1, TASKS):
         steps[:, task] += rho * steps[:, task - 1]
+    if kind == "pareto, persistent":
+        return DELAY_S * (ndtr(-steps) ** (-1 / 1.8) - 1)
     return DELAY_S * np.exp(0.5 * steps)
 
 
@@ -96,7 +100,8 @@ def cases(random: np.random.Generator) -> Iterator[Case]:
     for kind in NOISES:
         yield Case("equal", noise(kind, random))
     for rho in PERSISTENCE:
-        yield Case("equal, persistent", noise("persistent", random, rho))
+        yield Case("equal, persistent", noise("lognormal, persistent", random, rho))
+        yield Case(HEAVY, noise("pareto, persistent", random, rho))
     worker, other = random.choice(WORKERS, 2, replace=False).tolist()
 
     def faulty(kind: str, events: list[dict[str, Any]], *truth: int, law: str = "lognormal") -> Case:
@@ -261,14 +266,14 @@ def parser() -> arguments.Parser:
     )
     made.add_argument("--seeds", type=int, default=3, help="draws of each case (default: %(default)s)")
     made.add_argument("--first-seed", type=int, default=0, help="seed of the first draw (default: 0)")
-    made.add_argument("--kinds", default="", help="kinds of cases, separated by commas (default: all)")
+    made.add_argument("--kinds", default="", help="kinds of cases, separated by semicolons (default: all)")
     made.set_defaults(function=run, alone="benchmarks detectors")
     return made
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the cases that the options choose, and print the table."""
-    chosen = [each for each in options.kinds.split(",") if each]
+    chosen = [each.strip() for each in options.kinds.split(";") if each.strip()]
     known = {case.kind for case in cases(np.random.default_rng(0))}
     if unknown := [each for each in chosen if each not in known]:
         raise InputError(f"--kinds: {expected(unknown[0], sorted(known))}")

@@ -30,7 +30,9 @@ OUTSIDE = (
     "end",
     "gone",
 )  # parts without a task; of a window of a trace, the start is what came before
-PAUSED = "evaluation", "checkpoint"  # by pauses/what
+PAUSED_BY = {"evaluation": "trace.progress_s", "checkpoint": "trace.checkpoint_s"}
+"""Rank 0's pauses by pauses/what, and the key of the time between them."""
+PAUSED = (*PAUSED_BY,)
 AT_RANK_0 = "link up", "queue", *OWN, "end"
 """Parts in which something waits for rank 0, or may: a payload is received when rank 0 looks for it."""
 BLOCKS = 32  # of the time, whose differences give the interval of a share

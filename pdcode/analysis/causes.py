@@ -8,7 +8,7 @@ from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError
 from ..util.formats import counted, duration, percent, two_digits, workers_named
 from . import verdict
-from .account import PAUSED, account
+from .account import PAUSED, PAUSED_BY, account
 from .diagnosis import Cause, Diagnosis, after_descent, bottlenecks, diagnose_times
 from .groups import grouped, host_of
 from .remedies import GAIN, Remedies
@@ -170,12 +170,11 @@ def _phases(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
 
 def _apart(run: Prediction, found: Diagnosis, others: str) -> Iterator[Priced]:
     """Yield what no task does: the start, and rank 0's pauses for which something waits."""
-    keys = dict(zip(PAUSED, ("trace.progress_s", "trace.checkpoint_s"), strict=True))
     for name, time_s in run.apart_s.items():
         if time_s < verdict.WARNING * run.recorded_s:
             continue
         part, unless = percent(time_s, run.recorded_s), f"without the time of each {name}"
-        statement = f"rank 0 is in {name} for {part} % of the time (more seldom: {keys.get(name)})"
+        statement = f"rank 0 is in {name} for {part} % of the time (more seldom: {PAUSED_BY.get(name)})"
         if name == START:
             noun = "step" if run.trace.is_script else "task"
             first = counted(run.first_tasks, f"first {noun}")
@@ -193,6 +192,8 @@ def _remedies(run: Prediction, first: Priced) -> str:
     machines += remedies.without(slow) if slow else ()
     if run.trace.is_script and first.name == "the reduction":
         machines += [remedies.rarer(first.without), *remedies.halved()]
+    if first.name in PAUSED:
+        machines.append(remedies.more_seldom(first.name, first.without))
     shown = remedies.best(first.name, slow, machines)
     return shown or f"nothing that was tried takes {percent(1 - GAIN, 1)} % less; {remedies.more}"
 

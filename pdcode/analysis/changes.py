@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 LEAST = 4  # values of a segment, at least
 BATCHES = 16  # batches, at least, from which the noise of means is estimated
@@ -83,7 +84,7 @@ def persistence(series: Sequence[np.ndarray]) -> float:
 def _autocorrelations(values: np.ndarray) -> list[float]:
     """Return the autocorrelations at lags 1 and 2, of values that are clipped to be robust."""
     centred = _centred(values)
-    square = float(centred @ centred) or 1.0
+    square = max(float(centred @ centred), len(values) * LEAST_NOISE**2)
     return [float(centred[lag:] @ centred[:-lag]) / square for lag in (1, 2)]
 
 
@@ -168,6 +169,33 @@ def _splits(sums: np.ndarray, first: int, end: int, sigma: float, chance: float)
     for part in itertools.pairwise(bounds):
         found += _splits(sums, *part, sigma, chance) if part[1] - part[0] < size else []
     return found
+
+
+def normal_scores(series: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the normal quantiles of the values' ranks among the values of all other series.
+
+    The values of series that are alike have a standard normal distribution then, however heavy its tails.
+    """
+    pooled = np.sort(np.concatenate(series))
+    made = []
+    for values in series:
+        below, upto = (
+            np.searchsorted(pooled, values, side) - np.searchsorted(np.sort(values), values, side)
+            for side in ("left", "right")
+        )
+        made.append(ndtri((below + upto + 1) / 2 / (len(pooled) - len(values) + 1)))
+    return made
+
+
+def by_rank(scores: np.ndarray, first: int, end: int, sums: float) -> float:
+    """Return the probability that a part of a usual series has so high or low a mean of `normal_scores`.
+
+    It is of any part as long as this one; their number is taken as the square of the series' length over the
+    part's, and `persistence` is of scores.
+    """
+    inside = end - first
+    score = float(scores[first:end].mean()) / math.sqrt(min(1.0, sums / inside))
+    return min(1.0, (len(scores) / inside) ** 2 * two_sided(max(0.0, score)))
 
 
 def two_sided(score: float) -> float:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..stragglers import bases
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, DRAINED, TIME
 from . import timing
@@ -57,7 +58,7 @@ def stages(arrivals: Columns, steps_ns: np.ndarray, queued_ns: np.ndarray | None
         earlier = _earlier_messages(arrivals, own)
         earlier = (earlier * np.minimum(1.0, down / np.maximum(earlier.sum(axis=0), 1))).astype(np.int64)
         down, own = down - earlier.sum(axis=0), own + earlier
-    queued = timing.queued_ns(arrivals, steps_ns) if queued_ns is None else queued_ns
+    queued = bases.queued_ns(arrivals, steps_ns) if queued_ns is None else queued_ns
     queued = np.clip(queued, 0, up).astype(np.int64)
     later = np.clip(before - times[-2], 0, rest)
     return np.stack((down, *own, up - queued, queued + later, rest - later))

@@ -33,6 +33,11 @@ class Group:
         return tuple(sorted(each.worker for each in self.parts))
 
     @property
+    def linked(self) -> bool:
+        """Whether all workers of a host are slow in their link: in the one that they share."""
+        return bool(self.host) and all(each.cause == "link" for each in self.parts)
+
+    @property
     def name(self) -> str:
         """The workers in words."""
         return f"the {len(self.parts)} workers of {self.host}" if self.host else workers_named(self.workers)
@@ -41,7 +46,7 @@ class Group:
     def machine(self) -> str:
         """What they run on, in words."""
         if self.host:
-            return f"host {self.host}"
+            return f"{'the link of ' if self.linked else ''}host {self.host}"
         several = self.parts[1:]
         return f"the machines of {self.name}" if several else f"{self.name}'s machine"
 
@@ -54,7 +59,8 @@ class Group:
             low=min(each.low for each in alike), high=max(each.high for each in alike),
             share=sum(each.share for each in alike) / len(alike),
         )  # fmt: skip
-        return together.said(self.name, bool(self.parts[1:]))
+        said = together.said(self.name, bool(self.parts[1:]))
+        return f"{said}, in their common link" if self.linked else said
 
 
 def hosts_of(trace: TraceReader) -> list[str]:

@@ -66,7 +66,7 @@ def find(tasks: Sequence[Timed], told: Collection[int], apart: int, chance: floa
     best: dict[int, Late] = {}
     for level in LEVELS:
         places = [np.flatnonzero(ratios[each] >= level) for each in own]
-        starts = [each[np.diff(each, prepend=-apart - 1) > apart] for each in places]
+        starts = [each[np.diff(each, prepend=-apart) >= apart] for each in places]
         events = np.array([*map(len, starts)])
         parts = counts / counts.sum()
         found = bdtrc(events - 1, events.sum(), parts) * len(workers) * len(LEVELS)

@@ -20,6 +20,11 @@ PROBLEM = {"batch", "axis", "shards"}  # keys of [problem] that leave the loss w
 SPEEDS = {"link", "machine"}  # tables whose keys leave each update what it is
 LONGEST = 25 * MOST_FLOPS  # arithmetic of the descents of one question: a minute or so
 COUNTS = 0.5, 2, 4  # of the recorded number of workers, in a curve
+OF_LINK = {
+    "link.latency_s": "how much of its reductions' time is latency",
+    "link.half_duplex": "which of its reductions' messages share a link",
+}
+"""What a script's recording does not have, by the key that it would answer."""
 WIDTH = 24  # characters of the longest bar
 LINKS = 0.1, 0.3, 3, 10  # of the recorded bandwidth, in a curve
 
@@ -111,8 +116,8 @@ def _answered(run: Prediction, setting: str) -> str:
         answered = key == "workers.count" or (key == "link.bandwidth" and link)
         known = f"workers.count{' and link.bandwidth' if link else ''}"
         if table == "link":
-            why = "how much of its reductions' time is latency" if link else "the bytes of its reductions"
-            known += f", as {why} was not recorded" if link else f", as {why} were not recorded"
+            why = OF_LINK.get(key, "its link") if link else "its reductions' bytes"
+            known += f", as a recording does not have {why}"
     if not answered:
         raise InputError(f"--set {key}: {run.trace.path} does not answer this key; it answers {known}")
     return table

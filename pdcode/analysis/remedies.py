@@ -12,12 +12,15 @@ from ..stragglers import bases
 from ..trace import descent
 from ..util.errors import InputError
 from ..util.formats import duration, workers_named
-from . import timing
+from . import description, timing
+from .account import PAUSED, PAUSED_BY
 from .slowness import SlowPart
 from .what_if import EACH_FLOPS, MOST_FLOPS, SEEDS, Change, Factor, Prediction, link_of_script
 
 GAIN = 0.95  # a change is proposed if it takes at most this fraction of the time
 SHOWN = 3  # remedies
+SELDOM = 10  # times as long from one pause of rank 0's to the next
+RARER = {"evaluation": "measure the loss", "checkpoint": "write checkpoints"}
 MOST_LOADERS = 8  # processes that load in the background
 WASTE = "update.mode=first", "update.count=auto", "update.late=waste"
 FEWER = "wait for fewer workers"
@@ -44,6 +47,7 @@ TRIED = {
     "the link": (*BYTES, *SUMS, *POLICIES[:3]),
     "the reduction": BYTES,
     "the policy": POLICIES,
+    **dict.fromkeys(PAUSED, ()),
 }
 """Settings that are tried against each cause, with words for them; slow workers: as the policy."""
 OF_SCRIPTS = {
@@ -93,8 +97,8 @@ class Remedies:
         shown = [each.text for each in [*best.values()][:SHOWN]]
         if self.run.trace.is_script:
             shown += filter(None, [OF_SCRIPTS.get(cause)])
-        elif self.run.flops() > MOST_FLOPS:
-            kinds = dict(reversed(TRIED.get(cause, POLICIES)))
+        elif self.run.flops() > MOST_FLOPS and (tried := TRIED.get(cause, POLICIES)):
+            kinds = dict(reversed(tried))
             listed = ", ".join(f"{what} (--set {' --set '.join(kinds[what])})" for what in reversed(kinds))
             why = "its descent takes too long to simulate" if self.run.goal else "it has no loss to reach"
             shown.append(f"not tried, as {why}: {listed}")
@@ -112,6 +116,20 @@ class Remedies:
         factor = Factor(*((1 + each) / 2 for each in free))
         text = "twice the work a step, such as two batches (no_sync): predicted"
         return Remedy(f"{text} {self.run.time(factor)} for as much work", factor)
+
+    def more_seldom(self, what: str, free: Factor) -> Remedy:
+        """Return the remedy that rank 0 pauses for something more seldom, from the time without it."""
+        trace, updates = self.run.trace, None
+        if what == "evaluation":
+            updates = trace.table("trace").get("progress_updates")
+        pauses = trace.pauses["what"] == PAUSED.index(what)
+        every_s = SELDOM * 1e-9 * description.stop_ns(trace) / max(1, int(pauses.sum()))
+        settings = [f"{PAUSED_BY[what]}={every_s:.2g}"]
+        settings += [f"trace.progress_updates={SELDOM * updates}"] if updates else []
+        factor = Factor(*(1 - (1 - 1 / SELDOM) * (1 - each) for each in free))
+        shown = " ".join(f"--set {each}" for each in settings)
+        text = f"{RARER[what]} {SELDOM} times more seldom, pdcode run JOB.toml {shown}: predicted"
+        return Remedy(f"{text} {self.run.time(factor)}", factor)
 
     def halved(self) -> Iterator[Remedy]:
         """Yield the remedy that a script's reductions have half the bytes, if their bytes are known."""

@@ -259,13 +259,17 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
     if len([each for each in tasks if len(each.number)]) < 2:
         return [], ratios
     series, averaged = _series(tasks, AVERAGED), AVERAGED
+    if not series:
+        return [], ratios
     all_usual, sums = _usual_noise([*series.values()])
     if len(tasks) <= REFERENCES:  # what all tasks of a step have in common cancels with single ones of others
         single = _series(tasks, 1)
         noise = _usual_noise([*single.values()])
         if noise[0] < QUIETER * all_usual:
             series, averaged, (all_usual, sums) = single, 1, noise
-    chance = CHANCE / max(1, len(series))
+    chance = CHANCE / len(series)
+    ranked = dict(zip(series, changes.normal_scores([values for _, values in series.values()]), strict=True))
+    ranks = min(sums, changes.persistence([*ranked.values()]))
     for worker, (edges, values) in series.items():
         usual = all_usual
         if 2 < len(series) <= FEW:  # a slow worker is among those with whom the others are compared
@@ -274,16 +278,17 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
         ratios[worker] = math.exp(float(np.median(values)))
         sigma, found = max(usual, changes.noise(values)), []
         for part in changes.segments(values, chance, sigma):
-            by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
+            by_noise = changes.two_sided(max(0.0, part.mean) / part.error)
+            by_chance = max(by_noise, changes.by_rank(ranked[worker], part.first, part.end, ranks))
             if part.level >= math.log1p(LEAST) and by_chance <= chance:
                 found.append((part, by_chance))
         if found:
             slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
-    if series:
-        group = max(float(np.diff(edges).mean()) for edges, _ in series.values())
-        apart = 1 + round((sums - 1) * group)
-        told = [each.worker for each in slow]
-        slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
+    group = max(float(np.diff(edges).mean()) for edges, _ in series.values())
+    apart = 1 + round((sums - 1) * group)
+    told = [each.worker for each in slow]
+    told += [worker for worker, each in enumerate(tasks) if len(each.number) < JUDGED]
+    slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
     return sorted(slow, key=lambda each: -each.excess_ns), ratios
 
 

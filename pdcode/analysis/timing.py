@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..stragglers import bases
 from ..trace.reader import TraceReader
 
 Columns = Mapping[str, np.ndarray]
@@ -222,27 +223,6 @@ def coordinator(
     return parts
 
 
-def queued_ns(arrivals: Columns, steps_ns: np.ndarray) -> np.ndarray:
-    """Return the time for which each payload waited while rank 0 was busy with others or with a step."""
-    if not len(arrivals["t_recv_ns"]):
-        return np.empty(0)
-    ends = np.concatenate((arrivals["t_decoded_ns"], steps_ns))
-    begins = np.concatenate((arrivals["t_recv_ns"], np.zeros_like(steps_ns)))
-    order = np.argsort(ends, kind="stable")
-    ends, begins = ends[order], begins[order]
-    begins[1:] = np.where(begins[1:] > 0, np.maximum(begins[1:], ends[:-1]), ends[:-1])
-    begins = np.minimum(begins, ends)
-    busy = np.concatenate(([0], np.cumsum(ends - begins)))
-
-    def busy_until(t_ns: np.ndarray) -> np.ndarray:
-        ended = np.searchsorted(ends, t_ns)
-        under_way = np.maximum(t_ns - begins[np.minimum(ended, len(ends) - 1)], 0)
-        return np.asarray(busy[ended] + np.where(ended < len(ends), under_way, 0))
-
-    sent, received = (busy_until(arrivals[f"t_{name}_ns"]) for name in ("send", "recv"))
-    return np.maximum(received - sent, 0)
-
-
 def own_tasks(trace: TraceReader) -> Columns:
     """Return columns of arrivals that time tasks: summed payloads arrive at once, as the rest is waiting."""
     rows, summed = trace.arrivals, trace.summed
@@ -344,7 +324,7 @@ def pace_of(trace: TraceReader) -> Pace:
 @once
 def queued_of(trace: TraceReader) -> np.ndarray:
     """Return the time for which each payload of a run waited while rank 0 was busy, `queued_ns`."""
-    return queued_ns(trace.arrivals, trace.updates["t_ns"])
+    return bases.queued_ns(trace.arrivals, trace.updates["t_ns"])
 
 
 @once

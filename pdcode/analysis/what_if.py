@@ -231,9 +231,9 @@ def _waits_s(trace: TraceReader) -> float:
 class Factor(NamedTuple):
     """A predicted time relative to a recorded one, and the 90 % interval of a run that is made so.
 
-    The interval is by the spread of other draws of the recorded delays, in blocks, which counts twice, for
-    the recorded run, by which is predicted, and for the run to come; and by the factor's spread over seeds
-    of the descent.
+    The interval is by the spread of other draws of the recorded delays, in blocks, which counts for the run
+    to come, and for the recorded one, by which is predicted, there the more the fewer workers are not
+    replaced; and by the factor's spread over seeds of the descent.
     """
 
     mean: float
@@ -339,7 +339,9 @@ class Prediction:
             if not math.isfinite(pace):
                 return Factor(math.inf, math.inf, math.inf)
             longer = max(1.0, self.arrivals / MOST_ARRIVALS)  # than the simulated part
-            spread = STUDENT[DRAWS - 1] ** 2 * 2 * float(np.log(times_s[1:]).var(ddof=1)) / longer
+            n = self.trace.worker_count
+            counts = 1 + n / max(1, n - len(change.replaced))  # few usual workers stand for all
+            spread = STUDENT[DRAWS - 1] ** 2 * counts * float(np.log(times_s[1:]).var(ddof=1)) / longer
         if descends or (self.descends and not change.free and change.uneven is None):
             found = self._descended(change, max(1.0, pace), seeds, LIMIT)
             if descends or math.isfinite(found[0]):

@@ -46,8 +46,8 @@ def records_of_run(
     """Compute the delays of a run's tasks: time from start to reply minus the worker's base, at least 0.
 
     A worker's base is `bases.per_worker` of the compute times, times 1 + its stretch if the run's own
-    stragglers had one: such delays depend on the work, and stay a stretch here. The delays of a script
-    include what its worker's link takes longer than the others'.
+    stragglers had one: such delays depend on the work, and stay a stretch here. Delays include what the
+    worker's link takes longer than the others'.
     """
     kept = str(run.attributes.get("arrivals", "all"))
     if kept == "none":
@@ -73,6 +73,8 @@ def records_of_run(
     own_ns *= 1 + _stretch(run, count, ancestors, load)
     ends_ns = rows["t_recv_ns"] - bases.shared_link_ns(run) if run.is_script else rows["t_send_ns"]
     late_ns = (ends_ns - rows["t_start_ns"])[answered] - own_ns[workers]
+    if not run.is_script:
+        late_ns += bases.slow_link_ns(run)[workers]
     order = np.lexsort((rows["task"][answered], workers))
     counts = np.bincount(workers, minlength=count).astype(np.int64)
     base_ns = bases.base_ns(run)

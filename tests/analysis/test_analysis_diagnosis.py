@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from grids import with_system
+from scipy.special import ndtr
 
 from pdcode.analysis import changes
 from pdcode.analysis.slowness import SlowPart, Tasks, find_fast, find_slow, in_turn_ns
@@ -56,6 +57,17 @@ def test_identical_workers_get_no_verdict(correlation: float, count: int) -> Non
 
 
 @pytest.mark.every(2)
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_identical_workers_with_heavy_tails_get_no_verdict(correlation: float) -> None:
+    """Also if long tasks of a worker follow each other."""
+    alarms = 0
+    for seed in range(RUNS):
+        tails = ndtr(-np.log(times(seed, 120, 1.0, correlation)) + np.log(1e7))
+        alarms += bool(find_slow(tasks([*(1e7 + 5e6 * (tails ** (-1 / 1.8) - 1))]))[0])
+    assert alarms <= 1
+
+
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("share", "by", "least"), [(0.05, 10, 0.3), (0.1, 10, 0.9), (0.3, 4, 0.9)])
 def test_a_worker_that_is_slow_sometimes(share: float, by: float, least: float) -> None:
     found = 0
@@ -72,6 +84,18 @@ def test_a_worker_that_is_slow_sometimes(share: float, by: float, least: float) 
                 assert part.cause == "computing"
                 assert not part.period
     assert found >= least * RUNS
+
+
+def test_bursts_of_a_worker_are_found_though_they_are_few() -> None:
+    found = 0
+    for seed in range(RUNS):
+        drawn, random = times(seed, 120, 0.5), np.random.default_rng([seed, 5])
+        for begin in 20 * random.permutation(6)[:4] + 5:
+            drawn[3][begin : begin + 3] += 1e8
+        slow, _ = find_slow(tasks(drawn))
+        assert {part.worker for part in slow} <= {3}
+        found += bool(slow)
+    assert found >= 0.8 * RUNS
 
 
 def test_late_tasks_that_come_regularly_and_in_bursts() -> None:

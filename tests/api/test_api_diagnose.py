@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -506,6 +506,46 @@ def test_a_phase_that_costs_all_ranks_is_a_cause_and_that_of_a_slow_rank_is_its_
         assert found.next.startswith("load in the background, DataLoader(")
 
 
+def behind_a_slow_link(trace: pdcode.Trace, workers: Sequence[int], late_s: float) -> pdcode.Trace:
+    """Let payloads of a host's workers come later, in a run in which all wait for all."""
+    rows, updates_ns = trace.arrivals, trace.updates["t_ns"]
+    own = round(1e9 * late_s) * np.isin(rows["worker"], workers)
+    last_ns = np.zeros((2, len(updates_ns)), np.int64)
+    inside = rows["version"] < len(updates_ns)
+    for place, ends_ns in enumerate((rows["t_recv_ns"], rows["t_recv_ns"] + own)):
+        np.maximum.at(last_ns[place], rows["version"][inside], ends_ns[inside])
+    later_ns = np.concatenate(([0], np.cumsum(last_ns[1] - last_ns[0])))  # by version
+    with h5py.File(trace.path, "r+") as file:
+        table = file["arrivals"]
+        for name in (each for each in table if each.startswith("t_")):
+            shifted = rows[name] + later_ns[np.minimum(rows["version"], len(updates_ns))]
+            table[name][:] = shifted + own * (name in ("t_recv_ns", "t_decoded_ns"))
+        file["updates/t_ns"][:] = updates_ns + later_ns[1:]
+        shifted = (
+            file["progress/t_ns"][:] + later_ns[np.minimum(file["progress/version"][:], len(updates_ns))]
+        )
+        file["progress/t_ns"][:] = shifted
+        file["checkpoint"].attrs["t_stop_ns"] += later_ns[-1]
+        hosts = file["workers/host"]
+        hosts[len(hosts) - trace.worker_count :] = [
+            "node1" if worker in workers else "node2" for worker in range(trace.worker_count)
+        ]
+    return pdcode.Trace(trace.path)
+
+
+def test_the_common_link_of_a_host_costs_what_a_run_without_it_saves(tmp_path: Path) -> None:
+    usual_s = (made := simulate(tmp_path / "a.h5", UPDATES)).summary()["seconds"]
+    trace = behind_a_slow_link(made, (4, 5, 6), 0.05)
+    took_s = trace.summary()["seconds"]
+    assert took_s > 1.5 * usual_s
+    found = trace.diagnose()
+    said = r"critical: the 3 workers of node1 are .*, in their common link; all wait for them: they cost"
+    assert re.match(said, workers_verdict(found))
+    assert found.causes[0].workers == (4, 5, 6)
+    assert found.causes[0].share == pytest.approx(1 - usual_s / took_s, abs=0.03)
+    assert "replace the link of host node1: predicted " in found.next
+
+
 PAUSE_S = 0.08
 
 
@@ -528,9 +568,15 @@ def with_pauses(trace: pdcode.Trace, what: int) -> pdcode.Trace:
     return pdcode.Trace(trace.path)
 
 
-@pytest.mark.parametrize(("what", "name"), [(EVALUATION, "evaluation"), (CHECKPOINT, "checkpoint")])
+@pytest.mark.parametrize(
+    ("what", "name", "key"),
+    [
+        (EVALUATION, "evaluation", "measure the loss 10 times more seldom, .* --set trace.progress_s="),
+        (CHECKPOINT, "checkpoint", "write checkpoints 10 times more seldom, .* --set trace.checkpoint_s="),
+    ],
+)
 def test_pauses_cost_what_a_run_without_them_saves_and_stay_where_another_cause_is_gone(
-    what: int, name: str, tmp_path: Path
+    what: int, name: str, key: str, tmp_path: Path
 ) -> None:
     usual_s = simulate(tmp_path / "usual.h5", UPDATES).summary()["seconds"]
     slow = {**UPDATES, **SLOW, "stragglers.slowdown": 2.0}
@@ -543,6 +589,12 @@ def test_pauses_cost_what_a_run_without_them_saves_and_stay_where_another_cause_
     assert causes[name].low < causes[name].share < causes[name].high
     without_s = usual_s + 12 * PAUSE_S
     assert causes["workers"].share == pytest.approx(1 - without_s / took_s, abs=0.03)
+    found = with_pauses(simulate(tmp_path / "usual.h5", UPDATES), what).diagnose()
+    assert found.causes[0].name == name
+    advice = re.match(rf"{key}(\S+): predicted (\S+ m?s) ", found.next)
+    assert advice is not None
+    assert float(advice[1]) == pytest.approx((usual_s + 12 * PAUSE_S) / 12 * 10, rel=0.05)
+    assert seconds(advice[2]) == pytest.approx(usual_s + 1.2 * PAUSE_S, rel=0.02)
 
 
 def test_the_cost_of_a_slow_rank_of_a_script(tmp_path: Path) -> None:

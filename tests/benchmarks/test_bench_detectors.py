@@ -11,7 +11,7 @@ from benchmarks import detectors, rules
 
 
 def test_one_kind_of_cause_is_found_and_priced(capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--seeds", "1", "--first-seed", "1", "--kinds", "regularly,equal"
+    options = "--seeds", "1", "--first-seed", "1", "--kinds", "regularly; equal"
     assert benchmarks.main(["detectors", *options]) == 0
     rows = [re.split(r"\s\s+", line.strip()) for line in capsys.readouterr().out.splitlines()[1:] if line]
     header, lines = rows[0], {kind: found for kind, *found in rows[1:]}

@@ -117,7 +117,7 @@ def test_a_recording_of_another_program_answers_for_its_steps(
     assert main(["ask", str(trace.path)]) == 0
     assert "over workers" in capsys.readouterr().out
     assert main(["ask", str(trace.path), "--set", "link.bandwidth=1e6"]) == 2
-    refused = "does not answer this key; it answers workers.count, as the bytes of its reductions were not"
+    refused = "does not answer this key; it answers workers.count, as a recording does not have its re"
     assert refused in capsys.readouterr().err
 
 
@@ -141,7 +141,9 @@ def test_a_recording_of_another_program_answers_for_workers_and_for_its_reductio
     assert main(["ask", str(path)]) == 0
     assert "over link" in capsys.readouterr().out
     assert main(["ask", str(path), "--set", "link.latency_s=1e-3"]) == 2
-    assert "as how much of its reductions' time is latency was not recorded" in capsys.readouterr().err
+    assert "does not have how much of its reductions' time is latency" in capsys.readouterr().err
+    assert main(["ask", str(path), "--set", "link.half_duplex=true"]) == 2
+    assert "does not have which of its reductions' messages share a link" in capsys.readouterr().err
     assert main(["ask", str(path), "--set", "link.bandwidth=quick"]) == 2
     assert "link.bandwidth" in capsys.readouterr().err
 
