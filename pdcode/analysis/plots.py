@@ -29,7 +29,8 @@ def draw_kind(trace: TraceReader, kind: str) -> Figure:
     """Draw one of the figures of a run; see `Trace.plot`."""
     from ..codes.code import Code
     from ..codes.summary import quality
-    from . import code_plots
+    from ..differences.fit import fitted
+    from . import code_plots, fit_plots
     from .waiting import gain
 
     if kind == "run":
@@ -41,12 +42,16 @@ def draw_kind(trace: TraceReader, kind: str) -> Figure:
                     "kind: 'gain': the run waits for all, or waiting for all cannot be simulated"
                 )
             return draw_gain(found)
+    if kind == "fit":
+        if (fit := fitted(trace)) is None:
+            raise InputError("kind: 'fit': the run is no search with residuals, or has not ended")
+        return fit_plots.draw(trace, fit)
     if kind == "code":
         return code_plots.draw([(code, quality(code)) for code in Code.load_all(trace.path).values()])
     panels: dict[str, Callable[[TraceReader, Axes], object]]
     panels = {"loss": loss, "accuracy": accuracy, "timeline": timeline, "rate": rate}
     if kind not in panels:
-        raise InputError(f"kind: {expected(kind, ['run', *panels, 'gain', 'code'])}")
+        raise InputError(f"kind: {expected(kind, ['run', *panels, 'gain', 'fit', 'code'])}")
     with sheet(8, 4.5) as drawing:
         panels[kind](trace, drawing.subplots())
     return drawing

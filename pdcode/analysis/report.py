@@ -41,6 +41,7 @@ ORDER = (
     "time",
     "account",
     "loss",
+    "fit",
     "faults",
     "fates",
     "staleness",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..differences.fit import Fit, fitted
 from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from ..util.formats import (
@@ -94,6 +95,8 @@ def sections(
     yield "run", "Run", [_description(trace)]
     if trace.progress.rows:
         yield "loss", "Loss and accuracy", _loss(trace)
+    if (found_fit := fitted(trace)) is not None:
+        yield "fit", "Fit", _fit(found_fit)
     if trace.faults.rows:
         yield "faults", f"Faults: {trace.faults.rows}", _faults(trace, faults)
     if not trace.arrivals.rows:
@@ -225,6 +228,34 @@ def _loss(trace: TraceReader) -> list[RenderableType]:
     sentences.append(
         f"Measured {count:,} time{'s' * (count != 1)}, the last after update {last:,} of {updates:,}."
     )
+    return [table, " ".join(sentences)]
+
+
+def _fit(fit: Fit) -> list[RenderableType]:
+    table = make_table("", "value", "± standard error", "95 % interval", "", left=("",), fold=False)
+    for name, x, error, ends, held in zip(
+        fit.names, fit.x, fit.deviations, fit.intervals, fit.at_bound, strict=True
+    ):
+        low, high = (number(float(end)) for end in ends)
+        table.add_row(
+            name,
+            number(float(x), 6),
+            number(float(error), 3),
+            f"{low} to {high}",
+            "at its bound" * bool(held),
+        )
+    sentences = [
+        f"{counted(len(fit.residuals), 'residual')}, "
+        + (f"{len(fit.priors)} of the prior, " if len(fit.priors) else "")
+        + f"{fit.freedom} degrees of freedom, s = {number(fit.variance**0.5)}.",
+        f"Largest condition index {number(float(fit.conditions[-1]), 3)}.",
+    ]
+    if fit.undetermined:
+        sentences.append(f"Not determined by the residuals: {', '.join(fit.undetermined)}.")
+    for index, names in fit.together:
+        sentences.append(f"Determined together only (condition index {index:.0f}): {', '.join(names)}.")
+    if not fit.undetermined and not fit.together:
+        sentences.append("All parameters are determined.")
     return [table, " ".join(sentences)]
 
 

@@ -1,6 +1,6 @@
 """`pdcode.calibrate`: fit the parameters of a simulation, which has no gradient, by a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ def calibrate(
     *,
     residuals: int | None = None,
     bounds: Any = None,
+    names: Sequence[str] | None = None,
+    prior: Any = None,
+    prior_sd: Any = None,
     config: ConfigLike | None = None,
     mpi: bool = False,
     workers: int | None = None,
@@ -49,6 +52,11 @@ def calibrate(
     bounds : sequence of (float or None, float or None), or scipy.optimize.Bounds, optional
         Least and largest value of each parameter, None for no bound. They are pairs as those of
         ``scipy.optimize.minimize``, not the two arrays of ``least_squares``.
+    names : sequence of str, optional
+        Names of the parameters in tables and figures, by default x0, x1, ….
+    prior, prior_sd : array_like, shape (k,), optional
+        Expected parameters, by default `x0`, and their standard deviations, in units in which residuals have
+        standard deviation 1: (x - prior) / prior_sd are further residuals, but where `prior_sd` is inf.
     config : dict, path or Trace, optional
         Tables of a configuration besides, such as ``{"scheme": {"options": {"design": "copies"}}}``.
     mpi : bool
@@ -61,7 +69,9 @@ def calibrate(
     scipy.optimize.OptimizeResult
         ``x``, ``cost`` (half the sum of squares, or the number), ``success`` (whether the search converged),
         ``message``, ``nit`` (accepted steps), ``nfev`` (evaluations whose answer was used), ``nfail`` (those
-        that failed), and ``trace``, the `Trace`.
+        that failed), ``jac`` (derivatives of residuals, shape (m, k), or of the number, shape (k,)), and
+        ``trace``, the `Trace`. With residuals, ``residuals``, ``covariance`` as `scipy.optimize.curve_fit`'s,
+        and ``fit``, with intervals and what the data determine; see `Trace.fit`.
 
     Raises
     ------
@@ -84,6 +94,9 @@ def calibrate(
     if residuals is None:
         residuals = _residuals(value_at(fun, start))
     keys: dict[str, Any] = {"problem.start": start.tolist()}
+    for key, each in {"names": names, "prior": prior, "prior_sd": prior_sd}.items():
+        if each is not None:
+            keys[f"problem.{key}"] = np.atleast_1d(np.asarray(each)).tolist()
     if residuals:
         keys["problem.residuals"] = residuals
     if bounds is not None:
@@ -153,6 +166,12 @@ def _result(trace: Any) -> "OptimizeResult":
     limits = (stop.updates is not None and updates >= stop.updates) or (
         stop.seconds is not None and trace.summary()["seconds"] >= stop.seconds
     )
+    fit, arrays = trace.fit(), trace.checkpoint
+    found = {} if fit is None else {"residuals": fit.residuals, "covariance": fit.covariance, "fit": fit}
+    if fit is not None:
+        found["jac"] = fit.jacobian[: len(fit.residuals)]
+    elif "jacobian" in arrays:
+        found["jac"] = arrays["jacobian"][0]
     used, cost = trace.arrivals["applied_version"] >= 0, float(trace.progress["loss"][-1])
     return OptimizeResult(
         x=trace.theta.copy(),
@@ -164,4 +183,5 @@ def _result(trace: Any) -> "OptimizeResult":
         nfev=int(used.sum()),
         nfail=int(np.isnan(trace.arrivals["loss"][used]).sum()),
         trace=trace,
+        **found,
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..analysis.account import Account
     from ..analysis.diagnosis import Diagnosis
     from ..analysis.questions import Answer
+    from ..differences.fit import Fit
     from ..events import Dictionary
     from ..problems.trained import TrainedModel
 
@@ -115,11 +116,12 @@ class Trace(reader.TraceReader):
 
         Parameters
         ----------
-        kind : {"run", "loss", "accuracy", "timeline", "rate", "gain", "code"}
+        kind : {"run", "loss", "accuracy", "timeline", "rate", "gain", "fit", "code"}
             "run": training loss and test accuracy against time, the workers' tasks in an interval, and
             arrivals a second; the next four are its panels. "gain": the figure of ``pdcode show --figure``,
             the loss beside the loss of the same job waiting for all workers, simulated under the recorded
-            delays, and both timelines. "code": the figure of ``pdcode codes show --figure``.
+            delays, and both timelines. "fit": values, parameters with intervals, and the cost of
+            evaluations, of a search that has ended. "code": the figure of ``pdcode codes show --figure``.
 
         Returns
         -------
@@ -132,6 +134,24 @@ class Trace(reader.TraceReader):
             If there is no such kind, no code as every layer is sent uncoded, or waiting cannot be simulated.
         """
         return kinds.find("views", "figure")(self, kind)
+
+    def fit(self) -> Fit | None:
+        """Return what a search with residuals has found: parameters, covariance, what the data determine.
+
+        Returns
+        -------
+        Fit or None
+            `x`, `residuals`, `jacobian`, `covariance`, `deviations` (standard errors), `intervals` (95 %),
+            `conditions` (condition indices), `undetermined` and `together` (names of parameters that the
+            residuals do not determine, or together only). None if the run is of another kind or has not
+            ended.
+
+        Raises
+        ------
+        InputError
+            If the trace is damaged.
+        """
+        return kinds.find("views", "fit")(self)
 
     def replay(self, progress: bool = True) -> np.ndarray:
         """Recompute the run from this trace alone, as ``pdcode replay`` does; return the recomputed θ.

@@ -53,9 +53,10 @@ def show(options: argparse.Namespace) -> int:
     else:
         from contextlib import nullcontext
 
-        from ..analysis import plots, tables, waiting
+        from ..analysis import fit_plots, plots, tables, waiting
         from ..analysis.causes import diagnosed
         from ..analysis.diagnosis import diagnose
+        from ..differences.fit import fitted
 
         guard.probe_in_subprocess(options.trace[0])
         trace = TraceReader(options.trace[0])
@@ -64,7 +65,9 @@ def show(options: argparse.Namespace) -> int:
             diagnosis = diagnose if options.quick else diagnosed
             tables.show(trace, diagnose=diagnosis, brief=options.brief, gain=gain)
             if options.figure:
+                fit = fitted(trace)
                 drawing = plots.draw(trace) if gain is None else plots.draw_gain(gain)
+                drawing = drawing if fit is None else fit_plots.draw(trace, fit)
                 style.save(drawing, options.figure)
     if options.figure:
         print(f"figure: {options.figure}")

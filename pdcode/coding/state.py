@@ -117,6 +117,11 @@ class State(Stateful, Capable, ABC):
         """Return whether to step, with `expected` payloads outstanding; a round may have its own rule."""
         return self.policy.ready(progress, expected)
 
+    @property
+    def results(self) -> dict[str, np.ndarray]:
+        """Arrays for the trace's ``/checkpoint``, beside θ and those of the optimizer."""
+        return {}
+
     def usable(self, staleness: int, number: int) -> bool:
         """Return whether to use a late payload, `staleness` versions old and of round `number`."""
         return number == self.round and self.policy.usable(staleness)

@@ -82,6 +82,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "html": "pdcode.analysis.notebook:as_html",
         "live": "pdcode.analysis.notebook:Live",
         "simulation": "pdcode.analysis.prediction:lines",
+        "fit": "pdcode.differences.fit:fitted",
     },
     "codes": {
         "matched": "pdcode.schemes.common.adaptive:MatchedTable",

@@ -32,9 +32,14 @@ class SimulationModel(Model):
         Number of residuals m; None: the function returns a number, which is minimised.
     flops : float
         Operations of an evaluation.
+    prior : (ndarray, ndarray) or None
+        Expected parameters and their standard deviations, shape (k,): further residuals, after those of the
+        function, are (x - expected) / deviation, where the deviation is finite.
 
     Attributes
     ----------
+    values : int
+        Number of values of an evaluation: m, or 1, and those of the prior.
     lower, upper : ndarray of float64, shape (k,)
         Bounds of the parameters, ∓inf without one.
     costs : dict of bytes to float
@@ -51,12 +56,16 @@ class SimulationModel(Model):
         residuals: int | None,
         bounds: list[list[float]] | None,
         flops: float,
+        prior: tuple[Array, Array] | None = None,
     ) -> None:
         what = "a number, which is minimised" if residuals is None else f"{residuals} residuals"
         self.description = f"a function of {len(start)} parameters returns {what}"
         self._function, self._start, self._flops = function, start, flops
         self._key = "problem.command" if isinstance(function, Program) else "problem.function"
-        self.residuals, self.values = residuals, residuals or 1
+        nothing = np.zeros(0), np.zeros(0)
+        self._expected, self._deviations = nothing if prior is None else prior
+        self._known = np.flatnonzero(np.isfinite(self._deviations))  # parameters with a prior
+        self.residuals, self.values = residuals, (residuals or 1) + len(self._known)
         self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)
         if bounds is not None:
             self.lower[:], self.upper[:] = np.array(bounds, float).T
@@ -75,10 +84,13 @@ class SimulationModel(Model):
             found = self._function(x.copy())
         except Exception:  # noqa: BLE001 (whatever it is: the search goes on without this point)
             return None
-        return self.checked_values(found)
+        return self.checked_values(found, x)
 
-    def checked_values(self, found: Any) -> Array | None:
-        """Return what the function has returned as an array of shape (m,); None: its norm is not finite."""
+    def checked_values(self, found: Any, x: Array) -> Array | None:
+        """Return what the function has returned at a point, and the residuals of the prior, in one array.
+
+        None: its norm is not finite.
+        """
         values = np.asarray(found, np.float64)
         expected = () if self.residuals is None else (self.residuals,)
         if values.shape != expected:
@@ -86,14 +98,16 @@ class SimulationModel(Model):
                 f"{self._key}: it returns an array of shape {values.shape}; problem.residuals says "
                 f"{'a number' if self.residuals is None else self.residuals}"
             )
-        values = values.reshape(-1)
+        known = self._known
+        misfits = (x[known] - self._expected[known]) / self._deviations[known]
+        values = np.concatenate([values.reshape(-1), misfits])
         with np.errstate(over="ignore"):
             return values if np.isfinite(values @ values) else None
 
     def explain(self, x: Array) -> None:
         """Evaluate a point at which an evaluation has failed; raise the user's error."""
         with kinds.errors_of_user(self._key):
-            self.checked_values(self._function(x.copy()))
+            self.checked_values(self._function(x.copy()), x)
 
     def gradient(
         self, theta: Array, rows: Rows, out: Array, key: Key | None, state: dict[str, Array] | None = None
@@ -127,7 +141,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
     #: path of the program's input with {{ name }}, or {{ name:.6f }}, for each parameter, in whose folder the
     #: command runs
     template: str | None = None
-    names: list[str] = msgspec.field(default_factory=list)  #: names of the parameters in the template
+    #: names of the parameters, in the template and in tables; none: x0, x1, …
+    names: list[str] = msgspec.field(default_factory=list)
     #: which numbers of the output are values: a regular expression with a group, csv:COLUMN, or json:KEY.KEY;
     #: none: all
     select: str | None = None
@@ -142,6 +157,10 @@ class SimulationProblem(ModelTable, tag="simulation"):
     residuals: Positive | None = None
     #: [least, largest] of each parameter; none: no bounds
     bounds: list[list[float]] | None = None
+    #: standard deviation of each parameter around `prior`, where residuals have standard deviation 1: further
+    #: residuals (Tikhonov regularisation); inf: none of this parameter
+    prior_sd: list[float] | None = None
+    prior: list[float] | None = None  #: expected parameters, with `prior_sd`; none: the start
     #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least
     relative_step: ONE | None = None
     #: operations of an evaluation, for the virtual clock
@@ -162,27 +181,46 @@ class SimulationProblem(ModelTable, tag="simulation"):
             raise InputError(
                 "problem.function: give this, or problem.command, with problem.kind 'simulation'"
             )
-        own = ("template", "names", "select", "observed", "seconds", "memory")
+        own = ("template", "select", "observed", "seconds", "memory")
         if given := [key for key in own if getattr(self, key) and self.command is None]:
             raise InputError(f"problem.{given[0]}: has no effect without problem.command")
-        if self.command is not None:
-            if self.template is None:
-                raise InputError("problem.template: must be given with problem.command")
-            if len(self.names) != len(self.start):
-                raise InputError(f"problem.names: {len(self.names)} names for {len(self.start)} parameters")
+        if self.command is not None and self.template is None:
+            raise InputError("problem.template: must be given with problem.command")
+        if self.names or self.command is not None:
+            self._ensure_one_each("names", "names")
+            if twice := [name for name in self.names if self.names.count(name) > 1]:
+                raise InputError(f"problem.names: {twice[0]!r} twice")
+        self._check_prior()
         if config.stop.accuracy is not None:
             raise InputError("stop.accuracy: a simulation has none")
         bounds = self.bounds
         if bounds is None:
             return
-        if len(bounds) != len(self.start):
-            raise InputError(f"problem.bounds: {len(bounds)} pairs for {len(self.start)} parameters")
+        self._ensure_one_each("bounds", "pairs")
         for number, (pair, value) in enumerate(zip(bounds, self.start, strict=True)):
             if len(pair) != 2 or not pair[0] < pair[1] or not pair[0] <= value <= pair[1]:
                 raise InputError(
                     f"problem.bounds: {pair} of parameter {number}: expected [least, largest], with the "
                     f"start {value:g} between them"
                 )
+
+    def _ensure_one_each(self, key: str, what: str) -> None:
+        """Refuse a list whose length is not the number of parameters."""
+        if (found := len(getattr(self, key))) != len(self.start):
+            raise InputError(f"problem.{key}: {found} {what} for {len(self.start)} parameters")
+
+    def _check_prior(self) -> None:
+        if self.prior_sd is None:
+            if self.prior is not None:
+                raise InputError("problem.prior: has no effect without problem.prior_sd")
+            return
+        self._ensure_one_each("prior_sd", "standard deviations")
+        if self.prior is not None:
+            self._ensure_one_each("prior", "values")
+        if bad := [each for each in self.prior_sd if not each > 0]:
+            raise InputError(f"problem.prior_sd: {bad[0]:g}: expected numbers above 0")
+        if self.residuals is None and self.observed is None:
+            raise InputError("problem.prior_sd: a number that is minimised has no further residuals")
 
     def model(self) -> SimulationModel:
         residuals, function = self.residuals, self._program()
@@ -193,8 +231,10 @@ class SimulationProblem(ModelTable, tag="simulation"):
                 raise InputError(f"problem.function: {self.function!r} is no function")
         elif self.observed is not None:
             residuals = len(read_observed(self.observed))
-        start = np.array(self.start, np.float64)
-        return SimulationModel(function, start, residuals, self.bounds, float(self.flops))
+        start, prior = np.array(self.start, np.float64), None
+        if self.prior_sd is not None:
+            prior = start if self.prior is None else np.array(self.prior, float), np.array(self.prior_sd)
+        return SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior)
 
     def _program(self) -> Program | None:
         """Return the program that is a function of the parameters; None: there is none."""

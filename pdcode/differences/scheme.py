@@ -148,6 +148,13 @@ class EvaluationState(State):
     def ended(self) -> tuple[str, bool]:
         return self.search.ended, self.search.refused
 
+    @property
+    def results(self) -> dict[str, np.ndarray]:
+        search = self.search
+        if np.isnan(search.jacobian).any():
+            return {}
+        return {"values": search.values, "jacobian": search.jacobian}
+
     def usable(self, staleness: int, number: int) -> bool:
         return True
 

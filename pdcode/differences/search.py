@@ -65,6 +65,8 @@ class Search(Stateful):
         Number of the point: 0 until the value at the start is known.
     values : ndarray of float64, shape (m,)
         Values at the point, once they are known.
+    jacobian : ndarray of float64, shape (m, k)
+        Derivatives at the last point where they were known; nan before.
     ended : str
         Reason why the search is over; empty: it is not.
     refused : bool
@@ -74,7 +76,7 @@ class Search(Stateful):
     state_names = (
         "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready",
         "_results", "_asked", "evaluated", "failures", "_in_a_row",
-        "_failed_starts",
+        "_failed_starts", "jacobian",
     )  # fmt: skip
     state_types = (("_times_ns", list[int]), ("_results", list))
 
@@ -98,7 +100,7 @@ class Search(Stateful):
         self._failed_starts = 0
         self._in_a_row = dict[int, int]()  # last evaluations of a worker that have failed
         self._times_ns = list[int]()
-        self._ready = False  # whether the Jacobian is known
+        self._ready, self.jacobian = False, np.full((m, len(x)), np.nan)  # whether it is known here
         self._results = list[list[Any]]()  # of trials: number, cost, values
         columns.begin(x, relative_step)
 
@@ -283,7 +285,7 @@ class Search(Stateful):
             return
         jacobian = self.columns.jacobian(self.values, self._most_error)
         if jacobian is not None:
-            self._ready, self.jacobian = True, jacobian
+            self._ready, self.jacobian[:] = True, jacobian
             self.ended = self.method.prepare(self.columns.x, self.values.copy(), jacobian) or self.ended
 
     def _choose(self) -> bool:

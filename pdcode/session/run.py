@@ -129,14 +129,15 @@ class TrainingRun:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The trace's ``/checkpoint``: the θ that the run returns, the other one, the optimizer's arrays.
+        """The trace's ``/checkpoint``: the θ that the run returns, the other one, other arrays.
 
         θ is that after the last update, or the average, if that had the lower loss when measured last.
         """
         points = self.coordinator.points
         ordered = points[::-1] if self.monitor.averaged else points
         thetas = dict(zip(("theta", "other_theta"), ordered, strict=False))
-        return thetas | self.components.state.optimizer.state
+        state = self.components.state
+        return thetas | state.optimizer.state | state.results
 
     @property
     def next_components(self) -> Components | None:
