@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .api.runs import simulate as simulate
     from .api.runs import train as train
     from .api.traces import Trace as Trace
+    from .differences.asking import Calibration as Calibration
+    from .differences.jacobian import jacobian as jacobian
     from .mpi.recording import record as record
     from .studies.comparison import Comparison as Comparison
     from .studies.comparison import compare as compare
@@ -40,6 +42,8 @@ __getattr__, __all__ = exports(
         "api.traces": "Trace",
         "codes": "",
         "decoders": "",
+        "differences.asking": "Calibration",
+        "differences.jacobian": "jacobian",
         "mpi.recording": "record",
         "problems": "",
         "sklearn": "",

@@ -92,23 +92,31 @@ def calibrate(
     """
     start = start_of(x0)
     if residuals is None:
-        residuals = _residuals(value_at(fun, start))
-    keys: dict[str, Any] = {"problem.start": start.tolist()}
-    for key, each in {"names": names, "prior": prior, "prior_sd": prior_sd}.items():
-        if each is not None:
-            keys[f"problem.{key}"] = np.atleast_1d(np.asarray(each)).tolist()
-    if residuals:
-        keys["problem.residuals"] = residuals
-    if bounds is not None:
-        keys["problem.bounds"] = _pairs(bounds, len(start))
+        residuals = residuals_of(value_at(fun, start))
+    keys = keys_of(start, residuals, bounds, {"names": names, "prior": prior, "prior_sd": prior_sd})
     tables: Any = {} if config is None else config
     if isinstance(tables, Mapping):
-        scheme = {"name": "differences", **tables.get("scheme", {})}
-        tables = {"stop": {"updates": UPDATES}, **tables, "scheme": scheme}
+        tables = tables_of(tables)
     given, called = {"function": fun}, {"function": "fun"}
-    own = [*overrides(keys), *overrides(set)]
+    own = [*overrides({f"problem.{key}": each for key, each in keys.items()}), *overrides(set)]
     trace = train_given("simulation", given, called, tables, mpi, workers, output, own, resume, progress)
     return _result(trace)
+
+
+def keys_of(start: np.ndarray, residuals: int, bounds: Any, lists: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys of [problem] by a caller's arguments; `lists` has one for each parameter, or None."""
+    keys: dict[str, Any] = {"start": start.tolist()} | ({"residuals": residuals} if residuals else {})
+    if bounds is not None:
+        keys["bounds"] = _pairs(bounds, len(start))
+    return keys | {
+        key: np.atleast_1d(np.asarray(each)).tolist() for key, each in lists.items() if each is not None
+    }
+
+
+def tables_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a search, with a caller's beside them."""
+    scheme = {"name": "differences", **config.get("scheme", {})}
+    return {"stop": {"updates": UPDATES}, **config, "scheme": scheme}
 
 
 def start_of(x0: Any) -> np.ndarray:
@@ -133,7 +141,7 @@ def value_at(fun: Any, start: np.ndarray) -> Any:
         return function(start.copy())
 
 
-def _residuals(value: Any) -> int:
+def residuals_of(value: Any) -> int:
     """Return the number of residuals, 0 for a number."""
     with kinds.errors_of_user("fun"):
         shape = np.shape(value)

@@ -1,6 +1,8 @@
 """The fit that a search has found: intervals of the parameters, and which of them the data determine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +85,14 @@ class Fit:
 
 def fitted(trace: TraceReader) -> Fit | None:
     """Return the fit of a trace; None: the run is no search with residuals, or has not ended."""
-    arrays, table = trace.checkpoint, trace.table("problem")
+    return fit_of(trace.checkpoint, trace.table("problem"), str(trace.path))
+
+
+def fit_of(arrays: Mapping[str, np.ndarray], table: Mapping[str, Any], where: str) -> Fit | None:
+    """Return the fit of a search's `theta`, `values` and `jacobian`, given [problem]; None: it has none.
+
+    Messages name what is damaged by `where`.
+    """
     if "jacobian" not in arrays or (table.get("residuals") is None and table.get("observed") is None):
         return None
     x, values, jacobian = arrays["theta"], arrays.get("values", np.zeros(0)), arrays["jacobian"]
@@ -92,9 +101,9 @@ def fitted(trace: TraceReader) -> Fit | None:
     names = table.get("names") or [f"x{number}" for number in range(k)]
     priors = int(np.isfinite(np.array(table.get("prior_sd") or [], float)).sum())
     if jacobian.shape != (values.size, k) or bounds.shape != (k, 2) or len(names) != k or priors > k:
-        raise damaged(str(trace.path), f"checkpoint/jacobian has shape {jacobian.shape}")
+        raise damaged(where, f"checkpoint/jacobian has shape {jacobian.shape}")
     if not (np.isfinite(jacobian).all() and np.isfinite(values).all()):
-        raise damaged(str(trace.path), "checkpoint/jacobian is not finite")
+        raise damaged(where, "checkpoint/jacobian is not finite")
     return fit(names, x, values, jacobian, priors, (x[:, None] == bounds).any(axis=1))
 
 

@@ -62,8 +62,8 @@ class SimulationModel(Model):
         self.description = f"a function of {len(start)} parameters returns {what}"
         self._function, self._start, self._flops = function, start, flops
         self._key = "problem.command" if isinstance(function, Program) else "problem.function"
-        nothing = np.zeros(0), np.zeros(0)
-        self._expected, self._deviations = nothing if prior is None else prior
+        no: Array = np.zeros(0)
+        self._expected, self._deviations = (no, no) if prior is None else prior
         self._known = np.flatnonzero(np.isfinite(self._deviations))  # parameters with a prior
         self.residuals, self.values = residuals, (residuals or 1) + len(self._known)
         self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)

@@ -7,7 +7,7 @@ when the value at the start is known, and when a trial point is accepted.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -26,7 +26,7 @@ from ..transport.messages import Order, Reply, Task
 from ..transport.units import Unit
 from ..util.errors import InputError
 from .columns import Columns
-from .methods import BFGS, LevenbergMarquardt
+from .methods import BFGS, Derivatives, LevenbergMarquardt, Method
 from .problem import SimulationModel, SimulationProblem
 from .search import Search
 
@@ -206,6 +206,8 @@ class Differences(Scheme):
         design: str = "combinations"
         #: relative change of cost and parameters at which the search has converged
         tolerance: Annotated[float, Meta(gt=0, lt=1)] = 1e-8
+        #: what is sought: the least cost, or only the Jacobian at the start
+        seek: Literal["minimum", "jacobian"] = "minimum"
         #: trial points that are evaluated side by side
         trials: Positive = 2
         #: largest standard error of a decoded column, as a multiple of that of one evaluation
@@ -236,7 +238,9 @@ class Differences(Scheme):
         model, options, table = _model_of(problem), self.options, self.config.problem
         assert isinstance(table, SimulationProblem)
         lower, upper, k = model.lower, model.upper, problem.size
-        method = (BFGS if model.residuals is None else LevenbergMarquardt)(k, options.tolerance, lower, upper)
+        kind: type[Method] = BFGS if model.residuals is None else LevenbergMarquardt
+        kind = kind if options.seek == "minimum" else Derivatives
+        method = kind(k, options.tolerance, lower, upper)
         search = Search(
             model.initial(self.config.seed), model.values, Columns(k, model.values, lower, upper),
             kinds.find("designs", options.design)(), method, table.relative_step, options.error,

@@ -14,7 +14,7 @@ FOLDERS = "pdcode", "packings/pdcode_packings", "examples", "experiments", "benc
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-HERE = [pdcode.simulate, pdcode.calibrate, pdcode.codes.design]
+HERE = [pdcode.simulate, pdcode.Calibration, pdcode.calibrate, pdcode.codes.design]
 OVER_MPI = [pdcode.run, pdcode.compare]  # tried by tests/mpi/test_api.py
 
 
