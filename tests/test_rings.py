@@ -17,9 +17,7 @@ PICTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partit
 PICTURE = PICTURE.split("```")[1]
 
 # Numbers of lines, at most. A change that needs more says here why.
-PROTOCOL = (
-    9_595  # what both loops import; 9,545 before states that have no task for a worker, end, and have results
-)
+PROTOCOL = 9_600  # what both loops import; 9,545 before states that may have no task, end, and have results
 ENGINE = 48_820  # with csrc/ and api; the goal is 42,000; 48,770 before `Trace.fit`
 PRODUCT = 81_550  # 80,850 before fits with intervals, `jacobian` and ask/tell
 LOADED = """

@@ -36,6 +36,7 @@ FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
 MARKS = ("", "long", "elsewhere")
 RUN = ("sh", "pycon", "toml")  # a configuration is read, and with it its plug-ins
 OTHERS = (
+    "echo",
     "source",
     "sudo",
     "for",
