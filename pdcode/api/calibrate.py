@@ -9,7 +9,7 @@ import numpy as np
 from ..config import kinds, legacy
 from ..util.errors import InputError
 from .configs import ConfigLike, PathLike, Settings, overrides
-from .objects import train_given
+from .objects import stored, train_given
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -26,6 +26,7 @@ def calibrate(
     names: Sequence[str] | None = None,
     prior: Any = None,
     prior_sd: Any = None,
+    pattern: Any = None,
     config: ConfigLike | None = None,
     mpi: bool = False,
     workers: int | None = None,
@@ -57,6 +58,9 @@ def calibrate(
     prior, prior_sd : array_like, shape (k,), optional
         Expected parameters, by default `x0`, and their standard deviations, in units in which residuals have
         standard deviation 1: (x - prior) / prior_sd are further residuals, but where `prior_sd` is inf.
+    pattern : array_like or sparse matrix, shape (m, k), path or "auto", optional
+        Entries of the Jacobian that may differ from 0, so that fewer evaluations determine it: see
+        `problem.pattern`. Arrays are written to a file beside the trace.
     config : dict, path or Trace, optional
         Tables of a configuration besides, such as ``{"scheme": {"options": {"design": "copies"}}}``.
     mpi : bool
@@ -95,6 +99,9 @@ def calibrate(
         residuals = residuals_of(value_at(fun, start))
     keys = keys_of(start, residuals, bounds, {"names": names, "prior": prior, "prior_sd": prior_sd})
     tables: Any = {} if config is None else config
+    if pattern is not None:
+        named = str(pattern) if isinstance(pattern, str | Path) else {"pattern": _dense(pattern)}
+        keys["pattern"] = stored("pattern", named, {}, tables, overrides(set, workers, output))
     if isinstance(tables, Mapping):
         tables = tables_of(tables)
     given, called = {"function": fun}, {"function": "fun"}
@@ -148,6 +155,15 @@ def residuals_of(value: Any) -> int:
     if len(shape) > 1 or shape == (0,):
         raise InputError(f"fun: it returns an array of shape {shape}: expected residuals of shape (m,)")
     return shape[0] if shape else 0
+
+
+def _dense(pattern: Any) -> np.ndarray:
+    """Return a pattern as an array of bool."""
+    matrix = pattern.toarray() if hasattr(pattern, "toarray") else pattern
+    try:
+        return np.asarray(matrix, np.float64) != 0
+    except (TypeError, ValueError) as error:
+        raise InputError(f"pattern: no matrix of numbers: {error}") from None
 
 
 def _pairs(bounds: Any, k: int) -> list[list[float]]:

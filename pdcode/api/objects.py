@@ -42,7 +42,7 @@ def train_given(
     objects = dict[str, Any]()
     if mpi:
         place = called, tables, configs.overrides(settings, workers, output)
-        names = {key: _stored(key, each, *place) for key, each in given.items()}
+        names = {key: stored(key, each, *place) for key, each in given.items()}
     else:
         number = next(_numbers)
         names = {key: each if isinstance(each, str) else f":{key}-{number}" for key, each in given.items()}
@@ -105,7 +105,7 @@ def _forget(names: list[str]) -> None:
         kinds.OBJECTS.pop(name, None)
 
 
-def _stored(key: str, given: Any, called: Mapping[str, str], tables: ConfigLike, settings: list[str]) -> str:
+def stored(key: str, given: Any, called: Mapping[str, str], tables: ConfigLike, settings: list[str]) -> str:
     """Return the name of an object that all ranks can import, or write arrays to a file beside the trace."""
     if isinstance(given, str):
         return given

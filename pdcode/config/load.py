@@ -220,7 +220,11 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     for name in ("faults", *KINDS):
         table = getattr(config, name)
         given = {key: getattr(table, key) for key in table.paths}
-        paths = {key: value for key, value in given.items() if value is not None and not is_bundled(value)}
+        paths = {
+            key: value
+            for key, value in given.items()
+            if value not in (None, "auto") and not is_bundled(value)
+        }
         for key, value in paths.items():
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)

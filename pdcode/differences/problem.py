@@ -10,10 +10,12 @@ from msgspec import Meta
 from ..config import Bytes, Duration, Positive, Real, kinds
 from ..config.requirements import KeyNeeds, one_of
 from ..problems.dataset import Rows, RowSet
+from ..problems.files import read_matrix
 from ..problems.function import ensure_takes
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model, ModelTable
 from ..util.errors import InputError
+from .patterns import Found, Pattern, Whole
 from .program import Program, read_observed
 
 ONE = Annotated[float, Meta(gt=0, le=1)]
@@ -35,6 +37,8 @@ class SimulationModel(Model):
     prior : (ndarray, ndarray) or None
         Expected parameters and their standard deviations, shape (k,): further residuals, after those of the
         function, are (x - expected) / deviation, where the deviation is finite.
+    pattern : ndarray of bool, shape (m, k), "auto" or None
+        Entries of the Jacobian that may differ from 0; None: all.
 
     Attributes
     ----------
@@ -57,6 +61,7 @@ class SimulationModel(Model):
         bounds: list[list[float]] | None,
         flops: float,
         prior: tuple[Array, Array] | None = None,
+        pattern: Array | str | None = None,
     ) -> None:
         what = "a number, which is minimised" if residuals is None else f"{residuals} residuals"
         self.description = f"a function of {len(start)} parameters returns {what}"
@@ -70,6 +75,9 @@ class SimulationModel(Model):
         if bounds is not None:
             self.lower[:], self.upper[:] = np.array(bounds, float).T
         self.costs = dict[bytes, float]()
+        self._pattern: Any = pattern
+        if isinstance(pattern, np.ndarray):  # a prior's residuals depend on one parameter each
+            self._pattern = Pattern(np.concatenate([pattern, np.eye(len(start), dtype=bool)[self._known]]))
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -77,6 +85,13 @@ class SimulationModel(Model):
 
     def initial(self, seed: int) -> Array:
         return self._start.copy()
+
+    def pattern(self) -> Whole:
+        """Return the pattern of the Jacobian, one that is found as a new one."""
+        if isinstance(self._pattern, Pattern):
+            return self._pattern
+        k = len(self._start)
+        return Whole(k) if self._pattern is None else Found(self.values, k)
 
     def evaluate_at(self, x: Array) -> Array | None:
         """Return the values at a point, shape (m,); None: the evaluation has failed."""
@@ -129,7 +144,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
     """A function without rows and without a gradient, such as the misfit of a simulation."""
 
     references: ClassVar[tuple[str, ...]] = ("function",)
-    paths: ClassVar[tuple[str, ...]] = ("template", "observed")
+    paths: ClassVar[tuple[str, ...]] = ("template", "observed", "pattern")
     requires: ClassVar[KeyNeeds] = {
         "kind": {"scheme.name": one_of("differences", why="has no gradient")},
     }
@@ -161,6 +176,9 @@ class SimulationProblem(ModelTable, tag="simulation"):
     #: residuals (Tikhonov regularisation); inf: none of this parameter
     prior_sd: list[float] | None = None
     prior: list[float] | None = None  #: expected parameters, with `prior_sd`; none: the start
+    #: path of a text, npy or npz file with a matrix of m rows and k columns, whose zeros say which residuals
+    #: do not depend on which parameters; auto: found in the first Jacobian; none: all depend on all
+    pattern: str | None = None
     #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least
     relative_step: ONE | None = None
     #: operations of an evaluation, for the virtual clock
@@ -191,6 +209,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
             if twice := [name for name in self.names if self.names.count(name) > 1]:
                 raise InputError(f"problem.names: {twice[0]!r} twice")
         self._check_prior()
+        if self.pattern is not None and self.residuals is None and self.observed is None:
+            raise InputError("problem.pattern: needs residuals: problem.residuals is not given")
         if config.stop.accuracy is not None:
             raise InputError("stop.accuracy: a simulation has none")
         bounds = self.bounds
@@ -234,7 +254,19 @@ class SimulationProblem(ModelTable, tag="simulation"):
         start, prior = np.array(self.start, np.float64), None
         if self.prior_sd is not None:
             prior = start if self.prior is None else np.array(self.prior, float), np.array(self.prior_sd)
-        return SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior)
+        pattern = self.pattern
+        found = pattern if pattern is None or pattern == "auto" else self._entries(pattern, residuals or 1)
+        return SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior, found)
+
+    def _entries(self, pattern: str, m: int) -> Array:
+        """Return the pattern in a file, shape (m, k)."""
+        matrix = read_matrix(pattern, "pattern")
+        if matrix.shape != (m, len(self.start)):
+            raise InputError(
+                f"problem.pattern: {pattern!r} has shape {matrix.shape}: expected ({m}, {len(self.start)}), "
+                f"a row for each residual and a column for each parameter"
+            )
+        return matrix != 0
 
     def _program(self) -> Program | None:
         """Return the program that is a function of the parameters; None: there is none."""

@@ -241,8 +241,9 @@ class Differences(Scheme):
         kind: type[Method] = BFGS if model.residuals is None else LevenbergMarquardt
         kind = kind if options.seek == "minimum" else Derivatives
         method = kind(k, options.tolerance, lower, upper)
+        columns = Columns(k, model.values, lower, upper, model.pattern())
         search = Search(
-            model.initial(self.config.seed), model.values, Columns(k, model.values, lower, upper),
+            model.initial(self.config.seed), model.values, columns,
             kinds.find("designs", options.design)(), method, table.relative_step, options.error,
             options.trials, self.config.seed,
         )  # fmt: skip

@@ -287,6 +287,10 @@ class Search(Stateful):
         if jacobian is not None:
             self._ready, self.jacobian[:] = True, jacobian
             self.ended = self.method.prepare(self.columns.x, self.values.copy(), jacobian) or self.ended
+        elif self.columns.wrong:
+            for each in self._under_way(COLUMN):  # along groups that are no more
+                each.iterate = -1
+            self.columns.begin(self.x, self._relative_step, again=True)
 
     def _choose(self) -> bool:
         """Accept a trial point if one is good, or the best once all have been evaluated."""

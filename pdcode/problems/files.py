@@ -107,6 +107,34 @@ def read_arrays(name: str, key: str) -> dict[str, Array]:
     return found
 
 
+def read_matrix(name: str, key: str) -> Array:
+    """Read a matrix of numbers from a text, npy or npz file, of one array or scipy's sparse matrix."""
+    if name.endswith(".npz"):
+        arrays = read_arrays(name, key)
+        matrix = next(iter(arrays.values()), np.empty(0))
+        if {*arrays} >= SPARSE:
+            try:
+                found = _sparse(arrays)
+            except (ValueError, KeyError) as error:
+                raise InputError(f"problem.{key}: {name!r} cannot be read: {error}") from None
+            matrix = np.zeros(found.shape)
+            matrix[found.row_numbers(), found.columns] = found.data
+    elif name.endswith(".npy"):
+        matrix = _read_npy(name, key)
+    else:
+        path = existing_path(key, name)
+        try:
+            matrix = np.loadtxt(path, ndmin=2)
+        except (ValueError, OSError) as error:
+            raise InputError(f"problem.{key}: {name!r} is no table of numbers: {error}") from None
+    if matrix.ndim != 2 or matrix.dtype.kind not in "buif":
+        raise InputError(
+            f"problem.{key}: {name!r} holds {matrix.dtype} of shape {matrix.shape}: expected a matrix of "
+            f"numbers"
+        )
+    return matrix
+
+
 def trained_theta(name: str) -> tuple[Array, tuple[Any, Any] | None]:
     """Read the θ of `problem.init`: the final one of a trace, with axis and blocks, or an npy file."""
     if name.endswith(".npy"):

@@ -36,7 +36,7 @@ def format_of(table: ProblemTable) -> str:
 def fingerprint(table: Table) -> str:
     """Return sizes and CRC-32 of the files that a table names, of large ones by samples; empty if bundled."""
     found = []
-    names = [getattr(table, key, None) for key in ("data", "labels", "start", "init", "path")]
+    names = [getattr(table, key, None) for key in ("data", "labels", "start", "init", "path", "pattern")]
     for name in (each for each in names if each and isinstance(each, str) and not is_bundled(each)):
         with suppress(OSError), open(name, "rb") as file:
             size, crc = os.fstat(file.fileno()).st_size, 0
