@@ -171,27 +171,21 @@ def _splits(sums: np.ndarray, first: int, end: int, sigma: float, chance: float)
     return found
 
 
-def normal_scores(series: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the normal quantiles of the values' ranks among the values of all other series.
+def normal_scores(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the normal quantiles of the values' ranks among others.
 
-    The values of series that are alike have a standard normal distribution then, however heavy its tails.
+    Values that are as the others have a standard normal distribution then, however heavy its tails.
     """
-    pooled = np.sort(np.concatenate(series))
-    made = []
-    for values in series:
-        below, upto = (
-            np.searchsorted(pooled, values, side) - np.searchsorted(np.sort(values), values, side)
-            for side in ("left", "right")
-        )
-        made.append(ndtri((below + upto + 1) / 2 / (len(pooled) - len(values) + 1)))
-    return made
+    ranked = np.sort(others)
+    below, upto = (np.searchsorted(ranked, values, side) for side in ("left", "right"))
+    return np.asarray(ndtri((below + upto + 1) / 2 / (len(ranked) + 1)))
 
 
 def by_rank(scores: np.ndarray, first: int, end: int, sums: float) -> float:
     """Return the probability that a part of a usual series has so high or low a mean of `normal_scores`.
 
     It is of any part as long as this one; their number is taken as the square of the series' length over the
-    part's, and `persistence` is of scores.
+    part's; `sums` is the `persistence` of such series.
     """
     inside = end - first
     score = float(scores[first:end].mean()) / math.sqrt(min(1.0, sums / inside))

@@ -140,7 +140,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     if not trace.arrivals.rows:
         return _insufficient("no arrival is recorded", np.full(trace.worker_count, np.nan))
     tasks = tasks_of(trace)
-    slow, ratios = find_slow(tasks)
+    slow, ratios = find_slow(tasks, hosts_of(trace))
     gone = np.unique(trace.faults["worker"][trace.faults["kind"] == "dead"])
     lost = f"{workers_named(gone)} died" if len(gone) else ""
     noun = "task" if trace.sample == 1 else "recorded task"

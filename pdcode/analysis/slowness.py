@@ -6,7 +6,7 @@ relative time is at least `LEAST` above 1, and more than noise explains.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -32,8 +32,12 @@ CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slo
 CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of faster ones
 FEW = 6  # workers, at most, each of whom is judged by the noise of the others among themselves
 APART = 3.0  # deviations within a class of workers by which two classes are apart, at least
+SHARED = 0.4  # part of a slow host's excess that each of its workers has, at least
 CAUSES = "computing", "injected delay", "sending", "link"
 """Parts of a task that may be longer than the others'; computing is `PHASES` where these are known."""
+
+
+_Series = dict[int, tuple[np.ndarray, np.ndarray]]  # by worker: edges of groups of tasks, relative times
 
 
 @dataclass(frozen=True)
@@ -253,8 +257,12 @@ def relative(tasks: Sequence[Tasks], worker: int, edges: np.ndarray, averaged: i
     return mine[:last] - np.nanmedian(means[:, :last], axis=0)
 
 
-def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
-    """Find the slow workers, the worst first; return them with the ratios of all."""
+def find_slow(tasks: Sequence[Tasks], hosts: Sequence[str] = ()) -> tuple[list[SlowPart], np.ndarray]:
+    """Find the slow workers, the worst first; return them with the ratios of all.
+
+    With the `hosts` of the workers, all workers of a host are also judged together, by their mean: each of
+    them may be slow by less than its own noise.
+    """
     ratios, slow = np.full(len(tasks), np.nan), []
     if len([each for each in tasks if len(each.number)]) < 2:
         return [], ratios
@@ -267,34 +275,86 @@ def find_slow(tasks: Sequence[Tasks]) -> tuple[list[SlowPart], np.ndarray]:
         noise = _usual_noise([*single.values()])
         if noise[0] < QUIETER * all_usual:
             series, averaged, (all_usual, sums) = single, 1, noise
-    chance = CHANCE / len(series)
-    ranked = dict(zip(series, changes.normal_scores([values for _, values in series.values()]), strict=True))
-    ranks = min(sums, changes.persistence([*ranked.values()]))
-    for worker, (edges, values) in series.items():
-        usual = all_usual
+    chance, usual_values = CHANCE / len(series), {worker: values for worker, (_, values) in series.items()}
+    for worker in sorted(series, key=lambda each: -float(np.median(series[each][1]))):
+        (edges, values), usual = series[worker], all_usual
         if 2 < len(series) <= FEW:  # a slow worker is among those with whom the others are compared
             others = [*_series([*tasks[:worker], *tasks[worker + 1 :]], averaged).values()]
             usual, sums = map(min, (usual, sums), _usual_noise(others))
         ratios[worker] = math.exp(float(np.median(values)))
-        sigma, found = max(usual, changes.noise(values)), []
-        for part in changes.segments(values, chance, sigma):
-            by_noise = changes.two_sided(max(0.0, part.mean) / part.error)
-            by_chance = max(by_noise, changes.by_rank(ranked[worker], part.first, part.end, ranks))
-            if part.level >= math.log1p(LEAST) and by_chance <= chance:
-                found.append((part, by_chance))
-        if found:
+        sigma = max(usual, changes.noise(values))
+        among = [each for other, each in usual_values.items() if other != worker]
+        if found := _slow_segments(values, among, sigma, sums, chance):
+            if among[1:]:
+                del usual_values[worker]
             slow.append(_slow_part(tasks, worker, edges, values, found, sigma, chance))
+    told = {each.worker for each in slow}
+    edges_of = {worker: edges for worker, (edges, _) in series.items()}
+    slow += [each for each in _slow_hosts(tasks, hosts, edges_of, averaged) if each.worker not in told]
     group = max(float(np.diff(edges).mean()) for edges, _ in series.values())
     apart = 1 + round((sums - 1) * group)
-    told = [each.worker for each in slow]
-    told += [worker for worker, each in enumerate(tasks) if len(each.number) < JUDGED]
+    told |= {each.worker for each in slow}
+    told |= {worker for worker, each in enumerate(tasks) if len(each.number) < JUDGED}
     slow += [_slow_sometimes(tasks, each) for each in lateness.find(tasks, told, apart, CHANCE)]
     return sorted(slow, key=lambda each: -each.excess_ns), ratios
 
 
-def _series(tasks: Sequence[Tasks], averaged: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _slow_segments(
+    values: np.ndarray, others: Sequence[np.ndarray], sigma: float, sums: float, chance: float
+) -> list[tuple[changes.Segment, float]]:
+    """Return the segments of a series in which it is slow, each with its probability under noise.
+
+    `sigma` and `sums` are its noise and persistence; its values are ranked among those of usual `others`.
+    """
+    found = []
+    for part in changes.segments(values, chance, sigma):
+        by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
+        if part.level < math.log1p(LEAST) or by_chance > chance:
+            continue
+        scores = changes.normal_scores(values, np.concatenate(others)) if others else values
+        by_rank = changes.by_rank(scores, part.first, part.end, sums)
+        if by_rank <= chance:
+            found.append((part, max(by_chance, by_rank)))
+    return found
+
+
+def _slow_hosts(
+    tasks: Sequence[Tasks], hosts: Sequence[str], edges: Mapping[int, np.ndarray], averaged: int
+) -> Iterator[SlowPart]:
+    """Yield the workers of hosts that are slow as a whole, by the mean of their workers.
+
+    Each is compared with the workers of other hosts; `edges` are of the groups of its tasks.
+    """
+    own = {host: [worker for worker, each in enumerate(hosts) if each == host] for host in hosts}
+    own = {host: each for host, each in own.items() if len(each) > 1 and all(one in edges for one in each)}
+    if len(own) < 2:
+        return
+    means, single = [], list[list[np.ndarray]]()
+    for host, workers in own.items():
+        others = [each for each, where in zip(tasks, hosts, strict=True) if where != host]
+        found = [relative([tasks[each], *others], 0, edges[each], averaged) for each in workers]
+        length = min(map(len, found))
+        single.append([values[:length] for values in found])
+        means.append(np.mean(single[-1], axis=0))
+    if min(map(len, means)) < JUDGED:
+        return
+    usual, sums = _usual_noise([(values, values) for values in means])
+    chance = CHANCE / len(own)
+    for place, workers in enumerate(own.values()):
+        sigma = max(usual, changes.noise(means[place]))
+        slow = _slow_segments(means[place], means[:place] + means[place + 1 :], sigma, sums, chance)
+        levels = [
+            min(float(np.median(values[part.first : part.end])) for values in single[place]) / part.level
+            for part, _ in slow
+        ]
+        if slow and min(levels) >= SHARED:  # else it is some of them
+            for worker, values in zip(workers, single[place], strict=True):
+                yield _slow_part(tasks, worker, edges[worker], values, slow, sigma, chance)
+
+
+def _series(tasks: Sequence[Tasks], averaged: int) -> _Series:
     """Return the groups of tasks, by their edges, and `relative`, of each worker with enough tasks."""
-    series = dict[int, tuple[np.ndarray, np.ndarray]]()
+    series: _Series = {}
     if len([each for each in tasks if len(each.number)]) < 2:
         return series
     for worker, each in enumerate(tasks):

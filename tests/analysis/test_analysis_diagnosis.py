@@ -67,6 +67,28 @@ def test_identical_workers_with_heavy_tails_get_no_verdict(correlation: float) -
     assert alarms <= 1
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_host_whose_workers_are_each_slow_by_less_than_noise(slow: bool) -> None:
+    found, alone, hosts = [], [], ["a", "a", "a", "b", "b", "b", "c", "c"]
+    for seed in range(RUNS // 2):
+        drawn = times(seed, 200, 0.8)
+        for worker in range(3):
+            drawn[worker] *= 1.35 if slow else 1.0
+        made = tasks(drawn)
+        found.append({part.worker for part in find_slow(made, hosts)[0]})
+        alone.append({part.worker for part in find_slow(made)[0]})
+    assert set.union(*found) <= {0, 1, 2}
+    assert found.count({0, 1, 2}) >= 0.7 * len(found) * slow
+    assert alone.count({0, 1, 2}) == 0
+
+
+def test_a_slow_worker_is_not_a_slow_host() -> None:
+    for seed in range(10):
+        drawn = times(seed, 200, 0.3)
+        drawn[0] *= 3
+        assert {part.worker for part in find_slow(tasks(drawn), [*"aabbccdd"])[0]} == {0}
+
+
 @pytest.mark.every(2)
 @pytest.mark.parametrize(("share", "by", "least"), [(0.05, 10, 0.3), (0.1, 10, 0.9), (0.3, 4, 0.9)])
 def test_a_worker_that_is_slow_sometimes(share: float, by: float, least: float) -> None:
