@@ -165,6 +165,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
     observed: str | None = None
     seconds: Duration | None = None  #: longest time of an evaluation of the program [s]; none: no limit
     memory: Bytes | None = None  #: most memory of each process of the program [B]; none: no limit
+    #: threads of each process of the program, and {cores} in the command; none: those of a worker, often 1
+    cores: Positive | None = None
     #: the parameters at the start
     start: list[float] = msgspec.field(default_factory=list)
     #: number of residuals, of which half the sum of squares is minimised; none: the function returns a
@@ -199,7 +201,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
             raise InputError(
                 "problem.function: give this, or problem.command, with problem.kind 'simulation'"
             )
-        own = ("template", "select", "observed", "seconds", "memory")
+        own = ("template", "select", "observed", "seconds", "memory", "cores")
         if given := [key for key in own if getattr(self, key) and self.command is None]:
             raise InputError(f"problem.{given[0]}: has no effect without problem.command")
         if self.command is not None and self.template is None:
@@ -273,7 +275,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
         if self.command is None or self.template is None:
             return None
         observed = None if self.observed is None else read_observed(self.observed)
-        limits = self.seconds, self.memory
+        limits = self.seconds, self.memory, self.cores
         return Program(self.command, self.template, self.names, self.select, observed, *limits)
 
     def read(self) -> RowSet:

@@ -15,13 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..util import threads
 from ..util.errors import InputError
 
 MARK = re.compile(r"\{\{\s*(\w+)\s*(?::([^}]*))?\}\}")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
 # A pipe to the worker ends when the worker dies, also by SIGKILL: then the group of the program is killed.
 GUARDED = 'exec 3<&0 </dev/null; (read -r _ <&3; kill -9 0) >/dev/null 2>&1 & exec 3<&-; {limit}exec "$@"'
-INPUT, OUTPUT = "{input}", "{output}"
+INPUT, OUTPUT, CORES = "{input}", "{output}", "{cores}"
+# Variables by which a launcher tells a rank its place, but for those that a user may have set. A program with
+# MPI of its own that finds those of the worker waits for the other workers.
+LAUNCHER = re.compile(r"(OMPI|PMIX|PRTE|PMI|HYDRA|MPIEXEC)_(?!ALLOW_|MCA_)")
 
 
 def as_number(text: str) -> float:
@@ -50,6 +54,9 @@ class Program:
         Subtracted from the values; None: nothing is.
     seconds, bytes : float and int, or None
         Longest time of an evaluation, and most memory of each of its processes.
+    cores : int or None
+        Threads of each process, by the variables of BLAS and OpenMP, and ``{cores}`` in the command, else 1;
+        None: threads as those of this process.
 
     Raises
     ------
@@ -66,8 +73,10 @@ class Program:
         observed: np.ndarray | None = None,
         seconds: float | None = None,
         bytes: int | None = None,
+        cores: int | None = None,
     ) -> None:
-        self._words, self._names, self._observed = shlex.split(command), list(names), observed
+        words = (word.replace(CORES, str(cores or 1)) for word in shlex.split(command))
+        self._words, self._names, self._observed, self._cores = [*words], list(names), observed, cores
         self._seconds, self._bytes, self._folder = seconds, bytes, Path(template).parent
         try:
             self._template = Path(template).read_text(encoding="utf-8")
@@ -120,9 +129,12 @@ class Program:
     def _run(self, words: list[str]) -> str:
         """Run a command line in a session of its own, which ends with it; return what it prints."""
         limit = "" if self._bytes is None else f"ulimit -v {self._bytes // 1024}; "
+        own = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
+        own |= {} if self._cores is None else dict.fromkeys(threads.VARIABLES, str(self._cores))
         with subprocess.Popen(
             ["sh", "-c", GUARDED.format(limit=limit), "sh", *words], cwd=self._folder, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=own,
         ) as process:  # fmt: skip
             alive, process.stdin = process.stdin, None  # communicate() would close the end that is watched
             try:

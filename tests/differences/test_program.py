@@ -16,6 +16,7 @@ from paths import ROOT
 import pdcode
 from pdcode.__main__ import main
 from pdcode.differences.program import Program, as_number
+from pdcode.launch import launcher
 
 SOURCE = r"""
 #include <math.h>
@@ -178,3 +179,37 @@ def is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+RANKS = """
+import os, sys
+from mpi4py import MPI
+
+world = MPI.COMM_WORLD
+a, b = map(float, open(sys.argv[1]).read().split())
+found = world.gather(a - 2 if world.rank == 0 else b - 3)
+if world.rank == 0:
+    print(a - 2, found[1] if world.size == 2 else b - 3, int(os.environ["OMP_NUM_THREADS"]) - 2)
+"""
+
+
+@pytest.mark.parametrize("start", ["", "mpirun --oversubscribe -n {cores} "])
+def test_a_program_has_mpi_ranks_of_its_own(start: str, tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS)
+    (tmp_path / "in.tpl").write_text("{{ a }} {{ b }}")
+    _, extra = launcher.command(1, [])
+    mpirun = start.replace("mpirun", launcher.find_mpirun())
+    job = {
+        "problem": {
+            "kind": "simulation", "command": f"{mpirun}{sys.executable} ranks.py {{input}}",
+            "template": str(tmp_path / "in.tpl"), "names": ["a", "b"], "start": [1.0, 1.0], "residuals": 3,
+            "cores": 2, "seconds": 60.0,
+        },
+        "scheme": {"name": "differences"}, "stop": {"updates": 9},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in extra.items():
+            patch.setenv(name, value)
+        trace = pdcode.run(job, workers=2, output=tmp_path / "a.h5", progress=False)
+    np.testing.assert_allclose(trace.theta, [2, 3], atol=1e-6)
+    assert not np.isnan(trace.arrivals["loss"]).any()
