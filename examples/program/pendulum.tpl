@@ -1,0 +1,3 @@
+length = {{ length }}
+friction = {{ friction }}
+angle = {{ angle }}
