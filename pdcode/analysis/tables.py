@@ -236,7 +236,7 @@ def _fit(fit: Fit) -> list[RenderableType]:
     for name, x, error, ends, held in zip(
         fit.names, fit.x, fit.deviations, fit.intervals, fit.at_bound, strict=True
     ):
-        low, high = (number(float(end)) for end in ends)
+        low, high = (number(float(end), 5) for end in ends)
         table.add_row(
             name,
             number(float(x), 6),

@@ -23,7 +23,11 @@ ROUNDING = 100 * float(np.finfo(float).eps)  # of a difference, relative to the 
 DRAWS = 8  # draws of signs, of which the one least like those under way is taken
 
 
-def steps_at(x: np.ndarray, relative: float | None, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+Relative = float | tuple[np.ndarray, np.ndarray] | None
+"""Steps relative to \\|x\\|; or these and the least ones, shape (k,); None: by the machine precision."""
+
+
+def steps_at(x: np.ndarray, relative: Relative, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Return the steps of forward differences, shape (k,), away from a bound that is too near.
 
     They are those of ``scipy.optimize.approx_derivative(…, method="2-point", rel_step=relative)``.
@@ -31,12 +35,16 @@ def steps_at(x: np.ndarray, relative: float | None, lower: np.ndarray, upper: np
     Parameters
     ----------
     x, lower, upper : ndarray of float64, shape (k,)
-    relative : float or None
-        Step relative to \\|x\\|; None: the root of the machine precision, relative to at least 1.
+    relative : float, (ndarray, ndarray) or None
+        Step relative to \\|x\\|, or this and the least step of each parameter; None: the root of the machine
+        precision, relative to at least 1.
     """
     sign = np.where(x >= 0, 1.0, -1.0)
     least = RELATIVE_STEP * sign * np.maximum(1.0, np.abs(x))
-    h = least if relative is None else relative * sign * np.abs(x)
+    if isinstance(relative, tuple):
+        h = sign * np.maximum(relative[0] * np.abs(x), relative[1])
+    else:
+        h = least if relative is None else relative * sign * np.abs(x)
     h = np.where((x + h) - x == 0, least, h)
     below, above = x - lower, upper - x
     outside = (x + h < lower) | (x + h > upper)
@@ -91,7 +99,7 @@ class Columns(Stateful):
         self._lower, self._upper, self.wrong = lower, upper, False
         self.pattern = Whole(k) if pattern is None else pattern
 
-    def begin(self, x: np.ndarray, relative: float | None, again: bool = False) -> None:
+    def begin(self, x: np.ndarray, relative: Relative, again: bool = False) -> None:
         """Begin at another point, or again, as the pattern is wrong."""
         self.x[:] = x
         self.h[:] = steps_at(self.x, relative, self._lower, self._upper)

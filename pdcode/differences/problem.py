@@ -15,10 +15,14 @@ from ..problems.function import ensure_takes
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model, ModelTable
 from ..util.errors import InputError
+from .columns import Relative
 from .patterns import Found, Pattern, Whole
-from .program import Program, read_observed
+from .pest import Pest, read_control
+from .program import Command, Program, read_observed
 
 ONE = Annotated[float, Meta(gt=0, le=1)]
+LIMITS = "seconds", "memory", "cores"  # keys about the run of a program
+FROM_CONTROL = "start", "names", "bounds", "residuals"  # keys that a control file gives
 
 
 class SimulationModel(Model):
@@ -44,6 +48,8 @@ class SimulationModel(Model):
     ----------
     values : int
         Number of values of an evaluation: m, or 1, and those of the prior.
+    relative_step : float, (ndarray, ndarray) or None
+        Steps of differences, see `steps_at`.
     lower, upper : ndarray of float64, shape (k,)
         Bounds of the parameters, ∓inf without one.
     costs : dict of bytes to float
@@ -66,7 +72,7 @@ class SimulationModel(Model):
         what = "a number, which is minimised" if residuals is None else f"{residuals} residuals"
         self.description = f"a function of {len(start)} parameters returns {what}"
         self._function, self._start, self._flops = function, start, flops
-        self._key = "problem.command" if isinstance(function, Program) else "problem.function"
+        self._key = "problem.command" if isinstance(function, Command) else "problem.function"
         no: Array = np.zeros(0)
         self._expected, self._deviations = (no, no) if prior is None else prior
         self._known = np.flatnonzero(np.isfinite(self._deviations))  # parameters with a prior
@@ -74,6 +80,7 @@ class SimulationModel(Model):
         self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)
         if bounds is not None:
             self.lower[:], self.upper[:] = np.array(bounds, float).T
+        self.relative_step: Relative = None
         self.costs = dict[bytes, float]()
         self._pattern: Any = pattern
         if isinstance(pattern, np.ndarray):  # a prior's residuals depend on one parameter each
@@ -144,7 +151,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
     """A function without rows and without a gradient, such as the misfit of a simulation."""
 
     references: ClassVar[tuple[str, ...]] = ("function",)
-    paths: ClassVar[tuple[str, ...]] = ("template", "observed", "pattern")
+    paths: ClassVar[tuple[str, ...]] = ("template", "observed", "control", "pattern")
     requires: ClassVar[KeyNeeds] = {
         "kind": {"scheme.name": one_of("differences", why="has no gradient")},
     }
@@ -153,6 +160,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
     function: str | None = None
     #: command line of a program, with {input} and {output} for files; without {output} it prints its numbers
     command: str | None = None
+    #: path of a control file of PEST's (.pst): it gives command, parameters, bounds, steps and observations
+    control: str | None = None
     #: path of the program's input with {{ name }}, or {{ name:.6f }}, for each parameter, in whose folder the
     #: command runs
     template: str | None = None
@@ -195,13 +204,16 @@ class SimulationProblem(ModelTable, tag="simulation"):
         return "start"
 
     def check_config(self, config: Any) -> None:
+        if self.control is not None:
+            self._take_control()
         if not self.start:
             raise InputError("problem.start: must be given with problem.kind 'simulation'")
-        if (self.function is None) == (self.command is None):
+        if sum(each is not None for each in (self.function, self.command, self.control)) != 1:
             raise InputError(
-                "problem.function: give this, or problem.command, with problem.kind 'simulation'"
+                "problem.function: give this, or problem.command, or problem.control, with problem.kind "
+                "'simulation'"
             )
-        own = ("template", "select", "observed", "seconds", "memory", "cores")
+        own = "template", "select", "observed", *(() if self.control is not None else LIMITS)
         if given := [key for key in own if getattr(self, key) and self.command is None]:
             raise InputError(f"problem.{given[0]}: has no effect without problem.command")
         if self.command is not None and self.template is None:
@@ -226,6 +238,19 @@ class SimulationProblem(ModelTable, tag="simulation"):
                     f"start {value:g} between them"
                 )
 
+    def _take_control(self) -> None:
+        """Take parameters and the number of residuals from the control file, if they are not known yet."""
+        assert self.control is not None
+        given = [key for key in FROM_CONTROL if getattr(self, key)]
+        if len(given) == len(FROM_CONTROL):  # a configuration that has been resolved
+            return
+        if given:
+            raise InputError(f"problem.{given[0]}: has no effect with problem.control, which gives it")
+        control = read_control(self.control)
+        found = control.start, control.names, control.bounds, len(control.weighted)
+        for key, value in zip(FROM_CONTROL, found, strict=True):
+            msgspec.structs.force_setattr(self, key, value)
+
     def _ensure_one_each(self, key: str, what: str) -> None:
         """Refuse a list whose length is not the number of parameters."""
         if (found := len(getattr(self, key))) != len(self.start):
@@ -246,6 +271,11 @@ class SimulationProblem(ModelTable, tag="simulation"):
 
     def model(self) -> SimulationModel:
         residuals, function = self.residuals, self._program()
+        step: Relative = self.relative_step
+        if self.control is not None:
+            control = read_control(self.control)
+            function = Pest(control, self.seconds, self.memory, self.cores)
+            step = control.increments() if step is None else step
         if function is None:
             assert self.function is not None
             function = kinds.referenced("problem.function", self.function)
@@ -258,7 +288,9 @@ class SimulationProblem(ModelTable, tag="simulation"):
             prior = start if self.prior is None else np.array(self.prior, float), np.array(self.prior_sd)
         pattern = self.pattern
         found = pattern if pattern is None or pattern == "auto" else self._entries(pattern, residuals or 1)
-        return SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior, found)
+        model = SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior, found)
+        model.relative_step = step
+        return model
 
     def _entries(self, pattern: str, m: int) -> Array:
         """Return the pattern in a file, shape (m, k)."""
@@ -270,7 +302,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
             )
         return matrix != 0
 
-    def _program(self) -> Program | None:
+    def _program(self) -> Command | None:
         """Return the program that is a function of the parameters; None: there is none."""
         if self.command is None or self.template is None:
             return None

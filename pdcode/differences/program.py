@@ -33,7 +33,57 @@ def as_number(text: str) -> float:
     return float(text.translate(str.maketrans("dD", "ee")))
 
 
-class Program:
+class Command:
+    """A command line that is run in a session of its own, which ends with it.
+
+    Parameters
+    ----------
+    words : list of str
+    folder : Path
+        Where it runs.
+    seconds, bytes, cores
+        As for `Program`.
+    """
+
+    def __init__(
+        self, words: list[str], folder: Path, seconds: float | None, bytes: int | None, cores: int | None
+    ) -> None:
+        self.words, self.folder = words, folder
+        self._seconds, self._bytes, self._cores = seconds, bytes, cores
+
+    def run(self, words: list[str], folder: Path) -> str:
+        """Run words in a folder; return what they print.
+
+        Raises
+        ------
+        RuntimeError
+            If the exit code is not 0, or the time is over.
+        """
+        limit = "" if self._bytes is None else f"ulimit -v {self._bytes // 1024}; "
+        own = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
+        own |= {} if self._cores is None else dict.fromkeys(threads.VARIABLES, str(self._cores))
+        with subprocess.Popen(
+            ["sh", "-c", GUARDED.format(limit=limit), "sh", *words], cwd=folder, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=own,
+        ) as process:  # fmt: skip
+            alive, process.stdin = process.stdin, None  # communicate() would close the end that is watched
+            try:
+                printed, errors = process.communicate(timeout=self._seconds)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"{words[0]} took more than {self._seconds:g} s") from None
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # whatever it has left behind
+                if alive is not None:
+                    alive.close()
+        if process.returncode:
+            last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+            raise RuntimeError(f"{words[0]}: {last[0]}")
+        return printed
+
+
+class Program(Command):
     """A program as a function of its parameters; an instance has one evaluation at a time.
 
     Parameters
@@ -75,9 +125,9 @@ class Program:
         bytes: int | None = None,
         cores: int | None = None,
     ) -> None:
-        words = (word.replace(CORES, str(cores or 1)) for word in shlex.split(command))
-        self._words, self._names, self._observed, self._cores = [*words], list(names), observed, cores
-        self._seconds, self._bytes, self._folder = seconds, bytes, Path(template).parent
+        words = [word.replace(CORES, str(cores or 1)) for word in shlex.split(command)]
+        super().__init__(words, Path(template).parent, seconds, bytes, cores)
+        self._names, self._observed = list(names), observed
         try:
             self._template = Path(template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -86,7 +136,7 @@ class Program:
         if odd := sorted(marked ^ {*names}):
             where = "the template does not have" if odd[0] in names else "problem.names does not have"
             raise InputError(f"problem.template: {odd[0]!r}, which {where}")
-        if not any(INPUT in word for word in self._words):
+        if not any(INPUT in word for word in self.words):
             raise InputError(f"problem.command: {command!r} has no {INPUT}")
         self._select = select
         self._pattern = NUMBER
@@ -111,10 +161,10 @@ class Program:
         with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
             given, made = Path(folder, "input"), Path(folder, "output")
             given.write_text(filled, encoding="utf-8")
-            words = [word.replace(INPUT, str(given)).replace(OUTPUT, str(made)) for word in self._words]
-            printed = self._run(words)
+            words = [word.replace(INPUT, str(given)).replace(OUTPUT, str(made)) for word in self.words]
+            printed = self.run(words, self.folder)
             try:
-                text = made.read_text(encoding="utf-8") if any(OUTPUT in w for w in self._words) else printed
+                text = made.read_text(encoding="utf-8") if any(OUTPUT in w for w in self.words) else printed
             except (OSError, UnicodeDecodeError) as error:
                 raise RuntimeError(f"{words[0]} wrote no output: {error}") from None
         found = np.array(self.numbers(text), np.float64)
@@ -125,31 +175,6 @@ class Program:
         if found.shape != self._observed.shape:
             raise RuntimeError(f"{words[0]}: {len(found)} numbers, and {len(self._observed)} are observed")
         return found - self._observed
-
-    def _run(self, words: list[str]) -> str:
-        """Run a command line in a session of its own, which ends with it; return what it prints."""
-        limit = "" if self._bytes is None else f"ulimit -v {self._bytes // 1024}; "
-        own = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
-        own |= {} if self._cores is None else dict.fromkeys(threads.VARIABLES, str(self._cores))
-        with subprocess.Popen(
-            ["sh", "-c", GUARDED.format(limit=limit), "sh", *words], cwd=self._folder, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=own,
-        ) as process:  # fmt: skip
-            alive, process.stdin = process.stdin, None  # communicate() would close the end that is watched
-            try:
-                printed, errors = process.communicate(timeout=self._seconds)
-            except subprocess.TimeoutExpired:
-                raise RuntimeError(f"{self._words[0]} took more than {self._seconds:g} s") from None
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # whatever it has left behind
-                if alive is not None:
-                    alive.close()
-        if process.returncode:
-            last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-            raise RuntimeError(f"{self._words[0]}: {last[0]}")
-        return printed
 
     def numbers(self, text: str) -> list[float]:
         """Return the values in the output of the program."""

@@ -27,7 +27,7 @@ from ..transport.units import Unit
 from ..util.errors import InputError
 from .columns import Columns
 from .methods import BFGS, Derivatives, LevenbergMarquardt, Method
-from .problem import SimulationModel, SimulationProblem
+from .problem import SimulationModel
 from .search import Search
 
 if TYPE_CHECKING:
@@ -235,8 +235,7 @@ class Differences(Scheme):
         return Stream(self.config.update, self.workers)
 
     def state(self, problem: Problem) -> State:
-        model, options, table = _model_of(problem), self.options, self.config.problem
-        assert isinstance(table, SimulationProblem)
+        model, options = _model_of(problem), self.options
         lower, upper, k = model.lower, model.upper, problem.size
         kind: type[Method] = BFGS if model.residuals is None else LevenbergMarquardt
         kind = kind if options.seek == "minimum" else Derivatives
@@ -244,7 +243,7 @@ class Differences(Scheme):
         columns = Columns(k, model.values, lower, upper, model.pattern())
         search = Search(
             model.initial(self.config.seed), model.values, columns,
-            kinds.find("designs", options.design)(), method, table.relative_step, options.error,
+            kinds.find("designs", options.design)(), method, model.relative_step, options.error,
             options.trials, self.config.seed,
         )  # fmt: skip
         theta, (layout,) = builders.initial_theta(self.config, problem), self.layouts(problem, ())

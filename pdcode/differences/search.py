@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ..util.stateful import Stateful, state_of
-from .columns import Columns
+from .columns import Columns, Relative
 from .designs import Queue
 from .methods import LEAST, POOR, Method
 
@@ -50,7 +50,7 @@ class Search(Stateful):
     columns : Columns
     design : Queue
     method : Method
-    relative_step : float or None
+    relative_step : float, (ndarray, ndarray) or None
         Steps of differences, see `steps_at`.
     most_error : float
         Largest standard error of a decoded column, as a multiple of that of one evaluation.
@@ -87,7 +87,7 @@ class Search(Stateful):
         columns: Columns,
         design: Queue,
         method: Method,
-        relative_step: float | None = None,
+        relative_step: Relative = None,
         most_error: float = 4.0,
         trials: int = 4,
         seed: int = 0,
