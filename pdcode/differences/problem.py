@@ -1,6 +1,8 @@
 """Kind "simulation": a function of parameters without rows and without a gradient."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -14,7 +16,8 @@ from ..problems.files import read_matrix
 from ..problems.function import ensure_takes
 from ..problems.matrix import Array
 from ..problems.model import Key, Measurement, Model, ModelTable
-from ..util.errors import InputError
+from ..trace.reader import TraceReader
+from ..util.errors import InputError, in_one_line
 from .columns import Relative
 from .patterns import Found, Pattern, Whole
 from .pest import Pest, read_control
@@ -23,6 +26,43 @@ from .program import Command, Program, read_observed
 ONE = Annotated[float, Meta(gt=0, le=1)]
 LIMITS = "seconds", "memory", "cores"  # keys about the run of a program
 FROM_CONTROL = "start", "names", "bounds", "residuals"  # keys that a control file gives
+
+
+def recorded_evaluations(trace: TraceReader) -> Iterator[tuple[int, int, Array, Array | None]]:
+    """Yield worker, task, point and values of the evaluations of a trace; None: it has failed."""
+    table = trace.evaluations
+    worker, task, what, number = (table[key] for key in ("worker", "task", "what", "number"))
+    ends = np.flatnonzero(np.diff(worker, append=-1) | np.diff(task, append=-1)) + 1
+    for first, end in pairwise([0, *ends.tolist()]):
+        own, kinds = number[first:end], what[first:end]
+        values = own[kinds == 1]
+        yield int(worker[first]), int(task[first]), own[kinds == 0], values if len(values) else None
+
+
+def earlier_values(path: str, residuals: int | None, k: int) -> dict[bytes, Array]:
+    """Return the values of an earlier run's evaluations, without those of its prior, by the points' bytes.
+
+    Raises
+    ------
+    InputError
+        If there is no such trace, or its evaluations have other parameters or residuals.
+    """
+    trace = TraceReader(path)
+    if not trace.evaluations.rows:
+        raise InputError(f"problem.earlier: {path}: has no evaluations of a simulation")
+    prior = np.array(trace.table("problem").get("prior_sd") or [], float)
+    priors, found = int(np.isfinite(prior).sum()), dict[bytes, Array]()
+    for _, _, point, values in recorded_evaluations(trace):
+        if values is None:
+            continue
+        own = values[: len(values) - priors]
+        if len(point) != k or len(own) != (residuals or 1):
+            raise InputError(
+                f"problem.earlier: {path}: {len(point)} parameters and {len(own)} values, where this run has "
+                f"{k} and {residuals or 1}"
+            )
+        found[point.tobytes()] = own if residuals else own[0]
+    return found
 
 
 class SimulationModel(Model):
@@ -52,6 +92,10 @@ class SimulationModel(Model):
         Steps of differences, see `steps_at`.
     lower, upper : ndarray of float64, shape (k,)
         Bounds of the parameters, ∓inf without one.
+    earlier : dict of bytes to ndarray
+        Values of points that are not evaluated again, by the points' bytes.
+    failure : str
+        Why the last evaluation here has failed.
     costs : dict of bytes to float
         Cost of the search's point, by the point's bytes, at rank 0.
     """
@@ -81,6 +125,7 @@ class SimulationModel(Model):
         if bounds is not None:
             self.lower[:], self.upper[:] = np.array(bounds, float).T
         self.relative_step: Relative = None
+        self.failure, self.earlier = "", dict[bytes, Array]()
         self.costs = dict[bytes, float]()
         self._pattern: Any = pattern
         if isinstance(pattern, np.ndarray):  # a prior's residuals depend on one parameter each
@@ -102,11 +147,16 @@ class SimulationModel(Model):
 
     def evaluate_at(self, x: Array) -> Array | None:
         """Return the values at a point, shape (m,); None: the evaluation has failed."""
+        if (known := self.earlier.get(x.tobytes())) is not None:
+            return self.checked_values(known, x)
         try:
             found = self._function(x.copy())
-        except Exception:  # noqa: BLE001 (whatever it is: the search goes on without this point)
+        except Exception as error:  # noqa: BLE001 (whatever it is: the search goes on without this point)
+            self.failure = in_one_line(error)
             return None
-        return self.checked_values(found, x)
+        values = self.checked_values(found, x)
+        self.failure = "its values are not finite" if values is None else ""
+        return values
 
     def checked_values(self, found: Any, x: Array) -> Array | None:
         """Return what the function has returned at a point, and the residuals of the prior, in one array.
@@ -151,7 +201,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
     """A function without rows and without a gradient, such as the misfit of a simulation."""
 
     references: ClassVar[tuple[str, ...]] = ("function",)
-    paths: ClassVar[tuple[str, ...]] = ("template", "observed", "control", "pattern")
+    paths: ClassVar[tuple[str, ...]] = ("template", "observed", "control", "earlier", "pattern")
     requires: ClassVar[KeyNeeds] = {
         "kind": {"scheme.name": one_of("differences", why="has no gradient")},
     }
@@ -183,6 +233,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
     residuals: Positive | None = None
     #: [least, largest] of each parameter; none: no bounds
     bounds: list[list[float]] | None = None
+    #: path of the trace of an earlier run, whose points are not evaluated again; those that failed are
+    earlier: str | None = None
     #: standard deviation of each parameter around `prior`, where residuals have standard deviation 1: further
     #: residuals (Tikhonov regularisation); inf: none of this parameter
     prior_sd: list[float] | None = None
@@ -225,6 +277,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
         self._check_prior()
         if self.pattern is not None and self.residuals is None and self.observed is None:
             raise InputError("problem.pattern: needs residuals: problem.residuals is not given")
+        if self.earlier is not None and os.path.realpath(self.earlier) == os.path.realpath(config.trace.path):
+            raise InputError(f"problem.earlier: {self.earlier!r} is trace.path, which the run writes")
         if config.stop.accuracy is not None:
             raise InputError("stop.accuracy: a simulation has none")
         bounds = self.bounds
@@ -290,6 +344,8 @@ class SimulationProblem(ModelTable, tag="simulation"):
         found = pattern if pattern is None or pattern == "auto" else self._entries(pattern, residuals or 1)
         model = SimulationModel(function, start, residuals, self.bounds, float(self.flops), prior, found)
         model.relative_step = step
+        if self.earlier is not None:
+            model.earlier = earlier_values(self.earlier, residuals, len(start))
         return model
 
     def _entries(self, pattern: str, m: int) -> Array:

@@ -6,7 +6,6 @@ when the value at the start is known, and when a trial point is accepted.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,16 +26,20 @@ from ..transport.units import Unit
 from ..util.errors import InputError
 from .columns import Columns
 from .methods import BFGS, Derivatives, LevenbergMarquardt, Method
-from .problem import SimulationModel
+from .problem import SimulationModel, recorded_evaluations
 from .search import Search
 
 if TYPE_CHECKING:
     from ..trace.reader import TraceReader
 
 
+LETTERS = 6  # bytes of text in a number, which float64 has exactly
+
+
 class Evaluator(Memoryless):
     """A worker's side: the values at a task's point, and after them 1, or 0 if the evaluation has failed.
 
+    The reason of a failure is in place of the values, as far as they have place for it.
     `recorded` are the values of tasks that are not evaluated again; None: the evaluation has failed.
     """
 
@@ -50,8 +53,23 @@ class Evaluator(Memoryless):
         payload, known = self._reply.payloads[0][0], task.task in self._recorded
         values = self._recorded[task.task] if known else self._model.evaluate_at(theta)
         payload[-1] = values is not None
-        payload[:-1] = 0.0 if values is None else values
+        if values is None:
+            payload[:-1] = text_as_numbers("" if known else self._model.failure, len(payload) - 1)
+        else:
+            payload[:-1] = values
         return float("nan") if values is None else cost_of(self._model, values)
+
+
+def text_as_numbers(text: str, count: int) -> np.ndarray:
+    """Return a text, or its beginning, as numbers below 2⁴⁸, shape (count,)."""
+    letters = np.frombuffer(text.encode()[: LETTERS * count].ljust(LETTERS * count, b"\0"), np.uint8)
+    return letters.reshape(count, LETTERS) @ 256.0 ** np.arange(LETTERS)
+
+
+def numbers_as_text(numbers: np.ndarray) -> str:
+    """Return the text that `text_as_numbers` has made numbers."""
+    letters = numbers[:, None] // 256.0 ** np.arange(LETTERS) % 256
+    return letters.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 def cost_of(model: SimulationModel, values: np.ndarray) -> float:
@@ -140,6 +158,13 @@ class EvaluationState(State):
             "number": np.concatenate([point, found]),
         }  # fmt: skip
         self.record("evaluations", len(what), columns)
+        if not payload[-1]:
+            why = numbers_as_text(payload[:-1])
+            text = f"worker {arrival.worker}: evaluation {arrival.task} has failed{why and f': {why}'}"
+            self.record("faults", 1, {
+                "t_ns": arrival.t_recv_ns, "worker": arrival.worker, "task": arrival.task,
+                "kind": np.array([b"failed"]), "message": np.array([text.encode()[:256]]),
+            })  # fmt: skip
 
     def ready(self, progress: Progress, expected: int) -> bool:
         return self._moved
@@ -257,13 +282,8 @@ class Differences(Scheme):
         return [Evaluator(_model_of(problem), replies[0], self._recorded.get(worker, {}))]
 
     def recall(self, trace: "TraceReader") -> None:
-        table = trace.evaluations
-        worker, task, what, number = (table[key] for key in ("worker", "task", "what", "number"))
-        ends = np.flatnonzero(np.diff(worker, append=-1) | np.diff(task, append=-1)) + 1
-        for first, end in pairwise([0, *ends.tolist()]):
-            values = number[first:end][what[first:end] == 1]
-            known = self._recorded.setdefault(int(worker[first]), {})
-            known[int(task[first])] = values if len(values) else None
+        for worker, task, _, values in recorded_evaluations(trace):
+            self._recorded.setdefault(worker, {})[task] = values
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int) -> Work:
         return Work(problem.model.flops(1, problem.dataset.train), 0)

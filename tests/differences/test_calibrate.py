@@ -71,7 +71,15 @@ def test_a_job_runs_on_the_virtual_clock_and_replays(job: Path, capsys: pytest.C
     assert "stopped: converged: " in printed
     trace = Trace(out)
     np.testing.assert_allclose(trace.theta, TRUTH, atol=1e-6)
-    assert np.isnan(trace.arrivals["loss"]).sum() >= 2  # failed evaluations
+    failed = int(np.isnan(trace.arrivals["loss"]).sum())  # evaluations
+    assert failed >= 2
+    faults = trace.faults
+    assert list(faults["kind"]) == ["failed"] * failed
+    rows = [*zip(faults["worker"].tolist(), faults["task"].tolist(), faults["message"].tolist(), strict=True)]
+    why = "ArithmeticError: no convergence"
+    assert rows == [
+        (worker, task, f"worker {worker}: evaluation {task} has failed: {why}") for worker, task, _ in rows
+    ]
     assert list(trace.progress["version"]) == list(range(1, trace.updates.rows + 1))
     assert_replays(out, capsys)
     assert main(["show", str(out)]) == 0
@@ -118,6 +126,42 @@ def test_a_run_that_is_told_to_stop_goes_on_without_repetition(job: Path, capsys
     assert trace.arrivals.rows > before
     np.testing.assert_allclose(trace.theta, TRUTH, atol=1e-6)
     assert_replays(out, capsys)
+
+
+def test_points_of_an_earlier_run_are_not_evaluated_again(tmp_path: Path, capsys) -> None:
+    asked, t = [], np.linspace(0, 4, 50)
+
+    def misfit(x: np.ndarray) -> np.ndarray:
+        asked.append(x.tobytes())
+        if len(asked) == 4:
+            raise ArithmeticError("no licence")  # this time
+        return x[0] * np.exp(-x[1] * t) - 3 * np.exp(-0.7 * t)
+
+    common = {"residuals": 50, "workers": 2, "progress": False}
+    first = pdcode.calibrate(misfit, [1.0, 0.2], output=tmp_path / "a.h5", **common)
+    points, failed = {*asked}, asked[3]
+    asked[:] = [b""] * 4
+    again = {"problem": {"earlier": str(tmp_path / "a.h5")}}
+    second = pdcode.calibrate(misfit, [1.0, 0.2], config=again, output=tmp_path / "b.h5", **common)
+    assert not {*asked[4:]} & (points - {failed})
+    assert len(asked) < len(points)
+    np.testing.assert_allclose(second.x, first.x, atol=1e-6)
+    again["problem"]["prior_sd"] = [1e-6, 1e-6]  # that of this run
+    third = pdcode.calibrate(misfit, [1.0, 0.2], config=again, output=tmp_path / "b.h5", **common)
+    np.testing.assert_allclose(third.x, [1.0, 0.2], atol=1e-4)
+    for start, words in (
+        ([1.0], "2 parameters and 50 values, where this run has 1 and 50"),
+        ([1.0, 0.2], ""),
+    ):
+        with refused("problem.earlier: ", words or "is trace.path, which the run writes"):
+            output = tmp_path / ("c.h5" if words else "a.h5")
+            pdcode.calibrate(
+                misfit,
+                start,
+                config={"problem": again["problem"] | {"prior_sd": None}} if words else again,
+                output=output,
+                **common,
+            )
 
 
 def rows_of(path: Path) -> int:
