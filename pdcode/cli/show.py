@@ -13,9 +13,9 @@ def add_parser(commands: Any) -> None:
         help="summarise a trace, or compare several; show the results of `pdcode compare`",
         example="results/digits.h5 --figure digits.png",
         description="Print what is wrong with the loss, if anything is, slow workers with their cost and "
-        "what to try, configuration, loss and accuracy, a breakdown of the time, outages, staleness and "
-        "bytes; of several traces a table with a row for each. Traces of running and killed runs can be "
-        "shown, too. Of a file of `pdcode compare`: "
+        "what to try, configuration, loss and accuracy, the fit of a calibration, a breakdown of "
+        "the time, outages, staleness and bytes; of several traces a table with a row for each. Traces of "
+        "running and killed runs can be shown, too. Of a file of `pdcode compare`: "
         "its table; of several a table with a row for each scheme, and the agreement of their rankings.",
     )
     command.add_argument(
@@ -25,8 +25,8 @@ def add_parser(commands: Any) -> None:
         "--figure",
         metavar="PNG",
         help="also draw loss against time, beside the same job's loss waiting for all workers, simulated "
-        "under the recorded delays, and timelines; or the losses of several runs against time and bytes "
-        "(.png, .svg or .pdf)",
+        "under the recorded delays, and timelines; of a calibration its fit; or the losses of "
+        "several runs against time and bytes (.png, .svg or .pdf)",
     )
     what = "without tables: how the run ended, slow workers with their cost, and what to try"
     command.add_argument("--brief", action="store_true", help=what)
