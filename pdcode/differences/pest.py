@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -347,7 +348,7 @@ class Instructions:
             cursor = 0
             for place, each in enumerate(row):
                 if each.kind == "lines" or (each.kind == "marker" and place == 0):
-                    at, cursor = self._advanced(each, lines, at)
+                    at, cursor = self._advanced(each, lines, at, row)
                     continue
                 line, next_marker = lines[at], row[place + 1] if place + 1 < len(row) else None
                 if each.kind == "marker":
@@ -369,17 +370,24 @@ class Instructions:
                         found[each.text] = as_number(number)
         return found
 
-    def _advanced(self, each: Instruction, lines: list[str], at: int) -> tuple[int, int]:
-        """Return line and cursor after an instruction that goes to another line."""
+    def _advanced(
+        self, each: Instruction, lines: list[str], at: int, row: list[Instruction]
+    ) -> tuple[int, int]:
+        """Return line and cursor after an instruction that goes to another line.
+
+        A line with the marker that begins a row also has the markers that follow at once.
+        """
         if each.kind == "lines":
             at += int(each.text)
             if at >= len(lines):
                 raise self._missing(each, len(lines) - 1, "a further line")
             return at, 0
+        markers = [each.text for each in takewhile(lambda each: each.kind == "marker", row)]
+        found = re.compile(".*?".join(map(re.escape, markers)))
         for number in range(at + 1, len(lines)):
-            if (where := lines[number].find(each.text)) >= 0:
-                return number, where + len(each.text)
-        raise self._missing(each, len(lines) - 1, f"{each.text!r}")
+            if match := found.search(lines[number]):
+                return number, match.start() + len(each.text)
+        raise self._missing(each, len(lines) - 1, " with ".join(map(repr, markers)))
 
     def _span(
         self, each: Instruction, line: str, cursor: int, following: Instruction | None, at: int
@@ -393,7 +401,7 @@ class Instructions:
             if not touching:
                 raise self._missing(each, at, f"a number for {each.text!r}")
             return touching[0]
-        match = re.compile(r"\s*(\S+)").match(line, cursor)
+        match = re.compile(r"\s*([^\s,]+)").match(line, cursor)
         if match is None:
             raise self._missing(each, at, f"a number for {each.text!r}")
         first, last = match.span(1)

@@ -173,6 +173,7 @@ def test_keys_that_the_file_gives_are_refused(setting: str, words: str, job: Pat
         ("l1 (a)4:5 (b)9:9", "1 12345 678", {"a": 12345, "b": 678}),
         ("@x = @ !a! @, y = @ !b!", "none\nx = 1, y = 2", {"a": 1, "b": 2}),
         ("@t@ @v:@ !a!\nl1 @v:@ !b!", "t=0 v: 1\nt=1 v: 2", {"a": 1, "b": 2}),
+        ("@t,@ @f@\nl1 w !a! w !b!", "t, then\nt, f\n1.0, 2.0, 3.0", {"a": 2, "b": 3}),
         ("@x@\n@x@ !a!\n@x@\n& !b!", "x 1\nx 2\nx 3", {"a": 2, "b": 3}),
     ],
 )
