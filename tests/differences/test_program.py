@@ -193,6 +193,7 @@ if world.rank == 0:
 """
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("start", ["", "mpirun --oversubscribe -n {cores} "])
 def test_a_program_has_mpi_ranks_of_its_own(start: str, tmp_path: Path) -> None:
     (tmp_path / "ranks.py").write_text(RANKS)

@@ -10,6 +10,7 @@ import pdcode
 PROGRAM = str(ROOT / "tests" / "mpi" / "programs" / "jacobian.py")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("wrong", ["nothing", "points", "start"])
 def test_scipy_gets_derivatives_from_other_ranks(wrong: str) -> None:
     done = on_ranks(3, PROGRAM, wrong)
