@@ -14,7 +14,7 @@ from ..api.calibrate import keys_of, residuals_of, start_of, tables_of
 from ..api.configs import PathLike
 from ..api.runs import train
 from ..config import kinds
-from ..util.errors import InputError
+from ..util.errors import Failure, InputError
 
 _numbers = count()
 
@@ -60,10 +60,12 @@ class Jacobian:
             except BaseException:
                 self._open = False  # the other ranks have the exception, too
                 raise
+        if found is None:
+            raise Failure("the Jacobian is not known: a key of [stop] has ended its run")
         return found if self._residuals else found[0]
 
-    def _evaluate(self, problem: dict[str, Any], path: str = "") -> np.ndarray:
-        """Evaluate the derivatives of a problem, on all ranks."""
+    def _evaluate(self, problem: dict[str, Any], path: str = "") -> np.ndarray | None:
+        """Evaluate the derivatives of a problem, on all ranks; None: another rank, or they are not known."""
         tables = tables_of(self._config)
         options = {**tables["scheme"].get("options", {}), "seek": "jacobian"}
         tables["scheme"] = {**tables["scheme"], "options": options}
@@ -73,7 +75,7 @@ class Jacobian:
             trace = train(tables, comm=self._comm, output=path or None, progress=False)
         finally:
             kinds.OBJECTS.pop(problem["function"], None)
-        return np.zeros(0) if trace is None else trace.checkpoint["jacobian"]
+        return None if trace is None else trace.checkpoint.get("jacobian")
 
     def serve(self) -> None:
         """Evaluate for rank 0, on another rank, until rank 0 closes."""

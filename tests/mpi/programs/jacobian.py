@@ -49,6 +49,13 @@ try:
             jac(at)
         except pdcode.InputError as error:
             print(error)
+    jac = pdcode.jacobian(number, config={"stop": {"updates": 1}})
+    if jac is not None:
+        with jac:
+            try:
+                jac(start)
+            except pdcode.Failure as failure:
+                print(failure)
 except pdcode.Failure as failure:
     print(MPI.COMM_WORLD.rank, failure)
 print("after", MPI.COMM_WORLD.rank)
