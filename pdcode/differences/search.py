@@ -142,7 +142,8 @@ class Search(Stateful):
         if self._ready:
             trials = self._under_way(TRIAL)
             late = self._slow(trials, now_ns)
-            return (TRIAL, self._untried) if len(trials) - late < self._trials - 0.5 else None
+            most = min(self._trials, self.method.beside)
+            return (TRIAL, self._untried) if len(trials) - late < most - 0.5 else None
         columns, under_way = self.columns, self._under_way(COLUMN)
         taken = columns.known | columns.failed
         alone = [each for each in under_way if each.column >= 0]
@@ -205,7 +206,7 @@ class Search(Stateful):
             return 0.0
         times = np.array(self._times_ns)
         so_far = np.array([now_ns - each.asked_ns for each in questions])[:, None]
-        left = (times > so_far).sum(axis=1)
+        left = (LONGER * times > so_far).sum(axis=1)
         longer = (times > so_far + LONGER * median(self._times_ns)).sum(axis=1)
         return float(np.where(left > 0, longer / np.maximum(left, 1), 1.0).sum())
 
@@ -253,8 +254,9 @@ class Search(Stateful):
         else:
             cost = float("inf") if values is None else self.method.cost(values)
             self._results.append([question.number, cost, np.zeros(0) if values is None else values.copy()])
+            self.method.rejected(question.number, self.cost - cost)
         if self._results:
-            return self._choose()
+            return self._choose(now_ns)
         if not self._ready:
             self._derive()
         return False
@@ -292,20 +294,26 @@ class Search(Stateful):
                 each.iterate = -1
             self.columns.begin(self.x, self._relative_step, again=True)
 
-    def _choose(self) -> bool:
-        """Accept a trial point if one is good, or the best once all have been evaluated."""
+    def _choose(self, now_ns: int) -> bool:
+        """Accept a trial point if one is good, or the best once all have been evaluated.
+
+        One that promises less than another waits for that, unless it is late.
+        """
         number, cost, values = min(self._results, key=lambda each: each[1])
         trial = self.method.trial(number)
         assert trial is not None
         decrease = self.cost - cost
         ratio = decrease / trial.predicted if trial.predicted > 0 else 0.0
-        waits = len(self._under_way(TRIAL)) > 0
-        if not (ratio >= POOR or (ratio > LEAST and not waits)):
+        under_way = self._under_way(TRIAL)
+        waits, others = len(under_way) > 0, ((each, self.method.trial(each.number)) for each in under_way)
+        better = [each for each, other in others if other and other.predicted > trial.predicted]
+        good = ratio >= POOR and len(better) - self._slow(better, now_ns) < 0.5
+        if not (good or (ratio > LEAST and not waits)):
             if not waits and (self.method.trial(self._untried) is None or self._stands_still()):
                 self.ended = "converged: no step decreases the cost"
             return False
         self.ended = self.method.ended(self.x, abs(self.cost), trial, decrease)
-        self.method.accepted(trial, ratio)
+        self.method.accepted(number, ratio)
         self.x[:], self.values[:] = trial.x, values
         self.iterate += 1
         self.columns.begin(self.x, self._relative_step)
