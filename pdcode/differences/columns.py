@@ -142,15 +142,11 @@ class Columns(Stateful):
         if self.failed[: self.number][missing].any() and (more := SPREAD - int(missing.sum())) > 0:
             missing[rng.permutation(np.flatnonzero(known))[:more]] = True
         before = np.array([each[missing] for each in (*self._directions, *others)])
-        best, most = np.zeros(0), -1.0
-        for _ in range(DRAWS):
-            signs = rng.choice([-1.0, 1.0], missing.sum())
-            signs = np.where(self._one_sided[missing], 0.75 + 0.25 * signs, signs)
-            rest = signs
-            if len(before):
-                rest = signs - before.T @ np.linalg.lstsq(before.T, signs, rcond=None)[0]
-            if (length := float(np.linalg.norm(rest))) > most:
-                best, most = signs, length
+        signs = rng.choice([-1.0, 1.0], (DRAWS, missing.sum()))
+        rest = signs = np.where(self._one_sided[missing], 0.75 + 0.25 * signs, signs)
+        if len(before):
+            rest = signs - np.linalg.lstsq(before.T, signs.T, rcond=None)[0].T @ before
+        best = signs[np.linalg.norm(rest, axis=1).argmax()]
         direction = np.zeros(self.number)
         direction[missing] = best
         reach = (self._seed @ direction) * self.h  # of a seed of signs it may be beyond a bound

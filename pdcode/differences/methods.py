@@ -58,6 +58,7 @@ class Method(Stateful, ABC):
 
     def __init__(self, k: int, tolerance: float, lower: np.ndarray, upper: np.ndarray) -> None:
         self.tolerance, self._lower, self._upper = tolerance, lower, upper
+        self._d = np.ones(k)  # scales of the parameters
         self._trials = dict[int, Trial | None]()  # at the point, by number
 
     @staticmethod
@@ -108,7 +109,8 @@ class Method(Stateful, ABC):
         falls = max(decrease, trial.predicted) <= tolerance * cost
         if falls and decrease <= 2 * trial.predicted:  # where it falls by more it may fall faster yet
             return f"converged: the cost falls by less than {tolerance:g} of it"
-        if np.linalg.norm(trial.x - x) <= tolerance * (tolerance + np.linalg.norm(x)):
+        length, least = np.linalg.norm(self._d * x), np.linalg.norm(self._d)
+        if np.linalg.norm(self._d * (trial.x - x)) <= tolerance * (tolerance * least + length):
             return f"converged: the parameters change by less than {tolerance:g} of them"
         return ""
 

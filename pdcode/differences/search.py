@@ -7,7 +7,6 @@ Jacobian; trial points, one of which becomes the next point.
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from statistics import median
 from typing import Any
 
 import msgspec
@@ -36,6 +35,7 @@ class Question(msgspec.Struct, eq=False):
     direction: np.ndarray  # of a column or a combination, shape (k,)
     number: int = 0  # of a trial
     column: int = -1  # of a column by itself
+    predicted: float = 0.0  # decrease of the cost at a trial
 
 
 class Search(Stateful):
@@ -101,6 +101,7 @@ class Search(Stateful):
         self._in_a_row = dict[int, int]()  # last evaluations of a worker that have failed
         self._times_ns = list[int]()
         self._ready, self.jacobian = False, np.full((m, len(x)), np.nan)  # whether it is known here
+        self._sorted, self._sorted_at = np.zeros(0), -1
         self._results = list[list[Any]]()  # of trials: number, cost, values
         columns.begin(x, relative_step)
 
@@ -141,9 +142,13 @@ class Search(Stateful):
                 return START, 0
         if self._ready:
             trials = self._under_way(TRIAL)
-            late = self._slow(trials, now_ns)
-            most = min(self._trials, self.method.beside)
-            return (TRIAL, self._untried) if len(trials) - late < most - 0.5 else None
+            if len(trials) - self._slow(trials, now_ns) >= self._trials - 0.5:
+                return None
+            if len({each.number for each in trials}) < self.method.beside:
+                return TRIAL, self._untried
+            if not self.design.speculates or len(trials) >= self._trials or not self._varied:
+                return None
+            return TRIAL, max(trials, key=lambda each: each.predicted).number  # again, elsewhere
         columns, under_way = self.columns, self._under_way(COLUMN)
         taken = columns.known | columns.failed
         alone = [each for each in under_way if each.column >= 0]
@@ -166,7 +171,9 @@ class Search(Stateful):
             trial = self.method.trial(number)
             if trial is None:
                 return None
-            return Question(TRIAL, trial.x, self.iterate, now_ns, columns.x * 0, number)
+            return Question(
+                TRIAL, trial.x, self.iterate, now_ns, columns.x * 0, number, predicted=trial.predicted
+            )
         if kind == START:
             return Question(START, columns.x.copy(), self.iterate, now_ns, columns.x * 0)
         direction = columns.coordinate(number) if kind == COLUMN else self._spare()
@@ -204,17 +211,30 @@ class Search(Stateful):
         """
         if not self._times_ns or not questions:
             return 0.0
-        times = np.array(self._times_ns)
-        so_far = np.array([now_ns - each.asked_ns for each in questions])[:, None]
-        left = (LONGER * times > so_far).sum(axis=1)
-        longer = (times > so_far + LONGER * median(self._times_ns)).sum(axis=1)
+        times, typical_ns = self._times()
+        so_far = now_ns - np.array([each.asked_ns for each in questions])
+        left = len(times) - np.searchsorted(times, so_far / LONGER, "right")
+        longer = len(times) - np.searchsorted(times, so_far + LONGER * typical_ns, "right")
         return float(np.where(left > 0, longer / np.maximum(left, 1), 1.0).sum())
+
+    def _times(self) -> tuple[np.ndarray, float]:
+        """Return the times so far in order, and their median."""
+        if self._sorted_at != self.evaluated:
+            self._sorted_at, self._sorted = self.evaluated, np.sort(self._times_ns)
+        return self._sorted, float(self._sorted[len(self._sorted) // 2])
+
+    @property
+    def _varied(self) -> bool:
+        """Whether the first of two evaluations is to be expected a good deal before one by itself."""
+        times = self._times()[0] if self._times_ns else np.zeros(0)
+        weights = np.arange(2 * len(times) - 1, 0, -2) / max(1, len(times)) ** 2  # of the lesser of two
+        return bool(len(times) > 1 and LONGER * (weights @ times) < times.mean())
 
     def ask_again_ns(self, now_ns: int) -> int | None:
         """Return when to ask again if nothing arrives; None: only after an answer."""
         if self.ended or not self._times_ns:
             return None
-        return now_ns + max(1, round(ASKED_AGAIN * median(self._times_ns)))
+        return now_ns + max(1, round(ASKED_AGAIN * self._times()[1]))
 
     # Answers.
 
@@ -251,7 +271,7 @@ class Search(Stateful):
             self.columns.add(question.direction, values)
             if values is None and self._repeat(question):
                 return False
-        else:
+        elif all(question.number != number for number, *_ in self._results):
             cost = float("inf") if values is None else self.method.cost(values)
             self._results.append([question.number, cost, np.zeros(0) if values is None else values.copy()])
             self.method.rejected(question.number, self.cost - cost)
@@ -304,9 +324,10 @@ class Search(Stateful):
         assert trial is not None
         decrease = self.cost - cost
         ratio = decrease / trial.predicted if trial.predicted > 0 else 0.0
-        under_way = self._under_way(TRIAL)
-        waits, others = len(under_way) > 0, ((each, self.method.trial(each.number)) for each in under_way)
-        better = [each for each, other in others if other and other.predicted > trial.predicted]
+        told = {number for number, *_ in self._results}
+        under_way = [each for each in self._under_way(TRIAL) if each.number not in told]
+        waits = len(under_way) > 0
+        better = [each for each in under_way if each.predicted > trial.predicted]
         good = ratio >= POOR and len(better) - self._slow(better, now_ns) < 0.5
         if not (good or (ratio > LEAST and not waits)):
             if not waits and (self.method.trial(self._untried) is None or self._stands_still()):
@@ -334,6 +355,7 @@ class Search(Stateful):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict({name: state[name] for name in state if name != "questions"})
         self.questions = {number: Question(*values) for number, *values in state["questions"]}
+        self._sorted_at = -1
         if self._ready:
             self._derive()
 

@@ -40,6 +40,12 @@ cdef class Batch:
         pack_into(self.buffer, self.end, *values)
         self.added()
 
+    def advance(self, rows):
+        """Add rows that have been written to the buffer; they must leave room for another."""
+        if not 0 <= rows * self.size < PyByteArray_GET_SIZE(self.buffer) - self.end:
+            raise ValueError(f"{rows} rows in a batch of {self.count}")
+        self.end += rows * self.size
+
     def put(self, Received reply, int64_t applied_version, int64_t staleness, int64_t t_dispatch_ns,
             int64_t t_decoded_ns, double captured, int status):
         """Add a row of arrivals."""

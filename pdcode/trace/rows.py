@@ -74,7 +74,12 @@ class TableWriter(records.Batch):
 
     def extend(self, count: int, columns: Mapping[str, Any]) -> None:
         """Add `count` rows; a column is an array, or a number that is the same in all rows."""
-        defaults = {key: column.default for key, column in self._columns.items()}
+        first, defaults = self.count, {key: column.default for key, column in self._columns.items()}
+        if first + count < len(self._batch):
+            for key, values in (defaults | dict(columns)).items():
+                self._batch[key][first : first + count] = values
+            self.advance(count)
+            return
         with self._guard.writing(self.needed(count)):
             self.write()
             self._append(count, defaults | dict(columns))
