@@ -27,7 +27,9 @@ Relative = float | tuple[np.ndarray, np.ndarray] | None
 """Steps relative to \\|x\\|; or these and the least ones, shape (k,); None: by the machine precision."""
 
 
-def steps_at(x: np.ndarray, relative: Relative, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def steps_at(
+    x: np.ndarray, relative: Relative, lower: np.ndarray, upper: np.ndarray, usual: float = RELATIVE_STEP
+) -> np.ndarray:
     """Return the steps of forward differences, shape (k,), away from a bound that is too near.
 
     They are those of ``scipy.optimize.approx_derivative(…, method="2-point", rel_step=relative)``.
@@ -36,11 +38,13 @@ def steps_at(x: np.ndarray, relative: Relative, lower: np.ndarray, upper: np.nda
     ----------
     x, lower, upper : ndarray of float64, shape (k,)
     relative : float, (ndarray, ndarray) or None
-        Step relative to \\|x\\|, or this and the least step of each parameter; None: the root of the machine
-        precision, relative to at least 1.
+        Step relative to \\|x\\|, or this and the least step of each parameter; None: `usual`, relative to at
+        least 1.
+    usual : float
+        By default the root of the machine precision.
     """
     sign = np.where(x >= 0, 1.0, -1.0)
-    least = RELATIVE_STEP * sign * np.maximum(1.0, np.abs(x))
+    least = usual * sign * np.maximum(1.0, np.abs(x))
     if isinstance(relative, tuple):
         h = sign * np.maximum(relative[0] * np.abs(x), relative[1])
     else:
@@ -70,6 +74,8 @@ class Columns(Stateful):
     ----------
     x, h : ndarray of float64, shape (k,)
         The point, and the steps.
+    usual : float
+        Step without a relative one, see `steps_at`.
     number : int
         Number of columns g, at most k: the first of the arrays of shape (k,). The others are "known".
     known, failed : ndarray of bool, shape (k,)
@@ -83,15 +89,15 @@ class Columns(Stateful):
     """
 
     state_names = (
-        "pattern", "x", "h", "known", "failed", "_values", "attempts", "_directions", "_combined", "drawn",
-        "refused",
+        "pattern", "usual", "x", "h", "known", "failed", "_values", "attempts", "_directions", "_combined",
+        "drawn", "refused",
     )  # fmt: skip
     state_types = (("_directions", list), ("_combined", list))
 
     def __init__(
         self, k: int, m: int, lower: np.ndarray, upper: np.ndarray, pattern: Whole | None = None
     ) -> None:
-        self.x, self.h = np.zeros(k), np.ones(k)
+        self.x, self.h, self.usual = np.zeros(k), np.ones(k), RELATIVE_STEP
         self.known, self.failed = np.zeros(k, bool), np.zeros(k, bool)
         self.attempts, self._values = np.zeros(k, np.int64), np.zeros((k, m))
         self._directions, self._combined = list[np.ndarray](), list[np.ndarray]()
@@ -102,7 +108,7 @@ class Columns(Stateful):
     def begin(self, x: np.ndarray, relative: Relative, again: bool = False) -> None:
         """Begin at another point, or again, as the pattern is wrong."""
         self.x[:] = x
-        self.h[:] = steps_at(self.x, relative, self._lower, self._upper)
+        self.h[:] = steps_at(self.x, relative, self._lower, self._upper, self.usual)
         self.pattern.begin(again)
         self._plant()
         self.known[:], self.failed[:] = np.arange(len(self.x)) >= self.number, False

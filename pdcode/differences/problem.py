@@ -124,7 +124,7 @@ class SimulationModel(Model):
         self.lower, self.upper = np.full(len(start), -np.inf), np.full(len(start), np.inf)
         if bounds is not None:
             self.lower[:], self.upper[:] = np.array(bounds, float).T
-        self.relative_step: Relative = None
+        self.relative_step: Relative | Literal["auto"] = None
         self.failure, self.earlier = "", dict[bytes, Array]()
         self.costs = dict[bytes, float]()
         self._pattern: Any = pattern
@@ -242,8 +242,9 @@ class SimulationProblem(ModelTable, tag="simulation"):
     #: path of a text, npy or npz file with a matrix of m rows and k columns, whose zeros say which residuals
     #: do not depend on which parameters; auto: found in the first Jacobian; none: all depend on all
     pattern: str | None = None
-    #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least
-    relative_step: ONE | None = None
+    #: step of differences relative to a parameter; none: the root of the machine precision, of 1 at least;
+    #: auto: from noise and curvature, measured at the start by 8 evaluations or more
+    relative_step: ONE | Literal["auto"] | None = None
     #: operations of an evaluation, for the virtual clock
     flops: Real = 1e6
     data: Literal[""] = ""  #: nothing: there are no rows
@@ -325,7 +326,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
 
     def model(self) -> SimulationModel:
         residuals, function = self.residuals, self._program()
-        step: Relative = self.relative_step
+        step: Relative | Literal["auto"] = self.relative_step
         if self.control is not None:
             control = read_control(self.control)
             function = Pest(control, self.seconds, self.memory, self.cores)

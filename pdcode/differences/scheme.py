@@ -26,6 +26,7 @@ from ..transport.units import Unit
 from ..util.errors import InputError
 from .columns import Columns
 from .methods import BFGS, Derivatives, LevenbergMarquardt, Method
+from .noise import Noise
 from .problem import SimulationModel, recorded_evaluations
 from .search import Search
 
@@ -265,11 +266,14 @@ class Differences(Scheme):
         kind: type[Method] = BFGS if model.residuals is None else LevenbergMarquardt
         kind = kind if options.seek == "minimum" else Derivatives
         method = kind(k, options.tolerance, lower, upper)
+        relative, noise = model.relative_step, None
+        if isinstance(relative, str):
+            relative, noise = None, Noise(k, model.values, lower, upper)
         columns = Columns(k, model.values, lower, upper, model.pattern())
         search = Search(
             model.initial(self.config.seed), model.values, columns,
-            kinds.find("designs", options.design)(), method, model.relative_step, options.error,
-            options.trials, self.config.seed,
+            kinds.find("designs", options.design)(), method, relative, options.error,
+            options.trials, self.config.seed, noise,
         )  # fmt: skip
         theta, (layout,) = builders.initial_theta(self.config, problem), self.layouts(problem, ())
         state = EvaluationState(theta, self.optimizer(problem), layout, search, model, self.workers)

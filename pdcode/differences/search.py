@@ -1,8 +1,8 @@
 """The search for a minimum by evaluations: the points that are asked for, and the use of their values.
 
 It knows neither messages nor clocks: `ask` returns a question for an idle worker, `tell` takes the answer, at
-times that the caller gives. A point has three phases: its value, if it is the first one; the columns of its
-Jacobian; trial points, one of which becomes the next point.
+times that the caller gives. A point has three phases: its value, if it is the first one, and the noise there,
+if that is wanted; the columns of its Jacobian; trial points, one of which becomes the next point.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,9 @@ from ..util.stateful import Stateful, state_of
 from .columns import Columns, Relative
 from .designs import Queue
 from .methods import LEAST, POOR, Method
+from .noise import Noise
 
-START, COLUMN, SPARE, TRIAL = "start", "column", "spare", "trial"
+START, NOISE, COLUMN, SPARE, TRIAL = "start", "noise", "column", "spare", "trial"
 FEWEST = 20  # failures, with one for each parameter, that end no search
 BROKEN = 5  # failures in a row of a worker, after which it has one evaluation at each further point
 KEPT = 256  # times of evaluations that are kept
@@ -33,7 +34,7 @@ class Question(msgspec.Struct, eq=False):
     iterate: int  # number of the point at which it was asked
     asked_ns: int
     direction: np.ndarray  # of a column or a combination, shape (k,)
-    number: int = 0  # of a trial
+    number: int = 0  # of a trial, or a point for noise
     column: int = -1  # of a column by itself
     predicted: float = 0.0  # decrease of the cost at a trial
 
@@ -58,6 +59,8 @@ class Search(Stateful):
         Trial points that are evaluated side by side.
     seed : int
         Key of the random numbers.
+    noise : Noise, optional
+        Measures the noise, from which steps follow.
 
     Attributes
     ----------
@@ -74,7 +77,7 @@ class Search(Stateful):
     """
 
     state_names = (
-        "x", "values", "iterate", "ended", "refused", "columns", "method", "_times_ns", "_ready",
+        "x", "values", "iterate", "ended", "refused", "columns", "method", "noise", "_times_ns", "_ready",
         "_results", "_asked", "evaluated", "failures", "_in_a_row",
         "_failed_starts", "jacobian",
     )  # fmt: skip
@@ -91,9 +94,11 @@ class Search(Stateful):
         most_error: float = 4.0,
         trials: int = 4,
         seed: int = 0,
+        noise: Noise | None = None,
     ) -> None:
         self.x, self.values, self.columns, self.design, self.method = x, np.zeros(m), columns, design, method
         self._relative_step, self._most_error, self._trials = relative_step, most_error, trials
+        self.noise = noise
         self._seed, self.iterate, self.ended, self.refused = seed, 0, "", False
         self.questions = dict[int, Question]()  # under way, by number
         self._asked = self.evaluated = self.failures = 0
@@ -140,6 +145,13 @@ class Search(Stateful):
             starts = self._under_way(START)
             if not starts or (self.design.speculates and self._slow(starts, now_ns) > len(starts) - 0.5):
                 return START, 0
+        if self.noise is not None and not self.noise.done:
+            under_way = self._under_way(NOISE)
+            asked = {each.number for each in under_way}
+            if left := [number for number in self.noise.missing if number not in asked]:
+                return NOISE, left[0]
+            late = len(under_way) > 0 and self._slow(under_way, now_ns) > len(under_way) - 0.5
+            return (NOISE, under_way[0].number) if late else None
         if self._ready:
             trials = self._under_way(TRIAL)
             if len(trials) - self._slow(trials, now_ns) >= self._trials - 0.5:
@@ -176,6 +188,10 @@ class Search(Stateful):
             )
         if kind == START:
             return Question(START, columns.x.copy(), self.iterate, now_ns, columns.x * 0)
+        if kind == NOISE:
+            assert self.noise is not None
+            point = self.noise.point(number, columns.x)
+            return Question(NOISE, point, self.iterate, now_ns, columns.x * 0, number)
         direction = columns.coordinate(number) if kind == COLUMN else self._spare()
         return None if direction is None else self._column(direction, now_ns)
 
@@ -265,6 +281,11 @@ class Search(Stateful):
             if self._failed_starts > 1:  # that of another worker, too, where there is one
                 self.ended, self.refused = "the evaluation at the start has failed", True
             return values is not None and self._started(values)
+        if question.kind == NOISE:
+            assert self.noise is not None
+            self.noise.add(question.number, values, self.values if self.iterate else None)
+            self._measured()
+            return False
         if question.kind == COLUMN:
             if self._ready:  # without it
                 return False
@@ -285,8 +306,17 @@ class Search(Stateful):
         self.values[:], self.iterate = values, 1
         for each in self.questions.values():  # its columns may be under way
             each.iterate = 1
+        if self.noise is not None:
+            self.noise.settle(self.values)
+            self._measured()
         self._derive()
         return True
+
+    def _measured(self) -> None:
+        """Take the step that follows from the noise."""
+        if self.noise is not None and self.noise.done and self.noise.step != self.columns.usual:
+            self.columns.usual = self.noise.step
+            self.columns.begin(self.x, self._relative_step)
 
     def _repeat(self, question: Question) -> bool:
         """Repeat an evaluation of a column that has failed, or end the search, unless another stands in."""

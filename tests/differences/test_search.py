@@ -15,6 +15,8 @@ from pdcode.config import kinds
 from pdcode.config.kinds import KINDS
 from pdcode.differences.columns import Columns
 from pdcode.differences.methods import BFGS, LevenbergMarquardt, Method
+from pdcode.differences.noise import Noise
+from pdcode.differences.patterns import Found
 from pdcode.differences.search import Search
 
 Law = Callable[[np.random.Generator, int], float]
@@ -238,3 +240,33 @@ def test_a_state_holds_the_questions_under_way() -> None:
     assert rest.questions == {}
     assert drive(rest, rosenbrock, 2) > 0
     assert rest.cost == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("answers", [3, 9, 14, 23, 31, 44])
+def test_a_state_holds_the_noise_the_pattern_and_the_trials(answers: int) -> None:
+    def function(x: np.ndarray) -> np.ndarray:
+        return np.append(x**2 + x, [x[0] * x[1] - 1, x[2] - 0.5])
+
+    def search() -> Search:
+        lower, upper = np.full(8, -9.0), np.full(8, 9.0)
+        columns = Columns(8, 10, lower, upper, Found(10, 8))
+        parts = kinds.find("designs", "combinations")(), LevenbergMarquardt(8, 1e-8, lower, upper)
+        return Search(np.zeros(8), 10, columns, *parts, trials=2, noise=Noise(8, 10, lower, upper))
+
+    def answer(each: Search, now_ns: int) -> list[float]:
+        number = each.ask(now_ns)
+        assert number is not None
+        point = each.questions[number].point
+        each.tell(number, function(point), now_ns + 1)
+        return point.tolist()
+
+    whole, rest = search(), search()
+    for now_ns in range(answers):
+        answer(whole, 10 * now_ns)
+    rest.load_state_dict(whole.state_dict())
+    later = range(10 * answers, 10 * answers + 300, 10)
+    for now_ns in later:
+        if whole.ended or rest.ended:
+            break
+        assert answer(rest, now_ns) == answer(whole, now_ns)
+    assert (rest.ended, rest.cost) == (whole.ended, whole.cost)
