@@ -103,3 +103,11 @@ def test_noisy_residuals_are_fitted_and_replay(command: str, tmp_path: Path, cap
     assert main([command, str(job), "-o", str(out)]) == 0
     np.testing.assert_allclose(pdcode.Trace(out).theta, [3.0, 0.7], atol=1e-4)
     assert_replays(out, capsys)
+
+
+def test_the_usual_step_does_not_fit_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PROGRAM, encoding="utf-8")
+    job, out = tmp_path / "job.toml", tmp_path / "a.h5"
+    job.write_text(JOB.replace('relative_step = "auto"', ""), encoding="utf-8")
+    assert main(["simulate", str(job), "-o", str(out)]) == 0
+    assert np.abs(pdcode.Trace(out).theta - [3.0, 0.7]).max() > 0.1
