@@ -17,10 +17,12 @@ import h5py
 import inputs
 import msgspec
 import numpy as np
+import recordings
 from interrupted import built, interrupted
 from pdcode_packings import search
 from pdcode_packings.restarts import PackingProblem
 
+from pdcode import simulate
 from pdcode.__main__ import main
 from pdcode.analysis.summary import summarise
 from pdcode.api.traces import Trace
@@ -28,6 +30,7 @@ from pdcode.codes import Code
 from pdcode.config import Config
 from pdcode.config import kinds as registry
 from pdcode.config import load as configfile
+from pdcode.events import read_events
 from pdcode.session import checkpoint
 from pdcode.session.checkpoint import CheckpointWriter, CoordinatorFile
 from pdcode.studies.comparison import Comparison
@@ -187,6 +190,28 @@ def resumed(folder: Path) -> list[Path]:
     _rewrite(made / "t.h5", folder / "t.h5", libver="v110")
     shutil.copy(made / "t.h5.checkpoint" / "coordinator", folder)
     return [folder / "t.h5", folder / "coordinator"]
+
+
+def recorded(folder: Path) -> list[Path]:
+    """Write recordings of each format, and the dictionary that images of them are made with."""
+    problem = {"kind": "sparse-coding", "data": "photographs", "samples": 50, "atoms": 6, "thumbnail": 4}
+    config = {"problem": problem, "optimizer": {"proximal": {"kind": "unit-norm"}}, "stop": {"updates": 2}}
+    simulate(config | {"scheme": {"name": "uncoded"}}, output=folder / "dictionary.h5", progress=False)
+    names = [*recordings.FORMATS, "a.aedat4"]
+    for name in names:
+        write = recordings.FORMATS.get(name, lambda events: recordings.aedat4(events, "lz4"))
+        (folder / name).write_bytes(write(recordings.example(name, 60)))
+    return [folder / name for name in names]
+
+
+def read_recording(source: random.Random, path: Path) -> None:
+    read_events(path)
+
+
+def reconstructions(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    made = str(Path(job).with_name("dictionary.h5"))
+    film = ["--film", str(path.with_suffix(".out.gif"))]
+    return [["reconstruct", made, str(path), "--size", "16", "--frames", "2", *film]]
 
 
 def _of_resumed(path: Path) -> list[str]:
@@ -380,5 +405,6 @@ KINDS = {
     "hdf5": Kind(inputs.data_of(".h5"), inputs.hdf5, inputs.read_data, inputs.data_commands),
     "delays": Kind(inputs.delays, inputs.delay, inputs.read_delays, inputs.delay_commands),
     "imports": Kind(foreign.samples, inputs.text, read_import, import_commands),
+    "recordings": Kind(recorded, inputs.text, read_recording, reconstructions),
     "spot": Kind(inputs.spot, inputs.text, inputs.read_spot, inputs.spot_commands),
 }

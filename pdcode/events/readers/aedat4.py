@@ -15,6 +15,7 @@ EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2
                   "offsets": [0, 8, 10, 12], "itemsize": 16})  # fmt: skip
 COMPRESSIONS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
 LARGEST = 1 << 30  # bytes of a packet
+CHUNK = 1 << 20  # bytes to decompress at once
 
 
 def read(name: str, data: bytes, stream: int | None) -> Events:
@@ -101,14 +102,18 @@ def _decompressed(name: str, data: bytes, compression: str | None) -> bytes:
         raise InputError(f"{name}: packets are decompressed by pyarrow: {pip_install('pyarrow')}") from None
     try:
         with pyarrow.input_stream(pyarrow.py_buffer(data), compression=compression) as stream:
-            found: bytes = stream.read(LARGEST + 1)
+            found = bytearray()
+            while len(found) <= LARGEST and (
+                more := stream.read(CHUNK)
+            ):  # all of what is asked for is allocated
+                found += more
     except (OSError, EOFError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(
             f"{name}: a packet that is no {compression}: {' '.join(str(error).split())}"
         ) from None
     if len(found) > LARGEST:
         raise InputError(f"{name}: a packet of more than {LARGEST:,} bytes")
-    return found
+    return bytes(found)
 
 
 AEDAT4 = Recording("aedat4", "AEDAT 4", lambda data, name: data.startswith(BEGINNING), read, several=True)

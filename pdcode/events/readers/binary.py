@@ -30,7 +30,7 @@ def read_by_faery(name: str, data: bytes) -> Events:
         raise InputError(f"{name}: is read by faery: {pip_install('faery')}") from None
     try:
         found = faery.events_stream_from_file(name).to_array()
-    except (RuntimeError, AssertionError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - it raises bare ones, too
         raise InputError(f"{name}: faery cannot read it: {' '.join(str(error).split())}") from None
     t, x, y = (found[axis].astype(np.int64) for axis in "txy")
     return Events(t, x, y, found["on"].astype(bool))

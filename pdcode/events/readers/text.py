@@ -37,7 +37,8 @@ def read(name: str, data: bytes) -> Events:
         )
     columns = np.array([*_rows(name, lines, len(names))], np.float64).reshape(-1, len(names))[:, places].T
     if not named and lines and "." in lines[0][1][0]:
-        columns[0] = np.rint(1e6 * columns[0])
+        with np.errstate(over="ignore"):  # infinite times are refused below
+            columns[0] = np.rint(1e6 * columns[0])
     wrong = np.flatnonzero(
         (columns[:3] != np.rint(columns[:3])).any(axis=0) | (abs(columns) > 2**53).any(axis=0)
     )
