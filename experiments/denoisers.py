@@ -111,7 +111,7 @@ def trial(kind: str, seed: int, found: dict[str, Dictionary]) -> dict[str, Score
 
     train, train_counts = sensed(photographs.training()[:CHOSEN])
     truths, counts = sensed([image for _, image in photographs.held_out()])
-    fields = [sensor.field(each.shape) for each in counts]
+    fields = [sensor.sensing(each.shape) for each in counts]
     results = {"counts": counts}
     before = {}
     for name, dictionary in found.items():
@@ -121,9 +121,11 @@ def trial(kind: str, seed: int, found: dict[str, Dictionary]) -> dict[str, Score
             (train_counts, before, "sparse coding"),
         ):
             if target is results or name == "learnt":
-                target[key] = [own.estimates(each, own.threshold).sparse for each in images]
+                target[key] = [
+                    own.estimates(each, sensor.sensing(each.shape), own.threshold).sparse for each in images
+                ]
     results["linear"] = [model.signal.linear(*each) for each in zip(counts, fields, strict=True)]
-    before["linear"] = [model.signal.linear(each, sensor.field(each.shape)) for each in train_counts]
+    before["linear"] = [model.signal.linear(each, sensor.sensing(each.shape)) for each in train_counts]
     after = {"linear": results["linear"], "sparse coding": results["sparse coding, learnt"]}
     for source, images in before.items():
         for name, (denoiser, strengths) in DENOISERS.items():

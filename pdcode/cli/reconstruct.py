@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import counted
 from ..util.output import ensure_writable, print_line
 from . import arguments
 
@@ -40,11 +41,15 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--size", type=int, metavar="PIXELS", help=what)
     what = "most frames of a recording (default: 10)"
     command.add_argument("--frames", type=int, default=10, metavar="N", help=what)
+    what = "share of the pixels, drawn at random, that are sent or used; the rest is inferred (default: 1)"
+    command.add_argument("--pixels", type=float, default=1.0, metavar="SHARE", help=what)
     what = "stream of events of an AEDAT 4 file that has several"
     command.add_argument("--stream", type=int, metavar="N", help=what)
     command.add_argument(
         "--seed", type=int, default=1, help="seed of the models' random numbers (default: 1)"
     )
+    what = "film of the frames of a recording, in its time to 10 ms, each as NAME.events.png"
+    command.add_argument("--film", metavar="FILE.gif", help=what)
     what = f"folder of NAME{ENDING}: image, counts, linear estimate and sparse coding side by side"
     command.add_argument("-o", "--output", metavar="FOLDER", help=what)
     arguments.add_plugin(command)
@@ -74,6 +79,7 @@ def reconstruct(options: argparse.Namespace) -> int:
     more = {
         "size": (16, 4096, "from 16 to 4096"),
         "frames": (1, 100_000, "from 1 to 100000"),
+        "pixels": (0.01, 1, "from 0.01 to 1"),
         "seed": (0, 2**63, "0 or more"),
     }
     arguments.ensure_in_range(options, **limits, **more)
@@ -87,6 +93,12 @@ def reconstruct(options: argparse.Namespace) -> int:
         raise InputError(f"{recordings[0]}: recordings and images need a command each")
     if options.stream is not None and not recordings:
         raise InputError(f"--stream {options.stream}: images have no streams; recordings have")
+    if options.film is not None:
+        if len(recordings) != 1 or not options.film.lower().endswith(".gif"):
+            raise InputError(f"--film {options.film}: expected a name that ends in .gif, and one recording")
+        ensure_writable(Path(options.film), f"--film {options.film}")
+        if Path(options.film).resolve() == Path(recordings[0]).resolve():
+            raise InputError(f"--film {options.film}: the recording is read from there")
     folder = None if options.output is None else Path(options.output)
     if folder is not None:
         ensure_writable(folder / f"1{ENDING}", f"-o {options.output}")
@@ -94,6 +106,7 @@ def reconstruct(options: argparse.Namespace) -> int:
         if written := read & {(folder / f"{name}{ENDING}").resolve() for name in names}:
             raise InputError(f"-o {options.output}: {written.pop()} is an image that is read, too")
     table, scored = printing.make_table("image", *sensors.COLUMNS, left=("image",)), []
+    film = []
     for name, each in reconstructions(options, dictionary, names, recordings):
         if each.scores:
             table.add_row(name, *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in each.scores))
@@ -102,6 +115,11 @@ def reconstruct(options: argparse.Namespace) -> int:
             print_line(f"{name}: {each.events:,} events")
         if folder is not None:
             each.write(folder / f"{name}{ENDING}")
+        if options.film is not None:
+            film.append(each.picture())
+    if film:
+        sensors.write_film(film, options.window_ms, Path(options.film))
+        print_line(f"film: {options.film}, {counted(len(film), 'frame')}")
     if scored:
         means = np.mean(scored, axis=0).tolist()
         table.add_row("mean", *(f"{decibels:.2f} dB {ssim:.3f}" for decibels, ssim in means))
@@ -127,12 +145,13 @@ def reconstructions(
     if recordings:
         files = [*zip(names, recordings, strict=True)]
         return sensors.recorded(
-            files, dictionary, length_ms, options.frames, size, options.stream, print_line
+            files, dictionary, length_ms, options.frames, size, options.stream, options.pixels, print_line
         )
     images = [(name, photographs.read_image(each)) for name, each in zip(names, options.files, strict=True)]
-    sensor = sensors.Retina(length_ms, random := np.random.default_rng(options.seed))
+    random, share = np.random.default_rng(options.seed), options.pixels
+    sensor = sensors.Retina(length_ms, random, share)
     if options.sensor == "camera":
-        sensor = sensors.Camera(length_ms, random, options.noise_hz)
+        sensor = sensors.Camera(length_ms, random, options.noise_hz, share)
     return sensors.simulated(
         images or photographs.held_out(), dictionary, sensor, 96 if size is None else size
     )

@@ -1,23 +1,23 @@
 """Images from the counts of events: linear estimates, and sparse coding of what these leave.
 
-Counts, in units of the signal, are z = D s + noise: D is the receptive field of a retina, or the identity of
-a camera. The linear estimate of least mean square error (MMSE) knows the spectrum of training signals. What
-is left of z by its low frequencies is coded by a dictionary, as convolution: D Φ a, with thresholds chosen on
-training signals.
+Counts, in units of the signal, are z = M (D s + noise): D is the receptive field of a retina, or the identity
+of a camera, and M takes the pixels that are sent. The linear estimate of least mean square error (MMSE) knows
+the spectrum of training signals. What is left of z by its low frequencies is coded by a dictionary, as
+convolution: M D Φ a, with thresholds chosen on training signals.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import dctn
+from scipy.sparse.linalg import LinearOperator, cg
 
 from ..config import NetworkTable, legacy
-from ..kernels import lca
 from ..problems.compiled import build_network
-from ..problems.sparse_coding import Grid
+from ..problems.sparse_coding import Buffers, Grid, SparseCoding, iterate
 from ..trace.reader import TraceReader
 from ..util.errors import InputError
 from .retina import filtered, frequencies, gaussian
@@ -25,7 +25,27 @@ from .retina import filtered, frequencies, gaussian
 LOW = 1.5  # standard deviation of the filter of low frequencies [pixels]
 BINS = np.geomspace(0.02, 4.5, 13)  # of angular frequencies [1/pixel]
 THRESHOLDS = 0.25, 0.5, 1.0, 2.0, 4.0  # in standard deviations of the noise
+SOLVED, SOLVES = 1e-3, 200  # relative residual and most iterations of a linear estimate without all pixels
 POWERS, STEP = 8, 0.9  # iterations that estimate the largest eigenvalue, and the step in units of its inverse
+
+
+class Sensing(NamedTuple):
+    """Linear map of a signal to its counts: a receptive field, and the pixels that are sent."""
+
+    field: np.ndarray  # factors of cosine coefficients
+    mask: np.ndarray | None = None  # 1 for a pixel that is sent, else 0; None: all are
+
+    def sent(self, image: np.ndarray) -> np.ndarray:
+        """Return an image of the pixels that are sent, 0 elsewhere."""
+        return image if self.mask is None else self.mask * image
+
+    def sensed(self, signal: np.ndarray) -> np.ndarray:
+        """Return the counts of a signal."""
+        return self.sent(filtered(signal, self.field))
+
+    def returned(self, counts: np.ndarray) -> np.ndarray:
+        """Apply the transposed map."""
+        return filtered(self.sent(counts), self.field)
 
 
 class Estimates(NamedTuple):
@@ -59,10 +79,19 @@ class Signal:
         logs = np.log(np.maximum(np.sqrt(frequencies(shape)), BINS[0]))
         return np.exp(np.interp(logs, np.log(BINS), self.spectrum))
 
-    def linear(self, counts: np.ndarray, field: np.ndarray) -> np.ndarray:
-        """Return the linear estimate of least mean square error; `field` scales cosine coefficients."""
-        power = self.power(counts.shape)
-        return filtered(counts, field * power / (field**2 * power + self.variance))
+    def linear(self, counts: np.ndarray, sensing: Sensing) -> np.ndarray:
+        """Return the linear estimate of least mean square error."""
+        power, field = self.power(counts.shape), sensing.field
+        if sensing.mask is None:
+            return filtered(counts, field * power / (field**2 * power + self.variance))
+
+        def covariance(flat: np.ndarray) -> np.ndarray:
+            image = sensing.sensed(filtered(sensing.returned(flat.reshape(counts.shape)), power))
+            return image.ravel() + self.variance * flat
+
+        operator = LinearOperator((counts.size, counts.size), covariance, dtype=np.float64)
+        weights, _ = cg(operator, (sensing.mask * counts).ravel(), rtol=SOLVED, maxiter=SOLVES)
+        return filtered(sensing.returned(weights.reshape(counts.shape)), power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +100,7 @@ class Dictionary:
 
     features: np.ndarray  # float32, (M + 1, P²)
     stride: int = 2
-    iterations: int = 240
+    iterations: int = 60
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Dictionary":
@@ -94,45 +123,61 @@ class Dictionary:
         height, width = (self.side - (self.side - size) // self.stride * self.stride for size in shape)
         return height, width
 
-    def estimates(self, counts: np.ndarray, field: np.ndarray, signal: Signal, threshold: float) -> Estimates:
+    def estimates(self, counts: np.ndarray, sensing: Sensing, signal: Signal, threshold: float) -> Estimates:
         """Return the estimates of a signal; the threshold is in standard deviations of the noise."""
-        linear = signal.linear(counts, field)
+        counts = sensing.sent(counts)
+        linear = signal.linear(counts, sensing)
         low = filtered(linear, gaussian(counts.shape, LOW))
-        rest = counts - filtered(low, field)
-        return Estimates(counts, linear, low + self._coded(rest, field, threshold * signal.variance**0.5))
+        rest = counts - sensing.sensed(low)
+        inference = self.inference(rest, sensing, threshold * signal.variance**0.5)
+        inference.run()
+        return Estimates(counts, linear, low + inference.image())
 
-    def _coded(self, counts: np.ndarray, field: np.ndarray, threshold: float) -> np.ndarray:
-        """Return the image of the codes that the Locally Competitive Algorithm infers from counts."""
+    def inference(self, counts: np.ndarray, sensing: Sensing, threshold: float) -> "Inference":
+        """Return the inference of codes from counts, by FISTA from codes of 0."""
         height, width = counts.shape
         grid = Grid(height, width, self.side, self.side, self.stride)
         features, image = self.features, np.empty(counts.size, np.float32)
         patches = np.empty((grid.places, features.shape[1]), np.float32)
-        potential, codes, drive = np.zeros((3, grid.places, len(features)), np.float32)
+        buffers = Buffers(*np.zeros((3, grid.places, len(features)), np.float32))
         thresholds = np.full(len(features), threshold, np.float32)
         thresholds[-1] = 0
 
-        def synthesis() -> np.ndarray:
+        def synthesis(codes: np.ndarray) -> np.ndarray:
             np.matmul(codes, features, out=patches)
             grid.leave(np.zeros((1, counts.size), np.float32), patches, 1.0, image)
             return -image.reshape(counts.shape).astype(np.float64)
 
-        def correlate(error: np.ndarray) -> None:
+        def analysis(error: np.ndarray) -> None:
             patches[:] = 0
-            grid.leave(error.astype(np.float32).reshape(1, -1), patches, 1.0, image)
-            np.matmul(patches, features.T, out=drive)
+            grid.leave(sensing.returned(error).astype(np.float32).reshape(1, -1), patches, 1.0, image)
+            np.matmul(patches, features.T, out=buffers.drive)
 
-        codes[:] = np.random.default_rng(0).standard_normal(codes.shape)
+        buffers.codes[:] = np.random.default_rng(0).standard_normal(buffers.codes.shape)
         largest = 1.0
         for _ in range(POWERS):
-            codes /= np.linalg.norm(codes)
-            correlate(filtered(synthesis(), field**2))
-            largest = max(largest, float(np.vdot(codes, drive)))
-            codes[:] = drive
-        codes[:] = 0
-        for _ in range(self.iterations):
-            correlate(filtered(counts - filtered(synthesis(), field), field))
-            lca.compete(drive, potential, codes, thresholds, STEP / largest, False, False)
-        return synthesis()
+            buffers.codes[:] /= np.linalg.norm(buffers.codes)
+            analysis(sensing.sensed(synthesis(buffers.codes)))
+            largest = max(largest, float(np.vdot(buffers.codes, buffers.drive)))
+            buffers.codes[:] = buffers.drive
+        buffers.codes[:] = 0
+        table = SparseCoding(iterations=self.iterations)
+
+        def run(ended: Callable[[int], bool] = lambda number: False) -> int:
+            return iterate(table, correlate, buffers, thresholds, STEP / largest, ended)
+
+        def correlate() -> None:
+            analysis(counts - sensing.sensed(synthesis(buffers.points)))
+
+        return Inference(buffers.codes, run, lambda: synthesis(buffers.codes))
+
+
+class Inference(NamedTuple):
+    """Inference of codes by a dictionary."""
+
+    codes: np.ndarray  # float32, (places, M + 1); it begins at these
+    run: Callable[..., int]  # returns the number of iterations, after which `ended` of their number was true
+    image: Callable[[], np.ndarray]  # of the codes
 
 
 def trained_dictionary(trace: TraceReader) -> Dictionary:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from ..problems import photographs
 from ..util.errors import InputError
+from ..util.output import write_file
 from ..util.packages import pip_install
 from . import camera, retina
 from .readers import read_events
-from .reconstruction import THRESHOLDS, Dictionary, Estimates, Signal
+from .reconstruction import THRESHOLDS, Dictionary, Estimates, Sensing, Signal
 from .stream import Events
 
 COLUMNS = "counts", "counts, fitted", "linear MMSE", "sparse coding"
@@ -27,13 +29,25 @@ class Reconstruction:
     scores: list[tuple[float, float]]  # by `COLUMNS`; empty if it is not known
     events: int = 0  # of a frame of a recording
 
-    def write(self, path: Path) -> None:
-        """Write the panels side by side to a PNG file."""
+    def picture(self) -> Any:
+        """Return the panels side by side, as an image of Pillow."""
         from PIL import Image
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         greys = np.hstack([np.pad(np.clip(panel, 0, 1), 2, constant_values=1) for panel in self.panels])
-        Image.fromarray(np.rint(255 * greys).astype(np.uint8)).save(path)
+        return Image.fromarray(np.rint(255 * greys).astype(np.uint8))
+
+    def write(self, path: Path) -> None:
+        """Write the picture to a PNG file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.picture().save(path)
+
+
+def write_film(pictures: Sequence[Any], frame_ms: int, path: Path) -> None:
+    """Write pictures of one size to a GIF file, each shown for its time to 10 ms, but at least 20 ms."""
+    buffer = BytesIO()
+    duration_ms = max(20, round(frame_ms, -1))
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0)
+    write_file(path, buffer.getvalue(), "the film")
 
 
 class Retina:
@@ -41,8 +55,8 @@ class Retina:
 
     margin, grey = 0, retina.GREY
 
-    def __init__(self, window_ms: int, random: np.random.Generator) -> None:
-        self.window_ms, self.random = window_ms, random
+    def __init__(self, window_ms: int, random: np.random.Generator, share: float = 1.0) -> None:
+        self.window_ms, self.random, self.share = window_ms, random, share
 
     def sense(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the signal and its counts."""
@@ -52,6 +66,11 @@ class Retina:
     def field(self, shape: tuple[int, int]) -> np.ndarray:
         """Return the factors by which the counts' unit has cosine coefficients of a signal."""
         return retina.receptive_field(shape)
+
+    def sensing(self, shape: tuple[int, int]) -> Sensing:
+        """Return the field with pixels drawn at random, the `share` of all that is sent."""
+        mask = None if self.share == 1 else drawn(shape, self.share, self.random)
+        return Sensing(self.field(shape), mask)
 
     def unit(self, driven: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Return the polynomial of counts that fits what drives the cells: rates saturate."""
@@ -63,8 +82,10 @@ class Camera(Retina):
 
     margin, grey = camera.MARGIN, 0.0
 
-    def __init__(self, window_ms: int, random: np.random.Generator, noise_hz: float) -> None:
-        super().__init__(window_ms, random)
+    def __init__(
+        self, window_ms: int, random: np.random.Generator, noise_hz: float, share: float = 1.0
+    ) -> None:
+        super().__init__(window_ms, random, share)
         self.noise_hz = noise_hz
 
     def sense(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,15 +116,26 @@ class Calibrated:
         x, y = (np.concatenate([each.ravel() for each in arrays]) for arrays in (driven, counts))
         self.unit = sensor.unit(x, y)
         self.signal = Signal.of(signals, float(np.square(x - np.polyval(self.unit, y)).mean()))
-        few = [(s, np.polyval(self.unit, each)) for s, each in zip(signals[:EXAMPLES], counts, strict=False)]
+        few = [
+            (s, np.polyval(self.unit, each), sensor.sensing(each.shape))
+            for s, each in zip(signals[:EXAMPLES], counts, strict=False)
+        ]
         self.threshold = min(
             THRESHOLDS,
-            key=lambda each: sum(np.square(self.estimates(z, each).sparse - s).mean() for s, z in few),
+            key=lambda each: sum(np.square(self.estimates(z, h, each).sparse - s).mean() for s, z, h in few),
         )
 
-    def estimates(self, counts: np.ndarray, threshold: float) -> Estimates:
+    def estimates(self, counts: np.ndarray, sensing: Sensing, threshold: float) -> Estimates:
         """Return the estimates from counts in units of the signal."""
-        return self.dictionary.estimates(counts, self.sensor.field(counts.shape), self.signal, threshold)
+        return self.dictionary.estimates(counts, sensing, self.signal, threshold)
+
+
+def drawn(shape: tuple[int, int], share: float, random: np.random.Generator) -> np.ndarray:
+    """Return 1 for a random share of an image's pixels, at least one, and 0 elsewhere."""
+    count = shape[0] * shape[1]
+    mask = np.zeros(count)
+    mask[random.permutation(count)[: max(1, round(share * count))]] = 1
+    return mask.reshape(shape)
 
 
 def simulated(
@@ -119,7 +151,9 @@ def simulated(
     model, most = Calibrated(sensor, dictionary, size), size + 2 * sensor.margin
     for name, image in images:
         truth, counts = sensor.sense(dictionary.cropped(image[:most, :most].astype(float), sensor.margin))
-        found = model.estimates(np.polyval(model.unit, counts), model.threshold)
+        sensing = sensor.sensing(counts.shape)
+        found = model.estimates(np.polyval(model.unit, counts), sensing, model.threshold)
+        counts = sensing.sent(counts)
         fitted = np.polyval(np.polyfit(counts.ravel(), truth.ravel(), 1), counts)
         low, span = (-sensor.grey, 1.0) if sensor.grey else (truth.min(), np.ptp(truth) or 1.0)
         wanted = (truth - low) / span
@@ -136,12 +170,14 @@ def recorded(
     frames: int,
     size: int | None = None,
     stream: int | None = None,
+    share: float = 1.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[str, Reconstruction]]:
     """Yield names of frames of recordings, and the change of log intensity that is reconstructed of each.
 
     `files` has the name and the path of each recording, `size` is the largest side of a frame, by default the
-    recording's, and `stream` is as in `read_events`. `say` is called with lines on what is left out.
+    recording's, `stream` is as in `read_events`, and `share` the share of the pixels that are used. `say` is
+    called with lines on what is left out.
 
     The variance of its noise is as for independent events, and the spectrum of signals is as for rendered
     training images, scaled to the variance of the counts.
@@ -162,16 +198,20 @@ def recorded(
         if frames < all_frames:
             say(f"{name}: the first {frames} of {all_frames} frames of {window_ms} ms")
         inside = (events.y < height) & (events.x < width)
-        events = Events(*(each[inside] for each in events))
+        mask = None if share == 1 else drawn(shape, share, np.random.default_rng(0))
+        if mask is not None:
+            inside[inside] = mask[events.y[inside], events.x[inside]] > 0
+        events, sensing = Events(*(each[inside] for each in events)), Sensing(np.ones(shape), mask)
         for frame in range(min(frames, all_frames)):
             begin, end = start + frame * step, start + (frame + 1) * step
             counts = camera.THRESHOLD * events.counts(begin, end, shape)
             number = int(np.count_nonzero((events.times_us >= begin) & (events.times_us < end)))
-            noise = max(camera.THRESHOLD * float(np.abs(counts).mean()), 1e-9)
-            gain = max(float(counts.var()) - noise, 0.1 * noise) / float(usual.power(shape).mean())
+            sent = counts if mask is None else counts[mask > 0]
+            noise = max(camera.THRESHOLD * float(np.abs(sent).mean()), 1e-9)
+            gain = max(float(sent.var()) - noise, 0.1 * noise) / float(usual.power(shape).mean())
             signal = replace(usual, spectrum=usual.spectrum + np.log(gain), variance=noise)
-            found = dictionary.estimates(counts, np.ones(shape), signal, 1.0)
-            span = 6 * max(float(counts.std()), 1e-9)
+            found = dictionary.estimates(counts, sensing, signal, 1.0)
+            span = 6 * max(float(sent.std()), 1e-9)
             panels = [0.5 + each[:height, :width] / span for each in found]
             yield f"{name}-{frame:04}", Reconstruction(panels, [], number)
 

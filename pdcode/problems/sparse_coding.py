@@ -197,24 +197,54 @@ def inference(
         analysis()
         return relative_gap(np.array(energies), codes, drive, table.sparsity, table.nonnegative)
 
+    def ended(number: int) -> bool:
+        return bool(table.gap) and number > 0 and number % CHECKS == 0 and gap() <= table.gap
+
     def run() -> int:
+        step = table.speed if lca_steps else 1 / largest_eigenvalue(features, grid)
         codes.fill(0)
-        points.fill(0)
-        step, inertia = 0.0 if lca_steps else 1 / largest_eigenvalue(features, grid), 1.0
-        for number in range(table.iterations):
-            if table.gap and number and number % CHECKS == 0 and gap() <= table.gap:
-                return number
-            correlate()
-            if lca_steps:
-                hard = table.shrinkage == "hard"
-                lca.compete(drive, points, codes, thresholds, table.speed, hard, table.nonnegative)
-            else:
-                before, inertia = inertia, 0.5 + sqrt(0.25 + inertia * inertia)
-                momentum = (before - 1) / inertia if table.algorithm == "fista" else 0.0
-                lca.descend(drive, points, codes, thresholds, step, momentum, table.nonnegative)
-        return table.iterations
+        return iterate(table, correlate, Buffers(codes, points, drive), thresholds, step, ended)
 
     return run
+
+
+class Buffers(NamedTuple):
+    """Arrays of an inference, each of shape (N, M)."""
+
+    codes: Array
+    points: Array  # the points of FISTA's steps, or LCA's potentials
+    drive: Array  # correlations of the features with what is left
+
+
+def iterate(
+    table: SparseCoding,
+    correlate: Callable[[], object],
+    buffers: Buffers,
+    thresholds: Array,
+    step: float,
+    ended: Callable[[int], bool] = lambda number: False,
+) -> int:
+    """Infer codes of least ½|s - Aa|² + Σ thresholds |a| by the algorithm of a table, for any operator A.
+
+    It begins at the codes that are there. `correlate` sets ``buffers.drive`` to Aᵀ(s - Aa), a being `codes`
+    for LCA, else `points`. A `step` of at most one over the largest eigenvalue of AᵀA is stable. `ended` is
+    asked before each iteration. Returns the number of iterations.
+    """
+    codes, points, drive = buffers
+    points[:] = codes
+    inertia = 1.0
+    for number in range(table.iterations):
+        if ended(number):
+            return number
+        correlate()
+        if table.algorithm == "lca":
+            hard = table.shrinkage == "hard"
+            lca.compete(drive, points, codes, thresholds, step, hard, table.nonnegative)
+        else:
+            before, inertia = inertia, 0.5 + sqrt(0.25 + inertia * inertia)
+            momentum = (before - 1) / inertia if table.algorithm == "fista" else 0.0
+            lca.descend(drive, points, codes, thresholds, step, momentum, table.nonnegative)
+    return table.iterations
 
 
 def largest_eigenvalue(features: Array, grid: Grid) -> float:

@@ -93,6 +93,41 @@ def test_frames_of_a_recording_are_whole(
         assert image.size == (3 * 25, 21)
 
 
+def test_a_film_shows_the_frames_in_their_order(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    times, x, y = np.sort(random.integers(96_000, size=600)), *random.integers(24, size=(2, 600))
+    (tmp_path / "r.csv").write_text("\n".join(f"{t},{i},{j},1" for t, i, j in zip(times, x, y, strict=True)))
+    words, film = ["reconstruct", trace, str(tmp_path / "r.csv"), "-o", str(tmp_path)], tmp_path / "r.gif"
+    assert main([*words, "--film", str(film)]) == 0
+    assert f"film: {film}, 3 frames\n" in capsys.readouterr().out
+    with Image.open(film) as shown:
+        assert shown.n_frames == 3
+        for frame in range(3):
+            shown.seek(frame)
+            assert shown.info["duration"] == 30
+            with Image.open(tmp_path / f"r-{frame:04}.events.png") as image:
+                np.testing.assert_allclose(np.asarray(shown.convert("L")), np.asarray(image), atol=1)
+
+
+def test_pixels_that_are_not_sent_are_inferred(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Better than counts that are 0 there; fewer pixels are worse, of a recording fewer events."""
+    found = {}
+    for share in ("1", "0.5", "0.2"):
+        assert main(["reconstruct", trace, "--size", "48", "--pixels", share]) == 0
+        found[share] = table(capsys.readouterr().out)["mean"]
+    assert found["1"][2] > found["0.5"][2] > found["0.2"][2]
+    assert found["1"][3] > found["0.5"][3] > found["0.2"][3]
+    assert min(found["0.5"][2:]) > found["0.5"][1] + 1.5
+    rows = "\n".join(f"{t},{t % 20},{t // 20},1" for t in range(400))
+    (tmp_path / "r.csv").write_text(rows)
+    assert main(["reconstruct", trace, str(tmp_path / "r.csv"), "--pixels", "0.25"]) == 0
+    assert capsys.readouterr().out == "r-0000: 100 events\n"
+
+
 def test_no_image_is_replaced(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = np.random.default_rng(0).random((40, 40))
     for name in ("a.png", "a.bmp", "a.events.png"):
@@ -131,6 +166,9 @@ def test_bad_input_is_refused(trace: str, tmp_path: Path, capsys: pytest.Capture
         ([str(tmp_path / "small.png")], "8 × 8 pixels are too few"),
         ([str(tmp_path / "none.aedat4")], "no such file"),
         (["--window-ms", "0"], "--window-ms 0: expected"),
+        (["--pixels", "0"], "--pixels 0: expected from 0.01 to 1"),
+        (["--film", "f.gif"], "--film f.gif: expected a name that ends in .gif, and one recording"),
+        ([str(tmp_path / "x.csv"), "--film", "f.mp4"], "--film f.mp4: expected a name that ends in .gif"),
     ):
         assert main(["reconstruct", trace, *words]) == 2
         assert text in capsys.readouterr().err
