@@ -106,7 +106,6 @@ class Search(Stateful):
         self._in_a_row = dict[int, int]()  # last evaluations of a worker that have failed
         self._times_ns = list[int]()
         self._ready, self.jacobian = False, np.full((m, len(x)), np.nan)  # whether it is known here
-        self._sorted, self._sorted_at = np.zeros(0), -1
         self._results = list[list[Any]]()  # of trials: number, cost, values
         columns.begin(x, relative_step)
 
@@ -235,9 +234,8 @@ class Search(Stateful):
 
     def _times(self) -> tuple[np.ndarray, float]:
         """Return the times so far in order, and their median."""
-        if self._sorted_at != self.evaluated:
-            self._sorted_at, self._sorted = self.evaluated, np.sort(self._times_ns)
-        return self._sorted, float(self._sorted[len(self._sorted) // 2])
+        times = np.sort(self._times_ns)
+        return times, float(times[len(times) // 2])
 
     @property
     def _varied(self) -> bool:
@@ -385,7 +383,6 @@ class Search(Stateful):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict({name: state[name] for name in state if name != "questions"})
         self.questions = {number: Question(*values) for number, *values in state["questions"]}
-        self._sorted_at = -1
         if self._ready:
             self._derive()
 
