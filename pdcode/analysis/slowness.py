@@ -32,6 +32,7 @@ CHRONIC = 0.8  # fraction of its tasks in which a chronically slow worker is slo
 CLASS = 0.3  # excess of the other workers' time, as a fraction, of a class of faster ones
 FEW = 6  # workers, at most, each of whom is judged by the noise of the others among themselves
 APART = 3.0  # deviations within a class of workers by which two classes are apart, at least
+FAR = 2.0  # multiple of the others' largest relative time from which on no rank is needed
 SHARED = 0.4  # part of a slow host's excess that each of its workers has, at least
 CAUSES = "computing", "injected delay", "sending", "link"
 """Parts of a task that may be longer than the others'; computing is `PHASES` where these are known."""
@@ -311,10 +312,12 @@ def _slow_segments(
         by_chance = changes.two_sided(max(0.0, part.mean) / part.error)
         if part.level < math.log1p(LEAST) or by_chance > chance:
             continue
-        scores = changes.normal_scores(values, np.concatenate(others)) if others else values
-        by_rank = changes.by_rank(scores, part.first, part.end, sums)
-        if by_rank <= chance:
-            found.append((part, max(by_chance, by_rank)))
+        pooled = np.concatenate([*others, np.zeros(1)])
+        if part.level < FAR * pooled.max():
+            scores = changes.normal_scores(values, pooled)
+            by_chance = max(by_chance, changes.by_rank(scores, part.first, part.end, sums))
+        if by_chance <= chance:
+            found.append((part, by_chance))
     return found
 
 

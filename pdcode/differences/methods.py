@@ -14,24 +14,7 @@ from ..util.stateful import Stateful
 
 FARTHEST = 100.0  # first radius, relative to the parameters
 SHORTEST = 1e-14  # least radius of a trial, relative to the first
-LADDER = (
-    0,
-    -1,
-    1,
-    -2,
-    2,
-    -3,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-    12,
-)  # exponents of halved lengths, in the order of trials
+LADDER = 0, -1, 1, -2, 2, -3, *range(3, 13)  # exponents of halved lengths, in the order of trials
 GOOD, POOR = 0.75, 0.25  # ratios of actual to predicted decrease
 LEAST = 1e-4  # least ratio of a step that is accepted
 

@@ -110,7 +110,9 @@ def test_designs_that_repeat_end_with_one_line(design: str, job: Path, capsys) -
 
 def test_a_run_that_is_told_to_stop_goes_on_without_repetition(job: Path, capsys) -> None:
     out, text = job.parent / "a.h5", job.read_text(encoding="utf-8")
-    job.write_text(text.replace("shift_s = 0.002", "shift_s = 0.05"), encoding="utf-8")
+    # Even times: of spare evaluations that were lost the trace does not have the time, which a replay needs.
+    text = text.replace("shift_s = 0.002", "shift_s = 0.05").replace("slow = [1]", "slow = []")
+    job.write_text(text, encoding="utf-8")
     settings = ["--set", "trace.checkpoint_s=0.05", "--set", "trace.flush_s=0.05"]
     command = [sys.executable, "-m", "pdcode", "run", str(job), "-o", str(out), "--resume", *settings]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
