@@ -119,7 +119,7 @@ class State(Stateful, Capable, ABC):
 
     @property
     def results(self) -> dict[str, np.ndarray]:
-        """Arrays for the trace's ``/checkpoint``, beside θ and those of the optimizer."""
+        """Arrays for the trace's ``/checkpoint``, beside θ and the optimizer's arrays."""
         return {}
 
     def usable(self, staleness: int, number: int) -> bool:

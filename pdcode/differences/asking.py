@@ -91,7 +91,7 @@ class Calibration:
     def tell(self, point: Point, values: Any) -> None:
         """Take the values of a point: residuals, shape (m,), or a number; None: its evaluation has failed.
 
-        Values that are not finite are those of an evaluation that has failed, too.
+        An evaluation whose values are not finite has failed, too.
 
         Raises
         ------

@@ -2,8 +2,8 @@
 
 A *column* is the difference of the values at ``x + h_j e_j`` and at x. A *combination* is that of a step
 along several coordinates, ``x + Σ v_j h_j e_j``, and to first order the sum of ``v_j`` times their columns:
-any as many combinations as columns are missing determine these. With a pattern (`patterns`) a column is that
-of a group of parameters, ``x + h ∘ S_c`` with column c of the seed.
+any as many combinations as columns are missing determine these. With a pattern (`patterns`) a column is the
+difference of a group of parameters, ``x + h ∘ S_c`` with column c of the seed.
 
 Bartan and Pilanci, "Distributed black-box optimization via error correcting codes", Allerton 2019, evaluate
 along coded directions only. Coordinates first, and combinations of all that is missing, are this project's.

@@ -49,7 +49,7 @@ class Fit:
     singular, conditions : ndarray of float64, shape (k,)
         Singular values of J with columns of length 1, falling, and the largest over each.
     shares : ndarray of float64, shape (k, k)
-        Share of singular value i in the variance of parameter j, of which the sum over i is 1.
+        Share of singular value i in the variance of parameter j; the shares of a parameter sum to 1.
     """
 
     names: list[str]

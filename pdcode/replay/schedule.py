@@ -144,7 +144,7 @@ class RecordedSchedule(Schedule):
         while self._segments and self._segments[0][0] == row:
             if self._events and self._events[0][0] <= self._segments[0][1]:  # before the checkpoint
                 return self._post()
-            # Of a checkpoint after a wake the time is that of the wake.
+            # A checkpoint after a wake has the time of the wake.
             if wakes and limit_ns <= self._segments[0][1] and self._lost_next():
                 self.now_ns = limit_ns
                 return -1
