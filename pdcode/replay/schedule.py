@@ -112,8 +112,10 @@ class RecordedSchedule(Schedule):
         self._columns = list(zip(places, columns, strict=True))
         tasks = rows_of(arrivals, slice(None), "worker", "task")
         self._sent_ns = dict(zip(tasks, arrivals["t_dispatch_ns"].tolist(), strict=True))
+        lost = rows_of(faults, faults["kind"] == "lost", "worker", "task", "t_ns")
+        self._lost_ns = {(worker, task): sent_ns for worker, task, sent_ns in lost}
+        self._sent_ns |= self._lost_ns
         self._next = [0] * workers  # number of each worker's next task
-        self._last = dict(sorted(tasks))  # number of its last task
 
     def start(self) -> None:
         return
@@ -185,9 +187,7 @@ class RecordedSchedule(Schedule):
     def _lost_next(self) -> bool:
         """Return whether the next task of an idle worker was sent, and then lost, as the run was resumed."""
         return any(
-            worker not in self._busy
-            and (worker, task) not in self._sent_ns
-            and task < self._last.get(worker, 0)
+            worker not in self._busy and (worker, task) in self._lost_ns
             for worker, task in enumerate(self._next)
         )
 

@@ -182,6 +182,7 @@ class TrainingRun:
         bytes_up, bytes_down = found.header.traffic
         fleet.bytes_up += bytes_up
         fleet.bytes_down += bytes_down
+        coordinator.incidents.lost()
         coordinator.roster.restart(fleet.workers)
         for worker in found.incomplete if len(found.header.tasks) == fleet.workers else ():
             coordinator.incidents.reset(found.header.t_ns, worker)

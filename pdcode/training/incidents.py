@@ -70,6 +70,14 @@ class Incidents(Stateful):
         text = f"resumes at task {task} with nothing of its own: the checkpoint has no part of it"
         self._record(now_ns, worker, task, "reset", text)
 
+    def lost(self) -> None:
+        """Record the tasks in flight at a checkpoint, from which the run is resumed without them."""
+        roster = self._roster
+        for worker in roster.in_flight:
+            task, sent_ns = roster.tasks[worker] - 1, roster.sent_ns[worker]
+            text = f"had not answered task {task} at the checkpoint from which the run was resumed"
+            self._record(sent_ns, worker, task, "lost", text)
+
     def overdue(self, now_ns: int, worker: int, limit_ns: float) -> None:
         """Record that a worker is presumed lost: its reply exceeds the limit of its task."""
         task, sent_ns = self._roster.tasks[worker] - 1, self._roster.sent_ns[worker]
