@@ -35,8 +35,8 @@ lab: .venv/built ## run='COMMAND' on emulated hosts: hosts=4 up=100mbit down=100
 test: $(tested) ## run the tests of the product, those over MPI too
 	@$(pytest) --durations 10 -m 'not system' tests
 
-test-system: $(tested) ## run the other tests: SLURM, emulated hosts, a browser (where installed), 64 ranks, torchrun, builds, benchmarks/, examples/, experiments/, the rest of long grids
-	@$(pytest) --durations 10 -m system tests
+test-system: $(tested) ## run the other tests: SLURM, emulated hosts, a browser (where installed), 64 ranks, torchrun, builds, benchmarks/, examples/, experiments/, more of long grids
+	@$(pytest) --durations 10 -m 'system and not long' tests
 
 test-torch: $(tested) .venv/oldest-torch ## run the tests of PyTorch with the oldest version that pyproject.toml allows
 	@PYTHONPATH="$(CURDIR)/.venv/oldest-torch" $(pytest) tests/pytorch tests/benchmarks/test_ddp_kinds.py tests/training/test_stateful.py \

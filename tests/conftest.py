@@ -65,13 +65,19 @@ LONGEST = (  # files that take longest, which begin first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark tests in files that start other processes as slow, and tests of the system; sort by time."""
+    """Mark slow tests, which start other processes, tests of the system, and long ones; sort by time.
+
+    Of a grid, `every(k)`, each k-th case is a quick test; half of the others are for `make test-long` alone.
+    """
     cases = Counter[str]()  # of a test so far
     for item in items:
         every = item.get_closest_marker("every")
         name = item.nodeid.partition("[")[0]
-        if item.nodeid.startswith(SYSTEM) or (every and cases[name] % every.args[0]):
+        nth, others = divmod(cases[name], every.args[0]) if every else (0, 0)
+        if item.nodeid.startswith(SYSTEM) or others:
             item.add_marker("system")
+        if others and (nth + others) % 2 == 0:
+            item.add_marker("long")
         if over_mpi(item.nodeid) or hasattr(item.module, "subprocess") or "system" in item.keywords:
             item.add_marker("slow")
         cases[name] += 1
