@@ -27,6 +27,11 @@ DESCRIBED: dict[tuple[str, str], Any] = {
 """Types of described keys of kinds, which are not checked when a trace is read."""
 
 
+def faults_to_show(trace: TraceReader) -> np.ndarray:
+    """Return the rows of faults without tasks that a resumption lost, of which each worker may have one."""
+    return np.flatnonzero(trace.faults["kind"] != "lost")
+
+
 def stop_ns(trace: TraceReader) -> int:
     """Return when a run stopped, or its last event so far; outstanding payloads may have arrived later."""
     if stopped := trace.counters.get("t_stop_ns"):

@@ -86,7 +86,8 @@ class Reading:
 
     def line(self, before: Reading | None) -> str:
         """Describe the run in a line."""
-        faults = counted(self.trace.faults.rows, "fault") if self.trace.faults.rows else ""
+        count = len(description.faults_to_show(self.trace))
+        faults = counted(count, "fault") if count else ""
         parts = (duration(self.t_ns), *self.results, self.rate(before), self.slowest, faults)
         return "  ".join(filter(None, parts))
 
@@ -122,7 +123,7 @@ def screen(
     parts.append(table)
     if rest:
         parts.append(f"and {counted(len(rest), 'quicker worker')}")
-    for i in range(max(0, trace.faults.rows - FAULTS), trace.faults.rows):
+    for i in description.faults_to_show(trace)[-FAULTS:]:
         when, what = (trace.faults[key][i] for key in ("t_ns", "message"))
         parts.append(Text(escape(f"{duration(float(when))}: {what}"), style="red"))
     if found:

@@ -97,8 +97,8 @@ def sections(
         yield "loss", "Loss and accuracy", _loss(trace)
     if (found_fit := fitted(trace)) is not None:
         yield "fit", "Fit", _fit(found_fit)
-    if trace.faults.rows:
-        yield "faults", f"Faults: {trace.faults.rows}", _faults(trace, faults)
+    if count := len(description.faults_to_show(trace)):
+        yield "faults", f"Faults: {count}", _faults(trace, faults)
     if not trace.arrivals.rows:
         unrecorded = trace.attributes.get("arrivals") == "none"
         text = "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet."
@@ -260,14 +260,15 @@ def _fit(fit: Fit) -> list[RenderableType]:
 
 
 def _faults(trace: TraceReader, most: int = FAULTS) -> list[RenderableType]:
+    rows = description.faults_to_show(trace)
     table = make_table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
-    for i in range(min(trace.faults.rows, most)):
+    for i in rows[:most]:
         when, worker, task, kind, what = (
             trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message")
         )
         numbers = (str(number) if number >= 0 else DASH for number in (worker, task))
         table.add_row(duration(float(when)), *numbers, str(kind), str(what))
-    more = trace.faults.rows - most
+    more = len(rows) - most
     return [table, *([f"and {more:,} more"] if more > 0 else [])]
 
 

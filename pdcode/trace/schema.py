@@ -152,7 +152,7 @@ PROGRESS = {
 }
 
 FAULTS = {
-    "t_ns": Column("<i8", "ns", "rank 0 noticed the fault"),
+    "t_ns": Column("<i8", "ns", "rank 0 noticed the fault; of kind lost: it sent the task"),
     "worker": Column("<i4", "1", "worker it concerns; -1: rank 0", least=-1),
     "task": Column(
         "<i8", "1", "the worker's task, or arrivals until hold and release; -1: unknown", least=-1

@@ -108,7 +108,7 @@ def test_designs_that_repeat_end_with_one_line(design: str, job: Path, capsys) -
     assert "stopped: the evaluation of column" in capsys.readouterr().out
 
 
-def test_a_run_that_is_told_to_stop_goes_on_without_repetition(job: Path) -> None:
+def test_a_run_that_is_told_to_stop_goes_on_without_repetition(job: Path, capsys) -> None:
     out, text = job.parent / "a.h5", job.read_text(encoding="utf-8")
     job.write_text(text.replace("shift_s = 0.002", "shift_s = 0.05"), encoding="utf-8")
     settings = ["--set", "trace.checkpoint_s=0.05", "--set", "trace.flush_s=0.05"]
@@ -125,7 +125,9 @@ def test_a_run_that_is_told_to_stop_goes_on_without_repetition(job: Path) -> Non
     trace = Trace(out)
     assert trace.arrivals.rows > before
     np.testing.assert_allclose(trace.theta, TRUTH, atol=1e-6)
-    # No replay: it may depend on times of lost spare evaluations, which the trace does not have.
+    assert_replays(out, capsys)
+    assert main(["show", str(out)]) == 0
+    assert "had not answered" not in capsys.readouterr().out  # tasks that the resumption lost are no faults
 
 
 def test_points_of_an_earlier_run_are_not_evaluated_again(tmp_path: Path, capsys) -> None:
