@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml pdcode/trace/schema.py $(wildcard csrc/* pdco
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell lab test test-system test-torch test-long fuzz soak storm check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-system test-torch test-long fuzz soak storm schedules check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 # Images of containers set it. Every rank would compile all modules, which takes half of its start.
@@ -52,6 +52,10 @@ fuzz: $(tested) ## damage files of each format and read them: n=100000 seed=1 fi
 storm: .venv/built ## many starts of a job, in each something is killed, stopped or raises: starts=200 others=50 seed=1 first=0
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" nice $(python) -P tests/soak/storm.py \
 	    $(foreach key,starts others seed first workers lanes within,$(addprefix $(key)=,$($(key))))
+
+schedules: $(tested) ## random schedules of jobs on simulated ranks, killed, stopped and resumed, then replayed: n=1000 first=0 cases="quorum async"
+	@PYTHONHASHSEED=0 nice $(python) tests/soak/schedules.py $(foreach key,n first,$(addprefix $(key)=,$($(key)))) \
+	    $(if $(cases),cases="$(cases)")
 
 soak: .venv/built ## a long run with a fault now and then, memory watched: arrivals=1000000 every=10000 record=all
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) -P tests/soak/soak.py \

@@ -268,6 +268,8 @@ class Replayer:
         roster, rows = coordinator.roster, slice(coordinator.roster.arrivals, part.rows.stop)
         if coordinator.stopping or coordinator.version < part.versions.stop:
             return False
+        if isinstance(schedule := self._fleet.schedule, RecordedSchedule) and schedule.posts_before_stop:
+            return False
         sent = roster.outstanding - sum(roster.awaited[worker] for worker in missing)
         if sent < np.count_nonzero(self._others[rows]):
             return False
@@ -277,13 +279,13 @@ class Replayer:
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished or part.changes
 
-    def _resume(self) -> bool:
-        """Repeat a resumption from a checkpoint, at which the payloads in flight are lost.
+    def _resume(self, now_ns: int) -> bool:
+        """Repeat a resumption from a checkpoint of this time, at which the payloads in flight are lost.
 
         Return whether the state asks to be woken.
         """
         coordinator, state = self._training.coordinator, self._components.state
-        roster = coordinator.roster
+        roster, coordinator.update.now_ns = coordinator.roster, now_ns
         flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
         if loses_tasks(self._config):
@@ -378,7 +380,7 @@ def replayable(config: Config, trace: TraceReader) -> Config:
             "that do not depend on it); digests of the theta that all workers had are in updates/digest, to "
             "compare with another run of the same MPI"
         )
-    if trace.segments["version"][:1].any():
+    if trace.segments["version"][:1].any() or trace.segments["t_ns"][:1].any():
         raise InputError(
             f"{trace.path}: the run went on from a checkpoint of another number of workers, and another trace"
         )

@@ -68,8 +68,8 @@ class RecordedSchedule(Schedule):
     has_ended : callable
         Returns whether the recorded run was stopped at this point.
     resume : callable
-        Drops the tasks in flight and sends all workers new ones, where the run was resumed from a checkpoint;
-        returns whether the state asks to be woken then.
+        Drops the tasks in flight and sends all workers new ones, where the run was resumed from a checkpoint
+        of the time that it gets; returns whether the state asks to be woken then.
     delay_fractions : sequence of sequence of float
         Fraction of a task's delay before each of its messages, for each round of an update.
     """
@@ -81,7 +81,7 @@ class RecordedSchedule(Schedule):
         workers: int,
         model: stragglers.DelayModel | None,
         has_ended: Callable[[], bool],
-        resume: Callable[[], bool],
+        resume: Callable[[int], bool],
         delay_fractions: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         arrivals, self._has_ended, self._resume = trace.arrivals, has_ended, resume
@@ -94,7 +94,7 @@ class RecordedSchedule(Schedule):
         if model is not None and arrivals.rows:
             delays_ns = drawn_delays_ns(arrivals, workers, model, delay_fractions)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], part.rows.start
-        self._status = arrivals["status"]
+        self._status, self._steps_ns = arrivals["status"], trace.updates["t_ns"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._busy = set[int]()  # workers with a task
         faults = trace.faults
@@ -102,6 +102,7 @@ class RecordedSchedule(Schedule):
         of_fleet = np.isin(faults["kind"], list(RECORDED))
         of_fleet &= (faults["t_ns"] >= self.now_ns) & (faults["t_ns"] <= part.change_ns)
         self._events = deque(rows_of(faults, of_fleet, "t_ns", "kind", "worker"))
+        self._stop_ns = -1 if part.changes else trace.counters.get("t_stop_ns", -1)
         self._leaving = set(rows_of(faults, faults["kind"] == "left", "worker", "task"))
         self.pending = []
         self._cancelled = False
@@ -119,6 +120,11 @@ class RecordedSchedule(Schedule):
 
     def start(self) -> None:
         return
+
+    @property
+    def posts_before_stop(self) -> bool:
+        """Whether an event besides replies is left that the run handled before it stopped."""
+        return bool(self._events) and self._events[0][0] <= self._stop_ns
 
     def loses(self) -> bool:
         """Return whether the tasks that are sent now were lost, because the run then resumed."""
@@ -150,15 +156,22 @@ class RecordedSchedule(Schedule):
             if wakes and limit_ns <= self._segments[0][1] and self._lost_next():
                 self.now_ns = limit_ns
                 return -1
-            self._segments.popleft()
+            _, resumed_ns = self._segments.popleft()
             self._busy.clear()
-            if self._resume():
+            if self._resume(resumed_ns):
                 return -1  # to be called again, with the time of the state's wake
         if self._has_ended():
             return -1  # without an arrival the coordinator checks whether to stop
-        if self._events and (row == self._part.rows.stop or self._events[0][0] <= self._recv_ns[row]):
+        last = row == self._part.rows.stop
+        if self._events and (last or self._events[0][0] <= self._recv_ns[row]):
+            if wakes and self._acted_before(self._events[0][0]):
+                self.now_ns = limit_ns
+                return -1
             return self._post()
-        if row == self._part.rows.stop:
+        if last:
+            if wakes and self._acted_before(NEVER_NS):
+                self.now_ns = limit_ns
+                return -1
             if self._cancelled and self._busy <= self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)
                 return -1  # the run ended without the missing replies
@@ -176,6 +189,11 @@ class RecordedSchedule(Schedule):
         self.accepted = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker
+
+    def _acted_before(self, t_ns: int) -> bool:
+        """Return whether the run made its next step, or sent an idle worker a task, before this time."""
+        steps_ns = self._steps_ns[self.steps : self.steps + 1]
+        return bool((steps_ns < t_ns).any()) or self._sent_before(t_ns)
 
     def _sent_before(self, t_ns: int) -> bool:
         """Return whether the run sent an idle worker a task before this time."""

@@ -170,7 +170,8 @@ def find(config: Config) -> Checkpoint | None:
     """Return the newest valid checkpoint of a configuration's trace; None if the trace has none.
 
     The newer of two is used if the files of all workers belong to it; else the older one if that holds for
-    it. Refuse checkpoints of another configuration, and several if none is valid.
+    it. Refuse checkpoints of another configuration, and several if none is valid. One from before the first
+    event is none for another number of workers.
     """
     folder = folder_of(config.trace.path)
     newest = folder / "coordinator"
@@ -203,6 +204,8 @@ def find(config: Config) -> Checkpoint | None:
         best.lines.append(
             f"{workers_named(best.incomplete)}: nothing in {folder}; their memories start empty"
         )
+    if len(best.header.tasks) != config.workers.count and not best.header.t_ns:
+        return None  # nothing had happened yet
     return best
 
 

@@ -182,9 +182,11 @@ class TrainingRun:
         bytes_up, bytes_down = found.header.traffic
         fleet.bytes_up += bytes_up
         fleet.bytes_down += bytes_down
-        coordinator.incidents.lost()
+        same = len(found.header.tasks) == fleet.workers  # else the trace begins again, with other workers
+        if same:
+            coordinator.incidents.lost()
         coordinator.roster.restart(fleet.workers)
-        for worker in found.incomplete if len(found.header.tasks) == fleet.workers else ():
+        for worker in found.incomplete if same else ():
             coordinator.incidents.reset(found.header.t_ns, worker)
         state.resumed()
         fleet.companion.restart()
