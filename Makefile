@@ -54,7 +54,7 @@ storm: .venv/built ## many starts of a job, in each something is killed, stopped
 	    $(foreach key,starts others seed first workers lanes within,$(addprefix $(key)=,$($(key))))
 
 schedules: $(tested) ## random schedules of jobs on simulated ranks, killed, stopped and resumed, then replayed: n=1000 first=0 cases="quorum async"
-	@PYTHONHASHSEED=0 nice $(python) tests/soak/schedules.py $(foreach key,n first,$(addprefix $(key)=,$($(key)))) \
+	@nice $(python) tests/soak/schedules.py $(foreach key,n first,$(addprefix $(key)=,$($(key)))) \
 	    $(if $(cases),cases="$(cases)")
 
 soak: .venv/built ## a long run with a fault now and then, memory watched: arrivals=1000000 every=10000 record=all

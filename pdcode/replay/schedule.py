@@ -163,15 +163,13 @@ class RecordedSchedule(Schedule):
         if self._has_ended():
             return -1  # without an arrival the coordinator checks whether to stop
         last = row == self._part.rows.stop
-        if self._events and (last or self._events[0][0] <= self._recv_ns[row]):
-            if wakes and self._acted_before(self._events[0][0]):
-                self.now_ns = limit_ns
-                return -1
+        posts = bool(self._events) and (last or self._events[0][0] <= self._recv_ns[row])
+        if wakes and (posts or last) and self._acted_before(self._events[0][0] if posts else NEVER_NS):
+            self.now_ns = limit_ns
+            return -1
+        if posts:
             return self._post()
         if last:
-            if wakes and self._acted_before(NEVER_NS):
-                self.now_ns = limit_ns
-                return -1
             if self._cancelled and self._busy <= self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)
                 return -1  # the run ended without the missing replies

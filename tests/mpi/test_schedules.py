@@ -14,6 +14,7 @@ ALL = "default first 'first auto' quorum all async relayed topk ringmaster shard
 FOUND = {
     "a run whose workers all die before a reply ended, replayed, before the deaths": (624, ALL),
     "a run that more workers resumed before its first event replayed as one of its own": (2159, ALL),
+    "a run that fewer workers resumed had rows of the workers that were gone": (20059, "first async"),
     "after a resumption the replay's tasks began at the last reply": (3028, "quorum"),
     "a step by time before a death came after it": (3019, "quorum"),
     "a step by time after the last reply was missing": (5032, ALL),
@@ -35,6 +36,10 @@ def schedules(*words: str, hashes: str = "0") -> str:
 @pytest.mark.parametrize("first", range(0, 48, 12))
 def test_random_schedules(first: int) -> None:
     assert "12 of 12 schedules, 0 bad" in schedules(f"first={first}", "n=12")
+
+
+def test_a_seed_gives_the_same_run() -> None:
+    assert schedules("n=6", hashes="1") == schedules("n=6", hashes="2")
 
 
 @pytest.mark.parametrize("what", FOUND)

@@ -8,6 +8,7 @@ replayed. Printed is each seed whose jobs end otherwise than they must:
 - every trace opens, and its replay is the same to the last bit.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -186,15 +187,18 @@ def guarded(work: Callable[[], None], comm: Intracomm) -> None:
             process.abort(error, True, comm)
 
 
-def check_trace(path: Path, resized: bool) -> int:
-    """Replay a trace, unless it is one that cannot be; return its number of updates."""
-    trace = TraceReader(path, correct_clocks=False)
+def check_trace(path: Path, resized: bool) -> str:
+    """Read a trace, and replay it, unless it is one that cannot be; return a digest of its rows."""
+    trace, rows = TraceReader(path, correct_clocks=False), hashlib.sha256()
+    for table in (trace.arrivals, trace.updates, trace.faults):
+        for name in sorted(table):
+            rows.update(table[name].tobytes())
     try:
         replay(trace, lambda line: None)
     except InputError as error:
         if not (resized and "another number of workers" in str(error)):
             raise
-    return int(trace.updates.rows)
+    return rows.hexdigest()
 
 
 def in_child(work: Callable[[], object]) -> Any:
@@ -223,17 +227,17 @@ def in_child(work: Callable[[], object]) -> Any:
     return answer["result"]
 
 
-def run_plan(plan: Plan, seed: int, folder: Path) -> list[int | None]:
-    """Run all jobs of a plan, and replay the trace; return the exit codes."""
-    path, codes = folder / "trace.h5", list[int | None]()
+def run_plan(plan: Plan, seed: int, folder: Path) -> tuple[list[int | None], str]:
+    """Run all jobs of a plan, and replay the trace; return the exit codes, and a digest of the trace."""
+    path, codes, rows = folder / "trace.h5", list[int | None](), ""
     for job, (workers, events) in enumerate(zip(plan.workers, plan.events, strict=True)):
         settings = [*COMMON, *CASES[plan.case], f"workers.count={workers}", f"trace.path={str(path)!r}"]
         codes.append(in_child(partial(run_job, settings, bool(job), seed + job, events)))
         if codes[-1] not in (EXIT_RESUMABLE, None):
             break
     if path.exists():
-        in_child(partial(check_trace, path, len(set(plan.workers)) > 1))
-    return codes
+        rows = in_child(partial(check_trace, path, len(set(plan.workers)) > 1))
+    return codes, rows
 
 
 def import_all() -> None:
@@ -252,15 +256,16 @@ def import_all() -> None:
             import_module(name)
 
 
-def run_seeds(seeds: Sequence[int], cases: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield each seed, and the exit codes of its jobs or what is wrong."""
+def run_seeds(seeds: Sequence[int], cases: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield each seed, the exit codes of its jobs and a digest of the trace, or what is wrong."""
     for seed in seeds:
         plan = Plan.draw(seed, cases)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             try:
-                yield seed, json.dumps(run_plan(plan, seed, Path(folder)))
+                codes, rows = run_plan(plan, seed, Path(folder))
+                yield seed, json.dumps(codes), rows
             except AssertionError as error:
-                yield seed, f"{plan}\n{error}"
+                yield seed, f"{plan}\n{error}", ""
 
 
 def main(words: Sequence[str]) -> int:
@@ -270,7 +275,7 @@ def main(words: Sequence[str]) -> int:
     cases = shlex.split(given.get("cases", "")) or list(CASES)
     cores = min(len(os.sched_getaffinity(0)), count)
     import_all()
-    pipes, ends, bad = list[Any](), Counter[str](), 0
+    pipes, ends, bad, digests = list[Any](), Counter[str](), 0, list[str]()
     for lane in range(cores):
         reading, writing = os.pipe()
         if not os.fork():
@@ -282,7 +287,8 @@ def main(words: Sequence[str]) -> int:
         pipes.append(os.fdopen(reading))
     for pipe in pipes:
         for line in pipe:
-            seed, end = json.loads(line)
+            seed, end, rows = json.loads(line)
+            digests.append(f"{seed} {rows}")
             if end.startswith("["):
                 ends[end] += 1
             else:
@@ -290,6 +296,7 @@ def main(words: Sequence[str]) -> int:
                 print(f"seed {seed}: {end}", flush=True)
     codes = ", ".join(f"{number} {end.replace('null', 'killed')}" for end, number in ends.most_common())
     print(f"{sum(ends.values()) + bad} of {count} schedules, {bad} bad; exit codes: {codes}")
+    print(f"digest of all traces: {hashlib.sha256(repr(sorted(digests)).encode()).hexdigest()[:16]}")
     return int(bad > 0 or sum(ends.values()) < count)
 
 
