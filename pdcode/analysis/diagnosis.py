@@ -187,7 +187,7 @@ def diagnose_times(trace: TraceReader) -> Diagnosis:
     if (longest := ratios[worst_worker]) > 1:
         text = f"the slowest, {worst_worker}, takes {ratio(longest)} the others' time"
     why = f"not judged: {workers_named(unjudged)}, with fewer than {JUDGED} {noun}s" if unjudged else ""
-    if fast := find_fast(ratios):
+    if fast := find_fast(tasks, ratios):
         text = _classes(trace, ratios, fast)
         statement = "; ".join(filter(None, (text, verdict.waiting(trace, True)[1])))
         return Diagnosis(f"no worker is slow: {text}", why, ratios=ratios, fast=fast, statements=(statement,))

@@ -379,15 +379,23 @@ def _usual_noise(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float
     return (float(np.median(each, axis=0).max()) if each else 0.0), sums
 
 
-def find_fast(ratios: np.ndarray) -> list[int]:
+def find_fast(tasks: Sequence[Tasks], ratios: np.ndarray) -> list[int]:
     """Find workers that are faster than most, as far as noise does not explain it: a class of their own."""
     found = np.flatnonzero(ratios <= 1 / (1 + CLASS))
-    rest = np.delete(ratios, found)
-    if not 0 < len(found) < np.isfinite(rest).sum():
+    rest = np.setdiff1d(np.flatnonzero(np.isfinite(ratios)), found)
+    if not 0 < len(found) < len(rest):
         return []
-    apart = math.log(float(np.nanmin(rest))) - np.log(ratios[found]).max()
-    spread = max((float(np.nanstd(np.log(each))) for each in (rest, ratios[found])), default=0.0)
-    return [*found.tolist()] if apart > max(math.log1p(LEAST), APART * spread) else []
+    logs = np.log(ratios)
+    spread = max(float(logs[each].std()) for each in (rest, found))
+    if float(logs[rest].min() - logs[found].max()) <= max(math.log1p(LEAST), APART * spread):
+        return []
+    values = {worker: values for worker, (_, values) in _series(tasks, AVERAGED).items()}
+    _, sums = _usual_noise([(each, each) for each in values.values()])
+    fast, slower = (np.concatenate([values[worker] for worker in each]) for each in (found, rest))
+    error = math.sqrt(min(1.0, sums * (1 / len(fast) + 1 / len(slower))))
+    score = -float(changes.normal_scores(fast, slower).mean()) / error
+    by_chance = math.comb(len(values), len(found)) * changes.two_sided(max(0.0, score))  # any of such classes
+    return [*found.tolist()] if by_chance <= CHANCE else []
 
 
 def _slow_part(

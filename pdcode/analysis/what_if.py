@@ -365,11 +365,11 @@ class Prediction:
         return Factor(*(time_s / self.recorded_s for time_s in times_s))
 
     def _own_s(self, seeds: int) -> np.ndarray | None:
-        """Return when the run itself reaches the loss on the clock, by seed; None if it does not."""
+        """Return when the run reaches the loss on the clock, by seed; None if it does not, or at once."""
         for seed in range(len(self._own_descents_s), seeds):
             (self._own_descents_s[seed],) = self.simulated_s(Change(), LIMIT * self.recorded_s, [seed])
         own_s = np.array([self._own_descents_s[seed] for seed in range(seeds)])
-        return own_s if np.isfinite(own_s).all() else None
+        return own_s if (np.isfinite(own_s) & (own_s > 0)).all() else None
 
     def _descended(self, change: Change, expected: float, seeds: int, limit: float) -> tuple[float, float]:
         """Return the time to the loss over the run's own, and the square of half the interval of its log."""

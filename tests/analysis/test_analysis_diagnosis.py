@@ -145,16 +145,27 @@ def test_a_worker_that_is_ever_slower() -> None:
     assert patterns.count("drift") >= 0.75 * RUNS  # else one level is found
 
 
+def test_of_equal_workers_none_is_a_faster_class() -> None:
+    alarms = 0
+    for seed in range(RUNS):
+        drawn = 1e6 * (0.55 + 0.5 * np.random.default_rng(seed).exponential(size=(3, 20)))
+        made = tasks([*drawn])
+        alarms += bool(find_fast(made, find_slow(made)[1]))
+    assert alarms <= 0.02 * RUNS
+
+
 def test_where_most_are_slow_the_others_are_a_class_of_their_own() -> None:
     alarms = 0
     for seed in range(RUNS):
         drawn = times(seed, 100)
-        assert find_fast(find_slow(tasks(drawn))[1]) == []
+        made = tasks(drawn)
+        assert find_fast(made, find_slow(made)[1]) == []
         for worker in range(6):
             drawn[worker] *= 1.8
-        slow, ratios = find_slow(tasks(drawn))
+        made = tasks(drawn)
+        slow, ratios = find_slow(made)
         alarms += bool(slow)  # the fast ones are among those with whom one is compared
-        assert find_fast(ratios) == [6, 7]
+        assert find_fast(made, ratios) == [6, 7]
     assert alarms <= 0.1 * RUNS
 
 

@@ -786,3 +786,17 @@ def test_tasks_that_are_uneven_are_a_cause_of_their_own(tmp_path: Path) -> None:
     even_s = 1e-9 * 300 * np.mean(rows["t_send_ns"] - rows["t_start_ns"])
     assert policy.name == "the policy"
     assert policy.low < 1 - even_s / trace.summary()["seconds"] < policy.high
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_other_draws_have_at_their_start_is_no_length(tmp_path: Path) -> None:
+    """The data of a third seed have a first loss below the target: its descent takes no time."""
+    job = {
+        "problem": {"kind": "least-squares", "data": "synthetic", "samples": 64, "features": 32, "batch": 4},
+        "seed": 1, "workers": {"count": 3}, "code": {"blocks": 4, "weight": 2},
+        "memory": {"kind": "worker"}, "update": {"mode": "async"}, "optimizer": {"rate": 0.01},
+        "stragglers": {"kind": "shifted-exponential", "shift_s": 0.0005, "mean_s": 0.0005},
+        "stop": {"loss": 0.9},
+    }  # fmt: skip
+    pdcode.simulate(job, output=tmp_path / "t.h5", progress=False)
+    assert not what_if.prediction(TraceReader(tmp_path / "t.h5")).descends
