@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from .cli import arguments
 from .config import kinds
-from .launch import launcher, siblings, supervised
+from .launch import exits, launcher, siblings, supervised
 from .util import output, progress, signals, threads
 from .util.errors import Failure, InputError, explained, place_of_user, reason
 from .util.version import __version__
@@ -45,14 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     supervised.attach(siblings.kill_launcher)
     place = launcher.launched_rank(os.environ)
-    if place and place[1] > 1:
-        siblings.watch(place[0])
+    rank = place[0] if place and place[1] > 1 else None
+    if rank is not None:
+        siblings.watch(rank)
+    users = rank is not None or given[:1] in (["run"], ["simulate"])  # this process runs a user's code
+    ending = exits.Exit(rank) if users and argv is None else None
     output.open_streams()
     code = 1  # after an unexpected exception
     try:
         code = run_command(given)
     except BaseException as error:
-        one_of_several = place is not None and place[1] > 1 and isinstance(error, Exception)
+        one_of_several = rank is not None and isinstance(error, Exception)
         if not (one_of_several or place_of_user(error)):
             raise
         output.print_error(explained(error, f"{siblings.named(place[0])} failed:" if place else ""))
@@ -61,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends: another Ctrl-C is no error
         supervised.report_exit(code)
-        if code and place and place[1] > 1:
+        if ending:
+            ending.limit(code)
+        if code and rank is not None:
             siblings.say_end()
     return code
 

@@ -6,6 +6,7 @@ the lowest that lives says which one has died, and each whether the next one is 
 whether rank 0 is stopped.
 """
 
+import ctypes
 import fcntl
 import math
 import os
@@ -14,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -32,6 +34,9 @@ FOUND_S = 3.0  # for rank 0 to find, and print, the same error as another rank
 SAID_S = 3.5  # for a job to end after a rank that has printed why
 NOTED_S, ELSEWHERE_S = 10.0, 120.0  # waits for ranks on other machines: until a line, until the job ends
 SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
+FINISHED, EXITS = "pdcode: done", "pdcode: exits"  # the same of a rank in MPI_Finalize, and after it
+NAMED = 8  # processes in a line
+PR_SET_CHILD_SUBREAPER = 36  # of Linux
 PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
 
@@ -53,18 +58,55 @@ def is_stopped(pid: int) -> bool:
     return state(pid)[1] == "T"
 
 
-def children() -> list[int]:
-    """Return the process ids of the launcher's children."""
+def lives(pid: int) -> bool:
+    """Return whether a process lives."""
+    return state(pid)[1] != "Z"
+
+
+def children(parent: int | None = None) -> list[int]:
+    """Return the process ids of a process's children, by default the launcher's."""
     found = []
-    for path in Path(f"/proc/{_launcher}/task").glob("*/children"):
+    for path in Path(f"/proc/{_launcher if parent is None else parent}/task").glob("*/children"):
         with suppress(OSError):
             found += [int(pid) for pid in path.read_text().split()]
     return found
 
 
+def descendants(ancestor: int) -> list[int]:
+    """Return the process ids of a process's living descendants."""
+    found = [pid for pid in children(ancestor) if lives(pid)]
+    for pid in found:  # it grows
+        found += [child for child in children(pid) if lives(child)]
+    return found
+
+
+def adopt(whether: bool = True) -> None:
+    """Make this process the parent of its descendants that lose theirs, on Linux."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(whether))
+
+
+def described(left: list[int], ranks: Collection[int]) -> str:
+    """Name processes of a job that have not ended, without ranks that only wait for others."""
+    names = []
+    for pid in [pid for pid in left if state(pid)[0] != FINISHED] or left:
+        rank, (name, letter) = rank_of(pid), state(pid)
+        who = f"process {pid} ({name})" + ("" if rank is None else f", started by rank {rank},")
+        doing = "stopped by a signal" if letter == "T" else "in MPI_Finalize" if name == FINISHED else ""
+        names.append((named(rank) if rank is not None and pid in ranks else who) + (doing and f" ({doing})"))
+    return names[0] if len(names) == 1 else f"{len(names)} processes: {'; '.join(names[:NAMED])}"
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes."""
+    for pid in pids:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def living() -> list[int]:
     """Return the process ids of the launcher's children that live, without this process."""
-    return [pid for pid in children() if pid != os.getpid() and state(pid)[1] != "Z"]
+    return [pid for pid in children() if pid != os.getpid() and lives(pid)]
 
 
 def rank_0_lives() -> bool:
@@ -82,7 +124,11 @@ def outlive(everyone_here: bool) -> None:
 
 
 def kill_launcher() -> None:
-    """Kill Open MPI's launcher: it may wait for ever if its ranks end at the same time (`_end_launcher`)."""
+    """Kill what this rank has started, and Open MPI's launcher.
+
+    That may wait for ever if its ranks end at the same time (`_end_launcher`).
+    """
+    kill(descendants(os.getpid()))
     if os.getppid() == _launcher and state(_launcher)[0] in PRRTE:
         os.kill(_launcher, signal.SIGKILL)
 
@@ -128,12 +174,17 @@ def report(error: InputError | Failure) -> int:
     return 2 if isinstance(error, InputError) else 1
 
 
+def mark(name: str) -> None:
+    """Name this process, for others that look at it."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
 def say_end() -> None:
     """Before the run: mark this process, so that other ranks know that it ends and has printed why."""
     if _run_started.is_set():
         return
-    with suppress(OSError):
-        Path("/proc/self/comm").write_text(SAID)
+    mark(SAID)
     time.sleep(2 * POLL_S)  # until the other ranks have seen the mark
 
 

@@ -4,6 +4,7 @@ Every rank imports this module at its start; modules that only the command needs
 """
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..util import clocks
+from ..util.errors import escape
 from . import launcher
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
@@ -92,7 +94,15 @@ def through_launcher() -> Iterator[None]:
 def print_line(text: str) -> None:
     """Print a line on stderr, in another thread than the one that lets errors go through mpirun."""
     with suppress(OSError):
-        os.write(_own_stderr, f"pdcode: {text}\n".encode())
+        if is_writable(_own_stderr):  # its reader may have stopped
+            os.write(_own_stderr, f"pdcode: {escape(text)}\n".encode())
+
+
+def is_writable(descriptor: int) -> bool:
+    """Return whether up to `select.PIPE_BUF` bytes can be written without waiting, or fail at once."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def is_attached() -> bool:

@@ -9,6 +9,7 @@ is killed, and the ranks end, too. Ranks on other machines cannot connect, and p
 
 import math
 import os
+import select
 import selectors
 import signal
 import socket
@@ -22,9 +23,8 @@ from types import FrameType
 from typing import Any
 
 from ..util import progress, signals
-from ..util.output import print_error
 from . import siblings
-from .supervised import END_S, EXIT, JOB_EXIT, READY, VARIABLE, here
+from .supervised import END_S, JOB_EXIT, READY, VARIABLE, here, is_writable, print_line
 
 JOB_ENDED = (
     "{} has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
@@ -33,6 +33,7 @@ JOB_ENDED = (
 EXIT_GRACE_S = 1.0  # for mpirun to end by itself
 FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # variable: Open MPI 5's folder of session files
 KILL_S = END_S - EXIT_GRACE_S  # for mpirun to end after SIGTERM: it waits for unreachable hosts
+LEFT_S = 7.0  # for a job's other processes to end by themselves after rank 0
 POLL_S = 0.05  # between polls of an mpirun that has closed its pipes
 
 
@@ -45,7 +46,11 @@ class Supervisor:
         self._rank_0: int | None = None  # process id, once it handles signals
         self._started, self._line_s = 0, time.monotonic()  # number of ranks; time of the last line about it
         self._stop_requests, self._signals = signals.StopRequests(), 0  # the user's, and their number
-        self._rank_0_ended = False  # whether rank 0 has ended
+        self._rank_0_ended = False  # whether rank 0 has ended, or reported its exit
+        self._left_s = math.inf  # time to end what has not ended since then
+        self._mpirun = 0  # process id
+        self._before = set(siblings.children(os.getpid()))  # processes that are not of the job
+        self._late = False  # whether that has come
         self._code: int | None = None  # exit code of the first rank that failed, else of the first
         self._job_code: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._end_s = math.inf  # time to terminate mpirun: MPI_Abort may not end all ranks
@@ -70,6 +75,8 @@ class Supervisor:
 
             stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, notify)))
             stack.enter_context(self._selector)
+            siblings.adopt()
+            stack.callback(siblings.adopt, False)
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
             server.listen(1024)
@@ -89,6 +96,7 @@ class Supervisor:
                 process_group=0,
             )
             stack.callback(process.kill)  # if this process fails
+            self._mpirun = process.pid
             self._serve(0, server, self._on_connection)
             self._serve(3, receiver, self._on_signal)
             for target, pipe in enumerate((process.stdout, process.stderr), 1):
@@ -96,7 +104,12 @@ class Supervisor:
                 self._serve(target, pipe, self._on_output)
             self._forward(process)
             self._end_ranks()
-            return self._exit_code(process.wait())
+            code = process.wait()
+            until_s = time.monotonic() + (EXIT_GRACE_S if self._signals < 2 else 0)
+            while self._left() and time.monotonic() < until_s:
+                time.sleep(POLL_S)
+            self._end_left()
+            return self._exit_code(code)
 
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
         """Call `serve` whenever the source is readable; close the source when `serve` returns false.
@@ -115,7 +128,12 @@ class Supervisor:
             ready = [key.data for key, _ in self._selector.select(wait_s)]
             if self._rank_0 is self._code is None and time.monotonic() > self._line_s + progress.LINE_S:
                 self._line_s = time.monotonic()
-                progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
+                if is_writable(2):
+                    progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
+            if time.monotonic() >= self._left_s:
+                self._left_s, self._end_s = math.inf, min(self._end_s, time.monotonic())
+                self._late = True
+                self._end_left()
             late_s = time.monotonic() - self._end_s
             if late_s > KILL_S:
                 self._end_ranks()
@@ -138,6 +156,22 @@ class Supervisor:
                 rank.send(b"e")
                 if pid:  # 0 in another namespace
                     os.kill(pid, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """Return the processes of the job that live, besides mpirun: ranks, and what they have started."""
+        left = {pid for rank, pid in self._ranks if pid and rank.fileno() >= 0 and siblings.lives(pid)}
+        for pid in siblings.children(os.getpid()):
+            if pid not in self._before:
+                left |= {pid, *siblings.descendants(pid)}
+        own = {pid for pid in siblings.children(self._mpirun) if siblings.rank_of(pid) is None}  # ssh
+        return [pid for pid in sorted(left - {self._mpirun} - own) if siblings.lives(pid)]
+
+    def _end_left(self) -> None:
+        """Name and end the processes that live on although rank 0 has ended."""
+        if left := self._left():
+            names = siblings.described(left, [pid for _, pid in self._ranks])
+            print_line(f"{names} did not end after the job, and was killed")
+            siblings.kill(left)
 
     def _on_connection(self, server: socket.socket, _: int) -> bool:
         """Pass stdout and stderr to a rank of this user."""
@@ -162,9 +196,10 @@ class Supervisor:
         if not message and self._code is None and rank is not None:
             self._dead.append(rank)
             if alone and self._rank_0 is None:  # no other rank sees that
-                print_error(f"{siblings.named(rank)} has ended before the run began; the job ends")
+                print_line(f"{siblings.named(rank)} has ended before the run began; the job ends")
                 self._code, self._end_s = 1, time.monotonic()
-        self._rank_0_ended |= pid == self._rank_0 and message[:1] in (EXIT, JOB_EXIT)
+        if pid == self._rank_0 and message != READY and not self._rank_0_ended:
+            self._rank_0_ended, self._left_s = True, time.monotonic() + LEFT_S
         if message == READY:
             self._rank_0 = pid
             self._flush()
@@ -178,7 +213,10 @@ class Supervisor:
 
     def _on_output(self, pipe: Any, target: int) -> bool:
         """Forward mpirun's output; store it while MPI starts, and after a rank has reported its exit code."""
-        output = os.read(pipe.fileno(), 1 << 16)
+        if not is_writable(target):
+            time.sleep(POLL_S)
+            return True
+        output = os.read(pipe.fileno(), select.PIPE_BUF)
         starting = self._started and self._rank_0 is None
         if output and self._code is None and not starting:
             _write(target, output)
@@ -196,23 +234,28 @@ class Supervisor:
         """End the job if mpirun remains stopped. Counts polls, as this process may be stopped, too."""
         self._stopped = self._stopped + 1 if siblings.is_stopped(pid) else 0
         if self._stopped == 2:
-            print_error(siblings.stopped("mpirun"))
+            print_line(siblings.stopped("mpirun"))
         elif self._stopped * siblings.POLL_S > siblings.STOPPED_S and self._end_s == math.inf:
-            print_error("mpirun remained stopped; the job ends")
+            print_line("mpirun remained stopped; the job ends")
             self._code, self._end_s = 1, time.monotonic() - KILL_S
 
     def _on_signal(self, receiver: socket.socket, _: int) -> bool:
-        """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
+        """Forward a signal to rank 0; the second one, or one while there is no rank 0, ends the job."""
         number = receiver.recv(1)[0]
         if not self._stop_requests.new():
             return True
         self._signals += 1
-        if self._rank_0 is not None and self._signals < 3:
-            if not self._rank_0_ended:
-                with suppress(ProcessLookupError):
-                    os.kill(self._rank_0, number)
+        now_s = time.monotonic()
+        if self._rank_0_ended:
+            self._left_s = now_s
+        elif self._rank_0 is None or self._signals > 2:
+            self._end_s = min(self._end_s, now_s)
         else:
-            self._end_s = min(self._end_s, time.monotonic())
+            with suppress(ProcessLookupError):
+                os.kill(self._rank_0, number)
+            if self._signals == 2:
+                print_line("the second signal: the job ends at once")
+                self._end_s = min(self._end_s, now_s + EXIT_GRACE_S)
         return True
 
     def _exit_code(self, code: int) -> int:
@@ -220,17 +263,19 @@ class Supervisor:
         if self._job_code is not None:
             return self._job_code
         if self._signals and self._code is None:
-            print_error("interrupted")
+            print_line("interrupted")
             return 1
+        if self._late and self._code is not None:
+            return self._code
         if code and not self._code:
             self._flush()
             who = siblings.named(self._first[0]) if len(self._first) == 1 else "a process of the job"
             if code < 0:
-                print_error(f"mpirun was ended by {siblings.named_signal(-code)}; the job ends")
+                print_line(f"mpirun was ended by {siblings.named_signal(-code)}; the job ends")
             elif self._rank_0 is not None and not self._survives:  # it had started
-                print_error(JOB_ENDED.format(who))
+                print_line(JOB_ENDED.format(who))
             elif self._rank_0 is None and self._dead:
-                print_error(f"{who} has ended before the run began, and with it the job")
+                print_line(f"{who} has ended before the run began, and with it the job")
         return self._code or int(code != 0)
 
 

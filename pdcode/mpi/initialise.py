@@ -1,10 +1,10 @@
-"""MPI_Init without Python's lock, so that threads run while a rank waits for others in it."""
+"""MPI_Init and MPI_Finalize without Python's lock: threads run while a rank waits for others in them."""
 
 import ctypes
 
 import mpi4py
 
-from ..launch import supervised
+from ..launch import exits, supervised
 from ..launch.launcher import library_path
 from ..util.errors import Failure, shorten
 from ..util.packages import pip_install
@@ -21,10 +21,11 @@ except (ImportError, RuntimeError) as error:
 
 if not MPI.Is_initialized():
     if path := library_path():
-        provided = ctypes.c_int()
+        library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
         with supervised.through_launcher():
-            ctypes.CDLL(str(path)).MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
+            library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
         for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):
             comm.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
+        exits.at_end.append(lambda: MPI.Is_finalized() or library.MPI_Finalize())
     else:
         MPI.Init_thread()

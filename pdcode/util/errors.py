@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # C0 and C1, line and paragraph separators, and marks that change the direction of text
@@ -194,7 +195,17 @@ def place_of_user(error: BaseException, within: bool = False) -> str:
     Frames of libraries do not count: who called them did. With `within` a user's code has been called for
     certain, and may have called ours.
     """
-    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+    return _place(reversed([*traceback.walk_tb(error.__traceback__)]), within)
+
+
+def place_of_frame(frame: FrameType | None) -> str:
+    """Return ", in FILE, line LINE", of a user's code that a thread is in; empty if it is in none."""
+    place = _place(traceback.walk_stack(frame), within=True) if frame else ""
+    return place and f", in {place}"
+
+
+def _place(frames: Iterable[tuple[FrameType, int]], within: bool) -> str:
+    for frame, line in frames:
         name = frame.f_code.co_filename
         own = name.startswith((PACKAGE + os.sep, "pdcode/"))  # compiled code has paths of its own
         if own and not within:
