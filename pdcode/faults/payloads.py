@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from msgspec import Meta
 
-from ..config import Positive
+from ..config import Fraction, Positive
 from ..kernels import philox
 from ..transport.messages import Reply
-from ..util.rng import FAULT
+from ..util.rng import FAULT, uniform
 from .base import GradientOracle, Keys, TaskFault
 
 
@@ -79,10 +79,13 @@ class Corrupt(TaskFault, tag="corrupt"):
 
     numeric: ClassVar[bool] = True
 
-    bits: Positive = 1  #: number of bits of each reply, drawn by (seed, worker, task)
+    bits: Positive = 1  #: number of bits of each such reply, drawn by (seed, worker, task)
+    share: Fraction = 1.0  #: share of the replies, drawn by (seed, worker, task)
 
     def corrupt_payload(self, reply: Reply, keys: Keys, oracle: GradientOracle) -> None:
         seed, worker, task = keys
+        if uniform(seed, FAULT, worker, 2**35 + task) >= self.share:
+            return
         places = np.empty(self.bits, np.int64)
         philox.integers(seed, FAULT, worker, 2**32 + task, 8 * len(reply.body), places)
         for place in places:
