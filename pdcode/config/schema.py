@@ -185,6 +185,14 @@ class FaultsTable(Table):
     effective: ClassVar[KeyNeeds] = {
         "failure": {"faults.mtbf_s": given("a time")},
         ("spot_end", "spot_speed"): {"faults.spot": given("a file")},
+        "audit_tolerance": {"faults.audit": given("a share")},
+    }
+    requires: ClassVar[KeyNeeds] = {
+        "audit": {
+            "reduce.kind": one_of("star", why="recomputes payloads"),
+            "reduce.bits": one_of(None, why="recomputes payloads"),
+            "shuffle.kind": one_of("none", why="recomputes from the rows of the start"),
+        }
     }
 
     #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
@@ -199,6 +207,12 @@ class FaultsTable(Table):
     #: end of a worker whose node is removed: `leave`, after its task, as after a warning; `kill`, at once
     spot_end: Literal["leave", "kill"] = "leave"
     spot_speed: Real = 1.0  #: speed of the spot trace, relative to the recording
+    #: share of the workers' tasks, drawn by (seed, worker, task), that rank 0 recomputes, to name workers
+    #: whose payloads are wrong: [audits](faults.md#audits)
+    audit: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    #: difference of a payload from the recomputed one up to which it is not wrong, as a share of its norm; 0:
+    #: every bit is the same, as on processors of one type
+    audit_tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
     @classmethod
     def of(cls, table: Any) -> FaultsTable:

@@ -34,7 +34,7 @@ class FaultyEncoder:
     def encode(self, theta: np.ndarray, task: Task) -> float:
         self._active = self._faults.at(task.task, task.sent_ns[0])
         if not task.part:
-            self._uncorrupted.clear()
+            self._mend()  # encoders do not write the padding of payloads again
             for fault in self._active:
                 fault.begin(self._worker, task.task)
         for fault in self._active:
@@ -64,10 +64,14 @@ class FaultyEncoder:
         load_state(changed, before)
         return payload
 
-    def rollback(self) -> None:
+    def _mend(self) -> None:
+        """Restore what faults have changed in the last reply."""
         for array, correct in self._uncorrupted:
             array[:] = correct
         self._uncorrupted.clear()
+
+    def rollback(self) -> None:
+        self._mend()
         self.inner.rollback()
 
     def state_dict(self) -> Any:

@@ -129,7 +129,7 @@ class Coordination:
     def make_fleet(self, components: Components) -> MPIFleet:
         """Return the fleet; rank 0 keeps only its evaluation set, unless others need data later."""
         config, source = components.config, components.source
-        components.source = None
+        components.source = source if config.faults.audit else None
         fleet = config.reduction.fleet(self.ranks, components)
         self.comm.buffers.append(fleet)
         companion = config.shuffle.companion(config, source)

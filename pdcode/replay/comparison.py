@@ -87,8 +87,8 @@ class RunComparison(Recorder):
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
         # Other faults depend on the machine.
-        kinds = "refused", "flagged", "omitted", "wrapped", "stop", "missing", "overdue", "returned"
-        self._kinds = kinds if timed else kinds[:4]
+        kinds = "refused", "flagged", "omitted", "wrapped", "wrong", "stop", "missing", "overdue", "returned"
+        self._kinds = kinds if timed else kinds[:5]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from ..util.formats import counted, duration, score, workers_named
 from ..util.output import print_line
 from ..util.stateful import state_of
 from . import checkpoint
+from .auditor import AuditingCoordinator, Auditor
 from .checkpoint import Checkpoint, CheckpointWriter
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
@@ -80,14 +81,13 @@ class TrainingRun:
         if config.shuffle.moves:
             fleet.companion.record = trace.shuffle
         components.state.record = trace.extend
-        self.coordinator = make_coordinator(
-            fleet,
-            components.state,
-            trace,
-            make_clip(config),
-            drain_ns=drain_ns,
-            lost_with=lost_with_worker(config),
-        )
+        parts, lost_with = (fleet, components.state, trace), lost_with_worker(config)
+        self.auditor = None
+        if config.faults.audit and numerics:
+            earlier = before.auditor if before is not None else None
+            self.auditor = Auditor(components, earlier.source if earlier else components.source)
+        make = make_coordinator if self.auditor is None else partial(AuditingCoordinator, self.auditor)
+        self.coordinator = make(*parts, clip=make_clip(config), drain_ns=drain_ns, lost_with=lost_with)
         if config.trace.checkpoint_s is not None:
             saving = self.coordinator.saving
             saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
@@ -288,6 +288,8 @@ class TrainingRun:
         passes = f" ({monitor.epochs(self.coordinator):.1f} epochs)" if monitor.epochs_of_message else ""
         took = f"{after}{passes} in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
+        if self.auditor is not None:
+            self.print_line(self.auditor.line)
         gone = {"died": roster.dead, "left": roster.left, "not waited for any longer": roster.missing}
         for what, workers in gone.items():
             if workers:
@@ -465,7 +467,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "used": roster.used,
         "outstanding": roster.outstanding,
         "strays": sum(roster.strays),
-        "flagged": sum(roster.flagged),
+        **{name: sum(getattr(roster, name)) for name in ("flagged", "audited", "wrong")},
         **dict(zip(("wraps_mended", "wraps_lost"), coordinator.incidents.wraps, strict=True)),
         "averaged": int(descent.monitor.averaged),
         "plateau": 1.0 if coordinator.plateau is None else coordinator.plateau.factor,

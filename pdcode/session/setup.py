@@ -20,6 +20,7 @@ from ..coding.state import State
 from ..config import Config, requirements
 from ..config.defaults import FILLED
 from ..config.requirements import Needs, lacking, one_of, unrounded
+from ..faults.audit import AuditedEncoder
 from ..faults.encoder import faulty_encoders
 from ..problems import DataSource, NetworkProblem, Problem
 from ..schemes import Scheme, Work, delay_model, make_scheme
@@ -27,7 +28,7 @@ from ..schemes.base import SENDS_THETA, SEVERAL_MESSAGES, SEVERAL_ROUNDS
 from ..schemes.common.assignments import ByUpdate
 from ..schemes.rate_laws import longest_rate
 from ..training.worker import Worker
-from ..transport.layout import MAX_ROUNDS, Layout, ensure_sendable
+from ..transport.layout import MAX_ROUNDS, Layout, buffer, ensure_sendable
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
 from ..util.errors import InputError, prefix_errors
@@ -138,10 +139,11 @@ class Components:
 
     @property
     def arrival_flops(self) -> float:
-        """Flops by which rank 0 reads a payload and adds it up, in the mean of rounds; 0 where workers do."""
+        """Mean flops by which rank 0 reads a payload, adds it up and audits it; 0 where workers add them up."""
         if self.config.reduce.summed:
             return 0.0
-        return fmean(payload_flops(self.problem, layout) for layout in self.layouts)
+        audits = self.config.faults.audit * self.flops()
+        return audits + fmean(payload_flops(self.problem, layout) for layout in self.layouts)
 
     @property
     def coordinator_flops(self) -> dict[str, float]:
@@ -299,10 +301,22 @@ def prepare(
         components = assemble(config, problem, source.rows, total_rows, [*examined, *notes], source=source)
         if check:
             stragglers.check_law(delay_model(config))
+        if config.faults.audit and check:
+            check_audits(components)
         if config.faults and check:
             faults.check(config, sum(layout.messages for layout in components.layouts))
         problem.ensure_fits("problem.batch", components.task_rows)
     return components
+
+
+def check_audits(components: Components) -> None:
+    """Refuse audits of tasks that rank 0 cannot recompute."""
+    config, layout = components.config, components.layout
+    if components.replies > 1 or not components.scheme.common_state:
+        what = "several messages an update" if components.replies > 1 else "tasks with more than θ"
+        where = f"faults.audit: {config.faults.audit:g}: scheme '{config.scheme.name}'"
+        raise InputError(f"{where} has {what}, which rank 0 does not recompute")
+    worker_builder(config, components, shares=True)(0, [Reply(layout, buffer(layout.buffer_bytes)[0])])
 
 
 def check_count(config: Config) -> None:
@@ -409,19 +423,20 @@ def ensure_structure(scheme: Scheme, state: State) -> None:
 
 
 def worker_builder(
-    config: Config, components: Components, shares: bool = False
+    config: Config, components: Components, shares: bool = False, audits: DataSource | None = None
 ) -> Callable[[int, Sequence[Reply]], Worker]:
     """Return a function that builds any worker in this process, for runs on the virtual clock.
 
-    If `shares`, workers that would have replicas of θ use rank 0's θ itself.
+    If `shares`, workers that would have replicas of θ use rank 0's θ itself. With `audits`, their data, they
+    recompute tasks, without injected faults.
     """
-    source, scheme, facts = components.source, components.scheme, components.facts
+    source, scheme, facts = audits or components.source, components.scheme, components.facts
     assert source is not None
 
     def build(worker: int, replies: Sequence[Reply]) -> Worker:
         arrays = scheme.placement.worker_data(source, worker)
         state = components.state if shares else None
-        return WorkerFactory(scheme, worker, arrays, facts, state).build(replies)
+        return WorkerFactory(scheme, worker, arrays, facts, state).build(replies, faulty=audits is None)
 
     return build
 
@@ -449,12 +464,14 @@ class WorkerFactory:
         reduction = scheme.config.reduction
         self.replica, self.layouts = reduction.replica(scheme, self.problem, facts["weights"], state)
 
-    def build(self, replies: Sequence[Reply]) -> Worker:
-        """Build the worker that writes its replies to these buffers, one per round."""
+    def build(self, replies: Sequence[Reply], faulty: bool = True) -> Worker:
+        """Build the worker that writes its replies to these buffers, one per round; `faulty`: as injected."""
         encoders: Sequence[Any] = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
         config = self.scheme.config
         self.replica.connect(replies)
-        events = faults.of_worker(config, self.worker) if config.faults else ()
+        if config.faults.audit:
+            encoders = [AuditedEncoder(each, config, self.worker, self.problem.state) for each in encoders]
+        events = faults.of_worker(config, self.worker) if config.faults and faulty else ()
         if numeric := [event for event in events if event.numeric]:
             active = faults.ActiveFaults(numeric)
             encoders = faulty_encoders(encoders, replies, self.worker, config.seed, active)

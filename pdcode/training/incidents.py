@@ -128,6 +128,12 @@ class Incidents(Stateful):
                 self._record(now_ns, worker, self._roster.tasks[worker] - 1, "flagged", text)
             self._roster.flagged[worker] += 1
 
+    def audited(self, now_ns: int, worker: int, task: int, member: RankInfo, found: str) -> None:
+        """Record what the audit of a task has `found`, of a worker's rank or (-1) of rank 0."""
+        who = f"worker {worker}" if worker >= 0 else "rank 0"
+        self._trace.fault(now_ns, worker, task, "wrong", f"{who} {found}")
+        self.notes.append(f"{who} (rank {member.rank} of {member.host}) {found}")
+
     def wrapped(self, now_ns: int, version: int, groups: tuple[int, int]) -> None:
         """Count groups whose sum was beyond `reduce.bits`: mended, and lost; record each doubling."""
         before, self.wraps = sum(self.wraps), [old + new for old, new in zip(self.wraps, groups, strict=True)]

@@ -37,7 +37,7 @@ IN_FLIGHT = BUSY, OVERDUE
 GONE = DEAD, LEFT
 COUNTERS = (
     "tasks", "replies", "awaited", "flags", "sent_ns", "begun_ns", "busy_ns", "overdue_ns", "waited_ns",
-    "refused", "strays", "flagged",
+    "refused", "strays", "flagged", "audited", "wrong",
 )  # fmt: skip
 
 
@@ -46,7 +46,8 @@ class Roster(Stateful, roster.WorkerCounters):
 
     `overdue_ns` is when a worker became overdue, `waited_ns` the time that rank 0 has waited for its payload
     alone. `refused` counts payloads that are not finite or do not fit their task, `strays` messages that
-    answer no task, `flagged` payloads rejected as outliers.
+    answer no task, `flagged` payloads rejected as outliers, `audited` tasks that rank 0 has recomputed,
+    `wrong` those of them whose payload was another.
     """
 
     state_names = (
