@@ -43,7 +43,7 @@ def holds_data(state: Any) -> bool:
 
 
 class AuditedEncoder:
-    """Wrapper of an encoder: audited tasks are from an empty memory, and from the `model_state` of the start."""
+    """Wrapper of an encoder: audited tasks are from an empty memory, and `model_state` as at first."""
 
     def __init__(
         self, inner: Any, config: Config, worker: int, model_state: Mapping[str, np.ndarray]

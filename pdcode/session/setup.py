@@ -139,7 +139,7 @@ class Components:
 
     @property
     def arrival_flops(self) -> float:
-        """Mean flops by which rank 0 reads a payload, adds it up and audits it; 0 where workers add them up."""
+        """Mean flops by which rank 0 reads, adds up and audits a payload; 0 where workers add them up."""
         if self.config.reduce.summed:
             return 0.0
         audits = self.config.faults.audit * self.flops()

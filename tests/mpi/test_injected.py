@@ -24,13 +24,18 @@ SPELLS = {  # kinds that every rank survives, in one start of mpirun
     "duplicate": ["{kind='duplicate', worker=1, task=5}"],
     "lie": ["{kind='lie', worker=1, task=5, for_s=0.2}", "{kind='slow', worker=1, at_s=0.2, factor=100.0}"],
     "corrupt": ["{kind='corrupt', worker=1, task=5, for_s=0.0, bits=64}"],
+    "audit": ["{kind='corrupt', worker=1, task=0, share=0.5}"],
 }
 
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: Any) -> dict[str, Trace]:
     # The repeated reply is that of a task, which a loaded machine may reach late.
-    ends = {"quiet": ["stop.seconds=1.2"], "duplicate": ["stop.updates=100", "stop.seconds=60"]}
+    ends = {
+        "quiet": ["stop.seconds=1.2"],
+        "duplicate": ["stop.updates=100", "stop.seconds=60"],
+        "audit": ["faults.audit=0.2", "update.clip=median", "stop.seconds=1"],
+    }
     cases = {
         name: [*SLOW, *ends.get(name, ["stop.seconds=0.6"]), f"faults.events=[{', '.join(events)}]"]
         for name, events in SPELLS.items()
@@ -56,7 +61,13 @@ def test_a_reply_that_comes_again_is_refused(traces: dict[str, Trace]) -> None:
     assert len(pairs) == trace.arrivals.rows  # each counts once
 
 
-@pytest.mark.parametrize("kind", ["lie", "duplicate", "corrupt"])
+def test_an_audit_names_the_worker_whose_bits_flip(traces: dict[str, Trace]) -> None:
+    faults, counters = traces["audit"].faults, traces["audit"].counters
+    assert faults["worker"][faults["kind"] == "wrong"].tolist() == [1]
+    assert 0 < counters["wrong"] < counters["audited"] / 2
+
+
+@pytest.mark.parametrize("kind", ["lie", "duplicate", "corrupt", "audit"])
 def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind: str, capsys: Any) -> None:
     assert_replays(traces[kind].path, capsys)
 
