@@ -37,6 +37,7 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "faults.failure={kind='exit'}": ("faults.mtbf_s=1.0", ""),
     "faults.spot_end=kill": ("faults.spot=nodes.csv", ""),
     "faults.spot_speed=2.0": ("faults.spot=nodes.csv", ""),
+    "faults.audit_tolerance=0.1": ("faults.audit=0.1", ""),
     "trace.sample=3": ("trace.arrivals=sampled", "trace.arrivals=all"),
 }
 
