@@ -34,7 +34,8 @@ FOUND_S = 3.0  # for rank 0 to find, and print, the same error as another rank
 SAID_S = 3.5  # for a job to end after a rank that has printed why
 NOTED_S, ELSEWHERE_S = 10.0, 120.0  # waits for ranks on other machines: until a line, until the job ends
 SAID = "pdcode: ended"  # name of the process of a rank that has printed why it ends
-FINISHED, EXITS = "pdcode: done", "pdcode: exits"  # the same of a rank in MPI_Finalize, and after it
+INIT = "pdcode: init"  # the same of a rank in MPI_Init
+FINISHED, EXITS = "pdcode: done", "pdcode: exits"  # of a rank in MPI_Finalize, and after it
 NAMED = 8  # processes in a line
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
 PRRTE = "prterun", "prted", "prte"  # names of Open MPI 5's launchers
@@ -42,6 +43,7 @@ PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
 
 _launcher = os.getppid()  # until it ends
 _mpi_started, _run_started = threading.Event(), threading.Event()
+_name = "python"  # of this process
 
 
 def state(pid: int) -> tuple[str, str]:
@@ -152,9 +154,17 @@ def watch(rank: int) -> None:
     threading.Thread(target=_Watch(rank).run, daemon=True).start()
 
 
+def mpi_starts() -> None:
+    """Mark this process: it waits for the other ranks in MPI_Init."""
+    global _name
+    _name = state(os.getpid())[0]
+    mark(INIT)
+
+
 def mpi_started() -> None:
     """Leave deaths to MPI from now on: MPI_Init is over."""
     _mpi_started.set()
+    mark(_name)
 
 
 def run_started() -> None:

@@ -33,6 +33,7 @@ JOB_ENDED = (
 EXIT_GRACE_S = 1.0  # for mpirun to end by itself
 FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # variable: Open MPI 5's folder of session files
 KILL_S = END_S - EXIT_GRACE_S  # for mpirun to end after SIGTERM: it waits for unreachable hosts
+START_S = 300.0  # for all ranks to come to MPI_Init after the first one
 LEFT_S = 7.0  # for a job's other processes to end by themselves after rank 0
 POLL_S = 0.05  # between polls of an mpirun that has closed its pipes
 
@@ -45,6 +46,7 @@ class Supervisor:
         self._survives = "ulfm" in command  # whether the job survives the death of a rank
         self._rank_0: int | None = None  # process id, once it handles signals
         self._started, self._line_s = 0, time.monotonic()  # number of ranks; time of the last line about it
+        self._init_s = self._line_s  # last time at which no rank was known to be in MPI_Init
         self._stop_requests, self._signals = signals.StopRequests(), 0  # the user's, and their number
         self._rank_0_ended = False  # whether rank 0 has ended, or reported its exit
         self._left_s = math.inf  # time to end what has not ended since then
@@ -127,9 +129,7 @@ class Supervisor:
             self._first = self._first or self._dead.copy()
             ready = [key.data for key, _ in self._selector.select(wait_s)]
             if self._rank_0 is self._code is None and time.monotonic() > self._line_s + progress.LINE_S:
-                self._line_s = time.monotonic()
-                if is_writable(2):
-                    progress.print_line(f"{self._started} processes have started; rank 0 is not ready yet")
+                self._check_start()
             if time.monotonic() >= self._left_s:
                 self._left_s, self._end_s = math.inf, min(self._end_s, time.monotonic())
                 self._late = True
@@ -148,6 +148,26 @@ class Supervisor:
                     self._selector.unregister(source)
                     source.close()
                     pipes -= target in (1, 2)
+
+    def _check_start(self) -> None:
+        """Say which ranks the start waits for, and end the job if those in MPI_Init have waited too long."""
+        self._line_s = now_s = time.monotonic()
+        left = [pid for rank, pid in self._ranks if pid and rank.fileno() >= 0]
+        late = [pid for pid in left if siblings.state(pid)[0] != siblings.INIT]
+        names = siblings.described(late, left) if late else ""
+        if len(late) == len(left):
+            self._init_s = now_s
+        if now_s - self._init_s > START_S:
+            why = (
+                f"not in MPI_Init {START_S:g} s after others: {names}"
+                if late
+                else f"MPI_Init took {START_S:g} s"
+            )
+            print_line(f"{why}; the job ends")
+            self._code, self._end_s = 1, now_s
+        elif is_writable(2):
+            which = f"not in MPI_Init yet: {names}" if late else "all are in MPI_Init"
+            progress.print_line(f"{self._started} processes have started; {which}")
 
     def _end_ranks(self) -> None:
         """End the ranks that live on: ranks in MPI_Finalize have no thread that could receive a message."""

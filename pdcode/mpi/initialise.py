@@ -4,7 +4,7 @@ import ctypes
 
 import mpi4py
 
-from ..launch import exits, supervised
+from ..launch import exits, siblings, supervised
 from ..launch.launcher import library_path
 from ..util.errors import Failure, shorten
 from ..util.packages import pip_install
@@ -22,6 +22,7 @@ except (ImportError, RuntimeError) as error:
 if not MPI.Is_initialized():
     if path := library_path():
         library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
+        siblings.mpi_starts()
         with supervised.through_launcher():
             library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
         for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):

@@ -1,6 +1,7 @@
 """mpirun as a child of the command: a script takes mpirun's place, and its child is a rank."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from pdcode.launch.supervisor import FOLDER
+from pdcode.util import progress
 
 DRIVER = """
 import os, sys
-from pdcode.launch.supervisor import Supervisor
-from pdcode.util import signals
+from pdcode.launch import supervisor
+from pdcode.util import progress, signals
 signals.SAME_REQUEST_S = float(sys.argv[2])
-sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
+if sys.argv[3:]:
+    progress.LINE_S = float(sys.argv[3])
+    supervisor.START_S = 2.5 * progress.LINE_S
+with progress.shown():
+    sys.exit(supervisor.Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
 """
 MPIRUN = """
 import os, signal, subprocess, sys, time
@@ -24,7 +30,8 @@ import os, signal, subprocess, sys, time
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
-def rank(program):
+def rank(program, number=0):
+    os.environ |= {"OMPI_COMM_WORLD_RANK": str(number), "OMPI_COMM_WORLD_SIZE": "2"}
     begin = "import os, signal, sys, time; from pdcode.launch import supervised; supervised.attach(int)"
     return subprocess.Popen([sys.executable, "-P", "-c", begin + "\\n" + program], stdout=subprocess.PIPE)
 
@@ -41,12 +48,14 @@ time.sleep(60)
 """
 
 
-def start(folder: Path, mpirun: str, one_wish_s: float = 0.05) -> subprocess.Popen[str]:
+def start(folder: Path, mpirun: str, *seconds: float) -> subprocess.Popen[str]:
+    """Start the command; within the first time signals are one, the second is between lines of a start."""
     script = folder / "mpirun.py"
     script.write_text(MPIRUN + mpirun)
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", DRIVER, str(script), str(one_wish_s)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-P", "-c", DRIVER, str(script), *map(str, seconds or [0.05])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name not in progress.OFF},
     )  # fmt: skip
 
 
@@ -178,3 +187,13 @@ def test_the_files_of_a_session_are_in_a_folder_of_its_own(tmp_path: Path, monke
     monkeypatch.setenv(FOLDER, str(tmp_path))
     assert outcome(start(tmp_path, program))[1].split()[0] == str(tmp_path)
     assert tmp_path.exists()
+
+
+def test_a_start_names_the_rank_that_it_waits_for_and_is_bounded(tmp_path: Path) -> None:
+    in_init = "from pdcode.launch import siblings; siblings.mpi_starts(); time.sleep(60)"
+    process = start(tmp_path, f"rank({in_init!r}); rank('time.sleep(60)', 1).wait()", 0.05, 1.0)
+    code, _, err = outcome(process)
+    first, *_, last = err.splitlines()
+    assert code == 1
+    assert re.fullmatch(r"pdcode: 2 processes have started; not in MPI_Init yet: rank 1 on \S+", first)
+    assert re.fullmatch(r"pdcode: not in MPI_Init 2.5 s after others: rank 1 on \S+; the job ends", last)
