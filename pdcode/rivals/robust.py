@@ -113,12 +113,17 @@ def newton_median(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
         step = step.sum() * weights - step
         for halving in range(HALVINGS):
             new = weights + 0.5**halving * step
-            nearer = distances(gram, new)
-            if nearer.min() > 0 and nearer.sum() < far.sum():
+            nearer, move = distances(gram, new), new - weights
+            if not nearer.min() > 0:
+                continue
+            along_move = gram @ move  # the sums themselves round what is gained away, if a vector is far
+            if np.sum(((new + weights) @ along_move - 2 * along_move) / (nearer + far)) < 0:
                 break
         else:
             break
         weights, far = new, nearer
+        if float(np.abs(move).max()) < TOLERANCE:
+            break
     return weights
 
 

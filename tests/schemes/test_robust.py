@@ -83,6 +83,7 @@ def test_the_geometric_median_has_the_least_sum_of_distances(count: int, length:
 )
 @example(kind="equal", count=13, same=5, length=30, seed=0)  # f + 1 of 13 with f = 4
 @example(kind="in a line", count=2, same=1, length=3, seed=0)
+@example(kind="with outliers", count=5, same=1, length=3, seed=406)
 @example(kind="equal", count=5, same=5, length=1, seed=4)
 @example(kind="equal", count=5, same=4, length=1, seed=1)
 def test_zero_is_a_subgradient_at_the_geometric_median(kind, count, same, length, seed):
