@@ -37,18 +37,19 @@ def rows_of(table: Mapping[str, np.ndarray], where: Any, *keys: str) -> Iterator
 
 
 def drawn_delays_ns(
-    arrivals: Mapping[str, np.ndarray],
+    trace: TraceReader,
     workers: int,
     model: stragglers.DelayModel,
     delay_fractions: Sequence[Sequence[float]],
 ) -> np.ndarray:
     """Return the injected delays of arrivals, drawn again; those that the end of the run cut, as recorded."""
+    arrivals, most = trace.arrivals, trace.arrivals.rows + trace.faults.rows  # tasks: some are lost
     recorded_ns, compute_ns = arrivals["injected_delay_ns"], arrivals["t_compute_ns"] - arrivals["t_start_ns"]
     first = np.cumsum([0, *map(len, delay_fractions)])  # of each round, in the flat list of fractions
     place = first[np.clip(arrivals["round"], 0, len(delay_fractions) - 1)] + arrivals["part"]
     fractions = np.take(list(chain.from_iterable(delay_fractions)), place, mode="clip")
     drawn = arrivals["task" if len(delay_fractions) == 1 else "version"]
-    own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, len(drawn))
+    own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, most)
     drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, fractions)[:, 0]
     cut = np.isin(arrivals["status"], (DRAINED, REFUSED)) & (recorded_ns >= 0) & (recorded_ns < drawn_ns)
     return np.where(cut, recorded_ns, drawn_ns)
@@ -92,7 +93,7 @@ class RecordedSchedule(Schedule):
         self._segments = deque(each for each in resumes if each[0] in within)
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
-            delays_ns = drawn_delays_ns(arrivals, workers, model, delay_fractions)
+            delays_ns = drawn_delays_ns(trace, workers, model, delay_fractions)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], part.rows.start
         self._status, self._steps_ns = arrivals["status"], trace.updates["t_ns"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled

@@ -18,6 +18,7 @@ FOUND = {
     "after a resumption the replay's tasks began at the last reply": (3028, "quorum"),
     "a step by time before a death came after it": (3019, "quorum"),
     "a step by time after the last reply was missing": (5032, ALL),
+    "the delay of a task with a number beyond that of replies was another task's": (10594, ALL),
 }
 """What was wrong with a schedule: its seed, and the cases that it was drawn from."""
 
