@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..launch import launcher, supervised
 from ..util import progress
-from ..util.errors import InputError, prefix_errors
+from ..util.errors import RESUMABLE, InputError, prefix_errors
 from ..util.formats import counted
 from ..util.output import print_error
 from . import arguments
@@ -27,7 +27,8 @@ def add_parser(commands: Any) -> None:
         example="jobs/digits.toml -n 8 -o results/digits.h5 --set stop.seconds=5",
         description="Train a model over MPI. Starts mpirun, unless a launcher (mpirun, srun) started this "
         "process; the number of workers is then the launcher's number of ranks minus one. "
-        "Exit codes: 0 done, 1 failure, 2 bad input, 75 ended by SIGTERM or SIGUSR1 after a checkpoint.",
+        "Exit codes: 0 done, 1 failure, 2 bad input, 75 ended after a checkpoint by SIGTERM, SIGUSR1 or "
+        "deaths.",
     )
     arguments.add_job(command)
     command.add_argument("-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path)")
@@ -109,6 +110,7 @@ def supervise(config: Config, options: argparse.Namespace, folder: str) -> int:
     """Start mpirun in a folder, and wait for its end; refuse bad input before."""
     from ..choice.preset import prepare_ranks
     from ..launch.supervisor import Supervisor
+    from ..session.restarts import KEY, Restarts
     from ..session.run import check_writable
     from ..trace import lock
     from . import starting
@@ -124,7 +126,19 @@ def supervise(config: Config, options: argparse.Namespace, folder: str) -> int:
     progress.print_line(f"starting {1 + others} processes by {Path(command[0]).name}")
     if home := launcher.lacking_home():
         print_error(f"HOME is not set; MPI gets {home['HOME']}")
-    return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
+    shared = {lock.KEY: held.key}  # of rank 0
+    restarts = Restarts(config, options.resume)
+    while True:
+        supervisor = Supervisor(command, environment | shared)
+        code = supervisor.run()
+        if not supervisor.died:
+            return code
+        restart = restarts.after(supervisor.died, supervisor.died_ns)
+        if restart is None:
+            return RESUMABLE if restarts.possible else code
+        print_error(restart.text)
+        command, environment = launcher.command(others, [*options.argv, "--resume"])
+        shared[KEY] = restart.encoded
 
 
 def report_if_ended(config: Config, path: str) -> bool:

@@ -43,7 +43,7 @@ PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # of Linux 6.15
 
 _launcher = os.getppid()  # until it ends
 _mpi_started, _run_started = threading.Event(), threading.Event()
-_name = "python"  # of this process
+_name = ""  # of this process before MPI_Init, if it was marked
 
 
 def state(pid: int) -> tuple[str, str]:
@@ -164,7 +164,8 @@ def mpi_starts() -> None:
 def mpi_started() -> None:
     """Leave deaths to MPI from now on: MPI_Init is over."""
     _mpi_started.set()
-    mark(_name)
+    if _name:
+        mark(_name)
 
 
 def run_started() -> None:
@@ -326,7 +327,7 @@ class _Watch:
         """End the job, with a line, and a stopped process."""
         if why:
             supervised.print_line(f"{why}; the job ends")
-        supervised.report_exit(1)
+        supervised.report_exit(1, died=True)
         say_end()
         if stopped is not None:
             with suppress(OSError):

@@ -20,7 +20,7 @@ from . import launcher
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 END_S = 4.0  # for mpirun to end, at most, once rank 0 has reported the end of the job or any rank an error
 QUIET_S = 0.05  # until all ranks have no stderr
-READY, EXIT, JOB_EXIT = b"r", b"e", b"l"
+READY, EXIT, DEATH, JOB_EXIT = b"r", b"e", b"d", b"l"
 
 _command: socket.socket | None = None  # the connection
 _own_stderr, _mpirun_stderr = 2, -1
@@ -115,9 +115,9 @@ def report_ready() -> None:
     _report(READY)
 
 
-def report_exit(code: int) -> None:
-    """Report the exit code of this rank, after its last output."""
-    _report(EXIT + bytes([code & 0xFF]))
+def report_exit(code: int, died: bool = False) -> None:
+    """Report the exit code of this rank, after its last output, and whether others' deaths have ended it."""
+    _report((DEATH if died else EXIT) + bytes([code & 0xFF]))
 
 
 def report_job_exit(code: int) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..util import progress, signals
 from . import siblings
-from .supervised import END_S, JOB_EXIT, READY, VARIABLE, here, is_writable, print_line
+from .supervised import DEATH, END_S, JOB_EXIT, READY, VARIABLE, here, is_writable, print_line
 
 JOB_ENDED = (
     "{} has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
@@ -39,7 +39,11 @@ POLL_S = 0.05  # between polls of an mpirun that has closed its pipes
 
 
 class Supervisor:
-    """Parent of mpirun, with its arguments `command` and an environment."""
+    """Parent of mpirun, with its arguments `command` and an environment.
+
+    After `run`, `died` names the rank whose death has ended the job, or is empty; `died_ns` is the time since
+    1970 of the last death.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = command, environment
@@ -60,6 +64,7 @@ class Supervisor:
         # Ranks that have ended without a report: all, and ranks that ended first, before mpirun ended others.
         self._dead: list[int] = []
         self._first: list[int] = []
+        self.died, self.died_ns = "", 0
         self._stopped = 0  # number of polls in a row that found mpirun stopped
         self._output: list[tuple[int, bytes]] = []  # mpirun's, after a rank has ended
         self._selector = selectors.DefaultSelector()
@@ -215,6 +220,7 @@ class Supervisor:
             message = b""
         if not message and self._code is None and rank is not None:
             self._dead.append(rank)
+            self.died_ns = time.time_ns()
             if alone and self._rank_0 is None:  # no other rank sees that
                 print_line(f"{siblings.named(rank)} has ended before the run began; the job ends")
                 self._code, self._end_s = 1, time.monotonic()
@@ -227,6 +233,9 @@ class Supervisor:
             self._code = self._job_code = message[1]
         elif message:
             self._code = self._code or message[1]
+            if message[:1] == DEATH and not self._signals:
+                self.died = siblings.named(min(self._dead)) if self._dead else "a rank"
+                self.died_ns = self.died_ns or time.time_ns()
         if self._job_code is not None or self._code:
             self._end_s = min(self._end_s, time.monotonic() + EXIT_GRACE_S)
         return bool(message)
@@ -287,9 +296,13 @@ class Supervisor:
             return 1
         if self._late and self._code is not None:
             return self._code
+        if self._dead and self._rank_0 is None and self._code in (None, 1):
+            self.died = siblings.named(self._dead[0])
         if code and not self._code:
             self._flush()
             who = siblings.named(self._first[0]) if len(self._first) == 1 else "a process of the job"
+            if self._rank_0 is not None:
+                self.died, self.died_ns = who, self.died_ns or time.time_ns()
             if code < 0:
                 print_line(f"mpirun was ended by {siblings.named_signal(-code)}; the job ends")
             elif self._rank_0 is not None and not self._survives:  # it had started

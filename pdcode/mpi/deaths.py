@@ -6,9 +6,17 @@ unknown which of them have completed; completed ones are null or inactive.
 
 from collections.abc import Collection, Sequence
 
+from ..util.errors import Failure
 from .initialise import MPI
 
 FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}  # classes of errors
+
+
+class Deaths(Failure):
+    """Failure of a run by the deaths of ranks that it needs."""
+
+    def __init__(self, ranks: Collection[int]) -> None:
+        super().__init__(describe_deaths(ranks))
 
 
 def failed_ranks(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:

@@ -22,7 +22,8 @@ except (ImportError, RuntimeError) as error:
 if not MPI.Is_initialized():
     if path := library_path():
         library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
-        siblings.mpi_starts()
+        if supervised.is_attached():
+            siblings.mpi_starts()
         with supervised.through_launcher():
             library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
         for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):

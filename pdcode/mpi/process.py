@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..launch import launcher, siblings, supervised
 from ..util import clocks, signals
-from ..util.errors import Failure, InputError, explained, place_of_user
+from ..util.errors import RESUMABLE, Failure, InputError, explained, place_of_user
 from ..util.output import print_error
 from . import segments
-from .deaths import dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
+from .deaths import Deaths, dead_ranks, describe_deaths, is_proc_failure, reraise_unless_proc_failed
 from .initialise import MPI
 
 # Tags; NEVER is not sent.
@@ -46,6 +47,7 @@ class Group(MPI.Intracomm):
     def __init__(self, comm: MPI.Intracomm) -> None:
         self.polls = 20 if oversubscribed(self) else 200_000  # before a rank that waits sleeps
         self.buffers: list[object] = []  # owners of those that MPI may write to until the end of the job
+        self.checkpoint: Path | None = None  # where the newest one is, if any is taken
         self.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
 
     @cached_property
@@ -99,8 +101,9 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
     `named`, the message names the worker.
     """
     ended, by_user = isinstance(error, SystemExit), bool(place_of_user(error))
+    died = isinstance(error, Deaths)
     if isinstance(error, MPI.Exception) and is_proc_failure(error, comm):
-        _report_deaths(comm)
+        died = _report_deaths(comm)
     elif isinstance(error, InputError | Failure):
         print_error(str(error))
     elif isinstance(error, MemoryError):
@@ -109,20 +112,23 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
         print_error(explained(error, f"rank {comm.rank}{worker} failed:"))
     code = 2 if isinstance(error, InputError) or (ended and by_user) else 1
-    supervised.report_exit(code)
+    if died and isinstance(comm, Group) and comm.checkpoint is not None and comm.checkpoint.exists():
+        code = RESUMABLE
+    supervised.report_exit(code, died)
     _abort(code, comm)
 
 
-def _report_deaths(comm: MPI.Intracomm) -> None:
-    """Report failed processes that the run needs, on the first living rank.
+def _report_deaths(comm: MPI.Intracomm) -> bool:
+    """Report failed processes that the run needs, on the first living rank; return whether there are any.
 
     If another rank has ended the job, that rank reports.
     """
-    ranks = dead_ranks(comm)
-    if ranks and not comm.Is_revoked() and comm.rank == min(set(range(comm.size)) - ranks):
+    ranks = set[int]() if comm.Is_revoked() else dead_ranks(comm)
+    if ranks and comm.rank == min(set(range(comm.size)) - ranks):
         print_error(describe_deaths(ranks))
     else:
         time.sleep(REPORT_S)
+    return bool(ranks)
 
 
 def end_job(code: int, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:

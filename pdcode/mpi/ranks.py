@@ -5,6 +5,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..session.links import DelayedLink, SavingLink
 from ..session.monitor import Print
 from ..session.run import TrainingRun, close_trace, open_trace, run_identity
 from ..session.setup import Components, WorkerFactory
-from ..session.worker_checkpoint import WorkerCheckpoint
+from ..session.worker_checkpoint import WorkerCheckpoint, coordinator_file
 from ..stragglers import WorkerDelays
 from ..training.worker import Computes, Worker, work
 from ..transport.base import Link
@@ -117,7 +118,7 @@ class Coordination:
             descent.review = components.review(before and before.review)
             if self.takes_checkpoints:
                 writer = CheckpointWriter(trace.path, self.identity, self.given, config, print_line)
-                descent.checkpoints = writer
+                descent.checkpoints, self.comm.checkpoint = writer, coordinator_file(writer.folder)
             descent.run()
             if descent.next_components is None:
                 close_trace(trace, descent)
@@ -183,6 +184,7 @@ def serve(comm: Group, config: Config) -> None:
         return
     facts, arrays = sent
     place = facts["memory"]
+    comm.checkpoint = None if place is None else coordinator_file(Path(place[0]))
     factory = make_factory(config, entry.worker, arrays, facts)
     if place is not None and place[2] >= 0:
         place = checked_place(entry, factory, place)

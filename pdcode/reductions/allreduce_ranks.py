@@ -20,7 +20,7 @@ import numpy as np
 
 from ..coding.state import State
 from ..kernels import modular
-from ..mpi.deaths import dead_ranks, describe_deaths
+from ..mpi.deaths import Deaths, dead_ranks
 from ..mpi.fleet import MPIFleet
 from ..mpi.initialise import MPI
 from ..mpi.link import Entry, MPILink
@@ -40,7 +40,6 @@ from ..transport.sums import (
     tree_neighbours,
 )
 from ..util import clocks
-from ..util.errors import Failure
 from .owners import Owner
 from .states import due_digest
 
@@ -102,7 +101,7 @@ class AllreduceFleet(MPIFleet):
         if self._poller.wait(self._reports_complete, timeout_ns):
             return True
         if ranks := dead_ranks(self._comm):  # the test of all receives does not report them
-            raise Failure(describe_deaths(ranks))
+            raise Deaths(ranks)
         return False
 
     def _reports_arrive_until(self, end_ns: int) -> bool:

@@ -31,7 +31,7 @@ from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
 from ..util.stateful import load_state, part, state_of
 from .setup import prepare
-from .worker_checkpoint import WorkerFile, worker_file
+from .worker_checkpoint import WorkerFile, coordinator_file, worker_file
 
 FREE_TABLES = "trace", "stop", "faults"  # may differ when a run resumes
 FREE_KEYS = {"workers.spares"}  # likewise, of other tables
@@ -86,7 +86,7 @@ class CheckpointWriter:
 
     def _write(self, header: CoordinatorFile) -> None:
         try:
-            checked.write(self.folder / "coordinator", header)
+            checked.write(coordinator_file(self.folder), header)
             self.taken += 1
         except OSError as error:
             self._print(f"{self.folder}: no checkpoint was written: {reason(error)}")
@@ -174,7 +174,7 @@ def find(config: Config) -> Checkpoint | None:
     event is none for another number of workers.
     """
     folder = folder_of(config.trace.path)
-    newest = folder / "coordinator"
+    newest = coordinator_file(folder)
     found, problems = list[Checkpoint](), list[str]()
     for path in (newest, checked.older(newest)):
         if not path.exists():
@@ -242,7 +242,9 @@ def check(found: Checkpoint, config: Config) -> None:
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
         if was.get(key) != now.get(key) and key.partition(".")[0] not in FREE_TABLES:
             before, after = short_repr(was.get(key)), short_repr(now.get(key))
-            raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
+            resized = len(found.header.tasks) != config.workers.count  # defaults may follow from it
+            hint = f"; --set {key}={before} goes on with it" if resized else ""
+            raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}{hint}")
 
 
 def ensure_same_data(config: Config, trace: TraceReader, when: str) -> None:

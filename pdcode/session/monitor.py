@@ -146,13 +146,17 @@ class Monitor(Stateful):
             self._due_ns = min(self._due_ns, 1e9 * (self._faults[0].at_s or 0.0))
         return reason
 
+    def had_faults(self, until_ns: int) -> None:
+        """Leave out the faults of rank 0 up to a time: they have ended the job that this one goes on with."""
+        self._faults_until_ns = until_ns
+
     def _execute_faults(self, now_ns: int) -> None:
         """Execute the faults of rank 0 that are due, unless it has before a checkpoint."""
         while self._faults and now_ns >= 1e9 * (self._faults[0].at_s or 0.0):
             fault = self._faults.pop(0)
             if 1e9 * (fault.at_s or 0.0) > self._faults_until_ns:
                 fault.execute(self.trace, self._wall_ns is not None)
-        self._faults_until_ns = now_ns
+        self._faults_until_ns = max(self._faults_until_ns, now_ns)
 
     def _stop(self, now_ns: int, wall_ns: int, coordinator: Coordinator, reason: str, judges: bool) -> str:
         """Measure the final θ, now and not after tasks in flight have drained; return a reason to stop.

@@ -27,18 +27,17 @@ from ..training.fused import make_coordinator
 from ..training.liveness import NEVER_NS
 from ..transport.base import Fleet, RankInfo
 from ..transport.units import rearrange
-from ..util.errors import Failure, InputError, prefix_errors
+from ..util.errors import RESUMABLE, Failure, InputError, prefix_errors
 from ..util.formats import counted, duration, score, workers_named
 from ..util.output import print_line
 from ..util.stateful import state_of
-from . import checkpoint
+from . import checkpoint, restarts
 from .auditor import AuditingCoordinator, Auditor
 from .checkpoint import Checkpoint, CheckpointWriter
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
 
 BATCH_SIGNALS = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a job
-EXIT_RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sysexits.h
 
 
 class Review(Protocol):
@@ -190,6 +189,9 @@ class TrainingRun:
             coordinator.incidents.reset(found.header.t_ns, worker)
         state.resumed()
         fleet.companion.restart()
+        if (restart := restarts.of_this_process()) is not None:
+            self.trace.fault(found.header.t_ns, -1, -1, "restarted", restart.text)
+            self.monitor.had_faults(restart.died_ns)
 
     def interrupt(self) -> ResumePoint:
         """Close the trace so that another preset can continue it; return the point at which to resume."""
@@ -206,7 +208,7 @@ class TrainingRun:
         """Exit code: 0; 1 if the run has failed; 75 if a batch system has ended it after a checkpoint."""
         saved = self.checkpoints is not None and self.checkpoints.taken > 0
         ended = self.coordinator.interrupted in BATCH_SIGNALS and self.coordinator.stopping == INTERRUPTED
-        return EXIT_RESUMABLE if saved and ended else int(self.failed)
+        return RESUMABLE if saved and ended else int(self.failed)
 
     def end_checkpoints(self) -> None:
         """Remove the checkpoints, unless a signal has ended the run and it can be resumed."""

@@ -20,6 +20,11 @@ class WorkerFile(msgspec.Struct):
     state: Any
 
 
+def coordinator_file(folder: Path) -> Path:
+    """Return the path of rank 0's file, the newest one."""
+    return folder / "coordinator"
+
+
 def worker_file(folder: Path, worker: int) -> Path:
     """Return the path of a worker's file."""
     return folder / f"worker-{worker}"

@@ -31,6 +31,7 @@ class InputError(ValueError):
         super().__init__(escape(message))
 
 
+RESUMABLE = 75  # exit code of a run that can be resumed: EX_TEMPFAIL of sysexits.h
 TRACEBACK = "PDCODE_TRACEBACK"  # variable: if set, errors of a user's code have their tracebacks
 PACKAGE = str(Path(__file__).parents[1])  # of our own code
 

@@ -85,16 +85,13 @@ def test_workers_reach_the_target_though_some_are_killed(run, trace_path, mode, 
 
 
 def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Path) -> None:
-    often = "trace.checkpoint_s=0.05"
-    killed = run(
-        *SLOW, often, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", alone=True, options=("--resume",)
-    )
+    killed = run(*SLOW, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", alone=True)
     assert killed.returncode == 1
     assert "rank 0 died; the run cannot continue without" in killed.stderr
     assert not Trace(trace_path).finished
-    # It goes on without that fault, and with others.
-    others = "faults.events=[{kind='full-disk', at_s=0.6}, {kind='kill-rank-0', at_s=60.0}]"
-    full = run(*SLOW, often, others, alone=True, options=("--resume",))
+    # With checkpoints it goes on, to what happens next.
+    both = "faults.events=[{kind='full-disk', at_s=1.0}, {kind='kill-rank-0', at_s=0.5}]"
+    full = run(*SLOW, "trace.checkpoint_s=0.05", both, alone=True)
     assert full.returncode == 1
     assert "cannot write the trace: No space left on device" in full.stderr
     assert Trace(trace_path).segments.rows == 2

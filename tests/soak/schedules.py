@@ -4,7 +4,8 @@
 processes and the clock are `simulated_mpi`. Each job runs in a forked process, and at the end the trace is
 replayed. Printed is each seed whose jobs end otherwise than they must:
 
-- no job hangs, and none fails but by the death of rank 0, of a worker before the run, or of all workers;
+- no job hangs, and none fails but by a full disk, or the death of rank 0, of a worker before the run, or of
+  all workers;
 - every trace opens, and its replay is the same to the last bit.
 """
 
@@ -53,7 +54,12 @@ CASES = {
     "topk": ["scheme.name=topk", UNCODED[1], "memory.kind=worker"],
     "ringmaster": ["scheme.name=ringmaster", UNCODED[1]],
     "sharded-first": ["scheme.preset=sharded-first"],
+    "full, async": [*UNCODED, "update.mode=async"],
+    "full, quorum": [*UNCODED, "update={mode='quorum',count=2}"],
+    "full, sharded-first": ["scheme.preset=sharded-first"],
 }
+FULL = "full"
+"""How cases begin in which the disk is full at some time of each job but the last."""
 RESIZED = "default", "first", "first auto", "quorum", "async", "topk"
 """Cases of which another number of workers can resume a run."""
 
@@ -82,10 +88,10 @@ from pdcode.mpi import process, ranks  # noqa: E402
 from pdcode.mpi.deaths import is_proc_failure  # noqa: E402
 from pdcode.replay import replay  # noqa: E402
 from pdcode.session import checkpoint  # noqa: E402
-from pdcode.session.run import EXIT_RESUMABLE, TrainingRun, check_writable  # noqa: E402
+from pdcode.session.run import TrainingRun, check_writable  # noqa: E402
 from pdcode.trace.reader import TraceReader  # noqa: E402
 from pdcode.util import signals  # noqa: E402
-from pdcode.util.errors import Failure, InputError  # noqa: E402
+from pdcode.util.errors import RESUMABLE, Failure, InputError  # noqa: E402
 
 process.oversubscribed = lambda comm: True  # so a rank that waits sleeps after a few polls
 siblings.outlive = lambda everyone_here: None  # the command ends the others
@@ -120,6 +126,8 @@ class Plan:
                 plan.events[job].append((time_s(drawn), what, drawn.randint(1, count)))
             if job < jobs - 1:
                 plan.events[job].append((time_s(drawn), drawn.choice(["leave", "leave", "kill"]), 0))
+                if case.startswith(FULL):
+                    plan.events[job].append((time_s(drawn), FULL, 0))
         return plan
 
 
@@ -132,6 +140,8 @@ def happen(world: World, events: Sequence[Event], seed: int) -> None:
     """Have a job's events happen."""
     drawn = random.Random(seed)
     for at_s, what, rank in events:
+        if what == FULL:
+            continue  # in the configuration
         calls = {
             "stop": partial(world.stop, rank, round(1e9 * time_s(drawn))),
             "kill": partial(world.kill, rank),
@@ -142,7 +152,8 @@ def happen(world: World, events: Sequence[Event], seed: int) -> None:
 
 def run_job(settings: Sequence[str], resume: bool, seed: int, events: Sequence[Event]) -> int | None:
     """Run a job, or resume it; return its exit code, None if rank 0 was killed."""
-    config = resolve({}, settings)
+    full = [f"{{kind='full-disk',at_s={at_s}}}" for at_s, what, _ in events if what == FULL]
+    config = resolve({}, [*settings, f"faults.events=[{','.join(full)}]"])
     found, given = (checkpoint.find(config) if resume else None), config
     if found is not None:
         config = found.resumed_config(config)
@@ -171,7 +182,7 @@ def run_job(settings: Sequence[str], resume: bool, seed: int, events: Sequence[E
     for number, error in WORLD.errors:
         raise AssertionError(f"rank {number} failed") from error
     code = WORLD.ranks[0].code
-    assert code in (0, EXIT_RESUMABLE, None) or 0 not in WORLD.begun or stuck == [True], code
+    assert code in (0, RESUMABLE, None) or full or 0 not in WORLD.begun or stuck == [True], code
     return code
 
 
@@ -233,7 +244,7 @@ def run_plan(plan: Plan, seed: int, folder: Path) -> tuple[list[int | None], str
     for job, (workers, events) in enumerate(zip(plan.workers, plan.events, strict=True)):
         settings = [*COMMON, *CASES[plan.case], f"workers.count={workers}", f"trace.path={str(path)!r}"]
         codes.append(in_child(partial(run_job, settings, bool(job), seed + job, events)))
-        if codes[-1] not in (EXIT_RESUMABLE, None):
+        if codes[-1] not in (RESUMABLE, None) and not (codes[-1] and plan.case.startswith(FULL)):
             break
     if path.exists():
         rows = in_child(partial(check_trace, path, len(set(plan.workers)) > 1))
